@@ -1,0 +1,1 @@
+"""pytest for Claude Code: tasks, variants, trials and records that can be trusted."""

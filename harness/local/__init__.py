@@ -1,0 +1,1 @@
+"""A server on this machine that speaks E2B's protocol."""
