@@ -1,0 +1,67 @@
+"""Waiting for descriptors in asyncio, without a transport: read when asked to, and never ahead."""
+
+import asyncio
+import json
+import os
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+CHUNK = 1 << 16
+MAX_LINE = 1 << 20
+
+
+async def until_ready(readable: Sequence[int], writable: Sequence[int]) -> None:
+    """Wait until one of the descriptors can be read or written."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    for fd in readable:
+        loop.add_reader(fd, wake)
+    for fd in writable:
+        loop.add_writer(fd, wake)
+    try:
+        await ready
+    finally:
+        for fd in readable:
+            loop.remove_reader(fd)
+        for fd in writable:
+            loop.remove_writer(fd)
+
+
+class JsonLines:
+    """JSON values, one a line, from a pipe whose other end is not trusted. Owns the descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        os.set_blocking(fd, False)
+        self._fd: int | None = fd
+        self._rest = b""
+        self._lines: deque[bytes] = deque()
+
+    async def next(self) -> Any:
+        """The next value, or None at the end. Raises ValueError for what is no JSON line."""
+        while not self._lines:
+            if self._fd is None:
+                return None
+            try:
+                data = os.read(self._fd, CHUNK)
+            except BlockingIOError:
+                await until_ready([self._fd], [])
+                continue
+            if not data:
+                self.close()
+                return None
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            self._lines.extend(lines)
+            if len(self._rest) > MAX_LINE:
+                raise ValueError("line too long")
+        return json.loads(self._lines.popleft())
+
+    def close(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None

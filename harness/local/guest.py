@@ -1,0 +1,539 @@
+"""The process inside a sandbox that does everything there on behalf of the server.
+
+One file, standard library only, and as few imports as can be: its start is part of every sandbox's start.
+In the full tier it is PID 1 of the sandbox, so nothing inside can kill it, and it inherits every orphan.
+
+It speaks over one inherited socket, whose number is its only argument. A frame is four bytes of length and a
+body. Requests
+come marshalled (the server is trusted, and runs the same Python); replies go out as JSON, because the server
+must be able to read them without trusting what is in here. Descriptors travel beside the frames, so the
+server never opens a path of the sandbox's itself: no link, FIFO or device planted in here leads it anywhere.
+
+What may take long (walking trees, copying, watching) runs in a forked child that reports through a pipe of
+its own; the loop itself never waits for the file system or for a process.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # not in typeshed; the public module costs 2 ms of enum
+import errno
+import marshal
+import os
+import select
+import stat
+import sys
+from _json import encode_basestring_ascii as quote  # the json package would cost 4 ms of re
+from _socket import CMSG_SPACE, SOL_SOCKET, socket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, NoReturn
+
+SCM_RIGHTS = 1
+MSG_DONTWAIT = 0x40
+MSG_CMSG_CLOEXEC = 0x40000000
+MAX_FDS = 8
+SIGHUP, SIGKILL, SIGPIPE, SIGCHLD, SIGCONT, SIGSTOP, SIGXFSZ = 1, 9, 13, 17, 18, 19, 25
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36
+
+
+class Refused(Exception):
+    """A request that cannot be done, with the kind the server tells its client by."""
+
+    def __init__(self, kind: str, number: int, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.number = number
+
+
+def encode(value: Any) -> str:
+    """JSON, without the json package."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return repr(value)
+    if isinstance(value, str):
+        return quote(value)
+    if isinstance(value, dict):
+        return "{" + ",".join(quote(key) + ":" + encode(item) for key, item in value.items()) + "}"
+    return "[" + ",".join(encode(item) for item in value) + "]"
+
+
+def failure(error: Exception) -> dict[str, Any]:
+    if isinstance(error, Refused):
+        return {"kind": error.kind, "errno": error.number, "message": str(error)}
+    if isinstance(error, OSError):
+        return {"kind": "os", "errno": error.errno or errno.EIO, "message": error.strerror or str(error)}
+    return {"kind": "guest", "errno": errno.EIO, "message": f"{type(error).__name__}: {error}"}
+
+
+class Link:
+    """Frames and descriptors over the control socket."""
+
+    def __init__(self, sock: socket) -> None:
+        self.sock = sock
+        self.buffer = bytearray()
+        self.fds: list[int] = []
+
+    def send(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
+        body = encode(message).encode()
+        data = memoryview(len(body).to_bytes(4, "big") + body)
+        rights = (
+            [(SOL_SOCKET, SCM_RIGHTS, b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds))] if fds else []
+        )
+        sent = self.sock.sendmsg([data], rights)
+        while sent < len(data):
+            sent += self.sock.send(data[sent:])
+
+    def receive(self) -> Iterator[tuple[dict[str, Any], list[int]]]:
+        """The requests that have arrived whole; ends the process when the server is gone."""
+        try:
+            data, rights, _, _ = self.sock.recvmsg(
+                1 << 16, CMSG_SPACE(4 * MAX_FDS), MSG_DONTWAIT | MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            return
+        if not data:
+            os._exit(0)
+        for _, _, packed in rights:
+            self.fds += [
+                int.from_bytes(packed[at : at + 4], sys.byteorder) for at in range(0, len(packed), 4)
+            ]
+        self.buffer += data
+        while len(self.buffer) >= 4:
+            size = int.from_bytes(self.buffer[:4], "big")
+            if len(self.buffer) < 4 + size:
+                return
+            message = marshal.loads(bytes(self.buffer[4 : 4 + size]))
+            del self.buffer[: 4 + size]
+            count = message.get("fds", 0)
+            mine, self.fds = self.fds[:count], self.fds[count:]
+            yield message, mine
+
+
+# --- processes
+
+
+def start(message: dict[str, Any], connect: Callable[[], None]) -> int:
+    """Fork and exec; returns the pid once the program runs, raises Refused when it cannot."""
+    said, say = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(said)
+        become(message, connect, say)
+    os.close(say)
+    with open(said, "rb") as pipe:
+        verdict = pipe.read()
+    if verdict:
+        os.waitpid(pid, 0)
+        kind, number = verdict.decode().split(":")
+        what = message["cwd"] if kind == "cwd" else message["argv"][0]
+        raise Refused(kind, int(number), f"{os.strerror(int(number))}: {what}")
+    return pid
+
+
+def become(message: dict[str, Any], connect: Callable[[], None], say: int) -> NoReturn:
+    """In the child: turn into the program, or say through the pipe why not."""
+    kind = "guest"
+    try:
+        connect()
+        for number in (SIGPIPE, SIGXFSZ):  # Python ignores these, and an ignored signal survives exec
+            _signal.signal(number, _signal.SIG_DFL)
+        kind = "cwd"
+        os.chdir(message["cwd"])
+        kind = "program"
+        os.execvpe(message["argv"][0], message["argv"], message["env"])
+    except OSError as error:
+        os.write(say, f"{kind}:{error.errno}".encode())
+    finally:
+        os._exit(127)
+
+
+def connect_pipes(stdin: int | None, stdout: int, stderr: int) -> None:
+    os.setsid()
+    source = os.open("/dev/null", os.O_RDONLY) if stdin is None else stdin
+    for target, fd in enumerate((source, stdout, stderr)):
+        os.dup2(fd, target)
+
+
+def set_size(fd: int, cols: int, rows: int) -> None:
+    import fcntl
+    import termios
+
+    size = b"".join(n.to_bytes(2, sys.byteorder) for n in (rows, cols, 0, 0))
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, size)
+
+
+# --- files
+
+
+def describe(path: str) -> dict[str, Any]:
+    """What is at a path, the link itself when it is one."""
+    status = os.lstat(path)
+    entry: dict[str, Any] = {
+        "path": path,
+        "mode": status.st_mode,
+        "size": status.st_size,
+        "uid": status.st_uid,
+        "gid": status.st_gid,
+        "mtime_ns": status.st_mtime_ns,
+        "target": None,
+        "target_mode": None,
+        "metadata": {},
+    }
+    if stat.S_ISLNK(status.st_mode):
+        entry["target"] = os.path.realpath(path)
+        try:
+            entry["target_mode"] = os.stat(path).st_mode
+        except OSError:
+            entry["target_mode"] = None  # a link to nothing is an entry too
+    else:
+        entry["metadata"] = metadata(path)
+    return entry
+
+
+def metadata(path: str) -> dict[str, str]:
+    """E2B keeps what users attach to files in extended attributes."""
+    prefix = "user.e2b."
+    try:
+        names = [name for name in os.listxattr(path, follow_symlinks=False) if name.startswith(prefix)]
+        return {
+            name.removeprefix(prefix): os.getxattr(path, name).decode("utf-8", "replace") for name in names
+        }
+    except OSError:
+        return {}  # a file system without attributes, or a file that may not be read, has none to show
+
+
+def walk(path: str, depth: int) -> Iterator[dict[str, Any]]:
+    """Entries below a folder, in order of name; what vanishes meanwhile is left out."""
+    for name in sorted(os.listdir(path)):
+        below = path.rstrip("/") + "/" + name
+        try:
+            entry = describe(below)
+        except FileNotFoundError:
+            continue
+        yield entry
+        if depth > 1 and stat.S_ISDIR(entry["mode"]):
+            try:
+                yield from walk(below, depth - 1)
+            except (PermissionError, FileNotFoundError):
+                continue
+
+
+def open_regular(path: str, flags: int, mode: int, parents: bool) -> int:
+    """Open a regular file, never waiting: a FIFO or a device planted at the path is refused."""
+    if parents:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, mode)
+    kind = os.fstat(fd).st_mode
+    if stat.S_ISREG(kind):
+        return fd
+    os.close(fd)
+    number = errno.EISDIR if stat.S_ISDIR(kind) else errno.EINVAL
+    raise OSError(number, "Is a directory" if number == errno.EISDIR else "Not a regular file")
+
+
+def make_dir(path: str) -> bool:
+    """True when the folder was made, False when it was there."""
+    try:
+        os.makedirs(path)
+    except FileExistsError:
+        if os.path.isdir(path):
+            return False
+        raise OSError(errno.ENOTDIR, "Not a directory") from None
+    return True
+
+
+def move(source: str, target: str) -> dict[str, Any]:
+    os.lstat(source)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        import shutil  # home and /tmp are mounts of their own here, while on E2B they are one file system
+
+        shutil.move(source, target)
+    return describe(target)
+
+
+def remove(path: str) -> None:
+    if stat.S_ISDIR(os.lstat(path).st_mode):
+        import shutil
+
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
+
+
+# --- watching
+
+
+class Inotify:
+    """inotify through the C library, since Python's library does not have it."""
+
+    MODIFY, ATTRIB, CLOSE_WRITE, MOVED_FROM, MOVED_TO, CREATE, DELETE = (
+        0x2,
+        0x4,
+        0x8,
+        0x40,
+        0x80,
+        0x100,
+        0x200,
+    )
+    ISDIR, OVERFLOW, IGNORED = 0x40000000, 0x4000, 0x8000
+    KINDS = ((CREATE, "create"), (MODIFY, "write"), (DELETE, "remove"), (MOVED_FROM, "rename"))
+    KINDS += ((MOVED_TO, "create"), (ATTRIB, "chmod"))
+
+    def __init__(self, root: str, recursive: bool) -> None:
+        import ctypes
+
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.errno = ctypes.get_errno
+        self.fd = self.libc.inotify_init1(os.O_CLOEXEC)
+        if self.fd < 0:
+            raise OSError(self.errno(), os.strerror(self.errno()))
+        self.root = root
+        self.recursive = recursive
+        self.names: dict[int, str] = {}
+        self.mask = sum(mask for mask, _ in self.KINDS)
+        self.add("")
+
+    def add(self, name: str) -> list[str]:
+        """Watch a folder (and what is below, when recursive); returns the entries found in it."""
+        path = os.path.join(self.root, name)
+        watch = self.libc.inotify_add_watch(self.fd, os.fsencode(path), self.mask | 0x01000000)  # IN_ONLYDIR
+        if watch < 0:
+            raise OSError(self.errno(), os.strerror(self.errno()))
+        self.names[watch] = name
+        found = []
+        if self.recursive:
+            with os.scandir(path) as entries:
+                for entry in list(entries):
+                    below = os.path.join(name, entry.name)
+                    found.append(below)
+                    if entry.is_dir(follow_symlinks=False):
+                        found += self.add_if_there(below)
+        return found
+
+    def add_if_there(self, name: str) -> list[str]:
+        try:
+            return self.add(name)
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            return []  # gone again, or closed to us: nothing to watch
+
+    def events(self) -> Iterator[tuple[str, str]]:
+        data = os.read(self.fd, 1 << 16)
+        at = 0
+        while at < len(data):
+            watch = int.from_bytes(data[at : at + 4], sys.byteorder, signed=True)
+            mask = int.from_bytes(data[at + 4 : at + 8], sys.byteorder)
+            size = int.from_bytes(data[at + 12 : at + 16], sys.byteorder)
+            name = os.fsdecode(data[at + 16 : at + 16 + size].rstrip(b"\0"))
+            at += 16 + size
+            if mask & self.OVERFLOW:
+                yield "overflow", ""
+            if mask & self.IGNORED:
+                self.names.pop(watch, None)
+            elif watch in self.names:
+                yield from self.named(
+                    os.path.join(self.names[watch], name) if name else self.names[watch], mask
+                )
+
+    def named(self, name: str, mask: int) -> Iterator[tuple[str, str]]:
+        yield from ((kind, name) for bit, kind in self.KINDS if mask & bit)
+        if self.recursive and mask & self.ISDIR and mask & (self.CREATE | self.MOVED_TO):
+            # what was put into the new folder before it was watched has made no event of its own
+            yield from (("create", below) for below in self.add_if_there(name))
+
+
+def watch(path: str, recursive: bool, out: int) -> None:
+    """Report changes until the reader closes its end."""
+    inotify = Inotify(path, recursive)
+    report(out, {"ok": None})
+    poller = select.poll()
+    poller.register(inotify.fd, select.POLLIN)
+    poller.register(out, 0)
+    while True:
+        ready = [fd for fd, _ in poller.poll()]
+        if out in ready:
+            return
+        for kind, name in inotify.events():
+            report(out, {"type": kind, "name": name})
+
+
+# --- helpers: forked children that report through a pipe, one JSON line each
+
+
+def report(out: int, message: dict[str, Any]) -> None:
+    data = memoryview(encode(message).encode() + b"\n")
+    while data:
+        data = data[os.write(out, data) :]
+
+
+def run_helper(work: Callable[[int], None], out: int) -> NoReturn:
+    try:
+        work(out)
+    except BrokenPipeError:
+        os._exit(0)  # the server no longer wants to know
+    except (Refused, OSError, RecursionError) as error:
+        report(out, {"error": failure(error)})
+    finally:
+        os._exit(0)
+
+
+def send_list(path: str, depth: int, out: int) -> None:
+    if not stat.S_ISDIR(os.stat(path).st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "Not a directory")
+    for entry in walk(path, depth):
+        report(out, {"entry": entry})
+    report(out, {"ok": None})
+
+
+def send_result(work: Callable[[], Any], out: int) -> None:
+    report(out, {"ok": work()})
+
+
+class Guest:
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.terminals: dict[int, int] = {}  # pid -> master, kept to find the foreground group
+        self.started: set[int] = set()
+        self.poller = select.poll()
+
+    def run(self) -> NoReturn:
+        os.set_inheritable(self.link.sock.fileno(), False)
+        wake, self.woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        _signal.set_wakeup_fd(self.woken, warn_on_full_buffer=False)
+        _signal.signal(SIGCHLD, lambda *_: None)
+        self.poller.register(wake, select.POLLIN)
+        self.poller.register(self.link.sock.fileno(), select.POLLIN)
+        self.link.send({"event": "hello", "pid": os.getpid()})
+        while True:
+            for fd, _ in self.poller.poll():
+                if fd == wake:
+                    os.read(wake, 512)
+                    self.reap()
+                else:
+                    for message, fds in self.link.receive():
+                        self.answer(message, fds)
+
+    def reap(self) -> None:
+        """Collect the dead, adopted orphans among them, and report those the server asked for."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid in self.terminals:
+                os.close(self.terminals.pop(pid))
+            if pid in self.started:
+                self.started.remove(pid)
+                self.link.send({"event": "exit", "pid": pid, "status": status})
+
+    def answer(self, message: dict[str, Any], fds: list[int]) -> None:
+        reply: dict[str, Any] = {"id": message["id"]}
+        out: tuple[int, ...] = ()
+        try:
+            reply["ok"], out = getattr(self, "do_" + message["op"])(message, fds)
+        except Exception as error:
+            # whatever goes wrong with one request is that request's answer; the sandbox lives on
+            reply["error"] = failure(error)
+        self.link.send({**reply, "fds": len(out)}, out)
+        for fd in (*fds, *out):
+            os.close(fd)
+
+    def do_setup(self, message: dict[str, Any], _: list[int]) -> tuple[Any, tuple[int, ...]]:
+        """Limits and protections that hold for everything started from now on."""
+        import ctypes
+        import resource
+
+        prctl = ctypes.CDLL(None, use_errno=True).prctl
+        if message["subreaper"]:
+            prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        for number, soft, hard in message["limits"]:
+            resource.setrlimit(number, (soft, hard))
+        os.umask(0o022)
+        prctl(
+            PR_SET_DUMPABLE, 0, 0, 0, 0
+        )  # the agent shares our uid: it must not trace us or read our memory
+        return None, ()
+
+    def do_spawn(self, message: dict[str, Any], fds: list[int]) -> tuple[Any, tuple[int, ...]]:
+        if message["pty"] is None:
+            stdin, stdout, stderr = fds if len(fds) == 3 else (None, *fds)
+            pid = start(message, lambda: connect_pipes(stdin, stdout, stderr))
+            self.started.add(pid)
+            return pid, ()
+        master, slave = os.openpty()
+        try:
+            set_size(master, *message["pty"])
+            pid = start(message, lambda: os.login_tty(slave))
+        except BaseException:
+            os.close(master)
+            raise
+        finally:
+            os.close(slave)
+        self.started.add(pid)
+        self.terminals[pid] = os.dup(master)
+        return pid, (master,)
+
+    def do_signal(self, message: dict[str, Any], _: list[int]) -> tuple[Any, tuple[int, ...]]:
+        pid, number = message["pid"], message["signum"]
+        if pid not in self.started:
+            raise ProcessLookupError(errno.ESRCH, "No such process")
+        if pid in self.terminals:
+            group = os.tcgetpgrp(self.terminals[pid])
+            if group > 0 and group != pid:
+                os.killpg(group, number)
+        os.kill(pid, number)
+        return None, ()
+
+    def do_open(self, message: dict[str, Any], _: list[int]) -> tuple[Any, tuple[int, ...]]:
+        fd = open_regular(message["path"], message["flags"], message["mode"], message["parents"])
+        return None, (fd,)
+
+    def do_stat(self, message: dict[str, Any], _: list[int]) -> tuple[Any, tuple[int, ...]]:
+        return describe(message["path"]), ()
+
+    def do_make_dir(self, message: dict[str, Any], _: list[int]) -> tuple[Any, tuple[int, ...]]:
+        return make_dir(message["path"]), ()
+
+    def do_listen(self, message: dict[str, Any], _: list[int]) -> tuple[Any, tuple[int, ...]]:
+        """A socket listening on the sandbox's own loopback, for the server to accept on."""
+        listener = socket(2, 1)  # AF_INET, SOCK_STREAM
+        listener.setsockopt(SOL_SOCKET, 2, 1)  # SO_REUSEADDR
+        listener.bind(("127.0.0.1", message["port"]))
+        listener.listen(128)
+        return None, (listener.detach(),)
+
+    def helper(self, work: Callable[[int], None], fds: list[int]) -> tuple[Any, tuple[int, ...]]:
+        if os.fork() == 0:
+            self.link.sock.close()
+            _signal.set_wakeup_fd(-1)
+            run_helper(work, fds[0])
+        return None, ()
+
+    def do_list(self, message: dict[str, Any], fds: list[int]) -> tuple[Any, tuple[int, ...]]:
+        return self.helper(lambda out: send_list(message["path"], message["depth"], out), fds)
+
+    def do_move(self, message: dict[str, Any], fds: list[int]) -> tuple[Any, tuple[int, ...]]:
+        return self.helper(
+            lambda out: send_result(lambda: move(message["source"], message["target"]), out), fds
+        )
+
+    def do_remove(self, message: dict[str, Any], fds: list[int]) -> tuple[Any, tuple[int, ...]]:
+        return self.helper(lambda out: send_result(lambda: remove(message["path"]), out), fds)
+
+    def do_watch(self, message: dict[str, Any], fds: list[int]) -> tuple[Any, tuple[int, ...]]:
+        return self.helper(lambda out: watch(message["path"], message["recursive"], out), fds)
+
+
+if __name__ == "__main__":
+    Guest(Link(socket(fileno=int(sys.argv[1])))).run()

@@ -1,0 +1,181 @@
+"""The server's end of the socket to a guest: requests, replies, events, and descriptors beside them."""
+
+import array
+import asyncio
+import itertools
+import json
+import marshal
+import os
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+MAX_FRAME = 1 << 20
+MAX_FDS = 8
+_CREDENTIALS = struct.Struct("3i")
+
+Reply = tuple[Any, list[int]]
+
+
+class GuestGone(Exception):
+    """The guest has died, or has said something that no guest of ours would say."""
+
+
+class GuestRefused(Exception):
+    """The guest's answer to one request is an error."""
+
+    def __init__(self, kind: str, number: int, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.number = number
+
+
+class GuestLink:
+    """Requests to one guest. Nothing that arrives here is trusted beyond being small, valid JSON."""
+
+    def __init__(self, sock: socket.socket, on_event: Callable[[dict[str, Any]], None]) -> None:
+        self._sock = sock
+        self._loop = asyncio.get_running_loop()
+        self._on_event = on_event
+        self._ids = itertools.count(1)
+        self._waiting: dict[int, tuple[asyncio.Future[Any], Callable[[Any, list[int]], Any]]] = {}
+        self._buffer = bytearray()
+        self._fds: deque[int] = deque()
+        self._outgoing: deque[tuple[memoryview, list[int]]] = deque()
+        self.peer: int | None = None
+        """The guest's pid as this machine's kernel knows it; set once the guest has spoken."""
+        self.closed = False
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._loop.add_reader(sock, self._readable)
+
+    async def request(
+        self,
+        op: str,
+        fds: Sequence[int] = (),
+        receive: Callable[[Any, list[int]], Any] | None = None,
+        **fields: Any,
+    ) -> Any:
+        """Ask, and wait for the answer. `receive` is called with the answer and its descriptors before any
+        later event is dispatched; without it descriptors are closed.
+
+        Raises GuestRefused, or GuestGone.
+        """
+        if self.closed:
+            raise GuestGone("the sandbox's guest is gone")
+        number = next(self._ids)
+        answer = self._loop.create_future()
+        self._waiting[number] = (answer, receive or _value_only)
+        body = marshal.dumps({"id": number, "op": op, "fds": len(fds), **fields})
+        self._send(memoryview(len(body).to_bytes(4, "big") + body), list(fds))
+        return await answer
+
+    def _send(self, data: memoryview, fds: list[int]) -> None:
+        # duplicates, because the caller may close its own before a full socket drains
+        self._outgoing.append((data, [os.dup(fd) for fd in fds]))
+        if len(self._outgoing) == 1:
+            self._writable()
+
+    def _writable(self) -> None:
+        while self._outgoing:
+            data, fds = self._outgoing[0]
+            try:
+                sent = socket.send_fds(self._sock, [data], fds) if fds else self._sock.send(data)
+            except BlockingIOError:
+                self._loop.add_writer(self._sock, self._writable)
+                return
+            except OSError:
+                self.close()
+                return
+            for fd in fds:
+                os.close(fd)
+            if sent < len(data):
+                self._outgoing[0] = (data[sent:], [])
+            else:
+                self._outgoing.popleft()
+        self._loop.remove_writer(self._sock)
+
+    def _readable(self) -> None:
+        space = socket.CMSG_SPACE(4 * MAX_FDS) + socket.CMSG_SPACE(_CREDENTIALS.size)
+        try:
+            data, ancillary, _, _ = self._sock.recvmsg(1 << 16, space, socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, ancillary = b"", []
+        for level, kind, packed in ancillary:
+            self._take_ancillary(level, kind, packed)
+        if not data:
+            self.close()
+        if self.closed:
+            return
+        self._buffer += data
+        try:
+            self._dispatch_frames()
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+            self.close()
+
+    def _take_ancillary(self, level: int, kind: int, packed: bytes) -> None:
+        if kind == socket.SCM_RIGHTS:
+            self._fds.extend(array.array("i", packed[: len(packed) - len(packed) % 4]))
+            if len(self._fds) > MAX_FDS:
+                self.close()
+        elif kind == socket.SCM_CREDENTIALS and self.peer is None:
+            self.peer = _CREDENTIALS.unpack(packed[: _CREDENTIALS.size])[0]
+
+    def _dispatch_frames(self) -> None:
+        while len(self._buffer) >= 4 and not self.closed:
+            size = int.from_bytes(self._buffer[:4], "big")
+            if size > MAX_FRAME:
+                raise ValueError("frame too large")
+            if len(self._buffer) < 4 + size:
+                return
+            message = json.loads(self._buffer[4 : 4 + size])
+            del self._buffer[: 4 + size]
+            if "event" in message:
+                self._on_event(message)
+            else:
+                self._resolve(message)
+
+    def _resolve(self, message: dict[str, Any]) -> None:
+        fds = [self._fds.popleft() for _ in range(message["fds"])]
+        answer, receive = self._waiting.pop(message["id"])
+        if answer.done():  # the asker was cancelled: nobody takes the descriptors
+            _close_all(fds)
+        elif "error" in message:
+            error = message["error"]
+            answer.set_exception(GuestRefused(str(error["kind"]), int(error["errno"]), str(error["message"])))
+        else:
+            try:
+                answer.set_result(receive(message["ok"], fds))
+            except OSError as error:
+                answer.set_exception(error)
+
+    def close(self) -> None:
+        """Every pending and later request raises GuestGone."""
+        if self.closed:
+            return
+        self.closed = True
+        self._loop.remove_reader(self._sock)
+        self._loop.remove_writer(self._sock)
+        self._sock.close()
+        _close_all(self._fds)
+        for _, fds in self._outgoing:
+            _close_all(fds)
+        for answer, _ in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(GuestGone("the sandbox's guest is gone"))
+        self._waiting.clear()
+        self._on_event({"event": "gone"})
+
+
+def _value_only(value: Any, fds: list[int]) -> Any:
+    _close_all(fds)
+    return value
+
+
+def _close_all(fds: Sequence[int] | deque[int]) -> None:
+    for fd in fds:
+        os.close(fd)
