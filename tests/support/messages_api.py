@@ -191,7 +191,7 @@ class MessagesApi:
     """The server; it listens from `__enter__` to `__exit__`.
 
     `models` gives requests for a model a script of their own, by the model's name; `subagents` does so by a
-    text in the subagent's prompt. `keys` limits the API keys that are accepted (others get 401); None accepts any.
+    text in the subagent's prompt. `keys` limits the API keys that are accepted (others get 401).
     `answering_as` is the model named in the replies, when it is not the one that was asked for.
     """
 
@@ -263,7 +263,7 @@ class MessagesApi:
                 raise TimeoutError(f"{len(self.exchanges)} of {count} requests came within {timeout} s")
 
     def reply_to(self, request: Request) -> Reply:
-        """The next step of the request's conversation; a callable step runs without the lock, so it may wait."""
+        """The next step of the request's conversation; a callable step may wait, others go on."""
         if self._keys is not None and request.headers.get("x-api-key") not in self._keys:
             return Fail(401, "invalid x-api-key")
         name, script = self._script_for(request)

@@ -3,7 +3,7 @@
     cd tests && python -m support.record_streams
 
 Run it when a new version of Claude Code changes its stream. Beside each stream, `served.json` tells what the
-API served (the tokens by model) and the exit code. Paths of the recording machine are replaced by a sandbox's.
+API served (the tokens by model) and the exit code. Paths of this machine are replaced by a sandbox's.
 """
 
 from __future__ import annotations
