@@ -20,13 +20,13 @@ from socket import AF_UNIX, SOCK_STREAM, socketpair
 from typing import Any, Literal
 
 from harness.local.descriptors import CHUNK, JsonLines, until_ready
-from harness.local.isolation import Isolation, Launched, launch
+from harness.local.isolation import Isolation
+from harness.local.launching import SEARCH_PATH, Launched, Plan
 from harness.local.link import GuestGone, GuestLink, GuestRefused
 from harness.local.network import NetworkPolicy
 from harness.local.templates import Template
 
 HOMES: Mapping[str, str] = {"user": "/home/user", "root": "/root"}
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 START_TIMEOUT = 30.0
 
 Channel = Literal["stdout", "stderr", "pty"]
@@ -307,15 +307,14 @@ class Box:
     @classmethod
     async def start(cls, spec: BoxSpec, isolation: Isolation) -> "Box":
         """A running sandbox. Raises BoxStartError with the launcher's own words."""
-        for name in ("home", "root", "tmp"):
-            (spec.state / name).mkdir(parents=True, exist_ok=True)
         ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
         with theirs:
-            box = cls(spec, isolation, launch(isolation, spec.state, {}, theirs))
+            launched = isolation.launch(Plan(spec.id, spec.state, spec.template), theirs)
+        box = cls(spec, isolation, launched)
         box._link = GuestLink(ours, box._on_event)
         try:
             async with asyncio.timeout(START_TIMEOUT):
-                await box._request("setup", limits=[], subreaper=True)
+                await box._request("setup", limits=[], subreaper=launched.subreaper)
         except (BoxDied, TimeoutError) as error:
             await box.kill()
             raise BoxStartError(f"the sandbox did not start: {box._words() or error}") from error
@@ -356,7 +355,7 @@ class Box:
 
     def _environment(self, user: str) -> dict[str, str]:
         home = self.paths.outside(self.home(user))
-        base = {"PATH": PATH, "HOME": home, "USER": user, "LOGNAME": user, "SHELL": "/bin/bash"}
+        base = {"PATH": SEARCH_PATH, "HOME": home, "USER": user, "LOGNAME": user, "SHELL": "/bin/bash"}
         marks = {"E2B_SANDBOX": "true", "E2B_SANDBOX_ID": self.spec.id}
         return {**base, **marks, **self.spec.template.env, **self.spec.env}
 

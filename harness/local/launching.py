@@ -1,0 +1,135 @@
+"""What starting a guest takes, whatever walls are put around it."""
+
+import functools
+import importlib.util
+import marshal
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from harness.local.templates import Template
+
+SEARCH_PATH = "/opt/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""E2B's PATH, after the folder with the template's own programs."""
+
+PLACES = {"/home/user": "home", "/root": "root", "/tmp": "tmp"}
+"""The writable folders of every sandbox, and their names in its state directory."""
+
+
+@dataclass(frozen=True)
+class PathMap:
+    """Where the sandbox's paths really are, in tiers that cannot mount: pairs of (inside, outside)."""
+
+    pairs: tuple[tuple[str, str], ...] = ()
+
+    def outside(self, path: str) -> str:
+        """The path that processes and the kernel know, for a sandbox path."""
+        return _swap(path, self.pairs)
+
+    def inside(self, path: str) -> str:
+        """The sandbox path, for one that processes and the kernel know."""
+        return _swap(path, tuple((outside, inside) for inside, outside in self.pairs))
+
+
+def _swap(path: str, pairs: Sequence[tuple[str, str]]) -> str:
+    for source, target in pairs:
+        if path == source or path.startswith(source + "/"):
+            return target + path[len(source) :]
+    return path
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a guest is started for."""
+
+    id: str
+    state: Path
+    template: Template
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A guest that has been started: the process to watch, and where its files are."""
+
+    process: "subprocess.Popen[bytes]"
+    errors: IO[bytes]
+    """What the guest and its launcher say on stderr."""
+    account: int
+    """This machine's uid that everything in the sandbox runs as."""
+    paths: PathMap = field(default_factory=PathMap)
+    env: Mapping[str, str] = field(default_factory=dict)
+    """What the tier adds to the environment of every process."""
+    subreaper: bool = False
+    """The guest must adopt orphans itself, because it is not the first process of its own namespace."""
+
+
+def run_guest(
+    argv: Sequence[str], control: socket.socket, fds: Sequence[int], account: int, env: Mapping[str, str]
+) -> tuple["subprocess.Popen[bytes]", IO[bytes]]:
+    """Start a launcher or a guest with nothing of ours in it: a clean environment (it can be read from
+    inside), no descriptors but the given ones, and another account before anything of the guest's runs."""
+    errors = os.fdopen(os.memfd_create("guest-stderr"), "w+b")
+    changes = account != os.geteuid()
+    process = subprocess.Popen(
+        argv,
+        env=dict(env),
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=errors,
+        pass_fds=[control.fileno(), *fds],
+        start_new_session=True,
+        user=account if changes else None,
+        group=account if changes else None,
+        extra_groups=[] if changes else None,
+    )
+    return process, errors
+
+
+@functools.cache
+def guest_bytecode() -> bytes:
+    """guest.py compiled, as a .pyc file: compiling it anew would be a third of a sandbox's start."""
+    source = Path(__file__).with_name("guest.py")
+    code = compile(source.read_bytes(), "guest.py", "exec")
+    return importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(code)
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """The running Python, as a guest needs it."""
+
+    prefix: Path
+    program: Path
+    """Relative to the prefix."""
+
+    @property
+    def needs_mount(self) -> bool:
+        """Not part of /usr, which sandboxes have anyway."""
+        return not self.prefix.is_relative_to("/usr")
+
+    @classmethod
+    def running(cls) -> "Interpreter":
+        """The interpreter that this process runs on, any virtual environment aside."""
+        prefix = Path(sys.base_prefix).resolve()
+        program = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+        if not program.is_relative_to(prefix):
+            program = prefix / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
+        return cls(prefix, program.relative_to(prefix))
+
+
+def unconfined(plan: Plan, control: socket.socket) -> Launched:
+    """Start a guest as one of this machine's processes like any other."""
+    for name in PLACES.values():
+        (plan.state / name).mkdir(parents=True, exist_ok=True)
+    guest = plan.state / "guest.pyc"
+    guest.write_bytes(guest_bytecode())
+    interpreter = Interpreter.running()
+    argv = [str(interpreter.prefix / interpreter.program), "-I", "-S", str(guest), str(control.fileno())]
+    process, errors = run_guest(argv, control, [], os.geteuid(), {})
+    pairs = tuple((inside, str(plan.state / name)) for inside, name in PLACES.items())
+    return Launched(process, errors, os.geteuid(), PathMap(pairs), subreaper=True)
