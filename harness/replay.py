@@ -62,6 +62,8 @@ OUTPUT = ("output_tokens",)
 NOT_RECORDED = "replay: this request is no part of the recorded conversation."
 SUMMARY = "<analysis>replay</analysis>\n<summary>replay: {} messages so far</summary>"
 SO_FAR = re.compile(r"replay: (\d+) messages so far")
+# Claude Code puts this after an interrupted turn when it resumes: no model said it.
+FILLER = "No response requested."
 ASKS_FOR_SUMMARY = "an <analysis> block followed by a <summary> block"
 
 
@@ -264,7 +266,7 @@ def _position(recorded: list[Message], messages: list[Json]) -> int:
         if message["role"] == "user":
             said = SO_FAR.findall("\n".join(_texts(message)))
             position = int(said[-1]) if said else position
-        elif message["role"] == "assistant":
+        elif message["role"] == "assistant" and _texts(message) != [FILLER]:
             blocks = message["content"] if isinstance(message["content"], list) else []
             known = [calls[block["id"]] for block in blocks if block.get("id") in calls]
             position = known[-1] + 1 if known else position + 1

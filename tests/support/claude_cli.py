@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import claude_agent_sdk
 
@@ -65,6 +65,16 @@ class ClaudeCli:
     home: Path
     cwd: Path
     api: Mapping[str, str]
+
+    @classmethod
+    def fresh(cls, root: Path, api: Mapping[str, str], files: Mapping[str, str] | None = None) -> Self:
+        """An empty home and a repo with `files`, both new folders in `root`."""
+        home, repo = root / "home", root / "repo"
+        home.mkdir()
+        repo.mkdir()
+        for name, text in (files or {}).items():
+            (repo / name).write_text(text)
+        return cls(home, repo, api)
 
     def start(self, *args: str, env: Mapping[str, str] | None = None, **io: Any) -> subprocess.Popen[bytes]:
         """Start the binary with exactly `args`."""

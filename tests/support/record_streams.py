@@ -244,11 +244,7 @@ def main() -> None:
     served = {}
     for scene, make_api in SCENES:
         with tempfile.TemporaryDirectory() as root, make_api() as api:
-            home, repo = Path(root, "home"), Path(root, "repo")
-            home.mkdir()
-            repo.mkdir()
-            (repo / "calc.py").write_text("def add(a, b):\n    return a - b\n")
-            cli = ClaudeCli(home, repo, api.env())
+            cli = ClaudeCli.fresh(Path(root), api.env(), {"calc.py": "def add(a, b):\n    return a - b\n"})
             for name, finished in scene(cli, api):
                 (STREAMS / f"{name}.jsonl").write_bytes(anonymous(finished.stdout, cli))
                 tokens = {model: asdict(usage) for model, usage in api.served.items()}
