@@ -1,0 +1,3 @@
+from rooms.calendar import Calendar, Conflict
+
+__all__ = ["Calendar", "Conflict"]

@@ -1,0 +1,34 @@
+import { readFile } from "node:fs/promises";
+import { BadUrl, resolveUrl } from "./resolve.js";
+import { contentType } from "./types.js";
+
+function answer(response, status, text) {
+  response.writeHead(status, { "content-type": "text/plain; charset=utf-8" });
+  response.end(`${text}\n`);
+}
+
+/** A handler for node:http's createServer that serves the files below `root`. */
+export function createHandler(root) {
+  return async (request, response) => {
+    if (request.method !== "GET" && request.method !== "HEAD") {
+      answer(response, 405, "method not allowed");
+      return;
+    }
+    try {
+      const file = await resolveUrl(root, request.url);
+      if (file === null) {
+        answer(response, 404, "not found");
+        return;
+      }
+      const body = await readFile(file);
+      response.writeHead(200, { "content-type": contentType(file), "content-length": body.length });
+      response.end(request.method === "HEAD" ? undefined : body);
+    } catch (error) {
+      if (error instanceof BadUrl) {
+        answer(response, 400, "bad request");
+      } else {
+        answer(response, 404, "not found");
+      }
+    }
+  };
+}

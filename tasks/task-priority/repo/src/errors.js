@@ -1,0 +1,2 @@
+/** Something that the user can put right. */
+export class UserError extends Error {}

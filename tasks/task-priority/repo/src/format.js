@@ -1,0 +1,3 @@
+export function line(task) {
+  return `[${task.done ? "x" : " "}] ${task.id} ${task.text}`;
+}

@@ -1,0 +1,5 @@
+const MARKS = { high: "! ", normal: "", low: "- " };
+
+export function line(task) {
+  return `[${task.done ? "x" : " "}] ${task.id} ${MARKS[task.priority]}${task.text}`;
+}
