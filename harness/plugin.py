@@ -1,1 +1,206 @@
-"""The pytest plugin."""
+"""The pytest plugin: options, task folders to items, fixtures, live progress, the summary, xdist.
+
+This module is imported by every pytest run on a machine that has harness installed, so it imports nothing heavy:
+the rest is loaded when there is a task to run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from harness.session import TrialSession
+
+_MANIFEST = "task.toml"
+SESSION = pytest.StashKey["TrialSession"]()
+
+_OPTIONS: tuple[tuple[str, str | None, str, dict[str, Any]], ...] = (
+    ("agent", "claude", "who does the tasks: claude, oracle (the reference solution) or nop (nothing)",
+     {"choices": ("claude", "oracle", "nop")}),
+    ("sandbox", "auto", "where: e2b (as E2B's variables say), local, or auto (e2b when E2B_API_KEY is set)",
+     {"choices": ("auto", "e2b", "local")}),
+    ("isolation", None, "tier of the local sandbox: bubblewrap, landlock, container or unsafe (default: the best)",
+     {"choices": ("bubblewrap", "landlock", "container", "unsafe")}),
+    ("model-source", "auto", "its replies: api (needs a key), replay (recorded), or auto (api when a key is set)",
+     {"choices": ("auto", "api", "replay")}),
+    ("replay", None, "replay the transcripts of this earlier run instead of the tasks' own", {"metavar": "RUN"}),
+    ("trials", "1", "how often each task is tried with each variant", {"metavar": "N"}),
+    ("concurrency", None, "how many trials run at once (default: 20 on e2b, one a core on local)", {"metavar": "N"}),
+    ("retries", "2", "new attempts after an infrastructure fault", {"metavar": "N"}),
+    ("results", "results", "the folder for the run's records", {"metavar": "DIR"}),
+)  # fmt: skip
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """One option group, with ini twins `harness_NAME`."""
+    group = parser.getgroup("harness", "harness: Claude Code on tasks in fresh sandboxes")
+    for name, default, text, more in _OPTIONS:
+        ini = "harness_" + name.replace("-", "_")
+        group.addoption(f"--{name}", dest=ini, default=None, help=f"{text} [ini: {ini}]", **more)
+        parser.addini(ini, f"default of --{name}", default=default)
+
+
+def option(config: pytest.Config, name: str) -> str | None:
+    """An option's value: from the command line, else from the ini file, else its default."""
+    ini = "harness_" + name.replace("-", "_")
+    given = config.getoption(ini)
+    value = given if given is not None else config.getini(ini)
+    return str(value) if value not in (None, "") else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Say which markers there are."""
+    config.addinivalue_line(
+        "markers",
+        "task(folder=None, *, repo=None, template=None, checks=None, timeout=600, ...): what the fixtures `claude` and "
+        "`sandbox` work on; a task folder, or the parts of one",
+    )
+
+
+def _is_task(path: Path) -> bool:
+    return (path / _MANIFEST).is_file()
+
+
+def _asked_for(config: pytest.Config) -> bool:
+    """Task folders may cost money, so that a bare `pytest` that walks over them does not run them."""
+    return config.args_source is not pytest.Config.ArgsSource.INVOCATION_DIR
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A bare `pytest` leaves task folders alone, and so the tests of their starter repos."""
+    if not _asked_for(config) and _is_task(collection_path):
+        return True
+    return None
+
+
+def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """A folder with a task.toml is one collector, and nothing in it is collected by anybody else."""
+    if not _is_task(path):
+        return None
+    from harness.items import TaskFolder
+
+    return TaskFolder.from_parent(parent, path=path)
+
+
+def session_of(config: pytest.Config) -> TrialSession:
+    """The run's session in this process, made when it is first asked for."""
+    from harness.session import TrialSession
+
+    if SESSION not in config.stash:
+        config.stash[SESSION] = TrialSession.of(config)
+    return config.stash[SESSION]
+
+
+def _session(config: pytest.Config) -> TrialSession | None:
+    return config.stash.get(SESSION, None)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test with one of the fixtures is run once for each variant and trial, as a task folder is."""
+    if "harness_trial" in metafunc.fixturenames:
+        plan = session_of(metafunc.config).plan
+        metafunc.parametrize("harness_trial", plan, indirect=True, ids=[f"{v.name}-t{i}" for v, i in plan])
+
+
+@pytest.fixture
+def harness_trial(request: pytest.FixtureRequest) -> Generator[Any]:
+    """The trial behind the fixtures `claude` and `sandbox`."""
+    from harness.fixtures import trial_of
+
+    yield from trial_of(request, session_of(request.config))
+
+
+@pytest.fixture
+def claude(harness_trial: Any) -> Any:
+    """Claude Code in the test's sandbox: `result = claude("Fix the failing test")`."""
+    return harness_trial.claude
+
+
+@pytest.fixture
+def sandbox(harness_trial: Any) -> Any:
+    """The test's sandbox: `sandbox.run("ls")`, `sandbox.read("x.txt")`, `sandbox.write("x.txt", "...")`."""
+    return harness_trial.sandbox
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Where there is something to run, start what it needs; the header tells of it."""
+    ours = _session(session.config)
+    if ours and not session.config.option.collectonly:
+        from harness.items import uses_trials
+
+        if any(uses_trials(item) for item in session.items):
+            ours.open()
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    """The run's header, once it is known that there is something to run."""
+    ours = _session(config)
+    return ours.header() if ours else []
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Trials run ahead of the items that report them; a task that cannot be used does not hold up the others."""
+    ours = _session(session.config)
+    if ours and not session.config.option.collectonly:
+        from harness.items import TrialItem
+
+        if session.testsfailed == ours.bad_tasks:
+            session.config.option.continue_on_collection_errors = True
+        if not session.testsfailed or session.config.option.continue_on_collection_errors:
+            ours.start([item.spec for item in session.items if isinstance(item, TrialItem)])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """An infrastructure fault is an ERROR wherever it shows, never a FAILED."""
+    report = yield
+    if _session(item.config):
+        from harness.items import mark_fault
+
+        mark_fault(item, call, report)
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: pytest.TestReport | pytest.CollectReport) -> tuple[str, str, str] | None:
+    """What a trial cost stands beside its result in verbose output."""
+    fields = dict(getattr(report, "user_properties", ()))
+    if "harness_line" not in fields or getattr(report, "when", None) != "call" or report.outcome == "skipped":
+        return None
+    letter, word = (".", "PASSED") if report.passed else ("F", "FAILED")
+    return report.outcome, letter, f"{word} {fields['harness_line']}"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """The table, and where the records are."""
+    from harness.session import run_shown
+
+    run = run_shown(config)
+    if run:
+        from harness.report.terminal import write_summary
+
+        write_summary(terminalreporter, run)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Whatever still runs ends, and its sandboxes go."""
+    ours = _session(session.config)
+    if ours:
+        ours.close()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """An xdist worker joins the run of its controller."""
+    from harness.session import prepare_worker
+
+    prepare_worker(node)

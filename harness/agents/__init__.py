@@ -1,0 +1,1 @@
+"""Agents: who does a task's work in the sandbox."""

@@ -1,0 +1,201 @@
+"""Claude Code, headless: how it is called, followed, and judged to have ended."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import uuid
+from contextlib import aclosing
+
+from harness.agents.base import Workplace
+from harness.errors import AgentFault, ProviderFault
+from harness.record import Stop, TrialSpec
+from harness.sandbox import REPO, Job
+from harness.stream import Session, TurnResult, turn_marker
+
+ENV = {
+    "IS_SANDBOX": "1",
+    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    "DISABLE_TELEMETRY": "1",
+    "DISABLE_ERROR_REPORTING": "1",
+    "DISABLE_AUTOUPDATER": "1",
+    # Servers are connected before the first turn, so that a setup's tools are there from the start.
+    "MCP_CONNECTION_NONBLOCKING": "false",
+}
+SILENCE_S = 120.0
+"""A model that owed a reply for so long when the time was up had fallen silent: not the agent's slowness."""
+
+_STOPS: dict[str, Stop] = {"max_turns": "max_turns", "budget_exhausted": "max_cost"}
+
+
+class Claude:
+    """One session of Claude Code in a sandbox, prompt after prompt."""
+
+    def __init__(self) -> None:
+        # Chosen ahead, so that it is known even when the CLI is killed before it says it.
+        self.session_id = str(uuid.uuid4())
+        self._turn_number = 0
+
+    async def run(self, spec: TrialSpec, place: Workplace) -> Stop:
+        """Have each of the task's prompts done in turn, within its timeout.
+
+        Raises:
+            ProviderFault: the API refused, failed or fell silent.
+            AgentFault: the CLI did not start, or died.
+            SandboxFault: the sandbox was lost.
+        """
+        deadline = asyncio.get_running_loop().time() + spec.task.timeout
+        stop: Stop = "completed"
+        for _ in spec.task.turns:
+            stop = await self.prompt(spec, place, deadline - asyncio.get_running_loop().time())
+            if stop != "completed":
+                break
+        return stop
+
+    async def prompt(self, spec: TrialSpec, place: Workplace, seconds: float) -> Stop:
+        """Have the next prompt (`~/.harness/prompt-N.md`) done within `seconds`. Raises as `run` does."""
+        self._turn_number += 1
+        if self._turn_number > 1:
+            place.take(turn_marker(self._turn_number))
+        job = self._job(spec, place)
+        place.heard()
+        try:
+            return await self._turn(job, place, seconds)
+        except TimeoutError:
+            await place.sandbox.run(job.kill_script())
+            _raise_if_model_was_silent(place, spec.task.timeout)
+            return "timeout"
+
+    def _job(self, spec: TrialSpec, place: Workplace) -> Job:
+        turn = self._turn_number
+        model = _model(spec, place)
+        command = shlex.join(argv(spec, self.session_id, turn, model)) + f" <~/.harness/prompt-{turn}.md"
+        if place.model.source == "replay":
+            command = _with_replay(command, turn)
+        return Job(
+            command=command,
+            folder=f".harness/turn-{turn}",
+            cwd=REPO,
+            env={**ENV, **place.model.env, **spec.task.sandbox.env, **spec.variant.env},
+        )
+
+    async def _turn(self, job: Job, place: Workplace, seconds: float) -> Stop:
+        """One prompt's run.
+
+        Raises:
+            TimeoutError: when it is not done after `seconds`.
+        """
+        async with asyncio.timeout(max(seconds, 0)), aclosing(place.sandbox.start(job)) as lines:
+            async for line in lines:
+                place.take(line)
+                refused = _refused(place.tally.session())
+                if refused:
+                    await place.sandbox.run(job.kill_script())
+                    raise refused
+        return _ending(place.tally.session(), job, ended=place.tally.ended)
+
+
+def _model(spec: TrialSpec, place: Workplace) -> str | None:
+    """The model to ask for: a replay asks for the recorded one, or the CLI would report and price another."""
+    if spec.variant.model or place.model.source != "replay":
+        return spec.variant.model
+    recording = place.model.recording(spec.task)
+    return recording.model if recording else None
+
+
+def argv(spec: TrialSpec, session_id: str, turn: int, model: str | None) -> list[str]:
+    """The CLI's arguments for one prompt of a session (turns from 1)."""
+    arguments = [
+        "claude",
+        "-p",
+        "--output-format",
+        "stream-json",
+        "--verbose",
+        "--dangerously-skip-permissions",
+    ]
+    arguments += ["--session-id" if turn == 1 else "--resume", session_id]
+    if model:
+        arguments += ["--model", model]
+    if spec.task.limits.max_turns is not None:
+        arguments += ["--max-turns", str(spec.task.limits.max_turns)]
+    if spec.task.limits.max_cost_usd is not None:
+        arguments += ["--max-budget-usd", f"{spec.task.limits.max_cost_usd:g}"]
+    return [*arguments, *spec.variant.args]
+
+
+def _with_replay(command: str, turn: int) -> str:
+    """The command, with the recorded session's server beside it; a FIFO hands its URL over without a wait."""
+    url = f"~/.harness/turn-{turn}/url"
+    return (
+        f'mkfifo {url}; python3 ~/.harness/replay.py --transcript ~/.harness/replay.jsonl --cwd "$PWD" >{url} & '
+        f"replay=$!; read -r ANTHROPIC_BASE_URL <{url}; export ANTHROPIC_BASE_URL; "
+        f"{command}; code=$?; kill $replay; (exit $code)"
+    )
+
+
+def _refused(session: Session) -> ProviderFault | None:
+    """A refused key does not get better with the CLI's ten retries, which take minutes."""
+    if session.last_retry_status in (401, 403):
+        return _provider_fault(session.last_retry_status, "the API refused the key")
+    return None
+
+
+def _ending(session: Session, job: Job, *, ended: bool) -> Stop:
+    if not ended:
+        raise _died(session, job)
+    result = session.turns[-1]
+    reason = result.terminal_reason
+    if reason in _STOPS:
+        return _STOPS[reason]
+    if reason == "api_error" or result.api_error_status is not None:
+        raise _provider_fault(result.api_error_status, result.text or "the API failed")
+    if result.is_error:
+        raise _error_result(result)
+    return "completed"
+
+
+def _error_result(result: TurnResult) -> AgentFault:
+    what = result.text or result.terminal_reason or "no reason given"
+    return AgentFault("error_result", f"Claude Code reported an error: {what}", retry=True)
+
+
+def _died(session: Session, job: Job) -> AgentFault:
+    words = job.stderr.strip()[-2000:] or "it said nothing on stderr"
+    if session.session_id is None:
+        missing = job.exit_code == 127
+        return AgentFault(
+            "not_installed" if missing else "did_not_start",
+            f"Claude Code did not start (exit code {job.exit_code}): {words}",
+            retry=False,
+            remedy="use a template that has `claude`" if missing else None,
+        )
+    how = f"exit code {job.exit_code}" if job.exit_code is not None else "killed"
+    return AgentFault("died", f"Claude Code ended without a result ({how}): {words}", retry=True)
+
+
+def _provider_fault(status: int | None, message: str) -> ProviderFault:
+    kind, retry, remedy = _BY_STATUS.get(status or 0, ("api_error", (status or 500) >= 500, None))
+    said = f"HTTP {status}: {message}" if status and str(status) not in message else message
+    return ProviderFault(kind, said, retry=retry, fatal=kind == "auth", remedy=remedy)
+
+
+_AUTH = ("auth", False, "check the model's key (ANTHROPIC_API_KEY or its kin)")
+_BY_STATUS: dict[int, tuple[str, bool, str | None]] = {
+    400: ("bad_request", False, None),
+    401: _AUTH,
+    403: _AUTH,
+    404: ("not_found", False, "check the model's name"),
+    413: ("too_large", False, None),
+    429: ("rate_limit", True, "lower --concurrency"),
+    529: ("overloaded", True, None),
+}
+
+
+def _raise_if_model_was_silent(place: Workplace, timeout: float) -> None:
+    silent_for = place.silent_for()
+    if place.tally.owes_reply and silent_for >= min(SILENCE_S, timeout / 2):
+        raise ProviderFault(
+            "silent",
+            f"the model's API had sent nothing for {silent_for:.0f} s when the time was up",
+            retry=True,
+        )

@@ -1,0 +1,14 @@
+"""The agent that does nothing: every check worth its name fails with it."""
+
+from __future__ import annotations
+
+from harness.agents.base import Workplace
+from harness.record import Stop, TrialSpec
+
+
+class Nop:
+    """Leaves the repo as it is."""
+
+    async def run(self, spec: TrialSpec, place: Workplace) -> Stop:
+        """Do nothing."""
+        return "completed"

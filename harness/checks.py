@@ -1,0 +1,126 @@
+"""The checks: they enter the sandbox when the agent has stopped, run one by one, and give verdicts."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Sequence
+
+from harness.record import CheckResult
+from harness.sandbox import REPO, CommandTimeoutError, Result, Sandbox
+from harness.task import Check, Task
+from harness.workspace import pack_folder
+
+OUTPUT_BYTES = 1_000_000
+"""How much of a check's output is kept: the end of it."""
+_TAIL_CHARS = 2_000
+_GRACE_S = 10.0
+
+# The check's own files are out of its way; its output goes to a file, so that a flood of it cannot hurt.
+_RUN = """
+cd ~/repo && export HARNESS_SCORE=$HOME/.harness/score HARNESS_CHECKS=$HOME/.harness/checks
+rm -f "$HARNESS_SCORE"; start=${EPOCHREALTIME/[^0-9]/}
+timeout -k 2 %(timeout)s bash -c %(command)s >~/.harness/check.out 2>&1 </dev/null; code=$?
+ms=$(( (${EPOCHREALTIME/[^0-9]/} - start) / 1000 ))
+echo "$code $ms $(head -c 100 "$HARNESS_SCORE" 2>/dev/null | tr -s '[:space:]' ' ')" >&2
+tail -c %(bytes)s ~/.harness/check.out
+"""
+_REPORT = re.compile(r"^(\d+) (\d+) (.*?) ?$\s*\Z", re.MULTILINE)
+_TIMED_OUT = (124, 137)
+
+
+async def run_checks(
+    sandbox: Sandbox, task: Task, keep: Callable[[str, bytes], str], checks: Sequence[Check] | None = None
+) -> tuple[CheckResult, ...]:
+    """Run a task's checks (or those given) in the repo.
+
+    Args:
+        sandbox: with the agent's work in it, and nobody at it any more.
+        task: whose checks they are.
+        keep: stores an output under a name, and gives its path for the record.
+        checks: only these.
+
+    Raises:
+        SandboxFault: when the sandbox is lost on the way; there are no verdicts then.
+    """
+    if task.checks_folder:
+        await sandbox.write(".harness/checks.tgz", pack_folder(task.checks_folder))
+        await sandbox.run(
+            "rm -rf ~/.harness/checks && mkdir -p ~/.harness/checks && "
+            "tar -xzf ~/.harness/checks.tgz -C ~/.harness/checks"
+        )
+    return tuple([await _run_check(sandbox, task, check, keep) for check in checks or task.checks])
+
+
+async def _run_check(
+    sandbox: Sandbox, task: Task, check: Check, keep: Callable[[str, bytes], str]
+) -> CheckResult:
+    command = (
+        check.command
+        if check.command is not None
+        else f"exec ~/.harness/checks/{shlex.quote(check.file or '')}"
+    )
+    script = _RUN % {
+        "timeout": f"{task.check_timeout:g}",
+        "command": shlex.quote(command),
+        "bytes": OUTPUT_BYTES,
+    }
+    try:
+        result = await sandbox.run(
+            script, cwd=REPO, timeout=task.check_timeout + _GRACE_S, env=task.sandbox.env
+        )
+    except CommandTimeoutError:
+        return _failed(check, f"stopped: it took longer than {task.check_timeout:g} s", timed_out=True)
+    return _verdict(task, check, result, keep)
+
+
+def _failed(check: Check, words: str, *, timed_out: bool = False) -> CheckResult:
+    return CheckResult(
+        name=check.name,
+        passed=False,
+        score=0.0,
+        exit_code=None,
+        timed_out=timed_out,
+        duration_ms=None,
+        output_tail=words,
+    )
+
+
+def _verdict(task: Task, check: Check, result: Result, keep: Callable[[str, bytes], str]) -> CheckResult:
+    report = _REPORT.search(result.stderr)
+    if report is None:
+        return _failed(check, f"the check's shell was killed (exit code {result.exit_code})")
+    code, ms, score = report.groups()
+    timed_out = int(code) in _TIMED_OUT and int(ms) >= task.check_timeout * 1000
+    passed = code == "0"
+    output = result.stdout
+    problem = ""
+    value = 1.0 if passed else 0.0
+    if score:
+        try:
+            value = _score(score)
+        except ValueError as error:
+            passed, value, problem = False, 0.0, f"\n[harness] {error}"
+    if timed_out:
+        problem += f"\n[harness] stopped: it took longer than {task.check_timeout:g} s"
+    output += problem
+    return CheckResult(
+        name=check.name,
+        passed=passed,
+        score=value,
+        exit_code=None if timed_out else int(code),
+        timed_out=timed_out,
+        duration_ms=int(ms),
+        output_tail=output[-_TAIL_CHARS:],
+        output=keep(f"checks/{check.name}.txt", output.encode("utf-8", "replace")),
+    )
+
+
+def _score(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise ValueError(f"$HARNESS_SCORE holds {text!r}, not a number from 0 to 1")
+    return value

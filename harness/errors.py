@@ -1,0 +1,107 @@
+"""The tree of errors. The type says whose fault it is, and with that what the harness does about it.
+
+```
+HarnessError                  anything that harness raises on purpose
+├── UsageError                the user gave something that cannot be used: file, field, what, remedy
+│   └── ProblemsError         several of them at once (a task folder, a variants file)
+└── Fault                     something outside the measured agent broke: outcome `error`, never `failed`
+    ├── SandboxFault          the sandbox or the way to it
+    ├── ProviderFault         the model's API
+    ├── AgentFault            Claude Code itself did not start or died
+    ├── CheckFault            a check could not be run at all
+    └── InternalFault         harness's own doing
+```
+
+A fault's `retry` says whether a new attempt in a fresh sandbox may help; `fatal` that every other trial of the
+run would meet it too, so that nothing new should be started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+Cause = Literal["agent", "sandbox", "provider", "check", "harness"]
+
+
+class HarnessError(Exception):
+    """Base of all errors that harness raises on purpose."""
+
+    def __init__(self, message: str, *, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.remedy}" if self.remedy else self.message
+
+
+class UsageError(HarnessError):
+    """Something the user gave (an option, a file, an environment variable) cannot be used."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong in a file: where, what, and what would be right."""
+
+    file: str
+    field: str | None
+    what: str
+    remedy: str | None = None
+
+    def __str__(self) -> str:
+        where = f"{self.file}: {self.field}" if self.field else self.file
+        return f"{where}: {self.what}" + (f" ({self.remedy})" if self.remedy else "")
+
+
+class ProblemsError(UsageError):
+    """All problems of one task folder or one variants file, reported together."""
+
+    def __init__(self, subject: str, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join([subject, *(f"  {problem}" for problem in problems)]))
+        self.problems = tuple(problems)
+
+
+class Fault(HarnessError):
+    """Infrastructure broke: the trial's outcome is `error` and counts for nobody."""
+
+    cause: ClassVar[Cause] = "harness"
+
+    def __init__(
+        self, kind: str, message: str, *, retry: bool, fatal: bool = False, remedy: str | None = None
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.kind = kind
+        self.retry = retry
+        self.fatal = fatal
+
+
+class SandboxFault(Fault):
+    """The sandbox, its platform or the connection to it."""
+
+    cause = "sandbox"
+
+
+class ProviderFault(Fault):
+    """The model's API refused, failed or fell silent."""
+
+    cause = "provider"
+
+
+class AgentFault(Fault):
+    """Claude Code did not start, or died without a result."""
+
+    cause = "agent"
+
+
+class CheckFault(Fault):
+    """A check or a solution could not be run at all (unlike one that ran and said no)."""
+
+    cause = "check"
+
+
+class InternalFault(Fault):
+    """A defect of harness, or of the machine it runs on (a full disk)."""
+
+    cause = "harness"

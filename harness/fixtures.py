@@ -1,0 +1,207 @@
+"""The fixtures for those who prefer Python to folders: the same trials and records, step by step from a test."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Coroutine, Generator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pytest
+
+from harness.agents.claude import Claude
+from harness.errors import Fault, UsageError
+from harness.items import CALL_PASSED, properties
+from harness.record import CheckResult, Stop, TokenCounts, TrialSpec
+from harness.sandbox import REPO, CommandTimeoutError, Result
+from harness.session import TrialSession
+from harness.stream import Session
+from harness.task import Task, task_of_parts
+from harness.trial import Attempt, LiveTrial, opened, trial_record
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ClaudeResult:
+    """What one call of `claude(...)` came to. Tokens and cost are the session's up to here."""
+
+    stop: Stop
+    session: Session
+    _trial: TestTrial
+
+    @property
+    def text(self) -> str | None:
+        """Claude's last message."""
+        return self.session.turns[-1].text if self.session.turns else None
+
+    @property
+    def tokens(self) -> TokenCounts:
+        """The session's tokens so far, as billed."""
+        return TokenCounts.of(self.session.tokens)
+
+    @property
+    def cost_usd(self) -> float | None:
+        """The session's cost so far."""
+        return self.session.cost_usd
+
+    @property
+    def duration_ms(self) -> int | None:
+        """Claude Code's own time, over all calls so far."""
+        return self.session.duration_ms
+
+    @property
+    def num_turns(self) -> int | None:
+        """Rounds of the agent's loop, over all calls so far."""
+        return self.session.num_turns
+
+    @property
+    def tools(self) -> Mapping[str, Any]:
+        """Calls and errors by tool."""
+        return self.session.tools
+
+    @property
+    def checks(self) -> tuple[CheckResult, ...]:
+        """The marker's checks, run now: the agent's processes are ended, protected files put back."""
+        return self._trial.run_checks()
+
+    @property
+    def passed_checks(self) -> bool:
+        """Whether all of the marker's checks pass."""
+        return all(check.passed for check in self.checks)
+
+
+class SandboxHandle:
+    """The test's sandbox, for a test that is not async. Relative paths are below the repo."""
+
+    def __init__(self, trial: TestTrial) -> None:
+        self._trial = trial
+
+    @property
+    def id(self) -> str:
+        """The sandbox's id on its platform."""
+        return self._trial.live.place.sandbox.id
+
+    def run(self, command: str, *, timeout: float = 60.0, env: Mapping[str, str] | None = None) -> Result:
+        """Run a shell command in the repo; a non-zero exit is a result (`.exit_code`).
+
+        Raises:
+            TimeoutError: when it takes longer than `timeout` seconds.
+        """
+        sandbox = self._trial.live.place.sandbox
+        try:
+            return self._trial.call(sandbox.run(command, timeout=timeout, cwd=REPO, env=env))
+        except CommandTimeoutError as error:
+            raise TimeoutError(f"{command!r}: {error}") from error
+
+    def read(self, path: str) -> bytes:
+        """A file's content."""
+        return self._trial.call(self._trial.live.place.sandbox.read(_below_repo(path)))
+
+    def write(self, path: str, content: str | bytes) -> None:
+        """Write a file, making its folders."""
+        data = content.encode() if isinstance(content, str) else content
+        self._trial.call(self._trial.live.place.sandbox.write(_below_repo(path), data))
+
+
+def _below_repo(path: str) -> str:
+    return path if path.startswith("/") else f"{REPO}/{path}"
+
+
+class TestTrial:
+    """One trial behind a test's fixtures."""
+
+    __test__ = False
+
+    def __init__(self, session: TrialSession, spec: TrialSpec) -> None:
+        self._session = session
+        self._spec = spec
+        self._attempt = Attempt.begin(spec, session.engine.world, 1)
+        self._context: AbstractAsyncContextManager[LiveTrial] = opened(
+            spec, session.engine.world, self._attempt
+        )
+        self._prompts = 0
+        self.live: LiveTrial = self.call(self._context.__aenter__())
+        self.sandbox = SandboxHandle(self)
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a step on the engine's loop; a fault is noted for the record."""
+        try:
+            return self._session.engine.call(work)
+        except Fault as fault:
+            self._attempt.fault = fault
+            raise
+
+    def claude(self, prompt: str, *, timeout: float | None = None) -> ClaudeResult:
+        """Have Claude Code (or the agent that --agent names) do a prompt; a further call goes on in the same session.
+
+        `timeout` is in seconds, by default the marker's.
+        """
+        self._attempt.checks = ()
+        self._prompts += 1
+        self._attempt.stop = self.call(self._prompt(prompt, timeout or self._spec.task.timeout))
+        return ClaudeResult(self._attempt.stop, self._attempt.session, self)
+
+    async def _prompt(self, prompt: str, timeout: float) -> Stop:
+        place, agent = self.live.place, self.live.agent
+        with self._attempt.phase("agent"):
+            if not isinstance(agent, Claude):
+                return await agent.run(self._spec, place)
+            await place.sandbox.write(f".harness/prompt-{self._prompts}.md", prompt.encode())
+            return await agent.prompt(self._spec, place, timeout)
+
+    def run_checks(self) -> tuple[CheckResult, ...]:
+        """Run the marker's checks, once after each prompt.
+
+        Raises:
+            UsageError: when the marker names none.
+        """
+        if not self._spec.task.checks:
+            raise UsageError(
+                "this test has no checks to run",
+                remedy='name them: @pytest.mark.task(..., checks={"tests": "python3 -m unittest"}), or a task folder',
+            )
+        if not self._attempt.checks:
+            self.call(self.live.collect())
+            self.call(self.live.check())
+        return self._attempt.checks
+
+    def finish(self, *, passed: bool) -> list[tuple[str, object]]:
+        """Close the sandbox and store the record, judged as the test was."""
+        try:
+            if not self._attempt.fault and not self._attempt.diff:
+                self.call(self.live.collect())
+        finally:
+            self._session.engine.call(self._context.__aexit__(None, None, None))
+            self._attempt.end()
+            record = trial_record(self._spec, self._session.engine.world, [self._attempt])
+            if record.outcome != "error":
+                score = record.score if record.score is not None else float(passed)
+                record = record.model_copy(
+                    update={"outcome": "passed" if passed else "failed", "score": score}
+                )
+            self._session.engine.world.folder.append(record)
+        return properties(record)
+
+
+def trial_of(request: pytest.FixtureRequest, session: TrialSession) -> Generator[TestTrial]:
+    """The fixture's body: open, hand over, judge, record."""
+    variant, index = request.param
+    task = _marked_task(request)
+    trial = TestTrial(session, session.spec(task, variant, index))
+    yield trial
+    request.node.user_properties += trial.finish(passed=request.node.stash.get(CALL_PASSED, False))
+
+
+def _marked_task(request: pytest.FixtureRequest) -> Task:
+    marker = request.node.get_closest_marker("task")
+    base = request.path.parent
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", request.node.nodeid.partition("[")[0].replace("::", "."))
+    try:
+        task = task_of_parts(
+            name, base, *(marker.args if marker else ()), **(marker.kwargs if marker else {})
+        )
+    except TypeError as error:
+        raise UsageError(f"@pytest.mark.task: {error}") from error
+    return task

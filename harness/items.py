@@ -1,0 +1,198 @@
+"""Task folders as pytest's collectors, their trials as its items."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import plugin
+from harness.errors import Fault, HarnessError, Problem, ProblemsError
+from harness.record import CheckResult, TrialRecord, TrialSpec, trial_name
+from harness.run import Ended
+from harness.session import TrialSession
+from harness.task import MANIFEST, load_task
+
+CALL_PASSED = pytest.StashKey[bool]()
+"""Whether an item's call passed: what a trial behind fixtures is judged by."""
+
+
+class TrialFailedError(Exception):
+    """A trial's checks did not all pass."""
+
+    def __init__(self, record: TrialRecord) -> None:
+        super().__init__(record.trial_id)
+        self.record = record
+
+
+class TrialFaultError(Exception):
+    """Infrastructure broke a trial: pytest's ERROR."""
+
+    def __init__(self, fault: Fault, record: TrialRecord | None) -> None:
+        super().__init__(str(fault))
+        self.fault = fault
+        self.record = record
+
+
+class TaskFolder(pytest.Directory):
+    """A folder with a task.toml: one item for each variant and trial."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """Read the task, and yield its trials."""
+        session = plugin.session_of(self.config)
+        try:
+            owner = session.take_name(self.path.name, self.path)
+            if owner:
+                raise _same_name(self.path, owner)
+            task = load_task(self.path)
+        except ProblemsError:
+            session.bad_tasks += 1
+            raise
+        for tag in task.tags:
+            self.config.addinivalue_line("markers", f"{tag}: a tag of tasks")
+        for variant, index in session.plan:
+            spec = session.spec(task, variant, index)
+            item = TrialItem.from_parent(self, name=trial_name(task.name, variant.name, index), spec=spec)
+            for tag in task.tags:
+                item.add_marker(tag)
+            yield item
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """The problems, without a traceback."""
+        if isinstance(excinfo.value, HarnessError):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+
+def _same_name(path: Path, owner: Path) -> ProblemsError:
+    problem = Problem(
+        os.path.relpath(path / MANIFEST),
+        None,
+        f"the task in {os.path.relpath(owner)} has the same name",
+        "rename one of the two folders",
+    )
+    return ProblemsError(f"task {path.name!r} cannot be used:", [problem])
+
+
+class TrialItem(pytest.Item):
+    """One trial. Its setup waits for the trial, so that a fault is an ERROR; its call tells what the checks said."""
+
+    def __init__(self, *, spec: TrialSpec, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.spec = spec
+        self._ended: Ended | None = None
+
+    @property
+    def trials(self) -> TrialSession:
+        """The run in this process."""
+        return plugin.session_of(self.config)
+
+    def setup(self) -> None:
+        """Wait for the trial."""
+        try:
+            self._ended = self.trials.result(self.spec)
+        except Fault as fault:
+            raise TrialFaultError(fault, None) from None
+        self.user_properties += properties(self._ended.record)
+        if self._ended.fault:
+            raise TrialFaultError(self._ended.fault, self._ended.record) from self._ended.fault.__cause__
+
+    def runtest(self) -> None:
+        """Pass when the checks did."""
+        assert self._ended, "setup comes first"
+        if self._ended.record.outcome != "passed":
+            raise TrialFailedError(self._ended.record)
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """What a person needs to know, without a traceback."""
+        error = excinfo.value
+        if isinstance(error, TrialFailedError):
+            return "\n".join(failed_lines(error.record))
+        if isinstance(error, TrialFaultError):
+            return "\n".join(fault_lines(error.fault, error.record))
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        """Where the task is."""
+        return self.spec.task.path / MANIFEST if self.spec.task.path else self.path, None, self.name
+
+
+def failed_lines(record: TrialRecord) -> Iterator[str]:
+    """Which checks failed, and what they said."""
+    passed = [check for check in record.checks if check.passed]
+    yield f"{record.trial_id}: {len(passed)} of {len(record.checks)} checks passed"
+    for check in record.checks:
+        yield from _check_lines(check)
+    for change in record.tampering:
+        yield f"note: the agent had {change.change} the protected file {change.path}; it was put back"
+    if record.stop != "completed":
+        yield f"note: the agent was stopped: {record.stop}"
+    yield f"`harness show {record.trial_id}` has the transcript, the diff and all output"
+
+
+def _check_lines(check: CheckResult) -> Iterator[str]:
+    if check.passed:
+        yield f"  passed  {check.name}"
+        return
+    why = "timed out" if check.timed_out else f"exit code {check.exit_code}"
+    yield f"  FAILED  {check.name} ({why})"
+    for line in check.output_tail.strip().splitlines()[-15:]:
+        yield f"          {line}"
+
+
+def fault_lines(fault: Fault, record: TrialRecord | None) -> Iterator[str]:
+    """Whose fault it was, and what can be done."""
+    yield f"infrastructure ({fault.cause}, {fault.kind}): {fault.message}"
+    if fault.remedy:
+        yield f"  {fault.remedy}"
+    if record and record.attempts:
+        yield f"  {len(record.attempts) + 1} attempts were made"
+    yield "This counts neither as passed nor as failed."
+
+
+def properties(record: TrialRecord) -> list[tuple[str, object]]:
+    """What goes into junit's XML, and the line for verbose output."""
+    pairs = {
+        "outcome": record.outcome,
+        "score": record.score,
+        "duration_ms": record.duration_ms,
+        "cost_usd": record.total_cost_usd,
+        "tokens_input": record.tokens.input,
+        "tokens_output": record.tokens.output,
+        "tokens_total": record.tokens.total,
+        "num_turns": record.num_turns,
+        "model_source": record.model_source,
+        "transcript": record.transcript,
+    }
+    found: list[tuple[str, object]] = [(name, value) for name, value in pairs.items() if value is not None]
+    return [*found, ("harness_line", short_line(record))]
+
+
+def short_line(record: TrialRecord) -> str:
+    """Time, tokens and cost in a few characters."""
+    from harness.report.text import cost, count, seconds
+
+    parts = [seconds(record.phases_ms.total)]
+    if record.tokens.total is not None:
+        parts.append(f"{count(record.tokens.total)} tokens")
+    if record.total_cost_usd is not None:
+        parts.append(cost(record.total_cost_usd))
+    return f"({', '.join(parts)})"
+
+
+def mark_fault(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+    """A fault in a test's call is reported as pytest reports one in its setup: as ERROR."""
+    error = call.excinfo.value if call.excinfo else None
+    if report.when == "call" and isinstance(error, Fault):
+        report.when = "setup"
+        report.longrepr = "\n".join(fault_lines(error, None))
+    if report.when == "call":
+        item.stash[CALL_PASSED] = report.passed
+
+
+def uses_trials(item: pytest.Item) -> bool:
+    """Whether an item is a trial, or a test that has one behind its fixtures."""
+    return isinstance(item, TrialItem) or "harness_trial" in getattr(item, "fixturenames", ())

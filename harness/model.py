@@ -1,0 +1,209 @@
+"""Where the model's replies come from: the API that the environment names, or a recorded session."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from harness import replay
+from harness.errors import UsageError
+from harness.record import ModelSource
+from harness.sandbox import Network
+from harness.task import Task
+
+_KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
+_BEDROCK = "CLAUDE_CODE_USE_BEDROCK"
+_VERTEX = "CLAUDE_CODE_USE_VERTEX"
+_PASSED = (
+    *_KEYS,
+    "ANTHROPIC_BASE_URL",
+    "ANTHROPIC_MODEL",
+    "ANTHROPIC_SMALL_FAST_MODEL",
+    "ANTHROPIC_CUSTOM_HEADERS",
+    _BEDROCK,
+    "ANTHROPIC_BEDROCK_BASE_URL",
+    "AWS_REGION",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_BEARER_TOKEN_BEDROCK",
+    _VERTEX,
+    "ANTHROPIC_VERTEX_BASE_URL",
+    "ANTHROPIC_VERTEX_PROJECT_ID",
+    "CLOUD_ML_REGION",
+)
+_SECRETS = (
+    *_KEYS,
+    "ANTHROPIC_CUSTOM_HEADERS",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_BEARER_TOKEN_BEDROCK",
+)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A session to play: its file, the model that it was recorded with, and whether somebody wrote it by hand."""
+
+    path: Path
+    model: str | None
+    by_hand: bool
+
+
+@functools.lru_cache(maxsize=1024)
+def recorded(path: Path) -> Recorded:
+    """Read a recording.
+
+    Raises:
+        UsageError: when it cannot be played.
+    """
+    try:
+        with path.open("rb") as lines:
+            recording = replay.load(lines)
+    except (OSError, replay.BadRecording) as error:
+        raise UsageError(f"{path} cannot be replayed: {error}") from error
+    return Recorded(path, recording.model, recording.written_by is not None)
+
+
+@dataclass(frozen=True)
+class Model:
+    """How Claude Code in a sandbox gets its replies.
+
+    `env` is the CLI's; `hosts` what it must reach; `secrets` the values that must never be stored. With `replay`,
+    `recording(task)` is played inside the sandbox instead.
+    """
+
+    source: ModelSource
+    description: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    hosts: tuple[str, ...] = ()
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    recordings: Mapping[str, Path] = field(default_factory=dict)
+
+    def recording(self, task: Task) -> Recorded | None:
+        """The session to play for a task: from the run named by --replay, else the task's own."""
+        path = self.recordings.get(task.name) or task.replay
+        return recorded(path) if path else None
+
+    def network(self, task: Task) -> Network:
+        """What a task's sandbox may reach, given where the model is.
+
+        Raises:
+            UsageError: when the task leaves no way to the model.
+        """
+        wanted = task.sandbox.network
+        if wanted == "open":
+            return Network(open=True)
+        if wanted == "none" and self.hosts:
+            raise UsageError(
+                f'task {task.name!r}: network = "none" leaves no way to the model\'s API',
+                remedy='use "model" (the API alone), or run with --model-source replay',
+            )
+        hosts = wanted if isinstance(wanted, tuple) else ()
+        return Network(allow=(*self.hosts, *hosts))
+
+
+NO_MODEL = Model("none", "no model")
+
+
+def has_key(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether the environment names a model API to pay for."""
+    return any(environ.get(name) for name in (*_KEYS, _BEDROCK, _VERTEX))
+
+
+def api_model(environ: Mapping[str, str] = os.environ, *, loopback: bool) -> Model:
+    """The API as the environment's variables say.
+
+    Args:
+        environ: the variables.
+        loopback: whether the sandbox can be given a way to this machine's loopback.
+
+    Raises:
+        UsageError: when there is no key, or a variable cannot be used.
+    """
+    if not has_key(environ):
+        raise UsageError(
+            "--model-source api needs a key",
+            remedy=f"set {', '.join(_KEYS)}, or {_BEDROCK}=1 or {_VERTEX}=1 with their credentials",
+        )
+    env = {name: environ[name] for name in _PASSED if environ.get(name)}
+    return Model(
+        source="api",
+        description=_provider(environ),
+        env=env,
+        hosts=_hosts(environ, loopback=loopback),
+        secrets={name: env[name] for name in _SECRETS if name in env},
+    )
+
+
+def _provider(environ: Mapping[str, str]) -> str:
+    if environ.get(_BEDROCK):
+        return "api (Bedrock)"
+    if environ.get(_VERTEX):
+        return "api (Vertex AI)"
+    return (
+        f"api ({urlsplit(environ['ANTHROPIC_BASE_URL']).netloc})"
+        if environ.get("ANTHROPIC_BASE_URL")
+        else "api"
+    )
+
+
+def _hosts(environ: Mapping[str, str], *, loopback: bool) -> tuple[str, ...]:
+    if environ.get(_BEDROCK):
+        region = environ.get("AWS_REGION", "us-east-1")
+        default = (f"bedrock-runtime.{region}.amazonaws.com", f"bedrock.{region}.amazonaws.com")
+        return _base_url(environ, "ANTHROPIC_BEDROCK_BASE_URL", loopback=loopback) or default
+    if environ.get(_VERTEX):
+        region = environ.get("CLOUD_ML_REGION", "us-east5")
+        service = "aiplatform.googleapis.com" if region == "global" else f"{region}-aiplatform.googleapis.com"
+        return _base_url(environ, "ANTHROPIC_VERTEX_BASE_URL", loopback=loopback) or (
+            service,
+            "oauth2.googleapis.com",
+        )
+    return _base_url(environ, "ANTHROPIC_BASE_URL", loopback=loopback) or ("api.anthropic.com",)
+
+
+def _base_url(environ: Mapping[str, str], name: str, *, loopback: bool) -> tuple[str, ...]:
+    url = environ.get(name)
+    if not url:
+        return ()
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or parts.scheme not in {"http", "https"}:
+        raise UsageError(f"{name}={url!r} is not a URL", remedy="give http://HOST[:PORT] or https://HOST")
+    if not _is_loopback(host):
+        return (host,)
+    if not loopback:
+        raise UsageError(
+            f"{name}={url!r} is on this machine, where an E2B sandbox cannot reach it",
+            remedy="use --sandbox local, or an address that the sandbox can reach",
+        )
+    return (f"127.0.0.1:{port or (443 if parts.scheme == 'https' else 80)}",)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def replay_model(recordings: Mapping[str, Path] | None = None) -> Model:
+    """Recorded sessions: those given by task name, else each task's own `replay.jsonl`."""
+    return Model(
+        source="replay",
+        description="replay",
+        env={"ANTHROPIC_API_KEY": "replay"},
+        recordings=recordings or {},
+    )

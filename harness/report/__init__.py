@@ -1,0 +1,1 @@
+"""Reports: a view model made from records, and what renders it."""

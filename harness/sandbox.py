@@ -1,0 +1,419 @@
+"""A sandbox of any server that speaks E2B's protocol. The only module that imports the `e2b` SDK.
+
+Every error of the SDK and of the network under it leaves here as a `SandboxFault`, by one table (`FAULTS`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shlex
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import e2b
+import httpx
+from e2b import AsyncSandbox, exceptions
+
+from harness.errors import SandboxFault, UsageError
+from harness.stream import Lines
+
+HOME = "/home/user"
+REPO = f"{HOME}/repo"
+LIFETIME_S = 300
+"""How long a sandbox outlives a harness that vanished; extended while it is needed."""
+PROBE_S = 10.0
+"""How long a stream may be silent before the sandbox is asked whether it is still there."""
+REATTACH = 5
+"""How often in a row a stream is picked up again without a line in between."""
+
+_RUN_TAG = "harness_run"
+_TRIAL_TAG = "harness_trial"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What one kind of error means: its name in the record, and whether a fresh sandbox may help."""
+
+    kind: str
+    retry: bool
+    fatal: bool = False
+    remedy: str | None = None
+
+
+FAULTS: Mapping[type[BaseException], Policy] = {
+    exceptions.AuthenticationException: Policy(
+        "auth", retry=False, fatal=True, remedy="check E2B_API_KEY (and E2B_DOMAIN, E2B_API_URL)"
+    ),
+    exceptions.GitAuthException: Policy("git_auth", retry=False),
+    exceptions.GitUpstreamException: Policy("git", retry=False),
+    exceptions.InvalidArgumentException: Policy("invalid_request", retry=False),
+    exceptions.NotEnoughSpaceException: Policy("disk_full", retry=False),
+    exceptions.FileNotFoundException: Policy("file_not_found", retry=False),
+    exceptions.SandboxNotFoundException: Policy("sandbox_gone", retry=True),
+    exceptions.SandboxNotRunningException: Policy("sandbox_gone", retry=True),
+    exceptions.SandboxUnreachableException: Policy("unreachable", retry=True),
+    exceptions.NotFoundException: Policy("not_found", retry=False),
+    exceptions.TimeoutException: Policy("timeout", retry=True),
+    exceptions.TemplateException: Policy("template", retry=False),
+    exceptions.RateLimitException: Policy("rate_limit", retry=True, remedy="lower --concurrency"),
+    exceptions.ServiceBusyException: Policy("busy", retry=True),
+    exceptions.GuestUnresponsiveException: Policy("unresponsive", retry=True),
+    exceptions.BuildException: Policy("build", retry=False),
+    exceptions.FileUploadException: Policy("upload", retry=True),
+    exceptions.VolumeException: Policy("volume", retry=False),
+    exceptions.VolumeNotFoundException: Policy("volume", retry=False),
+    exceptions.VolumePathNotFoundException: Policy("volume", retry=False),
+    exceptions.SecretException: Policy("secret", retry=False),
+    exceptions.SecretNotFoundException: Policy("secret", retry=False),
+    exceptions.SandboxException: Policy("sandbox", retry=True),
+    httpx.HTTPError: Policy("connection", retry=True),
+    httpx.InvalidURL: Policy(
+        "connection", retry=False, fatal=True, remedy="check E2B_API_URL and E2B_SANDBOX_URL"
+    ),
+    TimeoutError: Policy("timeout", retry=True),
+    OSError: Policy("connection", retry=True),
+}
+
+
+def fault_of(error: BaseException, doing: str) -> SandboxFault | None:
+    """The fault that an error of the SDK means; None for an error that is not the SDK's or the network's."""
+    policy = next((FAULTS[kind] for kind in type(error).__mro__ if kind in FAULTS), None)
+    if policy is None and type(error).__module__.split(".")[0] in {"e2b", "pyqwest", "connectrpc"}:
+        policy = Policy("protocol", retry=True)
+    if policy is None:
+        return None
+    status = getattr(error, "status_code", None)
+    rejected = policy.kind == "sandbox" and isinstance(status, int) and 400 <= status < 500
+    message = " ".join(str(error).split()) or type(error).__name__
+    return SandboxFault(
+        policy.kind,
+        f"{doing}: {message}",
+        retry=policy.retry and not rejected,
+        fatal=policy.fatal,
+        remedy=policy.remedy,
+    )
+
+
+@contextlib.contextmanager
+def _faults(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        fault = fault_of(error, doing)
+        if fault is None:
+            raise
+        raise fault from error
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Which server gives the sandboxes. `params` go to every call of the SDK; none leave it to E2B's variables."""
+
+    kind: Literal["e2b", "local"]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    isolation: str | None = None
+    enforces: tuple[str, ...] | None = None
+
+    @property
+    def description(self) -> str:
+        """As the run's header says it."""
+        if self.kind == "e2b":
+            return f"e2b ({os.environ.get('E2B_API_URL') or os.environ.get('E2B_DOMAIN') or 'e2b.app'})"
+        return f"local ({self.isolation})"
+
+
+def e2b_platform() -> Platform:
+    """The server that the SDK's own environment variables name.
+
+    Raises:
+        UsageError: without a key.
+    """
+    if not os.environ.get("E2B_API_KEY"):
+        raise UsageError(
+            "--sandbox e2b needs E2B_API_KEY",
+            remedy="set it (https://e2b.dev/dashboard), or use --sandbox local",
+        )
+    return Platform("e2b")
+
+
+@dataclass(frozen=True)
+class Network:
+    """What may be reached from a sandbox: everything, or only `allow` (hosts, CIDR; on local also 127.0.0.1:PORT)."""
+
+    open: bool = False
+    allow: tuple[str, ...] = ()
+    headers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def options(self) -> dict[str, Any]:
+        """As `create` takes it. `headers` are put on requests to a host by the platform, outside the sandbox."""
+        rules = {host: [{"transform": {"headers": dict(add)}}] for host, add in self.headers.items()}
+        if self.open:
+            return {"network": {"rules": rules}} if rules else {}
+        if not self.allow:
+            return {"allow_internet_access": False}
+        network: dict[str, Any] = {"allow_out": list(self.allow), "deny_out": ["0.0.0.0/0"]}
+        if rules:
+            network["rules"] = rules
+        return {"network": network}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command gave back."""
+
+    stdout: str
+    stderr: str
+    exit_code: int
+
+
+class CommandTimeoutError(Exception):
+    """The command took longer than it was given."""
+
+
+class Sandbox:
+    """One running sandbox."""
+
+    def __init__(self, sdk: AsyncSandbox) -> None:
+        self._sdk = sdk
+        self.id: str = sdk.sandbox_id
+
+    @classmethod
+    async def open(
+        cls,
+        platform: Platform,
+        *,
+        template: str,
+        env: Mapping[str, str],
+        network: Network,
+        run: str,
+        trial: str,
+        timeout: float = 120.0,
+    ) -> Sandbox:
+        """Create a sandbox, tagged with its run and trial so that it can be found again.
+
+        Raises:
+            SandboxFault: when there is none to be had within `timeout` seconds.
+        """
+        with _faults("create a sandbox"):
+            async with asyncio.timeout(timeout):
+                try:
+                    sdk = await AsyncSandbox.create(
+                        template,
+                        timeout=LIFETIME_S,
+                        metadata={_RUN_TAG: run, _TRIAL_TAG: trial},
+                        envs=dict(env),
+                        **network.options(),
+                        **platform.params,
+                    )
+                except exceptions.NotFoundException as error:
+                    raise SandboxFault(
+                        "template",
+                        f"there is no template {template!r}: {error}",
+                        retry=False,
+                        remedy="`claude` and `base` are always there; check the task's [sandbox] template",
+                    ) from error
+        return cls(sdk)
+
+    async def kill(self) -> None:
+        """End the sandbox; one that is gone already is fine."""
+        with _faults("kill the sandbox"):
+            async with asyncio.timeout(30):
+                await self._sdk.kill()
+
+    async def pause(self) -> None:
+        """Keep it, asleep, until somebody connects to it."""
+        with _faults("pause the sandbox"):
+            async with asyncio.timeout(60):
+                await self._sdk.pause()
+
+    @contextlib.asynccontextmanager
+    async def kept_alive(self) -> AsyncIterator[None]:
+        """While this is open, the sandbox's lifetime is extended, step by step."""
+        task = asyncio.create_task(self._extend())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _extend(self) -> None:
+        while True:
+            await asyncio.sleep(LIFETIME_S / 3)
+            # A failure here needs no answer: a sandbox that is really gone shows in whatever is done with it next.
+            with contextlib.suppress(SandboxFault), _faults("extend the sandbox's lifetime"):
+                await self._sdk.set_timeout(LIFETIME_S)
+
+    async def write(self, path: str, data: bytes) -> None:
+        """Write a file, making its folders. A relative path is below the home."""
+        with _faults(f"write {path}"):
+            await self._sdk.files.write(path, data)
+
+    async def read(self, path: str) -> bytes:
+        """A file's content, whole."""
+        with _faults(f"read {path}"):
+            return bytes(await self._sdk.files.read(path, format="bytes"))
+
+    async def run(
+        self,
+        command: str,
+        *,
+        timeout: float = 60.0,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        user: str | None = None,
+    ) -> Result:
+        """Run a shell command to its end; a non-zero exit is a result.
+
+        Raises:
+            CommandTimeoutError: after `timeout` seconds.
+            SandboxFault: when it could not be run, or was lost.
+        """
+        with _faults("run a command"):
+            try:
+                # The SDK enforces no limit of its own when the server is silent.
+                async with asyncio.timeout(timeout + 15):
+                    done = await self._sdk.commands.run(
+                        command,
+                        timeout=timeout,
+                        cwd=cwd,
+                        envs=dict(env or {}),
+                        user=cast(Any, user),
+                        request_timeout=60,
+                    )
+            except e2b.CommandExitException as error:
+                return Result(error.stdout or "", error.stderr or "", error.exit_code)
+            except exceptions.TimeoutException as error:
+                if isinstance(
+                    error, exceptions.SandboxNotRunningException | exceptions.SandboxUnreachableException
+                ):
+                    raise
+                raise CommandTimeoutError(f"no end within {timeout:g} s") from error
+            return Result(done.stdout, done.stderr, done.exit_code)
+
+    async def start(self, job: Job) -> AsyncGenerator[bytes]:
+        """Start a job, and yield its output line by line until it ends.
+
+        The job runs on by itself when the connection is lost; it is picked up again after the last whole line.
+
+        Raises:
+            SandboxFault: when the sandbox is gone, or cannot be reached again.
+        """
+        seen, tries, script = 0, 0, job.start_script()
+        while True:
+            lines = Lines()
+            try:
+                async for chunk in self._output(script, job):
+                    for line in lines.feed(chunk):
+                        seen, tries = seen + 1, 0
+                        yield line
+                for line in lines.finish():
+                    yield line
+                return
+            except SandboxFault as fault:
+                tries += 1
+                if tries > REATTACH or fault.fatal or not await self._alive():
+                    raise
+            await asyncio.sleep(min(0.1 * 2**tries, 5))
+            script = job.follow_script(from_line=seen + 1)
+
+    async def _output(self, script: str, job: Job) -> AsyncGenerator[bytes]:
+        """A command's stdout as it comes; its stderr, at the end, tells how the job ended."""
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        stderr: list[str] = []
+        with _faults("follow the agent's output"):
+            async with asyncio.timeout(60):
+                handle = await self._sdk.commands.run(
+                    script,
+                    background=True,
+                    timeout=0,
+                    envs=dict(job.env),
+                    retain_output=False,
+                    on_stdout=lambda text: queue.put_nowait(text.encode("utf-8", "surrogatepass")),
+                    on_stderr=stderr.append,
+                )
+        waiter = asyncio.ensure_future(handle.wait())
+        waiter.add_done_callback(lambda _: queue.put_nowait(None))
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(PROBE_S):
+                        chunk = await queue.get()
+                except TimeoutError:
+                    if await self._alive():
+                        continue
+                    raise SandboxFault("sandbox_gone", "the sandbox is gone", retry=True) from None
+                if chunk is None:
+                    break
+                yield chunk
+            with _faults("follow the agent's output"):
+                await waiter
+            job.ended("".join(stderr))
+        finally:
+            waiter.cancel()
+            await asyncio.gather(waiter, handle.disconnect(), return_exceptions=True)
+
+    async def _alive(self) -> bool:
+        """Whether the sandbox answers; asked three times, since one lost answer proves nothing."""
+        for wait in (0.2, 1.0, 2.0):
+            try:
+                async with asyncio.timeout(5):
+                    if await self._sdk.is_running():
+                        return True
+                return False
+            except Exception as error:
+                if fault_of(error, "ask whether the sandbox is there") is None:
+                    raise
+            await asyncio.sleep(wait)
+        return False
+
+
+@dataclass
+class Job:
+    """A command that runs apart in the sandbox, its output in files of `folder` (below the home).
+
+    `exit_code` and `stderr` (its end) are known once it has ended; None when the job was killed.
+    """
+
+    command: str
+    folder: str
+    cwd: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    exit_code: int | None = None
+    stderr: str = ""
+
+    def start_script(self) -> str:
+        """Start it detached, and follow its output."""
+        body = (
+            f"{{ {self.command}\n}} >{self._file('out')} 2>{self._file('err')}; echo $? >{self._file('exit')}"
+        )
+        return (
+            f"mkdir -p ~/{self.folder} && : >{self._file('out')} && cd {self._shell(self.cwd)} || exit\n"
+            f"setsid bash -c {shlex.quote(body)} >/dev/null 2>&1 </dev/null &\n"
+            f"echo $! >{self._file('pid')}\n" + self.follow_script(from_line=1)
+        )
+
+    def follow_script(self, from_line: int) -> str:
+        """Print its output from a line on until it has ended, then on stderr its exit code and its own stderr."""
+        return (
+            f"tail -n +{from_line} -s 0.02 --pid=$(cat {self._file('pid')}) -f {self._file('out')}\n"
+            f"cat {self._file('exit')} >&2 || echo >&2; tail -c 20000 {self._file('err')} >&2"
+        )
+
+    def kill_script(self) -> str:
+        """End it and all of its session, at once."""
+        return f"kill -KILL -- -$(cat {self._file('pid')}) 2>/dev/null; true"
+
+    def ended(self, report: str) -> None:
+        """Take note of what the follow script said at its end."""
+        code, _, self.stderr = report.partition("\n")
+        self.exit_code = int(code) if code.strip().isdigit() else None
+
+    def _file(self, name: str) -> str:
+        return f"~/{self.folder}/{name}"
+
+    @staticmethod
+    def _shell(path: str) -> str:
+        return path.replace(HOME, "~", 1)

@@ -1,0 +1,166 @@
+"""From options to the world that a run's trials share: sandbox platform, model, results folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform as machine
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from harness import __version__
+from harness.errors import UsageError
+from harness.local.launch import LocalServer, LocalServerError, start_server
+from harness.model import NO_MODEL, Model, api_model, has_key, replay_model
+from harness.record import AgentName
+from harness.sandbox import Platform, e2b_platform
+from harness.store import Redactor, RunFolder, find_run, read_records
+from harness.trial import World
+
+SandboxChoice = Literal["auto", "e2b", "local"]
+SourceChoice = Literal["auto", "api", "replay"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for, by options, ini file and environment. `replay` names a run (or is None)."""
+
+    agent: AgentName = "claude"
+    sandbox: SandboxChoice = "auto"
+    isolation: str | None = None
+    model_source: SourceChoice = "auto"
+    replay: str | None = None
+    concurrency: int | None = None
+    trials: int = 1
+    retries: int = 2
+    results: Path = Path("results")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A world, and the local server under it when this process started one."""
+
+    world: World
+    server: LocalServer | None
+
+    def close(self) -> None:
+        """Stop the server, and with it every sandbox that it still has."""
+        if self.server:
+            self.server.stop()
+
+
+def uses_local(options: Options) -> bool:
+    """Whether the sandboxes are to come from a server on this machine."""
+    return options.sandbox == "local" or (options.sandbox == "auto" and not os.environ.get("E2B_API_KEY"))
+
+
+def open_stage(options: Options, run_id: str, *, platform: Platform | None = None) -> Stage:
+    """Start what is needed. `platform` joins the one that another process of the run has started.
+
+    Raises:
+        UsageError: when something asked for cannot be had.
+    """
+    server = None
+    if platform is None and uses_local(options):
+        server = _local_server(options)
+        platform = local_platform(server)
+    platform = platform or e2b_platform()
+    try:
+        model = choose_model(options, loopback=_reaches_loopback(platform))
+        redact = Redactor({**model.secrets, **_e2b_secret()})
+        folder = RunFolder.create(options.results, run_id, _about(options, platform, model), redact)
+    except BaseException:
+        if server:
+            server.stop()
+        raise
+    return Stage(World(platform, model, folder, _git_commit()), server)
+
+
+def local_platform(server: LocalServer) -> Platform:
+    """How the SDK reaches a server on this machine."""
+    return Platform(
+        "local",
+        {"api_url": server.url, "sandbox_url": server.url, "api_key": server.api_key},
+        server.isolation,
+        tuple(server.enforces),
+    )
+
+
+def _local_server(options: Options) -> LocalServer:
+    try:
+        return start_server(isolation=options.isolation)
+    except LocalServerError as error:
+        raise UsageError(f"the local sandbox server did not start: {error}", remedy=error.remedy) from error
+
+
+def default_concurrency(platform: Platform) -> int:
+    """The sandboxes that E2B's smallest plan allows at once; on this machine, one a core."""
+    return 20 if platform.kind == "e2b" else os.cpu_count() or 1
+
+
+def _reaches_loopback(platform: Platform) -> bool:
+    """A server on this machine's loopback can give its sandboxes a way to it; the cloud cannot."""
+    url = os.environ.get("E2B_API_URL", "")
+    return platform.kind == "local" or "://127." in url or "://localhost" in url
+
+
+def choose_model(options: Options, *, loopback: bool) -> Model:
+    """The model's source: what was asked for, else the API where there is a key, else recorded sessions.
+
+    Raises:
+        UsageError: when it cannot be had.
+    """
+    if options.agent != "claude":
+        return NO_MODEL
+    if options.model_source == "api" or (options.model_source == "auto" and has_key() and not options.replay):
+        if options.replay:
+            raise UsageError("--replay does not go with --model-source api", remedy="leave one of them out")
+        return api_model(loopback=loopback)
+    return replay_model(_recordings(options) if options.replay else None)
+
+
+def _recordings(options: Options) -> Mapping[str, Path]:
+    """A transcript for each task of an earlier run: of a passed trial where there is one."""
+    run = find_run(options.results, options.replay)
+    records = sorted(
+        read_records(run.path).records, key=lambda record: (record.outcome != "passed", record.index)
+    )
+    found: dict[str, Path] = {}
+    for record in records:
+        if record.transcript and (run.path / record.transcript).is_file():
+            found.setdefault(record.task, run.path / record.transcript)
+    if not found:
+        raise UsageError(
+            f"run {run.id} has no transcripts to replay", remedy="name a run of the agent `claude`"
+        )
+    return found
+
+
+def _e2b_secret() -> dict[str, str]:
+    key = os.environ.get("E2B_API_KEY")
+    return {"E2B_API_KEY": key} if key else {}
+
+
+def _about(options: Options, platform: Platform, model: Model) -> dict[str, Any]:
+    return {
+        "harness_version": __version__,
+        "agent": options.agent,
+        "model_source": model.source,
+        "sandbox": platform.description,
+        "trials": options.trials,
+        "python": machine.python_version(),
+        "machine": f"{machine.system()} {machine.release()} {machine.machine()}",
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that this is run in; None outside of one."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
+        )
+        return done.stdout.strip()
+    return None

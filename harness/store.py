@@ -1,0 +1,318 @@
+"""A run's folder under `results/`: records appended one by one, and beside them transcripts, diffs and outputs.
+
+```
+results/RUN/
+  run.json                     what was asked for: options, versions, tasks
+  records.jsonl                one record a line, appended and flushed the moment a trial ends
+  trials/TASK/VARIANT-tN/      transcript.jsonl, diff.patch, stderr.txt, checks/NAME.txt, attempt-K/ of faulty attempts
+```
+Several processes may append to the same run. Secrets are taken out of everything on its way in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jsonlines
+from pydantic import ValidationError
+
+from harness.errors import InternalFault, UsageError
+from harness.record import TrialRecord
+
+RECORDS = "records.jsonl"
+
+
+class Redactor:
+    """Replaces secret values by their names, in bytes on their way to disk."""
+
+    def __init__(self, secrets_by_name: Mapping[str, str]) -> None:
+        # A short value would hit innocent text; no real credential is that short.
+        self._replacements = [
+            (form, f"[redacted:{name}]".encode())
+            for name, value in secrets_by_name.items()
+            if len(value) >= 8
+            for form in {value.encode(), json.dumps(value)[1:-1].encode()}
+        ]
+
+    def __call__(self, data: bytes) -> bytes:
+        """The data, with every secret replaced."""
+        for value, name in self._replacements:
+            data = data.replace(value, name)
+        return data
+
+    def text(self, text: str) -> str:
+        """The same for text."""
+        return self(text.encode("utf-8", "surrogatepass")).decode("utf-8", "replace")
+
+
+NOTHING_SECRET = Redactor({})
+
+
+def new_run_id(now: datetime | None = None) -> str:
+    """A name that sorts by time and does not meet another's: `20261123-090141-3f9c`."""
+    return f"{now or datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+@dataclass(frozen=True)
+class TrialFolder:
+    """Where one trial's files go. Paths in records are relative to the run's folder."""
+
+    run: Path
+    relative: str
+    redact: Redactor = NOTHING_SECRET
+
+    @property
+    def path(self) -> Path:
+        """The folder itself; it exists once something was written."""
+        return self.run / self.relative
+
+    def write(self, name: str, data: bytes) -> str:
+        """Write a file whole, and return its path for the record.
+
+        Raises:
+            InternalFault: when the disk does not take it.
+        """
+        target = self.path / name
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(self.redact(data))
+        except OSError as error:
+            raise disk_fault(target, error) from error
+        return f"{self.relative}/{name}"
+
+    def appender(self, name: str) -> Appender:
+        """A file that grows line by line while the trial runs."""
+        return Appender(self, name)
+
+    def attempt(self, number: int) -> TrialFolder:
+        """The folder for the files of an attempt that a fault ended."""
+        return TrialFolder(self.run, f"{self.relative}/attempt-{number}", self.redact)
+
+
+class Appender:
+    """Appends whole lines to a file of a trial; the file is made with the first."""
+
+    def __init__(self, folder: TrialFolder, name: str) -> None:
+        self._folder = folder
+        self._file: io.BufferedWriter | None = None
+        self._target = folder.path / name
+        self.path = f"{folder.relative}/{name}"
+
+    @property
+    def started(self) -> bool:
+        """Whether anything was written."""
+        return self._file is not None
+
+    def line(self, line: bytes) -> None:
+        """Append one line (its end is added), and hand it to the system."""
+        try:
+            if self._file is None:
+                self._target.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self._target.open("wb")
+            self._file.write(self._folder.redact(line.rstrip(b"\n")) + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise disk_fault(self._target, error) from error
+
+    def close(self) -> None:
+        """Close the file, if there is one."""
+        if self._file:
+            self._file.close()
+
+    def move(self, folder: TrialFolder) -> None:
+        """Close the file, and put it into another folder under the same name."""
+        self.close()
+        if self._file:
+            target = folder.path / self._target.name
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self._target.rename(target)
+            except OSError as error:
+                raise disk_fault(target, error) from error
+            self._target, self.path = target, f"{folder.relative}/{target.name}"
+
+
+def disk_fault(path: Path, error: OSError) -> InternalFault:
+    """What a failed write means: this machine's trouble, and every other trial's too."""
+    return InternalFault(
+        "disk",
+        f"{path} cannot be written: {error.strerror or error}",
+        retry=False,
+        fatal=True,
+        remedy="make room or choose another folder with --results, then run again",
+    )
+
+
+class RunFolder:
+    """One run's folder."""
+
+    def __init__(self, path: Path, redact: Redactor = NOTHING_SECRET) -> None:
+        self.path = path
+        self.id = path.name
+        self._redact = redact
+
+    @classmethod
+    def create(cls, results: Path, run_id: str, about: Mapping[str, Any], redact: Redactor) -> RunFolder:
+        """Make a run's folder, or join it where another process of the same run has made it.
+
+        Raises:
+            UsageError: when `results` cannot be written to.
+        """
+        folder = cls(results / run_id, redact)
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            text = json.dumps({"run_id": run_id, **about}, indent=2)
+            with (
+                contextlib.suppress(FileExistsError),
+                (folder.path / "run.json").open("x", encoding="utf-8") as file,
+            ):
+                file.write(redact.text(text) + "\n")
+        except OSError as error:
+            raise UsageError(
+                f"the results folder {folder.path} cannot be made: {error.strerror or error}",
+                remedy="name another with --results",
+            ) from error
+        return folder
+
+    @property
+    def records_file(self) -> Path:
+        """The run's JSON Lines file."""
+        return self.path / RECORDS
+
+    def trial(self, task: str, variant: str, index: int) -> TrialFolder:
+        """The folder of one trial."""
+        return TrialFolder(
+            self.path, f"trials/{_file_name(task)}/{_file_name(variant)}-t{index}", self._redact
+        )
+
+    def append(self, record: TrialRecord) -> None:
+        """Append a record, whole or not at all, and make it last (fsync).
+
+        Raises:
+            InternalFault: when the disk does not take it; the file is as it was before.
+        """
+        buffer = io.StringIO()
+        with jsonlines.Writer(buffer, compact=True) as writer:
+            writer.write(record.line())
+        data = self._redact(buffer.getvalue().encode("utf-8", "surrogatepass"))
+        try:
+            _append(self.records_file, data)
+        except OSError as error:
+            raise disk_fault(self.records_file, error) from error
+
+
+def _append(path: Path, line: bytes) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        end = os.lseek(descriptor, 0, os.SEEK_END)
+        torn = end > 0 and os.pread(descriptor, 1, end - 1) != b"\n"
+        data = b"\n" + line if torn else line
+        try:
+            while data:
+                data = data[os.write(descriptor, data) :]
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, end)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.=-]", "_", name).lstrip(".") or "_"
+
+
+@dataclass(frozen=True)
+class BadLine:
+    """A line of a records file that is no record: torn by a kill, or not harness's."""
+
+    file: Path
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Records:
+    """What a records file holds: for each trial its last record, and the lines that could not be read."""
+
+    records: tuple[TrialRecord, ...]
+    bad: tuple[BadLine, ...]
+
+
+def read_records(path: Path) -> Records:
+    """Read a records file, or a run's folder, past whatever is torn in it.
+
+    Raises:
+        UsageError: when there is no such file.
+    """
+    file = path / RECORDS if path.is_dir() else path
+    found: dict[tuple[str, str], TrialRecord] = {}
+    bad: list[BadLine] = []
+    for number, line in _lines(file):
+        try:
+            record = TrialRecord.model_validate_json(line)
+        except ValidationError as error:
+            bad.append(BadLine(file, number, _reason(error)))
+        else:
+            found[record.run_id, record.trial_id] = record
+    return Records(tuple(found.values()), tuple(bad))
+
+
+def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
+    try:
+        with file.open("rb") as stream:
+            for number, line in enumerate(stream, 1):
+                if line.strip():
+                    yield number, line
+    except OSError as error:
+        raise UsageError(
+            f"no records can be read from {file}: {error.strerror or error}",
+            remedy="`harness ls` lists the runs",
+        ) from error
+
+
+def _reason(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else first["msg"]
+
+
+def list_runs(results: Path) -> list[RunFolder]:
+    """The runs in a results folder, oldest first."""
+    if not results.is_dir():
+        return []
+    return [RunFolder(path) for path in sorted(results.iterdir()) if (path / "run.json").is_file()]
+
+
+def find_run(results: Path, name: str | None) -> RunFolder:
+    """The run of that name (or its unique beginning), a path to one, or the last.
+
+    Raises:
+        UsageError: when there is none, or several begin so.
+    """
+    if name and (Path(name) / "run.json").is_file():
+        return RunFolder(Path(name))
+    runs = list_runs(results)
+    if not runs:
+        raise UsageError(
+            f"there are no runs in {results}", remedy="run `pytest tasks` first, or give --results"
+        )
+    if not name:
+        return runs[-1]
+    found = [run for run in runs if run.id == name] or [run for run in runs if run.id.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    what = "several runs begin" if found else "no run begins"
+    raise UsageError(f"{what} with {name!r} in {results}", remedy="`harness ls` lists them")

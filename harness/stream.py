@@ -1,0 +1,395 @@
+"""Claude Code's stream-json: bytes to typed events, events to what a session used and did. Pure, no I/O.
+
+Facts about the format that this module stands on are each driven through the real CLI in
+`tests/test_claude_facts.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+MARKER = "harness"
+"""`type` of the lines that harness itself puts into a transcript, between the turns of a session."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of the stream. `raw` is all of it, whatever its kind; a line that is no JSON object has kind
+    `malformed` and its text under `line`."""
+
+    kind: str
+    subtype: str | None
+    raw: Mapping[str, Any]
+
+    @property
+    def parent(self) -> str | None:
+        """Id of the tool call whose subagent this event belongs to; None for the main agent."""
+        parent = self.raw.get("parent_tool_use_id")
+        return parent if isinstance(parent, str) else None
+
+    @property
+    def message(self) -> Mapping[str, Any]:
+        """The API message of an `assistant` or `user` event, else an empty mapping."""
+        return _mapping(self.raw.get("message"))
+
+    def blocks(self, kind: str) -> Iterator[Mapping[str, Any]]:
+        """The content blocks of one kind (`text`, `tool_use`, `tool_result`, ...)."""
+        content = self.message.get("content")
+        for block in content if isinstance(content, list) else ():
+            if isinstance(block, dict) and block.get("type") == kind:
+                yield block
+
+
+class Lines:
+    """Cuts a byte stream into whole lines, wherever its chunks end."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The lines completed by this chunk, without their ends; empty ones left out."""
+        start = len(self._rest)
+        self._rest += chunk
+        if self._rest.find(b"\n", start) < 0:
+            return []
+        *lines, rest = bytes(self._rest).split(b"\n")
+        self._rest = bytearray(rest)
+        return [line for line in lines if line.strip()]
+
+    def finish(self) -> list[bytes]:
+        """What came after the last line end: a torn line, or nothing."""
+        rest, self._rest = bytes(self._rest), bytearray()
+        return [rest] if rest.strip() else []
+
+
+def parse_line(line: bytes) -> Event:
+    """One line as an event; never raises."""
+    try:
+        raw = json.loads(line)
+    except (ValueError, RecursionError):
+        raw = None
+    if not isinstance(raw, dict) or not isinstance(raw.get("type"), str):
+        return Event("malformed", None, {"line": line.decode("utf-8", "replace")})
+    subtype = raw.get("subtype")
+    return Event(raw["type"], subtype if isinstance(subtype, str) else None, raw)
+
+
+def parse(data: bytes) -> list[Event]:
+    """All events of a whole transcript."""
+    lines = Lines()
+    return [parse_line(line) for line in (*lines.feed(data), *lines.finish())]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token counts as the API bills them; they do not overlap."""
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_creation: int = 0
+
+    @property
+    def total(self) -> int:
+        """All four kinds together."""
+        return self.input + self.output + self.cache_read + self.cache_creation
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(
+            self.input + other.input,
+            self.output + other.output,
+            self.cache_read + other.cache_read,
+            self.cache_creation + other.cache_creation,
+        )
+
+
+@dataclass(frozen=True)
+class ModelUsage:
+    """What one model was billed for; `cost_usd` is None where the CLI did not say."""
+
+    tokens: Tokens
+    cost_usd: float | None
+
+
+@dataclass(frozen=True)
+class ToolUse:
+    """Calls of one tool, those that returned an error, and those (of `calls`) made by subagents."""
+
+    calls: int = 0
+    errors: int = 0
+    in_subagents: int = 0
+
+
+@dataclass(frozen=True)
+class TurnResult:
+    """One prompt's run, as its `result` event tells it; None where it does not."""
+
+    duration_ms: int | None
+    duration_api_ms: int | None
+    num_turns: int | None
+    tokens: Tokens
+    cost_usd: float | None
+    terminal_reason: str | None
+    is_error: bool
+    api_error_status: int | None
+    text: str | None
+
+
+@dataclass(frozen=True)
+class Session:
+    """All that a transcript tells. Tokens and cost cover every turn and every subagent.
+
+    `partial` says that a run ended without its `result`: tokens are then a lower bound, and cost is unknown.
+    """
+
+    session_id: str | None = None
+    model: str | None = None
+    claude_version: str | None = None
+    cwd: str | None = None
+    tools_offered: tuple[str, ...] = ()
+    mcp_servers: Mapping[str, str] = field(default_factory=dict)
+    turns: tuple[TurnResult, ...] = ()
+    models: Mapping[str, ModelUsage] = field(default_factory=dict)
+    partial: bool = False
+    tools: Mapping[str, ToolUse] = field(default_factory=dict)
+    api_retries: int = 0
+    last_retry_status: int | None = None
+    malformed: int = 0
+
+    @property
+    def tokens(self) -> Tokens:
+        """The sum over all models."""
+        return sum((usage.tokens for usage in self.models.values()), Tokens())
+
+    @property
+    def cost_usd(self) -> float | None:
+        """The session's cost, None when any part of it is unknown."""
+        if self.partial or not self.turns:
+            return None
+        return self.turns[-1].cost_usd
+
+    @property
+    def duration_ms(self) -> int | None:
+        """The CLI's own durations, summed over the turns."""
+        return _total(turn.duration_ms for turn in self.turns) if not self.partial else None
+
+    @property
+    def duration_api_ms(self) -> int | None:
+        """The time spent waiting for the API, summed over the turns."""
+        return _total(turn.duration_api_ms for turn in self.turns) if not self.partial else None
+
+    @property
+    def num_turns(self) -> int | None:
+        """Rounds of the agent's loop, summed over the prompts."""
+        return _total(turn.num_turns for turn in self.turns) if not self.partial else None
+
+
+class Tally:
+    """Folds events into a `Session`. Feed every event in order; ask whenever you like."""
+
+    def __init__(self) -> None:
+        self._session = Session()
+        self._result: TurnResult | None = None
+        self._result_models: dict[str, ModelUsage] = {}
+        self._messages: dict[str, tuple[str, Tokens]] = {}
+        self._calls: dict[str, tuple[str, bool]] = {}
+        self._errors: set[str] = set()
+        self._open_calls: set[str] = set()
+        self._ran = False
+        self.last_kind: str | None = None
+
+    def add(self, event: Event) -> None:
+        """Take one event into account; an unknown kind changes nothing."""
+        self.last_kind = event.kind
+        handler = _HANDLERS.get(event.kind)
+        if handler:
+            handler(self, event)
+
+    def add_all(self, events: Iterable[Event]) -> Tally:
+        """Take events into account, and return the tally itself."""
+        for event in events:
+            self.add(event)
+        return self
+
+    @property
+    def ended(self) -> bool:
+        """Whether the present run has had its `result`."""
+        return self._result is not None
+
+    @property
+    def owes_reply(self) -> bool:
+        """Whether the model's reply is what the session waits for, rather than a tool's."""
+        return self._ran and not self.ended and not self._open_calls
+
+    def begin_turn(self) -> None:
+        """The next events are those of another prompt's run."""
+        self._close()
+        self._ran = False
+        self._open_calls.clear()
+
+    def session(self) -> Session:
+        """What is known so far. While a run goes on, `partial` is true."""
+        turns = (*self._session.turns, self._result) if self._result else self._session.turns
+        partial = self._session.partial or (self._ran and self._result is None)
+        return replace(
+            self._session, turns=turns, partial=partial, models=self._models(), tools=self._tools()
+        )
+
+    def _close(self) -> None:
+        self._session = replace(self.session(), models={}, tools={})
+        self._result = None
+
+    def _models(self) -> dict[str, ModelUsage]:
+        """The last result's cumulative usage, plus the messages seen since."""
+        models = dict(self._result_models)
+        for model, tokens in self._messages.values():
+            before = models.get(model, ModelUsage(Tokens(), None))
+            models[model] = ModelUsage(before.tokens + tokens, None)
+        return models
+
+    def _tools(self) -> dict[str, ToolUse]:
+        calls = Counter(name for name, _ in self._calls.values())
+        apart = Counter(name for name, subagent in self._calls.values() if subagent)
+        errors = Counter(self._calls[id_][0] for id_ in self._errors if id_ in self._calls)
+        return {name: ToolUse(calls[name], errors[name], apart[name]) for name in sorted(calls)}
+
+    def _on_system(self, event: Event) -> None:
+        if event.subtype == "init":
+            self._ran = True
+            self._session = replace(self._session, **_init_fields(event.raw))
+        elif event.subtype == "api_retry":
+            self._session = replace(
+                self._session,
+                api_retries=self._session.api_retries + 1,
+                last_retry_status=_int(event.raw.get("error_status")),
+            )
+
+    def _on_assistant(self, event: Event) -> None:
+        self._ran = True
+        message = event.message
+        identity, model = message.get("id"), message.get("model")
+        if isinstance(identity, str) and isinstance(model, str) and model != "<synthetic>":
+            self._messages[identity] = (model, _api_tokens(_mapping(message.get("usage"))))
+        for block in event.blocks("tool_use"):
+            call = str(block.get("id"))
+            self._calls[call] = (str(block.get("name")), event.parent is not None)
+            self._open_calls.add(call)
+
+    def _on_user(self, event: Event) -> None:
+        for block in event.blocks("tool_result"):
+            call = str(block.get("tool_use_id"))
+            self._open_calls.discard(call)
+            if block.get("is_error") is True:
+                self._errors.add(call)
+
+    def _on_result(self, event: Event) -> None:
+        self._ran = True
+        models = {
+            name: _billed(_mapping(usage)) for name, usage in _mapping(event.raw.get("modelUsage")).items()
+        }
+        self._result_models = models
+        self._messages.clear()
+        self._open_calls.clear()
+        self._result = _turn_result(event.raw, sum((usage.tokens for usage in models.values()), Tokens()))
+
+    def _on_marker(self, event: Event) -> None:
+        if event.subtype == "turn":
+            self.begin_turn()
+
+    def _on_malformed(self, _: Event) -> None:
+        self._session = replace(self._session, malformed=self._session.malformed + 1)
+
+
+_HANDLERS = {
+    "system": Tally._on_system,
+    "assistant": Tally._on_assistant,
+    "user": Tally._on_user,
+    "result": Tally._on_result,
+    MARKER: Tally._on_marker,
+    "malformed": Tally._on_malformed,
+}
+
+
+def turn_marker(turn: int) -> bytes:
+    """The line that separates the transcript of turn `turn` (from 2 on) from the one before."""
+    return json.dumps({"type": MARKER, "subtype": "turn", "turn": turn}).encode() + b"\n"
+
+
+def _init_fields(raw: Mapping[str, Any]) -> dict[str, Any]:
+    servers = raw.get("mcp_servers")
+    tools = raw.get("tools")
+    return {
+        "session_id": _str(raw.get("session_id")),
+        "model": _str(raw.get("model")),
+        "claude_version": _str(raw.get("claude_code_version")),
+        "cwd": _str(raw.get("cwd")),
+        "tools_offered": tuple(str(tool) for tool in tools) if isinstance(tools, list) else (),
+        "mcp_servers": {
+            str(server.get("name")): str(server.get("status"))
+            for server in (servers if isinstance(servers, list) else ())
+            if isinstance(server, dict)
+        },
+    }
+
+
+def _turn_result(raw: Mapping[str, Any], tokens: Tokens) -> TurnResult:
+    return TurnResult(
+        duration_ms=_int(raw.get("duration_ms")),
+        duration_api_ms=_int(raw.get("duration_api_ms")),
+        num_turns=_int(raw.get("num_turns")),
+        tokens=tokens,
+        cost_usd=_float(raw.get("total_cost_usd")),
+        terminal_reason=_str(raw.get("terminal_reason")),
+        is_error=raw.get("is_error") is True,
+        api_error_status=_int(raw.get("api_error_status")),
+        text=_str(raw.get("result")),
+    )
+
+
+def _billed(usage: Mapping[str, Any]) -> ModelUsage:
+    tokens = Tokens(
+        input=_count(usage.get("inputTokens")),
+        output=_count(usage.get("outputTokens")),
+        cache_read=_count(usage.get("cacheReadInputTokens")),
+        cache_creation=_count(usage.get("cacheCreationInputTokens")),
+    )
+    return ModelUsage(tokens, _float(usage.get("costUSD")))
+
+
+def _api_tokens(usage: Mapping[str, Any]) -> Tokens:
+    return Tokens(
+        input=_count(usage.get("input_tokens")),
+        output=_count(usage.get("output_tokens")),
+        cache_read=_count(usage.get("cache_read_input_tokens")),
+        cache_creation=_count(usage.get("cache_creation_input_tokens")),
+    )
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return cast(Mapping[str, Any], value) if isinstance(value, dict) else {}
+
+
+def _str(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _int(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _count(value: object) -> int:
+    return _int(value) or 0
+
+
+def _float(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _total(values: Iterable[int | None]) -> int | None:
+    """The sum, None when there is nothing to sum or a part is unknown."""
+    known = list(values)
+    return sum(cast(list[int], known)) if known and None not in known else None

@@ -1,0 +1,283 @@
+"""One trial, from a fresh sandbox to its record."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+from harness import __version__
+from harness.agents.base import Agent, Workplace
+from harness.agents.claude import Claude
+from harness.agents.nop import Nop
+from harness.agents.oracle import Oracle
+from harness.checks import run_checks
+from harness.errors import Fault, InternalFault, ProviderFault
+from harness.model import Model
+from harness.record import (
+    AgentName,
+    AttemptRecord,
+    CheckResult,
+    ErrorRecord,
+    Outcome,
+    Phases,
+    SandboxRecord,
+    Stop,
+    Tampering,
+    TokenCounts,
+    TrialRecord,
+    TrialSpec,
+    session_fields,
+)
+from harness.sandbox import Platform, Sandbox
+from harness.store import Appender, RunFolder, TrialFolder
+from harness.stream import Session
+from harness.workspace import Baseline, restore_protected, seed, stop_processes, take_diff
+
+AGENTS: dict[AgentName, type[Agent]] = {"claude": Claude, "oracle": Oracle, "nop": Nop}
+Keep = Literal["none", "failed", "all"]
+
+_REPLAY_SERVER = Path(__file__).with_name("replay.py")
+
+
+@dataclass(frozen=True)
+class World:
+    """What all trials of a run share."""
+
+    platform: Platform
+    model: Model
+    folder: RunFolder
+    git_commit: str | None = None
+
+
+@dataclass
+class Attempt:
+    """What is known of one attempt so far; filled in as it goes, so that nothing is lost when it breaks off."""
+
+    number: int
+    files: TrialFolder
+    transcript: Appender
+    started_at: str = field(default_factory=lambda: _now())
+    began: float = field(default_factory=time.monotonic)
+    phases: dict[str, int] = field(default_factory=dict)
+    sandbox_id: str | None = None
+    place: Workplace | None = None
+    stop: Stop | None = None
+    checks: tuple[CheckResult, ...] = ()
+    tampering: tuple[Tampering, ...] = ()
+    diff: str | None = None
+    fault: Fault | None = None
+
+    @classmethod
+    def begin(cls, spec: TrialSpec, world: World, number: int) -> Attempt:
+        """A new attempt at a trial, its files in the trial's folder."""
+        files = world.folder.trial(spec.task.name, spec.variant.name, spec.index)
+        return cls(number, files, files.appender("transcript.jsonl"))
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time a phase, also when it breaks off; one that comes again is added up."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.phases[name] = self.phases.get(name, 0) + _ms(start)
+
+    @property
+    def session(self) -> Session:
+        """What the transcript tells so far."""
+        return self.place.tally.session() if self.place else Session()
+
+    def set_aside(self) -> None:
+        """Make room for the next attempt; this one's transcript is kept."""
+        self.transcript.move(self.files.attempt(self.number))
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        self.transcript.close()
+        self.phases["total"] = _ms(self.began)
+
+
+async def run_attempt(spec: TrialSpec, world: World, number: int) -> Attempt:
+    """Try a trial once, in a sandbox of its own. A fault ends it and is kept; the sandbox goes whatever happens."""
+    attempt = Attempt.begin(spec, world, number)
+    try:
+        async with opened(spec, world, attempt) as live:
+            await live.agent_runs()
+            await live.collect()
+            await live.check()
+    except Fault as fault:
+        attempt.fault = fault
+    except Exception as error:  # noqa: BLE001  (a defect of ours must not take the other trials down)
+        attempt.fault = InternalFault("bug", f"{type(error).__name__}: {error}", retry=False)
+        attempt.fault.__cause__ = error
+    finally:
+        attempt.end()
+    return attempt
+
+
+@contextlib.asynccontextmanager
+async def opened(spec: TrialSpec, world: World, attempt: Attempt) -> AsyncIterator[LiveTrial]:
+    """A fresh sandbox with the task's repo in it; gone when this closes."""
+    with attempt.phase("create"):
+        sandbox = await Sandbox.open(
+            world.platform,
+            template=spec.template,
+            env={**spec.task.sandbox.env, **spec.variant.env, "HARNESS_TRIAL": _mark(spec, world)},
+            network=world.model.network(spec.task),
+            run=world.folder.id,
+            trial=spec.id,
+        )
+    attempt.sandbox_id = sandbox.id
+    try:
+        async with sandbox.kept_alive():
+            with attempt.phase("seed"):
+                baseline = await seed(sandbox, spec.task, _extra(spec, world.model))
+            attempt.place = Workplace(sandbox, world.model, attempt.transcript.line)
+            yield LiveTrial(spec, world, attempt, attempt.place, baseline)
+    finally:
+        await _remove(sandbox)
+
+
+@dataclass(frozen=True)
+class LiveTrial:
+    """An attempt whose sandbox is open and seeded. The steps fill the attempt in."""
+
+    spec: TrialSpec
+    world: World
+    attempt: Attempt
+    place: Workplace
+    baseline: Baseline
+    agent: Agent = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "agent", AGENTS[self.spec.agent]())
+
+    async def agent_runs(self) -> None:
+        """The agent does the task's prompts."""
+        with self.attempt.phase("agent"):
+            self.attempt.stop = await self.agent.run(self.spec, self.place)
+
+    async def collect(self) -> None:
+        """The agent's processes end; its diff is taken; what it must not touch is put back."""
+        sandbox, attempt = self.place.sandbox, self.attempt
+        with attempt.phase("collect"):
+            private = self.world.platform.isolation in (None, "bubblewrap")
+            await stop_processes(sandbox, self.baseline, private=private, mark=_mark(self.spec, self.world))
+            diff = await take_diff(sandbox, self.baseline)
+            if diff is not None:
+                attempt.diff = attempt.files.write("diff.patch", diff)
+            attempt.tampering = await restore_protected(sandbox, self.spec.task)
+
+    async def check(self) -> None:
+        """The checks enter, and give their verdicts."""
+        with self.attempt.phase("checks"):
+            self.attempt.checks = await run_checks(
+                self.place.sandbox, self.spec.task, self.attempt.files.write
+            )
+
+
+def _mark(spec: TrialSpec, world: World) -> str:
+    return f"{world.folder.id}-{spec.id}".replace("[", "-").replace("]", "")
+
+
+async def _remove(sandbox: Sandbox) -> None:
+    """Kill the sandbox, even when this trial is being cancelled.
+
+    A sandbox that cannot be killed now ends with its lifetime, which nobody extends any more.
+    """
+    with contextlib.suppress(Fault):
+        await asyncio.shield(sandbox.kill())
+
+
+def _extra(spec: TrialSpec, model: Model) -> dict[str, bytes]:
+    """What goes into the sandbox beside the repo and the prompts."""
+    if model.source != "replay" or spec.agent != "claude":
+        return {}
+    recording = model.recording(spec.task)
+    if recording is None:
+        raise ProviderFault(
+            "no_recording",
+            f"task {spec.task.name!r} has no recorded session to replay",
+            retry=False,
+            remedy="set a model key (ANTHROPIC_API_KEY), name a run with --replay, or add a replay.jsonl to the task",
+        )
+    return {
+        ".harness/replay.py": _REPLAY_SERVER.read_bytes(),
+        ".harness/replay.jsonl": recording.path.read_bytes(),
+    }
+
+
+def trial_record(spec: TrialSpec, world: World, attempts: list[Attempt]) -> TrialRecord:
+    """The record of a trial, from its attempts; the last one decides."""
+    last = attempts[-1]
+    recording = world.model.recording(spec.task) if world.model.source == "replay" else None
+    return TrialRecord(
+        run_id=world.folder.id,
+        trial_id=spec.id,
+        task=spec.task.name,
+        task_hash=spec.task.hash,
+        variant=spec.variant.name,
+        variant_hash=spec.variant.hash,
+        index=spec.index,
+        agent=spec.agent,
+        outcome=_outcome(last),
+        score=fmean(check.score for check in last.checks) if last.checks else None,
+        checks=last.checks,
+        stop=last.stop,
+        phases_ms=Phases(**last.phases),
+        model_source=world.model.source,
+        replay_by_hand=recording.by_hand if recording else None,
+        template=spec.template,
+        sandbox=SandboxRecord(
+            kind=world.platform.kind, isolation=world.platform.isolation, enforces=world.platform.enforces
+        ),
+        sandbox_id=last.sandbox_id,
+        error=ErrorRecord.of(last.fault) if last.fault else None,
+        attempts=tuple(_attempt_record(attempt) for attempt in attempts[:-1]),
+        tampering=last.tampering,
+        transcript=last.transcript.path if last.transcript.started else None,
+        diff=last.diff,
+        started_at=attempts[0].started_at,
+        finished_at=_now(),
+        git_commit=world.git_commit,
+        harness_version=__version__,
+        tags=spec.task.tags,
+        **session_fields(last.session),
+    )
+
+
+def _outcome(attempt: Attempt) -> Outcome:
+    if attempt.fault:
+        return "error"
+    return "passed" if attempt.checks and all(check.passed for check in attempt.checks) else "failed"
+
+
+def _attempt_record(attempt: Attempt) -> AttemptRecord:
+    assert attempt.fault, "only a fault makes another attempt"
+    fields: dict[str, Any] = session_fields(attempt.session)
+    return AttemptRecord(
+        number=attempt.number,
+        error=ErrorRecord.of(attempt.fault),
+        sandbox_id=attempt.sandbox_id,
+        started_at=attempt.started_at,
+        duration_ms=attempt.phases["total"],
+        tokens=fields.get("tokens", TokenCounts()),
+        tokens_partial=fields["tokens_partial"],
+        cost_usd=fields["cost_usd"],
+        transcript=attempt.transcript.path if attempt.transcript.started else None,
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _ms(start: float) -> int:
+    return round((time.monotonic() - start) * 1000)
