@@ -1,6 +1,142 @@
-"""The `harness` command."""
+"""The `harness` command: parsing only. Each subcommand's work is in the room it belongs to."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness import __version__
+from harness.errors import HarnessError
 
 
-def main() -> int:
-    """Run the command line."""
-    return 0
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        return int(parsed.run(parsed) or 0)
+    except HarnessError as error:
+        sys.stderr.write(f"harness: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; a traceback would tell nobody anything.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="harness",
+        description="Look at runs, and at the sandboxes under them. Trials themselves are run by pytest: `pytest tasks`.",
+    )
+    parser.add_argument("--version", action="version", version=f"harness {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _ls(commands)
+    _show(commands)
+    _gc(commands)
+    _sandboxd(commands)
+    return parser
+
+
+_Commands = argparse._SubParsersAction  # the type has no public name
+
+
+def _ls(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("ls", help="list the runs", description="List the runs, newest last.")
+    _results(command)
+    command.set_defaults(run=_run_ls)
+
+
+def _run_ls(parsed: argparse.Namespace) -> None:
+    from harness.report.listing import list_of_runs
+
+    sys.stdout.write(list_of_runs(parsed.results))
+
+
+def _show(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "show",
+        help="print a trial as a person would read it",
+        description="Print a trial's transcript, diff and checks. Without TRIAL: the run's trials.",
+    )
+    command.add_argument(
+        "trial", nargs="?", metavar="TRIAL", help="TASK[VARIANT-tN], or its unique beginning"
+    )
+    command.add_argument(
+        "--run", dest="run_name", metavar="RUN", help="a run's name or folder (default: the last)"
+    )
+    command.add_argument("--full", action="store_true", help="cut nothing short")
+    command.add_argument("--json", action="store_true", help="print the record as JSON instead")
+    _results(command)
+    command.set_defaults(run=_run_show)
+
+
+def _run_show(parsed: argparse.Namespace) -> None:
+    from harness.report.show import show
+
+    sys.stdout.write(
+        show(
+            parsed.results,
+            parsed.run_name,
+            parsed.trial,
+            full=parsed.full,
+            as_json=parsed.json,
+            color=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
+        )
+    )
+
+
+def _gc(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "gc",
+        help="end sandboxes that a run left behind",
+        description="Find sandboxes on E2B that were started by harness, and end them. "
+        "A run that is still going would lose its sandboxes too: name the run to be sure.",
+    )
+    command.add_argument("--run", dest="run_name", metavar="RUN", help="only those of this run")
+    command.add_argument("--dry-run", action="store_true", help="only list them")
+    command.set_defaults(run=_run_gc)
+
+
+def _run_gc(parsed: argparse.Namespace) -> None:
+    from harness.gc import collect_garbage
+
+    sys.stdout.write(collect_garbage(parsed.run_name, dry_run=parsed.dry_run))
+
+
+def _sandboxd(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "sandboxd",
+        help="serve E2B-compatible sandboxes on this machine",
+        description="Serve E2B's protocol on loopback, for E2B's SDK and CLI, until interrupted.",
+    )
+    command.add_argument("--port", type=int, default=0, help="0 (the default) takes a free one")
+    command.add_argument(
+        "--isolation",
+        choices=("bubblewrap", "landlock", "container", "unsafe"),
+        help="default: the best there is",
+    )
+    command.set_defaults(run=_run_sandboxd)
+
+
+def _run_sandboxd(parsed: argparse.Namespace) -> int:
+    from harness.local.__main__ import main as serve
+
+    options = ["--port", str(parsed.port)]
+    if parsed.isolation:
+        options += ["--isolation", parsed.isolation]
+    return serve(options)
+
+
+def _results(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--results",
+        type=Path,
+        default=Path("results"),
+        metavar="DIR",
+        help="where the runs are (default: results)",
+    )

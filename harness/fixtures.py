@@ -140,8 +140,9 @@ class TestTrial:
         """
         self._attempt.checks = ()
         self._prompts += 1
-        self._attempt.stop = self.call(self._prompt(prompt, timeout or self._spec.task.timeout))
-        return ClaudeResult(self._attempt.stop, self._attempt.session, self)
+        stop = self.call(self._prompt(prompt, timeout or self._spec.task.timeout))
+        self._attempt.stop = stop
+        return ClaudeResult(stop, self._attempt.session, self)
 
     async def _prompt(self, prompt: str, timeout: float) -> Stop:
         place, agent = self.live.place, self.live.agent

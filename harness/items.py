@@ -64,7 +64,7 @@ class TaskFolder(pytest.Directory):
         """The problems, without a traceback."""
         if isinstance(excinfo.value, HarnessError):
             return str(excinfo.value)
-        return super().repr_failure(excinfo, style)
+        return super().repr_failure(excinfo)
 
 
 def _same_name(path: Path, owner: Path) -> ProblemsError:

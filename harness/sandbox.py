@@ -417,3 +417,42 @@ class Job:
     @staticmethod
     def _shell(path: str) -> str:
         return path.replace(HOME, "~", 1)
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A sandbox that carries harness's tags."""
+
+    sandbox_id: str
+    state: str
+    started_at: str
+    run: str
+    trial: str
+
+
+async def find_leftovers(run: str | None, params: Mapping[str, Any]) -> list[Leftover]:
+    """All sandboxes on the platform that harness started, in one run or in any.
+
+    Raises:
+        SandboxFault: when the platform cannot be asked.
+    """
+    found: list[Leftover] = []
+    query = e2b.SandboxQuery(metadata={_RUN_TAG: run}) if run else None
+    with _faults("list sandboxes"):
+        pages = AsyncSandbox.list(query=query, **params)
+        while pages.has_next:
+            for info in await pages.next_items():
+                tags = info.metadata or {}
+                if _RUN_TAG in tags:
+                    started = info.started_at.isoformat(timespec="seconds")
+                    state = str(getattr(info.state, "value", info.state))
+                    found.append(
+                        Leftover(info.sandbox_id, state, started, tags[_RUN_TAG], tags.get(_TRIAL_TAG, ""))
+                    )
+    return found
+
+
+async def end_leftover(leftover: Leftover, params: Mapping[str, Any]) -> None:
+    """End a sandbox by its id; one that is gone already is fine."""
+    with _faults(f"end sandbox {leftover.sandbox_id}"):
+        await AsyncSandbox.kill(leftover.sandbox_id, **params)

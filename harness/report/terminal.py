@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import os
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
+from harness.report.table import Column, as_text
 from harness.report.text import cost, count, percent, seconds
-from harness.report.view import RunView, view
+from harness.report.view import RunView, VariantView, view
 from harness.store import RunFolder, read_records
 
 
@@ -32,30 +31,29 @@ def write_summary(reporter: Any, run: RunFolder) -> None:
     reporter.write_line(f"records: {_shown(run.records_file)}")
 
 
+_NUMBERS = ("passed", "failed", "error", "pass", "cost", "a trial", "tokens", "output", "time")
+
+
 def render(run: RunView, *, width: int, color: bool) -> str:
     """The table as text."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("variant", overflow="fold")
-    for name in ("passed", "failed", "error", "pass", "cost", "a trial", "tokens", "output", "time"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in run.variants:
-        table.add_row(
-            row.name,
-            str(row.passed),
-            f"[red]{row.failed}[/red]" if row.failed else "0",
-            f"[yellow]{row.errors + row.invalid}[/yellow]" if row.errors + row.invalid else "0",
-            percent(row.pass_rate),
-            cost(row.cost_usd),
-            cost(row.cost_mean_usd),
-            count(row.tokens_mean),
-            count(row.tokens_output_mean),
-            seconds(row.total_ms_mean),
-        )
-    buffer = io.StringIO()
-    Console(
-        file=buffer, width=max(width, 80), force_terminal=color, no_color=not color, highlight=False
-    ).print(table)
-    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
+    columns = [Column("variant"), *(Column(name, right=True) for name in _NUMBERS)]
+    return as_text(columns, [_row(variant) for variant in run.variants], width=max(width, 80), color=color)
+
+
+def _row(variant: VariantView) -> list[str | Text]:
+    broken = variant.errors + variant.invalid
+    return [
+        variant.name,
+        str(variant.passed),
+        Text(str(variant.failed), style="red" if variant.failed else ""),
+        Text(str(broken), style="yellow" if broken else ""),
+        percent(variant.pass_rate),
+        cost(variant.cost_usd),
+        cost(variant.cost_mean_usd),
+        count(variant.tokens_mean),
+        count(variant.tokens_output_mean),
+        seconds(variant.total_ms_mean),
+    ]
 
 
 def notes(run: RunView) -> list[str]:

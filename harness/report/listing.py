@@ -1,0 +1,55 @@
+"""Runs in a list."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UsageError
+from harness.report.table import Column, as_text
+from harness.report.text import cost, percent
+from harness.report.view import view
+from harness.store import RunFolder, list_runs, read_records
+
+
+def list_of_runs(results: Path) -> str:
+    """The runs in a folder, oldest first: what they were, and how they went."""
+    runs = list_runs(results)
+    if not runs:
+        return f"no runs in {results}; `pytest tasks` makes one\n"
+    columns = [Column("run"), Column("agent"), Column("model"), *(Column(n, right=True) for n in _NUMBERS)]
+    return as_text(columns, [_row(run) for run in runs])
+
+
+_NUMBERS = ("trials", "passed", "failed", "error", "pass", "cost")
+
+
+def _row(run: RunFolder) -> list[str]:
+    about = _about(run)
+    try:
+        records = read_records(run.path).records
+    except UsageError:
+        records = ()
+    outcomes = Counter(record.outcome for record in records)
+    counted = outcomes["passed"] + outcomes["failed"]
+    return [
+        run.id,
+        str(about.get("agent", "")),
+        str(about.get("model_source", "")),
+        str(len(records)),
+        str(outcomes["passed"]),
+        str(outcomes["failed"]),
+        str(outcomes["error"] + outcomes["invalid"]),
+        percent(outcomes["passed"] / counted if counted else None),
+        cost(view(records).cost_usd),
+    ]
+
+
+def _about(run: RunFolder) -> dict[str, Any]:
+    try:
+        about = json.loads((run.path / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}

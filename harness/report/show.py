@@ -1,0 +1,230 @@
+"""`harness show`: a trial as a person would read it: verdict, transcript, diff, checks."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from harness.errors import UsageError
+from harness.record import TrialRecord
+from harness.report.table import Column, as_text
+from harness.report.text import cost, count, seconds
+from harness.report.transcript import Entry, entries
+from harness.store import RunFolder, find_run, read_records
+from harness.stream import parse
+
+_CUT_LINES = 12
+_STYLES = {
+    "text": "default",
+    "thinking": "dim italic",
+    "tool": "cyan",
+    "result": "dim",
+    "note": "yellow",
+    "turn": "bold",
+    "start": "dim",
+    "end": "dim",
+}
+_SIGNS = {
+    "text": "●",
+    "thinking": "…",
+    "tool": "▸",
+    "result": " ",
+    "note": "!",
+    "turn": "■",
+    "start": " ",
+    "end": " ",
+}
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-Z\\-_]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def show(
+    results: Path, run_name: str | None, trial: str | None, *, full: bool, as_json: bool, color: bool
+) -> str:
+    """A trial of a run in words; without a trial, the run's trials in a table.
+
+    Raises:
+        UsageError: when there is no such run or trial.
+    """
+    run = find_run(results, run_name)
+    records = read_records(run.path).records
+    if trial is None:
+        return _trials(run, records, color=color)
+    record = _find(run, records, trial)
+    if as_json:
+        return json.dumps(record.line(), indent=2, ensure_ascii=False) + "\n"
+    buffer = io.StringIO()
+    console = Console(
+        file=buffer, width=100, force_terminal=color, no_color=not color, highlight=False, soft_wrap=True
+    )
+    _Page(console, run, record, full=full).print()
+    return buffer.getvalue()
+
+
+def _find(run: RunFolder, records: tuple[TrialRecord, ...], name: str) -> TrialRecord:
+    found = [r for r in records if r.trial_id == name] or [r for r in records if r.trial_id.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    what = f"{len(found)} trials of run {run.id} begin" if found else f"no trial of run {run.id} begins"
+    listed = ", ".join(record.trial_id for record in (found or records)[:8])
+    raise UsageError(f"{what} with {name!r}", remedy=f"there are: {listed}" if listed else None)
+
+
+def _trials(run: RunFolder, records: tuple[TrialRecord, ...], *, color: bool) -> str:
+    columns = [
+        Column("trial"),
+        Column("outcome"),
+        *(Column(n, right=True) for n in ("score", "time", "tokens", "cost")),
+    ]
+    rows = [
+        [
+            record.trial_id,
+            Text(record.outcome, style=_OUTCOME_STYLES[record.outcome]),
+            f"{record.score:.2f}" if record.score is not None else "-",
+            seconds(record.phases_ms.total),
+            count(record.tokens.total),
+            cost(record.total_cost_usd),
+        ]
+        for record in records
+    ]
+    return f"run {run.id}\n\n{as_text(columns, rows, color=color)}"
+
+
+_OUTCOME_STYLES = {"passed": "green", "failed": "red", "error": "yellow", "invalid": "yellow"}
+
+
+class _Page:
+    def __init__(self, console: Console, run: RunFolder, record: TrialRecord, *, full: bool) -> None:
+        self._console = console
+        self._run = run
+        self._record = record
+        self._full = full
+
+    def print(self) -> None:
+        self._head()
+        self._transcript()
+        self._diff()
+        self._checks()
+
+    def _line(self, text: str = "", style: str = "", indent: int = 0) -> None:
+        self._console.print(Padding.indent(Text(_clean(text), style=style), indent), soft_wrap=not indent)
+
+    def _section(self, name: str) -> None:
+        self._line()
+        self._line(f"── {name} ".ljust(78, "─"), "bold")
+
+    def _head(self) -> None:
+        record = self._record
+        self._line(f"{record.trial_id}  {record.outcome.upper()}", f"bold {_OUTCOME_STYLES[record.outcome]}")
+        for name, value in _facts(record):
+            self._line(f"  {name:<10}{value}")
+        if record.error:
+            self._line(f"  {record.error.cause} ({record.error.type}): {record.error.message}", "yellow")
+        for attempt in record.attempts:
+            self._line(f"  attempt {attempt.number} was broken off: {attempt.error.message}", "yellow")
+        for change in record.tampering:
+            self._line(f"  the agent had {change.change} the protected {change.path}", "yellow")
+
+    def _transcript(self) -> None:
+        self._section("transcript")
+        data = self._file(self._record.transcript)
+        if data is None:
+            self._line("(none)", "dim")
+            return
+        for entry in entries(parse(data)):
+            self._entry(entry)
+
+    def _entry(self, entry: Entry) -> None:
+        indent = 4 if entry.subagent else 0
+        style = "red" if entry.error else _STYLES[entry.kind]
+        sign = _SIGNS[entry.kind]
+        if entry.kind not in ("text", "thinking", "result"):
+            self._line(f"{sign} {entry.title}", style, indent)
+        elif entry.kind != "result":
+            first, _, rest = entry.body.strip().partition("\n")
+            self._line(f"{sign} {first}", style, indent)
+            if rest:
+                self._line(rest, style, indent + 2)
+            return
+        for line in self._cut(entry.body):
+            self._line(line, style if entry.error else "dim", indent + 4)
+
+    def _cut(self, text: str) -> Iterator[str]:
+        lines = text.strip("\n").splitlines()
+        shown = lines if self._full or len(lines) <= _CUT_LINES + 2 else lines[:_CUT_LINES]
+        yield from shown
+        if len(shown) < len(lines):
+            yield f"… {len(lines) - len(shown)} more lines (--full shows them)"
+
+    def _diff(self) -> None:
+        self._section("diff")
+        data = self._file(self._record.diff)
+        if not data:
+            self._line("(no change)" if data == b"" else "(none)", "dim")
+            return
+        for line in data.decode("utf-8", "replace").splitlines():
+            style = {"+": "green", "-": "red", "@": "cyan"}.get(
+                line[:1], "bold" if line.startswith("diff ") else ""
+            )
+            self._line(line, style)
+
+    def _checks(self) -> None:
+        self._section("checks")
+        for check in self._record.checks:
+            verdict = (
+                "passed"
+                if check.passed
+                else "timed out"
+                if check.timed_out
+                else f"failed ({check.exit_code})"
+            )
+            self._line(
+                f"{verdict:<12}{check.name}  score {check.score:g}, {seconds(check.duration_ms)}",
+                "green" if check.passed else "red",
+            )
+            for line in self._cut(check.output_tail):
+                self._line(line, "dim", 4)
+        if not self._record.checks:
+            self._line("(none were run)", "dim")
+
+    def _file(self, relative: str | None) -> bytes | None:
+        if relative is None:
+            return None
+        try:
+            return (self._run.path / relative).read_bytes()
+        except OSError as error:
+            self._line(f"{relative} cannot be read: {error.strerror}", "yellow")
+            return None
+
+
+def _facts(record: TrialRecord) -> Iterator[tuple[str, str]]:
+    source = record.model_source
+    if source == "replay":
+        source = "replayed session, written by hand" if record.replay_by_hand else "replayed session"
+    yield "agent", f"{record.agent}, {record.model or 'no model'} ({source})"
+    tier = f" ({record.sandbox.isolation})" if record.sandbox.isolation else ""
+    yield "sandbox", f"{record.sandbox.kind}{tier}, template {record.template}"
+    phases = record.phases_ms
+    yield "time", f"{seconds(phases.total)}: agent {seconds(phases.agent)}, checks {seconds(phases.checks)}"
+    if record.tokens.total is not None:
+        tokens = record.tokens
+        bound = " (at least: the run was cut off)" if record.tokens_partial else ""
+        yield (
+            "tokens",
+            f"{tokens.input} in, {tokens.output} out, {tokens.cache_read} from cache, "
+            f"{tokens.cache_creation} into cache{bound}",
+        )
+        yield "cost", cost(record.cost_usd)
+    if record.stop and record.stop != "completed":
+        yield "stopped", record.stop
+
+
+def _clean(text: str) -> str:
+    """What an agent wrote must not command the terminal."""
+    return _CONTROL.sub("", text)

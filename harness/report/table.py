@@ -1,0 +1,35 @@
+"""Plain tables for terminals and files; colour is only an addition."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's head, and the side on which its values stand."""
+
+    name: str
+    right: bool = False
+
+
+def as_text(
+    columns: Sequence[Column], rows: Sequence[Sequence[str | Text]], *, width: int = 200, color: bool = False
+) -> str:
+    """The table as lines. Values are taken literally: they may come from an agent."""
+    table = Table(box=None, pad_edge=False, header_style="bold" if color else "")
+    for column in columns:
+        side = "right" if column.right else "left"
+        table.add_column(column.name, justify=side, overflow="fold", no_wrap=column.right)
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=width, force_terminal=color, no_color=not color, highlight=False)
+    console.print(table)
+    return "".join(f"{line.rstrip()}\n" for line in buffer.getvalue().splitlines())
