@@ -77,12 +77,8 @@ def _find(run: RunFolder, records: tuple[TrialRecord, ...], name: str) -> TrialR
 
 
 def _trials(run: RunFolder, records: tuple[TrialRecord, ...], *, color: bool) -> str:
-    columns = [
-        Column("trial"),
-        Column("outcome"),
-        *(Column(n, right=True) for n in ("score", "time", "tokens", "cost")),
-    ]
-    rows = [
+    columns = [Column("trial"), Column("outcome"), *(Column(name, right=True) for name in _NUMBERS)]
+    rows: list[list[str | Text]] = [
         [
             record.trial_id,
             Text(record.outcome, style=_OUTCOME_STYLES[record.outcome]),
@@ -96,6 +92,7 @@ def _trials(run: RunFolder, records: tuple[TrialRecord, ...], *, color: bool) ->
     return f"run {run.id}\n\n{as_text(columns, rows, color=color)}"
 
 
+_NUMBERS = ("score", "time", "tokens", "cost")
 _OUTCOME_STYLES = {"passed": "green", "failed": "red", "error": "yellow", "invalid": "yellow"}
 
 
@@ -204,7 +201,7 @@ class _Page:
 
 
 def _facts(record: TrialRecord) -> Iterator[tuple[str, str]]:
-    source = record.model_source
+    source: str = record.model_source
     if source == "replay":
         source = "replayed session, written by hand" if record.replay_by_hand else "replayed session"
     yield "agent", f"{record.agent}, {record.model or 'no model'} ({source})"

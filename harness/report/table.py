@@ -25,8 +25,7 @@ def as_text(
     """The table as lines. Values are taken literally: they may come from an agent."""
     table = Table(box=None, pad_edge=False, header_style="bold" if color else "")
     for column in columns:
-        side = "right" if column.right else "left"
-        table.add_column(column.name, justify=side, overflow="fold", no_wrap=column.right)
+        table.add_column(column.name, justify="right" if column.right else "left", overflow="fold", no_wrap=column.right)
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
     buffer = io.StringIO()
