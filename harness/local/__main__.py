@@ -1,0 +1,103 @@
+"""`python -m harness.local --port N`: an E2B-compatible server on this machine.
+
+Prints one line of JSON when it is ready: `{"url", "api_key", "isolation", "enforces", "pid"}`; or, when it cannot
+start, `{"error", "remedy"}`, and exits with 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.local.server import Ready, Settings, serve
+from harness.local.state import StartError, default_root
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a server until SIGTERM, SIGINT or the end of its parent. Returns the exit code."""
+    options = _parser().parse_args(arguments)
+    settings = Settings(
+        port=options.port,
+        host=options.host,
+        isolation=options.isolation,
+        state=options.state,
+        max_sandboxes=options.max_sandboxes,
+    )
+    try:
+        asyncio.run(_run(settings, options.parent_pipe))
+    except StartError as error:
+        _say({"error": error.message, "remedy": error.remedy})
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m harness.local", description="An E2B-compatible local server."
+    )
+    parser.add_argument("--port", type=int, required=True, help="0 for any free one")
+    parser.add_argument("--host", default="127.0.0.1", help="a loopback address")
+    parser.add_argument("--isolation", metavar="TIER", help="bubblewrap, landlock, container or unsafe")
+    parser.add_argument(
+        "--state", type=Path, default=default_root(), metavar="DIR", help="where files are kept"
+    )
+    parser.add_argument("--max-sandboxes", type=int, metavar="N", help="how many may run at once")
+    parser.add_argument(
+        "--parent-pipe", action="store_true", help="end when stdin does, or the parent process"
+    )
+    return parser
+
+
+async def _run(settings: Settings, parent_pipe: bool) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if parent_pipe:
+        _stop_with_parent(stop)
+    await serve(settings, _announce, stop)
+
+
+def _stop_with_parent(stop: asyncio.Event) -> None:
+    """Stop at the end of stdin, or of the parent should somebody else hold the pipe open.
+
+    Not by PR_SET_PDEATHSIG: that fires at the end of the *thread* that started us.
+    """
+    loop = asyncio.get_running_loop()
+
+    def read_stdin() -> None:
+        if not os.read(0, 4096):
+            loop.remove_reader(0)
+            stop.set()
+
+    loop.add_reader(0, read_stdin)
+    if parent := os.getppid():  # 0: in a pid namespace whose parent is outside
+        pidfd = os.pidfd_open(parent)
+        loop.add_reader(pidfd, stop.set)
+
+
+def _announce(ready: Ready) -> None:
+    _say(
+        {
+            "url": ready.url,
+            "api_key": ready.api_key,
+            "isolation": ready.isolation.tier,
+            "enforces": sorted(ready.isolation.enforces),
+            "pid": os.getpid(),
+        }
+    )
+
+
+def _say(message: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""What sandboxes can be made from: the built-in templates, and snapshots of sandboxes.
+
+E2B treats a snapshot as a template: it has an id and perhaps a name, both with a tag, and `create` takes either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from harness.local.errors import bad_request, template_not_found
+from harness.local.state import remove_tree
+from harness.local.templates import Template
+
+_DEFAULT_TAG = "default"
+_REFERENCE = re.compile(r"(?:(?P<space>[a-z0-9_-]+)/)?(?P<name>[a-z0-9_-]+)(?::(?P<tag>[a-z0-9._-]+))?")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The files of a sandbox at one moment."""
+
+    id: str
+    name: str | None
+    tag: str
+    sandbox_id: str
+    template: Template
+    path: Path
+    created_at: datetime
+
+    @property
+    def reference(self) -> str:
+        """What `create` takes to start from it."""
+        return f"{self.name or self.id}:{self.tag}"
+
+    @property
+    def names(self) -> list[str]:
+        """The names it goes by, if it was given one."""
+        return [self.reference] if self.name else []
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a sandbox's first content comes from: a template, and over it the files of a snapshot."""
+
+    template: Template
+    seed: Path | None = None
+
+
+class Catalog:
+    """Everything that `create` can be asked for by name."""
+
+    def __init__(self, templates: Sequence[Template], directory: Path) -> None:
+        self.templates = tuple(templates)
+        self._directory = directory
+        self._snapshots: dict[str, Snapshot] = {}
+
+    def find(self, reference: str) -> Source:
+        """The template or snapshot of this name or id. Raises `ApiError` 400 or 404."""
+        name, tag = _parse(reference)
+        template = self.template(name)
+        if template is not None and tag == _DEFAULT_TAG:
+            return Source(template)
+        snapshot = self._snapshot(name, tag)
+        if snapshot is None:
+            raise template_not_found(reference)
+        return Source(snapshot.template, snapshot.path)
+
+    def template(self, name: str) -> Template | None:
+        """The built-in template of this name, alias or id."""
+        return next(
+            (one for one in self.templates if name in (one.name, one.id, *one.aliases)),
+            None,
+        )
+
+    def snapshots(self, sandbox_id: str | None, name: str | None) -> list[Snapshot]:
+        """Snapshots, the newest first; of one sandbox, or of one name, where that is given."""
+        wanted = [
+            snapshot
+            for snapshot in self._snapshots.values()
+            if sandbox_id in (None, snapshot.sandbox_id) and name in (None, snapshot.name, snapshot.reference)
+        ]
+        return sorted(wanted, key=lambda snapshot: (snapshot.created_at, snapshot.id), reverse=True)
+
+    def begin(self, name: str | None, sandbox_id: str, template: Template) -> Snapshot:
+        """A snapshot still to be filled, and then to be `add`ed. Raises `ApiError` 400 for a bad name."""
+        alias, tag = _parse(name) if name else (None, _DEFAULT_TAG)
+        if alias is not None and self.template(alias):
+            raise bad_request(f"'{alias}' is the name of a built-in template")
+        snapshot_id = secrets.token_hex(10)
+        path = self._directory / snapshot_id
+        return Snapshot(snapshot_id, alias, tag, sandbox_id, template, path, datetime.now(UTC))
+
+    async def add(self, snapshot: Snapshot) -> None:
+        """From now on sandboxes can be made from it. It takes the place of one with the same name and tag."""
+        replaced = self._snapshot(snapshot.name, snapshot.tag) if snapshot.name else None
+        self._snapshots[snapshot.id] = snapshot
+        if replaced:
+            await self._remove(replaced)
+
+    async def delete(self, reference: str) -> None:
+        """Remove a snapshot. Raises `ApiError` 404, and 400 for a built-in template."""
+        name, tag = _parse(reference)
+        if self.template(name):
+            raise bad_request(f"'{name}' is a built-in template and cannot be deleted")
+        snapshot = self._snapshot(name, tag)
+        if snapshot is None:
+            raise template_not_found(reference)
+        await self._remove(snapshot)
+
+    def _snapshot(self, name: str, tag: str) -> Snapshot | None:
+        return next(
+            (one for one in self._snapshots.values() if name in (one.id, one.name) and tag == one.tag),
+            None,
+        )
+
+    async def _remove(self, snapshot: Snapshot) -> None:
+        del self._snapshots[snapshot.id]
+        await asyncio.to_thread(remove_tree, snapshot.path)
+
+
+def _parse(reference: str) -> tuple[str, str]:
+    """Name and tag; a namespace is taken and passed over, since there is one owner here."""
+    match = _REFERENCE.fullmatch(reference.lower())
+    if match is None:
+        raise bad_request(f"Invalid template reference: {reference!r}")
+    return match["name"], match["tag"] or _DEFAULT_TAG

@@ -1,0 +1,312 @@
+"""E2B's control plane: the REST endpoints that manage sandboxes, snapshots and templates."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from urllib.parse import unquote_plus
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
+
+from harness.local import errors, views
+from harness.local.body import read_body
+from harness.local.catalog import Catalog
+from harness.local.errors import ApiError, bad_request, not_on_this_server
+from harness.local.plans import plan_of, policy_of, timeout_of
+from harness.local.registry import MAX_TIMEOUT_HOURS, Registry, Sandbox
+
+_MAX_PAGE = 100
+_MAX_FORKS = 100
+
+T = TypeVar("T")
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Control:
+    """The control plane. An ASGI application; every request but `/health` needs the API key."""
+
+    def __init__(
+        self, registry: Registry, catalog: Catalog, resources: views.Resources, api_key: str
+    ) -> None:
+        self._registry = registry
+        self._catalog = catalog
+        self._resources = resources
+        self._api_key = api_key.encode()
+        self._started_at = datetime.now(UTC)
+        self._router = Router(self._routes(), redirect_slashes=False, default=_no_such_endpoint)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request. Raises `ApiError` before anything is sent."""
+        if scope["path"] != "/health" and not self._holds_key(Request(scope)):
+            raise errors.unauthorized()
+        await self._router(scope, receive, send)
+
+    def _holds_key(self, request: Request) -> bool:
+        given = request.headers.get("x-api-key", "").encode("latin-1")
+        return hmac.compare_digest(given, self._api_key)
+
+    def _routes(self) -> list[Route]:
+        one = "/sandboxes/{id}"
+        table: list[tuple[str, str, Handler]] = [
+            ("GET", "/health", self._health),
+            ("POST", "/sandboxes", self._create_v1),
+            ("POST", "/v2/sandboxes", self._create_v2),
+            ("GET", "/sandboxes", self._list_v1),
+            ("GET", "/v2/sandboxes", self._list_v2),
+            ("GET", one, self._info),
+            ("DELETE", one, self._kill),
+            ("POST", f"{one}/connect", self._connect),
+            ("POST", f"/v2{one}/connect", self._connect),
+            ("POST", f"{one}/resume", self._connect),
+            ("POST", f"{one}/timeout", self._set_timeout),
+            ("POST", f"{one}/refreshes", self._refresh),
+            ("POST", f"{one}/pause", self._pause),
+            ("POST", f"{one}/snapshots", self._snapshot),
+            ("POST", f"{one}/fork", self._fork),
+            ("PUT", f"{one}/network", self._network),
+            ("GET", f"{one}/metrics", self._metrics),
+            ("GET", "/snapshots", self._snapshots),
+            ("GET", "/templates", self._templates),
+            ("GET", "/templates/aliases/{name:path}", self._template_alias),
+            ("DELETE", "/templates/{name:path}", self._delete_template),
+            ("POST", "/templates", _no_builds),
+            ("POST", "/v2/templates", _no_builds),
+            ("POST", "/v3/templates", _no_builds),
+        ]
+        return [Route(path, handler, methods=[method]) for method, path, handler in table]
+
+    async def _health(self, request: Request) -> Response:
+        return PlainTextResponse("Health check successful")
+
+    async def _create_v1(self, request: Request) -> Response:
+        body = await read_body(request)
+        plan = plan_of(body, self._catalog, secure=bool(body.boolean("secure")))
+        return JSONResponse(views.created(await self._registry.create(plan)), 201)
+
+    async def _create_v2(self, request: Request) -> Response:
+        plan = plan_of(await read_body(request), self._catalog, secure=True)
+        return JSONResponse(views.created(await self._registry.create(plan)), 201)
+
+    async def _list_v1(self, request: Request) -> Response:
+        running = [one for one in self._matching(request) if one.state == "running"]
+        return JSONResponse([views.listed(one, self._resources) for one in running])
+
+    async def _list_v2(self, request: Request) -> Response:
+        found = self._matching(request)
+        order = request.query_params.get("order", "desc")
+        if order not in ("asc", "desc"):
+            raise bad_request(f"Invalid order '{order}', expected 'asc' or 'desc'")
+        found.sort(key=_place, reverse=order == "desc")
+        page, headers = _page(request, found, _place, descending=order == "desc")
+        return JSONResponse([views.listed(one, self._resources) for one in page], headers=headers)
+
+    def _matching(self, request: Request) -> list[Sandbox]:
+        query = request.query_params
+        states = {state for text in query.getlist("state") for state in text.split(",") if state}
+        if unknown := states - {"running", "paused"}:
+            raise bad_request(f"Invalid state '{unknown.pop()}', expected 'running' or 'paused'")
+        metadata = _metadata_filter(query.get("metadata", ""))
+        template = query.get("template")
+        after = _moment(query["startedAfter"], "startedAfter") if "startedAfter" in query else None
+        return [
+            sandbox
+            for sandbox in self._registry
+            if (not states or sandbox.state in states)
+            and metadata.items() <= dict(sandbox.plan.metadata).items()
+            and (template is None or template in _template_names(sandbox))
+            and (after is None or sandbox.started_at >= after)
+        ]
+
+    async def _info(self, request: Request) -> Response:
+        sandbox = self._registry.find(request.path_params["id"])
+        return JSONResponse(views.detailed(sandbox, self._resources))
+
+    async def _kill(self, request: Request) -> Response:
+        await self._registry.kill(request.path_params["id"])
+        return Response(status_code=204)
+
+    async def _connect(self, request: Request) -> Response:
+        body = await read_body(request)
+        sandbox_id = request.path_params["id"]
+        keep_memory = body.boolean("memory") is not False
+        resumed = await self._registry.connect(sandbox_id, timeout_of(body), keep_memory)
+        sandbox = self._registry.find(sandbox_id)
+        return JSONResponse(views.created(sandbox), 201 if resumed else 200)
+
+    async def _set_timeout(self, request: Request) -> Response:
+        body = await read_body(request)
+        seconds = body.integer("timeout")
+        if seconds is None:
+            raise errors.bad_body("timeout is required")
+        if seconds > MAX_TIMEOUT_HOURS * 3600:
+            raise bad_request(f"Timeout cannot be greater than {MAX_TIMEOUT_HOURS} hours")
+        self._registry.set_timeout(request.path_params["id"], seconds)
+        return Response(status_code=204)
+
+    async def _refresh(self, request: Request) -> Response:
+        seconds = (await read_body(request)).integer("duration", minimum=0)
+        sandbox = self._registry.find_running(request.path_params["id"])
+        await self._registry.connect(sandbox.id, min(seconds or 0, 3600))
+        return Response(status_code=204)
+
+    async def _pause(self, request: Request) -> Response:
+        keep_memory = (await read_body(request)).boolean("memory") is not False
+        await self._registry.pause(request.path_params["id"], keep_memory)
+        return Response(status_code=204)
+
+    async def _snapshot(self, request: Request) -> Response:
+        name = (await read_body(request)).string("name")
+        sandbox = self._registry.find_running(request.path_params["id"])
+        snapshot = self._catalog.begin(name, sandbox.id, sandbox.plan.template)
+        await self._registry.copy_files(sandbox, snapshot.path)
+        await self._catalog.add(snapshot)
+        return JSONResponse(views.snapshot(snapshot), 201)
+
+    async def _fork(self, request: Request) -> Response:
+        body = await read_body(request)
+        count = body.integer("count", minimum=1) or 1
+        limit = self._registry.max_sandboxes
+        if count > _MAX_FORKS:
+            raise bad_request(f"Count cannot be greater than {_MAX_FORKS}")
+        if limit is not None and count >= limit:
+            raise bad_request(
+                f"Count must be lower than the maximum number of concurrent sandboxes ({limit})"
+            )
+        sandbox = self._registry.find(request.path_params["id"])
+        if sandbox.state == "paused":
+            message = f"Sandbox '{sandbox.id}' is paused and cannot be forked; resume it first"
+            raise errors.conflict(message)
+        forks = await self._registry.fork(sandbox, count, timeout_of(body))
+        return JSONResponse([_fork_result(fork) for fork in forks], 201)
+
+    async def _network(self, request: Request) -> Response:
+        body = await read_body(request)
+        access = body.boolean("allow_internet_access")
+        sandbox = self._registry.find_running(request.path_params["id"])
+        plan = replace(
+            sandbox.plan, policy=policy_of(body, access), network=body.raw(), allow_internet_access=access
+        )
+        await self._registry.update_network(sandbox, plan)
+        return Response(status_code=204)
+
+    async def _metrics(self, request: Request) -> Response:
+        sandbox = self._registry.find(request.path_params["id"])
+        start = _unix(request, "start", 0)
+        end = _unix(request, "end", None)
+        if sandbox.state == "running" and end is None:
+            await self._registry.sample(sandbox)
+        return JSONResponse(
+            [
+                views.metric(sample)
+                for sample in sandbox.samples
+                if start <= sample.taken_at.timestamp()
+                and (end is None or sample.taken_at.timestamp() <= end)
+            ]
+        )
+
+    async def _snapshots(self, request: Request) -> Response:
+        query = request.query_params
+        found = self._catalog.snapshots(query.get("sandboxID"), query.get("name"))
+        page, headers = _page(request, found, lambda one: (one.created_at, one.id), descending=True)
+        return JSONResponse([views.snapshot(one) for one in page], headers=headers)
+
+    async def _templates(self, request: Request) -> Response:
+        return JSONResponse(
+            [
+                views.template(one, self._resources, self._started_at, self._registry.created_from(one))
+                for one in self._catalog.templates
+            ]
+        )
+
+    async def _template_alias(self, request: Request) -> Response:
+        source = self._catalog.find(request.path_params["name"])
+        return JSONResponse({"templateID": source.template.id, "public": True})
+
+    async def _delete_template(self, request: Request) -> Response:
+        await self._catalog.delete(request.path_params["name"])
+        return Response(status_code=204)
+
+
+async def _no_builds(request: Request) -> Response:
+    raise not_on_this_server("Building templates")
+
+
+async def _no_such_endpoint(scope: Scope, receive: Receive, send: Send) -> None:
+    raise ApiError(404, f"no such endpoint: {scope['method']} {scope['path']}")
+
+
+def _fork_result(fork: Sandbox | ApiError) -> dict[str, Any]:
+    return {"error": fork.body} if isinstance(fork, ApiError) else {"sandbox": views.created(fork)}
+
+
+def _place(sandbox: Sandbox) -> tuple[datetime, str]:
+    return sandbox.started_at, sandbox.id
+
+
+def _template_names(sandbox: Sandbox) -> tuple[str, ...]:
+    template = sandbox.plan.template
+    return (template.id, template.name, *template.aliases)
+
+
+def _metadata_filter(text: str) -> dict[str, str]:
+    """`key=value` pairs, as the SDK escapes them: once each, and once more as a whole."""
+    pairs = [pair.split("=") for pair in unquote_plus(text).split("&") if pair]
+    if any(len(pair) != 2 for pair in pairs):
+        raise bad_request("invalid key value pair in query")
+    return {unquote_plus(key): unquote_plus(value) for key, value in pairs}
+
+
+def _moment(text: str, field: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text.replace(" ", "+"))
+    except ValueError as error:
+        raise bad_request(f"Invalid {field}: {error}") from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _unix(request: Request, field: str, absent: T) -> int | T:
+    text = request.query_params.get(field)
+    if text is None:
+        return absent
+    if not text.isdecimal():
+        raise bad_request(f"Invalid {field}: not a Unix timestamp")
+    return int(text)
+
+
+def _page(
+    request: Request, items: Sequence[T], place: Callable[[T], tuple[datetime, str]], *, descending: bool
+) -> tuple[Sequence[T], dict[str, str]]:
+    """One page of sorted items, and the header that leads to the next.
+
+    The token says after which item a page begins, so that items which come or go meanwhile move nothing.
+    """
+    text = request.query_params.get("limit", str(_MAX_PAGE))
+    if not text.isdecimal() or not 1 <= int(text) <= _MAX_PAGE:
+        raise bad_request(f"Limit must be between 1 and {_MAX_PAGE}")
+    limit = int(text)
+    if token := request.query_params.get("nextToken"):
+        last = _decode_token(token)
+        items = [item for item in items if (place(item) < last if descending else place(item) > last)]
+    page = items[:limit]
+    return page, {"x-next-token": _encode_token(place(page[-1]))} if len(items) > limit else {}
+
+
+def _encode_token(place: tuple[datetime, str]) -> str:
+    moment, item_id = place
+    return base64.urlsafe_b64encode(f"{moment.isoformat()}__{item_id}".encode()).decode()
+
+
+def _decode_token(token: str) -> tuple[datetime, str]:
+    try:
+        moment, _, item_id = base64.urlsafe_b64decode(token).decode().partition("__")
+        return _moment(moment, "nextToken"), item_id
+    except (binascii.Error, UnicodeDecodeError, ValueError) as error:
+        raise bad_request("Invalid next token") from error

@@ -1,0 +1,120 @@
+"""The daemon that E2B runs in every sandbox on port 49983: who may speak to it, and what it offers."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import time
+
+from e2b.envd.filesystem.filesystem_connect import FilesystemASGIApplication
+from e2b.envd.process.process_connect import ProcessASGIApplication
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from harness.local import rpc
+from harness.local.box import Box
+from harness.local.errors import ApiError
+from harness.local.files import read_file, write_files
+from harness.local.filesystem_service import FilesystemService
+from harness.local.process_service import ProcessService
+from harness.local.processes import ProcessTable
+from harness.local.users import UserError, find_user
+
+VERSION = "0.6.13"
+"""The version that sandboxes claim; the SDK allows itself what an envd of this version can do."""
+
+PORT = 49983
+
+_OPERATIONS = {"GET": "read", "POST": "write"}
+
+
+class Envd:
+    """Everything that a client may do inside one sandbox. An ASGI application."""
+
+    def __init__(self, box: Box, token: str | None) -> None:
+        self._box = box
+        self._token = token
+        self._processes = ProcessTable(box)
+        self._filesystem = FilesystemService(box)
+        lost = (rpc.LostSandbox(),)
+        self._process_rpc = ProcessASGIApplication(ProcessService(box, self._processes), interceptors=lost)
+        self._filesystem_rpc = FilesystemASGIApplication(self._filesystem, interceptors=lost)
+
+    def lose(self) -> None:
+        """The sandbox is being killed or paused: end the streams of all clients."""
+        self._processes.lose()
+        self._filesystem.lose()
+
+    def signed(self, request: Request) -> bool:
+        """Whether a `/files` request carries a signature that only this sandbox's token can have made."""
+        signature = request.query_params.get("signature")
+        operation = _OPERATIONS.get(request.method)
+        if self._token is None or signature is None or operation is None:
+            return False
+        query = request.query_params
+        parts = [query.get("path", ""), operation, query.get("username", ""), self._token]
+        if (expiration := query.get("signature_expiration")) is not None:
+            parts.append(expiration)
+        digest = hashlib.sha256(":".join(parts).encode("utf-8", "surrogateescape")).digest()
+        expected = "v1_" + base64.b64encode(digest).rstrip(b"=").decode()
+        return hmac.compare_digest(expected.encode(), signature.encode("utf-8", "surrogateescape"))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request. Raises `ApiError` before anything is sent."""
+        request = Request(scope, receive)
+        path = request.url.path
+        if path == "/health":
+            await Response(status_code=204)(scope, receive, send)
+        elif path == "/files":
+            response = await self._files(request)
+            await response(scope, receive, send)
+        else:
+            self._authorize(request)
+            if path.startswith("/process.Process/"):
+                await self._process_rpc(scope, receive, send)
+            elif path.startswith("/filesystem.Filesystem/"):
+                await self._filesystem_rpc(scope, receive, send)
+            else:
+                raise ApiError(404, "404 page not found")
+
+    async def _files(self, request: Request) -> Response:
+        if request.method not in _OPERATIONS:
+            raise ApiError(405, "method not allowed")
+        self._authorize_files(request)
+        name = request.query_params.get("username")
+        try:
+            user = find_user(self._box, name)
+        except UserError as error:
+            raise ApiError(401, f"error looking up user '{name}': {error}") from error
+        try:
+            handler = read_file if request.method == "GET" else write_files
+            return await handler(request, self._box, user)
+        except ClientDisconnect:
+            return Response(status_code=499)  # nobody is there to read it
+
+    def _authorize(self, request: Request) -> None:
+        if self._token is not None and not self._holds_token(request):
+            raise ApiError(
+                401,
+                "unauthorized access, please provide a valid access token or method signing if supported",
+            )
+
+    def _authorize_files(self, request: Request) -> None:
+        """Files may also be reached by a signed URL, without the token."""
+        if self._token is None or self._holds_token(request):
+            return
+        if "x-access-token" in request.headers:
+            raise ApiError(401, "access token present in header but does not match")
+        if "signature" not in request.query_params:
+            raise ApiError(401, "missing signature query parameter")
+        if not self.signed(request):
+            raise ApiError(401, "invalid signature")
+        expiration = request.query_params.get("signature_expiration")
+        if expiration is not None and not (expiration.isdecimal() and int(expiration) >= time.time()):
+            raise ApiError(401, "signature is already expired")
+
+    def _holds_token(self, request: Request) -> bool:
+        given = request.headers.get("x-access-token", "").encode("latin-1")
+        return self._token is not None and hmac.compare_digest(given, self._token.encode())

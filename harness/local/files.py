@@ -1,0 +1,376 @@
+"""`/files`: the contents of a sandbox's files, in and out, in chunks.
+
+Every file is opened inside the sandbox, and read or written through that descriptor: the server never opens a
+path of a sandbox itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import mimetypes
+import os
+import posixpath
+import re
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from email.utils import formatdate
+
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from harness.local.box import Box
+from harness.local.errors import ApiError, bad_request
+from harness.local.users import PathError, User
+
+_CHUNK = 1 << 18
+_INLINE = 1 << 14
+"""Up to here a read or write of a cached file is cheaper than handing it to a thread."""
+
+_METADATA_HEADER = "x-metadata-"
+_METADATA_ATTRIBUTE = "user.e2b."
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class _PartHead:
+    """The head of one part of a multipart body; its bytes follow."""
+
+    name: str
+    filename: str
+
+
+class _Sink:
+    """A file in a sandbox that is being written."""
+
+    def __init__(self, path: str, fd: int) -> None:
+        self.path = path
+        self._fd = fd
+        self._written = 0
+
+    @classmethod
+    async def open(cls, box: Box, path: str, metadata: Mapping[str, str]) -> _Sink:
+        """Begin a file, empty, with what the client attaches to it. Raises `ApiError`."""
+        sink = cls(path, await _open_to_write(box, path))
+        try:
+            for key, value in metadata.items():
+                os.setxattr(sink._fd, _METADATA_ATTRIBUTE + key, value.encode())
+        except OSError as error:
+            sink.close()
+            raise _unwritten("error setting metadata", error) from error
+        return sink
+
+    async def write(self, data: bytes) -> None:
+        """Append. Raises `ApiError` 507 when the disk is full."""
+        try:
+            if len(data) <= _INLINE:
+                _write_all(self._fd, data)
+            else:
+                await asyncio.to_thread(_write_all, self._fd, data)
+        except OSError as error:
+            raise _unwritten(f"error writing file after {self._written} bytes", error) from error
+        self._written += len(data)
+
+    def close(self) -> None:
+        """The file is whole, or given up."""
+        os.close(self._fd)
+
+
+async def read_file(request: Request, box: Box, user: User) -> Response:
+    """`GET /files?path=`: the file's bytes, whole or one range of them, gzipped for a client that wants just that.
+
+    Raises `ApiError`: 404 when there is no such file, 400 for a directory, 416 for a range outside of the file.
+    """
+    path = _path(request, user)
+    fd = await _open_to_read(box, path)
+    handed_over = False
+    try:
+        status = os.fstat(fd)
+        headers = {
+            "content-type": mimetypes.guess_type(path)[0] or "application/octet-stream",
+            "last-modified": formatdate(status.st_mtime, usegmt=True),
+            "accept-ranges": "bytes",
+            "vary": "Accept-Encoding",
+        }
+        start, end = _range(request, status.st_size)
+        whole = end - start == status.st_size
+        if not whole:
+            headers["content-range"] = f"bytes {start}-{end - 1}/{status.st_size}"
+        chunks = _chunks(fd, start, end)
+        if whole and request.headers.get("accept-encoding", "").strip().lower() == "gzip":
+            headers["content-encoding"] = "gzip"
+            chunks = _compressed(chunks)
+        else:
+            headers["content-length"] = str(end - start)
+        handed_over = True
+        return StreamingResponse(chunks, status_code=200 if whole else 206, headers=headers)
+    finally:
+        if not handed_over:
+            os.close(fd)
+
+
+async def write_files(request: Request, box: Box, user: User) -> Response:
+    """`POST /files?path=`: write what is sent, as it is (octet-stream) or as the parts of a form (multipart).
+
+    Missing directories are made. Raises `ApiError`: 400 for a directory or a malformed body, 507 on a full disk.
+    """
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    metadata = _metadata(request)
+    async with aclosing(_decoded(request)) as body:
+        if kind == b"application/octet-stream":
+            written = [await _write_whole(box, _path(request, user), body, metadata)]
+        elif kind.startswith(b"multipart/"):
+            parts = _parts(body, options.get(b"boundary", b""))
+            written = await _write_parts(box, parts, lambda head: _part_path(request, user, head), metadata)
+        else:
+            raise bad_request(
+                f"unsupported content type: {kind.decode('latin-1')}, "
+                "expected multipart/form-data or application/octet-stream"
+            )
+    return JSONResponse([_described(path, metadata) for path in written])
+
+
+def _path(request: Request, user: User) -> str:
+    path = request.query_params.get("path")
+    if not path:
+        raise bad_request("path query parameter is required")
+    return _resolve(path, user)
+
+
+def _resolve(path: str, user: User) -> str:
+    try:
+        return user.resolve(path)
+    except PathError as error:
+        raise bad_request(f"error resolving path: {error}") from error
+
+
+def _described(path: str, metadata: Mapping[str, str]) -> dict[str, object]:
+    entry: dict[str, object] = {"path": path, "name": posixpath.basename(path), "type": "file"}
+    return {**entry, "metadata": dict(metadata)} if metadata else entry
+
+
+async def _open_to_read(box: Box, path: str) -> int:
+    try:
+        return await box.open(path, os.O_RDONLY)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ApiError(404, f"path '{path}' does not exist") from error
+    except IsADirectoryError as error:
+        raise bad_request(f"path '{path}' is a directory") from error
+    except OSError as error:
+        raise _refused(f"error opening file '{path}'", error) from error
+
+
+def _refused(doing: str, error: OSError) -> ApiError:
+    """What is left: a special file, a link that leads in circles, something that the account may not touch."""
+    status = 400 if error.errno in (errno.EINVAL, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO) else 403
+    return ApiError(status, f"{doing}: {error.strerror or error}")
+
+
+def _range(request: Request, size: int) -> tuple[int, int]:
+    """The half-open range of bytes that is asked for; what is no single range of bytes counts as none."""
+    match = _RANGE.fullmatch(request.headers.get("range", "").strip())
+    if not match or match[0] == "bytes=-":
+        return 0, size
+    first, last = match.groups()
+    if not first:
+        return max(0, size - int(last)), size
+    start, end = int(first), min(size, int(last) + 1) if last else size
+    if start >= size or start >= end:
+        raise ApiError(416, f"invalid range: the file has {size} bytes")
+    return start, end
+
+
+async def _chunks(fd: int, start: int, end: int) -> AsyncGenerator[bytes, None]:
+    """The bytes of an open file; closes it. A file that is cut short meanwhile ends early."""
+    try:
+        while start < end:
+            size = min(_CHUNK, end - start)
+            inline = size <= _INLINE
+            data = os.pread(fd, size, start) if inline else await asyncio.to_thread(os.pread, fd, size, start)
+            if not data:
+                return
+            yield data
+            start += len(data)
+    finally:
+        os.close(fd)
+
+
+async def _compressed(chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    packer = zlib.compressobj(level=1, wbits=31)
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            if packed := packer.compress(chunk):
+                yield packed
+    yield packer.flush()
+
+
+async def _decoded(request: Request) -> AsyncGenerator[bytes, None]:
+    """The request's body, unpacked when it comes gzipped. Raises `ApiError` 400 when it cannot be."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "", "gzip"):
+        raise bad_request(f"unsupported Content-Encoding: {encoding}")
+    unpacker = zlib.decompressobj(wbits=31) if encoding == "gzip" else None
+    async for chunk in request.stream():
+        if unpacker is None:
+            yield chunk
+            continue
+        while chunk:
+            try:
+                yield unpacker.decompress(chunk, _CHUNK)
+            except zlib.error as error:
+                raise bad_request(f"error decompressing request body: {error}") from error
+            chunk = unpacker.unconsumed_tail
+    if unpacker is not None and not unpacker.eof:
+        raise bad_request("error decompressing request body: it ends too early")
+
+
+async def _open_to_write(box: Box, path: str) -> int:
+    try:
+        return await box.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644, parents=True)
+    except IsADirectoryError as error:
+        raise bad_request(f"path is a directory: {path}") from error
+    except (NotADirectoryError, FileExistsError) as error:
+        raise bad_request(f"error ensuring directories: a file is in the way of {path}") from error
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise _unwritten("error opening file", error) from error
+        raise _refused("error opening file", error) from error
+
+
+def _unwritten(doing: str, error: OSError) -> ApiError:
+    if error.errno in _NO_SPACE:
+        return ApiError(507, f"{doing}: not enough disk space available")
+    return ApiError(500, f"{doing}: {error.strerror or error}")
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+async def _write_whole(box: Box, path: str, body: AsyncIterator[bytes], metadata: Mapping[str, str]) -> str:
+    sink = await _Sink.open(box, path, metadata)
+    try:
+        async for chunk in body:
+            await sink.write(chunk)
+    finally:
+        sink.close()
+    return path
+
+
+async def _write_parts(
+    box: Box,
+    parts: AsyncIterator[_PartHead | bytes],
+    path_of: Callable[[_PartHead], str],
+    metadata: Mapping[str, str],
+) -> list[str]:
+    """Write each file of a form while it comes in; parts that are no files are passed over."""
+    written: list[str] = []
+    sink: _Sink | None = None
+    try:
+        async for item in parts:
+            if isinstance(item, bytes):
+                if sink:
+                    await sink.write(item)
+                continue
+            if sink:
+                sink.close()
+                sink = None
+            if item.name == "file":
+                path = path_of(item)
+                if path in written:
+                    raise bad_request(
+                        f"you cannot upload multiple files to the same path '{path}' in one request"
+                    )
+                sink = await _Sink.open(box, path, metadata)
+                written.append(path)
+    finally:
+        if sink:
+            sink.close()
+    return written
+
+
+def _part_path(request: Request, user: User, head: _PartHead) -> str:
+    """A file of a form goes where the query says, or else where its own name says."""
+    path = request.query_params.get("path") or head.filename
+    if not path:
+        raise bad_request("a file of the form has no name, and the query names no path")
+    return _resolve(path, user)
+
+
+async def _parts(body: AsyncIterator[bytes], boundary: bytes) -> AsyncGenerator[_PartHead | bytes, None]:
+    """The parts of a multipart body: each one's head, then its bytes. Raises `ApiError` 400."""
+    reader = _PartReader(boundary)
+    async for chunk in body:
+        for item in reader.feed(chunk):
+            yield item
+    if not reader.complete:
+        raise bad_request("error reading form: it ends too early")
+
+
+class _PartReader:
+    """Turns the parser's callbacks into a sequence of heads and bytes."""
+
+    def __init__(self, boundary: bytes) -> None:
+        if not boundary:
+            raise bad_request("error parsing multipart form: no multipart boundary param in Content-Type")
+        self.complete = False
+        self._items: list[_PartHead | bytes] = []
+        self._header: list[bytes] = [b"", b""]
+        self._disposition = b""
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._on_begin,
+                "on_header_field": lambda data, start, end: self._on_header(0, data[start:end]),
+                "on_header_value": lambda data, start, end: self._on_header(1, data[start:end]),
+                "on_header_end": self._on_header_end,
+                "on_headers_finished": self._on_headers_finished,
+                "on_part_data": lambda data, start, end: self._items.append(bytes(data[start:end])),
+                "on_end": self._on_end,
+            },
+        )
+
+    def feed(self, chunk: bytes) -> list[_PartHead | bytes]:
+        """What this much more of the body brings."""
+        self._items = []
+        try:
+            self._parser.write(chunk)
+        except MultipartParseError as error:
+            raise bad_request(f"error reading form: {error}") from error
+        return self._items
+
+    def _on_begin(self) -> None:
+        self._disposition = b""
+
+    def _on_header(self, half: int, data: bytes) -> None:
+        self._header[half] += data
+
+    def _on_header_end(self) -> None:
+        field, value = self._header
+        if field.lower() == b"content-disposition":
+            self._disposition = value
+        self._header = [b"", b""]
+
+    def _on_headers_finished(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        name, filename = (options.get(key, b"").decode("utf-8", "replace") for key in (b"name", b"filename"))
+        self._items.append(_PartHead(name, filename))
+
+    def _on_end(self) -> None:
+        self.complete = True
+
+
+def _metadata(request: Request) -> dict[str, str]:
+    """What the client attaches to the files it sends, one header for each key."""
+    return {
+        name.removeprefix(_METADATA_HEADER): value
+        for name, value in request.headers.items()
+        if name.startswith(_METADATA_HEADER)
+    }

@@ -1,0 +1,280 @@
+"""The RPC service of files and directories, `filesystem.Filesystem`; contents go through `files.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import posixpath
+import secrets
+import stat
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, closing
+from typing import Any
+
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from e2b.envd.filesystem import filesystem_pb as pb
+from e2b.envd.filesystem.filesystem_connect import Filesystem as FilesystemProtocol
+from protobuf import Oneof
+from protobuf.wkt import Timestamp
+
+from harness.local import rpc
+from harness.local.box import Box
+from harness.local.channel import Channel, LostError
+from harness.local.running import Watch
+from harness.local.values import BoxDied, Entry
+
+_MAX_POLLED_EVENTS = 100_000
+"""A polled watcher whose client never asks must not fill the server's memory."""
+
+_EVENTS = {
+    "create": pb.EventType.CREATE,
+    "write": pb.EventType.WRITE,
+    "remove": pb.EventType.REMOVE,
+    "rename": pb.EventType.RENAME,
+    "chmod": pb.EventType.CHMOD,
+}
+
+
+class FilesystemService(FilesystemProtocol):
+    """Files of one sandbox, as envd offers them."""
+
+    def __init__(self, box: Box) -> None:
+        self._box = box
+        self._watchers: dict[str, _PolledWatcher] = {}
+        self._channels: set[Channel[pb.FilesystemEvent]] = set()
+
+    def lose(self) -> None:
+        """The sandbox is gone or frozen: end all clients' streams."""
+        for channel in self._channels:
+            channel.fail(LostError("the connection to the sandbox ended while it was watched"))
+
+    async def stat(self, request: pb.StatRequest, ctx: rpc.Context) -> pb.StatResponse:
+        """What is at a path."""
+        path = self._resolve(request.path, ctx)
+        try:
+            return pb.StatResponse(entry=_encode(await self._box.stat(path)))
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ConnectError(Code.NOT_FOUND, f"file not found: {path}") from error
+        except OSError as error:
+            raise rpc.failed("getting file info", error) from error
+
+    async def list_dir(self, request: pb.ListDirRequest, ctx: rpc.Context) -> pb.ListDirResponse:
+        """What is in a directory, `depth` levels deep (1 where it is not given)."""
+        path = self._resolve(request.path, ctx)
+        try:
+            entries = await self._box.list(path, request.depth or 1)
+        except NotADirectoryError as error:
+            raise ConnectError(Code.INVALID_ARGUMENT, f"path is not a directory: {path}") from error
+        except FileNotFoundError as error:
+            raise ConnectError(Code.NOT_FOUND, f"path not found: {path}") from error
+        except OSError as error:
+            raise rpc.failed(f"reading directory {path}", error) from error
+        return pb.ListDirResponse(entries=[_encode(entry) for entry in entries])
+
+    async def make_dir(self, request: pb.MakeDirRequest, ctx: rpc.Context) -> pb.MakeDirResponse:
+        """Make a directory and what is missing above it."""
+        path = self._resolve(request.path, ctx)
+        try:
+            made = await self._box.make_dir(path)
+            entry = await self._box.stat(path)
+        except (FileExistsError, NotADirectoryError) as error:
+            message = f"path already exists but it is not a directory: {path}"
+            raise ConnectError(Code.INVALID_ARGUMENT, message) from error
+        except OSError as error:
+            raise rpc.failed(f"creating directory {path}", error) from error
+        if not made:
+            raise ConnectError(Code.ALREADY_EXISTS, f"directory already exists: {path}")
+        return pb.MakeDirResponse(entry=_encode(entry))
+
+    async def move(self, request: pb.MoveRequest, ctx: rpc.Context) -> pb.MoveResponse:
+        """Rename, making what is missing above the destination."""
+        source = self._resolve(request.source, ctx)
+        destination = self._resolve(request.destination, ctx)
+        try:
+            return pb.MoveResponse(entry=_encode(await self._box.move(source, destination)))
+        except FileNotFoundError as error:
+            raise ConnectError(Code.NOT_FOUND, f"source file not found: {source}") from error
+        except OSError as error:
+            raise rpc.failed(f"renaming {source}", error) from error
+
+    async def remove(self, request: pb.RemoveRequest, ctx: rpc.Context) -> pb.RemoveResponse:
+        """Remove a file or a whole directory; nothing there is fine, as on E2B."""
+        path = self._resolve(request.path, ctx)
+        try:
+            await self._box.remove(path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise rpc.failed("removing file or directory", error) from error
+        return pb.RemoveResponse()
+
+    async def watch_dir(
+        self, request: pb.WatchDirRequest, ctx: rpc.Context
+    ) -> AsyncIterator[pb.WatchDirResponse]:
+        """Stream the changes in a directory, from the start event on."""
+        path = self._resolve(request.path, ctx)
+        changes = await self._watch(path, request.recursive)
+        channel: Channel[pb.FilesystemEvent] = Channel()
+        if (seconds := rpc.timeout(ctx)) is not None:
+            channel.fail_after(seconds)
+        feeding = asyncio.create_task(self._feed(changes, path, request.include_entry, channel))
+        self._channels.add(channel)
+        try:
+            yield _response("start", pb.WatchDirResponse.StartEvent())
+            watched = rpc.watched(channel, ctx)
+            async with aclosing(watched):
+                async for event in watched:
+                    yield _change(event)
+        finally:
+            self._channels.discard(channel)
+            channel.leave()
+            feeding.cancel()
+
+    async def create_watcher(
+        self, request: pb.CreateWatcherRequest, ctx: rpc.Context
+    ) -> pb.CreateWatcherResponse:
+        """Collect the changes in a directory until the client asks for them."""
+        path = self._resolve(request.path, ctx)
+        changes = await self._watch(path, request.recursive)
+        watcher_id = "w" + secrets.token_hex(10)
+        self._watchers[watcher_id] = _PolledWatcher(self._changes(changes, path, request.include_entry))
+        return pb.CreateWatcherResponse(watcher_id=watcher_id)
+
+    async def get_watcher_events(
+        self, request: pb.GetWatcherEventsRequest, ctx: rpc.Context
+    ) -> pb.GetWatcherEventsResponse:
+        """The changes since the client last asked."""
+        return pb.GetWatcherEventsResponse(events=self._watcher(request.watcher_id).take())
+
+    async def remove_watcher(
+        self, request: pb.RemoveWatcherRequest, ctx: rpc.Context
+    ) -> pb.RemoveWatcherResponse:
+        """Stop collecting."""
+        self._watcher(request.watcher_id).stop()
+        del self._watchers[request.watcher_id]
+        return pb.RemoveWatcherResponse()
+
+    def _watcher(self, watcher_id: str) -> _PolledWatcher:
+        try:
+            return self._watchers[watcher_id]
+        except KeyError:
+            raise ConnectError(Code.NOT_FOUND, f"watcher with id {watcher_id} not found") from None
+
+    def _resolve(self, path: str, ctx: rpc.Context) -> str:
+        return rpc.resolve(rpc.caller(self._box, ctx), path)
+
+    async def _watch(self, path: str, recursive: bool) -> Watch:
+        """The changes below a directory, none missed from the moment when this returns."""
+        try:
+            return await self._box.watch(path, recursive)
+        except FileNotFoundError as error:
+            raise ConnectError(Code.NOT_FOUND, f"path {path} not found") from error
+        except NotADirectoryError as error:
+            raise ConnectError(Code.INVALID_ARGUMENT, f"path {path} not a directory") from error
+        except OSError as error:
+            raise rpc.failed(f"watching {path}", error) from error
+
+    async def _feed(
+        self,
+        changes: Watch,
+        path: str,
+        include_entry: bool,
+        channel: Channel[pb.FilesystemEvent],
+    ) -> None:
+        try:
+            async with aclosing(self._changes(changes, path, include_entry)) as events:
+                async for event in events:
+                    await channel.put(event)
+        except BoxDied:
+            channel.fail(LostError("the connection to the sandbox ended while it was watched"))
+        channel.finish()
+
+    async def _changes(
+        self, changes: Watch, path: str, include_entry: bool
+    ) -> AsyncGenerator[pb.FilesystemEvent, None]:
+        with closing(changes):
+            async for change in changes:
+                if change.kind == "overflow":
+                    continue  # E2B has no word for it
+                entry = await self._entry_of(posixpath.join(path, change.name)) if include_entry else None
+                yield pb.FilesystemEvent(name=change.name, type=_EVENTS[change.kind], entry=entry)
+
+    async def _entry_of(self, path: str) -> pb.EntryInfo | None:
+        try:
+            return _encode(await self._box.stat(path))
+        except OSError:
+            return None  # removed or renamed: there is nothing to describe any more
+
+
+class _PolledWatcher:
+    """Changes that wait for a client to ask."""
+
+    def __init__(self, changes: AsyncGenerator[pb.FilesystemEvent, None]) -> None:
+        self._events: list[pb.FilesystemEvent] = []
+        self._overflowed = False
+        self._task = asyncio.create_task(self._collect(changes))
+
+    def take(self) -> list[pb.FilesystemEvent]:
+        """What has come since the last time. Raises ConnectError when some of it was lost."""
+        events, self._events = self._events, []
+        if self._overflowed:
+            self._overflowed = False
+            raise ConnectError(Code.INTERNAL, f"watcher error: more than {_MAX_POLLED_EVENTS} events waited")
+        return events
+
+    def stop(self) -> None:
+        self._task.cancel()
+
+    async def _collect(self, changes: AsyncGenerator[pb.FilesystemEvent, None]) -> None:
+        async with aclosing(changes):
+            async for event in changes:
+                if len(self._events) < _MAX_POLLED_EVENTS:
+                    self._events.append(event)
+                else:
+                    self._overflowed = True
+
+
+def _change(event: pb.FilesystemEvent | None) -> pb.WatchDirResponse:
+    return (
+        _response("keepalive", pb.WatchDirResponse.KeepAlive())
+        if event is None
+        else _response("filesystem", event)
+    )
+
+
+def _response(kind: str, content: Any) -> pb.WatchDirResponse:
+    # The type of a oneof lists its fields as literals, which a name in a variable is not.
+    one: Any = Oneof(kind, content)
+    return pb.WatchDirResponse(event=one)
+
+
+def _encode(entry: Entry) -> pb.EntryInfo:
+    """E2B says of a link what it leads to, and beside that that it is one."""
+    return pb.EntryInfo(
+        name=entry.name,
+        type=_type(entry.mode if entry.target_mode is None else entry.target_mode),
+        path=entry.path,
+        size=entry.size,
+        mode=stat.S_IMODE(entry.mode),
+        permissions=_permissions(entry.mode),
+        owner=entry.owner,
+        group=entry.group,
+        modified_time=Timestamp.from_nanos(entry.mtime_ns),
+        symlink_target=entry.target,
+        metadata=dict(entry.metadata),
+        is_symlink=entry.is_symlink,
+    )
+
+
+def _type(mode: int) -> pb.FileType:
+    if stat.S_ISDIR(mode):
+        return pb.FileType.DIRECTORY
+    if stat.S_ISLNK(mode):
+        return pb.FileType.SYMLINK
+    return pb.FileType.FILE if stat.S_ISREG(mode) else pb.FileType.UNSPECIFIED
+
+
+def _permissions(mode: int) -> str:
+    """As Go writes a mode: like ls, but with a capital L for links."""
+    text = stat.filemode(mode)
+    return "L" + text[1:] if stat.S_ISLNK(mode) else text

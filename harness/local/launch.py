@@ -1,0 +1,130 @@
+"""Start a local server as a child process that lives no longer than this one."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+_START_SECONDS = 60.0
+_STOP_SECONDS = 10.0
+_TAIL_BYTES = 4096
+
+
+class LocalServerError(Exception):
+    """The local server did not start: why, in its own words, and what would help."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(f"{message}\n  {remedy}" if remedy else message)
+        self.message = message
+        self.remedy = remedy
+
+
+@dataclass
+class LocalServer:
+    """A running server. It ends with `stop`, or with this process, however that ends."""
+
+    url: str
+    """For E2B_API_URL and E2B_SANDBOX_URL."""
+    api_key: str
+    isolation: str
+    """The tier that its sandboxes get."""
+    enforces: frozenset[str]
+    """What sandboxes of that tier cannot get around: of files, processes, network, memory, pids, cpu."""
+    process: subprocess.Popen[bytes]
+    _log: IO[bytes] = field(repr=False)
+
+    def log_tail(self) -> str:
+        """The last lines that the server wrote to its log: unexpected errors, if any."""
+        return _tail(self._log)
+
+    def stop(self) -> None:
+        """End the server and all its sandboxes, and wait until they are gone."""
+        if self.process.stdin:
+            self.process.stdin.close()
+        try:
+            self.process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def __enter__(self) -> LocalServer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def start_server(isolation: str | None = None, max_sandboxes: int | None = None) -> LocalServer:
+    """Start a server on a free port and wait until it answers.
+
+    `isolation` names a tier, None takes the best that works here. Raises `LocalServerError`.
+    """
+    command = [sys.executable, "-P", "-m", "harness.local", "--port", "0", "--parent-pipe"]
+    if isolation is not None:
+        command += ["--isolation", isolation]
+    if max_sandboxes is not None:
+        command += ["--max-sandboxes", str(max_sandboxes)]
+    log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the server that writes to it
+    process = subprocess.Popen(
+        command, env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+    )
+    try:
+        said = _first_line(process)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    if said is None or "error" in said:
+        process.wait()
+        message = said["error"] if said else f"The local server died at its start: {_tail(log)}"
+        raise LocalServerError(message, said["remedy"] if said else "")
+    return LocalServer(
+        url=said["url"],
+        api_key=said["api_key"],
+        isolation=said["isolation"],
+        enforces=frozenset(said["enforces"]),
+        process=process,
+        _log=log,
+    )
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with this very package first: the child must not run another copy of it."""
+    package = str(Path(__file__).resolve().parents[2])
+    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _first_line(process: subprocess.Popen[bytes]) -> dict[str, Any] | None:
+    """The first thing the server says; None when it ends without a word. Raises `LocalServerError`."""
+    assert process.stdout
+    descriptor = process.stdout.fileno()
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    deadline = time.monotonic() + _START_SECONDS
+    line = b""
+    while not line.endswith(b"\n"):
+        if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise LocalServerError(f"The local server did not start within {_START_SECONDS:.0f} s", "")
+        data = os.read(descriptor, 1 << 16)
+        if not data:
+            return None
+        line += data
+    said: dict[str, Any] = json.loads(line)
+    return said
+
+
+def _tail(log: IO[bytes]) -> str:
+    size = os.fstat(log.fileno()).st_size
+    return os.pread(log.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES)).decode("utf-8", "replace").strip()

@@ -1,0 +1,95 @@
+"""From the body of a create request to a `Plan`: everything a client may ask for is checked here."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from harness.local.body import Body
+from harness.local.catalog import Catalog
+from harness.local.errors import bad_body, bad_request, not_on_this_server
+from harness.local.network import NetworkPolicy
+from harness.local.registry import DEFAULT_TIMEOUT, MAX_TIMEOUT_HOURS, Plan
+
+_EVERYTHING = "0.0.0.0/0"
+
+
+def plan_of(body: Body, catalog: Catalog, secure: bool) -> Plan:
+    """What the client asks for. Raises `ApiError`: 400, 404 for an unknown template, 501 for what is not here."""
+    template_id = body.string("templateID")
+    if not template_id:
+        raise bad_body("templateID is required")
+    for field, what in (("iam", "Workload identity (iam)"), ("volumeMounts", "Mounting volumes")):
+        if body.raw().get(field):
+            raise not_on_this_server(what)
+    pause_on_timeout = bool(body.boolean("autoPause"))
+    auto_resume = body.object("autoResume")
+    network = body.object("network")
+    allow_internet_access = body.boolean("allow_internet_access")
+    source = catalog.find(template_id)
+    return Plan(
+        template=source.template,
+        seed=source.seed,
+        timeout=timeout_of(body),
+        metadata=body.string_map("metadata"),
+        env=_environment(body),
+        policy=policy_of(network or Body({}), allow_internet_access),
+        network=None if network is None else network.raw(),
+        allow_internet_access=allow_internet_access,
+        secure=secure,
+        pause_on_timeout=pause_on_timeout,
+        keep_memory=body.boolean("autoPauseMemory") is not False,
+        auto_resume=bool(auto_resume and auto_resume.boolean("enabled")),
+    )
+
+
+def timeout_of(body: Body) -> int:
+    """How long the sandbox may live, in seconds. Raises `ApiError` 400."""
+    seconds = body.integer("timeout", minimum=0)
+    if seconds is None:
+        return DEFAULT_TIMEOUT
+    if seconds > MAX_TIMEOUT_HOURS * 3600:
+        raise bad_request(f"Timeout cannot be greater than {MAX_TIMEOUT_HOURS} hours")
+    return seconds
+
+
+def policy_of(network: Body, allow_internet_access: bool | None) -> NetworkPolicy:
+    """What the sandbox may reach. Raises `ApiError`: 400 for a rule that says nothing, 501 for an unknown kind."""
+    if network.raw().get("egressProxy"):
+        raise not_on_this_server("Tunnelling a sandbox's traffic through a proxy (egress_proxy)")
+    if network.raw().get("rules"):
+        raise not_on_this_server("Changing a sandbox's requests (network rules)")
+    allowed = network.strings("allowOut") or []
+    denied = network.strings("denyOut") or []
+    for entry in denied:
+        if not _is_address(entry):
+            raise bad_request(f"invalid denied CIDR {entry}")
+    names = [entry for entry in allowed if not _is_address(entry)]
+    if names and _EVERYTHING not in denied and allow_internet_access is not False:
+        raise bad_request(
+            "When specifying allowed domains in allow out, you must include 'ALL_TRAFFIC' in deny out "
+            "to block all other traffic."
+        )
+    return NetworkPolicy(
+        allow_internet_access=allow_internet_access is not False,
+        allow_out=tuple(allowed),
+        deny_out=tuple(denied),
+    )
+
+
+def _is_address(entry: str) -> bool:
+    """Whether this is an address or a block of them, with or without a port."""
+    host, _, port = entry.rpartition(":")
+    if host and port.isdecimal() and host.count(":") == 0:
+        entry = host
+    try:
+        ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _environment(body: Body) -> dict[str, str]:
+    env = body.string_map("envVars")
+    if bad := next((name for name in env if not name or "=" in name), None):
+        raise bad_body(f"envVars: {bad!r} cannot be the name of a variable")
+    return env

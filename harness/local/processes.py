@@ -1,0 +1,204 @@
+"""The commands of one sandbox: who listens to them, and what becomes of their output.
+
+A process outlives the client that started it. Its output goes to all who listen at that moment; while nobody
+does, it is read and dropped, so that a process never blocks on a pipe because its client has gone. A client that
+listens but reads slowly does slow the process down, through a bounded channel: memory stays flat however much
+is printed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.local.box import Box
+from harness.local.channel import Channel, LostError
+from harness.local.running import BoxProcess
+from harness.local.values import BoxDied, ExitStatus
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a client asked to run: as it is shown again by `list`."""
+
+    program: str
+    args: Sequence[str]
+    env: Mapping[str, str]
+    cwd: str | None
+    tag: str | None
+
+
+@dataclass(frozen=True)
+class Output:
+    """Bytes that a process wrote."""
+
+    stream: Literal["stdout", "stderr", "pty"]
+    data: bytes
+
+
+@dataclass(frozen=True)
+class End:
+    """How a process ended, in the words of E2B's envd (which are those of Go's os/exec)."""
+
+    exit_code: int
+    exited: bool
+    status: str
+    error: str | None
+
+
+Event = Output | End
+
+
+class Process:
+    """A running command."""
+
+    def __init__(self, command: Command, box_process: BoxProcess, has_terminal: bool) -> None:
+        self.command = command
+        self.has_terminal = has_terminal
+        self._process = box_process
+        self._listeners: list[Channel[Event]] = []
+        self._writing = asyncio.Lock()
+        self._deadline: asyncio.TimerHandle | None = None
+        self._killing: asyncio.Task[None] | None = None  # held, because the loop holds tasks only weakly
+
+    @property
+    def pid(self) -> int:
+        """Its process id, as seen inside the sandbox."""
+        return self._process.pid
+
+    def listen(self) -> Channel[Event]:
+        """A new listener, for all that happens from now on."""
+        listener: Channel[Event] = Channel()
+        self._listeners.append(listener)
+        return listener
+
+    def leave(self, listener: Channel[Event]) -> None:
+        """The client no longer listens. The process goes on."""
+        listener.leave()
+        self._listeners.remove(listener)
+
+    def kill_after(self, seconds: float) -> None:
+        """Kill the process when it has not ended by then, whoever listens."""
+        self._deadline = asyncio.get_running_loop().call_later(seconds, self._expire)
+
+    async def write(self, data: bytes) -> None:
+        """Write to its stdin or terminal, waiting until it is taken. Raises OSError when that is closed."""
+        async with self._writing:  # in the order of the calls, and one at a time
+            await self._process.write(data)
+
+    def close_stdin(self) -> None:
+        """Let it read the end of its input."""
+        self._process.close_stdin()
+
+    def resize(self, cols: int, rows: int) -> None:
+        """Set the size of its terminal."""
+        self._process.resize(cols, rows)
+
+    async def signal(self, signum: int) -> None:
+        """Send it a signal. Raises ProcessLookupError when it has ended."""
+        await self._process.signal(signum)
+
+    async def pump(self) -> None:
+        """Carry its output to the listeners until it has ended and they know."""
+        try:
+            while (chunk := await self._process.read()) is not None:
+                await self._tell(Output(*chunk))
+            await self._tell(_end(await self._process.wait()))
+            for listener in self._listeners:
+                listener.finish()
+        except BoxDied:
+            self.lose()
+        finally:
+            if self._deadline:
+                self._deadline.cancel()
+
+    def lose(self) -> None:
+        """The sandbox is gone (or frozen): end every client's stream."""
+        for listener in self._listeners:
+            listener.fail(LostError("the connection to the sandbox ended before the stream completed"))
+
+    async def _tell(self, event: Event) -> None:
+        for listener in tuple(self._listeners):
+            await listener.put(event)
+
+    def _expire(self) -> None:
+        self._killing = asyncio.create_task(self._kill())
+
+    async def _kill(self) -> None:
+        with suppress(ProcessLookupError, BoxDied):  # it has ended at this very moment
+            await self._process.signal(signal.SIGKILL)
+
+
+class ProcessTable:
+    """The commands that run in one sandbox, by pid and by tag."""
+
+    def __init__(self, box: Box) -> None:
+        self._box = box
+        self._processes: dict[int, Process] = {}
+        self._pumps: set[asyncio.Task[None]] = set()
+
+    async def start(
+        self,
+        command: Command,
+        *,
+        cwd: str,
+        user: str,
+        pty: tuple[int, int] | None,
+        stdin: bool,
+        seconds: float | None,
+    ) -> tuple[Process, Channel[Event]]:
+        """Start a command, with a first listener that misses nothing.
+
+        After so many `seconds` the command is killed, and that listener's stream ends with `DeadlineError`.
+        Raises `BadProgram` or `BadDirectory`.
+        """
+        box_process = await self._box.spawn(
+            [command.program, *command.args], env=command.env, cwd=cwd, user=user, pty=pty, stdin=stdin
+        )
+        process = Process(command, box_process, has_terminal=pty is not None)
+        listener = process.listen()
+        if seconds is not None:
+            listener.fail_after(seconds)  # armed first: the client hears of the deadline, not of the kill
+            process.kill_after(seconds)
+        self._processes[process.pid] = process
+        pump = asyncio.create_task(process.pump())
+        self._pumps.add(pump)
+        pump.add_done_callback(lambda done: self._ended(process, done))
+        return process, listener
+
+    def __iter__(self) -> Iterator[Process]:
+        return iter(tuple(self._processes.values()))
+
+    def by_pid(self, pid: int) -> Process | None:
+        """The running process with this pid."""
+        return self._processes.get(pid)
+
+    def by_tag(self, tag: str) -> Process | None:
+        """A running process that was started with this tag."""
+        return next((process for process in self._processes.values() if process.command.tag == tag), None)
+
+    def lose(self) -> None:
+        """The sandbox is gone or frozen: end all clients' streams."""
+        for process in self._processes.values():
+            process.lose()
+
+    def _ended(self, process: Process, pump: asyncio.Task[None]) -> None:
+        self._pumps.discard(pump)
+        self._processes.pop(process.pid, None)
+        if not pump.cancelled() and (error := pump.exception()):
+            process.lose()
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": f"the output of process {process.pid} was lost", "exception": error}
+            )
+
+
+def _end(status: ExitStatus) -> End:
+    if status.signal is not None:
+        words = f"signal: {(signal.strsignal(status.signal) or str(status.signal)).lower()}"
+        return End(exit_code=-1, exited=False, status=words, error=words)
+    words = f"exit status {status.exit_code}"
+    return End(status.exit_code, exited=True, status=words, error=words if status.exit_code else None)

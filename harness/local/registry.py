@@ -1,0 +1,330 @@
+"""The sandboxes that exist, and their lives: created, paused, resumed, expired, killed.
+
+The registry is the only one that starts and ends boxes. A sandbox that is killed leaves the registry first and
+dies second, so that whoever asks in between already hears that it is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import string
+from collections import Counter, deque
+from collections.abc import Coroutine, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.local import errors
+from harness.local.box import Box
+from harness.local.envd import Envd
+from harness.local.errors import ApiError
+from harness.local.isolation import Isolation
+from harness.local.network import NetworkPolicy
+from harness.local.state import StateDirectory, remove_tree
+from harness.local.templates import Template
+from harness.local.values import BoxError, BoxSpec, Limits, Usage
+
+DEFAULT_TIMEOUT = 300
+MAX_TIMEOUT_HOURS = 24
+"""As long as a sandbox may live on E2B's larger plan."""
+
+_AUTO_RESUME_SECONDS = 300
+"""How long a sandbox lives at least when traffic wakes it, as on E2B."""
+
+_METRICS_INTERVAL = 5.0
+_METRICS_KEPT = 720
+_ID_ALPHABET = string.ascii_lowercase + string.digits
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a client asked for when it created a sandbox; kept for resume, fork and info."""
+
+    template: Template
+    seed: Path | None = None
+    """The files of a snapshot that it starts from."""
+    timeout: int = DEFAULT_TIMEOUT
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    policy: NetworkPolicy = field(default_factory=NetworkPolicy)
+    network: Mapping[str, Any] | None = None
+    """The network part of the request as it came, to be shown again."""
+    allow_internet_access: bool | None = None
+    secure: bool = True
+    pause_on_timeout: bool = False
+    keep_memory: bool = True
+    """Whether the pause on timeout keeps the processes, frozen, or only the files."""
+    auto_resume: bool = False
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a sandbox used at one moment."""
+
+    taken_at: datetime
+    usage: Usage
+
+
+class Sandbox:
+    """One sandbox. Changed by the registry alone."""
+
+    def __init__(self, sandbox_id: str, plan: Plan, box: Box) -> None:
+        self.id = sandbox_id
+        self.plan = plan
+        self.token = secrets.token_hex(32) if plan.secure else None
+        self.state: Literal["running", "paused"] = "running"
+        self.frozen = False
+        """Paused with its processes. A sandbox that is paused without them has no living box, only its files."""
+        self.started_at = datetime.now(UTC)
+        self.end_at = self.started_at
+        self.samples: deque[Sample] = deque(maxlen=_METRICS_KEPT)
+        self.changing = asyncio.Lock()
+        self.expiry: asyncio.TimerHandle | None = None
+        self.attach(box)
+
+    def attach(self, box: Box) -> None:
+        """Run on this box from now on."""
+        self.box = box
+        self.envd = Envd(box, self.token)
+
+
+class Registry:
+    """All sandboxes of a server."""
+
+    def __init__(
+        self, isolation: Isolation, state: StateDirectory, limits: Limits, max_sandboxes: int | None
+    ) -> None:
+        self.max_sandboxes = max_sandboxes
+        self.limits = limits
+        self._isolation = isolation
+        self._state = state
+        self._sandboxes: dict[str, Sandbox] = {}
+        self._created: Counter[str] = Counter()
+        self._starting = 0
+        self._background: set[asyncio.Task[None]] = set()
+
+    def __iter__(self) -> Iterator[Sandbox]:
+        return iter(tuple(self._sandboxes.values()))
+
+    def start(self) -> None:
+        """Begin to take samples of what the sandboxes use."""
+        self._spawn(self._sample_all())
+
+    async def close(self) -> None:
+        """Kill every sandbox and remove its files."""
+        for task in self._background:
+            task.cancel()
+        sandboxes, self._sandboxes = tuple(self), {}
+        await asyncio.gather(*self._background, *map(self._destroy, sandboxes), return_exceptions=True)
+
+    async def create(self, plan: Plan) -> Sandbox:
+        """Start a sandbox. Raises `ApiError` 429 when as many run as may, 500 when it cannot be started."""
+        running = sum(sandbox.state == "running" for sandbox in self)
+        if self.max_sandboxes is not None and running + self._starting >= self.max_sandboxes:
+            raise errors.too_many_sandboxes(self.max_sandboxes)
+        self._starting += 1
+        try:
+            sandbox_id = "i" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(19))
+            sandbox = Sandbox(sandbox_id, plan, await self._start_box(sandbox_id, plan, plan.seed))
+        finally:
+            self._starting -= 1
+        self._sandboxes[sandbox_id] = sandbox
+        self._created[plan.template.id] += 1
+        self._expire_after(sandbox, plan.timeout)
+        self._spawn(self._watch(sandbox, sandbox.box))
+        return sandbox
+
+    def created_from(self, template: Template) -> int:
+        """How many sandboxes were made from a template."""
+        return self._created[template.id]
+
+    def find(self, sandbox_id: str) -> Sandbox:
+        """The sandbox with this id, running or paused. Raises `ApiError` 404."""
+        # Clients of the first protocol append an id of the machine: `ID-CLIENT`.
+        sandbox = self._sandboxes.get(sandbox_id.partition("-")[0])
+        if sandbox is None:
+            raise errors.sandbox_not_found(sandbox_id)
+        return sandbox
+
+    def find_running(self, sandbox_id: str) -> Sandbox:
+        """The running sandbox with this id. Raises `ApiError` 404, for a paused one too."""
+        sandbox = self.find(sandbox_id)
+        if sandbox.state != "running":
+            raise errors.sandbox_not_found(sandbox_id)
+        return sandbox
+
+    async def route(self, sandbox_id: str) -> Sandbox:
+        """The sandbox that traffic is for, woken when it is paused and was created to be woken by traffic.
+
+        Raises `ApiError` 502, in the words of E2B's edge, when it is gone or asleep.
+        """
+        try:
+            sandbox = self.find(sandbox_id)
+            if sandbox.state == "paused" and sandbox.plan.auto_resume and sandbox.frozen:
+                await self.connect(sandbox_id, max(sandbox.plan.timeout, _AUTO_RESUME_SECONDS))
+            return self.find_running(sandbox_id)
+        except ApiError as error:
+            raise errors.sandbox_gone(sandbox_id) from error
+
+    async def kill(self, sandbox_id: str) -> None:
+        """End a sandbox: nothing in it lives when this returns. Raises `ApiError` 404."""
+        sandbox = self.find(sandbox_id)
+        del self._sandboxes[sandbox.id]
+        if sandbox.expiry:
+            sandbox.expiry.cancel()
+        sandbox.envd.lose()
+        await sandbox.box.kill()
+        self._spawn(self._destroy(sandbox))
+
+    def set_timeout(self, sandbox_id: str, seconds: int) -> None:
+        """Let a running sandbox live for so many seconds from now, longer or shorter. Raises `ApiError`."""
+        self._expire_after(self.find_running(sandbox_id), max(0, seconds))
+
+    async def pause(self, sandbox_id: str, keep_memory: bool) -> None:
+        """Freeze a running sandbox with its processes, or end them and keep the files.
+
+        Raises `ApiError`: 404, and 409 when it is paused already.
+        """
+        sandbox = self.find(sandbox_id)
+        async with sandbox.changing:
+            if self.find(sandbox_id).state == "paused":
+                raise errors.conflict(f"Error pausing sandbox - sandbox '{sandbox.id}' is already paused")
+            sandbox.state, sandbox.frozen = "paused", keep_memory
+            if sandbox.expiry:
+                sandbox.expiry.cancel()
+            sandbox.envd.lose()
+            await (sandbox.box.freeze() if keep_memory else sandbox.box.kill())
+            sandbox.end_at = datetime.now(UTC)
+
+    async def connect(self, sandbox_id: str, seconds: int, keep_memory: bool = True) -> bool:
+        """Resume a paused sandbox, or let a running one live for `seconds` more, unless it does anyway.
+
+        Without `keep_memory` a sandbox that was paused with its processes starts anew from its files. Returns
+        whether it was paused. Raises `ApiError` 404.
+        """
+        sandbox = self.find(sandbox_id)
+        async with sandbox.changing:
+            if self.find(sandbox_id).state == "running":
+                if datetime.now(UTC) + timedelta(seconds=seconds) > sandbox.end_at:
+                    self._expire_after(sandbox, seconds)
+                return False
+            await self._resume(sandbox, keep_memory)
+            self._expire_after(sandbox, seconds)
+            return True
+
+    async def _resume(self, sandbox: Sandbox, keep_memory: bool) -> None:
+        if sandbox.frozen and keep_memory:
+            await sandbox.box.thaw()
+        else:
+            sandbox.frozen = False
+            await sandbox.box.kill()
+            box = await self._start_box(sandbox.id, sandbox.plan, seed=None)  # on the files it left
+            sandbox.attach(box)
+            if sandbox.id not in self._sandboxes:  # killed meanwhile, and nobody else knows the new box
+                await box.destroy()
+                raise errors.sandbox_not_found(sandbox.id)
+            self._spawn(self._watch(sandbox, box))
+        sandbox.state, sandbox.frozen = "running", False
+
+    async def update_network(self, sandbox: Sandbox, plan: Plan) -> None:
+        """Change what a running sandbox may reach to what this plan says, at once."""
+        await sandbox.box.update_network(plan.policy)
+        sandbox.plan = plan
+
+    async def copy_files(self, sandbox: Sandbox, to: Path) -> None:
+        """Copy the files of a running sandbox, which stands still meanwhile. Raises `ApiError` 404."""
+        async with sandbox.changing:
+            box = self.find_running(sandbox.id).box
+            await box.freeze()
+            try:
+                await box.copy_state(to)
+            finally:
+                await box.thaw()
+
+    async def fork(self, sandbox: Sandbox, count: int, seconds: int) -> list[Sandbox | ApiError]:
+        """Start sandboxes with the files of this one: each of them, or why it could not be started."""
+        files = self._state.snapshots / f"fork-{secrets.token_hex(8)}"
+        try:
+            await self.copy_files(sandbox, files)
+            plan = replace(sandbox.plan, seed=files, timeout=seconds)
+            return await asyncio.gather(*(self._try_create(plan) for _ in range(count)))
+        finally:
+            await asyncio.to_thread(remove_tree, files)
+
+    async def _try_create(self, plan: Plan) -> Sandbox | ApiError:
+        try:
+            return await self.create(plan)
+        except ApiError as error:
+            return error
+
+    async def sample(self, sandbox: Sandbox) -> None:
+        """Add what a running sandbox uses now to its samples."""
+        try:
+            usage = await sandbox.box.usage()
+        except BoxError:
+            return  # it has just died; its watcher removes it
+        sandbox.samples.append(Sample(datetime.now(UTC), usage))
+
+    async def _start_box(self, sandbox_id: str, plan: Plan, seed: Path | None) -> Box:
+        spec = BoxSpec(
+            id=sandbox_id,
+            state=self._state.sandboxes / sandbox_id,
+            template=plan.template,
+            env=plan.env,
+            network=plan.policy,
+            limits=self.limits,
+            seed=seed,
+        )
+        try:
+            return await Box.start(spec, self._isolation)
+        except BoxError as error:
+            raise ApiError(500, f"Failed to start sandbox: {error}") from error
+
+    def _expire_after(self, sandbox: Sandbox, seconds: int) -> None:
+        if sandbox.expiry:
+            sandbox.expiry.cancel()
+        sandbox.end_at = datetime.now(UTC) + timedelta(seconds=seconds)
+        loop = asyncio.get_running_loop()
+        sandbox.expiry = loop.call_later(seconds, lambda: self._spawn(self._expire(sandbox)))
+
+    async def _expire(self, sandbox: Sandbox) -> None:
+        try:
+            if sandbox.plan.pause_on_timeout:
+                await self.pause(sandbox.id, sandbox.plan.keep_memory)
+            else:
+                await self.kill(sandbox.id)
+        except ApiError:
+            return  # killed or paused at the same moment by a client
+
+    async def _watch(self, sandbox: Sandbox, box: Box) -> None:
+        """Take a sandbox out when its box dies by itself."""
+        await box.wait()
+        alive = sandbox.state == "running" or sandbox.frozen
+        if sandbox.box is box and alive and self._sandboxes.get(sandbox.id) is sandbox:
+            await self.kill(sandbox.id)
+
+    async def _sample_all(self) -> None:
+        while True:
+            await asyncio.sleep(_METRICS_INTERVAL)
+            for sandbox in self:
+                if sandbox.state == "running":
+                    await self.sample(sandbox)
+
+    async def _destroy(self, sandbox: Sandbox) -> None:
+        if sandbox.expiry:
+            sandbox.expiry.cancel()
+        await sandbox.box.destroy()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "work on a sandbox failed", "exception": error, "task": task}
+            )

@@ -1,0 +1,203 @@
+"""The server: one loopback port, on which E2B's control plane and every sandbox's envd answer.
+
+A request that names a sandbox (by header, by host name, or by a signed URL) is for that sandbox's envd; all
+others are for the control plane.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import re
+import secrets
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from harness.local import envd
+from harness.local.catalog import Catalog
+from harness.local.control import Control
+from harness.local.errors import ApiError, port_not_open, sandbox_gone
+from harness.local.isolation import Isolation, IsolationError
+from harness.local.registry import Registry
+from harness.local.state import StartError, open_state
+from harness.local.templates import builtin_templates
+from harness.local.values import BoxDied, Limits
+from harness.local.views import Resources
+
+_SANDBOX_HOST = re.compile(r"(?P<port>\d{1,5})-(?P<id>[a-z0-9]+)\.")
+
+_KEEP_ALIVE_SECONDS = 600
+"""Longer than the SDK keeps idle connections, so that the server never closes one under a request."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a server is to run."""
+
+    port: int
+    host: str
+    isolation: str | None
+    """The tier to use; None for the best that works here."""
+    state: Path
+    max_sandboxes: int | None
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a client needs to know of a server that is up."""
+
+    url: str
+    api_key: str
+    isolation: Isolation
+
+
+class App:
+    """The ASGI application of the whole server."""
+
+    def __init__(self, registry: Registry, control: Control) -> None:
+        self._registry = registry
+        self._control = control
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, whatever it holds, in E2B's form."""
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._dispatch(scope, receive, sending)
+        except ApiError as error:
+            if begun:
+                raise
+            await _reply(error)(scope, receive, send)
+        except Exception:
+            if not begun:
+                await _reply(ApiError(500, "Internal server error"))(scope, receive, send)
+            raise  # to the server's log
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        target = self._target(Request(scope))
+        if target is None:
+            await self._control(scope, receive, send)
+            return
+        sandbox_id, port = target
+        sandbox = await self._registry.route(sandbox_id)
+        if port != envd.PORT:
+            raise port_not_open(sandbox_id, port)
+        try:
+            await sandbox.envd(scope, receive, send)
+        except BoxDied as error:
+            raise sandbox_gone(sandbox_id) from error
+
+    def _target(self, request: Request) -> tuple[str, int] | None:
+        """The sandbox, and the port in it, that a request is for."""
+        if sandbox_id := request.headers.get("e2b-sandbox-id"):
+            port = request.headers.get("e2b-sandbox-port", str(envd.PORT))
+            return sandbox_id, int(port) if re.fullmatch(r"\d{1,5}", port) else 0
+        if match := _SANDBOX_HOST.match(request.headers.get("host", "")):
+            return match["id"], int(match["port"])
+        if request.url.path == "/files":
+            # A URL that was signed while E2B_SANDBOX_URL is set names no sandbox; its signature fits just one.
+            signed = (sandbox.id for sandbox in self._registry if sandbox.envd.signed(request))
+            return next(signed, "unknown"), envd.PORT
+        return None
+
+
+async def serve(settings: Settings, announce: Callable[[Ready], None], stop: asyncio.Event) -> None:
+    """Run a server until `stop` is set; then kill all sandboxes and remove their files.
+
+    Raises `StartError` when it cannot start.
+    """
+    sock = _bind(settings.host, settings.port)
+    isolation = await asyncio.to_thread(_probe, settings.isolation)
+    state = open_state(settings.state)
+    try:
+        limits = Limits()
+        registry = Registry(isolation, state, limits, settings.max_sandboxes)
+        catalog = Catalog(builtin_templates(), state.snapshots)
+        api_key = f"e2b_{secrets.token_hex(20)}"
+        control = Control(registry, catalog, Resources.of(limits, state.path), api_key)
+        registry.start()
+        serving = asyncio.create_task(_http_server(App(registry, control)).serve(sockets=[sock]))
+        host, port = sock.getsockname()[:2]
+        announce(Ready(f"http://{host}:{port}", api_key, isolation))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await registry.close()
+        serving.cancel()
+        with suppress(asyncio.CancelledError):
+            await serving
+    finally:
+        state.remove()
+
+
+class _HttpServer(uvicorn.Server):
+    """uvicorn, without its signal handlers: what ends this server is decided by its caller."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+def _http_server(app: App) -> _HttpServer:
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+    )
+    return _HttpServer(config)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises `StartError` for anything but a free loopback address."""
+    try:
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+    except ValueError as error:
+        raise StartError(f"{host!r} is no IP address", "Use 127.0.0.1.") from error
+    if not address.is_loopback:
+        raise StartError(
+            f"The server does not listen on {host}: whoever reaches it can run programs on this machine",
+            "Use 127.0.0.1, and a tunnel (ssh -L) to reach it from elsewhere.",
+        )
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    # asyncio turns Nagle's algorithm off only where the protocol is named; left on, a reply takes 40 ms.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((str(address), port))
+        sock.listen(1024)
+    except (OSError, OverflowError) as error:
+        sock.close()
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StartError(
+            f"Port {port} on {host} cannot be used: {reason}", "Use --port 0 for any free port."
+        ) from error
+    return sock
+
+
+def _probe(requested: str | None) -> Isolation:
+    try:
+        return Isolation.probe(requested)
+    except IsolationError as error:
+        raise StartError(str(error), error.remedy) from error
+
+
+def _reply(error: ApiError) -> Response:
+    return Response(error.encode(), error.status, media_type="application/json")

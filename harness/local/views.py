@@ -1,0 +1,145 @@
+"""How sandboxes, snapshots, templates and metrics look in the control plane's replies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from harness.local import envd
+from harness.local.catalog import Snapshot
+from harness.local.registry import Sample, Sandbox
+from harness.local.templates import Template
+from harness.local.values import Limits
+
+Json = dict[str, Any]
+
+_CLIENT_ID = "local"
+"""E2B still names the machine of a sandbox, for clients of its first protocol."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one sandbox can use at most: its limits, or else what the machine has."""
+
+    cpu_count: int
+    memory_mb: int
+    disk_size_mb: int
+
+    @classmethod
+    def of(cls, limits: Limits, state: Path) -> Resources:
+        """The machine's own numbers where nothing limits a sandbox."""
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
+        return cls(
+            cpu_count=max(1, int(limits.cpus or os.cpu_count() or 1)),
+            memory_mb=limits.memory_mb or memory,
+            disk_size_mb=shutil.disk_usage(state).total >> 20,
+        )
+
+    def as_json(self) -> Json:
+        """The three fields that E2B shows with sandboxes and templates."""
+        return {
+            "cpuCount": self.cpu_count,
+            "memoryMB": self.memory_mb,
+            "diskSizeMB": self.disk_size_mb,
+        }
+
+
+def created(sandbox: Sandbox) -> Json:
+    """The reply to create, connect and fork: what a client needs to work with the sandbox."""
+    reply = {**_identity(sandbox), "domain": None, "trafficAccessToken": None}
+    return reply if sandbox.token is None else {**reply, "envdAccessToken": sandbox.token}
+
+
+def listed(sandbox: Sandbox, resources: Resources) -> Json:
+    """A sandbox in a list."""
+    return {
+        **_identity(sandbox),
+        **resources.as_json(),
+        "startedAt": timestamp(sandbox.started_at),
+        "endAt": timestamp(sandbox.end_at),
+        "state": sandbox.state,
+        "metadata": dict(sandbox.plan.metadata),
+    }
+
+
+def detailed(sandbox: Sandbox, resources: Resources) -> Json:
+    """All about one sandbox."""
+    plan = sandbox.plan
+    detail: Json = {
+        **listed(sandbox, resources),
+        "domain": None,
+        "allowInternetAccess": plan.allow_internet_access,
+        "lifecycle": {
+            "onTimeout": "pause" if plan.pause_on_timeout else "kill",
+            "autoResume": plan.auto_resume,
+        },
+    }
+    if sandbox.token is not None:
+        detail["envdAccessToken"] = sandbox.token
+    if plan.network is not None:
+        detail["network"] = dict(plan.network)
+    if sandbox.state == "paused":
+        detail["pauseMode"] = "full" if sandbox.frozen else "filesystem"
+    return detail
+
+
+def metric(sample: Sample) -> Json:
+    """What a sandbox used at one moment."""
+    usage = sample.usage
+    return {
+        "timestamp": timestamp(sample.taken_at),
+        "timestampUnix": int(sample.taken_at.timestamp()),
+        "cpuCount": usage.cpu_count,
+        "cpuUsedPct": round(usage.cpu_percent, 2),
+        "memUsed": usage.mem_used,
+        "memTotal": usage.mem_total,
+        "memCache": 0,  # the page cache is the machine's, and not counted for any sandbox
+        "diskUsed": usage.disk_used,
+        "diskTotal": usage.disk_total,
+    }
+
+
+def snapshot(one: Snapshot) -> Json:
+    """A snapshot, by the reference that `create` takes."""
+    return {"snapshotID": one.reference, "names": one.names}
+
+
+def template(one: Template, resources: Resources, started_at: datetime, spawn_count: int) -> Json:
+    """A template in a list: the built-in ones come with the server, ready since it started."""
+    return {
+        "templateID": one.id,
+        "buildID": one.build_id,
+        **resources.as_json(),
+        "public": True,
+        "aliases": [one.name, *one.aliases],
+        "names": [one.name, *one.aliases],
+        "createdAt": timestamp(started_at),
+        "updatedAt": timestamp(started_at),
+        "createdBy": None,
+        "lastSpawnedAt": None,
+        "spawnCount": spawn_count,
+        "buildCount": 1,
+        "envdVersion": envd.VERSION,
+        "buildStatus": "ready",
+        "isDefault": True,
+    }
+
+
+def timestamp(moment: datetime) -> str:
+    """A moment as E2B writes it: UTC, RFC 3339."""
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def _identity(sandbox: Sandbox) -> Mapping[str, Any]:
+    return {
+        "templateID": sandbox.plan.template.id,
+        "sandboxID": sandbox.id,
+        "clientID": _CLIENT_ID,
+        "envdVersion": envd.VERSION,
+        "alias": sandbox.plan.template.name,
+    }
