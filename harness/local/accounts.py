@@ -29,6 +29,15 @@ def new_account() -> int:
     return secrets.choice(candidates(Path("/proc/self/uid_map").read_text()))
 
 
+def account_of(state: Path) -> int:
+    """The uid that a sandbox with this state directory runs as: its owner, if it has been made already.
+
+    Raises NoAccount.
+    """
+    owner = state.stat().st_uid if state.exists() else 0
+    return owner or new_account()
+
+
 def candidates(uid_map: str) -> range:
     """The uids to pick from, given the map of the user namespace that the server is in."""
     extents = [(int(first), int(count)) for first, _, count in map(str.split, uid_map.splitlines())]

@@ -11,314 +11,130 @@ Both users are the sandbox's one account; they differ in HOME and USER alone.
 
 import asyncio
 import os
+import resource
+import signal
 import stat
-import termios
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from socket import AF_UNIX, SOCK_STREAM, socketpair
-from typing import Any, Literal
+from socket import AF_UNIX, SO_ACCEPTCONN, SOCK_STREAM, SOL_SOCKET, socket, socketpair
+from typing import Any
 
-from harness.local.descriptors import CHUNK, JsonLines, until_ready
+from harness.local.accounts import NoAccount, account_of
+from harness.local.descriptors import JsonLines
+from harness.local.egress import Egress
+from harness.local.hostprocesses import descendants, end_descendants
 from harness.local.isolation import Isolation
-from harness.local.launching import SEARCH_PATH, Launched, Plan
-from harness.local.link import GuestGone, GuestLink, GuestRefused
+from harness.local.launching import PLACES, SEARCH_PATH, Launched, Plan
+from harness.local.link import GuestGone, GuestLink, GuestRefused, Receive
 from harness.local.network import NetworkPolicy
-from harness.local.templates import Template
+from harness.local.running import BoxProcess, Watch, checked
+from harness.local.tree import copy_tree, remove_tree
+from harness.local.values import (
+    BadDirectory,
+    BadProgram,
+    BoxDied,
+    BoxError,
+    BoxSpec,
+    BoxStartError,
+    Channel,
+    Entry,
+    ExitStatus,
+    Limits,
+    UnknownUser,
+    Usage,
+    WatchEvent,
+)
+
+__all__ = [
+    "BadDirectory",
+    "BadProgram",
+    "Box",
+    "BoxDied",
+    "BoxError",
+    "BoxProcess",
+    "BoxSpec",
+    "BoxStartError",
+    "Channel",
+    "Entry",
+    "ExitStatus",
+    "Limits",
+    "UnknownUser",
+    "Usage",
+    "Watch",
+    "WatchEvent",
+]
 
 HOMES: Mapping[str, str] = {"user": "/home/user", "root": "/root"}
 START_TIMEOUT = 30.0
-
-Channel = Literal["stdout", "stderr", "pty"]
-WatchKind = Literal["create", "write", "remove", "rename", "chmod", "overflow"]
-
-
-class BoxError(Exception):
-    """Something that a sandbox was asked for cannot be had; `remedy` says what would help, where known."""
-
-    def __init__(self, message: str, remedy: str = "") -> None:
-        super().__init__(message)
-        self.remedy = remedy
-
-
-class BoxStartError(BoxError):
-    """The sandbox could not be started."""
-
-
-class BoxDied(BoxError):
-    """The sandbox is dead: killed, or fallen to what ran inside."""
-
-
-class UnknownUser(BoxError):
-    """No such user in the sandbox."""
-
-
-class BadDirectory(BoxError):
-    """The working directory does not exist, is no directory, or may not be entered."""
-
-
-class BadProgram(BoxError):
-    """The program does not exist, or cannot be executed."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Upper bounds for one sandbox; None means unbounded. What is enforced depends on the tier."""
-
-    memory_mb: int | None = None
-    cpus: float | None = None
-    pids: int | None = 512
-
-
-@dataclass(frozen=True)
-class BoxSpec:
-    id: str
-    state: Path
-    """This sandbox's own directory, made by Box.start. The folders above it must be enterable by others
-    (mode 0711) when the server is root, since the sandbox's account is then nobody of this machine's."""
-    template: Template
-    env: Mapping[str, str] = field(default_factory=dict)
-    network: NetworkPolicy = field(default_factory=NetworkPolicy)
-    limits: Limits = field(default_factory=Limits)
-    seed: Path | None = None
-    """A folder made by Box.copy_state, which the sandbox starts from instead of empty homes."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What is at a path. For a symbolic link: the link itself, beside what it leads to."""
-
-    path: str
-    mode: int
-    """`st_mode` of the entry itself, type bits included."""
-    size: int
-    owner: str
-    group: str
-    mtime_ns: int
-    target: str | None
-    """Where a symbolic link leads in the end, all links resolved; None for anything else."""
-    target_mode: int | None
-    """`st_mode` of what the link leads to; None when it leads nowhere, or is no link."""
-    metadata: Mapping[str, str]
-    """What the user attached: extended attributes `user.e2b.*`, prefix stripped."""
-
-    @property
-    def name(self) -> str:
-        return os.path.basename(self.path)
-
-    @property
-    def is_symlink(self) -> bool:
-        return stat.S_ISLNK(self.mode)
-
-    @property
-    def is_dir(self) -> bool:
-        """True for a directory itself, not for a link to one."""
-        return stat.S_ISDIR(self.mode)
-
-
-@dataclass(frozen=True)
-class WatchEvent:
-    kind: WatchKind
-    name: str
-    """Path relative to the watched folder. Empty for the folder itself, and for "overflow" (events lost)."""
-
-
-@dataclass(frozen=True)
-class Usage:
-    cpu_percent: float
-    """Of one core, since the last call (since the start, for the first); above 100 on several cores."""
-    cpu_count: int
-    mem_used: int
-    """Bytes, of all processes in the sandbox."""
-    mem_total: int
-    disk_used: int
-    """Bytes in the sandbox's own folders."""
-    disk_total: int
-
-
-@dataclass(frozen=True)
-class ExitStatus:
-    exit_code: int
-    """As a shell gives it: 128 + signal number after a signal."""
-    signal: int | None
-
-    @classmethod
-    def from_wait(cls, status: int) -> "ExitStatus":
-        code = os.waitstatus_to_exitcode(status)
-        return cls(code, None) if code >= 0 else cls(128 - code, -code)
-
-
-class BoxProcess:
-    """A process in a sandbox. It belongs to the box: dropping this object does not stop it."""
-
-    def __init__(self, box: "Box", pid: int, outputs: dict[Channel, int], stdin: int | None) -> None:
-        self.pid = pid
-        self._box = box
-        self._outputs = outputs
-        self._stdin = stdin
-        self._ended: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
-        for fd in (*outputs.values(), *([] if stdin is None else [stdin])):
-            os.set_blocking(fd, False)
-
-    async def read(self) -> tuple[Channel, bytes] | None:
-        """The next output, or None when all of it has ended: then nobody holds the other end any more, which
-        may be later than the process's own end (a daemon keeps stdout), or never. One reader at a time.
-
-        Output waits in a pipe until it is read, and the process waits with it: keep reading, and drop what
-        nobody wants.
-        """
-        while self._outputs:
-            for channel in list(self._outputs):
-                data = self._read_now(channel)
-                if data:
-                    return channel, data
-            if self._outputs:
-                await until_ready(list(self._outputs.values()), [])
-        return None
-
-    def _read_now(self, channel: Channel) -> bytes | None:
-        fd = self._outputs.pop(channel)
-        try:
-            data = os.read(fd, CHUNK)
-        except BlockingIOError:
-            self._outputs[channel] = fd
-            return None
-        except OSError:
-            data = b""  # a terminal whose last holder is gone answers EIO
-        if data:
-            self._outputs[channel] = fd  # popped and put back at the end: channels take turns
-        else:
-            self._close(fd)
-        return data
-
-    async def write(self, data: bytes) -> None:
-        """Write to stdin (or the terminal), waiting while the process does not read.
-
-        Raises BrokenPipeError when stdin is closed, or nobody is there to read it.
-        """
-        left = memoryview(data)
-        while left:
-            if self._stdin is None:
-                raise BrokenPipeError("stdin is closed")
-            try:
-                left = left[os.write(self._stdin, left) :]
-            except BlockingIOError:
-                await until_ready([], [self._stdin])
-            except OSError as error:
-                raise BrokenPipeError("the process no longer reads its input") from error
-
-    def close_stdin(self) -> None:
-        """End of input. Harmless when closed already; a terminal gets ^D instead."""
-        if self._stdin is None:
-            return
-        fd, self._stdin = self._stdin, None
-        if fd in self._outputs.values():
-            os.write(fd, b"\x04")
-            self._stdin = fd
-        else:
-            os.close(fd)
-
-    def resize(self, cols: int, rows: int) -> None:
-        """Change the terminal's size; its foreground group gets SIGWINCH. BoxError without a terminal."""
-        fd = self._outputs.get("pty")
-        if fd is None:
-            raise BoxError(f"process {self.pid} has no terminal")
-        termios.tcsetwinsize(fd, (rows, cols))
-
-    async def signal(self, signum: int) -> None:
-        """Signal the process; one with a terminal, and the terminal's foreground group.
-
-        Raises ProcessLookupError when it has ended.
-        """
-        await self._box._request("signal", pid=self.pid, signum=signum)
-
-    async def wait(self) -> ExitStatus:
-        """How the process itself ended; output may still follow. BoxDied when the box died first."""
-        return await asyncio.shield(self._ended)
-
-    @property
-    def ended(self) -> ExitStatus | None:
-        """The exit status once there is one."""
-        done = self._ended.done() and not self._ended.cancelled() and self._ended.exception() is None
-        return self._ended.result() if done else None
-
-    def close(self) -> None:
-        """Stop listening: output that follows is lost, and input ends. The process is not signalled, but
-        writes of its own now fail. Called by the box when it dies."""
-        for fd in self._outputs.values():
-            self._close(fd)
-        self._outputs.clear()
-        if self._stdin is not None:
-            os.close(self._stdin)
-            self._stdin = None
-
-    def _close(self, fd: int) -> None:
-        if fd == self._stdin:
-            self._stdin = None
-        os.close(fd)
-
-    def _end(self, status: ExitStatus | None) -> None:
-        if self._ended.done():
-            return
-        if status is not None:
-            self._ended.set_result(status)
-        else:
-            self._ended.set_exception(BoxDied("the sandbox died before the process ended"))
-            self._ended.exception()  # nobody has to ask
-
-
-class Watch:
-    """Changes below a folder, in order: iterate with `async for`; ends when closed or when the box dies.
-    Events wait in a pipe and then in the kernel until they are read; an "overflow" says that some are lost.
-    """
-
-    def __init__(self, lines: JsonLines) -> None:
-        self._lines = lines
-
-    def __aiter__(self) -> "Watch":
-        return self
-
-    async def __anext__(self) -> WatchEvent:
-        said = await self._lines.next()
-        if said is None:
-            raise StopAsyncIteration
-        return WatchEvent(said["type"], str(said["name"]))
-
-    def close(self) -> None:
-        self._lines.close()
 
 
 class Box:
     """One live sandbox. Start it from a thread that lives as long as the sandbox should: the kernel ends a
     sandbox with the thread that started it."""
 
-    def __init__(self, spec: BoxSpec, isolation: Isolation, launched: Launched) -> None:
+    def __init__(
+        self, spec: BoxSpec, isolation: Isolation, launched: Launched, account: int, control: socket
+    ) -> None:
         self.spec = spec
         self.isolation = isolation
+        self.account = account
+        """This machine's uid that everything in the sandbox runs as."""
         self.tier = isolation.tier
         self.paths = launched.paths
         self._launched = launched
+        self._loop = asyncio.get_running_loop()
         self._processes: dict[int, BoxProcess] = {}
-        self._dead: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._unread: list[BoxProcess] = []
+        self._cgroup = isolation.cgroups.group()
+        self._egress = Egress(self._listen)
+        self._cpu = (time.monotonic(), 0.0)
+        self._dead: asyncio.Future[None] = self._loop.create_future()
         self._pidfd = os.pidfd_open(launched.process.pid)
-        asyncio.get_running_loop().add_reader(self._pidfd, self._reaped)
-        self._link: GuestLink
+        self._guest: int | None = None
+        self._loop.add_reader(self._pidfd, self._reaped)
+        self._link = GuestLink(control, self._on_event)
 
     @classmethod
     async def start(cls, spec: BoxSpec, isolation: Isolation) -> "Box":
-        """A running sandbox. Raises BoxStartError with the launcher's own words."""
+        """A running sandbox, with the content that `spec.state` has, or `spec.seed` if it has none.
+
+        Raises BoxStartError with the launcher's own words.
+        """
         ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
-        with theirs:
-            launched = isolation.launch(Plan(spec.id, spec.state, spec.template), theirs)
-        box = cls(spec, isolation, launched)
-        box._link = GuestLink(ours, box._on_event)
+        try:
+            with theirs:
+                plan = await _plan(spec, isolation)
+                launched = isolation.launch(plan, theirs)
+        except (OSError, NoAccount) as error:
+            ours.close()
+            raise BoxStartError(f"the sandbox could not be started: {error}") from error
+        box = cls(spec, isolation, launched, plan.account, ours)
         try:
             async with asyncio.timeout(START_TIMEOUT):
-                await box._request("setup", limits=[], subreaper=launched.subreaper)
-        except (BoxDied, TimeoutError) as error:
+                await box._set_up()
+        except (BoxDied, OSError, TimeoutError) as error:
             await box.kill()
             raise BoxStartError(f"the sandbox did not start: {box._words() or error}") from error
+        except BaseException:
+            await box.kill()
+            raise
         return box
+
+    async def _set_up(self) -> None:
+        limits = [(resource.RLIMIT_CORE, 0, 0)]
+        if self.spec.limits.pids is not None and self.isolation.counts_own_processes:
+            limits.append((resource.RLIMIT_NPROC, self.spec.limits.pids, self.spec.limits.pids))
+        await self._request("setup", limits=limits, subreaper=not self._launched.contained)
+        pid = self._link.peer
+        if pid is None:
+            raise BoxDied("the sandbox's guest did not say who it is")
+        self._guest = os.pidfd_open(pid)
+        if self.isolation.cgroups.bounds(self.spec.limits):
+            await asyncio.to_thread(self._cgroup.bound, pid, self.spec.limits)
+        await self.update_network(self.spec.network)
+
+    # --- processes
 
     def home(self, user: str) -> str:
         """The home of a user, as a sandbox path. Raises UnknownUser."""
@@ -349,55 +165,57 @@ class Box:
             "cwd": self.paths.outside(cwd or home),
             "pty": pty,
         }
-        if pty is not None:
-            return await self._spawn_on_terminal(message)
-        return await self._spawn_on_pipes(message, stdin)
+        try:
+            if pty is not None:
+                return await self._spawn_on_terminal(message)
+            return await self._spawn_on_pipes(message, stdin)
+        except GuestRefused as error:
+            kinds = {"cwd": BadDirectory, "program": BadProgram}
+            raise kinds.get(error.kind, BoxError)(str(error)) from error
 
     def _environment(self, user: str) -> dict[str, str]:
         home = self.paths.outside(self.home(user))
         base = {"PATH": SEARCH_PATH, "HOME": home, "USER": user, "LOGNAME": user, "SHELL": "/bin/bash"}
         marks = {"E2B_SANDBOX": "true", "E2B_SANDBOX_ID": self.spec.id}
-        return {**base, **marks, **self.spec.template.env, **self.spec.env}
+        tier = {**self._launched.env, **self._egress.env}
+        return {**base, **marks, **tier, **self.spec.template.env, **self.spec.env}
 
     async def _spawn_on_terminal(self, message: dict[str, Any]) -> BoxProcess:
         def receive(pid: int, fds: list[int]) -> BoxProcess:
             (master,) = fds
-            return self._adopt(BoxProcess(self, pid, {"pty": master}, master))
+            return self._adopt(BoxProcess(pid, {"pty": master}, master, self._signal))
 
-        return await self._spawn(message, [], receive)
+        process: BoxProcess = await self._ask("spawn", receive=receive, **message)
+        return process
 
     async def _spawn_on_pipes(self, message: dict[str, Any], stdin: bool) -> BoxProcess:
         pipes = [os.pipe() for _ in range(3 if stdin else 2)]
         ours = [read for read, _ in pipes[:2]] + [write for _, write in pipes[2:]]
         theirs = [read for read, _ in pipes[2:]] + [write for _, write in pipes[:2]]
 
-        def receive(pid: int, fds: list[int]) -> BoxProcess:
+        def receive(pid: int, _: list[int]) -> BoxProcess:
             outputs: dict[Channel, int] = {"stdout": ours[0], "stderr": ours[1]}
-            return self._adopt(BoxProcess(self, pid, outputs, ours[2] if stdin else None))
+            return self._adopt(BoxProcess(pid, outputs, ours[2] if stdin else None, self._signal))
 
         try:
-            return await self._spawn(message, theirs, receive)
+            process: BoxProcess = await self._ask("spawn", theirs, receive, **message)
         except BaseException:
-            for fd in ours:
-                os.close(fd)
+            _close_all(ours)
             raise
         finally:
-            for fd in theirs:
-                os.close(fd)
-
-    async def _spawn(
-        self, message: dict[str, Any], fds: list[int], receive: Callable[[int, list[int]], BoxProcess]
-    ) -> BoxProcess:
-        try:
-            process: BoxProcess = await self._ask("spawn", fds, receive, **message)
-        except GuestRefused as error:
-            kinds = {"cwd": BadDirectory, "program": BadProgram}
-            raise kinds.get(error.kind, BoxError)(str(error)) from error
+            _close_all(theirs)
         return process
 
     def _adopt(self, process: BoxProcess) -> BoxProcess:
         self._processes[process.pid] = process
+        self._unread = [other for other in self._unread if other.is_open]
+        self._unread.append(process)
         return process
+
+    async def _signal(self, pid: int, signum: int) -> None:
+        await self._request("signal", pid=pid, signum=signum)
+
+    # --- files
 
     async def open(
         self, path: str, flags: int = os.O_RDONLY, mode: int = 0o644, parents: bool = False
@@ -426,7 +244,7 @@ class Box:
         lines = await self._helper("list", path=self._outside(path), depth=depth)
         try:
             found = []
-            while "entry" in (said := await _checked(lines)):
+            while "entry" in (said := await checked(lines)):
                 found.append(self._entry(said["entry"]))
             return found
         finally:
@@ -446,16 +264,20 @@ class Box:
         """Remove a file, or a folder with all in it. Raises OSError: FileNotFoundError if nothing is there."""
         await self._result("remove", path=self._outside(path))
 
-    async def watch(self, path: str, recursive: bool = False) -> "Watch":
+    async def watch(self, path: str, recursive: bool = False) -> Watch:
         """Follow changes below a folder; what happens after this returns is reported. Raises OSError."""
         lines = await self._helper("watch", path=self._outside(path), recursive=recursive)
-        await _checked(lines)
+        try:
+            await checked(lines)
+        except BaseException:
+            lines.close()
+            raise
         return Watch(lines)
 
     async def _result(self, op: str, **fields: Any) -> Any:
         lines = await self._helper(op, **fields)
         try:
-            return (await _checked(lines))["ok"]
+            return (await checked(lines))["ok"]
         finally:
             lines.close()
 
@@ -478,7 +300,7 @@ class Box:
         return self.paths.outside(os.path.normpath(path))
 
     def _entry(self, said: dict[str, Any]) -> Entry:
-        names = {1000: "user", 0: "root", os.getuid(): "user"}
+        names = {1000: "user", 0: "root", 65534: "nobody", self.account: "user"}
         target, target_mode = said["target"], said["target_mode"]
         return Entry(
             path=self.paths.inside(str(said["path"])),
@@ -492,62 +314,174 @@ class Box:
             metadata={str(key): str(value) for key, value in said["metadata"].items()},
         )
 
-    async def _ask(self, op: str, fds: Sequence[int] = (), receive: Any = None, **fields: Any) -> Any:
+    # --- the sandbox as a whole
+
+    async def update_network(self, policy: NetworkPolicy) -> None:
+        """Let it reach what this policy allows, from now on; connections made under another are cut.
+
+        Processes that run already do not hear of a proxy that they did not have. Where the tier does not
+        enforce "network" nothing changes. Raises BoxError when a port of the policy's is taken inside.
+        """
+        if "network" not in self.isolation.enforces:
+            return
         try:
-            return await self._link.request(op, fds, receive, **fields)
-        except GuestGone as error:
-            raise BoxDied("the sandbox is dead") from error
+            await self._egress.apply(policy)
+        except OSError as error:
+            raise BoxError(f"a port that the network rules name cannot be opened inside: {error}") from error
 
-    async def _request(self, op: str, fds: Sequence[int] = (), receive: Any = None, **fields: Any) -> Any:
+    async def _listen(self, port: int) -> socket:
+        def receive(_: object, fds: list[int]) -> socket:
+            (fd,) = fds
+            listener = socket(fileno=fd)
+            if not listener.getsockopt(SOL_SOCKET, SO_ACCEPTCONN):
+                listener.close()
+                raise OSError("the guest handed over something that does not listen")
+            listener.setblocking(False)
+            return listener
+
+        listener: socket = await self._request("listen", receive=receive, port=port)
+        return listener
+
+    async def freeze(self) -> None:
+        """Stop every process inside, until `thaw`. File calls still work."""
+        if "freezer" in self.isolation.cgroups.controllers:
+            await self._cgroup.freeze(self._host_pids)
+        else:
+            await self._request("stop")
+
+    async def thaw(self) -> None:
+        """Let run what `freeze` stopped; fine when nothing is frozen."""
+        if "freezer" in self.isolation.cgroups.controllers:
+            self._cgroup.thaw()
+        else:
+            await self._request("continue")
+
+    def _host_pids(self) -> set[int]:
+        """This machine's pids of all that runs inside, the guest aside."""
+        return descendants(self._link.peer or self._launched.process.pid)
+
+    async def usage(self) -> Usage:
+        """What the sandbox uses now. Walks its processes and files: not for free."""
+        said = await self._request("usage")
+        disk = await self._result("disk", paths=[self.paths.outside(inside) for inside in PLACES])
+        now, seconds = time.monotonic(), int(said["ticks"]) / os.sysconf("SC_CLK_TCK")
+        (before, used), self._cpu = self._cpu, (now, seconds)
+        host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        bound = self.spec.limits.memory_mb
+        volume = os.statvfs(self.spec.state)
+        return Usage(
+            cpu_percent=max(0.0, 100 * (seconds - used) / max(now - before, 0.001)),
+            cpu_count=len(os.sched_getaffinity(0)),
+            mem_used=int(said["memory"]),
+            mem_total=host if bound is None else min(host, bound << 20),
+            disk_used=int(disk),
+            disk_total=volume.f_frsize * volume.f_blocks,
+        )
+
+    async def copy_state(self, to: Path) -> None:
+        """Copy the sandbox's files into a folder, for `BoxSpec.seed`; it stands still meanwhile.
+
+        A frozen box stays frozen. Raises OSError.
+        """
+        await self.freeze()
         try:
-            return await self._ask(op, fds, receive, **fields)
-        except GuestRefused as error:
-            raise OSError(error.number, str(error)) from error
+            for name in PLACES.values():
+                await asyncio.to_thread(copy_tree, self.spec.state / name, to / name)
+        finally:
+            await self.thaw()
 
-    def _on_event(self, message: dict[str, Any]) -> None:
-        if message["event"] == "exit":
-            process = self._processes.pop(int(message["pid"]), None)
-            if process is not None:
-                process._end(ExitStatus.from_wait(int(message["status"])))
-        elif message["event"] == "gone":
-            self._kill_now()
-
-    def _reaped(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        self._launched.process.wait()
-        self._link.close()
-        for process in self._processes.values():
-            process._end(None)
-        self._processes.clear()
-        self._dead.set_result(None)
-
-    def _kill_now(self) -> None:
-        if not self._dead.done():
-            self._launched.process.kill()
-
-    def _words(self) -> str:
-        self._launched.errors.seek(0)
-        return self._launched.errors.read(4096).decode("utf-8", "replace").strip()
+    # --- the end
 
     async def wait(self) -> None:
         """Return when the sandbox has died, for whatever reason."""
         await asyncio.shield(self._dead)
 
     async def kill(self) -> None:
-        """End everything inside; nothing of it runs any more when this returns."""
+        """End everything inside; nothing of it runs any more when this returns. Fine when it is dead."""
         self._kill_now()
         await self.wait()
 
+    async def destroy(self) -> None:
+        """Kill, and remove the state directory. Fine when that has been done. Raises OSError."""
+        await self.kill()
+        for process in self._unread:
+            process.close()
+        await asyncio.to_thread(remove_tree, self.spec.state)
 
-async def _checked(lines: JsonLines) -> dict[str, Any]:
-    """A helper's next word. Raises the OSError that it reports, or BoxDied when it says nothing more."""
-    try:
-        said = await lines.next()
-        if said is None:
-            raise BoxDied("the sandbox's helper was killed")
-        if "error" in said:
-            raise OSError(int(said["error"]["errno"]), str(said["error"]["message"]))
-        return dict(said)
-    except (ValueError, KeyError, TypeError) as error:
-        raise BoxDied("the sandbox's helper does not make sense") from error
+    def _kill_now(self) -> None:
+        if self._dead.done():
+            return
+        if not self._launched.contained:
+            end_descendants(self._launched.process.pid)
+        if self._guest is None:
+            self._launched.process.kill()
+        else:  # not its launcher: that one would be gone before everything inside is
+            signal.pidfd_send_signal(self._guest, signal.SIGKILL)
+        self._cgroup.thaw()  # the frozen do not die
+
+    def _on_event(self, message: dict[str, Any]) -> None:
+        if message["event"] == "exit":
+            process = self._processes.pop(int(message["pid"]), None)
+            if process is not None:
+                process.end(ExitStatus.from_wait(int(message["status"])))
+        elif message["event"] == "gone":
+            self._kill_now()
+
+    def _reaped(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._launched.process.wait()
+        if self._guest is not None:
+            os.close(self._guest)
+        self._dead.set_result(None)
+        self._link.close()
+        self._egress.close()
+        self._cgroup.remove()
+        for process in self._processes.values():
+            process.end(None)
+        self._processes.clear()
+
+    def _words(self) -> str:
+        """What the launcher and the guest have said on stderr."""
+        self._launched.errors.seek(0)
+        return self._launched.errors.read(4096).decode("utf-8", "replace").strip()
+
+    # --- asking the guest
+
+    async def _ask(
+        self,
+        op: str,
+        fds: Sequence[int] = (),
+        receive: Receive | None = None,
+        **fields: Any,
+    ) -> Any:
+        try:
+            return await self._link.request(op, fds, receive, **fields)
+        except GuestGone as error:
+            raise BoxDied("the sandbox is dead") from error
+
+    async def _request(
+        self,
+        op: str,
+        fds: Sequence[int] = (),
+        receive: Receive | None = None,
+        **fields: Any,
+    ) -> Any:
+        try:
+            return await self._ask(op, fds, receive, **fields)
+        except GuestRefused as error:
+            raise OSError(error.number, str(error)) from error
+
+
+async def _plan(spec: BoxSpec, isolation: Isolation) -> Plan:
+    """What to launch, and as whom; a new sandbox gets its seed's files first."""
+    account = account_of(spec.state) if isolation.own_account else os.geteuid()
+    if spec.seed is not None and not spec.state.exists():
+        for name in PLACES.values():
+            await asyncio.to_thread(copy_tree, spec.seed / name, spec.state / name, account)
+    return Plan(spec.id, spec.state, spec.template, account)
+
+
+def _close_all(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)

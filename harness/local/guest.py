@@ -4,10 +4,10 @@ One file, standard library only, and as few imports as can be: its start is part
 In the full tier it is PID 1 of the sandbox, so nothing inside can kill it, and it inherits every orphan.
 
 It speaks over one inherited socket, whose number is its only argument. A frame is four bytes of length and a
-body. Requests
-come marshalled (the server is trusted, and runs the same Python); replies go out as JSON, because the server
-must be able to read them without trusting what is in here. Descriptors travel beside the frames, so the
-server never opens a path of the sandbox's itself: no link, FIFO or device planted in here leads it anywhere.
+body. Requests come marshalled (the server is trusted, and runs the same Python); replies go out as JSON,
+because the server must be able to read them without trusting what is in here. Descriptors travel beside the
+frames, so the server never opens a path of the sandbox's itself: no link, FIFO or device planted in here leads
+it anywhere.
 
 What may take long (walking trees, copying, watching) runs in a forked child that reports through a pipe of
 its own; the loop itself never waits for the file system or for a process.
@@ -22,20 +22,21 @@ import os
 import select
 import stat
 import sys
+import time
 from _json import encode_basestring_ascii as quote  # the json package would cost 4 ms of re
 from _socket import CMSG_SPACE, SOL_SOCKET, socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any, NoReturn
 
 SCM_RIGHTS = 1
 MSG_DONTWAIT = 0x40
 MSG_CMSG_CLOEXEC = 0x40000000
 MAX_FDS = 8
-SIGHUP, SIGKILL, SIGPIPE, SIGCHLD, SIGCONT, SIGSTOP, SIGXFSZ = 1, 9, 13, 17, 18, 19, 25
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36
+SIGKILL, SIGPIPE, SIGCHLD, SIGCONT, SIGSTOP, SIGXFSZ = 9, 13, 17, 18, 19, 25
+PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 
 
 class Refused(Exception):
@@ -97,6 +98,7 @@ class Link:
         except BlockingIOError:
             return
         if not data:
+            kill_all()
             os._exit(0)
         for _, _, packed in rights:
             self.fds += [
@@ -152,10 +154,11 @@ def become(message: dict[str, Any], connect: Callable[[], None], say: int) -> No
         os._exit(127)
 
 
-def connect_pipes(stdin: int | None, stdout: int, stderr: int) -> None:
+def connect_pipes(fds: list[int]) -> None:
+    """Make these descriptors stdin, stdout and stderr; without the first, stdin is /dev/null."""
     os.setsid()
-    source = os.open("/dev/null", os.O_RDONLY) if stdin is None else stdin
-    for target, fd in enumerate((source, stdout, stderr)):
+    source = [] if len(fds) == 3 else [os.open("/dev/null", os.O_RDONLY)]
+    for target, fd in enumerate((*source, *fds)):
         os.dup2(fd, target)
 
 
@@ -165,6 +168,91 @@ def set_size(fd: int, cols: int, rows: int) -> None:
 
     size = b"".join(n.to_bytes(2, sys.byteorder) for n in (rows, cols, 0, 0))
     fcntl.ioctl(fd, termios.TIOCSWINSZ, size)
+
+
+def living(own_namespace: bool) -> dict[int, list[str]]:
+    """The sandbox's processes but this one, with the fields of /proc/PID/stat from the state on.
+
+    In a pid namespace of our own that is all there are; elsewhere, our descendants.
+    """
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    found[int(name)] = file.read().rpartition(b")")[2].decode().split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # ended since it was listed
+    return found if own_namespace else descendants(found)
+
+
+def descendants(processes: dict[int, list[str]]) -> dict[int, list[str]]:
+    kept: dict[int, list[str]] = {}
+    parents = {os.getpid()}
+    while parents:
+        children = {pid for pid, fields in processes.items() if int(fields[1]) in parents}
+        kept.update((pid, processes[pid]) for pid in children)
+        parents = children
+    return kept
+
+
+def by_depth(processes: dict[int, list[str]]) -> list[int]:
+    """Parents before their children."""
+    order: list[int] = []
+    parents = {os.getpid(), 0}
+    while parents:
+        parents = {pid for pid, fields in processes.items() if int(fields[1]) in parents and pid not in order}
+        order += sorted(parents)
+    return order
+
+
+def signal_each(pids: Iterable[int], number: int) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+
+
+def kill_all() -> None:
+    """End every process that is ours to end. PID 1 of a namespace need not: they all go when it goes."""
+    if os.getpid() == 1:
+        return
+    while pids := [pid for pid, fields in living(own_namespace=False).items() if fields[0] not in "ZX"]:
+        signal_each(pids, SIGKILL)
+
+
+def usage(own_namespace: bool) -> dict[str, int]:
+    """CPU time in clock ticks, dead children included, and memory that is not shared with files, in bytes."""
+    pids = living(own_namespace)
+    with open("/proc/self/stat", "rb") as file:
+        pids[os.getpid()] = file.read().rpartition(b")")[2].decode().split()
+    memory = 0
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/statm", "rb") as file:
+                _, resident, shared = map(int, file.read().split()[:3])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        memory += resident - shared
+    ticks = sum(int(field) for fields in pids.values() for field in fields[11:15])
+    return {"ticks": ticks, "memory": memory * os.sysconf("SC_PAGE_SIZE")}
+
+
+def disk(paths: list[str]) -> int:
+    """Bytes that the files below some folders take."""
+    total = 0
+    pending = list(paths)
+    while pending:
+        try:
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    total += entry.stat(follow_symlinks=False).st_blocks * 512
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+        except (FileNotFoundError, PermissionError):
+            continue
+    return total
 
 
 # --- files
@@ -286,8 +374,10 @@ class Inotify:
         0x200,
     )
     ISDIR, OVERFLOW, IGNORED = 0x40000000, 0x4000, 0x8000
-    KINDS = ((CREATE, "create"), (MODIFY, "write"), (DELETE, "remove"), (MOVED_FROM, "rename"))
-    KINDS += ((MOVED_TO, "create"), (ATTRIB, "chmod"))
+    KINDS = (
+        *((CREATE, "create"), (MODIFY, "write"), (DELETE, "remove")),
+        *((MOVED_FROM, "rename"), (MOVED_TO, "create"), (ATTRIB, "chmod")),
+    )
 
     def __init__(self, root: str, recursive: bool) -> None:
         import ctypes
@@ -403,6 +493,8 @@ class Guest:
         self.link = link
         self.terminals: dict[int, int] = {}  # pid -> master, kept to find the foreground group
         self.started: set[int] = set()
+        self.stopped: set[int] = set()
+        self.own_namespace = os.getpid() == 1
         self.poller = select.poll()
 
     def run(self) -> NoReturn:
@@ -442,7 +534,7 @@ class Guest:
         out: tuple[int, ...] = ()
         try:
             reply["ok"], out = getattr(self, "do_" + message["op"])(message, fds)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # whatever goes wrong with one request is that request's answer; the sandbox lives on
             reply["error"] = failure(error)
         self.link.send({**reply, "fds": len(out)}, out)
@@ -467,8 +559,7 @@ class Guest:
 
     def do_spawn(self, message: dict[str, Any], fds: list[int]) -> tuple[Any, tuple[int, ...]]:
         if message["pty"] is None:
-            stdin, stdout, stderr = fds if len(fds) == 3 else (None, *fds)
-            pid = start(message, lambda: connect_pipes(stdin, stdout, stderr))
+            pid = start(message, lambda: connect_pipes(fds))
             self.started.add(pid)
             return pid, ()
         master, slave = os.openpty()
@@ -494,6 +585,29 @@ class Guest:
                 os.killpg(group, number)
         os.kill(pid, number)
         return None, ()
+
+    def do_stop(self, message: dict[str, Any], _: list[int]) -> tuple[Any, tuple[int, ...]]:
+        """Stop everything; parents first, so that none of them sees a child stop."""
+        self.stopped = set()
+        for _ in range(200):  # one that waits for a disk stops when the disk answers, and not before
+            running = living(self.own_namespace)
+            pids = [pid for pid in by_depth(running) if running[pid][0] not in "TtZX"]
+            if not pids:
+                break
+            self.stopped.update(pids)
+            signal_each(pids, SIGSTOP)
+            time.sleep(0.001)
+        return None, ()
+
+    def do_continue(self, message: dict[str, Any], _: list[int]) -> tuple[Any, tuple[int, ...]]:
+        """Let run what do_stop stopped, and nothing that had been stopped before."""
+        order = by_depth(living(self.own_namespace))
+        signal_each((pid for pid in reversed(order) if pid in self.stopped), SIGCONT)
+        self.stopped = set()
+        return None, ()
+
+    def do_usage(self, message: dict[str, Any], _: list[int]) -> tuple[Any, tuple[int, ...]]:
+        return usage(self.own_namespace), ()
 
     def do_open(self, message: dict[str, Any], _: list[int]) -> tuple[Any, tuple[int, ...]]:
         fd = open_regular(message["path"], message["flags"], message["mode"], message["parents"])
@@ -530,6 +644,9 @@ class Guest:
 
     def do_remove(self, message: dict[str, Any], fds: list[int]) -> tuple[Any, tuple[int, ...]]:
         return self.helper(lambda out: send_result(lambda: remove(message["path"]), out), fds)
+
+    def do_disk(self, message: dict[str, Any], fds: list[int]) -> tuple[Any, tuple[int, ...]]:
+        return self.helper(lambda out: send_result(lambda: disk(message["paths"]), out), fds)
 
     def do_watch(self, message: dict[str, Any], fds: list[int]) -> tuple[Any, tuple[int, ...]]:
         return self.helper(lambda out: watch(message["path"], message["recursive"], out), fds)

@@ -8,12 +8,11 @@
 
 import os
 import socket
-import tempfile
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Literal
 
 from harness.local import bubblewrap
+from harness.local.cgroups import Cgroups
 from harness.local.launching import Launched, Plan, unconfined
 
 Tier = Literal["bubblewrap", "landlock", "container", "unsafe"]
@@ -45,6 +44,17 @@ class Isolation:
     enforces: frozenset[str]
     """Of "files", "processes", "network", "memory", "pids", "cpu": what a sandbox cannot get around."""
     passed_over: tuple[PassedOver, ...] = ()
+    cgroups: Cgroups = field(default_factory=Cgroups)
+
+    @property
+    def own_account(self) -> bool:
+        """Sandboxes do not run as the server does, if it is root."""
+        return self.tier != "unsafe"
+
+    @property
+    def counts_own_processes(self) -> bool:
+        """The kernel counts a sandbox's processes apart from all others, so that a limit means its own."""
+        return self.tier == "bubblewrap" or (self.own_account and os.geteuid() == 0)
 
     @classmethod
     def probe(cls, requested: str | None = None) -> "Isolation":
@@ -55,7 +65,11 @@ class Isolation:
         requested = requested or os.environ.get("HARNESS_ISOLATION")
         if requested == "unsafe":
             return cls(tier="unsafe", enforces=frozenset())
-        return cls(tier="bubblewrap", enforces=frozenset({"files", "processes", "network", "pids"}))
+        return cls(
+            tier="bubblewrap",
+            enforces=frozenset({"files", "processes", "network", "pids"}),
+            cgroups=Cgroups.detect(),
+        )
 
     def launch(self, plan: Plan, control: socket.socket) -> Launched:
         """Start a guest that holds the other end of the server's socket."""

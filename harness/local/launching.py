@@ -50,6 +50,8 @@ class Plan:
     id: str
     state: Path
     template: Template
+    account: int
+    """This machine's uid that everything in the sandbox runs as."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,11 @@ class Launched:
     process: "subprocess.Popen[bytes]"
     errors: IO[bytes]
     """What the guest and its launcher say on stderr."""
-    account: int
-    """This machine's uid that everything in the sandbox runs as."""
     paths: PathMap = field(default_factory=PathMap)
     env: Mapping[str, str] = field(default_factory=dict)
     """What the tier adds to the environment of every process."""
-    subreaper: bool = False
-    """The guest must adopt orphans itself, because it is not the first process of its own namespace."""
+    contained: bool = True
+    """Everything inside ends with the guest. If not, the guest adopts orphans, and they are hunted down."""
 
 
 def run_guest(
@@ -132,4 +132,4 @@ def unconfined(plan: Plan, control: socket.socket) -> Launched:
     argv = [str(interpreter.prefix / interpreter.program), "-I", "-S", str(guest), str(control.fileno())]
     process, errors = run_guest(argv, control, [], os.geteuid(), {})
     pairs = tuple((inside, str(plan.state / name)) for inside, name in PLACES.items())
-    return Launched(process, errors, os.geteuid(), PathMap(pairs), subreaper=True)
+    return Launched(process, errors, PathMap(pairs), contained=False)

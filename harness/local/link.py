@@ -16,7 +16,8 @@ MAX_FRAME = 1 << 20
 MAX_FDS = 8
 _CREDENTIALS = struct.Struct("3i")
 
-Reply = tuple[Any, list[int]]
+Receive = Callable[[Any, list[int]], Any]
+"""What is made of an answer and the descriptors that came with it, which it takes over."""
 
 
 class GuestGone(Exception):
@@ -40,7 +41,7 @@ class GuestLink:
         self._loop = asyncio.get_running_loop()
         self._on_event = on_event
         self._ids = itertools.count(1)
-        self._waiting: dict[int, tuple[asyncio.Future[Any], Callable[[Any, list[int]], Any]]] = {}
+        self._waiting: dict[int, tuple[asyncio.Future[Any], Receive]] = {}
         self._buffer = bytearray()
         self._fds: deque[int] = deque()
         self._outgoing: deque[tuple[memoryview, list[int]]] = deque()
@@ -55,7 +56,7 @@ class GuestLink:
         self,
         op: str,
         fds: Sequence[int] = (),
-        receive: Callable[[Any, list[int]], Any] | None = None,
+        receive: Receive | None = None,
         **fields: Any,
     ) -> Any:
         """Ask, and wait for the answer. `receive` is called with the answer and its descriptors before any

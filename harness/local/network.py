@@ -1,15 +1,159 @@
-"""What a sandbox may reach."""
+"""What a sandbox may reach: egress rules with E2B's meaning.
 
+`allow_out` wins over `deny_out`, which wins over the default (everything, or nothing without internet access).
+A rule is an address, a block of addresses, a host name, `*.name`, or one of these with `:port`.
+
+Addresses of this machine and of the networks around it are not the internet: only a rule that gives such
+an address (not `0.0.0.0/0`, and not a name that happens to lead there) opens them. `127.0.0.1:PORT` in
+`allow_out` is an extension of ours: that port of this machine's loopback is then the sandbox's own
+127.0.0.1:PORT too, for a model's API that is served here.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
+
+ALL_TRAFFIC = "0.0.0.0/0"
+_LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
+_NAME = re.compile(rf"(\*\.)?({_LABEL}\.)*{_LABEL}|\*", re.ASCII)
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class NetworkPolicyError(ValueError):
+    """A rule that makes no sense; the message says which, and what would."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One entry of a list: a block of addresses or a pattern of names, on one port or all of them."""
+
+    text: str
+    block: ipaddress.IPv4Network | ipaddress.IPv6Network | None
+    name: str | None
+    port: int | None
+
+    @classmethod
+    def parse(cls, text: str) -> "Rule":
+        """Raises NetworkPolicyError."""
+        host, port = _split_port(text.strip().lower())
+        try:
+            return cls(text, ipaddress.ip_network(host, strict=False), None, port)
+        except ValueError:
+            pass  # no address: then it must be a name
+        if not _NAME.fullmatch(host) or re.fullmatch(r"[0-9./:]+", host):
+            raise NetworkPolicyError(
+                f"invalid network rule {text!r}: give an address, a CIDR block, a host name or *.name, "
+                "each with :port if it is to be only one port"
+            )
+        return cls(text, None, host, port)
+
+    @property
+    def is_everything(self) -> bool:
+        """All addresses, on all ports."""
+        return self.block is not None and self.block.prefixlen == 0 and self.port is None
+
+    @property
+    def loopback_port(self) -> int | None:
+        """The port of this machine's loopback that the rule opens, if that is what it does."""
+        here = self.name == "localhost" or (self.block is not None and str(self.block) == "127.0.0.1/32")
+        return self.port if here else None
+
+    def covers_name(self, name: str, port: int) -> bool:
+        """Whether a host name falls under the rule."""
+        if self.name is None or self.port not in (None, port):
+            return False
+        if self.name.startswith("*."):
+            return name.endswith(self.name[1:])
+        return self.name in ("*", name)
+
+    def covers_address(self, address: Address, port: int) -> bool:
+        """Whether an address falls under the rule."""
+        return self.block is not None and self.port in (None, port) and address in self.block
+
+    def names_address(self, address: Address, port: int) -> bool:
+        """Whether the rule means this address in particular, rather than all there are."""
+        return self.covers_address(address, port) and self.block is not None and self.block.prefixlen > 0
+
+
+def _split_port(text: str) -> tuple[str, int | None]:
+    bracketed = re.fullmatch(r"\[([0-9a-f:.]+)\](?::(\d+))?", text)
+    plain = re.fullmatch(r"([^:]*):(\d+)", text)
+    found = bracketed or plain
+    if found is None or found[2] is None:
+        return (found[1] if found else text), None
+    port = int(found[2])
+    if not 0 < port < 65536:
+        raise NetworkPolicyError(f"invalid network rule {text!r}: no such port")
+    return found[1], port
 
 
 @dataclass(frozen=True)
 class NetworkPolicy:
-    """Egress rules with E2B's meaning: what `allow_out` names is allowed, what `deny_out` names is not, the
-    rest is allowed unless internet access is off. `127.0.0.1:PORT` in `allow_out` (an extension) opens that
-    one port of this machine's loopback.
-    """
+    """What a sandbox may reach. Raises NetworkPolicyError for lists that make no sense."""
 
     allow_internet_access: bool = True
     allow_out: tuple[str, ...] = ()
     deny_out: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [rule for rule in self._allow if rule.name is not None and rule.loopback_port is None]
+        if names and self._default_is_open:
+            raise NetworkPolicyError(
+                f"allow_out names a domain ({names[0].text}): deny_out must then hold {ALL_TRAFFIC!r}, "
+                "so that everything else is denied"
+            )
+        if any(rule.name is not None for rule in self._deny):
+            raise NetworkPolicyError("deny_out takes addresses and CIDR blocks, not domains")
+
+    @cached_property
+    def _allow(self) -> tuple[Rule, ...]:
+        return tuple(map(Rule.parse, self.allow_out))
+
+    @cached_property
+    def _deny(self) -> tuple[Rule, ...]:
+        return tuple(map(Rule.parse, self.deny_out))
+
+    @property
+    def _default_is_open(self) -> bool:
+        return self.allow_internet_access and not any(rule.is_everything for rule in self._deny)
+
+    @property
+    def loopback_ports(self) -> frozenset[int]:
+        """Ports of this machine's loopback that are the sandbox's too."""
+        return frozenset(rule.loopback_port for rule in self._allow if rule.loopback_port is not None)
+
+    @property
+    def reaches_out(self) -> bool:
+        """Whether anything beyond this machine can be reached at all."""
+        return self._default_is_open or any(rule.loopback_port is None for rule in self._allow)
+
+    def refusal(self, host: str, port: int) -> str | None:
+        """Why this host may not even be looked up, or None when its addresses decide."""
+        named = any(rule.covers_name(host, port) for rule in self._allow)
+        by_address = any(rule.block is not None for rule in self._allow)
+        if named or by_address or self._default_is_open:
+            return None
+        return f"{host}:{port} is not in the sandbox's allow_out"
+
+    def permitted(self, host: str, port: int, addresses: Iterable[Address]) -> list[Address]:
+        """Those of a host's addresses that may be connected to. `host` is a name or an address."""
+        named = any(rule.covers_name(host, port) for rule in self._allow)
+        return [address for address in addresses if self._permits(_unmapped(address), port, named)]
+
+    def _permits(self, address: Address, port: int, named: bool) -> bool:
+        if any(rule.names_address(address, port) for rule in self._allow):
+            return True
+        if not address.is_global or address.is_multicast:
+            return False
+        if named or any(rule.covers_address(address, port) for rule in self._allow):
+            return True
+        return self._default_is_open and not any(rule.covers_address(address, port) for rule in self._deny)
+
+
+def _unmapped(address: Address) -> Address:
+    """The IPv4 address inside ::ffff:a.b.c.d, which would otherwise slip past rules for IPv4."""
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address

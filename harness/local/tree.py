@@ -1,0 +1,38 @@
+"""Copying and removing what a sandbox wrote, from outside.
+
+A sandbox plants links, FIFOs, sparse files, folders of mode 000, and towers of folders; cp, chown, chmod and rm
+know them all, and follow no link here. Nothing inside may run meanwhile: it could swap a folder for a link.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+
+def copy_tree(source: Path, target: Path, account: int | None = None) -> None:
+    """Copy a folder's content, with everything that can be kept, into another folder, made when missing.
+    `account` is to own the copy. Raises OSError.
+    """
+    target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _run("cp", "-a", f"{source}/.", str(target))
+    if account is not None and os.geteuid() == 0:
+        _run("chown", "-R", "-h", f"{account}:{account}", str(target))
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder and all in it; absent is fine. Raises OSError."""
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return
+    except (OSError, RecursionError):
+        # folders that their owner may not enter, or more of them on top of each other than Python can go down
+        subprocess.run(["chmod", "-R", "u+rwX", str(path)], capture_output=True, check=False)
+        _run("rm", "-rf", str(path))
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise OSError(f"{command[0]} failed: {done.stderr.strip()}")
