@@ -71,7 +71,6 @@ class BadRecording(ValueError):
     """The recording cannot be played; `problems` has one sentence for each reason."""
 
     def __init__(self, problems: list[str]) -> None:
-        """Keep the problems, and show them all."""
         super().__init__("\n".join(problems))
         self.problems = problems
 
@@ -130,7 +129,6 @@ class Moved:
     """The recorded working directories, and the one that takes their place."""
 
     def __init__(self, recorded: set[str], live: str | None) -> None:
-        """Replace any of `recorded` by `live`; nothing when that is None."""
         self.live = live
         longest_first = sorted((path for path in recorded if path != live), key=len, reverse=True)
         names = "|".join(re.escape(path) for path in longest_first)
@@ -160,7 +158,6 @@ class Recording:
     """
 
     def __init__(self) -> None:
-        """An empty recording; `load` fills it."""
         self.written_by: str | None = None
         self.model: str | None = None
         self.conversations: dict[str | None, list[Message]] = {None: []}
@@ -595,10 +592,9 @@ STATUS = {200: "OK", 400: "Bad Request", 404: "Not Found"}
 
 
 class Connection:
-    """One client's connection: requests one after another, as HTTP/1.1 has them."""
+    """One client's connection, which it owns: requests one after another, as HTTP/1.1 has them."""
 
     def __init__(self, recording: Recording, client: socket.socket) -> None:
-        """Serve `recording` to `client`, which it owns from here on."""
         self.recording = recording
         self.client = client
         self.received = client.makefile("rb")

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.claude_cli import ClaudeCli
 
 from harness import replay
+from tests.support.claude_cli import ClaudeCli
 
 STREAMS = Path(__file__).parent / "data" / "streams"
 SERVED = json.loads((STREAMS / "served.json").read_text())
@@ -381,7 +381,7 @@ def test_all_problems_are_told_at_once() -> None:
 
 
 @contextmanager
-def server(transcript: Path, *args: str) -> Iterator[str]:
+def playing(transcript: Path, *args: str) -> Iterator[str]:
     """replay.py as a process of its own; yields its URL."""
     command = [sys.executable, replay.__file__, "--transcript", str(transcript), *args]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -401,7 +401,7 @@ def ask(url: str, method: str, path: str, body: bytes | Iterator[bytes] | None =
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with server(STREAMS / "success.jsonl") as url:
+    with playing(STREAMS / "success.jsonl") as url:
         yield url
 
 
@@ -448,7 +448,7 @@ def test_probes_and_token_counts_are_answered(url: str) -> None:
 def test_the_ready_file_has_the_url(tmp_path: Path) -> None:
     """It is there, whole, when the server listens."""
     ready = tmp_path / "ready"
-    with server(STREAMS / "success.jsonl", "--ready", str(ready)) as url:
+    with playing(STREAMS / "success.jsonl", "--ready", str(ready)) as url:
         assert ready.read_text() == url + "\n"
         assert ask(ready.read_text().strip(), "GET", "/")[0] == 200
 
@@ -521,7 +521,7 @@ def play(root: Path, transcript: Path, *prompts: str) -> tuple[ClaudeCli, list[A
     model = replay.load(transcript.read_bytes().splitlines()).model
     options = ["--model", model] if model else []
     runs: list[Any] = []
-    with server(transcript, "--cwd", str(cli.cwd)) as url:
+    with playing(transcript, "--cwd", str(cli.cwd)) as url:
         for prompt in prompts:
             resume = ["--resume", runs[-1].init["session_id"]] if runs else []
             runs.append(cli.run(prompt, *options, *resume, env={"ANTHROPIC_BASE_URL": url}))

@@ -27,11 +27,17 @@ def answer(method: str, params: dict[str, object]) -> dict[str, object] | None:
     return {} if method == "ping" else None
 
 
-for line in sys.stdin:
-    request = json.loads(line)
-    if "id" in request:
-        result = answer(request["method"], request.get("params") or {})
-        unknown = {"error": {"code": -32601, "message": f"unknown method {request['method']}"}}
-        reply = unknown if result is None else {"result": result}
-        sys.stdout.write(json.dumps({"jsonrpc": "2.0", "id": request["id"], **reply}) + "\n")
-        sys.stdout.flush()
+def main() -> None:
+    """Answer each request of stdin on stdout."""
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "id" in request:
+            result = answer(request["method"], request.get("params") or {})
+            unknown = {"error": {"code": -32601, "message": f"unknown method {request['method']}"}}
+            reply = unknown if result is None else {"result": result}
+            sys.stdout.write(json.dumps({"jsonrpc": "2.0", "id": request["id"], **reply}) + "\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 """Records `tests/data/streams/*.jsonl` anew: the real Claude Code's output against a scripted Messages API.
 
-    cd tests && python -m support.record_streams
+    python -m tests.support.record_streams [SCENE...]
 
 Run it when a new version of Claude Code changes its stream. Beside each stream, `served.json` tells what the
 API served (the tokens by model) and the exit code. Paths of this machine are replaced by a sandbox's.
@@ -13,13 +13,14 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from support.claude_cli import HEADLESS, ClaudeCli, Finished
-from support.messages_api import (
+from tests.support.claude_cli import HEADLESS, ClaudeCli, Finished
+from tests.support.messages_api import (
     Fail,
     Forever,
     Hang,
@@ -128,20 +129,27 @@ def mcp(cli: ClaudeCli, api: MessagesApi) -> Recorded:
     yield "mcp", cli.run("Echo", *options, env={"MCP_CONNECTION_NONBLOCKING": "false"})
 
 
+def interrupted(cli: ClaudeCli, api: MessagesApi) -> Recorded:
+    """SIGINT while the model is silent."""
+    yield "interrupted", signalled(cli, api, signal.SIGINT)
+
+
 def killed(cli: ClaudeCli, api: MessagesApi) -> Recorded:
     """SIGKILL while the model is silent; the last line is cut in its middle, inside a character."""
+    run = signalled(cli, api, signal.SIGKILL)
+    cut = run.stdout.index("π".encode()) + 1
+    line = run.stdout.rindex(b"\n", 0, cut) + 1
+    yield "killed", replace(run, stdout=run.stdout + run.stdout[line:cut])
+
+
+def signalled(cli: ClaudeCli, api: MessagesApi, number: signal.Signals) -> Finished:
+    """A run that does all its work, and is sent a signal before its answer."""
     pipe = subprocess.PIPE
-    with cli.start(*HEADLESS, stdin=pipe, stdout=pipe, stderr=pipe) as process:
-        assert process.stdin is not None
-        process.stdin.write(b"Fix calc.py")
-        process.stdin.close()
-        process.stdin = None
+    with cli.start(*HEADLESS, "Fix calc.py", stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe) as process:
         api.wait_for_requests(len(work()))
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(number)
         out, err = process.communicate()
-    cut = out.index("π".encode()) + 1
-    line = out.rindex(b"\n", 0, cut) + 1
-    yield "killed", Finished(process.returncode, out + out[line:cut], err.decode())
+    return Finished(process.returncode, out, err.decode())
 
 
 SCENES: list[tuple[Callable[[ClaudeCli, MessagesApi], Recorded], Callable[[], MessagesApi]]] = [
@@ -218,6 +226,7 @@ SCENES: list[tuple[Callable[[ClaudeCli, MessagesApi], Recorded], Callable[[], Me
             ]
         ),
     ),
+    (interrupted, lambda: MessagesApi([*work()[:-1], Forever(Hang())])),
     (killed, lambda: MessagesApi([*work()[:-1], Hang()])),
 ]
 
@@ -238,19 +247,21 @@ def anonymous(stream: bytes, cli: ClaudeCli) -> bytes:
     return re.sub(rb"/cc-socks/\d+\.sock", b"/cc-socks/100.sock", stream)
 
 
-def main() -> None:
-    """Record every scene."""
-    STREAMS.mkdir(parents=True, exist_ok=True)
-    served = {}
+def main(names: list[str]) -> None:
+    """Record the scenes of these names; without names, all."""
+    table = STREAMS / "served.json"
+    served = json.loads(table.read_text()) if names else {}
     for scene, make_api in SCENES:
+        if names and scene.__name__ not in names:
+            continue
         with tempfile.TemporaryDirectory() as root, make_api() as api:
             cli = ClaudeCli.fresh(Path(root), api.env(), {"calc.py": "def add(a, b):\n    return a - b\n"})
             for name, finished in scene(cli, api):
                 (STREAMS / f"{name}.jsonl").write_bytes(anonymous(finished.stdout, cli))
                 tokens = {model: asdict(usage) for model, usage in api.served.items()}
                 served[name] = {"exit_code": finished.exit_code, "served": tokens}
-    (STREAMS / "served.json").write_text(json.dumps(served, indent=1) + "\n")
+    table.write_text(json.dumps(served, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
