@@ -10,6 +10,7 @@ Both users are the sandbox's one account; they differ in HOME and USER alone.
 """
 
 import asyncio
+import contextlib
 import os
 import resource
 import signal
@@ -416,7 +417,8 @@ class Box:
         if self._guest is None:
             self._launched.process.kill()
         else:  # not its launcher: that one would be gone before everything inside is
-            signal.pidfd_send_signal(self._guest, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._guest, signal.SIGKILL)
         self._cgroup.thaw()  # the frozen do not die
 
     def _on_event(self, message: dict[str, Any]) -> None:

@@ -586,7 +586,7 @@ class Guest:
         os.kill(pid, number)
         return None, ()
 
-    def do_stop(self, message: dict[str, Any], _: list[int]) -> tuple[Any, tuple[int, ...]]:
+    def do_stop(self, message: dict[str, Any], fds: list[int]) -> tuple[Any, tuple[int, ...]]:
         """Stop everything; parents first, so that none of them sees a child stop."""
         self.stopped = set()
         for _ in range(200):  # one that waits for a disk stops when the disk answers, and not before
