@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import signal
 import sys
@@ -29,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         state=options.state,
         max_sandboxes=options.max_sandboxes,
     )
+    # It warns of malformed uploads, whose senders are told anyway.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     try:
         asyncio.run(_run(settings, options.parent_pipe))
     except StartError as error:

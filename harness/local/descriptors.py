@@ -11,12 +11,14 @@ CHUNK = 1 << 16
 MAX_LINE = 1 << 20
 
 
-async def until_ready(readable: Sequence[int], writable: Sequence[int]) -> None:
-    """Wait until one of the descriptors can be read or written."""
+async def until_ready(
+    readable: Sequence[int], writable: Sequence[int], also: "asyncio.Future[Any] | None" = None
+) -> None:
+    """Wait until one of the descriptors can be read or written, or the future is done."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
 
-    def wake() -> None:
+    def wake(_: object = None) -> None:
         if not ready.done():
             ready.set_result(None)
 
@@ -24,9 +26,13 @@ async def until_ready(readable: Sequence[int], writable: Sequence[int]) -> None:
         loop.add_reader(fd, wake)
     for fd in writable:
         loop.add_writer(fd, wake)
+    if also is not None:
+        also.add_done_callback(wake)
     try:
         await ready
     finally:
+        if also is not None:
+            also.remove_done_callback(wake)
         for fd in readable:
             loop.remove_reader(fd)
         for fd in writable:

@@ -107,6 +107,7 @@ class Process:
         try:
             while (chunk := await self._process.read()) is not None:
                 await self._tell(Output(*chunk))
+            self._process.release()  # daemons of its may still write
             await self._tell(_end(await self._process.wait()))
             for listener in self._listeners:
                 listener.finish()
@@ -130,7 +131,7 @@ class Process:
 
     async def _kill(self) -> None:
         with suppress(ProcessLookupError, BoxDied):  # it has ended at this very moment
-            await self._process.signal(signal.SIGKILL)
+            await self._process.signal(int(signal.SIGKILL))
 
 
 class ProcessTable:

@@ -30,19 +30,19 @@ class BoxProcess:
             os.set_blocking(fd, False)
 
     async def read(self) -> tuple[Channel, bytes] | None:
-        """The next output, or None when all of it has ended: then nobody holds the other end any more, which
-        may be later than the process's own end (a daemon keeps stdout), or never. One reader at a time.
+        """The next output; None when the process has ended and all it wrote has been read, or when nobody holds
+        the other end any more. What a daemon writes after that is `release`'s. One reader at a time.
 
         Output waits in a pipe until it is read, and the process waits with it: keep reading, or `release`.
         """
-        while self._outputs:
+        while True:
             for channel in list(self._outputs):
                 data = self._read_now(channel)
                 if data:
                     return channel, data
-            if self._outputs:
-                await until_ready(list(self._outputs.values()), [])
-        return None
+            if not self._outputs or self._ended.done():
+                return None
+            await until_ready(list(self._outputs.values()), [], self._ended)
 
     def _read_now(self, channel: Channel) -> bytes | None:
         fd = self._outputs.pop(channel)  # put back at the end, so that channels take turns

@@ -18,9 +18,6 @@ PATIENCE = 30.0
 """No test waits longer than this for anything; it is a bound for what hangs, not a measure of speed."""
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: takes many seconds, or downloads something")
-
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[LocalServer]:

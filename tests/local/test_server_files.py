@@ -1,0 +1,366 @@
+"""Files of the local server's sandboxes, through the official SDK and its signed URLs."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+import os
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+from e2b import (
+    AsyncSandbox,
+    FileNotFoundException,
+    FilesystemEvent,
+    FilesystemEventType,
+    FileType,
+    InvalidArgumentException,
+    NotEnoughSpaceException,
+    Sandbox,
+    SandboxException,
+)
+
+InSandbox = Callable[..., Any]
+
+
+@pytest.mark.parametrize("options", [{}, {"gzip": True}, {"use_octet_stream": True}], ids=str)
+def test_what_is_written_is_read(in_sandbox: InSandbox, options: dict[str, Any]) -> None:
+    """Text and bytes survive each way of sending them, and directories are made on the way."""
+
+    async def story(sandbox: AsyncSandbox) -> None:
+        written = await sandbox.files.write("deep/er/ünïcode file.txt", "grüße\n", **options)
+        assert (written.name, written.type) == ("ünïcode file.txt", FileType.FILE)
+        assert written.path == "/home/user/deep/er/ünïcode file.txt"
+        assert await sandbox.files.read(written.path) == "grüße\n"
+        blob = bytes(range(256)) * 4000
+        await sandbox.files.write("blob", blob, **options)
+        assert await sandbox.files.read("blob", format="bytes") == blob
+        assert await sandbox.files.read("blob", format="bytes", gzip=True) == blob
+        await sandbox.files.write("blob", b"", **options)
+        assert await sandbox.files.read("blob") == ""
+
+    in_sandbox(story)
+
+
+def test_large_files_stream_both_ways(in_sandbox: InSandbox) -> None:
+    """An upload from a generator and a streamed download carry 20 MB whole."""
+    block = os.urandom(1 << 20)
+
+    async def blocks() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield block
+
+    async def story(sandbox: AsyncSandbox) -> None:
+        await sandbox.files.write("big", blocks())
+        assert (await sandbox.files.get_info("big")).size == 20 << 20
+        received = b"".join([chunk async for chunk in await sandbox.files.read("big", format="stream")])
+        assert received == block * 20
+        await sandbox.files.write("copy", io.BytesIO(received), gzip=True)
+        assert (await sandbox.commands.run("cmp big copy && echo same")).stdout == "same\n"
+
+    in_sandbox(story)
+
+
+def test_many_files_go_in_one_request(in_sandbox: InSandbox) -> None:
+    """write_files puts each file where its own path says, relative to the home."""
+
+    async def story(sandbox: AsyncSandbox) -> None:
+        files = [{"path": f"many/{number}/file.txt", "data": f"content {number}"} for number in range(30)]
+        written = await sandbox.files.write_files(files)
+        assert [one.path for one in written] == [f"/home/user/many/{n}/file.txt" for n in range(30)]
+        assert await sandbox.files.read("many/17/file.txt") == "content 17"
+        with pytest.raises(InvalidArgumentException, match="multiple files to the same path"):
+            await sandbox.files.write_files([{"path": "x", "data": "1"}, {"path": "x", "data": "2"}])
+
+    in_sandbox(story)
+
+
+def test_paths_begin_at_the_users_home(in_sandbox: InSandbox) -> None:
+    """Relative paths and ~ mean the named user's home, in every call."""
+
+    async def story(sandbox: AsyncSandbox) -> None:
+        await sandbox.files.write("~/mine", "user's")
+        assert await sandbox.files.read("/home/user/mine") == "user's"
+        await sandbox.files.write("its", "root's", user="root")
+        assert await sandbox.files.read("/root/its") == "root's"
+        assert (await sandbox.files.get_info("its", user="root")).path == "/root/its"
+        assert not await sandbox.files.exists("its")
+        with pytest.raises(Exception, match="mallory"):
+            await sandbox.files.read("its", user="mallory")
+
+    in_sandbox(story)
+
+
+def test_entries_tell_what_they_are(in_sandbox: InSandbox) -> None:
+    """Type, size, mode, owner, time and the target of links, as E2B gives them."""
+
+    async def story(sandbox: AsyncSandbox) -> None:
+        await sandbox.commands.run(
+            "mkdir dir; printf 12345 > dir/file; chmod 640 dir/file; touch -d @1700000000 dir/file;"
+            "ln -s dir/file link; ln -s dir dirlink; ln -s nowhere broken"
+        )
+        file = await sandbox.files.get_info("dir/file")
+        assert (file.name, file.type, file.size) == ("file", FileType.FILE, 5)
+        assert (file.mode, file.permissions) == (0o640, "-rw-r-----")
+        assert (file.owner, file.group) == ("user", "user")
+        assert file.modified_time.timestamp() == 1_700_000_000
+        assert file.symlink_target is None
+        link = await sandbox.files.get_info("link")
+        assert (link.type, link.symlink_target) == (FileType.SYMLINK, "/home/user/dir/file")
+        entries = {entry.name: entry for entry in await sandbox.files.list(".")}
+        assert entries["dir"].type is FileType.DIR
+        assert entries["dir"].permissions.startswith("drwx")
+        assert entries["dirlink"].type is FileType.SYMLINK
+        assert entries["broken"].type is FileType.SYMLINK
+        assert await sandbox.files.exists("broken")
+
+    in_sandbox(story)
+
+
+def test_listing_goes_as_deep_as_asked(in_sandbox: InSandbox) -> None:
+    """Depth 1 is the directory alone, depth 2 its directories too."""
+
+    async def story(sandbox: AsyncSandbox) -> None:
+        await sandbox.commands.run("mkdir -p top/a/b; touch top/1 top/a/2 top/a/b/3")
+        assert _names(await sandbox.files.list("top")) == {"1", "a"}
+        assert _names(await sandbox.files.list("top", depth=2)) == {"1", "a", "2", "b"}
+        assert _names(await sandbox.files.list("top", depth=9)) == {"1", "a", "2", "b", "3"}
+        with pytest.raises(InvalidArgumentException, match="not a directory"):
+            await sandbox.files.list("top/1")
+        with pytest.raises(FileNotFoundException):
+            await sandbox.files.list("nowhere")
+
+    in_sandbox(story)
+
+
+def _names(entries: Any) -> set[str]:
+    return {entry.name for entry in entries}
+
+
+def test_directories_and_files_are_made_moved_and_removed(in_sandbox: InSandbox) -> None:
+    """make_dir, rename and remove say what they found, as on E2B."""
+
+    async def story(sandbox: AsyncSandbox) -> None:
+        assert await sandbox.files.make_dir("one/two")
+        assert not await sandbox.files.make_dir("one/two")
+        await sandbox.files.write("one/file", "x")
+        with pytest.raises(InvalidArgumentException, match="not a directory"):
+            await sandbox.files.make_dir("one/file")
+        moved = await sandbox.files.rename("one/file", "other/place")
+        assert moved.path == "/home/user/other/place"
+        assert not await sandbox.files.exists("one/file")
+        with pytest.raises(FileNotFoundException):
+            await sandbox.files.rename("one/file", "again")
+        await sandbox.files.remove("one")
+        await sandbox.files.remove("one")
+        assert not await sandbox.files.exists("one")
+
+    in_sandbox(story)
+
+
+def test_errors_are_those_of_e2b(in_sandbox: InSandbox) -> None:
+    """A missing file, a directory instead of a file, a file in the way: each has its exception."""
+
+    async def story(sandbox: AsyncSandbox) -> None:
+        with pytest.raises(FileNotFoundException, match="path '/home/user/none' does not exist"):
+            await sandbox.files.read("none")
+        with pytest.raises(FileNotFoundException):
+            await sandbox.files.get_info("none")
+        with pytest.raises(InvalidArgumentException, match="is a directory"):
+            await sandbox.files.read("/tmp")
+        with pytest.raises(InvalidArgumentException, match="is a directory"):
+            await sandbox.files.write("/tmp", "x")
+        await sandbox.files.write("file", "x")
+        with pytest.raises(InvalidArgumentException, match="in the way"):
+            await sandbox.files.write("file/below", "x")
+        with pytest.raises(SandboxException):
+            await sandbox.files.write("/proc/forbidden/file", "x")
+
+    in_sandbox(story)
+
+
+def test_special_files_do_not_hang_the_server(in_sandbox: InSandbox) -> None:
+    """A FIFO, a device and a circle of links are refused at once, for reading and for writing."""
+
+    async def story(sandbox: AsyncSandbox) -> None:
+        await sandbox.commands.run("mkfifo fifo; ln -s circle circle")
+        for path in ("fifo", "/dev/zero", "circle"):
+            with pytest.raises(SandboxException):
+                await sandbox.files.read(path)
+            with pytest.raises(SandboxException):
+                await sandbox.files.write(path, "x")
+
+    in_sandbox(story)
+
+
+def test_a_full_disk_is_said(in_sandbox: InSandbox) -> None:
+    """Writing beyond what the file system holds raises E2B's exception for that."""
+
+    async def story(sandbox: AsyncSandbox) -> None:
+        await sandbox.commands.run(
+            "fallocate -l $(($(df --output=avail -B1 /dev/shm | tail -1) - 500000)) /dev/shm/filling"
+        )
+        with pytest.raises(NotEnoughSpaceException):
+            await sandbox.files.write("/dev/shm/file", b"x" * (1 << 20))
+
+    in_sandbox(story)
+
+
+def test_metadata_stays_with_a_file(in_sandbox: InSandbox) -> None:
+    """What is attached at the upload is shown by the upload, by get_info and by list."""
+
+    async def story(sandbox: AsyncSandbox) -> None:
+        written = await sandbox.files.write("tagged", "x", metadata={"origin": "test", "n": "1"})
+        assert written.metadata == {"origin": "test", "n": "1"}
+        assert (await sandbox.files.get_info("tagged")).metadata == {"origin": "test", "n": "1"}
+        (listed,) = [entry for entry in await sandbox.files.list(".") if entry.name == "tagged"]
+        assert listed.metadata == {"origin": "test", "n": "1"}
+
+    in_sandbox(story)
+
+
+def test_changes_in_a_directory_are_told(in_sandbox: InSandbox) -> None:
+    """A watch tells of creation, writing, renaming and removal, with the entry where it still is one."""
+
+    async def story(sandbox: AsyncSandbox) -> None:
+        seen: asyncio.Queue[FilesystemEvent] = asyncio.Queue()
+        ended: asyncio.Queue[object] = asyncio.Queue()
+        await sandbox.files.make_dir("watched")
+        handle = await sandbox.files.watch_dir(
+            "watched", on_event=seen.put, on_exit=ended.put, include_entry=True
+        )
+        await sandbox.files.write("watched/new", "x")
+        created = await _next(seen, FilesystemEventType.CREATE)
+        assert created.name == "new"
+        assert created.entry is not None
+        assert created.entry.path == "/home/user/watched/new"
+        await _next(seen, FilesystemEventType.WRITE)
+        await sandbox.files.rename("watched/new", "watched/newer")
+        assert (await _next(seen, FilesystemEventType.RENAME)).name == "new"
+        await sandbox.files.remove("watched/newer")
+        removed = await _next(seen, FilesystemEventType.REMOVE)
+        assert (removed.name, removed.entry) == ("newer", None)
+        await handle.stop()
+        assert await ended.get() is None
+        with pytest.raises(FileNotFoundException):
+            await sandbox.files.watch_dir("nowhere", on_event=seen.put)
+        with pytest.raises(InvalidArgumentException, match="not a directory"):
+            await sandbox.files.watch_dir("/etc/passwd", on_event=seen.put)
+
+    in_sandbox(story)
+
+
+def test_a_recursive_watch_sees_new_directories(in_sandbox: InSandbox) -> None:
+    """What is made in a directory that did not exist when the watch began is told as well."""
+
+    async def story(sandbox: AsyncSandbox) -> None:
+        seen: asyncio.Queue[FilesystemEvent] = asyncio.Queue()
+        await sandbox.files.watch_dir(".", on_event=seen.put, recursive=True)
+        await sandbox.files.write("a/b/c", "x")
+        while (await _next(seen, FilesystemEventType.CREATE)).name != "a/b/c":
+            pass
+
+    in_sandbox(story)
+
+
+async def _next(seen: asyncio.Queue[FilesystemEvent], kind: FilesystemEventType) -> FilesystemEvent:
+    while (event := await seen.get()).type is not kind:
+        pass
+    return event
+
+
+def test_the_polled_watcher_tells_the_same(api: dict[str, str]) -> None:
+    """The sync SDK's watcher collects events until it is asked, and again."""
+    with Sandbox.create(**api) as sandbox:
+        handle = sandbox.files.watch_dir(".")
+        sandbox.files.write("one", "x")
+        names: set[str] = set()
+        while "one" not in names:
+            names |= {event.name for event in handle.get_new_events()}
+        sandbox.files.write("two", "x")
+        while "two" not in names:
+            fresh = {event.name for event in handle.get_new_events()}
+            assert "one" not in fresh
+            names |= fresh
+        handle.stop()
+        with pytest.raises(SandboxException):
+            handle.get_new_events()
+
+
+def test_signed_urls_need_no_token(in_sandbox: InSandbox) -> None:
+    """A signed URL reads or writes its one file; any change to it, or its expiry, is refused with 401."""
+
+    async def story(sandbox: AsyncSandbox) -> None:
+        await sandbox.files.write("shared.txt", "for all")
+        async with httpx.AsyncClient() as client:
+            url = sandbox.download_url("shared.txt", use_signature_expiration=60)
+            reply = await client.get(url)
+            assert (reply.status_code, reply.text) == (200, "for all")
+            assert reply.headers["content-type"].startswith("text/plain")
+            assert (await client.get(url.replace("shared.txt", "other.txt"))).status_code != 200
+            assert (await client.post(url, content=b"x")).status_code != 200
+            expired = sandbox.download_url("shared.txt", use_signature_expiration=-10)
+            refusal = await client.get(expired)
+            assert (refusal.status_code, refusal.json()["message"]) == (401, "signature is already expired")
+            upload = await client.post(sandbox.upload_url("up.txt"), files={"file": ("x", b"uploaded")})
+            assert upload.json() == [{"path": "/home/user/up.txt", "name": "up.txt", "type": "file"}]
+        assert await sandbox.files.read("up.txt") == "uploaded"
+
+    in_sandbox(story)
+
+
+def test_ranges_and_compression_of_downloads(in_sandbox: InSandbox) -> None:
+    """One range of a file can be asked for; gzip comes to those who ask for just that."""
+
+    async def story(sandbox: AsyncSandbox) -> None:
+        await sandbox.files.write("digits", "0123456789")
+        url = sandbox.download_url("digits")
+        async with httpx.AsyncClient() as client:
+            for asked, status, content in [
+                ("bytes=2-4", 206, b"234"),
+                ("bytes=7-", 206, b"789"),
+                ("bytes=-2", 206, b"89"),
+                ("bytes=0-99", 200, b"0123456789"),
+                ("bytes=10-", 416, None),
+                ("lines=1-2", 200, b"0123456789"),
+            ]:
+                reply = await client.get(url, headers={"Range": asked})
+                assert reply.status_code == status
+                assert content is None or reply.content == content
+            async with client.stream("GET", url, headers={"Accept-Encoding": "gzip"}) as reply:
+                packed = b"".join([chunk async for chunk in reply.aiter_raw()])
+            assert gzip.decompress(packed) == b"0123456789"
+
+    in_sandbox(story)
+
+
+@pytest.mark.parametrize(
+    ("headers", "content", "words"),
+    [
+        ({"content-type": "text/plain"}, b"x", "unsupported content type"),
+        ({"content-type": "multipart/form-data"}, b"x", "no multipart boundary"),
+        ({"content-type": "multipart/form-data; boundary=b"}, b"rubbish", "error reading form"),
+        (
+            {"content-type": "multipart/form-data; boundary=b"},
+            b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\nda',
+            "ends too early",
+        ),
+        ({"content-type": "application/octet-stream", "content-encoding": "gzip"}, b"no gzip", "decompress"),
+        ({"content-type": "application/octet-stream", "content-encoding": "br"}, b"x", "Content-Encoding"),
+    ],
+)
+def test_malformed_uploads_are_refused(
+    in_sandbox: InSandbox, headers: dict[str, str], content: bytes, words: str
+) -> None:
+    """An upload that makes no sense gives 400 and says why."""
+
+    async def story(sandbox: AsyncSandbox) -> None:
+        async with httpx.AsyncClient() as client:
+            reply = await client.post(sandbox.upload_url("target"), headers=headers, content=content)
+        assert reply.status_code == 400
+        assert words in reply.json()["message"]
+
+    in_sandbox(story)
