@@ -15,6 +15,9 @@ from typing import Any, cast
 MARKER = "harness"
 """`type` of the lines that harness itself puts into a transcript, between the turns of a session."""
 
+_SUBAGENT_TOOLS = ("Agent", "Task")
+_BEYOND_BELIEF = 2**53
+
 
 @dataclass(frozen=True)
 class Event:
@@ -67,9 +70,11 @@ class Lines:
 
 
 def parse_line(line: bytes) -> Event:
-    """One line as an event; never raises."""
+    """One line as an event; never raises. All text in it can be encoded: a lone surrogate becomes `?`."""
     try:
         raw = json.loads(line)
+        if b"\\ud" in line or b"\\uD" in line:
+            raw = json.loads(json.dumps(raw, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError):
         raw = None
     if not isinstance(raw, dict) or not isinstance(raw.get("type"), str):
@@ -126,7 +131,12 @@ class ToolUse:
 
 @dataclass(frozen=True)
 class TurnResult:
-    """One prompt's run, as its `result` event tells it; None where it does not."""
+    """One prompt's run, as its `result` tells it; None where it does not.
+
+    A run has several `result` events where subagents in the background go on after the agent's answer:
+    `duration_ms` and `num_turns` are their sums. `tokens`, `cost_usd` and `duration_api_ms` are the session's
+    up to here, since the CLI counts them over all runs of a session.
+    """
 
     duration_ms: int | None
     duration_api_ms: int | None
@@ -143,7 +153,8 @@ class TurnResult:
 class Session:
     """All that a transcript tells. Tokens and cost cover every turn and every subagent.
 
-    `partial` says that a run ended without its `result`: tokens are then a lower bound, and cost is unknown.
+    `partial` says that a run ended (or still goes on) without its `result`: tokens are then a lower bound, and
+    cost and durations are unknown.
     """
 
     session_id: str | None = None
@@ -179,8 +190,10 @@ class Session:
 
     @property
     def duration_api_ms(self) -> int | None:
-        """The time spent waiting for the API, summed over the turns."""
-        return _total(turn.duration_api_ms for turn in self.turns) if not self.partial else None
+        """The time spent waiting for the API, over the whole session."""
+        if self.partial or not self.turns:
+            return None
+        return self.turns[-1].duration_api_ms
 
     @property
     def num_turns(self) -> int | None:
@@ -193,18 +206,17 @@ class Tally:
 
     def __init__(self) -> None:
         self._session = Session()
+        self._running = False
         self._result: TurnResult | None = None
-        self._result_models: dict[str, ModelUsage] = {}
+        self._billed: dict[str, ModelUsage] = {}
         self._messages: dict[str, tuple[str, Tokens]] = {}
+        self._lost: list[tuple[str, Tokens]] = []
         self._calls: dict[str, tuple[str, bool]] = {}
         self._errors: set[str] = set()
         self._open_calls: set[str] = set()
-        self._ran = False
-        self.last_kind: str | None = None
 
     def add(self, event: Event) -> None:
         """Take one event into account; an unknown kind changes nothing."""
-        self.last_kind = event.kind
         handler = _HANDLERS.get(event.kind)
         if handler:
             handler(self, event)
@@ -217,36 +229,37 @@ class Tally:
 
     @property
     def ended(self) -> bool:
-        """Whether the present run has had its `result`."""
-        return self._result is not None
+        """Whether the present run has had its last `result`, as far as can be told."""
+        return self._result is not None and not self._running
 
     @property
     def owes_reply(self) -> bool:
-        """Whether the model's reply is what the session waits for, rather than a tool's."""
-        return self._ran and not self.ended and not self._open_calls
+        """Whether the model's reply, to the agent or to a subagent, is what the session waits for, and no tool."""
+        return self._running and not self._open_calls
 
     def begin_turn(self) -> None:
         """The next events are those of another prompt's run."""
-        self._close()
-        self._ran = False
+        # The CLI counts over all runs of a session, but for those that were killed.
+        self._lost += self._messages.values()
+        self._messages.clear()
         self._open_calls.clear()
+        self._session = replace(self.session(), models={}, tools={})
+        self._result, self._running = None, False
 
     def session(self) -> Session:
         """What is known so far. While a run goes on, `partial` is true."""
-        turns = (*self._session.turns, self._result) if self._result else self._session.turns
-        partial = self._session.partial or (self._ran and self._result is None)
         return replace(
-            self._session, turns=turns, partial=partial, models=self._models(), tools=self._tools()
+            self._session,
+            turns=(*self._session.turns, self._result) if self._result else self._session.turns,
+            partial=self._session.partial or self._running,
+            models=self._models(),
+            tools=self._tools(),
         )
 
-    def _close(self) -> None:
-        self._session = replace(self.session(), models={}, tools={})
-        self._result = None
-
     def _models(self) -> dict[str, ModelUsage]:
-        """The last result's cumulative usage, plus the messages seen since."""
-        models = dict(self._result_models)
-        for model, tokens in self._messages.values():
+        """The last result's cumulative usage, plus the messages that it does not know."""
+        models = dict(self._billed)
+        for model, tokens in (*self._lost, *self._messages.values()):
             before = models.get(model, ModelUsage(Tokens(), None))
             models[model] = ModelUsage(before.tokens + tokens, None)
         return models
@@ -259,7 +272,7 @@ class Tally:
 
     def _on_system(self, event: Event) -> None:
         if event.subtype == "init":
-            self._ran = True
+            self._running = True
             self._session = replace(self._session, **_init_fields(event.raw))
         elif event.subtype == "api_retry":
             self._session = replace(
@@ -269,15 +282,16 @@ class Tally:
             )
 
     def _on_assistant(self, event: Event) -> None:
-        self._ran = True
+        self._running = True
         message = event.message
         identity, model = message.get("id"), message.get("model")
         if isinstance(identity, str) and isinstance(model, str) and model != "<synthetic>":
             self._messages[identity] = (model, _api_tokens(_mapping(message.get("usage"))))
         for block in event.blocks("tool_use"):
-            call = str(block.get("id"))
-            self._calls[call] = (str(block.get("name")), event.parent is not None)
-            self._open_calls.add(call)
+            call, name = str(block.get("id")), str(block.get("name"))
+            self._calls[call] = (name, event.parent is not None)
+            if name not in _SUBAGENT_TOOLS:
+                self._open_calls.add(call)
 
     def _on_user(self, event: Event) -> None:
         for block in event.blocks("tool_result"):
@@ -287,14 +301,14 @@ class Tally:
                 self._errors.add(call)
 
     def _on_result(self, event: Event) -> None:
-        self._ran = True
-        models = {
+        self._running = False
+        self._billed = {
             name: _billed(_mapping(usage)) for name, usage in _mapping(event.raw.get("modelUsage")).items()
         }
-        self._result_models = models
         self._messages.clear()
         self._open_calls.clear()
-        self._result = _turn_result(event.raw, sum((usage.tokens for usage in models.values()), Tokens()))
+        tokens = sum((usage.tokens for usage in self._billed.values()), Tokens())
+        self._result = _turn_result(event.raw, tokens, before=self._result)
 
     def _on_marker(self, event: Event) -> None:
         if event.subtype == "turn":
@@ -336,11 +350,16 @@ def _init_fields(raw: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _turn_result(raw: Mapping[str, Any], tokens: Tokens) -> TurnResult:
+def _turn_result(raw: Mapping[str, Any], tokens: Tokens, *, before: TurnResult | None) -> TurnResult:
+    """A run's result; `before` is the one that the same run had before."""
+    duration_ms, num_turns = _int(raw.get("duration_ms")), _int(raw.get("num_turns"))
+    if before:
+        duration_ms = _total((before.duration_ms, duration_ms))
+        num_turns = _total((before.num_turns, num_turns))
     return TurnResult(
-        duration_ms=_int(raw.get("duration_ms")),
+        duration_ms=duration_ms,
         duration_api_ms=_int(raw.get("duration_api_ms")),
-        num_turns=_int(raw.get("num_turns")),
+        num_turns=num_turns,
         tokens=tokens,
         cost_usd=_float(raw.get("total_cost_usd")),
         terminal_reason=_str(raw.get("terminal_reason")),
@@ -378,7 +397,10 @@ def _str(value: object) -> str | None:
 
 
 def _int(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    """A whole number that can be true; None for anything else, since an agent can write into its own stream."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value < _BEYOND_BELIEF else None
 
 
 def _count(value: object) -> int:
@@ -386,7 +408,9 @@ def _count(value: object) -> int:
 
 
 def _float(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value < _BEYOND_BELIEF else None
 
 
 def _total(values: Iterable[int | None]) -> int | None:
