@@ -19,5 +19,7 @@ def compare(path: Path, right: Path) -> tuple[list[str], float]:
     score = max(0.0, 1 - (len(faults) + len(contacts)) / len(expected))
     faults += [f"{email}: should not be there" for email in contacts]
     if not faults and text != right.read_text(encoding="utf-8"):
-        faults.append("the contacts are right, but not the order of rows or keys, the indentation or the escapes")
+        faults.append(
+            "the contacts are right, but not the order of rows or keys, the indentation or the escapes"
+        )
     return faults, score

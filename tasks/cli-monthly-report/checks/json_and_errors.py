@@ -7,7 +7,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-ENTRIES = "2024-05-01,0.7,tea,\n2024-05-02,0.1,tea,\n2024-05-09,7,cake,\n2024-06-01,3,tea,\n2024-06-01,-3,milk,\n"
+ENTRIES = (
+    "2024-05-01,0.7,tea,\n2024-05-02,0.1,tea,\n2024-05-09,7,cake,\n2024-06-01,3,tea,\n2024-06-01,-3,milk,\n"
+)
 CASES = [
     (
         ["--month", "2024-05", "--json"],

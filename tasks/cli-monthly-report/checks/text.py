@@ -20,27 +20,39 @@ HOUSEHOLD = """\
 HUGE = "2024-02-29,90071992547409.93,house,\n2024-02-29,0.01,house,\n2024-02-28,-0.5,deposit,\n"
 
 CASES = [
-    (HOUSEHOLD, ["report", "--month", "2023-10"], """\
+    (
+        HOUSEHOLD,
+        ["report", "--month", "2023-10"],
+        """\
 rent              1200.00
 books and papers    64.75
 groceries           64.75
 transport           12.50
 total             1342.00
-"""),
-    (HOUSEHOLD, ["report"], """\
+""",
+    ),
+    (
+        HOUSEHOLD,
+        ["report"],
+        """\
 rent              1200.00
 books and papers    69.75
 groceries           64.75
 transport           12.50
 fees                 0.30
 total             1347.30
-"""),
+""",
+    ),
     (HOUSEHOLD, ["report", "--month", "2023-01"], "fees   0.30\ntotal  0.30\n"),
-    (HUGE, ["report", "--month", "2024-02"], """\
+    (
+        HUGE,
+        ["report", "--month", "2024-02"],
+        """\
 house    90071992547409.94
 deposit              -0.50
 total    90071992547409.44
-"""),
+""",
+    ),
     (None, ["report"], "total  0.00\n"),
 ]
 

@@ -5,7 +5,6 @@ import json
 import random
 import subprocess
 import sys
-from pathlib import Path
 
 sys.dont_write_bytecode = True
 import original  # noqa: E402

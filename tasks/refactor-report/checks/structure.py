@@ -59,7 +59,11 @@ def function_faults(function: ast.FunctionDef) -> Iterator[str]:
 def module_faults(path: Path) -> Iterator[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for statement in tree.body:
-        if not isinstance(statement, DEFINITIONS) and not is_docstring(statement) and path.name != "__main__.py":
+        if (
+            not isinstance(statement, DEFINITIONS)
+            and not is_docstring(statement)
+            and path.name != "__main__.py"
+        ):
             yield f"line {statement.lineno}: work at the top level of the module"
     for node in ast.walk(tree):
         if isinstance(node, FUNCTIONS):
@@ -73,7 +77,11 @@ def module_faults(path: Path) -> Iterator[str]:
 
 
 def main() -> int:
-    faults = [f"{path}: {fault}" for path in sorted(Path("shopreport").rglob("*.py")) for fault in module_faults(path)]
+    faults = [
+        f"{path}: {fault}"
+        for path in sorted(Path("shopreport").rglob("*.py"))
+        for fault in module_faults(path)
+    ]
     if not Path("shopreport/report.py").is_file():
         faults.append("shopreport/report.py is gone")
     print("\n".join(faults))

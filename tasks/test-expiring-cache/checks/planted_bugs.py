@@ -52,7 +52,11 @@ BUGS = {
         "        if key in self._entries:\n            self._entries.move_to_end(key)\n"
         "        return key in self._entries\n",
     ),
-    "remove of an unknown key is silent": ("remove", "del self._entries[key]", "self._entries.pop(key, None)"),
+    "remove of an unknown key is silent": (
+        "remove",
+        "del self._entries[key]",
+        "self._entries.pop(key, None)",
+    ),
     "a capacity of 0 is accepted": ("__init__", "capacity < 1", "capacity < 0"),
 }
 
@@ -83,7 +87,8 @@ def tests_in(implementation: str, output: Path) -> int:
     with tempfile.TemporaryDirectory() as folder, output.open("w", encoding="utf-8") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-        shutil.copytree(".", folder, ignore=shutil.ignore_patterns(".git"), dirs_exist_ok=True)
+        # A compiled module that the agent left could stand in for the text that is written here.
+        shutil.copytree(".", folder, ignore=shutil.ignore_patterns(".git", "__pycache__"), dirs_exist_ok=True)
         Path(folder, "expiring.py").write_text(implementation, encoding="utf-8")
         os.chdir(folder)
         sys.path[0] = folder

@@ -30,7 +30,9 @@ class ReportTest(unittest.TestCase):
         self.assertEqual(build_report([]), "REVENUE\n  all         0.00\n")
 
     def test_the_program_prints_the_report(self):
-        run = subprocess.run([sys.executable, "-m", "shopreport", str(ORDERS)], capture_output=True, text=True)
+        run = subprocess.run(
+            [sys.executable, "-m", "shopreport", str(ORDERS)], capture_output=True, text=True
+        )
         self.assertEqual(run.stdout, build_report(ORDERS.read_text().splitlines()))
 
 

@@ -61,7 +61,7 @@ def parse_line(line):
     columns = [column.strip() for column in line.split(",")]
     if len(columns) not in (5, 6):
         raise BadLine("wrong number of columns")
-    number, country, item, quantity, unit_price, coupon = (columns + [""])[:6]
+    number, country, item, quantity, unit_price, coupon = [*columns, ""][:6]
     try:
         order = Order(number, country.upper() or "??", item, int(quantity), int(unit_price), coupon)
     except ValueError:

@@ -34,7 +34,7 @@ class OpenInvoices:
         return None
 
     def left(self) -> list[Invoice]:
-        return [invoice for invoice, taken in zip(self._invoices, self._taken) if not taken]
+        return [invoice for invoice, taken in zip(self._invoices, self._taken, strict=True) if not taken]
 
 
 def match(invoices: Iterable[Invoice], payments: Iterable[Payment]) -> Result:
