@@ -9,10 +9,17 @@ import os
 import secrets
 from pathlib import Path
 
+PLACES = {"/home/user": "home", "/root": "root", "/tmp": "tmp"}
+"""The writable folders of every sandbox, and their names in its state directory."""
+
 UNUSED = range(1_879_048_192, 2_147_352_575)
 """uids that neither users, subordinate ranges nor system services are given (systemd's UIDS-GIDS)."""
 
 NOBODY = 65_534
+
+
+NEEDED = {"CAP_CHOWN": 0, "CAP_DAC_OVERRIDE": 1, "CAP_KILL": 5, "CAP_SETGID": 6, "CAP_SETUID": 7}
+"""What it takes to run something as another account, and to end it and remove its files."""
 
 
 class NoAccount(Exception):
@@ -22,20 +29,44 @@ class NoAccount(Exception):
 def new_account() -> int:
     """A uid for one sandbox: one's own, or, for root, one picked at random from those nobody has.
 
-    Raises NoAccount when this root is alone in its user namespace.
+    Raises NoAccount when this root may not become anybody else, or is alone in its user namespace.
     """
     if os.geteuid() != 0:
         return os.geteuid()
+    missing = {name for name, number in NEEDED.items() if not _capabilities() >> number & 1}
+    if missing:
+        raise NoAccount(f"this root may not change accounts: it lacks {', '.join(sorted(missing))}")
     return secrets.choice(candidates(Path("/proc/self/uid_map").read_text()))
 
 
+def _capabilities() -> int:
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff"))
+
+
 def account_of(state: Path) -> int:
-    """The uid that a sandbox with this state directory runs as: its owner, if it has been made already.
+    """The uid that a sandbox with this state directory runs as: the one it was made for, if it has been made.
 
     Raises NoAccount.
     """
-    owner = state.stat().st_uid if state.exists() else 0
-    return owner or new_account()
+    group = state.stat().st_gid if os.geteuid() == 0 and state.exists() else 0
+    return group or new_account()
+
+
+def prepare_state(state: Path, account: int) -> None:
+    """Make the sandbox's folders and give them to its account. The state directory itself, which no other
+    account may enter, stays ours: else a sandbox could put a link where we expect a folder. Raises OSError.
+    """
+    own = account == os.geteuid()
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name in PLACES.values():
+        (state / name).mkdir(mode=0o755, exist_ok=True)
+        if not own:
+            os.chown(state / name, account, account, follow_symlinks=False)
+    os.chmod(state / "tmp", 0o1777)
+    if not own:
+        os.chown(state, os.geteuid(), account)
+    os.chmod(state, 0o700 if own else 0o710)
 
 
 def candidates(uid_map: str) -> range:

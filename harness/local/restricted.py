@@ -1,0 +1,126 @@
+"""The tiers without namespaces: for containers, and systems that forbid user namespaces.
+
+Processes run among this machine's own, in folders of the sandbox's own, with another path for each:
+`/home/user`, `/root` and `/tmp` are in the state directory, and HOME and TMPDIR say so. A server that is root
+gives each sandbox an account of its own. The guest adopts orphans, and what it cannot end is hunted down.
+
+In the landlock tier the kernel also keeps every process of the sandbox's to its own folders and to what
+programs need to run. Landlock's rules for TCP know ports and no addresses, so they would forbid a sandbox its
+own servers on loopback; therefore the network is not restricted here.
+"""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.local.accounts import PLACES, prepare_state
+from harness.local.launching import (
+    ETC_FROM_HOST,
+    SEARCH_PATH,
+    Interpreter,
+    Landlock,
+    Launched,
+    PathMap,
+    Plan,
+    blob,
+    guest_bytecode,
+    run_guest,
+)
+from harness.local.shared import share
+
+READABLE = (
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/proc",
+    "/sys/devices/system/cpu",
+)
+ETC_READABLE = (
+    *("passwd", "group", "hosts", "hostname", "profile", "profile.d", "bash.bashrc", "nsswitch.conf"),
+    *("resolv.conf", "host.conf", "gai.conf", "ld.so.conf", "ld.so.conf.d", "os-release", "login.defs"),
+)
+DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx")
+DEVICE_FOLDERS = ("/dev/pts", "/dev/shm")
+
+
+def launch(plan: Plan, control: socket.socket, *, landlock: bool) -> Launched:
+    """Start a guest that sees this machine as it is, or as much of it as Landlock leaves. Raises OSError."""
+    prepare_state(plan.state, plan.account)
+    if not (plan.state / "bin").exists():
+        _add_programs(plan)
+    interpreter = Interpreter.running()
+    prefix = share(interpreter.prefix, whole=False)
+    bytecode = blob(guest_bytecode())
+    try:
+        argv = [
+            str(prefix / interpreter.program),
+            "-I",
+            "-S",
+            f"/proc/self/fd/{bytecode}",
+            str(control.fileno()),
+        ]
+        env = {"LD_LIBRARY_PATH": f"{prefix}/lib"} if interpreter.needs_mount else {}
+        process, errors = run_guest(argv, control, [bytecode], plan.account, env)
+    finally:
+        os.close(bytecode)
+    return Launched(
+        process,
+        errors,
+        paths=PathMap(tuple((inside, str(plan.state / name)) for inside, name in PLACES.items())),
+        env={"PATH": search_path(plan), "TMPDIR": str(plan.state / "tmp")},
+        contained=False,
+        landlock=rules(plan, prefix) if landlock else None,
+    )
+
+
+def search_path(plan: Plan) -> str:
+    """PATH with the template's programs, which have no place of their own here."""
+    return SEARCH_PATH.replace("/opt/bin", str(plan.state / "bin"), 1)
+
+
+def _add_programs(plan: Plan) -> None:
+    """Links to the template's programs, and a PATH that survives this machine's /etc/profile."""
+    folder = plan.state / "bin"
+    folder.mkdir(mode=0o755)
+    for name, inside in plan.template.programs.items():
+        (folder / name).symlink_to(_outside(plan, inside))
+    if not Path("/usr/bin/python3").exists():
+        interpreter = Interpreter.running()
+        (folder / "python3").symlink_to(share(interpreter.prefix, whole=False) / interpreter.program)
+    for home in ("home", "root"):
+        profile = plan.state / home / ".bash_profile"
+        if not os.path.lexists(profile):
+            profile.write_text(f'PATH="{search_path(plan)}"\n')
+            os.chown(profile, plan.account, plan.account)
+
+
+def _outside(plan: Plan, inside: str) -> Path:
+    """Where a path of the template's really is."""
+    for place, path in plan.template.binds.items():
+        if Path(inside).is_relative_to(place):
+            return path / Path(inside).relative_to(place)
+    return Path(inside)
+
+
+def rules(plan: Plan, prefix: Path) -> Landlock:
+    """What Landlock is to leave open: never the whole of /etc, for root could read /etc/shadow in it."""
+    return Landlock(
+        readable=tuple(_existing(plan, prefix)),
+        writable=tuple(str(plan.state / name) for name in PLACES.values())
+        + tuple(filter(os.path.exists, DEVICE_FOLDERS)),
+        devices=tuple(filter(os.path.exists, DEVICES)),
+    )
+
+
+def _existing(plan: Plan, prefix: Path) -> Iterator[str]:
+    etc = [f"/etc/{name}" for name in (*ETC_FROM_HOST, *ETC_READABLE)]
+    etc += [str(path) for path in Path("/etc").glob("java*")]
+    ours = [plan.state / "bin", prefix, *plan.template.binds.values()]
+    for path in (*READABLE, *etc, *map(str, ours)):
+        if os.path.exists(path):
+            yield path
