@@ -19,7 +19,7 @@ from harness.task import Task
 _KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
 _BEDROCK = "CLAUDE_CODE_USE_BEDROCK"
 _VERTEX = "CLAUDE_CODE_USE_VERTEX"
-_PASSED = (
+PASSED_ON = (
     *_KEYS,
     "ANTHROPIC_BASE_URL",
     "ANTHROPIC_MODEL",
@@ -132,7 +132,7 @@ def api_model(environ: Mapping[str, str] = os.environ, *, loopback: bool) -> Mod
             "--model-source api needs a key",
             remedy=f"set {', '.join(_KEYS)}, or {_BEDROCK}=1 or {_VERTEX}=1 with their credentials",
         )
-    env = {name: environ[name] for name in _PASSED if environ.get(name)}
+    env = {name: environ[name] for name in PASSED_ON if environ.get(name)}
     return Model(
         source="api",
         description=_provider(environ),

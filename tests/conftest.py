@@ -1,0 +1,42 @@
+"""One E2B-compatible server for the whole suite, and a clean environment for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from harness.local.launch import LocalServer, start_server
+from harness.model import PASSED_ON
+
+
+@pytest.fixture(autouse=True)
+def _no_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test uses the developer's own accounts, or is changed by their settings."""
+    for name in (
+        *PASSED_ON,
+        "E2B_API_KEY",
+        "E2B_API_URL",
+        "E2B_SANDBOX_URL",
+        "E2B_DOMAIN",
+        "HARNESS_ISOLATION",
+    ):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[LocalServer]:
+    """The server; whatever it logged by the end was unexpected."""
+    with start_server() as server:
+        yield server
+        log = server.log_tail()
+    assert not log, f"the server logged unexpected errors:\n{log}"
+
+
+@pytest.fixture
+def as_e2b(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> LocalServer:
+    """E2B's own variables name the server, as they would name the cloud or a self-hosted E2B."""
+    monkeypatch.setenv("E2B_API_KEY", server.api_key)
+    monkeypatch.setenv("E2B_API_URL", server.url)
+    monkeypatch.setenv("E2B_SANDBOX_URL", server.url)
+    return server
