@@ -85,9 +85,16 @@ async def read_body(request: Request) -> Body:
     if not data.strip():
         return Body({})
     try:
-        fields = json.loads(data)
+        fields = json.loads(data, parse_constant=_no_constant)
+        json.dumps(
+            fields, ensure_ascii=False
+        ).encode()  # what cannot be sent back is not taken: half characters
     except (ValueError, RecursionError) as error:
         raise bad_body(f"invalid JSON: {error}") from error
     if not isinstance(fields, dict):
         raise bad_body("the body must be a JSON object")
     return Body(fields)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")

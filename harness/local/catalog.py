@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.local.errors import bad_request, template_not_found
-from harness.local.state import remove_tree
 from harness.local.templates import Template
+from harness.local.tree import remove_tree
 
 _DEFAULT_TAG = "default"
 _REFERENCE = re.compile(r"(?:(?P<space>[a-z0-9_-]+)/)?(?P<name>[a-z0-9_-]+)(?::(?P<tag>[a-z0-9._-]+))?")

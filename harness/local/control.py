@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from harness.local.registry import MAX_TIMEOUT_HOURS, Registry, Sandbox
 
 _MAX_PAGE = 100
 _MAX_FORKS = 100
+_SHORT_NUMBER = re.compile(r"\d{1,12}", re.ASCII)
 
 T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
@@ -276,7 +277,7 @@ def _unix(request: Request, field: str, absent: T) -> int | T:
     text = request.query_params.get(field)
     if text is None:
         return absent
-    if not text.isdecimal():
+    if not _SHORT_NUMBER.fullmatch(text):
         raise bad_request(f"Invalid {field}: not a Unix timestamp")
     return int(text)
 
@@ -289,7 +290,7 @@ def _page(
     The token says after which item a page begins, so that items which come or go meanwhile move nothing.
     """
     text = request.query_params.get("limit", str(_MAX_PAGE))
-    if not text.isdecimal() or not 1 <= int(text) <= _MAX_PAGE:
+    if not _SHORT_NUMBER.fullmatch(text) or not 1 <= int(text) <= _MAX_PAGE:
         raise bad_request(f"Limit must be between 1 and {_MAX_PAGE}")
     limit = int(text)
     if token := request.query_params.get("nextToken"):
@@ -308,5 +309,5 @@ def _decode_token(token: str) -> tuple[datetime, str]:
     try:
         moment, _, item_id = base64.urlsafe_b64decode(token).decode().partition("__")
         return _moment(moment, "nextToken"), item_id
-    except (binascii.Error, UnicodeDecodeError, ValueError) as error:
+    except (ApiError, ValueError) as error:
         raise bad_request("Invalid next token") from error

@@ -39,8 +39,11 @@ class Envd:
         self._processes = ProcessTable(box)
         self._filesystem = FilesystemService(box)
         lost = (rpc.LostSandbox(),)
-        self._process_rpc = ProcessASGIApplication(ProcessService(box, self._processes), interceptors=lost)
-        self._filesystem_rpc = FilesystemASGIApplication(self._filesystem, interceptors=lost)
+        processes = ProcessService(box, self._processes)
+        self._process_rpc = ProcessASGIApplication(processes, interceptors=lost, codecs=rpc.CODECS)
+        self._filesystem_rpc = FilesystemASGIApplication(
+            self._filesystem, interceptors=lost, codecs=rpc.CODECS
+        )
 
     def lose(self) -> None:
         """The sandbox is being killed or paused: end the streams of all clients."""
@@ -72,6 +75,8 @@ class Envd:
             await response(scope, receive, send)
         else:
             self._authorize(request)
+            if request.headers.get("content-type", "").startswith("application/grpc"):
+                raise ApiError(415, "envd speaks the Connect protocol over HTTP/1.1, not gRPC")
             if path.startswith("/process.Process/"):
                 await self._process_rpc(scope, receive, send)
             elif path.startswith("/filesystem.Filesystem/"):

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from harness.local.body import Body
 from harness.local.catalog import Catalog
 from harness.local.errors import bad_body, bad_request, not_on_this_server
-from harness.local.network import NetworkPolicy
+from harness.local.network import NetworkPolicy, NetworkPolicyError
 from harness.local.registry import DEFAULT_TIMEOUT, MAX_TIMEOUT_HOURS, Plan
-
-_EVERYTHING = "0.0.0.0/0"
 
 
 def plan_of(body: Body, catalog: Catalog, secure: bool) -> Plan:
@@ -58,34 +54,14 @@ def policy_of(network: Body, allow_internet_access: bool | None) -> NetworkPolic
         raise not_on_this_server("Tunnelling a sandbox's traffic through a proxy (egress_proxy)")
     if network.raw().get("rules"):
         raise not_on_this_server("Changing a sandbox's requests (network rules)")
-    allowed = network.strings("allowOut") or []
-    denied = network.strings("denyOut") or []
-    for entry in denied:
-        if not _is_address(entry):
-            raise bad_request(f"invalid denied CIDR {entry}")
-    names = [entry for entry in allowed if not _is_address(entry)]
-    if names and _EVERYTHING not in denied and allow_internet_access is not False:
-        raise bad_request(
-            "When specifying allowed domains in allow out, you must include 'ALL_TRAFFIC' in deny out "
-            "to block all other traffic."
-        )
-    return NetworkPolicy(
-        allow_internet_access=allow_internet_access is not False,
-        allow_out=tuple(allowed),
-        deny_out=tuple(denied),
-    )
-
-
-def _is_address(entry: str) -> bool:
-    """Whether this is an address or a block of them, with or without a port."""
-    host, _, port = entry.rpartition(":")
-    if host and port.isdecimal() and host.count(":") == 0:
-        entry = host
     try:
-        ipaddress.ip_network(entry, strict=False)
-    except ValueError:
-        return False
-    return True
+        return NetworkPolicy(
+            allow_internet_access=allow_internet_access is not False,
+            allow_out=tuple(network.strings("allowOut") or ()),
+            deny_out=tuple(network.strings("denyOut") or ()),
+        )
+    except NetworkPolicyError as error:
+        raise bad_request(str(error)) from error
 
 
 def _environment(body: Body) -> dict[str, str]:

@@ -113,7 +113,7 @@ class ProcessService(ProcessProtocol):
 
     async def _spawn(self, request: pb.StartRequest, ctx: rpc.Context) -> tuple[Process, Channel[Event]]:
         config = request.process or pb.ProcessConfig()
-        _reject_nulls(config)
+        _check(config)
         user = rpc.caller(self._box, ctx)
         cwd = rpc.resolve(user, config.cwd)
         command = Command(
@@ -214,8 +214,10 @@ def _size(pty: pb.PTY) -> tuple[int, int]:
     return size.cols, size.rows
 
 
-def _reject_nulls(config: pb.ProcessConfig) -> None:
-    """The kernel ends strings at a null character: a command that holds one cannot be run as it was meant."""
+def _check(config: pb.ProcessConfig) -> None:
+    """Refuse what the kernel cannot be asked for: it ends strings at a null character, and names at '='."""
+    if not config.cmd:
+        raise ConnectError(Code.INVALID_ARGUMENT, "a process needs a command")
     if any("\0" in text for text in (config.cmd, *config.args, *config.envs.keys(), *config.envs.values())):
         raise ConnectError(Code.INVALID_ARGUMENT, "a command must not hold null characters")
     if any(not name or "=" in name for name in config.envs):

@@ -22,8 +22,9 @@ from harness.local.envd import Envd
 from harness.local.errors import ApiError
 from harness.local.isolation import Isolation
 from harness.local.network import NetworkPolicy
-from harness.local.state import StateDirectory, remove_tree
+from harness.local.state import StateDirectory
 from harness.local.templates import Template
+from harness.local.tree import remove_tree
 from harness.local.values import BoxError, BoxSpec, Limits, Usage
 
 DEFAULT_TIMEOUT = 300
@@ -229,19 +230,20 @@ class Registry:
         sandbox.state, sandbox.frozen = "running", False
 
     async def update_network(self, sandbox: Sandbox, plan: Plan) -> None:
-        """Change what a running sandbox may reach to what this plan says, at once."""
-        await sandbox.box.update_network(plan.policy)
+        """Change what a running sandbox may reach to what this plan says, at once. Raises `ApiError` 400."""
+        try:
+            await sandbox.box.update_network(plan.policy)
+        except BoxError as error:
+            raise errors.bad_request(str(error)) from error
         sandbox.plan = plan
 
     async def copy_files(self, sandbox: Sandbox, to: Path) -> None:
         """Copy the files of a running sandbox, which stands still meanwhile. Raises `ApiError` 404."""
         async with sandbox.changing:
-            box = self.find_running(sandbox.id).box
-            await box.freeze()
             try:
-                await box.copy_state(to)
-            finally:
-                await box.thaw()
+                await self.find_running(sandbox.id).box.copy_state(to)
+            except OSError as error:
+                raise ApiError(500, f"Error copying the sandbox's files: {error}") from error
 
     async def fork(self, sandbox: Sandbox, count: int, seconds: int) -> list[Sandbox | ApiError]:
         """Start sandboxes with the files of this one: each of them, or why it could not be started."""

@@ -8,6 +8,7 @@ from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 
 from connectrpc.code import Code
+from connectrpc.codec import Codec, proto_binary_codec, proto_json_codec
 from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
 
@@ -78,6 +79,32 @@ async def watched(channel: Channel[T], context: Context) -> AsyncGenerator[T | N
         raise ConnectError(Code.DEADLINE_EXCEEDED, str(error)) from error
     except LostError as error:
         raise ConnectError(Code.UNAVAILABLE, str(error)) from error
+
+
+class _Codec:
+    """A codec that says of a message it cannot read that the client's argument is wrong."""
+
+    def __init__(self, codec: Codec[Any, Any]) -> None:
+        self._codec = codec
+
+    def name(self) -> str:
+        """What the content type calls it."""
+        return self._codec.name()
+
+    def encode(self, message: Any) -> bytes:
+        """From a message to bytes."""
+        return self._codec.encode(message)
+
+    def decode(self, data: bytes | bytearray, message_class: type[Any]) -> Any:
+        """From bytes to a message."""
+        try:
+            return self._codec.decode(data, message_class)
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+            raise ConnectError(Code.INVALID_ARGUMENT, f"the message cannot be read: {error}") from error
+
+
+CODECS = (_Codec(proto_json_codec()), _Codec(proto_binary_codec()))
+"""JSON, as the SDKs speak it, and protobuf's own form."""
 
 
 class LostSandbox:

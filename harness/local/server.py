@@ -28,7 +28,7 @@ from harness.local.errors import ApiError, port_not_open, sandbox_gone
 from harness.local.isolation import Isolation, IsolationError
 from harness.local.registry import Registry
 from harness.local.state import StartError, open_state
-from harness.local.templates import builtin_templates
+from harness.local.templates import Template, TemplateError, builtin_templates
 from harness.local.values import BoxDied, Limits
 from harness.local.views import Resources
 
@@ -125,7 +125,7 @@ async def serve(settings: Settings, announce: Callable[[Ready], None], stop: asy
     try:
         limits = Limits()
         registry = Registry(isolation, state, limits, settings.max_sandboxes)
-        catalog = Catalog(builtin_templates(), state.snapshots)
+        catalog = Catalog(_templates(), state.snapshots)
         api_key = f"e2b_{secrets.token_hex(20)}"
         control = Control(registry, catalog, Resources.of(limits, state.path), api_key)
         registry.start()
@@ -158,6 +158,7 @@ def _http_server(app: App) -> _HttpServer:
         ws="none",
         lifespan="off",
         log_config=None,
+        log_level="error",  # not for every stray connection that speaks no HTTP
         access_log=False,
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
@@ -197,6 +198,13 @@ def _probe(requested: str | None) -> Isolation:
         return Isolation.probe(requested)
     except IsolationError as error:
         raise StartError(str(error), error.remedy) from error
+
+
+def _templates() -> tuple[Template, ...]:
+    try:
+        return builtin_templates()
+    except TemplateError as error:
+        raise StartError(str(error), "Install harness with all of its dependencies.") from error
 
 
 def _reply(error: ApiError) -> Response:

@@ -14,12 +14,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from harness.local.tree import remove_tree
 
 # Sandboxes run as other users than the server where it is root, and must be able to pass through to their own
 # directory; nobody may list the names.
@@ -77,18 +78,6 @@ def open_state(root: Path) -> StateDirectory:
     return state
 
 
-def remove_tree(path: Path) -> None:
-    """Remove a directory that a sandbox has written to: whatever modes its folders have. Absent is fine."""
-    if not path.is_symlink() and path.is_dir():
-        path.chmod(0o700)
-        for folder, names, _ in os.walk(path):
-            for name in names:
-                inner = os.path.join(folder, name)
-                if not os.path.islink(inner):
-                    os.chmod(inner, 0o700)
-        shutil.rmtree(path)
-
-
 def _check_root(root: Path) -> None:
     remedy = "Name a directory of your own with --state DIR."
     try:
@@ -100,6 +89,13 @@ def _check_root(root: Path) -> None:
         raise StartError(f"The state directory {root} is not a directory", remedy)
     if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise StartError(f"The state directory {root} can be written by other users", remedy)
+    for folder in (root, *root.absolute().parents) if os.geteuid() == 0 else ():
+        if not folder.stat().st_mode & stat.S_IXOTH:
+            raise StartError(
+                f"The state directory {root} lies in {folder}, which may not be entered by other accounts, "
+                "as those that a root server gives to sandboxes",
+                f"Name another one with --state DIR, or: chmod o+x {folder}",
+            )
 
 
 @contextlib.contextmanager

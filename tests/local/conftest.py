@@ -18,7 +18,6 @@ PATIENCE = 30.0
 """No test waits longer than this for anything; it is a bound for what hangs, not a measure of speed."""
 
 
-
 @pytest.fixture(scope="session")
 def server() -> Iterator[LocalServer]:
     with start_server() as server:
