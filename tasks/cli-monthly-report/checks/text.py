@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """The text report: exact sums, order, columns, one month or all."""
 
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+sys.dont_write_bytecode = True
+from ledger_runs import ledger  # noqa: E402
 
 HOUSEHOLD = """\
 2023-10-31,12.50,transport,
@@ -19,57 +21,49 @@ HOUSEHOLD = """\
 """
 HUGE = "2024-02-29,90071992547409.93,house,\n2024-02-29,0.01,house,\n2024-02-28,-0.5,deposit,\n"
 
-CASES = [
-    (
-        HOUSEHOLD,
-        ["report", "--month", "2023-10"],
-        """\
+OCTOBER = """\
 rent              1200.00
 books and papers    64.75
 groceries           64.75
 transport           12.50
 total             1342.00
-""",
-    ),
-    (
-        HOUSEHOLD,
-        ["report"],
-        """\
+"""
+EVERYTHING = """\
 rent              1200.00
 books and papers    69.75
 groceries           64.75
 transport           12.50
 fees                 0.30
 total             1347.30
-""",
-    ),
-    (HOUSEHOLD, ["report", "--month", "2023-01"], "fees   0.30\ntotal  0.30\n"),
-    (
-        HUGE,
-        ["report", "--month", "2024-02"],
-        """\
+"""
+HUGE_SUMS = """\
 house    90071992547409.94
 deposit              -0.50
 total    90071992547409.44
-""",
-    ),
-    (None, ["report"], "total  0.00\n"),
+"""
+CASES = [
+    (HOUSEHOLD, ["--month", "2023-10"], OCTOBER),
+    (HOUSEHOLD, [], EVERYTHING),
+    (HOUSEHOLD, ["--month", "2023-01"], "fees   0.30\ntotal  0.30\n"),
+    (HOUSEHOLD, ["--month", "2024-10"], "total  0.00\n"),
+    (HUGE, ["--month", "2024-02"], HUGE_SUMS),
+    (None, [], "total  0.00\n"),
 ]
 
 
 def main() -> int:
-    wrong = 0
     with tempfile.TemporaryDirectory() as folder:
-        for number, (content, arguments, expected) in enumerate(CASES):
-            file = Path(folder, f"{number}.csv")
+        files = [Path(folder, f"{number}.csv") for number in range(len(CASES))]
+        for file, (content, _, _) in zip(files, CASES, strict=True):
             if content is not None:
                 file.write_text(content, encoding="utf-8")
-            command = [sys.executable, "-m", "ledger", str(file), *arguments]
-            answer = subprocess.run(command, capture_output=True, text=True, timeout=20)
-            if answer.returncode != 0 or answer.stdout != expected:
-                wrong += 1
-                print(f"{' '.join(arguments)} on:\n{content}\nexpected:\n{expected}")
-                print(f"got exit {answer.returncode}:\n{answer.stdout}{answer.stderr[-500:]}\n")
+        answers = ledger(*([str(file), "report", *case[1]] for file, case in zip(files, CASES, strict=True)))
+    wrong = 0
+    for (content, arguments, expected), (code, out, err) in zip(CASES, answers, strict=True):
+        if (code, out) != (0, expected):
+            wrong += 1
+            print(f"report {' '.join(arguments)} on:\n{content}\nexpected:\n{expected}")
+            print(f"got exit {code}:\n{out}{err[-500:]}\n")
     return 1 if wrong else 0
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // Nothing outside the root is served, by whatever path, and all of it looks like what is missing.
 "use strict";
-const { check, withServer } = require("./lib.js");
+const { check, withServers } = require("./lib.js");
 
 const OUTSIDE = [
   "/../secret.txt",
@@ -35,7 +35,7 @@ const OUTSIDE = [
 const UNREADABLE = ["/%", "/%zz.txt", "/%ff.txt", "/plain.txt%00", "/plain.txt%00.html", "/..%2fsecret.txt%00"];
 
 check(async (base, fault) => {
-  await withServer(base, "public", async (get) => {
+  await withServers(base, ["public"], async (get) => {
     const missing = await get("/missing.txt");
     const expectation = [...OUTSIDE.map((url) => [url, 404]), ...UNREADABLE.map((url) => [url, 400])];
     for (const [url, status] of expectation) {

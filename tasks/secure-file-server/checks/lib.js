@@ -63,18 +63,18 @@ function get(socket, url) {
   });
 }
 
-/** Calls `ask(get)` while a server runs on `root`, given relative to the tree's base. */
-async function withServer(base, root, ask) {
-  const socket = path.join(fs.mkdtempSync(path.join(base, "server-")), "socket");
-  const server = spawn(process.execPath, [path.join(__dirname, "serve.mjs"), root, socket], {
-    cwd: base,
-    env: { ...process.env, REPO: process.cwd() },
-    stdio: ["pipe", "pipe", "inherit"],
-  });
+/** Calls `ask(...gets)` while each of `roots`, given relative to the tree's base, is served. */
+async function withServers(base, roots, ask) {
+  const sockets = roots.map((_, index) => path.join(base, `socket-${index}`));
+  const server = spawn(
+    process.execPath,
+    [path.join(__dirname, "serve.mjs"), ...roots.flatMap((root, index) => [root, sockets[index]])],
+    { cwd: base, env: { ...process.env, REPO: process.cwd() }, stdio: ["pipe", "pipe", "inherit"] },
+  );
   const ended = new Promise((resolve) => server.on("exit", resolve));
   await Promise.race([new Promise((resolve) => server.stdout.once("data", resolve)), ended]);
   try {
-    await ask((url) => get(socket, url));
+    await ask(...sockets.map((socket) => (url) => get(socket, url)));
   } finally {
     server.stdin.end();
     await ended;
@@ -95,4 +95,4 @@ async function check(body) {
   }
 }
 
-module.exports = { check, withServer };
+module.exports = { check, withServers };

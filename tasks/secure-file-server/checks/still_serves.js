@@ -2,7 +2,7 @@
 // Everything inside is served, whichever way the root is given.
 "use strict";
 const path = require("node:path");
-const { check, withServer } = require("./lib.js");
+const { check, withServers } = require("./lib.js");
 
 const INSIDE = {
   "/": "the index",
@@ -26,7 +26,7 @@ const INSIDE = {
 
 check(async (base, fault) => {
   const roots = ["public", path.join(base, "linked-root"), "./public/"];
-  await Promise.all(roots.map((root) => withServer(base, root, (get) => visit(root, get, fault))));
+  await withServers(base, roots, (...gets) => Promise.all(gets.map((get, index) => visit(roots[index], get, fault))));
 });
 
 async function visit(root, get, fault) {
