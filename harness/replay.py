@@ -62,6 +62,8 @@ OUTPUT = ("output_tokens",)
 NOT_RECORDED = "replay: this request is no part of the recorded conversation."
 SUMMARY = "<analysis>replay</analysis>\n<summary>replay: {} messages so far</summary>"
 SO_FAR = re.compile(r"replay: (\d+) messages so far")
+# The model of what Claude Code itself says in an assistant's event, an API error above all.
+SYNTHETIC = "<synthetic>"
 # Claude Code puts this after an interrupted turn when it resumes: no model said it.
 FILLER = "No response requested."
 ASKS_FOR_SUMMARY = "an <analysis> block followed by a <summary> block"
@@ -384,14 +386,12 @@ class _Loader:
             self.recording.prompts.setdefault(event["tool_use_id"], event["prompt"])
 
     def _assistant(self, number: int, event: Json) -> None:
-        if event.get("is_api_error_message"):
-            return
         recorded: Any = event.get("message")
         problem = _problem(recorded)
         if problem:
             self.problems.append(f"line {number}: {problem}")
             return
-        if recorded.get("model") == "<synthetic>":
+        if recorded.get("model") == SYNTHETIC:
             return
         key = event.get("parent_tool_use_id")
         if key is not None and key not in self.calls:

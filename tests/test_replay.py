@@ -7,6 +7,7 @@ import http.client
 import json
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -161,6 +162,24 @@ def test_usage_without_a_message_is_noted() -> None:
     assert note.endswith("7 input_tokens, 2 output_tokens")
 
 
+@pytest.mark.parametrize(
+    ("answered", "asked"),
+    [
+        ("claude-x-4-20260101", "claude-x-4"),
+        ("claude-x-4", "claude-x-4[1m]"),
+        ("claude-x-4-20260101", "us.anthropic.claude-x-4-v1:0"),
+    ],
+)
+def test_a_bill_under_another_name_is_the_messages_bill(answered: str, asked: str) -> None:
+    """The bill goes by the model that was asked for, the messages by the one that answered."""
+    message = assistant([text("done")], model=answered, usage={"input_tokens": 3, "output_tokens": 1})
+    result = {"type": "result", "modelUsage": {asked: {"inputTokens": 3, "outputTokens": 42}}}
+    played = replay.load([json.dumps(message), json.dumps(result)])
+
+    assert [reply["usage"]["output_tokens"] for reply in conversation(played)] == [42]
+    assert played.notes == []
+
+
 def test_the_request_alone_decides() -> None:
     """A request that is sent again gets the same message, whatever was asked in between."""
     played = recording("success")
@@ -186,6 +205,17 @@ def test_beyond_its_end_is_an_error_that_says_so() -> None:
 
     assert reply["error"]["type"] == "invalid_request_error"
     assert reply["error"]["message"].startswith("replay: the recording ends after 1 message")
+
+
+def test_a_known_tool_call_tells_where_the_session_is() -> None:
+    """Whatever became of the messages before it."""
+    played = recording("success")
+    third = conversation(played)[2]
+
+    assert (
+        played.reply(request(user(), {"role": "assistant", "content": third["content"]}, user()))["id"]
+        == "msg_0004"
+    )
 
 
 def test_a_message_that_no_model_said_does_not_count() -> None:
@@ -287,9 +317,9 @@ def test_a_subagent_without_a_header_is_known_by_its_prompt() -> None:
 def test_subagents_with_the_same_prompt_play_one_recording_each() -> None:
     """The first that asks plays the first, and a repeated request stays with its own."""
     played = two_subagents("Count", "Count")
-    said = [played.reply(request(user("Count")), agent)["content"][0]["text"] for agent in ("x", "y", "x")]
+    said = [played.reply(request(user("Count")), agent)["content"][0]["text"] for agent in "xyyx"]
 
-    assert said == ["I am A", "I am B", "I am A"]
+    assert said == ["I am A", "I am B", "I am B", "I am A"]
 
 
 def test_an_unknown_subagent_is_an_error_that_says_so() -> None:
@@ -308,6 +338,18 @@ def test_a_foreground_subagents_last_message_comes_from_its_result() -> None:
     assert tokens([last]) == {
         "claude-haiku-5-5": {"input": 11, "output": 12, "cache_read": 5000, "cache_creation": 90}
     }
+
+
+def test_a_subagents_last_message_is_played_once() -> None:
+    """Also when the stream has an event for it beside the call's result."""
+    lines = (STREAMS / "subagent.jsonl").read_text().splitlines()
+    (index,) = [index for index, line in enumerate(lines) if '"totalToolUseCount"' in line]
+    parent = json.loads(lines[index])["message"]["content"][0]["tool_use_id"]
+    event = assistant([text("Two files.")], id="msg_0003", model="claude-haiku-5-5")
+    lines.insert(index, json.dumps(event | {"parent_tool_use_id": parent}))
+
+    said = conversation(replay.load(lines), user("COUNT the files here"), agent="x")
+    assert [reply["id"] for reply in said] == ["msg_0002", "msg_0003"]
 
 
 # Written by hand
@@ -403,6 +445,46 @@ def ask(url: str, method: str, path: str, body: bytes | Iterator[bytes] | None =
 def url() -> Iterator[str]:
     with playing(STREAMS / "success.jsonl") as url:
         yield url
+
+
+def assembled(stream: str) -> Json:
+    """What a client makes of server-sent events, by the API's rules."""
+    message: Json = {}
+    for line in stream.splitlines():
+        event: Json = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {"type": ""}
+        match event:
+            case {"type": "message_start"}:
+                message = event["message"]
+            case {"type": "content_block_start"}:
+                message["content"].append(event["content_block"])
+            case {"type": "content_block_delta", "delta": {"type": "input_json_delta", "partial_json": part}}:
+                message["content"][event["index"]]["input"] = json.loads(part)
+            case {"type": "content_block_delta", "delta": delta}:
+                field = delta["type"].removesuffix("_delta")
+                message["content"][event["index"]][field] += delta[field]
+            case {"type": "message_delta"}:
+                message |= event["delta"]
+                message["usage"] |= event["usage"]
+    return message
+
+
+def test_streamed_a_message_is_the_same(tmp_path: Path) -> None:
+    """Every kind of block, the stop reason and the usage."""
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": "abc="}
+    hidden = {"type": "redacted_thinking", "data": "xyz="}
+    content = [thought, hidden, text("I look — “π”"), call("Bash", command="ls")]
+    usage = {"input_tokens": 3, "output_tokens": 42, "cache_read_input_tokens": 5}
+    transcript = tmp_path / "replay.jsonl"
+    lines = [json.dumps(assistant(content, usage=usage)), json.dumps(assistant([text("done")]))]
+    transcript.write_text("\n".join(lines))
+    with playing(transcript) as url:
+        _, whole = ask(url, "POST", "/v1/messages", json.dumps(request()).encode())
+        body = json.dumps(request(stream=True)).encode()
+        with urllib.request.urlopen(f"{url}/v1/messages", body) as response:
+            stream = response.read().decode()
+
+    assert assembled(stream) == whole
+    assert '"output_tokens": 1' in stream.splitlines()[1], "a message's start tells one output token"
 
 
 def test_it_answers_without_streaming_too(url: str) -> None:
