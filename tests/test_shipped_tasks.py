@@ -1,0 +1,94 @@
+"""The shipped tasks are fair and hard to fool: right answers pass, none and lazy ones fail."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.record import TrialRecord
+from harness.store import list_runs, read_records
+from harness.task import find_tasks, load_task
+
+TASKS = Path(__file__).parents[1] / "tasks"
+# TASK/WHAT.sh answers a task lazily: run in its repo, with the reference solution in `reference/` beside it.
+LAZY = Path(__file__).parent / "data" / "lazy"
+
+NAMES = {folder.name for folder in find_tasks(TASKS)}
+
+
+def run(pytester: pytest.Pytester, tasks: Path, *options: str) -> dict[str, TrialRecord]:
+    """The records of a run over a folder of tasks, by task."""
+    pytester.runpytest_subprocess(str(tasks), "--rootdir", str(pytester.path), *options)
+    (run,) = list_runs(pytester.path / "results")
+    return {record.task: record for record in read_records(run.path).records}
+
+
+def test_there_are_tasks_of_many_kinds() -> None:
+    """At least ten, in three languages, each with a solution and a session; one has several prompts."""
+    tasks = [load_task(folder) for folder in find_tasks(TASKS)]
+    assert len(tasks) >= 10
+    tags = {tag for task in tasks for tag in task.tags}
+    assert tags >= {"python", "javascript", "shell"}
+    assert tags >= {
+        "bug-fix",
+        "feature",
+        "refactor",
+        "tests",
+        "performance",
+        "security",
+        "data",
+        "conventions",
+    }
+    assert all(task.solution and task.replay for task in tasks)
+    assert any(len(task.turns) > 1 for task in tasks)
+
+
+@pytest.mark.usefixtures("as_e2b")
+def test_the_reference_solutions_pass(pytester: pytest.Pytester) -> None:
+    """With the oracle every check passes, in full, and no protected file is touched."""
+    records = run(pytester, TASKS, "--agent", "oracle")
+    assert {name: record.outcome for name, record in records.items()} == dict.fromkeys(NAMES, "passed")
+    assert all(record.score == 1 and not record.tampering for record in records.values())
+
+
+@pytest.mark.usefixtures("as_e2b")
+def test_doing_nothing_fails(pytester: pytest.Pytester) -> None:
+    """With nop every task fails: by its checks, and not by a fault."""
+    records = run(pytester, TASKS, "--agent", "nop")
+    assert {name: record.outcome for name, record in records.items()} == dict.fromkeys(NAMES, "failed")
+
+
+@pytest.mark.usefixtures("as_e2b")
+def test_lazy_answers_fail(pytester: pytest.Pytester) -> None:
+    """Each task has lazy answers that it could be taken in by, and is not."""
+    assert {folder.name for folder in LAZY.iterdir()} == NAMES
+    scripts = sorted(LAZY.glob("*/*.sh"))
+    for script in scripts:
+        answered_lazily(script, pytester.path / "tasks")
+    records = run(pytester, pytester.path / "tasks", "--agent", "oracle")
+    expected = {f"{script.parent.name}.{script.stem}": "failed" for script in scripts}
+    assert {name: record.outcome for name, record in records.items()} == expected
+
+
+def answered_lazily(script: Path, into: Path) -> None:
+    """A copy of a task whose solution is a lazy one."""
+    task = TASKS / script.parent.name
+    folder = into / f"{task.name}.{script.stem}"
+    shutil.copytree(task, folder, ignore=shutil.ignore_patterns("solution", "replay.jsonl"))
+    shutil.copytree(task / "solution", folder / "solution" / "reference")
+    shutil.copy(script, folder / "solution" / "solve.sh")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("as_e2b")
+def test_the_sessions_solve_their_tasks(pytester: pytest.Pytester) -> None:
+    """Played by the real Claude Code, each session passes, no tool call of it fails, and the records say by hand."""
+    records = run(pytester, TASKS, "--model-source", "replay")
+    assert {name: record.outcome for name, record in records.items()} == dict.fromkeys(NAMES, "passed")
+    for record in records.values():
+        assert record.replay_by_hand is True
+        assert not record.tampering
+        assert record.tools
+        assert all(tool.errors == 0 for tool in record.tools.values())
