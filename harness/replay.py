@@ -59,6 +59,9 @@ COUNTS = {
 }
 OUTPUT = ("output_tokens",)
 
+# What a content block must have to be sent.
+NEEDED: Json = {"text": {"text": str}, "tool_use": {"name": str, "input": dict}}
+
 NOT_RECORDED = "replay: this request is no part of the recorded conversation."
 SUMMARY = "<analysis>replay</analysis>\n<summary>replay: {} messages so far</summary>"
 SO_FAR = re.compile(r"replay: (\d+) messages so far")
@@ -328,24 +331,30 @@ class _Loader:
         self.recording = Recording()
         self.problems: list[str] = []
         self.is_recorded = False
-        self.billed: list[Json] = []
-        self.last_result: Json = {}
+        self.billed: list[dict[str, Json]] = []
+        self.session_id: Any = None
+        self.used: dict[str, Json] = {}
         self.seen: dict[tuple[str | None, str], Message] = {}
         self.calls: dict[str, Message] = {}
 
     def take(self, number: int, event: Json) -> None:
         """Add what one event tells."""
         kind = event.get("type")
-        if kind == "replay":
-            self._header(number, event)
-        elif kind == "system":
-            self._system(event)
-        elif kind == "assistant":
-            self._assistant(number, event)
-        elif kind == "user":
-            self._subagent_end(event)
-        elif kind == "result":
-            self._result(event)
+        takers = {
+            "replay": self._header,
+            "system": self._system,
+            "assistant": self._assistant,
+            "user": self._subagent_end,
+            "result": self._result,
+        }
+        if kind not in takers:
+            return
+        try:
+            takers[kind](event)
+        except ValueError as error:
+            self.problems.append(f"line {number}: {error}")
+        except (TypeError, AttributeError, LookupError) as error:
+            self.problems.append(f"line {number}: no {kind} event has this form: {error!r}")
 
     def finish(self) -> Recording:
         """The recording, its usage settled; raises BadRecording."""
@@ -362,45 +371,39 @@ class _Loader:
             self.recording.notes += _settle([message for message in everything if message.run == run], billed)
         return self.recording
 
-    def _header(self, number: int, event: Json) -> None:
+    def _header(self, event: Json) -> None:
         if event.get("schema") != SCHEMA:
-            self.problems.append(
-                f"line {number}: schema is {event.get('schema')!r}, this version plays {SCHEMA}"
-            )
-        for field in ("written_by", "cwd"):
-            if not isinstance(event.get(field, ""), str):
-                self.problems.append(f"line {number}: {field} must be a string, it is {event[field]!r}")
-                return
-        self.recording.written_by = event.get("written_by")
-        if event.get("cwd"):
-            self.recording.cwds.add(event["cwd"].rstrip("/"))
+            raise ValueError(f"schema is {event.get('schema')!r}, this version plays {SCHEMA}")
+        self.recording.written_by = _string(event, "written_by")
+        self._cwd(event)
 
     def _system(self, event: Json) -> None:
         if event.get("subtype") == "init":
             self.is_recorded = True
-            self.recording.model = self.recording.model or event.get("model")
+            self.recording.model = self.recording.model or _string(event, "model")
             self.recording.has_tools = self.recording.has_tools or bool(event.get("tools"))
-            if event.get("cwd"):
-                self.recording.cwds.add(event["cwd"].rstrip("/"))
-        elif event.get("subtype") == "task_started" and event.get("tool_use_id") and event.get("prompt"):
-            self.recording.prompts.setdefault(event["tool_use_id"], event["prompt"])
+            self._cwd(event)
+        elif event.get("subtype") == "task_started":
+            call, prompt = _string(event, "tool_use_id"), _string(event, "prompt")
+            if call and prompt:
+                self.recording.prompts.setdefault(call, prompt)
 
-    def _assistant(self, number: int, event: Json) -> None:
-        recorded: Any = event.get("message")
-        problem = _problem(recorded)
-        if problem:
-            self.problems.append(f"line {number}: {problem}")
-            return
+    def _cwd(self, event: Json) -> None:
+        cwd = _string(event, "cwd")
+        if cwd:
+            self.recording.cwds.add(cwd.rstrip("/"))
+
+    def _assistant(self, event: Json) -> None:
+        recorded = _checked(event.get("message"))
         if recorded.get("model") == SYNTHETIC:
             return
-        key = event.get("parent_tool_use_id")
+        key = _string(event, "parent_tool_use_id")
         if key is not None and key not in self.calls:
-            self.problems.append(f"line {number}: parent_tool_use_id {key!r} names no tool call before it")
-            return
+            raise ValueError(f"parent_tool_use_id {key!r} names no tool call before it")
         known = self.seen.get((key, recorded.get("id") or ""))
         if known:
             known.extend(recorded)
-        self._index(number, known or self._add(key, recorded))
+        self._index(known or self._add(key, recorded))
 
     def _add(self, key: str | None, recorded: Json) -> Message:
         message = Message(recorded, len(self.billed), len(self.seen) + 1)
@@ -408,10 +411,10 @@ class _Loader:
         self.seen[key, message.id] = message
         return message
 
-    def _index(self, number: int, message: Message) -> None:
+    def _index(self, message: Message) -> None:
         for block in message.tool_uses:
             if self.calls.setdefault(block["id"], message) is not message:
-                self.problems.append(f"line {number}: the tool call id {block['id']!r} is used twice")
+                raise ValueError(f"the tool call id {block['id']!r} is used twice")
             self.recording.has_tools = True
             if isinstance(block["input"].get("prompt"), str) and block["name"] in ("Agent", "Task"):
                 self.recording.prompts[block["id"]] = block["input"]["prompt"]
@@ -424,58 +427,67 @@ class _Loader:
         (key,) = (block["tool_use_id"] for block in event["message"]["content"])
         notes, tail = result.get("harnessNoteCount", 0), result.get("harnessTailCount", 0)
         content = result["content"][notes : len(result["content"]) - tail]
+        said = "".join(block["text"] for block in content)
         messages = self.recording.conversations.setdefault(key, [])
-        if (
-            messages
-            and not messages[-1].tool_uses
-            and messages[-1].text == "".join(b["text"] for b in content)
-        ):
+        if messages and not messages[-1].tool_uses and messages[-1].text == said:
             return
-        last = {"model": result.get("resolvedModel"), "content": content, "usage": result.get("usage")}
+        last = _checked(
+            {"model": result.get("resolvedModel"), "content": content, "usage": result.get("usage")}
+        )
         self._add(key, last).usage_is_final = "usage" in result
 
     def _result(self, event: Json) -> None:
         """What the run used, by model; `modelUsage` counts from the session's start, over resumed runs."""
-        total = event.get("modelUsage") or {}
-        before = self.last_result.get("modelUsage") or {}
-        same_session = self.last_result.get("session_id") == event.get("session_id")
+        used = {model: _used(counts) for model, counts in (event.get("modelUsage") or {}).items()}
         since = event.get("model_usage_since_last_result")
-        if since is None:
-            since = (
-                {model: _less(used, before.get(model, {})) for model, used in total.items()}
-                if same_session
-                else total
-            )
-        self.billed.append(since)
-        self.last_result = event
+        if since is not None:
+            share = {model: _used(counts) for model, counts in since.items()}
+        elif event.get("session_id") == self.session_id:
+            share = {model: _less(counts, self.used.get(model, {})) for model, counts in used.items()}
+        else:
+            share = used
+        self.session_id, self.used = event.get("session_id"), used
+        self.billed.append(share)
 
 
-def _problem(message: Any) -> str | None:
-    """What is wrong with a recorded message."""
+def _string(event: Json, field: str) -> str | None:
+    value = event.get(field)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{field} must be a string, it is {value!r}")
+    return value
+
+
+def _checked(message: Any) -> Json:
+    """The recorded message; raises ValueError with what is wrong with it."""
     if (
         not isinstance(message, dict)
         or not isinstance(message.get("content"), list)
         or not message["content"]
     ):
-        return "an assistant event needs a message with a list of content blocks"
+        raise ValueError("an assistant event needs a message with a list of content blocks")
+    for field in ("id", "model", "stop_reason"):
+        _string(message, field)
     for index, block in enumerate(message["content"]):
-        kind = block.get("type") if isinstance(block, dict) else None
-        if not isinstance(kind, str):
-            return f"content[{index}] needs a type"
-        if kind == "text" and not isinstance(block.get("text"), str):
-            return f"content[{index}] is text and needs a string `text`"
-        if kind == "tool_use" and not isinstance(block.get("name"), str):
-            return f"content[{index}] is a tool call and needs a string `name`"
-        if kind == "tool_use" and not isinstance(block.get("input"), dict):
-            return f"content[{index}] is a tool call and needs an object `input`"
+        _check_block(block, f"content[{index}]")
     usage = message.get("usage")
     if usage is not None and not isinstance(usage, dict):
-        return "usage must be an object"
+        raise ValueError("usage must be an object")
     for path in COUNTS:
         count = _count(usage or {}, path)
         if not isinstance(count, int) or count < 0:
-            return f"usage.{'.'.join(path)} must be a whole number, it is {count!r}"
-    return None
+            raise ValueError(f"usage.{'.'.join(path)} must be a whole number, it is {count!r}")
+    return message
+
+
+def _check_block(block: Any, where: str) -> None:
+    kind = block.get("type") if isinstance(block, dict) else None
+    if not isinstance(kind, str):
+        raise ValueError(f"{where} needs a type")
+    for field, kind_of_value in NEEDED.get(kind, {}).items():
+        if not isinstance(block.get(field), kind_of_value):
+            a = "a string" if kind_of_value is str else "an object"
+            raise ValueError(f"{where} is a {kind} and needs {a} `{field}`")
+    _string(block, "id")
 
 
 # Usage
@@ -494,8 +506,17 @@ def _set_count(usage: Json, path: tuple[str, ...], count: int) -> None:
     usage[path[-1]] = count
 
 
+def _used(counts: Json) -> Json:
+    """One model's part of a result's `modelUsage`: its counts, and the name that it is known by."""
+    used = {name: counts[name] for name in (*COUNTS.values(), "canonicalModel") if name in counts}
+    for name, count in used.items():
+        if name != "canonicalModel" and not isinstance(count, int):
+            raise ValueError(f"modelUsage has {name} {count!r}, which is no whole number")
+    return used
+
+
 def _less(used: Json, before: Json) -> Json:
-    return {name: used.get(name, 0) - before.get(name, 0) for name in COUNTS.values() if name in used}
+    return {**used, **{name: used[name] - before.get(name, 0) for name in COUNTS.values() if name in used}}
 
 
 def _settle(messages: list[Message], billed: Json) -> list[str]:
@@ -652,7 +673,7 @@ class Connection:
         try:
             request = json.loads(body)
             answer = self.recording.reply(request, headers.get("x-claude-code-agent-id", ""))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, LookupError) as error:
             return _failed(_error(f"replay: no request for a message: {error!r}"))
         if answer["type"] == "error":
             return _failed(answer)

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness import replay
 from tests.support.claude_cli import ClaudeCli
@@ -23,6 +25,11 @@ SERVED = json.loads((STREAMS / "served.json").read_text())
 BUGGY = {"calc.py": "def add(a, b):\n    return a - b\n"}
 
 Json = dict[str, Any]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
 
 
 def recording(*names: str) -> replay.Recording:
@@ -35,7 +42,7 @@ def by_hand(*contents: list[Json], **header: Any) -> list[str]:
     return [json.dumps(first), *(json.dumps(assistant(content)) for content in contents)]
 
 
-def assistant(content: list[Json], **message: Any) -> Json:
+def assistant(content: list[Any], **message: Any) -> Json:
     return {"type": "assistant", "message": {"content": content, **message}}
 
 
@@ -90,6 +97,16 @@ def model_usage(result: Json) -> Json:
 
 
 # The recording
+
+
+@pytest.mark.parametrize(("billed", "played"), [(35, [10, 25]), (30, [10, 20]), (5, [5, 0])])
+def test_what_messages_lack_or_exceed_is_settled_from_the_last_on(billed: int, played: list[int]) -> None:
+    """A request that the stream does not show is the last message's; no message uses less than nothing."""
+    lines = [assistant([text("a")], model="m", usage={"input_tokens": tokens}) for tokens in (10, 20)]
+    result = {"type": "result", "modelUsage": {"m": {"inputTokens": billed}}}
+    replies = conversation(replay.load(map(json.dumps, [*lines, result])))
+
+    assert [reply["usage"]["input_tokens"] for reply in replies] == played
 
 
 @pytest.mark.parametrize(
@@ -389,7 +406,14 @@ def test_usage_written_by_hand_is_played_as_written() -> None:
         ([json.dumps({"type": "replay", "schema": 1, "cwd": 3})], "line 1: cwd must be a string"),
         ([json.dumps({"type": "assistant"})], "line 1: an assistant event needs a message with a list"),
         ([json.dumps(assistant([]))], "line 1: an assistant event needs a message with a list"),
-        ([json.dumps(assistant([{"type": "text"}]))], "line 1: content[0] is text"),
+        (
+            [json.dumps(assistant([{"type": "text"}]))],
+            "line 1: content[0] is a text and needs a string `text`",
+        ),
+        ([json.dumps(assistant(["text"]))], "line 1: content[0] needs a type"),
+        ([json.dumps(assistant([text("a")], model=7))], "line 1: model must be a string"),
+        ([json.dumps({"type": "result", "modelUsage": [1]})], "line 1: no result event has this form"),
+        ([json.dumps({"type": "result", "modelUsage": {"m": {"inputTokens": "1"}}})], "is no whole number"),
         ([json.dumps(assistant([text("a"), {"type": "tool_use", "input": {}}]))], "needs a string `name`"),
         ([json.dumps(assistant([{"type": "tool_use", "name": "Bash"}]))], "needs an object `input`"),
         (
@@ -410,6 +434,44 @@ def test_a_bad_recording_is_told_before_it_plays(lines: list[str], problem: str)
     with pytest.raises(replay.BadRecording) as caught:
         replay.load(lines)
     assert any(problem in told for told in caught.value.problems), caught.value.problems
+
+
+BLOCK = st.fixed_dictionaries(
+    {"type": st.sampled_from(["text", "tool_use", "thinking", "new"])},
+    optional={"text": JSON, "id": JSON, "name": JSON, "input": JSON},
+)
+MESSAGE = st.fixed_dictionaries(
+    {"content": st.lists(BLOCK | JSON, max_size=3) | JSON},
+    optional={"id": JSON, "model": JSON, "usage": JSON, "stop_reason": JSON},
+)
+EVENT = st.fixed_dictionaries(
+    {"type": st.sampled_from(["replay", "system", "assistant", "user", "result"])},
+    optional={
+        "schema": st.just(1) | JSON,
+        "subtype": st.sampled_from(["init", "task_started"]),
+        "cwd": JSON,
+        "message": MESSAGE | JSON,
+        "parent_tool_use_id": JSON,
+        "tool_use_id": JSON,
+        "prompt": JSON,
+        "tool_use_result": st.fixed_dictionaries(
+            {"status": st.just("completed"), "agentId": JSON, "content": JSON}
+        ),
+        "modelUsage": st.dictionaries(st.text(max_size=2), JSON, max_size=2) | JSON,
+        "model_usage_since_last_result": JSON,
+    },
+)
+
+
+@given(st.lists(EVENT | JSON, max_size=5))
+def test_any_lines_are_a_recording_or_a_list_of_problems(events: list[Any]) -> None:
+    """Never a crash: people write these by hand."""
+    try:
+        answer = replay.load([json.dumps(event) for event in events]).reply(request())["type"]
+    except replay.BadRecording as bad:
+        answer = bad.problems[0]
+
+    assert answer == "message" or answer.startswith(("line ", "there is no assistant message"))
 
 
 def test_all_problems_are_told_at_once() -> None:
