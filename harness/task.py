@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
 import stat
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
-
+from harness import manifest as toml
 from harness import replay
 from harness.errors import Problem, ProblemsError
+from harness.manifest import MANIFEST as MANIFEST
+from harness.manifest import Manifest, shown
 
-MANIFEST = "task.toml"
+NOT_CONTENT = frozenset({"__pycache__", ".git", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".DS_Store"})
+"""What is no part of a task, wherever in its folder it lies: it goes into no sandbox, and changes no hash."""
+
 Network = Literal["model", "none", "open"] | tuple[str, ...]
 
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-_REMEDIES = {
-    "extra_forbidden": "remove it, or correct the name",
-    "missing": "add it",
-}
+_BAD_LINES_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -98,51 +94,6 @@ class Task:
         return folder if folder and folder.is_dir() else None
 
 
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
-
-
-class _Repo(_Strict):
-    path: str = "repo"
-
-
-class _Setup(_Strict):
-    run: list[str] = []
-
-
-class _Checks(_Strict):
-    timeout: Seconds = 60.0
-    protect: list[str] = []
-    run: dict[Annotated[str, Field(pattern=_NAME)], str] = {}
-
-
-class _Sandbox(_Strict):
-    template: Annotated[str, Field(min_length=1)] = "claude"
-    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = {}
-    network: Literal["model", "none", "open"] | list[str] = "model"
-
-
-class _Limits(_Strict):
-    max_turns: Annotated[int, Field(gt=0)] | None = None
-    max_cost_usd: Annotated[float, Field(gt=0)] | None = None
-
-
-class _Manifest(_Strict):
-    schema_: Annotated[Literal[1], Field(alias="schema")]
-    description: str = ""
-    tags: list[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]] = []
-    prompts: Annotated[list[str], Field(min_length=1)] = ["prompt.md"]
-    timeout: Seconds = 600.0
-    repo: _Repo = _Repo()
-    setup: _Setup = _Setup()
-    checks: _Checks = _Checks()
-    sandbox: _Sandbox = _Sandbox()
-    limits: _Limits = _Limits()
-
-
 def load_task(folder: Path) -> Task:
     """Read a task folder.
 
@@ -150,11 +101,15 @@ def load_task(folder: Path) -> Task:
         ProblemsError: with every problem that the folder has.
     """
     folder = folder.absolute()
-    manifest, problems = _read_manifest(folder)
-    reader = _Reader(folder, problems)
-    task = reader.task(manifest)
+    manifest, problems = toml.read_manifest(folder)
+    reader = _Reader(folder, folder / MANIFEST, problems)
+    subject = f"task {folder.name!r} cannot be used:"
+    try:
+        task = reader.task(manifest)
+    except OSError as error:
+        raise ProblemsError(subject, [*problems, _unreadable(error)]) from error
     if problems:
-        raise ProblemsError(f"task {folder.name!r} cannot be used:", problems)
+        raise ProblemsError(subject, problems)
     return task
 
 
@@ -166,8 +121,8 @@ def task_of_parts(
     repo: str | None = None,
     template: str | None = None,
     checks: Mapping[str, str] | None = None,
-    protect: Sequence[str] = (),
-    setup: Sequence[str] = (),
+    protect: Sequence[str] | None = None,
+    setup: Sequence[str] | None = None,
     timeout: float | None = None,
     env: Mapping[str, str] | None = None,
     network: str | Sequence[str] | None = None,
@@ -192,169 +147,171 @@ def task_of_parts(
     Raises:
         ProblemsError: when a part cannot be used.
     """
-    given: dict[str, Any] = {
-        "setup": {"run": list(setup)} if setup else None,
+    given = {
         "timeout": timeout,
-        "checks": {"run": dict(checks or {}), "protect": list(protect)},
-        "sandbox": {
-            k: v for k, v in (("template", template), ("env", env), ("network", network)) if v is not None
-        },
+        "setup": _named(run=setup),
+        "checks": _named(run=checks, protect=protect),
+        "sandbox": _named(template=template, env=env, network=network),
     }
-    source = _shown(base)
+    subject = f"@pytest.mark.task of {name} cannot be used:"
+    manifest, problems = toml.validated({"schema": 1, **_named(**given)}, base)
+    reader = _Reader(base, base, problems)
     try:
-        manifest = _Manifest.model_validate(
-            {"schema": 1, **{k: v for k, v in given.items() if v is not None}}
-        )
-    except ValidationError as error:
-        problems = [_manifest_problem(Path(source), details) for details in error.errors(include_url=False)]
-        raise ProblemsError(f"@pytest.mark.task of {name} cannot be used:", problems) from error
-    for part, path in (("folder", folder), ("repo", repo), ("replay", replay)):
-        if path is not None and not (base / path).exists():
-            problem = Problem(
-                source, part, f"{path!r} does not exist", "paths are relative to the test's file"
-            )
-            raise ProblemsError(f"@pytest.mark.task of {name} cannot be used:", [problem])
-    task = load_task(base / folder) if folder else Task(name, None, "")
-    chosen = manifest.sandbox
-    fields = chosen.model_fields_set
-    wanted = chosen.network
-    parts: dict[str, Any] = {
-        "sandbox": SandboxSpec(
-            chosen.template if "template" in fields else task.sandbox.template,
-            {**task.sandbox.env, **chosen.env},
-            (wanted if isinstance(wanted, str) else tuple(wanted))
-            if "network" in fields
-            else task.sandbox.network,
-        ),
-        "timeout": manifest.timeout if timeout is not None else task.timeout,
-        "setup": tuple(setup) or task.setup,
-        "protect": tuple(protect) or task.protect,
-        "checks": tuple(Check(n, command=c) for n, c in (checks or {}).items()) or task.checks,
-        "repo": base / repo if repo else task.repo,
-        "replay": base / replay if replay else task.replay,
-    }
-    hashed = json.dumps(
-        [task.hash, given, folder_hash(base / repo) if repo else None], sort_keys=True, default=str
+        parts = reader.parts(manifest, folder, repo, replay)
+        if problems:
+            raise ProblemsError(subject, [replace(p, field=_as_argument(p.field)) for p in problems])
+        task = load_task(base / folder) if folder is not None else Task(name, None, "")
+        contents = [folder_hash(parts.repo) if parts.repo else None, _file_hash(parts.replay)]
+    except OSError as error:
+        raise ProblemsError(subject, [_unreadable(error)]) from error
+    hashed = json.dumps([task.hash, given, contents], sort_keys=True, default=str)
+    return replace(
+        parts.laid_over(task), name=name, turns=(), hash=hashlib.sha256(hashed.encode()).hexdigest()
     )
-    return replace(task, name=name, turns=(), hash=hashlib.sha256(hashed.encode()).hexdigest(), **parts)
 
 
-def _read_manifest(folder: Path) -> tuple[_Manifest, list[Problem]]:
-    """The manifest; where fields are wrong, what is right of it with defaults for the rest, and the problems."""
-    file = folder / MANIFEST
-    try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProblemsError(
-            f"task {folder.name!r} cannot be used:", [Problem(_shown(file), None, f"cannot be read: {error}")]
-        ) from error
-    except tomllib.TOMLDecodeError as error:
-        problem = Problem(_shown(file), None, f"is not valid TOML: {error}")
-        raise ProblemsError(f"task {folder.name!r} cannot be used:", [problem]) from error
-    problems: list[Problem] = []
-    while True:
-        try:
-            return _Manifest.model_validate(data), problems
-        except ValidationError as error:
-            for details in error.errors(include_url=False):
-                problems.append(_manifest_problem(file, details))
-            _drop(data, [details["loc"] for details in error.errors()])
-            data.setdefault("schema", 1)
+def _named(**values: object) -> dict[str, Any]:
+    """What was given."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def _drop(data: dict[str, Any], locations: list[tuple[int | str, ...]]) -> None:
-    """Remove the wrong fields, so that what else is wrong can be seen in the same go."""
-    for location in locations:
-        table: Any = data
-        for key in location[:-1]:
-            inner = table.get(key) if isinstance(table, dict) else None
-            if not isinstance(inner, dict):
-                break
-            table = inner
-        leaf = next((key for key in location if isinstance(table, dict) and key in table), None)
-        if leaf is not None:
-            table.pop(leaf)
+def _as_argument(field_: str | None) -> str | None:
+    """The marker's name for a manifest's field."""
+    for prefix, argument in _ARGUMENTS:
+        if field_ and field_.startswith(prefix):
+            return argument + field_.removeprefix(prefix)
+    return field_
 
 
-def _manifest_problem(file: Path, details: ErrorDetails) -> Problem:
-    location = [str(part) for part in details["loc"] if not str(part).startswith(("literal[", "list["))]
-    name = ".".join(location)
-    kind = details["type"]
-    if kind == "extra_forbidden":
-        return Problem(_shown(file), name, "is not a known key", _suggestion(location))
-    if kind == "missing":
-        remedy = "add `schema = 1` as the first line" if name == "schema" else "add it"
-        return Problem(_shown(file), name, "is missing", remedy)
-    what = f"{_lower(details['msg'])}, not {details['input']!r}"
-    if kind == "string_pattern_mismatch":
-        what = f"{details['input']!r} has characters that cannot be used here"
-    return Problem(_shown(file), name, what, _REMEDIES.get(kind))
+_ARGUMENTS = (
+    ("checks.run", "checks"),
+    ("checks.protect", "protect"),
+    ("setup.run", "setup"),
+    ("sandbox.", ""),
+)
 
 
-def _suggestion(location: list[str]) -> str:
-    fields = _Manifest.model_fields
-    for part in location[:-1]:
-        fields = getattr(fields[part].annotation, "model_fields", {}) if part in fields else {}
-    known = [info.alias or name for name, info in fields.items()]
-    close = difflib.get_close_matches(location[-1], known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
+def _unreadable(error: OSError) -> Problem:
+    where = shown(Path(os.fsdecode(error.filename))) if error.filename else "a file"
+    return Problem(where, None, f"cannot be read: {error.strerror or error}", "check its permissions")
 
 
-def _lower(message: str) -> str:
-    return message[:1].lower() + message[1:]
+@dataclass(frozen=True)
+class _Parts:
+    """What a Python test names of its task."""
+
+    manifest: Manifest
+    checks: tuple[Check, ...]
+    repo: Path | None
+    replay: Path | None
+
+    def laid_over(self, task: Task) -> Task:
+        """The task with the parts that were named in place of its own."""
+        chosen = self.manifest.sandbox
+        named = chosen.model_fields_set
+        return replace(
+            task,
+            timeout=self.manifest.timeout if "timeout" in self.manifest.model_fields_set else task.timeout,
+            setup=tuple(self.manifest.setup.run) or task.setup,
+            checks=self.checks or task.checks,
+            protect=tuple(self.manifest.checks.protect) or task.protect,
+            sandbox=SandboxSpec(
+                template=chosen.template if "template" in named else task.sandbox.template,
+                env={**task.sandbox.env, **chosen.env},
+                network=_network(self.manifest) if "network" in named else task.sandbox.network,
+            ),
+            repo=self.repo or task.repo,
+            replay=self.replay or task.replay,
+        )
 
 
-def _shown(path: Path) -> str:
-    """A path as the user would type it."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
+def _network(manifest: Manifest) -> Network:
+    network = manifest.sandbox.network
+    return tuple(network) if isinstance(network, list) else network
 
 
 @dataclass
 class _Reader:
-    """Turns a manifest and its folder into a Task, collecting problems on the way."""
+    """Looks at all that a manifest names, collecting problems on the way. `file` is where its fields stand.
+
+    Whatever the manifest itself has wrong has been told, and is not told again by what follows from it.
+    """
 
     folder: Path
+    file: Path
     problems: list[Problem]
 
-    def task(self, manifest: _Manifest) -> Task:
-        network = manifest.sandbox.network
+    def wrong(self, field_: str) -> bool:
+        """Whether the manifest has this field wrong, or something in it."""
+        return any(f"{problem.field}.".startswith(f"{field_}.") for problem in self.problems)
+
+    def task(self, manifest: Manifest) -> Task:
+        self.name()
         return Task(
             name=self.folder.name,
             path=self.folder,
-            hash=folder_hash(self.folder),
             description=manifest.description,
             tags=tuple(manifest.tags),
-            turns=self.turns(manifest.prompts),
+            turns=() if self.wrong("prompts") else self.turns(manifest.prompts),
             timeout=manifest.timeout,
-            repo=self.repo(manifest.repo),
+            repo=self.repo(manifest),
             setup=tuple(manifest.setup.run),
-            checks=self.checks(manifest.checks),
+            checks=self.checks(manifest),
             check_timeout=manifest.checks.timeout,
-            protect=tuple(self.protect(manifest.checks.protect)),
+            protect=self.protect(manifest),
             sandbox=SandboxSpec(
                 template=manifest.sandbox.template,
                 env=dict(manifest.sandbox.env),
-                network=network if isinstance(network, str) else tuple(network),
+                network=_network(manifest),
             ),
             limits=Limits(manifest.limits.max_turns, manifest.limits.max_cost_usd),
-            solution=self.solution(),
+            solution=self.subfolder("solution", "put files to lay over the repo, or solve.sh, in it"),
             replay=self.replay(),
+            hash=folder_hash(self.folder, but=frozenset({"README.md"})),
         )
+
+    def parts(self, manifest: Manifest, folder: Any, repo: Any, recording: Any) -> _Parts:
+        """What a Python test names; its paths may lead anywhere."""
+        self.part("folder", folder, os.path.isdir, "folder")
+        self.protect(manifest)
+        repo_path = self.part("repo", repo, os.path.isdir, "folder")
+        if repo_path:
+            self.links(repo_path)
+        recording_path = self.part("replay", recording, os.path.isfile, "file")
+        if recording_path:
+            self.recording(recording_path)
+        return _Parts(manifest, tuple(self.commands(manifest)), repo_path, recording_path)
+
+    def part(self, argument: str, given: Any, is_there: Callable[[Path], bool], kind: str) -> Path | None:
+        if given is None:
+            return None
+        if isinstance(given, str | Path) and is_there(self.folder / given):
+            return self.folder / given
+        remedy = "paths are relative to the test's file"
+        self.complain(self.file, argument, f"{str(given)!r} is not a {kind}", remedy)
+        return None
 
     def complain(self, file: Path, field_: str | None, what: str, remedy: str | None = None) -> None:
-        self.problems.append(Problem(_shown(file), field_, what, remedy))
+        self.problems.append(Problem(shown(file), field_, what, remedy))
 
-    def inside(self, relative: str, field_: str) -> Path | None:
-        """The path, if it stays within the folder (links followed)."""
-        path = self.folder / relative
-        if relative and path.resolve().is_relative_to(self.folder.resolve()):
+    def name(self) -> None:
+        if not toml.is_name(self.folder.name):
+            remedy = "use up to 100 letters, digits, _ - and ., a letter or digit first"
+            self.complain(self.folder, None, "cannot be a task's name", remedy)
+
+    def inside(self, relative: str, field_: str | None = None) -> Path | None:
+        """The path, if it stays within the folder, links followed. Without a field it is one of a task's own names."""
+        path, root = self.folder / relative, os.path.realpath(self.folder)
+        if "\0" not in relative and os.path.realpath(path).startswith(root + os.sep):
             return path
-        self.complain(
-            self.folder / MANIFEST, field_, f"{relative!r} leaves the task's folder", "use a path inside it"
-        )
+        if field_:
+            self.complain(
+                self.file, field_, f"{relative!r} is not inside the task's folder", "use a path inside it"
+            )
+        else:
+            self.complain(
+                path, None, "is a link that leads out of the task's folder", "copy what it leads to"
+            )
         return None
 
     def turns(self, prompts: list[str]) -> tuple[Turn, ...]:
@@ -366,118 +323,180 @@ class _Reader:
         path = self.inside(name, field_)
         if path is None:
             return None
-        if not path.is_file():
-            self.complain(
-                self.folder / MANIFEST, field_, f"{name!r} does not exist", "write the prompt there"
-            )
+        if not os.path.isfile(path):
+            what = "is not a file" if os.path.lexists(path) else "does not exist"
+            self.complain(self.file, field_, f"{name!r} {what}", "write the prompt there")
             return None
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            self.complain(path, None, f"is not UTF-8 text: {error}")
+            self.complain(path, None, f"is not UTF-8 text: {error}", "save it as UTF-8")
             return None
         if not text.strip():
             self.complain(path, None, "is empty", "say what Claude Code should do")
         return Turn(prompt=text, source=name)
 
-    def repo(self, repo: _Repo) -> Path | None:
-        path = self.inside(repo.path, "repo.path")
+    def repo(self, manifest: Manifest) -> Path | None:
+        path = self.inside(manifest.repo.path, "repo.path")
         if path is None:
             return None
-        if not path.is_dir():
-            if "path" in repo.model_fields_set or path.exists():
-                self.complain(self.folder / MANIFEST, "repo.path", f"{repo.path!r} is not a folder")
+        if not os.path.isdir(path):
+            if "path" in manifest.repo.model_fields_set or os.path.lexists(path):
+                remedy = "put the starter repo there, or leave it out for an empty one"
+                self.complain(self.file, "repo.path", f"{manifest.repo.path!r} is not a folder", remedy)
             return None
-        for found in _links_out_of(path):
-            self.complain(found, None, "is a link that leads out of the repo", "copy the file instead")
+        self.links(path)
         return path
 
-    def checks(self, checks: _Checks) -> tuple[Check, ...]:
-        folder = self.folder / "checks"
-        found = [Check(name=name, command=command) for name, command in checks.run.items()]
-        for name, command in checks.run.items():
-            if not command.strip():
+    def subfolder(self, name: str, remedy: str) -> Path | None:
+        """One of a task's folders, if it is there."""
+        path = self.folder / name
+        if not os.path.lexists(path) or not self.inside(name):
+            return None
+        if not os.path.isdir(path):
+            self.complain(path, None, "is not a folder", remedy)
+            return None
+        self.links(path)
+        return path
+
+    def links(self, folder: Path) -> None:
+        """A folder goes into the sandbox alone: nothing that its links lead to beside it is there."""
+        for path in _files(folder):
+            if path.is_symlink() and _leads_out(path, folder):
                 self.complain(
-                    self.folder / MANIFEST, f"checks.run.{name}", "is empty", "give a shell command"
+                    path, None, f"is a link that leads out of {folder.name}/", "copy what it leads to"
                 )
-        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-            if path.is_file() and os.access(path, os.X_OK):
-                found.append(Check(name=path.stem, file=path.name))
-        self.same_names(found)
-        if not found:
-            self.complain(folder, None, "has no check", "add an executable file (chmod +x), or [checks] run")
+
+    def checks(self, manifest: Manifest) -> tuple[Check, ...]:
+        found = [*self.commands(manifest), *self.scripts()]
+        names = [check.name for check in found]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            self.complain(self.folder / "checks", name, "two checks have this name", "rename one of them")
+        if not found and not self.wrong("checks.run"):
+            remedy = "add an executable file (chmod +x), or [checks] run"
+            self.complain(self.folder / "checks", None, "has no check", remedy)
         return tuple(found)
 
-    def same_names(self, checks: list[Check]) -> None:
-        seen: dict[str, Check] = {}
-        for check in checks:
-            if check.name in seen:
-                self.complain(
-                    self.folder / "checks", check.name, "two checks have this name", "rename one of them"
-                )
-            seen[check.name] = check
+    def commands(self, manifest: Manifest) -> Iterator[Check]:
+        for name, command in manifest.checks.run.items():
+            if not command.strip():
+                self.complain(self.file, f"checks.run.{name}", "is empty", "give a shell command")
+            yield Check(name=name, command=command)
 
-    def protect(self, globs: list[str]) -> Iterator[str]:
-        for index, glob in enumerate(globs):
-            if glob.startswith("/") or ".." in glob.split("/"):
+    def scripts(self) -> Iterator[Check]:
+        folder = self.subfolder("checks", "put executable files in it")
+        for path in sorted(folder.iterdir()) if folder else []:
+            if not path.is_file():
+                continue
+            problem = _script_problem(path)
+            if problem:
+                self.complain(path, None, *problem)
+            elif _is_executable(path):
+                if not toml.is_name(path.stem):
+                    remedy = "use up to 100 letters, digits, _ - and ., a letter or digit first"
+                    self.complain(path, None, "cannot be a check's name", remedy)
+                yield Check(name=path.stem, file=path.name)
+
+    def protect(self, manifest: Manifest) -> tuple[str, ...]:
+        for index, glob in enumerate(manifest.checks.protect):
+            if not glob or glob.startswith("/") or ".." in glob.split("/"):
                 self.complain(
-                    self.folder / MANIFEST,
+                    self.file,
                     f"checks.protect.{index}",
-                    f"{glob!r} leaves the repo",
-                    "use a pattern relative to the repo, such as tests/**",
+                    f"{glob!r} is no pattern of files in the repo",
+                    "use a path relative to the repo, such as tests/**",
                 )
-            else:
-                yield glob
-
-    def solution(self) -> Path | None:
-        path = self.folder / "solution"
-        if path.exists() and not path.is_dir():
-            self.complain(path, None, "is not a folder", "put files to lay over the repo, or solve.sh, in it")
-        return path if path.is_dir() else None
+        return tuple(manifest.checks.protect)
 
     def replay(self) -> Path | None:
         path = self.folder / "replay.jsonl"
-        if not path.exists():
+        if not os.path.lexists(path) or not self.inside("replay.jsonl"):
             return None
+        self.recording(path)
+        return path
+
+    def recording(self, path: Path) -> None:
         try:
             with path.open("rb") as lines:
                 replay.load(lines)
         except replay.BadRecording as bad:
-            for problem in bad.problems:
-                self.complain(path, None, f"cannot be played: {problem}")
-        return path
+            for problem in bad.problems[:_BAD_LINES_SHOWN]:
+                self.complain(path, None, f"cannot be played: {problem}", "record it again, or remove it")
+            if len(bad.problems) > _BAD_LINES_SHOWN:
+                more = len(bad.problems) - _BAD_LINES_SHOWN
+                self.complain(path, None, f"cannot be played for {more} more reasons")
 
 
-def _links_out_of(repo: Path) -> Iterator[Path]:
-    root = repo.resolve()
-    for path in repo.rglob("*"):
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
-            yield path
+def _leads_out(link: Path, folder: Path) -> bool:
+    """Whether a link leads out of its folder, be it on the way only, or by an absolute path."""
+    target = os.readlink(link)
+    written = os.path.normpath(os.path.join(os.path.dirname(os.path.relpath(link, folder)), target))
+    real, root = os.path.realpath(link), os.path.realpath(folder)
+    return os.path.isabs(target) or written.split(os.sep)[0] == ".." or not f"{real}/".startswith(f"{root}/")
 
 
-_NOT_CONTENT = {"__pycache__", ".git", ".DS_Store"}
+def _is_executable(path: Path) -> bool:
+    """For its owner, who it belongs to in the sandbox too; what root may do here tells nothing."""
+    return bool(path.stat().st_mode & stat.S_IXUSR)
 
 
-def folder_hash(folder: Path) -> str:
+def _script_problem(path: Path) -> tuple[str, str] | None:
+    """Why a file of `checks/` is probably not what its author thinks, and what would be right."""
+    with path.open("rb") as file:
+        first = file.readline(1000)
+    if first.startswith(b"#!"):
+        if not _is_executable(path):
+            remedy = f"chmod +x {shown(path)}, or take the #! line out of a helper"
+            return "begins with #! but is not executable, so it is no check", remedy
+        if first.endswith(b"\r\n"):
+            return "has a #! line that ends with a carriage return", "save it with Unix line ends"
+    elif (
+        _is_executable(path) and path.suffix not in ("", ".sh", ".bash") and not first.startswith(b"\x7fELF")
+    ):
+        remedy = "begin it with a line such as #!/usr/bin/env python3, or chmod -x a helper"
+        return "is executable without a #! line, so it would run as a shell script", remedy
+    return None
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All files and links of a folder that are its content. Raises OSError for a folder that cannot be read."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for parent, folders, names in os.walk(folder, onerror=fail):
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        folders[:] = [name for name in folders if name not in NOT_CONTENT]
+        yield from (Path(parent, name) for name in (*names, *links) if name not in NOT_CONTENT)
+
+
+def folder_hash(folder: Path, *, but: frozenset[str] = frozenset()) -> str:
     """SHA-256 over names, executable bits and contents of all files of a folder, in hexadecimal.
 
-    A task's README does not change a result, nor do caches, so they do not change the hash.
+    A task's README does not change a result, nor do caches, so they do not change the hash: `but` names files
+    right in the folder that are left out.
+
+    Raises:
+        OSError: when something in it cannot be read.
     """
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix()):
-        relative = path.relative_to(folder)
-        if _NOT_CONTENT.intersection(relative.parts) or relative.as_posix() == "README.md":
+    named = {os.fsencode(path.relative_to(folder).as_posix()): path for path in _files(folder)}
+    for name, path in sorted(named.items()):
+        if os.fsdecode(name) in but:
             continue
         if path.is_symlink():
             kind, content = b"l", os.fsencode(os.readlink(path))
         elif path.is_file():
-            executable = path.stat().st_mode & stat.S_IXUSR
-            kind, content = b"x" if executable else b"f", path.read_bytes()
+            kind, content = b"x" if _is_executable(path) else b"f", path.read_bytes()
         else:
             continue
-        for part in (relative.as_posix().encode(), kind, content):
+        for part in (name, kind, content):
             digest.update(len(part).to_bytes(8, "big") + part)
     return digest.hexdigest()
+
+
+def _file_hash(path: Path | None) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path else None
 
 
 def find_tasks(root: Path) -> Iterator[Path]:
