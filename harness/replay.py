@@ -189,7 +189,7 @@ class Recording:
         key, start = self._conversation(request, agent)
         if key == "":
             return _error(f"replay: no recorded subagent has the prompt {_first_text(messages)[-200:]!r}")
-        recorded = self.conversations[key]
+        recorded = self.conversations.get(key, [])
         position = _position(recorded, messages[start:])
         if ASKS_FOR_SUMMARY in _last_user_text(messages):
             return _aside(request, SUMMARY.format(position))
@@ -211,10 +211,7 @@ class Recording:
         if not agent and "cc_is_subagent=true" not in json.dumps(request.get("system") or ""):
             texts = _texts(messages[0]) if messages else []
             return next(((key, 0) for key, prompt in prompts.items() if prompt in texts), (None, 0))
-        for matches in (
-            lambda text, prompt: text.strip() == prompt.strip(),
-            lambda text, prompt: prompt in text,
-        ):
+        for matches in (_is_prompt, _contains_prompt):
             for index in _user_indexes(messages):
                 texts = _texts(messages[index])
                 keys = [
@@ -241,6 +238,15 @@ def _texts(message: Json) -> list[str]:
     if isinstance(content, str):
         return [content]
     return [block["text"] for block in content if block["type"] == "text"]
+
+
+def _is_prompt(text: str, prompt: str) -> bool:
+    return text.strip() == prompt.strip()
+
+
+def _contains_prompt(text: str, prompt: str) -> bool:
+    """A fork's prompt stands in a frame of instructions."""
+    return prompt in text
 
 
 def _user_indexes(messages: list[Json]) -> list[int]:

@@ -346,6 +346,14 @@ def test_an_unknown_subagent_is_an_error_that_says_so() -> None:
     assert "no recorded subagent has the prompt 'Paint'" in reply["error"]["message"]
 
 
+def test_a_subagent_that_was_not_recorded_is_an_error_that_says_so() -> None:
+    """A run that was killed before the subagent said anything."""
+    played = replay.load(by_hand([call("Agent", prompt="Count") | {"id": "A"}], [text("end")]))
+
+    error = played.reply(request(user("Count")), "x")["error"]
+    assert error["message"].startswith("replay: the recording of the subagent of A ends after 0 messages")
+
+
 def test_a_foreground_subagents_last_message_comes_from_its_result() -> None:
     """The stream has no event for it; the tool call's result has its text, model and usage."""
     played = recording("subagent")
