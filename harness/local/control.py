@@ -20,11 +20,13 @@ from harness.local import errors, views
 from harness.local.body import read_body
 from harness.local.catalog import Catalog
 from harness.local.errors import ApiError, bad_request, not_on_this_server
+from harness.local.journal import Level
 from harness.local.plans import plan_of, policy_of, timeout_of
 from harness.local.registry import MAX_TIMEOUT_HOURS, Registry, Sandbox
 
 _MAX_PAGE = 100
 _MAX_FORKS = 100
+_MAX_LOG_PAGE = 1000
 _SHORT_NUMBER = re.compile(r"\d{1,12}", re.ASCII)
 
 T = TypeVar("T")
@@ -74,6 +76,8 @@ class Control:
             ("POST", f"{one}/fork", self._fork),
             ("PUT", f"{one}/network", self._network),
             ("GET", f"{one}/metrics", self._metrics),
+            ("GET", f"{one}/logs", self._logs_v1),
+            ("GET", f"/v2{one}/logs", self._logs_v2),
             ("GET", "/snapshots", self._snapshots),
             ("GET", "/templates", self._templates),
             ("GET", "/templates/aliases/{name:path}", self._template_alias),
@@ -200,8 +204,8 @@ class Control:
 
     async def _metrics(self, request: Request) -> Response:
         sandbox = self._registry.find(request.path_params["id"])
-        start = _unix(request, "start", 0)
-        end = _unix(request, "end", None)
+        start = _number(request, "start", 0)
+        end = _number(request, "end", None)
         if sandbox.state == "running" and end is None:
             await self._registry.sample(sandbox)
         return JSONResponse(
@@ -212,6 +216,37 @@ class Control:
                 and (end is None or sample.taken_at.timestamp() <= end)
             ]
         )
+
+    async def _logs_v1(self, request: Request) -> Response:
+        start = _number(request, "start", 0)
+        limit = _number(request, "limit", _MAX_LOG_PAGE)
+        sandbox = self._registry.find(request.path_params["id"])
+        found = [entry for entry in sandbox.journal if entry.milliseconds >= start][:limit]
+        return JSONResponse(
+            {
+                "logs": [views.log_line(entry) for entry in found],
+                "logEntries": [views.log_entry(entry) for entry in found],
+            }
+        )
+
+    async def _logs_v2(self, request: Request) -> Response:
+        query = request.query_params
+        backward = query.get("direction") == "backward"
+        cursor = _number(request, "cursor", None)
+        search = query.get("search", "")
+        level = _level(query.get("level", "debug"))
+        sandbox = self._registry.find(request.path_params["id"])
+        found = [
+            entry
+            for entry in sandbox.journal
+            if entry.at_least(level)
+            and search in entry.message
+            and (
+                cursor is None or (entry.milliseconds <= cursor if backward else entry.milliseconds >= cursor)
+            )
+        ]
+        page = (found[::-1] if backward else found)[: _number(request, "limit", _MAX_LOG_PAGE)]
+        return JSONResponse({"logs": [views.log_entry(entry) for entry in page]})
 
     async def _snapshots(self, request: Request) -> Response:
         query = request.query_params
@@ -273,13 +308,20 @@ def _moment(text: str, field: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _unix(request: Request, field: str, absent: T) -> int | T:
+def _number(request: Request, field: str, absent: T) -> int | T:
     text = request.query_params.get(field)
     if text is None:
         return absent
     if not _SHORT_NUMBER.fullmatch(text):
-        raise bad_request(f"Invalid {field}: not a Unix timestamp")
+        raise bad_request(f"Invalid {field}: not a number")
     return int(text)
+
+
+def _level(text: str) -> Level:
+    match text:
+        case "debug" | "info" | "warn" | "error":
+            return text
+    raise bad_request(f"Invalid level '{text}', expected 'debug', 'info', 'warn' or 'error'")
 
 
 def _page(

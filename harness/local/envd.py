@@ -18,6 +18,7 @@ from harness.local.box import Box
 from harness.local.errors import ApiError
 from harness.local.files import read_file, write_files
 from harness.local.filesystem_service import FilesystemService
+from harness.local.journal import Journal
 from harness.local.process_service import ProcessService
 from harness.local.processes import ProcessTable
 from harness.local.users import UserError, find_user
@@ -33,10 +34,10 @@ _OPERATIONS = {"GET": "read", "POST": "write"}
 class Envd:
     """Everything that a client may do inside one sandbox. An ASGI application."""
 
-    def __init__(self, box: Box, token: str | None) -> None:
+    def __init__(self, box: Box, token: str | None, journal: Journal) -> None:
         self._box = box
         self._token = token
-        self._processes = ProcessTable(box)
+        self._processes = ProcessTable(box, journal)
         self._filesystem = FilesystemService(box)
         lost = (rpc.LostSandbox(),)
         processes = ProcessService(box, self._processes)

@@ -17,6 +17,7 @@ from typing import Literal
 
 from harness.local.box import Box
 from harness.local.channel import Channel, LostError
+from harness.local.journal import Journal
 from harness.local.running import BoxProcess
 from harness.local.values import BoxDied, ExitStatus
 
@@ -59,6 +60,8 @@ class Process:
     def __init__(self, command: Command, box_process: BoxProcess, has_terminal: bool) -> None:
         self.command = command
         self.has_terminal = has_terminal
+        self.status: str | None = None
+        """How it ended, once it has."""
         self._process = box_process
         self._listeners: list[Channel[Event]] = []
         self._writing = asyncio.Lock()
@@ -108,7 +111,9 @@ class Process:
             while (chunk := await self._process.read()) is not None:
                 await self._tell(Output(*chunk))
             self._process.release()  # daemons of its may still write
-            await self._tell(_end(await self._process.wait()))
+            end = _end(await self._process.wait())
+            self.status = end.status
+            await self._tell(end)
             for listener in self._listeners:
                 listener.finish()
         except BoxDied:
@@ -137,8 +142,9 @@ class Process:
 class ProcessTable:
     """The commands that run in one sandbox, by pid and by tag."""
 
-    def __init__(self, box: Box) -> None:
+    def __init__(self, box: Box, journal: Journal) -> None:
         self._box = box
+        self._journal = journal
         self._processes: dict[int, Process] = {}
         self._pumps: set[asyncio.Task[None]] = set()
 
@@ -166,6 +172,8 @@ class ProcessTable:
             listener.fail_after(seconds)  # armed first: the client hears of the deadline, not of the kill
             process.kill_after(seconds)
         self._processes[process.pid] = process
+        words = " ".join([command.program, *command.args])
+        self._journal.note(f"Process with pid {process.pid} started", command=words, user=user)
         pump = asyncio.create_task(process.pump())
         self._pumps.add(pump)
         pump.add_done_callback(lambda done: self._ended(process, done))
@@ -190,6 +198,7 @@ class ProcessTable:
     def _ended(self, process: Process, pump: asyncio.Task[None]) -> None:
         self._pumps.discard(pump)
         self._processes.pop(process.pid, None)
+        self._journal.note(f"Process with pid {process.pid} ended", status=process.status or "lost")
         if not pump.cancelled() and (error := pump.exception()):
             process.lose()
             asyncio.get_running_loop().call_exception_handler(

@@ -21,6 +21,7 @@ from harness.local.box import Box
 from harness.local.envd import Envd
 from harness.local.errors import ApiError
 from harness.local.isolation import Isolation
+from harness.local.journal import Journal
 from harness.local.network import NetworkPolicy
 from harness.local.state import StateDirectory
 from harness.local.templates import Template
@@ -81,6 +82,7 @@ class Sandbox:
         self.started_at = datetime.now(UTC)
         self.end_at = self.started_at
         self.samples: deque[Sample] = deque(maxlen=_METRICS_KEPT)
+        self.journal = Journal()
         self.changing = asyncio.Lock()
         self.expiry: asyncio.TimerHandle | None = None
         self.attach(box)
@@ -88,7 +90,7 @@ class Sandbox:
     def attach(self, box: Box) -> None:
         """Run on this box from now on."""
         self.box = box
-        self.envd = Envd(box, self.token)
+        self.envd = Envd(box, self.token, self.journal)
 
 
 class Registry:
@@ -198,6 +200,7 @@ class Registry:
             sandbox.envd.lose()
             await (sandbox.box.freeze() if keep_memory else sandbox.box.kill())
             sandbox.end_at = datetime.now(UTC)
+            sandbox.journal.note("Sandbox paused")
 
     async def connect(self, sandbox_id: str, seconds: int, keep_memory: bool = True) -> bool:
         """Resume a paused sandbox, or let a running one live for `seconds` more, unless it does anyway.
@@ -228,6 +231,7 @@ class Registry:
                 raise errors.sandbox_not_found(sandbox.id)
             self._spawn(self._watch(sandbox, box))
         sandbox.state, sandbox.frozen = "running", False
+        sandbox.journal.note("Sandbox resumed")
 
     async def update_network(self, sandbox: Sandbox, plan: Plan) -> None:
         """Change what a running sandbox may reach to what this plan says, at once. Raises `ApiError` 400."""

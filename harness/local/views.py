@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.local import envd
 from harness.local.catalog import Snapshot
+from harness.local.journal import LogEntry
 from harness.local.registry import Sample, Sandbox
 from harness.local.templates import Template
 from harness.local.values import Limits
@@ -101,6 +102,21 @@ def metric(sample: Sample) -> Json:
         "memCache": 0,  # the page cache is the machine's, and not counted for any sandbox
         "diskUsed": usage.disk_used,
         "diskTotal": usage.disk_total,
+    }
+
+
+def log_line(entry: LogEntry) -> Json:
+    """An event in the log's first form: a line."""
+    return {"timestamp": timestamp(entry.taken_at), "line": entry.line}
+
+
+def log_entry(entry: LogEntry) -> Json:
+    """An event in the log's later form: message and fields."""
+    return {
+        "timestamp": timestamp(entry.taken_at),
+        "level": entry.level,
+        "message": entry.message,
+        "fields": entry.fields,
     }
 
 

@@ -10,11 +10,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from e2b import (
     AsyncSandbox,
     AsyncTemplate,
     AuthenticationException,
+    CommandExitException,
     RateLimitException,
     SandboxException,
     SandboxNotFoundException,
@@ -318,6 +320,27 @@ def test_metrics_tell_what_is_used(in_sandbox: InSandbox) -> None:
         assert now.cpu_used_pct >= 0
         past = await sandbox.get_metrics(end=datetime.now(UTC) - timedelta(hours=1))
         assert past == []
+
+    in_sandbox(story)
+
+
+def test_the_log_tells_what_was_run(in_sandbox: InSandbox, server: LocalServer) -> None:
+    """Both versions of the log show commands and their ends, by time, level and words."""
+
+    async def story(sandbox: AsyncSandbox) -> None:
+        handle = await sandbox.commands.run("exit 3", background=True)
+        with pytest.raises(CommandExitException):
+            await handle.wait()
+        url = f"{server.url}/sandboxes/{sandbox.sandbox_id}/logs"
+        newer = f"{server.url}/v2/sandboxes/{sandbox.sandbox_id}/logs"
+        async with httpx.AsyncClient(headers={"X-API-KEY": server.api_key}) as client:
+            started, ended = (await client.get(url)).json()["logEntries"]
+            assert started["message"] == f"Process with pid {handle.pid} started"
+            assert started["fields"]["command"] == "/bin/bash -l -c exit 3"
+            assert ended["fields"]["status"] == "exit status 3"
+            backward = (await client.get(newer, params={"direction": "backward", "search": "ended"})).json()
+            assert backward["logs"] == [ended]
+            assert (await client.get(newer, params={"level": "error"})).json() == {"logs": []}
 
     in_sandbox(story)
 

@@ -1,0 +1,139 @@
+"""The official command line tool of E2B, `@e2b/cli`, against the local server."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.local.launch import LocalServer
+
+VERSION = "2.19.0"
+PATIENCE = 60.0
+
+pytestmark = pytest.mark.slow
+
+Run = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def program() -> list[str]:
+    """The tool, installed once into the user's cache folder."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        pytest.skip("npm is not installed: the official tool cannot be fetched")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / "harness-tests" / f"e2b-cli-{VERSION}"
+    script = folder / "node_modules/@e2b/cli/dist/index.js"
+    if not script.exists():
+        command = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(folder), f"@e2b/cli@{VERSION}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"npm cannot install @e2b/cli: {done.stderr[-500:]}")
+    return [node, str(script)]
+
+
+@pytest.fixture
+def environment(server: LocalServer, tmp_path: Path) -> dict[str, str]:
+    """What a user of the tool sets to use this server."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "E2B_API_KEY": server.api_key,
+        "E2B_API_URL": server.url,
+        "E2B_SANDBOX_URL": server.url,
+    }
+
+
+@pytest.fixture
+def e2b(program: list[str], environment: dict[str, str]) -> Run:
+    """Runs the tool and gives back what it prints; it must exit as expected."""
+
+    def run(*arguments: str, stdin: str = "", exit_code: int = 0) -> str:
+        done = subprocess.run(
+            [*program, *arguments],
+            env=environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert done.returncode == exit_code, done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def sandbox_id(e2b: Run) -> Iterator[str]:
+    """A sandbox that the tool has made."""
+    created = e2b("sandbox", "create", "base", "--detach").strip()
+    yield created
+    e2b("sandbox", "kill", created)
+
+
+def test_sandboxes_are_created_listed_and_described(e2b: Run, sandbox_id: str) -> None:
+    """create --detach prints the id, list and info show the sandbox."""
+    listed = json.loads(e2b("sandbox", "list", "--format", "json"))
+    assert sandbox_id in [one["sandboxId"] for one in listed]
+    assert f"Sandbox ID: {sandbox_id}" in e2b("sandbox", "info", sandbox_id)
+    assert "claude" in e2b("template", "list")
+
+
+def test_exec_passes_input_output_and_exit_code(e2b: Run, sandbox_id: str) -> None:
+    """exec behaves like a local command."""
+    assert e2b("sandbox", "exec", sandbox_id, "echo hello; exit 3", exit_code=3) == "hello\n"
+    assert e2b("sandbox", "exec", sandbox_id, "tr a-z A-Z", stdin="piped\n") == "PIPED\n"
+
+
+def test_pause_resume_metrics_and_logs(e2b: Run, sandbox_id: str) -> None:
+    """The rest of the tool's sandbox commands finds what it asks for."""
+    e2b("sandbox", "exec", sandbox_id, "true")
+    assert "has been paused" in e2b("sandbox", "pause", sandbox_id)
+    assert "has been resumed" in e2b("sandbox", "resume", sandbox_id)
+    assert "CPU:" in e2b("sandbox", "metrics", sandbox_id)
+    logs = e2b("sandbox", "logs", sandbox_id, "--format", "json").split("\n")
+    assert "Sandbox resumed" in [json.loads(line)["message"] for line in logs if line]
+
+
+def test_connect_opens_a_terminal(program: list[str], environment: dict[str, str], sandbox_id: str) -> None:
+    """connect gives a shell in the sandbox on the user's own terminal, and ends with it."""
+    ours, theirs = pty.openpty()
+    command = [*program, "sandbox", "connect", sandbox_id]
+    with subprocess.Popen(
+        command, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        terminal = _Terminal(ours)
+        terminal.shows("$")
+        terminal.types("echo $((6*7)) in $E2B_SANDBOX_ID\r")
+        terminal.shows(f"42 in {sandbox_id}")
+        terminal.types("exit\r")
+        assert process.wait(PATIENCE) == 0
+    os.close(ours)
+
+
+class _Terminal:
+    """The user's side of a terminal."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._shown = ""
+
+    def types(self, text: str) -> None:
+        os.write(self._descriptor, text.encode())
+
+    def shows(self, text: str) -> None:
+        """Wait until the text is on the screen."""
+        while text not in self._shown:
+            assert select.select([self._descriptor], [], [], PATIENCE)[0], self._shown
+            self._shown += os.read(self._descriptor, 4096).decode("utf-8", "replace")
+        self._shown = self._shown.partition(text)[2]
