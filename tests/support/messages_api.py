@@ -347,10 +347,10 @@ class _Handler(BaseHTTPRequestHandler):
             case Turn():
                 message = _message(message_id, model, reply)
                 if request.body.get("stream"):
-                    self._stream(_events(message))
+                    self._stream(self._billed(_events(message), model, reply.usage))
                 else:
+                    api.bill(model, reply.usage)
                     self._json(200, message)
-                api.bill(model, reply.usage)
             case Fail():
                 self._fail(reply)
             case Hang():
@@ -363,6 +363,13 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
             case Disconnect():
                 self.close_connection = True
+
+    def _billed(self, events: Iterator[Json], model: str, usage: Usage) -> Iterator[Json]:
+        """The events; the bill comes before the client can know the last of them, so no test can be too early."""
+        for event in events:
+            if event["type"] == "message_stop":
+                self.server.api.bill(model, usage)
+            yield event
 
     def _hold(self) -> None:
         self.server.api.stopping.wait()
