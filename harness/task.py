@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,12 +12,10 @@ from typing import Any, Literal
 
 from harness import manifest as toml
 from harness import replay
+from harness.contents import file_hash, files_in, folder_hash, is_executable, leads_out
 from harness.errors import Problem, ProblemsError
 from harness.manifest import MANIFEST as MANIFEST
 from harness.manifest import Manifest, shown
-
-NOT_CONTENT = frozenset({"__pycache__", ".git", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".DS_Store"})
-"""What is no part of a task, wherever in its folder it lies: it goes into no sandbox, and changes no hash."""
 
 Network = Literal["model", "none", "open"] | tuple[str, ...]
 
@@ -161,7 +158,7 @@ def task_of_parts(
         if problems:
             raise ProblemsError(subject, [replace(p, field=_as_argument(p.field)) for p in problems])
         task = load_task(base / folder) if folder is not None else Task(name, None, "")
-        contents = [folder_hash(parts.repo) if parts.repo else None, _file_hash(parts.replay)]
+        contents = [folder_hash(parts.repo) if parts.repo else None, file_hash(parts.replay)]
     except OSError as error:
         raise ProblemsError(subject, [_unreadable(error)]) from error
     hashed = json.dumps([task.hash, given, contents], sort_keys=True, default=str)
@@ -361,8 +358,8 @@ class _Reader:
 
     def links(self, folder: Path) -> None:
         """A folder goes into the sandbox alone: nothing that its links lead to beside it is there."""
-        for path in _files(folder):
-            if path.is_symlink() and _leads_out(path, folder):
+        for path in files_in(folder):
+            if path.is_symlink() and leads_out(path, folder):
                 self.complain(
                     path, None, f"is a link that leads out of {folder.name}/", "copy what it leads to"
                 )
@@ -391,7 +388,7 @@ class _Reader:
             problem = _script_problem(path)
             if problem:
                 self.complain(path, None, *problem)
-            elif _is_executable(path):
+            elif is_executable(path):
                 if not toml.is_name(path.stem):
                     remedy = "use up to 100 letters, digits, _ - and ., a letter or digit first"
                     self.complain(path, None, "cannot be a check's name", remedy)
@@ -427,76 +424,20 @@ class _Reader:
                 self.complain(path, None, f"cannot be played for {more} more reasons")
 
 
-def _leads_out(link: Path, folder: Path) -> bool:
-    """Whether a link leads out of its folder, be it on the way only, or by an absolute path."""
-    target = os.readlink(link)
-    written = os.path.normpath(os.path.join(os.path.dirname(os.path.relpath(link, folder)), target))
-    real, root = os.path.realpath(link), os.path.realpath(folder)
-    return os.path.isabs(target) or written.split(os.sep)[0] == ".." or not f"{real}/".startswith(f"{root}/")
-
-
-def _is_executable(path: Path) -> bool:
-    """For its owner, who it belongs to in the sandbox too; what root may do here tells nothing."""
-    return bool(path.stat().st_mode & stat.S_IXUSR)
-
-
 def _script_problem(path: Path) -> tuple[str, str] | None:
     """Why a file of `checks/` is probably not what its author thinks, and what would be right."""
     with path.open("rb") as file:
         first = file.readline(1000)
     if first.startswith(b"#!"):
-        if not _is_executable(path):
+        if not is_executable(path):
             remedy = f"chmod +x {shown(path)}, or take the #! line out of a helper"
             return "begins with #! but is not executable, so it is no check", remedy
         if first.endswith(b"\r\n"):
             return "has a #! line that ends with a carriage return", "save it with Unix line ends"
-    elif (
-        _is_executable(path) and path.suffix not in ("", ".sh", ".bash") and not first.startswith(b"\x7fELF")
-    ):
+    elif is_executable(path) and path.suffix not in ("", ".sh", ".bash") and not first.startswith(b"\x7fELF"):
         remedy = "begin it with a line such as #!/usr/bin/env python3, or chmod -x a helper"
         return "is executable without a #! line, so it would run as a shell script", remedy
     return None
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """All files and links of a folder that are its content. Raises OSError for a folder that cannot be read."""
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    for parent, folders, names in os.walk(folder, onerror=fail):
-        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
-        folders[:] = [name for name in folders if name not in NOT_CONTENT]
-        yield from (Path(parent, name) for name in (*names, *links) if name not in NOT_CONTENT)
-
-
-def folder_hash(folder: Path, *, but: frozenset[str] = frozenset()) -> str:
-    """SHA-256 over names, executable bits and contents of all files of a folder, in hexadecimal.
-
-    A task's README does not change a result, nor do caches, so they do not change the hash: `but` names files
-    right in the folder that are left out.
-
-    Raises:
-        OSError: when something in it cannot be read.
-    """
-    digest = hashlib.sha256()
-    named = {os.fsencode(path.relative_to(folder).as_posix()): path for path in _files(folder)}
-    for name, path in sorted(named.items()):
-        if os.fsdecode(name) in but:
-            continue
-        if path.is_symlink():
-            kind, content = b"l", os.fsencode(os.readlink(path))
-        elif path.is_file():
-            kind, content = b"x" if _is_executable(path) else b"f", path.read_bytes()
-        else:
-            continue
-        for part in (name, kind, content):
-            digest.update(len(part).to_bytes(8, "big") + part)
-    return digest.hexdigest()
-
-
-def _file_hash(path: Path | None) -> str | None:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path else None
 
 
 def find_tasks(root: Path) -> Iterator[Path]:

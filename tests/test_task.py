@@ -16,6 +16,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from harness.contents import folder_hash
 from harness.errors import Problem, ProblemsError
 from harness.task import (
     Check,
@@ -23,7 +24,6 @@ from harness.task import (
     SandboxSpec,
     Turn,
     find_tasks,
-    folder_hash,
     load_task,
     task_of_parts,
 )

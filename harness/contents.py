@@ -1,0 +1,66 @@
+"""What a folder holds that counts: its files and links, and a hash of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+NOT_CONTENT = frozenset({"__pycache__", ".git", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".DS_Store"})
+"""What is no part of a task, wherever in its folder it lies: it goes into no sandbox, and changes no hash."""
+
+
+def files_in(folder: Path) -> Iterator[Path]:
+    """All files and links of a folder that are its content. Raises OSError for a folder that cannot be read."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for parent, folders, names in os.walk(folder, onerror=fail):
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        folders[:] = [name for name in folders if name not in NOT_CONTENT]
+        yield from (Path(parent, name) for name in (*names, *links) if name not in NOT_CONTENT)
+
+
+def leads_out(link: Path, folder: Path) -> bool:
+    """Whether a link leads out of its folder, be it on the way only, or by an absolute path."""
+    target = os.readlink(link)
+    written = os.path.normpath(os.path.join(os.path.dirname(os.path.relpath(link, folder)), target))
+    real, root = os.path.realpath(link), os.path.realpath(folder)
+    return os.path.isabs(target) or written.split(os.sep)[0] == ".." or not f"{real}/".startswith(f"{root}/")
+
+
+def is_executable(path: Path) -> bool:
+    """Whether its owner may run it, as the sandbox's user will; what root may do here tells nothing."""
+    return bool(path.stat().st_mode & stat.S_IXUSR)
+
+
+def folder_hash(folder: Path, *, but: frozenset[str] = frozenset()) -> str:
+    """SHA-256 over names, executable bits and contents of all files of a folder, in hexadecimal.
+
+    `but` names files right in the folder that do not count: a task's README does not change a result.
+
+    Raises:
+        OSError: when something in it cannot be read.
+    """
+    digest = hashlib.sha256()
+    named = {os.fsencode(path.relative_to(folder).as_posix()): path for path in files_in(folder)}
+    for name, path in sorted(named.items()):
+        if os.fsdecode(name) in but:
+            continue
+        if path.is_symlink():
+            kind, content = b"l", os.fsencode(os.readlink(path))
+        elif path.is_file():
+            kind, content = b"x" if is_executable(path) else b"f", path.read_bytes()
+        else:
+            continue
+        for part in (name, kind, content):
+            digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
+
+
+def file_hash(path: Path | None) -> str | None:
+    """SHA-256 of a file's content, in hexadecimal; None for no file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path else None
