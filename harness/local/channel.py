@@ -30,6 +30,7 @@ class Channel(Generic[T]):
         self._queue: asyncio.Queue[T | None] = asyncio.Queue(_CAPACITY)
         self._closed = False
         self._failure: Exception | None = None
+        self._deadline: asyncio.TimerHandle | None = None
 
     async def put(self, item: T) -> None:
         """Hand over an item: waits while the client is behind, drops it when there is nobody to take it."""
@@ -38,7 +39,7 @@ class Channel(Generic[T]):
 
     def finish(self) -> None:
         """Nothing more will come."""
-        self._closed = True
+        self._close()
         if self._queue.empty():
             self._queue.put_nowait(None)
 
@@ -51,13 +52,18 @@ class Channel(Generic[T]):
     def fail_after(self, seconds: float) -> None:
         """End with `DeadlineError` when it has not ended by then."""
         error = DeadlineError("the time given for the call has passed")
-        asyncio.get_running_loop().call_later(seconds, self.fail, error)
+        self._deadline = asyncio.get_running_loop().call_later(seconds, self.fail, error)
 
     def leave(self) -> None:
         """The client is gone: release a producer that waits for it."""
-        self._closed = True
+        self._close()
         while not self._queue.empty():
             self._queue.get_nowait()
+
+    def _close(self) -> None:
+        self._closed = True
+        if self._deadline:
+            self._deadline.cancel()
 
     async def items(self, keep_alive: float) -> AsyncGenerator[T | None, None]:
         """The items, until the producer has finished; None after each `keep_alive` seconds of silence.

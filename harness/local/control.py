@@ -21,6 +21,7 @@ from harness.local.body import read_body
 from harness.local.catalog import Catalog
 from harness.local.errors import ApiError, bad_request, not_on_this_server
 from harness.local.journal import Level
+from harness.local.once import Once
 from harness.local.plans import plan_of, policy_of, timeout_of
 from harness.local.registry import MAX_TIMEOUT_HOURS, Registry, Sandbox
 
@@ -43,6 +44,7 @@ class Control:
         self._catalog = catalog
         self._resources = resources
         self._api_key = api_key.encode()
+        self._once: Once[Sandbox] = Once()
         self._started_at = datetime.now(UTC)
         self._router = Router(self._routes(), redirect_slashes=False, default=_no_such_endpoint)
 
@@ -97,8 +99,14 @@ class Control:
         return JSONResponse(views.created(await self._registry.create(plan)), 201)
 
     async def _create_v2(self, request: Request) -> Response:
-        plan = plan_of(await read_body(request), self._catalog, secure=True)
-        return JSONResponse(views.created(await self._registry.create(plan)), 201)
+        body = await read_body(request)
+
+        async def create() -> Sandbox:
+            return await self._registry.create(plan_of(body, self._catalog, secure=True))
+
+        key = request.headers.get("idempotency-key")
+        sandbox = await (create() if key is None else self._once.run(key, body, create))
+        return JSONResponse(views.created(sandbox), 201)
 
     async def _list_v1(self, request: Request) -> Response:
         running = [one for one in self._matching(request) if one.state == "running"]

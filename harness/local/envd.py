@@ -28,6 +28,11 @@ VERSION = "0.6.13"
 
 PORT = 49983
 
+_INTERCEPTORS = (rpc.LostSandbox(),)
+
+_MAX_MESSAGE = 64 << 20
+"""A single input to a command may be large, but it is held in memory."""
+
 _OPERATIONS = {"GET": "read", "POST": "write"}
 
 
@@ -39,11 +44,12 @@ class Envd:
         self._token = token
         self._processes = ProcessTable(box, journal)
         self._filesystem = FilesystemService(box)
-        lost = (rpc.LostSandbox(),)
         processes = ProcessService(box, self._processes)
-        self._process_rpc = ProcessASGIApplication(processes, interceptors=lost, codecs=rpc.CODECS)
+        self._process_rpc = ProcessASGIApplication(
+            processes, interceptors=_INTERCEPTORS, codecs=rpc.CODECS, read_max_bytes=_MAX_MESSAGE
+        )
         self._filesystem_rpc = FilesystemASGIApplication(
-            self._filesystem, interceptors=lost, codecs=rpc.CODECS
+            self._filesystem, interceptors=_INTERCEPTORS, codecs=rpc.CODECS, read_max_bytes=_MAX_MESSAGE
         )
 
     def lose(self) -> None:

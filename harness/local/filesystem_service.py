@@ -7,7 +7,7 @@ import posixpath
 import secrets
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, suppress
 from typing import Any
 
 from connectrpc.code import Code
@@ -21,7 +21,7 @@ from harness.local import rpc
 from harness.local.box import Box
 from harness.local.channel import Channel, LostError
 from harness.local.running import Watch
-from harness.local.values import BoxDied, Entry
+from harness.local.values import BoxDied, Entry, WatchEvent
 
 _MAX_POLLED_EVENTS = 100_000
 """A polled watcher whose client never asks must not fill the server's memory."""
@@ -181,23 +181,27 @@ class FilesystemService(FilesystemProtocol):
         include_entry: bool,
         channel: Channel[pb.FilesystemEvent],
     ) -> None:
-        try:
+        # A watch that its client does not end has lost its sandbox, however that shows.
+        with suppress(BoxDied):
             async with aclosing(self._changes(changes, path, include_entry)) as events:
                 async for event in events:
                     await channel.put(event)
-        except BoxDied:
-            channel.fail(LostError("the connection to the sandbox ended while it was watched"))
-        channel.finish()
+        channel.fail(LostError("the connection to the sandbox ended while it was watched"))
 
     async def _changes(
         self, changes: Watch, path: str, include_entry: bool
     ) -> AsyncGenerator[pb.FilesystemEvent, None]:
         with closing(changes):
-            async for change in changes:
-                if change.kind == "overflow":
-                    continue  # E2B has no word for it
-                entry = await self._entry_of(posixpath.join(path, change.name)) if include_entry else None
-                yield pb.FilesystemEvent(name=change.name, type=_EVENTS[change.kind], entry=entry)
+            try:
+                async for change in changes:
+                    if change.kind != "overflow":  # for which E2B has no word
+                        yield await self._told(change, path, include_entry)
+            except (ValueError, KeyError, TypeError) as error:
+                raise BoxDied("what watches in the sandbox makes no sense any more") from error
+
+    async def _told(self, change: WatchEvent, path: str, include_entry: bool) -> pb.FilesystemEvent:
+        entry = await self._entry_of(posixpath.join(path, change.name)) if include_entry else None
+        return pb.FilesystemEvent(name=change.name, type=_EVENTS[change.kind], entry=entry)
 
     async def _entry_of(self, path: str) -> pb.EntryInfo | None:
         try:
@@ -226,12 +230,13 @@ class _PolledWatcher:
         self._task.cancel()
 
     async def _collect(self, changes: AsyncGenerator[pb.FilesystemEvent, None]) -> None:
-        async with aclosing(changes):
-            async for event in changes:
-                if len(self._events) < _MAX_POLLED_EVENTS:
-                    self._events.append(event)
-                else:
-                    self._overflowed = True
+        with suppress(BoxDied):  # who asks from then on hears it anyway
+            async with aclosing(changes):
+                async for event in changes:
+                    if len(self._events) < _MAX_POLLED_EVENTS:
+                        self._events.append(event)
+                    else:
+                        self._overflowed = True
 
 
 def _change(event: pb.FilesystemEvent | None) -> pb.WatchDirResponse:

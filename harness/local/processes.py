@@ -197,7 +197,8 @@ class ProcessTable:
 
     def _ended(self, process: Process, pump: asyncio.Task[None]) -> None:
         self._pumps.discard(pump)
-        self._processes.pop(process.pid, None)
+        if self._processes.get(process.pid) is process:  # the pid may have been given out anew
+            del self._processes[process.pid]
         self._journal.note(f"Process with pid {process.pid} ended", status=process.status or "lost")
         if not pump.cancelled() and (error := pump.exception()):
             process.lose()

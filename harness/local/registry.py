@@ -105,8 +105,10 @@ class Registry:
         self._state = state
         self._sandboxes: dict[str, Sandbox] = {}
         self._created: Counter[str] = Counter()
-        self._starting = 0
+        self._starting: set[asyncio.Task[Box]] = set()
+        self._ending: set[asyncio.Task[None]] = set()
         self._background: set[asyncio.Task[None]] = set()
+        self._closing = False
 
     def __iter__(self) -> Iterator[Sandbox]:
         return iter(tuple(self._sandboxes.values()))
@@ -117,22 +119,25 @@ class Registry:
 
     async def close(self) -> None:
         """Kill every sandbox and remove its files."""
+        self._closing = True
         for task in self._background:
             task.cancel()
-        sandboxes, self._sandboxes = tuple(self), {}
-        await asyncio.gather(*self._background, *map(self._destroy, sandboxes), return_exceptions=True)
+        started = await asyncio.gather(*self._starting, return_exceptions=True)
+        for sandbox in self:
+            self._end(sandbox.box.destroy())
+        for box in started:
+            if isinstance(box, Box):
+                self._end(box.destroy())
+        await asyncio.gather(*self._background, *self._ending, return_exceptions=True)
+        self._sandboxes.clear()
 
     async def create(self, plan: Plan) -> Sandbox:
         """Start a sandbox. Raises `ApiError` 429 when as many run as may, 500 when it cannot be started."""
         running = sum(sandbox.state == "running" for sandbox in self)
-        if self.max_sandboxes is not None and running + self._starting >= self.max_sandboxes:
+        if self.max_sandboxes is not None and running + len(self._starting) >= self.max_sandboxes:
             raise errors.too_many_sandboxes(self.max_sandboxes)
-        self._starting += 1
-        try:
-            sandbox_id = "i" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(19))
-            sandbox = Sandbox(sandbox_id, plan, await self._start_box(sandbox_id, plan, plan.seed))
-        finally:
-            self._starting -= 1
+        sandbox_id = "i" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(19))
+        sandbox = Sandbox(sandbox_id, plan, await self._start_box(sandbox_id, plan, plan.seed))
         self._sandboxes[sandbox_id] = sandbox
         self._created[plan.template.id] += 1
         self._expire_after(sandbox, plan.timeout)
@@ -179,7 +184,7 @@ class Registry:
             sandbox.expiry.cancel()
         sandbox.envd.lose()
         await sandbox.box.kill()
-        self._spawn(self._destroy(sandbox))
+        self._end(sandbox.box.destroy())
 
     def set_timeout(self, sandbox_id: str, seconds: int) -> None:
         """Let a running sandbox live for so many seconds from now, longer or shorter. Raises `ApiError`."""
@@ -283,10 +288,17 @@ class Registry:
             limits=self.limits,
             seed=seed,
         )
+        starting = asyncio.create_task(Box.start(spec, self._isolation))
+        self._starting.add(starting)
         try:
-            return await Box.start(spec, self._isolation)
+            box = await starting
         except BoxError as error:
             raise ApiError(500, f"Failed to start sandbox: {error}") from error
+        finally:
+            self._starting.discard(starting)
+        if self._closing:  # `close` has it, and ends it
+            raise ApiError(503, "The server is stopping")
+        return box
 
     def _expire_after(self, sandbox: Sandbox, seconds: int) -> None:
         if sandbox.expiry:
@@ -318,10 +330,12 @@ class Registry:
                 if sandbox.state == "running":
                     await self.sample(sandbox)
 
-    async def _destroy(self, sandbox: Sandbox) -> None:
-        if sandbox.expiry:
-            sandbox.expiry.cancel()
-        await sandbox.box.destroy()
+    def _end(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let this run to its end, also when the server stops."""
+        task = asyncio.create_task(work)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        task.add_done_callback(self._finished)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -189,6 +189,18 @@ def test_stdin_can_be_sent_and_closed(in_sandbox: InSandbox) -> None:
     in_sandbox(story)
 
 
+def test_large_input_arrives_whole(in_sandbox: InSandbox) -> None:
+    """A single input far beyond what a pipe holds reaches a command that reads slowly."""
+
+    async def story(sandbox: AsyncSandbox) -> None:
+        handle = await sandbox.commands.run("sleep 0.1; wc -c", background=True, stdin=True)
+        await handle.send_stdin("x" * 10_000_000)
+        await handle.close_stdin()
+        assert (await handle.wait()).stdout.strip() == "10000000"
+
+    in_sandbox(story)
+
+
 def test_without_stdin_a_command_reads_nothing(in_sandbox: InSandbox) -> None:
     """A command that was not given a stdin sees its end at once."""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -191,6 +193,73 @@ def test_broken_envelopes_end_with_an_error(client: httpx.Client, made: Json, co
     reply = client.post("/process.Process/Start", headers=headers, content=content)
     assert reply.status_code == 200
     assert "error" in json.loads(reply.content[5:])
+
+
+def test_a_silent_stream_shows_that_it_lives(client: httpx.Client, made: Json) -> None:
+    """After each interval that the client names without output there is a keep-alive event."""
+    headers = {"Keepalive-Ping-Interval": "0.05"}
+    with _started(client, made, {"cmd": "/bin/sleep", "args": ["100"]}, **headers) as events:
+        assert "start" in next(events)
+        assert [next(events), next(events)] == [{"keepalive": {}}, {"keepalive": {}}]
+
+
+def test_processes_are_found_by_their_tags(client: httpx.Client, made: Json) -> None:
+    """A process that was started with a tag is listed with it, and signalled by it."""
+    with _started(client, made, {"cmd": "/bin/sleep", "args": ["100"]}, tag="mine") as events:
+        next(events)
+        listed = client.post("/process.Process/List", headers=_envd(made), json={}).json()
+        assert [one["tag"] for one in listed["processes"]] == ["mine"]
+        signalled = client.post(
+            "/process.Process/SendSignal",
+            headers=_envd(made),
+            json={"process": {"tag": "mine"}, "signal": "SIGNAL_SIGTERM"},
+        )
+        assert signalled.status_code == 200
+        assert next(events)["end"]["status"] == "signal: terminated"
+
+
+def test_a_client_that_does_not_read_holds_the_process_back(
+    client: httpx.Client, made: Json, server: LocalServer
+) -> None:
+    """While a listening client reads nothing, the process waits, and the server keeps little of its output."""
+    script = "head -c 50000000 /dev/zero; touch ~/done"
+    before = _peak_memory(server.process.pid)
+    with _started(client, made, {"cmd": "/bin/sh", "args": ["-c", script]}) as events:
+        next(events)
+        for _ in range(20):  # time in which a server that does not hold back would have read it all
+            with _started(client, made, {"cmd": "/bin/ls", "args": ["/home/user"]}) as others:
+                assert not [event for event in others if "data" in event]
+        received = sum(len(base64.b64decode(event["data"]["stdout"])) for event in events if "data" in event)
+    assert received == 50_000_000
+    assert _peak_memory(server.process.pid) - before < 10_000_000
+
+
+def _peak_memory(pid: int) -> int:
+    with open(f"/proc/{pid}/status", encoding="ascii") as status:
+        return 1024 * int(next(line for line in status if line.startswith("VmHWM:")).split()[1])
+
+
+@contextmanager
+def _started(
+    client: httpx.Client, made: Json, process: Json, tag: str | None = None, **headers: str
+) -> Iterator[Iterator[Json]]:
+    """Start a process with the protocol itself; gives the events of its stream."""
+    data = json.dumps({"process": process, "stdin": False} | ({"tag": tag} if tag else {})).encode()
+    content = struct.pack(">BI", 0, len(data)) + data
+    headers = _envd(made, **{"Content-Type": "application/connect+json"}) | headers
+    with client.stream("POST", "/process.Process/Start", headers=headers, content=content) as reply:
+        yield _events(reply)
+
+
+def _events(reply: httpx.Response) -> Iterator[Json]:
+    buffer = b""
+    for chunk in reply.iter_raw():
+        buffer += chunk
+        while len(buffer) >= 5 and len(buffer) >= 5 + (size := struct.unpack(">I", buffer[1:5])[0]):
+            message = json.loads(buffer[5 : 5 + size])
+            buffer = buffer[5 + size :]
+            if "event" in message:
+                yield message["event"]
 
 
 def test_huge_headers_and_garbage_do_not_end_the_server(client: httpx.Client, server: LocalServer) -> None:

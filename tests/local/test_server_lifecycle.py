@@ -389,6 +389,24 @@ def test_what_cannot_be_is_refused(
     with_server(story)
 
 
+def test_a_create_call_with_a_key_happens_once(api: Api, with_server: WithServer) -> None:
+    """Two calls with one idempotency key make one sandbox; another request under that key is refused."""
+
+    async def story() -> None:
+        calls = [AsyncSandbox.create(idempotency_key="once", timeout=99, **api) for _ in range(3)]
+        sandboxes = await asyncio.gather(*calls)
+        assert len({sandbox.sandbox_id for sandbox in sandboxes}) == 1
+        with pytest.raises(SandboxException, match="422"):
+            await AsyncSandbox.create(idempotency_key="once", timeout=100, **api)
+        with pytest.raises(SandboxException, match="404"):
+            await AsyncSandbox.create(idempotency_key="failed", template="none", **api)
+        with pytest.raises(SandboxException, match="404"):
+            await AsyncSandbox.create(idempotency_key="failed", template="none", **api)
+        await sandboxes[0].kill()
+
+    with_server(story)
+
+
 def test_the_api_key_is_needed(api: Api, with_server: WithServer) -> None:
     """A wrong key is refused in E2B's words."""
 

@@ -1,0 +1,52 @@
+"""Requests that a client may send twice, by a key of its own, and that must happen once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+from harness.local.body import Body
+from harness.local.errors import ApiError
+
+T = TypeVar("T")
+
+_KEPT = 10_000
+
+
+class Once(Generic[T]):
+    """The results of the last requests, by their keys."""
+
+    def __init__(self) -> None:
+        self._results: OrderedDict[str, tuple[str, asyncio.Future[T]]] = OrderedDict()
+
+    async def run(self, key: str, body: Body, work: Callable[[], Awaitable[T]]) -> T:
+        """Do this work, unless a request with the key has done it: then its result is given again.
+
+        Work that failed may be tried anew. Raises `ApiError` 422 when the key came with another body.
+        """
+        said = json.dumps(body.raw(), sort_keys=True)
+        known = self._results.get(key)
+        if known is None:
+            known = self._begin(key, said, work)
+        if known[0] != said:
+            raise ApiError(
+                422,
+                "the idempotency key was used with another request",
+                error_code="idempotency_request_mismatch",
+            )
+        return await asyncio.shield(known[1])
+
+    def _begin(self, key: str, said: str, work: Callable[[], Awaitable[T]]) -> tuple[str, asyncio.Future[T]]:
+        def forget_failure(done: asyncio.Future[T]) -> None:
+            if done.cancelled() or done.exception():
+                self._results.pop(key, None)
+
+        result = asyncio.ensure_future(work())
+        result.add_done_callback(forget_failure)
+        self._results[key] = said, result
+        if len(self._results) > _KEPT:
+            self._results.popitem(last=False)
+        return self._results[key]
