@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -31,29 +32,31 @@ from harness.errors import InternalFault, UsageError
 from harness.record import TrialRecord
 
 RECORDS = "records.jsonl"
+_NAME_CHARS = 150
 
 
 class Redactor:
-    """Replaces secret values by their names, in bytes on their way to disk."""
+    """Replaces secret values by their names, in bytes on their way to disk; also as JSON spells them."""
 
     def __init__(self, secrets_by_name: Mapping[str, str]) -> None:
         # A short value would hit innocent text; no real credential is that short.
-        self._replacements = [
-            (form, f"[redacted:{name}]".encode())
+        self._names = {
+            form.encode("utf-8", "surrogateescape"): f"[redacted:{name}]".encode()
             for name, value in secrets_by_name.items()
             if len(value) >= 8
-            for form in {value.encode(), json.dumps(value)[1:-1].encode()}
-        ]
+            for form in (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1])
+        }
+        # One secret may be a part of another: the longest goes first, and what was replaced is not looked at again.
+        forms = sorted(self._names, key=len, reverse=True)
+        self._pattern = re.compile(b"|".join(map(re.escape, forms))) if forms else None
 
     def __call__(self, data: bytes) -> bytes:
         """The data, with every secret replaced."""
-        for value, name in self._replacements:
-            data = data.replace(value, name)
-        return data
+        return self._pattern.sub(lambda found: self._names[found[0]], data) if self._pattern else data
 
     def text(self, text: str) -> str:
         """The same for text."""
-        return self(text.encode("utf-8", "surrogatepass")).decode("utf-8", "replace")
+        return self(text.encode("utf-8", "replace")).decode("utf-8", "replace")
 
 
 NOTHING_SECRET = Redactor({})
@@ -105,7 +108,7 @@ class Appender:
 
     def __init__(self, folder: TrialFolder, name: str) -> None:
         self._folder = folder
-        self._file: io.BufferedWriter | None = None
+        self._file: io.FileIO | None = None
         self._target = folder.path / name
         self.path = f"{folder.relative}/{name}"
 
@@ -115,13 +118,16 @@ class Appender:
         return self._file is not None
 
     def line(self, line: bytes) -> None:
-        """Append one line (its end is added), and hand it to the system."""
+        """Append one line (its end is added), whole or not at all, and hand it to the system.
+
+        Raises:
+            InternalFault: when the disk does not take it.
+        """
         try:
             if self._file is None:
                 self._target.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self._target.open("wb")
-            self._file.write(self._folder.redact(line.rstrip(b"\n")) + b"\n")
-            self._file.flush()
+                self._file = io.FileIO(self._target, "w")
+            _write_whole(self._file.fileno(), self._folder.redact(line.rstrip(b"\n")) + b"\n")
         except OSError as error:
             raise disk_fault(self._target, error) from error
 
@@ -205,7 +211,8 @@ class RunFolder:
         buffer = io.StringIO()
         with jsonlines.Writer(buffer, compact=True) as writer:
             writer.write(record.line())
-        data = self._redact(buffer.getvalue().encode("utf-8", "surrogatepass"))
+        # A lone surrogate (from a name or an output that is no UTF-8) would make the line unreadable.
+        data = self._redact(buffer.getvalue().encode("utf-8", "replace"))
         try:
             _append(self.records_file, data)
         except OSError as error:
@@ -218,20 +225,31 @@ def _append(path: Path, line: bytes) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         end = os.lseek(descriptor, 0, os.SEEK_END)
         torn = end > 0 and os.pread(descriptor, 1, end - 1) != b"\n"
-        data = b"\n" + line if torn else line
-        try:
-            while data:
-                data = data[os.write(descriptor, data) :]
-            os.fsync(descriptor)
-        except OSError:
-            os.ftruncate(descriptor, end)
-            raise
+        _write_whole(descriptor, b"\n" + line if torn else line, lasting=True)
     finally:
         os.close(descriptor)
 
 
+def _write_whole(descriptor: int, data: bytes, *, lasting: bool = False) -> None:
+    """Write at the present position, which is the file's end; where that fails, the file is as it was before."""
+    start = os.lseek(descriptor, 0, os.SEEK_CUR)
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+        if lasting:
+            os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, start)
+        os.lseek(descriptor, start, os.SEEK_SET)
+        raise
+
+
 def _file_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.=-]", "_", name).lstrip(".") or "_"
+    """A name for a file: the given one where it can be, else one like it that no other name gets."""
+    safe = re.sub(r"[^A-Za-z0-9_.=-]", "_", name).lstrip(".")[:_NAME_CHARS]
+    if name and safe == name:
+        return name
+    return f"{safe}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)
