@@ -72,8 +72,8 @@ def _any(kind: Any, bounds: list[Any]) -> st.SearchStrategy[Any]:
 
 
 def _any_plain(kind: Any, bounds: list[Any]) -> st.SearchStrategy[Any]:
-    least = next((bound.ge for bound in bounds if isinstance(bound, Ge)), None)
-    most = next((bound.le for bound in bounds if isinstance(bound, Le)), None)
+    least: Any = next((bound.ge for bound in bounds if isinstance(bound, Ge)), None)
+    most: Any = next((bound.le for bound in bounds if isinstance(bound, Le)), None)
     plain: dict[Any, st.SearchStrategy[Any]] = {
         type(None): st.none(),
         bool: st.booleans(),
