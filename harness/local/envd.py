@@ -9,7 +9,7 @@ import time
 
 from e2b.envd.filesystem.filesystem_connect import FilesystemASGIApplication
 from e2b.envd.process.process_connect import ProcessASGIApplication
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -100,11 +100,8 @@ class Envd:
             user = find_user(self._box, name)
         except UserError as error:
             raise ApiError(401, f"error looking up user '{name}': {error}") from error
-        try:
-            handler = read_file if request.method == "GET" else write_files
-            return await handler(request, self._box, user)
-        except ClientDisconnect:
-            return Response(status_code=499)  # nobody is there to read it
+        handler = read_file if request.method == "GET" else write_files
+        return await handler(request, self._box, user)
 
     def _authorize(self, request: Request) -> None:
         if self._token is not None and not self._holds_token(request):

@@ -201,7 +201,7 @@ class FilesystemService(FilesystemProtocol):
 
     async def _told(self, change: WatchEvent, path: str, include_entry: bool) -> pb.FilesystemEvent:
         entry = await self._entry_of(posixpath.join(path, change.name)) if include_entry else None
-        return pb.FilesystemEvent(name=change.name, type=_EVENTS[change.kind], entry=entry)
+        return pb.FilesystemEvent(name=_text(change.name), type=_EVENTS[change.kind], entry=entry)
 
     async def _entry_of(self, path: str) -> pb.EntryInfo | None:
         try:
@@ -240,11 +240,9 @@ class _PolledWatcher:
 
 
 def _change(event: pb.FilesystemEvent | None) -> pb.WatchDirResponse:
-    return (
-        _response("keepalive", pb.WatchDirResponse.KeepAlive())
-        if event is None
-        else _response("filesystem", event)
-    )
+    if event is None:
+        return _response("keepalive", pb.WatchDirResponse.KeepAlive())
+    return _response("filesystem", event)
 
 
 def _response(kind: str, content: Any) -> pb.WatchDirResponse:
@@ -256,19 +254,24 @@ def _response(kind: str, content: Any) -> pb.WatchDirResponse:
 def _encode(entry: Entry) -> pb.EntryInfo:
     """E2B says of a link what it leads to, and beside that that it is one."""
     return pb.EntryInfo(
-        name=entry.name,
+        name=_text(entry.name),
         type=_type(entry.mode if entry.target_mode is None else entry.target_mode),
-        path=entry.path,
+        path=_text(entry.path),
         size=entry.size,
         mode=stat.S_IMODE(entry.mode),
         permissions=_permissions(entry.mode),
         owner=entry.owner,
         group=entry.group,
         modified_time=Timestamp.from_nanos(entry.mtime_ns),
-        symlink_target=entry.target,
+        symlink_target=None if entry.target is None else _text(entry.target),
         metadata=dict(entry.metadata),
         is_symlink=entry.is_symlink,
     )
+
+
+def _text(name: str) -> str:
+    """A name that is no UTF-8, which files may have and the protocol may not, made presentable."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _type(mode: int) -> pb.FileType:

@@ -61,7 +61,7 @@ class Process:
         self.command = command
         self.has_terminal = has_terminal
         self.status: str | None = None
-        """How it ended, once it has."""
+        """How it ended; None while it runs."""
         self._process = box_process
         self._listeners: list[Channel[Event]] = []
         self._writing = asyncio.Lock()
@@ -180,15 +180,16 @@ class ProcessTable:
         return process, listener
 
     def __iter__(self) -> Iterator[Process]:
-        return iter(tuple(self._processes.values()))
+        # One that has ended stays in the table until all its listeners know: too late to begin to listen.
+        return iter([process for process in self._processes.values() if process.status is None])
 
     def by_pid(self, pid: int) -> Process | None:
         """The running process with this pid."""
-        return self._processes.get(pid)
+        return next((process for process in self if process.pid == pid), None)
 
     def by_tag(self, tag: str) -> Process | None:
         """A running process that was started with this tag."""
-        return next((process for process in self._processes.values() if process.command.tag == tag), None)
+        return next((process for process in self if process.command.tag == tag), None)
 
     def lose(self) -> None:
         """The sandbox is gone or frozen: end all clients' streams."""

@@ -199,11 +199,15 @@ class Registry:
         async with sandbox.changing:
             if self.find(sandbox_id).state == "paused":
                 raise errors.conflict(f"Error pausing sandbox - sandbox '{sandbox.id}' is already paused")
-            sandbox.state, sandbox.frozen = "paused", keep_memory
+            sandbox.state, sandbox.frozen = "paused", keep_memory  # at once: nothing new may begin in it
+            sandbox.envd.lose()
+            try:
+                await (sandbox.box.freeze() if keep_memory else sandbox.box.kill())
+            except (BoxError, OSError) as error:
+                sandbox.state, sandbox.frozen = "running", False
+                raise ApiError(500, f"Error pausing sandbox: {error}") from error
             if sandbox.expiry:
                 sandbox.expiry.cancel()
-            sandbox.envd.lose()
-            await (sandbox.box.freeze() if keep_memory else sandbox.box.kill())
             sandbox.end_at = datetime.now(UTC)
             sandbox.journal.note("Sandbox paused")
 
@@ -274,8 +278,8 @@ class Registry:
         """Add what a running sandbox uses now to its samples."""
         try:
             usage = await sandbox.box.usage()
-        except BoxError:
-            return  # it has just died; its watcher removes it
+        except (BoxError, OSError):
+            return  # it has just died, or its files change under the count: there is always a next time
         sandbox.samples.append(Sample(datetime.now(UTC), usage))
 
     async def _start_box(self, sandbox_id: str, plan: Plan, seed: Path | None) -> Box:
@@ -313,8 +317,10 @@ class Registry:
                 await self.pause(sandbox.id, sandbox.plan.keep_memory)
             else:
                 await self.kill(sandbox.id)
-        except ApiError:
-            return  # killed or paused at the same moment by a client
+        except ApiError as error:
+            # 404 and 409: a client has killed or paused it at the same moment.
+            if error.status >= 500 and sandbox.id in self._sandboxes:
+                await self.kill(sandbox.id)
 
     async def _watch(self, sandbox: Sandbox, box: Box) -> None:
         """Take a sandbox out when its box dies by itself."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
@@ -81,6 +81,8 @@ class App:
             if begun:
                 raise
             await _reply(error)(scope, receive, send)
+        except ClientDisconnect:
+            return  # in the middle of its request: nobody is there to answer
         except Exception:
             if not begun:
                 await _reply(ApiError(500, "Internal server error"))(scope, receive, send)

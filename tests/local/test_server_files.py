@@ -184,6 +184,38 @@ def test_errors_are_those_of_e2b(in_sandbox: InSandbox) -> None:
     in_sandbox(story)
 
 
+def test_names_that_are_no_text_are_shown_as_well_as_can_be(in_sandbox: InSandbox) -> None:
+    """A file name that is not UTF-8 does not keep its directory from being listed and watched."""
+
+    async def story(sandbox: AsyncSandbox) -> None:
+        seen: asyncio.Queue[FilesystemEvent] = asyncio.Queue()
+        await sandbox.files.watch_dir(".", on_event=seen.put, include_entry=True)
+        await sandbox.commands.run(r"touch $'bad\xff' && ln -s $'bad\xff' link")
+        assert (await _next(seen, FilesystemEventType.CREATE)).name == "bad\N{REPLACEMENT CHARACTER}"
+        assert {"bad\N{REPLACEMENT CHARACTER}", "link"} <= _names(await sandbox.files.list("."))
+
+    in_sandbox(story)
+
+
+def test_an_upload_that_is_given_up_harms_nobody(in_sandbox: InSandbox, server: LocalServer) -> None:
+    """A client that vanishes in the middle of an upload leaves the sandbox as usable as before."""
+
+    async def story(sandbox: AsyncSandbox) -> None:
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        target = sandbox.upload_url("half").removeprefix(server.url)
+        head = "Content-Type: application/octet-stream\r\nContent-Length: 1000000"
+        writer.write(f"POST {target} HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n".encode() + b"x" * 500_000)
+        await writer.drain()
+        while not await sandbox.files.exists("half"):
+            pass  # until the server has begun to write
+        writer.transport.abort()
+        await sandbox.files.write("half", "whole")
+        assert await sandbox.files.read("half") == "whole"
+
+    in_sandbox(story)
+
+
 def test_special_files_do_not_hang_the_server(in_sandbox: InSandbox) -> None:
     """A FIFO, a device and a circle of links are refused at once, for reading and for writing."""
 
