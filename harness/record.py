@@ -1,12 +1,15 @@
 """The record: all that is known about one trial, as one JSON line.
 
-Its JSON Schema (`schema()`, shipped as `harness/record.schema.json`) documents every field. The schema is only
-ever extended: a reader of an older version reads a newer record, and keeps the fields it does not know.
+Its JSON Schema (shipped as `harness/record.schema.json`, written by `python -m harness.record`) documents every
+field. The schema is only ever extended: a reader of an older version reads a newer record, and keeps the fields
+it does not know.
 A number that cannot be known is null, never 0.
 """
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -50,7 +53,7 @@ class TrialSpec:
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
 
 Ms = Annotated[int, Field(ge=0)]
@@ -60,29 +63,25 @@ Count = Annotated[int, Field(ge=0)]
 class CheckResult(_Part):
     """One check's verdict."""
 
-    name: str
-    passed: bool
-    score: Annotated[
-        float, Field(ge=0, le=1, description="What the check wrote to $HARNESS_SCORE, else 1 or 0.")
-    ]
-    exit_code: Annotated[int | None, Field(description="Null when the check had to be stopped.")]
-    timed_out: bool = False
-    duration_ms: Ms | None
-    output_tail: Annotated[
-        str, Field(description="The end of its stdout and stderr; all of it is in `output`.")
-    ]
-    output: Annotated[
-        str | None, Field(description="The file with its output, relative to the run's folder.")
-    ] = None
+    name: str = Field(description="Its file's name without the ending, or its key in `[checks] run`.")
+    passed: bool = Field(description="Whether it ended with 0 within its time, and wrote no unusable score.")
+    score: float = Field(ge=0, le=1, description="What it wrote to $HARNESS_SCORE, else 1 or 0.")
+    exit_code: int | None = Field(description="Null when it had to be stopped.")
+    timed_out: bool = Field(False, description="Whether it was stopped since it took too long.")
+    duration_ms: Ms | None = Field(description="Its wall time in milliseconds; null when it was never told.")
+    output_tail: str = Field(description="The end of its stdout and stderr; `output` has more of it.")
+    output: str | None = Field(None, description="The file with its output, relative to the run's folder.")
 
 
 class TokenCounts(_Part):
-    """Tokens as billed; the four do not overlap. Null: unknown."""
+    """Tokens as the API bills them; the four do not overlap. Null: unknown."""
 
-    input: Count | None = None
-    output: Count | None = None
-    cache_read: Count | None = None
-    cache_creation: Count | None = None
+    input: Count | None = Field(
+        None, description="Input tokens that were neither read from nor put into a cache."
+    )
+    output: Count | None = Field(None, description="Output tokens, thinking included.")
+    cache_read: Count | None = Field(None, description="Input tokens read from a cache.")
+    cache_creation: Count | None = Field(None, description="Input tokens put into a cache.")
 
     @property
     def total(self) -> int | None:
@@ -105,50 +104,54 @@ class TokenCounts(_Part):
 class ModelCounts(TokenCounts):
     """One model's tokens and what they cost."""
 
-    cost_usd: float | None = None
+    cost_usd: float | None = Field(None, description="US dollars; null where a part of it is unknown.")
 
 
 class ToolCounts(_Part):
-    """How often a tool was called, how many calls returned an error, and how many came from subagents."""
+    """How often a tool was called."""
 
-    calls: Count
-    errors: Count
-    in_subagents: Count = 0
+    calls: Count = Field(description="All its calls, subagents' included.")
+    errors: Count = Field(description="Those of its calls that returned an error.")
+    in_subagents: Count = Field(0, description="Those of its calls that subagents made.")
 
 
 class TurnRecord(_Part):
-    """One prompt of the session. `tokens` and `cost_usd` are the session's up to here (they are cumulative)."""
+    """One prompt's run, as Claude Code's result tells it; null where it does not."""
 
-    duration_ms: Ms | None
-    duration_api_ms: Ms | None
-    num_turns: Count | None
-    tokens: TokenCounts
-    cost_usd: float | None
-    terminal_reason: str | None
-    result: Annotated[str | None, Field(description="The agent's last message.")]
+    duration_ms: Ms | None = Field(description="This run's wall time in milliseconds.")
+    duration_api_ms: Ms | None = Field(
+        description="Milliseconds spent waiting for the API, over the session up to here."
+    )
+    num_turns: Count | None = Field(description="Rounds of the agent's loop in this run.")
+    tokens: TokenCounts = Field(description="What the session used up to here.")
+    cost_usd: float | None = Field(description="US dollars, over the session up to here.")
+    terminal_reason: str | None = Field(description="Claude Code's own word for what ended the run.")
+    result: str | None = Field(description="The agent's last message.")
 
 
 class Phases(_Part):
     """Wall time of the harness's phases, in milliseconds; null for one that was not reached.
 
-    `agent` is from the agent's start to its end seen from outside; `seed` includes the task's setup commands.
+    A phase that comes several times (a Python test's prompts) is added up. They are the last attempt's.
     """
 
-    create: Ms | None = None
-    seed: Ms | None = None
-    agent: Ms | None = None
-    collect: Ms | None = None
-    checks: Ms | None = None
-    total: Ms | None = None
+    create: Ms | None = Field(None, description="Until the sandbox was there.")
+    seed: Ms | None = Field(
+        None, description="The starter repo, the variant's files, the task's setup commands."
+    )
+    agent: Ms | None = Field(None, description="From the agent's start to its end, seen from outside.")
+    collect: Ms | None = Field(None, description="Ending its processes, the diff, restoring protected files.")
+    checks: Ms | None = Field(None, description="All checks together.")
+    total: Ms | None = Field(None, description="All of the attempt, the sandbox's end included.")
 
 
 class ErrorRecord(_Part):
-    """Why a trial is an `error`: whose fault, which kind, in words, and what can be done."""
+    """Why a trial is an `error`."""
 
-    cause: Cause
-    type: str
-    message: str
-    remedy: str | None = None
+    cause: Cause = Field(description="Whose fault it was.")
+    type: str = Field(description="The kind of fault, as one word: `timeout`, `rate_limit`, ...")
+    message: str = Field(description="What happened, in words.")
+    remedy: str | None = Field(None, description="What can be done about it.")
 
     @classmethod
     def of(cls, fault: Fault) -> ErrorRecord:
@@ -159,95 +162,100 @@ class ErrorRecord(_Part):
 class AttemptRecord(_Part):
     """An earlier attempt at the same trial, which an infrastructure fault ended. Its spend is real."""
 
-    number: Annotated[int, Field(ge=1)]
-    error: ErrorRecord
-    sandbox_id: str | None
-    started_at: str
-    duration_ms: Ms
-    tokens: TokenCounts
-    tokens_partial: bool
-    cost_usd: float | None
-    transcript: str | None
+    number: int = Field(ge=1, description="Its place among the attempts, from 1.")
+    error: ErrorRecord = Field(description="The fault that ended it.")
+    sandbox_id: str | None = Field(description="Its sandbox; null when there was none yet.")
+    started_at: str = Field(description="ISO 8601, UTC.")
+    duration_ms: Ms = Field(description="Its wall time in milliseconds.")
+    tokens: TokenCounts = Field(description="What it used, by itself.")
+    tokens_partial: bool = Field(description="Whether its tokens are a lower bound.")
+    cost_usd: float | None = Field(description="US dollars; null: unknown.")
+    transcript: str | None = Field(description="Raw stream-json, relative to the run's folder.")
 
 
 class Tampering(_Part):
     """A protected file that the agent changed; it was put back before the checks."""
 
-    path: str
-    change: Literal["modified", "deleted", "added"]
+    path: str = Field(description="Relative to the repo.")
+    change: Literal["modified", "deleted", "added"] = Field(description="What the agent had done to it.")
 
 
 class SandboxRecord(_Part):
     """Where the trial ran: the platform, and what kept the sandbox apart."""
 
-    kind: Annotated[
-        Literal["e2b", "local"], Field(description="`e2b`: any server that E2B's variables name.")
-    ]
-    isolation: Annotated[str | None, Field(description="The local server's tier; null elsewhere.")] = None
-    enforces: Annotated[tuple[str, ...] | None, Field(description="What that tier really enforces.")] = None
+    kind: Literal["e2b", "local"] = Field(description="`e2b`: any server that E2B's variables name.")
+    isolation: str | None = Field(None, description="The local server's tier; null elsewhere.")
+    enforces: tuple[str, ...] | None = Field(None, description="What that tier really enforces.")
 
 
 class TrialRecord(_Part):
     """One trial, whole. Times are ISO 8601 in UTC, durations milliseconds, costs US dollars.
 
-    `duration_ms`, `duration_api_ms` and `num_turns` are Claude Code's own, summed over the prompts.
-    Tokens and cost are the whole session's, subagents included, by `modelUsage`; with `tokens_partial` they are a
-    lower bound. They are those of the last attempt; what earlier attempts used is in `attempts`.
+    Tokens and cost are the whole session's, subagents included, as Claude Code's `modelUsage` tells them. They are
+    those of the last attempt; what earlier attempts used is in `attempts`.
     """
 
-    schema_version: Literal[1] = 1
-    run_id: str
-    trial_id: Annotated[str, Field(description="`TASK[VARIANT-tN]`, unique within the run.")]
-    task: str
-    task_hash: str
-    variant: str
-    variant_hash: str
-    index: Annotated[int, Field(ge=1)]
-    agent: AgentName
-    outcome: Annotated[Outcome, Field(description="`error`: infrastructure, counts for nobody.")]
-    score: Annotated[
-        float | None, Field(ge=0, le=1, description="Mean of the checks' scores; null without checks run.")
-    ]
-    checks: tuple[CheckResult, ...] = ()
-    stop: Annotated[
-        Stop | None, Field(description="What ended the agent; null when it never ended by itself.")
-    ] = None
-    duration_ms: Ms | None = None
-    duration_api_ms: Ms | None = None
-    phases_ms: Phases = Phases()
-    tokens: TokenCounts = TokenCounts()
-    tokens_partial: bool = False
-    models: Mapping[str, ModelCounts] = Field(default_factory=dict)
-    cost_usd: float | None = None
-    num_turns: Count | None = None
-    turns: tuple[TurnRecord, ...] = ()
-    tools: Mapping[str, ToolCounts] = Field(default_factory=dict)
-    mcp_servers: Mapping[str, str] = Field(default_factory=dict)
-    api_retries: Count = 0
-    session_id: str | None = None
-    model: str | None = None
-    model_source: ModelSource = "none"
-    replay_by_hand: Annotated[
-        bool | None, Field(description="Whether the session that was replayed was written by hand.")
-    ] = None
-    claude_version: str | None = None
-    template: str | None = None
-    sandbox: SandboxRecord
-    sandbox_id: str | None = None
-    error: ErrorRecord | None = None
-    attempts: tuple[AttemptRecord, ...] = ()
-    tampering: tuple[Tampering, ...] = ()
-    transcript: Annotated[str | None, Field(description="Raw stream-json, relative to the run's folder.")] = (
-        None
+    schema_version: Literal[1] = Field(1, description="Raised only when a field changes its meaning.")
+    run_id: str = Field(description="The run's name, and its folder's.")
+    trial_id: str = Field(description="`TASK[VARIANT-tN]`, unique within the run.")
+    task: str = Field(description="The task's name.")
+    task_hash: str = Field(description="SHA-256 of all in the task's folder that could change a result.")
+    variant: str = Field(description="The variant's name.")
+    variant_hash: str = Field(description="SHA-256 of all that the variant sets.")
+    index: int = Field(ge=1, description="Which trial of its task and variant it is, from 1.")
+    agent: AgentName = Field(
+        description="`claude`; `oracle` applies the reference solution, `nop` does nothing."
     )
-    diff: Annotated[
-        str | None, Field(description="What the agent changed, relative to the run's folder.")
-    ] = None
-    started_at: str
-    finished_at: str
-    git_commit: Annotated[str | None, Field(description="Of the checkout that the tasks are in.")] = None
-    harness_version: str
-    tags: tuple[str, ...] = ()
+    outcome: Outcome = Field(
+        description="`error`: infrastructure broke; `invalid`: the variant was not really applied. "
+        "Neither counts for anybody."
+    )
+    score: float | None = Field(
+        ge=0, le=1, description="Mean of the checks' scores; null without checks run."
+    )
+    checks: tuple[CheckResult, ...] = Field((), description="In the order in which they ran.")
+    stop: Stop | None = Field(None, description="What ended the agent; null when a fault did.")
+    duration_ms: Ms | None = Field(None, description="Claude Code's own, summed over the prompts.")
+    duration_api_ms: Ms | None = Field(None, description="Spent waiting for the API, over the whole session.")
+    phases_ms: Phases = Field(Phases(), description="The harness's own wall times.")
+    tokens: TokenCounts = Field(TokenCounts(), description="Over all models.")
+    tokens_partial: bool = Field(
+        False,
+        description="Whether a run ended without its result, so that tokens are a lower bound and cost unknown.",
+    )
+    models: Mapping[str, ModelCounts] = Field({}, description="Tokens and cost by model.")
+    cost_usd: float | None = Field(None, description="At list prices, as Claude Code tells it.")
+    num_turns: Count | None = Field(None, description="Rounds of the agent's loop, summed over the prompts.")
+    turns: tuple[TurnRecord, ...] = Field((), description="One for each prompt that had its result.")
+    tools: Mapping[str, ToolCounts] = Field({}, description="By the tool's name.")
+    mcp_servers: Mapping[str, str] = Field({}, description="Each MCP server's state at the session's start.")
+    api_retries: Count = Field(0, description="How often Claude Code said that it asks the API again.")
+    session_id: str | None = Field(None, description="Claude Code's session.")
+    model: str | None = Field(None, description="The main agent's model.")
+    model_source: ModelSource = Field(
+        "none",
+        description="`replay`: a recorded session was played, and nothing spent; `none`: no model asked.",
+    )
+    replay_by_hand: bool | None = Field(
+        None, description="Whether the session that was replayed was written by hand; null without replay."
+    )
+    claude_version: str | None = Field(None, description="Claude Code's version.")
+    template: str | None = Field(None, description="The sandbox's template.")
+    sandbox: SandboxRecord = Field(description="The platform that gave the sandbox.")
+    sandbox_id: str | None = Field(None, description="The sandbox's id on its platform; null when none came.")
+    error: ErrorRecord | None = Field(None, description="The fault behind the outcome `error`.")
+    attempts: tuple[AttemptRecord, ...] = Field((), description="The attempts before the last, oldest first.")
+    tampering: tuple[Tampering, ...] = Field((), description="Protected files that the agent changed.")
+    notes: tuple[str, ...] = Field(
+        (), description="What else a reader of this record should know, in sentences."
+    )
+    transcript: str | None = Field(None, description="Raw stream-json, relative to the run's folder.")
+    diff: str | None = Field(None, description="What the agent changed, relative to the run's folder.")
+    started_at: str = Field(description="When the first attempt began.")
+    finished_at: str = Field(description="When the last attempt had ended.")
+    git_commit: str | None = Field(None, description="Of the checkout that the tasks are in.")
+    harness_version: str = Field(description="The harness that wrote this.")
+    tags: tuple[str, ...] = Field((), description="The task's tags.")
 
     @property
     def total_cost_usd(self) -> float | None:
@@ -303,3 +311,8 @@ def schema() -> dict[str, Any]:
     """The record's JSON Schema (2020-12)."""
     content = TrialRecord.model_json_schema(mode="serialization")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **content}
+
+
+if __name__ == "__main__":
+    json.dump(schema(), sys.stdout, indent=2)
+    sys.stdout.write("\n")
