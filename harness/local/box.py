@@ -18,7 +18,7 @@ import stat
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from socket import AF_UNIX, SO_ACCEPTCONN, SOCK_STREAM, SOL_SOCKET, socket, socketpair
+from socket import AF_UNIX, SO_ACCEPTCONN, SO_PASSCRED, SOCK_STREAM, SOL_SOCKET, socket, socketpair
 from typing import Any
 
 from harness.local.accounts import PLACES, NoAccount
@@ -103,6 +103,7 @@ class Box:
         Raises BoxStartError with the launcher's own words.
         """
         ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
+        ours.setsockopt(SOL_SOCKET, SO_PASSCRED, 1)  # before the guest can speak: it says who it is but once
         try:
             with theirs:
                 plan = await _plan(spec, isolation)
