@@ -48,8 +48,7 @@ class LocalServer:
 
     def stop(self) -> None:
         """End the server and all its sandboxes, and wait until they are gone."""
-        if self.process.stdin:
-            self.process.stdin.close()
+        _close_pipes(self.process)  # the end of its stdin tells it
         try:
             self.process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -84,9 +83,11 @@ def start_server(isolation: str | None = None, max_sandboxes: int | None = None)
     except BaseException:
         process.kill()
         process.wait()
+        _close_pipes(process)
         raise
     if said is None or "error" in said:
         process.wait()
+        _close_pipes(process)
         message = said["error"] if said else f"The local server died at its start: {_tail(log)}"
         raise LocalServerError(message, said["remedy"] if said else "")
     return LocalServer(
@@ -97,6 +98,12 @@ def start_server(isolation: str | None = None, max_sandboxes: int | None = None)
         process=process,
         _log=log,
     )
+
+
+def _close_pipes(process: subprocess.Popen[bytes]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe:
+            pipe.close()
 
 
 def _environment() -> dict[str, str]:
