@@ -25,10 +25,16 @@ def as_text(
     """The table as lines. Values are taken literally: they may come from an agent."""
     table = Table(box=None, pad_edge=False, header_style="bold" if color else "")
     for column in columns:
-        table.add_column(column.name, justify="right" if column.right else "left", overflow="fold", no_wrap=column.right)
+        table.add_column(
+            column.name, justify="right" if column.right else "left", overflow="fold", no_wrap=column.right
+        )
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
     buffer = io.StringIO()
     console = Console(file=buffer, width=width, force_terminal=color, no_color=not color, highlight=False)
+    # Rich would cut values short: what gives way is the room between them, and then the names, which are folded.
+    table.collapse_padding = (
+        console.measure(table, options=console.options.update(width=10_000)).maximum > width
+    )
     console.print(table)
     return "".join(f"{line.rstrip()}\n" for line in buffer.getvalue().splitlines())

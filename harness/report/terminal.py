@@ -31,7 +31,7 @@ def write_summary(reporter: Any, run: RunFolder) -> None:
     reporter.write_line(f"records: {_shown(run.records_file)}")
 
 
-_NUMBERS = ("passed", "failed", "error", "pass", "cost", "a trial", "tokens", "output", "time")
+_NUMBERS = ("passed", "failed", "error", "pass", "cost", "each", "tokens", "output", "time")
 
 
 def render(run: RunView, *, width: int, color: bool) -> str:
@@ -58,10 +58,13 @@ def _row(variant: VariantView) -> list[str | Text]:
 
 def notes(run: RunView) -> list[str]:
     """What a reader must know to read the table rightly."""
-    lines = ["pass, tokens, output and time are means a trial, over those that passed or failed"]
+    lines = ["means are a trial's, over those that passed or failed; each: what one cost"]
     excluded = sum(row.errors + row.invalid for row in run.variants)
     if excluded:
         lines.append(f"{excluded} of {len(run.records)} trials broke on infrastructure and count for nobody")
+    cut = sum(record.tokens_partial for record in run.records if record.outcome in ("passed", "failed"))
+    if cut:
+        lines.append(f"{cut} of those were cut off: their tokens are lower bounds, their cost is unknown")
     if run.replayed:
         how = "sessions, some written by hand" if run.by_hand else "sessions"
         lines.append(f"replayed {how}: this measures the plumbing, not a model, and nothing was spent")

@@ -19,18 +19,24 @@ def count(number: float | None) -> str:
     """A count: `950`, `12.3k`, `4.56M`."""
     if number is None:
         return UNKNOWN
-    if number < 1_000:
+    if number < 999.5:
         return f"{number:.0f}"
     return f"{number / 1_000:.1f}k" if number < 999_950 else f"{number / 1_000_000:.2f}M"
 
 
 def cost(usd: float | None) -> str:
-    """US dollars, with as many digits as matter: `$0.0042`, `$1.20`."""
+    """US dollars, with as many digits as matter: `$0.0042`, `$1.20`; what is not free is never `$0`."""
     if usd is None:
         return UNKNOWN
+    if 0 < usd < 0.00005:
+        return "<$0.0001"
     return f"${usd:.2f}" if usd >= 0.995 or usd == 0 else f"${usd:.4f}"
 
 
 def percent(share: float | None) -> str:
-    """A share as a whole percentage."""
-    return UNKNOWN if share is None else f"{share * 100:.0f}%"
+    """A share as a whole percentage; only none is `0%`, and only all is `100%`."""
+    if share is None:
+        return UNKNOWN
+    if 0 < share <= 0.005:
+        return "<1%"
+    return ">99%" if 0.995 <= share < 1 else f"{share * 100:.0f}%"
