@@ -41,10 +41,11 @@ class LocalServer:
     """What sandboxes of that tier cannot get around: of files, processes, network, memory, pids, cpu."""
     process: subprocess.Popen[bytes]
     _log: IO[bytes] = field(repr=False)
+    _last_words: str = field(default="", repr=False)
 
     def log_tail(self) -> str:
         """The last lines that the server wrote to its log: unexpected errors, if any."""
-        return _tail(self._log)
+        return self._last_words if self._log.closed else _tail(self._log)
 
     def stop(self) -> None:
         """End the server and all its sandboxes, and wait until they are gone."""
@@ -54,6 +55,8 @@ class LocalServer:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self._last_words = self.log_tail()
+        self._log.close()
 
     def __enter__(self) -> LocalServer:
         return self
@@ -80,16 +83,15 @@ def start_server(isolation: str | None = None, max_sandboxes: int | None = None)
     )
     try:
         said = _first_line(process)
+        if said is None or "error" in said:
+            message = said["error"] if said else f"The local server died at its start: {_tail(log)}"
+            raise LocalServerError(message, said["remedy"] if said else "")
     except BaseException:
         process.kill()
         process.wait()
         _close_pipes(process)
+        log.close()
         raise
-    if said is None or "error" in said:
-        process.wait()
-        _close_pipes(process)
-        message = said["error"] if said else f"The local server died at its start: {_tail(log)}"
-        raise LocalServerError(message, said["remedy"] if said else "")
     return LocalServer(
         url=said["url"],
         api_key=said["api_key"],
