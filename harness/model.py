@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from harness import replay
-from harness.errors import UsageError
+from harness.errors import ProviderFault, UsageError
 from harness.record import ModelSource
 from harness.sandbox import Network
 from harness.task import Task
@@ -19,12 +19,14 @@ from harness.task import Task
 _KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
 _BEDROCK = "CLAUDE_CODE_USE_BEDROCK"
 _VERTEX = "CLAUDE_CODE_USE_VERTEX"
+_HEADERS = "ANTHROPIC_CUSTOM_HEADERS"
+_BASE_URLS = ("ANTHROPIC_BASE_URL", "ANTHROPIC_BEDROCK_BASE_URL", "ANTHROPIC_VERTEX_BASE_URL")
 PASSED_ON = (
     *_KEYS,
     "ANTHROPIC_BASE_URL",
     "ANTHROPIC_MODEL",
     "ANTHROPIC_SMALL_FAST_MODEL",
-    "ANTHROPIC_CUSTOM_HEADERS",
+    _HEADERS,
     _BEDROCK,
     "ANTHROPIC_BEDROCK_BASE_URL",
     "AWS_REGION",
@@ -39,7 +41,7 @@ PASSED_ON = (
 )
 _SECRETS = (
     *_KEYS,
-    "ANTHROPIC_CUSTOM_HEADERS",
+    _HEADERS,
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
@@ -61,13 +63,18 @@ def recorded(path: Path) -> Recorded:
     """Read a recording.
 
     Raises:
-        UsageError: when it cannot be played.
+        ProviderFault: when it cannot be played.
     """
     try:
         with path.open("rb") as lines:
             recording = replay.load(lines)
     except (OSError, replay.BadRecording) as error:
-        raise UsageError(f"{path} cannot be replayed: {error}") from error
+        raise ProviderFault(
+            "bad_recording",
+            f"{path} cannot be replayed: {error}",
+            retry=False,
+            remedy="name another run with --replay, or record the session again",
+        ) from error
     return Recorded(path, recording.model, recording.written_by is not None)
 
 
@@ -87,7 +94,11 @@ class Model:
     recordings: Mapping[str, Path] = field(default_factory=dict)
 
     def recording(self, task: Task) -> Recorded | None:
-        """The session to play for a task: from the run named by --replay, else the task's own."""
+        """The session to play for a task: from the run named by --replay, else the task's own.
+
+        Raises:
+            ProviderFault: when it cannot be played.
+        """
         path = self.recordings.get(task.name) or task.replay
         return recorded(path) if path else None
 
@@ -95,14 +106,16 @@ class Model:
         """What a task's sandbox may reach, given where the model is.
 
         Raises:
-            UsageError: when the task leaves no way to the model.
+            ProviderFault: when the task leaves no way to the model.
         """
         wanted = task.sandbox.network
         if wanted == "open":
             return Network(open=True)
         if wanted == "none" and self.hosts:
-            raise UsageError(
+            raise ProviderFault(
+                "no_way",
                 f'task {task.name!r}: network = "none" leaves no way to the model\'s API',
+                retry=False,
                 remedy='use "model" (the API alone), or run with --model-source replay',
             )
         hosts = wanted if isinstance(wanted, tuple) else ()
@@ -114,7 +127,12 @@ NO_MODEL = Model("none", "no model")
 
 def has_key(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether the environment names a model API to pay for."""
-    return any(environ.get(name) for name in (*_KEYS, _BEDROCK, _VERTEX))
+    return any(environ.get(name) for name in _KEYS) or _is_on(environ, _BEDROCK) or _is_on(environ, _VERTEX)
+
+
+def _is_on(environ: Mapping[str, str], switch: str) -> bool:
+    """Whether Claude Code takes a variable for set: `0` and `false` are not."""
+    return environ.get(switch, "").strip().lower() in ("1", "true", "yes", "on")
 
 
 def api_model(environ: Mapping[str, str] = os.environ, *, loopback: bool) -> Model:
@@ -133,33 +151,46 @@ def api_model(environ: Mapping[str, str] = os.environ, *, loopback: bool) -> Mod
             remedy=f"set {', '.join(_KEYS)}, or {_BEDROCK}=1 or {_VERTEX}=1 with their credentials",
         )
     env = {name: environ[name] for name in PASSED_ON if environ.get(name)}
+    hosts = _hosts(environ, loopback=loopback)
     return Model(
         source="api",
         description=_provider(environ),
         env=env,
-        hosts=_hosts(environ, loopback=loopback),
-        secrets={name: env[name] for name in _SECRETS if name in env},
+        hosts=hosts,
+        secrets=dict(_secrets(env)),
     )
+
+
+def _secrets(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """What must never be stored: credentials, whole and in the parts by which they may show up."""
+    for name in _SECRETS:
+        if name in env:
+            yield name, env[name]
+    for line in env.get(_HEADERS, "").splitlines():
+        header, _, value = line.partition(":")
+        yield f"{_HEADERS}:{header.strip()}", value.strip()
+    for name in _BASE_URLS:
+        password = _split(env.get(name, "")).password
+        if password:
+            yield f"{name}:password", password
 
 
 def _provider(environ: Mapping[str, str]) -> str:
-    if environ.get(_BEDROCK):
+    if _is_on(environ, _BEDROCK):
         return "api (Bedrock)"
-    if environ.get(_VERTEX):
+    if _is_on(environ, _VERTEX):
         return "api (Vertex AI)"
-    return (
-        f"api ({urlsplit(environ['ANTHROPIC_BASE_URL']).netloc})"
-        if environ.get("ANTHROPIC_BASE_URL")
-        else "api"
-    )
+    base = _split(environ.get("ANTHROPIC_BASE_URL", ""))
+    # Without the user and the password that a URL may have.
+    return f"api ({base.netloc.rpartition('@')[2]})" if base.netloc else "api"
 
 
 def _hosts(environ: Mapping[str, str], *, loopback: bool) -> tuple[str, ...]:
-    if environ.get(_BEDROCK):
+    if _is_on(environ, _BEDROCK):
         region = environ.get("AWS_REGION", "us-east-1")
         default = (f"bedrock-runtime.{region}.amazonaws.com", f"bedrock.{region}.amazonaws.com")
         return _base_url(environ, "ANTHROPIC_BEDROCK_BASE_URL", loopback=loopback) or default
-    if environ.get(_VERTEX):
+    if _is_on(environ, _VERTEX):
         region = environ.get("CLOUD_ML_REGION", "us-east5")
         service = "aiplatform.googleapis.com" if region == "global" else f"{region}-aiplatform.googleapis.com"
         return _base_url(environ, "ANTHROPIC_VERTEX_BASE_URL", loopback=loopback) or (
@@ -173,8 +204,8 @@ def _base_url(environ: Mapping[str, str], name: str, *, loopback: bool) -> tuple
     url = environ.get(name)
     if not url:
         return ()
+    parts = _split(url)
     try:
-        parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port = None, None
@@ -188,6 +219,14 @@ def _base_url(environ: Mapping[str, str], name: str, *, loopback: bool) -> tuple
             remedy="use --sandbox local, or an address that the sandbox can reach",
         )
     return (f"127.0.0.1:{port or (443 if parts.scheme == 'https' else 80)}",)
+
+
+def _split(url: str) -> SplitResult:
+    """A URL's parts; none of one that cannot be read."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 def _is_loopback(host: str) -> bool:
