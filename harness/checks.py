@@ -6,10 +6,10 @@ import re
 import shlex
 from collections.abc import Callable, Sequence
 
+from harness.archive import pack_folder
 from harness.record import CheckResult
 from harness.sandbox import REPO, CommandTimeoutError, Result, Sandbox
 from harness.task import Check, Task
-from harness.workspace import pack_folder
 
 OUTPUT_BYTES = 1_000_000
 """How much of a check's output is kept: the end of it."""

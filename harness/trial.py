@@ -20,6 +20,7 @@ from harness.agents.oracle import Oracle
 from harness.checks import run_checks
 from harness.errors import Fault, InternalFault, ProviderFault
 from harness.model import Model
+from harness.protect import restore
 from harness.record import (
     AgentName,
     AttemptRecord,
@@ -38,7 +39,7 @@ from harness.record import (
 from harness.sandbox import Platform, Sandbox
 from harness.store import Appender, RunFolder, TrialFolder
 from harness.stream import Session
-from harness.workspace import Baseline, restore_protected, seed, stop_processes, take_diff
+from harness.workspace import Baseline, NoDiffError, seed, stop_processes, take_diff
 
 AGENTS: dict[AgentName, type[Agent]] = {"claude": Claude, "oracle": Oracle, "nop": Nop}
 Keep = Literal["none", "failed", "all"]
@@ -72,6 +73,7 @@ class Attempt:
     checks: tuple[CheckResult, ...] = ()
     tampering: tuple[Tampering, ...] = ()
     diff: str | None = None
+    notes: tuple[str, ...] = ()
     fault: Fault | None = None
 
     @classmethod
@@ -170,10 +172,11 @@ class LiveTrial:
         with attempt.phase("collect"):
             private = self.world.platform.isolation in (None, "bubblewrap")
             await stop_processes(sandbox, self.baseline, private=private, mark=_mark(self.spec, self.world))
-            diff = await take_diff(sandbox, self.baseline)
-            if diff is not None:
-                attempt.diff = attempt.files.write("diff.patch", diff)
-            attempt.tampering = await restore_protected(sandbox, self.spec.task)
+            try:
+                attempt.diff = attempt.files.write("diff.patch", await take_diff(sandbox, self.baseline))
+            except NoDiffError as error:
+                attempt.notes += (f"there is no diff: {error}",)
+            attempt.tampering = await restore(sandbox, self.spec.task, self.baseline.protected)
 
     async def check(self) -> None:
         """The checks enter, and give their verdicts."""
@@ -244,6 +247,7 @@ def trial_record(spec: TrialSpec, world: World, attempts: list[Attempt]) -> Tria
         tampering=last.tampering,
         transcript=last.transcript.path if last.transcript.started else None,
         diff=last.diff,
+        notes=last.notes,
         started_at=attempts[0].started_at,
         finished_at=_now(),
         git_commit=world.git_commit,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from harness.agents.base import Workplace
+from harness.archive import pack_folder
 from harness.errors import CheckFault
 from harness.record import Stop, TrialSpec
 from harness.sandbox import REPO, CommandTimeoutError
-from harness.workspace import pack_folder
 
 _APPLY = """
 set -e

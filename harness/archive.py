@@ -1,0 +1,46 @@
+"""Files on their way into a sandbox: one tar.gz, the same for the same content."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import io
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.contents import NOT_CONTENT
+
+
+def pack(files: Mapping[str, bytes], paths: Mapping[str, Path]) -> bytes:
+    """A tar.gz of `files` by name, and of `paths` (files, links, whole folders) by the name they get.
+
+    The same input gives the same bytes. Raises OSError when something cannot be read.
+    """
+    buffer = io.BytesIO()
+    with gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=1, mtime=0) as zipped:  # noqa: SIM117
+        with tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            for name, path in paths.items():
+                archive.add(path, arcname=name, filter=_plain)
+            for name, data in files.items():
+                info = tarfile.TarInfo(name)
+                info.size, info.mode = len(data), 0o644
+                archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+@functools.lru_cache(maxsize=256)
+def pack_folder(folder: Path) -> bytes:
+    """A folder's content as tar.gz, kept for the trials to come. Raises OSError when it cannot be read."""
+    return pack({}, {".": folder.resolve()})
+
+
+def _plain(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """An entry without what differs from machine to machine; None for what is no content."""
+    if NOT_CONTENT.intersection(Path(info.name).parts):
+        return None
+    info.uid = info.gid = 0
+    info.uname = info.gname = ""
+    info.mtime = 1735689600
+    info.mode = (info.mode | 0o600) & 0o755 if not info.isdir() else 0o755
+    return info

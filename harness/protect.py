@@ -1,0 +1,183 @@
+"""Protected files: what they were when the agent got them, what it has done to them, and how they come back."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import os
+import posixpath
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wcmatch import glob
+
+from harness.archive import pack
+from harness.contents import NOT_CONTENT, files_in
+from harness.errors import InternalFault, SandboxFault
+from harness.record import Tampering
+from harness.sandbox import CommandTimeoutError, Sandbox
+from harness.task import Task
+
+# Bytecode goes: it could stand in for its source. The two lines are: files with the hash of their content; for
+# whatever else there is, where it leads (nothing for what is no link) and its name.
+_FIND = """
+cd ~/repo && there=()
+for root in %(roots)s; do if [ -e "$root" ] || [ -L "$root" ]; then there+=("$root"); fi; done
+[ ${#there[@]} -gt 0 ] || exit 0
+find "${there[@]}" -name __pycache__ -prune -exec rm -rf {} + &&
+find "${there[@]}" '(' %(not_content)s ')' -prune -o -type f -exec sha256sum -z {} + | base64 -w0 && echo &&
+find "${there[@]}" '(' %(not_content)s ')' -prune -o ! -type d ! -type f -printf '%%l\\0%%p\\0' | base64 -w0
+"""
+_KEEP = "tar -czf ~/.harness/made.tgz -C ~/repo --null -T ~/.harness/made"
+# What stands in the way of a path's folders is no folder, and goes first: a link there would lead the rest astray.
+_PUT_BACK = """
+set -e; cd ~; tar -xzf .harness/protected.tgz .harness; cd repo
+while IFS= read -r -d '' path; do
+  while [ "$path" != "${path%/*}" ]; do
+    path=${path%/*}
+    if [ -L "$path" ] || { [ -e "$path" ] && [ ! -d "$path" ]; }; then rm -f -- "$path"; fi
+  done
+done <../.harness/changed
+xargs -0 rm -rf -- <../.harness/changed
+cd ~; tar -xzf .harness/protected.tgz
+[ ! -s .harness/made ] || tar -xzf .harness/made.tgz -C repo --null -T .harness/made
+"""
+
+
+@dataclass(frozen=True)
+class Protected:
+    """Protected paths as the agent gets them: the hash of each file's content, or `link:` and where it leads.
+
+    `starter` has those that are as in the starter repo; the others are what the task's setup made, and in `made`,
+    a tar.gz.
+    """
+
+    state: Mapping[str, str] = field(default_factory=dict)
+    starter: Mapping[str, Path] = field(default_factory=dict)
+    made: bytes = b""
+
+
+async def protect(sandbox: Sandbox, task: Task) -> Protected:
+    """Take note of a task's protected files, when its setup has run and before its agent starts.
+
+    Raises:
+        SandboxFault: when it cannot be done.
+    """
+    if not task.protect:
+        return Protected()
+    starter = _of_starter(task.repo, task.protect) if task.repo else Protected()
+    if not task.setup:
+        return starter
+    state = await _found(sandbox, task.protect, starter)
+    same = {name: path for name, path in starter.starter.items() if state.get(name) == starter.state[name]}
+    made = state.keys() - same.keys()
+    if not made:
+        return Protected(state, same)
+    await sandbox.write(".harness/made", _names(made))
+    await _run(sandbox, _KEEP)
+    return Protected(state, same, await sandbox.read(".harness/made.tgz"))
+
+
+async def restore(sandbox: Sandbox, task: Task, before: Protected) -> tuple[Tampering, ...]:
+    """Put protected files back as the agent got them, and say what it had done to them.
+
+    Raises:
+        SandboxFault: when it cannot be done.
+    """
+    if not task.protect:
+        return ()
+    tampering = tuple(_changes(before.state, await _found(sandbox, task.protect, before)))
+    if tampering:
+        await _put_back(sandbox, [change.path for change in tampering], before)
+    return tampering
+
+
+@functools.lru_cache(maxsize=256)
+def _of_starter(repo: Path, globs: tuple[str, ...]) -> Protected:
+    names = {path.relative_to(repo).as_posix(): path for path in sorted(files_in(repo))}
+    files = {name: path for name, path in names.items() if _matches(name, globs)}
+    return Protected({name: _state(path) for name, path in files.items()}, files)
+
+
+def _state(path: Path) -> str:
+    if path.is_symlink():
+        return f"link:{os.readlink(path)}"
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _matches(name: str, globs: Iterable[str]) -> bool:
+    return glob.globmatch(name, list(globs), flags=glob.GLOBSTAR | glob.DOTGLOB)
+
+
+async def _found(sandbox: Sandbox, globs: tuple[str, ...], before: Protected) -> dict[str, str]:
+    """Protected paths in the sandbox now, and what stands in the place of their folders."""
+    folders = {str(parent) for name in before.state for parent in Path(name).parents}
+    roots = " ".join(shlex.quote(f"./{root}") for root in sorted({_literal_root(glob) for glob in globs}))
+    not_content = " -o ".join(f"-name {shlex.quote(name)}" for name in sorted(NOT_CONTENT))
+    lines = (await _run(sandbox, _FIND % {"roots": roots, "not_content": not_content})).splitlines()
+    files, others = (_fields(line) for line in [*lines, "", ""][:2])
+    entries = [(name, digest) for digest, _, name in (entry.partition("  ") for entry in files)]
+    entries += [(name, f"link:{target}") for target, name in zip(others[::2], others[1::2], strict=True)]
+    found = {posixpath.normpath(name): state for name, state in entries}
+    return {name: state for name, state in found.items() if name in folders or _matches(name, globs)}
+
+
+def _fields(encoded: str) -> list[str]:
+    decoded = base64.b64decode(encoded).decode("utf-8", "surrogateescape")
+    return decoded.split("\0")[:-1]
+
+
+def _literal_root(pattern: str) -> str:
+    """The longest leading path without a wildcard."""
+    parts: list[str] = []
+    for part in pattern.split("/"):
+        if any(sign in part for sign in "*?[]{}!()|"):
+            break
+        parts.append(part)
+    return "/".join(parts) or "."
+
+
+def _changes(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[Tampering]:
+    for name, state in before.items():
+        if name not in after:
+            yield Tampering(path=name, change="deleted")
+        elif after[name] != state:
+            yield Tampering(path=name, change="modified")
+    for name in sorted(after.keys() - before.keys()):
+        yield Tampering(path=name, change="added")
+
+
+async def _put_back(sandbox: Sandbox, changed: list[str], before: Protected) -> None:
+    starter = {f"repo/{name}": before.starter[name] for name in changed if name in before.starter}
+    made = [name for name in changed if name in before.state and name not in before.starter]
+    files = {".harness/changed": _names(changed), ".harness/made": _names(made)}
+    if made:
+        files[".harness/made.tgz"] = before.made
+    try:
+        archive = pack(files, starter)
+    except OSError as error:
+        raise InternalFault(
+            "starter_gone", f"the starter repo changed during the run: {error}", retry=False
+        ) from error
+    await sandbox.write(".harness/protected.tgz", archive)
+    await _run(sandbox, _PUT_BACK)
+
+
+def _names(names: Iterable[str]) -> bytes:
+    return b"".join(os.fsencode(name) + b"\0" for name in names)
+
+
+async def _run(sandbox: Sandbox, script: str) -> str:
+    try:
+        result = await sandbox.run(f"set -o pipefail\n{script}", timeout=120)
+    except CommandTimeoutError as error:
+        raise SandboxFault(
+            "protect", f"protected files could not be compared: {error}", retry=True
+        ) from error
+    if result.exit_code:
+        words = result.stderr.strip()[-2000:]
+        raise SandboxFault("protect", f"protected files could not be looked after: {words}", retry=True)
+    return result.stdout

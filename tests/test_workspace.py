@@ -1,0 +1,342 @@
+"""The repo in the sandbox, put there and watched over: whatever an agent does to it, the checks find what they need."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import tarfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from harness.archive import pack, pack_folder
+from harness.local.launch import LocalServer
+from harness.protect import restore
+from harness.sandbox import Network, Sandbox
+from harness.setup import local_platform
+from harness.task import Task, load_task
+from harness.workspace import Baseline, NoDiffError, seed, stop_processes, take_diff
+from tests.support.folders import task_folder, write_files
+
+T = TypeVar("T")
+STARTER = {
+    "src/app.py": "print('app')\n",
+    "tests/test_app.py": "assert True\n",
+    "tests/data/in.txt": "in\n",
+    "conftest.py": "# starter\n",
+}
+PROTECT = 'protect = ["tests/**", "conftest.py", "deep/er/*.txt"]'
+
+
+@asynccontextmanager
+async def sandbox_of(server: LocalServer) -> AsyncIterator[Sandbox]:
+    sandbox = await Sandbox.open(
+        local_platform(server), template="base", env={}, network=Network(), run="run", trial="trial"
+    )
+    try:
+        yield sandbox
+    finally:
+        await sandbox.kill()
+
+
+def with_sandbox(server: LocalServer, work: Callable[[Sandbox], Awaitable[T]]) -> T:
+    """Do something in a fresh sandbox."""
+
+    async def run() -> T:
+        async with sandbox_of(server) as sandbox:
+            return await work(sandbox)
+
+    return asyncio.run(run())
+
+
+def task_with(root: Path, toml: str = "", protect: str = PROTECT) -> Task:
+    return load_task(task_folder(root, toml=f"[checks]\n{protect}\n{toml}", repo=STARTER))
+
+
+async def bash(sandbox: Sandbox, script: str) -> str:
+    done = await sandbox.run(f"cd ~/repo\n{script}")
+    assert done.exit_code == 0, done.stderr
+    return done.stdout
+
+
+# What goes in
+
+
+def names(data: bytes) -> dict[str, tarfile.TarInfo]:
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        return {info.name: info for info in archive}
+
+
+def test_a_folder_is_packed_without_its_leftovers(tmp_path: Path) -> None:
+    """No caches, no history; owners, times and odd bits are everybody's, links stay links."""
+    write_files(
+        tmp_path,
+        {"a.py": "a", "b/run.sh": "b", ".git/HEAD": "ref", "b/__pycache__/a.pyc": "c", ".DS_Store": ""},
+    )
+    (tmp_path / "b" / "run.sh").chmod(0o777)
+    (tmp_path / "a.py").chmod(0o400)
+    (tmp_path / "link").symlink_to("a.py")
+    found = names(pack_folder(tmp_path))
+    assert sorted(found) == [".", "./a.py", "./b", "./b/run.sh", "./link"]
+    assert (found["./b/run.sh"].mode, found["./a.py"].mode) == (0o755, 0o600)
+    assert found["./link"].linkname == "a.py"
+    assert {(info.uid, info.uname, info.mtime) for info in found.values()} == {(0, "", 1735689600)}
+
+
+def test_the_same_content_is_the_same_bytes(tmp_path: Path) -> None:
+    """Whenever and wherever it was written."""
+    for name in ("one", "two"):
+        write_files(tmp_path / name, dict(sorted(STARTER.items(), reverse=name == "two")))
+    assert pack({}, {"repo": tmp_path / "one"}) == pack({}, {"repo": tmp_path / "two"})
+
+
+def test_a_linked_folder_is_packed_as_a_folder(tmp_path: Path) -> None:
+    """A task may have its repo by a link."""
+    write_files(tmp_path / "real", {"a": "a"})
+    (tmp_path / "repo").symlink_to("real")
+    assert sorted(names(pack_folder(tmp_path / "repo"))) == [".", "./a"]
+
+
+def test_the_repo_has_one_commit_and_nothing_to_commit(server: LocalServer, tmp_path: Path) -> None:
+    """No history can leak the fix."""
+    task = task_with(tmp_path)
+
+    async def look(sandbox: Sandbox) -> list[str]:
+        await seed(sandbox, task, {".harness/extra": b"extra"})
+        assert await sandbox.read(".harness/extra") == b"extra"
+        assert await sandbox.read(".harness/prompt-1.md") == b"Write 42 into answer.txt.\n"
+        return (await bash(sandbox, "git log --format=%s; git status --porcelain; git ls-files")).splitlines()
+
+    assert with_sandbox(server, look) == ["Initial commit", *sorted(STARTER)]
+
+
+# What the agent did
+
+
+async def after(sandbox: Sandbox, task: Task, script: str) -> Baseline:
+    """The repo after an agent that ran a script, and was stopped."""
+    baseline = await seed(sandbox, task, {})
+    await bash(sandbox, script)
+    await stop_processes(sandbox, baseline, private=False, mark="trial")
+    return baseline
+
+
+WORK = """
+echo "print('better')" >src/app.py
+printf '\\0\\1\\2' >binary
+mkdir new && echo ü >'new/ü b.txt'
+git rm -q --cached conftest.py && rm conftest.py
+echo ignored >.gitignore && touch ignored
+"""
+
+
+@pytest.mark.parametrize(
+    "more", ["", "git add -A && git commit -qm done", "rm -rf .git", "git config diff.noprefix true"]
+)
+def test_the_diff_is_what_the_agent_did(server: LocalServer, tmp_path: Path, more: str) -> None:
+    """New and binary files too, whether it was committed, hidden or done away with; it can be applied."""
+    task = task_with(tmp_path)
+
+    async def look(sandbox: Sandbox) -> tuple[bytes, str]:
+        baseline = await after(sandbox, task, WORK + more)
+        diff = await take_diff(sandbox, baseline)
+        await sandbox.write("diff.patch", diff)
+        await seed_again(sandbox, task)
+        return diff, await bash(
+            sandbox, "git apply ~/diff.patch && cat src/app.py 'new/ü b.txt' && wc -c <binary && ls"
+        )
+
+    diff, applied = with_sandbox(server, look)
+    assert b"new/\xc3\xbc b.txt" in diff
+    assert applied.split() == ["print('better')", "ü", "3", "binary", "new", "src", "tests"]
+
+
+async def seed_again(sandbox: Sandbox, task: Task) -> None:
+    await sandbox.run("rm -rf ~/repo ~/.harness")
+    await seed(sandbox, task, {})
+
+
+def test_no_change_is_an_empty_diff(server: LocalServer, tmp_path: Path) -> None:
+    """Which is known, unlike one that could not be had."""
+    task = task_with(tmp_path)
+
+    async def look(sandbox: Sandbox) -> bytes:
+        return await take_diff(sandbox, await after(sandbox, task, ""))
+
+    assert with_sandbox(server, look) == b""
+
+
+ALL_TESTS = {("tests/test_app.py", "deleted"), ("tests/data/in.txt", "deleted")}
+TAMPERING: dict[str, tuple[str, set[tuple[str, str]]]] = {
+    "nothing": ("echo x >src/app.py; touch -d 2001-01-01 tests/test_app.py", set()),
+    "changed": ("echo assert False >tests/test_app.py", {("tests/test_app.py", "modified")}),
+    "deleted": (
+        "rm conftest.py tests/data/in.txt",
+        {("conftest.py", "deleted"), ("tests/data/in.txt", "deleted")},
+    ),
+    "added": (
+        "echo x >tests/sneaky.py; mkdir -p deep/er; echo y >deep/er/a.txt; echo z >deep/er/a.py",
+        {
+            ("tests/sneaky.py", "added"),
+            ("deep/er/a.txt", "added"),
+        },
+    ),
+    "odd name": ("echo x >$'tests/a\\nb \\xff.py'", {("tests/a\nb \udcff.py", "added")}),
+    "folder gone": ("rm -rf tests", ALL_TESTS),
+    "folder made a file": ("rm -rf tests; echo x >tests", {*ALL_TESTS, ("tests", "added")}),
+    "folder made a link": ("mv tests moved; ln -s moved tests", {*ALL_TESTS, ("tests", "added")}),
+    "file made a link": (
+        "cp tests/test_app.py other; ln -sf ../other tests/test_app.py",
+        {("tests/test_app.py", "modified")},
+    ),
+    "file made a folder": (
+        "rm tests/test_app.py; mkdir tests/test_app.py; echo x >tests/test_app.py/a",
+        {("tests/test_app.py", "deleted"), ("tests/test_app.py/a", "added")},
+    ),
+    "a FIFO": ("mkfifo tests/fifo", {("tests/fifo", "added")}),
+    "locked away": ("chmod 000 tests/data tests/test_app.py tests", set()),
+    "home locked away": ("chmod 000 ~", set()),
+    "notes gone": ("rm -rf ~/.harness", set()),
+    "notes made a file": ("rm -rf ~/.harness; echo x >~/.harness", set()),
+    "repo locked away": ("chmod 000 .", set()),
+    "repo gone": ("rm -rf ~/repo", {*ALL_TESTS, ("conftest.py", "deleted")}),
+    "repo made a file": ("rm -rf ~/repo; echo x >~/repo", {*ALL_TESTS, ("conftest.py", "deleted")}),
+    "repo made a link": ("mv ~/repo ~/moved; ln -s moved ~/repo", {*ALL_TESTS, ("conftest.py", "deleted")}),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERING)
+def test_protected_files_are_as_they_were(server: LocalServer, tmp_path: Path, name: str) -> None:
+    """Whatever was done to them, it is told, and undone; nothing that an agent leaves behind breaks the harness."""
+    script, changes = TAMPERING[name]
+    task = task_with(tmp_path)
+
+    async def look(sandbox: Sandbox) -> tuple[set[tuple[str, str]], str]:
+        baseline = await after(sandbox, task, script)
+        with suppress(NoDiffError):
+            await take_diff(sandbox, baseline)
+        tampering = await restore(sandbox, task, baseline.protected)
+        there = await bash(
+            sandbox,
+            "find tests conftest.py deep -type f 2>/dev/null | sort; cat tests/*.py conftest.py tests/data/in.txt",
+        )
+        return {(change.path, change.change) for change in tampering}, there
+
+    found, there = with_sandbox(server, look)
+    assert found == changes
+    more = ["deep/er/a.py"] if name == "added" else []
+    assert there.splitlines() == [
+        "conftest.py",
+        *more,
+        "tests/data/in.txt",
+        "tests/test_app.py",
+        "assert True",
+        "# starter",
+        "in",
+    ]
+
+
+def test_what_stands_in_for_a_folder_above_goes(server: LocalServer, tmp_path: Path) -> None:
+    """Also one that no pattern names: a file or a link in the place of `tests` when `tests/data/*.txt` is protected."""
+    task = task_with(tmp_path, protect='protect = ["tests/data/*.txt"]')
+
+    async def look(sandbox: Sandbox) -> list[str]:
+        seen = []
+        for script in ("rm -rf tests; echo x >tests", "rm -rf tests; mkdir other; ln -s other tests"):
+            baseline = await after(sandbox, task, script)
+            tampering = await restore(sandbox, task, baseline.protected)
+            assert [(change.path, change.change) for change in tampering] == [
+                ("tests/data/in.txt", "deleted")
+            ]
+            seen.append(await bash(sandbox, "cat tests/data/in.txt; find other 2>/dev/null; true"))
+            await sandbox.run("rm -rf ~/repo ~/.harness")
+        return seen
+
+    assert with_sandbox(server, look) == ["in\n", "in\nother\n"]
+
+
+def test_only_what_is_protected_is_looked_at(server: LocalServer, tmp_path: Path) -> None:
+    """Links and FIFOs elsewhere are the agent's own, also where a pattern has no folder to start from."""
+    task = task_with(tmp_path, protect='protect = ["**/*.txt"]')
+
+    async def look(sandbox: Sandbox) -> tuple[list[str], str]:
+        script = "mkdir -p node_modules/.bin; ln -s ../x node_modules/.bin/x; mkfifo fifo; ln -s x new.txt"
+        baseline = await after(sandbox, task, script)
+        tampering = await restore(sandbox, task, baseline.protected)
+        return [change.path for change in tampering], await bash(
+            sandbox, "ls -A node_modules/.bin *.txt fifo; true"
+        )
+
+    assert with_sandbox(server, look) == (["new.txt"], "fifo\n\nnode_modules/.bin:\nx\n")
+
+
+def test_bytecode_beside_protected_files_goes(server: LocalServer, tmp_path: Path) -> None:
+    """It could stand in for them; it is no tampering, since running the tests makes it."""
+    task = task_with(tmp_path)
+
+    async def look(sandbox: Sandbox) -> tuple[object, str]:
+        baseline = await after(
+            sandbox, task, "mkdir tests/__pycache__ && touch tests/__pycache__/test_app.cpython-312.pyc"
+        )
+        return await restore(sandbox, task, baseline.protected), await bash(sandbox, "ls tests")
+
+    assert with_sandbox(server, look) == ((), "data\ntest_app.py\n")
+
+
+def test_links_of_the_starter_repo_are_its_own(server: LocalServer, tmp_path: Path) -> None:
+    """An untouched link is no tampering; one that was bent is put back."""
+    task = task_with(tmp_path)
+    assert task.repo
+    (task.repo / "tests" / "link.txt").symlink_to("data/in.txt")
+
+    async def look(sandbox: Sandbox) -> list[tuple[str, str]]:
+        baseline = await after(sandbox, task, "")
+        assert await restore(sandbox, task, baseline.protected) == ()
+        await bash(sandbox, "ln -sfn ../src/app.py tests/link.txt")
+        tampering = await restore(sandbox, task, baseline.protected)
+        assert await bash(sandbox, "readlink tests/link.txt") == "data/in.txt\n"
+        return [(change.path, change.change) for change in tampering]
+
+    assert with_sandbox(server, look) == [("tests/link.txt", "modified")]
+
+
+def test_what_the_setup_made_is_no_tampering(server: LocalServer, tmp_path: Path) -> None:
+    """The agent got the repo as the task's setup left it; to that it is put back."""
+    setup = "[setup]\nrun = ['echo made >tests/made.txt', 'echo set >>tests/data/in.txt']\n"
+    task = task_with(tmp_path, setup)
+
+    async def look(sandbox: Sandbox) -> tuple[list[tuple[str, str]], str]:
+        baseline = await after(sandbox, task, "echo x >tests/made.txt; rm tests/data/in.txt")
+        tampering = await restore(sandbox, task, baseline.protected)
+        return [(change.path, change.change) for change in tampering], await bash(
+            sandbox, "cat tests/made.txt tests/data/in.txt"
+        )
+
+    changes, there = with_sandbox(server, look)
+    assert sorted(changes) == [("tests/data/in.txt", "deleted"), ("tests/made.txt", "modified")]
+    assert there == "made\nin\nset\n"
+
+
+LEFT_BEHIND = """
+setsid bash -c 'while true; do date >>beat; sleep 0.01; done' >/dev/null 2>&1 &
+(setsid bash -c 'trap "" TERM HUP INT; exec -a quiet sleep 1000' >/dev/null 2>&1 &)
+until [ -s beat ]; do sleep 0.01; done
+"""
+
+
+@pytest.mark.parametrize("private", [True, False], ids=["all", "marked"])
+def test_nothing_runs_on(server: LocalServer, tmp_path: Path, private: bool) -> None:
+    """Left-behind processes are gone, in sessions of their own too; what was there before the agent stays."""
+    task = task_with(tmp_path)
+
+    async def look(sandbox: Sandbox) -> str:
+        await sandbox.run("setsid sleep 2000 >/dev/null 2>&1 &")
+        baseline = await seed(sandbox, task, {})
+        await sandbox.run(f"cd ~/repo\n{LEFT_BEHIND}", env={"HARNESS_TRIAL": "mark"})
+        await stop_processes(sandbox, baseline, private=private, mark="mark")
+        return await bash(sandbox, "ps -eo args | grep -E 'sleep|beat' | grep -v grep")
+
+    assert with_sandbox(server, look) == "sleep 2000\n"
