@@ -11,6 +11,7 @@ Both users are the sandbox's one account; they differ in HOME and USER alone.
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import resource
 import signal
@@ -93,6 +94,7 @@ class Box:
         self._dead: asyncio.Future[None] = self._loop.create_future()
         self._pidfd = os.pidfd_open(launched.process.pid)
         self._guest: int | None = None
+        self._last_words = ""
         self._loop.add_reader(self._pidfd, self._reaped)
         self._link = GuestLink(control, self._on_event)
 
@@ -103,7 +105,7 @@ class Box:
         Raises BoxStartError with the launcher's own words.
         """
         ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
-        ours.setsockopt(SOL_SOCKET, SO_PASSCRED, 1)  # before the guest can speak: it says who it is but once
+        ours.setsockopt(SOL_SOCKET, SO_PASSCRED, 1)  # before the guest speaks for the first time
         try:
             with theirs:
                 plan = await _plan(spec, isolation)
@@ -117,7 +119,7 @@ class Box:
                 await box._set_up()
         except (BoxDied, OSError, TimeoutError) as error:
             await box.kill()
-            raise BoxStartError(f"the sandbox did not start: {box._words() or error}") from error
+            raise BoxStartError(f"the sandbox did not start: {box._last_words or error}") from error
         except BaseException:
             await box.kill()
             raise
@@ -125,15 +127,18 @@ class Box:
 
     async def _set_up(self) -> None:
         limits = [(resource.RLIMIT_CORE, 0, 0)]
-        if self.spec.limits.pids is not None and self.isolation.counts_own_processes:
-            limits.append((resource.RLIMIT_NPROC, self.spec.limits.pids, self.spec.limits.pids))
+        bounds = self.spec.limits
+        if bounds.pids is not None and (self.tier == "bubblewrap" or self.account != os.geteuid()):
+            # the kernel counts this sandbox's processes apart from all others, and a group need not
+            limits.append((resource.RLIMIT_NPROC, bounds.pids, bounds.pids))
+            bounds = dataclasses.replace(bounds, pids=None)
         await self._request("setup", **setup(self._launched, limits))
         pid = self._link.peer
         if pid is None:
             raise BoxDied("the sandbox's guest did not say who it is")
         self._guest = os.pidfd_open(pid)
-        if self.isolation.cgroups.bounds(self.spec.limits):
-            await asyncio.to_thread(self._cgroup.bound, pid, self.spec.limits)
+        if self.isolation.cgroups.bounds(bounds):
+            await asyncio.to_thread(self._cgroup.bound, pid, bounds)
         await self.update_network(self.spec.network)
 
     # --- processes
@@ -420,7 +425,6 @@ class Box:
         else:  # not its launcher: that one would be gone before everything inside is
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._guest, signal.SIGKILL)
-        self._cgroup.thaw()  # the frozen do not die
 
     def _on_event(self, message: dict[str, Any]) -> None:
         if message["event"] == "exit":
@@ -433,11 +437,14 @@ class Box:
     def _reaped(self) -> None:
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
-        self._launched.process.wait()
         if not self._launched.contained:  # what killed the guest may go on without it
             hunt(self._launched.process.pid, self.account, self.spec.id)
+        self._launched.process.wait()  # not before: until then the pid is nobody else's
         if self._guest is not None:
             os.close(self._guest)
+        with self._launched.errors as errors:
+            errors.seek(0)
+            self._last_words = errors.read(4096).decode("utf-8", "replace").strip()
         self._dead.set_result(None)
         self._link.close()
         self._egress.close()
@@ -445,11 +452,6 @@ class Box:
         for process in self._processes.values():
             process.end(None)
         self._processes.clear()
-
-    def _words(self) -> str:
-        """What the launcher and the guest have said on stderr."""
-        self._launched.errors.seek(0)
-        return self._launched.errors.read(4096).decode("utf-8", "replace").strip()
 
     # --- asking the guest
 

@@ -1,8 +1,9 @@
 """Control groups, versions 1 and 2, where this machine lets us write them.
 
-They bound memory, processes and CPU of a sandbox as a whole, and freeze it. Groups are made beside or below
-the server's own, so that whatever bounds the server still bounds its sandboxes. An empty group that a killed
-server left behind costs nothing, and is removed by the next server.
+They bound memory, processes and CPU of a sandbox as a whole. Version 2 also freezes it; version 1's freezer
+is left alone, because what it has frozen cannot be killed, and would outlive a killed server. Groups are made
+beside or below the server's own, so that whatever bounds the server still bounds its sandboxes. An empty group
+that a killed server left behind costs nothing, and is removed by the next server.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from harness.local.values import Limits
 
 PREFIX = "harness-"
 CPU_PERIOD_US = 100_000
-CONTROLLERS = ("memory", "pids", "cpu", "freezer")
+BOUNDING = frozenset({"memory", "pids", "cpu"})
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Cgroups:
 
     def group(self) -> "Cgroup":
         """A new group for one sandbox, with nothing on disk before it is needed."""
-        return Cgroup(self, PREFIX + secrets.token_hex(8))
+        return Cgroup(self, _new_name())
 
 
 class Cgroup:
@@ -96,17 +97,14 @@ class Cgroup:
         while missing := pids() - _members(folder):  # those inside fork into the group, so this ends
             for pid in missing:
                 _add(folder, pid)
-        if hierarchy.version == 1:
-            await _write_until(folder / "freezer.state", "FROZEN", folder / "freezer.state", "FROZEN")
-        else:
-            await _write_until(folder / "cgroup.freeze", "1", folder / "cgroup.events", "frozen 1")
+        (folder / "cgroup.freeze").write_text("1")
+        while not _is_frozen(folder):  # noqa: ASYNC110  # the kernel's doing, of which only this file tells
+            await asyncio.sleep(0.002)
 
     def thaw(self) -> None:
         """Let everything in the group run on; fine when nothing is frozen."""
         for hierarchy, folder in self._folders.items():
-            if "freezer" in hierarchy.controllers and hierarchy.version == 1:
-                (folder / "freezer.state").write_text("THAWED")
-            elif "freezer" in hierarchy.controllers:
+            if "freezer" in hierarchy.controllers:
                 (folder / "cgroup.freeze").write_text("0")
 
     def remove(self) -> None:
@@ -125,16 +123,8 @@ def _add(folder: Path, pid: int) -> None:
         (folder / "cgroup.procs").write_text(str(pid))
 
 
-async def _write_until(control: Path, value: str, state: Path, wanted: str) -> None:
-    while True:
-        if _write_and_look(control, value, state, wanted):
-            return
-        await asyncio.sleep(0.002)
-
-
-def _write_and_look(control: Path, value: str, state: Path, wanted: str) -> bool:
-    control.write_text(value)  # again each time: a fork in the middle can leave version 1 half frozen
-    return wanted in state.read_text()
+def _is_frozen(folder: Path) -> bool:
+    return "frozen 1" in (folder / "cgroup.events").read_text()
 
 
 def _bounds(hierarchy: Hierarchy, limits: Limits) -> Iterator[tuple[str, str]]:
@@ -164,7 +154,7 @@ def _mounted(mountinfo: str, own: Mapping[str, str]) -> Iterator[Hierarchy]:
         root, point = before.split()[3:5]
         kind, _, options = after.split(maxsplit=2)
         if kind == "cgroup":
-            for name in frozenset(options.split(",")).intersection(CONTROLLERS, own):
+            for name in BOUNDING.intersection(options.split(","), own):
                 yield Hierarchy(_below(point, root, own[name]), 1, frozenset({name}))
         elif kind == "cgroup2" and "" in own:
             yield from _second(_below(point, root, own[""]), Path(point))
@@ -176,7 +166,7 @@ def _second(folder: Path, top: Path) -> Iterator[Hierarchy]:
     for base in (folder.parent, folder) if folder != top else (folder,):
         if os.access(base, os.W_OK):
             enabled = (base / "cgroup.subtree_control").read_text().split()
-            yield Hierarchy(base, 2, frozenset(enabled).intersection(CONTROLLERS) | {"freezer"})
+            yield Hierarchy(base, 2, BOUNDING.intersection(enabled) | {"freezer"})
             return
 
 
@@ -187,10 +177,11 @@ def _below(point: str, root: str, path: str) -> Path:
 
 def _works(hierarchy: Hierarchy) -> bool:
     """Whether a group can be made, and bounded in every way that we use."""
-    folder = hierarchy.base / (PREFIX + secrets.token_hex(8))
+    folder = hierarchy.base / _new_name()
     try:
-        for stale in hierarchy.base.glob(PREFIX + "*"):
-            _remove_if_empty(stale)
+        for other in hierarchy.base.glob(PREFIX + "*"):
+            if not _maker_lives(other.name):
+                _remove_if_empty(other)
         folder.mkdir()
     except OSError:
         return False
@@ -202,6 +193,24 @@ def _works(hierarchy: Hierarchy) -> bool:
         return False
     finally:
         folder.rmdir()
+
+
+def _new_name() -> str:
+    """A name that says whose group it is, by pid and the time that process started."""
+    return f"{PREFIX}{os.getpid()}-{_start_time(os.getpid())}-{secrets.token_hex(4)}"
+
+
+def _maker_lives(name: str) -> bool:
+    try:
+        pid, started, _ = name.removeprefix(PREFIX).split("-")
+        return _start_time(int(pid)) == int(started)
+    except (ValueError, OSError):
+        return False
+
+
+def _start_time(pid: int) -> int:
+    """When a process started, in clock ticks since boot. Raises OSError when there is none."""
+    return int(Path("/proc", str(pid), "stat").read_bytes().rpartition(b")")[2].split()[19])
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -68,6 +68,7 @@ class JsonLines:
         return json.loads(self._lines.popleft())
 
     def close(self) -> None:
+        """Read no more. Fine when closed already."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None

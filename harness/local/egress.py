@@ -50,6 +50,7 @@ class Egress:
         self._listen = listen
         self._policy = NetworkPolicy(allow_internet_access=False)
         self._proxy: asyncio.Server | None = None
+        self._proxy_port = 0
         self._ports: dict[int, asyncio.Server] = {}
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -64,6 +65,7 @@ class Egress:
             self._ports.pop(port).close()
         if policy.reaches_out and self._proxy is None:
             self._proxy = await self._serve(0, self._through_proxy)
+            self._proxy_port = self._proxy.sockets[0].getsockname()[1]
         if policy != self._policy:
             for connection in self._connections:
                 connection.cancel()
@@ -74,8 +76,7 @@ class Egress:
         """What tells programs of the proxy; empty when nothing outside can be reached."""
         if self._proxy is None or not self._policy.reaches_out:
             return {}
-        port = self._proxy.sockets[0].getsockname()[1]
-        url = f"http://127.0.0.1:{port}"
+        url = f"http://127.0.0.1:{self._proxy_port}"
         names = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
         nothing = {"NO_PROXY": "localhost,127.0.0.1,::1", "no_proxy": "localhost,127.0.0.1,::1"}
         return {**dict.fromkeys(names, url), **nothing, "NODE_USE_ENV_PROXY": "1"}

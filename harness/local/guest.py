@@ -35,6 +35,8 @@ SCM_RIGHTS = 1
 MSG_DONTWAIT = 0x40
 MSG_CMSG_CLOEXEC = 0x40000000
 MAX_FDS = 8
+__all__: list[str] = []  # a program, not a module to import from
+
 SIGKILL, SIGPIPE, SIGCHLD, SIGCONT, SIGSTOP, SIGXFSZ = 9, 13, 17, 18, 19, 25
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 4, 36, 38
 
@@ -465,7 +467,7 @@ class Landlock:
     CREATE, ADD, RESTRICT = 444, 445, 446  # the same numbers on every architecture
     READ_FOLDER, READ_FILE = 0b1101, 0b0101  # execute, read files, list
     WRITE_FILE, TRUNCATE = 0b0010, 1 << 14
-    EVERYTHING = {1: (1 << 13) - 1, 2: (1 << 14) - 1}  # from version 3 on with truncate, and never ioctl
+    RIGHTS = (13, 14, 15)  # how many of the rights on files versions 1, 2, and 3 on have; ioctl is left open
     SCOPES = 0b11  # abstract sockets, signals
 
     def __init__(self, libc: Any) -> None:
@@ -476,7 +478,7 @@ class Landlock:
         self.version = libc.syscall(self.CREATE, None, 0, 1)
         if self.version < 1:
             raise OSError(self.errno(), f"Landlock is not available: {os.strerror(self.errno())}")
-        self.handled = self.EVERYTHING.get(self.version, (1 << 15) - 1)
+        self.handled = (1 << self.RIGHTS[min(self.version, 3) - 1]) - 1
 
     def confine(self, readable: list[str], writable: list[str], devices: list[str]) -> int:
         """Close everything but these paths to this process and its children, for good."""
@@ -641,16 +643,16 @@ class Guest:
         return None, ()
 
     def do_stop(self, message: dict[str, Any], fds: list[int]) -> tuple[Any, tuple[int, ...]]:
-        """Stop everything; parents first, so that none of them sees a child stop."""
+        """Stop everything, each process once its parent stands still: else a shell would see its job stop."""
         self.stopped = set()
-        for _ in range(200):  # one that waits for a disk stops when the disk answers, and not before
-            running = living(self.own_namespace)
-            pids = [pid for pid in by_depth(running) if running[pid][0] not in "TtZX"]
-            if not pids:
+        for _ in range(1000):  # one that waits for a disk stops when the disk answers, and not before
+            running = {p: f for p, f in living(self.own_namespace).items() if f[0] not in "TtZX"}
+            if not running:
                 break
+            pids = [pid for pid, fields in running.items() if int(fields[1]) not in running]
             self.stopped.update(pids)
             signal_each(pids, SIGSTOP)
-            time.sleep(0.001)
+            time.sleep(0.0005)
         return None, ()
 
     def do_continue(self, message: dict[str, Any], _: list[int]) -> tuple[Any, tuple[int, ...]]:

@@ -3,8 +3,12 @@
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
+
+PATIENCE = 1.0
+"""Seconds until what does not die is left to die later."""
 
 
 def descendants(pid: int) -> set[int]:
@@ -26,19 +30,26 @@ def descendants(pid: int) -> set[int]:
 
 
 def hunt(guest: int, account: int, sandbox_id: str) -> None:
-    """Kill all processes of a sandbox that shares this machine's pid namespace: those below its guest, those
-    of its account if that is not ours, and those that carry its id in their environment."""
+    """Kill all processes of a sandbox that shares this machine's pid namespace: those below its guest, and
+    those of its account; if that is ours, those that carry the sandbox's id in their environment.
+
+    One that waits for a disk or a network mount ends when that answers, and is not waited for.
+    """
     with contextlib.suppress(ProcessLookupError):
         os.kill(guest, signal.SIGSTOP)  # else its children could be reaped, and their pids used anew
-    while found := (descendants(guest) | _of_account(account) | _marked(sandbox_id)) - {guest, os.getpid()}:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        others = _marked(sandbox_id) if account == os.geteuid() else _of_account(account)
+        found = (descendants(guest) | others) - {guest, os.getpid()}
+        if not found:
+            return
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        time.sleep(0.001)
 
 
 def _of_account(account: int) -> set[int]:
-    if account == os.geteuid():
-        return set()
     wanted = str(account).encode()
     return {pid for pid, status in _read_all("status") if _is_alive_as(status, wanted)}
 

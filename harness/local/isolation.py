@@ -111,11 +111,6 @@ class Isolation:
         enforces = _enforces(tier, version, account != os.geteuid(), candidate.cgroups)
         return cls(tier, enforces, passed_over, candidate.cgroups)
 
-    @property
-    def counts_own_processes(self) -> bool:
-        """The kernel counts a sandbox's processes apart from all others', so that a limit means its own."""
-        return "pids" in self.enforces
-
     def account_for(self, state: Path) -> int:
         """The uid that a sandbox with this state directory runs as. Raises NoAccount."""
         if self.tier == "unsafe":

@@ -22,7 +22,8 @@ ETC_FROM_HOST = (
     *("ssl", "pki", "ca-certificates", "alternatives", "ld.so.cache", "localtime"),
     *("services", "protocols", "mime.types", "perl"),
 )
-"""What of /etc programs in /usr need, and no secret is in. Java's settings are found by pattern, since they are versioned."""
+"""What of /etc programs in /usr need, and no secret is in. Java's settings are found by pattern, since their
+names hold a version."""
 
 
 @dataclass(frozen=True)

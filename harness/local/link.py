@@ -34,7 +34,10 @@ class GuestRefused(Exception):
 
 
 class GuestLink:
-    """Requests to one guest. Nothing that arrives here is trusted beyond being small, valid JSON."""
+    """Requests to one guest. Nothing that arrives here is trusted beyond being small, valid JSON.
+
+    The socket must have SO_PASSCRED set from before the guest was started, so that the kernel says who speaks.
+    """
 
     def __init__(self, sock: socket.socket, on_event: Callable[[dict[str, Any]], None]) -> None:
         self._sock = sock
@@ -49,7 +52,6 @@ class GuestLink:
         """The guest's pid as this machine's kernel knows it; set once the guest has spoken."""
         self.closed = False
         sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._loop.add_reader(sock, self._readable)
 
     async def request(
@@ -67,9 +69,9 @@ class GuestLink:
         if self.closed:
             raise GuestGone("the sandbox's guest is gone")
         number = next(self._ids)
+        body = marshal.dumps({"id": number, "op": op, "fds": len(fds), **fields})
         answer = self._loop.create_future()
         self._waiting[number] = (answer, receive or _value_only)
-        body = marshal.dumps({"id": number, "op": op, "fds": len(fds), **fields})
         self._send(memoryview(len(body).to_bytes(4, "big") + body), list(fds))
         return await answer
 
@@ -168,6 +170,7 @@ class GuestLink:
         for answer, _ in self._waiting.values():
             if not answer.done():
                 answer.set_exception(GuestGone("the sandbox's guest is gone"))
+                answer.exception()  # whoever asked may have been cancelled in this very moment
         self._waiting.clear()
         self._on_event({"event": "gone"})
 

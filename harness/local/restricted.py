@@ -72,7 +72,7 @@ def launch(plan: Plan, control: socket.socket, *, landlock: bool) -> Launched:
         process,
         errors,
         paths=PathMap(tuple((inside, str(plan.state / name)) for inside, name in PLACES.items())),
-        env={"PATH": search_path(plan), "TMPDIR": str(plan.state / "tmp")},
+        env={"PATH": search_path(plan), "TMPDIR": str(plan.state / "tmp"), "GIT_CONFIG_NOSYSTEM": "1"},
         contained=False,
         landlock=rules(plan, prefix) if landlock else None,
     )

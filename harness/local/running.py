@@ -71,7 +71,9 @@ class BoxProcess:
             try:
                 left = left[os.write(self._stdin, left) :]
             except BlockingIOError:
-                await until_ready([], [self._stdin])
+                await until_ready([], [self._stdin], self._ended)
+                if self._ended.done():
+                    raise BrokenPipeError("the process has ended") from None
             except OSError as error:
                 raise BrokenPipeError("the process no longer reads its input") from error
 
@@ -98,7 +100,7 @@ class BoxProcess:
 
         Raises ProcessLookupError when it has ended.
         """
-        await self._send_signal(self.pid, signum)
+        await self._send_signal(self.pid, int(signum))
 
     async def wait(self) -> ExitStatus:
         """How the process itself ended; output may still follow. BoxDied when the box died first."""
@@ -140,6 +142,7 @@ class BoxProcess:
 
     def _close(self, fd: int) -> None:
         if fd == self._stdin:
+            asyncio.get_running_loop().remove_writer(fd)
             self._stdin = None
         os.close(fd)
 
@@ -170,6 +173,7 @@ class Watch:
         return WatchEvent(said["type"], str(said["name"]))
 
     def close(self) -> None:
+        """Watch no more. Fine when closed already."""
         self._lines.close()
 
 

@@ -48,11 +48,14 @@ class Limits:
 
     memory_mb: int | None = None
     cpus: float | None = None
-    pids: int | None = 512
+    pids: int | None = 2048
+    """Processes and threads."""
 
 
 @dataclass(frozen=True)
 class BoxSpec:
+    """A sandbox to be started."""
+
     id: str
     state: Path
     """This sandbox's own directory, made by Box.start. The folders above it must be enterable by others
@@ -85,10 +88,12 @@ class Entry:
 
     @property
     def name(self) -> str:
+        """The last part of the path."""
         return os.path.basename(self.path)
 
     @property
     def is_symlink(self) -> bool:
+        """True for a link, whatever it leads to."""
         return stat.S_ISLNK(self.mode)
 
     @property
@@ -99,6 +104,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class WatchEvent:
+    """One change below a watched folder."""
+
     kind: WatchKind
     name: str
     """Path relative to the watched folder. Empty for the folder itself, and for "overflow" (events lost)."""
@@ -106,6 +113,8 @@ class WatchEvent:
 
 @dataclass(frozen=True)
 class Usage:
+    """What a sandbox uses at one moment."""
+
     cpu_percent: float
     """Of one core, since the last call (since the start, for the first); above 100 on several cores."""
     cpu_count: int
@@ -119,11 +128,14 @@ class Usage:
 
 @dataclass(frozen=True)
 class ExitStatus:
+    """How a process ended."""
+
     exit_code: int
     """As a shell gives it: 128 + signal number after a signal."""
     signal: int | None
 
     @classmethod
     def from_wait(cls, status: int) -> "ExitStatus":
+        """From what waitpid(2) gives."""
         code = os.waitstatus_to_exitcode(status)
         return cls(code, None) if code >= 0 else cls(128 - code, -code)
