@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from harness.archive import pack_folder
+from harness.errors import SandboxFault
 from harness.record import CheckResult
-from harness.sandbox import REPO, CommandTimeoutError, Result, Sandbox
+from harness.sandbox import CommandTimeoutError, Result, Sandbox
+from harness.shell import run_own
 from harness.task import Check, Task
 
 OUTPUT_BYTES = 1_000_000
@@ -16,10 +19,11 @@ OUTPUT_BYTES = 1_000_000
 _TAIL_CHARS = 2_000
 _GRACE_S = 10.0
 
+_UNPACK = "set -e; cd ~/.harness; rm -rf checks; mkdir checks; tar -xzf checks.tgz -C checks"
 # The check's own files are out of its way; its output goes to a file, so that a flood of it cannot hurt.
 _RUN = """
 cd ~/repo && export HARNESS_SCORE=$HOME/.harness/score HARNESS_CHECKS=$HOME/.harness/checks
-rm -f "$HARNESS_SCORE"; start=${EPOCHREALTIME/[^0-9]/}
+rm -rf "$HARNESS_SCORE" ~/.harness/check.out; start=${EPOCHREALTIME/[^0-9]/}
 timeout -k 2 %(timeout)s bash -c %(command)s >~/.harness/check.out 2>&1 </dev/null; code=$?
 ms=$(( (${EPOCHREALTIME/[^0-9]/} - start) / 1000 ))
 echo "$code $ms $(head -c 100 "$HARNESS_SCORE" 2>/dev/null | tr -s '[:space:]' ' ')" >&2
@@ -44,12 +48,19 @@ async def run_checks(
         SandboxFault: when the sandbox is lost on the way; there are no verdicts then.
     """
     if task.checks_folder:
-        await sandbox.write(".harness/checks.tgz", pack_folder(task.checks_folder))
-        await sandbox.run(
-            "rm -rf ~/.harness/checks && mkdir -p ~/.harness/checks && "
-            "tar -xzf ~/.harness/checks.tgz -C ~/.harness/checks"
-        )
+        await _upload(sandbox, task.checks_folder)
     return tuple([await _run_check(sandbox, task, check, keep) for check in checks or task.checks])
+
+
+async def _upload(sandbox: Sandbox, folder: Path) -> None:
+    await sandbox.write(".harness/checks.tgz", pack_folder(folder))
+    try:
+        result = await run_own(sandbox, _UNPACK, timeout=60)
+    except CommandTimeoutError as error:
+        raise SandboxFault("checks", f"the checks could not be unpacked: {error}", retry=True) from error
+    if result.exit_code:
+        words = result.stderr.strip()[-2000:]
+        raise SandboxFault("checks", f"the checks could not be unpacked: {words}", retry=True)
 
 
 async def _run_check(
@@ -66,9 +77,7 @@ async def _run_check(
         "bytes": OUTPUT_BYTES,
     }
     try:
-        result = await sandbox.run(
-            script, cwd=REPO, timeout=task.check_timeout + _GRACE_S, env=task.sandbox.env
-        )
+        result = await run_own(sandbox, script, timeout=task.check_timeout + _GRACE_S, env=task.sandbox.env)
     except CommandTimeoutError:
         return _failed(check, f"stopped: it took longer than {task.check_timeout:g} s", timed_out=True)
     return _verdict(task, check, result, keep)

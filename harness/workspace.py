@@ -13,6 +13,7 @@ from harness.archive import pack
 from harness.errors import CheckFault, SandboxFault
 from harness.protect import Protected, protect
 from harness.sandbox import REPO, CommandTimeoutError, Sandbox
+from harness.shell import run_own
 from harness.task import Task
 
 MAX_DIFF_BYTES = 64 * 1024 * 1024
@@ -172,7 +173,7 @@ async def stop_processes(sandbox: Sandbox, baseline: Baseline, *, private: bool,
     known = [baseline.since, "all" if private else "marked", mark, baseline.owner, baseline.home]
     command = f"set -- {shlex.join(known)}\n{_KILL}{_MAKE_READABLE}"
     try:
-        result = await sandbox.run(command, timeout=60, user="root")
+        result = await run_own(sandbox, command, timeout=60, cwd="/", user="root")
     except CommandTimeoutError as error:
         raise SandboxFault(
             "leftovers", f"the agent's processes could not be ended: {error}", retry=True
@@ -190,7 +191,7 @@ async def take_diff(sandbox: Sandbox, baseline: Baseline) -> bytes:
         NoDiffError: when it cannot be had, because of what the agent left behind.
     """
     try:
-        result = await sandbox.run(f"set -- {baseline.tree}\n{_DIFF}", timeout=120)
+        result = await run_own(sandbox, f"set -- {baseline.tree}\n{_DIFF}", timeout=120)
     except CommandTimeoutError as error:
         raise NoDiffError(str(error)) from error
     if result.exit_code:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import tarfile
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
 from harness.archive import pack, pack_folder
 from harness.local.launch import LocalServer
 from harness.protect import restore
-from harness.sandbox import Network, Sandbox
-from harness.setup import local_platform
+from harness.sandbox import Sandbox
+from harness.shell import run_own
 from harness.task import Task, load_task
 from harness.workspace import Baseline, NoDiffError, seed, stop_processes, take_diff
 from tests.support.folders import task_folder, write_files
+from tests.support.sandboxes import bash, with_sandbox
 
-T = TypeVar("T")
 STARTER = {
     "src/app.py": "print('app')\n",
     "tests/test_app.py": "assert True\n",
@@ -31,35 +28,8 @@ STARTER = {
 PROTECT = 'protect = ["tests/**", "conftest.py", "deep/er/*.txt"]'
 
 
-@asynccontextmanager
-async def sandbox_of(server: LocalServer) -> AsyncIterator[Sandbox]:
-    sandbox = await Sandbox.open(
-        local_platform(server), template="base", env={}, network=Network(), run="run", trial="trial"
-    )
-    try:
-        yield sandbox
-    finally:
-        await sandbox.kill()
-
-
-def with_sandbox(server: LocalServer, work: Callable[[Sandbox], Awaitable[T]]) -> T:
-    """Do something in a fresh sandbox."""
-
-    async def run() -> T:
-        async with sandbox_of(server) as sandbox:
-            return await work(sandbox)
-
-    return asyncio.run(run())
-
-
 def task_with(root: Path, toml: str = "", protect: str = PROTECT) -> Task:
     return load_task(task_folder(root, toml=f"[checks]\n{protect}\n{toml}", repo=STARTER))
-
-
-async def bash(sandbox: Sandbox, script: str) -> str:
-    done = await sandbox.run(f"cd ~/repo\n{script}")
-    assert done.exit_code == 0, done.stderr
-    return done.stdout
 
 
 # What goes in
@@ -119,7 +89,8 @@ def test_the_repo_has_one_commit_and_nothing_to_commit(server: LocalServer, tmp_
 async def after(sandbox: Sandbox, task: Task, script: str) -> Baseline:
     """The repo after an agent that ran a script, and was stopped."""
     baseline = await seed(sandbox, task, {})
-    await bash(sandbox, script)
+    done = await sandbox.run(f"cd ~/repo\n{script}", env={"HARNESS_TRIAL": "trial"})
+    assert done.exit_code == 0, done.stderr
     await stop_processes(sandbox, baseline, private=False, mark="trial")
     return baseline
 
@@ -330,6 +301,8 @@ until [ -s beat ]; do sleep 0.01; done
 @pytest.mark.parametrize("private", [True, False], ids=["all", "marked"])
 def test_nothing_runs_on(server: LocalServer, tmp_path: Path, private: bool) -> None:
     """Left-behind processes are gone, in sessions of their own too; what was there before the agent stays."""
+    if private and server.isolation != "bubblewrap":
+        pytest.skip("the machine's own processes are in sight")
     task = task_with(tmp_path)
 
     async def look(sandbox: Sandbox) -> str:
@@ -340,3 +313,28 @@ def test_nothing_runs_on(server: LocalServer, tmp_path: Path, private: bool) -> 
         return await bash(sandbox, "ps -eo args | grep -E 'sleep|beat' | grep -v grep")
 
     assert with_sandbox(server, look) == "sleep 2000\n"
+
+
+def test_start_up_files_of_the_shell_have_no_say(server: LocalServer, tmp_path: Path) -> None:
+    """A line in an agent's `.profile`, or in root's, cannot keep its processes alive or hide what it has done."""
+    task = task_with(tmp_path)
+    script = """
+for home in ~ /root; do
+  for name in .profile .bash_profile .bashrc; do echo 'echo aGlkZGVu; exit 0' >$home/$name; done
+done 2>/dev/null
+setsid sleep 1000 >/dev/null 2>&1 &
+rm conftest.py
+"""
+
+    async def look(sandbox: Sandbox) -> list[str]:
+        baseline = await after(sandbox, task, script)
+        await bash_without_profile(sandbox, "! pgrep -x sleep")
+        assert b"deleted file" in await take_diff(sandbox, baseline)
+        return [change.path for change in await restore(sandbox, task, baseline.protected)]
+
+    assert with_sandbox(server, look) == ["conftest.py"]
+
+
+async def bash_without_profile(sandbox: Sandbox, script: str) -> None:
+    done = await run_own(sandbox, script, timeout=10)
+    assert (done.exit_code, done.stdout) == (0, "")
