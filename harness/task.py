@@ -244,18 +244,20 @@ class _Reader:
 
     def task(self, manifest: Manifest) -> Task:
         self.name()
+        turns = () if self.wrong("prompts") else self.turns(manifest.prompts)
+        repo = self.repo(manifest)
         return Task(
             name=self.folder.name,
             path=self.folder,
             description=manifest.description,
             tags=tuple(manifest.tags),
-            turns=() if self.wrong("prompts") else self.turns(manifest.prompts),
+            turns=turns,
             timeout=manifest.timeout,
-            repo=self.repo(manifest),
+            repo=repo,
             setup=tuple(manifest.setup.run),
             checks=self.checks(manifest),
             check_timeout=manifest.checks.timeout,
-            protect=self.protect(manifest),
+            protect=self.protect(manifest, repo),
             sandbox=SandboxSpec(
                 template=manifest.sandbox.template,
                 env=dict(manifest.sandbox.env),
@@ -270,8 +272,8 @@ class _Reader:
     def parts(self, manifest: Manifest, folder: Any, repo: Any, recording: Any) -> _Parts:
         """What a Python test names; its paths may lead anywhere."""
         self.part("folder", folder, os.path.isdir, "folder")
-        self.protect(manifest)
         repo_path = self.part("repo", repo, os.path.isdir, "folder")
+        self.protect(manifest, repo_path)
         if repo_path:
             self.links(repo_path)
         recording_path = self.part("replay", recording, os.path.isfile, "file")
@@ -394,7 +396,7 @@ class _Reader:
                     self.complain(path, None, "cannot be a check's name", remedy)
                 yield Check(name=path.stem, file=path.name)
 
-    def protect(self, manifest: Manifest) -> tuple[str, ...]:
+    def protect(self, manifest: Manifest, repo: Path | None) -> tuple[str, ...]:
         for index, glob in enumerate(manifest.checks.protect):
             if not glob or glob.startswith("/") or ".." in glob.split("/"):
                 self.complain(
@@ -403,6 +405,9 @@ class _Reader:
                     f"{glob!r} is no pattern of files in the repo",
                     "use a path relative to the repo, such as tests/**",
                 )
+            elif repo and os.path.isdir(repo / glob):
+                remedy = f"write {glob.rstrip('/')}/** for all that is in it"
+                self.complain(self.file, f"checks.protect.{index}", f"{glob!r} is a folder", remedy)
         return tuple(manifest.checks.protect)
 
     def replay(self) -> Path | None:

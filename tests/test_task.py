@@ -534,6 +534,15 @@ def test_a_tasks_name_must_be_usable(tmp_path: Path, name: str) -> None:
     assert "letters, digits" in (found.remedy or "")
 
 
+@pytest.mark.parametrize("glob", ["src", "src/", "src/deep"])
+def test_a_protected_folder_is_told(tmp_path: Path, glob: str) -> None:
+    """The pattern would match nothing in it, and protect nothing."""
+    folder = task_folder(tmp_path, toml=f"[checks]\nprotect = ['{glob}']\n", repo={"src/deep/a.txt": "a"})
+    found = problem(folder)
+    assert (found.field, found.what) == ("checks.protect.0", f"{glob!r} is a folder")
+    assert found.remedy == f"write {glob.rstrip('/')}/** for all that is in it"
+
+
 def test_a_long_list_of_bad_lines_is_cut(tmp_path: Path) -> None:
     """A file that is no recording at all does not fill the screen."""
     folder = task_folder(tmp_path)
