@@ -33,7 +33,7 @@ STREAMS = Path(__file__).parent / "data" / "streams"
 
 Json = dict[str, Any]
 
-untimed = settings(deadline=None)
+untimed = settings(deadline=None, max_examples=40)
 
 
 @pytest.fixture(scope="module")

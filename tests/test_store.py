@@ -70,7 +70,7 @@ def test_a_record_is_a_line(run: RunFolder) -> None:
     assert read_records(run.records_file).records == (record,)
 
 
-@untimed
+@settings(untimed, max_examples=25)
 @given(st.lists(any_record(), max_size=3, unique_by=lambda record: (record.run_id, record.trial_id)))
 def test_any_record_comes_back(tmp_path: Path, records: list[TrialRecord]) -> None:
     """Whatever its values, in the order in which they were appended, and each on one line."""
