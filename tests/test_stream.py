@@ -179,8 +179,8 @@ def test_what_goes_on_after_a_result_is_not_lost() -> None:
 def test_a_made_up_message_costs_nothing() -> None:
     """What the CLI itself says in the model's place (an API error) has no model, and no tokens."""
     assert "<synthetic>" in stream("unauthorized").decode()
+    assert all(found.models == {} for found in prefixes(stream("unauthorized")))
     found = session("unauthorized")
-    assert found.models == {}
     assert found.tokens == Tokens()
     assert not found.partial
 
