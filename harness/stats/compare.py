@@ -1,0 +1,240 @@
+"""Everything that the statistics say about a run: each variant by itself, and each against the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.stats.data import (
+    METRIC_NAMES,
+    METRICS,
+    Estimate,
+    Metric,
+    MetricName,
+    Number,
+    Table,
+    Tally,
+    Trials,
+)
+from harness.stats.paired import Difference, difference
+from harness.stats.power import Needed, detectable, needed
+from harness.stats.rates import rate, skewed_mean, typical
+from harness.stats.sequential import Plan
+from harness.stats.taskwise import AtK, TaskFlip, TaskResult, flips, pass_at_k, pass_hat_k, results
+from harness.stats.verdict import Verdict, family_level, half_width, verdict
+
+KS = (1, 2, 3, 5, 10, 20, 50, 100)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One metric of one variant. `typical` is the geometric mean of a relative metric, None for the others.
+
+    `unknown` counts trials that count, but without a value of this metric.
+    """
+
+    mean: Estimate
+    typical: Estimate | None
+    unknown: int
+
+
+@dataclass(frozen=True, slots=True)
+class OneVariant:
+    """A variant by itself. `errors` and `invalid` are the trials left out.
+
+    `pass_at_k` and `pass_hat_k` are there for each k that at least one task has enough trials for.
+    """
+
+    name: str
+    errors: int
+    invalid: int
+    metrics: Mapping[MetricName, Summary]
+    pass_at_k: tuple[AtK, ...]
+    pass_hat_k: tuple[AtK, ...]
+    tasks: tuple[TaskResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IfExcluded:
+    """What the difference would be if the excluded trials had all gone against the variant, or all for it.
+
+    Against it: its own excluded trials have failed, the baseline's have passed.
+    """
+
+    against: Difference
+    verdict_against: Verdict
+    favour: Difference
+    verdict_favour: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """A variant against the baseline in one metric.
+
+    `difference.interval` and `verdict` are corrected for `comparisons` variants compared at once. `margin` is in
+    the units of `difference.value`. `if_excluded` is None where no trial was excluded, or where no bound exists,
+    since the metric has no largest value. `needed` is None when the verdict is settled.
+    """
+
+    metric: MetricName
+    variant: str
+    baseline: str
+    difference: Difference
+    margin: float
+    verdict: Verdict
+    comparisons: int
+    unpaired: int
+    detectable: Number
+    needed: Needed | None
+    if_excluded: IfExcluded | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A run's statistics. `flips` has an entry for each variant but the baseline."""
+
+    baseline: str
+    level: float
+    variants: tuple[OneVariant, ...]
+    contrasts: tuple[Contrast, ...]
+    flips: Mapping[str, tuple[TaskFlip, ...]]
+
+    def undecided(self, metric: MetricName) -> tuple[str, ...]:
+        """The variants whose verdict in this metric is still open."""
+        return tuple(c.variant for c in self.contrasts if c.metric == metric and c.verdict == "inconclusive")
+
+
+def compare(
+    trials: Iterable[Trials],
+    baseline: str,
+    *,
+    metrics: Sequence[MetricName] = METRIC_NAMES,
+    margins: Mapping[MetricName, float] | None = None,
+    level: float = 0.95,
+    plan: Plan | None = None,
+) -> Comparison:
+    """Compare all variants with the baseline.
+
+    For each metric the variants are one family: with confidence `level` all of its intervals hold together. With a
+    `plan` (whose level then counts) they hold at all of its looks too. `margins` replaces the metrics' defaults.
+    Raises ValueError for impossible values, margins or looks, and when the baseline has no trials.
+    """
+    table = Table(trials)
+    if baseline not in table.variants:
+        raise ValueError(
+            f"the baseline {baseline!r} is none of the variants: {', '.join(table.variants) or 'none'}"
+        )
+    level = plan.level if plan else level
+    others = [variant for variant in table.variants if variant != baseline]
+    design = _Design(table, baseline, len(others), level, plan)
+    return Comparison(
+        baseline,
+        level,
+        tuple(_one_variant(table, variant, metrics, level) for variant in table.variants),
+        tuple(
+            design.contrast(variant, METRICS[name], (margins or {}).get(name, METRICS[name].margin))
+            for name in metrics
+            for variant in others
+        ),
+        {variant: _flips(table, variant, baseline) for variant in others},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Design:
+    """What all contrasts of a comparison share."""
+
+    table: Table
+    baseline: str
+    comparisons: int
+    level: float
+    plan: Plan | None
+
+    def contrast(self, variant: str, metric: Metric, margin: float) -> Contrast:
+        own, base = (
+            self.table.tally(name, metric.name, log=metric.relative) for name in (variant, self.baseline)
+        )
+        found = self._difference(variant, own, base, metric)
+        judged = verdict(found, metric, margin)
+        return Contrast(
+            metric=metric.name,
+            variant=variant,
+            baseline=self.baseline,
+            difference=found,
+            margin=margin,
+            verdict=judged,
+            comparisons=self.comparisons,
+            unpaired=int(np.count_nonzero(own.known != base.known)),
+            detectable=detectable(found),
+            needed=needed(found, half_width(metric, margin)) if judged == "inconclusive" else None,
+            if_excluded=self._if_excluded(variant, own, base, metric, margin),
+        )
+
+    def _difference(self, variant: str, own: Tally, base: Tally, metric: Metric) -> Difference:
+        level = self._level(variant, int(np.count_nonzero(own.known & base.known)))
+        found = difference(own, base, relative=metric.relative, level=level or self.level)
+        reason = None if level else "no round is complete yet"
+        if metric.relative and (
+            zeros := sum(self.table.zeros(v, metric.name) for v in (variant, self.baseline))
+        ):
+            reason = f"{zeros} values are 0: a relative difference needs values above 0"
+            return Difference(True, found.tasks, found.trials, found.level, None, reason=reason)
+        if reason:
+            return Difference(
+                metric.relative, found.tasks, found.trials, found.level, found.center, reason=reason
+            )
+        return found
+
+    def _level(self, variant: str, tasks: int) -> float | None:
+        """The level of one interval; None when the plan allows no look yet."""
+        if self.plan is None or tasks < 2:
+            return family_level(self.level, self.comparisons)
+        rounds = int(np.minimum(self.table.planned(variant), self.table.planned(self.baseline)).min())
+        return self.plan.level_at(rounds, tasks, self.comparisons) if rounds else None
+
+    def _if_excluded(
+        self, variant: str, own: Tally, base: Tally, metric: Metric, margin: float
+    ) -> IfExcluded | None:
+        excluded, base_excluded = self.table.excluded(variant), self.table.excluded(self.baseline)
+        if metric.relative or not (excluded.any() or base_excluded.any()):
+            return None
+        ends = [
+            self._difference(
+                variant,
+                own.with_imputed(excluded, value),
+                base.with_imputed(base_excluded, 1 - value),
+                metric,
+            )
+            for value in (0.0, 1.0)
+        ]
+        against, favour = ends
+        return IfExcluded(against, verdict(against, metric, margin), favour, verdict(favour, metric, margin))
+
+
+def _one_variant(table: Table, variant: str, metrics: Sequence[MetricName], level: float) -> OneVariant:
+    errors, invalid = table.errors_and_invalid(variant)
+    passes = table.tally(variant, "pass")
+    ks = [k for k in KS if k <= passes.n.max(initial=0)]
+    return OneVariant(
+        variant,
+        errors,
+        invalid,
+        {name: _summary(table, variant, METRICS[name], level) for name in metrics},
+        tuple(pass_at_k(passes, k) for k in ks),
+        tuple(pass_hat_k(passes, k) for k in ks),
+        results(passes, table.tasks),
+    )
+
+
+def _summary(table: Table, variant: str, metric: Metric, level: float) -> Summary:
+    tally, unknown = table.tally(variant, metric.name), table.unknown(variant, metric.name)
+    if not metric.relative:
+        return Summary(rate(tally, level), None, unknown)
+    logs = table.tally(variant, metric.name, log=True)
+    return Summary(skewed_mean(tally, logs, level), typical(tally, logs, level), unknown)
+
+
+def _flips(table: Table, variant: str, baseline: str) -> tuple[TaskFlip, ...]:
+    return flips(table.tally(variant, "pass"), table.tally(baseline, "pass"), table.tasks)

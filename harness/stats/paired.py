@@ -1,0 +1,141 @@
+"""A variant against the baseline, task by task: the difference over the tasks that both have.
+
+Pass rate and score: the mean over tasks of the difference of their rates, in points. The t-interval over the tasks'
+differences is right by itself where they are symmetric, as they are when there is no effect, whatever the
+correlation. An effect on few tasks makes them skewed: it has not yet seen the next task that jumps from 0 to 1. So
+on the side of the longer tail the interval reaches at least as far as another, which knows that rates end at 0 and
+1: the two rates' own intervals put together by MOVER, with the correlation of the tasks' rates (Zou and Donner
+2008, "Construction of confidence limits about effect measures", Statistics in Medicine 27; after Newcombe 1998).
+
+Cost, tokens, duration, turns: the mean over tasks of the difference of their mean logarithms, that is the ratio of
+geometric means, given as relative change. Logarithms, since these metrics are skewed and tasks differ by factors:
+the t-interval is right on that scale at few tasks, no dear task drowns the others, and swapping the two variants
+gives the reciprocal. The mean of the logarithm has no bias from unequal numbers of trials; the logarithm of the mean
+would.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.stats.data import Floats, Interval, Tally
+from harness.stats.rates import ONE_TASK, rate_bounds, t_reach
+
+_NO_SPREAD = 1e-12
+NO_TASK = "no task has trials that count under both variants"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A variant minus the baseline, over tasks.
+
+    `center`, `low` and `high` are on the scale where the interval was made: points of a rate, or the logarithm of
+    the ratio for a `relative` metric. `value` and `interval` are what to show: points, or relative change (-0.2:
+    20 % less). What is None was not to be had, and `reason` says why.
+
+    `inside` is the part of one task's variance that comes from its trials' noise (None: no task was repeated),
+    `trials` how many trials a task has under each variant, as their harmonic mean.
+    """
+
+    relative: bool
+    tasks: int
+    trials: float
+    level: float
+    center: float | None
+    low: float | None = None
+    high: float | None = None
+    reason: str | None = None
+    inside: float | None = None
+
+    @property
+    def value(self) -> float | None:
+        """Points of a rate, or the relative change."""
+        return None if self.center is None else self._shown(self.center)
+
+    @property
+    def interval(self) -> Interval | None:
+        """The interval of `value`."""
+        if self.low is None or self.high is None:
+            return None
+        return Interval(self._shown(self.low), self._shown(self.high), self.level)
+
+    def _shown(self, number: float) -> float:
+        return float(np.expm1(number)) if self.relative else min(1.0, max(-1.0, number))
+
+
+def difference(variant: Tally, baseline: Tally, *, relative: bool, level: float = 0.95) -> Difference:
+    """Compare two tallies of the same tasks; for a `relative` metric, tallies of logarithms."""
+    both = variant.known & baseline.known
+    variant, baseline = variant.only(both), baseline.only(both)
+    tasks = int(both.sum())
+    if tasks == 0:
+        return Difference(relative, 0, 0.0, level, None, reason=NO_TASK)
+    by_task = variant.mean - baseline.mean
+    center = float(by_task.mean())
+    trials = 2 / float((1 / variant.n + 1 / baseline.n).mean())
+    bounds: tuple[float, float] | None = None
+    reason: str | None = None
+    if tasks == 1:
+        reason = ONE_TASK
+    elif relative and by_task.std() <= _NO_SPREAD * max(1.0, abs(center)):
+        reason = "all tasks differ by the same factor: nothing shows how much tasks differ"
+    elif relative:
+        reach = t_reach(by_task, level)
+        bounds = center - reach, center + reach
+    else:
+        bounds = _rate_difference(variant, baseline, by_task, level)
+    low, high = bounds or (None, None)
+    return Difference(relative, tasks, trials, level, center, low, high, reason, _inside(variant, baseline))
+
+
+def _inside(variant: Tally, baseline: Tally) -> float | None:
+    """The mean over repeated tasks of the variance that their difference owes to the noise of trials."""
+    repeated = (variant.n >= 2) & (baseline.n >= 2)
+    if not repeated.any():
+        return None
+    variant, baseline = variant.only(repeated), baseline.only(repeated)
+    return float((variant.within / variant.n + baseline.within / baseline.n).mean())
+
+
+def _rate_difference(variant: Tally, baseline: Tally, by_task: Floats, level: float) -> tuple[float, float]:
+    if not by_task.any():
+        return _no_task_differs(by_task.size, level)
+    center = float(by_task.mean())
+    reach = t_reach(by_task, level)
+    if reach <= _NO_SPREAD:
+        return _mover(variant, baseline, level, correlation=0.0)
+    low, high = _mover(variant, baseline, level, _correlation(variant.mean, baseline.mean))
+    tail = float(((by_task - center) ** 3).mean())
+    if tail < -_NO_SPREAD:
+        return min(low, center - reach), center + reach
+    if tail > _NO_SPREAD:
+        return center - reach, max(high, center + reach)
+    return center - reach, center + reach
+
+
+def _no_task_differs(tasks: int, level: float) -> tuple[float, float]:
+    """How large a mean difference can hide behind `tasks` tasks without any.
+
+    At most the share of tasks that show a difference, and that has an exact binomial bound at 0 of `tasks`.
+    """
+    bound = 1 - float(((1 - level) / 2) ** (1 / tasks))
+    return -bound, bound
+
+
+def _mover(variant: Tally, baseline: Tally, level: float, correlation: float) -> tuple[float, float]:
+    (low, high), (base_low, base_high) = rate_bounds(variant, level), rate_bounds(baseline, level)
+    mean, base = float(variant.mean.mean()), float(baseline.mean.mean())
+    down = _side(mean - low, base_high - base, correlation)
+    up = _side(high - mean, base - base_low, correlation)
+    return mean - base - down, mean - base + up
+
+
+def _side(own: float, other: float, correlation: float) -> float:
+    return float(np.sqrt(max(0.0, own**2 - 2 * correlation * own * other + other**2)))
+
+
+def _correlation(a: Floats, b: Floats) -> float:
+    spread = float(a.std() * b.std())
+    return float(((a - a.mean()) * (b - b.mean())).mean()) / spread if spread else 0.0
