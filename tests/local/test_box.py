@@ -159,8 +159,9 @@ def test_control_c_and_signals_reach_the_foreground(tier: Isolation) -> None:
 
     async def story(box: Box) -> None:
         process = await box.spawn(["/bin/bash", "--norc", "-i"], pty=(80, 24), env={"PS1": "$ "})
-        await process.write(b"sleep 60; echo first=$?\n")
-        await eventually(lambda: bool(marked_processes("sleep 60")))
+        duration = f"60.{os.getpid()}"
+        await process.write(f"sleep {duration}; echo first=$?\n".encode())
+        await eventually(lambda: bool(marked_processes(duration)))
         await process.write(b"\x03")
         await process.write(b"echo second=$?\n")
         await read_until(process, b"second=130")
@@ -574,7 +575,7 @@ def test_kill_ends_everything_daemons_too(tier: Isolation) -> None:
         await box.spawn(["/bin/bash", "-c", f"trap '' TERM HUP INT; exec -a {mark} sleep 60"])
         await eventually(lambda: len(marked_processes(mark)) >= 2)
         await box.kill()
-        assert marked_processes(mark) == {}
+        assert marked_processes(mark) == set()
 
     tell(story, tier)
 
@@ -627,7 +628,6 @@ def test_destroy_removes_whatever_a_sandbox_left(tier: Isolation) -> None:
             assert (await run(box, f'python3 -c "{tower}"')).exit_code == 0
         assert list(folder.iterdir()) == []  # noqa: ASYNC240  # a test may look
         await box.destroy()
-        assert Path("/etc/passwd").exists()
 
     tell_in(story)
 

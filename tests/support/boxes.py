@@ -8,7 +8,7 @@ import functools
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -128,12 +128,11 @@ async def eventually(true: Callable[[], bool]) -> None:
         await asyncio.sleep(0.005)
 
 
-def marked_processes(mark: str) -> Mapping[int, str]:
-    """This machine's living processes with a mark in their command line."""
-    found = {}
+def marked_processes(mark: str) -> set[int]:
+    """This machine's living processes that have a mark among their arguments."""
+    found = set()
     for pid in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
-            line = Path("/proc", pid, "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-            if mark in line and int(pid) != os.getpid():
-                found[int(pid)] = line
+            if mark.encode() in Path("/proc", pid, "cmdline").read_bytes().split(b"\0"):
+                found.add(int(pid))
     return found

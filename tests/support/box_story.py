@@ -1,0 +1,59 @@
+"""A program that starts a box and tells about it: to be run as another account, or with things forbidden.
+
+    python -m tests.support.box_story '{"tier": null, "commands": ["id -u"], "hold": false}'
+
+It says one JSON line: the isolation found (or the error), and each command's exit code and output. With
+`hold` it then waits until it is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness.local.box import Box
+from harness.local.isolation import Isolation, IsolationError
+from tests.support.boxes import fresh_box, run, state_folder
+
+
+async def tell(found: Isolation, wish: dict[str, Any], folder: Path) -> None:
+    """Run the commands in a fresh box, and say what came out."""
+    async with fresh_box(found, folder) as box:
+        outputs = [await run(box, command) for command in wish["commands"]]
+        said = {
+            "tier": found.tier,
+            "enforces": sorted(found.enforces),
+            "passed_over": [asdict(each) for each in found.passed_over],
+            "account": box.account,
+            "server": os.getpid(),
+            "outputs": [[output.exit_code, output.stdout + output.stderr] for output in outputs],
+        }
+        print(json.dumps(said), flush=True)  # noqa: T201  # that is what it is for
+        if wish.get("hold"):
+            await hold(box)
+
+
+async def hold(box: Box) -> None:
+    """Wait for the end, of the box or of this process."""
+    await box.wait()
+
+
+def main() -> None:
+    """Do as the first argument says."""
+    wish = json.loads(sys.argv[1])
+    try:
+        found = Isolation.probe(wish.get("tier"))
+    except IsolationError as error:
+        print(json.dumps({"error": str(error), "remedy": error.remedy}))  # noqa: T201
+        return
+    with state_folder() as folder:
+        asyncio.run(tell(found, wish, folder))
+
+
+if __name__ == "__main__":
+    main()
