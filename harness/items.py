@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness import plugin
-from harness.errors import Fault, HarnessError, Problem, ProblemsError
+from harness.errors import Fault, HarnessError, Problem, ProblemsError, UsageError
 from harness.record import CheckResult, TrialRecord, TrialSpec, trial_name
 from harness.run import Ended
 from harness.session import TrialSession
@@ -38,16 +38,24 @@ class TrialFaultError(Exception):
 
 
 class TaskFolder(pytest.Directory):
-    """A folder with a task.toml: one item for each variant and trial."""
+    """A folder with a task.toml. Nothing else in it is collected, its starter repo's tests least of all."""
+
+    def collect(self) -> Iterator[pytest.Collector]:
+        """Yield the manifest."""
+        yield TaskFile.from_parent(self, path=self.path / MANIFEST)
+
+
+class TaskFile(pytest.File):
+    """A task.toml: one item for each variant and trial."""
 
     def collect(self) -> Iterator[pytest.Item]:
         """Read the task, and yield its trials."""
-        session = plugin.session_of(self.config)
+        session, folder = plugin.session_of(self.config), self.path.parent
         try:
-            owner = session.take_name(self.path.name, self.path)
+            owner = session.take_name(folder.name, folder)
             if owner:
-                raise _same_name(self.path, owner)
-            task = load_task(self.path)
+                raise _same_name(folder, owner)
+            task = load_task(folder)
         except ProblemsError:
             session.bad_tasks += 1
             raise
@@ -108,11 +116,8 @@ class TrialItem(pytest.Item):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """What a person needs to know, without a traceback."""
-        error = excinfo.value
-        if isinstance(error, TrialFailedError):
-            return "\n".join(failed_lines(error.record))
-        if isinstance(error, TrialFaultError):
-            return "\n".join(fault_lines(error.fault, error.record))
+        if isinstance(excinfo.value, TrialFailedError):
+            return "\n".join(failed_lines(excinfo.value.record))
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
@@ -123,11 +128,14 @@ class TrialItem(pytest.Item):
 def failed_lines(record: TrialRecord) -> Iterator[str]:
     """Which checks failed, and what they said."""
     passed = [check for check in record.checks if check.passed]
-    yield f"{record.trial_id}: {len(passed)} of {len(record.checks)} checks passed"
+    failed = ", ".join(check.name for check in record.checks if not check.passed)
+    yield f"{len(passed)} of {len(record.checks)} checks passed; failed: {failed}"
     for check in record.checks:
         yield from _check_lines(check)
     for change in record.tampering:
         yield f"note: the agent had {change.change} the protected file {change.path}; it was put back"
+    for note in record.notes:
+        yield f"note: {note}"
     if record.stop != "completed":
         yield f"note: the agent was stopped: {record.stop}"
     yield f"`harness show {record.trial_id}` has the transcript, the diff and all output"
@@ -184,11 +192,15 @@ def short_line(record: TrialRecord) -> str:
 
 
 def mark_fault(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
-    """A fault in a test's call is reported as pytest reports one in its setup: as ERROR."""
+    """A fault is an ERROR, also in a test's call: there it is reported as pytest does one of the setup."""
     error = call.excinfo.value if call.excinfo else None
-    if report.when == "call" and isinstance(error, Fault):
-        report.when = "setup"
+    if isinstance(error, TrialFaultError):
+        report.longrepr = "\n".join(fault_lines(error.fault, error.record))
+    elif isinstance(error, Fault):
         report.longrepr = "\n".join(fault_lines(error, None))
+        report.when = "setup" if report.when == "call" else report.when
+    elif isinstance(error, UsageError):
+        report.longrepr = str(error)
     if report.when == "call":
         item.stash[CALL_PASSED] = report.passed
 

@@ -32,7 +32,7 @@ def test_oracle_passes_and_nop_fails(pytester: pytest.Pytester, way: list[str]) 
     """The same outcomes, ids, records and summary, however the work is shared."""
     for name in ("one", "two"):
         task_folder(pytester.path / "tasks", name)
-    result = pytester.runpytest_subprocess("tasks", "--agent", "oracle", "--trials", "2", "-v", *way)
+    result = pytester.runpytest("tasks", "--agent", "oracle", "--trials", "2", "-v", *way)
     result.assert_outcomes(passed=4)
     result.stdout.fnmatch_lines(["*default*4*0*0*100%*", "records: results*records.jsonl*"])
     found = records(pytester)
@@ -40,7 +40,7 @@ def test_oracle_passes_and_nop_fails(pytester: pytest.Pytester, way: list[str]) 
     assert len(found) == 4
     assert all(r.outcome == "passed" and r.score == 1 for r in found)
 
-    result = pytester.runpytest_subprocess("tasks", "--agent", "nop", "--results", "nop", *way)
+    result = pytester.runpytest("tasks", "--agent", "nop", "--results", "nop", *way)
     result.assert_outcomes(failed=2)
     result.stdout.fnmatch_lines(["*0 of 1 checks passed*", "*FAILED  answer (exit code 1)*", "*does not say 42*"])
 
@@ -53,7 +53,7 @@ def test_a_session_is_replayed_by_the_real_cli(pytester: pytest.Pytester) -> Non
         usage={"input_tokens": 11, "output_tokens": 7, "cache_read_input_tokens": 5, "cache_creation_input_tokens": 3},
     )
     task_folder(pytester.path / "tasks", replay=session)
-    result = pytester.runpytest_subprocess("tasks")
+    result = pytester.runpytest("tasks")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["harness: agent claude, model replay, sandbox e2b*", "*measures the plumbing*"])
     (record,) = records(pytester)
@@ -74,7 +74,7 @@ def test_wrong_tasks_are_told_and_the_others_run(pytester: pytest.Pytester, way:
     """All problems of a task at once, with file, field and remedy; nobody else is held up."""
     task_folder(pytester.path / "tasks", "good")
     task_folder(pytester.path / "tasks", "bad", toml="timeot = 5\n[checks]\ntimeout = -1\n", prompts={})
-    result = pytester.runpytest_subprocess("tasks", "--agent", "oracle", *way)
+    result = pytester.runpytest("tasks", "--agent", "oracle", *way)
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines_random(
         [
@@ -91,7 +91,7 @@ def test_two_tasks_of_one_name_are_an_error(pytester: pytest.Pytester) -> None:
     """Their records could not be told apart."""
     task_folder(pytester.path / "tasks" / "a", "same")
     task_folder(pytester.path / "tasks" / "b", "same")
-    result = pytester.runpytest_subprocess("tasks", "--agent", "oracle")
+    result = pytester.runpytest("tasks", "--agent", "oracle")
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["*has the same name (rename one of the two folders)*"])
 
@@ -101,35 +101,35 @@ def test_selection_works_as_in_any_pytest(pytester: pytest.Pytester) -> None:
     tests = {"tests/test_x.py": "def test_never(): raise Exception"}
     task_folder(pytester.path / "tasks", "one", toml='tags = ["quick"]\n', repo=tests)
     task_folder(pytester.path / "tasks", "two", repo=tests)
-    result = pytester.runpytest_subprocess("tasks", "--collect-only", "-q")
+    result = pytester.runpytest("tasks", "--collect-only", "-q")
     assert [line for line in result.outlines if "::" in line] == [
-        "tasks/one::one[default-t1]",
-        "tasks/two::two[default-t1]",
+        "tasks/one/task.toml::one[default-t1]",
+        "tasks/two/task.toml::two[default-t1]",
     ]
     assert not (pytester.path / "results").exists()
-    for selection in (["-k", "one"], ["-m", "quick"], ["tasks/one::one[default-t1]"]):
+    for selection in (["-k", "one"], ["-m", "quick"], ["tasks/one/task.toml::one[default-t1]"]):
         given = selection if "::" in selection[0] else ["tasks", *selection]
-        result = pytester.runpytest_subprocess(*given, "--agent", "nop", "--collect-only", "-q")
-        assert [line for line in result.outlines if "::" in line] == ["tasks/one::one[default-t1]"]
+        result = pytester.runpytest(*given, "--agent", "nop", "--collect-only", "-q")
+        assert [line for line in result.outlines if "::" in line] == ["tasks/one/task.toml::one[default-t1]"]
 
 
 def test_last_failed_first_failure_and_junit(pytester: pytest.Pytester) -> None:
     """--lf runs what failed, -x stops at the first failure, and junit's XML has the numbers."""
     task_folder(pytester.path / "tasks", "bad", checks={"no.sh": "#!/bin/sh\nexit 1\n"})
     task_folder(pytester.path / "tasks", "good")
-    pytester.runpytest_subprocess("tasks", "--agent", "oracle", "--junitxml=out.xml").assert_outcomes(passed=1, failed=1)
+    pytester.runpytest("tasks", "--agent", "oracle", "--junitxml=out.xml").assert_outcomes(passed=1, failed=1)
     cases = {case.get("name"): case for case in ET.parse(pytester.path / "out.xml").iter("testcase")}
     good = {p.get("name"): p.get("value") for p in cases["good[default-t1]"].iter("property")}
     assert good["outcome"] == "passed"
     assert cases["bad[default-t1]"].find("failure") is not None
-    pytester.runpytest_subprocess("tasks", "--agent", "oracle", "--lf").assert_outcomes(failed=1)
-    pytester.runpytest_subprocess("tasks", "--agent", "oracle", "-x", "--concurrency", "1").assert_outcomes(failed=1)
+    pytester.runpytest("tasks", "--agent", "oracle", "--lf").assert_outcomes(failed=1)
+    pytester.runpytest("tasks", "--agent", "oracle", "-x", "--concurrency", "1").assert_outcomes(failed=1)
 
 
 def test_a_fault_is_an_error_and_never_a_failure(pytester: pytest.Pytester, way: list[str]) -> None:
     """A template that does not exist is nobody's failed task."""
     task_folder(pytester.path / "tasks", toml='[sandbox]\ntemplate = "no-such"\n')
-    result = pytester.runpytest_subprocess("tasks", "--agent", "oracle", "--junitxml=out.xml", *way)
+    result = pytester.runpytest("tasks", "--agent", "oracle", "--junitxml=out.xml", *way)
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["infrastructure (sandbox, template):*no-such*", "*counts neither as passed nor as failed*"])
     (record,) = records(pytester)
@@ -142,7 +142,7 @@ def test_a_bare_pytest_leaves_tasks_alone(pytester: pytest.Pytester) -> None:
     """What may cost money runs only when it is named; neither are the starter repos' tests collected."""
     task_folder(pytester.path / "tasks", repo={"test_x.py": "def test_never(): raise Exception"})
     pytester.makepyfile(test_own="def test_own(): pass")
-    pytester.runpytest_subprocess().assert_outcomes(passed=1)
+    pytester.runpytest().assert_outcomes(passed=1)
     assert not (pytester.path / "results").exists()
 
 
@@ -160,7 +160,7 @@ def test_wrong_options_are_told_without_a_traceback(
 ) -> None:
     """A usage error, with what would be right."""
     task_folder(pytester.path / "tasks")
-    result = pytester.runpytest_subprocess("tasks", *options)
+    result = pytester.runpytest("tasks", *options)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([words])
     result.stderr.no_fnmatch_line("*Traceback*")
@@ -170,7 +170,7 @@ def test_ini_twins_stand_for_options(pytester: pytest.Pytester) -> None:
     """What a project always wants is said once, in its ini file."""
     task_folder(pytester.path / "tasks")
     pytester.makeini("[pytest]\nharness_agent = oracle\nharness_trials = 2\nharness_results = kept/here\n")
-    pytester.runpytest_subprocess("tasks").assert_outcomes(passed=2)
+    pytester.runpytest("tasks").assert_outcomes(passed=2)
     assert len(list_runs(pytester.path / "kept" / "here")) == 1
 
 
@@ -199,7 +199,7 @@ def test_python_tests_get_trials_and_records_too(pytester: pytest.Pytester, way:
     session = by_hand([uses("Write", file_path="/home/user/repo/answer.txt", content="42\n")], [says("Done.")])
     task_folder(pytester.path / "tasks", replay=session)
     pytester.makepyfile(test_own=PYTHON_TEST)
-    result = pytester.runpytest_subprocess("test_own.py", *way)
+    result = pytester.runpytest("test_own.py", *way)
     result.assert_outcomes(passed=2, failed=1)
     found = {record.task: record for record in records(pytester)}
     assert {name: record.outcome for name, record in found.items()} == {
@@ -217,11 +217,11 @@ def test_a_run_can_be_replayed_from_an_earlier_one(pytester: pytest.Pytester) ->
     """Any transcript is a recording: no task needs one of its own."""
     session = by_hand([uses("Write", file_path="/home/user/repo/answer.txt", content="42\n")], [says("Done.")])
     folder = task_folder(pytester.path / "tasks", replay=session)
-    pytester.runpytest_subprocess("tasks").assert_outcomes(passed=1)
+    pytester.runpytest("tasks").assert_outcomes(passed=1)
     (folder / "replay.jsonl").unlink()
     (run,) = list_runs(pytester.path / "results")
-    pytester.runpytest_subprocess("tasks", "--replay", run.id, "--results", "again").assert_outcomes(errors=1)
-    pytester.runpytest_subprocess("tasks", "--replay", str(run.path), "--results", "again").assert_outcomes(passed=1)
+    pytester.runpytest("tasks", "--replay", run.id, "--results", "again").assert_outcomes(errors=1)
+    pytester.runpytest("tasks", "--replay", str(run.path), "--results", "again").assert_outcomes(passed=1)
     again = read_records(list_runs(pytester.path / "again")[-1].path).records[0]
     (first,) = records(pytester)
     assert again.tokens == first.tokens
@@ -231,7 +231,7 @@ def test_a_run_can_be_replayed_from_an_earlier_one(pytester: pytest.Pytester) ->
 def test_no_recording_is_said_clearly(pytester: pytest.Pytester) -> None:
     """Without a key and without a session there is nothing to run, and that is no failure."""
     task_folder(pytester.path / "tasks")
-    result = pytester.runpytest_subprocess("tasks")
+    result = pytester.runpytest("tasks")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*'answer' has no recorded session to replay*", "*ANTHROPIC_API_KEY*"])
 
@@ -239,7 +239,7 @@ def test_no_recording_is_said_clearly(pytester: pytest.Pytester) -> None:
 def test_header_and_results_are_named(pytester: pytest.Pytester, as_e2b: LocalServer) -> None:
     """Agent, model source, sandbox and results folder stand in the header."""
     task_folder(pytester.path / "tasks")
-    result = pytester.runpytest_subprocess("tasks", "--agent", "oracle")
+    result = pytester.runpytest("tasks", "--agent", "oracle")
     result.stdout.fnmatch_lines([f"harness: agent oracle, model no model, sandbox e2b ({as_e2b.url})*results results*"])
 
 
@@ -248,5 +248,5 @@ def test_sandboxes_are_gone_when_the_run_is_over(pytester: pytest.Pytester, as_e
     from harness.gc import collect_garbage
 
     task_folder(pytester.path / "tasks", "one")
-    pytester.runpytest_subprocess("tasks", "--agent", "oracle")
+    pytester.runpytest("tasks", "--agent", "oracle")
     assert collect_garbage(None, dry_run=True).splitlines()[-1] == "0 sandboxes would be ended"

@@ -128,6 +128,9 @@ class _Page:
         for change in record.tampering:
             self._line(f"  the agent had {change.change} the protected {change.path}", "yellow")
 
+        for note in record.notes:
+            self._line(f"  {note}", "yellow")
+
     def _transcript(self) -> None:
         self._section("transcript")
         data = self._file(self._record.transcript)
