@@ -42,7 +42,9 @@ def test_oracle_passes_and_nop_fails(pytester: pytest.Pytester, way: list[str]) 
 
     result = pytester.runpytest("tasks", "--agent", "nop", "--results", "nop", *way)
     result.assert_outcomes(failed=2)
-    result.stdout.fnmatch_lines(["*0 of 1 checks passed*", "*FAILED  answer (exit code 1)*", "*does not say 42*"])
+    result.stdout.fnmatch_lines(
+        ["*0 of 1 checks passed*", "*FAILED  answer (exit code 1)*", "*does not say 42*"]
+    )
 
 
 def test_a_session_is_replayed_by_the_real_cli(pytester: pytest.Pytester) -> None:
@@ -50,12 +52,19 @@ def test_a_session_is_replayed_by_the_real_cli(pytester: pytest.Pytester) -> Non
     session = by_hand(
         [says("I write it."), uses("Write", file_path="/home/user/repo/answer.txt", content="42\n")],
         [says("Done.")],
-        usage={"input_tokens": 11, "output_tokens": 7, "cache_read_input_tokens": 5, "cache_creation_input_tokens": 3},
+        usage={
+            "input_tokens": 11,
+            "output_tokens": 7,
+            "cache_read_input_tokens": 5,
+            "cache_creation_input_tokens": 3,
+        },
     )
     task_folder(pytester.path / "tasks", replay=session)
     result = pytester.runpytest("tasks")
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["harness: agent claude, model replay, sandbox e2b*", "*measures the plumbing*"])
+    result.stdout.fnmatch_lines(
+        ["harness: agent claude, model replay, sandbox e2b*", "*measures the plumbing*"]
+    )
     (record,) = records(pytester)
     assert (record.tokens.input, record.tokens.output) == (22, 14)
     assert (record.tokens.cache_read, record.tokens.cache_creation) == (10, 6)
@@ -131,7 +140,9 @@ def test_a_fault_is_an_error_and_never_a_failure(pytester: pytest.Pytester, way:
     task_folder(pytester.path / "tasks", toml='[sandbox]\ntemplate = "no-such"\n')
     result = pytester.runpytest("tasks", "--agent", "oracle", "--junitxml=out.xml", *way)
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["infrastructure (sandbox, template):*no-such*", "*counts neither as passed nor as failed*"])
+    result.stdout.fnmatch_lines(
+        ["infrastructure (sandbox, template):*no-such*", "*counts neither as passed nor as failed*"]
+    )
     (record,) = records(pytester)
     assert (record.outcome, record.error.cause, record.error.type) == ("error", "sandbox", "template")
     assert record.score is None
@@ -174,7 +185,7 @@ def test_ini_twins_stand_for_options(pytester: pytest.Pytester) -> None:
     assert len(list_runs(pytester.path / "kept" / "here")) == 1
 
 
-PYTHON_TEST = '''
+PYTHON_TEST = """
 import pytest
 
 @pytest.mark.task("tasks/answer")
@@ -191,12 +202,14 @@ def test_parts(sandbox):
 
 def test_wrong(sandbox):
     assert sandbox.run("true").exit_code == 1
-'''
+"""
 
 
 def test_python_tests_get_trials_and_records_too(pytester: pytest.Pytester, way: list[str]) -> None:
     """The fixtures run the same code, and their tests' verdicts stand in the same records."""
-    session = by_hand([uses("Write", file_path="/home/user/repo/answer.txt", content="42\n")], [says("Done.")])
+    session = by_hand(
+        [uses("Write", file_path="/home/user/repo/answer.txt", content="42\n")], [says("Done.")]
+    )
     task_folder(pytester.path / "tasks", replay=session)
     pytester.makepyfile(test_own=PYTHON_TEST)
     result = pytester.runpytest("test_own.py", *way)
@@ -215,7 +228,9 @@ def test_python_tests_get_trials_and_records_too(pytester: pytest.Pytester, way:
 
 def test_a_run_can_be_replayed_from_an_earlier_one(pytester: pytest.Pytester) -> None:
     """Any transcript is a recording: no task needs one of its own."""
-    session = by_hand([uses("Write", file_path="/home/user/repo/answer.txt", content="42\n")], [says("Done.")])
+    session = by_hand(
+        [uses("Write", file_path="/home/user/repo/answer.txt", content="42\n")], [says("Done.")]
+    )
     folder = task_folder(pytester.path / "tasks", replay=session)
     pytester.runpytest("tasks").assert_outcomes(passed=1)
     (folder / "replay.jsonl").unlink()
@@ -240,10 +255,14 @@ def test_header_and_results_are_named(pytester: pytest.Pytester, as_e2b: LocalSe
     """Agent, model source, sandbox and results folder stand in the header."""
     task_folder(pytester.path / "tasks")
     result = pytester.runpytest("tasks", "--agent", "oracle")
-    result.stdout.fnmatch_lines([f"harness: agent oracle, model no model, sandbox e2b ({as_e2b.url})*results results*"])
+    result.stdout.fnmatch_lines(
+        [f"harness: agent oracle, model no model, sandbox e2b ({as_e2b.url})*results results*"]
+    )
 
 
-def test_sandboxes_are_gone_when_the_run_is_over(pytester: pytest.Pytester, as_e2b: LocalServer, tmp_path: Path) -> None:
+def test_sandboxes_are_gone_when_the_run_is_over(
+    pytester: pytest.Pytester, as_e2b: LocalServer, tmp_path: Path
+) -> None:
     """Nothing is left to pay for."""
     from harness.gc import collect_garbage
 

@@ -62,9 +62,10 @@ class Rule:
         return self.port if here else None
 
     def covers_name(self, name: str, port: int) -> bool:
-        """Whether a host name falls under the rule."""
+        """Whether a host name, in whatever case and with or without the root's dot, falls under the rule."""
         if self.name is None or self.port not in (None, port):
             return False
+        name = name.lower().removesuffix(".")
         if self.name.startswith("*."):
             return name.endswith(self.name[1:])
         return self.name in ("*", name)

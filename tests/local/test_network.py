@@ -1,0 +1,290 @@
+"""What a sandbox can reach: the rules, and the only ways out."""
+
+from __future__ import annotations
+
+import asyncio
+import http.server
+import ipaddress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.local.box import Box, BoxError
+from harness.local.network import ALL_TRAFFIC, NetworkPolicy, NetworkPolicyError, Rule
+from tests.support.boxes import isolation, read_until, run, tell
+
+NOTHING = NetworkPolicy(allow_internet_access=False)
+
+
+def only(*rules: str) -> NetworkPolicy:
+    return NetworkPolicy(allow_out=rules, deny_out=(ALL_TRAFFIC,))
+
+
+class Page(http.server.BaseHTTPRequestHandler):
+    """Answers with what it was asked."""
+
+    def do_GET(self) -> None:
+        body = f"{self.command} {self.path} connection={self.headers['Connection']}\n".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def web_server() -> Iterator[int]:
+    """A server on this machine's loopback; its port."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+# --- the rules
+
+PUBLIC, OTHER = "93.184.216.34", "8.8.8.8"
+
+
+@pytest.mark.parametrize(
+    ("policy", "host", "address", "port", "allowed"),
+    [
+        (NetworkPolicy(), "example.com", PUBLIC, 443, True),
+        (NOTHING, "example.com", PUBLIC, 443, False),
+        (NetworkPolicy(deny_out=(ALL_TRAFFIC,)), "example.com", PUBLIC, 443, False),
+        (NetworkPolicy(deny_out=("8.8.8.0/24",)), "dns.google", OTHER, 53, False),
+        (NetworkPolicy(deny_out=("8.8.8.0/24",)), "example.com", PUBLIC, 443, True),
+        (NetworkPolicy(deny_out=("8.8.8.8:53",)), "dns.google", OTHER, 443, True),
+        (only("example.com"), "example.com", PUBLIC, 443, True),
+        (only("example.com"), "www.example.com", PUBLIC, 443, False),
+        (only("example.com"), "EXAMPLE.COM.", PUBLIC, 443, True),
+        (only("*.example.com"), "www.example.com", PUBLIC, 443, True),
+        (only("*.example.com"), "example.com", PUBLIC, 443, False),
+        (only("*.example.com"), "evilexample.com", PUBLIC, 443, False),
+        (only("example.com:443"), "example.com", PUBLIC, 443, True),
+        (only("example.com:443"), "example.com", PUBLIC, 80, False),
+        (only("8.8.8.8"), "8.8.8.8", OTHER, 53, True),
+        (only("8.8.0.0/16"), "dns.google", OTHER, 53, True),
+        (only("8.8.8.8"), "93.184.216.34", PUBLIC, 80, False),
+        (NetworkPolicy(allow_out=("8.8.8.8",), deny_out=("8.8.8.0/24",)), "dns.google", OTHER, 53, True),
+        (
+            NetworkPolicy(allow_internet_access=False, allow_out=("example.com",)),
+            "example.com",
+            PUBLIC,
+            443,
+            True,
+        ),
+        # this machine and its surroundings are not the internet
+        (NetworkPolicy(), "localhost", "127.0.0.1", 80, False),
+        (NetworkPolicy(), "router", "192.168.1.1", 80, False),
+        (NetworkPolicy(), "metadata", "169.254.169.254", 80, False),
+        (NetworkPolicy(), "mapped", "::ffff:127.0.0.1", 80, False),
+        (NetworkPolicy(), "loopback6", "::1", 80, False),
+        (NetworkPolicy(allow_out=(ALL_TRAFFIC,)), "localhost", "127.0.0.1", 80, False),
+        (only("rebind.example.com"), "rebind.example.com", "127.0.0.1", 80, False),
+        (only("10.0.0.0/8"), "inner", "10.1.2.3", 80, True),
+        (only("127.0.0.1:8000"), "localhost", "127.0.0.1", 8000, True),
+        (only("127.0.0.1:8000"), "localhost", "127.0.0.1", 8001, False),
+    ],
+)
+def test_rules_mean_what_they_mean_on_e2b(
+    policy: NetworkPolicy, host: str, address: str, port: int, allowed: bool
+) -> None:
+    """allow_out beats deny_out beats the default; addresses around this machine need a rule of their own."""
+    permitted = policy.permitted(host, port, [ipaddress.ip_address(address)])
+    assert bool(permitted) is allowed
+    if allowed:
+        assert policy.refusal(host, port) is None
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        ({"allow_out": ("exa mple.com",)}, "exa mple.com"),
+        ({"allow_out": ("10.0.0.0/40",)}, "10.0.0.0/40"),
+        ({"allow_out": ("300.1.1.1",)}, "300.1.1.1"),
+        ({"allow_out": ("1.1.1.1:99999",)}, "no such port"),
+        ({"allow_out": ("example.com",)}, "deny_out must then hold '0.0.0.0/0'"),
+        ({"deny_out": ("example.com",)}, "not domains"),
+    ],
+)
+def test_rules_that_make_no_sense_are_refused(policy: dict[str, tuple[str, ...]], words: str) -> None:
+    """The error names the rule, and says what would be right."""
+    with pytest.raises(NetworkPolicyError, match=words):
+        NetworkPolicy(**policy)
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_a_rule_or_an_error(text: str) -> None:
+    """No text breaks the parser, and what it takes keeps its text."""
+    try:
+        assert Rule.parse(text).text == text
+    except NetworkPolicyError as error:
+        assert repr(text.strip().lower()) in str(error) or repr(text) in str(error)
+
+
+# --- the ways out
+
+
+def test_nothing_is_reached_by_default() -> None:
+    """Without a rule there is no proxy, no route, and no port of this machine's."""
+
+    async def story(box: Box) -> None:
+        assert (await run(box, "env | grep -ci proxy")).stdout == "0\n"
+        with web_server() as port:
+            output = await run(box, f"curl -sS http://127.0.0.1:{port}; curl -sS -m 5 http://{PUBLIC}")
+        assert "refused" in output.stderr or "Couldn't connect" in output.stderr
+        assert output.exit_code != 0
+
+    tell(story, isolation("bubblewrap"), network=NOTHING)
+
+
+def test_a_port_of_this_machine_can_be_the_sandboxs_too() -> None:
+    """127.0.0.1:PORT in allow_out opens that one, at the same place inside, and no other."""
+    with web_server() as port, web_server() as closed:
+
+        async def story(box: Box) -> None:
+            assert (await run(box, f"curl -sS http://127.0.0.1:{port}/x")).stdout.startswith("GET /x ")
+            assert (await run(box, f"curl -sS http://127.0.0.1:{closed}/x")).exit_code != 0
+            assert (await run(box, "env | grep -ci proxy")).stdout == "0\n"
+
+        tell(story, isolation("bubblewrap"), network=only(f"127.0.0.1:{port}"))
+
+
+def test_rules_change_while_the_sandbox_runs() -> None:
+    """A port is opened and closed again, and a connection through it is cut with it."""
+
+    async def story(box: Box) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"welcome\n")
+            await reader.read()
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        await box.update_network(only(f"127.0.0.1:{port}"))
+        client = await box.spawn(["/bin/bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{port}; cat <&3; echo cut"])
+        assert await read_until(client, b"\n") == b"welcome\n"
+        await box.update_network(NOTHING)
+        assert await read_until(client, b"\n") == b"cut\n"
+        assert (await run(box, f"exec 3<>/dev/tcp/127.0.0.1/{port}")).exit_code != 0
+        server.close()
+
+    tell(story, isolation("bubblewrap"), network=NOTHING)
+
+
+def test_a_port_that_is_taken_inside_is_an_error() -> None:
+    """The rule cannot be had, and the error says so."""
+
+    async def story(box: Box) -> None:
+        script = "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); s.accept()"
+        taken = await box.spawn(["python3", "-c", script])
+        port = int(await read_until(taken, b"\n"))
+        with pytest.raises(BoxError, match="Address already in use"):
+            await box.update_network(only(f"127.0.0.1:{port}"))
+
+    tell(story, isolation("bubblewrap"), network=NOTHING)
+
+
+PROXY = "--noproxy '' -x $http_proxy -sS -m 20"
+
+
+def test_the_proxy_lets_through_what_the_rules_allow() -> None:
+    """Plain HTTP and tunnels both; programs find it by the usual variables."""
+    with web_server() as port:
+
+        async def story(box: Box) -> None:
+            names = (await run(box, "env | grep -io '^[a-z_]*proxy=' | sort")).stdout.split()
+            assert {name.lower() for name in names} >= {"http_proxy=", "https_proxy=", "no_proxy="}
+            plain = await run(box, f"curl {PROXY} http://127.0.0.1:{port}/a?b=c")
+            assert plain.stdout == "GET /a?b=c connection=close\n"
+            tunnel = await run(box, f"curl {PROXY} --proxytunnel http://127.0.0.1:{port}/t")
+            assert tunnel.stdout.startswith("GET /t ")
+
+        tell(story, isolation("bubblewrap"), network=only("127.0.0.0/8"))
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "2130706433", "[::ffff:127.0.0.1]", "[::1]", "0.0.0.0"]
+)
+def test_the_proxy_is_no_way_into_this_machine(host: str) -> None:
+    """Whatever it is called, this machine is refused with a reason, also where all of the internet is allowed."""
+    with web_server() as port:
+
+        async def story(box: Box) -> None:
+            plain = await run(box, f"curl {PROXY} -w '%{{http_code}}' http://{host}:{port}/")
+            assert plain.stdout.endswith("403")
+            assert "not allowed by the sandbox's network rules" in plain.stdout
+            tunnel = await run(box, f"curl {PROXY} --proxytunnel http://{host}:{port}/")
+            assert "403" in tunnel.stderr
+
+        tell(story, isolation("bubblewrap"), network=NetworkPolicy())
+
+
+def test_a_name_that_leads_here_is_no_way_in() -> None:
+    """A rule for a name allows the name's public addresses, not the loopback that it resolves to."""
+    with web_server() as port:
+
+        async def story(box: Box) -> None:
+            output = await run(box, f"curl {PROXY} http://localhost:{port}/")
+            assert "localhost" in output.stdout
+            assert "not allowed" in output.stdout
+
+        tell(story, isolation("bubblewrap"), network=only("*"))
+
+
+def test_what_is_not_listed_is_not_even_looked_up() -> None:
+    """The refusal names the host and the list it is missing from."""
+
+    async def story(box: Box) -> None:
+        output = await run(box, f"curl {PROXY} http://other.example/")
+        assert output.stdout == "other.example:80 is not in the sandbox's allow_out\n"
+
+    tell(story, isolation("bubblewrap"), network=only("example.com"))
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        "GET / HTTP/1.1",
+        "CONNECT nowhere HTTP/1.1",
+        "nonsense",
+        "GET https://x/ HTTP/1.1",
+        "CONNECT h:99999 HTTP/1.1",
+    ],
+)
+def test_what_is_no_proxy_request_is_refused(request_line: str) -> None:
+    """With a status that says so, and the proxy goes on."""
+
+    async def story(box: Box) -> None:
+        talk = f"exec 3<>/dev/tcp/${{http_proxy#http://}}; printf '{request_line}\\r\\n\\r\\n' >&3; cat <&3"
+        talk = talk.replace("${http_proxy#http://}", "127.0.0.1/${http_proxy##*:}")
+        for _ in range(2):
+            assert (await run(box, talk)).stdout.startswith("HTTP/1.1 400 Bad Request\r\n")
+
+    tell(story, isolation("bubblewrap"), network=NetworkPolicy())
+
+
+def test_tiers_without_a_network_of_their_own_say_so() -> None:
+    """They reach what this machine reaches; rules change nothing, and break nothing."""
+    landlock = isolation("landlock")
+    assert "network" not in landlock.enforces
+    with web_server() as port:
+
+        async def story(box: Box) -> None:
+            await box.update_network(only(f"127.0.0.1:{port}"))
+            assert (await run(box, f"curl --noproxy '*' -sS http://127.0.0.1:{port}/x")).stdout.startswith(
+                "GET /x"
+            )
+
+        tell(story, landlock, network=NOTHING)
