@@ -1,0 +1,411 @@
+"""How often the statistics are right: coverage of the 95 % intervals and false verdicts, by simulation.
+
+    python benchmarks/stats_calibration.py [--part rates|paired|effects|costs|family|sequential] [--reps 2000]
+
+Prints one line for each design of a grid. The targets: coverage from 93 % to 98 % where the design allows an
+interval; a false `improvement` or `regression` in at most 5 % of runs, also under looking after every round; with a
+true difference of 30 points, 10 tasks and up to 20 trials at least 40 % fewer trials than the fixed design of the
+same power. The exit code is 1 when a design misses coverage from below, or the false verdicts, or the trials saved,
+by more than three standard errors of the simulation. Too much coverage is told ("wide"), and where it cannot be
+had otherwise, why:
+
+- "lattice": one trial for each task gives so few outcomes that no interval at all covers from 93 to 98 %;
+- "nothing": in more than 1 % of data sets no task differs at all, so that there is nothing to make an interval from
+  but the number of tasks.
+
+Tasks are drawn from a population: a task's rate is Beta with the mean given and the correlation rho between two
+trials of a task. The variant's tasks are the same ("same": equal quantiles of its own Beta, so that without an
+effect each task's rate is unchanged), or as different as can be ("other": independent, so that the effect is
+different on every task and only zero on average).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from scipy.special import betaincinv, stdtrit
+from scipy.stats import binom
+
+from harness.stats.compare import compare
+from harness.stats.data import Floats, Ints, Tally, Trials, tally
+from harness.stats.paired import Difference, difference
+from harness.stats.rates import rate_bounds, skewed_mean
+from harness.stats.sequential import Plan
+
+TASKS, TRIALS, RATES, RHOS = (5, 10, 30), (1, 3, 10), (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95), (0.0, 0.2, 0.6)
+LOW, HIGH, FALSE = 0.93, 0.98, 0.05
+
+
+@dataclass(frozen=True)
+class Line:
+    """One design: what was seen, and whether it is as it must be. `why` excuses coverage above the band."""
+
+    design: str
+    seen: str
+    misses: tuple[str, ...] = ()
+    why: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return any(miss != "wide" for miss in self.misses)
+
+    def __str__(self) -> str:
+        return f"{self.design:<34} {self.seen:<52} {' '.join((*self.misses, self.why))}".rstrip()
+
+
+def noise(share: float, reps: int) -> float:
+    """Three standard errors of a simulated share."""
+    return 3 * float(np.sqrt(max(share * (1 - share), 1e-3) / reps))
+
+
+def coverage_misses(coverage: float, reps: int, why: str) -> tuple[str, ...]:
+    if coverage < LOW - noise(LOW, reps):
+        return ("NARROW",)
+    return ("wide",) if coverage > HIGH and not why else ()
+
+
+def false_misses(share: float, reps: int) -> tuple[str, ...]:
+    return ("FALSE",) if share > FALSE + noise(FALSE, reps) else ()
+
+
+# Drawing
+
+
+def task_rates(rng: np.random.Generator, u: Floats, rate: float, rho: float) -> Floats:
+    """The quantiles `u` of the tasks' rates."""
+    if rho == 0:
+        return np.full(u.shape, rate)
+    size = 1 / rho - 1
+    return np.asarray(betaincinv(rate * size, (1 - rate) * size, u))
+
+
+def draw_pair(
+    rng: np.random.Generator, shape: tuple[int, int], rates: tuple[float, float], rho: float, same: bool
+) -> tuple[Floats, Floats]:
+    """The tasks' true rates under the baseline and under the variant."""
+    u = rng.random(shape)
+    v = u if same else rng.random(shape)
+    return task_rates(rng, u, rates[0], rho), task_rates(rng, v, rates[1], rho)
+
+
+def one_tally(means: Floats, trials: int) -> Tally:
+    return Tally(np.full(means.size, trials), means, np.full(means.size, np.nan))
+
+
+# One variant's rate
+
+
+def rates(reps: int) -> Iterator[Line]:
+    """Coverage of one variant's pass rate."""
+    for tasks, trials, rate, rho in product(TASKS, TRIALS, RATES, RHOS):
+        if trials == 1 and rho:
+            continue
+        rng = np.random.default_rng([1, tasks, trials, int(100 * rate), int(100 * rho)])
+        passes = rng.binomial(trials, task_rates(rng, rng.random((reps, tasks)), rate, rho))
+        sets, times = np.unique(np.sort(passes, axis=1), axis=0, return_counts=True)
+        bounds = np.array([rate_bounds(one_tally(row / trials, trials), 0.95) for row in sets])
+        covered = float(times[(bounds[:, 0] <= rate + 1e-12) & (rate - 1e-12 <= bounds[:, 1])].sum() / reps)
+        width = float((bounds[:, 1] - bounds[:, 0]) @ times / reps)
+        why = "lattice" if trials == 1 and not attainable(tasks, rate) else ""
+        yield Line(
+            f"{tasks:>2} tasks x {trials:>2}  rate {rate:<4} rho {rho}",
+            f"coverage {covered:.3f}  width {width:.2f}",
+            coverage_misses(covered, reps, why),
+            why,
+        )
+
+
+def attainable(tasks: int, rate: float) -> bool:
+    """Whether some range of passes, out of `tasks`, has a probability in the band."""
+    p = binom.pmf(np.arange(tasks + 1), tasks, rate)
+    total = np.concatenate([[0.0], np.cumsum(p)])
+    return any(LOW <= total[j] - total[i] <= HIGH for i in range(tasks + 1) for j in range(i + 1, tasks + 2))
+
+
+# A variant against the baseline
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Shares of data sets."""
+
+    covered: float
+    above: float
+    below: float
+    inside: float
+    nothing: float
+
+
+def compare_many(base: Floats, own: Floats, trials: int, true: float, margin: float) -> Seen:
+    """Compare data sets of task means, one a row."""
+    found = [
+        difference(one_tally(b, trials), one_tally(a, trials), relative=False)
+        for a, b in zip(base, own, strict=True)
+    ]
+    low, high = np.array([(d.low, d.high) for d in found], dtype=np.float64).T
+    return Seen(
+        covered=float(((low <= true + 1e-12) & (true - 1e-12 <= high)).mean()),
+        above=float((low > 0).mean()),
+        below=float((high < 0).mean()),
+        inside=float(((-margin < low) & (high < margin)).mean()),
+        nothing=float((base == own).all(axis=1).mean()),
+    )
+
+
+def pairs(
+    reps: int, rates: tuple[float, float], designs: Iterator[tuple[int, int, float, bool]], margin: float
+) -> Iterator[tuple[str, Seen]]:
+    for tasks, trials, rho, same in designs:
+        if (rho == 0 and not same) or (trials == 1 and rho == 0.2):
+            continue
+        seed = [2, tasks, trials, *(int(100 * rate) for rate in rates), int(100 * rho), int(same)]
+        rng = np.random.default_rng(seed)
+        a, b = draw_pair(rng, (reps, tasks), rates, rho, same)
+        seen = compare_many(
+            rng.binomial(trials, a) / trials,
+            rng.binomial(trials, b) / trials,
+            trials,
+            rates[1] - rates[0],
+            margin,
+        )
+        kind = "same" if same else "other"
+        yield f"{tasks:>2} x {trials:>2}  {rates[0]:<4} > {rates[1]:<4} rho {rho} {kind}", seen
+
+
+def paired(reps: int) -> Iterator[Line]:
+    """No effect: coverage of the paired difference, and false verdicts."""
+    for rate in RATES:
+        designs = product(TASKS, TRIALS, RHOS, (True, False))
+        for design, seen in pairs(reps, (rate, rate), designs, margin=0.05):
+            why = "nothing" if seen.nothing > 0.01 else ""
+            yield Line(
+                design,
+                f"coverage {seen.covered:.3f}  improvement {seen.above:.3f}  regression {seen.below:.3f}",
+                coverage_misses(seen.covered, reps, why) + false_misses(seen.above + seen.below, reps),
+                why,
+            )
+
+
+def effects(reps: int) -> Iterator[Line]:
+    """A true effect: coverage, false `regression`, and false `equivalent` for a margin as large as the effect."""
+    for change in ((0.05, 0.15), (0.45, 0.55), (0.85, 0.95), (0.05, 0.35), (0.35, 0.65), (0.65, 0.95)):
+        designs = product(TASKS, TRIALS, RHOS, (True, False))
+        for design, seen in pairs(reps, change, designs, margin=change[1] - change[0]):
+            why = "nothing" if seen.nothing > 0.01 else ""
+            yield Line(
+                design,
+                f"coverage {seen.covered:.3f}  regression {seen.below:.3f}  equivalent {seen.inside:.3f}",
+                coverage_misses(seen.covered, reps, why)
+                + false_misses(seen.below, reps)
+                + false_misses(seen.inside, reps),
+                why,
+            )
+
+
+# Skewed metrics
+
+
+def costs(reps: int) -> Iterator[Line]:
+    """Lognormal costs: coverage of the mean's interval and of the relative difference's, and false verdicts."""
+    for tasks, trials, spread, shift in product(TASKS, TRIALS, (0.3, 0.6, 1.0), (0.0, 0.3)):
+        rng = np.random.default_rng([3, tasks, trials, int(10 * spread), int(10 * shift)])
+        within, varying = 0.4, 0.15
+        task = np.repeat(np.arange(tasks), trials)
+        level = rng.normal(0, spread, (reps, tasks, 1))
+        effect = shift + rng.normal(0, varying, (reps, tasks, 1))
+        base = level + rng.normal(0, within, (reps, tasks, trials))
+        own = level + effect + rng.normal(0, within, (reps, tasks, trials))
+        mean = float(np.exp((spread**2 + within**2) / 2))
+        yield cost_line(
+            f"{tasks:>2} x {trials:>2}  spread {spread} change {np.expm1(shift):.2f}",
+            task,
+            base,
+            own,
+            mean,
+            shift,
+        )
+
+
+def cost_line(design: str, task: Ints, base: Floats, own: Floats, mean: float, shift: float) -> Line:
+    reps, tasks, _ = base.shape
+    mean_covered = covered = above = below = 0
+    for a, b in zip(base.reshape(reps, -1), own.reshape(reps, -1), strict=True):
+        logs = tally(task, a, tasks)
+        of_mean = skewed_mean(tally(task, np.exp(a), tasks), logs).interval
+        found = difference(tally(task, b, tasks), logs, relative=True)
+        assert of_mean is not None
+        assert found.low is not None
+        assert found.high is not None
+        mean_covered += of_mean.low <= mean <= of_mean.high
+        covered += found.low <= shift <= found.high
+        above += found.low > 0
+        below += found.high < 0
+    false = below / reps + (above / reps if shift == 0 else 0.0)
+    return Line(
+        design,
+        f"mean {mean_covered / reps:.3f}  ratio {covered / reps:.3f}  false {false:.3f}",
+        coverage_misses(mean_covered / reps, reps, "")
+        + coverage_misses(covered / reps, reps, "")
+        + false_misses(false, reps),
+    )
+
+
+# Several comparisons at once
+
+
+def family(reps: int) -> Iterator[Line]:
+    """Three variants that do nothing: how often any of them gets a false verdict."""
+    for tasks, trials, rate in product(TASKS, (3, 10), (0.1, 0.5)):
+        rng = np.random.default_rng([4, tasks, trials, int(100 * rate)])
+        any_false = 0
+        for _ in range(reps // 2):
+            by_task = task_rates(rng, rng.random(tasks), rate, 0.2)
+            cells = [
+                Trials(f"t{i}", variant, {"pass": rng.binomial(1, p, trials).tolist()})
+                for variant in "abcd"
+                for i, p in enumerate(by_task)
+            ]
+            result = compare(cells, "a", metrics=("pass",))
+            any_false += any(c.verdict in ("improvement", "regression") for c in result.contrasts)
+        share = any_false / (reps // 2)
+        yield Line(
+            f"{tasks:>2} x {trials:>2}  rate {rate} rho 0.2, 3 variants",
+            f"any false verdict {share:.3f}",
+            false_misses(share, reps // 2),
+        )
+
+
+# Looking again and again
+
+
+ROUNDS = 20
+
+
+def sequential(reps: int) -> Iterator[Line]:
+    """Looks after every round: false verdicts, coverage at all looks together; then power and trials saved."""
+    for tasks, rate, rho, same in product(TASKS, (0.05, 0.25, 0.5, 0.9), RHOS, (True, False)):
+        if rho == 0 and not same:
+            continue
+        kind = "same" if same else "other"
+        rng = np.random.default_rng([5, tasks, int(100 * rate), int(100 * rho), int(same)])
+        a, b = draw_pair(rng, (reps, tasks), (rate, rate), rho, same)
+        stops = first_looks(draw_rounds(rng, a, b, ROUNDS), Plan(ROUNDS), relative=False)
+        share = float((stops <= ROUNDS).mean())
+        yield Line(
+            f"{tasks:>2} tasks  rate {rate:<4} rho {rho} {kind}",
+            f"no effect: false {share:.3f} within {ROUNDS} looks",
+            false_misses(share, reps),
+        )
+    for tasks, varying in product(TASKS, (0.0, 0.2)):
+        rng = np.random.default_rng([6, tasks, int(10 * varying)])
+        noise_ = rng.normal(0, 0.6, (reps, tasks, ROUNDS)) + rng.normal(0, varying, (reps, tasks, 1))
+        share = float((first_looks(noise_, Plan(ROUNDS), relative=True) <= ROUNDS).mean())
+        yield Line(
+            f"{tasks:>2} tasks  log cost, varying {varying}",
+            f"no effect: false {share:.3f} within {ROUNDS} looks",
+            false_misses(share, reps),
+        )
+    for rates, rho in product(((0.35, 0.65), (0.05, 0.35), (0.65, 0.95)), (0.0, 0.2)):
+        yield saved(reps, rates, rho)
+
+
+def draw_rounds(rng: np.random.Generator, a: Floats, b: Floats, rounds: int) -> Floats:
+    """Variant minus baseline for each data set, task and round."""
+    shape = (*a.shape, rounds)
+    return (rng.random(shape) < b[..., None]).astype(float) - (rng.random(shape) < a[..., None])
+
+
+def first_looks(differences: Floats, plan: Plan, *, relative: bool) -> Ints:
+    """The first look that excludes no change; one more than the plan's rounds where none does."""
+    reps, tasks, rounds = differences.shape
+    levels = np.array([plan.level_at(look, tasks) for look in range(1, rounds + 1)])
+    candidates = excludes_zero(differences, levels)
+    return np.array(
+        [
+            next(
+                (i + 1 for i in np.flatnonzero(row) if decides(data, i + 1, levels[i], relative)),
+                plan.rounds + 1,
+            )
+            for data, row in zip(differences, candidates, strict=True)
+        ]
+    )
+
+
+def excludes_zero(differences: Floats, levels: Floats) -> Floats:
+    """Where the t-interval excludes no change: the interval proper holds it, and so need be made only there."""
+    _, tasks, rounds = differences.shape
+    means = differences.cumsum(2) / np.arange(1, rounds + 1)
+    reach = stdtrit(tasks - 1, (1 + levels) / 2) * means.std(axis=1, ddof=1) / np.sqrt(tasks)
+    return np.abs(means.mean(axis=1)) > reach - 1e-9
+
+
+def decides(data: Floats, look: int, level: float, relative: bool) -> bool:
+    found = compare_rounds(data[:, :look], level, relative)
+    return found.low is not None and found.high is not None and (found.low > 0 or found.high < 0)
+
+
+def compare_rounds(data: Floats, level: float, relative: bool) -> Difference:
+    """Only differences were drawn, so a rate is put together that has them: of each difference, the parts."""
+    look = data.shape[1]
+    own = np.maximum(data, 0).mean(axis=1) if not relative else data.mean(axis=1)
+    base = np.maximum(-data, 0).mean(axis=1) if not relative else np.zeros(data.shape[0])
+    return difference(one_tally(own, look), one_tally(base, look), relative=relative, level=level)
+
+
+def saved(reps: int, rates: tuple[float, float], rho: float) -> Line:
+    """Ten tasks, a true difference of 30 points: the trials that stopping early needs, and the fixed design."""
+    rng = np.random.default_rng([7, int(100 * rates[0]), int(100 * rho)])
+    a, b = draw_pair(rng, (reps, 10), rates, rho, same=True)
+    data = draw_rounds(rng, a, b, ROUNDS)
+    stops = first_looks(data, Plan(ROUNDS), relative=False)
+    power = float((stops <= ROUNDS).mean())
+    trials = float(np.minimum(stops, ROUNDS).mean())
+    fixed = excludes_zero(data, np.full(ROUNDS, 0.95)).mean(axis=0)
+    same_power = next((n for n, p in enumerate(fixed, start=1) if p >= power), ROUNDS)
+    share = 1 - trials / same_power
+    return Line(
+        f"10 tasks  {rates[0]} > {rates[1]} rho {rho}",
+        f"power {power:.3f}, {trials:.1f} trials; fixed {same_power}: saves {share:.0%}",
+        ("SAVES TOO LITTLE",) if share < 0.4 else (),
+    )
+
+
+PARTS: dict[str, Callable[[int], Iterator[Line]]] = {
+    part.__name__: part for part in (rates, paired, effects, costs, family, sequential)
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description="Coverage and false verdicts of harness.stats, by simulation."
+    )
+    parser.add_argument("--part", choices=PARTS, action="append", help="only this part; may be given again")
+    parser.add_argument("--reps", type=int, default=2000, help="data sets for each design")
+    options = parser.parse_args()
+    failed = 0
+    for name in options.part or PARTS:
+        start = time.monotonic()
+        print(f"\n{name}: {PARTS[name].__doc__}")
+        lines = []
+        for line in PARTS[name](options.reps):
+            print(line, flush=True)
+            lines.append(line)
+        count = {kind: sum(kind in line.misses for line in lines) for kind in ("NARROW", "FALSE", "wide")}
+        excused = sum(bool(line.why) for line in lines)
+        print(
+            f"{len(lines)} designs, {excused} of them beyond what data allow; of the others {count['wide']} wide; "
+            f"of all {count['NARROW']} too narrow, {count['FALSE']} with too many false verdicts "
+            f"({time.monotonic() - start:.0f} s)"
+        )
+        failed += sum(line.failed for line in lines)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
