@@ -323,7 +323,7 @@ def draw_rounds(rng: np.random.Generator, a: Floats, b: Floats, rounds: int) -> 
 
 def first_looks(differences: Floats, plan: Plan, *, relative: bool) -> Ints:
     """The first look that excludes no change; one more than the plan's rounds where none does."""
-    reps, tasks, rounds = differences.shape
+    _, tasks, rounds = differences.shape
     levels = np.array([plan.level_at(look, tasks) for look in range(1, rounds + 1)])
     candidates = excludes_zero(differences, levels)
     return np.array(

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="harness",
-        description="Look at runs, and at the sandboxes under them. Trials themselves are run by pytest: `pytest tasks`.",
+        description="Look at runs and at the sandboxes under them. Trials are run by pytest: `pytest tasks`.",
     )
     parser.add_argument("--version", action="version", version=f"harness {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
