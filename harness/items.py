@@ -63,7 +63,9 @@ class TaskFile(pytest.File):
             self.config.addinivalue_line("markers", f"{tag}: a tag of tasks")
         for variant, index in session.plan:
             spec = session.spec(task, variant, index)
-            item = TrialItem.from_parent(self, name=trial_name(task.name, variant.name, index), spec=spec)
+            name = trial_name(task.name, variant.name, index)
+            # Given as text, so that pytest reads the brackets as a parametrized test's, as --lf and others do.
+            item = TrialItem.from_parent(self, name=name, nodeid=f"{self.nodeid}::{name}", spec=spec)
             for tag in task.tags:
                 item.add_marker(tag)
             yield item

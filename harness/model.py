@@ -102,6 +102,20 @@ class Model:
         path = self.recordings.get(task.name) or task.replay
         return recorded(path) if path else None
 
+    def require_way(self, task: Task) -> None:
+        """Make sure that the agent will get replies.
+
+        Raises:
+            ProviderFault: when they are to be replayed, and there is no recording that can be played.
+        """
+        if self.source == "replay" and self.recording(task) is None:
+            raise ProviderFault(
+                "no_recording",
+                f"task {task.name!r} has no recorded session to replay",
+                retry=False,
+                remedy="set a model key (ANTHROPIC_API_KEY), name a run with --replay, or give the task a replay.jsonl",
+            )
+
     def network(self, task: Task) -> Network:
         """What a task's sandbox may reach, given where the model is.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from harness.options import Options
     from harness.session import TrialSession
 
 _MANIFEST = "task.toml"
@@ -35,25 +36,47 @@ _OPTIONS: tuple[tuple[str, str | None, str, dict[str, Any]], ...] = (
 )  # fmt: skip
 
 
+def _ini(name: str) -> str:
+    return "harness_" + name.replace("-", "_")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """One option group, with ini twins `harness_NAME`."""
     group = parser.getgroup("harness", "harness: Claude Code on tasks in fresh sandboxes")
     for name, default, text, more in _OPTIONS:
-        ini = "harness_" + name.replace("-", "_")
+        ini = _ini(name)
         group.addoption(f"--{name}", dest=ini, default=None, help=f"{text} [ini: {ini}]", **more)
         parser.addini(ini, f"default of --{name}", default=default)
 
 
-def option(config: pytest.Config, name: str) -> str | None:
+def _option(config: pytest.Config, name: str) -> str | None:
     """An option's value: from the command line, else from the ini file, else its default."""
-    ini = "harness_" + name.replace("-", "_")
+    ini = _ini(name)
     given = config.getoption(ini)
     value = given if given is not None else config.getini(ini)
     return str(value) if value not in (None, "") else None
 
 
+def options_of(config: pytest.Config) -> Options:
+    """The options of this invocation. A `results` from the ini file is relative to that file.
+
+    Raises:
+        pytest.UsageError: when a value cannot be used.
+    """
+    from harness.errors import UsageError
+    from harness.options import read_options
+
+    base = config.rootpath if config.getoption(_ini("results")) is None else config.invocation_params.dir
+    try:
+        return read_options(lambda name: _option(config, name), base)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Say which markers there are."""
+    """Say which markers there are, and refuse wrong options before anything is collected."""
+    if any(_option(config, name) != default for name, default, _, _ in _OPTIONS):
+        options_of(config)
     config.addinivalue_line(
         "markers",
         "task(folder=None, *, repo=None, template=None, checks=None, timeout=600, ...): what the fixtures `claude` and "
@@ -91,7 +114,7 @@ def session_of(config: pytest.Config) -> TrialSession:
     from harness.session import TrialSession
 
     if SESSION not in config.stash:
-        config.stash[SESSION] = TrialSession.of(config)
+        config.stash[SESSION] = TrialSession(config)
     return config.stash[SESSION]
 
 

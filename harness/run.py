@@ -8,7 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from harness.errors import Fault
 from harness.record import TrialRecord, TrialSpec
@@ -85,6 +85,7 @@ class Engine:
         self._loop = asyncio.new_event_loop()
         self._slots = asyncio.Semaphore(concurrency)
         self._fatal: Fault | None = None
+        self._trials: set[asyncio.Task[Any]] = set()
         self._thread = threading.Thread(target=self._serve, name="harness-engine", daemon=True)
         self._thread.start()
 
@@ -109,6 +110,9 @@ class Engine:
             self._thread.join()
 
     async def _run(self, spec: TrialSpec) -> Ended:
+        trial = cast(asyncio.Task[Any], asyncio.current_task())
+        self._trials.add(trial)
+        trial.add_done_callback(self._trials.discard)
         async with self._slots:
             if self._fatal:
                 # Every trial would meet it again; that is said once for each, and costs nothing.
@@ -121,10 +125,11 @@ class Engine:
             return ended
 
     async def _cancel_all(self) -> None:
-        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        # Only the trials: what they have under way, such as a sandbox being made, they end by themselves.
+        trials = list(self._trials)
+        for trial in trials:
+            trial.cancel()
+        await asyncio.gather(*trials, return_exceptions=True)
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)

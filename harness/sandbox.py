@@ -24,6 +24,7 @@ HOME = "/home/user"
 REPO = f"{HOME}/repo"
 LIFETIME_S = 300
 """How long a sandbox outlives a harness that vanished; extended while it is needed."""
+_ABANDON_S = 20.0
 PROBE_S = 10.0
 """How long a stream may be silent before the sandbox is asked whether it is still there."""
 REATTACH = 5
@@ -173,6 +174,26 @@ class CommandTimeoutError(Exception):
     """The command took longer than it was given."""
 
 
+async def _create(seconds: float, template: str, **options: Any) -> AsyncSandbox:
+    """Create a sandbox within `seconds`. One that comes when nobody waits for it any more is ended at once."""
+    creating = asyncio.create_task(AsyncSandbox.create(template, **options))
+    try:
+        async with asyncio.timeout(seconds):
+            return await asyncio.shield(creating)
+    except (asyncio.CancelledError, TimeoutError):
+        await asyncio.shield(_abandon(creating))
+        raise
+
+
+async def _abandon(creating: asyncio.Task[AsyncSandbox]) -> None:
+    """End a sandbox that is still being made: cutting the request off would leave it to live out its lifetime."""
+    await asyncio.wait([creating], timeout=_ABANDON_S)
+    if creating.done() and not creating.exception():
+        with contextlib.suppress(SandboxFault), _faults("kill the sandbox"):
+            await creating.result().kill()
+    creating.cancel()
+
+
 class Sandbox:
     """One running sandbox."""
 
@@ -198,9 +219,10 @@ class Sandbox:
             SandboxFault: when there is none to be had within `timeout` seconds.
         """
         with _faults("create a sandbox"):
-            async with asyncio.timeout(timeout):
-                try:
-                    sdk = await AsyncSandbox.create(
+            try:
+                return cls(
+                    await _create(
+                        timeout,
                         template,
                         timeout=LIFETIME_S,
                         metadata={_RUN_TAG: run, _TRIAL_TAG: trial},
@@ -208,14 +230,14 @@ class Sandbox:
                         **network.options(),
                         **platform.params,
                     )
-                except exceptions.NotFoundException as error:
-                    raise SandboxFault(
-                        "template",
-                        f"there is no template {template!r}: {error}",
-                        retry=False,
-                        remedy="`claude` and `base` are always there; check the task's [sandbox] template",
-                    ) from error
-        return cls(sdk)
+                )
+            except exceptions.NotFoundException as error:
+                raise SandboxFault(
+                    "template",
+                    f"there is no template {template!r}: {error}",
+                    retry=False,
+                    remedy="`claude` and `base` are always there; check the task's [sandbox] template",
+                ) from error
 
     async def kill(self) -> None:
         """End the sandbox; one that is gone already is fine."""

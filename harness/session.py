@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from harness import plugin
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError
+from harness.options import Options
 from harness.progress import Progress
 from harness.record import TrialSpec
 from harness.run import Ended, Engine, Retries
-from harness.setup import Options, Stage, default_concurrency, open_stage, uses_local
+from harness.setup import Stage, default_concurrency, open_stage, uses_local
 from harness.store import RunFolder, new_run_id
 from harness.task import Task, find_tasks
 from harness.variant import DEFAULT, Variant
@@ -31,42 +32,12 @@ class Shared:
     stage: Stage | None
 
 
-def read_options(config: pytest.Config) -> Options:
-    """The options of this invocation.
-
-    Raises:
-        UsageError: when a value cannot be used.
-    """
-    values: dict[str, Any] = {}
-    for field in fields(Options):
-        text = plugin.option(config, field.name.replace("_", "-"))
-        if text is None:
-            continue
-        values[field.name] = text
-        if field.name in ("concurrency", "trials", "retries"):
-            values[field.name] = _number(field.name, text, least=0 if field.name == "retries" else 1)
-    values["results"] = _results(config, values["results"])
-    return Options(**values)
-
-
-def _number(name: str, text: str, *, least: int) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < least:
-        raise UsageError(f"--{name} {text!r} is not a whole number", remedy=f"give one from {least} on")
-    return int(text)
-
-
-def _results(config: pytest.Config, given: str) -> Path:
-    """From the command line relative to where one stands, from the ini file relative to it."""
-    base = config.rootpath if config.getoption("harness_results") is None else config.invocation_params.dir
-    return base / given
-
-
 class TrialSession:
     """The run, as this process sees it."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self.options = read_options(config)
+        self.options = plugin.options_of(config)
         self.worker = _is_worker(config)
         self._shared = _worker_input(config)
         self.run_id = self._shared["run_id"] if self.worker else new_run_id()
@@ -77,14 +48,6 @@ class TrialSession:
         self._futures: dict[str, Any] = {}
         self.bad_tasks = 0
         self.progress: Progress | None = None
-
-    @classmethod
-    def of(cls, config: pytest.Config) -> TrialSession:
-        """Make it, wrong options as pytest's usage errors."""
-        try:
-            return cls(config)
-        except HarnessError as error:
-            raise pytest.UsageError(str(error)) from error
 
     def spec(self, task: Task, variant: Variant, index: int) -> TrialSpec:
         """The trial of a task that an item stands for."""
@@ -205,7 +168,7 @@ def run_shown(config: pytest.Config) -> RunFolder | None:
         return None
     shared = config.stash.get(_SHARED, None)
     if shared:
-        folder = RunFolder(read_options(config).results / shared.run_id)
+        folder = RunFolder(plugin.options_of(config).results / shared.run_id)
         return folder if folder.path.is_dir() else None
     return config.stash.get(SHOWN, None)
 
@@ -229,9 +192,8 @@ def prepare_worker(node: Any) -> None:
 
 def _share(config: pytest.Config) -> Shared:
     """Start the server once for all workers. Where only Python tests use the fixtures, each worker has its own."""
-    run_id = new_run_id()
+    run_id, options = new_run_id(), plugin.options_of(config)
     try:
-        options = read_options(config)
         named = any(True for arg in config.args for _ in find_tasks(_path(config, arg)))
         if not named or not uses_local(options) or config.option.collectonly:
             return Shared(run_id, None)

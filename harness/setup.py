@@ -9,34 +9,16 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from harness import __version__
 from harness.errors import UsageError
 from harness.local.launch import LocalServer, LocalServerError, start_server
 from harness.model import NO_MODEL, Model, api_model, has_key, replay_model
-from harness.record import AgentName
+from harness.options import Options
 from harness.sandbox import Platform, e2b_platform
 from harness.store import Redactor, RunFolder, find_run, read_records
 from harness.trial import World
-
-SandboxChoice = Literal["auto", "e2b", "local"]
-SourceChoice = Literal["auto", "api", "replay"]
-
-
-@dataclass(frozen=True)
-class Options:
-    """What was asked for, by options, ini file and environment. `replay` names a run (or is None)."""
-
-    agent: AgentName = "claude"
-    sandbox: SandboxChoice = "auto"
-    isolation: str | None = None
-    model_source: SourceChoice = "auto"
-    replay: str | None = None
-    concurrency: int | None = None
-    trials: int = 1
-    retries: int = 2
-    results: Path = Path("results")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from harness.agents.claude import Claude
 from harness.agents.nop import Nop
 from harness.agents.oracle import Oracle
 from harness.checks import run_checks
-from harness.errors import Fault, InternalFault, ProviderFault
+from harness.errors import Fault, InternalFault
 from harness.model import Model
 from harness.protect import restore
 from harness.record import (
@@ -110,6 +110,8 @@ async def run_attempt(spec: TrialSpec, world: World, number: int) -> Attempt:
     """Try a trial once, in a sandbox of its own. A fault ends it and is kept; the sandbox goes whatever happens."""
     attempt = Attempt.begin(spec, world, number)
     try:
+        if spec.agent == "claude":
+            world.model.require_way(spec.task)
         async with opened(spec, world, attempt) as live:
             await live.agent_runs()
             await live.collect()
@@ -205,12 +207,7 @@ def _extra(spec: TrialSpec, model: Model) -> dict[str, bytes]:
         return {}
     recording = model.recording(spec.task)
     if recording is None:
-        raise ProviderFault(
-            "no_recording",
-            f"task {spec.task.name!r} has no recorded session to replay",
-            retry=False,
-            remedy="set a model key (ANTHROPIC_API_KEY), name a run with --replay, or add a replay.jsonl to the task",
-        )
+        return {}
     return {
         ".harness/replay.py": _REPLAY_SERVER.read_bytes(),
         ".harness/replay.jsonl": recording.path.read_bytes(),

@@ -20,7 +20,7 @@ PLUGIN = {"plugin", "session", "items", "fixtures", "progress"}
 # From the ground up: a room knows only those of the rows before its own. A package is one room.
 ROWS: list[set[str]] = [
     {"", "errors", "contents", "variant", "stream", "replay", "stats", "local"},
-    {"manifest", "archive"},
+    {"manifest", "archive", "options"},
     {"task"},
     {"record"},
     {"store", "sandbox"},

@@ -235,7 +235,9 @@ def test_a_run_can_be_replayed_from_an_earlier_one(pytester: pytest.Pytester) ->
     pytester.runpytest("tasks").assert_outcomes(passed=1)
     (folder / "replay.jsonl").unlink()
     (run,) = list_runs(pytester.path / "results")
-    pytester.runpytest("tasks", "--replay", run.id, "--results", "again").assert_outcomes(errors=1)
+    result = pytester.runpytest("tasks", "--replay", run.id, "--results", "again")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: there are no runs in *again*"])
     pytester.runpytest("tasks", "--replay", str(run.path), "--results", "again").assert_outcomes(passed=1)
     again = read_records(list_runs(pytester.path / "again")[-1].path).records[0]
     (first,) = records(pytester)
@@ -268,4 +270,18 @@ def test_sandboxes_are_gone_when_the_run_is_over(
 
     task_folder(pytester.path / "tasks", "one")
     pytester.runpytest("tasks", "--agent", "oracle")
+    assert collect_garbage(None, dry_run=True).splitlines()[-1] == "0 sandboxes would be ended"
+
+
+def test_a_sandbox_in_the_making_does_not_outlive_a_run_that_stops(
+    pytester: pytest.Pytester, as_e2b: LocalServer
+) -> None:
+    """-x cancels trials at any moment, also while E2B makes their sandbox; none is left to live out its lifetime."""
+    from harness.gc import collect_garbage
+
+    task_folder(pytester.path / "tasks", "a", checks={"no.sh": "#!/bin/sh\nexit 1\n"})
+    for name in "bcdefgh":
+        task_folder(pytester.path / "tasks", name)
+    result = pytester.runpytest("tasks", "--agent", "oracle", "-x", "--concurrency", "2")
+    result.assert_outcomes(failed=1)
     assert collect_garbage(None, dry_run=True).splitlines()[-1] == "0 sandboxes would be ended"

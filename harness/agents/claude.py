@@ -54,6 +54,7 @@ class Claude:
 
     async def prompt(self, spec: TrialSpec, place: Workplace, seconds: float) -> Stop:
         """Have the next prompt (`~/.harness/prompt-N.md`) done within `seconds`. Raises as `run` does."""
+        place.model.require_way(spec.task)
         self._turn_number += 1
         if self._turn_number > 1:
             place.take(turn_marker(self._turn_number))
