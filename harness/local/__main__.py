@@ -1,7 +1,7 @@
 """`python -m harness.local --port N`: an E2B-compatible server on this machine.
 
 Prints one line of JSON when it is ready: `{"url", "api_key", "isolation", "enforces", "pid"}`; or, when it cannot
-start, `{"error", "remedy"}`, and exits with 1.
+start, `{"error", "remedy"}`, and exits with 1. `harness sandboxd` is the same server with words for people.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from harness.local.state import StartError, default_root
 
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from harness.local.server import Ready, Settings
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, voice: Voice | None = None) -> int:
     """Run a server until SIGTERM, SIGINT or the end of its parent. Returns the exit code."""
+    voice = voice or Machine()
     options = _parser().parse_args(arguments)
     _leave_out_the_client()
     from harness.local.server import Settings
@@ -41,11 +42,71 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # It warns of malformed uploads, whose senders are told anyway.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     try:
-        asyncio.run(_run(settings, options.parent_pipe))
+        asyncio.run(_run(settings, options.parent_pipe, voice))
     except StartError as error:
-        _say({"error": error.message, "remedy": error.remedy})
+        voice.failed(error)
         return 1
     return 0
+
+
+class Voice(Protocol):
+    """How the server says what became of its start."""
+
+    def ready(self, ready: Ready) -> None:
+        """It is up."""
+
+    def failed(self, error: StartError) -> None:
+        """It is not, and this is why."""
+
+
+class Machine:
+    """For the program that started it: one line of JSON."""
+
+    def ready(self, ready: Ready) -> None:
+        """Where it is, the key to it, and what its walls are."""
+        self._say(
+            {
+                "url": ready.url,
+                "api_key": ready.api_key,
+                "isolation": ready.isolation.tier,
+                "enforces": sorted(ready.isolation.enforces),
+                "pid": os.getpid(),
+            }
+        )
+
+    def failed(self, error: StartError) -> None:
+        """What is wrong, and what would help."""
+        self._say({"error": error.message, "remedy": error.remedy})
+
+    def _say(self, message: dict[str, object]) -> None:
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
+
+
+class People:
+    """For somebody at a terminal, who can paste the lines into another one."""
+
+    def ready(self, ready: Ready) -> None:
+        """The variables that E2B's SDK and tools go by, and what the sandboxes' walls are."""
+        lines = [
+            f"# E2B-compatible sandboxes on {ready.url}, {_walls(ready)}. Ctrl-C ends them all.",
+            "# For E2B's SDK and tools, in another terminal:",
+            f"export E2B_API_KEY={ready.api_key} E2B_API_URL={ready.url} E2B_SANDBOX_URL={ready.url}",
+        ]
+        sys.stdout.write("\n".join(lines) + "\n")
+        sys.stdout.flush()
+
+    def failed(self, error: StartError) -> None:
+        """What is wrong, and what would help."""
+        sys.stderr.write(f"harness: {error.message}\n  {error.remedy}\n")
+
+
+def _walls(ready: Ready) -> str:
+    """The tier; and for each better one why it is not that."""
+    said = f"isolation {ready.isolation.tier}"
+    for other in ready.isolation.passed_over:
+        said += f" (not {other.tier}: {other.cause}" + (f"; {other.remedy})" if other.remedy else ")")
+    return said
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,7 +141,7 @@ def _leave_out_the_client() -> None:
         sys.modules["e2b"] = package
 
 
-async def _run(settings: Settings, parent_pipe: bool) -> None:
+async def _run(settings: Settings, parent_pipe: bool, voice: Voice) -> None:
     from harness.local.server import serve
 
     loop = asyncio.get_running_loop()
@@ -89,7 +150,7 @@ async def _run(settings: Settings, parent_pipe: bool) -> None:
         loop.add_signal_handler(number, stop.set)
     if parent_pipe:
         _stop_with_parent(stop)
-    await serve(settings, _announce, stop)
+    await serve(settings, voice.ready, stop)
 
 
 def _stop_with_parent(stop: asyncio.Event) -> None:
@@ -108,23 +169,6 @@ def _stop_with_parent(stop: asyncio.Event) -> None:
     if parent := os.getppid():  # 0: in a pid namespace whose parent is outside
         pidfd = os.pidfd_open(parent)
         loop.add_reader(pidfd, stop.set)
-
-
-def _announce(ready: Ready) -> None:
-    _say(
-        {
-            "url": ready.url,
-            "api_key": ready.api_key,
-            "isolation": ready.isolation.tier,
-            "enforces": sorted(ready.isolation.enforces),
-            "pid": os.getpid(),
-        }
-    )
-
-
-def _say(message: dict[str, object]) -> None:
-    sys.stdout.write(json.dumps(message) + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

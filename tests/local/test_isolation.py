@@ -21,9 +21,11 @@ from hypothesis import strategies as st
 from harness.local import diagnosis, shared
 from harness.local.accounts import UNUSED, NoAccount, candidates
 from harness.local.box import Box
+from harness.local.cgroups import PREFIX, Cgroups
 from harness.local.isolation import Isolation, IsolationError
 from harness.local.launching import Interpreter, PathMap
 from harness.local.shared import reachable, share
+from harness.local.values import Limits
 from tests.support.boxes import TIERS, eventually, fresh_box, isolation, marked_processes, run, tell, tell_in
 
 ROOT = Path(__file__).parents[2]
@@ -482,3 +484,31 @@ def test_paths_are_mapped_there_and_back(tail: str) -> None:
     assert paths.inside(paths.outside(inside)) == inside
     assert paths.outside(inside) == f"/state/home/{tail}"
     assert paths.outside(f"/home/username/{tail}") == f"/home/username/{tail}"
+
+
+def test_a_starting_server_clears_up_after_the_dead_and_spares_the_living() -> None:
+    """An empty control group of a server that lives is left alone by the next one; a dead server's goes."""
+    where = Cgroups.detect()
+    if not where.hierarchies:
+        pytest.skip("no control group can be written here")
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    living = where.group()
+    living.bound(gone.pid, Limits(memory_mb=64, cpus=1.0))  # it is dead: the group is there, and empty
+    leaving = subprocess.Popen([sys.executable, "-c", LEAVE_A_GROUP.format(pid=gone.pid)], cwd=ROOT)
+    assert leaving.wait() == 0
+    assert _groups_of(where, os.getpid())
+    assert _groups_of(where, leaving.pid)
+    subprocess.run([sys.executable, "-c", DETECT], check=True, cwd=ROOT)
+    assert _groups_of(where, os.getpid())
+    assert not _groups_of(where, leaving.pid)
+    living.remove()
+    assert not _groups_of(where, os.getpid())
+
+
+DETECT = "from harness.local.cgroups import *; where = Cgroups.detect()"
+LEAVE_A_GROUP = DETECT + "; where.group().bound({pid}, Limits(memory_mb=64, cpus=1.0))"
+
+
+def _groups_of(where: Cgroups, server: int) -> set[Path]:
+    return {path for each in where.hierarchies for path in each.base.glob(f"{PREFIX}{server}-*")}

@@ -203,6 +203,31 @@ def test_settings_that_cannot_be_are_refused(arguments: list[str], words: str) -
     assert said["remedy"]
 
 
+def test_people_get_lines_to_paste() -> None:
+    """`harness sandboxd` says which variables to set, and ends with 0 at Ctrl-C; what it cannot do it says
+    without a traceback, with a remedy."""
+    program = "import sys; from harness.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "sandboxd", "--port"]
+    with subprocess.Popen([*command, "0"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        walls, _, variables = (process.stdout.readline() for _ in range(3))
+        assert "isolation" in walls
+        options = dict(word.split("=", 1) for word in variables.removeprefix("export ").split())
+        with Sandbox.create(
+            api_key=options["E2B_API_KEY"],
+            api_url=options["E2B_API_URL"],
+            sandbox_url=options["E2B_SANDBOX_URL"],
+        ) as sandbox:
+            assert sandbox.commands.run("echo up").stdout == "up\n"
+        again = [*command, options["E2B_API_URL"].rpartition(":")[2]]
+        done = subprocess.run(again, capture_output=True, text=True, timeout=30, check=False)
+        assert done.returncode == 1
+        assert "Address already in use" in done.stderr
+        assert "--port 0" in done.stderr
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+
+
 def test_a_port_in_use_is_said() -> None:
     """Two servers cannot have one port: the second says so."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
