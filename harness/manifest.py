@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-import os
 import re
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,10 +17,10 @@ from pydantic import (
     Tag,
     ValidationError,
 )
-from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from harness.errors import Problem, ProblemsError
+from harness.errors import Problem
+from harness.tomlfile import field_at, meant, read_toml, short, shown, what_is_wrong
 
 MANIFEST = "task.toml"
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
@@ -46,7 +43,6 @@ _NOT_TAGS = frozenset(
         "filterwarnings",
     ]
 )
-_SHOWN_CHARS = 60
 
 
 def _not_reserved(tag: str) -> str:
@@ -139,20 +135,8 @@ def read_manifest(folder: Path) -> tuple[Manifest, list[Problem]]:
     Raises:
         ProblemsError: when nothing can be told about it, since it cannot be read or is no TOML.
     """
-    file = folder / MANIFEST
-    problem: Problem
-    try:
-        return validated(tomllib.loads(file.read_text(encoding="utf-8")), file)
-    except OSError as error:
-        problem = Problem(
-            shown(file), None, f"cannot be read: {error.strerror or error}", "make it a readable file"
-        )
-    except UnicodeDecodeError as error:
-        problem = Problem(shown(file), None, f"is not UTF-8 text: {error}", "save it as UTF-8")
-    except (ValueError, RecursionError) as error:
-        remedy = "strings stand in quotes, names of tables in brackets, one key a line"
-        problem = Problem(shown(file), None, f"is not valid TOML: {error}", remedy)
-    raise ProblemsError(f"task {folder.name!r} cannot be used:", [problem])
+    file = read_toml(folder / MANIFEST, f"task {folder.name!r} cannot be used:")
+    return validated(file.data, file.path)
 
 
 def validated(data: Mapping[str, Any], file: Path) -> tuple[Manifest, list[Problem]]:
@@ -192,77 +176,18 @@ def _problem(file: Path, details: ErrorDetails) -> Problem:
     location = _location(details)
     name, kind = ".".join(location), details["type"]
     if kind == "extra_forbidden":
-        return Problem(shown(file), name, "is not a known key", _suggestion(location))
+        return Problem(shown(file), name, "is not a known key", meant(Manifest, location))
     if kind == "missing":
         return Problem(shown(file), name, "is missing", "add `schema = 1` as the first line")
-    given = _short(details["input"])
     if name == "schema":
         return Problem(
-            shown(file), name, f"is {given}, not 1", "write `schema = 1`; a later one needs a newer harness"
+            shown(file),
+            name,
+            f"is {short(details['input'])}, not 1",
+            "write `schema = 1`; a later one needs a newer harness",
         )
-    field = _field(location)
-    return Problem(shown(file), name, _what(details, given), f"give {field.description}" if field else None)
-
-
-def _what(details: ErrorDetails, given: str) -> str:
-    """What is wrong with a value, in words that go with TOML."""
-    kind = details["type"]
-    if kind == "string_pattern_mismatch":
-        return f"{given} cannot be used"
-    if kind in ("too_short", "string_too_short"):
-        return f"{given} is empty"
-    if kind == "value_error":
-        return f"{given} {details['ctx']['error']}"
-    if kind in ("model_type", "dict_type"):
-        return f"should be a table, not {given}"
-    return f"{details['msg'].removeprefix('Input ')}, not {given}"
-
-
-def _field(location: list[str]) -> FieldInfo | None:
-    """The field of a manifest that a location is at, or in."""
-    fields, found = Manifest.model_fields, None
-    for part in location:
-        info = fields.get(part) or fields.get(f"{part}_")
-        if info is None:
-            break
-        found, fields = info, getattr(info.annotation, "model_fields", {})
-    return found
-
-
-def _suggestion(location: list[str]) -> str:
-    """What was probably meant: a similar key of the same table, or the same key of another."""
-    table, name = location[:-1], location[-1]
-    known = [key for where, key in _keys() if where == table]
-    close = difflib.get_close_matches(name, known, n=1)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    for where, key in _keys():
-        if key == name:
-            return (
-                f"it belongs into [{where[0]}]" if where else "it belongs to the top, above the first [table]"
-            )
-    return f"known here: {', '.join(known)}"
-
-
-def _keys() -> Iterator[tuple[list[str], str]]:
-    """Every key, with the table that it is in."""
-    for name, info in Manifest.model_fields.items():
-        yield [], info.alias or name
-        for key in getattr(info.annotation, "model_fields", {}):
-            yield [name], key
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
-
-
-def shown(path: Path) -> str:
-    """A path as the user would type it."""
-    try:
-        return os.fspath(path.relative_to(Path.cwd()))
-    except ValueError:
-        return os.fspath(path)
+    field = field_at(Manifest, location)
+    return Problem(shown(file), name, what_is_wrong(details), f"give {field.description}" if field else None)
 
 
 def is_name(text: str) -> bool:

@@ -15,7 +15,8 @@ from harness import replay
 from harness.contents import file_hash, files_in, folder_hash, is_executable, leads_out
 from harness.errors import Problem, ProblemsError
 from harness.manifest import MANIFEST as MANIFEST
-from harness.manifest import Manifest, shown
+from harness.manifest import Manifest
+from harness.tomlfile import shown
 
 Network = Literal["model", "none", "open"] | tuple[str, ...]
 

@@ -4,16 +4,96 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+_SECRET = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+@dataclass(frozen=True)
+class Text:
+    """What a file said when the variant was read, or what was given in its place."""
+
+    text: str
+
+    @property
+    def sha256(self) -> str:
+        """Of its UTF-8 bytes, in hexadecimal."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def told(self) -> dict[str, Any]:
+        """As a record tells it."""
+        return {"sha256": self.sha256, "chars": len(self.text)}
+
+
+@dataclass(frozen=True)
+class ClaudeMd(Text):
+    """A CLAUDE.md for the root of the repo: in place of the repo's own, or (`append`) after what that says."""
+
+    append: bool = False
+
+    def told(self) -> dict[str, Any]:
+        """As a record tells it."""
+        return {**super().told(), "mode": "append" if self.append else "replace"}
+
+
+@dataclass(frozen=True)
+class NoClaudeMd:
+    """The repo's own CLAUDE.md is taken away, and nothing comes in its place."""
+
+    def told(self) -> bool:
+        """As a record tells it."""
+        return False
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """A folder whose `repo/` and `home/` are laid over the sandbox's, as it was when the variant was read.
+
+    `hash` is over all of its content; `files` has each file's own SHA-256, by its path in the folder.
+    """
+
+    path: Path
+    hash: str
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def told(self) -> dict[str, Any]:
+        """As a record tells it."""
+        return {"sha256": self.hash, "files": len(self.files)}
+
+
+@dataclass(frozen=True)
+class McpServer:
+    """An MCP server: a command that speaks it over stdio, or a URL.
+
+    `tools` are those that it must offer; None: at least one, whichever.
+    """
+
+    command: str | None = None
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    url: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    tools: tuple[str, ...] | None = None
+
+    def told(self) -> dict[str, Any]:
+        """As a record tells it."""
+        return _told(self)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What differs from running `claude` plainly. None or empty leaves Claude Code's own default.
+    """What differs from running `claude` plainly. None or empty leaves it as it is without the variant.
 
     `args` are appended to the CLI's argument vector; `env` is laid over the task's; `template` replaces the
-    task's.
+    task's; `network` has hosts to reach beside the task's; `mcp` has exactly the servers to use, and `mcp_gateway`
+    those that E2B's gateway runs, in its own terms.
+
+    A string of `env`, `mcp` or `mcp_gateway` may hold `${env:NAME}`: a secret of the harness's own environment,
+    which is put in on the way into the sandbox and stands in no hash and no record.
     """
 
     name: str = "default"
@@ -21,12 +101,72 @@ class Variant:
     template: str | None = None
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
+    claude_md: ClaudeMd | NoClaudeMd | None = None
+    system_prompt: Text | None = None
+    append_system_prompt: Text | None = None
+    settings: Mapping[str, Any] | None = None
+    overlay: Overlay | None = None
+    mcp: Mapping[str, McpServer] | None = None
+    mcp_gateway: Mapping[str, Any] | None = None
+    network: tuple[str, ...] = ()
+
+    def told(self) -> dict[str, Any]:
+        """What it sets, as a record tells it: texts and folders by their hashes, secrets by their names."""
+        return {name: value for name, value in _told(self).items() if name != "name"}
 
     @property
     def hash(self) -> str:
-        """SHA-256 over everything but the name, in hexadecimal."""
-        content = {key: value for key, value in asdict(self).items() if key != "name"}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        """SHA-256 over all that it sets, in hexadecimal: by the content of files, whatever they are called."""
+        return hashlib.sha256(json.dumps(self.told(), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The names of the environment's variables that it refers to."""
+        strings = _strings(
+            (self.env, self.mcp and [server.told() for server in self.mcp.values()], self.mcp_gateway)
+        )
+        return tuple(sorted({name for string in strings for name in _SECRET.findall(string)}))
+
+
+def _told(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass that are not at their defaults, so that a hash outlives fields yet to come."""
+    given = ((part.name, getattr(value, part.name)) for part in fields(value))
+    plain = type(value)()
+    return {name: _plain(content) for name, content in given if content != getattr(plain, name)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(content) for name, content in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(content) for content in value]
+    return value.told() if hasattr(value, "told") else value
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for content in value.values():
+            yield from _strings(content)
+    elif isinstance(value, list | tuple):
+        for content in value:
+            yield from _strings(content)
+
+
+def revealed(value: Any, environ: Mapping[str, str]) -> Any:
+    """A value with the secrets that its strings refer to put in.
+
+    Raises:
+        KeyError: for a variable that `environ` has not.
+    """
+    if isinstance(value, str):
+        return _SECRET.sub(lambda found: environ[found[1]], value)
+    if isinstance(value, Mapping):
+        return {name: revealed(content, environ) for name, content in value.items()}
+    if isinstance(value, list | tuple):
+        return [revealed(content, environ) for content in value]
+    return value
 
 
 DEFAULT = Variant()

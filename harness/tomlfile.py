@@ -1,0 +1,150 @@
+"""TOML files as users write them: read, held to a pydantic model, and told what is wrong with them, and where."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from harness.errors import Problem, ProblemsError
+
+_SHOWN_CHARS = 60
+
+
+@dataclass(frozen=True)
+class TomlFile:
+    """A file that could be read: its content, and where in it what stands."""
+
+    path: Path
+    text: str
+    data: Mapping[str, Any]
+
+    @cached_property
+    def _lines(self) -> dict[tuple[str, ...], int]:
+        return dict(reversed(list(_places(self.text))))
+
+    def place(self, location: Sequence[str]) -> str:
+        """The file and the line that a location (keys, from the outside in) is at, or in, as far as can be told."""
+        for length in range(len(location), 0, -1):
+            line = self._lines.get(tuple(location[:length]))
+            if line:
+                return f"{shown(self.path)}:{line}"
+        return shown(self.path)
+
+
+def _places(text: str) -> Iterator[tuple[tuple[str, ...], int]]:
+    """The keys that lead to each table and value, and its line. A statement is what can be read by itself."""
+    table: tuple[str, ...] = ()
+    statement, start = "", 1
+    for number, line in enumerate(text.splitlines(keepends=True), 1):
+        statement += line
+        try:
+            data = tomllib.loads(statement)
+        except tomllib.TOMLDecodeError:
+            continue
+        if statement.lstrip().startswith("["):
+            table = next(reversed([keys for keys, _ in _paths(data)]))
+            yield table, start
+        else:
+            yield from ((table + keys, start) for keys, _ in _paths(data))
+        statement, start = "", number + 1
+
+
+def _paths(data: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in data.items():
+        yield (key,), value
+        if isinstance(value, dict):
+            yield from (((key, *keys), inner) for keys, inner in _paths(value))
+
+
+def read_toml(file: Path, subject: str) -> TomlFile:
+    """Read a file.
+
+    Raises:
+        ProblemsError: about `subject`, when it cannot be read or is no TOML.
+    """
+    problem: Problem
+    try:
+        text = file.read_text(encoding="utf-8")
+        return TomlFile(file, text, tomllib.loads(text))
+    except OSError as error:
+        problem = Problem(
+            shown(file), None, f"cannot be read: {error.strerror or error}", "make it a readable file"
+        )
+    except UnicodeDecodeError as error:
+        problem = Problem(shown(file), None, f"is not UTF-8 text: {error}", "save it as UTF-8")
+    except (ValueError, RecursionError) as error:
+        remedy = "strings stand in quotes, names of tables in brackets, one key a line"
+        problem = Problem(shown(file), None, f"is not valid TOML: {error}", remedy)
+    raise ProblemsError(subject, [problem])
+
+
+def what_is_wrong(details: ErrorDetails) -> str:
+    """What is wrong with a value, in words that go with TOML."""
+    kind, given = details["type"], short(details["input"])
+    if kind == "string_pattern_mismatch":
+        return f"{given} cannot be used"
+    if kind in ("too_short", "string_too_short"):
+        return f"{given} is empty"
+    if kind == "value_error":
+        return f"{given} {details['ctx']['error']}"
+    if kind in ("model_type", "dict_type"):
+        return f"should be a table, not {given}"
+    return f"{details['msg'].removeprefix('Input ')}, not {given}"
+
+
+def field_at(model: type[BaseModel], location: Sequence[str]) -> FieldInfo | None:
+    """The field of a model that a location is at, or in. Its description says what to give."""
+    fields, found = model.model_fields, None
+    for part in location:
+        info = fields.get(part) or fields.get(f"{part}_")
+        if info is None:
+            break
+        found, fields = info, getattr(info.annotation, "model_fields", {})
+    return found
+
+
+def meant(model: type[BaseModel], location: Sequence[str]) -> str:
+    """What an unknown key was probably meant to be: a similar one of the same table, or the same of another."""
+    table, name = list(location[:-1]), location[-1]
+    known = [key for where, key in _keys(model) if where == table]
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    for where, key in _keys(model):
+        if key == name:
+            return (
+                f"it belongs into [{where[0]}]" if where else "it belongs to the top, above the first [table]"
+            )
+    return f"known here: {', '.join(known)}"
+
+
+def _keys(model: type[BaseModel]) -> Iterator[tuple[list[str], str]]:
+    """Every key, with the table that it is in."""
+    for name, info in model.model_fields.items():
+        yield [], info.alias or name
+        for key in getattr(info.annotation, "model_fields", {}):
+            yield [name], key
+
+
+def short(value: object) -> str:
+    """A value as it can be shown in a line."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
+
+
+def shown(path: Path) -> str:
+    """A path as the user would type it."""
+    try:
+        return os.fspath(path.relative_to(Path.cwd()))
+    except ValueError:
+        return os.fspath(path)
