@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -93,9 +94,8 @@ class Contrast:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A run's statistics. `flips` has an entry for each variant but the baseline."""
+    """The statistics of all pairs. `flips` has an entry for each variant that was compared with a baseline."""
 
-    baseline: str
     level: float
     variants: tuple[OneVariant, ...]
     contrasts: tuple[Contrast, ...]
@@ -108,38 +108,44 @@ class Comparison:
 
 def compare(
     trials: Iterable[Trials],
-    baseline: str,
+    pairs: Sequence[tuple[str, str]],
     *,
     metrics: Sequence[MetricName] = METRIC_NAMES,
     margins: Mapping[MetricName, float] | None = None,
     level: float = 0.95,
     plan: Plan | None = None,
 ) -> Comparison:
-    """Compare all variants with the baseline.
+    """Compare variants with baselines.
 
-    For each metric the variants are one family: with confidence `level` all of its intervals hold together. With a
+    `pairs` are of a variant and its baseline; no variant comes twice, a baseline may.
+    For each metric the pairs are one family: with confidence `level` all of its intervals hold together. With a
     `plan` (whose level then counts) they hold at all of its looks too. `margins` replaces the metrics' defaults.
-    Raises ValueError for impossible values, margins or looks, and when the baseline has no trials.
+    Raises ValueError for impossible values, margins or looks, and for pairs of variants without trials.
     """
     table = Table(trials)
-    if baseline not in table.variants:
-        raise ValueError(
-            f"the baseline {baseline!r} is none of the variants: {', '.join(table.variants) or 'none'}"
-        )
+    _refuse_impossible_pairs(table, pairs)
     level = plan.level if plan else level
-    others = [variant for variant in table.variants if variant != baseline]
-    design = _Design(table, baseline, len(others), level, plan)
+    design = _Design(table, len(pairs), level, plan)
     return Comparison(
-        baseline,
         level,
         tuple(_one_variant(table, variant, metrics, level) for variant in table.variants),
         tuple(
-            design.contrast(variant, METRICS[name], (margins or {}).get(name, METRICS[name].margin))
+            design.contrast(variant, baseline, METRICS[name], (margins or {}).get(name, METRICS[name].margin))
             for name in metrics
-            for variant in others
+            for variant, baseline in pairs
         ),
-        {variant: _flips(table, variant, baseline) for variant in others},
+        {variant: _flips(table, variant, baseline) for variant, baseline in pairs},
     )
+
+
+def _refuse_impossible_pairs(table: Table, pairs: Sequence[tuple[str, str]]) -> None:
+    for name in chain.from_iterable(pairs):
+        if name not in table.variants:
+            raise ValueError(f"{name!r} is none of the variants: {', '.join(table.variants) or 'none'}")
+    if len({variant for variant, _ in pairs}) < len(pairs):
+        raise ValueError("a variant comes in two pairs")
+    if any(variant == baseline for variant, baseline in pairs):
+        raise ValueError("a variant is its own baseline")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,21 +153,18 @@ class _Design:
     """What all contrasts of a comparison share."""
 
     table: Table
-    baseline: str
     comparisons: int
     level: float
     plan: Plan | None
 
-    def contrast(self, variant: str, metric: Metric, margin: float) -> Contrast:
-        own, base = (
-            self.table.tally(name, metric.name, log=metric.relative) for name in (variant, self.baseline)
-        )
-        found = self._difference(variant, own, base, metric)
+    def contrast(self, variant: str, baseline: str, metric: Metric, margin: float) -> Contrast:
+        own, base = (self.table.tally(name, metric.name, log=metric.relative) for name in (variant, baseline))
+        found = self._difference((variant, baseline), own, base, metric)
         judged = verdict(found, metric, margin)
         return Contrast(
             metric=metric.name,
             variant=variant,
-            baseline=self.baseline,
+            baseline=baseline,
             difference=found,
             margin=margin,
             verdict=judged,
@@ -169,16 +172,14 @@ class _Design:
             unpaired=int(np.count_nonzero(own.known != base.known)),
             detectable=detectable(found),
             needed=needed(found, half_width(metric, margin)) if judged == "inconclusive" else None,
-            if_excluded=self._if_excluded(variant, own, base, metric, margin),
+            if_excluded=self._if_excluded((variant, baseline), own, base, metric, margin),
         )
 
-    def _difference(self, variant: str, own: Tally, base: Tally, metric: Metric) -> Difference:
-        level = self._level(variant, int(np.count_nonzero(own.known & base.known)))
+    def _difference(self, pair: tuple[str, str], own: Tally, base: Tally, metric: Metric) -> Difference:
+        level = self._level(pair, int(np.count_nonzero(own.known & base.known)))
         found = difference(own, base, relative=metric.relative, level=level or self.level)
         reason = None if level else "no round is complete yet"
-        if metric.relative and (
-            zeros := sum(self.table.zeros(v, metric.name) for v in (variant, self.baseline))
-        ):
+        if metric.relative and (zeros := sum(self.table.zeros(name, metric.name) for name in pair)):
             reason = f"{zeros} values are 0: a relative difference needs values above 0"
             return Difference(True, found.tasks, found.trials, found.level, None, reason=reason)
         if reason:
@@ -187,22 +188,22 @@ class _Design:
             )
         return found
 
-    def _level(self, variant: str, tasks: int) -> float | None:
+    def _level(self, pair: tuple[str, str], tasks: int) -> float | None:
         """The level of one interval; None when the plan allows no look yet."""
         if self.plan is None or tasks < 2:
             return family_level(self.level, self.comparisons)
-        rounds = int(np.minimum(self.table.planned(variant), self.table.planned(self.baseline)).min())
+        rounds = int(np.minimum(*(self.table.planned(name) for name in pair)).min())
         return self.plan.level_at(rounds, tasks, self.comparisons) if rounds else None
 
     def _if_excluded(
-        self, variant: str, own: Tally, base: Tally, metric: Metric, margin: float
+        self, pair: tuple[str, str], own: Tally, base: Tally, metric: Metric, margin: float
     ) -> IfExcluded | None:
-        excluded, base_excluded = self.table.excluded(variant), self.table.excluded(self.baseline)
+        excluded, base_excluded = (self.table.excluded(name) for name in pair)
         if metric.relative or not (excluded.any() or base_excluded.any()):
             return None
         ends = [
             self._difference(
-                variant,
+                pair,
                 own.with_imputed(excluded, value),
                 base.with_imputed(base_excluded, 1 - value),
                 metric,

@@ -1,0 +1,295 @@
+"""The view model of a comparison: records of one or several runs -> each variant by itself, and every verdict.
+
+Terminal, Markdown and HTML draw what is here and compute nothing. An arm is what is compared: the records of one
+variant, of one source (a run, a records file, a commit). Texts in here may come from an agent or a file: escape them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from harness.errors import UsageError
+from harness.record import TrialRecord
+from harness.report.measured import Measured, measured
+from harness.stats.compare import Contrast, OneVariant, compare
+from harness.stats.data import METRIC_NAMES, MetricName, Trials
+from harness.stats.sequential import Plan
+from harness.stats.taskwise import TaskFlip
+from harness.stats.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What is compared. `name` is unique in a comparison; `source` says where the records come from."""
+
+    name: str
+    source: str
+    variant: str
+    records: Sequence[Measured] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """How many trials of an arm count for nobody, for one reason: `error` or `invalid`, and what kind."""
+
+    arm: str
+    outcome: str
+    why: str
+    trials: int
+
+
+@dataclass(frozen=True)
+class ArmView:
+    """One arm by itself.
+
+    `stats` has a summary with its interval for each metric, pass@k, pass^k and each task's passes. `spent_usd` is
+    what all its attempts cost, as far as known. The tuples name all values that its records have.
+    """
+
+    name: str
+    source: str
+    variant: str
+    trials: int
+    passed: int
+    failed: int
+    errors: int
+    invalid: int
+    spent_usd: float | None
+    stats: OneVariant
+    models: tuple[str, ...]
+    claude_versions: tuple[str, ...]
+    templates: tuple[str, ...]
+    excluded: tuple[Excluded, ...]
+
+    @property
+    def flaky(self) -> tuple[str, ...]:
+        """The tasks that both passed and failed."""
+        return tuple(result.task for result in self.stats.tasks if result.flaky)
+
+
+@dataclass(frozen=True)
+class PairView:
+    """An arm against its baseline: a contrast for each metric, and the tasks that flipped."""
+
+    arm: str
+    baseline: str
+    contrasts: Mapping[MetricName, Contrast]
+    flips: tuple[TaskFlip, ...]
+
+    def verdict(self, metric: MetricName) -> Verdict:
+        """The verdict on one metric."""
+        return self.contrasts[metric].verdict
+
+
+@dataclass(frozen=True)
+class ComparisonView:
+    """A comparison as a whole.
+
+    `level` is the confidence that holds for all pairs of a metric together. `notes` are what a reader must know to
+    read the verdicts rightly, the gravest first. `replayed` and `by_hand`: some records are of replayed sessions,
+    or of sessions written by hand, and then the numbers measure the plumbing and not a model.
+    """
+
+    level: float
+    tasks: tuple[str, ...]
+    arms: tuple[ArmView, ...]
+    pairs: tuple[PairView, ...]
+    replayed: bool
+    by_hand: bool
+    notes: tuple[str, ...]
+
+    def arm(self, name: str) -> ArmView:
+        """The arm of that name."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def undecided(self, metric: MetricName) -> tuple[str, ...]:
+        """The arms whose verdict in this metric is still open."""
+        return tuple(pair.arm for pair in self.pairs if pair.verdict(metric) == "inconclusive")
+
+
+def arms_by_variant(records: Sequence[Measured], source: str) -> list[Arm]:
+    """One arm for each variant, in the order in which they come."""
+    by_variant: dict[str, list[Measured]] = {}
+    for record in records:
+        by_variant.setdefault(record.variant, []).append(record)
+    return [Arm(variant, source, variant, found) for variant, found in by_variant.items()]
+
+
+def pairs_within(arms: Sequence[Arm], baseline: str | None = None) -> list[tuple[str, str]]:
+    """Every other arm against the baseline (the first, if none is named).
+
+    Raises:
+        UsageError: when there is no such arm.
+    """
+    names = [arm.name for arm in arms]
+    base = names[0] if baseline is None and names else baseline
+    if base not in names:
+        raise UsageError(
+            f"the baseline {base!r} is none of the variants",
+            remedy=f"there are: {', '.join(names) or 'none'}",
+        )
+    return [(name, base) for name in names if name != base]
+
+
+def compare_records(
+    records: Sequence[TrialRecord], *, source: str = "", baseline: str | None = None
+) -> ComparisonView:
+    """The variants of one run against the baseline among them (the first, if none is named).
+
+    Raises:
+        UsageError: when there is no such variant.
+    """
+    arms = arms_by_variant([measured(record) for record in records], source)
+    return compare_arms(arms, pairs_within(arms, baseline) if arms else [])
+
+
+def compare_arms(
+    arms: Sequence[Arm],
+    pairs: Sequence[tuple[str, str]],
+    *,
+    margins: Mapping[MetricName, float] | None = None,
+    level: float = 0.95,
+    plan: Plan | None = None,
+) -> ComparisonView:
+    """Compare arms, given as pairs of an arm's name and its baseline's.
+
+    Raises:
+        ValueError: when a value is impossible for its metric, a margin is not above 0, or a pair names no arm.
+    """
+    trials = [cell for arm in arms for cell in _cells(arm)]
+    found = compare(trials, pairs, margins=margins, level=level, plan=plan)
+    by_name = {one.name: one for one in found.variants}
+    records = [record for arm in arms for record in arm.records]
+    return ComparisonView(
+        level=found.level,
+        tasks=tuple(dict.fromkeys(cell.task for cell in trials)),
+        arms=tuple(_arm_view(arm, by_name[arm.name]) for arm in arms),
+        pairs=tuple(
+            PairView(
+                arm,
+                base,
+                {c.metric: c for c in found.contrasts if (c.variant, c.baseline) == (arm, base)},
+                found.flips[arm],
+            )
+            for arm, base in pairs
+        ),
+        replayed=any(record.model_source == "replay" for record in records),
+        by_hand=any(record.by_hand for record in records),
+        notes=tuple(_notes(arms, pairs)),
+    )
+
+
+_VALUES: Mapping[MetricName, Callable[[Measured], float | None]] = {
+    "pass": lambda record: float(record.outcome == "passed"),
+    "score": lambda record: record.score,
+    "cost": lambda record: record.cost_usd,
+    "tokens": lambda record: record.tokens,
+    "duration": lambda record: record.duration_ms,
+    "turns": lambda record: record.turns,
+}
+
+
+def _cells(arm: Arm) -> Iterator[Trials]:
+    by_task: dict[str, list[Measured]] = {}
+    for record in arm.records:
+        by_task.setdefault(record.task, []).append(record)
+    for task, records in by_task.items():
+        outcomes = Counter(record.outcome for record in records)
+        counted = [record for record in records if record.counts]
+        values = {name: [_VALUES[name](record) for record in counted] for name in METRIC_NAMES}
+        yield Trials(task, arm.name, values, errors=outcomes["error"], invalid=outcomes["invalid"])
+
+
+def _arm_view(arm: Arm, stats: OneVariant) -> ArmView:
+    outcomes = Counter(record.outcome for record in arm.records)
+    costs = [cost for record in arm.records if (cost := record.spent_usd) is not None]
+    return ArmView(
+        name=arm.name,
+        source=arm.source,
+        variant=arm.variant,
+        trials=len(arm.records),
+        passed=outcomes["passed"],
+        failed=outcomes["failed"],
+        errors=outcomes["error"],
+        invalid=outcomes["invalid"],
+        spent_usd=sum(costs) if costs else None,
+        stats=stats,
+        models=_distinct(arm, lambda record: record.model),
+        claude_versions=_distinct(arm, lambda record: record.claude_version),
+        templates=_distinct(arm, lambda record: record.template),
+        excluded=tuple(
+            Excluded(arm.name, outcome, why, trials)
+            for (outcome, why), trials in Counter(
+                (record.outcome, record.why) for record in arm.records
+            ).most_common()
+            if why is not None
+        ),
+    )
+
+
+def _distinct(arm: Arm, value: Callable[[Measured], str | None]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(found for record in arm.records if (found := value(record)) is not None))
+
+
+def _notes(arms: Sequence[Arm], pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
+    yield from _not_a_model(arms)
+    yield from _mixed(arms)
+    yield from _changed_tasks(arms, pairs)
+    yield from _unknown(arms)
+
+
+def _not_a_model(arms: Sequence[Arm]) -> Iterator[str]:
+    records = [record for arm in arms for record in arm.records]
+    replayed = [record for record in records if record.model_source == "replay"]
+    by_hand = sum(record.by_hand for record in replayed)
+    if replayed:
+        what = "sessions" if not by_hand else "sessions written by hand"
+        some = "all" if len(replayed) == len(records) else f"{len(replayed)} of {len(records)}"
+        how = f", {by_hand} of them of {what}" if 0 < by_hand < len(replayed) else ""
+        of = "recorded sessions" if not by_hand or how else what
+        yield f"{some} trials replayed {of}{how}: the verdicts measure the plumbing, not a model"
+    others = Counter(record.agent for record in records if record.agent != "claude")
+    for agent, trials in others.items():
+        yield f"{trials} trials are of the agent {agent}, and say nothing about Claude Code"
+
+
+def _mixed(arms: Sequence[Arm]) -> Iterator[str]:
+    """An arm that is not one treatment."""
+    traits: tuple[tuple[str, Callable[[Measured], str | None]], ...] = (
+        ("settings", lambda record: record.variant_hash[:8]),
+        ("models", lambda record: record.model),
+        ("versions of Claude Code", lambda record: record.claude_version),
+        ("templates", lambda record: record.template),
+    )
+    for arm in arms:
+        for what, trait in traits:
+            values = _distinct(arm, trait)
+            if len(values) > 1:
+                yield f"{arm.name} mixes {len(values)} {what}: {', '.join(values)}"
+
+
+def _changed_tasks(arms: Sequence[Arm], pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
+    hashes: dict[str, dict[str, set[str]]] = {}
+    for arm in arms:
+        for record in arm.records:
+            hashes.setdefault(arm.name, {}).setdefault(record.task, set()).add(record.task_hash)
+    for arm_name, base in pairs:
+        own, before = hashes.get(arm_name, {}), hashes.get(base, {})
+        changed = sorted(task for task in own.keys() & before.keys() if len(own[task] | before[task]) > 1)
+        if changed:
+            yield (
+                f"{len(changed)} tasks are not the same under {arm_name} and {base} (their folders changed), "
+                f"and a difference may come from that: {', '.join(changed)}"
+            )
+        for one, here, other in ((arm_name, own, before), (base, before, own)):
+            alone = sorted(here.keys() - other.keys())
+            if alone:
+                yield f"{len(alone)} tasks have only trials of {one}, and are not compared: {', '.join(alone)}"
+
+
+def _unknown(arms: Sequence[Arm]) -> Iterator[str]:
+    cut = sum(record.cut_off and record.counts for arm in arms for record in arm.records)
+    if cut:
+        yield f"{cut} trials were cut off: their tokens and cost are unknown, and left out"
