@@ -24,16 +24,24 @@ _SEED = """
 set -e
 mkdir -p ~/repo ~/.harness && tar -xzf ~/.harness/seed.tgz -C ~ && rm ~/.harness/seed.tgz && cd ~/repo
 export GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_DATE='2025-01-01T00:00:00Z' GIT_COMMITTER_DATE='2025-01-01T00:00:00Z'
-git init -q -b main .
-git config user.name user && git config user.email user@sandbox.invalid && git config gc.auto 0
+git init -q --template= -b main .
+printf '[user]\\n\\tname = user\\n\\temail = user@sandbox.invalid\\n[gc]\\n\\tauto = 0\\n' >>.git/config
 git add -A && git commit -q --allow-empty -m 'Initial commit'
 """
-_BASELINE = """
+_TREE_OF_COMMIT = """
+set -e
+cd ~/repo
+git rev-parse 'HEAD^{tree}'
+"""
+_TREE_AFTER_SETUP = """
 set -e
 cd ~/repo
 export GIT_CONFIG_NOSYSTEM=1 GIT_INDEX_FILE=$HOME/.harness/baseline.index
 git add -A && git write-tree
-rm -f "$GIT_INDEX_FILE" && cp -r .git/objects ~/.harness/objects
+rm -f "$GIT_INDEX_FILE"
+"""
+_BASELINE = """
+cp -r .git/objects ~/.harness/objects
 line=$(cat /proc/self/stat) && set -- ${line##*) } && echo "${20} $(id -u):$(id -g) $HOME"
 """
 
@@ -74,7 +82,7 @@ find repo .harness ! -uid "${owner%:*}" -exec chown -h "$owner" {} \\; , \\
 _DIFF = """
 set -e
 export GIT_DIR=$HOME/.harness/collect.git GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null
-rm -rf "$GIT_DIR" && git init -q --bare "$GIT_DIR"
+rm -rf "$GIT_DIR" && git init -q --template= --bare "$GIT_DIR" && mkdir -p "$GIT_DIR/objects/info"
 echo "$HOME/.harness/objects" >"$GIT_DIR/objects/info/alternates"
 export GIT_WORK_TREE=$HOME/repo
 git read-tree "$1" && git add -A --ignore-errors || true
@@ -111,11 +119,11 @@ async def seed(sandbox: Sandbox, task: Task, extra: Mapping[str, bytes]) -> Base
     """
     await sandbox.write(".harness/seed.tgz", _seed_archive(task, extra))
     if not task.setup:
-        return await _baseline(sandbox, task, _SEED + _BASELINE)
+        return await _baseline(sandbox, task, _SEED + _TREE_OF_COMMIT + _BASELINE)
     await _seed_step(sandbox, _SEED)
     for command in task.setup:
         await _run_setup(sandbox, task, command)
-    return await _baseline(sandbox, task, _BASELINE)
+    return await _baseline(sandbox, task, _TREE_AFTER_SETUP + _BASELINE)
 
 
 def _seed_archive(task: Task, extra: Mapping[str, bytes]) -> bytes:
