@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.folders import by_hand, says, task_folder, uses
+from tests.support.folders import by_hand, says, task_folder, uses
 
 from harness.local.launch import LocalServer
 from harness.store import list_runs, read_records

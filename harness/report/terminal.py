@@ -67,7 +67,8 @@ def notes(run: RunView) -> list[str]:
         lines.append(f"{cut} of those were cut off: their tokens are lower bounds, their cost is unknown")
     if run.replayed:
         how = "sessions, some written by hand" if run.by_hand else "sessions"
-        lines.append(f"replayed {how}: this measures the plumbing, not a model, and nothing was spent")
+        lines.append(f"replayed {how}: this measures the plumbing, not a model")
+        lines.append("nothing was spent: the costs are those of the recordings, at list prices")
     return lines
 
 
