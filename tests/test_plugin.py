@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.folders import by_hand, says, task_folder, uses
 
 from harness.local.launch import LocalServer
 from harness.store import list_runs, read_records
+from tests.support.folders import by_hand, says, task_folder, uses
 
 pytestmark = pytest.mark.usefixtures("as_e2b")
 
