@@ -9,6 +9,7 @@ HarnessError                  anything that harness raises on purpose
     ├── ProviderFault         the model's API
     ├── AgentFault            Claude Code itself did not start or died
     ├── CheckFault            a check could not be run at all
+    ├── TaskFault             what a task names from elsewhere (a repository, a template) cannot be had
     └── InternalFault         harness's own doing
 ```
 
@@ -22,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-Cause = Literal["agent", "sandbox", "provider", "check", "harness"]
+Cause = Literal["agent", "sandbox", "provider", "check", "task", "harness"]
 
 
 class HarnessError(Exception):
@@ -99,6 +100,12 @@ class CheckFault(Fault):
     """A check or a solution could not be run at all (unlike one that ran and said no)."""
 
     cause = "check"
+
+
+class TaskFault(Fault):
+    """What a task names from elsewhere, such as a repository to clone, cannot be had."""
+
+    cause = "task"
 
 
 class InternalFault(Fault):

@@ -55,6 +55,9 @@ Seconds = Annotated[float, Strict(), Field(gt=0, le=86_400)]
 TaskTag = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_-]*$"), AfterValidator(_not_reserved)]
 # A host, *.host, an address or a network (CIDR), perhaps with a port: no URL.
 Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9*_.:\[\]-]+(/[0-9]{1,3})?$")]
+Variable = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
+# No option, no refspec: one name as git would list it, or an id.
+GitRef = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./@#+=-]*$")]
 Network = Annotated[
     Annotated[Literal["model", "none", "open"], Tag("word")] | Annotated[list[Host], Tag("hosts")],
     Discriminator(lambda value: "hosts" if isinstance(value, list | tuple) else "word"),
@@ -69,6 +72,17 @@ class Repo(_Table):
     """`[repo]`."""
 
     path: str = Field("repo", description='a folder, such as "repo"')
+    git: str | None = Field(
+        None, min_length=1, description='the URL of a repository, such as "https://github.com/OWNER/NAME.git"'
+    )
+    ref: GitRef | None = Field(None, description="a tag, a branch or a whole commit id")
+    depth: Annotated[int, Strict()] = Field(1, gt=0, description="a whole number from 1 on")
+    subdir: str | None = Field(
+        None, min_length=1, description='a folder of the cloned repository, such as "packages/core"'
+    )
+    token_env: Variable | None = Field(
+        None, description='the name of the variable that holds the token, such as "GITHUB_TOKEN"'
+    )
 
 
 class Setup(_Table):
@@ -93,7 +107,7 @@ class Sandbox(_Table):
     """`[sandbox]`."""
 
     template: str = Field("claude", min_length=1, description='the name of a template, such as "claude"')
-    env: dict[Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")], str] = Field(
+    env: dict[Variable, str] = Field(
         {}, description='strings by the names of variables, such as {LANG = "C.UTF-8"}'
     )
     network: Network = Field("model", description='"model", "none", "open" or a list of hosts')

@@ -240,6 +240,7 @@ class TrialRecord(_Part):
         None, description="Whether the session that was replayed was written by hand; null without replay."
     )
     claude_version: str | None = Field(None, description="Claude Code's version.")
+    repo_commit: str | None = Field(None, description="The commit of a starter repo that was cloned.")
     template: str | None = Field(None, description="The sandbox's template.")
     sandbox: SandboxRecord = Field(description="The platform that gave the sandbox.")
     sandbox_id: str | None = Field(None, description="The sandbox's id on its platform; null when none came.")

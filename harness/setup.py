@@ -13,6 +13,7 @@ from typing import Any
 
 from harness import __version__
 from harness.errors import UsageError
+from harness.gitrepo import Repos
 from harness.local.launch import LocalServer, LocalServerError, start_server
 from harness.model import NO_MODEL, Model, api_model, has_key, replay_model
 from harness.options import Options
@@ -29,7 +30,8 @@ class Stage:
     server: LocalServer | None
 
     def close(self) -> None:
-        """Stop the server, and with it every sandbox that it still has."""
+        """Stop the server, and with it every sandbox that it still has; clones that nobody else uses go."""
+        self.world.repos.close()
         if self.server:
             self.server.stop()
 
@@ -58,7 +60,7 @@ def open_stage(options: Options, run_id: str, *, platform: Platform | None = Non
         if server:
             server.stop()
         raise
-    return Stage(World(platform, model, folder, _git_commit()), server)
+    return Stage(World(platform, model, folder, Repos(folder.path / "repos"), _git_commit()), server)
 
 
 def local_platform(server: LocalServer) -> Platform:

@@ -14,6 +14,7 @@ from harness import manifest as toml
 from harness import replay
 from harness.contents import file_hash, files_in, folder_hash, is_executable, leads_out
 from harness.errors import Problem, ProblemsError
+from harness.gitsource import GitSource, problems_of
 from harness.manifest import MANIFEST as MANIFEST
 from harness.manifest import Manifest
 from harness.tomlfile import shown
@@ -65,7 +66,8 @@ class Task:
     """A starter repo, prompts, checks and a reference solution.
 
     `timeout` is the agent's and `check_timeout` each check's, in seconds. `hash` changes when anything in the
-    folder does that could change a result. Paths are absolute; `repo`, `solution` and `replay` may be None.
+    folder does that could change a result. Paths are absolute; `repo`, `solution` and `replay` may be None. With
+    `git`, the starter repo is cloned when the first trial needs it.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Task:
     turns: tuple[Turn, ...] = ()
     timeout: float = 600.0
     repo: Path | None = None
+    git: GitSource | None = None
     setup: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
     check_timeout: float = 60.0
@@ -219,6 +222,7 @@ class _Parts:
                 network=_network(self.manifest) if "network" in named else task.sandbox.network,
             ),
             repo=self.repo or task.repo,
+            git=None if self.repo else task.git,
             replay=self.replay or task.replay,
         )
 
@@ -255,6 +259,7 @@ class _Reader:
             turns=turns,
             timeout=manifest.timeout,
             repo=repo,
+            git=self.git(manifest),
             setup=tuple(manifest.setup.run),
             checks=self.checks(manifest),
             check_timeout=manifest.checks.timeout,
@@ -336,7 +341,24 @@ class _Reader:
             self.complain(path, None, "is empty", "say what Claude Code should do")
         return Turn(prompt=text, source=name)
 
+    def git(self, manifest: Manifest) -> GitSource | None:
+        given = manifest.repo
+        if given.git is None:
+            for key in sorted(given.model_fields_set & {"ref", "depth", "subdir", "token_env"}):
+                remedy = "name the repository to clone with git, or leave this out"
+                self.complain(self.file, f"repo.{key}", "is for a cloned repository", remedy)
+            return None
+        source = GitSource(given.git, given.ref, given.depth, given.subdir, given.token_env)
+        for key, what, remedy in problems_of(source):
+            self.complain(self.file, f"repo.{key}", what, remedy)
+        return source
+
     def repo(self, manifest: Manifest) -> Path | None:
+        if manifest.repo.git is not None:
+            if "path" in manifest.repo.model_fields_set or os.path.lexists(self.folder / "repo"):
+                remedy = "keep one: the folder with the starter repo, or the repository to clone"
+                self.complain(self.file, "repo.git", "there is a folder with a starter repo too", remedy)
+            return None
         path = self.inside(manifest.repo.path, "repo.path")
         if path is None:
             return None

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
@@ -19,6 +19,7 @@ from harness.agents.nop import Nop
 from harness.agents.oracle import Oracle
 from harness.checks import run_checks
 from harness.errors import Fault, InternalFault
+from harness.gitrepo import Repos
 from harness.model import Model
 from harness.protect import restore
 from harness.record import (
@@ -54,6 +55,7 @@ class World:
     platform: Platform
     model: Model
     folder: RunFolder
+    repos: Repos
     git_commit: str | None = None
 
 
@@ -67,6 +69,7 @@ class Attempt:
     started_at: str = field(default_factory=lambda: _now())
     began: float = field(default_factory=time.monotonic)
     phases: dict[str, int] = field(default_factory=dict)
+    repo_commit: str | None = None
     sandbox_id: str | None = None
     place: Workplace | None = None
     stop: Stop | None = None
@@ -129,6 +132,7 @@ async def run_attempt(spec: TrialSpec, world: World, number: int) -> Attempt:
 @contextlib.asynccontextmanager
 async def opened(spec: TrialSpec, world: World, attempt: Attempt) -> AsyncIterator[LiveTrial]:
     """A fresh sandbox with the task's repo in it; gone when this closes."""
+    spec = await _with_repo(spec, world, attempt)
     with attempt.phase("create"):
         sandbox = await Sandbox.open(
             world.platform,
@@ -147,6 +151,16 @@ async def opened(spec: TrialSpec, world: World, attempt: Attempt) -> AsyncIterat
             yield LiveTrial(spec, world, attempt, attempt.place, baseline)
     finally:
         await _remove(sandbox)
+
+
+async def _with_repo(spec: TrialSpec, world: World, attempt: Attempt) -> TrialSpec:
+    """The trial with its starter repo on this machine, cloned if need be."""
+    if spec.task.git is None:
+        return spec
+    with attempt.phase("seed"):
+        checkout = await world.repos.checkout(spec.task.git)
+    attempt.repo_commit = checkout.commit
+    return replace(spec, task=replace(spec.task, repo=checkout.folder))
 
 
 @dataclass(frozen=True)
@@ -234,6 +248,7 @@ def trial_record(spec: TrialSpec, world: World, attempts: list[Attempt]) -> Tria
         phases_ms=Phases(**last.phases),
         model_source=world.model.source,
         replay_by_hand=recording.by_hand if recording else None,
+        repo_commit=last.repo_commit,
         template=spec.template,
         sandbox=SandboxRecord(
             kind=world.platform.kind, isolation=world.platform.isolation, enforces=world.platform.enforces

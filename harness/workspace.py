@@ -18,15 +18,15 @@ from harness.task import Task
 
 MAX_DIFF_BYTES = 64 * 1024 * 1024
 
-# The starter repo gets a history of exactly one commit, so that none can leak the fix; its objects are kept apart
-# too, for the diff of an agent that does away with .git.
+# The starter repo gets a history of exactly one commit, so that none can leak the fix, with all of its files in it,
+# whatever its .gitignore says; its objects are kept apart too, for the diff of an agent that does away with .git.
 _SEED = """
 set -e
 mkdir -p ~/repo ~/.harness && tar -xzf ~/.harness/seed.tgz -C ~ && rm ~/.harness/seed.tgz && cd ~/repo
 export GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_DATE='2025-01-01T00:00:00Z' GIT_COMMITTER_DATE='2025-01-01T00:00:00Z'
 git init -q --template= -b main .
 printf '[user]\\n\\tname = user\\n\\temail = user@sandbox.invalid\\n[gc]\\n\\tauto = 0\\n' >>.git/config
-git add -A && git commit -q --allow-empty -m 'Initial commit'
+git add -A -f && git commit -q --allow-empty -m 'Initial commit'
 """
 _TREE_OF_COMMIT = """
 set -e
@@ -37,7 +37,7 @@ _TREE_AFTER_SETUP = """
 set -e
 cd ~/repo
 export GIT_CONFIG_NOSYSTEM=1 GIT_INDEX_FILE=$HOME/.harness/baseline.index
-git add -A && git write-tree
+git read-tree HEAD && git add -A && git write-tree
 rm -f "$GIT_INDEX_FILE"
 """
 _BASELINE = """

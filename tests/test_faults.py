@@ -20,6 +20,7 @@ from harness.errors import (
     ProblemsError,
     ProviderFault,
     SandboxFault,
+    TaskFault,
     UsageError,
 )
 from harness.sandbox import FAULTS, fault_of
@@ -35,6 +36,7 @@ CAUSES = {
     SandboxFault: "sandbox",
     ProviderFault: "provider",
     CheckFault: "check",
+    TaskFault: "task",
     InternalFault: "harness",
 }
 

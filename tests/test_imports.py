@@ -19,13 +19,13 @@ PLUGIN = {"plugin", "session", "items", "fixtures", "progress"}
 
 # From the ground up: a room knows only those of the rows before its own. A package is one room.
 ROWS: list[set[str]] = [
-    {"", "errors", "contents", "variant", "stream", "replay", "stats", "local"},
+    {"", "errors", "contents", "variant", "stream", "replay", "stats", "local", "gitsource"},
     {"tomlfile", "archive", "options"},
     {"manifest", "variants"},
     {"task"},
     {"record"},
     {"store", "sandbox"},
-    {"model", "shell", "report", "gc"},
+    {"model", "shell", "report", "gc", "gitrepo"},
     {"protect", "checks"},
     {"workspace"},
     {"agents"},

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from harness.contents import folder_hash
 from harness.errors import Problem, ProblemsError
+from harness.gitsource import GitSource
 from harness.task import (
     Check,
     Limits,
@@ -113,6 +114,40 @@ def test_little_is_enough(tmp_path: Path) -> None:
     assert task.sandbox == SandboxSpec("claude", {}, "model")
     assert (task.timeout, task.check_timeout, task.limits) == (600.0, 60.0, Limits())
     assert task.turns == (Turn("Do it.", "prompt.md"),)
+
+
+def cloned(root: Path, toml: str) -> Path:
+    """A task without a folder for its repo."""
+    folder = root / "cloned"
+    write_files(
+        folder, {"task.toml": f"schema = 1\n[repo]\n{toml}\n[checks.run]\nok = 'true'\n", "prompt.md": "Do."}
+    )
+    return folder
+
+
+def test_a_starter_repo_can_be_cloned(tmp_path: Path) -> None:
+    """Then it is named, and nothing is fetched before a trial needs it."""
+    toml = """
+git = "https://example.com/widget.git"
+ref = "v1.2"
+depth = 3
+subdir = "packages/core"
+token_env = "WIDGET_TOKEN"
+"""
+    task = load_task(cloned(tmp_path, toml))
+    source = GitSource("https://example.com/widget.git", "v1.2", 3, "packages/core", "WIDGET_TOKEN")
+    assert (task.git, task.repo) == (source, None)
+
+
+def test_a_clone_that_cannot_be_is_told(tmp_path: Path) -> None:
+    """Each key by itself, and what does not go together."""
+    toml = "git = 'ftp://example.com/x'\nref = '--upload-pack=x'\ndepth = 0\ntoken_env = 'A B'\npath = 'x'"
+    found = {problem.field: problem.what for problem in problems(cloned(tmp_path, toml))}
+    assert sorted(filter(None, found)) == ["repo.depth", "repo.git", "repo.ref", "repo.token_env"]
+    folder = task_folder(tmp_path, toml="[repo]\ngit = 'https://example.com/x.git'\n")
+    assert problem(folder).field == "repo.git"
+    folder = task_folder(tmp_path, "no-clone", toml="[repo]\nref = 'main'\n")
+    assert problem(folder).field == "repo.ref"
 
 
 @pytest.mark.parametrize("network", ["model", "none", "open"])

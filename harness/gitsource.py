@@ -1,0 +1,65 @@
+"""Where a cloned starter repo comes from, and what is wrong with such a source."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_SCP_LIKE = re.compile(r"^[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:[^:]+$")
+
+
+@dataclass(frozen=True)
+class GitSource:
+    """A repository to clone.
+
+    `ref` is a tag, a branch or a whole commit id (None: the remote's HEAD), `depth` how many commits are fetched,
+    `subdir` the folder of it that is the starter repo, `token_env` the variable of the harness's own environment
+    that holds a token for HTTP.
+    """
+
+    url: str
+    ref: str | None = None
+    depth: int = 1
+    subdir: str | None = None
+    token_env: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """As a person would say it."""
+        return f"{self.url} at {self.ref}" if self.ref else self.url
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port of an HTTP URL: where its token may go."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc}/"
+
+
+def problems_of(source: GitSource) -> Iterator[tuple[str, str, str]]:
+    """What keeps a source from being used: the key, what is wrong, and the remedy."""
+    parts = _split(source.url)
+    scheme = "ssh" if _SCP_LIKE.match(source.url) else parts.scheme if parts and parts.netloc else None
+    if scheme not in ("https", "http", "ssh"):
+        yield "git", f"{source.url!r} is no URL that can be cloned", "use https://HOST/PATH or ssh://"
+    elif parts and (parts.password is not None or (scheme != "ssh" and parts.username is not None)):
+        # The URL itself is not repeated: it may hold a password.
+        yield "git", "the URL holds credentials", "name the variable with the token in token_env"
+    elif source.token_env and scheme == "ssh":
+        yield "token_env", "a token is for HTTP, not for ssh", "use an https:// URL, or a key of ssh's agent"
+    elif source.token_env and scheme == "http" and parts and parts.hostname not in _LOOPBACK:
+        yield "token_env", "the token would go over http:// for all to read", "use https://"
+    if source.subdir and (source.subdir.startswith("/") or ".." in source.subdir.split("/")):
+        yield "subdir", f"{source.subdir!r} is not inside the repository", "use a path inside it"
+
+
+def _split(url: str) -> SplitResult | None:
+    """A URL's parts; None of one that cannot be read."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  # raises for a port that is none
+    except ValueError:
+        return None
+    return parts
