@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,6 +87,8 @@ def _run_show(parsed: argparse.Namespace) -> None:
             full=parsed.full,
             as_json=parsed.json,
             color=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
+            # What goes into a file or a pipe keeps its lines.
+            width=shutil.get_terminal_size().columns if sys.stdout.isatty() else None,
         )
     )
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import json
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 from harness.errors import UsageError
@@ -45,9 +45,16 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-Z\\-_]|[\x00-\x08\x0b-\
 
 
 def show(
-    results: Path, run_name: str | None, trial: str | None, *, full: bool, as_json: bool, color: bool
+    results: Path,
+    run_name: str | None,
+    trial: str | None,
+    *,
+    full: bool,
+    as_json: bool,
+    color: bool,
+    width: int | None = None,
 ) -> str:
-    """A trial of a run in words; without a trial, the run's trials in a table.
+    """A trial of a run in words; without a trial, the run's trials in a table. Lines are folded to `width` columns.
 
     Raises:
         UsageError: when there is no such run or trial.
@@ -61,9 +68,13 @@ def show(
         return json.dumps(record.line(), indent=2, ensure_ascii=False) + "\n"
     buffer = io.StringIO()
     console = Console(
-        file=buffer, width=100, force_terminal=color, no_color=not color, highlight=False, soft_wrap=True
+        file=buffer,
+        width=width or 100,
+        force_terminal=color,
+        no_color=not color,
+        highlight=False,
     )
-    _Page(console, run, record, full=full).print()
+    _Page(console, run, record, full=full, width=width).print()
     return buffer.getvalue()
 
 
@@ -97,11 +108,14 @@ _OUTCOME_STYLES = {"passed": "green", "failed": "red", "error": "yellow", "inval
 
 
 class _Page:
-    def __init__(self, console: Console, run: RunFolder, record: TrialRecord, *, full: bool) -> None:
+    def __init__(
+        self, console: Console, run: RunFolder, record: TrialRecord, *, full: bool, width: int | None
+    ) -> None:
         self._console = console
         self._run = run
         self._record = record
         self._full = full
+        self._width = width
 
     def print(self) -> None:
         self._head()
@@ -110,7 +124,9 @@ class _Page:
         self._checks()
 
     def _line(self, text: str = "", style: str = "", indent: int = 0) -> None:
-        self._console.print(Padding.indent(Text(_clean(text), style=style), indent), soft_wrap=not indent)
+        for line in _clean(text).expandtabs(4).split("\n"):
+            for part in _folded(line, self._width and self._width - indent):
+                self._console.print(Text(" " * indent + part, style=style), soft_wrap=True)
 
     def _section(self, name: str) -> None:
         self._line()
@@ -223,6 +239,16 @@ def _facts(record: TrialRecord) -> Iterator[tuple[str, str]]:
         yield "cost", cost(record.cost_usd)
     if record.stop and record.stop != "completed":
         yield "stopped", record.stop
+
+
+def _folded(line: str, width: int | None) -> list[str]:
+    """A line in pieces that fit; further pieces stand as far in as the line does."""
+    inset = line[: len(line) - len(line.lstrip())]
+    if width is None or len(line) <= width or len(inset) > width // 2:
+        return [line]
+    return textwrap.wrap(
+        line.strip(), width, initial_indent=inset, subsequent_indent=inset, break_on_hyphens=False
+    )
 
 
 def _clean(text: str) -> str:
