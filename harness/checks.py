@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
 
 from harness.archive import pack_folder
 from harness.errors import SandboxFault
@@ -19,6 +18,8 @@ OUTPUT_BYTES = 1_000_000
 _TAIL_CHARS = 2_000
 _GRACE_S = 10.0
 
+# Bytecode that is left in the repo may be older than its source, or lie about it.
+_NO_BYTECODE = "set -e; cd ~/repo; find . -name __pycache__ -prune -exec rm -rf {} +"
 _UNPACK = "set -e; cd ~/.harness; rm -rf checks; mkdir checks; tar -xzf checks.tgz -C checks"
 # The check's own files are out of its way; its output goes to a file, so that a flood of it cannot hurt.
 _RUN = """
@@ -34,33 +35,49 @@ _TIMED_OUT = (124, 137)
 
 
 async def run_checks(
-    sandbox: Sandbox, task: Task, keep: Callable[[str, bytes], str], checks: Sequence[Check] | None = None
+    sandbox: Sandbox,
+    task: Task,
+    keep: Callable[[str, bytes], str],
+    checks: Sequence[Check] | None = None,
+    between: Callable[[], Awaitable[None]] | None = None,
 ) -> tuple[CheckResult, ...]:
     """Run a task's checks (or those given) in the repo.
+
+    A check may run what the agent wrote. So the files of `checks/` are put in place anew before each that is one.
 
     Args:
         sandbox: with the agent's work in it, and nobody at it any more.
         task: whose checks they are.
         keep: stores an output under a name, and gives its path for the record.
         checks: only these.
+        between: awaited before each check but the first, to end what the one before has left running.
 
     Raises:
         SandboxFault: when the sandbox is lost on the way; there are no verdicts then.
     """
-    if task.checks_folder:
-        await _upload(sandbox, task.checks_folder)
-    return tuple([await _run_check(sandbox, task, check, keep) for check in checks or task.checks])
+    packed = pack_folder(task.checks_folder) if task.checks_folder else None
+    await _prepare(sandbox, packed, _NO_BYTECODE)
+    results: list[CheckResult] = []
+    for check in checks or task.checks:
+        if results and between:
+            await between()
+        if results and packed and check.file:
+            await _prepare(sandbox, packed)
+        results.append(await _run_check(sandbox, task, check, keep))
+    return tuple(results)
 
 
-async def _upload(sandbox: Sandbox, folder: Path) -> None:
-    await sandbox.write(".harness/checks.tgz", pack_folder(folder))
+async def _prepare(sandbox: Sandbox, packed: bytes | None, first: str = "true") -> None:
+    """Do `first`, and put the checks in place."""
+    if packed:
+        await sandbox.write(".harness/checks.tgz", packed)
     try:
-        result = await run_own(sandbox, _UNPACK, timeout=60)
+        result = await run_own(sandbox, f"{first}\n{_UNPACK if packed else ''}", timeout=60)
     except CommandTimeoutError as error:
-        raise SandboxFault("checks", f"the checks could not be unpacked: {error}", retry=True) from error
+        raise SandboxFault("checks", f"the checks could not be put in place: {error}", retry=True) from error
     if result.exit_code:
         words = result.stderr.strip()[-2000:]
-        raise SandboxFault("checks", f"the checks could not be unpacked: {words}", retry=True)
+        raise SandboxFault("checks", f"the checks could not be put in place: {words}", retry=True)
 
 
 async def _run_check(

@@ -6,7 +6,7 @@ import functools
 import ipaddress
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
@@ -58,6 +58,14 @@ class Recorded:
     by_hand: bool
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """A trial's transcript from an earlier run, and whether what it played had been written by hand."""
+
+    transcript: Path
+    by_hand: bool
+
+
 @functools.lru_cache(maxsize=1024)
 def recorded(path: Path) -> Recorded:
     """Read a recording.
@@ -91,16 +99,23 @@ class Model:
     env: Mapping[str, str] = field(default_factory=dict)
     hosts: tuple[str, ...] = ()
     secrets: Mapping[str, str] = field(default_factory=dict)
-    recordings: Mapping[str, Path] = field(default_factory=dict)
+    recordings: Mapping[str, Earlier] = field(default_factory=dict)
 
     def recording(self, task: Task) -> Recorded | None:
         """The session to play for a task: from the run named by --replay, else the task's own.
 
+        None where nothing is replayed, or the task has none.
+
         Raises:
             ProviderFault: when it cannot be played.
         """
-        path = self.recordings.get(task.name) or task.replay
-        return recorded(path) if path else None
+        earlier = self.recordings.get(task.name)
+        if self.source != "replay" or not (earlier or task.replay):
+            return None
+        if earlier:
+            found = recorded(earlier.transcript)
+            return replace(found, by_hand=found.by_hand or earlier.by_hand)
+        return recorded(task.replay) if task.replay else None
 
     def require_way(self, task: Task) -> None:
         """Make sure that the agent will get replies.
@@ -252,7 +267,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def replay_model(recordings: Mapping[str, Path] | None = None) -> Model:
+def replay_model(recordings: Mapping[str, Earlier] | None = None) -> Model:
     """Recorded sessions: those given by task name, else each task's own `replay.jsonl`."""
     return Model(
         source="replay",

@@ -24,7 +24,7 @@ from harness.variant import Variant
 Outcome = Literal["passed", "failed", "error", "invalid"]
 AgentName = Literal["claude", "oracle", "nop"]
 ModelSource = Literal["api", "replay", "none"]
-Stop = Literal["completed", "max_turns", "max_cost", "timeout"]
+Stop = Literal["completed", "max_turns", "max_cost", "timeout", "prompt_too_long"]
 
 
 def trial_name(task: str, variant: str, index: int) -> str:

@@ -6,6 +6,7 @@ Every error of the SDK and of the network under it leaves here as a `SandboxFaul
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import os
 import shlex
@@ -30,6 +31,7 @@ PROBE_S = 10.0
 REATTACH = 5
 """How often in a row a stream is picked up again without a line in between."""
 
+_OF_THE_SHELL = frozenset({"HOME", "PWD", "OLDPWD", "SHLVL", "_"})
 _RUN_TAG = "harness_run"
 _TRIAL_TAG = "harness_trial"
 
@@ -62,6 +64,7 @@ FAULTS: Mapping[type[BaseException], Policy] = {
     exceptions.RateLimitException: Policy("rate_limit", retry=True, remedy="lower --concurrency"),
     exceptions.ServiceBusyException: Policy("busy", retry=True),
     exceptions.GuestUnresponsiveException: Policy("unresponsive", retry=True),
+    e2b.DockerfileSyntaxError: Policy("template", retry=False, remedy="mend the template's Dockerfile"),
     exceptions.BuildException: Policy("build", retry=False),
     exceptions.FileUploadException: Policy("upload", retry=True),
     exceptions.VolumeException: Policy("volume", retry=False),
@@ -174,6 +177,17 @@ class CommandTimeoutError(Exception):
     """The command took longer than it was given."""
 
 
+def without_profile(script: str, env: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """A script and its variables, such that what an agent wrote into the shell's start-up files has no say.
+
+    The platform's shell is a login shell, which reads those of $HOME: one line in them could forge any verdict.
+    So it gets a home without any, and the script the directory that it starts in. A PATH among the variables is
+    set by the script, since a login shell makes its own.
+    """
+    path = f"export PATH={shlex.quote(env['PATH'])}\n" if "PATH" in env else ""
+    return f"export HOME=$PWD\n{path}{script}", {**env, "HOME": "/"}
+
+
 async def _create(seconds: float, template: str, **options: Any) -> AsyncSandbox:
     """Create a sandbox within `seconds`. One that comes when nobody waits for it any more is ended at once."""
     creating = asyncio.create_task(AsyncSandbox.create(template, **options))
@@ -231,7 +245,10 @@ class Sandbox:
                         **platform.params,
                     )
                 )
-            except exceptions.NotFoundException as error:
+            except exceptions.SandboxException as error:
+                # The SDK has no error of its own for it: some servers' replies come as NotFoundException, E2B's not.
+                if not isinstance(error, exceptions.NotFoundException) and error.status_code != 404:
+                    raise
                 raise SandboxFault(
                     "template",
                     f"there is no template {template!r}: {error}",
@@ -324,10 +341,11 @@ class Sandbox:
             SandboxFault: when the sandbox is gone, or cannot be reached again.
         """
         seen, tries, script = 0, 0, job.start_script()
+        login = job.login
         while True:
             lines = Lines()
             try:
-                async for chunk in self._output(script, job):
+                async for chunk in self._output(script, job, login):
                     for line in lines.feed(chunk):
                         seen, tries = seen + 1, 0
                         yield line
@@ -340,9 +358,14 @@ class Sandbox:
                     raise
             await asyncio.sleep(min(0.1 * 2**tries, 5))
             script = job.follow_script(from_line=seen + 1)
+            # By now the agent may have written into the start-up files.
+            login = login or {}
 
-    async def _output(self, script: str, job: Job) -> AsyncGenerator[bytes]:
+    async def _output(self, script: str, job: Job, login: Mapping[str, str] | None) -> AsyncGenerator[bytes]:
         """A command's stdout as it comes; its stderr, at the end, tells how the job ended."""
+        env = dict(job.env)
+        if login is not None:
+            script, env = without_profile(script, {**login, **env})
         queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         stderr: list[str] = []
         with _faults("follow the agent's output"):
@@ -351,7 +374,8 @@ class Sandbox:
                     script,
                     background=True,
                     timeout=0,
-                    envs=dict(job.env),
+                    cwd=HOME,
+                    envs=env,
                     retain_output=False,
                     on_stdout=lambda text: queue.put_nowait(text.encode("utf-8", "surrogatepass")),
                     on_stderr=stderr.append,
@@ -377,6 +401,20 @@ class Sandbox:
             waiter.cancel()
             await asyncio.gather(waiter, handle.disconnect(), return_exceptions=True)
 
+    async def login_environment(self) -> dict[str, str]:
+        """The variables of a login shell here, for `Job.login`; to be taken before an agent has been here.
+
+        Raises:
+            SandboxFault: when they cannot be had.
+        """
+        try:
+            result = await self.run("env -0 | base64 -w0")
+        except CommandTimeoutError as error:
+            raise SandboxFault("timeout", f"ask for the login environment: {error}", retry=True) from error
+        pairs = base64.b64decode(result.stdout).decode("utf-8", "replace").split("\0")
+        env = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+        return {name: value for name, value in env.items() if name not in _OF_THE_SHELL}
+
     async def _alive(self) -> bool:
         """Whether the sandbox answers; asked three times, since one lost answer proves nothing."""
         for wait in (0.2, 1.0, 2.0):
@@ -396,13 +434,16 @@ class Sandbox:
 class Job:
     """A command that runs apart in the sandbox, its output in files of `folder` (below the home).
 
-    `exit_code` and `stderr` (its end) are known once it has ended; None when the job was killed.
+    It starts from a login shell, or, where `login` is given, with those variables instead of what the shell's
+    start-up files say now. `exit_code` and `stderr` (its end) are known once it has ended; None when the job was
+    killed.
     """
 
     command: str
     folder: str
     cwd: str
     env: Mapping[str, str] = field(default_factory=dict)
+    login: Mapping[str, str] | None = None
     exit_code: int | None = None
     stderr: str = ""
 

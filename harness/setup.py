@@ -8,14 +8,13 @@ import platform as machine
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from harness import __version__
 from harness.errors import UsageError
 from harness.gitrepo import Repos
 from harness.local.launch import LocalServer, LocalServerError, start_server
-from harness.model import NO_MODEL, Model, api_model, has_key, replay_model
+from harness.model import NO_MODEL, Earlier, Model, api_model, has_key, replay_model
 from harness.options import Options
 from harness.sandbox import Platform, e2b_platform
 from harness.store import Redactor, RunFolder, find_run, read_records
@@ -106,16 +105,17 @@ def choose_model(options: Options, *, loopback: bool) -> Model:
     return replay_model(_recordings(options) if options.replay else None)
 
 
-def _recordings(options: Options) -> Mapping[str, Path]:
+def _recordings(options: Options) -> Mapping[str, Earlier]:
     """A transcript for each task of an earlier run: of a passed trial where there is one."""
     run = find_run(options.results, options.replay)
     records = sorted(
         read_records(run.path).records, key=lambda record: (record.outcome != "passed", record.index)
     )
-    found: dict[str, Path] = {}
+    found: dict[str, Earlier] = {}
     for record in records:
         if record.transcript and (run.path / record.transcript).is_file():
-            found.setdefault(record.task, run.path / record.transcript)
+            transcript = run.path / record.transcript
+            found.setdefault(record.task, Earlier(transcript, by_hand=bool(record.replay_by_hand)))
     if not found:
         raise UsageError(
             f"run {run.id} has no transcripts to replay", remedy="name a run of the agent `claude`"

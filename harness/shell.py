@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.sandbox import HOME, Result, Sandbox
+from harness.sandbox import HOME, Result, Sandbox, without_profile
 
 
 async def run_own(
@@ -18,8 +18,7 @@ async def run_own(
 ) -> Result:
     """Run a script, as `Sandbox.run` does, without what an agent may have put into the shell's start-up files.
 
-    The platform's shell is a login shell, which reads those of $HOME: one line in them could forge any verdict.
-    So it gets a home without any, and the script the directory that it starts in: the user's home, or `cwd`.
+    Its $HOME is the directory that it starts in: the user's home, or `cwd`.
     """
-    own = f"export HOME=$PWD\n{script}"
-    return await sandbox.run(own, timeout=timeout, cwd=cwd, env={**(env or {}), "HOME": "/"}, user=user)
+    own, variables = without_profile(script, env or {})
+    return await sandbox.run(own, timeout=timeout, cwd=cwd, env=variables, user=user)

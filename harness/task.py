@@ -390,7 +390,8 @@ class _Reader:
                 )
 
     def checks(self, manifest: Manifest) -> tuple[Check, ...]:
-        found = [*self.commands(manifest), *self.scripts()]
+        # Commands may run what the agent wrote, which could lie in wait for the files.
+        found = [*self.scripts(), *self.commands(manifest)]
         names = [check.name for check in found]
         for name in sorted({name for name in names if names.count(name) > 1}):
             self.complain(self.folder / "checks", name, "two checks have this name", "rename one of them")

@@ -20,7 +20,7 @@ from harness.agents.oracle import Oracle
 from harness.checks import run_checks
 from harness.errors import Fault, InternalFault
 from harness.gitrepo import Repos
-from harness.model import Model
+from harness.model import Model, Recorded
 from harness.protect import restore
 from harness.record import (
     AgentName,
@@ -70,6 +70,7 @@ class Attempt:
     began: float = field(default_factory=time.monotonic)
     phases: dict[str, int] = field(default_factory=dict)
     repo_commit: str | None = None
+    recording: Recorded | None = None
     sandbox_id: str | None = None
     place: Workplace | None = None
     stop: Stop | None = None
@@ -133,6 +134,7 @@ async def run_attempt(spec: TrialSpec, world: World, number: int) -> Attempt:
 async def opened(spec: TrialSpec, world: World, attempt: Attempt) -> AsyncIterator[LiveTrial]:
     """A fresh sandbox with the task's repo in it; gone when this closes."""
     spec = await _with_repo(spec, world, attempt)
+    attempt.recording = world.model.recording(spec.task)
     with attempt.phase("create"):
         sandbox = await Sandbox.open(
             world.platform,
@@ -146,7 +148,7 @@ async def opened(spec: TrialSpec, world: World, attempt: Attempt) -> AsyncIterat
     try:
         async with sandbox.kept_alive():
             with attempt.phase("seed"):
-                baseline = await seed(sandbox, spec.task, _extra(spec, world.model))
+                baseline = await seed(sandbox, spec.task, _extra(attempt.recording))
             attempt.place = Workplace(sandbox, world.model, attempt.transcript.line)
             yield LiveTrial(spec, world, attempt, attempt.place, baseline)
     finally:
@@ -186,8 +188,7 @@ class LiveTrial:
         """The agent's processes end; its diff is taken; what it must not touch is put back."""
         sandbox, attempt = self.place.sandbox, self.attempt
         with attempt.phase("collect"):
-            private = self.world.platform.isolation in (None, "bubblewrap")
-            await stop_processes(sandbox, self.baseline, private=private, mark=_mark(self.spec, self.world))
+            await self._stop_processes()
             try:
                 attempt.diff = attempt.files.write("diff.patch", await take_diff(sandbox, self.baseline))
             except NoDiffError as error:
@@ -198,8 +199,16 @@ class LiveTrial:
         """The checks enter, and give their verdicts."""
         with self.attempt.phase("checks"):
             self.attempt.checks = await run_checks(
-                self.place.sandbox, self.spec.task, self.attempt.files.write
+                self.place.sandbox,
+                self.spec.task,
+                self.attempt.files.write,
+                between=self._stop_processes,
             )
+
+    async def _stop_processes(self) -> None:
+        private = self.world.platform.isolation in (None, "bubblewrap")
+        mark = _mark(self.spec, self.world)
+        await stop_processes(self.place.sandbox, self.baseline, private=private, mark=mark)
 
 
 def _mark(spec: TrialSpec, world: World) -> str:
@@ -215,11 +224,8 @@ async def _remove(sandbox: Sandbox) -> None:
         await asyncio.shield(sandbox.kill())
 
 
-def _extra(spec: TrialSpec, model: Model) -> dict[str, bytes]:
+def _extra(recording: Recorded | None) -> dict[str, bytes]:
     """What goes into the sandbox beside the repo and the prompts."""
-    if model.source != "replay" or spec.agent != "claude":
-        return {}
-    recording = model.recording(spec.task)
     if recording is None:
         return {}
     return {
@@ -231,7 +237,6 @@ def _extra(spec: TrialSpec, model: Model) -> dict[str, bytes]:
 def trial_record(spec: TrialSpec, world: World, attempts: list[Attempt]) -> TrialRecord:
     """The record of a trial, from its attempts; the last one decides."""
     last = attempts[-1]
-    recording = world.model.recording(spec.task) if world.model.source == "replay" else None
     return TrialRecord(
         run_id=world.folder.id,
         trial_id=spec.id,
@@ -247,8 +252,8 @@ def trial_record(spec: TrialSpec, world: World, attempts: list[Attempt]) -> Tria
         stop=last.stop,
         phases_ms=Phases(**last.phases),
         model_source=world.model.source,
-        replay_by_hand=recording.by_hand if recording else None,
         repo_commit=last.repo_commit,
+        replay_by_hand=last.recording.by_hand if last.recording else None,
         template=spec.template,
         sandbox=SandboxRecord(
             kind=world.platform.kind, isolation=world.platform.isolation, enforces=world.platform.enforces

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from harness.sandbox import Sandbox
 from harness.task import load_task
 from harness.workspace import seed, stop_processes
 from tests.support.folders import task_folder, write_files
-from tests.support.sandboxes import with_sandbox
+from tests.support.sandboxes import bash, with_sandbox
 
 COMMANDS = {
     "good": "true",
@@ -108,8 +109,8 @@ def test_a_verdict_is_the_exit_code_and_the_score(
 
 
 def test_checks_run_in_order(verdicts: Verdicts) -> None:
-    """Those of the manifest as they stand there, then the files by name."""
-    assert list(verdicts[0]) == [*COMMANDS, "answer", "python"]
+    """The files by name, then the commands as they stand in the manifest: those may run what the agent wrote."""
+    assert list(verdicts[0]) == ["answer", "python", *COMMANDS]
 
 
 @pytest.mark.parametrize("name", ["words", "beyond", "nan"])
@@ -193,10 +194,62 @@ def test_checks_that_cannot_be_run_are_no_verdict(server: LocalServer, tmp_path:
     async def run(sandbox: Sandbox) -> None:
         await seed(sandbox, task, {})
         await sandbox.run("mkdir -p ~/.harness/checks/x && chmod 500 ~/.harness/checks")
-        with pytest.raises(SandboxFault, match="the checks could not be unpacked: rm: cannot remove"):
+        with pytest.raises(SandboxFault, match="the checks could not be put in place: rm: cannot remove"):
             await run_checks(sandbox, task, lambda name, _: name)
 
     with_sandbox(server, run)
+
+
+HOSTILE = """
+echo '#!/bin/true' >~/.harness/checks/two.sh
+(setsid sh -c 'trap "" HUP TERM; while :; do cp /bin/true ~/.harness/checks/two.sh; sleep 0.01; done' >/dev/null 2>&1 &)
+sleep 0.05; exit 1
+"""
+
+
+def test_a_check_cannot_be_rewritten_by_what_an_earlier_one_ran(server: LocalServer, tmp_path: Path) -> None:
+    """The agent's code runs in checks too: what it does to the others' files, now or later, has no effect."""
+    files = {"one.sh": f"#!/bin/sh\n{HOSTILE}", "two.sh": SHELL}
+    task = load_task(task_folder(tmp_path, checks=files))
+
+    async def run(sandbox: Sandbox) -> tuple[CheckResult, ...]:
+        baseline = await seed(sandbox, task, {})
+        mark = {"HARNESS_TRIAL": "mark"}
+
+        async def calm() -> None:
+            await stop_processes(sandbox, baseline, private=server.isolation == "bubblewrap", mark="mark")
+
+        marked = replace(task, sandbox=replace(task.sandbox, env=mark))
+        return await run_checks(sandbox, marked, lambda name, _: name, between=calm)
+
+    one, two = with_sandbox(server, run)
+    assert (one.passed, two.passed, two.output_tail) == (False, False, "no 42\n")
+
+
+def test_stale_bytecode_has_no_say(server: LocalServer, tmp_path: Path) -> None:
+    """A module is what its source says, also where an agent left other bytecode beside it."""
+    task = load_task(
+        task_folder(
+            tmp_path,
+            repo={"lib/answer.py": "VALUE = 41\n"},
+            checks={
+                "answer.sh": "#!/bin/sh\nexec python3 -c 'import sys, lib.answer; sys.exit(lib.answer.VALUE != 42)'\n"
+            },
+        )
+    )
+    forge = """
+cd ~/repo && cp lib/answer.py /tmp/kept.py && echo VALUE = 42 >lib/answer.py
+python3 -m compileall -q --invalidation-mode unchecked-hash lib && cp /tmp/kept.py lib/answer.py
+python3 -c 'import lib.answer; print(lib.answer.VALUE)'
+"""
+
+    async def run(sandbox: Sandbox) -> tuple[str, bool]:
+        await seed(sandbox, task, {})
+        forged = await bash(sandbox, forge)
+        (result,) = await run_checks(sandbox, task, lambda name, _: name)
+        return forged, result.passed
+
+    assert with_sandbox(server, run) == ("42\n", False)
 
 
 def test_some_checks_can_be_run_alone(server: LocalServer, tmp_path: Path) -> None:
@@ -206,7 +259,7 @@ def test_some_checks_can_be_run_alone(server: LocalServer, tmp_path: Path) -> No
     async def run(sandbox: Sandbox) -> list[str]:
         await seed(sandbox, task, {})
         return [
-            check.name for check in await run_checks(sandbox, task, lambda name, _: name, task.checks[:1])
+            check.name for check in await run_checks(sandbox, task, lambda name, _: name, task.checks[1:])
         ]
 
     assert with_sandbox(server, run) == ["more"]

@@ -28,7 +28,6 @@ from harness.sandbox import FAULTS, fault_of
 # What the SDK exports and no call of ours can raise as a fault.
 ELSEWHERE: Mapping[str, str] = {
     "CommandExitException": "a command's exit code is a result, not a fault",
-    "DockerfileSyntaxError": "of template builds from a Dockerfile, which nothing here starts",
 }
 
 CAUSES = {
@@ -81,6 +80,7 @@ def test_what_is_left_out_is_still_there() -> None:
         (exceptions.InvalidArgumentException("400"), "invalid_request", False, False),
         (exceptions.TemplateException("old template"), "template", False, False),
         (exceptions.BuildException("it broke"), "build", False, False),
+        (e2b.DockerfileSyntaxError("line 1"), "template", False, False),
         (exceptions.SandboxException("500", status_code=500), "sandbox", True, False),
         (exceptions.SandboxException("who knows"), "sandbox", True, False),
         (exceptions.SandboxException("400: timeout too long", status_code=400), "sandbox", False, False),

@@ -94,9 +94,9 @@ max_cost_usd = 1
     assert (task.repo, task.solution) == (folder / "starter", folder / "solution")
     assert (task.setup, task.protect) == (("make deps",), ("tests/**",))
     assert task.checks == (
-        Check("tests", command="make test"),
         Check("answer", file="answer.sh"),
         Check("more", file="more.py"),
+        Check("tests", command="make test"),
     )
     hosts = ("pypi.org", "*.npmjs.org", "10.0.0.0/8", "127.0.0.1:8080")
     assert task.sandbox == SandboxSpec("base", {"LANG": "C"}, hosts)

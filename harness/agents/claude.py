@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shlex
 import uuid
+from collections.abc import Mapping
 from contextlib import aclosing
 
 from harness.agents.base import Workplace
 from harness.errors import AgentFault, ProviderFault
 from harness.record import Stop, TrialSpec
-from harness.sandbox import REPO, Job
+from harness.sandbox import REPO, CommandTimeoutError, Job
+from harness.shell import run_own
 from harness.stream import Session, TurnResult, turn_marker
 
 ENV = {
@@ -25,7 +28,14 @@ ENV = {
 SILENCE_S = 120.0
 """A model that owed a reply for so long when the time was up had fallen silent: not the agent's slowness."""
 
-_STOPS: dict[str, Stop] = {"max_turns": "max_turns", "budget_exhausted": "max_cost"}
+# A conversation that outgrew the model's context is the agent's doing, though the API says it with a 400.
+_STOPS: dict[str, Stop] = {
+    "max_turns": "max_turns",
+    "budget_exhausted": "max_cost",
+    "prompt_too_long": "prompt_too_long",
+}
+_NO_REPLAY = 96
+"""Exit code of a job whose replay server did not come up: the CLI was not started, or it would ask the real API."""
 
 
 class Claude:
@@ -35,6 +45,7 @@ class Claude:
         # Chosen ahead, so that it is known even when the CLI is killed before it says it.
         self.session_id = str(uuid.uuid4())
         self._turn_number = 0
+        self._login: Mapping[str, str] | None = None
 
     async def run(self, spec: TrialSpec, place: Workplace) -> Stop:
         """Have each of the task's prompts done in turn, within its timeout.
@@ -59,11 +70,14 @@ class Claude:
         if self._turn_number > 1:
             place.take(turn_marker(self._turn_number))
         job = self._job(spec, place)
+        if self._turn_number == 1 and len(spec.task.turns) != 1:
+            # A turn's agent could write into the shell's start-up files what the next turn's CLI would run under.
+            self._login = await place.sandbox.login_environment()
         place.heard()
         try:
             return await self._turn(job, place, seconds)
         except TimeoutError:
-            await place.sandbox.run(job.kill_script())
+            await _kill(place, job)
             _raise_if_model_was_silent(place, spec.task.timeout)
             return "timeout"
 
@@ -78,6 +92,7 @@ class Claude:
             folder=f".harness/turn-{turn}",
             cwd=REPO,
             env={**ENV, **place.model.env, **spec.task.sandbox.env, **spec.variant.env},
+            login=self._login,
         )
 
     async def _turn(self, job: Job, place: Workplace, seconds: float) -> Stop:
@@ -91,9 +106,15 @@ class Claude:
                 place.take(line)
                 refused = _refused(place.tally.session())
                 if refused:
-                    await place.sandbox.run(job.kill_script())
+                    await _kill(place, job)
                     raise refused
         return _ending(place.tally.session(), job, ended=place.tally.ended)
+
+
+async def _kill(place: Workplace, job: Job) -> None:
+    """End a job; what of it cannot be ended like this goes with the rest of the agent's processes."""
+    with contextlib.suppress(CommandTimeoutError):
+        await run_own(place.sandbox, job.kill_script(), timeout=30)
 
 
 def _model(spec: TrialSpec, place: Workplace) -> str | None:
@@ -128,9 +149,11 @@ def _with_replay(command: str, turn: int) -> str:
     """The command, with the recorded session's server beside it; a FIFO hands its URL over without a wait."""
     url = f"~/.harness/turn-{turn}/url"
     return (
-        f'mkfifo {url}; python3 ~/.harness/replay.py --transcript ~/.harness/replay.jsonl --cwd "$PWD" >{url} & '
-        f"replay=$!; read -r ANTHROPIC_BASE_URL <{url}; export ANTHROPIC_BASE_URL; "
-        f"{command}; code=$?; kill $replay; (exit $code)"
+        f"rm -rf {url}; mkfifo {url}; "
+        f'python3 ~/.harness/replay.py --transcript ~/.harness/replay.jsonl --cwd "$PWD" >{url} & replay=$!; '
+        f'if read -r ANTHROPIC_BASE_URL <{url} && [ -n "$ANTHROPIC_BASE_URL" ]; then '
+        f"export ANTHROPIC_BASE_URL; {command}; code=$?; kill $replay; (exit $code); "
+        f"else (exit {_NO_REPLAY}); fi"
     )
 
 
@@ -160,8 +183,13 @@ def _error_result(result: TurnResult) -> AgentFault:
     return AgentFault("error_result", f"Claude Code reported an error: {what}", retry=True)
 
 
-def _died(session: Session, job: Job) -> AgentFault:
+def _died(session: Session, job: Job) -> AgentFault | ProviderFault:
     words = job.stderr.strip()[-2000:] or "it said nothing on stderr"
+    if job.exit_code == _NO_REPLAY:
+        remedy = "a replay needs python3 (3.9 or later) in the template"
+        return ProviderFault(
+            "replay", f"the replay server did not start: {words}", retry=False, remedy=remedy
+        )
     if session.session_id is None:
         missing = job.exit_code == 127
         return AgentFault(
