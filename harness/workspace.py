@@ -46,13 +46,15 @@ line=$(cat /proc/self/stat) && set -- ${line##*) } && echo "${20} $(id -u):$(id 
 """
 
 # Everything that was started since the baseline dies, whoever owns it: left-behind processes could forge a verdict.
+# One that was killed is in sight until it has had the CPU once more, so later rounds wait.
 # Where processes of others are in sight ($2 is not "all"), only those that carry the trial's mark are meant.
 _KILL = """
 since=$1 scope=$2 mark=HARNESS_TRIAL=$3 owner=$4 home=$5
 keep=" $$ "; pid=$$
 while [ "$pid" -gt 1 ] && read -r line <"/proc/$pid/stat"; do set -- ${line##*) }; pid=$2; keep="$keep$pid "; done
-for round in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+for ((round = 1; round <= 100; round++)); do
   left=0
+  [ "$round" -le 3 ] || sleep 0.05
   for dir in /proc/[0-9]*; do
     pid=${dir#/proc/}
     case "$keep" in *" $pid "*) continue;; esac
