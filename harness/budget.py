@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from harness.errors import HarnessError
@@ -13,6 +15,7 @@ DEFAULT_USD = 10.0
 """What a run may spend unless it is told otherwise."""
 ASSUMED_USD = 0.50
 """What a trial is taken to cost while nothing is known: high, so that too few are started rather than too many."""
+_LOOK_S = 1.0
 
 Spent = Callable[[], tuple[float, int]]
 """A running trial's known cost so far, and its tokens whose cost is not known yet."""
@@ -20,6 +23,15 @@ Spent = Callable[[], tuple[float, int]]
 
 class NotStartedError(HarnessError):
     """A trial was not started, for the reason given: its test is skipped."""
+
+
+@dataclass
+class _Running:
+    """A running trial: what it was expected to cost, what it has used, and what it is counted with."""
+
+    expected: float
+    spent: Spent
+    counted: float
 
 
 @dataclass
@@ -33,7 +45,9 @@ class Budget:
     history: History
     spent: float = 0.0
     reached: str | None = None
-    _running: dict[str, tuple[float, Spent]] = field(default_factory=dict)
+    clock: Callable[[], float] = time.monotonic
+    _running: dict[str, _Running] = field(default_factory=dict)
+    _looked: float = -math.inf
 
     def admits(self, spec: TrialSpec) -> bool:
         """Whether a trial may start now; if not, ask again when one has ended.
@@ -45,57 +59,56 @@ class Budget:
             return True
         if self.reached:
             raise NotStartedError(self.reached)
-        forecast = self.history.cost_usd(spec)
-        if self.committed() + (ASSUMED_USD if forecast is None else forecast) <= self.limit:
+        expected, known = self._expected(spec)
+        if self.committed() + expected <= self.limit:
             return True
         if self._running:
             return False
-        if forecast is None and not self.spent:
+        if not known and not self.spent:
             return True  # somebody must be the first; what it costs will be known then
-        self.reached = self._reason(forecast)
+        self.reached = self._reason(expected, known=known)
         raise NotStartedError(self.reached)
 
     def started(self, spec: TrialSpec, spent: Spent) -> None:
         """A trial runs."""
-        forecast = self.history.cost_usd(spec)
-        self._running[spec.id] = (ASSUMED_USD if forecast is None else forecast, spent)
+        expected, _ = self._expected(spec)
+        self._running[spec.id] = _Running(expected, spent, expected)
 
     def ended(self, spec_id: str, record: TrialRecord | None) -> None:
         """A trial has ended; one cut off counts with what its tokens are worth."""
-        _, spent = self._running.pop(spec_id, (0.0, _nothing))
-        if record is None:
-            return
-        known = record.total_cost_usd
-        self.spent += known if known is not None and not record.tokens_partial else self._used(spent)
-        if record.model_source == "api":
+        running = self._running.pop(spec_id)
+        known = record.total_cost_usd if record and not record.tokens_partial else None
+        self.spent += self._used(running) if known is None else known
+        if record and record.model_source == "api":
             self.history.learn(record)
 
     def committed(self) -> float:
-        """US dollars that are spent or may be, when all that runs has ended."""
-        return self.spent + sum(
-            max(expected, self._used(spent)) for expected, spent in self._running.values()
-        )
+        """US dollars that are spent or may be when all that runs has ended; looked up once a second."""
+        now = self.clock()
+        if now >= self._looked + _LOOK_S:
+            self._looked = now
+            for running in self._running.values():
+                running.counted = max(running.expected, self._used(running))
+        return self.spent + sum(running.counted for running in self._running.values())
 
-    def used(self) -> float:
-        """US dollars that are spent by now, running trials included."""
-        return self.spent + sum(self._used(spent) for _, spent in self._running.values())
+    def _expected(self, spec: TrialSpec) -> tuple[float, bool]:
+        """What a trial will cost, and whether that is more than an assumption."""
+        forecast = self.history.cost_usd(spec)
+        expected = ASSUMED_USD if forecast is None else forecast
+        return min(expected, spec.task.limits.max_cost_usd or expected), forecast is not None
 
-    def _used(self, spent: Spent) -> float:
-        cost, tokens = spent()
+    def _used(self, running: _Running) -> float:
+        cost, tokens = running.spent()
         return cost + (self.history.cost_of_tokens(tokens) or 0.0)
 
-    def _reason(self, forecast: float | None) -> str:
+    def _reason(self, expected: float, *, known: bool) -> str:
+        assert self.limit is not None
         said = f"--max-cost {self.limit:g} is reached: {self.spent:.2f} USD are spent"
-        if self.limit is not None and self.spent < self.limit:
-            next_one = f"{forecast:.2f}" if forecast is not None else f"perhaps {ASSUMED_USD:.2f}"
-            said += f", and the next trial would cost {next_one}"
+        if self.spent < self.limit:
+            said += f", and the next trial would cost {'' if known else 'perhaps '}{expected:.2f}"
         return said
 
 
-def _nothing() -> tuple[float, int]:
-    return 0.0, 0
-
-
-def spent_before(records: Mapping[str, TrialRecord]) -> float:
+def spent_before(records: Iterable[TrialRecord]) -> float:
     """What the records of a run that is resumed say was spent."""
-    return sum(record.total_cost_usd or 0.0 for record in records.values())
+    return sum(record.total_cost_usd or 0.0 for record in records)

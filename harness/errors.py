@@ -19,7 +19,7 @@ run would meet it too, so that nothing new should be started.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -112,3 +112,8 @@ class InternalFault(Fault):
     """A defect of harness, or of the machine it runs on (a full disk)."""
 
     cause = "harness"
+
+
+FAULT_BY_CAUSE: Mapping[Cause, type[Fault]] = {
+    kind.cause: kind for kind in (SandboxFault, ProviderFault, AgentFault, CheckFault, InternalFault)
+}

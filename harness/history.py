@@ -100,7 +100,7 @@ def _seconds(record: TrialRecord) -> float | None:
     total = record.phases_ms.total
     if total is None:
         return None
-    return (total + sum(attempt.duration_ms for attempt in record.attempts)) / 1000
+    return (total + sum(attempt.duration_ms or 0 for attempt in record.attempts)) / 1000
 
 
 def read_history(results: Path, agent: str, model_source: str) -> History:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from harness import plugin
+from harness.budget import NotStartedError
 from harness.errors import Fault, HarnessError, Problem, ProblemsError, UsageError
 from harness.record import CheckResult, TrialRecord, TrialSpec, trial_name
-from harness.run import Ended
 from harness.session import TrialSession
 from harness.task import MANIFEST, load_task
 
@@ -93,7 +93,7 @@ class TrialItem(pytest.Item):
     def __init__(self, *, spec: TrialSpec, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.spec = spec
-        self._ended: Ended | None = None
+        self._record: TrialRecord | None = None
 
     @property
     def trials(self) -> TrialSession:
@@ -103,18 +103,20 @@ class TrialItem(pytest.Item):
     def setup(self) -> None:
         """Wait for the trial."""
         try:
-            self._ended = self.trials.result(self.spec)
+            self._record = self.trials.result(self.spec)
+        except NotStartedError as reason:
+            pytest.skip(reason.message)
         except Fault as fault:
             raise TrialFaultError(fault, None) from None
-        self.user_properties += properties(self._ended.record)
-        if self._ended.fault:
-            raise TrialFaultError(self._ended.fault, self._ended.record) from self._ended.fault.__cause__
+        self.user_properties += properties(self._record)
+        if self._record.error:
+            raise TrialFaultError(self._record.error.fault(), self._record)
 
     def runtest(self) -> None:
         """Pass when the checks did."""
-        assert self._ended, "setup comes first"
-        if self._ended.record.outcome != "passed":
-            raise TrialFailedError(self._ended.record)
+        assert self._record, "setup comes first"
+        if self._record.outcome != "passed":
+            raise TrialFailedError(self._record)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """What a person needs to know, without a traceback."""

@@ -60,7 +60,7 @@ class Pacer:
 
     async def _take_turn(self) -> float:
         async with self._turn:
-            while (wait := self._next - _now()) > 0:
+            while (wait := self._next - _now()) > 0:  # noqa: ASYNC110  # a refusal may put it off again
                 await asyncio.sleep(wait)
             self._next = _now() + 1 / self.rate
             return _now()

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.errors import Cause, Fault
+from harness.errors import FAULT_BY_CAUSE, Cause, Fault
 from harness.stream import Session, Tokens
 from harness.task import Task
 from harness.variant import Variant
@@ -158,6 +158,10 @@ class ErrorRecord(_Part):
         """The record's form of a fault."""
         return cls(cause=fault.cause, type=fault.kind, message=fault.message, remedy=fault.remedy)
 
+    def fault(self) -> Fault:
+        """The fault again, as far as a record tells it."""
+        return FAULT_BY_CAUSE[self.cause](self.type, self.message, retry=False, remedy=self.remedy)
+
 
 class AttemptRecord(_Part):
     """An earlier attempt at the same trial, which an infrastructure fault ended. Its spend is real."""
@@ -165,8 +169,10 @@ class AttemptRecord(_Part):
     number: int = Field(ge=1, description="Its place among the attempts, from 1.")
     error: ErrorRecord = Field(description="The fault that ended it.")
     sandbox_id: str | None = Field(description="Its sandbox; null when there was none yet.")
-    started_at: str = Field(description="ISO 8601, UTC.")
-    duration_ms: Ms = Field(description="Its wall time in milliseconds.")
+    started_at: str | None = Field(description="ISO 8601, UTC; null when the harness was killed in it.")
+    duration_ms: Ms | None = Field(
+        description="Its wall time in milliseconds; null when the harness was killed."
+    )
     tokens: TokenCounts = Field(description="What it used, by itself.")
     tokens_partial: bool = Field(description="Whether its tokens are a lower bound.")
     cost_usd: float | None = Field(description="US dollars; null: unknown.")

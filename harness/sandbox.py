@@ -26,6 +26,7 @@ REPO = f"{HOME}/repo"
 LIFETIME_S = 300
 """How long a sandbox outlives a harness that vanished; extended while it is needed."""
 _ABANDON_S = 20.0
+_RETRIES = 3
 PROBE_S = 10.0
 """How long a stream may be silent before the sandbox is asked whether it is still there."""
 REATTACH = 5
@@ -225,9 +226,13 @@ class Sandbox:
         network: Network,
         run: str,
         trial: str,
+        again: bool = False,
         timeout: float = 120.0,
     ) -> Sandbox:
         """Create a sandbox, tagged with its run and trial so that it can be found again.
+
+        `again`: the platform has refused this one or another just now (429); a further refusal is then answered as
+        it asks to be (Retry-After). Otherwise it is told at once, for the sake of all that wait.
 
         Raises:
             SandboxFault: when there is none to be had within `timeout` seconds.
@@ -242,7 +247,7 @@ class Sandbox:
                         metadata={_RUN_TAG: run, _TRIAL_TAG: trial},
                         envs=dict(env),
                         **network.options(),
-                        **platform.params,
+                        **{**platform.params, "retries": _RETRIES if again else 0},
                     )
                 )
             except exceptions.SandboxException as error:

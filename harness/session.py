@@ -10,11 +10,14 @@ from typing import Any, cast
 import pytest
 
 from harness import plugin
+from harness.budget import Budget
+from harness.engine import Engine
 from harness.errors import HarnessError
+from harness.history import History
 from harness.options import Options
 from harness.progress import Progress
-from harness.record import TrialSpec
-from harness.run import Ended, Engine, Retries
+from harness.record import TrialRecord, TrialSpec
+from harness.run import Retries
 from harness.setup import Stage, default_concurrency, open_stage, uses_local
 from harness.store import RunFolder, new_run_id
 from harness.task import Task, find_tasks
@@ -73,6 +76,7 @@ class TrialSession:
             self._stage.world,
             concurrency=1 if self.worker else concurrency,
             retries=Retries(self.options.retries),
+            budget=Budget(None, History()),
             on_start=self.progress.started,
             on_end=self.progress.ended,
         )
@@ -106,9 +110,14 @@ class TrialSession:
         self.open()
         return cast(Engine, self._engine)
 
-    def result(self, spec: TrialSpec) -> Ended:
-        """Wait for a trial."""
-        return cast(Ended, self._submit(spec).result())
+    def result(self, spec: TrialSpec) -> TrialRecord:
+        """Wait for a trial.
+
+        Raises:
+            NotStartedError: when it was not to be run any more.
+            Fault: when there can be no record of it.
+        """
+        return cast(TrialRecord, self._submit(spec).result())
 
     def header(self) -> list[str]:
         """What runs, where, and where the records go."""
@@ -127,6 +136,7 @@ class TrialSession:
         if self.progress:
             self.progress.close()
         if self._engine:
+            self._engine.finish(0)
             self._engine.close()
         if self._stage:
             self._stage.close()

@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
@@ -32,6 +33,7 @@ from harness.errors import InternalFault, UsageError
 from harness.record import TrialRecord
 
 RECORDS = "records.jsonl"
+TRANSCRIPT = "transcript.jsonl"
 _NAME_CHARS = 150
 
 
@@ -101,6 +103,27 @@ class TrialFolder:
     def attempt(self, number: int) -> TrialFolder:
         """The folder for the files of an attempt that a fault ended."""
         return TrialFolder(self.run, f"{self.relative}/attempt-{number}", self.redact)
+
+    def attempts(self) -> list[TrialFolder]:
+        """The attempts whose transcripts were put aside, oldest first."""
+        found = (self.attempt(number) for number in itertools.count(1))
+        return list(itertools.takewhile(lambda attempt: (attempt.path / TRANSCRIPT).is_file(), found))
+
+    def set_aside(self, number: int) -> str | None:
+        """Make this attempt's transcript that of attempt `number`, and return its path; None when there is none.
+
+        Raises:
+            InternalFault: when it cannot be moved.
+        """
+        source, target = self.path / TRANSCRIPT, self.attempt(number)
+        if not source.is_file():
+            return None
+        try:
+            target.path.mkdir(parents=True, exist_ok=True)
+            source.rename(target.path / TRANSCRIPT)
+        except OSError as error:
+            raise disk_fault(target.path, error) from error
+        return f"{target.relative}/{TRANSCRIPT}"
 
 
 class Appender:
@@ -202,6 +225,14 @@ class RunFolder:
             self.path, f"trials/{_file_name(task)}/{_file_name(variant)}-t{index}", self._redact
         )
 
+    def lock(self) -> RunLock:
+        """Claim the run for this process, as long as it lives or until the lock is released.
+
+        Raises:
+            UsageError: when another process has it.
+        """
+        return RunLock(self.path)
+
     def append(self, record: TrialRecord) -> None:
         """Append a record, whole or not at all, and make it last (fsync).
 
@@ -217,6 +248,24 @@ class RunFolder:
             _append(self.records_file, data)
         except OSError as error:
             raise disk_fault(self.records_file, error) from error
+
+
+class RunLock:
+    """Says that a run is being worked on. The system takes it away from a process that dies."""
+
+    def __init__(self, run: Path) -> None:
+        self._descriptor = os.open(run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._descriptor)
+            raise UsageError(
+                f"run {run.name} is being worked on by another process", remedy="wait for it, or stop it"
+            ) from error
+
+    def release(self) -> None:
+        """Let others have the run."""
+        os.close(self._descriptor)
 
 
 def _append(path: Path, line: bytes) -> None:

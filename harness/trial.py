@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from harness.checks import run_checks
 from harness.errors import Fault, InternalFault
 from harness.gitrepo import Repos
 from harness.model import Model, Recorded
+from harness.pacing import Pacer
 from harness.protect import restore
 from harness.record import (
     AgentName,
@@ -38,13 +40,15 @@ from harness.record import (
     session_fields,
 )
 from harness.sandbox import Platform, Sandbox
-from harness.store import Appender, RunFolder, TrialFolder
+from harness.store import TRANSCRIPT, Appender, RunFolder, TrialFolder
 from harness.stream import Session
 from harness.workspace import Baseline, NoDiffError, seed, stop_processes, take_diff
 
 AGENTS: dict[AgentName, type[Agent]] = {"claude": Claude, "oracle": Oracle, "nop": Nop}
 Keep = Literal["none", "failed", "all"]
 
+INTERRUPTED = "interrupted"
+"""The type of the error of a trial that was cut off."""
 _REPLAY_SERVER = Path(__file__).with_name("replay.py")
 
 
@@ -57,6 +61,7 @@ class World:
     folder: RunFolder
     repos: Repos
     git_commit: str | None = None
+    pacer: Pacer = field(default_factory=Pacer)
 
 
 @dataclass
@@ -84,7 +89,7 @@ class Attempt:
     def begin(cls, spec: TrialSpec, world: World, number: int) -> Attempt:
         """A new attempt at a trial, its files in the trial's folder."""
         files = world.folder.trial(spec.task.name, spec.variant.name, spec.index)
-        return cls(number, files, files.appender("transcript.jsonl"))
+        return cls(number, files, files.appender(TRANSCRIPT))
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -110,9 +115,12 @@ class Attempt:
         self.phases["total"] = _ms(self.began)
 
 
-async def run_attempt(spec: TrialSpec, world: World, number: int) -> Attempt:
-    """Try a trial once, in a sandbox of its own. A fault ends it and is kept; the sandbox goes whatever happens."""
-    attempt = Attempt.begin(spec, world, number)
+async def run_attempt(spec: TrialSpec, world: World, attempt: Attempt) -> None:
+    """Try a trial once, in a sandbox of its own. A fault ends it and is kept; the sandbox goes whatever happens.
+
+    Raises:
+        CancelledError: when it was cut off; the attempt says so, too.
+    """
     try:
         if spec.agent == "claude":
             world.model.require_way(spec.task)
@@ -122,12 +130,16 @@ async def run_attempt(spec: TrialSpec, world: World, number: int) -> Attempt:
             await live.check()
     except Fault as fault:
         attempt.fault = fault
+    except asyncio.CancelledError:
+        attempt.fault = InternalFault(
+            INTERRUPTED, "the run was stopped before this trial had ended", retry=False
+        )
+        raise
     except Exception as error:  # noqa: BLE001  (a defect of ours must not take the other trials down)
         attempt.fault = InternalFault("bug", f"{type(error).__name__}: {error}", retry=False)
         attempt.fault.__cause__ = error
     finally:
         attempt.end()
-    return attempt
 
 
 @contextlib.asynccontextmanager
@@ -136,14 +148,7 @@ async def opened(spec: TrialSpec, world: World, attempt: Attempt) -> AsyncIterat
     spec = await _with_repo(spec, world, attempt)
     attempt.recording = world.model.recording(spec.task)
     with attempt.phase("create"):
-        sandbox = await Sandbox.open(
-            world.platform,
-            template=spec.template,
-            env={**spec.task.sandbox.env, **spec.variant.env, "HARNESS_TRIAL": _mark(spec, world)},
-            network=world.model.network(spec.task),
-            run=world.folder.id,
-            trial=spec.id,
-        )
+        sandbox = await world.pacer.create(functools.partial(_create, spec, world))
     attempt.sandbox_id = sandbox.id
     try:
         async with sandbox.kept_alive():
@@ -163,6 +168,18 @@ async def _with_repo(spec: TrialSpec, world: World, attempt: Attempt) -> TrialSp
         checkout = await world.repos.checkout(spec.task.git)
     attempt.repo_commit = checkout.commit
     return replace(spec, task=replace(spec.task, repo=checkout.folder))
+
+
+async def _create(spec: TrialSpec, world: World, again: bool) -> Sandbox:
+    return await Sandbox.open(
+        world.platform,
+        template=spec.template,
+        env={**spec.task.sandbox.env, **spec.variant.env, "HARNESS_TRIAL": _mark(spec, world)},
+        network=world.model.network(spec.task),
+        run=world.folder.id,
+        trial=spec.id,
+        again=again,
+    )
 
 
 @dataclass(frozen=True)
@@ -234,8 +251,10 @@ def _extra(recording: Recorded | None) -> dict[str, bytes]:
     }
 
 
-def trial_record(spec: TrialSpec, world: World, attempts: list[Attempt]) -> TrialRecord:
-    """The record of a trial, from its attempts; the last one decides."""
+def trial_record(
+    spec: TrialSpec, world: World, attempts: Sequence[Attempt], earlier: Sequence[AttemptRecord] = ()
+) -> TrialRecord:
+    """The record of a trial, from its attempts; the last one decides. `earlier` are those of a run that is resumed."""
     last = attempts[-1]
     return TrialRecord(
         run_id=world.folder.id,
@@ -260,7 +279,7 @@ def trial_record(spec: TrialSpec, world: World, attempts: list[Attempt]) -> Tria
         ),
         sandbox_id=last.sandbox_id,
         error=ErrorRecord.of(last.fault) if last.fault else None,
-        attempts=tuple(_attempt_record(attempt) for attempt in attempts[:-1]),
+        attempts=(*earlier, *(_attempt_record(attempt) for attempt in attempts[:-1])),
         tampering=last.tampering,
         transcript=last.transcript.path if last.transcript.started else None,
         diff=last.diff,

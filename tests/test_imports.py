@@ -20,17 +20,18 @@ PLUGIN = {"plugin", "session", "items", "fixtures", "progress"}
 # From the ground up: a room knows only those of the rows before its own. A package is one room.
 ROWS: list[set[str]] = [
     {"", "errors", "contents", "variant", "stream", "replay", "stats", "local", "gitsource"},
-    {"tomlfile", "archive", "options"},
-    {"manifest", "variants"},
+    {"tomlfile", "archive", "shard"},
+    {"manifest", "variants", "options"},
     {"task"},
     {"record"},
     {"store", "sandbox"},
-    {"model", "shell", "report", "gc", "gitrepo"},
+    {"model", "shell", "report", "gc", "gitrepo", "history", "pacing"},
     {"protect", "checks"},
     {"workspace"},
     {"agents"},
     {"trial"},
-    {"run", "setup"},
+    {"budget", "resume", "run", "setup"},
+    {"engine"},
     PLUGIN,
     {"cli"},
 ]

@@ -1,0 +1,174 @@
+"""Many trials at once, on an asyncio loop in a thread of its own, so that callers may simply wait for results."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from harness.budget import Budget, NotStartedError
+from harness.errors import Fault
+from harness.record import AttemptRecord, TrialRecord, TrialSpec
+from harness.run import Retries, Trial
+from harness.trial import World
+
+T = TypeVar("T")
+_Waiting = tuple[TrialSpec, "Future[TrialRecord]", Sequence[AttemptRecord]]
+
+
+class Engine:
+    """Runs trials, in the order in which they are submitted, `concurrency` of them at once and as `budget` allows.
+
+    `on_start` and `on_end` are called in the engine's thread, for each trial.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        concurrency: int,
+        retries: Retries,
+        budget: Budget,
+        on_start: Callable[[TrialSpec], None] = lambda spec: None,
+        on_end: Callable[[TrialRecord], None] = lambda record: None,
+    ) -> None:
+        self.world = world
+        self.concurrency = concurrency
+        self.budget = budget
+        self._retries = retries
+        self._on_start, self._on_end = on_start, on_end
+        self._loop = asyncio.new_event_loop()
+        self._waiting: deque[_Waiting] = deque()
+        self._running: set[asyncio.Task[None]] = set()
+        self._cut: set[asyncio.Task[None]] = set()
+        self._fatal: Fault | None = None
+        self._stopped = False
+        self._thread = threading.Thread(target=self._serve, name="harness-engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, spec: TrialSpec, earlier: Sequence[AttemptRecord] = ()) -> Future[TrialRecord]:
+        """Have a trial run as soon as there is a slot.
+
+        The future is cancelled when the run is stopped before the trial has begun; its exception is a
+        `NotStartedError` when the money is spent, and a `Fault` when there can be no record.
+        """
+        future: Future[TrialRecord] = Future()
+        self._loop.call_soon_threadsafe(self._enqueue, (spec, future, earlier))
+        return future
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run something on the engine's loop, and wait for it."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
+
+    @property
+    def running(self) -> int:
+        """How many trials run."""
+        return len(self._running)
+
+    def stop(self) -> None:
+        """Start nothing more: what waits is cancelled, what runs goes on."""
+        self._loop.call_soon_threadsafe(self._stop)
+
+    def finish(self, grace_s: float) -> None:
+        """Stop, give what runs `grace_s` seconds to end, then cut it off, and wait until all records are stored.
+
+        A KeyboardInterrupt while this waits cuts off at once; a second one gives up waiting.
+        """
+        self.stop()
+        ending = asyncio.run_coroutine_threadsafe(self._finish(grace_s), self._loop)
+        try:
+            ending.result()
+        except KeyboardInterrupt:
+            self._loop.call_soon_threadsafe(self._cut_off)
+            ending.result()
+
+    def close(self) -> None:
+        """End the thread. What still runs must have been finished before."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def _enqueue(self, waiting: _Waiting) -> None:
+        if self._stopped:
+            waiting[1].cancel()
+            return
+        self._waiting.append(waiting)
+        self._launch()
+
+    def _launch(self) -> None:
+        """Start what may start: nothing overtakes the first that has to wait."""
+        while self._waiting and len(self._running) < self.concurrency:
+            spec, future, earlier = self._waiting[0]
+            try:
+                if self._fatal:
+                    # Every trial would meet it again; that is said once for each, and costs nothing.
+                    raise self._fatal
+                if not self.budget.admits(spec):
+                    return
+            except (Fault, NotStartedError) as reason:
+                future.set_exception(reason)
+            else:
+                self._start(Trial(spec, self.world, tuple(earlier)), future)
+            self._waiting.popleft()
+
+    def _start(self, trial: Trial, future: Future[TrialRecord]) -> None:
+        future.set_running_or_notify_cancel()
+        self.budget.started(trial.spec, trial.spent)
+        self._on_start(trial.spec)
+        task = self._loop.create_task(self._run(trial, future))
+        self._running.add(task)
+
+    async def _run(self, trial: Trial, future: Future[TrialRecord]) -> None:
+        record = None
+        try:
+            record, fault = await trial.run(self._retries)
+            if fault and fault.fatal:
+                self._fatal = fault
+        except Fault as fault:
+            self._fatal = self._fatal or fault
+            future.set_exception(fault)
+        except asyncio.CancelledError:
+            future.set_exception(NotStartedError("the run was stopped"))
+        except BaseException as error:
+            future.set_exception(error)
+            raise
+        else:
+            self._on_end(record)
+            future.set_result(record)
+        finally:
+            self.budget.ended(trial.spec.id, record)
+            task = asyncio.current_task()
+            assert task
+            self._running.discard(task)
+            self._launch()
+
+    def _stop(self) -> None:
+        self._stopped = True
+        while self._waiting:
+            self._waiting.popleft()[1].cancel()
+
+    async def _finish(self, grace_s: float) -> None:
+        if self._running and grace_s:
+            await asyncio.wait(self._running, timeout=grace_s)
+        self._cut_off()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _cut_off(self) -> None:
+        for task in self._running - self._cut:
+            # Once only: a second time would cut off the ending of its sandbox.
+            self._cut.add(task)
+            task.cancel()
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()

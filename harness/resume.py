@@ -1,0 +1,97 @@
+"""Going on with a run that was not finished: which of its records still hold, and what the others have cost so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from harness.errors import InternalFault
+from harness.record import AttemptRecord, ErrorRecord, TrialRecord, TrialSpec, session_fields
+from harness.store import TRANSCRIPT, RunFolder, TrialFolder, read_records
+from harness.stream import Tally, parse
+from harness.trial import INTERRUPTED
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What a run has already; of a new run, nothing."""
+
+    folder: RunFolder | None = None
+    records: Mapping[str, TrialRecord] = field(default_factory=dict)
+
+    def valid(self, spec: TrialSpec, model_source: str) -> TrialRecord | None:
+        """The record that makes another trial needless.
+
+        It must have come to a verdict, on the same task, variant and template by content, with the same agent and
+        source of replies.
+        """
+        record = self.records.get(spec.id)
+        if record is None or record.outcome not in ("passed", "failed"):
+            return None
+        had = (record.task_hash, record.variant_hash, record.template, record.agent, record.model_source)
+        wanted = (spec.task.hash, spec.variant.hash, spec.template, spec.agent, model_source)
+        return record if had == wanted else None
+
+    def attempts(self, spec: TrialSpec) -> Sequence[AttemptRecord]:
+        """The attempts at a trial that is to be run again: their spend is real, and their transcripts are kept.
+
+        Raises:
+            InternalFault: when the files of the last one cannot be put aside.
+        """
+        if self.folder is None:
+            return ()
+        files = self.folder.trial(spec.task.name, spec.variant.name, spec.index)
+        record = self.records.get(spec.id)
+        if record is None:
+            # A kill left what it had, and no record of it.
+            files.set_aside(len(files.attempts()) + 1)
+            return [_of_transcript(attempt, number) for number, attempt in enumerate(files.attempts(), 1)]
+        if (record.task_hash, record.variant_hash) != (spec.task.hash, spec.variant.hash):
+            return ()  # it was another task or variant, and no try at this one
+        number = len(record.attempts) + 1
+        return (*record.attempts, _of_record(record, number, files.set_aside(number)))
+
+
+def earlier_of(folder: RunFolder) -> Earlier:
+    """What a run has already.
+
+    Raises:
+        UsageError: when its records cannot be read.
+    """
+    records = read_records(folder.path).records if folder.records_file.is_file() else ()
+    return Earlier(folder, {record.trial_id: record for record in records})
+
+
+def _of_record(record: TrialRecord, number: int, transcript: str | None) -> AttemptRecord:
+    error = record.error or ErrorRecord.of(
+        InternalFault(record.outcome, "its verdict did not count", retry=True)
+    )
+    return AttemptRecord(
+        number=number,
+        error=error,
+        sandbox_id=record.sandbox_id,
+        started_at=record.started_at,
+        duration_ms=record.phases_ms.total or 0,
+        tokens=record.tokens,
+        tokens_partial=record.tokens_partial,
+        cost_usd=record.cost_usd,
+        transcript=transcript,
+    )
+
+
+def _of_transcript(files: TrialFolder, number: int) -> AttemptRecord:
+    session = Tally().add_all(parse((files.path / TRANSCRIPT).read_bytes())).session()
+    fields = session_fields(session)
+    return AttemptRecord(
+        number=number,
+        error=ErrorRecord.of(
+            InternalFault(INTERRUPTED, "the harness was killed before it could record this", retry=True)
+        ),
+        sandbox_id=None,
+        started_at=None,
+        duration_ms=None,
+        tokens=fields["tokens"],
+        tokens_partial=True,
+        cost_usd=fields["cost_usd"],
+        transcript=f"{files.relative}/{TRANSCRIPT}",
+    )
