@@ -20,16 +20,17 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import jsonlines
 from pydantic import ValidationError
 
 from harness.errors import InternalFault, UsageError
+from harness.measured import Measured, parse
 from harness.record import TrialRecord
 
 RECORDS = "records.jsonl"
@@ -310,26 +311,48 @@ class BadLine:
     reason: str
 
 
+R = TypeVar("R", TrialRecord, Measured)
+
+
 @dataclass(frozen=True)
-class Records:
+class Records(Generic[R]):
     """What a records file holds: for each trial its last record, and the lines that could not be read."""
 
-    records: tuple[TrialRecord, ...]
+    records: tuple[R, ...]
     bad: tuple[BadLine, ...]
 
 
-def read_records(path: Path) -> Records:
+def read_records(path: Path) -> Records[TrialRecord]:
     """Read a records file, or a run's folder, past whatever is torn in it.
 
     Raises:
         UsageError: when there is no such file.
     """
     file = path / RECORDS if path.is_dir() else path
-    found: dict[tuple[str, str], TrialRecord] = {}
+    return _read(file, _lines(file), TrialRecord.model_validate_json)
+
+
+def read_measured(path: Path) -> Records[Measured]:
+    """The same, with only what a comparison needs.
+
+    Raises:
+        UsageError: when there is no such file.
+    """
+    file = path / RECORDS if path.is_dir() else path
+    return _read(file, _lines(file), parse)
+
+
+def measured_in(data: bytes, name: str) -> Records[Measured]:
+    """The same for a records file's content; `name` is what to call it."""
+    return _read(Path(name), _numbered(data.splitlines()), parse)
+
+
+def _read(file: Path, lines: Iterable[tuple[int, bytes]], read: Callable[[bytes], R]) -> Records[R]:
+    found: dict[tuple[str, str], R] = {}
     bad: list[BadLine] = []
-    for number, line in _lines(file):
+    for number, line in lines:
         try:
-            record = TrialRecord.model_validate_json(line)
+            record = read(line)
         except ValidationError as error:
             bad.append(BadLine(file, number, _reason(error)))
         else:
@@ -340,14 +363,16 @@ def read_records(path: Path) -> Records:
 def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
     try:
         with file.open("rb") as stream:
-            for number, line in enumerate(stream, 1):
-                if line.strip():
-                    yield number, line
+            yield from _numbered(stream)
     except OSError as error:
         raise UsageError(
             f"no records can be read from {file}: {error.strerror or error}",
             remedy="`harness ls` lists the runs",
         ) from error
+
+
+def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    return ((number, line) for number, line in enumerate(lines, 1) if line.strip())
 
 
 def _reason(error: ValidationError) -> str:

@@ -24,6 +24,7 @@ ROWS: list[set[str]] = [
     {"manifest", "variants", "options"},
     {"task"},
     {"record"},
+    {"measured"},
     {"store", "sandbox"},
     {"model", "shell", "report", "gc", "gitrepo", "history", "pacing"},
     {"protect", "checks"},

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.errors import UsageError
+from harness.measured import Measured, measured
 from harness.record import TrialRecord
-from harness.report.measured import Measured, measured
 from harness.stats.compare import Contrast, OneVariant, compare
 from harness.stats.data import METRIC_NAMES, MetricName, Trials
 from harness.stats.sequential import Plan

@@ -179,7 +179,9 @@ def _skewed(tally: Tally, logs: Tally, level: float, *, typical: bool) -> Estima
         return Estimate(value, None, reason, tasks, trials)
     reach = t_reach(logs.mean, level)
     down, up = (reach, reach) if typical else _lognormal_reach(logs, reach, level)
-    return Estimate(value, Interval(value * np.exp(-down), value * np.exp(up), level), None, tasks, trials)
+    return Estimate(
+        value, Interval(value * float(np.exp(-down)), value * float(np.exp(up)), level), None, tasks, trials
+    )
 
 
 def _why_no_interval(logs: Tally, whole: bool) -> str | None:
