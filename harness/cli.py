@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _ls(commands)
     _show(commands)
+    _compare(commands)
     _gc(commands)
     _sandboxd(commands)
     return parser
@@ -91,6 +92,48 @@ def _run_show(parsed: argparse.Namespace) -> None:
             width=shutil.get_terminal_size().columns if sys.stdout.isatty() else None,
         )
     )
+
+
+def _compare(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "compare",
+        help="say whether one variant or run is better than another, and how sure that is",
+        description="Compare two sets of records, or the variants of one. Each is a run, a records file, or "
+        "git:REF:PATH. Exit code 0: compared, and the gate holds; 1: the gate failed; 2: cannot be compared.",
+    )
+    command.add_argument("base", metavar="BASE", help="what to compare with")
+    command.add_argument(
+        "new", nargs="?", metavar="NEW", help="what is new (default: the other variants of BASE)"
+    )
+    command.add_argument(
+        "--baseline", metavar="VARIANT", help="the variant of BASE that all others are compared with"
+    )
+    command.add_argument(
+        "--fail-on",
+        action="append",
+        default=[],
+        metavar="regression[=METRIC[:MARGIN]]",
+        help="end with 1 when the verdict on this metric (default: pass) is a regression; may be given again",
+    )
+    command.add_argument("--format", choices=("terminal", "markdown"), default="terminal")
+    _results(command)
+    command.set_defaults(run=_run_compare)
+
+
+def _run_compare(parsed: argparse.Namespace) -> int:
+    from harness.report.compare import compare_command
+
+    text, failed = compare_command(
+        parsed.results,
+        parsed.base,
+        parsed.new,
+        baseline=parsed.baseline,
+        fail_on=",".join(parsed.fail_on),
+        markdown=parsed.format == "markdown",
+        color=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
+    )
+    sys.stdout.write(text)
+    return 1 if failed else 0
 
 
 def _gc(commands: _Commands[argparse.ArgumentParser]) -> None:

@@ -152,8 +152,9 @@ def compare_arms(
     margins: Mapping[MetricName, float] | None = None,
     level: float = 0.95,
     plan: Plan | None = None,
+    notes: Sequence[str] = (),
 ) -> ComparisonView:
-    """Compare arms, given as pairs of an arm's name and its baseline's.
+    """Compare arms, given as pairs of an arm's name and its baseline's. `notes` are about the records as a whole.
 
     Raises:
         ValueError: when a value is impossible for its metric, a margin is not above 0, or a pair names no arm.
@@ -177,7 +178,7 @@ def compare_arms(
         ),
         replayed=any(record.model_source == "replay" for record in records),
         by_hand=any(record.by_hand for record in records),
-        notes=tuple(_notes(arms, pairs)),
+        notes=(*_notes(arms, pairs), *notes),
     )
 
 
@@ -245,11 +246,9 @@ def _not_a_model(arms: Sequence[Arm]) -> Iterator[str]:
     replayed = [record for record in records if record.model_source == "replay"]
     by_hand = sum(record.by_hand for record in replayed)
     if replayed:
-        what = "sessions" if not by_hand else "sessions written by hand"
         some = "all" if len(replayed) == len(records) else f"{len(replayed)} of {len(records)}"
-        how = f", {by_hand} of them of {what}" if 0 < by_hand < len(replayed) else ""
-        of = "recorded sessions" if not by_hand or how else what
-        yield f"{some} trials replayed {of}{how}: the verdicts measure the plumbing, not a model"
+        hand = f" ({by_hand} of them written by hand)" if by_hand else ""
+        yield f"{some} trials replayed recorded sessions{hand}: the verdicts measure the plumbing, not a model"
     others = Counter(record.agent for record in records if record.agent != "claude")
     for agent, trials in others.items():
         yield f"{trials} trials are of the agent {agent}, and say nothing about Claude Code"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,7 +30,7 @@ def as_text(
             column.name, justify="right" if column.right else "left", overflow="fold", no_wrap=column.right
         )
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else Text(plain(cell)) for cell in row))
     buffer = io.StringIO()
     console = Console(file=buffer, width=width, force_terminal=color, no_color=not color, highlight=False)
     # Rich would cut values short: what gives way is the room between them, and then the names, which are folded.
@@ -38,3 +39,19 @@ def as_text(
     )
     console.print(table)
     return "".join(f"{line.rstrip()}\n" for line in buffer.getvalue().splitlines())
+
+
+def plain(text: str) -> str:
+    """The text without characters that would steer a terminal, or turn its reading direction."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def wrapped(text: str, *, width: int, mark: str = "") -> list[str]:
+    """A sentence as lines; `mark` stands before the first, and the others are indented by it."""
+    return textwrap.wrap(
+        plain(text),
+        width,
+        initial_indent=mark,
+        subsequent_indent=" " * len(mark) or "  ",
+        break_on_hyphens=False,
+    )

@@ -1,0 +1,132 @@
+"""A comparison as Markdown, for a pull request's comment and for GitHub's job summary.
+
+Names and reasons come from records, and records from agents: nothing of them may become markup, a mention or a link.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from harness.report import words
+from harness.report.comparison import ArmView, ComparisonView, PairView
+from harness.report.table import plain
+from harness.report.text import UNKNOWN, cost, percent
+from harness.stats.data import METRIC_NAMES
+from harness.stats.verdict import Verdict
+
+_MARKS: dict[Verdict, str] = {
+    "improvement": "✅",
+    "regression": "❌",
+    "equivalent": "🟰",
+    "inconclusive": "❔",
+}
+_MARKUP = re.compile(r"[\\`*_{}\[\]()<>!|~&$^]|:(?=//)|(?<=www)\.", re.IGNORECASE)
+_BLOCK = re.compile(r"^(?:[-+=]|\d+(?=[.)]))")
+_REFERENCE = re.compile(r"[@#]|\bGH-", re.IGNORECASE)
+_NOTHING = "\N{ZERO WIDTH SPACE}"
+
+
+def render(view: ComparisonView, *, gate: Sequence[str] | None = None) -> str:
+    """The whole comparison. `gate`: why it failed, empty where it holds, None where there is none."""
+    parts = ["## harness: comparison", *_gate(gate)]
+    parts += [f"> [!WARNING]\n> {escape(note)}" for note in view.notes[:1] if view.replayed]
+    parts += [_pair(view, pair) for pair in view.pairs]
+    if not view.pairs:
+        parts.append("There is only one variant: nothing to compare it with.")
+    parts.append(_details("Variants", _arms(view.arms)))
+    parts.append(_bullets(words.notes(view)))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is, on one line: no markup, no HTML, no mention, reference or link."""
+    line = plain(" ".join(text.split()))
+    # GitHub looks for mentions and issues after Markdown is done, when entities are characters again.
+    line = _REFERENCE.sub(lambda found: f"{found[0]}{_NOTHING}", line)
+    line = _BLOCK.sub(lambda found: f"{_NOTHING}{found[0]}", line)
+    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", line)
+
+
+def _gate(failed: Sequence[str] | None) -> list[str]:
+    if failed is None:
+        return []
+    return [f"**Gate failed**\n\n{_bullets(failed)}" if failed else "**Gate holds**"]
+
+
+def _pair(view: ComparisonView, pair: PairView) -> str:
+    own, base = view.arm(pair.arm), view.arm(pair.baseline)
+    verdict = pair.contrasts["pass"].verdict
+    rows = [
+        [
+            words.LABELS[metric],
+            escape(words.value(base, metric)),
+            escape(words.value(own, metric)),
+            escape(words.change(metric, contrast.difference.value)),
+            escape(words.change_interval(metric, contrast.difference.interval) or UNKNOWN),
+            f"{_MARKS[contrast.verdict]} {contrast.verdict}",
+        ]
+        for metric in METRIC_NAMES
+        if (contrast := pair.contrasts[metric])
+    ]
+    head = ["metric", escape(pair.baseline), escape(pair.arm), "difference", "interval", "verdict"]
+    return "\n\n".join(
+        [
+            f"### {_MARKS[verdict]} {escape(words.headline(pair))}",
+            escape(words.design(view, pair)),
+            _table(head, rows, right=(1, 2, 3, 4)),
+            _details("What this stands on", _bullets(words.details(view, pair))),
+        ]
+    )
+
+
+def _arms(arms: Sequence[ArmView]) -> str:
+    rows = [
+        [
+            escape(arm.name),
+            str(arm.trials),
+            str(arm.passed),
+            str(arm.failed),
+            str(arm.errors),
+            str(arm.invalid),
+            _with_interval(arm),
+            escape(words.at_k(arm.stats.pass_at_k) or UNKNOWN),
+            escape(words.at_k(arm.stats.pass_hat_k) or UNKNOWN),
+            escape(cost(arm.spent_usd)),
+        ]
+        for arm in arms
+    ]
+    head = [
+        "variant",
+        "trials",
+        "passed",
+        "failed",
+        "errors",
+        "invalid",
+        "pass rate",
+        "pass@k",
+        "pass^k",
+        "spent",
+    ]
+    flaky = [line for arm in arms if (line := words.flaky(arm))]
+    return "\n\n".join(
+        part for part in (_table(head, rows, right=(1, 2, 3, 4, 5, 9)), _bullets(flaky)) if part
+    )
+
+
+def _with_interval(arm: ArmView) -> str:
+    interval = words.value_interval(arm, "pass")
+    return escape(percent(words.estimate(arm, "pass").value) + (f" ({interval})" if interval else ""))
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int]) -> str:
+    sides = ["--:" if place in right else "---" for place in range(len(head))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, sides, *rows))
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {escape(line)}" for line in lines)
+
+
+def _details(title: str, content: str) -> str:
+    return f"<details><summary>{title}</summary>\n\n{content}\n\n</details>" if content else ""

@@ -1,0 +1,147 @@
+"""Where records to compare come from: runs, records files, and both as they were at a git commit."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.measured import Measured
+from harness.report.comparison import Arm, arms_by_variant, pairs_within
+from harness.store import RECORDS, Records, find_run, measured_in, read_measured
+
+_GIT = "git:"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Records, and what to call the place they come from. `notes` tells of lines that were no records."""
+
+    name: str
+    records: tuple[Measured, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Match:
+    """Arms, which of them to compare with which, and what was left without a partner."""
+
+    arms: tuple[Arm, ...]
+    pairs: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...] = ()
+
+
+def read_source(text: str, results: Path) -> Source:
+    """Read a run (its name, its unique beginning, or its folder), a records file, or `git:REF:PATH` to one of them.
+
+    Raises:
+        UsageError: when there is no such thing, or no record in it.
+    """
+    path = Path(text)
+    if text.startswith(_GIT):
+        found = _from_git(text)
+    elif path.is_file() or (path / RECORDS).is_file():
+        found = read_measured(path)
+    else:
+        found = read_measured(find_run(results, text).path)
+    if not found.records:
+        raise UsageError(f"{text} holds no records", remedy="`harness ls` lists the runs")
+    return Source(text, found.records, _bad_lines(text, found))
+
+
+def _bad_lines(name: str, found: Records[Measured]) -> tuple[str, ...]:
+    if not found.bad:
+        return ()
+    first = found.bad[0]
+    what = "1 line is no record" if len(found.bad) == 1 else f"{len(found.bad)} lines are no records"
+    return (f"{name}: {what}, and left out: line {first.number}: {first.reason}",)
+
+
+def _from_git(text: str) -> Records[Measured]:
+    ref, colon, path = text.removeprefix(_GIT).partition(":")
+    if not ref or not colon or not path:
+        raise UsageError(
+            f"{text!r} names no file of a commit", remedy="write git:REF:PATH, such as git:main:base.jsonl"
+        )
+    path = path.rstrip("/")
+    if _git("cat-file", "-t", f"{ref}:{path}", text).strip() == b"tree":
+        path = f"{path}/{RECORDS}"
+    return measured_in(_git("cat-file", "blob", f"{ref}:{path}", text), text)
+
+
+def _git(command: str, what: str, name: str, text: str) -> bytes:
+    if name.startswith("-"):
+        raise UsageError(f"{text!r}: a commit's name cannot begin with a dash")
+    try:
+        ended = subprocess.run(["git", command, what, name], capture_output=True, check=False)
+    except OSError as error:
+        raise UsageError(f"{text} cannot be read: git does not start: {error.strerror or error}") from error
+    if ended.returncode:
+        said = ended.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise UsageError(
+            f"{text} cannot be read: {said[-1] if said else f'git ended with {ended.returncode}'}",
+            remedy="the path is relative to the repository's root; a shallow clone may lack the commit",
+        )
+    return ended.stdout
+
+
+def match(base: Source, new: Source | None, baseline: str | None = None) -> Match:
+    """Pair the variants of one source, or of two.
+
+    Of one: all against `baseline` (the first). Of two: all of the new against `baseline` of the base, which needs
+    no naming where the base has one variant only; else each against the one of the same name.
+
+    Raises:
+        UsageError: when there is no such variant, or nothing to pair.
+    """
+    notes = (*base.notes, *(new.notes if new else ()))
+    arms = arms_by_variant(base.records, base.name)
+    if new is None:
+        return Match(tuple(arms), tuple(pairs_within(arms, baseline)), notes)
+    new_arms = arms_by_variant(new.records, new.name)
+    if baseline is None and len(arms) == 1:
+        baseline = arms[0].variant
+    if baseline is not None:
+        pairs_within(arms, baseline)
+        partners = [(arm.variant, baseline) for arm in new_arms]
+    else:
+        shared = {arm.variant for arm in arms}
+        partners = [(arm.variant, arm.variant) for arm in new_arms if arm.variant in shared]
+    if not partners:
+        raise UsageError(
+            f"no variant of {new.name} has its namesake in {base.name}",
+            remedy=f"name the one to compare with: --baseline {arms[0].variant}",
+        )
+    return _named(arms, new_arms, partners, notes)
+
+
+def _named(
+    arms: Sequence[Arm], new_arms: Sequence[Arm], partners: Sequence[tuple[str, str]], notes: Sequence[str]
+) -> Match:
+    """Give namesakes different names, and leave out who has no partner."""
+    both = {arm.variant for arm in arms} & {arm.variant for arm in new_arms}
+    news, bases = {new for new, _ in partners}, {base for _, base in partners}
+    names = {
+        "base": {v: f"{v} (base)" if v in both else v for v in (arm.variant for arm in arms)},
+        "new": {v: f"{v} (new)" if v in both else v for v in (arm.variant for arm in new_arms)},
+    }
+    left = [arm.variant for arm in new_arms if arm.variant not in news]
+    alone = (f"not compared, since the base has no such variant: {', '.join(left)}",) if left else ()
+    return Match(
+        (
+            *(
+                Arm(names["base"][a.variant], a.source, a.variant, a.records)
+                for a in arms
+                if a.variant in bases
+            ),
+            *(
+                Arm(names["new"][a.variant], a.source, a.variant, a.records)
+                for a in new_arms
+                if a.variant in news
+            ),
+        ),
+        tuple((names["new"][new], names["base"][base]) for new, base in partners),
+        (*notes, *alone),
+    )

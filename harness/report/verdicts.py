@@ -1,0 +1,84 @@
+"""A comparison in the terminal: fits 80 columns, and colour only adds to what the words say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from rich.text import Text
+
+from harness.report import words
+from harness.report.comparison import ComparisonView, PairView
+from harness.report.table import Column, as_text, wrapped
+from harness.report.text import UNKNOWN, percent
+from harness.stats.data import METRIC_NAMES
+from harness.stats.verdict import Verdict
+
+WIDTH = 80
+
+_STYLES: Mapping[Verdict, str] = {
+    "improvement": "green",
+    "regression": "red",
+    "equivalent": "cyan",
+    "inconclusive": "yellow",
+}
+
+
+def render(view: ComparisonView, *, color: bool = False) -> str:
+    """All pairs with their verdicts, then what a reader must know."""
+    parts = [_pair(view, pair, color=color) for pair in view.pairs]
+    if not view.pairs:
+        parts.append("there is only one variant: nothing to compare it with\n")
+    parts.append(_consistency(view, color=color))
+    parts.append(_lines(words.notes(view), "! "))
+    return "\n".join(part for part in parts if part)
+
+
+def _pair(view: ComparisonView, pair: PairView, *, color: bool) -> str:
+    own, base = view.arm(pair.arm), view.arm(pair.baseline)
+    columns = [
+        Column("metric"),
+        Column("baseline", right=True),
+        Column("variant", right=True),
+        Column("difference", right=True),
+        Column("interval", right=True),
+        Column("verdict"),
+    ]
+    rows: list[list[str | Text]] = [
+        [
+            words.LABELS[metric],
+            words.value(base, metric),
+            words.value(own, metric),
+            words.change(metric, contrast.difference.value),
+            words.change_interval(metric, contrast.difference.interval) or UNKNOWN,
+            Text(contrast.verdict, style=_STYLES[contrast.verdict]),
+        ]
+        for metric in METRIC_NAMES
+        if (contrast := pair.contrasts[metric])
+    ]
+    head = _lines([words.headline(pair), words.design(view, pair)], "")
+    return head + as_text(columns, rows, width=WIDTH, color=color) + _lines(words.details(view, pair), "- ")
+
+
+def _consistency(view: ComparisonView, *, color: bool) -> str:
+    """pass@k and pass^k, where tasks were tried more than once."""
+    ks = max((len(arm.stats.pass_at_k) for arm in view.arms), default=0)
+    flaky = _lines((line for arm in view.arms if (line := words.flaky(arm))), "- ")
+    if ks < 2:
+        return flaky
+    shown = max(view.arms, key=lambda arm: len(arm.stats.pass_at_k)).stats.pass_at_k
+    columns = [Column("of k trials"), *(Column(f"k={one.k}", right=True) for one in shown)]
+    rows: list[list[str]] = []
+    for arm in view.arms:
+        for what, found in (("one passes", arm.stats.pass_at_k), ("all pass", arm.stats.pass_hat_k)):
+            cells = [percent(one.value) for one in found]
+            rows.append([f"{arm.name}: {what}", *cells, *[UNKNOWN] * (ks - len(cells))])
+    return as_text(columns, rows, width=WIDTH, color=color) + flaky
+
+
+def _lines(lines: Iterable[str], mark: str) -> str:
+    return "".join(f"{line}\n" for line in _wrapped(lines, mark))
+
+
+def _wrapped(lines: Iterable[str], mark: str) -> Iterator[str]:
+    for line in lines:
+        yield from wrapped(line, width=WIDTH, mark=mark)

@@ -1,0 +1,227 @@
+"""A comparison in words: the same in the terminal, in Markdown and in HTML.
+
+Nothing is escaped here: names come from records, and are untrusted wherever they are shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from harness.report.comparison import ArmView, ComparisonView, PairView
+from harness.report.text import UNKNOWN, cost, count, percent, seconds
+from harness.stats.compare import Contrast, IfExcluded
+from harness.stats.data import METRICS, Estimate, Interval, MetricName, Number
+from harness.stats.power import POWER, Needed
+from harness.stats.taskwise import AtK
+from harness.stats.verdict import Verdict
+
+LABELS: Mapping[MetricName, str] = {
+    "pass": "pass rate",
+    "score": "score",
+    "cost": "cost",
+    "tokens": "tokens",
+    "duration": "duration",
+    "turns": "turns",
+}
+
+_VALUES: Mapping[MetricName, Callable[[float | None], str]] = {
+    "pass": percent,
+    "score": percent,
+    "cost": cost,
+    "tokens": count,
+    "duration": seconds,
+    "turns": lambda number: UNKNOWN if number is None else f"{number:.1f}",
+}
+
+_NAMED = 8
+"""How many tasks a sentence names."""
+
+
+def estimate(arm: ArmView, metric: MetricName) -> Estimate:
+    """The value that the comparison stands on: the typical one of a skewed metric, the mean of the others."""
+    summary = arm.stats.metrics[metric]
+    return summary.typical or summary.mean
+
+
+def value(arm: ArmView, metric: MetricName) -> str:
+    """An arm's value: `35%`, `$0.41`."""
+    return _VALUES[metric](estimate(arm, metric).value)
+
+
+def value_interval(arm: ArmView, metric: MetricName) -> str:
+    """The interval of an arm's value: `16% to 62%`; empty when there is none."""
+    interval = estimate(arm, metric).interval
+    show = _VALUES[metric]
+    return f"{show(interval.low)} to {show(interval.high)}" if interval else ""
+
+
+def change(metric: MetricName, number: float | None) -> str:
+    """A difference: `+12.5 pts` of a rate, `-20%` of a baseline. What is not nothing is never +0."""
+    if number is None:
+        return UNKNOWN
+    unit = "%" if METRICS[metric].relative else " pts"
+    scaled = number * 100
+    if abs(scaled) >= 1000:
+        return f"x{number + 1:.3g}"
+    digits = 0 if abs(scaled) >= 9.95 else 1
+    shown = f"{scaled:+.{digits}f}"
+    if scaled and not shown.strip("+-0."):
+        return f"{'+' if scaled > 0 else '-'}<0.1{unit}"
+    return f"{shown}{unit}" if scaled else f"0{unit}"
+
+
+def change_interval(metric: MetricName, interval: Interval | None) -> str:
+    """The interval of a difference: `-3.0 to +27`; the unit is the difference's."""
+    if interval is None:
+        return ""
+    unit = "%" if METRICS[metric].relative else " pts"
+    low, high = (change(metric, number).removesuffix(unit) for number in (interval.low, interval.high))
+    return f"{low} to {high}"
+
+
+def difference(contrast: Contrast) -> str:
+    """The difference and its interval: `+41 pts (+12 to +66)`."""
+    found = contrast.difference
+    interval = change_interval(contrast.metric, found.interval)
+    return change(contrast.metric, found.value) + (f" ({interval})" if interval else "")
+
+
+def headline(pair: PairView) -> str:
+    """The answer in one sentence, about the pass rate."""
+    contrast = pair.contrasts["pass"]
+    says: Mapping[Verdict, str] = {
+        "improvement": "is better than",
+        "regression": "is worse than",
+        "equivalent": "is as good as",
+        "inconclusive": "may be better or worse than",
+    }
+    if contrast.difference.value is None:
+        return f"{pair.arm} cannot be compared with {pair.baseline}: {contrast.difference.reason}"
+    return f"{pair.arm} {says[contrast.verdict]} {pair.baseline}: pass rate {difference(contrast)}"
+
+
+def design(view: ComparisonView, pair: PairView) -> str:
+    """What the verdicts stand on."""
+    found = pair.contrasts["pass"].difference
+    corrected = f", corrected for {len(view.pairs)} comparisons" if len(view.pairs) > 1 else ""
+    tasks = f"{found.tasks} {'task' if found.tasks == 1 else 'tasks'}"
+    return f"{tasks}, {found.trials:.3g} trials each; {view.level * 100:.3g}% intervals{corrected}"
+
+
+def details(view: ComparisonView, pair: PairView) -> Iterator[str]:
+    """Sentences about one pair: why there is no interval, what would settle it, what the excluded could change."""
+    yield from _unreckoned(pair)
+    main = pair.contrasts["pass"]
+    if main.detectable.value is not None:
+        yield (
+            f"smallest difference in pass rate that this design finds in {POWER * 100:.0f} of 100 runs: "
+            f"{change('pass', main.detectable.value).lstrip('+')}"
+        )
+    elif main.difference.value is not None and main.detectable.reason != main.difference.reason:
+        yield f"smallest difference in pass rate: {main.detectable.reason}"
+    yield from _settle(pair)
+    for contrast in pair.contrasts.values():
+        if contrast.if_excluded:
+            yield _bounds(contrast, contrast.if_excluded)
+    yield from _flips(pair)
+
+
+def _unreckoned(pair: PairView) -> Iterator[str]:
+    reasons: dict[str, list[str]] = {}
+    for metric, contrast in pair.contrasts.items():
+        if contrast.difference.reason:
+            reasons.setdefault(contrast.difference.reason, []).append(LABELS[metric])
+    for reason, metrics in reasons.items():
+        yield f"no interval for {', '.join(metrics)}: {reason}"
+
+
+def _settle(pair: PairView) -> Iterator[str]:
+    for metric, contrast in pair.contrasts.items():
+        if contrast.needed and contrast.difference.interval:
+            yield (
+                f"to settle {LABELS[metric]}, if {change(metric, contrast.difference.value)} is true: "
+                + _needed(contrast.needed)
+            )
+
+
+def _needed(needed: Needed) -> str:
+    trials, tasks = needed.trials, needed.tasks
+    ways = [
+        f"{_whole(number)} {what}"
+        for number, what in ((trials, "trials of each task"), (tasks, "tasks"))
+        if number.value is not None
+    ]
+    if ways:
+        return " or ".join(ways)
+    return "; ".join(dict.fromkeys(str(number.reason) for number in (trials, tasks)))
+
+
+def _whole(number: Number) -> str:
+    return f"{number.value:,.0f}" if number.value is not None else UNKNOWN
+
+
+def _bounds(contrast: Contrast, ends: IfExcluded) -> str:
+    metric = contrast.metric
+    return (
+        f"{LABELS[metric]}, had all excluded trials gone against {contrast.variant}: "
+        f"{change(metric, ends.against.value)}, {ends.verdict_against}; "
+        f"had all gone for it: {change(metric, ends.favour.value)}, {ends.verdict_favour}"
+    )
+
+
+def _flips(pair: PairView) -> Iterator[str]:
+    for kind, says in (("gained", "now passes"), ("lost", "now fails")):
+        of_kind = [flip for flip in pair.flips if flip.flip == kind]
+        sure = [flip.task for flip in of_kind if flip.established]
+        noisy = [flip.task for flip in of_kind if not flip.established]
+        if sure:
+            yield f"{says} (established): {names(sure)}"
+        if noisy:
+            yield f"{says} in most trials (may be noise): {names(noisy)}"
+
+
+def names(tasks: Sequence[str]) -> str:
+    """Some names, and how many more there are."""
+    more = len(tasks) - _NAMED
+    return ", ".join(tasks[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def excluded(arm: ArmView) -> Iterator[str]:
+    """Which trials of an arm count for nobody, and why."""
+    for entry in arm.excluded:
+        what = "trial" if entry.trials == 1 else "trials"
+        kind = "invalid" if entry.outcome == "invalid" else "errors"
+        yield f"{arm.name}: {entry.trials} {what} left out ({kind}): {entry.why}"
+
+
+def flaky(arm: ArmView) -> str | None:
+    """The tasks of an arm that both passed and failed."""
+    tasks = arm.flaky
+    return f"{arm.name}: {len(tasks)} flaky: {names(tasks)}" if tasks else None
+
+
+def at_k(found: Sequence[AtK]) -> str:
+    """`1: 35%, 3: 57% (7 of 8 tasks)`."""
+    return ", ".join(
+        f"{one.k}: {percent(one.value)}"
+        + (f" ({one.tasks} of {one.tasks + one.left_out} tasks)" if one.left_out else "")
+        for one in found
+    )
+
+
+def unknown(arm: ArmView) -> Iterator[str]:
+    """Metrics that trials which count do not know."""
+    missing = {metric: summary.unknown for metric, summary in arm.stats.metrics.items() if summary.unknown}
+    if missing:
+        yield f"{arm.name}: unknown are " + ", ".join(
+            f"{LABELS[metric]} of {trials} trials" for metric, trials in missing.items()
+        )
+
+
+def notes(view: ComparisonView) -> Iterator[str]:
+    """All that a reader must know about the records, the gravest first."""
+    yield from view.notes
+    for arm in view.arms:
+        yield from excluded(arm)
+    for arm in view.arms:
+        yield from unknown(arm)
