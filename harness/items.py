@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,7 @@ class TrialItem(pytest.Item):
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """What a person needs to know, without a traceback."""
         if isinstance(excinfo.value, TrialFailedError):
-            return "\n".join(failed_lines(excinfo.value.record))
+            return "\n".join(failed_lines(excinfo.value.record, self.trials.options.results))
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
@@ -129,8 +130,8 @@ class TrialItem(pytest.Item):
         return self.spec.task.path / MANIFEST if self.spec.task.path else self.path, None, self.name
 
 
-def failed_lines(record: TrialRecord) -> Iterator[str]:
-    """Which checks failed, and what they said."""
+def failed_lines(record: TrialRecord, results: Path) -> Iterator[str]:
+    """Which checks failed, what they said, and where in `results` there is more."""
     passed = [check for check in record.checks if check.passed]
     failed = ", ".join(check.name for check in record.checks if not check.passed)
     yield f"{len(passed)} of {len(record.checks)} checks passed; failed: {failed}"
@@ -142,7 +143,8 @@ def failed_lines(record: TrialRecord) -> Iterator[str]:
         yield f"note: {note}"
     if record.stop != "completed":
         yield f"note: the agent was stopped: {record.stop}"
-    yield f"`harness show {record.trial_id}` has the transcript, the diff and all output"
+    where = "" if results == Path.cwd() / "results" else f" --results {shlex.quote(os.path.relpath(results))}"
+    yield f"all of it: harness show {shlex.quote(record.trial_id)}{where}"
 
 
 def _check_lines(check: CheckResult) -> Iterator[str]:
