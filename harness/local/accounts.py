@@ -7,10 +7,8 @@ else; a server that is not root can only use its own.
 
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
-
-PLACES = {"/home/user": "home", "/root": "root", "/tmp": "tmp"}
-"""The writable folders of every sandbox, and their names in its state directory."""
 
 UNUSED = range(1_879_048_192, 2_147_352_575)
 """uids that neither users, subordinate ranges nor system services are given (systemd's UIDS-GIDS)."""
@@ -53,14 +51,15 @@ def account_of(state: Path) -> int:
     return group or new_account()
 
 
-def prepare_state(state: Path, account: int) -> None:
-    """Make the sandbox's folders and give them to its account. The state directory itself, which no other
+def prepare_state(state: Path, account: int, places: Iterable[str]) -> None:
+    """Make the sandbox's places and give them to its account. The state directory itself, which no other
     account may enter, stays ours: else a sandbox could put a link where we expect a folder. Raises OSError.
     """
     own = account == os.geteuid()
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name in PLACES.values():
-        (state / name).mkdir(mode=0o755, exist_ok=True)
+    for name in places:
+        if not os.path.lexists(state / name):  # a template's place may be a single file
+            (state / name).mkdir(mode=0o755)
         if not own:
             os.chown(state / name, account, account, follow_symlinks=False)
     os.chmod(state / "tmp", 0o1777)

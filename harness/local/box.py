@@ -22,7 +22,7 @@ from pathlib import Path
 from socket import AF_UNIX, SO_ACCEPTCONN, SO_PASSCRED, SOCK_STREAM, SOL_SOCKET, socket, socketpair
 from typing import Any
 
-from harness.local.accounts import PLACES, NoAccount
+from harness.local.accounts import NoAccount
 from harness.local.descriptors import JsonLines
 from harness.local.egress import Egress
 from harness.local.hostprocesses import descendants, hunt
@@ -370,7 +370,8 @@ class Box:
     async def usage(self) -> Usage:
         """What the sandbox uses now. Walks its processes and files: not for free."""
         said = await self._request("usage")
-        disk = await self._result("disk", paths=[self.paths.outside(inside) for inside in PLACES])
+        places = self.spec.template.places
+        disk = await self._result("disk", paths=[self.paths.outside(inside) for inside in places])
         now, seconds = time.monotonic(), int(said["ticks"]) / os.sysconf("SC_CLK_TCK")
         (before, used), self._cpu = self._cpu, (now, seconds)
         host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -392,7 +393,7 @@ class Box:
         """
         await self.freeze()
         try:
-            for name in PLACES.values():
+            for name in self.spec.template.places.values():
                 await asyncio.to_thread(copy_tree, self.spec.state / name, to / name)
         finally:
             await self.thaw()
@@ -483,10 +484,11 @@ class Box:
 async def _plan(spec: BoxSpec, isolation: Isolation) -> Plan:
     """What to launch, and as whom; a new sandbox gets its seed's files first."""
     account = isolation.account_for(spec.state)
-    if spec.seed is not None and not spec.state.exists():
-        for name in PLACES.values():
-            await asyncio.to_thread(copy_tree, spec.seed / name, spec.state / name, account)
-    return Plan(spec.id, spec.state, spec.template, account)
+    seed = spec.seed or spec.template.files
+    if seed is not None and not spec.state.exists():
+        for name in spec.template.places.values():
+            await asyncio.to_thread(copy_tree, seed / name, spec.state / name, account)
+    return Plan(spec.id, spec.state, spec.template, account, spec.open_root)
 
 
 def _close_all(fds: Sequence[int]) -> None:

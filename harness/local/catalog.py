@@ -1,4 +1,4 @@
-"""What sandboxes can be made from: the built-in templates, and snapshots of sandboxes.
+"""What sandboxes can be made from: the built-in templates, those that were built, and snapshots of sandboxes.
 
 E2B treats a snapshot as a template: it has an id and perhaps a name, both with a tag, and `create` takes either.
 """
@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from harness.local.builds.shelf import Shelf
 from harness.local.errors import bad_request, template_not_found
 from harness.local.templates import Template
 from harness.local.tree import remove_tree
 
-_DEFAULT_TAG = "default"
+DEFAULT_TAG = "default"
 _REFERENCE = re.compile(r"(?:(?P<space>[a-z0-9_-]+)/)?(?P<name>[a-z0-9_-]+)(?::(?P<tag>[a-z0-9._-]+))?")
 
 
@@ -55,16 +56,16 @@ class Source:
 class Catalog:
     """Everything that `create` can be asked for by name."""
 
-    def __init__(self, templates: Sequence[Template], directory: Path) -> None:
+    def __init__(self, templates: Sequence[Template], shelf: Shelf, directory: Path) -> None:
         self.templates = tuple(templates)
+        self._shelf = shelf
         self._directory = directory
         self._snapshots: dict[str, Snapshot] = {}
 
     def find(self, reference: str) -> Source:
         """The template or snapshot of this name or id. Raises `ApiError` 400 or 404."""
-        name, tag = _parse(reference)
-        template = self.template(name)
-        if template is not None and tag == _DEFAULT_TAG:
+        name, tag = parse(reference)
+        if (template := self.template_named(reference)) is not None:
             return Source(template)
         snapshot = self._snapshot(name, tag)
         if snapshot is None:
@@ -78,6 +79,18 @@ class Catalog:
             None,
         )
 
+    def template_named(self, reference: str) -> Template | None:
+        """The template of this name or id, built-in or built here."""
+        name, tag = parse(reference)
+        return (self.template(name) if tag == DEFAULT_TAG else None) or self.built(name, tag)
+
+    def built(self, name: str, tag: str) -> Template | None:
+        """What was built under this name or id, and tag."""
+        record = self._shelf.find(name)
+        build = record.builds.get(record.tags.get(tag, "")) if record else None
+        root = self.template(build.root) if build else None
+        return self._shelf.template(record, build, root) if record and build and root else None
+
     def snapshots(self, sandbox_id: str | None, name: str | None) -> list[Snapshot]:
         """Snapshots, the newest first; of one sandbox, or of one name, where that is given."""
         wanted = [
@@ -89,7 +102,7 @@ class Catalog:
 
     def begin(self, name: str | None, sandbox_id: str, template: Template) -> Snapshot:
         """A snapshot still to be filled, and then to be `add`ed. Raises `ApiError` 400 for a bad name."""
-        alias, tag = _parse(name) if name else (None, _DEFAULT_TAG)
+        alias, tag = parse(name) if name else (None, DEFAULT_TAG)
         if alias is not None and self.template(alias):
             raise bad_request(f"'{alias}' is the name of a built-in template")
         snapshot_id = secrets.token_hex(10)
@@ -105,7 +118,7 @@ class Catalog:
 
     async def delete(self, reference: str) -> None:
         """Remove a snapshot. Raises `ApiError` 404, and 400 for a built-in template."""
-        name, tag = _parse(reference)
+        name, tag = parse(reference)
         if self.template(name):
             raise bad_request(f"'{name}' is a built-in template and cannot be deleted")
         snapshot = self._snapshot(name, tag)
@@ -124,9 +137,9 @@ class Catalog:
         await asyncio.to_thread(remove_tree, snapshot.path)
 
 
-def _parse(reference: str) -> tuple[str, str]:
+def parse(reference: str) -> tuple[str, str]:
     """Name and tag; a namespace is taken and passed over, since there is one owner here."""
     match = _REFERENCE.fullmatch(reference.lower())
     if match is None:
         raise bad_request(f"Invalid template reference: {reference!r}")
-    return match["name"], match["tag"] or _DEFAULT_TAG
+    return match["name"], match["tag"] or DEFAULT_TAG

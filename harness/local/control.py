@@ -1,4 +1,4 @@
-"""E2B's control plane: the REST endpoints that manage sandboxes, snapshots and templates."""
+"""E2B's control plane: the REST endpoints that manage sandboxes and snapshots, and lead on to templates."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from starlette.types import Receive, Scope, Send
 
 from harness.local import errors, views
 from harness.local.body import read_body
+from harness.local.builds.api import TemplateApi
 from harness.local.catalog import Catalog
-from harness.local.errors import ApiError, bad_request, not_on_this_server
+from harness.local.errors import ApiError, bad_request
 from harness.local.journal import Level
 from harness.local.once import Once
 from harness.local.plans import plan_of, policy_of, timeout_of
@@ -35,22 +36,29 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Control:
-    """The control plane. An ASGI application; every request but `/health` needs the API key."""
+    """The control plane. An ASGI application; every request but `/health` and uploads needs the API key."""
 
     def __init__(
-        self, registry: Registry, catalog: Catalog, resources: views.Resources, api_key: str
+        self,
+        registry: Registry,
+        catalog: Catalog,
+        templates: TemplateApi,
+        resources: views.Resources,
+        api_key: str,
     ) -> None:
         self._registry = registry
         self._catalog = catalog
+        self._templates = templates
         self._resources = resources
         self._api_key = api_key.encode()
         self._once: Once[Sandbox] = Once()
-        self._started_at = datetime.now(UTC)
         self._router = Router(self._routes(), redirect_slashes=False, default=_no_such_endpoint)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Raises `ApiError` before anything is sent."""
-        if scope["path"] != "/health" and not self._holds_key(Request(scope)):
+        path = scope["path"]
+        open_to_all = path == "/health" or self._templates.may_upload(path)
+        if not open_to_all and not self._holds_key(Request(scope)):
             raise errors.unauthorized()
         await self._router(scope, receive, send)
 
@@ -81,14 +89,9 @@ class Control:
             ("GET", f"{one}/logs", self._logs_v1),
             ("GET", f"/v2{one}/logs", self._logs_v2),
             ("GET", "/snapshots", self._snapshots),
-            ("GET", "/templates", self._templates),
-            ("GET", "/templates/aliases/{name:path}", self._template_alias),
-            ("DELETE", "/templates/{name:path}", self._delete_template),
-            ("POST", "/templates", _no_builds),
-            ("POST", "/v2/templates", _no_builds),
-            ("POST", "/v3/templates", _no_builds),
         ]
-        return [Route(path, handler, methods=[method]) for method, path, handler in table]
+        own = [Route(path, handler, methods=[method]) for method, path, handler in table]
+        return own + self._templates.routes()
 
     async def _health(self, request: Request) -> Response:
         return PlainTextResponse("Health check successful")
@@ -261,26 +264,6 @@ class Control:
         found = self._catalog.snapshots(query.get("sandboxID"), query.get("name"))
         page, headers = _page(request, found, lambda one: (one.created_at, one.id), descending=True)
         return JSONResponse([views.snapshot(one) for one in page], headers=headers)
-
-    async def _templates(self, request: Request) -> Response:
-        return JSONResponse(
-            [
-                views.template(one, self._resources, self._started_at, self._registry.created_from(one))
-                for one in self._catalog.templates
-            ]
-        )
-
-    async def _template_alias(self, request: Request) -> Response:
-        source = self._catalog.find(request.path_params["name"])
-        return JSONResponse({"templateID": source.template.id, "public": True})
-
-    async def _delete_template(self, request: Request) -> Response:
-        await self._catalog.delete(request.path_params["name"])
-        return Response(status_code=204)
-
-
-async def _no_builds(request: Request) -> Response:
-    raise not_on_this_server("Building templates")
 
 
 async def _no_such_endpoint(scope: Scope, receive: Receive, send: Send) -> None:

@@ -15,8 +15,8 @@ from typing import IO, Any
 
 from harness.local.templates import Template
 
-SEARCH_PATH = "/opt/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""E2B's PATH, after the folder with the template's own programs."""
+SEARCH_PATH = "/opt/bin:/opt/local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""E2B's PATH, after the folders with the template's own programs and what its build installed."""
 
 ETC_FROM_HOST = (
     *("ssl", "pki", "ca-certificates", "alternatives", "ld.so.cache", "localtime"),
@@ -57,6 +57,8 @@ class Plan:
     template: Template
     account: int
     """This machine's uid that everything in the sandbox runs as."""
+    open_root: bool = False
+    """Let new files be made outside of the template's places too; they are lost with the sandbox."""
 
 
 @dataclass(frozen=True)

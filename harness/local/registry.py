@@ -23,6 +23,7 @@ from harness.local.errors import ApiError
 from harness.local.isolation import Isolation
 from harness.local.journal import Journal
 from harness.local.network import NetworkPolicy
+from harness.local.startup import StartUpError, start_up
 from harness.local.state import StateDirectory
 from harness.local.templates import Template
 from harness.local.tree import remove_tree
@@ -106,6 +107,8 @@ class Registry:
         self._sandboxes: dict[str, Sandbox] = {}
         self._created: Counter[str] = Counter()
         self._starting: set[asyncio.Task[Box]] = set()
+        self._waking: set[asyncio.Task[None]] = set()
+        """Boxes whose start commands are not ready yet."""
         self._ending: set[asyncio.Task[None]] = set()
         self._background: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -120,8 +123,9 @@ class Registry:
     async def close(self) -> None:
         """Kill every sandbox and remove its files."""
         self._closing = True
-        for task in self._background:
+        for task in (*self._background, *self._waking):
             task.cancel()
+        await asyncio.gather(*self._waking, return_exceptions=True)
         started = await asyncio.gather(*self._starting, return_exceptions=True)
         for sandbox in self:
             self._end(sandbox.box.destroy())
@@ -134,10 +138,12 @@ class Registry:
     async def create(self, plan: Plan) -> Sandbox:
         """Start a sandbox. Raises `ApiError` 429 when as many run as may, 500 when it cannot be started."""
         running = sum(sandbox.state == "running" for sandbox in self)
-        if self.max_sandboxes is not None and running + len(self._starting) >= self.max_sandboxes:
+        coming = len(self._starting) + len(self._waking)
+        if self.max_sandboxes is not None and running + coming >= self.max_sandboxes:
             raise errors.too_many_sandboxes(self.max_sandboxes)
         sandbox_id = "i" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(19))
         sandbox = Sandbox(sandbox_id, plan, await self._start_box(sandbox_id, plan, plan.seed))
+        await self._start_up(sandbox)
         self._sandboxes[sandbox_id] = sandbox
         self._created[plan.template.id] += 1
         self._expire_after(sandbox, plan.timeout)
@@ -281,6 +287,26 @@ class Registry:
         except (BoxError, OSError):
             return  # it has just died, or its files change under the count: there is always a next time
         sandbox.samples.append(Sample(datetime.now(UTC), usage))
+
+    async def _start_up(self, sandbox: Sandbox) -> None:
+        """Run the template's start command; a sandbox that does not become ready is no sandbox."""
+        if sandbox.plan.template.start is None:
+            return
+        waking = asyncio.create_task(self._until_ready(sandbox))
+        self._waking.add(waking)
+        try:
+            await waking
+        except (StartUpError, BoxError) as error:
+            raise ApiError(500, f"Failed to start sandbox: {error}") from error
+        finally:
+            self._waking.discard(waking)
+
+    async def _until_ready(self, sandbox: Sandbox) -> None:
+        try:
+            await start_up(sandbox.box, sandbox.journal.note)
+        except BaseException:
+            await sandbox.box.destroy()
+            raise
 
     async def _start_box(self, sandbox_id: str, plan: Plan, seed: Path | None) -> Box:
         spec = BoxSpec(

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.local.accounts import PLACES, prepare_state
+from harness.local.accounts import prepare_state
 from harness.local.launching import (
     ETC_FROM_HOST,
     SEARCH_PATH,
@@ -28,6 +28,7 @@ from harness.local.launching import (
     run_guest,
 )
 from harness.local.shared import share
+from harness.local.templates import PLACES
 
 READABLE = (
     "/usr",
@@ -50,7 +51,10 @@ DEVICE_FOLDERS = ("/dev/pts", "/dev/shm")
 
 def launch(plan: Plan, control: socket.socket, *, landlock: bool) -> Launched:
     """Start a guest that sees this machine as it is, or as much of it as Landlock leaves. Raises OSError."""
-    prepare_state(plan.state, plan.account)
+    if plan.template.places != PLACES or plan.template.links:
+        others = ", ".join(sorted({*plan.template.places, *plan.template.links} - set(PLACES)))
+        raise OSError(f"this tier of isolation cannot show the template's files at {others}")
+    prepare_state(plan.state, plan.account, PLACES.values())
     if not (plan.state / "bin").exists():
         _add_programs(plan)
     interpreter = Interpreter.running()

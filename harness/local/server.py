@@ -22,6 +22,9 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from harness.local import envd
+from harness.local.builds.api import TemplateApi
+from harness.local.builds.builder import Builder
+from harness.local.builds.shelf import Shelf
 from harness.local.catalog import Catalog
 from harness.local.control import Control
 from harness.local.errors import ApiError, port_not_open, sandbox_gone
@@ -127,16 +130,20 @@ async def serve(settings: Settings, announce: Callable[[Ready], None], stop: asy
     try:
         limits = Limits()
         registry = Registry(isolation, state, limits, settings.max_sandboxes)
-        catalog = Catalog(_templates(), state.snapshots)
+        shelf = Shelf(settings.state / "templates")
+        catalog = Catalog(_templates(), shelf, state.snapshots)
+        builder = Builder(isolation, state.sandboxes, shelf, catalog.template_named)
+        resources = Resources.of(limits, state.path)
+        templates = TemplateApi(catalog, shelf, builder, registry, resources)
         api_key = f"e2b_{secrets.token_hex(20)}"
-        control = Control(registry, catalog, Resources.of(limits, state.path), api_key)
+        control = Control(registry, catalog, templates, resources, api_key)
         registry.start()
         serving = asyncio.create_task(_http_server(App(registry, control)).serve(sockets=[sock]))
         host, port = sock.getsockname()[:2]
         announce(Ready(f"http://{host}:{port}", api_key, isolation))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        await registry.close()
+        await asyncio.gather(registry.close(), builder.close())
         serving.cancel()
         with suppress(asyncio.CancelledError):
             await serving

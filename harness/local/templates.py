@@ -14,6 +14,8 @@ from types import MappingProxyType
 from harness.local.shared import share
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
+PLACES: Mapping[str, str] = MappingProxyType({"/home/user": "home", "/root": "root", "/tmp": "tmp"})
+"""The writable folders of every sandbox, and their names in its state directory."""
 NPM = "/opt/node/lib/node_modules/npm/bin"
 
 
@@ -31,8 +33,26 @@ class Template:
     """Files and folders of this machine seen read-only inside: path inside -> path here."""
     programs: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     """Names put on PATH, before the machine's own: name -> path inside."""
-    layers: tuple[Path, ...] = ()
-    """Folders laid over the file system, lowest first."""
+    places: Mapping[str, str] = field(default_factory=lambda: PLACES)
+    """What is writable, and kept with the sandbox's files: path inside -> name in the state directory."""
+    links: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    """Symbolic links outside of these places: path inside -> where it leads."""
+    files: Path | None = None
+    """The first content of the places, by their names; None for empty ones."""
+    user: str = "user"
+    """Who acts where a client names nobody."""
+    workdir: str | None = None
+    """Where commands and relative paths start; None for the user's home."""
+    start: "StartCommand | None" = None
+
+
+@dataclass(frozen=True)
+class StartCommand:
+    """What runs in every sandbox of a template from its start."""
+
+    command: str | None
+    ready: str | None
+    """A command that succeeds once the sandbox can be used; None: at once."""
 
 
 class TemplateError(Exception):

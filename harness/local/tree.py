@@ -11,11 +11,15 @@ from pathlib import Path
 
 
 def copy_tree(source: Path, target: Path, account: int | None = None) -> None:
-    """Copy a folder's content, with everything that can be kept, into another folder, made when missing.
-    `account` is to own the copy. Raises OSError.
+    """Copy a folder's content, with everything that can be kept, into another folder, made when missing; or
+    a single file. `account` is to own the copy. Raises OSError.
     """
-    target.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _run("cp", "-a", f"{source}/.", str(target))
+    if source.is_dir():
+        target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _run("cp", "-a", f"{source}/.", str(target))
+    else:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _run("cp", "-a", "-T", str(source), str(target))
     if account is not None and os.geteuid() == 0:
         _run("chown", "-R", "-h", f"{account}:{account}", str(target))
 

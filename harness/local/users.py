@@ -1,4 +1,5 @@
-"""Whose request it is, and what its paths mean: relative ones and `~` start at that user's home, as on E2B."""
+"""Whose request it is, and what its paths mean: `~` is that user's home, and relative ones start there or where
+the template says, as on E2B."""
 
 from __future__ import annotations
 
@@ -9,8 +10,6 @@ from dataclasses import dataclass
 
 from harness.local.box import Box
 from harness.local.values import UnknownUser
-
-DEFAULT_USER = "user"
 
 
 class UserError(Exception):
@@ -27,6 +26,8 @@ class User:
 
     name: str
     home: str
+    start: str
+    """Where relative paths start, and commands that name no folder: the template's, or else the home."""
 
     def resolve(self, path: str) -> str:
         """The absolute path that `path` means for this user. Raises `PathError`."""
@@ -36,14 +37,16 @@ class User:
             if path[1:2] not in ("", "/"):
                 raise PathError(f"failed to expand path '{path}': cannot expand user-specific home dir")
             path = posixpath.join(self.home, path[1:].lstrip("/"))
-        return path if path.startswith("/") else posixpath.normpath(posixpath.join(self.home, path))
+        return path if path.startswith("/") else posixpath.normpath(posixpath.join(self.start, path))
 
 
 def find_user(box: Box, name: str | None) -> User:
-    """The user of this name, or the default one. Raises `UserError`."""
-    name = name or DEFAULT_USER
+    """The user of this name, or the template's own. Raises `UserError`."""
+    template = box.spec.template
+    name = name or template.user
     try:
-        return User(name, box.home(name))
+        home = box.home(name)
+        return User(name, home, template.workdir or home)
     except UnknownUser as error:
         raise UserError(f"invalid username: '{name}'") from error
 

@@ -65,7 +65,9 @@ class BoxSpec:
     network: NetworkPolicy = field(default_factory=NetworkPolicy)
     limits: Limits = field(default_factory=Limits)
     seed: Path | None = None
-    """A folder made by Box.copy_state, which the sandbox starts from instead of empty homes."""
+    """A folder made by Box.copy_state, which the sandbox starts from instead of the template's files."""
+    open_root: bool = False
+    """Let new files be made outside of the template's places too; they are lost with the sandbox."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.local import envd
+from harness.local.builds.shelf import Record
 from harness.local.catalog import Snapshot
 from harness.local.journal import LogEntry
 from harness.local.registry import Sample, Sandbox
@@ -143,6 +144,55 @@ def template(one: Template, resources: Resources, started_at: datetime, spawn_co
         "envdVersion": envd.VERSION,
         "buildStatus": "ready",
         "isDefault": True,
+    }
+
+
+def own_template(record: Record, resources: Resources) -> Json:
+    """A template that was built here, in a list: as its newest build is."""
+    newest = max(record.builds.values(), key=lambda build: build.finished_at)
+    return {
+        "templateID": record.id,
+        "buildID": newest.id,
+        **resources.as_json(),
+        "public": False,
+        "aliases": [record.name],
+        "names": [record.name],
+        "createdAt": timestamp(record.created_at),
+        "updatedAt": timestamp(newest.finished_at),
+        "createdBy": None,
+        "lastSpawnedAt": None,
+        "spawnCount": 0,
+        "buildCount": len(record.builds),
+        "envdVersion": envd.VERSION,
+        "buildStatus": "ready",
+        "isDefault": False,
+    }
+
+
+def template_with_builds(record: Record, resources: Resources) -> Json:
+    """All about one template that was built here."""
+    builds = [
+        {
+            "buildID": build.id,
+            "status": "ready",
+            "createdAt": timestamp(build.created_at),
+            "updatedAt": timestamp(build.finished_at),
+            "finishedAt": timestamp(build.finished_at),
+            **resources.as_json(),
+            "envdVersion": envd.VERSION,
+        }
+        for build in record.builds.values()
+    ]
+    return {**own_template(record, resources), "builds": builds}
+
+
+def build_log_entry(entry: LogEntry) -> Json:
+    """A line of a build's log."""
+    return {
+        "timestamp": timestamp(entry.taken_at),
+        "level": entry.level,
+        "message": entry.message,
+        **entry.fields,
     }
 
 

@@ -1,0 +1,258 @@
+"""E2B's REST endpoints for templates: building them, and what there is."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from harness.local import errors, views
+from harness.local.body import read_body
+from harness.local.builds.builder import Builder, Progress
+from harness.local.builds.recipe import HASH, recipe_of
+from harness.local.builds.shelf import Record, Shelf
+from harness.local.catalog import DEFAULT_TAG, Catalog, parse
+from harness.local.errors import ApiError, bad_body, bad_request
+from harness.local.registry import Registry
+
+_PAGE = 100
+"""As many log entries as one reply holds."""
+
+_TAG = re.compile(r"[a-z0-9._-]+")
+
+
+class TemplateApi:
+    """The endpoints below `/templates`."""
+
+    def __init__(
+        self, catalog: Catalog, shelf: Shelf, builder: Builder, registry: Registry, resources: views.Resources
+    ) -> None:
+        self._catalog = catalog
+        self._shelf = shelf
+        self._builder = builder
+        self._registry = registry
+        self._resources = resources
+        self._started_at = datetime.now(UTC)
+        self._uploads: dict[str, str] = {}
+        """Keys for one upload each, since the client sends archives without its API key: key -> hash."""
+
+    def routes(self) -> list[Route]:
+        """For the control plane's router."""
+        one = "/templates/{id:path}"
+        build = "/templates/{id}/builds/{build}"
+        table = [
+            ("POST", "/v3/templates", self._request),
+            ("POST", "/templates", _too_old),
+            ("POST", "/v2/templates", _too_old),
+            ("GET", "/templates/{id}/files/{hash}", self._offer_upload),
+            ("PUT", "/uploads/{key}", self._upload),
+            ("POST", f"/v2{build}", self._start),
+            ("GET", f"{build}/status", self._status),
+            ("GET", f"{build}/logs", self._logs),
+            ("GET", "/templates", self._list),
+            ("GET", "/v2/templates", self._list),
+            ("GET", "/templates/aliases/{id:path}", self._alias),
+            ("POST", "/templates/tags", self._assign_tags),
+            ("DELETE", "/templates/tags", self._remove_tags),
+            ("GET", f"{one}/tags", self._tags),
+            ("GET", one, self._info),
+            ("PATCH", one, self._update),
+            ("PATCH", f"/v2{one}", self._update),
+            ("DELETE", one, self._delete),
+        ]
+        return [Route(path, handler, methods=[method]) for method, path, handler in table]
+
+    # --- building
+
+    async def _request(self, request: Request) -> Response:
+        body = await read_body(request)
+        name, tag = parse(body.string("name") or body.string("alias") or "")
+        if self._catalog.template(name):
+            raise bad_request(f"'{name}' is a built-in template and cannot be built")
+        given = [part for part in (body.string("name") or "").split(":")[1:] if part]
+        tags = _checked([*(body.strings("tags") or ()), *given]) or (tag,)
+        build = self._builder.request(name, tags)
+        return JSONResponse(
+            {
+                "templateID": build.record.id,
+                "buildID": build.id,
+                "public": False,
+                "names": [name],
+                "aliases": [name],
+                "tags": list(tags),
+            },
+            202,
+        )
+
+    async def _offer_upload(self, request: Request) -> Response:
+        files_hash = request.path_params["hash"]
+        if not HASH.fullmatch(files_hash):
+            raise bad_request("the hash of files must have 64 hexadecimal digits")
+        template_id = request.path_params["id"]
+        if not (self._shelf.find(template_id) or self._builder.knows(template_id)):
+            raise errors.template_not_found(template_id)
+        key = secrets.token_urlsafe(24)
+        self._uploads[key] = files_hash
+        url = f"http://{request.headers.get('host', '')}/uploads/{key}"
+        return JSONResponse({"present": self._shelf.archive(files_hash).exists(), "url": url}, 201)
+
+    def may_upload(self, path: str) -> bool:
+        """Whether a request to this path needs no API key, because the path itself holds one."""
+        return path.removeprefix("/uploads/") in self._uploads
+
+    async def _upload(self, request: Request) -> Response:
+        files_hash = self._uploads.pop(request.path_params["key"], None)
+        if files_hash is None:
+            raise ApiError(403, "no such upload, or it has been made")
+        target = self._shelf.archive(files_hash)
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix="upload-", delete=False) as file:
+            try:
+                async for chunk in request.stream():
+                    file.write(chunk)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+        os.replace(file.name, target)
+        return Response(status_code=200)
+
+    async def _start(self, request: Request) -> Response:
+        body = await read_body(request)
+        build = self._build_of(request)
+        if build.status != "waiting":
+            raise errors.conflict(f"build '{build.id}' has been started already")
+        if body.raw().get("fromImageRegistry"):
+            raise errors.not_on_this_server("Images from a private registry")
+        self._builder.start(build, recipe_of(body))
+        return Response(status_code=202)
+
+    async def _status(self, request: Request) -> Response:
+        build = self._build_of(request)
+        offset = _count(request, "logsOffset", 0)
+        entries = build.log[offset : offset + min(_count(request, "limit", _PAGE), _PAGE)]
+        reply: dict[str, Any] = {
+            "templateID": build.record.id,
+            "buildID": build.id,
+            "status": build.status,
+            "logs": [],
+            "logEntries": [views.build_log_entry(entry) for entry in entries],
+        }
+        if build.failure:
+            reply["reason"] = {"message": str(build.failure), "step": build.failure.step}
+        return JSONResponse(reply)
+
+    async def _logs(self, request: Request) -> Response:
+        build = self._build_of(request)
+        entries = build.log[: _count(request, "limit", _PAGE)]
+        return JSONResponse({"logs": [views.build_log_entry(entry) for entry in entries]})
+
+    def _build_of(self, request: Request) -> Progress:
+        build = self._builder.find(request.path_params["id"], request.path_params["build"])
+        if build is None:
+            raise ApiError(404, f"build '{request.path_params['build']}' not found")
+        return build
+
+    # --- what there is
+
+    async def _list(self, request: Request) -> Response:
+        own = [views.own_template(record, self._resources) for record in self._shelf.records()]
+        return JSONResponse(
+            own
+            + [
+                views.template(one, self._resources, self._started_at, self._registry.created_from(one))
+                for one in self._catalog.templates
+            ]
+        )
+
+    async def _info(self, request: Request) -> Response:
+        return JSONResponse(
+            views.template_with_builds(self._record(request.path_params["id"]), self._resources)
+        )
+
+    async def _alias(self, request: Request) -> Response:
+        name, _ = parse(request.path_params["id"])
+        record = self._shelf.find(name)
+        if record is not None:
+            return JSONResponse({"templateID": record.id, "public": False})
+        source = self._catalog.find(request.path_params["id"])
+        return JSONResponse({"templateID": source.template.id, "public": True})
+
+    async def _update(self, request: Request) -> Response:
+        (await read_body(request)).boolean("public")  # there is nobody here to publish it to
+        return JSONResponse({"names": [self._record(request.path_params["id"]).name]})
+
+    async def _delete(self, request: Request) -> Response:
+        name, _ = parse(request.path_params["id"])
+        record = self._shelf.find(name)
+        if record is None:
+            await self._catalog.delete(request.path_params["id"])
+        else:
+            await self._builder.remove(record)
+        return Response(status_code=204)
+
+    # --- tags
+
+    async def _assign_tags(self, request: Request) -> Response:
+        body = await read_body(request)
+        name, tag = parse(body.string("target") or "")
+        record = self._record(name)
+        build_id = record.tags.get(tag)
+        if build_id is None:
+            raise errors.template_not_found(f"{name}:{tag}")
+        tags = _checked(body.strings("tags") or ())
+        if not tags:
+            raise bad_body("tags must hold at least one tag")
+        self._shelf.put(record.tagged(build_id, tags))
+        return JSONResponse({"buildID": build_id, "tags": list(tags)}, 201)
+
+    async def _remove_tags(self, request: Request) -> Response:
+        body = await read_body(request)
+        record, tags = self._record(body.string("name") or ""), _checked(body.strings("tags") or ())
+        if DEFAULT_TAG in tags:
+            raise bad_request(f"the tag '{DEFAULT_TAG}' cannot be removed")
+        if missing := next((tag for tag in tags if tag not in record.tags), None):
+            raise errors.template_not_found(f"{record.name}:{missing}")
+        self._shelf.put(record.untagged(tags))
+        return Response(status_code=204)
+
+    async def _tags(self, request: Request) -> Response:
+        record = self._record(request.path_params["id"])
+        return JSONResponse(
+            [
+                {"tag": tag, "buildID": build, "createdAt": views.timestamp(record.tagged_at[tag])}
+                for tag, build in record.tags.items()
+            ]
+        )
+
+    def _record(self, reference: str) -> Record:
+        name, _ = parse(reference)
+        record = self._shelf.find(name)
+        if record is None:
+            raise errors.template_not_found(reference)
+        return record
+
+
+def _checked(tags: Sequence[str]) -> tuple[str, ...]:
+    """Tags as they are kept: small letters, each once."""
+    lowered = tuple(dict.fromkeys(tag.lower() for tag in tags))
+    if bad := next((tag for tag in lowered if not _TAG.fullmatch(tag)), None):
+        raise bad_request(f"Invalid tag: {bad!r}")
+    return lowered
+
+
+def _count(request: Request, field: str, absent: int) -> int:
+    text = request.query_params.get(field, str(absent))
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
+        raise bad_request(f"Invalid {field}: not a number")
+    return int(text)
+
+
+async def _too_old(request: Request) -> Response:
+    raise errors.not_on_this_server("The template builds of older SDKs (use a current one)")

@@ -1,0 +1,33 @@
+# bash -l -c THIS copy STAGING SOURCE TARGET MODE
+# Unpack STAGING/archive and put what SOURCE names (a file, a folder, or a pattern of them) at TARGET: a folder's
+# content goes into it; a file becomes it, or goes into it when it is a folder or there are several.
+set -eu
+shopt -s nullglob dotglob globstar
+staging=$1 source=$2 target=$3 mode=$4
+case $target in /*) ;; *) target=$PWD/$target ;; esac
+mkdir "$staging/files"
+tar --extract --no-same-owner --file "$staging/archive" --directory "$staging/files"
+cd "$staging/files"
+if [ -e "$source" ] || [ -L "$source" ]; then
+    found=("$source")
+else
+    IFS= found=($source)
+fi
+[ ${#found[@]} -gt 0 ] || { echo "nothing matches $source" >&2; exit 1; }
+if [ -n "$mode" ]; then
+    chmod -R "$mode" "${found[@]}"
+fi
+if [ ${#found[@]} -gt 1 ]; then
+    target=${target%/}/
+fi
+for one in "${found[@]}"; do
+    if [ -d "$one" ] && [ ! -L "$one" ]; then
+        mkdir -p "$target"
+        cp -a "$one/." "$target"
+    else
+        case $target in */) mkdir -p "$target" ;; *) mkdir -p "$(dirname "$target")" ;; esac
+        cp -a "$one" "$target"
+    fi
+done
+cd /
+rm -rf "$staging"

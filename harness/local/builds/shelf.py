@@ -1,0 +1,208 @@
+"""Where built templates are kept, for this server and those that come after it.
+
+```
+<root>/
+  lock
+  archives/<hash>         what COPY steps take, as uploaded
+  layers/<key>/           what the steps up to one of them left: layer.json, and the files of the places
+  records/<id>.json       one template: its names, its tags, and its builds
+```
+A layer's key is the hash of all that it depends on, so it never changes once it is there. Several servers may
+use one shelf: whoever reads files holds the lock shared, whoever removes any holds it alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
+
+from harness.local.templates import PLACES, StartCommand, Template
+from harness.local.tree import remove_tree
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What the steps up to one of them left behind."""
+
+    key: str
+    files: str | None = None
+    """The key of the layer that holds the files: its own, or that of an earlier one with the same files."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    user: str = "user"
+    workdir: str = "/home/user"
+    places: Mapping[str, str] = field(default_factory=lambda: dict(PLACES))
+    links: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Build:
+    """One finished build of a template."""
+
+    id: str
+    root: str
+    """The built-in template at the bottom."""
+    layer: Layer
+    start: StartCommand | None
+    layers: tuple[str, ...]
+    """The keys of all layers that it stands on."""
+    archives: tuple[str, ...]
+    created_at: datetime
+    finished_at: datetime
+
+
+@dataclass(frozen=True)
+class Record:
+    """A template under its name, with all that has been built of it."""
+
+    id: str
+    name: str
+    created_at: datetime
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """tag -> build id"""
+    tagged_at: Mapping[str, datetime] = field(default_factory=dict)
+    builds: Mapping[str, Build] = field(default_factory=dict)
+
+    def tagged(self, build_id: str, tags: tuple[str, ...]) -> Record:
+        """The same with these tags on a build, taken from others where they were there."""
+        now = datetime.now(UTC)
+        return replace(
+            self,
+            tags={**self.tags, **dict.fromkeys(tags, build_id)},
+            tagged_at={**self.tagged_at, **dict.fromkeys(tags, now)},
+        )
+
+    def untagged(self, tags: tuple[str, ...]) -> Record:
+        """The same without these tags."""
+        left = {tag: build for tag, build in self.tags.items() if tag not in tags}
+        return replace(self, tags=left, tagged_at={tag: self.tagged_at[tag] for tag in left})
+
+    def with_build(self, build: Build) -> Record:
+        """The same with one more build."""
+        return replace(self, builds={**self.builds, build.id: build})
+
+
+class Shelf:
+    """All that has been built on this machine by one user. Methods raise OSError when the disk fails."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        for name in ("archives", "layers", "records"):
+            (root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        root.chmod(0o700)
+
+    # --- templates
+
+    def records(self) -> list[Record]:
+        """Every template, the newest first."""
+        found = [_decode(path.read_text()) for path in (self._root / "records").glob("*.json")]
+        return sorted(found, key=lambda record: record.created_at, reverse=True)
+
+    def find(self, name: str) -> Record | None:
+        """The template of this name or id."""
+        return next((record for record in self.records() if name in (record.id, record.name)), None)
+
+    def put(self, record: Record) -> None:
+        """Keep a template, in place of what was kept of it; builds that no tag leads to are forgotten."""
+        used = {key: one for key, one in record.builds.items() if key in record.tags.values()}
+        record = replace(record, builds=used)
+        path = self._root / "records" / f"{record.id}.json"
+        with tempfile.NamedTemporaryFile("w", dir=self._root, delete=False) as file:
+            file.write(json.dumps(asdict(record), default=datetime.isoformat))
+        os.replace(file.name, path)
+
+    def remove(self, record: Record) -> None:
+        """Forget a template, and remove the layers and archives that no other one stands on."""
+        with self.locked(alone=True):
+            (self._root / "records" / f"{record.id}.json").unlink(missing_ok=True)
+            kept = [build for other in self.records() for build in other.builds.values()]
+            needed = {name for build in kept for name in (*build.layers, *build.archives)}
+            for path in (*(self._root / "layers").iterdir(), *(self._root / "archives").iterdir()):
+                if path.name not in needed:
+                    remove_tree(path) if path.is_dir() else path.unlink()
+
+    def template(self, record: Record, build: Build, root: Template) -> Template:
+        """What sandboxes can be made from, given the built-in template at the bottom."""
+        named = replace(root, name=record.name, id=record.id, build_id=build.id, aliases=())
+        return replace(self.laid_over(named, build.layer), start=build.start)
+
+    def laid_over(self, template: Template, layer: Layer) -> Template:
+        """A template with what steps did to it."""
+        return replace(
+            template,
+            env=MappingProxyType({**template.env, **layer.env}),
+            places=MappingProxyType(dict(layer.places)),
+            links=MappingProxyType(dict(layer.links)),
+            files=None if layer.files is None else self._root / "layers" / layer.files,
+            user=layer.user,
+            workdir=layer.workdir,
+        )
+
+    # --- layers and archives
+
+    @contextlib.contextmanager
+    def locked(self, *, alone: bool = False) -> Iterator[None]:
+        """While this lasts no file is removed by others; `alone`, none is read either."""
+        fd = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            yield
+        finally:
+            os.close(fd)
+
+    def layer(self, key: str) -> Layer | None:
+        """What was kept under this key."""
+        try:
+            said = json.loads((self._root / "layers" / key / "layer.json").read_text())
+        except FileNotFoundError:
+            return None
+        return Layer(**said)
+
+    def new_layer(self) -> Path:
+        """A folder to be filled with the files of a layer, and then kept."""
+        return Path(tempfile.mkdtemp(dir=self._root, prefix="making-"))
+
+    def keep(self, layer: Layer, filled: Path) -> Layer:
+        """Keep a layer, with the files in this folder; among several that keep the same one the first wins."""
+        (filled / "layer.json").write_text(json.dumps(asdict(layer)))
+        try:
+            filled.rename(self._root / "layers" / layer.key)
+        except OSError:
+            kept = self.layer(layer.key)
+            remove_tree(filled)
+            if kept is None:
+                raise
+            return kept
+        return layer
+
+    def archive(self, files_hash: str) -> Path:
+        """Where an uploaded archive is, or is to be."""
+        return self._root / "archives" / files_hash
+
+
+def _decode(text: str) -> Record:
+    said = json.loads(text)
+    builds = {key: _decode_build(build) for key, build in said["builds"].items()}
+    tagged_at = {tag: datetime.fromisoformat(moment) for tag, moment in said["tagged_at"].items()}
+    created_at = datetime.fromisoformat(said["created_at"])
+    return Record(said["id"], said["name"], created_at, said["tags"], tagged_at, builds)
+
+
+def _decode_build(said: dict[str, object]) -> Build:
+    fields: dict[str, object] = {
+        **said,
+        "layer": Layer(**said["layer"]),  # type: ignore[arg-type]  # as asdict wrote it
+        "start": StartCommand(**said["start"]) if said["start"] else None,  # type: ignore[arg-type]  # likewise
+        "layers": tuple(said["layers"]),  # type: ignore[arg-type]  # likewise
+        "archives": tuple(said["archives"]),  # type: ignore[arg-type]  # likewise
+        "created_at": datetime.fromisoformat(str(said["created_at"])),
+        "finished_at": datetime.fromisoformat(str(said["finished_at"])),
+    }
+    return Build(**fields)  # type: ignore[arg-type]  # likewise

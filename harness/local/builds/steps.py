@@ -1,0 +1,158 @@
+"""One build step, done in a box."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import posixpath
+import re
+import secrets
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.local.box import HOMES, Box
+from harness.local.builds.recipe import Step
+from harness.local.builds.shelf import Layer
+from harness.local.startup import lines_of
+
+_COPY_SCRIPT = Path(__file__).with_name("copy.sh")
+_APT = re.compile(
+    r"apt-get update && DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes apt-get install -y "
+    r"((?:--[a-z-]+ )*)(?P<packages>[a-z0-9][a-z0-9.+\- ]*)"
+)
+_INSTALLER = re.compile(r"\b(apt-get|apt|dpkg|yum|dnf|apk|pacman)\b")
+
+Say = Callable[[str], None]
+
+
+class StepFailed(Exception):
+    """A step cannot be done, or its command failed; the message is for whoever wrote the template."""
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What a step has to work with."""
+
+    box: Box
+    say: Say
+    archives: Callable[[str], Path]
+    """Where the uploaded archive of this hash is."""
+
+
+async def perform(shop: Workshop, step: Step, layer: Layer) -> Layer:
+    """What the layer has become by this step, files aside: those are in the box. Raises StepFailed, BoxError."""
+    match step.kind:
+        case "RUN":
+            await _run(shop, step, layer)
+            return layer
+        case "COPY":
+            await _copy(shop, step, layer)
+            return layer
+        case "ENV":
+            return replace(layer, env={**layer.env, **await _variables(shop, step, layer)})
+        case "WORKDIR":
+            workdir = posixpath.join(layer.workdir, await _expanded(shop, step.args[0], layer))
+            await _make_workdir(shop.box, workdir)
+            return replace(layer, workdir=posixpath.normpath(workdir))
+        case "USER":
+            if step.args[0] not in HOMES:
+                raise StepFailed(f"there is no user {step.args[0]!r} here; there are {', '.join(HOMES)}")
+            return replace(layer, user=step.args[0])
+
+
+async def _run(shop: Workshop, step: Step, layer: Layer) -> None:
+    command = step.args[0]
+    user = step.args[1] if len(step.args) > 1 else layer.user
+    if user not in HOMES:
+        raise StepFailed(f"there is no user {user!r} here; there are {', '.join(HOMES)}")
+    if installed := _apt_packages_on_this_machine(command):
+        shop.say(f"this machine has {installed}: nothing to install")
+        return
+    code = await _sh(shop, [command], layer, user)
+    if code != 0:
+        message = f"failed to run command '{command}': exit status {code}"
+        if tool := _INSTALLER.search(command):
+            message += (
+                f". {tool[1]} cannot install packages on the local server, whose sandboxes share this machine's "
+                "/usr and may not write to it: install them on this machine, or build on E2B"
+            )
+        raise StepFailed(message)
+
+
+async def _sh(shop: Workshop, script: list[str], layer: Layer, user: str) -> int:
+    """Run `bash -l -c SCRIPT ARGS...`, saying what it prints; its exit code."""
+    argv = ["/bin/bash", "-l", "-c", *script]
+    process = await shop.box.spawn(argv, env=layer.env, cwd=layer.workdir, user=user)
+    await lines_of(process, shop.say)
+    return (await process.wait()).exit_code
+
+
+def _apt_packages_on_this_machine(command: str) -> str:
+    """The packages that the SDK's apt_install asks for, when this machine has every one of them."""
+    match = _APT.fullmatch(command.strip())
+    if match is None:
+        return ""
+    query = ["dpkg-query", "-W", "-f", "${db:Status-Status}\n", "--", *match["packages"].split()]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return match["packages"] if set(done.stdout.split()) == {"installed"} else ""
+
+
+async def _copy(shop: Workshop, step: Step, layer: Layer) -> None:
+    """Unpacked inside: what is in an archive leads nowhere but there."""
+    source, target, _, mode = (*step.args, "", "")[:4]
+    archive = shop.archives(step.files_hash or "")
+    staging = f"/tmp/.harness-copy-{secrets.token_hex(8)}"
+    try:
+        await _carry_in(shop.box, archive, f"{staging}/archive")
+    except FileNotFoundError as error:
+        raise StepFailed(f"the files of {step.words} have not been uploaded") from error
+    target = await _expanded(shop, target, layer)
+    script = [_COPY_SCRIPT.read_text(), "copy", shop.box.paths.outside(staging), source, target, mode]
+    if await _sh(shop, script, layer, layer.user) != 0:
+        raise StepFailed(f"failed to {step.words}")
+
+
+async def _carry_in(box: Box, source: Path, path: str) -> None:
+    with source.open("rb") as file:
+        fd = await box.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600, parents=True)
+        with os.fdopen(fd, "wb") as target:
+            await asyncio.to_thread(shutil.copyfileobj, file, target)
+
+
+async def _variables(shop: Workshop, step: Step, layer: Layer) -> Mapping[str, str]:
+    names, values = step.args[::2], step.args[1::2]
+    if bad := next((name for name in names if not name or "=" in name), None):
+        raise StepFailed(f"{bad!r} cannot be the name of a variable")
+    return {name: await _expanded(shop, value, layer) for name, value in zip(names, values, strict=True)}
+
+
+async def _expanded(shop: Workshop, text: str, layer: Layer) -> str:
+    """The text with the build's variables put in, as the shell does it."""
+    if "$" not in text:
+        return text
+    said: list[str] = []
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"').replace("`", "\\`")
+    code = await _sh(replace(shop, say=said.append), [f'printf %s "{quoted}"'], layer, layer.user)
+    if code != 0:
+        raise StepFailed(f"{text!r} cannot be expanded: {' '.join(said)}")
+    return "\n".join(said)
+
+
+async def _make_workdir(box: Box, path: str) -> None:
+    try:
+        await box.make_dir(path)
+    except OSError as error:
+        raise StepFailed(f"the folder {path} cannot be made: {error}") from error
+
+
+async def remove_quietly(box: Box, path: str) -> None:
+    """Remove a path inside, if it is there."""
+    with suppress(FileNotFoundError):
+        await box.remove(path)

@@ -1,0 +1,105 @@
+"""A template's start command: run it in a fresh sandbox, and wait until the sandbox is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from contextlib import suppress
+
+from harness.local.box import Box
+from harness.local.running import BoxProcess
+from harness.local.values import BoxError, ExitStatus
+
+READY_SECONDS = 300.0
+"""As long as E2B waits for a template to become ready."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
+_A_WHILE = re.compile(r"\s*sleep\s+[\d.]+\s*")
+
+Say = Callable[[str], None]
+
+
+class StartUpError(Exception):
+    """The start command failed, or the sandbox did not become ready."""
+
+
+async def start_up(box: Box, say: Say) -> None:
+    """Run the template's start command, and return once its ready command succeeds; the start command goes on.
+
+    `say` is given each line that it prints until then. Raises StartUpError, BoxError.
+    """
+    start = box.spec.template.start
+    if start is None:
+        return
+    process = await spawn(box, start.command) if start.command else None
+    listening = asyncio.create_task(_listen(process, say)) if process else None
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            await _until_ready(box, start.ready, process)
+    except TimeoutError as error:
+        message = f"not ready within {READY_SECONDS:.0f} s: the ready command did not succeed: {start.ready}"
+        raise StartUpError(message) from error
+    finally:
+        if listening and process:
+            listening.cancel()
+            with suppress(asyncio.CancelledError):
+                await listening
+            process.release()
+
+
+async def spawn(box: Box, command: str) -> BoxProcess:
+    """Start a command as the template's user, where the template says."""
+    template = box.spec.template
+    return await box.spawn(["/bin/bash", "-l", "-c", command], user=template.user, cwd=template.workdir)
+
+
+async def lines_of(process: BoxProcess, say: Say) -> None:
+    """Say each line that a process prints, until it has ended and all it wrote has been said."""
+    rests = {"stdout": "", "stderr": "", "pty": ""}
+    while (chunk := await process.read()) is not None:
+        channel, data = chunk
+        *lines, rests[channel] = (rests[channel] + data.decode("utf-8", "replace")).split("\n")
+        for line in lines:
+            say(line)
+    for rest in filter(None, rests.values()):
+        say(rest)
+
+
+async def _listen(process: BoxProcess, say: Say) -> None:
+    with suppress(BoxError):
+        await lines_of(process, say)
+
+
+async def _until_ready(box: Box, ready: str | None, process: BoxProcess | None) -> None:
+    pause = _FIRST_PAUSE
+    while ready is not None:
+        check = asyncio.create_task(_succeeds(box, ready))
+        ended = asyncio.create_task(process.wait()) if process else None
+        try:
+            # A command that only lets time pass is over when what it gives time to has ended.
+            waits_for = {check, ended} if ended and _A_WHILE.fullmatch(ready) else {check}
+            await asyncio.wait(waits_for, return_when=asyncio.FIRST_COMPLETED)
+            if ended and ended.done():
+                _must_be_good(ended.result())
+                if ended in waits_for:
+                    return
+            if await check:
+                return
+        finally:
+            check.cancel()
+            if ended:
+                ended.cancel()
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _must_be_good(status: ExitStatus) -> None:
+    if status.exit_code != 0:
+        raise StartUpError(f"the start command ended with exit code {status.exit_code}")
+
+
+async def _succeeds(box: Box, command: str) -> bool:
+    process = await spawn(box, command)
+    process.release()
+    return (await process.wait()).exit_code == 0

@@ -1,0 +1,287 @@
+"""Templates built through the official SDK, and sandboxes made from them."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from e2b import AsyncTemplate, LogEntry, Sandbox, Template, wait_for_file, wait_for_port
+from e2b.exceptions import BuildException, SandboxException
+
+from harness.local.launch import LocalServer
+
+Api = dict[str, str]
+Build = Callable[..., list[str]]
+
+only_where_folders_can_be_mounted = pytest.mark.usefixtures("mounts")
+
+
+@pytest.fixture
+def mounts(server: LocalServer) -> None:
+    if server.isolation != "bubblewrap":
+        pytest.skip(f"in the {server.isolation} tier a template has only the sandbox's own folders")
+
+
+@pytest.fixture
+def template_api(server: LocalServer) -> Api:
+    """What the SDK's builds are given."""
+    return {"api_key": server.api_key, "api_url": server.url}
+
+
+@pytest.fixture
+def name(server: LocalServer) -> Iterator[str]:
+    """A template's name that nobody else has; what is built under it goes at the end."""
+    name = f"test-{secrets.token_hex(6)}"
+    yield name
+    delete(server, name)
+
+
+def delete(server: LocalServer, name: str) -> int:
+    """As E2B's CLI deletes: the SDK has no call for it."""
+    url = f"{server.url}/templates/{name}"
+    return httpx.delete(url, headers={"X-API-KEY": server.api_key}).status_code
+
+
+@pytest.fixture
+def build(template_api: Api) -> Build:
+    """Builds a template, and gives back its log."""
+
+    def run(template: Any, name: str, **options: Any) -> list[str]:
+        log: list[LogEntry] = []
+        Template.build(template, name, on_build_logs=log.append, **options, **template_api)
+        return [entry.message for entry in log]
+
+    return run
+
+
+def fresh() -> str:
+    """A value that makes the steps it is in new."""
+    return secrets.token_hex(8)
+
+
+def test_a_sandbox_has_what_the_steps_did(build: Build, name: str, api: Api, tmp_path: Path) -> None:
+    """Files, variables, the working directory and the outcome of commands are there; the log tells of each step."""
+    (tmp_path / "src" / "deep").mkdir(parents=True)
+    (tmp_path / "src" / "deep" / "one.txt").write_text("one")
+    (tmp_path / "tool.sh").write_text("#!/bin/sh\necho tool in $PWD\n")
+    template = (
+        Template(file_context_path=tmp_path)
+        .from_template("base")
+        .set_envs({"MARK": fresh(), "WHERE": "$HOME/work"})
+        .copy("src", "/home/user/work/")
+        .copy("tool.sh", "bin/tool", mode=0o755)
+        .set_workdir("/home/user/work")
+        .run_cmd("echo said; cat deep/one.txt > two.txt; echo $WHERE > /tmp/where")
+    )
+    log = build(template, name)
+    assert any(line.endswith("said") for line in log)
+    with Sandbox.create(name, **api) as sandbox:
+        assert sandbox.commands.run("pwd; cat two.txt; cat /tmp/where").stdout == (
+            "/home/user/work\none/home/user/work\n"
+        )
+        assert sandbox.commands.run("echo $WHERE; ~/bin/tool").stdout.startswith("/home/user/work\ntool in")
+        assert sandbox.files.read("deep/one.txt") == "one"
+
+
+@only_where_folders_can_be_mounted
+def test_steps_may_write_outside_of_the_home(build: Build, name: str, api: Api) -> None:
+    """As on E2B, a build makes folders, files and links anywhere but in the system's own; sandboxes can write them."""
+    template = (
+        Template()
+        .from_template("base")
+        .run_cmd(f"mkdir /app /opt/tool && echo {fresh()} > /app/a && ln -s /app /code", user="root")
+        .run_cmd("echo b > /app/b && echo conf > /etc/tool.conf && rm -r /opt/tool", user="root")
+    )
+    build(template, name)
+    with Sandbox.create(name, **api) as sandbox:
+        shown = sandbox.commands.run(
+            "cat /code/b /etc/tool.conf; ls /app; echo mine > /app/c; cat /app/c"
+        ).stdout
+        assert shown == "b\nconf\na\nb\nmine\n"
+        assert sandbox.commands.run("ls /opt").stdout == sandbox.commands.run("ls /opt | grep -v tool").stdout
+
+
+def test_the_same_steps_are_done_once(build: Build, name: str, api: Api) -> None:
+    """A second build takes every layer from the first, under another name too; from a changed step on it does not,
+    nor where that is asked for."""
+
+    def template(last: str, mark: str) -> Any:
+        return Template().from_template("base").run_cmd(f"echo {mark} > a").run_cmd(last)
+
+    mark = fresh()
+    assert not [line for line in build(template("echo 1 > b", mark), name) if line.startswith("CACHED")]
+    again = build(template("echo 1 > b", mark), name)
+    assert len([line for line in again if line.startswith("CACHED")]) == 2
+    changed = build(template("echo 2 > b", mark), name)
+    assert len([line for line in changed if line.startswith("CACHED")]) == 1
+    with Sandbox.create(name, **api) as sandbox:
+        assert sandbox.commands.run("cat a b").stdout == f"{mark}\n2\n"
+    forced = Template().from_template("base").run_cmd(f"echo {mark} > a").skip_cache().run_cmd("echo 1 > b")
+    assert len([line for line in build(forced, name) if line.startswith("CACHED")]) == 1
+
+
+def test_a_changed_file_is_copied_anew(build: Build, name: str, api: Api, tmp_path: Path) -> None:
+    """The cache goes by the content of what is copied."""
+    for content in (fresh(), fresh()):
+        (tmp_path / "data").write_text(content)
+        build(Template(file_context_path=tmp_path).from_template("base").copy("data", "."), name)
+        with Sandbox.create(name, **api) as sandbox:
+            assert sandbox.files.read("data") == content
+
+
+def test_patterns_and_folders_are_copied_as_docker_does(
+    build: Build, name: str, api: Api, tmp_path: Path
+) -> None:
+    """A folder's content goes into the target, what a pattern matches goes below it, and what .dockerignore names
+    stays out."""
+    for path in ("f/a.txt", "f/b.txt", "f/skip.log", "g/in/c.txt"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(path)
+    (tmp_path / ".dockerignore").write_text("**/*.log\n")
+    template = Template(file_context_path=tmp_path).from_template("base")
+    build(template.copy("f/*", "flat").copy("g", "tree").copy("f/a.txt", "renamed"), name)
+    with Sandbox.create(name, **api) as sandbox:
+        found = sandbox.commands.run("find flat tree renamed -type f | sort").stdout.split()
+        assert found == ["flat/a.txt", "flat/b.txt", "renamed", "tree/in/c.txt"]
+
+
+def test_a_start_command_runs_in_every_sandbox(build: Build, name: str, api: Api) -> None:
+    """create returns when the ready command has succeeded, and the start command goes on."""
+    start = f'python3 -c \'import time; time.sleep(0.3); open("up", "w"); time.sleep({1000 + len(name)})\''
+    build(Template().from_template("base").set_start_cmd(start, wait_for_file("/home/user/up")), name)
+    for _ in range(2):
+        with Sandbox.create(name, **api) as sandbox:
+            assert sandbox.files.exists("up")
+            assert "time.sleep" in sandbox.commands.run("cat /proc/*/cmdline | tr '\\0' ' '").stdout
+
+
+def test_templates_stand_on_templates(build: Build, name: str, api: Api, server: LocalServer) -> None:
+    """A built template can be built upon; it keeps working when the one below it is deleted."""
+    below = f"{name}-below"
+    build(Template().from_template("claude").set_envs({"BELOW": name}).run_cmd(f"echo {fresh()} > a"), below)
+    build(Template().from_template(below).run_cmd("cp a b; echo $BELOW >> b"), name)
+    assert delete(server, below) == 204
+    with pytest.raises(SandboxException, match="not found"):
+        Sandbox.create(below, **api)
+    with Sandbox.create(name, **api) as sandbox:
+        assert sandbox.commands.run("tail -1 b; claude --version").stdout.startswith(name)
+
+
+def test_a_dockerfile_is_built(build: Build, name: str, api: Api) -> None:
+    """FROM names what this machine can stand in for; the instructions mean what they mean to Docker."""
+    dockerfile = f"FROM claude\nENV A={fresh()}\nWORKDIR /home/user/w\nRUN echo $A > a\nENV B=$A-b\n"
+    build(Template().from_dockerfile(dockerfile), name)
+    with Sandbox.create(name, **api) as sandbox:
+        assert (
+            sandbox.commands.run('test "$A-b" = "$B"; test "$(cat a)" = "$A"; pwd').stdout == "/home/user/w\n"
+        )
+
+
+def test_snapshots_and_forks_of_a_built_template_are_whole(build: Build, name: str, api: Api) -> None:
+    """They have the template's files and the sandbox's, and its variables."""
+    build(Template().from_template("base").set_envs({"A": "a"}).run_cmd(f"echo {fresh()} > made"), name)
+    with Sandbox.create(name, **api) as sandbox:
+        sandbox.files.write("mine", "mine")
+        snapshot = sandbox.create_snapshot()
+        with Sandbox.create(snapshot.snapshot_id, **api) as copy:
+            assert copy.commands.run("cat mine; echo $A; test -s made").stdout == "minea\n"
+
+
+def test_tags_name_builds(build: Build, name: str, api: Api, template_api: Api) -> None:
+    """name:tag is one build; tags can be given, moved and taken away, and name alone means `default`."""
+    for tag in ("v1", "v2"):
+        build(Template().from_template("base").run_cmd(f"echo {tag} {fresh()} > tag"), f"{name}:{tag}")
+    assert Template.exists(name, **template_api)
+    assert not Template.exists(f"{name}-other", **template_api)
+    with Sandbox.create(f"{name}:v1", **api) as sandbox:
+        assert sandbox.files.read("tag").startswith("v1")
+    with pytest.raises(SandboxException, match="not found"):
+        Sandbox.create(name, **api)
+    Template.assign_tags(f"{name}:v2", ["default", "best"], **template_api)
+    with Sandbox.create(name, **api) as sandbox:
+        assert sandbox.files.read("tag").startswith("v2")
+    Template.remove_tags(name, "best", **template_api)
+    assert {tag.tag for tag in Template.get_tags(name, **template_api)} == {"v1", "v2", "default"}
+
+
+def test_a_build_in_the_background_is_followed(name: str, template_api: Api) -> None:
+    """build_in_background returns at once; its status and its log, page by page, are there for who asks."""
+
+    async def story() -> None:
+        template = AsyncTemplate().from_template("base").run_cmd(f"echo {fresh()}; seq 1 250")
+        info = await AsyncTemplate.build_in_background(template, name, **template_api)
+        numbers: list[str] = []
+        while True:
+            status = await AsyncTemplate.get_build_status(info, logs_offset=len(numbers), **template_api)
+            numbers += [entry.message for entry in status.log_entries]
+            if status.status == "ready" and not status.log_entries:
+                break
+            assert status.status in ("building", "ready")
+        assert [line.removeprefix("[1] ") for line in numbers][-250:] == [str(n) for n in range(1, 251)]
+
+    asyncio.run(asyncio.wait_for(story(), 30))
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        (Template().from_image("golang:1.22").run_cmd("true"), "no container engine.*from_template"),
+        (Template().from_python_image("2.7").run_cmd("true"), "this machine has python 3"),
+        (Template().from_template("castle").run_cmd("true"), "'castle' not found"),
+        (Template().from_template("base").run_cmd("echo why >&2; exit 3"), "exit status 3"),
+        (Template().from_template("base").apt_install("no-such-thing"), "apt-get cannot install.*machine"),
+        (Template().from_template("base").set_user("king"), "no user 'king'"),
+        (Template().from_template("base").run_cmd("mkfifo /home/user/f; mkdir /usr/x"), "exit status"),
+        (Template().from_template("base").set_start_cmd("exit 4", "false"), "start command ended.*4"),
+    ],
+)
+def test_what_cannot_be_built_is_said(build: Build, name: str, template: Any, words: str) -> None:
+    """The build fails with a reason, and the remedy where there is one; no template comes of it."""
+    with pytest.raises(BuildException, match=words):
+        build(template, name)
+
+
+def test_packages_that_the_machine_has_need_no_install(build: Build, name: str) -> None:
+    """apt_install of what is there succeeds."""
+    if not Path("/var/lib/dpkg/status").exists():
+        pytest.skip("this machine has no dpkg")
+    log = build(Template().from_template("base").set_envs({"X": fresh()}).apt_install(["bash", "tar"]), name)
+    assert any("this machine has bash tar" in line for line in log)
+
+
+def test_the_builtin_templates_cannot_be_overwritten(build: Build, name: str) -> None:
+    """They come with the server."""
+    with pytest.raises(BuildException, match="built-in"):
+        build(Template().from_template("base").run_cmd("true"), "claude")
+
+
+@only_where_folders_can_be_mounted
+def test_an_archive_cannot_lead_out(build: Build, name: str, api: Api, tmp_path: Path) -> None:
+    """A link in what is copied stays a link; what a build planted where its files are gathered is not followed."""
+    (tmp_path / "link").symlink_to("/etc/shadow")
+    template = Template(file_context_path=tmp_path).from_template("base").copy("link", "/home/user/link")
+    build(template.run_cmd("ln -s /etc /tmp/.harness-layer; ln -s /root /at-root; mkdir /x"), name)
+    with Sandbox.create(name, **api) as sandbox:
+        assert sandbox.commands.run("readlink link").stdout == "/etc/shadow\n"
+        assert sandbox.commands.run("cat link || ls /at-root/ && ls -A /x").stdout == ""
+
+
+def test_uploads_need_the_key_that_they_were_offered(server: LocalServer) -> None:
+    """An archive cannot be put there by who does not hold the API key, nor twice."""
+    assert httpx.put(f"{server.url}/uploads/nothing", content=b"x").status_code == 401
+
+
+@only_where_folders_can_be_mounted
+def test_a_start_command_serves_to_its_own_sandbox(build: Build, name: str, api: Api) -> None:
+    """A server started with the sandbox answers once create has returned."""
+    build(
+        Template().from_template("base").set_start_cmd("python3 -m http.server 8123", wait_for_port(8123)),
+        name,
+    )
+    with Sandbox.create(name, **api) as sandbox:
+        assert "Directory listing" in sandbox.commands.run("curl -s http://localhost:8123/").stdout
