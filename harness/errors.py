@@ -4,6 +4,7 @@
 HarnessError                  anything that harness raises on purpose
 ├── UsageError                the user gave something that cannot be used: file, field, what, remedy
 │   └── ProblemsError         several of them at once (a task folder, a variants file)
+├── NotAppliedError           the variant is not what the trial ran with: outcome `invalid`
 └── Fault                     something outside the measured agent broke: outcome `error`, never `failed`
     ├── SandboxFault          the sandbox or the way to it
     ├── ProviderFault         the model's API
@@ -62,6 +63,14 @@ class ProblemsError(UsageError):
     def __init__(self, subject: str, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join([subject, *(f"  {problem}" for problem in problems)]))
         self.problems = tuple(problems)
+
+
+class NotAppliedError(HarnessError):
+    """What a trial ran with is not what its variant asks for: the outcome is `invalid` and counts for nobody."""
+
+    def __init__(self, differences: Sequence[str]) -> None:
+        super().__init__("; ".join(differences))
+        self.differences = tuple(differences)
 
 
 class Fault(HarnessError):

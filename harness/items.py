@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,14 @@ class TrialFaultError(Exception):
         self.record = record
 
 
+class TrialInvalidError(Exception):
+    """A trial ran with something else than its variant: pytest's ERROR."""
+
+    def __init__(self, record: TrialRecord) -> None:
+        super().__init__(record.trial_id)
+        self.record = record
+
+
 class TaskFolder(pytest.Directory):
     """A folder with a task.toml. Nothing else in it is collected, its starter repo's tests least of all."""
 
@@ -62,7 +70,7 @@ class TaskFile(pytest.File):
             raise
         for tag in task.tags:
             self.config.addinivalue_line("markers", f"{tag}: a tag of tasks")
-        for variant, index in session.plan:
+        for variant, index in session.plan(task.name, folder):
             spec = session.spec(task, variant, index)
             name = trial_name(task.name, variant.name, index)
             # Given as text, so that pytest reads the brackets as a parametrized test's, as --lf and others do.
@@ -112,6 +120,8 @@ class TrialItem(pytest.Item):
         self.user_properties += properties(self._record)
         if self._record.error:
             raise TrialFaultError(self._record.error.fault(), self._record)
+        if self._record.outcome == "invalid":
+            raise TrialInvalidError(self._record)
 
     def runtest(self) -> None:
         """Pass when the checks did."""
@@ -167,6 +177,14 @@ def fault_lines(fault: Fault, record: TrialRecord | None) -> Iterator[str]:
     yield "This counts neither as passed nor as failed."
 
 
+def invalid_lines(variant: str, differences: Sequence[str]) -> Iterator[str]:
+    """What was otherwise than the variant asks for."""
+    yield f"invalid: the variant {variant!r} was not really applied"
+    for difference in differences:
+        yield f"  {difference}"
+    yield "This counts neither as passed nor as failed."
+
+
 def properties(record: TrialRecord) -> list[tuple[str, object]]:
     """What goes into junit's XML, and the line for verbose output."""
     pairs = {
@@ -202,6 +220,8 @@ def mark_fault(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Te
     error = call.excinfo.value if call.excinfo else None
     if isinstance(error, TrialFaultError):
         report.longrepr = "\n".join(fault_lines(error.fault, error.record))
+    elif isinstance(error, TrialInvalidError):
+        report.longrepr = "\n".join(invalid_lines(error.record.variant, error.record.differences))
     elif isinstance(error, Fault):
         report.longrepr = "\n".join(fault_lines(error, None))
         report.when = "setup" if report.when == "call" else report.when

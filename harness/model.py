@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
@@ -131,8 +131,8 @@ class Model:
                 remedy="set a model key (ANTHROPIC_API_KEY), name a run with --replay, or give the task a replay.jsonl",
             )
 
-    def network(self, task: Task) -> Network:
-        """What a task's sandbox may reach, given where the model is.
+    def network(self, task: Task, hosts: Sequence[str] = ()) -> Network:
+        """What a task's sandbox may reach, given where the model is, and which `hosts` a variant needs.
 
         Raises:
             ProviderFault: when the task leaves no way to the model.
@@ -147,8 +147,8 @@ class Model:
                 retry=False,
                 remedy='use "model" (the API alone), or run with --model-source replay',
             )
-        hosts = wanted if isinstance(wanted, tuple) else ()
-        return Network(allow=(*self.hosts, *hosts))
+        own = wanted if isinstance(wanted, tuple) else ()
+        return Network(allow=tuple(dict.fromkeys((*self.hosts, *own, *hosts))))
 
 
 NO_MODEL = Model("none", "no model")

@@ -19,7 +19,11 @@ SourceChoice = Literal["auto", "api", "replay"]
 
 @dataclass(frozen=True)
 class Options:
-    """The options of one invocation. `replay` names a run (or is None); `concurrency` None is the platform's own."""
+    """The options of one invocation. `replay` names a run (or is None); `concurrency` None is the platform's own.
+
+    `variant` has the names of those to run (none: all that `variants`, or else the file nearest to a task, declares);
+    `seed` None is to be drawn.
+    """
 
     agent: AgentChoice = "claude"
     sandbox: SandboxChoice = "auto"
@@ -28,20 +32,23 @@ class Options:
     replay: str | None = None
     concurrency: int | None = None
     trials: int = 1
+    variant: tuple[str, ...] = ()
+    variants: Path | None = None
+    seed: int | None = None
     retries: int = 2
     results: Path = Path("results")
 
 
-_LEAST = {"concurrency": 1, "trials": 1, "retries": 0}
+_LEAST = {"concurrency": 1, "trials": 1, "seed": 0, "retries": 0}
 """Options that are whole numbers, and the smallest that makes sense."""
 
 
-def read_options(given: Callable[[str], str | None], results_base: Path) -> Options:
+def read_options(given: Callable[[str], str | None], base: Callable[[str], Path]) -> Options:
     """Make options of text.
 
     Args:
         given: an option's text by its name (`model-source`), or None where it has its default.
-        results_base: the folder that a relative `results` is below.
+        base: the folder that a relative path is below, by the option's name.
 
     Raises:
         UsageError: when a value cannot be used.
@@ -52,7 +59,10 @@ def read_options(given: Callable[[str], str | None], results_base: Path) -> Opti
         if text is not None:
             least = _LEAST.get(field.name)
             values[field.name] = text if least is None else _number(field.name, text, least)
-    values["results"] = results_base / values.get("results", Options.results)
+    values["results"] = base("results") / values.get("results", Options.results)
+    values["variant"] = tuple(values.get("variant", "").split())
+    if "variants" in values:
+        values["variants"] = base("variants") / values["variants"]
     return Options(**values)
 
 

@@ -30,6 +30,11 @@ _OPTIONS: tuple[tuple[str, str | None, str, dict[str, Any]], ...] = (
      {"choices": ("auto", "api", "replay")}),
     ("replay", None, "replay the transcripts of this earlier run instead of the tasks' own", {"metavar": "RUN"}),
     ("trials", "1", "how often each task is tried with each variant", {"metavar": "N"}),
+    ("variant", None, "only this variant; may be given several times, the first is the baseline (default: all)",
+     {"action": "append", "metavar": "NAME"}),
+    ("variants", None, "the file that declares the variants (default: the variants.toml nearest to each task)",
+     {"metavar": "FILE"}),
+    ("seed", None, "draws the order of the variants of each task and index (default: a new one)", {"metavar": "N"}),
     ("concurrency", None, "how many trials run at once (default: 20 on e2b, one a core on local)", {"metavar": "N"}),
     ("retries", "2", "new attempts after an infrastructure fault", {"metavar": "N"}),
     ("results", "results", "the folder for the run's records", {"metavar": "DIR"}),
@@ -54,11 +59,13 @@ def _option(config: pytest.Config, name: str) -> str | None:
     ini = _ini(name)
     given = config.getoption(ini)
     value = given if given is not None else config.getini(ini)
+    if isinstance(value, list):
+        return " ".join(value)
     return str(value) if value not in (None, "") else None
 
 
 def options_of(config: pytest.Config) -> Options:
-    """The options of this invocation. A `results` from the ini file is relative to that file.
+    """The options of this invocation. A path from the ini file is relative to that file.
 
     Raises:
         pytest.UsageError: when a value cannot be used.
@@ -66,7 +73,9 @@ def options_of(config: pytest.Config) -> Options:
     from harness.errors import UsageError
     from harness.options import read_options
 
-    base = config.rootpath if config.getoption(_ini("results")) is None else config.invocation_params.dir
+    def base(name: str) -> Path:
+        return config.rootpath if config.getoption(_ini(name)) is None else config.invocation_params.dir
+
     try:
         return read_options(lambda name: _option(config, name), base)
     except UsageError as error:
@@ -125,7 +134,8 @@ def _session(config: pytest.Config) -> TrialSession | None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test with one of the fixtures is run once for each variant and trial, as a task folder is."""
     if "harness_trial" in metafunc.fixturenames:
-        plan = session_of(metafunc.config).plan
+        name = metafunc.definition.nodeid
+        plan = session_of(metafunc.config).plan(name, metafunc.definition.path)
         metafunc.parametrize("harness_trial", plan, indirect=True, ids=[f"{v.name}-t{i}" for v, i in plan])
 
 
@@ -153,6 +163,8 @@ def sandbox(harness_trial: Any) -> Any:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Where there is something to run, start what it needs; the header tells of it."""
     ours = _session(session.config)
+    if ours and ours.broken:
+        raise pytest.UsageError(str(ours.broken))
     if ours and not session.config.option.collectonly:
         from harness.items import uses_trials
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.errors import FAULT_BY_CAUSE, Cause, Fault
-from harness.stream import Session, Tokens
+from harness.stream import Session, Tokens, ToolUse
 from harness.task import Task
 from harness.variant import Variant
 
@@ -179,6 +179,27 @@ class AttemptRecord(_Part):
     transcript: str | None = Field(description="Raw stream-json, relative to the run's folder.")
 
 
+class InstructionsRecord(_Part):
+    """A file of instructions (a CLAUDE.md, a rule) that Claude Code told that it had loaded."""
+
+    path: str = Field(description="Below the sandbox's home, where it is: `repo/CLAUDE.md`.")
+    memory_type: str | None = Field(description="Claude Code's word for whose it is: `Project`, `User`, ...")
+    load_reason: str | None = Field(description="Claude Code's word for why: `session_start`, ...")
+    sha256: str | None = Field(
+        description="Of its content when it was loaded; null where it cannot be known."
+    )
+
+
+class McpServerRecord(_Part):
+    """An MCP server of the session."""
+
+    status: str = Field(
+        description="Its state when the last run of the session started: `connected`, `failed`, ..."
+    )
+    offered: tuple[str, ...] = Field((), description="Its tools, by its own names.")
+    tools: Mapping[str, ToolCounts] = Field({}, description="Those that were called, by its own names.")
+
+
 class Tampering(_Part):
     """A protected file that the agent changed; it was put back before the checks."""
 
@@ -208,6 +229,13 @@ class TrialRecord(_Part):
     task_hash: str = Field(description="SHA-256 of all in the task's folder that could change a result.")
     variant: str = Field(description="The variant's name.")
     variant_hash: str = Field(description="SHA-256 of all that the variant sets.")
+    asked: Mapping[str, Any] = Field(
+        {},
+        description="What the variant sets: texts and folders by their hashes, secrets by their names.",
+    )
+    differences: tuple[str, ...] = Field(
+        (), description="What was otherwise than asked, in sentences: why the outcome is `invalid`."
+    )
     index: int = Field(ge=1, description="Which trial of its task and variant it is, from 1.")
     agent: AgentName = Field(
         description="`claude`; `oracle` applies the reference solution, `nop` does nothing."
@@ -235,6 +263,12 @@ class TrialRecord(_Part):
     turns: tuple[TurnRecord, ...] = Field((), description="One for each prompt that had its result.")
     tools: Mapping[str, ToolCounts] = Field({}, description="By the tool's name.")
     mcp_servers: Mapping[str, str] = Field({}, description="Each MCP server's state at the session's start.")
+    mcp: Mapping[str, McpServerRecord] = Field(
+        {}, description="What each MCP server offered and was used for."
+    )
+    instructions: tuple[InstructionsRecord, ...] = Field(
+        (), description="Each CLAUDE.md that was really loaded, as Claude Code's hook told it."
+    )
     api_retries: Count = Field(0, description="How often Claude Code said that it asks the API again.")
     session_id: str | None = Field(None, description="Claude Code's session.")
     model: str | None = Field(None, description="The main agent's model.")
@@ -302,16 +336,31 @@ def session_fields(session: Session) -> dict[str, Any]:
             )
             for turn in session.turns
         ),
-        "tools": {
-            name: ToolCounts(calls=use.calls, errors=use.errors, in_subagents=use.in_subagents)
-            for name, use in session.tools.items()
-        },
+        "tools": {name: _tool_counts(use) for name, use in session.tools.items()},
         "mcp_servers": dict(session.mcp_servers),
+        "mcp": {name: _server_record(name, status, session) for name, status in session.mcp_servers.items()},
         "api_retries": session.api_retries,
         "session_id": session.session_id,
         "model": session.model,
         "claude_version": session.claude_version,
     }
+
+
+def _tool_counts(use: ToolUse) -> ToolCounts:
+    return ToolCounts(calls=use.calls, errors=use.errors, in_subagents=use.in_subagents)
+
+
+def _server_record(server: str, status: str, session: Session) -> McpServerRecord:
+    prefix = f"mcp__{server}__"
+    return McpServerRecord(
+        status=status,
+        offered=tuple(tool.removeprefix(prefix) for tool in session.tools_offered if tool.startswith(prefix)),
+        tools={
+            tool.removeprefix(prefix): _tool_counts(use)
+            for tool, use in session.tools.items()
+            if tool.startswith(prefix)
+        },
+    )
 
 
 def schema() -> dict[str, Any]:

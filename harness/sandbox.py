@@ -210,10 +210,11 @@ async def _abandon(creating: asyncio.Task[AsyncSandbox]) -> None:
 
 
 class Sandbox:
-    """One running sandbox."""
+    """One running sandbox. `mcp_token` lets one into its MCP gateway; None without one."""
 
-    def __init__(self, sdk: AsyncSandbox) -> None:
+    def __init__(self, sdk: AsyncSandbox, mcp_token: str | None = None) -> None:
         self._sdk = sdk
+        self.mcp_token = mcp_token
         self.id: str = sdk.sandbox_id
 
     @classmethod
@@ -227,6 +228,7 @@ class Sandbox:
         run: str,
         trial: str,
         again: bool = False,
+        mcp: Mapping[str, Any] | None = None,
         timeout: float = 120.0,
     ) -> Sandbox:
         """Create a sandbox, tagged with its run and trial so that it can be found again.
@@ -234,22 +236,24 @@ class Sandbox:
         `again`: the platform has refused this one or another just now (429); a further refusal is then answered as
         it asks to be (Retry-After). Otherwise it is told at once, for the sake of all that wait.
 
+        With `mcp` it has E2B's MCP gateway, which runs these servers.
+
         Raises:
             SandboxFault: when there is none to be had within `timeout` seconds.
         """
         with _faults("create a sandbox"):
             try:
-                return cls(
-                    await _create(
-                        timeout,
-                        template,
-                        timeout=LIFETIME_S,
-                        metadata={_RUN_TAG: run, _TRIAL_TAG: trial},
-                        envs=dict(env),
-                        **network.options(),
-                        **{**platform.params, "retries": _RETRIES if again else 0},
-                    )
+                sdk = await _create(
+                    timeout,
+                    template,
+                    timeout=LIFETIME_S,
+                    metadata={_RUN_TAG: run, _TRIAL_TAG: trial},
+                    envs=dict(env),
+                    **network.options(),
+                    **({} if mcp is None else {"mcp": mcp}),
+                    **{**platform.params, "retries": _RETRIES if again else 0},
                 )
+                return cls(sdk, None if mcp is None else await sdk.get_mcp_token())
             except exceptions.SandboxException as error:
                 # The SDK has no error of its own for it: some servers' replies come as NotFoundException, E2B's not.
                 if not isinstance(error, exceptions.NotFoundException) and error.status_code != 404:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -15,13 +15,16 @@ from harness.engine import Engine
 from harness.errors import HarnessError
 from harness.history import History
 from harness.options import Options
+from harness.plan import blocks, draw_seed
 from harness.progress import Progress
 from harness.record import TrialRecord, TrialSpec
 from harness.run import Retries
-from harness.setup import Stage, default_concurrency, open_stage, uses_local
+from harness.sandbox import Platform
+from harness.setup import Asked, Stage, default_concurrency, open_stage, uses_local
 from harness.store import RunFolder, new_run_id
 from harness.task import Task, find_tasks
-from harness.variant import DEFAULT, Variant
+from harness.variant import Variant
+from harness.variants import Catalogue
 
 SHOWN = pytest.StashKey[RunFolder]()
 _SHARED = pytest.StashKey["Shared"]()
@@ -32,6 +35,7 @@ class Shared:
     """What the processes of an xdist run have in common; made by the controller."""
 
     run_id: str
+    seed: int
     stage: Stage | None
 
 
@@ -44,7 +48,10 @@ class TrialSession:
         self.worker = _is_worker(config)
         self._shared = _worker_input(config)
         self.run_id = self._shared["run_id"] if self.worker else new_run_id()
-        self.plan = plan(self.options)
+        self.seed = _seed(self.options, self._shared)
+        self._catalogue = _catalogue(config, self.options)
+        self._variants: dict[str, Variant] = {}
+        self.broken: HarnessError | None = None
         self._stage: Stage | None = None
         self._engine: Engine | None = None
         self._names: dict[str, Path] = {}
@@ -56,6 +63,16 @@ class TrialSession:
         """The trial of a task that an item stands for."""
         return TrialSpec(task, variant, index, self.options.agent)
 
+    def plan(self, task: str, folder: Path) -> list[tuple[Variant, int]]:
+        """The trials of a task, in their order; none, and `broken` is set, when its variants cannot be used."""
+        try:
+            variants = self._catalogue.of(folder)
+        except HarnessError as error:
+            self.broken = error
+            return []
+        self._variants |= {variant.name: variant for variant in variants}
+        return blocks(task, variants, self.options.trials, self.seed)
+
     def take_name(self, task: str, path: Path) -> Path | None:
         """Claim a task's name; the path of the one that has it already, or None."""
         owner = self._names.setdefault(task, path)
@@ -66,7 +83,10 @@ class TrialSession:
         if self._engine:
             return
         try:
-            self._stage = self._join() or open_stage(self.options, self.run_id)
+            if self.broken:
+                raise self.broken
+            asked = Asked(tuple(self._variants.values()), self.seed)
+            self._stage = open_stage(self.options, self.run_id, asked, platform=self._joined())
         except HarnessError as error:
             raise pytest.UsageError(str(error)) from error
         self._config.stash[SHOWN] = self._stage.world.folder
@@ -81,14 +101,10 @@ class TrialSession:
             on_end=self.progress.ended,
         )
 
-    def _join(self) -> Stage | None:
+    def _joined(self) -> Platform | None:
         """In a worker, the platform that the controller has started."""
         platform = self._shared.get("platform")
-        if platform is None:
-            return None
-        from harness.sandbox import Platform
-
-        return open_stage(self.options, self.run_id, platform=Platform(**platform))
+        return None if platform is None else Platform(**platform)
 
     def start(self, specs: Sequence[TrialSpec]) -> None:
         """Have the trials run ahead; in an xdist worker they run one by one, as the controller hands them out."""
@@ -128,8 +144,15 @@ class TrialSession:
         return [
             f"harness: agent {self.options.agent}, model {world.model.description}, sandbox "
             f"{world.platform.description}, {engine.concurrency} at once, results {_shown(world.folder.path)}",
+            *self._order(),
             *_warnings(world.platform),
         ]
+
+    def _order(self) -> list[str]:
+        """Which variants there are, and how to have the same order again."""
+        if len(self._variants) < 2:
+            return []
+        return [f"harness: variants {', '.join(self._variants)}; in an order drawn from --seed {self.seed}"]
 
     def close(self) -> None:
         """End what still runs; its sandboxes go."""
@@ -160,9 +183,15 @@ def _warnings(platform: Any) -> list[str]:
     return []
 
 
-def plan(options: Options) -> list[tuple[Variant, int]]:
-    """Variants x trials: those of one index side by side."""
-    return [(DEFAULT, index) for index in range(1, options.trials + 1)]
+def _seed(options: Options, shared: Mapping[str, Any]) -> int:
+    """The order's seed: the controller's, else the one asked for, else a new one."""
+    if "seed" in shared:
+        return int(shared["seed"])
+    return draw_seed() if options.seed is None else options.seed
+
+
+def _catalogue(config: pytest.Config, options: Options) -> Catalogue:
+    return Catalogue(config.rootpath, options.variants, options.variant)
 
 
 def _shown(path: Path) -> str:
@@ -189,7 +218,7 @@ def prepare_worker(node: Any) -> None:
     shared = config.stash.get(_SHARED, None)
     if shared is None:
         shared = config.stash[_SHARED] = _share(config)
-    node.workerinput["harness"] = {"run_id": shared.run_id}
+    node.workerinput["harness"] = {"run_id": shared.run_id, "seed": shared.seed}
     if shared.stage:
         platform = shared.stage.world.platform
         node.workerinput["harness"]["platform"] = {
@@ -202,16 +231,25 @@ def prepare_worker(node: Any) -> None:
 
 def _share(config: pytest.Config) -> Shared:
     """Start the server once for all workers. Where only Python tests use the fixtures, each worker has its own."""
-    run_id, options = new_run_id(), plugin.options_of(config)
+    options = plugin.options_of(config)
+    run_id, seed = new_run_id(), _seed(options, {})
     try:
-        named = any(True for arg in config.args for _ in find_tasks(_path(config, arg)))
-        if not named or not uses_local(options) or config.option.collectonly:
-            return Shared(run_id, None)
-        stage = open_stage(options, run_id)
+        tasks = [task for arg in config.args for task in find_tasks(_path(config, arg))]
+        asked = _asked(config, options, tasks, seed)
+        if not tasks or not uses_local(options) or config.option.collectonly:
+            return Shared(run_id, seed, None)
+        stage = open_stage(options, run_id, asked)
     except HarnessError as error:
         raise pytest.UsageError(str(error)) from error
     config.add_cleanup(stage.close)
-    return Shared(run_id, stage)
+    return Shared(run_id, seed, stage)
+
+
+def _asked(config: pytest.Config, options: Options, tasks: Sequence[Path], seed: int) -> Asked:
+    """What the tasks named on the command line are to be run with."""
+    catalogue = _catalogue(config, options)
+    variants = {variant.name: variant for task in tasks for variant in catalogue.of(task)}
+    return Asked(tuple(variants.values()), seed)
 
 
 def _path(config: pytest.Config, arg: str) -> Path:

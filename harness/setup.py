@@ -17,8 +17,9 @@ from harness.local.launch import LocalServer, LocalServerError, start_server
 from harness.model import NO_MODEL, Earlier, Model, api_model, has_key, replay_model
 from harness.options import Options
 from harness.sandbox import Platform, e2b_platform
-from harness.store import Redactor, RunFolder, find_run, read_records
+from harness.store import SHORTEST_SECRET, Redactor, RunFolder, find_run, read_records
 from harness.trial import World
+from harness.variant import DEFAULT, Variant
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,41 @@ def uses_local(options: Options) -> bool:
     return options.sandbox == "local" or (options.sandbox == "auto" and not os.environ.get("E2B_API_KEY"))
 
 
-def open_stage(options: Options, run_id: str, *, platform: Platform | None = None) -> Stage:
+@dataclass(frozen=True)
+class Asked:
+    """The variants of a run, and the seed of their order."""
+
+    variants: tuple[Variant, ...] = (DEFAULT,)
+    seed: int = 0
+
+    def secrets(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """The values that the variants refer to.
+
+        Raises:
+            UsageError: when one is not there, or could not be told from innocent text.
+        """
+        wanted = {name: variant.name for variant in reversed(self.variants) for name in variant.secrets}
+        for name, variant in wanted.items():
+            if len(environ.get(name, "")) < SHORTEST_SECRET:
+                what = (
+                    "has fewer than 8 characters, too few to be kept out of records"
+                    if environ.get(name)
+                    else "is not set"
+                )
+                raise UsageError(
+                    f"variant {variant!r} refers to ${{env:{name}}}, and {name} {what}",
+                    remedy=f"set {name} to the secret; what is none can be written into the file as it is",
+                )
+        return {name: environ[name] for name in wanted}
+
+
+def open_stage(options: Options, run_id: str, asked: Asked, *, platform: Platform | None = None) -> Stage:
     """Start what is needed. `platform` joins the one that another process of the run has started.
 
     Raises:
         UsageError: when something asked for cannot be had.
     """
+    secrets = asked.secrets(os.environ)
     server = None
     if platform is None and uses_local(options):
         server = _local_server(options)
@@ -53,13 +83,14 @@ def open_stage(options: Options, run_id: str, *, platform: Platform | None = Non
     platform = platform or e2b_platform()
     try:
         model = choose_model(options, loopback=_reaches_loopback(platform))
-        redact = Redactor({**model.secrets, **_e2b_secret()})
-        folder = RunFolder.create(options.results, run_id, _about(options, platform, model), redact)
+        redact = Redactor({**model.secrets, **_e2b_secret(), **secrets})
+        folder = RunFolder.create(options.results, run_id, _about(options, asked, platform, model), redact)
     except BaseException:
         if server:
             server.stop()
         raise
-    return Stage(World(platform, model, folder, Repos(folder.path / "repos"), _git_commit()), server)
+    repos = Repos(folder.path / "repos")
+    return Stage(World(platform, model, folder, repos, _git_commit(), secrets=secrets), server)
 
 
 def local_platform(server: LocalServer) -> Platform:
@@ -128,13 +159,15 @@ def _e2b_secret() -> dict[str, str]:
     return {"E2B_API_KEY": key} if key else {}
 
 
-def _about(options: Options, platform: Platform, model: Model) -> dict[str, Any]:
+def _about(options: Options, asked: Asked, platform: Platform, model: Model) -> dict[str, Any]:
     return {
         "harness_version": __version__,
         "agent": options.agent,
         "model_source": model.source,
         "sandbox": platform.description,
         "trials": options.trials,
+        "variants": {variant.name: variant.told() for variant in asked.variants},
+        "seed": asked.seed,
         "python": machine.python_version(),
         "machine": f"{machine.system()} {machine.release()} {machine.machine()}",
     }

@@ -35,6 +35,8 @@ from harness.record import TrialRecord
 
 RECORDS = "records.jsonl"
 TRANSCRIPT = "transcript.jsonl"
+SHORTEST_SECRET = 8
+"""A shorter value would hit innocent text; no real credential is that short."""
 _NAME_CHARS = 150
 
 
@@ -42,11 +44,10 @@ class Redactor:
     """Replaces secret values by their names, in bytes on their way to disk; also as JSON spells them."""
 
     def __init__(self, secrets_by_name: Mapping[str, str]) -> None:
-        # A short value would hit innocent text; no real credential is that short.
         self._names = {
             form.encode("utf-8", "surrogateescape"): f"[redacted:{name}]".encode()
             for name, value in secrets_by_name.items()
-            if len(value) >= 8
+            if len(value) >= SHORTEST_SECRET
             for form in (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1])
         }
         # One secret may be a part of another: the longest goes first, and what was replaced is not looked at again.

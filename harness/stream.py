@@ -163,6 +163,8 @@ class Session:
     cwd: str | None = None
     tools_offered: tuple[str, ...] = ()
     mcp_servers: Mapping[str, str] = field(default_factory=dict)
+    agents: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
     turns: tuple[TurnResult, ...] = ()
     models: Mapping[str, ModelUsage] = field(default_factory=dict)
     partial: bool = False
@@ -335,19 +337,24 @@ def turn_marker(turn: int) -> bytes:
 
 def _init_fields(raw: Mapping[str, Any]) -> dict[str, Any]:
     servers = raw.get("mcp_servers")
-    tools = raw.get("tools")
     return {
         "session_id": _str(raw.get("session_id")),
         "model": _str(raw.get("model")),
         "claude_version": _str(raw.get("claude_code_version")),
         "cwd": _str(raw.get("cwd")),
-        "tools_offered": tuple(str(tool) for tool in tools) if isinstance(tools, list) else (),
+        "tools_offered": _names(raw.get("tools")),
+        "agents": _names(raw.get("agents")),
+        "commands": _names(raw.get("slash_commands")),
         "mcp_servers": {
             str(server.get("name")): str(server.get("status"))
             for server in (servers if isinstance(servers, list) else ())
             if isinstance(server, dict)
         },
     }
+
+
+def _names(value: object) -> tuple[str, ...]:
+    return tuple(name for name in value if isinstance(name, str)) if isinstance(value, list) else ()
 
 
 def _turn_result(raw: Mapping[str, Any], tokens: Tokens, *, before: TurnResult | None) -> TurnResult:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,17 +18,20 @@ from harness.agents.base import Agent, Workplace
 from harness.agents.claude import Claude
 from harness.agents.nop import Nop
 from harness.agents.oracle import Oracle
+from harness.apply import hosts, luggage
 from harness.checks import run_checks
-from harness.errors import Fault, InternalFault
+from harness.errors import Fault, InternalFault, NotAppliedError
 from harness.gitrepo import Repos
 from harness.model import Model, Recorded
 from harness.pacing import Pacer
+from harness.proof import differences_at_start, differences_in_instructions, loaded_instructions
 from harness.protect import restore
 from harness.record import (
     AgentName,
     AttemptRecord,
     CheckResult,
     ErrorRecord,
+    InstructionsRecord,
     Outcome,
     Phases,
     SandboxRecord,
@@ -42,6 +45,7 @@ from harness.record import (
 from harness.sandbox import Platform, Sandbox
 from harness.store import TRANSCRIPT, Appender, RunFolder, TrialFolder
 from harness.stream import Session
+from harness.variant import Variant, revealed
 from harness.workspace import Baseline, NoDiffError, seed, stop_processes, take_diff
 
 AGENTS: dict[AgentName, type[Agent]] = {"claude": Claude, "oracle": Oracle, "nop": Nop}
@@ -54,7 +58,7 @@ _REPLAY_SERVER = Path(__file__).with_name("replay.py")
 
 @dataclass(frozen=True)
 class World:
-    """What all trials of a run share."""
+    """What all trials of a run share. `secrets` has the values that variants refer to by name."""
 
     platform: Platform
     model: Model
@@ -62,6 +66,7 @@ class World:
     repos: Repos
     git_commit: str | None = None
     pacer: Pacer = field(default_factory=Pacer)
+    secrets: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -84,6 +89,8 @@ class Attempt:
     diff: str | None = None
     notes: tuple[str, ...] = ()
     fault: Fault | None = None
+    differences: tuple[str, ...] = ()
+    instructions: tuple[InstructionsRecord, ...] = ()
 
     @classmethod
     def begin(cls, spec: TrialSpec, world: World, number: int) -> Attempt:
@@ -127,7 +134,10 @@ async def run_attempt(spec: TrialSpec, world: World, attempt: Attempt) -> None:
         async with opened(spec, world, attempt) as live:
             await live.agent_runs()
             await live.collect()
+            await live.prove()
             await live.check()
+    except NotAppliedError as error:
+        attempt.differences = error.differences
     except Fault as fault:
         attempt.fault = fault
     except asyncio.CancelledError:
@@ -153,8 +163,9 @@ async def opened(spec: TrialSpec, world: World, attempt: Attempt) -> AsyncIterat
     try:
         async with sandbox.kept_alive():
             with attempt.phase("seed"):
-                baseline = await seed(sandbox, spec.task, _extra(attempt.recording))
-            attempt.place = Workplace(sandbox, world.model, attempt.transcript.line)
+                brought = luggage(spec.variant, world.secrets, sandbox.mcp_token)
+                baseline = await seed(sandbox, spec.task, _extra(attempt.recording), brought)
+            attempt.place = _workplace(spec, world, attempt, sandbox)
             yield LiveTrial(spec, world, attempt, attempt.place, baseline)
     finally:
         await _remove(sandbox)
@@ -174,12 +185,23 @@ async def _create(spec: TrialSpec, world: World, again: bool) -> Sandbox:
     return await Sandbox.open(
         world.platform,
         template=spec.template,
-        env={**spec.task.sandbox.env, **spec.variant.env, "HARNESS_TRIAL": _mark(spec, world)},
-        network=world.model.network(spec.task),
+        env={**_env(spec, world), "HARNESS_TRIAL": _mark(spec, world)},
+        network=world.model.network(spec.task, hosts(spec.variant)),
+        mcp=revealed(spec.variant.mcp_gateway, world.secrets),
         run=world.folder.id,
         trial=spec.id,
         again=again,
     )
+
+
+def _env(spec: TrialSpec, world: World) -> dict[str, str]:
+    """The task's environment, and the variant's over it."""
+    return {**spec.task.sandbox.env, **revealed(spec.variant.env, world.secrets)}
+
+
+def _workplace(spec: TrialSpec, world: World, attempt: Attempt, sandbox: Sandbox) -> Workplace:
+    prove = functools.partial(_prove_start, spec.variant)
+    return Workplace(sandbox, world.model, attempt.transcript.line, _env(spec, world), prove)
 
 
 @dataclass(frozen=True)
@@ -212,6 +234,20 @@ class LiveTrial:
                 attempt.notes += (f"there is no diff: {error}",)
             attempt.tampering = await restore(sandbox, self.spec.task, self.baseline.protected)
 
+    async def prove(self) -> None:
+        """Is what the agent ran with what the variant asks for? The session's start is looked at as it comes.
+
+        Raises:
+            NotAppliedError: when it is not.
+        """
+        if self.spec.agent != "claude":
+            return
+        applied, loaded = await loaded_instructions(self.place.sandbox, self.baseline.home)
+        self.attempt.instructions = loaded
+        differences = differences_in_instructions(self.spec.variant, applied, loaded)
+        if differences:
+            raise NotAppliedError(differences)
+
     async def check(self) -> None:
         """The checks enter, and give their verdicts."""
         with self.attempt.phase("checks"):
@@ -226,6 +262,12 @@ class LiveTrial:
         private = self.world.platform.isolation in (None, "bubblewrap")
         mark = _mark(self.spec, self.world)
         await stop_processes(self.place.sandbox, self.baseline, private=private, mark=mark)
+
+
+def _prove_start(variant: Variant, session: Session) -> None:
+    differences = differences_at_start(variant, session)
+    if differences:
+        raise NotAppliedError(differences)
 
 
 def _mark(spec: TrialSpec, world: World) -> str:
@@ -263,6 +305,9 @@ def trial_record(
         task_hash=spec.task.hash,
         variant=spec.variant.name,
         variant_hash=spec.variant.hash,
+        asked=spec.variant.told(),
+        differences=last.differences,
+        instructions=last.instructions,
         index=spec.index,
         agent=spec.agent,
         outcome=_outcome(last),
@@ -296,6 +341,8 @@ def trial_record(
 def _outcome(attempt: Attempt) -> Outcome:
     if attempt.fault:
         return "error"
+    if attempt.differences:
+        return "invalid"
     return "passed" if attempt.checks and all(check.passed for check in attempt.checks) else "failed"
 
 

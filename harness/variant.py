@@ -53,12 +53,14 @@ class NoClaudeMd:
 class Overlay:
     """A folder whose `repo/` and `home/` are laid over the sandbox's, as it was when the variant was read.
 
-    `hash` is over all of its content; `files` has each file's own SHA-256, by its path in the folder.
+    `hash` is over all of its content; `files` has each file's own SHA-256, by its path in the folder; `names` what a
+    session should have of it: `skill`, `agent` and `command`, each with the names that Claude Code gives them.
     """
 
     path: Path
     hash: str
     files: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def told(self) -> dict[str, Any]:
         """As a record tells it."""

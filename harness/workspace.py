@@ -9,8 +9,9 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from harness.apply import NO_LUGGAGE, Luggage
 from harness.archive import pack
-from harness.errors import CheckFault, SandboxFault
+from harness.errors import CheckFault, NotAppliedError, SandboxFault
 from harness.protect import Protected, protect
 from harness.sandbox import REPO, CommandTimeoutError, Sandbox
 from harness.shell import run_own
@@ -20,9 +21,13 @@ MAX_DIFF_BYTES = 64 * 1024 * 1024
 
 # The starter repo gets a history of exactly one commit, so that none can leak the fix, with all of its files in it,
 # whatever its .gitignore says; its objects are kept apart too, for the diff of an agent that does away with .git.
-_SEED = """
+_UNPACK = """
 set -e
-mkdir -p ~/repo ~/.harness && tar -xzf ~/.harness/seed.tgz -C ~ && rm ~/.harness/seed.tgz && cd ~/repo
+mkdir -p ~/repo ~/.harness && tar -xzf ~/.harness/seed.tgz -C ~ && rm ~/.harness/seed.tgz
+"""
+_COMMIT = """
+set -e
+cd ~/repo
 export GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_DATE='2025-01-01T00:00:00Z' GIT_COMMITTER_DATE='2025-01-01T00:00:00Z'
 git init -q --template= -b main .
 printf '[user]\\n\\tname = user\\n\\temail = user@sandbox.invalid\\n[gc]\\n\\tauto = 0\\n' >>.git/config
@@ -112,25 +117,45 @@ class Baseline:
     protected: Protected
 
 
-async def seed(sandbox: Sandbox, task: Task, extra: Mapping[str, bytes]) -> Baseline:
-    """Put the starter repo and `extra` files (below the home) in place, run the task's setup, take the baseline.
+async def seed(
+    sandbox: Sandbox, task: Task, extra: Mapping[str, bytes], variant: Luggage = NO_LUGGAGE
+) -> Baseline:
+    """Put the starter repo and `extra` files (below the home) in place, with what the variant brings; run the task's
+    setup; take the baseline.
 
     Raises:
+        NotAppliedError: when what the variant brings does not go with the repo.
         CheckFault: when a setup command fails.
         SandboxFault: when the sandbox does not do it.
     """
-    await sandbox.write(".harness/seed.tgz", _seed_archive(task, extra))
+    await sandbox.write(".harness/seed.tgz", _seed_archive(task, extra, variant))
+    start = _UNPACK + _COMMIT
+    if variant.script:
+        await _seed_step(sandbox, _UNPACK)
+        await _apply(sandbox, variant.script)
+        start = _COMMIT
     if not task.setup:
-        return await _baseline(sandbox, task, _SEED + _TREE_OF_COMMIT + _BASELINE)
-    await _seed_step(sandbox, _SEED)
+        return await _baseline(sandbox, task, start + _TREE_OF_COMMIT + _BASELINE)
+    await _seed_step(sandbox, start)
     for command in task.setup:
         await _run_setup(sandbox, task, command)
     return await _baseline(sandbox, task, _TREE_AFTER_SETUP + _BASELINE)
 
 
-def _seed_archive(task: Task, extra: Mapping[str, bytes]) -> bytes:
+async def _apply(sandbox: Sandbox, script: str) -> None:
+    try:
+        result = await sandbox.run(f"set -e\n{script}", timeout=120)
+    except CommandTimeoutError as error:
+        raise SandboxFault("apply", f"the variant could not be put in place: {error}", retry=True) from error
+    if result.exit_code:
+        words = result.stderr.strip()[-2000:]
+        raise NotAppliedError([f"what the variant brings could not be laid over the repo: {words}"])
+
+
+def _seed_archive(task: Task, extra: Mapping[str, bytes], variant: Luggage) -> bytes:
     prompts = {f".harness/prompt-{n}.md": turn.prompt.encode() for n, turn in enumerate(task.turns, 1)}
-    return pack({**prompts, **extra}, {"repo": task.repo.resolve()} if task.repo else {})
+    repo = {"repo": task.repo.resolve()} if task.repo else {}
+    return pack({**prompts, **extra, **variant.files}, {**repo, **variant.paths})
 
 
 async def _run_setup(sandbox: Sandbox, task: Task, command: str) -> None:

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from harness.model import Model
 from harness.record import Stop, TrialSpec
 from harness.sandbox import Sandbox
-from harness.stream import Tally, parse_line
+from harness.stream import Session, Tally, parse_line
 
 
 @dataclass
 class Workplace:
     """Where an agent works: the sandbox with the repo in it, and who wants to know what it does.
 
-    `emit` takes each raw line of the agent's stream, for the transcript.
+    `emit` takes each raw line of the agent's stream, for the transcript; `env` is the task's environment and the
+    variant's; `prove` is asked each time that a session starts, and raises NotAppliedError when what it shows is not
+    what the variant asks for, so that no money is spent on it.
     """
 
     sandbox: Sandbox
     model: Model
     emit: Callable[[bytes], None]
+    env: Mapping[str, str] = field(default_factory=dict)
+    prove: Callable[[Session], None] = lambda session: None
     tally: Tally = field(default_factory=Tally)
     _heard: float = field(default_factory=time.monotonic)
 
@@ -30,7 +34,10 @@ class Workplace:
         """A line of the agent's stream has come."""
         self.heard()
         self.emit(line)
-        self.tally.add(parse_line(line))
+        event = parse_line(line)
+        self.tally.add(event)
+        if (event.kind, event.subtype) == ("system", "init"):
+            self.prove(self.tally.session())
 
     def heard(self) -> None:
         """Silence counts from now."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import aclosing
 
 from harness.agents.base import Workplace
+from harness.apply import arguments
 from harness.errors import AgentFault, ProviderFault
 from harness.record import Stop, TrialSpec
 from harness.sandbox import REPO, CommandTimeoutError, Job
@@ -84,14 +85,15 @@ class Claude:
     def _job(self, spec: TrialSpec, place: Workplace) -> Job:
         turn = self._turn_number
         model = _model(spec, place)
-        command = shlex.join(argv(spec, self.session_id, turn, model)) + f" <~/.harness/prompt-{turn}.md"
+        words = [shlex.join(argv(spec, self.session_id, turn, model)), arguments(spec.variant)]
+        command = f"{' '.join(words)} <~/.harness/prompt-{turn}.md"
         if place.model.source == "replay":
             command = _with_replay(command, turn)
         return Job(
             command=command,
             folder=f".harness/turn-{turn}",
             cwd=REPO,
-            env={**ENV, **place.model.env, **spec.task.sandbox.env, **spec.variant.env},
+            env={**ENV, **place.model.env, **place.env},
             login=self._login,
         )
 

@@ -75,6 +75,7 @@ def _any_plain(kind: Any, bounds: list[Any]) -> st.SearchStrategy[Any]:
     least: Any = next((bound.ge for bound in bounds if isinstance(bound, Ge)), None)
     most: Any = next((bound.le for bound in bounds if isinstance(bound, Le)), None)
     plain: dict[Any, st.SearchStrategy[Any]] = {
+        Any: st.none() | st.text(max_size=20) | st.lists(st.integers(0, 9), max_size=ENOUGH),
         type(None): st.none(),
         bool: st.booleans(),
         str: st.text(max_size=20),

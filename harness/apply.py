@@ -1,0 +1,173 @@
+"""A variant on its way into a sandbox: the files that it brings, how they are put in place, the CLI's arguments.
+
+```
+~/.harness/variant/            what the variant brings, as it is given
+  overlay/repo, overlay/home   laid over the repo and the home
+  CLAUDE.md, system-prompt.md, append-system-prompt.md, mcp.json
+  settings.json                the variant's settings, with the hook that tells what was loaded
+  instructions/                what that hook has told: for each file its event, and the hash of what was loaded
+  applied                      the CLAUDE.md that was put in place, and its hash
+```
+All is in place before the repo's first commit, so that no diff shows it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from harness.variant import ClaudeMd, McpServer, NoClaudeMd, Variant, revealed
+
+FOLDER = ".harness/variant"
+GATEWAY = "e2b-mcp-gateway"
+"""The name that E2B's page gives to its gateway."""
+
+_GATEWAY_URL = "http://localhost:50005/mcp"
+"""Where the gateway listens inside the sandbox, whatever the sandbox may reach outside."""
+
+# The hook's event comes on stdin. Each is kept in files of its own, since several run at once.
+_HOOK = f"""
+mkdir -p ~/{FOLDER}/instructions && told=$(mktemp ~/{FOLDER}/instructions/XXXXXXXX) && cat >"$told.json"
+path=$(sed -n 's/.*"file_path":"\\([^"]*\\)".*/\\1/p' "$told.json")
+sha256sum <"$path" | cut -c1-64 >"$told"
+"""
+
+_OVERLAY = f"""
+for part in repo home; do
+  if [ -d ~/{FOLDER}/overlay/$part ]; then
+    into=~; [ $part = repo ] && into=~/repo
+    cp -a ~/{FOLDER}/overlay/$part/. "$into"/
+  fi
+done
+"""
+# The repo's own may be a link, to AGENTS.md for one: what it leads to stays as it is.
+_REPLACE = f"""
+cd ~/repo && rm -rf CLAUDE.md .claude/CLAUDE.md && cp ~/{FOLDER}/CLAUDE.md CLAUDE.md && target=CLAUDE.md
+"""
+_APPEND = f"""
+cd ~/repo && target=CLAUDE.md
+if [ ! -e CLAUDE.md ] && [ -e .claude/CLAUDE.md ]; then target=.claude/CLAUDE.md; fi
+{{ if [ -e "$target" ]; then cat "$target"; echo; fi; cat ~/{FOLDER}/CLAUDE.md; }} >~/{FOLDER}/merged.md
+rm -f "$target" && mv ~/{FOLDER}/merged.md "$target"
+"""
+_TAKE_AWAY = "cd ~/repo && rm -rf CLAUDE.md .claude/CLAUDE.md\n"
+_NOTE = f'sha256sum "$target" >~/{FOLDER}/applied\n'
+
+
+@dataclass(frozen=True)
+class Luggage:
+    """What goes into a sandbox beside the repo: `files` and `paths` by their places below the home, and a bash
+    `script` that puts them where they belong, before the repo's first commit."""
+
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    paths: Mapping[str, Path] = field(default_factory=dict)
+    script: str = ""
+
+
+NO_LUGGAGE = Luggage()
+
+
+def luggage(variant: Variant, secrets: Mapping[str, str], gateway_token: str | None = None) -> Luggage:
+    """All that a variant brings.
+
+    Args:
+        variant: the variant.
+        secrets: the values that it refers to.
+        gateway_token: lets one into the sandbox's MCP gateway, where there is one.
+    """
+    files = {f"{FOLDER}/{name}": text.encode() for name, text in _files(variant, secrets, gateway_token)}
+    paths = {f"{FOLDER}/overlay": variant.overlay.path} if variant.overlay else {}
+    return Luggage(files, paths, "".join(_steps(variant)))
+
+
+def _files(variant: Variant, secrets: Mapping[str, str], token: str | None) -> Iterator[tuple[str, str]]:
+    yield "settings.json", json.dumps(_settings(variant))
+    yield "hook.sh", _HOOK
+    if isinstance(variant.claude_md, ClaudeMd):
+        yield "CLAUDE.md", variant.claude_md.text
+    if variant.system_prompt:
+        yield "system-prompt.md", variant.system_prompt.text
+    if variant.append_system_prompt:
+        yield "append-system-prompt.md", variant.append_system_prompt.text
+    if has_servers(variant):
+        yield "mcp.json", json.dumps({"mcpServers": _servers(variant, secrets, token)})
+
+
+def _steps(variant: Variant) -> Iterator[str]:
+    if variant.overlay:
+        yield _OVERLAY
+    if isinstance(variant.claude_md, NoClaudeMd):
+        yield _TAKE_AWAY
+    elif variant.claude_md:
+        yield _APPEND if variant.claude_md.append else _REPLACE
+        yield _NOTE
+
+
+def _settings(variant: Variant) -> dict[str, Any]:
+    """The variant's own settings; its hooks, and ours beside them."""
+    settings = dict(variant.settings or {})
+    hooks = dict(settings.get("hooks") or {})
+    ours = {"hooks": [{"type": "command", "command": f"bash ~/{FOLDER}/hook.sh"}]}
+    hooks["InstructionsLoaded"] = [*hooks.get("InstructionsLoaded", []), ours]
+    return {**settings, "hooks": hooks}
+
+
+def has_servers(variant: Variant) -> bool:
+    """Whether the variant says which MCP servers there are."""
+    return variant.mcp is not None or variant.mcp_gateway is not None
+
+
+def servers_of(variant: Variant) -> dict[str, tuple[str, ...] | None] | None:
+    """The MCP servers that there must be, each with the tools that it must offer; None: the variant says nothing."""
+    if not has_servers(variant):
+        return None
+    servers = {name: server.tools for name, server in (variant.mcp or {}).items()}
+    return servers if variant.mcp_gateway is None else {**servers, GATEWAY: None}
+
+
+def hosts(variant: Variant) -> tuple[str, ...]:
+    """What the sandbox must reach for the variant: what it names, and where its servers on HTTP are."""
+    urls = [urlsplit(server.url) for server in (variant.mcp or {}).values() if server.url is not None]
+    return tuple(
+        dict.fromkeys((*variant.network, *(url.hostname or "" for url in urls if not _is_own(url.hostname))))
+    )
+
+
+def _is_own(host: str | None) -> bool:
+    """Whether a name means the sandbox itself, for which it needs no way out."""
+    return host == "localhost" or str(host).startswith("127.") or host == "::1"
+
+
+def _servers(variant: Variant, secrets: Mapping[str, str], token: str | None) -> dict[str, Any]:
+    """As `--mcp-config` takes them."""
+    servers = {name: _server(server, secrets) for name, server in (variant.mcp or {}).items()}
+    if variant.mcp_gateway is not None:
+        headers = {"Authorization": f"Bearer {token}"}
+        servers[GATEWAY] = {"type": "http", "url": _GATEWAY_URL, "headers": headers}
+    return servers
+
+
+def _server(server: McpServer, secrets: Mapping[str, str]) -> dict[str, Any]:
+    given: dict[str, Any]
+    if server.url is not None:
+        given = {"type": "http", "url": server.url, "headers": server.headers}
+    else:
+        given = {"type": "stdio", "command": server.command, "args": server.args, "env": server.env}
+    found: dict[str, Any] = revealed(given, secrets)
+    return found
+
+
+def arguments(variant: Variant) -> str:
+    """The CLI's arguments that lead to the variant's files, as bash reads them."""
+    found = [f"--settings ~/{FOLDER}/settings.json"]
+    if variant.system_prompt:
+        found.append(f"--system-prompt-file ~/{FOLDER}/system-prompt.md")
+    if variant.append_system_prompt:
+        found.append(f"--append-system-prompt-file ~/{FOLDER}/append-system-prompt.md")
+    if has_servers(variant):
+        found.append(f"--mcp-config ~/{FOLDER}/mcp.json --strict-mcp-config")
+    return " ".join(found)

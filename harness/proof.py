@@ -1,0 +1,167 @@
+"""Whether a variant was really applied: what it asks for, held against what the session and its hook tell."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+
+from harness.apply import FOLDER, servers_of
+from harness.errors import SandboxFault
+from harness.record import InstructionsRecord
+from harness.sandbox import CommandTimeoutError, Sandbox
+from harness.shell import run_own
+from harness.stream import Session
+from harness.variant import NoClaudeMd, Variant
+
+_EVIDENCE_CHARS = 1_000_000
+# First what was put in place, then for each event of the hook the hash of what was loaded, and the event itself.
+_TELL = f"""
+cd ~/{FOLDER} 2>/dev/null || exit 0
+head -n 1 applied 2>/dev/null || true; echo
+for told in instructions/*.json; do
+  if [ -s "$told" ]; then head -c 64 "${{told%.json}}" 2>/dev/null; echo; head -c 10000 "$told"; echo; fi
+done | head -c {_EVIDENCE_CHARS}
+"""
+_APPLIED = re.compile(r"^([0-9a-f]{64})  (.+)$")
+_CLAUDE_MD = ("repo/CLAUDE.md", "repo/.claude/CLAUDE.md")
+_VAGUE_MODELS = ("default", "best", "opusplan")
+"""Names that leave the choice to Claude Code."""
+
+
+async def loaded_instructions(
+    sandbox: Sandbox, home: str
+) -> tuple[dict[str, str], tuple[InstructionsRecord, ...]]:
+    """What the hook has told: which CLAUDE.md was put in place (its hash by its path), and all that were loaded.
+
+    Paths are below the home where they can be. What an agent has done away with is not told.
+
+    Raises:
+        SandboxFault: when the sandbox is lost.
+    """
+    try:
+        told = await run_own(sandbox, _TELL, timeout=30)
+    except CommandTimeoutError as error:
+        raise SandboxFault(
+            "prove", f"the loaded instructions could not be read: {error}", retry=True
+        ) from error
+    first, *lines = told.stdout.split("\n")
+    applied = _APPLIED.match(first)
+    found = dict.fromkeys(_instructions(lines, home))
+    return ({f"repo/{applied[2]}": applied[1]} if applied else {}), tuple(found)
+
+
+def _instructions(lines: Sequence[str], home: str) -> Iterator[InstructionsRecord]:
+    digest: str | None = None
+    for line in lines:
+        if re.fullmatch("[0-9a-f]{64}", line):
+            digest = line
+            continue
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and isinstance(event.get("file_path"), str):
+            yield InstructionsRecord(
+                path=event["file_path"].removeprefix(f"{home}/"),
+                memory_type=_word(event.get("memory_type")),
+                load_reason=_word(event.get("load_reason")),
+                sha256=digest,
+            )
+        digest = None
+
+
+def _word(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def differences_at_start(variant: Variant, session: Session) -> tuple[str, ...]:
+    """What a session's start shows to be otherwise than the variant asks for, in sentences."""
+    return (
+        *_model(variant, session),
+        *_servers(variant, session),
+        *_overlay(variant, session),
+    )
+
+
+def _model(variant: Variant, session: Session) -> Iterator[str]:
+    asked, seen = variant.model, session.model
+    if asked is None or seen is None or asked in _VAGUE_MODELS:
+        return
+    if _plain(asked) != _plain(seen) and _plain(asked) not in _plain(seen):
+        yield f"the model is {seen}, not {asked}"
+
+
+def _plain(model: str) -> str:
+    """A model's name without its date and its window."""
+    return re.sub(r"(-\d{8})?(\[.*\])?$", "", model.lower())
+
+
+def _servers(variant: Variant, session: Session) -> Iterator[str]:
+    wanted = servers_of(variant)
+    if wanted is None:
+        return
+    for name, tools in wanted.items():
+        status = session.mcp_servers.get(name)
+        if status is None:
+            yield f"the MCP server {name!r} is not there"
+        elif status != "connected":
+            yield f"the MCP server {name!r} is {status}, not connected"
+        else:
+            yield from _tools(name, tools, session)
+    # A plugin's servers have a colon in their names; they come with the plugin.
+    for name in session.mcp_servers:
+        if name not in wanted and ":" not in name:
+            yield f"the MCP server {name!r} is there, and was not asked for"
+
+
+def _tools(server: str, wanted: tuple[str, ...] | None, session: Session) -> Iterator[str]:
+    offered = {tool for owner, tool in map(_owner, session.tools_offered) if owner == server}
+    if wanted is None and not offered:
+        yield f"the MCP server {server!r} is connected and offers no tools"
+    missing = [tool for tool in wanted or () if tool not in offered]
+    if missing:
+        yield f"the MCP server {server!r} does not offer {', '.join(map(repr, missing))}"
+
+
+def _owner(tool: str) -> tuple[str, str]:
+    kind, _, rest = tool.partition("__")
+    server, _, name = rest.partition("__")
+    return (server, name) if kind == "mcp" else ("", tool)
+
+
+def _overlay(variant: Variant, session: Session) -> Iterator[str]:
+    names = variant.overlay.names if variant.overlay else {}
+    seen = {"skill": session.commands, "agent": session.agents, "command": session.commands}
+    for kind, wanted in names.items():
+        missing = [name for name in wanted if name not in seen[kind]]
+        if missing:
+            yield f"the overlay's {kind} {', '.join(map(repr, missing))} is not there"
+
+
+def differences_in_instructions(
+    variant: Variant, applied: dict[str, str], loaded: Sequence[InstructionsRecord]
+) -> tuple[str, ...]:
+    """Which CLAUDE.md was not loaded as the variant asks for it, in sentences."""
+    seen = {entry.path: entry.sha256 for entry in loaded}
+    if isinstance(variant.claude_md, NoClaudeMd):
+        return tuple(f"{path} was to be taken away, and was loaded" for path in _CLAUDE_MD if path in seen)
+    wanted = {**_laid_over(variant), **applied}
+    if variant.claude_md and not applied:
+        wanted["repo/CLAUDE.md"] = variant.claude_md.sha256
+    return tuple(_sentence(path, digest, seen) for path, digest in wanted.items() if seen.get(path) != digest)
+
+
+def _laid_over(variant: Variant) -> dict[str, str]:
+    """The CLAUDE.md of an overlay, by their places below the home."""
+    files = variant.overlay.files if variant.overlay else {}
+    repo = {path: files[path] for path in _CLAUDE_MD if path in files and not variant.claude_md}
+    user = files.get("home/.claude/CLAUDE.md")
+    return {**repo, ".claude/CLAUDE.md": user} if user else repo
+
+
+def _sentence(path: str, digest: str, seen: dict[str, str | None]) -> str:
+    if path not in seen:
+        return f"{path} was put there, and Claude Code did not load it"
+    other = (seen[path] or "unknown")[:12]
+    return f"Claude Code loaded another {path} (sha256 {other}) than was put there ({digest[:12]})"
