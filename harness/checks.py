@@ -58,7 +58,7 @@ async def run_checks(
     packed = pack_folder(task.checks_folder) if task.checks_folder else None
     await _prepare(sandbox, packed, _NO_BYTECODE)
     results: list[CheckResult] = []
-    for check in checks or task.checks:
+    for check in task.checks if checks is None else checks:
         if results and between:
             await between()
         if results and packed and check.file:

@@ -122,6 +122,14 @@ class Limits(_Table):
     )
 
 
+class TurnTable(_Table):
+    """`[[turns]]`."""
+
+    prompt: str = Field(min_length=1, description='a file with the prompt, such as "1-fix.md"')
+    checks: list[str] = Field([], description="a list of names of checks")
+    solution: str | None = Field(None, min_length=1, description='a folder, such as "solution-1"')
+
+
 class Manifest(_Table):
     """The whole file. A field's description says what to give, and is the remedy for what is wrong there."""
 
@@ -134,6 +142,9 @@ class Manifest(_Table):
     )
     prompts: list[str] = Field(
         ["prompt.md"], min_length=1, description='a list of files, such as ["prompt.md"]'
+    )
+    turns: list[TurnTable] = Field(
+        [], min_length=1, description='tables with a prompt each: [[turns]], prompt = "1.md"'
     )
     timeout: Seconds = Field(600.0, description="the seconds that the agent has, up to 86400")
     repo: Repo = Field(Repo(), description="a table: [repo]")
@@ -191,7 +202,7 @@ def _problem(file: Path, details: ErrorDetails) -> Problem:
     name, kind = ".".join(location), details["type"]
     if kind == "extra_forbidden":
         return Problem(shown(file), name, "is not a known key", meant(Manifest, location))
-    if kind == "missing":
+    if kind == "missing" and name == "schema":
         return Problem(shown(file), name, "is missing", "add `schema = 1` as the first line")
     if name == "schema":
         return Problem(
@@ -201,7 +212,8 @@ def _problem(file: Path, details: ErrorDetails) -> Problem:
             "write `schema = 1`; a later one needs a newer harness",
         )
     field = field_at(Manifest, location)
-    return Problem(shown(file), name, what_is_wrong(details), f"give {field.description}" if field else None)
+    what = "is missing" if kind == "missing" else what_is_wrong(details)
+    return Problem(shown(file), name, what, f"give {field.description}" if field else None)
 
 
 def is_name(text: str) -> bool:

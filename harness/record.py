@@ -12,12 +12,13 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from itertools import pairwise
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.errors import FAULT_BY_CAUSE, Cause, Fault
-from harness.stream import Session, Tokens, ToolUse
+from harness.stream import Session, Tokens, ToolUse, TurnResult
 from harness.task import Task
 from harness.variant import Variant
 
@@ -56,6 +57,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
 
+_Number = TypeVar("_Number", int, float)
 Ms = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 
@@ -71,6 +73,9 @@ class CheckResult(_Part):
     duration_ms: Ms | None = Field(description="Its wall time in milliseconds; null when it was never told.")
     output_tail: str = Field(description="The end of its stdout and stderr; `output` has more of it.")
     output: str | None = Field(None, description="The file with its output, relative to the run's folder.")
+    turn: int | None = Field(
+        None, ge=1, description="The prompt (from 1) after which it ran; null: when the agent had ended."
+    )
 
 
 class TokenCounts(_Part):
@@ -119,12 +124,10 @@ class TurnRecord(_Part):
     """One prompt's run, as Claude Code's result tells it; null where it does not."""
 
     duration_ms: Ms | None = Field(description="This run's wall time in milliseconds.")
-    duration_api_ms: Ms | None = Field(
-        description="Milliseconds spent waiting for the API, over the session up to here."
-    )
+    duration_api_ms: Ms | None = Field(description="Milliseconds spent waiting for the API in this run.")
     num_turns: Count | None = Field(description="Rounds of the agent's loop in this run.")
-    tokens: TokenCounts = Field(description="What the session used up to here.")
-    cost_usd: float | None = Field(description="US dollars, over the session up to here.")
+    tokens: TokenCounts = Field(description="What this run used; the session's are the sums.")
+    cost_usd: float | None = Field(description="US dollars, for this run.")
     terminal_reason: str | None = Field(description="Claude Code's own word for what ended the run.")
     result: str | None = Field(description="The agent's last message.")
 
@@ -324,18 +327,7 @@ def session_fields(session: Session) -> dict[str, Any]:
             for name, usage in session.models.items()
         },
         "cost_usd": session.cost_usd,
-        "turns": tuple(
-            TurnRecord(
-                duration_ms=turn.duration_ms,
-                duration_api_ms=turn.duration_api_ms,
-                num_turns=turn.num_turns,
-                tokens=TokenCounts.of(turn.tokens),
-                cost_usd=turn.cost_usd,
-                terminal_reason=turn.terminal_reason,
-                result=turn.text,
-            )
-            for turn in session.turns
-        ),
+        "turns": tuple(_turn_record(turn, before) for before, turn in pairwise((_NO_TURN, *session.turns))),
         "tools": {name: _tool_counts(use) for name, use in session.tools.items()},
         "mcp_servers": dict(session.mcp_servers),
         "mcp": {name: _server_record(name, status, session) for name, status in session.mcp_servers.items()},
@@ -361,6 +353,42 @@ def _server_record(server: str, status: str, session: Session) -> McpServerRecor
             if tool.startswith(prefix)
         },
     )
+
+
+_NO_TURN = TurnResult(
+    duration_ms=0,
+    duration_api_ms=0,
+    num_turns=0,
+    tokens=Tokens(),
+    cost_usd=0.0,
+    terminal_reason=None,
+    is_error=False,
+    api_error_status=None,
+    text=None,
+)
+
+
+def _turn_record(turn: TurnResult, before: TurnResult) -> TurnRecord:
+    """One prompt's run by itself: Claude Code counts API time, tokens and cost over the session up to it."""
+    return TurnRecord(
+        duration_ms=turn.duration_ms,
+        duration_api_ms=_more(turn.duration_api_ms, before.duration_api_ms),
+        num_turns=turn.num_turns,
+        tokens=TokenCounts(
+            input=_more(turn.tokens.input, before.tokens.input),
+            output=_more(turn.tokens.output, before.tokens.output),
+            cache_read=_more(turn.tokens.cache_read, before.tokens.cache_read),
+            cache_creation=_more(turn.tokens.cache_creation, before.tokens.cache_creation),
+        ),
+        cost_usd=_more(turn.cost_usd, before.cost_usd),
+        terminal_reason=turn.terminal_reason,
+        result=turn.text,
+    )
+
+
+def _more(now: _Number | None, before: _Number | None) -> _Number | None:
+    """How much was added; None where that cannot be told, as when a count went down."""
+    return now - before if now is not None and before is not None and now >= before else None
 
 
 def schema() -> dict[str, Any]:

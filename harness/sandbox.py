@@ -200,7 +200,7 @@ async def _create(seconds: float, template: str, **options: Any) -> AsyncSandbox
         raise
 
 
-async def _abandon(creating: asyncio.Task[AsyncSandbox]) -> None:
+async def _abandon(creating: asyncio.Task[Any]) -> None:
     """End a sandbox that is still being made: cutting the request off would leave it to live out its lifetime."""
     await asyncio.wait([creating], timeout=_ABANDON_S)
     if creating.done() and not creating.exception():
@@ -276,6 +276,34 @@ class Sandbox:
         with _faults("pause the sandbox"):
             async with asyncio.timeout(60):
                 await self._sdk.pause()
+
+    @contextlib.asynccontextmanager
+    async def forked(self) -> AsyncIterator[Sandbox]:
+        """A copy of the sandbox as it is now, which goes when this closes.
+
+        Raises:
+            SandboxFault: when the platform cannot make one.
+        """
+        forking = asyncio.create_task(self._fork())
+        try:
+            copy = await asyncio.shield(forking)
+        except asyncio.CancelledError:
+            await asyncio.shield(_abandon(forking))
+            raise
+        try:
+            async with copy.kept_alive():
+                yield copy
+        finally:
+            with contextlib.suppress(SandboxFault):
+                await asyncio.shield(copy.kill())
+
+    async def _fork(self) -> Sandbox:
+        with _faults("copy the sandbox"):
+            async with asyncio.timeout(120):
+                (copy,) = await self._sdk.fork(timeout=LIFETIME_S, count=1)
+            if isinstance(copy, Exception):
+                raise copy
+            return Sandbox(copy)
 
     @contextlib.asynccontextmanager
     async def kept_alive(self) -> AsyncIterator[None]:

@@ -26,22 +26,25 @@ _BAD_LINES_SHOWN = 5
 
 @dataclass(frozen=True)
 class Turn:
-    """One prompt of a task's session."""
+    """One prompt of a task's session, and the reference solution of its own where it has one."""
 
     prompt: str
     source: str
+    solution: Path | None = None
 
 
 @dataclass(frozen=True)
 class Check:
     """One verdict to be asked for: a file of `checks/` or a command of `[checks] run`.
 
-    Exactly one of `file` (its name within `checks/`) and `command` (for bash) is set.
+    Exactly one of `file` (its name within `checks/`) and `command` (for bash) is set. `turn` is the prompt (from 1)
+    after which it is asked; None: after the last.
     """
 
     name: str
     file: str | None = None
     command: str | None = None
+    turn: int | None = None
 
 
 @dataclass(frozen=True)
@@ -249,7 +252,7 @@ class _Reader:
 
     def task(self, manifest: Manifest) -> Task:
         self.name()
-        turns = () if self.wrong("prompts") else self.turns(manifest.prompts)
+        turns = () if self.wrong("prompts") or self.wrong("turns") else self.turns(manifest)
         repo = self.repo(manifest)
         return Task(
             name=self.folder.name,
@@ -319,10 +322,28 @@ class _Reader:
             )
         return None
 
-    def turns(self, prompts: list[str]) -> tuple[Turn, ...]:
-        return tuple(
-            turn for index, name in enumerate(prompts) if (turn := self.turn(name, f"prompts.{index}"))
-        )
+    def turns(self, manifest: Manifest) -> tuple[Turn, ...]:
+        if manifest.turns and "prompts" in manifest.model_fields_set:
+            remedy = "keep one of them: [[turns]] has a prompt each"
+            self.complain(self.file, "prompts", "there are [[turns]] too", remedy)
+        named = [(table.prompt, f"turns.{n}.prompt") for n, table in enumerate(manifest.turns)]
+        named = named or [(name, f"prompts.{n}") for n, name in enumerate(manifest.prompts)]
+        found = [self.turn(name, field_) for name, field_ in named]
+        for n, table in enumerate(manifest.turns):
+            turn, folder = found[n], self.solution_of_turn(table.solution, f"turns.{n}.solution")
+            found[n] = replace(turn, solution=folder) if turn else None
+        return tuple(turn for turn in found if turn)
+
+    def solution_of_turn(self, name: str | None, field_: str) -> Path | None:
+        path = self.inside(name, field_) if name else None
+        if path is None:
+            return None
+        if not os.path.isdir(path):
+            remedy = "put files to lay over the repo, or solve.sh, in it"
+            self.complain(self.file, field_, f"{name!r} is not a folder", remedy)
+            return None
+        self.links(path)
+        return path
 
     def turn(self, name: str, field_: str) -> Turn | None:
         path = self.inside(name, field_)
@@ -398,7 +419,24 @@ class _Reader:
         if not found and not self.wrong("checks.run"):
             remedy = "add an executable file (chmod +x), or [checks] run"
             self.complain(self.folder / "checks", None, "has no check", remedy)
-        return tuple(found)
+        return tuple(self.bound(found, manifest)) if manifest.turns else tuple(found)
+
+    def bound(self, checks: list[Check], manifest: Manifest) -> Iterator[Check]:
+        """The checks, each with the turn that names it."""
+        turn_of: dict[str, int] = {}
+        names = ", ".join(check.name for check in checks)
+        for index, table in enumerate(manifest.turns):
+            for place, name in enumerate(table.checks):
+                field_ = f"turns.{index}.checks.{place}"
+                if all(check.name != name for check in checks):
+                    self.complain(self.file, field_, f"there is no check {name!r}", f"there are: {names}")
+                elif turn_of.setdefault(name, index + 1) != index + 1:
+                    remedy = "give it a second name in [checks] run"
+                    self.complain(self.file, field_, f"{name!r} belongs to an earlier turn", remedy)
+        for check in checks:
+            # After the last turn is after all of them.
+            turn = turn_of.get(check.name)
+            yield replace(check, turn=turn if turn != len(manifest.turns) else None)
 
     def commands(self, manifest: Manifest) -> Iterator[Check]:
         for name, command in manifest.checks.run.items():

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -105,26 +105,38 @@ def what_is_wrong(details: ErrorDetails) -> str:
 def field_at(model: type[BaseModel], location: Sequence[str]) -> FieldInfo | None:
     """The field of a model that a location is at, or in. Its description says what to give."""
     fields, found = model.model_fields, None
-    for part in location:
+    for part in _keys_of(location):
         info = fields.get(part) or fields.get(f"{part}_")
         if info is None:
             break
-        found, fields = info, getattr(info.annotation, "model_fields", {})
+        found, fields = info, _fields_in(info)
     return found
 
 
+def _keys_of(location: Sequence[str]) -> list[str]:
+    """A location without the places in lists: all tables of a list are alike."""
+    return [part for part in location if not part.isdigit()]
+
+
+def _fields_in(info: FieldInfo) -> dict[str, FieldInfo]:
+    """The fields of the table that a field is, or of those that it has a list of."""
+    inner = next(iter(get_args(info.annotation)), None) if get_origin(info.annotation) is list else None
+    fields: dict[str, FieldInfo] = getattr(inner or info.annotation, "model_fields", {})
+    return fields
+
+
 def meant(model: type[BaseModel], location: Sequence[str]) -> str:
-    """What an unknown key was probably meant to be: a similar one of the same table, or the same of another."""
-    table, name = list(location[:-1]), location[-1]
+    """What an unknown key was probably meant to be: the same of another table, or a similar one."""
+    table, name = _keys_of(location[:-1]), location[-1]
     known = [key for where, key in _keys(model) if where == table]
-    close = difflib.get_close_matches(name, known, n=1)
-    if close:
-        return f"did you mean {close[0]!r}?"
     for where, key in _keys(model):
         if key == name:
             return (
                 f"it belongs into [{where[0]}]" if where else "it belongs to the top, above the first [table]"
             )
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
     return f"known here: {', '.join(known)}"
 
 
@@ -132,7 +144,7 @@ def _keys(model: type[BaseModel]) -> Iterator[tuple[list[str], str]]:
     """Every key, with the table that it is in."""
     for name, info in model.model_fields.items():
         yield [], info.alias or name
-        for key in getattr(info.annotation, "model_fields", {}):
+        for key in _fields_in(info):
             yield [name], key
 
 

@@ -45,8 +45,9 @@ from harness.record import (
 from harness.sandbox import Platform, Sandbox
 from harness.store import TRANSCRIPT, Appender, RunFolder, TrialFolder
 from harness.stream import Session
+from harness.task import Check
 from harness.variant import Variant, revealed
-from harness.workspace import Baseline, NoDiffError, seed, stop_processes, take_diff
+from harness.workspace import Baseline, NoDiffError, in_copy, seed, stop_processes, take_diff
 
 AGENTS: dict[AgentName, type[Agent]] = {"claude": Claude, "oracle": Oracle, "nop": Nop}
 Keep = Literal["none", "failed", "all"]
@@ -79,6 +80,7 @@ class Attempt:
     started_at: str = field(default_factory=lambda: _now())
     began: float = field(default_factory=time.monotonic)
     phases: dict[str, int] = field(default_factory=dict)
+    running: list[str] = field(default_factory=list)
     repo_commit: str | None = None
     recording: Recorded | None = None
     sandbox_id: str | None = None
@@ -100,12 +102,17 @@ class Attempt:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time a phase, also when it breaks off; one that comes again is added up."""
+        """Time a phase, also when it breaks off; one that comes again is added up, one within another taken off it."""
         start = time.monotonic()
+        self.running.append(name)
         try:
             yield
         finally:
-            self.phases[name] = self.phases.get(name, 0) + _ms(start)
+            self.running.pop()
+            took = _ms(start)
+            self.phases[name] = self.phases.get(name, 0) + took
+            for outer in self.running[-1:]:
+                self.phases[outer] = self.phases.get(outer, 0) - took
 
     @property
     def session(self) -> Session:
@@ -166,7 +173,9 @@ async def opened(spec: TrialSpec, world: World, attempt: Attempt) -> AsyncIterat
                 brought = luggage(spec.variant, world.secrets, sandbox.mcp_token)
                 baseline = await seed(sandbox, spec.task, _extra(attempt.recording), brought)
             attempt.place = _workplace(spec, world, attempt, sandbox)
-            yield LiveTrial(spec, world, attempt, attempt.place, baseline)
+            live = LiveTrial(spec, world, attempt, attempt.place, baseline)
+            attempt.place.after_turn = live.check_turn
+            yield live
     finally:
         await _remove(sandbox)
 
@@ -227,7 +236,7 @@ class LiveTrial:
         """The agent's processes end; its diff is taken; what it must not touch is put back."""
         sandbox, attempt = self.place.sandbox, self.attempt
         with attempt.phase("collect"):
-            await self._stop_processes()
+            await self._stop_processes(sandbox, self.baseline)
             try:
                 attempt.diff = attempt.files.write("diff.patch", await take_diff(sandbox, self.baseline))
             except NoDiffError as error:
@@ -249,19 +258,34 @@ class LiveTrial:
             raise NotAppliedError(differences)
 
     async def check(self) -> None:
-        """The checks enter, and give their verdicts."""
+        """The checks enter, and give their verdicts; also those of turns that the agent did not come to."""
+        judged = {check.name for check in self.attempt.checks}
+        left = [check for check in self.spec.task.checks if check.name not in judged]
         with self.attempt.phase("checks"):
-            self.attempt.checks = await run_checks(
-                self.place.sandbox,
-                self.spec.task,
-                self.attempt.files.write,
-                between=self._stop_processes,
-            )
+            self.attempt.checks += await self._verdicts(self.place.sandbox, self.baseline, left)
 
-    async def _stop_processes(self) -> None:
+    async def check_turn(self, turn: int) -> None:
+        """A turn's own checks, in a copy of the sandbox: the agent finds nothing of them there, and nothing ended."""
+        checks = [check for check in self.spec.task.checks if check.turn == turn]
+        if not checks:
+            return
+        with self.attempt.phase("checks"):
+            async with self.place.sandbox.forked() as copy:
+                baseline = await in_copy(copy, self.baseline)
+                await self._stop_processes(copy, baseline)
+                await restore(copy, self.spec.task, baseline.protected)
+                found = await self._verdicts(copy, baseline, checks)
+        self.attempt.checks += tuple(result.model_copy(update={"turn": turn}) for result in found)
+
+    async def _verdicts(
+        self, sandbox: Sandbox, baseline: Baseline, checks: Sequence[Check]
+    ) -> tuple[CheckResult, ...]:
+        stop = functools.partial(self._stop_processes, sandbox, baseline)
+        return await run_checks(sandbox, self.spec.task, self.attempt.files.write, checks, between=stop)
+
+    async def _stop_processes(self, sandbox: Sandbox, baseline: Baseline) -> None:
         private = self.world.platform.isolation in (None, "bubblewrap")
-        mark = _mark(self.spec, self.world)
-        await stop_processes(self.place.sandbox, self.baseline, private=private, mark=mark)
+        await stop_processes(sandbox, baseline, private=private, mark=_mark(self.spec, self.world))
 
 
 def _prove_start(variant: Variant, session: Session) -> None:

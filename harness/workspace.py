@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.apply import NO_LUGGAGE, Luggage
 from harness.archive import pack
@@ -191,6 +191,20 @@ async def _baseline(sandbox: Sandbox, task: Task, script: str) -> Baseline:
     tree, rest = (await _seed_step(sandbox, script)).split("\n", 1)
     since, owner, home = rest.removesuffix("\n").split(" ", 2)
     return Baseline(tree, since, owner, home, await protect(sandbox, task))
+
+
+async def in_copy(copy: Sandbox, baseline: Baseline) -> Baseline:
+    """The baseline for a copy of the sandbox, whose user may be another account of its machine.
+
+    Raises:
+        SandboxFault: when the copy cannot be asked.
+    """
+    try:
+        result = await run_own(copy, 'echo "$(id -u):$(id -g) $HOME"', timeout=60)
+    except CommandTimeoutError as error:
+        raise SandboxFault("copy", f"the sandbox's copy does not answer: {error}", retry=True) from error
+    owner, home = result.stdout.removesuffix("\n").split(" ", 1)
+    return replace(baseline, owner=owner, home=home)
 
 
 async def stop_processes(sandbox: Sandbox, baseline: Baseline, *, private: bool, mark: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,13 +13,18 @@ from harness.sandbox import Sandbox
 from harness.stream import Session, Tally, parse_line
 
 
+async def _nothing(turn: int) -> None:
+    pass
+
+
 @dataclass
 class Workplace:
     """Where an agent works: the sandbox with the repo in it, and who wants to know what it does.
 
     `emit` takes each raw line of the agent's stream, for the transcript; `env` is the task's environment and the
     variant's; `prove` is asked each time that a session starts, and raises NotAppliedError when what it shows is not
-    what the variant asks for, so that no money is spent on it.
+    what the variant asks for, so that no money is spent on it. `after_turn` is to be awaited
+    when a prompt (from 1), but for the last, was done; its time is not the agent's.
     """
 
     sandbox: Sandbox
@@ -27,6 +32,7 @@ class Workplace:
     emit: Callable[[bytes], None]
     env: Mapping[str, str] = field(default_factory=dict)
     prove: Callable[[Session], None] = lambda session: None
+    after_turn: Callable[[int], Awaitable[None]] = _nothing
     tally: Tally = field(default_factory=Tally)
     _heard: float = field(default_factory=time.monotonic)
 

@@ -56,12 +56,17 @@ class Claude:
             AgentFault: the CLI did not start, or died.
             SandboxFault: the sandbox was lost.
         """
-        deadline = asyncio.get_running_loop().time() + spec.task.timeout
+        clock = asyncio.get_running_loop().time
+        left = spec.task.timeout
         stop: Stop = "completed"
-        for _ in spec.task.turns:
-            stop = await self.prompt(spec, place, deadline - asyncio.get_running_loop().time())
+        for turn in range(1, len(spec.task.turns) + 1):
+            start = clock()
+            stop = await self.prompt(spec, place, left)
+            left -= clock() - start
             if stop != "completed":
                 break
+            if turn < len(spec.task.turns):
+                await place.after_turn(turn)
         return stop
 
     async def prompt(self, spec: TrialSpec, place: Workplace, seconds: float) -> Stop:

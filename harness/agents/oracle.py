@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from harness.agents.base import Workplace
 from harness.archive import pack_folder
 from harness.errors import CheckFault
@@ -10,38 +12,51 @@ from harness.sandbox import REPO, CommandTimeoutError
 
 _APPLY = """
 set -e
-mkdir -p ~/.harness/solution && tar -xzf ~/.harness/solution.tgz -C ~/.harness/solution
+rm -rf ~/.harness/solution && mkdir -p ~/.harness/solution && tar -xzf ~/.harness/solution.tgz -C ~/.harness/solution
 if [ -f ~/.harness/solution/solve.sh ]; then exec bash ~/.harness/solution/solve.sh; fi
 cp -a ~/.harness/solution/. .
 """
 
 
 class Oracle:
-    """Lays `solution/` over the repo, or runs its `solve.sh` there."""
+    """Lays `solution/` over the repo, or runs its `solve.sh` there; before it those that turns have of their own."""
 
     async def run(self, spec: TrialSpec, place: Workplace) -> Stop:
-        """Apply the solution.
+        """Apply the solutions of the turns, and the task's own.
 
         Raises:
-            CheckFault: when the task has none, or it cannot be applied.
+            CheckFault: when there is none, or one cannot be applied.
         """
         task = spec.task
-        if task.solution is None:
+        turns = {turn: own.solution for turn, own in enumerate(task.turns, 1) if own.solution}
+        if task.solution is None and not turns:
             raise CheckFault(
                 "no_solution",
                 f"task {task.name!r} has no solution/ for the oracle",
                 retry=False,
                 remedy="add one, or leave the task out with -k",
             )
-        await place.sandbox.write(".harness/solution.tgz", pack_folder(task.solution))
-        try:
-            result = await place.sandbox.run(_APPLY, cwd=REPO, timeout=task.timeout)
-        except CommandTimeoutError:
+        for turn, folder in turns.items():
+            if not await _apply(place, folder, task.timeout):
+                return "timeout"
+            if turn < len(task.turns):
+                await place.after_turn(turn)
+        if task.solution and not await _apply(place, task.solution, task.timeout):
             return "timeout"
-        if result.exit_code:
-            raise CheckFault(
-                "solution_failed",
-                f"the solution ended with exit code {result.exit_code}: {result.stderr.strip()[-2000:]}",
-                retry=False,
-            )
         return "completed"
+
+
+async def _apply(place: Workplace, folder: Path, timeout: float) -> bool:
+    """Apply one solution; False when it takes longer than `timeout` seconds."""
+    await place.sandbox.write(".harness/solution.tgz", pack_folder(folder))
+    try:
+        result = await place.sandbox.run(_APPLY, cwd=REPO, timeout=timeout)
+    except CommandTimeoutError:
+        return False
+    if result.exit_code:
+        raise CheckFault(
+            "solution_failed",
+            f"the solution ended with exit code {result.exit_code}: {result.stderr.strip()[-2000:]}",
+            retry=False,
+        )
+    return True

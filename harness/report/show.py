@@ -201,7 +201,7 @@ class _Page:
                 else f"failed ({check.exit_code})"
             )
             self._line(
-                f"{verdict:<12}{check.name}  score {check.score:g}, {seconds(check.duration_ms)}",
+                f"{verdict:<12}{check.name}{_when(check.turn)}  score {check.score:g}, {seconds(check.duration_ms)}",
                 "green" if check.passed else "red",
             )
             for line in self._cut(check.output_tail):
@@ -249,6 +249,10 @@ def _folded(line: str, width: int | None) -> list[str]:
     return textwrap.wrap(
         line.strip(), width, initial_indent=inset, subsequent_indent=inset, break_on_hyphens=False
     )
+
+
+def _when(turn: int | None) -> str:
+    return f" (after prompt {turn})" if turn else ""
 
 
 def _clean(text: str) -> str:
