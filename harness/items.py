@@ -15,6 +15,7 @@ from harness.budget import NotStartedError
 from harness.errors import Fault, HarnessError, Problem, ProblemsError, UsageError
 from harness.record import CheckResult, TrialRecord, TrialSpec, trial_name
 from harness.session import TrialSession
+from harness.store import Redactor
 from harness.task import MANIFEST, load_task
 
 CALL_PASSED = pytest.StashKey[bool]()
@@ -229,6 +230,15 @@ def mark_fault(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Te
         report.longrepr = str(error)
     if report.when == "call":
         item.stash[CALL_PASSED] = report.passed
+
+
+def hide_secrets(report: pytest.TestReport, redact: Redactor) -> None:
+    """What is shown of a test holds no secret either: a check's output, an assertion's values, what was captured."""
+    if report.longrepr:
+        shown = str(report.longrepr)
+        hidden = redact.text(shown)
+        report.longrepr = hidden if hidden != shown else report.longrepr
+    report.sections = [(name, redact.text(text)) for name, text in report.sections]
 
 
 def uses_trials(item: pytest.Item) -> bool:

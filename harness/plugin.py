@@ -195,12 +195,14 @@ def pytest_runtestloop(session: pytest.Session) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """An infrastructure fault is an ERROR wherever it shows, never a FAILED."""
+    """An infrastructure fault is an ERROR wherever it shows, never a FAILED; and no report shows a key."""
     report = yield
-    if _session(item.config):
-        from harness.items import mark_fault
+    ours = _session(item.config)
+    if ours:
+        from harness.items import hide_secrets, mark_fault
 
         mark_fault(item, call, report)
+        hide_secrets(report, ours.redact)
     return report
 
 

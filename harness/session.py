@@ -21,7 +21,7 @@ from harness.record import TrialRecord, TrialSpec
 from harness.run import Retries
 from harness.sandbox import Platform
 from harness.setup import Asked, Stage, default_concurrency, open_stage, uses_local
-from harness.store import RunFolder, new_run_id
+from harness.store import NOTHING_SECRET, Redactor, RunFolder, new_run_id
 from harness.task import Task, find_tasks
 from harness.variant import Variant
 from harness.variants import Catalogue
@@ -134,6 +134,11 @@ class TrialSession:
             Fault: when there can be no record of it.
         """
         return cast(TrialRecord, self._submit(spec).result())
+
+    @property
+    def redact(self) -> Redactor:
+        """Takes the run's secrets out of whatever is shown or kept."""
+        return self._stage.world.folder.redact if self._stage else NOTHING_SECRET
 
     def header(self) -> list[str]:
         """What runs, where, and where the records go."""

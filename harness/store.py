@@ -191,7 +191,7 @@ class RunFolder:
     def __init__(self, path: Path, redact: Redactor = NOTHING_SECRET) -> None:
         self.path = path
         self.id = path.name
-        self._redact = redact
+        self.redact = redact
 
     @classmethod
     def create(cls, results: Path, run_id: str, about: Mapping[str, Any], redact: Redactor) -> RunFolder:
@@ -224,7 +224,7 @@ class RunFolder:
     def trial(self, task: str, variant: str, index: int) -> TrialFolder:
         """The folder of one trial."""
         return TrialFolder(
-            self.path, f"trials/{_file_name(task)}/{_file_name(variant)}-t{index}", self._redact
+            self.path, f"trials/{_file_name(task)}/{_file_name(variant)}-t{index}", self.redact
         )
 
     def lock(self) -> RunLock:
@@ -245,7 +245,7 @@ class RunFolder:
         with jsonlines.Writer(buffer, compact=True) as writer:
             writer.write(record.line())
         # A lone surrogate (from a name or an output that is no UTF-8) would make the line unreadable.
-        data = self._redact(buffer.getvalue().encode("utf-8", "replace"))
+        data = self.redact(buffer.getvalue().encode("utf-8", "replace"))
         try:
             _append(self.records_file, data)
         except OSError as error:

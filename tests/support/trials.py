@@ -1,0 +1,62 @@
+"""Trials of the real CLI in real sandboxes against a scripted Messages API, for tests that look at the record."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import Fault
+from harness.gitrepo import Repos
+from harness.local.launch import LocalServer
+from harness.model import api_model
+from harness.record import TrialRecord, TrialSpec
+from harness.run import Retries, Trial
+from harness.setup import local_platform
+from harness.store import Redactor, RunFolder, read_records
+from harness.task import load_task
+from harness.trial import World
+from harness.variant import DEFAULT
+from tests.support.messages_api import MessagesApi
+
+
+@dataclass(frozen=True)
+class Story:
+    """A trial that has ended: its record as it was stored, and all that was kept of it."""
+
+    fault: Fault | None
+    record: TrialRecord
+    folder: RunFolder
+
+    @property
+    def transcript(self) -> bytes:
+        """The raw stream."""
+        assert self.record.transcript
+        return (self.folder.path / self.record.transcript).read_bytes()
+
+    def told(self) -> tuple[str, str | None, str | None, str | None]:
+        """Outcome, what stopped the agent, and the fault's cause and kind."""
+        error = self.record.error
+        return (self.record.outcome, self.record.stop, error and error.cause, error and error.type)
+
+
+def tell(
+    server: LocalServer,
+    api: MessagesApi,
+    task: Path,
+    *,
+    key: str = "sk-ant-scripted",
+    env: Mapping[str, str] | None = None,
+    retries: int = 0,
+    results: Path | None = None,
+) -> Story:
+    """Run one trial of a task folder with the model API `api`, and read its record back."""
+    model = api_model({**api.env(key), **(env or {})}, loopback=True)
+    redact = Redactor(dict(model.secrets))
+    folder = RunFolder.create(results or task.parent / "results", "run", {}, redact)
+    world = World(local_platform(server), model, folder, Repos(folder.path / "repos"))
+    spec = TrialSpec(load_task(task), DEFAULT, 1, "claude")
+    _, fault = asyncio.run(Trial(spec, world).run(Retries(retries, base_s=0.01)))
+    (record,) = read_records(folder.path).records
+    return Story(fault, record, folder)
