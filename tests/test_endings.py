@@ -65,13 +65,13 @@ TROUBLES = [
         "401", [DONE], ("error", None, "provider", "auth"), says="refused the key", api={"keys": ["right"]}
     ),
     Trouble(
-        "hangs", [Forever(Hang())], ("error", None, "provider", "silent"), "timeout = 4\n", "had sent nothing"
+        "hangs", [Forever(Hang())], ("error", None, "provider", "silent"), "timeout = 8\n", "had sent nothing"
     ),
     Trouble(
         "stalls",
         [Forever(Stall())],
         ("error", None, "provider", "silent"),
-        "timeout = 4\n",
+        "timeout = 8\n",
         "had sent nothing",
     ),
     Trouble(
@@ -124,7 +124,17 @@ TROUBLES = [
 ]
 
 
-@pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.name)
+SLOW = {"stalls", "500", "404", "403"}
+"""Kin of others that are told."""
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        pytest.param(trouble, id=trouble.name, marks=[pytest.mark.slow] * (trouble.name in SLOW))
+        for trouble in TROUBLES
+    ],
+)
 def test_each_ending_has_its_outcome_and_its_cause(
     server: LocalServer, tmp_path: Path, trouble: Trouble
 ) -> None:
