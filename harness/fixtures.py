@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from harness.agents.claude import Claude
-from harness.errors import Fault, UsageError
+from harness.errors import Fault, NotAppliedError, UsageError
 from harness.items import CALL_PASSED, properties
 from harness.record import CheckResult, Stop, TokenCounts, TrialSpec
 from harness.sandbox import REPO, CommandTimeoutError, Result
@@ -126,11 +126,14 @@ class TestTrial:
         self.sandbox = SandboxHandle(self)
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a step on the engine's loop; a fault is noted for the record."""
+        """Run a step on the engine's loop; a fault, or a variant that was not applied, is noted for the record."""
         try:
             return self._session.engine.call(work)
         except Fault as fault:
             self._attempt.fault = fault
+            raise
+        except NotAppliedError as error:
+            self._attempt.differences = error.differences
             raise
 
     def claude(self, prompt: str, *, timeout: float | None = None) -> ClaudeResult:
@@ -142,6 +145,7 @@ class TestTrial:
         self._prompts += 1
         stop = self.call(self._prompt(prompt, timeout or self._spec.task.timeout))
         self._attempt.stop = stop
+        self.call(self.live.prove())
         return ClaudeResult(stop, self._attempt.session, self)
 
     async def _prompt(self, prompt: str, timeout: float) -> Stop:
@@ -177,7 +181,7 @@ class TestTrial:
             self._session.engine.call(self._context.__aexit__(None, None, None))
             self._attempt.end()
             record = trial_record(self._spec, self._session.engine.world, [self._attempt])
-            if record.outcome != "error":
+            if record.outcome in ("passed", "failed"):
                 score = record.score if record.score is not None else float(passed)
                 record = record.model_copy(
                     update={"outcome": "passed" if passed else "failed", "score": score}

@@ -12,7 +12,7 @@ import pytest
 
 from harness import plugin
 from harness.budget import NotStartedError
-from harness.errors import Fault, HarnessError, Problem, ProblemsError, UsageError
+from harness.errors import Fault, HarnessError, NotAppliedError, Problem, ProblemsError, UsageError
 from harness.record import CheckResult, TrialRecord, TrialSpec, trial_name
 from harness.session import TrialSession
 from harness.store import Redactor
@@ -36,14 +36,6 @@ class TrialFaultError(Exception):
     def __init__(self, fault: Fault, record: TrialRecord | None) -> None:
         super().__init__(str(fault))
         self.fault = fault
-        self.record = record
-
-
-class TrialInvalidError(Exception):
-    """A trial ran with something else than its variant: pytest's ERROR."""
-
-    def __init__(self, record: TrialRecord) -> None:
-        super().__init__(record.trial_id)
         self.record = record
 
 
@@ -122,7 +114,7 @@ class TrialItem(pytest.Item):
         if self._record.error:
             raise TrialFaultError(self._record.error.fault(), self._record)
         if self._record.outcome == "invalid":
-            raise TrialInvalidError(self._record)
+            raise NotAppliedError(self._record.differences)
 
     def runtest(self) -> None:
         """Pass when the checks did."""
@@ -178,9 +170,9 @@ def fault_lines(fault: Fault, record: TrialRecord | None) -> Iterator[str]:
     yield "This counts neither as passed nor as failed."
 
 
-def invalid_lines(variant: str, differences: Sequence[str]) -> Iterator[str]:
+def invalid_lines(differences: Sequence[str]) -> Iterator[str]:
     """What was otherwise than the variant asks for."""
-    yield f"invalid: the variant {variant!r} was not really applied"
+    yield "invalid: the variant was not really applied"
     for difference in differences:
         yield f"  {difference}"
     yield "This counts neither as passed nor as failed."
@@ -221,8 +213,9 @@ def mark_fault(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Te
     error = call.excinfo.value if call.excinfo else None
     if isinstance(error, TrialFaultError):
         report.longrepr = "\n".join(fault_lines(error.fault, error.record))
-    elif isinstance(error, TrialInvalidError):
-        report.longrepr = "\n".join(invalid_lines(error.record.variant, error.record.differences))
+    elif isinstance(error, NotAppliedError):
+        report.longrepr = "\n".join(invalid_lines(error.differences))
+        report.when = "setup" if report.when == "call" else report.when
     elif isinstance(error, Fault):
         report.longrepr = "\n".join(fault_lines(error, None))
         report.when = "setup" if report.when == "call" else report.when

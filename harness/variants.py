@@ -146,24 +146,29 @@ class _Reader:
             self.complain((name,), "cannot be a variant's name", remedy)
         return self.parts((name,), table)
 
-    def extended(self, name: str, tables: Mapping[str, Parts], below: tuple[str, ...] = ()) -> Parts:
-        """A table laid over the one that it extends, and so on."""
-        parts = dict(tables[name])
-        base = parts.pop("extends", None)
-        if base is None or not self.is_base((name,), base, tables):
-            return parts
-        if base in (name, *below):
-            if not below:
-                self.complain(
-                    (name, "extends"), f"{base!r} leads back to itself", "let one of them extend none"
-                )
-            return parts
-        return _laid_over(self.extended(base, tables, (*below, name)), parts)
+    def extended(self, name: str, tables: Mapping[str, Parts]) -> Parts:
+        """A table laid over the one that it extends, that over the one that it extends, and so on."""
+        chain, parts = [name], dict(tables[name])
+        while (base := tables[chain[-1]].get("extends")) is not None:
+            if base in chain:
+                self.circle(name, chain[chain.index(base) :], list(tables))
+                break
+            if not self.is_base(chain[-1], base, tables, say=len(chain) == 1):
+                break
+            chain.append(base)
+            parts = _laid_over(tables[base], parts)
+        parts.pop("extends", None)
+        return parts
 
-    def is_base(self, location: tuple[str, ...], base: str, tables: Mapping[str, Parts]) -> bool:
-        if base not in tables:
+    def circle(self, name: str, members: Sequence[str], order: Sequence[str]) -> None:
+        """Tables that extend each other: told once, at the first of them."""
+        if name == min(members, key=order.index):
+            self.complain((name, "extends"), f"leads back to {name!r} itself", "let one of them extend none")
+
+    def is_base(self, name: str, base: str, tables: Mapping[str, Parts], *, say: bool = True) -> bool:
+        if base not in tables and say:
             self.complain(
-                (*location, "extends"), f"there is no variant {base!r}", f"there are: {', '.join(tables)}"
+                (name, "extends"), f"there is no variant {base!r}", f"there are: {', '.join(tables)}"
             )
         return base in tables
 
@@ -174,7 +179,7 @@ class _Reader:
             return {}
         base: Parts = {}
         name = matrix.get("extends")
-        if isinstance(name, str) and self.is_base((MATRIX,), name, named):
+        if isinstance(name, str) and self.is_base(MATRIX, name, named):
             base = dict(named[name])
         axes = [
             self.axis(key, values)
