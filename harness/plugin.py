@@ -37,6 +37,10 @@ _OPTIONS: tuple[tuple[str, str | None, str, dict[str, Any]], ...] = (
     ("seed", None, "draws the order of the variants of each task and index (default: a new one)", {"metavar": "N"}),
     ("concurrency", None, "how many trials run at once (default: 20 on e2b, one a core on local)", {"metavar": "N"}),
     ("retries", "2", "new attempts after an infrastructure fault", {"metavar": "N"}),
+    ("baseline", None, "compare with this variant, run, records file or git:REF:PATH (default: the first variant)",
+     {"metavar": "WHAT"}),
+    ("fail-on", None, "let verdicts, not failed trials, decide the exit code: regression[=METRIC[:MARGIN]],...",
+     {"metavar": "VERDICT"}),
     ("results", "results", "the folder for the run's records", {"metavar": "DIR"}),
 )  # fmt: skip
 
@@ -86,6 +90,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Say which markers there are, and refuse wrong options before anything is collected."""
     if any(_option(config, name) != default for name, default, _, _ in _OPTIONS):
         options_of(config)
+    from harness.gatekeeper import Gatekeeper
+
+    config.pluginmanager.register(Gatekeeper(config, _option(config, "baseline"), _option(config, "fail-on")))
     config.addinivalue_line(
         "markers",
         "task(folder=None, *, repo=None, template=None, checks=None, timeout=600, ...): what the fixtures `claude` and "

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from harness.errors import UsageError
 from harness.report import words
 from harness.report.comparison import ComparisonView
+from harness.report.table import WIDTH, wrapped
 from harness.stats.data import METRIC_NAMES, MetricName
 
 _FORM = re.compile(r"regression(?:=(?P<metric>\w+)(?::(?P<margin>[0-9.]+)(?P<percent>%?))?)?")
@@ -67,6 +68,35 @@ def margins(conditions: Sequence[Condition]) -> Mapping[MetricName, float]:
     return {one.metric: one.margin for one in conditions if one.margin is not None}
 
 
+@dataclass(frozen=True)
+class Gate:
+    """Whether a comparison passes: `failed` has why not, `unsettled` what passed without being sure."""
+
+    failed: tuple[str, ...]
+    unsettled: tuple[str, ...]
+
+    @property
+    def words(self) -> str:
+        """What it says, in a few words."""
+        if self.failed:
+            return "FAILED"
+        return "holds, but is not sure" if self.unsettled else "holds"
+
+    def lines(self) -> str:
+        """For the terminal."""
+        said = [
+            line
+            for reason in self.failed + self.unsettled
+            for line in wrapped(reason, width=WIDTH, mark="- ")
+        ]
+        return f"\ngate: {self.words}\n" + "".join(f"{line}\n" for line in said)
+
+
+def judge_gate(view: ComparisonView, conditions: Sequence[Condition]) -> Gate | None:
+    """Judge a comparison; None without conditions."""
+    return Gate(reasons(view, conditions), unsettled(view, conditions)) if conditions else None
+
+
 def reasons(view: ComparisonView, conditions: Sequence[Condition]) -> tuple[str, ...]:
     """Why the gate fails; none when it does not. What cannot be compared at all fails too: it shows nothing."""
     return tuple(_reasons(view, conditions))
@@ -83,3 +113,13 @@ def _reasons(view: ComparisonView, conditions: Sequence[Condition]) -> Iterator[
                 yield f"{what} cannot be judged: {contrast.difference.reason}"
             elif contrast.verdict == "regression":
                 yield f"{what}: regression, {words.difference(contrast)}"
+
+
+def unsettled(view: ComparisonView, conditions: Sequence[Condition]) -> tuple[str, ...]:
+    """What the gate lets through without being sure of it."""
+    return tuple(
+        f"{words.LABELS[condition.metric]} of {pair.arm} is inconclusive: a regression is not ruled out"
+        for pair in view.pairs
+        for condition in conditions
+        if pair.verdict(condition.metric) == "inconclusive"
+    )

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from harness.report import words
 from harness.report.comparison import ArmView, ComparisonView, PairView
+from harness.report.gate import Gate
 from harness.report.table import plain
 from harness.report.text import UNKNOWN, cost, percent
 from harness.stats.data import METRIC_NAMES
@@ -27,8 +28,8 @@ _REFERENCE = re.compile(r"[@#]|\bGH-", re.IGNORECASE)
 _NOTHING = "\N{ZERO WIDTH SPACE}"
 
 
-def render(view: ComparisonView, *, gate: Sequence[str] | None = None) -> str:
-    """The whole comparison. `gate`: why it failed, empty where it holds, None where there is none."""
+def render(view: ComparisonView, gate: Gate | None = None) -> str:
+    """The whole comparison, and what the gate says where there is one."""
     parts = ["## harness: comparison", *_gate(gate)]
     parts += [f"> [!WARNING]\n> {escape(note)}" for note in view.notes[:1] if view.replayed]
     parts += [_pair(view, pair) for pair in view.pairs]
@@ -48,10 +49,8 @@ def escape(text: str) -> str:
     return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", line)
 
 
-def _gate(failed: Sequence[str] | None) -> list[str]:
-    if failed is None:
-        return []
-    return [f"**Gate failed**\n\n{_bullets(failed)}" if failed else "**Gate holds**"]
+def _gate(gate: Gate | None) -> list[str]:
+    return [f"**Gate: {gate.words}**", _bullets(gate.failed + gate.unsettled)] if gate else []
 
 
 def _pair(view: ComparisonView, pair: PairView) -> str:

@@ -11,6 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+WIDTH = 80
+"""What every terminal has; reports fit it."""
+
 
 @dataclass(frozen=True)
 class Column:

@@ -8,12 +8,10 @@ from rich.text import Text
 
 from harness.report import words
 from harness.report.comparison import ComparisonView, PairView
-from harness.report.table import Column, as_text, wrapped
+from harness.report.table import WIDTH, Column, as_text, wrapped
 from harness.report.text import UNKNOWN, percent
 from harness.stats.data import METRIC_NAMES
 from harness.stats.verdict import Verdict
-
-WIDTH = 80
 
 _STYLES: Mapping[Verdict, str] = {
     "improvement": "green",

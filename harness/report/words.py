@@ -105,7 +105,8 @@ def design(view: ComparisonView, pair: PairView) -> str:
     found = pair.contrasts["pass"].difference
     corrected = f", corrected for {len(view.pairs)} comparisons" if len(view.pairs) > 1 else ""
     tasks = f"{found.tasks} {'task' if found.tasks == 1 else 'tasks'}"
-    return f"{tasks}, {found.trials:.3g} trials each; {view.level * 100:.3g}% intervals{corrected}"
+    trials = f"{found.trials:.3g} {'trial' if found.trials == 1 else 'trials'}"
+    return f"{tasks}, {trials} each; {view.level * 100:.3g}% intervals{corrected}"
 
 
 def details(view: ComparisonView, pair: PairView) -> Iterator[str]:

@@ -97,8 +97,8 @@ def _reach(tasks: int, level: float, power: float) -> float:
 
 
 def _standard_error(difference: Difference) -> float | None:
-    """The error that the interval amounts to."""
-    if difference.low is None or difference.high is None:
+    """The error that the interval amounts to, by its longer side."""
+    if difference.center is None or difference.low is None or difference.high is None:
         return None
     quantile = float(stdtrit(difference.tasks - 1, (1 + difference.level) / 2))
-    return (difference.high - difference.low) / 2 / quantile
+    return max(difference.high - difference.center, difference.center - difference.low) / quantile

@@ -1,0 +1,91 @@
+"""A run's own verdicts at its end: its variants among themselves, or against what it was told to compare with."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.report import markdown, verdicts
+from harness.report.comparison import ComparisonView, compare_arms
+from harness.report.gate import Condition, Gate, judge_gate, margins, read_fail_on
+from harness.report.sources import Source, match, read_source
+from harness.store import RunFolder
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """What a run is to be judged by, read before it starts.
+
+    `variant` names the baseline among the run's own variants (None: the first), `source` is what came from elsewhere.
+    """
+
+    variant: str | None = None
+    source: Source | None = None
+    conditions: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdicts, and the gate where there is one."""
+
+    view: ComparisonView
+    gate: Gate | None
+
+    def text(self, *, color: bool) -> str:
+        """For the terminal."""
+        return verdicts.render(self.view, color=color) + (self.gate.lines() if self.gate else "")
+
+    def markdown(self) -> str:
+        """For a pull request."""
+        return markdown.render(self.view, self.gate)
+
+
+def yardstick(results: Path, baseline: str | None, fail_on: str | None) -> Yardstick:
+    """Read `--baseline` and `--fail-on`. A baseline that is no source must be one of the run's variants.
+
+    Raises:
+        UsageError: when a condition or a source cannot be used.
+    """
+    conditions = read_fail_on(fail_on) if fail_on else ()
+    if baseline is None:
+        return Yardstick(None, None, conditions)
+    try:
+        return Yardstick(None, read_source(baseline, results), conditions)
+    except UsageError:
+        if baseline.startswith("git:") or os.sep in baseline or Path(baseline).exists():
+            raise
+        return Yardstick(baseline, None, conditions)
+
+
+def refuse_nothing_to_compare(measure: Yardstick, variants: tuple[str, ...]) -> None:
+    """Say before the run that its end could not be judged.
+
+    Raises:
+        UsageError: when the baseline is neither a source nor a variant, or there is nothing to compare.
+    """
+    if measure.variant is not None and measure.variant not in variants:
+        raise UsageError(
+            f"--baseline {measure.variant!r} is neither one of the variants nor a run or records file",
+            remedy=f"the variants are: {', '.join(variants)}; `harness ls` lists the runs",
+        )
+    if measure.conditions and not measure.source and len(variants) < 2:
+        raise UsageError(
+            "--fail-on needs something to compare", remedy="run two variants, or name a run with --baseline"
+        )
+
+
+def judge(run: RunFolder, measure: Yardstick) -> Judgement | None:
+    """Judge a run by its records; None when there is only one variant and nothing to compare it with.
+
+    Raises:
+        UsageError: when the run has no records, or none of the baseline.
+    """
+    own = read_source(str(run.path), run.path.parent)
+    own = Source(run.id, own.records, own.notes)
+    found = match(measure.source, own) if measure.source else match(own, None, measure.variant)
+    if not found.pairs and not measure.conditions:
+        return None
+    view = compare_arms(found.arms, found.pairs, margins=margins(measure.conditions), notes=found.notes)
+    return Judgement(view, judge_gate(view, measure.conditions))
