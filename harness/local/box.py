@@ -19,11 +19,11 @@ import stat
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from socket import AF_UNIX, SO_ACCEPTCONN, SO_PASSCRED, SOCK_STREAM, SOL_SOCKET, socket, socketpair
+from socket import AF_UNIX, SO_ACCEPTCONN, SO_ERROR, SO_PASSCRED, SOCK_STREAM, SOL_SOCKET, socket, socketpair
 from typing import Any
 
 from harness.local.accounts import NoAccount
-from harness.local.descriptors import JsonLines
+from harness.local.descriptors import JsonLines, until_ready
 from harness.local.egress import Egress
 from harness.local.hostprocesses import descendants, hunt
 from harness.local.isolation import Isolation
@@ -348,6 +348,29 @@ class Box:
 
         listener: socket = await self._request("listen", receive=receive, port=port)
         return listener
+
+    async def connect(self, port: int) -> socket:
+        """A connection to a port on the sandbox's own loopback. Raises OSError when nothing listens there."""
+        try:
+            return await self._connect(port, v6=False)
+        except ConnectionRefusedError:
+            return await self._connect(port, v6=True)
+
+    async def _connect(self, port: int, *, v6: bool) -> socket:
+        def receive(_: object, fds: list[int]) -> socket:
+            (fd,) = fds
+            return socket(fileno=fd)
+
+        connection: socket = await self._request("connect", receive=receive, port=port, v6=v6)
+        try:
+            connection.setblocking(False)
+            await until_ready([], [connection.fileno()], self._dead)
+            if number := connection.getsockopt(SOL_SOCKET, SO_ERROR):
+                raise OSError(number, os.strerror(number))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     async def freeze(self) -> None:
         """Stop every process inside, until `thaw`. File calls still work."""

@@ -45,12 +45,14 @@ class Control:
         templates: TemplateApi,
         resources: views.Resources,
         api_key: str,
+        domain: str,
     ) -> None:
         self._registry = registry
         self._catalog = catalog
         self._templates = templates
         self._resources = resources
         self._api_key = api_key.encode()
+        self._domain = domain
         self._once: Once[Sandbox] = Once()
         self._router = Router(self._routes(), redirect_slashes=False, default=_no_such_endpoint)
 
@@ -99,7 +101,7 @@ class Control:
     async def _create_v1(self, request: Request) -> Response:
         body = await read_body(request)
         plan = plan_of(body, self._catalog, secure=bool(body.boolean("secure")))
-        return JSONResponse(views.created(await self._registry.create(plan)), 201)
+        return JSONResponse(self._created(await self._registry.create(plan)), 201)
 
     async def _create_v2(self, request: Request) -> Response:
         body = await read_body(request)
@@ -109,7 +111,7 @@ class Control:
 
         key = request.headers.get("idempotency-key")
         sandbox = await (create() if key is None else self._once.run(key, body, create))
-        return JSONResponse(views.created(sandbox), 201)
+        return JSONResponse(self._created(sandbox), 201)
 
     async def _list_v1(self, request: Request) -> Response:
         running = [one for one in self._matching(request) if one.state == "running"]
@@ -143,7 +145,7 @@ class Control:
 
     async def _info(self, request: Request) -> Response:
         sandbox = self._registry.find(request.path_params["id"])
-        return JSONResponse(views.detailed(sandbox, self._resources))
+        return JSONResponse(views.detailed(sandbox, self._resources, self._domain))
 
     async def _kill(self, request: Request) -> Response:
         await self._registry.kill(request.path_params["id"])
@@ -155,7 +157,7 @@ class Control:
         keep_memory = body.boolean("memory") is not False
         resumed = await self._registry.connect(sandbox_id, timeout_of(body), keep_memory)
         sandbox = self._registry.find(sandbox_id)
-        return JSONResponse(views.created(sandbox), 201 if resumed else 200)
+        return JSONResponse(self._created(sandbox), 201 if resumed else 200)
 
     async def _set_timeout(self, request: Request) -> Response:
         body = await read_body(request)
@@ -201,7 +203,13 @@ class Control:
             message = f"Sandbox '{sandbox.id}' is paused and cannot be forked; resume it first"
             raise errors.conflict(message)
         forks = await self._registry.fork(sandbox, count, timeout_of(body))
-        return JSONResponse([_fork_result(fork) for fork in forks], 201)
+        return JSONResponse([self._fork_result(fork) for fork in forks], 201)
+
+    def _created(self, sandbox: Sandbox) -> dict[str, Any]:
+        return views.created(sandbox, self._domain)
+
+    def _fork_result(self, fork: Sandbox | ApiError) -> dict[str, Any]:
+        return {"error": fork.body} if isinstance(fork, ApiError) else {"sandbox": self._created(fork)}
 
     async def _network(self, request: Request) -> Response:
         body = await read_body(request)
@@ -268,10 +276,6 @@ class Control:
 
 async def _no_such_endpoint(scope: Scope, receive: Receive, send: Send) -> None:
     raise ApiError(404, f"no such endpoint: {scope['method']} {scope['path']}")
-
-
-def _fork_result(fork: Sandbox | ApiError) -> dict[str, Any]:
-    return {"error": fork.body} if isinstance(fork, ApiError) else {"sandbox": views.created(fork)}
 
 
 def _place(sandbox: Sandbox) -> tuple[datetime, str]:

@@ -6,7 +6,6 @@ inside are accepted by the server, which checks them against the policy. There a
 """
 
 import asyncio
-import contextlib
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable
@@ -14,11 +13,11 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from harness.local.network import Address, NetworkPolicy
+from harness.local.splice import splice
 
 MAX_HEAD = 1 << 16
 HEAD_TIMEOUT = 30.0
 CONNECT_TIMEOUT = 30.0
-CHUNK = 1 << 16
 
 Listen = Callable[[int], Awaitable[socket.socket]]
 """Open a listening socket on the sandbox's 127.0.0.1; port 0 for any."""
@@ -106,7 +105,7 @@ class Egress:
     def _to_loopback(self, port: int) -> "Handle":
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             upstream = await asyncio.open_connection("127.0.0.1", port)
-            await _splice((reader, writer), upstream)
+            await splice((reader, writer), upstream)
 
         return handle
 
@@ -124,7 +123,7 @@ class Egress:
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         else:
             upstream[1].write(request.head)
-        await _splice((reader, writer), upstream)
+        await splice((reader, writer), upstream)
 
     async def _connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to the very address that was checked: looked up again, a name could lead elsewhere."""
@@ -149,7 +148,6 @@ class Egress:
 
 
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 async def _resolve(host: str, port: int) -> list[Address]:
@@ -198,23 +196,3 @@ async def _answer(writer: asyncio.StreamWriter, refused: Refused) -> None:
     )
     writer.write(head.encode() + body)
     await writer.drain()
-
-
-async def _splice(one: Stream, other: Stream) -> None:
-    """Carry bytes both ways until both have ended; closes the other's writer, whatever happens."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(_carry(one[0], other[1]))
-            group.create_task(_carry(other[0], one[1]))
-    except* OSError:
-        pass  # a broken connection is the end of it
-    finally:
-        other[1].close()
-
-
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(CHUNK):
-        writer.write(data)
-        await writer.drain()
-    with contextlib.suppress(OSError):
-        writer.write_eof()

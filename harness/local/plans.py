@@ -8,6 +8,11 @@ from harness.local.errors import bad_body, bad_request, not_on_this_server
 from harness.local.network import NetworkPolicy, NetworkPolicyError
 from harness.local.registry import DEFAULT_TIMEOUT, MAX_TIMEOUT_HOURS, Plan
 
+_NOT_HERE = {
+    "maskRequestHost": "Another host name for a sandbox's ports (mask_request_host)",
+    "httpsPorts": "TLS towards a sandbox's ports (https_ports)",
+}
+
 
 def plan_of(body: Body, catalog: Catalog, secure: bool) -> Plan:
     """What the client asks for. Raises `ApiError`: 400, 404 for an unknown template, 501 for what is not here."""
@@ -20,6 +25,9 @@ def plan_of(body: Body, catalog: Catalog, secure: bool) -> Plan:
     pause_on_timeout = bool(body.boolean("autoPause"))
     auto_resume = body.object("autoResume")
     network = body.object("network")
+    for field, what in _NOT_HERE.items():
+        if network is not None and network.raw().get(field):
+            raise not_on_this_server(what)
     allow_internet_access = body.boolean("allow_internet_access")
     source = catalog.find(template_id)
     return Plan(
@@ -31,6 +39,7 @@ def plan_of(body: Body, catalog: Catalog, secure: bool) -> Plan:
         policy=policy_of(network or Body({}), allow_internet_access),
         network=None if network is None else network.raw(),
         allow_internet_access=allow_internet_access,
+        public_traffic=network is None or network.boolean("allowPublicTraffic") is not False,
         secure=secure,
         pause_on_timeout=pause_on_timeout,
         keep_memory=body.boolean("autoPauseMemory") is not False,

@@ -55,6 +55,8 @@ class Plan:
     network: Mapping[str, Any] | None = None
     """The network part of the request as it came, to be shown again."""
     allow_internet_access: bool | None = None
+    public_traffic: bool = True
+    """Whether its ports are open to whoever knows its id."""
     secure: bool = True
     pause_on_timeout: bool = False
     keep_memory: bool = True
@@ -77,6 +79,8 @@ class Sandbox:
         self.id = sandbox_id
         self.plan = plan
         self.token = secrets.token_hex(32) if plan.secure else None
+        self.traffic_token = None if plan.public_traffic else secrets.token_hex(32)
+        """What requests to its ports must carry, where it is not open to all."""
         self.state: Literal["running", "paused"] = "running"
         self.frozen = False
         """Paused with its processes. A sandbox that is paused without them has no living box, only its files."""

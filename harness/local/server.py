@@ -7,11 +7,12 @@ others are for the control plane.
 from __future__ import annotations
 
 import asyncio
+import hmac
 import ipaddress
 import re
 import secrets
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +29,10 @@ from harness.local.builds.shelf import Shelf
 from harness.local.catalog import Catalog
 from harness.local.control import Control
 from harness.local.errors import ApiError, port_not_open, sandbox_gone
+from harness.local.front import Front
 from harness.local.isolation import Isolation, IsolationError
 from harness.local.registry import Registry
+from harness.local.splice import Stream
 from harness.local.state import StartError, open_state
 from harness.local.templates import Template, TemplateError, builtin_templates
 from harness.local.values import BoxDied, Limits
@@ -63,7 +66,7 @@ class Ready:
 
 
 class App:
-    """The ASGI application of the whole server."""
+    """The ASGI application of the whole server, and the way to the sandboxes' own ports."""
 
     def __init__(self, registry: Registry, control: Control) -> None:
         self._registry = registry
@@ -91,32 +94,58 @@ class App:
                 await _reply(ApiError(500, "Internal server error"))(scope, receive, send)
             raise  # to the server's log
 
+    def port_wanted(self, fields: Mapping[str, str]) -> tuple[str, int] | None:
+        """The sandbox, and the port of it, that a request is for, unless it is for envd or for the server."""
+        target = _target(fields)
+        return None if target is None or target[1] == envd.PORT else target
+
+    async def connect(self, sandbox_id: str, port: int, fields: Mapping[str, str]) -> Stream:
+        """A connection to a sandbox's port. Raises `ApiError` 502 when nothing listens there, 403 without the
+        token where the sandbox wants one."""
+        sandbox = await self._registry.route(sandbox_id)
+        wanted = sandbox.traffic_token
+        if wanted is not None and not hmac.compare_digest(
+            wanted.encode(), fields.get("e2b-traffic-access-token", "").encode()
+        ):
+            raise ApiError(403, "Sandbox is secured with traffic access token", sandboxId=sandbox_id)
+        try:
+            return await asyncio.open_connection(sock=await sandbox.box.connect(port))
+        except (OSError, OverflowError) as error:
+            raise port_not_open(sandbox_id, port) from error
+        except BoxDied as error:
+            raise sandbox_gone(sandbox_id) from error
+
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
-        target = self._target(Request(scope))
+        target = self._sandbox_of(Request(scope))
         if target is None:
             await self._control(scope, receive, send)
             return
-        sandbox_id, port = target
+        sandbox_id, _ = target
         sandbox = await self._registry.route(sandbox_id)
-        if port != envd.PORT:
-            raise port_not_open(sandbox_id, port)
         try:
             await sandbox.envd(scope, receive, send)
         except BoxDied as error:
             raise sandbox_gone(sandbox_id) from error
 
-    def _target(self, request: Request) -> tuple[str, int] | None:
+    def _sandbox_of(self, request: Request) -> tuple[str, int] | None:
         """The sandbox, and the port in it, that a request is for."""
-        if sandbox_id := request.headers.get("e2b-sandbox-id"):
-            port = request.headers.get("e2b-sandbox-port", str(envd.PORT))
-            return sandbox_id, int(port) if re.fullmatch(r"\d{1,5}", port) else 0
-        if match := _SANDBOX_HOST.match(request.headers.get("host", "")):
-            return match["id"], int(match["port"])
+        if target := _target(request.headers):
+            return target
         if request.url.path == "/files":
             # A URL that was signed while E2B_SANDBOX_URL is set names no sandbox; its signature fits just one.
             signed = (sandbox.id for sandbox in self._registry if sandbox.envd.signed(request))
             return next(signed, "unknown"), envd.PORT
         return None
+
+
+def _target(fields: Mapping[str, str]) -> tuple[str, int] | None:
+    """The sandbox, and the port in it, that a request's header fields name."""
+    if sandbox_id := fields.get("e2b-sandbox-id"):
+        port = fields.get("e2b-sandbox-port", str(envd.PORT))
+        return sandbox_id, int(port) if re.fullmatch(r"\d{1,5}", port) else 0
+    if match := _SANDBOX_HOST.match(fields.get("host", "")):
+        return match["id"], int(match["port"])
+    return None
 
 
 async def serve(settings: Settings, announce: Callable[[Ready], None], stop: asyncio.Event) -> None:
@@ -136,10 +165,10 @@ async def serve(settings: Settings, announce: Callable[[Ready], None], stop: asy
         resources = Resources.of(limits, state.path)
         templates = TemplateApi(catalog, shelf, builder, registry, resources)
         api_key = f"e2b_{secrets.token_hex(20)}"
-        control = Control(registry, catalog, templates, resources, api_key)
+        host, port = sock.getsockname()[:2]
+        control = Control(registry, catalog, templates, resources, api_key, f"localhost:{port}")
         registry.start()
         serving = asyncio.create_task(_http_server(App(registry, control)).serve(sockets=[sock]))
-        host, port = sock.getsockname()[:2]
         announce(Ready(f"http://{host}:{port}", api_key, isolation))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -163,7 +192,7 @@ class _HttpServer(uvicorn.Server):
 def _http_server(app: App) -> _HttpServer:
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=Front,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -51,9 +51,10 @@ class Resources:
         }
 
 
-def created(sandbox: Sandbox) -> Json:
-    """The reply to create, connect and fork: what a client needs to work with the sandbox."""
-    reply = {**_identity(sandbox), "domain": None, "trafficAccessToken": None}
+def created(sandbox: Sandbox, domain: str) -> Json:
+    """The reply to create, connect and fork: what a client needs to work with the sandbox. Its port N is to be
+    found at the host `N-ID.DOMAIN`."""
+    reply = {**_identity(sandbox), "domain": domain, "trafficAccessToken": sandbox.traffic_token}
     return reply if sandbox.token is None else {**reply, "envdAccessToken": sandbox.token}
 
 
@@ -69,12 +70,12 @@ def listed(sandbox: Sandbox, resources: Resources) -> Json:
     }
 
 
-def detailed(sandbox: Sandbox, resources: Resources) -> Json:
+def detailed(sandbox: Sandbox, resources: Resources, domain: str) -> Json:
     """All about one sandbox."""
     plan = sandbox.plan
     detail: Json = {
         **listed(sandbox, resources),
-        "domain": None,
+        "domain": domain,
         "allowInternetAccess": plan.allow_internet_access,
         "lifecycle": {
             "onTimeout": "pause" if plan.pause_on_timeout else "kill",

@@ -1,0 +1,92 @@
+"""What a connection to the server is for, found out before HTTP is spoken on it.
+
+A request for a port of a sandbox (other than envd's) turns its connection into one to that port, byte for byte,
+so that whatever is spoken there works: streams, web sockets, everything. All else is the application's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any, Protocol
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from harness.local.errors import ApiError
+from harness.local.splice import splice
+
+_END = b"\r\n\r\n"
+_MAX_HEAD = 1 << 16
+_FIELD = re.compile(rb"^([!-9;-~]+):[ \t]*([^\r\n]*?)[ \t]*$", re.MULTILINE)
+
+
+class Doorman(Protocol):
+    """Who knows the way to the ports of sandboxes."""
+
+    def port_wanted(self, fields: dict[str, str]) -> tuple[str, int] | None:
+        """The sandbox and the port of it that a request with these header fields is for."""
+
+    async def connect(
+        self, sandbox_id: str, port: int, fields: dict[str, str]
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to that port. Raises ApiError."""
+
+
+class Front(H11Protocol):
+    """One connection to the server. `config.app` must be a Doorman, too."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._doorman: Doorman = self.config.app  # type: ignore[assignment]  # as the class demands
+        self._held = b""
+        self._splicing: asyncio.Task[None] | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Hold back what may be the beginning of a request until it can be told what it is for."""
+        if self._held or self.conn.their_state is h11.IDLE:
+            self._held += data
+            if _END not in self._held and len(self._held) < _MAX_HEAD:
+                return
+            data, self._held = self._held, b""
+            fields = _fields(data)
+            if target := self._doorman.port_wanted(fields):
+                self._hand_over(data, target, fields)
+                return
+        super().data_received(data)
+
+    def _hand_over(self, data: bytes, target: tuple[str, int], fields: dict[str, str]) -> None:
+        """Take the connection from HTTP, with what has been read of it."""
+        self._unset_keepalive_if_required()
+        self.connections.discard(self)
+        reader = asyncio.StreamReader(loop=self.loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=self.loop)
+        self.transport.set_protocol(protocol)
+        protocol.connection_made(self.transport)
+        reader.feed_data(data)
+        writer = asyncio.StreamWriter(self.transport, protocol, reader, self.loop)
+        self._splicing = self.loop.create_task(self._splice((reader, writer), target, fields))
+
+    async def _splice(
+        self,
+        client: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        target: tuple[str, int],
+        fields: dict[str, str],
+    ) -> None:
+        try:
+            await splice(client, await self._doorman.connect(*target, fields))
+        except ApiError as error:
+            body = error.encode()
+            client[1].write(
+                f"HTTP/1.1 {error.status} Refused\r\ncontent-type: application/json\r\n"
+                f"content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode()
+                + body
+            )
+        finally:
+            client[1].close()
+
+
+def _fields(head: bytes) -> dict[str, str]:
+    """The header fields of a request, by their names in small letters."""
+    found = _FIELD.findall(head.partition(_END)[0].replace(b"\r\n", b"\n"))
+    return {name.decode("ascii").lower(): value.decode("latin-1") for name, value in found}
