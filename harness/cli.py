@@ -140,10 +140,12 @@ def _gc(commands: _Commands[argparse.ArgumentParser]) -> None:
     command = commands.add_parser(
         "gc",
         help="end sandboxes that a run left behind",
-        description="Find sandboxes on E2B that were started by harness, and end them. "
-        "A run that is still going would lose its sandboxes too: name the run to be sure.",
+        description="Find sandboxes on E2B that harness started and whose run is over or was killed, and end them.",
     )
     command.add_argument("--run", dest="run_name", metavar="RUN", help="only those of this run")
+    command.add_argument(
+        "--in-use", action="store_true", help="also those of runs that still go on, which fail by it"
+    )
     command.add_argument("--dry-run", action="store_true", help="only list them")
     command.set_defaults(run=_run_gc)
 
@@ -151,7 +153,7 @@ def _gc(commands: _Commands[argparse.ArgumentParser]) -> None:
 def _run_gc(parsed: argparse.Namespace) -> None:
     from harness.gc import collect_garbage
 
-    sys.stdout.write(collect_garbage(parsed.run_name, dry_run=parsed.dry_run))
+    sys.stdout.write(collect_garbage(parsed.run_name, dry_run=parsed.dry_run, in_use=parsed.in_use))
 
 
 def _sandboxd(commands: _Commands[argparse.ArgumentParser]) -> None:

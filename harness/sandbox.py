@@ -12,6 +12,7 @@ import os
 import shlex
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal, cast
 
 import e2b
@@ -19,6 +20,7 @@ import httpx
 from e2b import AsyncSandbox, exceptions
 
 from harness.errors import SandboxFault, UsageError
+from harness.owner import own_mark, owner_lives
 from harness.stream import Lines
 
 HOME = "/home/user"
@@ -35,6 +37,7 @@ REATTACH = 5
 _OF_THE_SHELL = frozenset({"HOME", "PWD", "OLDPWD", "SHLVL", "_"})
 _RUN_TAG = "harness_run"
 _TRIAL_TAG = "harness_trial"
+_OWNER_TAG = "harness_owner"
 
 
 @dataclass(frozen=True)
@@ -247,7 +250,7 @@ class Sandbox:
                     timeout,
                     template,
                     timeout=LIFETIME_S,
-                    metadata={_RUN_TAG: run, _TRIAL_TAG: trial},
+                    metadata={_RUN_TAG: run, _TRIAL_TAG: trial, _OWNER_TAG: own_mark()},
                     envs=dict(env),
                     **network.options(),
                     **({} if mcp is None else {"mcp": mcp}),
@@ -528,6 +531,14 @@ class Leftover:
     started_at: str
     run: str
     trial: str
+    in_use: bool
+
+
+def _in_use(info: e2b.SandboxInfo) -> bool:
+    """Whether the process that opened it lives; of one on another machine, whether its lifetime was just extended."""
+    lives = owner_lives((info.metadata or {}).get(_OWNER_TAG, ""))
+    left = (info.end_at - datetime.now(UTC)).total_seconds()
+    return left > LIFETIME_S * 2 / 3 - 10 if lives is None else lives
 
 
 async def find_leftovers(run: str | None, params: Mapping[str, Any]) -> list[Leftover]:
@@ -545,9 +556,17 @@ async def find_leftovers(run: str | None, params: Mapping[str, Any]) -> list[Lef
                 tags = info.metadata or {}
                 if _RUN_TAG in tags:
                     started = info.started_at.isoformat(timespec="seconds")
+                    trial = tags.get(_TRIAL_TAG, "")
                     state = str(getattr(info.state, "value", info.state))
                     found.append(
-                        Leftover(info.sandbox_id, state, started, tags[_RUN_TAG], tags.get(_TRIAL_TAG, ""))
+                        Leftover(
+                            info.sandbox_id,
+                            state,
+                            started,
+                            tags[_RUN_TAG],
+                            tags.get(_TRIAL_TAG, ""),
+                            _in_use(info),
+                        )
                     )
     return found
 

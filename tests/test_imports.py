@@ -19,7 +19,7 @@ PLUGIN = {"plugin", "gatekeeper", "session", "items", "fixtures", "progress"}
 
 # From the ground up: a room knows only those of the rows before its own. A package is one room.
 ROWS: list[set[str]] = [
-    {"", "errors", "contents", "variant", "stream", "replay", "stats", "local", "gitsource"},
+    {"", "errors", "owner", "contents", "variant", "stream", "replay", "stats", "local", "gitsource"},
     {"tomlfile", "varianttable", "archive", "shard", "options", "plan"},
     {"manifest"},
     {"task", "variants"},
