@@ -558,16 +558,8 @@ async def find_leftovers(run: str | None, params: Mapping[str, Any]) -> list[Lef
                     started = info.started_at.isoformat(timespec="seconds")
                     trial = tags.get(_TRIAL_TAG, "")
                     state = str(getattr(info.state, "value", info.state))
-                    found.append(
-                        Leftover(
-                            info.sandbox_id,
-                            state,
-                            started,
-                            tags[_RUN_TAG],
-                            tags.get(_TRIAL_TAG, ""),
-                            _in_use(info),
-                        )
-                    )
+                    run_id, in_use = tags[_RUN_TAG], _in_use(info)
+                    found.append(Leftover(info.sandbox_id, state, started, run_id, trial, in_use))
     return found
 
 
