@@ -139,6 +139,8 @@ class _Page:
             self._line(f"  {name:<10}{value}")
         if record.error:
             self._line(f"  {record.error.cause} ({record.error.type}): {record.error.message}", "yellow")
+        for difference in record.differences:
+            self._line(f"  not as the variant asks for: {difference}", "yellow")
         for attempt in record.attempts:
             self._line(f"  attempt {attempt.number} was broken off: {attempt.error.message}", "yellow")
         for change in record.tampering:

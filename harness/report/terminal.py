@@ -59,9 +59,15 @@ def _row(variant: VariantView) -> list[str | Text]:
 def notes(run: RunView) -> list[str]:
     """What a reader must know to read the table rightly."""
     lines = ["means are a trial's, over those that passed or failed; each: what one cost"]
-    excluded = sum(row.errors + row.invalid for row in run.variants)
-    if excluded:
-        lines.append(f"{excluded} of {len(run.records)} trials broke on infrastructure and count for nobody")
+    errors = sum(row.errors for row in run.variants)
+    if errors:
+        lines.append(f"{errors} of {len(run.records)} trials broke on infrastructure and count for nobody")
+    invalid = sum(row.invalid for row in run.variants)
+    if invalid:
+        lines.append(
+            f"{invalid} of {len(run.records)} trials are invalid (under error): their variant was not really "
+            "applied; they count for nobody"
+        )
     cut = sum(record.tokens_partial for record in run.records if record.outcome in ("passed", "failed"))
     if cut:
         lines.append(f"{cut} of those were cut off: their tokens are lower bounds, their cost is unknown")
