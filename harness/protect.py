@@ -61,8 +61,10 @@ class Protected:
     made: bytes = b""
 
 
-async def protect(sandbox: Sandbox, task: Task) -> Protected:
+async def protect(sandbox: Sandbox, task: Task, *, as_starter: bool) -> Protected:
     """Take note of a task's protected files, when its setup has run and before its agent starts.
+
+    `as_starter`: nothing has changed the repo since it was put there, so that there is no need to look.
 
     Raises:
         SandboxFault: when it cannot be done.
@@ -70,7 +72,7 @@ async def protect(sandbox: Sandbox, task: Task) -> Protected:
     if not task.protect:
         return Protected()
     starter = _of_starter(task.repo, task.protect) if task.repo else Protected()
-    if not task.setup:
+    if as_starter:
         return starter
     state = await _found(sandbox, task.protect, starter)
     same = {name: path for name, path in starter.starter.items() if state.get(name) == starter.state[name]}

@@ -216,6 +216,10 @@ class SandboxRecord(_Part):
     kind: Literal["e2b", "local"] = Field(description="`e2b`: any server that E2B's variables name.")
     isolation: str | None = Field(None, description="The local server's tier; null elsewhere.")
     enforces: tuple[str, ...] | None = Field(None, description="What that tier really enforces.")
+    template_id: str | None = Field(
+        None,
+        description="The template that the platform says the sandbox was made from; null when none came.",
+    )
 
 
 class TrialRecord(_Part):

@@ -268,6 +268,12 @@ class Sandbox:
                     remedy="`claude` and `base` are always there; check the task's [sandbox] template",
                 ) from error
 
+    async def template_id(self) -> str:
+        """The id of the template that the platform made it from, whatever it was asked for by."""
+        with _faults("ask for the sandbox's template"):
+            async with asyncio.timeout(30):
+                return (await self._sdk.get_info()).template_id
+
     async def kill(self) -> None:
         """End the sandbox; one that is gone already is fine."""
         with _faults("kill the sandbox"):

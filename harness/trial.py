@@ -84,6 +84,7 @@ class Attempt:
     repo_commit: str | None = None
     recording: Recorded | None = None
     sandbox_id: str | None = None
+    template_id: str | None = None
     place: Workplace | None = None
     stop: Stop | None = None
     checks: tuple[CheckResult, ...] = ()
@@ -170,6 +171,7 @@ async def opened(spec: TrialSpec, world: World, attempt: Attempt) -> AsyncIterat
     try:
         async with sandbox.kept_alive():
             with attempt.phase("seed"):
+                attempt.template_id = await sandbox.template_id()
                 brought = luggage(spec.variant, world.secrets, sandbox.mcp_token)
                 baseline = await seed(sandbox, spec.task, _extra(attempt.recording), brought)
             attempt.place = _workplace(spec, world, attempt, sandbox)
@@ -344,7 +346,10 @@ def trial_record(
         replay_by_hand=last.recording.by_hand if last.recording else None,
         template=spec.template,
         sandbox=SandboxRecord(
-            kind=world.platform.kind, isolation=world.platform.isolation, enforces=world.platform.enforces
+            kind=world.platform.kind,
+            isolation=world.platform.isolation,
+            enforces=world.platform.enforces,
+            template_id=last.template_id,
         ),
         sandbox_id=last.sandbox_id,
         error=ErrorRecord.of(last.fault) if last.fault else None,

@@ -135,11 +135,12 @@ async def seed(
         await _apply(sandbox, variant.script)
         start = _COMMIT
     if not task.setup:
-        return await _baseline(sandbox, task, start + _TREE_OF_COMMIT + _BASELINE)
+        as_starter = not variant.script
+        return await _baseline(sandbox, task, start + _TREE_OF_COMMIT + _BASELINE, as_starter=as_starter)
     await _seed_step(sandbox, start)
     for command in task.setup:
         await _run_setup(sandbox, task, command)
-    return await _baseline(sandbox, task, _TREE_AFTER_SETUP + _BASELINE)
+    return await _baseline(sandbox, task, _TREE_AFTER_SETUP + _BASELINE, as_starter=False)
 
 
 async def _apply(sandbox: Sandbox, script: str) -> None:
@@ -187,10 +188,10 @@ async def _seed_step(sandbox: Sandbox, script: str) -> str:
     return result.stdout
 
 
-async def _baseline(sandbox: Sandbox, task: Task, script: str) -> Baseline:
+async def _baseline(sandbox: Sandbox, task: Task, script: str, *, as_starter: bool) -> Baseline:
     tree, rest = (await _seed_step(sandbox, script)).split("\n", 1)
     since, owner, home = rest.removesuffix("\n").split(" ", 2)
-    return Baseline(tree, since, owner, home, await protect(sandbox, task))
+    return Baseline(tree, since, owner, home, await protect(sandbox, task, as_starter=as_starter))
 
 
 async def in_copy(copy: Sandbox, baseline: Baseline) -> Baseline:

@@ -228,6 +228,13 @@ def _facts(record: TrialRecord) -> Iterator[tuple[str, str]]:
     yield "agent", f"{record.agent}, {record.model or 'no model'} ({source})"
     tier = f" ({record.sandbox.isolation})" if record.sandbox.isolation else ""
     yield "sandbox", f"{record.sandbox.kind}{tier}, template {record.template}"
+    if record.asked:
+        yield "variant", f"{record.variant}, which sets {', '.join(record.asked)}"
+    for loaded in record.instructions:
+        yield "loaded", f"{loaded.path} (sha256 {(loaded.sha256 or 'unknown')[:12]})"
+    for name, server in record.mcp.items():
+        calls = sum(tool.calls for tool in server.tools.values())
+        yield "mcp", f"{name}: {server.status}, {len(server.offered)} tools, {calls} calls"
     phases = record.phases_ms
     yield "time", f"{seconds(phases.total)}: agent {seconds(phases.agent)}, checks {seconds(phases.checks)}"
     if record.tokens.total is not None:

@@ -17,7 +17,7 @@ from harness.setup import local_platform
 from harness.store import Redactor, RunFolder, read_records
 from harness.task import load_task
 from harness.trial import World
-from harness.variant import DEFAULT
+from harness.variant import DEFAULT, Variant
 from tests.support.messages_api import MessagesApi
 
 
@@ -50,13 +50,18 @@ def tell(
     env: Mapping[str, str] | None = None,
     retries: int = 0,
     results: Path | None = None,
+    variant: Variant = DEFAULT,
+    secrets: Mapping[str, str] | None = None,
 ) -> Story:
-    """Run one trial of a task folder with the model API `api`, and read its record back."""
+    """Run one trial of a task folder with the model API `api`, and read its record back.
+
+    `secrets` has the values that the variant refers to.
+    """
     model = api_model({**api.env(key), **(env or {})}, loopback=True)
-    redact = Redactor(dict(model.secrets))
+    redact = Redactor({**model.secrets, **(secrets or {})})
     folder = RunFolder.create(results or task.parent / "results", "run", {}, redact)
-    world = World(local_platform(server), model, folder, Repos(folder.path / "repos"))
-    spec = TrialSpec(load_task(task), DEFAULT, 1, "claude")
+    world = World(local_platform(server), model, folder, Repos(folder.path / "repos"), secrets=secrets or {})
+    spec = TrialSpec(load_task(task), variant, 1, "claude")
     _, fault = asyncio.run(Trial(spec, world).run(Retries(retries, base_s=0.01)))
     (record,) = read_records(folder.path).records
     return Story(fault, record, folder)

@@ -1,0 +1,385 @@
+"""Variants, through the real CLI in real sandboxes: what was asked for is there, and a record proves it.
+
+Whatever is not there makes a trial invalid, with the difference said, before money is spent on it where that can be.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.local.launch import LocalServer
+from harness.proof import differences_at_start
+from harness.record import TrialRecord
+from harness.stream import Session
+from harness.variant import Variant
+from harness.variants import load_variants
+from tests.support import mcp_echo
+from tests.support.folders import task_folder, write_files
+from tests.support.messages_api import MessagesApi, Say, Step, Use
+from tests.support.trials import Story, tell
+
+OLD = "Old rules.\n"
+WRITE = Use("Bash", {"command": "echo 42 >answer.txt"})
+REPO: dict[str, str | bytes] = {"question.txt": "6 x 7?\n", "CLAUDE.md": OLD}
+
+
+def sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def variant(folder: Path, toml: str, files: dict[str, str | bytes] | None = None) -> Variant:
+    """The variant `v`, as a user would declare it."""
+    write_files(folder, {"variants.toml": f"[v]\n{toml}\n", **(files or {})})
+    return load_variants(folder / "variants.toml").variants[0]
+
+
+def trial(
+    server: LocalServer,
+    root: Path,
+    toml: str = "",
+    files: dict[str, str | bytes] | None = None,
+    *,
+    repo: dict[str, str | bytes] | None = None,
+    task: str = "",
+    script: list[Step] | None = None,
+    secrets: dict[str, str] | None = None,
+) -> tuple[Story, MessagesApi]:
+    """One trial of a variant, and the model's API that it talked to."""
+    folder = task_folder(root, repo=REPO if repo is None else repo, toml=task)
+    with MessagesApi(script or [WRITE, Say("done")]) as api:
+        story = tell(server, api, folder, variant=variant(root, toml, files), secrets=secrets)
+    return story, api
+
+
+def loaded(record: TrialRecord) -> dict[str, str | None]:
+    return {entry.path: entry.sha256 for entry in record.instructions}
+
+
+def invalid(story: Story) -> tuple[str, ...]:
+    """Why a trial is invalid; nobody's verdict is in it."""
+    record = story.record
+    assert (record.outcome, record.score, record.checks, record.error) == ("invalid", None, (), None)
+    return record.differences
+
+
+# CLAUDE.md
+
+
+def test_without_a_variant_the_repos_own_is_loaded(server: LocalServer, tmp_path: Path) -> None:
+    """And the record shows it, with the hash of what it said."""
+    story, _ = trial(server, tmp_path)
+
+    assert story.record.outcome == "passed"
+    assert loaded(story.record) == {"repo/CLAUDE.md": sha(OLD)}
+    assert story.record.asked == {}
+
+
+@pytest.mark.parametrize(
+    ("toml", "text"),
+    [
+        ('claude_md = "new.md"', "New rules.\n"),
+        ('claude_md = { file = "new.md", mode = "append" }', f"{OLD}\nNew rules.\n"),
+    ],
+)
+def test_a_claude_md_replaces_or_goes_on(server: LocalServer, tmp_path: Path, toml: str, text: str) -> None:
+    """The model is told it; the diff does not show it; the record proves it."""
+    story, api = trial(server, tmp_path, toml, {"new.md": "New rules.\n"})
+    diff = (story.folder.path / str(story.record.diff)).read_text()
+
+    assert story.record.outcome == "passed"
+    assert loaded(story.record) == {"repo/CLAUDE.md": sha(text)}
+    assert text in api.requests[0].prompt
+    assert "+42" in diff
+    assert "CLAUDE.md" not in diff
+    assert story.record.asked["claude_md"]["sha256"] == sha("New rules.\n")
+
+
+def test_a_repos_claude_md_can_be_taken_away(server: LocalServer, tmp_path: Path) -> None:
+    """To see whether it does anything at all; wherever it is, and whatever it is a link to."""
+    repo: dict[str, str | bytes] = {"AGENTS.md": OLD, ".claude/CLAUDE.md": "More rules.\n"}
+    folder = task_folder(tmp_path, repo=repo)
+    (folder / "repo" / "CLAUDE.md").symlink_to("AGENTS.md")
+    with MessagesApi([Use("Bash", {"command": "cat AGENTS.md; echo 42 >answer.txt"}), Say("done")]) as api:
+        story = tell(server, api, folder, variant=variant(tmp_path, "claude_md = false"))
+
+    assert (story.record.outcome, loaded(story.record)) == ("passed", {})
+    assert OLD.strip() in str(api.requests[1].tool_results)
+
+
+def test_what_the_agent_does_to_a_variants_claude_md_is_in_the_diff(
+    server: LocalServer, tmp_path: Path
+) -> None:
+    """Against what the variant put there; a protected one is put back to it."""
+    script: list[Step] = [Use("Bash", {"command": "echo 42 | tee answer.txt >CLAUDE.md"}), Say("done")]
+    story, _ = trial(
+        server,
+        tmp_path,
+        'claude_md = { text = "New rules." }',
+        task='[checks]\nprotect = ["CLAUDE.md"]\nrun.kept = "grep -qx \'New rules.\' CLAUDE.md"\n',
+        script=script,
+    )
+    diff = (story.folder.path / str(story.record.diff)).read_text()
+
+    assert "-New rules." in diff
+    assert [(change.path, change.change) for change in story.record.tampering] == [("CLAUDE.md", "modified")]
+    assert story.record.outcome == "passed"
+
+
+@pytest.mark.parametrize(
+    "toml",
+    [
+        'args = ["--setting-sources", "user"]',
+        'settings = { claudeMdExcludes = ["**/CLAUDE.md"] }',
+        'args = ["--bare"]',
+    ],
+)
+def test_a_claude_md_that_is_not_loaded_makes_a_trial_invalid(
+    server: LocalServer, tmp_path: Path, toml: str
+) -> None:
+    """Whatever keeps Claude Code from it."""
+    story, _ = trial(server, tmp_path, f'claude_md = {{ text = "New rules." }}\n{toml}')
+
+    assert invalid(story) == ("repo/CLAUDE.md was put there, and Claude Code did not load it",)
+
+
+def test_a_claude_md_that_the_setup_replaces_makes_a_trial_invalid(
+    server: LocalServer, tmp_path: Path
+) -> None:
+    """What was loaded is not what was asked for."""
+    setup = '[setup]\nrun = ["echo other >CLAUDE.md"]\n'
+    story, _ = trial(server, tmp_path, 'claude_md = { text = "New rules." }', task=setup)
+
+    (difference,) = invalid(story)
+    assert difference.startswith("Claude Code loaded another repo/CLAUDE.md (sha256 ")
+
+
+# Prompts, settings, the environment, an overlay
+
+
+def test_prompts_settings_arguments_and_environment_reach_claude_code(
+    server: LocalServer, tmp_path: Path
+) -> None:
+    """The system prompt is the variant's, settings and variables hold, secrets are put in and told to nobody."""
+    toml = """
+    model = "claude-haiku-4-5"
+    system_prompt = "system.md"
+    append_system_prompt = { text = "And say please." }
+    settings = { env = { FROM_SETTINGS = "yes" } }
+    args = ["--disallowedTools", "WebFetch"]
+    env = { TOKEN = "x-${env:MY_TOKEN}" }
+    """
+    script: list[Step] = [
+        Use("Bash", {"command": 'echo 42 >answer.txt; echo "$TOKEN $FROM_SETTINGS"'}),
+        Say("done"),
+    ]
+    files: dict[str, str | bytes] = {"system.md": "You are terse."}
+    story, api = trial(server, tmp_path, toml, files, script=script, secrets={"MY_TOKEN": "hunter2hunter2"})
+    system = json.dumps(api.requests[0].body["system"])
+    said = str(api.requests[1].tool_results)
+
+    assert story.record.outcome == "passed"
+    assert "You are terse." in system
+    assert "And say please." in system
+    assert "x-hunter2hunter2 yes" in said
+    assert "WebFetch" not in {tool["name"] for tool in api.requests[0].body["tools"]}
+    assert api.requests[0].model == story.record.model == "claude-haiku-4-5"
+    stored = b"".join(path.read_bytes() for path in story.folder.path.rglob("*") if path.is_file())
+    assert b"hunter2hunter2" not in stored
+    assert b"x-[redacted:MY_TOKEN] yes" in story.transcript
+    assert story.record.asked["env"] == {"TOKEN": "x-${env:MY_TOKEN}"}
+
+
+OVERLAY: dict[str, str | bytes] = {
+    "over/repo/.claude/skills/greet/SKILL.md": "---\nname: greet\ndescription: Greets.\n---\nSay hello.\n",
+    "over/repo/.claude/agents/rev.md": "---\nname: reviewer\ndescription: Reviews.\n---\nReview.\n",
+    "over/home/.claude/commands/ship.md": "Ship it.\n",
+    "over/home/.claude/CLAUDE.md": "My rules.\n",
+    "over/repo/.claude/settings.json": '{"env": {"FROM_OVERLAY": "yes"}}',
+}
+
+
+def test_an_overlay_is_laid_over_repo_and_home(server: LocalServer, tmp_path: Path) -> None:
+    """Skills, agents, commands and settings are there, its CLAUDE.md is loaded, and no diff shows it."""
+    script: list[Step] = [Use("Bash", {"command": "echo $FROM_OVERLAY; echo 42 >answer.txt"}), Say("done")]
+    story, api = trial(server, tmp_path, 'overlay = "over"', OVERLAY, script=script)
+    diff = (story.folder.path / str(story.record.diff)).read_text()
+
+    assert story.record.outcome == "passed"
+    assert loaded(story.record) == {"repo/CLAUDE.md": sha(OLD), ".claude/CLAUDE.md": sha("My rules.\n")}
+    assert "yes" in str(api.requests[1].tool_results)
+    assert ".claude" not in diff
+    assert story.record.asked["overlay"]["files"] == len(OVERLAY)
+
+
+def test_an_overlay_that_is_not_taken_up_makes_a_trial_invalid(server: LocalServer, tmp_path: Path) -> None:
+    """What it brings is not in the session; no message is asked of the model."""
+    story, api = trial(server, tmp_path, 'overlay = "over"\nargs = ["--disable-slash-commands"]', OVERLAY)
+
+    assert "the overlay's skill 'greet' is not there" in invalid(story)
+    assert api.requests == []
+
+
+def test_an_overlay_that_does_not_fit_the_repo_makes_a_trial_invalid(
+    server: LocalServer, tmp_path: Path
+) -> None:
+    """A folder cannot be laid over a file."""
+    story, _ = trial(server, tmp_path, 'overlay = "over"', {"over/repo/question.txt/x": "x"})
+
+    (difference,) = invalid(story)
+    assert difference.startswith("what the variant brings could not be laid over the repo: ")
+
+
+# MCP servers
+
+
+@pytest.fixture
+def http_echo() -> Iterator[str]:
+    """The echo server on HTTP, which wants a token; its address on this machine's loopback."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            if self.headers["authorization"] != "Bearer token-of-echo":
+                return self._answer(401, b"")
+            if "id" not in request:
+                return self._answer(202, b"")
+            result = mcp_echo.answer(request["method"], request.get("params") or {})
+            return self._answer(
+                200, json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}).encode()
+            )
+
+        def do_GET(self) -> None:
+            self._answer(405, b"")
+
+        def _answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Nothing is printed."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{http.server_address[1]}"
+        http.shutdown()
+
+
+ECHO: dict[str, str | bytes] = {"over/home/echo.py": Path(mcp_echo.__file__).read_bytes()}
+SAYS: list[Step] = [
+    Use("ToolSearch", {"query": "select:mcp__echo__say", "max_results": 5}),
+    Use("mcp__echo__say", {"text": "please"}),
+    WRITE,
+    Say("done"),
+]
+STDIO = (
+    'overlay = "over"\nmcp.echo = { command = "python3", args = ["/home/user/echo.py"], tools = ["say"] }\n'
+)
+
+
+def test_a_server_on_stdio_is_used_and_counted(server: LocalServer, tmp_path: Path) -> None:
+    """The record has its state, what it offers, and each tool's calls; the repo's own servers are not there."""
+    repo = {**REPO, ".mcp.json": json.dumps({"mcpServers": {"own": {"command": "false"}}})}
+    story, api = trial(server, tmp_path, STDIO, ECHO, repo=repo, script=SAYS)
+
+    assert story.record.outcome == "passed"
+    assert "please" in str(api.requests[2].tool_results)
+    (echo,) = story.record.mcp.values()
+    assert (echo.status, echo.offered) == ("connected", ("say",))
+    assert (echo.tools["say"].calls, echo.tools["say"].errors) == (1, 0)
+
+
+def test_a_server_on_http_is_used_with_its_secret(
+    server: LocalServer, tmp_path: Path, http_echo: str
+) -> None:
+    """On this machine's loopback, to which the variant asks for a way."""
+    toml = f"""
+    network = ["{http_echo}"]
+    [v.mcp.echo]
+    url = "http://{http_echo}/mcp"
+    headers = {{ Authorization = "Bearer ${{env:ECHO_TOKEN}}" }}
+    """
+    story, api = trial(server, tmp_path, toml, script=SAYS, secrets={"ECHO_TOKEN": "token-of-echo"})
+
+    assert story.record.outcome == "passed"
+    assert "please" in str(api.requests[2].tool_results)
+    assert story.record.mcp["echo"].tools["say"].calls == 1
+    assert "token-of-echo" not in json.dumps(story.record.line())
+
+
+@pytest.mark.parametrize(
+    ("toml", "difference"),
+    [
+        ('mcp.dead = { command = "false" }', "the MCP server 'dead' is failed, not connected"),
+        ('mcp.none = { command = "no-such-program" }', "the MCP server 'none' is failed, not connected"),
+        ('mcp.far = { url = "http://127.0.0.1:9/mcp" }', "the MCP server 'far' is failed, not connected"),
+        (STDIO.replace('["say"]', '["say", "sing"]'), "the MCP server 'echo' does not offer 'sing'"),
+    ],
+    ids=["dies", "no program", "refused", "tool missing"],
+)
+def test_a_server_that_is_not_there_makes_a_trial_invalid(
+    server: LocalServer, tmp_path: Path, toml: str, difference: str
+) -> None:
+    """Before the model is asked for anything."""
+    story, api = trial(server, tmp_path, toml, ECHO)
+
+    assert invalid(story) == (difference,)
+    assert api.requests == []
+
+
+def test_a_servers_wrong_secret_makes_a_trial_invalid(
+    server: LocalServer, tmp_path: Path, http_echo: str
+) -> None:
+    """It is there, and lets nobody in."""
+    toml = f'network = ["{http_echo}"]\nmcp.echo = {{ url = "http://{http_echo}/mcp" }}'
+    story, _ = trial(server, tmp_path, toml)
+
+    (difference,) = invalid(story)
+    assert difference.startswith("the MCP server 'echo' is ")
+
+
+def test_no_servers_means_none(server: LocalServer, tmp_path: Path) -> None:
+    """The repo's own are not started."""
+    repo = {**REPO, ".mcp.json": json.dumps({"mcpServers": {"own": {"command": "false"}}})}
+    story, _ = trial(server, tmp_path, "mcp = {}", repo=repo)
+
+    assert (story.record.outcome, story.record.mcp) == ("passed", {})
+
+
+def test_another_model_than_asked_for_is_told() -> None:
+    """An alias stands for any version of it, a name for any date and window of it."""
+
+    def told(asked: str, seen: str) -> tuple[str, ...]:
+        return differences_at_start(Variant("v", model=asked), Session(model=seen))
+
+    assert told("claude-opus-4-5", "claude-haiku-4-5") == (
+        "the model is claude-haiku-4-5, not claude-opus-4-5",
+    )
+    assert told("opus", "claude-haiku-4-5") == ("the model is claude-haiku-4-5, not opus",)
+    for asked, seen in (
+        ("opus", "claude-opus-5-5"),
+        ("opus[1m]", "claude-opus-5-5"),
+        ("claude-opus-4-5", "claude-opus-4-5-20251101"),
+        ("opusplan", "claude-sonnet-4-5"),
+    ):
+        assert told(asked, seen) == ()
+
+
+def test_a_record_tells_the_template_that_was_asked_for_and_the_one_that_came(
+    server: LocalServer, tmp_path: Path
+) -> None:
+    """By the name and by the platform's own id."""
+    story, _ = trial(server, tmp_path, 'template = "claude"')
+
+    assert (story.record.asked["template"], story.record.template) == ("claude", "claude")
+    assert story.record.sandbox.template_id
