@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from harness.local.launch import LocalServer, start_server
-from tests.support.folders import ANSWER_CHECK, task_folder
+from harness.store import list_runs, read_records
+from tests.support.folders import ANSWER_CHECK, by_hand, says, task_folder, uses
 from tests.support.messages_api import (
     Disconnect,
     Fail,
@@ -330,3 +331,37 @@ def test_a_disk_that_an_agent_has_filled_is_judged_or_told(
     assert story.record.outcome == "error"
     assert story.record.error
     assert story.record.error.cause in ("sandbox", "agent")
+
+
+# Replays that cannot be played
+
+RECORDED = by_hand([uses("Write", file_path="/home/user/repo/answer.txt", content="42\n")], [says("Done.")])
+
+
+@pytest.mark.usefixtures("as_e2b")
+def test_without_a_replay_server_the_cli_is_not_started(pytester: pytest.Pytester) -> None:
+    """It would ask the real API, with whatever it finds."""
+    broken = "[setup]\nrun = ['echo \"import sys; sys.exit(3)\" >~/.harness/replay.py']\n"
+    task_folder(pytester.path / "tasks", toml=broken, replay=RECORDED)
+    result = pytester.runpytest("tasks")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["infrastructure (provider, replay): the replay server did not start*"])
+    (run,) = list_runs(pytester.path / "results")
+    (record,) = read_records(run.path).records
+    assert record.transcript is None
+
+
+@pytest.mark.usefixtures("as_e2b")
+def test_an_earlier_run_that_cannot_be_replayed_has_records_that_say_so(pytester: pytest.Pytester) -> None:
+    """A damaged transcript is no reason to lose the record of the attempt."""
+    task_folder(pytester.path / "tasks", replay=RECORDED)
+    pytester.runpytest("tasks").assert_outcomes(passed=1)
+    (run,) = list_runs(pytester.path / "results")
+    (first,) = read_records(run.path).records
+    (run.path / str(first.transcript)).write_text("no session\n")
+    result = pytester.runpytest("tasks", "--replay", str(run.path), "--results", "again")
+    result.assert_outcomes(errors=1)
+    (again,) = list_runs(pytester.path / "again")
+    (record,) = read_records(again.path).records
+    assert record.error
+    assert (record.error.cause, record.error.type) == ("provider", "bad_recording")
