@@ -167,6 +167,8 @@ def fault_lines(fault: Fault, record: TrialRecord | None) -> Iterator[str]:
         yield f"  {fault.remedy}"
     if record and record.attempts:
         yield f"  {len(record.attempts) + 1} attempts were made"
+    if fault.fatal:
+        yield "  every other trial would meet it too, so that no more are started"
     yield "This counts neither as passed nor as failed."
 
 

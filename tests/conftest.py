@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+# pytester forgets the modules that a run within this process has loaded, and numpy cannot be loaded twice.
+import numpy  # noqa: F401
 import pytest
 
 from harness.local.launch import LocalServer, start_server
