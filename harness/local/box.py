@@ -23,6 +23,7 @@ from socket import AF_UNIX, SO_ACCEPTCONN, SO_ERROR, SO_PASSCRED, SOCK_STREAM, S
 from typing import Any
 
 from harness.local.accounts import NoAccount
+from harness.local.authority import BUNDLE
 from harness.local.descriptors import JsonLines, until_ready
 from harness.local.egress import Egress
 from harness.local.hostprocesses import descendants, hunt
@@ -327,14 +328,23 @@ class Box:
         """Let it reach what this policy allows, from now on; connections made under another are cut.
 
         Processes that run already do not hear of a proxy that they did not have. Where the tier does not
-        enforce "network" nothing changes. Raises BoxError when a port of the policy's is taken inside.
+        enforce "network" nothing changes. Raises BoxError when a port of the policy's is taken inside, and when
+        requests are to be changed in such a tier.
         """
         if "network" not in self.isolation.enforces:
+            if policy.injections:
+                raise BoxError(
+                    f"requests cannot be changed (network rules) in the {self.tier} tier of isolation"
+                )
             return
         try:
             await self._egress.apply(policy)
         except OSError as error:
             raise BoxError(f"a port that the network rules name cannot be opened inside: {error}") from error
+        if self._egress.authority is not None:
+            fd = await self.open(BUNDLE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            with os.fdopen(fd, "wb") as file:
+                file.write(self._egress.authority.bundle())
 
     async def _listen(self, port: int) -> socket:
         def receive(_: object, fds: list[int]) -> socket:

@@ -3,21 +3,27 @@
 The guest opens a listening socket in the sandbox's network and hands it over, so that connections made
 inside are accepted by the server, which checks them against the policy. There are two kinds: an HTTP proxy
 (CONNECT for TLS, and plain HTTP), and single ports of this machine's loopback.
+
+Where the policy adds header fields for a host, its requests are opened: those over TLS by a certificate of the
+sandbox's own authority. Such a connection carries one request, so that none goes out unchanged.
 """
 
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from harness.local.authority import TRUST, Authority
 from harness.local.network import Address, NetworkPolicy
-from harness.local.splice import splice
+from harness.local.splice import Stream, splice
 
 MAX_HEAD = 1 << 16
 HEAD_TIMEOUT = 30.0
 CONNECT_TIMEOUT = 30.0
+_NO_REQUEST = (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 
 Listen = Callable[[int], Awaitable[socket.socket]]
 """Open a listening socket on the sandbox's 127.0.0.1; port 0 for any."""
@@ -52,6 +58,12 @@ class Egress:
         self._proxy_port = 0
         self._ports: dict[int, asyncio.Server] = {}
         self._connections: set[asyncio.Task[None]] = set()
+        self._authority: Authority | None = None
+
+    @property
+    def authority(self) -> Authority | None:
+        """What the sandbox has to trust, if there is anything."""
+        return self._authority
 
     async def apply(self, policy: NetworkPolicy) -> None:
         """Let through what this policy allows, and cut the connections made under another.
@@ -65,6 +77,8 @@ class Egress:
         if policy.reaches_out and self._proxy is None:
             self._proxy = await self._serve(0, self._through_proxy)
             self._proxy_port = self._proxy.sockets[0].getsockname()[1]
+        if policy.injections and self._authority is None:
+            self._authority = Authority()
         if policy != self._policy:
             for connection in self._connections:
                 connection.cancel()
@@ -72,13 +86,14 @@ class Egress:
 
     @property
     def env(self) -> dict[str, str]:
-        """What tells programs of the proxy; empty when nothing outside can be reached."""
+        """What tells programs of the proxy, and what to trust; empty when nothing outside can be reached."""
+        trust = TRUST if self._authority else {}
         if self._proxy is None or not self._policy.reaches_out:
-            return {}
+            return trust
         url = f"http://127.0.0.1:{self._proxy_port}"
         names = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
         nothing = {"NO_PROXY": "localhost,127.0.0.1,::1", "no_proxy": "localhost,127.0.0.1,::1"}
-        return {**dict.fromkeys(names, url), **nothing, "NODE_USE_ENV_PROXY": "1"}
+        return {**dict.fromkeys(names, url), **nothing, **trust, "NODE_USE_ENV_PROXY": "1"}
 
     def close(self) -> None:
         """Let nothing through any more."""
@@ -105,25 +120,60 @@ class Egress:
     def _to_loopback(self, port: int) -> "Handle":
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             upstream = await asyncio.open_connection("127.0.0.1", port)
+            headers = self._policy.headers_for("127.0.0.1", port) | self._policy.headers_for(
+                "localhost", port
+            )
+            try:
+                if headers:
+                    upstream[1].write(_changed(await _head(reader), headers))
+            except _NO_REQUEST:
+                upstream[1].close()
+                return
             await splice((reader, writer), upstream)
 
         return handle
 
     async def _through_proxy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            async with asyncio.timeout(HEAD_TIMEOUT):
-                request = _parse(await reader.readuntil(b"\r\n\r\n"))
+            request = _parse(await _head(reader))
             upstream = await self._connect(request.host, request.port)
-        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        except _NO_REQUEST:
             return
         except Refused as refused:
             await _answer(writer, refused)
             return
-        if request.method == "CONNECT":
-            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        headers = self._policy.headers_for(request.host, request.port)
+        if request.method != "CONNECT":
+            upstream[1].write(_changed(request.head, headers))
         else:
-            upstream[1].write(request.head)
+            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            if headers and not await self._open_tls(request, (reader, writer), upstream, headers):
+                return
         await splice((reader, writer), upstream)
+
+    async def _open_tls(
+        self, request: Request, client: Stream, upstream: Stream, headers: dict[str, str]
+    ) -> bool:
+        """Be the host to the client and the client to the host, and pass on the changed head of the request.
+
+        False when it came to nothing; then the connections are closed.
+        """
+        assert self._authority is not None  # made with the first policy that has something to inject
+        try:
+            async with asyncio.timeout(HEAD_TIMEOUT):
+                await client[1].start_tls(self._authority.context(request.host))
+            head = _changed(await _head(client[0]), headers)
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await upstream[1].start_tls(ssl.create_default_context(), server_hostname=request.host)
+        except ssl.SSLCertVerificationError as error:
+            upstream[1].close()
+            await _answer(client[1], Refused("502 Bad Gateway", f"{request.host} is not trusted: {error}"))
+            return False
+        except (*_NO_REQUEST, OSError):
+            upstream[1].close()
+            return False
+        upstream[1].write(head)
+        return True
 
     async def _connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to the very address that was checked: looked up again, a name could lead elsewhere."""
@@ -181,8 +231,31 @@ def _parse(head: bytes) -> Request:
     return Request(method, parts.hostname, port, f"{method} {path} {version}\r\n".encode() + _one_shot(rest))
 
 
+async def _head(reader: asyncio.StreamReader) -> bytes:
+    """A request's first lines. Raises one of _NO_REQUEST when there are none."""
+    async with asyncio.timeout(HEAD_TIMEOUT):
+        return await reader.readuntil(b"\r\n\r\n")
+
+
+def _changed(head: bytes, headers: Mapping[str, str]) -> bytes:
+    """A request's first lines with these header fields, in place of its own of the same names; one request only."""
+    if not headers:
+        return head
+    line, _, rest = _one_shot(head).partition(b"\r\n")
+    kept = [
+        field
+        for field in rest.split(b"\r\n")
+        if field and field.partition(b":")[0].strip().lower().decode("latin-1") not in headers
+    ]
+    added = [f"{name}: {value}".encode("latin-1") for name, value in headers.items()]
+    return b"\r\n".join([line, *kept, *added, b"", b""])
+
+
 def _one_shot(fields: bytes) -> bytes:
-    """The header fields, asking for one response: the next request on this connection may be for elsewhere."""
+    """The header fields, asking for one response: the next request on this connection may be for elsewhere.
+    One that asks for another protocol (a web socket) is the last one anyway."""
+    if b"\nupgrade:" in fields.lower():
+        return fields
     dropped = (b"connection:", b"proxy-connection:", b"proxy-authorization:", b"keep-alive:")
     kept = [line for line in fields.split(b"\r\n") if line and not line.lower().startswith(dropped)]
     return b"\r\n".join([*kept, b"Connection: close", b"", b""])

@@ -19,6 +19,9 @@ ALL_TRAFFIC = "0.0.0.0/0"
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"(\*\.)?({_LABEL}\.)*{_LABEL}|\*", re.ASCII)
 
+_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -79,6 +82,32 @@ class Rule:
         return self.covers_address(address, port) and self.block is not None and self.block.prefixlen > 0
 
 
+@dataclass(frozen=True)
+class Injection:
+    """Header fields that requests to some hosts get on their way out, so that a key need not be in the sandbox."""
+
+    host: str
+    """A pattern as rules have it: a name, `*.name`, an address or a block of them, perhaps with a port."""
+    headers: tuple[tuple[str, str], ...]
+
+    def __post_init__(self) -> None:
+        """Raises NetworkPolicyError for what cannot be sent as a header."""
+        for name, value in self.headers:
+            if not _FIELD_NAME.fullmatch(name) or not _FIELD_VALUE.fullmatch(value):
+                raise NetworkPolicyError(f"invalid header {name!r} in the network rules of {self.host!r}")
+
+    @cached_property
+    def _rule(self) -> Rule:
+        return Rule.parse(self.host)
+
+    def covers(self, host: str, port: int) -> bool:
+        """Whether a request to this name or address gets the fields."""
+        try:
+            return self._rule.covers_address(ipaddress.ip_address(host), port)
+        except ValueError:
+            return self._rule.covers_name(host, port)
+
+
 def _split_port(text: str) -> tuple[str, int | None]:
     bracketed = re.fullmatch(r"\[([0-9a-f:.]+)\](?::(\d+))?", text)
     plain = re.fullmatch(r"([^:]*):(\d+)", text)
@@ -98,8 +127,11 @@ class NetworkPolicy:
     allow_internet_access: bool = True
     allow_out: tuple[str, ...] = ()
     deny_out: tuple[str, ...] = ()
+    injections: tuple[Injection, ...] = ()
 
     def __post_init__(self) -> None:
+        for injection in self.injections:
+            Rule.parse(injection.host)
         names = [rule for rule in self._allow if rule.name is not None and rule.loopback_port is None]
         if names and self._default_is_open:
             raise NetworkPolicyError(
@@ -138,6 +170,14 @@ class NetworkPolicy:
         if named or by_address or self._default_is_open:
             return None
         return f"{host}:{port} is not in the sandbox's allow_out"
+
+    def headers_for(self, host: str, port: int) -> dict[str, str]:
+        """The header fields that a request to this host gets; a later rule's win."""
+        found: dict[str, str] = {}
+        for injection in self.injections:
+            if injection.covers(host, port):
+                found |= {name.lower(): value for name, value in injection.headers}
+        return found
 
     def permitted(self, host: str, port: int, addresses: Iterable[Address]) -> list[Address]:
         """Those of a host's addresses that may be connected to. `host` is a name or an address."""

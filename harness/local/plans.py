@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from harness.local.body import Body
 from harness.local.catalog import Catalog
 from harness.local.errors import bad_body, bad_request, not_on_this_server
-from harness.local.network import NetworkPolicy, NetworkPolicyError
+from harness.local.network import Injection, NetworkPolicy, NetworkPolicyError
 from harness.local.registry import DEFAULT_TIMEOUT, MAX_TIMEOUT_HOURS, Plan
 
 _NOT_HERE = {
@@ -61,16 +63,31 @@ def policy_of(network: Body, allow_internet_access: bool | None) -> NetworkPolic
     """What the sandbox may reach. Raises `ApiError`: 400 for a rule that says nothing, 501 for an unknown kind."""
     if network.raw().get("egressProxy"):
         raise not_on_this_server("Tunnelling a sandbox's traffic through a proxy (egress_proxy)")
-    if network.raw().get("rules"):
-        raise not_on_this_server("Changing a sandbox's requests (network rules)")
     try:
         return NetworkPolicy(
             allow_internet_access=allow_internet_access is not False,
             allow_out=tuple(network.strings("allowOut") or ()),
             deny_out=tuple(network.strings("denyOut") or ()),
+            injections=tuple(_injections(network)),
         )
     except NetworkPolicyError as error:
         raise bad_request(str(error)) from error
+
+
+def _injections(network: Body) -> Iterator[Injection]:
+    listed = network.object("rules") or Body({})
+    for host, rules in listed.raw().items():
+        if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
+            raise bad_body(f"network.rules: {host!r} must have a list of rules")
+        for rule in map(Body, rules):
+            transform = rule.object("transform") or Body({})
+            if unknown := sorted({*rule.raw()} - {"transform"} | {*transform.raw()} - {"headers"}):
+                raise not_on_this_server(f"The network rule {unknown[0]!r} (of {host!r})")
+            headers = transform.string_map("headers")
+            if any("${e2b." in value for value in headers.values()):
+                raise not_on_this_server("Workload identity in network rules (iam)")
+            if headers:
+                yield Injection(host, tuple(headers.items()))
 
 
 def _environment(body: Body) -> dict[str, str]:

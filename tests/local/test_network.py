@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import http.server
 import ipaddress
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+import trustme
+from e2b import Sandbox, SandboxException
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.local.box import Box, BoxError
-from harness.local.network import ALL_TRAFFIC, NetworkPolicy, NetworkPolicyError, Rule
+from harness.local.network import ALL_TRAFFIC, Injection, NetworkPolicy, NetworkPolicyError, Rule
 from tests.support.boxes import isolation, read_until, run, tell
 
 NOTHING = NetworkPolicy(allow_internet_access=False)
@@ -29,6 +33,7 @@ class Page(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         body = f"{self.command} {self.path} connection={self.headers['Connection']}\n".encode()
+        body += "".join(f"key={key}\n" for key in self.headers.get_all("X-Api-Key", [])).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -39,9 +44,13 @@ class Page(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def web_server() -> Iterator[int]:
-    """A server on this machine's loopback; its port."""
+def web_server(authority: trustme.CA | None = None) -> Iterator[int]:
+    """A server on this machine's loopback, speaking TLS if there is an authority for it; its port."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        if authority is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
@@ -290,3 +299,112 @@ def test_tiers_without_a_network_of_their_own_say_so() -> None:
             )
 
         tell(story, landlock, network=NOTHING)
+
+
+# --- changed requests
+
+KEY = (("X-Api-Key", "secret"),)
+
+
+def injecting(host: str, *rules: str) -> NetworkPolicy:
+    """Only what the rules allow, and requests to this host get a key."""
+    return NetworkPolicy(allow_out=rules, deny_out=(ALL_TRAFFIC,), injections=(Injection(host, KEY),))
+
+
+def test_a_key_is_added_to_requests_and_never_in_the_sandbox() -> None:
+    """Plain HTTP through the proxy, and to a port of this machine: each request has the key, in place of any
+    that the sandbox sent; other hosts' requests have none; and nothing inside knows it."""
+    with web_server() as port:
+
+        async def story(box: Box) -> None:
+            for url in (f"{PROXY} http://127.0.0.1:{port}/a", f"--noproxy '*' -sS http://127.0.0.1:{port}/a"):
+                for own in ("", "-H 'x-api-key: mine' -H 'X-API-KEY: other'"):
+                    assert (await run(box, f"curl {own} {url}")).stdout.endswith("key=secret\n")
+            other = await run(box, f"curl {PROXY} http://127.0.0.2:{port}/a")
+            assert "key=" not in other.stdout
+            assert "secret" not in (await run(box, "env; cat /proc/*/environ /proc/*/cmdline")).stdout
+
+        policy = injecting("127.0.0.1", f"127.0.0.1:{port}", "127.0.0.0/8")
+        tell(story, isolation("bubblewrap"), network=policy)
+
+
+def test_a_key_is_added_to_requests_over_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proxy opens TLS connections to the host alone, by an authority that curl, Python and Node trust inside; it
+    verifies the host itself; and other hosts' connections pass unopened."""
+    authority, stranger = trustme.CA(), trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+
+    async def story(box: Box) -> None:
+        shown = await run(box, f"curl {PROXY} https://127.0.0.1:{port}/a https://127.0.0.1:{port}/b")
+        assert [line.split()[1] for line in shown.stdout.splitlines() if "GET" in line] == ["/a", "/b"]
+        assert shown.stdout.count("key=secret") == 2
+        python = f"print(urllib.request.urlopen('https://127.0.0.1:{port}/').read().decode())"
+        by_python = await run(box, f'no_proxy= NO_PROXY= python3 -c "import urllib.request; {python}"')
+        assert "key=secret" in by_python.stdout, by_python.stderr
+        other = await run(box, f"curl {PROXY} -k https://localhost:{port}/")
+        assert "GET /" in other.stdout
+        assert "key=" not in other.stdout
+        wrong = await run(box, f"curl {PROXY} https://127.0.0.1:{untrusted}/")
+        assert "127.0.0.1 is not trusted" in wrong.stdout
+
+    with web_server(authority) as port, web_server(stranger) as untrusted:
+        policy = injecting("127.0.0.1", "127.0.0.0/8", "localhost")
+        tell(story, isolation("bubblewrap"), network=policy)
+
+
+def test_rules_for_requests_can_come_and_go() -> None:
+    """An update takes the key away, or gives another one, at once."""
+    with web_server() as port:
+
+        async def story(box: Box) -> None:
+            request = f"curl {PROXY} http://127.0.0.1:{port}/a"
+            assert "key=" not in (await run(box, request)).stdout
+            await box.update_network(injecting("127.0.0.0/24", "127.0.0.0/8"))
+            assert "key=secret" in (await run(box, request)).stdout
+            await box.update_network(only("127.0.0.0/8"))
+            assert "key=" not in (await run(box, request)).stdout
+
+        tell(story, isolation("bubblewrap"), network=only("127.0.0.0/8"))
+
+
+@pytest.mark.parametrize(
+    ("host", "headers"),
+    [
+        ("exa mple", ()),
+        ("a.com", (("na me", "v"),)),
+        ("a.com", (("name", "v\r\nx: y"),)),
+        ("a.com", (("", "v"),)),
+    ],
+)
+def test_changes_that_make_no_sense_are_refused(host: str, headers: tuple[tuple[str, str], ...]) -> None:
+    """Nothing can be smuggled into a request by way of a header."""
+    with pytest.raises(NetworkPolicyError):
+        NetworkPolicy(injections=(Injection(host, headers),))
+
+
+def test_a_tier_that_cannot_change_requests_says_so() -> None:
+    """A key that would silently not be sent is an error."""
+
+    async def story(box: Box) -> None:
+        with pytest.raises(BoxError, match="landlock tier"):
+            await box.update_network(injecting("a.com", "a.com"))
+
+    tell(story, isolation("landlock"), network=NOTHING)
+
+
+def test_the_sdks_rules_are_understood(api: dict[str, str]) -> None:
+    """`network={"rules": ...}` at create and in update_network; what makes no sense, or is not on this server, is
+    refused."""
+    with web_server() as port:
+        rules = {"127.0.0.1": [{"transform": {"headers": {"X-Api-Key": "secret"}}}]}
+        network = {"allow_out": [f"127.0.0.1:{port}"], "deny_out": [ALL_TRAFFIC], "rules": rules}
+        with Sandbox.create(network=network, **api) as sandbox:
+            fetch = f"curl -sS http://127.0.0.1:{port}/"
+            assert "key=secret" in sandbox.commands.run(fetch).stdout
+            sandbox.update_network({**network, "rules": {}})
+            assert "key=" not in sandbox.commands.run(fetch).stdout
+            for value in ("a\nb", "Bearer ${e2b.identity.tokens.aws}"):
+                bad = {"a.com": [{"transform": {"headers": {"n": value}}}]}
+                with pytest.raises(SandboxException):
+                    sandbox.update_network({"rules": bad})
