@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-# pytester forgets the modules that a run within this process has loaded, and numpy cannot be loaded twice.
-import numpy  # noqa: F401
 import pytest
+# pytester forgets the modules that a run within this process has loaded, and parts of numpy cannot be loaded twice.
+import scipy.special  # noqa: F401
 
 from harness.local.launch import LocalServer, start_server
 from harness.model import PASSED_ON
