@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 # pytester forgets the modules that a run within this process has loaded, and parts of numpy cannot be loaded twice.
 import scipy.special  # noqa: F401
 
