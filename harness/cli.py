@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     _ls(commands)
     _show(commands)
     _compare(commands)
+    _report(commands)
     _gc(commands)
     _sandboxd(commands)
     return parser
@@ -134,6 +135,33 @@ def _run_compare(parsed: argparse.Namespace) -> int:
     )
     sys.stdout.write(text)
     return 1 if failed else 0
+
+
+def _report(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "report",
+        help="write runs as one HTML file",
+        description="Write one HTML file that needs no network: verdicts, tasks, costs, and every trial's "
+        "transcript, diff and checks. It holds what the agents wrote: share it as you would share the records.",
+    )
+    command.add_argument(
+        "run_names", nargs="*", metavar="RUN", help="runs' names or folders (default: the last)"
+    )
+    command.add_argument(
+        "--output", type=Path, metavar="FILE", help="default: report.html in the last run's folder"
+    )
+    command.add_argument("--baseline", metavar="VARIANT", help="what the others are compared with")
+    _results(command)
+    command.set_defaults(run=_run_report)
+
+
+def _run_report(parsed: argparse.Namespace) -> None:
+    from harness.report.html.writing import write_report
+
+    written = write_report(parsed.results, parsed.run_names, parsed.output, parsed.baseline)
+    sys.stdout.write(
+        f"{written.path} ({written.trials} trial{'s' * (written.trials != 1)}, {written.size / 1e6:.1f} MB)\n"
+    )
 
 
 def _gc(commands: _Commands[argparse.ArgumentParser]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,8 @@ from rich.text import Text
 
 from harness.errors import UsageError
 from harness.record import TrialRecord
+from harness.report.facts import facts
+from harness.report.harmless import harmless
 from harness.report.table import Column, as_text
 from harness.report.text import cost, count, seconds
 from harness.report.transcript import Entry, entries
@@ -41,7 +42,6 @@ _SIGNS = {
     "start": " ",
     "end": " ",
 }
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-Z\\-_]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def show(
@@ -124,7 +124,7 @@ class _Page:
         self._checks()
 
     def _line(self, text: str = "", style: str = "", indent: int = 0) -> None:
-        for line in _clean(text).expandtabs(4).split("\n"):
+        for line in harmless(text).expandtabs(4).split("\n"):
             for part in _folded(line, self._width and self._width - indent):
                 self._console.print(Text(" " * indent + part, style=style), soft_wrap=True)
 
@@ -135,7 +135,7 @@ class _Page:
     def _head(self) -> None:
         record = self._record
         self._line(f"{record.trial_id}  {record.outcome.upper()}", f"bold {_OUTCOME_STYLES[record.outcome]}")
-        for name, value in _facts(record):
+        for name, value in facts(record):
             self._line(f"  {name:<10}{value}")
         if record.error:
             self._line(f"  {record.error.cause} ({record.error.type}): {record.error.message}", "yellow")
@@ -221,35 +221,6 @@ class _Page:
             return None
 
 
-def _facts(record: TrialRecord) -> Iterator[tuple[str, str]]:
-    source: str = record.model_source
-    if source == "replay":
-        source = "replayed session, written by hand" if record.replay_by_hand else "replayed session"
-    yield "agent", f"{record.agent}, {record.model or 'no model'} ({source})"
-    tier = f" ({record.sandbox.isolation})" if record.sandbox.isolation else ""
-    yield "sandbox", f"{record.sandbox.kind}{tier}, template {record.template}"
-    if record.asked:
-        yield "variant", f"{record.variant}, which sets {', '.join(record.asked)}"
-    for loaded in record.instructions:
-        yield "loaded", f"{loaded.path} (sha256 {(loaded.sha256 or 'unknown')[:12]})"
-    for name, server in record.mcp.items():
-        calls = sum(tool.calls for tool in server.tools.values())
-        yield "mcp", f"{name}: {server.status}, {len(server.offered)} tools, {calls} calls"
-    phases = record.phases_ms
-    yield "time", f"{seconds(phases.total)}: agent {seconds(phases.agent)}, checks {seconds(phases.checks)}"
-    if record.tokens.total is not None:
-        tokens = record.tokens
-        bound = " (at least: the run was cut off)" if record.tokens_partial else ""
-        yield (
-            "tokens",
-            f"{tokens.input} in, {tokens.output} out, {tokens.cache_read} from cache, "
-            f"{tokens.cache_creation} into cache{bound}",
-        )
-        yield "cost", cost(record.cost_usd)
-    if record.stop and record.stop != "completed":
-        yield "stopped", record.stop
-
-
 def _folded(line: str, width: int | None) -> list[str]:
     """A line in pieces that fit; further pieces stand as far in as the line does."""
     inset = line[: len(line) - len(line.lstrip())]
@@ -262,8 +233,3 @@ def _folded(line: str, width: int | None) -> list[str]:
 
 def _when(turn: int | None) -> str:
     return f" (after prompt {turn})" if turn else ""
-
-
-def _clean(text: str) -> str:
-    """What an agent wrote must not command the terminal."""
-    return _CONTROL.sub("", text)

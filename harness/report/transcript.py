@@ -14,13 +14,17 @@ Kind = Literal["start", "turn", "text", "thinking", "tool", "result", "note", "e
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing that was said or done. `subagent` entries belong to a tool call of the main agent."""
+    """One thing that was said or done. `subagent` entries belong to a tool call of the main agent.
+
+    `call` is the same in a `tool` entry and in the `result` that answers it, however far apart they are.
+    """
 
     kind: Kind
     title: str
     body: str = ""
     error: bool = False
     subagent: bool = False
+    call: str | None = None
 
 
 def entries(events: Iterable[Event]) -> Iterator[Entry]:
@@ -58,7 +62,7 @@ def _assistant(event: Event) -> Iterator[Entry]:
             yield Entry("thinking", "thinking", str(block["thinking"]), subagent=inside)
         elif block.get("type") == "tool_use":
             title, body = _call(str(block.get("name")), block.get("input"))
-            yield Entry("tool", title, body, subagent=inside)
+            yield Entry("tool", title, body, subagent=inside, call=str(block.get("id")))
 
 
 def _user(event: Event) -> Iterator[Entry]:
@@ -69,6 +73,7 @@ def _user(event: Event) -> Iterator[Entry]:
             _content_text(block.get("content")),
             error=block.get("is_error") is True,
             subagent=event.parent is not None,
+            call=str(block.get("tool_use_id")),
         )
 
 

@@ -24,7 +24,15 @@ LABELS: Mapping[MetricName, str] = {
     "turns": "turns",
 }
 
-_VALUES: Mapping[MetricName, Callable[[float | None], str]] = {
+SAYS: Mapping[Verdict, str] = {
+    "improvement": "is better than",
+    "regression": "is worse than",
+    "equivalent": "is as good as",
+    "inconclusive": "may be better or worse than",
+}
+"""What a verdict on the pass rate says of a variant, before the baseline's name."""
+
+SHOW: Mapping[MetricName, Callable[[float | None], str]] = {
     "pass": percent,
     "score": percent,
     "cost": cost,
@@ -45,13 +53,13 @@ def estimate(arm: ArmView, metric: MetricName) -> Estimate:
 
 def value(arm: ArmView, metric: MetricName) -> str:
     """An arm's value: `35%`, `$0.41`."""
-    return _VALUES[metric](estimate(arm, metric).value)
+    return SHOW[metric](estimate(arm, metric).value)
 
 
 def value_interval(arm: ArmView, metric: MetricName) -> str:
     """The interval of an arm's value: `16% to 62%`; empty when there is none."""
     interval = estimate(arm, metric).interval
-    show = _VALUES[metric]
+    show = SHOW[metric]
     return f"{show(interval.low)} to {show(interval.high)}" if interval else ""
 
 
@@ -89,15 +97,9 @@ def difference(contrast: Contrast) -> str:
 def headline(pair: PairView) -> str:
     """The answer in one sentence, about the pass rate."""
     contrast = pair.contrasts["pass"]
-    says: Mapping[Verdict, str] = {
-        "improvement": "is better than",
-        "regression": "is worse than",
-        "equivalent": "is as good as",
-        "inconclusive": "may be better or worse than",
-    }
     if contrast.difference.value is None:
         return f"{pair.arm} cannot be compared with {pair.baseline}: {contrast.difference.reason}"
-    return f"{pair.arm} {says[contrast.verdict]} {pair.baseline}: pass rate {difference(contrast)}"
+    return f"{pair.arm} {SAYS[contrast.verdict]} {pair.baseline}: pass rate {difference(contrast)}"
 
 
 def design(view: ComparisonView, pair: PairView) -> str:

@@ -1,0 +1,197 @@
+"""A trial's transcript, diff and checks, packed for the page: JSON, gzip, base64.
+
+A browser unpacks one when a reader opens it, so that a page of thousands opens at once. What is too long is cut in
+the middle, and says how much is missing and which file has it.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.record import CheckResult, TrialRecord
+from harness.report.facts import facts
+from harness.report.harmless import harmless
+from harness.report.text import seconds
+from harness.report.transcript import Entry, entries
+from harness.stream import parse
+
+_LEVEL = 5
+_MOST_READ = 32_000_000
+_MOST_OF_ALL = 160_000_000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many characters of a trial go into the page: all of its transcript, one piece of it, and its diff."""
+
+    transcript: int = 600_000
+    piece: int = 30_000
+    diff: int = 200_000
+
+    @classmethod
+    def for_trials(cls, trials: int) -> Limits:
+        """Smaller for many trials, so that a browser can open the page at once."""
+        share = _MOST_OF_ALL // max(1, trials)
+        return cls(min(cls.transcript, share), min(cls.piece, share // 8), min(cls.diff, share // 4))
+
+
+def packed(run: Path, record: TrialRecord, limits: Limits) -> str:
+    """A trial for the page, in characters that mean nothing in HTML. `run` is its run's folder."""
+    text = json.dumps(_Trial(run, record, limits).content(), ensure_ascii=False, separators=(",", ":"))
+    data = gzip.compress(text.encode("utf-8", "replace"), _LEVEL, mtime=0)
+    return base64.b64encode(data).decode("ascii")
+
+
+class _Trial:
+    def __init__(self, run: Path, record: TrialRecord, limits: Limits) -> None:
+        self._run = run
+        self._record = record
+        self._limits = limits
+        self._root = os.path.realpath(run)
+
+    def content(self) -> dict[str, Any]:
+        transcript, transcript_note = self._transcript()
+        diff, diff_note = self._diff()
+        return {
+            "facts": [[name, harmless(value)] for name, value in facts(self._record)],
+            "notices": [harmless(notice) for notice in _notices(self._record)],
+            "transcript": transcript,
+            "transcript_note": transcript_note,
+            "diff": diff,
+            "diff_note": diff_note,
+            "checks": [self._check(check) for check in self._record.checks],
+            "record": self._record.line(),
+        }
+
+    def _transcript(self) -> tuple[list[dict[str, Any]], str | None]:
+        relative = self._record.transcript
+        data, note = self._file(relative, "transcript")
+        if data is None:
+            return [], note
+        shown = _steps(entries(parse(data)), self._limits.piece)
+        kept, left_out = _within(shown, self._limits.transcript)
+        if left_out:
+            note = f"{left_out} of {len(shown)} steps are left out here; {self._where(relative)} has all of them."
+        return kept, note
+
+    def _diff(self) -> tuple[str | None, str | None]:
+        relative = self._record.diff
+        data, note = self._file(relative, "diff")
+        if data is None:
+            return None, note
+        text = harmless(data.decode("utf-8", "replace"))
+        if len(text) > self._limits.diff:
+            note = f"Only its first {self._limits.diff:,} of {len(text):,} characters; {self._where(relative)} has all."
+            text = text[: self._limits.diff]
+        return text, note
+
+    def _check(self, check: CheckResult) -> dict[str, Any]:
+        ended = (
+            "timed out" if check.timed_out else "passed" if check.passed else f"failed ({check.exit_code})"
+        )
+        output = check.output_tail.strip("\n")
+        return {
+            "name": harmless(check.name),
+            "passed": check.passed,
+            "verdict": ended,
+            "about": f"score {check.score:g}, {seconds(check.duration_ms)}",
+            "output": _cut(harmless(output), self._limits.piece),
+            "file": self._where(check.output) if check.output and output else None,
+        }
+
+    def _file(self, relative: str | None, what: str) -> tuple[bytes | None, str | None]:
+        """A file of the run and a note on it. A record that points out of its run's folder gets nothing."""
+        if relative is None:
+            return None, f"This trial has no {what}: it ended before there was one."
+        path = self._run / relative
+        if not os.path.realpath(path).startswith(os.path.join(self._root, "")):
+            return None, f"The record names a {what} outside of its run's folder: {harmless(relative)}"
+        if not path.is_file():
+            return None, f"The {what} is missing: {self._where(relative)} is not there."
+        try:
+            with path.open("rb") as stream:
+                data = stream.read(_MOST_READ + 1)
+        except OSError as error:
+            return None, f"The {what} cannot be read: {self._where(relative)}: {error.strerror}"
+        if len(data) <= _MOST_READ:
+            return data, None
+        return data[:_MOST_READ], f"Only the file's first {_MOST_READ:,} bytes; see {self._where(relative)}."
+
+    def _where(self, relative: str | None) -> str:
+        return harmless(f"{self._run / relative}") if relative else ""
+
+
+def _notices(record: TrialRecord) -> Iterable[str]:
+    """What a reader must know of the trial before all else."""
+    if record.error:
+        remedy = f" ({record.error.remedy})" if record.error.remedy else ""
+        yield f"{record.error.cause} fault, {record.error.type}: {record.error.message}{remedy}"
+    for attempt in record.attempts:
+        where = f"; its transcript: {attempt.transcript}" if attempt.transcript else ""
+        yield f"Attempt {attempt.number} was broken off: {attempt.error.message}{where}"
+    for change in record.tampering:
+        yield f"The agent had {change.change} the protected file {change.path}; it was put back before the checks."
+    yield from record.notes
+
+
+def _steps(found: Iterable[Entry], piece: int) -> list[dict[str, Any]]:
+    """Entries as the page's steps, each result in the step of its call."""
+    steps: list[dict[str, Any]] = []
+    calls: dict[str, dict[str, Any]] = {}
+    for entry in found:
+        call = calls.pop(entry.call, None) if entry.kind == "result" and entry.call else None
+        if call is not None:
+            call["result"] = _cut(harmless(entry.body), piece)
+            call["error"] = entry.error
+            continue
+        step = _step(entry, piece)
+        steps.append(step)
+        if entry.kind == "tool" and entry.call:
+            calls[entry.call] = step
+    return steps
+
+
+def _step(entry: Entry, piece: int) -> dict[str, Any]:
+    return {
+        "kind": entry.kind,
+        "title": _cut(harmless(entry.title), piece),
+        "body": _cut(harmless(entry.body), piece),
+        "error": entry.error,
+        "inside": entry.subagent,
+    }
+
+
+def _cut(text: str, most: int) -> str:
+    """The text, or its beginning and its end with the number of characters between."""
+    if len(text) <= most:
+        return text
+    head, tail = most * 3 // 4, most // 4
+    return f"{text[:head]}\n… {len(text) - head - tail:,} characters left out …\n{text[len(text) - tail :]}"
+
+
+def _within(steps: Sequence[dict[str, Any]], most: int) -> tuple[list[dict[str, Any]], int]:
+    """The first and the last steps that fit, with a note between them, and how many are left out."""
+    sizes = [len(step["title"]) + len(step["body"]) + len(step.get("result", "")) for step in steps]
+    if sum(sizes) <= most:
+        return list(steps), 0
+    first = _fitting(sizes, most * 3 // 4)
+    last = _fitting(sizes[: first - 1 : -1] if first else sizes[::-1], most // 4)
+    gap = len(steps) - first - last
+    note = Entry("note", f"{gap} steps are left out here")
+    return [*steps[:first], _step(note, most), *steps[len(steps) - last :]], gap
+
+
+def _fitting(sizes: Sequence[int], most: int) -> int:
+    total = 0
+    for number, size in enumerate(sizes):
+        total += size
+        if total > most:
+            return number
+    return len(sizes)
