@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     _show(commands)
     _compare(commands)
     _report(commands)
+    _export(commands)
     _gc(commands)
     _sandboxd(commands)
     return parser
@@ -162,6 +163,31 @@ def _run_report(parsed: argparse.Namespace) -> None:
     sys.stdout.write(
         f"{written.path} ({written.trials} trial{'s' * (written.trials != 1)}, {written.size / 1e6:.1f} MB)\n"
     )
+
+
+def _export(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "export",
+        help="write records as Parquet, CSV or a Hugging Face dataset",
+        description="Write the records of runs or records files (default: the last run) for other tools.",
+    )
+    command.add_argument("source", nargs="*", metavar="RUN", help="a run's name or folder, or a records file")
+    command.add_argument(
+        "--to", type=Path, metavar="FILE", help="FILE.parquet, FILE.csv, or a folder for a datasets.Dataset"
+    )
+    command.add_argument(
+        "--push-to-hub", metavar="USER/NAME", help="push to this dataset on the Hugging Face Hub"
+    )
+    command.add_argument("--public", action="store_true", help="make a new dataset on the Hub public")
+    _results(command)
+    command.set_defaults(run=_run_export)
+
+
+def _run_export(parsed: argparse.Namespace) -> None:
+    from harness.report.export import export_command
+
+    said = export_command(parsed.results, parsed.source, parsed.to, parsed.push_to_hub, public=parsed.public)
+    sys.stdout.write(said)
 
 
 def _gc(commands: _Commands[argparse.ArgumentParser]) -> None:

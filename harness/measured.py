@@ -92,6 +92,7 @@ class _Line(TypedDict):
     claude_version: NotRequired[str | None]
     template: NotRequired[str | None]
     error: NotRequired[_Error | None]
+    differences: NotRequired[list[str]]
     attempts: NotRequired[list[_Cost]]
 
 
@@ -161,7 +162,7 @@ def _total(tokens: _Tokens) -> int | None:
 
 def _why(line: _Line) -> str | None:
     if line["outcome"] == "invalid":
-        return "the variant was not really applied"
+        return next(iter(line.get("differences", ())), "the variant was not really applied")
     if line["outcome"] == "error":
         error = line.get("error")
         return f"{error['cause']}: {error['type']}" if error else "unknown"
