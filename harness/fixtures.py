@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Coroutine, Generator, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -14,11 +15,12 @@ from harness.agents.claude import Claude
 from harness.errors import Fault, NotAppliedError, UsageError
 from harness.items import CALL_PASSED, properties
 from harness.record import CheckResult, Stop, TokenCounts, TrialSpec
+from harness.run import Retries
 from harness.sandbox import REPO, CommandTimeoutError, Result
 from harness.session import TrialSession
 from harness.stream import Session
 from harness.task import Task, task_of_parts
-from harness.trial import Attempt, LiveTrial, opened, trial_record
+from harness.trial import Attempt, LiveTrial, World, opened, trial_record
 
 T = TypeVar("T")
 
@@ -113,17 +115,43 @@ class TestTrial:
     """One trial behind a test's fixtures."""
 
     __test__ = False
+    _context: AbstractAsyncContextManager[LiveTrial]
 
     def __init__(self, session: TrialSession, spec: TrialSpec) -> None:
         self._session = session
         self._spec = spec
-        self._attempt = Attempt.begin(spec, session.engine.world, 1)
-        self._context: AbstractAsyncContextManager[LiveTrial] = opened(
-            spec, session.engine.world, self._attempt
-        )
+        self._attempts: list[Attempt] = []
         self._prompts = 0
-        self.live: LiveTrial = self.call(self._context.__aenter__())
+        self.live = self._open(Retries(session.options.retries))
         self.sandbox = SandboxHandle(self)
+
+    def _open(self, retries: Retries) -> LiveTrial:
+        """Open the sandbox; as long as none of the test's own lines has run, a fault may be answered by a new attempt.
+
+        Raises:
+            Fault: when there is none to be had; the record is stored.
+        """
+        while True:
+            attempt = Attempt.begin(self._spec, self._world, len(self._attempts) + 1)
+            self._attempts.append(attempt)
+            self._context = opened(self._spec, self._world, attempt)
+            try:
+                return self.call(self._context.__aenter__())
+            except Fault as fault:
+                attempt.end()
+                if not fault.retry or len(self._attempts) > retries.limit:
+                    self._world.folder.append(trial_record(self._spec, self._world, self._attempts))
+                    raise
+            self._session.engine.call(asyncio.sleep(retries.wait(len(self._attempts))))
+            attempt.set_aside()
+
+    @property
+    def _world(self) -> World:
+        return self._session.engine.world
+
+    @property
+    def _attempt(self) -> Attempt:
+        return self._attempts[-1]
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a step on the engine's loop; a fault, or a variant that was not applied, is noted for the record."""
@@ -180,13 +208,13 @@ class TestTrial:
         finally:
             self._session.engine.call(self._context.__aexit__(None, None, None))
             self._attempt.end()
-            record = trial_record(self._spec, self._session.engine.world, [self._attempt])
+            record = trial_record(self._spec, self._world, self._attempts)
             if record.outcome in ("passed", "failed"):
                 score = record.score if record.score is not None else float(passed)
                 record = record.model_copy(
                     update={"outcome": "passed" if passed else "failed", "score": score}
                 )
-            self._session.engine.world.folder.append(record)
+            self._world.folder.append(record)
         return properties(record)
 
 

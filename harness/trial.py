@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import time
+import traceback
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -154,10 +155,24 @@ async def run_attempt(spec: TrialSpec, world: World, attempt: Attempt) -> None:
         )
         raise
     except Exception as error:  # noqa: BLE001  (a defect of ours must not take the other trials down)
-        attempt.fault = InternalFault("bug", f"{type(error).__name__}: {error}", retry=False)
-        attempt.fault.__cause__ = error
+        attempt.fault = _bug(error, attempt.files)
     finally:
         attempt.end()
+
+
+def _bug(error: Exception, files: TrialFolder) -> InternalFault:
+    """A defect of ours, its traceback kept in the trial's folder."""
+    told = "".join(traceback.format_exception(error))
+    with contextlib.suppress(InternalFault):
+        files.write("traceback.txt", told.encode("utf-8", "replace"))
+    fault = InternalFault(
+        "bug",
+        f"{type(error).__name__}: {error}",
+        retry=False,
+        remedy="this is a defect of harness; traceback.txt in the trial's folder says where",
+    )
+    fault.__cause__ = error
+    return fault
 
 
 @contextlib.asynccontextmanager

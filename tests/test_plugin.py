@@ -285,3 +285,19 @@ def test_a_sandbox_in_the_making_does_not_outlive_a_run_that_stops(
     result = pytester.runpytest("tasks", "--agent", "oracle", "-x", "--concurrency", "2")
     result.assert_outcomes(failed=1)
     assert collect_garbage(None, dry_run=True).splitlines()[-1] == "0 sandboxes would be ended"
+
+
+def test_a_python_test_without_a_sandbox_is_an_error_with_a_record(pytester: pytest.Pytester) -> None:
+    """Nothing is lost: the fault stands in the records too."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.task(template="no-such")
+        def test_it(sandbox):
+            raise AssertionError("never comes to this")
+        """
+    )
+    pytester.runpytest("--agent", "oracle").assert_outcomes(errors=1)
+    (record,) = records(pytester)
+    assert (record.outcome, record.error.cause, record.error.type) == ("error", "sandbox", "template")
