@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -241,6 +242,7 @@ def _share(config: pytest.Config) -> Shared:
     try:
         tasks = [task for arg in config.args for task in find_tasks(_path(config, arg))]
         asked = _asked(config, options, tasks, seed)
+        asked.secrets(os.environ)
         if not tasks or not uses_local(options) or config.option.collectonly:
             return Shared(run_id, seed, None)
         stage = open_stage(options, run_id, asked)
