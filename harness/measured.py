@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, NotRequired
 
@@ -40,6 +41,7 @@ class Measured:
     by_hand: bool
     claude_version: str | None
     template: str | None
+    variant_place: int | None = None
 
     @property
     def counts(self) -> bool:
@@ -91,6 +93,7 @@ class _Line(TypedDict):
     replay_by_hand: NotRequired[bool | None]
     claude_version: NotRequired[str | None]
     template: NotRequired[str | None]
+    variant_place: NotRequired[_Count | None]
     error: NotRequired[_Error | None]
     differences: NotRequired[list[str]]
     attempts: NotRequired[list[_Cost]]
@@ -145,7 +148,16 @@ def _measured(line: _Line) -> Measured:
         by_hand=bool(line.get("replay_by_hand")),
         claude_version=line.get("claude_version"),
         template=line.get("template"),
+        variant_place=line.get("variant_place"),
     )
+
+
+def variants_in_order(records: Sequence[Measured | TrialRecord]) -> list[str]:
+    """The names of the variants: as the run had them, and without that as they come. The first is the baseline."""
+    places: dict[str, int] = {}
+    for record in records:
+        places.setdefault(record.variant, record.variant_place or 0)
+    return sorted(places, key=lambda name: places[name])
 
 
 def _total(tokens: _Tokens) -> int | None:

@@ -236,6 +236,10 @@ class TrialRecord(_Part):
     task_hash: str = Field(description="SHA-256 of all in the task's folder that could change a result.")
     variant: str = Field(description="The variant's name.")
     variant_hash: str = Field(description="SHA-256 of all that the variant sets.")
+    variant_place: Count | None = Field(
+        None,
+        description="The variant's place among the run's, from 0: the first is the baseline. Null: unknown.",
+    )
     asked: Mapping[str, Any] = Field(
         {},
         description="What the variant sets: texts and folders by their hashes, secrets by their names.",

@@ -346,6 +346,7 @@ def trial_record(
         task_hash=spec.task.hash,
         variant=spec.variant.name,
         variant_hash=spec.variant.hash,
+        variant_place=spec.variant.place,
         asked=spec.variant.told(),
         differences=last.differences,
         instructions=last.instructions,

@@ -94,6 +94,9 @@ class Variant:
     task's; `network` has hosts to reach beside the task's; `mcp` has exactly the servers to use, and `mcp_gateway`
     those that E2B's gateway runs, in its own terms.
 
+    `place` is its place among those that are run, from 0: the first is the baseline. Neither it nor the name is a
+    part of the treatment.
+
     A string of `env`, `mcp` or `mcp_gateway` may hold `${env:NAME}`: a secret of the harness's own environment,
     which is put in on the way into the sandbox and stands in no hash and no record.
     """
@@ -111,10 +114,11 @@ class Variant:
     mcp: Mapping[str, McpServer] | None = None
     mcp_gateway: Mapping[str, Any] | None = None
     network: tuple[str, ...] = ()
+    place: int = 0
 
     def told(self) -> dict[str, Any]:
         """What it sets, as a record tells it: texts and folders by their hashes, secrets by their names."""
-        return {name: value for name, value in _told(self).items() if name != "name"}
+        return {name: value for name, value in _told(self).items() if name not in ("name", "place")}
 
     @property
     def hash(self) -> str:

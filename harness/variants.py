@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,8 @@ class Declared:
                 f"there is no variant {', '.join(map(repr, unknown))} {where}",
                 remedy=f"there {'is' if len(known) == 1 else 'are'}: {', '.join(known)}",
             )
-        return tuple(known[name] for name in dict.fromkeys(names)) or self.variants
+        wanted = [known[name] for name in dict.fromkeys(names)] or self.variants
+        return tuple(replace(variant, place=place) for place, variant in enumerate(wanted))
 
 
 def source_for(folder: Path, root: Path) -> Path | None:

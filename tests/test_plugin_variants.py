@@ -212,3 +212,14 @@ def test_what_cannot_be_used_is_a_usage_error(
     assert pytest.LineMatcher([said]).fnmatch_lines([words]) is None
     assert "Traceback" not in said + str(result.outlines)
     assert not (pytester.path / "results").exists()
+
+
+def test_the_first_variant_is_the_baseline(pytester: pytest.Pytester) -> None:
+    """Whoever's trial ends first: in the summary, in the verdict and in every later comparison."""
+    task_folder(pytester.path / "tasks", "one")
+    write_files(pytester.path / "tasks", {"variants.toml": "".join(f"[v{n}]\n" for n in range(4))})
+    command = ("tasks", "--agent", "oracle", "--trials", "1", "--concurrency", "4")
+    result = pytester.runpytest(*command)
+    result.stdout.fnmatch_lines(["v0 *", "v1 *", "v2 *", "v3 *", "v1 * v0*", "v2 * v0*", "v3 * v0*"])
+    result = pytester.runpytest(*command, "--variant", "v2", "--variant", "v1")
+    result.stdout.fnmatch_lines(["v2 *", "v1 *", "v1 * v2*"])

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.errors import UsageError
-from harness.measured import Measured, measured
+from harness.measured import Measured, measured, variants_in_order
 from harness.record import TrialRecord
 from harness.stats.compare import Contrast, OneVariant, compare
 from harness.stats.data import METRIC_NAMES, MetricName, Trials
@@ -110,10 +110,10 @@ class ComparisonView:
 
 
 def arms_by_variant(records: Sequence[Measured], source: str) -> list[Arm]:
-    """One arm for each variant, in the order in which they come."""
-    by_variant: dict[str, list[Measured]] = {}
+    """One arm for each variant, in the order that the run had them in."""
+    by_variant: dict[str, list[Measured]] = {name: [] for name in variants_in_order(records)}
     for record in records:
-        by_variant.setdefault(record.variant, []).append(record)
+        by_variant[record.variant].append(record)
     return [Arm(variant, source, variant, found) for variant, found in by_variant.items()]
 
 

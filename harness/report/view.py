@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from harness.measured import variants_in_order
 from harness.record import TrialRecord
 
 
@@ -49,7 +50,7 @@ class RunView:
 
 def view(records: Sequence[TrialRecord]) -> RunView:
     """The view of some records."""
-    names = dict.fromkeys(record.variant for record in records)
+    names = variants_in_order(records)
     return RunView(
         variants=tuple(_variant(name, [r for r in records if r.variant == name]) for name in names),
         records=tuple(records),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness import __version__
 from harness.errors import UsageError
-from harness.measured import measured
+from harness.measured import measured, variants_in_order
 from harness.record import TrialRecord
 from harness.report.comparison import Arm, compare_arms, pairs_within
 from harness.report.html.page import Page, Trial, page_of
@@ -82,7 +82,7 @@ def _page(loaded: Sequence[_Loaded], baseline: str | None) -> tuple[Page, list[t
 
 def _named(loaded: Sequence[_Loaded]) -> Iterator[tuple[_Loaded, str, str]]:
     """Each run's variants, each with a name that no other has: with its run's, where two runs have the variant."""
-    variants = [(one, variant) for one in loaded for variant in dict.fromkeys(r.variant for r in one.records)]
+    variants = [(one, variant) for one in loaded for variant in variants_in_order(one.records)]
     times = Counter(variant for _, variant in variants)
     for one, variant in variants:
         yield one, variant, variant if times[variant] == 1 else f"{variant} @ {one.run.id}"
