@@ -11,8 +11,6 @@ from harness.errors import HarnessError
 from harness.history import History
 from harness.record import TrialRecord, TrialSpec
 
-DEFAULT_USD = 10.0
-"""What a run may spend unless it is told otherwise."""
 ASSUMED_USD = 0.50
 """What a trial is taken to cost while nothing is known: high, so that too few are started rather than too many."""
 _LOOK_S = 1.0
@@ -93,7 +91,7 @@ class Budget:
 
     def _expected(self, spec: TrialSpec) -> tuple[float, bool]:
         """What a trial will cost, and whether that is more than an assumption."""
-        forecast = self.history.cost_usd(spec)
+        forecast = self.history.cost_usd(spec.task.name, spec.variant.name)
         expected = ASSUMED_USD if forecast is None else forecast
         return min(expected, spec.task.limits.max_cost_usd or expected), forecast is not None
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 Cause = Literal["agent", "sandbox", "provider", "check", "task", "harness"]
 
@@ -86,6 +86,16 @@ class Fault(HarnessError):
         self.retry = retry
         self.fatal = fatal
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # From process to process; pickle knows nothing of arguments by name.
+        return _fault, (type(self), self.kind, self.message, self.retry, self.fatal, self.remedy)
+
+
+def _fault(
+    type_: type[Fault], kind: str, message: str, retry: bool, fatal: bool, remedy: str | None
+) -> Fault:
+    return type_(kind, message, retry=retry, fatal=fatal, remedy=remedy)
+
 
 class SandboxFault(Fault):
     """The sandbox, its platform or the connection to it."""
@@ -124,5 +134,6 @@ class InternalFault(Fault):
 
 
 FAULT_BY_CAUSE: Mapping[Cause, type[Fault]] = {
-    kind.cause: kind for kind in (SandboxFault, ProviderFault, AgentFault, CheckFault, InternalFault)
+    kind.cause: kind
+    for kind in (SandboxFault, ProviderFault, AgentFault, CheckFault, TaskFault, InternalFault)
 }

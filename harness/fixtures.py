@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Coroutine, Generator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -13,14 +12,14 @@ import pytest
 
 from harness.agents.claude import Claude
 from harness.errors import Fault, NotAppliedError, UsageError
-from harness.items import CALL_PASSED, properties
+from harness.items import CALL_PASSED, properties, task_name_of_test
 from harness.record import CheckResult, Stop, TokenCounts, TrialSpec
 from harness.run import Retries
 from harness.sandbox import REPO, CommandTimeoutError, Result
 from harness.session import TrialSession
 from harness.stream import Session
 from harness.task import Task, task_of_parts
-from harness.trial import Attempt, LiveTrial, World, opened, trial_record
+from harness.trial import Attempt, LiveTrial, World, interrupted, opened, trial_record
 
 T = TypeVar("T")
 
@@ -163,6 +162,9 @@ class TestTrial:
         except NotAppliedError as error:
             self._attempt.differences = error.differences
             raise
+        except KeyboardInterrupt:
+            self._attempt.fault = interrupted()
+            raise
 
     def claude(self, prompt: str, *, timeout: float | None = None) -> ClaudeResult:
         """Have Claude Code (or the agent that --agent names) do a prompt; a further call goes on in the same session.
@@ -230,7 +232,7 @@ def trial_of(request: pytest.FixtureRequest, session: TrialSession) -> Generator
 def _marked_task(request: pytest.FixtureRequest) -> Task:
     marker = request.node.get_closest_marker("task")
     base = request.path.parent
-    name = re.sub(r"[^A-Za-z0-9_.-]", "_", request.node.nodeid.partition("[")[0].replace("::", "."))
+    name = task_name_of_test(request.node.nodeid)
     try:
         task = task_of_parts(
             name, base, *(marker.args if marker else ()), **(marker.kwargs if marker else {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from harness.sandbox import Leftover, e2b_platform, end_leftover, find_leftovers
+from harness.sandbox import Leftover, Platform, e2b_platform, end_leftover, find_leftovers
 
 
 def collect_garbage(run: str | None, *, dry_run: bool, in_use: bool = False) -> str:
@@ -40,3 +40,14 @@ def _sandboxes(count: int) -> str:
 
 def _line(leftover: Leftover) -> str:
     return f"{leftover.sandbox_id}  {leftover.state:<8} since {leftover.started_at}  {leftover.run}  {leftover.trial}"
+
+
+async def sweep(run: str, platform: Platform) -> None:
+    """End the running sandboxes of one run, which nobody works in any more; what is kept on purpose is paused.
+
+    Raises:
+        SandboxFault: when the platform cannot be asked, or does not end one.
+    """
+    params = dict(platform.params)
+    left = [leftover for leftover in await find_leftovers(run, params) if leftover.state == "running"]
+    await asyncio.gather(*(end_leftover(leftover, params) for leftover in left))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.record import TrialRecord, TrialSpec
+from harness.record import TrialRecord
 from harness.store import list_runs, read_records
 
 RUNS = 20
@@ -66,17 +66,17 @@ class History:
             self._tokens += record.tokens.total
             self._token_cost += record.cost_usd
 
-    def cost_usd(self, spec: TrialSpec) -> float | None:
+    def cost_usd(self, task: str, variant: str) -> float | None:
         """What a trial will cost in US dollars; None: nothing is known."""
-        return self._forecast(spec, "cost_usd")
+        return self._forecast(task, variant, "cost_usd")
 
-    def seconds(self, spec: TrialSpec) -> float | None:
+    def seconds(self, task: str, variant: str) -> float | None:
         """How long a trial will hold its sandbox; None: nothing is known."""
-        return self._forecast(spec, "seconds")
+        return self._forecast(task, variant, "seconds")
 
-    def knows(self, spec: TrialSpec) -> bool:
+    def knows(self, task: str) -> bool:
         """Whether there are earlier trials of the very task."""
-        return (spec.task.name,) in self._kin
+        return (task,) in self._kin
 
     @property
     def trials(self) -> int:
@@ -87,8 +87,8 @@ class History:
         """What so many tokens cost, at the mean price so far; None: nothing is known."""
         return tokens * self._token_cost / self._tokens if self._tokens else None
 
-    def _forecast(self, spec: TrialSpec, what: str) -> float | None:
-        for key in ((spec.task.name, spec.variant.name), (spec.task.name,), ()):
+    def _forecast(self, task: str, variant: str, what: str) -> float | None:
+        for key in ((task, variant), (task,), ()):
             kin = self._kin.get(key)
             mean: Mean | None = getattr(kin, what) if kin else None
             if mean and mean.value is not None:

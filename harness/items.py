@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -17,6 +18,7 @@ from harness.record import CheckResult, TrialRecord, TrialSpec, trial_name
 from harness.session import TrialSession
 from harness.store import Redactor
 from harness.task import MANIFEST, load_task
+from harness.variant import Variant
 
 CALL_PASSED = pytest.StashKey[bool]()
 """Whether an item's call passed: what a trial behind fixtures is judged by."""
@@ -239,3 +241,24 @@ def hide_secrets(report: pytest.TestReport, redact: Redactor) -> None:
 def uses_trials(item: pytest.Item) -> bool:
     """Whether an item is a trial, or a test that has one behind its fixtures."""
     return isinstance(item, TrialItem) or "harness_trial" in getattr(item, "fixturenames", ())
+
+
+def task_name_of_test(nodeid: str) -> str:
+    """The name of the task behind a test's fixtures."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", nodeid.partition("[")[0].replace("::", "."))
+
+
+def planned(item: pytest.Item) -> tuple[str, Variant, int] | None:
+    """The task's name, the variant and the index of an item that is a trial or has one behind its fixtures."""
+    if isinstance(item, TrialItem):
+        return item.spec.task.name, item.spec.variant, item.spec.index
+    if not uses_trials(item):
+        return None
+    variant, index = cast(Any, item).callspec.params["harness_trial"]
+    return task_name_of_test(item.nodeid), variant, index
+
+
+def trial_id(item: pytest.Item) -> str | None:
+    """The id of the trial that an item is or has; None for any other test."""
+    found = planned(item)
+    return trial_name(found[0], found[1].name, found[2]) if found else None

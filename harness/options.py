@@ -5,15 +5,19 @@ Read in every pytest run that names an option of ours, so that it imports nothin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import UsageError
+from harness.shard import WHOLE, Shard, read_shard
 
 AgentChoice = Literal["claude", "oracle", "nop"]
 SandboxChoice = Literal["auto", "e2b", "local"]
+MAX_COST_USD = 10.0
+"""What a run may spend unless it is told otherwise."""
 SourceChoice = Literal["auto", "api", "replay"]
 
 
@@ -23,6 +27,8 @@ class Options:
 
     `variant` has the names of those to run (none: all that `variants`, or else the file nearest to a task, declares);
     `seed` None is to be drawn.
+    `create_rate` is sandboxes a second (None: as fast as the platform takes it), `max_cost` US dollars (None: no
+    limit), `grace` seconds; `resume` names a run (empty: the last), None starts a new one.
     """
 
     agent: AgentChoice = "claude"
@@ -36,6 +42,12 @@ class Options:
     variants: Path | None = None
     seed: int | None = None
     retries: int = 2
+    create_rate: float | None = None
+    max_cost: float | None = MAX_COST_USD
+    grace: float = 60.0
+    resume: str | None = None
+    shard: Shard = WHOLE
+    plan: bool = False
     results: Path = Path("results")
 
 
@@ -59,6 +71,15 @@ def read_options(given: Callable[[str], str | None], base: Callable[[str], Path]
         if text is not None:
             least = _LEAST.get(field.name)
             values[field.name] = text if least is None else _number(field.name, text, least)
+    if "create_rate" in values:
+        values["create_rate"] = _amount("create-rate", values["create_rate"])
+    if "max_cost" in values:
+        values["max_cost"] = None if values["max_cost"] == "none" else _amount("max-cost", values["max_cost"])
+    if "grace" in values:
+        values["grace"] = _amount("grace", values["grace"], zero=True)
+    if "shard" in values:
+        values["shard"] = read_shard(values["shard"])
+    values["plan"] = "plan" in values
     values["results"] = base("results") / values.get("results", Options.results)
     values["variant"] = tuple(values.get("variant", "").split())
     if "variants" in values:
@@ -70,3 +91,13 @@ def _number(name: str, text: str, least: int) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < least:
         raise UsageError(f"--{name} {text!r} is not a whole number", remedy=f"give one from {least} on")
     return int(text)
+
+
+def _amount(name: str, text: str, *, zero: bool = False) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not (0 < number < math.inf or (zero and number == 0)):
+        raise UsageError(f"--{name} {text!r} is not a number above 0", remedy=f"such as --{name} 2.5")
+    return number

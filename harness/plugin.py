@@ -13,11 +13,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from harness.conductor import Conductor
     from harness.options import Options
+    from harness.relay import Relay
     from harness.session import TrialSession
 
 _MANIFEST = "task.toml"
 SESSION = pytest.StashKey["TrialSession"]()
+CONDUCTOR: pytest.StashKey[Conductor] = pytest.StashKey()
+_RELAY: pytest.StashKey[Relay] = pytest.StashKey()
+SEED = pytest.StashKey[int]()
+_HEADED = pytest.StashKey[bool]()
 
 _OPTIONS: tuple[tuple[str, str | None, str, dict[str, Any]], ...] = (
     ("agent", "claude", "who does the tasks: claude, oracle (the reference solution) or nop (nothing)",
@@ -41,8 +47,26 @@ _OPTIONS: tuple[tuple[str, str | None, str, dict[str, Any]], ...] = (
      {"metavar": "WHAT"}),
     ("fail-on", None, "let verdicts, not failed trials, decide the exit code: regression[=METRIC[:MARGIN]],...",
      {"metavar": "VERDICT"}),
+    ("create-rate", None, "sandboxes to ask for a second, at most (default: as fast as the platform takes it)",
+     {"metavar": "N"}),
+    ("max-cost", "10", "US dollars that the run may spend, or none; what would go beyond is skipped",
+     {"metavar": "USD"}),
+    ("grace", "60", "seconds that running trials get to end after Ctrl-C; a second Ctrl-C cuts them off",
+     {"metavar": "SECONDS"}),
     ("results", "results", "the folder for the run's records", {"metavar": "DIR"}),
 )  # fmt: skip
+_ONCE: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("resume", "go on with a run (default: the last): run what has no valid record; may stand last, or as --resume=RUN",
+     {"nargs": "?", "const": "", "metavar": "RUN"}),
+    ("shard", "run only part I of N of the trials, as a CI matrix does; `harness merge` puts them together",
+     {"metavar": "I/N"}),
+    ("plan", "print the trials and what they will probably cost and take; run nothing",
+     {"action": "store_const", "const": "yes"}),
+)  # fmt: skip
+"""Options of a single invocation, which have no place in an ini file."""
+
+
+_NO_INI = frozenset(name for name, _, _ in _ONCE)
 
 
 def _ini(name: str) -> str:
@@ -56,12 +80,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         ini = _ini(name)
         group.addoption(f"--{name}", dest=ini, default=None, help=f"{text} [ini: {ini}]", **more)
         parser.addini(ini, f"default of --{name}", default=default)
+    for name, text, more in _ONCE:
+        group.addoption(f"--{name}", dest=_ini(name), default=None, help=text, **more)
 
 
 def _option(config: pytest.Config, name: str) -> str | None:
     """An option's value: from the command line, else from the ini file, else its default."""
     ini = _ini(name)
     given = config.getoption(ini)
+    if name in _NO_INI:
+        return given if given is None else str(given)
     value = given if given is not None else config.getini(ini)
     if isinstance(value, list):
         return " ".join(value)
@@ -88,7 +116,8 @@ def options_of(config: pytest.Config) -> Options:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Say which markers there are, and refuse wrong options before anything is collected."""
-    if any(_option(config, name) != default for name, default, _, _ in _OPTIONS):
+    defaults = {**{name: default for name, default, _, _ in _OPTIONS}, **dict.fromkeys(_NO_INI)}
+    if any(_option(config, name) != default for name, default in defaults.items()):
         options_of(config)
     from harness.gatekeeper import Gatekeeper
 
@@ -166,29 +195,50 @@ def sandbox(harness_trial: Any) -> Any:
     return harness_trial.sandbox
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """`--shard` leaves the trials of the other parts out."""
+    if _session(config) and _option(config, "shard"):
+        from harness.items import trial_id
+
+        shard = options_of(config).shard
+        others = [item for item in items if (name := trial_id(item)) is not None and not shard.has(name)]
+        if others:
+            config.hook.pytest_deselected(items=others)
+            gone = set(others)
+            items[:] = [item for item in items if item not in gone]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Where there is something to run, start what it needs; the header tells of it."""
     ours = _session(session.config)
     if ours and ours.broken:
         raise pytest.UsageError(str(ours.broken))
-    if ours and not session.config.option.collectonly:
+    if ours and not session.config.option.collectonly and not ours.options.plan:
         from harness.items import uses_trials
 
         if any(uses_trials(item) for item in session.items):
             ours.open()
 
 
-def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
     """The run's header, once it is known that there is something to run."""
     ours = _session(config)
-    return ours.header() if ours else []
+    if ours and ours.options.plan:
+        return ours.forecast(items)
+    if CONDUCTOR not in config.stash:
+        return []
+    from harness.session import header
+
+    return header(config)
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtestloop(session: pytest.Session) -> None:
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """Trials run ahead of the items that report them; a task that cannot be used does not hold up the others."""
     ours = _session(session.config)
+    if _option(session.config, "plan"):
+        return True
     if ours and not session.config.option.collectonly:
         from harness.items import TrialItem
 
@@ -196,6 +246,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
             session.config.option.continue_on_collection_errors = True
         if not session.testsfailed or session.config.option.continue_on_collection_errors:
             ours.start([item.spec for item in session.items if isinstance(item, TrialItem)])
+    return None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -225,6 +276,8 @@ def pytest_report_teststatus(report: pytest.TestReport | pytest.CollectReport) -
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """The table, and where the records are."""
+    if CONDUCTOR not in config.stash:
+        return
     from harness.session import run_shown
 
     run = run_shown(config)
@@ -234,8 +287,14 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         write_summary(terminalreporter, run)
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Whatever still runs ends, and its sandboxes go."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
+    """Trials that still run end first; then the tests' fixtures, and with them what this process has."""
+    if CONDUCTOR in session.config.stash:
+        from harness.session import finish
+
+        finish(session)
+    yield
     ours = _session(session.config)
     if ours:
         ours.close()
@@ -243,7 +302,40 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """An xdist worker joins the run of its controller."""
-    from harness.session import prepare_worker
+    """Tell an xdist worker the way to the run, which is led from here."""
+    from harness.relay import Relay
 
-    prepare_worker(node)
+    config: pytest.Config = node.config
+    relay = config.stash.get(_RELAY, None)
+    if relay is None:
+        relay = config.stash[_RELAY] = Relay(lambda question, about: _answer(config, question, about))
+        config.add_cleanup(relay.close)
+    if SEED not in config.stash:
+        from harness.plan import draw_seed
+
+        given = _option(config, "seed")
+        config.stash[SEED] = draw_seed() if given is None else int(given)
+    node.workerinput["harness"] = {
+        "address": relay.address,
+        "key": relay.key,
+        "seed": str(config.stash[SEED]),
+    }
+
+
+def _answer(config: pytest.Config, question: str, about: Any) -> Any:
+    from harness.session import answer
+
+    return answer(config, question, about)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any) -> None:
+    """The run's header, when the first worker knows that there is something to run."""
+    config: pytest.Config = node.config
+    if CONDUCTOR in config.stash and not config.stash.get(_HEADED, False):
+        from harness.session import header
+
+        config.stash[_HEADED] = True
+        terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
+        for line in header(config):
+            terminal.write_line(line)

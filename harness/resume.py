@@ -13,7 +13,7 @@ from harness.trial import INTERRUPTED
 
 
 @dataclass(frozen=True)
-class Earlier:
+class Before:
     """What a run has already; of a new run, nothing."""
 
     folder: RunFolder | None = None
@@ -52,14 +52,14 @@ class Earlier:
         return (*record.attempts, _of_record(record, number, files.set_aside(number)))
 
 
-def earlier_of(folder: RunFolder) -> Earlier:
+def before_of(folder: RunFolder) -> Before:
     """What a run has already.
 
     Raises:
         UsageError: when its records cannot be read.
     """
     records = read_records(folder.path).records if folder.records_file.is_file() else ()
-    return Earlier(folder, {record.trial_id: record for record in records})
+    return Before(folder, {record.trial_id: record for record in records})
 
 
 def _of_record(record: TrialRecord, number: int, transcript: str | None) -> AttemptRecord:

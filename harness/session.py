@@ -1,43 +1,37 @@
-"""One pytest process's part in a run: options, plan, world and engine, made when they are first needed."""
+"""One pytest process's part in a run: options, plan, and the way to the trials, made when they are first needed."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import contextlib
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from harness import plugin
-from harness.budget import Budget
-from harness.engine import Engine
-from harness.errors import HarnessError
-from harness.history import History
+from harness.asked import Asked
+from harness.errors import HarnessError, UsageError
+from harness.forecast import Planned
 from harness.options import Options
 from harness.plan import blocks, draw_seed
-from harness.progress import Progress
 from harness.record import TrialRecord, TrialSpec
-from harness.run import Retries
-from harness.sandbox import Platform
-from harness.setup import Asked, Stage, default_concurrency, open_stage, uses_local
-from harness.store import NOTHING_SECRET, Redactor, RunFolder, new_run_id
-from harness.task import Task, find_tasks
+from harness.relay import Asker
+from harness.store import Redactor, RunFolder
+from harness.task import Task
 from harness.variant import Variant
 from harness.variants import Catalogue
 
-SHOWN = pytest.StashKey[RunFolder]()
-_SHARED = pytest.StashKey["Shared"]()
+if TYPE_CHECKING:
+    # A worker of xdist needs neither the engine nor the SDK under it: it asks.
+    from harness.conductor import Conductor
+    from harness.engine import Engine
+    from harness.setup import Stage
 
 
-@dataclass(frozen=True)
-class Shared:
-    """What the processes of an xdist run have in common; made by the controller."""
-
-    run_id: str
-    seed: int
-    stage: Stage | None
+_MAKING = threading.Lock()
 
 
 class TrialSession:
@@ -46,19 +40,13 @@ class TrialSession:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self.options = plugin.options_of(config)
-        self.worker = _is_worker(config)
-        self._shared = _worker_input(config)
-        self.run_id = self._shared["run_id"] if self.worker else new_run_id()
-        self.seed = _seed(self.options, self._shared)
-        self._catalogue = _catalogue(config, self.options)
+        self.seed = _seed(config, self.options)
+        self._catalogue = Catalogue(config.rootpath, self.options.variants, self.options.variant)
         self._variants: dict[str, Variant] = {}
         self.broken: HarnessError | None = None
-        self._stage: Stage | None = None
-        self._engine: Engine | None = None
         self._names: dict[str, Path] = {}
-        self._futures: dict[str, Any] = {}
         self.bad_tasks = 0
-        self.progress: Progress | None = None
+        self._crew = Worker(config, self.options) if _is_worker(config) else Alone(conductor_of(config))
 
     def spec(self, task: Task, variant: Variant, index: int) -> TrialSpec:
         """The trial of a task that an item stands for."""
@@ -81,51 +69,25 @@ class TrialSession:
 
     def open(self) -> None:
         """Start what the run needs: server, world, engine."""
-        if self._engine:
-            return
         try:
             if self.broken:
                 raise self.broken
-            asked = Asked(tuple(self._variants.values()), self.seed)
-            self._stage = open_stage(self.options, self.run_id, asked, platform=self._joined())
+            self._crew.open(self._asked)
         except HarnessError as error:
             raise pytest.UsageError(str(error)) from error
-        self._config.stash[SHOWN] = self._stage.world.folder
-        concurrency = self.options.concurrency or default_concurrency(self._stage.world.platform)
-        self.progress = Progress(self._config, self._stage.world)
-        self._engine = Engine(
-            self._stage.world,
-            concurrency=1 if self.worker else concurrency,
-            retries=Retries(self.options.retries),
-            budget=Budget(None, History()),
-            on_start=self.progress.started,
-            on_end=self.progress.ended,
-        )
-
-    def _joined(self) -> Platform | None:
-        """In a worker, the platform that the controller has started."""
-        platform = self._shared.get("platform")
-        return None if platform is None else Platform(**platform)
-
-    def start(self, specs: Sequence[TrialSpec]) -> None:
-        """Have the trials run ahead; in an xdist worker they run one by one, as the controller hands them out."""
-        if self.worker:
-            return
-        if self.progress:
-            self.progress.expect(len(specs))
-        for spec in specs:
-            self._submit(spec)
-
-    def _submit(self, spec: TrialSpec) -> Any:
-        if spec.id not in self._futures:
-            self._futures[spec.id] = self.engine.submit(spec)
-        return self._futures[spec.id]
 
     @property
-    def engine(self) -> Engine:
-        """The engine; opened when it is not yet."""
-        self.open()
-        return cast(Engine, self._engine)
+    def _asked(self) -> Asked:
+        return Asked(tuple(self._variants.values()), self.seed)
+
+    @property
+    def redact(self) -> Redactor:
+        """Takes the run's secrets out of whatever is shown or kept."""
+        return self._crew.redact
+
+    def start(self, specs: Sequence[TrialSpec]) -> None:
+        """Have the trials run ahead."""
+        self._crew.start(specs)
 
     def result(self, spec: TrialSpec) -> TrialRecord:
         """Wait for a trial.
@@ -134,36 +96,113 @@ class TrialSession:
             NotStartedError: when it was not to be run any more.
             Fault: when there can be no record of it.
         """
-        return cast(TrialRecord, self._submit(spec).result())
+        return self._crew.result(spec)
+
+    def forecast(self, items: Sequence[pytest.Item]) -> list[str]:
+        """What `--plan` prints.
+
+        Raises:
+            pytest.UsageError: when something asked for cannot be had.
+        """
+        from harness.items import TrialItem, planned
+
+        try:
+            conductor = conductor_of(self._config)
+            left = [item for item in items if not (isinstance(item, TrialItem) and conductor.has(item.spec))]
+            trials = [Planned(found[0], found[1].name) for item in left if (found := planned(item))]
+            return [f"harness: {line}" for line in conductor.forecast(trials)]
+        except HarnessError as error:
+            raise pytest.UsageError(str(error)) from error
+
+    @property
+    def engine(self) -> Engine:
+        """An engine in this process, for tests that lead their trials themselves."""
+        self.open()
+        return self._crew.engine_for(self._asked)
+
+    def close(self) -> None:
+        """End what this process has under way."""
+        self._crew.close()
+
+
+class Alone:
+    """The one process of a run: the conductor is here."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        self._conductor = conductor
+
+    def open(self, asked: Asked) -> None:
+        """Start what the run needs."""
+        self._conductor.open(asked)
+
+    def start(self, specs: Sequence[TrialSpec]) -> None:
+        """Have the trials run ahead."""
+        self._conductor.start(specs)
+
+    def result(self, spec: TrialSpec) -> TrialRecord:
+        """Wait for a trial."""
+        return self._conductor.result(spec)
 
     @property
     def redact(self) -> Redactor:
-        """Takes the run's secrets out of whatever is shown or kept."""
-        return self._stage.world.folder.redact if self._stage else NOTHING_SECRET
+        """What takes the run's secrets out."""
+        return self._conductor.redact
 
-    def header(self) -> list[str]:
-        """What runs, where, and where the records go."""
-        if not self._stage:
-            return []
-        world = self._stage.world
-        engine = cast(Engine, self._engine)
-        return [
-            f"harness: agent {self.options.agent}, model {world.model.description}, sandbox "
-            f"{world.platform.description}, {engine.concurrency} at once, results {_shown(world.folder.path)}",
-            *self._order(),
-            *_warnings(world.platform),
-        ]
-
-    def _order(self) -> list[str]:
-        """Which variants there are, and how to have the same order again."""
-        if len(self._variants) < 2:
-            return []
-        return [f"harness: variants {', '.join(self._variants)}; in an order drawn from --seed {self.seed}"]
+    def engine_for(self, asked: Asked) -> Engine:
+        """The engine."""
+        return self._conductor.open(asked).engine
 
     def close(self) -> None:
-        """End what still runs; its sandboxes go."""
-        if self.progress:
-            self.progress.close()
+        """The conductor is closed by itself."""
+
+
+class Worker:
+    """A worker process of xdist: the conductor is in the controller; only tests' own trials run here."""
+
+    def __init__(self, config: pytest.Config, options: Options) -> None:
+        told: dict[str, str] = cast(Any, config).workerinput["harness"]
+        self._asker = Asker(told["address"], told["key"])
+        self._options = options
+        self._stage: Stage | None = None
+        self._engine: Engine | None = None
+
+    def open(self, asked: Asked) -> None:
+        """Have the controller start what the run needs. That something cannot be had is told there."""
+        with contextlib.suppress(UsageError):
+            self._asker.ask("open", asked)
+
+    @property
+    def redact(self) -> Redactor:
+        """What takes the run's secrets out."""
+        return cast(Redactor, self._asker.ask("redact"))
+
+    def start(self, specs: Sequence[TrialSpec]) -> None:
+        """Have the trials run ahead."""
+        self._asker.ask("start", list(specs))
+
+    def result(self, spec: TrialSpec) -> TrialRecord:
+        """Wait for a trial."""
+        return cast(TrialRecord, self._asker.ask("result", spec))
+
+    def engine_for(self, asked: Asked) -> Engine:
+        """An engine of this process's own, in the run and on the platform of all."""
+        if self._engine is None:
+            from harness.budget import Budget
+            from harness.engine import Engine
+            from harness.history import History
+            from harness.run import Retries
+            from harness.setup import open_stage
+
+            run_id, results, platform = self._asker.ask("world", asked)
+            options = replace(self._options, results=results)
+            self._stage = open_stage(options, run_id, asked, platform=platform)
+            self._engine = Engine(
+                self._stage.world, concurrency=1, retries=Retries(), budget=Budget(None, History())
+            )
+        return self._engine
+
+    def close(self) -> None:
+        """End what this process has under way."""
         if self._engine:
             self._engine.finish(0)
             self._engine.close()
@@ -175,89 +214,74 @@ def _is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
-def _worker_input(config: pytest.Config) -> dict[str, Any]:
-    """What the controller told this xdist worker; empty elsewhere."""
-    return cast(dict[str, Any], getattr(config, "workerinput", {}).get("harness", {}))
-
-
-def _warnings(platform: Any) -> list[str]:
-    if platform.kind == "local" and platform.isolation != "bubblewrap":
-        enforced = ", ".join(platform.enforces or ()) or "nothing"
-        return [
-            f"harness: restricted isolation ({platform.isolation}): enforced are {enforced}; see docs/isolation.md"
-        ]
-    return []
-
-
-def _seed(options: Options, shared: Mapping[str, Any]) -> int:
+def _seed(config: pytest.Config, options: Options) -> int:
     """The order's seed: the controller's, else the one asked for, else a new one."""
-    if "seed" in shared:
-        return int(shared["seed"])
-    return draw_seed() if options.seed is None else options.seed
+    if _is_worker(config):
+        return int(cast(Any, config).workerinput["harness"]["seed"])
+    if plugin.SEED not in config.stash:
+        config.stash[plugin.SEED] = draw_seed() if options.seed is None else options.seed
+    return config.stash[plugin.SEED]
 
 
-def _catalogue(config: pytest.Config, options: Options) -> Catalogue:
-    return Catalogue(config.rootpath, options.variants, options.variant)
+def conductor_of(config: pytest.Config) -> Conductor:
+    """The run's conductor; closed when pytest is. Several workers may ask at once."""
+    from harness.conductor import Conductor
+
+    with _MAKING:
+        conductor = config.stash.get(plugin.CONDUCTOR, None)
+        if conductor is None:
+            conductor = config.stash[plugin.CONDUCTOR] = Conductor(config, plugin.options_of(config))
+            config.pluginmanager.register(_Interrupts(conductor))
+            config.add_cleanup(conductor.close)
+    return conductor
 
 
-def _shown(path: Path) -> str:
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
+def answer(config: pytest.Config, question: str, about: Any) -> Any:
+    """What a worker asks of the conductor: to open the run, what it runs on, to start trials, the record of one."""
+    conductor = conductor_of(config)
+    if question in ("open", "world"):
+        world = conductor.open(about).stage.world
+        return (conductor.run_id, world.folder.path.parent, world.platform) if question == "world" else None
+    if question == "redact":
+        return conductor.redact
+    return conductor.start(about) if question == "start" else conductor.result(about)
+
+
+class _Interrupts:
+    """Tells Ctrl-C from the other ends of a session, for which xdist and pytest.exit() have kinds of their own."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        self._conductor = conductor
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Give what runs its grace."""
+        if type(excinfo.value) is KeyboardInterrupt:
+            self._conductor.grace_s = self._conductor.options.grace
 
 
 def run_shown(config: pytest.Config) -> RunFolder | None:
     """The run that the summary is about; None when no trial was to be run, and in workers."""
-    if _is_worker(config):
-        return None
-    shared = config.stash.get(_SHARED, None)
-    if shared:
-        folder = RunFolder(plugin.options_of(config).results / shared.run_id)
-        return folder if folder.path.is_dir() else None
-    return config.stash.get(SHOWN, None)
+    conductor = config.stash.get(plugin.CONDUCTOR, None)
+    return conductor.shown if conductor else None
 
 
-def prepare_worker(node: Any) -> None:
-    """Give an xdist worker the run's id and, where tasks are named on the command line, the server to use."""
-    config = node.config
-    shared = config.stash.get(_SHARED, None)
-    if shared is None:
-        shared = config.stash[_SHARED] = _share(config)
-    node.workerinput["harness"] = {"run_id": shared.run_id, "seed": shared.seed}
-    if shared.stage:
-        platform = shared.stage.world.platform
-        node.workerinput["harness"]["platform"] = {
-            "kind": platform.kind,
-            "params": dict(platform.params),
-            "isolation": platform.isolation,
-            "enforces": platform.enforces,
-        }
+def header(config: pytest.Config) -> list[str]:
+    """What the run says of itself at its start.
+
+    Raises:
+        pytest.UsageError: when it cannot start.
+    """
+    conductor = conductor_of(config)
+    if conductor.error:
+        raise pytest.UsageError(str(conductor.error))
+    return conductor.header()
 
 
-def _share(config: pytest.Config) -> Shared:
-    """Start the server once for all workers. Where only Python tests use the fixtures, each worker has its own."""
-    options = plugin.options_of(config)
-    run_id, seed = new_run_id(), _seed(options, {})
-    try:
-        tasks = [task for arg in config.args for task in find_tasks(_path(config, arg))]
-        asked = _asked(config, options, tasks, seed)
-        asked.secrets(os.environ)
-        if not tasks or not uses_local(options) or config.option.collectonly:
-            return Shared(run_id, seed, None)
-        stage = open_stage(options, run_id, asked)
-    except HarnessError as error:
-        raise pytest.UsageError(str(error)) from error
-    config.add_cleanup(stage.close)
-    return Shared(run_id, seed, stage)
+def finish(session: pytest.Session) -> None:
+    """Stop the trials that still run, after Ctrl-C with some grace; the exit code tells when money was short."""
+    conductor = conductor_of(session.config)
+    conductor.finish()
+    from harness.conductor import EXIT_BUDGET
 
-
-def _asked(config: pytest.Config, options: Options, tasks: Sequence[Path], seed: int) -> Asked:
-    """What the tasks named on the command line are to be run with."""
-    catalogue = _catalogue(config, options)
-    variants = {variant.name: variant for task in tasks for variant in catalogue.of(task)}
-    return Asked(tuple(variants.values()), seed)
-
-
-def _path(config: pytest.Config, arg: str) -> Path:
-    return config.invocation_params.dir / arg.partition("::")[0]
+    if conductor.out_of_money:
+        session.exitstatus = EXIT_BUDGET

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness import __version__
+from harness.asked import Asked
 from harness.errors import UsageError
 from harness.gitrepo import Repos
 from harness.local.launch import LocalServer, LocalServerError, start_server
 from harness.model import NO_MODEL, Earlier, Model, api_model, has_key, replay_model
 from harness.options import Options
 from harness.sandbox import Platform, e2b_platform
-from harness.store import SHORTEST_SECRET, Redactor, RunFolder, find_run, read_records
+from harness.store import Redactor, RunFolder, find_run, read_records
 from harness.trial import World
-from harness.variant import DEFAULT, Variant
 
 
 @dataclass(frozen=True)
@@ -39,34 +39,6 @@ class Stage:
 def uses_local(options: Options) -> bool:
     """Whether the sandboxes are to come from a server on this machine."""
     return options.sandbox == "local" or (options.sandbox == "auto" and not os.environ.get("E2B_API_KEY"))
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The variants of a run, and the seed of their order."""
-
-    variants: tuple[Variant, ...] = (DEFAULT,)
-    seed: int = 0
-
-    def secrets(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """The values that the variants refer to.
-
-        Raises:
-            UsageError: when one is not there, or could not be told from innocent text.
-        """
-        wanted = {name: variant.name for variant in reversed(self.variants) for name in variant.secrets}
-        for name, variant in wanted.items():
-            if len(environ.get(name, "")) < SHORTEST_SECRET:
-                what = (
-                    "has fewer than 8 characters, too few to be kept out of records"
-                    if environ.get(name)
-                    else "is not set"
-                )
-                raise UsageError(
-                    f"variant {variant!r} refers to ${{env:{name}}}, and {name} {what}",
-                    remedy=f"set {name} to the secret; what is none can be written into the file as it is",
-                )
-        return {name: environ[name] for name in wanted}
 
 
 def open_stage(options: Options, run_id: str, asked: Asked, *, platform: Platform | None = None) -> Stage:
@@ -110,9 +82,9 @@ def _local_server(options: Options) -> LocalServer:
         raise UsageError(f"the local sandbox server did not start: {error}", remedy=error.remedy) from error
 
 
-def default_concurrency(platform: Platform) -> int:
+def default_concurrency(*, local: bool) -> int:
     """The sandboxes that E2B's smallest plan allows at once; on this machine, one a core."""
-    return 20 if platform.kind == "e2b" else os.cpu_count() or 1
+    return os.cpu_count() or 1 if local else 20
 
 
 def _reaches_loopback(platform: Platform) -> bool:

@@ -25,6 +25,10 @@ class Shard:
         return f"{self.number}/{self.total}"
 
 
+WHOLE = Shard()
+"""All trials."""
+
+
 def read_shard(text: str) -> Shard:
     """Read `i/n`.
 

@@ -150,9 +150,7 @@ async def run_attempt(spec: TrialSpec, world: World, attempt: Attempt) -> None:
     except Fault as fault:
         attempt.fault = fault
     except asyncio.CancelledError:
-        attempt.fault = InternalFault(
-            INTERRUPTED, "the run was stopped before this trial had ended", retry=False
-        )
+        attempt.fault = interrupted()
         raise
     except Exception as error:  # noqa: BLE001  (a defect of ours must not take the other trials down)
         attempt.fault = _bug(error, attempt.files)
@@ -173,6 +171,11 @@ def _bug(error: Exception, files: TrialFolder) -> InternalFault:
     )
     fault.__cause__ = error
     return fault
+
+
+def interrupted() -> InternalFault:
+    """What a trial that is cut off has for a fault."""
+    return InternalFault(INTERRUPTED, "the run was stopped before this trial had ended", retry=False)
 
 
 @contextlib.asynccontextmanager

@@ -15,23 +15,23 @@ import harness
 PACKAGE = Path(harness.__file__).parent
 
 # The pytest plugin is one room of several files, which know each other.
-PLUGIN = {"plugin", "gatekeeper", "session", "items", "fixtures", "progress"}
+PLUGIN = {"plugin", "gatekeeper", "session", "items", "fixtures", "progress", "conductor"}
 
 # From the ground up: a room knows only those of the rows before its own. A package is one room.
 ROWS: list[set[str]] = [
     {"", "errors", "owner", "contents", "variant", "stream", "replay", "stats", "local", "gitsource"},
-    {"tomlfile", "varianttable", "archive", "shard", "options", "plan"},
-    {"manifest"},
+    {"tomlfile", "varianttable", "archive", "shard", "plan", "relay"},
+    {"manifest", "options"},
     {"task", "variants"},
     {"record"},
     {"measured"},
     {"store", "sandbox"},
-    {"model", "shell", "apply", "report", "gc", "gitrepo", "history", "pacing"},
+    {"model", "shell", "apply", "report", "gc", "gitrepo", "history", "pacing", "asked"},
     {"protect", "checks", "proof"},
     {"workspace"},
     {"agents"},
     {"trial"},
-    {"budget", "resume", "run", "setup"},
+    {"budget", "forecast", "resume", "run", "setup"},
     {"engine"},
     PLUGIN,
     {"cli"},

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.asked import Asked
 from harness.errors import ProblemsError, UsageError
 from harness.plan import blocks
-from harness.setup import Asked
 from harness.variant import DEFAULT, ClaudeMd, NoClaudeMd, Text, Variant, revealed
 from harness.variants import Catalogue, Declared, load_variants, source_for
 from tests.support.folders import write_files

@@ -1,0 +1,260 @@
+"""The trials of a run, from wherever they are asked for: one engine, in the process that the user has started."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.asked import Asked
+from harness.budget import Budget, NotStartedError, spent_before
+from harness.engine import Engine
+from harness.errors import Fault, HarnessError
+from harness.forecast import Planned, forecast
+from harness.gc import sweep
+from harness.history import History, read_history
+from harness.options import Options
+from harness.pacing import Pacer
+from harness.progress import Progress
+from harness.record import TrialRecord, TrialSpec
+from harness.resume import Before, before_of
+from harness.run import Retries
+from harness.setup import Stage, choose_model, default_concurrency, open_stage, uses_local
+from harness.store import NOTHING_SECRET, Redactor, RunFolder, RunLock, find_run, new_run_id
+
+EXIT_BUDGET = 6
+"""pytest's exit code when trials were skipped since the money was spent, whatever the others came to."""
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What an open run has."""
+
+    stage: Stage
+    engine: Engine
+    before: Before
+    lock: RunLock
+    asked: Asked
+
+
+class Conductor:
+    """Opened when the first trial is asked for. May be used from several threads."""
+
+    def __init__(self, config: pytest.Config, options: Options) -> None:
+        self._config = config
+        self.options = options
+        self.run_id = ""
+        self.grace_s = 0.0
+        self.error: HarnessError | None = None
+        self._open: _Opened | None = None
+        self._futures: dict[str, Future[TrialRecord]] = {}
+        self._lock = threading.RLock()
+        self._progress: Progress | None = None
+
+    def open(self, asked: Asked | None = None) -> _Opened:
+        """Start what the run needs: server, world, engine; `asked` counts the first time.
+
+        Raises:
+            UsageError: when something asked for cannot be had.
+        """
+        with self._lock:
+            if self.error:
+                raise self.error
+            if self._open is None:
+                try:
+                    self._open = self._opened(asked or Asked())
+                except HarnessError as error:
+                    self.error = error
+                    raise
+            return self._open
+
+    @functools.cached_property
+    def _before(self) -> Before:
+        """What the run that is resumed has."""
+        if self.options.resume is None:
+            return Before()
+        run = find_run(self.options.results, self.options.resume or None)
+        before = before_of(run)
+        self.options = replace(self.options, results=run.path.parent)
+        return before
+
+    def _opened(self, asked: Asked) -> _Opened:
+        before, options = self._before, self.options
+        self.run_id = before.folder.id if before.folder else new_run_id()
+        stage = open_stage(options, self.run_id, asked)
+        try:
+            lock = stage.world.folder.lock()
+        except HarnessError:
+            stage.close()
+            raise
+        stage = replace(stage, world=replace(stage.world, pacer=Pacer(options.create_rate)))
+        self._progress = Progress(self._config, stage.world)
+        engine = Engine(
+            stage.world,
+            concurrency=options.concurrency
+            or default_concurrency(local=stage.world.platform.kind == "local"),
+            retries=Retries(options.retries),
+            budget=_budget(options, stage, before),
+            on_start=self._progress.started,
+            on_end=self._progress.ended,
+        )
+        if before.folder and stage.server is None:
+            engine.call(sweep(self.run_id, stage.world.platform))
+        return _Opened(stage, engine, before, lock, asked)
+
+    @property
+    def redact(self) -> Redactor:
+        """Takes the run's secrets out of whatever is shown or kept."""
+        return self._open.stage.world.folder.redact if self._open else NOTHING_SECRET
+
+    @property
+    def shown(self) -> RunFolder | None:
+        """The run that the summary is about."""
+        return self._open.stage.world.folder if self._open else None
+
+    @property
+    def out_of_money(self) -> bool:
+        """Whether trials were skipped for the money."""
+        return self._open is not None and self._open.engine.budget.reached is not None
+
+    def start(self, specs: Sequence[TrialSpec]) -> None:
+        """Have the trials run ahead of those who ask for their results."""
+        with self._lock:
+            new = [spec for spec in specs if spec.id not in self._futures]
+            if self._progress:
+                self._progress.expect(len(new))
+            for spec in new:
+                self._submit(spec)
+
+    def result(self, spec: TrialSpec) -> TrialRecord:
+        """Wait for a trial.
+
+        Raises:
+            NotStartedError: when it was not to be run any more.
+            Fault: when there can be no record of it.
+        """
+        with self._lock:
+            future = self._futures.get(spec.id) or self._submit(spec)
+        try:
+            return future.result()
+        except CancelledError:
+            raise NotStartedError("the run was stopped") from None
+
+    def _submit(self, spec: TrialSpec) -> Future[TrialRecord]:
+        opened = self.open()
+        future: Future[TrialRecord] = Future()
+        record = opened.before.valid(spec, opened.stage.world.model.source)
+        if record:
+            if self._progress:
+                self._progress.ended(record)
+            future.set_result(record)
+        else:
+            try:
+                future = opened.engine.submit(spec, opened.before.attempts(spec))
+            except Fault as fault:
+                future.set_exception(fault)
+        self._futures[spec.id] = future
+        return future
+
+    def has(self, spec: TrialSpec) -> bool:
+        """Whether the run that is resumed has a valid record of a trial."""
+        model = choose_model(self.options, loopback=True)
+        return self._before.valid(spec, model.source) is not None
+
+    def forecast(self, trials: Sequence[Planned]) -> Iterator[str]:
+        """What `--plan` prints, in lines. Nothing is started for it."""
+        options = self.options
+        source = choose_model(options, loopback=True).source
+        return forecast(
+            trials,
+            read_history(options.results, options.agent, source),
+            concurrency=options.concurrency or default_concurrency(local=uses_local(options)),
+            paid=source == "api",
+            limit_usd=options.max_cost,
+        )
+
+    def header(self) -> list[str]:
+        """What runs, where, and where the records go."""
+        if self._open is None:
+            return []
+        world, budget = self._open.stage.world, self._open.engine.budget
+        lines = [
+            f"harness: agent {self.options.agent}, model {world.model.description}, "
+            f"sandbox {world.platform.description}, {self._open.engine.concurrency} at once, "
+            f"results {_shown(world.folder.path)}"
+        ]
+        if budget.limit is not None:
+            lines.append(
+                f"harness: at most {budget.limit:.2f} USD (--max-cost), {budget.spent:.2f} spent so far"
+            )
+        if self._open.before.folder:
+            lines.append(f"harness: going on with a run that has {len(self._open.before.records)} records")
+        variants = [variant.name for variant in self._open.asked.variants]
+        if len(variants) > 1:
+            seed = self._open.asked.seed
+            lines.append(f"harness: variants {', '.join(variants)}; in an order drawn from --seed {seed}")
+        return [*lines, *_warnings(world.platform)]
+
+    def finish(self) -> None:
+        """Start nothing more, and give what runs `grace_s` seconds to end; it is cut off then, and recorded."""
+        if self._open is None:
+            return
+        grace_s = self.grace_s
+        if grace_s and self._open.engine.running:
+            self._say(
+                f"stopping: {self._open.engine.running} trials run, and have {grace_s:g} s to end; "
+                "Ctrl-C again cuts them off"
+            )
+        self._open.engine.finish(grace_s)
+        if self._progress:
+            self._progress.close()
+
+    def close(self) -> None:
+        """End what is left: sandboxes, engine, server."""
+        if self._open is None:
+            return
+        opened, self._open = self._open, None
+        with contextlib.suppress(Fault):
+            # A sandbox whose making was answered by nothing but an error may be there all the same.
+            if opened.stage.server is None:
+                opened.engine.call(sweep(self.run_id, opened.stage.world.platform))
+        opened.engine.close()
+        opened.stage.close()
+        opened.lock.release()
+
+    def _say(self, text: str) -> None:
+        terminal: Any = self._config.pluginmanager.get_plugin("terminalreporter")
+        if terminal:
+            terminal.ensure_newline()
+            terminal.write_line(f"harness: {text}")
+
+
+def _budget(options: Options, stage: Stage, before: Before) -> Budget:
+    """Only a model that is asked costs anything."""
+    if stage.world.model.source != "api" or options.max_cost is None:
+        return Budget(None, History())
+    history = read_history(options.results, options.agent, "api")
+    return Budget(options.max_cost, history, spent_before(before.records.values()))
+
+
+def _warnings(platform: Any) -> list[str]:
+    if platform.kind == "local" and platform.isolation != "bubblewrap":
+        enforced = ", ".join(platform.enforces or ()) or "nothing"
+        return [
+            f"harness: restricted isolation ({platform.isolation}): enforced are {enforced}; see docs/isolation.md"
+        ]
+    return []
+
+
+def _shown(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
