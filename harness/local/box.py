@@ -25,13 +25,14 @@ from typing import Any
 from harness.local.accounts import NoAccount
 from harness.local.authority import BUNDLE
 from harness.local.descriptors import JsonLines, until_ready
-from harness.local.egress import Egress
+from harness.local.egress import Door, Egress
 from harness.local.hostprocesses import descendants, hunt
 from harness.local.isolation import Isolation
 from harness.local.launching import SEARCH_PATH, Launched, Plan, setup
 from harness.local.link import GuestGone, GuestLink, GuestRefused, Receive
 from harness.local.network import NetworkPolicy
 from harness.local.running import BoxProcess, Watch, checked
+from harness.local.shared import share_distributions
 from harness.local.tree import copy_tree, remove_tree
 from harness.local.values import (
     BadDirectory,
@@ -70,6 +71,8 @@ __all__ = [
 
 HOMES: Mapping[str, str] = {"user": "/home/user", "root": "/root"}
 START_TIMEOUT = 30.0
+GATEWAY_PORT = 50005
+"""Where the SDK looks for a sandbox's MCP gateway."""
 
 
 class Box:
@@ -91,6 +94,7 @@ class Box:
         self._unread: list[BoxProcess] = []
         self._cgroup = isolation.cgroups.group()
         self._egress = Egress(self._listen)
+        self._door = _door(spec)
         self._cpu = (time.monotonic(), 0.0)
         self._dead: asyncio.Future[None] = self._loop.create_future()
         self._pidfd = os.pidfd_open(launched.process.pid)
@@ -140,6 +144,8 @@ class Box:
         self._guest = os.pidfd_open(pid)
         if self.isolation.cgroups.bounds(bounds):
             await asyncio.to_thread(self._cgroup.bound, pid, bounds)
+        if self._door and "network" in self.isolation.enforces:
+            await self._egress.open_door(self._door, self.connect)
         await self.update_network(self.spec.network)
 
     # --- processes
@@ -517,11 +523,21 @@ class Box:
 async def _plan(spec: BoxSpec, isolation: Isolation) -> Plan:
     """What to launch, and as whom; a new sandbox gets its seed's files first."""
     account = isolation.account_for(spec.state)
+    for script in spec.template.scripts.values():  # the first time this takes seconds, and later nothing
+        await asyncio.to_thread(share_distributions, script.distributions)
     seed = spec.seed or spec.template.files
     if seed is not None and not spec.state.exists():
         for name in spec.template.places.values():
             await asyncio.to_thread(copy_tree, seed / name, spec.state / name, account)
-    return Plan(spec.id, spec.state, spec.template, account, spec.open_root)
+    return Plan(spec.id, spec.state, spec.template, account, _door(spec), spec.open_root)
+
+
+def _door(spec: BoxSpec) -> Door | None:
+    """The MCP gateway is asked for by its outer name from inside, too: the SDK knows no other."""
+    if "mcp-gateway" not in spec.template.scripts or not spec.domain:
+        return None
+    host, _, port = spec.domain.rpartition(":")
+    return Door(f"{GATEWAY_PORT}-{spec.id}.{host}", int(port), GATEWAY_PORT)
 
 
 def _close_all(fds: Sequence[int]) -> None:

@@ -22,8 +22,9 @@ from harness.local.launching import (
     blob,
     guest_bytecode,
     run_guest,
+    wrapper,
 )
-from harness.local.shared import share
+from harness.local.shared import share, share_distributions
 
 UID = GID = 1000
 SHM_BYTES = 256 << 20
@@ -68,9 +69,10 @@ def arguments(plan: Plan, interpreter: Interpreter, add: Blob) -> Iterator[str]:
     yield from _usr_twins()
     yield from ("--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev")
     yield from ("--size", str(SHM_BYTES), "--tmpfs", "/dev/shm", "--dir", "/run")
-    yield from _etc(add)
+    yield from _etc(plan, add)
     yield from ("--symlink", "/tmp", "/var/tmp", "--symlink", "/run", "/var/run")
     yield from _programs(plan, interpreter)
+    yield from _scripts(plan, interpreter, add)
     for inside, name in sorted(plan.template.places.items()):
         yield from ("--bind", str(plan.state / name), inside)
     for inside, target in plan.template.links.items():
@@ -91,8 +93,10 @@ def _usr_twins() -> Iterator[str]:
             yield from ("--ro-bind", str(path), str(path))
 
 
-def _etc(add: Blob) -> Iterator[str]:
+def _etc(plan: Plan, add: Blob) -> Iterator[str]:
     hosts = "127.0.0.1 localhost sandbox\n::1 localhost sandbox\n"
+    if plan.door:
+        hosts += f"127.0.0.1 {plan.door.host}\n"
     for name, text in {**ETC, "hosts": hosts, "hostname": "sandbox\n"}.items():
         yield from ("--perms", "0444", "--file", str(add(text.encode())), f"/etc/{name}")
     java = (path.name for path in Path("/etc").glob("java*"))
@@ -109,6 +113,20 @@ def _programs(plan: Plan, interpreter: Interpreter) -> Iterator[str]:
         yield from ("--ro-bind", str(path), inside)
     for name, inside in plan.template.programs.items():
         yield from ("--symlink", inside, f"/opt/bin/{name}")
+
+
+def _scripts(plan: Plan, interpreter: Interpreter, add: Blob) -> Iterator[str]:
+    """The template's own programs, with the packages that they need: for them alone."""
+    prefix = PYTHON if interpreter.needs_mount else str(interpreter.prefix)
+    if "mcp-gateway" in plan.template.scripts:  # where the SDK looks for the gateway's token
+        yield from ("--symlink", "/root/.mcp-gateway", "/etc/mcp-gateway")
+    for name, script in plan.template.scripts.items():
+        source, packages = f"/opt/scripts/{name}.py", f"/opt/scripts/{name}.packages"
+        yield from ("--ro-bind", str(share(script.source)), source)
+        yield from ("--ro-bind", str(share_distributions(script.distributions)), packages)
+        libraries = f"{PYTHON}/lib" if interpreter.needs_mount else ""
+        text = wrapper(f"{prefix}/{interpreter.program}", libraries, packages, source)
+        yield from ("--perms", "0555", "--file", str(add(text)), f"/opt/bin/{name}")
 
 
 def _bwrap() -> tuple[Path, dict[str, str]]:

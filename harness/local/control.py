@@ -45,14 +45,12 @@ class Control:
         templates: TemplateApi,
         resources: views.Resources,
         api_key: str,
-        domain: str,
     ) -> None:
         self._registry = registry
         self._catalog = catalog
         self._templates = templates
         self._resources = resources
         self._api_key = api_key.encode()
-        self._domain = domain
         self._once: Once[Sandbox] = Once()
         self._router = Router(self._routes(), redirect_slashes=False, default=_no_such_endpoint)
 
@@ -145,7 +143,7 @@ class Control:
 
     async def _info(self, request: Request) -> Response:
         sandbox = self._registry.find(request.path_params["id"])
-        return JSONResponse(views.detailed(sandbox, self._resources, self._domain))
+        return JSONResponse(views.detailed(sandbox, self._resources, self._registry.domain))
 
     async def _kill(self, request: Request) -> Response:
         await self._registry.kill(request.path_params["id"])
@@ -206,7 +204,7 @@ class Control:
         return JSONResponse([self._fork_result(fork) for fork in forks], 201)
 
     def _created(self, sandbox: Sandbox) -> dict[str, Any]:
-        return views.created(sandbox, self._domain)
+        return views.created(sandbox, self._registry.domain)
 
     def _fork_result(self, fork: Sandbox | ApiError) -> dict[str, Any]:
         return {"error": fork.body} if isinstance(fork, ApiError) else {"sandbox": self._created(fork)}

@@ -23,10 +23,15 @@ from harness.local.splice import Stream, splice
 MAX_HEAD = 1 << 16
 HEAD_TIMEOUT = 30.0
 CONNECT_TIMEOUT = 30.0
+_ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _NO_REQUEST = (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 
 Listen = Callable[[int], Awaitable[socket.socket]]
 """Open a listening socket on the sandbox's 127.0.0.1; port 0 for any."""
+
+
+Connect = Callable[[int], Awaitable[socket.socket]]
+"""A connection to a port of the sandbox's own."""
 
 
 class Refused(Exception):
@@ -48,6 +53,16 @@ class Request:
     """What to send on to the server; empty for CONNECT."""
 
 
+@dataclass(frozen=True)
+class Door:
+    """A way from the sandbox to a port of its own by the name that the port has outside, over TLS."""
+
+    host: str
+    port: int
+    """Where the name's URL says, and where it is listened inside."""
+    target: int
+
+
 class Egress:
     """The ways out of one sandbox; what they let through follows the policy of the moment."""
 
@@ -57,8 +72,23 @@ class Egress:
         self._proxy: asyncio.Server | None = None
         self._proxy_port = 0
         self._ports: dict[int, asyncio.Server] = {}
+        self._servers: list[asyncio.Server] = []
         self._connections: set[asyncio.Task[None]] = set()
         self._authority: Authority | None = None
+        self._door: Door | None = None
+
+    async def open_door(self, door: Door, connect: Connect) -> None:
+        """Serve what `connect` leads to as this host, to who resolves its name and to who asks the proxy for it.
+
+        Raises OSError when the port is taken inside.
+        """
+        self._door, self._connect_inside = door, connect
+        await self._serve(door.port, self._through_door, self._trusted().context(door.host))
+
+    async def _through_door(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert self._door is not None  # else nobody would listen
+        inside = await asyncio.open_connection(sock=await self._connect_inside(self._door.target))
+        await splice((reader, writer), inside)
 
     @property
     def authority(self) -> Authority | None:
@@ -77,8 +107,8 @@ class Egress:
         if policy.reaches_out and self._proxy is None:
             self._proxy = await self._serve(0, self._through_proxy)
             self._proxy_port = self._proxy.sockets[0].getsockname()[1]
-        if policy.injections and self._authority is None:
-            self._authority = Authority()
+        if policy.injections:
+            self._trusted()
         if policy != self._policy:
             for connection in self._connections:
                 connection.cancel()
@@ -97,12 +127,14 @@ class Egress:
 
     def close(self) -> None:
         """Let nothing through any more."""
-        for server in (*self._ports.values(), *([self._proxy] if self._proxy else [])):
+        for server in self._servers:
             server.close()
         for connection in self._connections:
             connection.cancel()
 
-    async def _serve(self, port: int, handle: "Handle") -> asyncio.Server:
+    async def _serve(
+        self, port: int, handle: "Handle", context: ssl.SSLContext | None = None
+    ) -> asyncio.Server:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             connection = asyncio.current_task()
             assert connection is not None  # a coroutine runs in a task
@@ -115,7 +147,9 @@ class Egress:
                 self._connections.discard(connection)
                 writer.close()
 
-        return await asyncio.start_server(serve, sock=await self._listen(port), limit=MAX_HEAD)
+        server = await asyncio.start_server(serve, sock=await self._listen(port), limit=MAX_HEAD, ssl=context)
+        self._servers.append(server)
+        return server
 
     def _to_loopback(self, port: int) -> "Handle":
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -136,6 +170,11 @@ class Egress:
     async def _through_proxy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             request = _parse(await _head(reader))
+            if self._door and (request.method, request.host) == ("CONNECT", self._door.host):
+                writer.write(_ESTABLISHED)
+                await writer.start_tls(self._trusted().context(self._door.host))
+                await self._through_door(reader, writer)
+                return
             upstream = await self._connect(request.host, request.port)
         except _NO_REQUEST:
             return
@@ -146,10 +185,15 @@ class Egress:
         if request.method != "CONNECT":
             upstream[1].write(_changed(request.head, headers))
         else:
-            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            writer.write(_ESTABLISHED)
             if headers and not await self._open_tls(request, (reader, writer), upstream, headers):
                 return
         await splice((reader, writer), upstream)
+
+    def _trusted(self) -> Authority:
+        """Made when it is first needed."""
+        self._authority = self._authority or Authority()
+        return self._authority
 
     async def _open_tls(
         self, request: Request, client: Stream, upstream: Stream, headers: dict[str, str]
@@ -158,10 +202,9 @@ class Egress:
 
         False when it came to nothing; then the connections are closed.
         """
-        assert self._authority is not None  # made with the first policy that has something to inject
         try:
             async with asyncio.timeout(HEAD_TIMEOUT):
-                await client[1].start_tls(self._authority.context(request.host))
+                await client[1].start_tls(self._trusted().context(request.host))
             head = _changed(await _head(client[0]), headers)
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await upstream[1].start_tls(ssl.create_default_context(), server_hostname=request.host)

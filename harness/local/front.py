@@ -40,7 +40,6 @@ class Front(H11Protocol):
         super().__init__(*arguments, **options)
         self._doorman: Doorman = self.config.app  # type: ignore[assignment]  # as the class demands
         self._held = b""
-        self._splicing: asyncio.Task[None] | None = None
 
     def data_received(self, data: bytes) -> None:
         """Hold back what may be the beginning of a request until it can be told what it is for."""
@@ -65,7 +64,9 @@ class Front(H11Protocol):
         protocol.connection_made(self.transport)
         reader.feed_data(data)
         writer = asyncio.StreamWriter(self.transport, protocol, reader, self.loop)
-        self._splicing = self.loop.create_task(self._splice((reader, writer), target, fields))
+        splicing = self.loop.create_task(self._splice((reader, writer), target, fields))
+        self.tasks.add(splicing)  # nothing else would keep it
+        splicing.add_done_callback(self.tasks.discard)
 
     async def _splice(
         self,

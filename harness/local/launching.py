@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from harness.local.egress import Door
 from harness.local.templates import Template
 
 SEARCH_PATH = "/opt/bin:/opt/local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -57,6 +58,8 @@ class Plan:
     template: Template
     account: int
     """This machine's uid that everything in the sandbox runs as."""
+    door: Door | None = None
+    """A host name that leads to the sandbox itself."""
     open_root: bool = False
     """Let new files be made outside of the template's places too; they are lost with the sandbox."""
 
@@ -138,6 +141,12 @@ class Interpreter:
         if not program.is_relative_to(prefix):
             program = prefix / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
         return cls(prefix, program.relative_to(prefix))
+
+
+def wrapper(python: str, libraries: str, packages: str, source: str) -> bytes:
+    """A program that runs one of a template's scripts: this Python, on its own libraries, with these packages."""
+    variables = f"PYTHONPATH='{packages}'" + (f" LD_LIBRARY_PATH='{libraries}'" if libraries else "")
+    return f"#!/bin/sh\n{variables} exec '{python}' -S -P '{source}' \"$@\"\n".encode()
 
 
 def blob(data: bytes) -> int:

@@ -9,6 +9,7 @@ from harness.local.catalog import Catalog
 from harness.local.errors import bad_body, bad_request, not_on_this_server
 from harness.local.network import Injection, NetworkPolicy, NetworkPolicyError
 from harness.local.registry import DEFAULT_TIMEOUT, MAX_TIMEOUT_HOURS, Plan
+from harness.local.templates import with_mcp_gateway
 
 _NOT_HERE = {
     "maskRequestHost": "Another host name for a sandbox's ports (mask_request_host)",
@@ -33,7 +34,7 @@ def plan_of(body: Body, catalog: Catalog, secure: bool) -> Plan:
     allow_internet_access = body.boolean("allow_internet_access")
     source = catalog.find(template_id)
     return Plan(
-        template=source.template,
+        template=with_mcp_gateway(source.template) if body.object("mcp") else source.template,
         seed=source.seed,
         timeout=timeout_of(body),
         metadata=body.string_map("metadata"),

@@ -102,10 +102,17 @@ class Registry:
     """All sandboxes of a server."""
 
     def __init__(
-        self, isolation: Isolation, state: StateDirectory, limits: Limits, max_sandboxes: int | None
+        self,
+        isolation: Isolation,
+        state: StateDirectory,
+        limits: Limits,
+        max_sandboxes: int | None,
+        domain: str,
     ) -> None:
         self.max_sandboxes = max_sandboxes
         self.limits = limits
+        self.domain = domain
+        """`HOST:PORT`: a sandbox's port N is to be found at `N-ID.HOST:PORT`."""
         self._isolation = isolation
         self._state = state
         self._sandboxes: dict[str, Sandbox] = {}
@@ -321,6 +328,7 @@ class Registry:
             network=plan.policy,
             limits=self.limits,
             seed=seed,
+            domain=self.domain,
         )
         starting = asyncio.create_task(Box.start(spec, self._isolation))
         self._starting.add(starting)

@@ -26,8 +26,9 @@ from harness.local.launching import (
     blob,
     guest_bytecode,
     run_guest,
+    wrapper,
 )
-from harness.local.shared import share
+from harness.local.shared import share, share_distributions
 from harness.local.templates import PLACES
 
 READABLE = (
@@ -96,6 +97,13 @@ def _add_programs(plan: Plan) -> None:
     if not Path("/usr/bin/python3").exists():
         interpreter = Interpreter.running()
         (folder / "python3").symlink_to(share(interpreter.prefix, whole=False) / interpreter.program)
+    for name, script in plan.template.scripts.items():
+        interpreter = Interpreter.running()
+        prefix = share(interpreter.prefix, whole=False)
+        libraries = f"{prefix}/lib" if interpreter.needs_mount else ""
+        python, packages = str(prefix / interpreter.program), str(share_distributions(script.distributions))
+        (folder / name).write_bytes(wrapper(python, libraries, packages, str(share(script.source))))
+        (folder / name).chmod(0o755)
     for home in ("home", "root"):
         profile = plan.state / home / ".bash_profile"
         if not os.path.lexists(profile):
@@ -125,6 +133,8 @@ def _existing(plan: Plan, prefix: Path) -> Iterator[str]:
     etc = [f"/etc/{name}" for name in (*ETC_FROM_HOST, *ETC_READABLE)]
     etc += [str(path) for path in Path("/etc").glob("java*")]
     ours = [plan.state / "bin", prefix, *plan.template.binds.values()]
+    for script in plan.template.scripts.values():
+        ours += [share(script.source), share_distributions(script.distributions)]
     for path in (*READABLE, *etc, *map(str, ours)):
         if os.path.exists(path):
             yield path

@@ -158,15 +158,15 @@ async def serve(settings: Settings, announce: Callable[[Ready], None], stop: asy
     state = open_state(settings.state)
     try:
         limits = Limits()
-        registry = Registry(isolation, state, limits, settings.max_sandboxes)
+        host, port = sock.getsockname()[:2]
+        registry = Registry(isolation, state, limits, settings.max_sandboxes, f"localhost:{port}")
         shelf = Shelf(settings.state / "templates")
         catalog = Catalog(_templates(), shelf, state.snapshots)
         builder = Builder(isolation, state.sandboxes, shelf, catalog.template_named)
         resources = Resources.of(limits, state.path)
         templates = TemplateApi(catalog, shelf, builder, registry, resources)
         api_key = f"e2b_{secrets.token_hex(20)}"
-        host, port = sock.getsockname()[:2]
-        control = Control(registry, catalog, templates, resources, api_key, f"localhost:{port}")
+        control = Control(registry, catalog, templates, resources, api_key)
         registry.start()
         serving = asyncio.create_task(_http_server(App(registry, control)).serve(sockets=[sock]))
         announce(Ready(f"http://{host}:{port}", api_key, isolation))

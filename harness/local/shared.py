@@ -6,13 +6,20 @@ twin under /var/cache, once for all sandboxes: a hard link where that is possibl
 page cache holds them twice, and a copy elsewhere.
 """
 
+import compileall
+import contextlib
+import functools
 import hashlib
+import importlib.metadata
 import os
+import py_compile
 import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 CACHE = Path("/var/cache/harness")
 NOT_NEEDED = frozenset({"site-packages", "test", "tests", "idlelib", "turtledemo", "tkinter", "ensurepip"})
@@ -40,6 +47,59 @@ def share(path: Path, *, whole: bool = True) -> Path:
     return twin
 
 
+@functools.cache
+def share_distributions(names: tuple[str, ...]) -> Path:
+    """A folder with these packages, and all that they need, of the running environment: to import from.
+
+    Compiled, since sandboxes cannot write there. Raises OSError when there is no place for it.
+    """
+    found = _closure(names)
+    site = Path(str(found[0].locate_file("")))
+    about = "\0".join([str(site), *sorted(f"{each.name} {each.version}" for each in found)])
+    folder = _cache() / hashlib.sha256(about.encode()).hexdigest()[:24]
+    if folder.exists():
+        return folder
+    with _making(folder) as making:
+        for source in (Path(str(each.locate_file(file))) for each in found for file in each.files or ()):
+            if source.is_relative_to(site) and source.suffix != ".pyc" and source.is_file():
+                target = making / source.relative_to(site)
+                target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+                _link_or_copy(source, target)
+        compileall.compile_dir(
+            making, quiet=2, workers=0, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+        )
+    return folder
+
+
+def _closure(names: tuple[str, ...]) -> list[importlib.metadata.Distribution]:
+    """Distributions with all that they require in this environment."""
+    found: dict[str, importlib.metadata.Distribution] = {}
+    done: set[tuple[str, str]] = set()
+    pending = list(map(Requirement, names))
+    while pending:
+        wanted = pending.pop()
+        for extra in {"", *wanted.extras}:
+            if (wanted.name, extra) in done:
+                continue
+            done.add((wanted.name, extra))
+            distribution = importlib.metadata.distribution(wanted.name)
+            found[distribution.name] = distribution
+            for needed in map(Requirement, distribution.requires or ()):
+                if needed.marker is None or needed.marker.evaluate({"extra": extra}):
+                    pending.append(needed)
+    return list(found.values())
+
+
+def _cache() -> Path:
+    """Where this account keeps what sandboxes are shown."""
+    if os.geteuid() == 0:
+        folder = CACHE
+    else:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "harness"
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    return folder
+
+
 def _identity(path: Path) -> str:
     about = path.stat()
     text = f"{path}\0{about.st_ino}\0{about.st_size}\0{about.st_mtime_ns}"
@@ -47,18 +107,24 @@ def _identity(path: Path) -> str:
 
 
 def _make_twin(path: Path, twin: Path, without: frozenset[str]) -> None:
-    """Complete beside its place, then moved there: whoever sees it sees all of it, and among several who
-    make it at once the first wins."""
-    making = Path(tempfile.mkdtemp(dir=CACHE, prefix=".making-"))
-    try:
+    with _making(twin.parent) as making:
         for source in _files(path, without):
             target = making / path.name / source.relative_to(path)
             target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             _link_or_copy(source, target)
+
+
+@contextlib.contextmanager
+def _making(folder: Path) -> Iterator[Path]:
+    """Complete beside its place, then moved there: whoever sees it sees all of it, and among several who
+    make it at once the first wins."""
+    making = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
+    try:
+        yield making
         making.chmod(0o755)
-        making.rename(twin.parent)
+        making.rename(folder)
     except OSError:
-        if not twin.exists():
+        if not folder.exists():
             raise
     finally:
         shutil.rmtree(making, ignore_errors=True)

@@ -25,4 +25,7 @@ async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         writer.write(data)
         await writer.drain()
     with contextlib.suppress(OSError):
-        writer.write_eof()
+        if writer.can_write_eof():
+            writer.write_eof()
+        else:
+            writer.close()  # TLS has no end of one direction alone

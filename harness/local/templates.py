@@ -1,13 +1,14 @@
-"""What a fresh sandbox contains: the built-in templates `base` and `claude`.
+"""What a fresh sandbox contains: the built-in templates `base`, `claude` and `mcp-gateway`.
 
 `base` is this machine's /usr, read-only, with empty homes. `claude` adds Claude Code and Node.js from the
-wheels that harness depends on: one copy for all sandboxes, and the same on every machine.
+wheels that harness depends on: one copy for all sandboxes, and the same on every machine. `mcp-gateway` is `claude`
+with E2B's program of that name.
 """
 
 import importlib.metadata
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -35,6 +36,8 @@ class Template:
     """Names put on PATH, before the machine's own: name -> path inside."""
     places: Mapping[str, str] = field(default_factory=lambda: PLACES)
     """What is writable, and kept with the sandbox's files: path inside -> name in the state directory."""
+    scripts: Mapping[str, "Script"] = field(default_factory=lambda: MappingProxyType({}))
+    """Programs of ours on PATH, by name."""
     links: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     """Symbolic links outside of these places: path inside -> where it leads."""
     files: Path | None = None
@@ -44,6 +47,15 @@ class Template:
     workdir: str | None = None
     """Where commands and relative paths start; None for the user's home."""
     start: "StartCommand | None" = None
+
+
+@dataclass(frozen=True)
+class Script:
+    """A program in Python, which runs inside on the server's own interpreter."""
+
+    source: Path
+    distributions: tuple[str, ...]
+    """The packages that it needs, by their names on PyPI; they are taken from the server's environment."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,11 @@ class TemplateError(Exception):
 
 def builtin_templates() -> tuple[Template, ...]:
     """The templates that every local server has. Raises TemplateError."""
-    return (base(), claude())
+    return (
+        base(),
+        claude(),
+        with_mcp_gateway(replace(claude(), name="mcp-gateway", id="mcp-gateway", aliases=())),
+    )
 
 
 def base() -> Template:
@@ -91,6 +107,12 @@ def claude() -> Template:
             }
         ),
     )
+
+
+def with_mcp_gateway(template: Template) -> Template:
+    """A template whose sandboxes can serve MCP servers behind one address, as `create(mcp=...)` asks for."""
+    gateway = Script(Path(__file__).with_name("gateway.py"), ("mcp", "uvicorn"))
+    return replace(template, scripts=MappingProxyType({**template.scripts, "mcp-gateway": gateway}))
 
 
 def _package_folder(module: str, distribution: str) -> Path:

@@ -66,6 +66,8 @@ class BoxSpec:
     limits: Limits = field(default_factory=Limits)
     seed: Path | None = None
     """A folder made by Box.copy_state, which the sandbox starts from instead of the template's files."""
+    domain: str = ""
+    """`HOST:PORT` by which the server says that its sandboxes' ports are to be reached: as `N-ID.HOST:PORT`."""
     open_root: bool = False
     """Let new files be made outside of the template's places too; they are lost with the sandbox."""
 

@@ -75,7 +75,7 @@ def e2b(program: list[str], environment: dict[str, str]) -> Run:
 @pytest.fixture
 def sandbox_id(e2b: Run) -> Iterator[str]:
     """A sandbox that the tool has made."""
-    created = e2b("sandbox", "create", "base", "--detach").strip()
+    created = e2b("sandbox", "create", "claude", "--detach").strip()
     yield created
     e2b("sandbox", "kill", created)
 
@@ -92,6 +92,7 @@ def test_exec_passes_input_output_and_exit_code(e2b: Run, sandbox_id: str) -> No
     """exec behaves like a local command."""
     assert e2b("sandbox", "exec", sandbox_id, "echo hello; exit 3", exit_code=3) == "hello\n"
     assert e2b("sandbox", "exec", sandbox_id, "tr a-z A-Z", stdin="piped\n") == "PIPED\n"
+    assert "Claude Code" in e2b("sandbox", "exec", sandbox_id, "claude --version")
 
 
 def test_pause_resume_metrics_and_logs(e2b: Run, sandbox_id: str) -> None:

@@ -1,0 +1,268 @@
+"""`mcp-gateway`, as E2B's sandboxes have it: several MCP servers behind one address, port 50005 of the sandbox.
+
+A program that runs inside, by the server's own Python and with the library `mcp` beside it.
+
+    mcp-gateway --config JSON     start the servers that the JSON names, and serve their tools; returns when it does
+    mcp-gateway pull NAME...      check that servers of these names can be started
+
+The JSON is what `create(mcp=...)` was given: names of E2B's catalogue with their settings, and `github/OWNER/REPO` with
+`runCmd`, `installCmd` and `envs`. $GATEWAY_ACCESS_TOKEN is what clients must show.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hmac
+import json
+import os
+import shlex
+import socket
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from mcp import Client
+    from mcp.server import ServerRequestContext
+    from mcp_types import (
+        CallToolRequestParams,
+        CallToolResult,
+        ListToolsResult,
+        PaginatedRequestParams,
+        Tool,
+    )
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+PORT = 50005
+_HOME = Path("/root/.mcp-gateway")
+_START_SECONDS = 300.0
+"""A server may first have to be fetched from its registry."""
+
+_CATALOGUE = {
+    "filesystem": ("mcp-server-filesystem", "@modelcontextprotocol/server-filesystem"),
+    "memory": ("mcp-server-memory", "@modelcontextprotocol/server-memory"),
+    "sequentialthinking": (
+        "mcp-server-sequential-thinking",
+        "@modelcontextprotocol/server-sequential-thinking",
+    ),
+}
+"""Those of E2B's names that are known here: the program, and the npm package that has it."""
+
+
+class GatewayError(Exception):
+    """The gateway cannot serve what it was asked for."""
+
+
+def main() -> int:
+    """Do as the command line says; the exit code."""
+    parser = argparse.ArgumentParser(prog="mcp-gateway")
+    parser.add_argument("--config", help="the servers, as JSON")
+    parser.add_argument("pull", nargs="*", metavar="pull NAME")
+    options = parser.parse_args()
+    for name in ("PYTHONPATH", "LD_LIBRARY_PATH"):
+        os.environ.pop(name, None)  # this program's own, and not for the servers that it starts
+    try:
+        if options.config is None:
+            for name in options.pull[1:]:
+                _known(name)
+            return 0
+        return _start(_servers(options.config), os.environ.pop("GATEWAY_ACCESS_TOKEN", ""))
+    except GatewayError as error:
+        sys.stderr.write(f"mcp-gateway: {error}\n")
+        return 1
+
+
+def _servers(config: str) -> Mapping[str, Mapping[str, Any]]:
+    try:
+        servers = json.loads(config)
+    except ValueError as error:
+        raise GatewayError(f"the configuration is no JSON: {error}") from error
+    if not isinstance(servers, dict) or not all(isinstance(value, dict) for value in servers.values()):
+        raise GatewayError("the configuration must be an object of objects")
+    return servers
+
+
+def _start(servers: Mapping[str, Mapping[str, Any]], token: str) -> int:
+    """Serve in a process of its own; return when it is up, or has said why it is not."""
+    if not token:
+        raise GatewayError("GATEWAY_ACCESS_TOKEN is not set")
+    heard, say = os.pipe()
+    if os.fork() == 0:
+        os.close(heard)
+        _become_daemon(servers, token, say)
+    os.close(say)
+    with open(heard, encoding="utf-8") as pipe:
+        said = pipe.read()
+    if said != "up":
+        raise GatewayError(said or f"it died at its start; see {_HOME / 'log'}")
+    return 0
+
+
+def _become_daemon(servers: Mapping[str, Mapping[str, Any]], token: str, say: int) -> NoReturn:
+    try:
+        os.setsid()
+        _HOME.mkdir(mode=0o700, exist_ok=True)
+        (_HOME / ".token").write_text(token)
+        log = os.open(_HOME / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for target, fd in enumerate((nothing, log, log)):
+            os.dup2(fd, target)
+        asyncio.run(_serve(servers, token, say))
+    except GatewayError as error:
+        os.write(say, str(error).encode())
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        raise
+    finally:
+        os._exit(1)
+
+
+async def _serve(servers: Mapping[str, Mapping[str, Any]], token: str, say: int) -> None:
+    import uvicorn
+    from mcp.server.lowlevel import Server
+    from mcp.server.transport_security import TransportSecuritySettings
+
+    listener = socket.create_server(("127.0.0.1", PORT), reuse_port=False)
+    async with AsyncExitStack() as stack:
+        tools = Tools()
+        for name, settings in servers.items():
+            await tools.add(name, await _connect(stack, name, settings))
+        server: Server[Any] = Server("mcp-gateway", on_list_tools=tools.list, on_call_tool=tools.call)
+        # The token keeps strangers out; the host names by which clients come are not known here.
+        security = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+        app = Guarded(server.streamable_http_app(transport_security=security), token)
+        os.write(say, b"up")
+        os.close(say)
+        await uvicorn.Server(uvicorn.Config(app, log_level="warning")).serve(sockets=[listener])
+
+
+async def _connect(stack: AsyncExitStack, name: str, settings: Mapping[str, Any]) -> Client:
+    from mcp import Client, StdioServerParameters
+
+    command, folder = await _command(name, settings)
+    envs = settings.get("envs") or {}
+    parameters = StdioServerParameters(
+        command="/bin/bash", args=["-l", "-c", command], env={**os.environ, **envs}, cwd=folder
+    )
+    try:
+        async with asyncio.timeout(_START_SECONDS):
+            return await stack.enter_async_context(Client(parameters))
+    except Exception as error:
+        traceback.print_exc()
+        raise GatewayError(f"the MCP server {name} did not start: {error} ({command})") from error
+
+
+async def _command(name: str, settings: Mapping[str, Any]) -> tuple[str, Path]:
+    """What starts a server, and where. Raises GatewayError."""
+    if not name.startswith("github/"):
+        program, package = _known(name)
+        words = shlex.join(str(path) for path in settings.get("paths") or ())
+        return (
+            f"command -v {program} >&2 && exec {program} {words}; exec npx -y {package} {words}",
+            Path.home(),
+        )
+    run = settings.get("runCmd") or settings.get("run_cmd")
+    if not isinstance(run, str):
+        raise GatewayError(f"{name} needs a runCmd")
+    folder = _HOME / name
+    if not folder.exists():
+        url = f"https://github.com/{name.removeprefix('github/')}"
+        await _do(f"git clone --quiet --depth 1 {shlex.quote(url)} {folder}", Path.home())
+        if install := settings.get("installCmd") or settings.get("install_cmd"):
+            await _do(str(install), folder)
+    return run, folder
+
+
+def _known(name: str) -> tuple[str, str]:
+    if name not in _CATALOGUE:
+        raise GatewayError(
+            f"the MCP server {name!r} is not known to the local server, which has {', '.join(_CATALOGUE)}; any other "
+            "can be given as github/OWNER/REPO with its runCmd"
+        )
+    return _CATALOGUE[name]
+
+
+async def _do(command: str, folder: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        "/bin/bash", "-l", "-c", command, cwd=folder, stderr=asyncio.subprocess.PIPE
+    )
+    _, errors = await process.communicate()
+    if process.returncode != 0:
+        raise GatewayError(f"{command}: {errors.decode('utf-8', 'replace').strip()[-1000:]}")
+
+
+class Tools:
+    """The tools of all servers, each under its own name; where two have one, the later gets its server's before it."""
+
+    def __init__(self) -> None:
+        self._ways: dict[str, tuple[Client, str]] = {}
+        self._tools: list[Tool] = []
+
+    async def add(self, server: str, client: Client) -> None:
+        """Offer what this server has."""
+        for tool in await _all_tools(client):
+            name = tool.name
+            if name in self._ways:
+                name = f"{server.rpartition('/')[2]}-{name}"
+            self._ways[name] = client, tool.name
+            self._tools.append(tool.model_copy(update={"name": name}))
+
+    async def list(
+        self, context: ServerRequestContext[Any], params: PaginatedRequestParams | None
+    ) -> ListToolsResult:
+        """All of them."""
+        from mcp_types import ListToolsResult
+
+        return ListToolsResult(tools=self._tools)
+
+    async def call(self, context: ServerRequestContext[Any], params: CallToolRequestParams) -> CallToolResult:
+        """Let the server that has it do it."""
+        from mcp_types import CallToolResult, TextContent
+
+        way = self._ways.get(params.name)
+        if way is None:
+            return CallToolResult(
+                content=[TextContent(type="text", text=f"Unknown tool: {params.name}")], is_error=True
+            )
+        client, name = way
+        return await client.call_tool(name, params.arguments)
+
+
+async def _all_tools(client: Client) -> Sequence[Tool]:
+    page = await client.list_tools()
+    tools = list(page.tools)
+    while page.next_cursor:
+        page = await client.list_tools(cursor=page.next_cursor)
+        tools += page.tools
+    return tools
+
+
+class Guarded:
+    """An ASGI application that only answers to who has the token."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or say 401."""
+        if scope["type"] != "http" or hmac.compare_digest(_authorization(scope), self._expected):
+            await self._app(scope, receive, send)
+            return
+        headers = [(b"content-length", b"0"), (b"www-authenticate", b"Bearer")]
+        await send({"type": "http.response.start", "status": 401, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def _authorization(scope: Scope) -> bytes:
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    return next((value for name, value in headers if name == b"authorization"), b"")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""`create(mcp=...)`: MCP servers behind one address of the sandbox; real Claude Code is a client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from e2b import Sandbox, SandboxException
+
+from harness.local.launch import LocalServer
+
+Api = dict[str, str]
+
+ECHO = (Path(__file__).parents[1] / "support" / "mcp_echo.py").read_text()
+FROM_HERE = {
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "url.file:///home/user/repos/.insteadOf",
+    "GIT_CONFIG_VALUE_0": "https://github.com/",
+}
+"""git's own way to take repositories from another place."""
+
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "test", "version": "1"},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def repositories(api: Api, server: LocalServer) -> Iterator[str]:
+    """A snapshot with two repositories in it, each of an MCP server."""
+    if server.isolation != "bubblewrap":
+        pytest.skip(f"the {server.isolation} tier has no network of the sandbox's own for the gateway")
+    with Sandbox.create("mcp-gateway", **api) as sandbox:
+        for name in ("echo", "other"):
+            sandbox.files.write(f"repos/me/{name}/server.py", ECHO)
+            git = "git -c user.name=me -c user.email=me@here"
+            sandbox.commands.run(f"cd repos/me/{name} && git init -q && git add . && {git} commit -qm x")
+        yield sandbox.create_snapshot().snapshot_id
+
+
+def with_gateway(template: str, api: Api, **servers: dict[str, Any]) -> Sandbox:
+    """A sandbox that serves these repositories' MCP servers."""
+    config = {f"github/me/{name}": settings for name, settings in servers.items()}
+    return Sandbox.create(template, mcp=config, envs=FROM_HERE, **api)
+
+
+def test_claude_code_uses_the_gateway_by_the_sdks_url(repositories: str, api: Api) -> None:
+    """As on E2B's page: get_mcp_url() and get_mcp_token() given to `claude mcp add` in the sandbox, it connects, over
+    TLS that it trusts; and whoever connects to the sandbox later finds the same token."""
+    with with_gateway(repositories, api, echo={"runCmd": "python3 server.py"}) as sandbox:
+        url, token = sandbox.get_mcp_url(), sandbox.get_mcp_token()
+        assert url.startswith(f"https://50005-{sandbox.sandbox_id}.")
+        add = f"claude mcp add --transport http gateway {url} --header 'Authorization: Bearer {token}'"
+        shown = sandbox.commands.run(f"{add} && claude mcp list").stdout
+        assert f"gateway: {url} (HTTP) - ✔ Connected" in shown
+        assert Sandbox.connect(sandbox.sandbox_id, **api).get_mcp_token() == token
+
+
+def test_tools_of_all_servers_are_served_to_who_has_the_token(repositories: str, api: Api) -> None:
+    """Each server's tools, those of one name told apart; a call reaches its server; without the token 401."""
+    run = {"runCmd": "python3 server.py"}
+    with with_gateway(repositories, api, echo=run, other=run) as sandbox:
+        client = httpx.Client(
+            base_url=api["api_url"],
+            headers={
+                "Host": sandbox.get_host(50005),
+                "Accept": "application/json, text/event-stream",
+                "Authorization": f"Bearer {sandbox.get_mcp_token()}",
+            },
+        )
+        assert client.post("/mcp", headers={"Authorization": "Bearer no"}, json=INITIALIZE).status_code == 401
+        opened = client.post("/mcp", json=INITIALIZE)
+        client.headers["Mcp-Session-Id"] = opened.headers["mcp-session-id"]
+        client.post("/mcp", json={"jsonrpc": "2.0", "method": "notifications/initialized"})
+
+        def ask(method: str, **params: Any) -> str:
+            request = {"jsonrpc": "2.0", "id": 2, "method": method, "params": params}
+            return client.post("/mcp", json=request).text
+
+        listed = ask("tools/list")
+        assert '"name":"say"' in listed
+        assert '"name":"other-say"' in listed
+        for tool in ("say", "other-say"):
+            assert f"hello {tool}" in ask("tools/call", name=tool, arguments={"text": f"hello {tool}"})
+        assert "Unknown tool" in ask("tools/call", name="sing", arguments={})
+
+
+def test_a_server_is_installed_first_and_has_its_variables(repositories: str, api: Api) -> None:
+    """installCmd runs in the repository before runCmd does, and `envs` are the server's."""
+    run = 'test "$KEY" = value && exec python3 installed.py'
+    settings = {"installCmd": "cp server.py installed.py", "runCmd": run, "envs": {"KEY": "value"}}
+    with with_gateway(repositories, api, echo=settings) as sandbox:
+        assert sandbox.get_mcp_token()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"runCmd": "exit 3"}, "github/me/echo did not start"),
+        ({"installCmd": "echo broken >&2; exit 1", "runCmd": "true"}, "broken"),
+        ({"installCmd": "true"}, "needs a runCmd"),
+    ],
+)
+def test_a_server_that_cannot_start_fails_the_create(
+    repositories: str, api: Api, settings: dict[str, str], words: str
+) -> None:
+    """create raises with the reason, and leaves no sandbox behind."""
+    before = {
+        one.sandbox_id for one in Sandbox.list(api_key=api["api_key"], api_url=api["api_url"]).next_items()
+    }
+    with pytest.raises(SandboxException, match=words):
+        with_gateway(repositories, api, echo=settings)
+    after = {
+        one.sandbox_id for one in Sandbox.list(api_key=api["api_key"], api_url=api["api_url"]).next_items()
+    }
+    assert after <= before
+
+
+def test_a_name_that_is_not_known_here_is_said(repositories: str, api: Api) -> None:
+    """E2B's catalogue is large; what the local server lacks is refused with the way out."""
+    with pytest.raises(SandboxException, match=r"'exa' is not known.*runCmd"):
+        Sandbox.create(mcp={"exa": {"apiKey": "x"}}, **api)
