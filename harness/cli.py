@@ -41,6 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     _compare(commands)
     _report(commands)
     _export(commands)
+    _apply(commands)
+    _attach(commands)
+    _checks(commands)
     _gc(commands)
     _sandboxd(commands)
     return parser
@@ -190,12 +193,74 @@ def _run_export(parsed: argparse.Namespace) -> None:
     sys.stdout.write(said)
 
 
+def _apply(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "apply",
+        help="lay a trial's diff over a checkout",
+        description="Apply what a trial's agent changed to a clean git checkout, staged. Where the checkout has "
+        "moved on since, the two are merged (git apply --3way).",
+    )
+    _trial(command)
+    command.add_argument(
+        "--to",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="the folder in a checkout that the starter repo was made from (default: this one)",
+    )
+    command.set_defaults(run=_run_apply)
+
+
+def _run_apply(parsed: argparse.Namespace) -> None:
+    from harness.patch import apply_diff
+
+    sys.stdout.write(apply_diff(parsed.results, parsed.run_name, parsed.trial, parsed.to))
+
+
+def _attach(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "attach",
+        help="open a shell in a kept sandbox",
+        description="Wake the sandbox of a trial that was run with --keep, and open a shell in its repo. When the "
+        "shell ends, the sandbox is paused again.",
+    )
+    _trial(command)
+    command.set_defaults(run=_run_attach)
+
+
+def _run_attach(parsed: argparse.Namespace) -> None:
+    from harness.kept import attach
+
+    sys.stdout.write(attach(parsed.results, parsed.run_name, parsed.trial))
+
+
+def _checks(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "checks",
+        help="run a trial's checks again in its kept sandbox",
+        description="Run the checks of a trial's task, as they are now, in the sandbox that --keep has kept. "
+        "Exits with 1 when one fails. The record stays as it is.",
+    )
+    _trial(command)
+    command.set_defaults(run=_run_checks)
+
+
+def _run_checks(parsed: argparse.Namespace) -> int:
+    from harness.kept import check_again
+
+    text, passed = check_again(parsed.results, parsed.run_name, parsed.trial)
+    sys.stdout.write(text)
+    return 0 if passed else 1
+
+
 def _gc(commands: _Commands[argparse.ArgumentParser]) -> None:
     command = commands.add_parser(
         "gc",
         help="end sandboxes that a run left behind",
-        description="Find sandboxes on E2B that harness started and whose run is over or was killed, and end them.",
+        description="Find sandboxes that harness started and whose run is over or was killed, on E2B and on the "
+        "server of this machine that keeps some, and end them.",
     )
+    command.add_argument("--kept", action="store_true", help="also those that --keep has kept")
     command.add_argument("--run", dest="run_name", metavar="RUN", help="only those of this run")
     command.add_argument(
         "--in-use", action="store_true", help="also those of runs that still go on, which fail by it"
@@ -205,9 +270,10 @@ def _gc(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 
 def _run_gc(parsed: argparse.Namespace) -> None:
-    from harness.gc import collect_garbage
+    from harness.kept import sweep
 
-    sys.stdout.write(collect_garbage(parsed.run_name, dry_run=parsed.dry_run, in_use=parsed.in_use))
+    text = sweep(parsed.run_name, kept=parsed.kept, in_use=parsed.in_use, dry_run=parsed.dry_run)
+    sys.stdout.write(text)
 
 
 def _sandboxd(commands: _Commands[argparse.ArgumentParser]) -> None:
@@ -233,6 +299,14 @@ def _run_sandboxd(parsed: argparse.Namespace) -> int:
     if parsed.isolation:
         options += ["--isolation", parsed.isolation]
     return serve(options, People())
+
+
+def _trial(command: argparse.ArgumentParser) -> None:
+    command.add_argument("trial", metavar="TRIAL", help="TASK[VARIANT-tN], or its unique beginning")
+    command.add_argument(
+        "--run", dest="run_name", metavar="RUN", help="a run's name or folder (default: the last)"
+    )
+    _results(command)
 
 
 def _results(command: argparse.ArgumentParser) -> None:

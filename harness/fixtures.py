@@ -208,14 +208,13 @@ class TestTrial:
             if not self._attempt.fault and not self._attempt.diff:
                 self.call(self.live.collect())
         finally:
+            self._attempt.verdict = passed
             self._session.engine.call(self._context.__aexit__(None, None, None))
             self._attempt.end()
             record = trial_record(self._spec, self._world, self._attempts)
             if record.outcome in ("passed", "failed"):
                 score = record.score if record.score is not None else float(passed)
-                record = record.model_copy(
-                    update={"outcome": "passed" if passed else "failed", "score": score}
-                )
+                record = record.model_copy(update={"score": score})
             self._world.folder.append(record)
         return properties(record)
 

@@ -3,34 +3,52 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Mapping
+from typing import Any
 
 from harness.sandbox import Leftover, Platform, e2b_platform, end_leftover, find_leftovers
 
 
-def collect_garbage(run: str | None, *, dry_run: bool, in_use: bool = False) -> str:
-    """End the sandboxes on E2B that runs (one, or any) have left behind, and say which.
+def collect_garbage(
+    run: str | None, *, dry_run: bool, in_use: bool = False, kept: bool = False, local: Platform | None = None
+) -> str:
+    """End the sandboxes that runs (one, or any) have left behind, and say which.
 
-    Those of runs that still go on are left alone, unless `in_use` asks for them too.
+    Those of runs that still go on are left alone, unless `in_use` asks for them too, and so are those that were kept on
+    purpose (which are paused), unless `kept` does. `local` is the server of this machine that keeps sandboxes, if there
+    is one; E2B is looked at where there is a key for it.
 
     Raises:
-        UsageError: without a key for E2B.
-        SandboxFault: when E2B cannot be asked.
+        UsageError: when there is neither.
+        SandboxFault: when one of them cannot be asked.
     """
-    platform = e2b_platform()
-    return asyncio.run(_collect(run, dry_run=dry_run, in_use=in_use, params=dict(platform.params)))
+    platforms = [local] if local else []
+    if os.environ.get("E2B_API_KEY") or not local:
+        platforms.append(e2b_platform())
+    spared = {"kept": not kept, "in use": not in_use}
+    return asyncio.run(_collect(run, dry_run=dry_run, spared=spared, platforms=platforms))
 
 
-async def _collect(run: str | None, *, dry_run: bool, in_use: bool, params: dict[str, object]) -> str:
-    found = await find_leftovers(run, params)
-    left = [leftover for leftover in found if in_use or not leftover.in_use]
+async def _collect(
+    run: str | None, *, dry_run: bool, spared: Mapping[str, bool], platforms: list[Platform]
+) -> str:
+    found: list[tuple[Leftover, Mapping[str, Any]]] = []
+    for platform in platforms:
+        found += [(leftover, platform.params) for leftover in await find_leftovers(run, platform.params)]
+    kept = [leftover for leftover, _ in found if spared["kept"] and leftover.state == "paused"]
+    busy = [
+        leftover for leftover, _ in found if spared["in use"] and leftover.in_use and leftover not in kept
+    ]
+    left = [(leftover, params) for leftover, params in found if leftover not in kept and leftover not in busy]
     if not dry_run:
-        await asyncio.gather(*(end_leftover(leftover, params) for leftover in left))
-    lines = [_line(leftover) for leftover in left]
+        await asyncio.gather(*(end_leftover(leftover, params) for leftover, params in left))
+    lines = [_line(leftover) for leftover in (*(leftover for leftover, _ in left), *kept)]
     lines.append(f"{_sandboxes(len(left))} {'would be ended' if dry_run else 'ended'}")
-    if len(left) < len(found):
-        lines.append(
-            f"{_sandboxes(len(found) - len(left))} left alone: the run goes on (--in-use ends these too)"
-        )
+    if busy:
+        lines.append(f"{_sandboxes(len(busy))} left alone: the run goes on (--in-use ends these too)")
+    if kept:
+        lines.append(f"{_sandboxes(len(kept))} paused and kept on purpose (--kept ends these too)")
     return "".join(f"{line}\n" for line in lines)
 
 

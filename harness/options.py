@@ -16,6 +16,7 @@ from harness.shard import WHOLE, Shard, read_shard
 
 AgentChoice = Literal["claude", "oracle", "nop"]
 SandboxChoice = Literal["auto", "e2b", "local"]
+KeepChoice = Literal["none", "failed", "all"]
 MAX_COST_USD = 10.0
 """What a run may spend unless it is told otherwise."""
 SourceChoice = Literal["auto", "api", "replay"]
@@ -42,6 +43,7 @@ class Options:
     variants: Path | None = None
     seed: int | None = None
     retries: int = 2
+    keep: KeepChoice = "none"
     create_rate: float | None = None
     max_cost: float | None = MAX_COST_USD
     grace: float = 60.0

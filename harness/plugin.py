@@ -53,6 +53,8 @@ _OPTIONS: tuple[tuple[str, str | None, str, dict[str, Any]], ...] = (
      {"metavar": "USD"}),
     ("grace", "60", "seconds that running trials get to end after Ctrl-C; a second Ctrl-C cuts them off",
      {"metavar": "SECONDS"}),
+    ("keep", "none", "pause sandboxes and keep them for `harness attach`: failed (what did not pass), all, or none",
+     {"choices": ("none", "failed", "all")}),
     ("results", "results", "the folder for the run's records", {"metavar": "DIR"}),
 )  # fmt: skip
 _ONCE: tuple[tuple[str, str, dict[str, Any]], ...] = (

@@ -295,6 +295,9 @@ class TrialRecord(_Part):
     template: str | None = Field(None, description="The sandbox's template.")
     sandbox: SandboxRecord = Field(description="The platform that gave the sandbox.")
     sandbox_id: str | None = Field(None, description="The sandbox's id on its platform; null when none came.")
+    kept: bool = Field(
+        False, description="Whether the sandbox was paused and kept, until `harness gc --kept`."
+    )
     error: ErrorRecord | None = Field(None, description="The fault behind the outcome `error`.")
     attempts: tuple[AttemptRecord, ...] = Field((), description="The attempts before the last, oldest first.")
     tampering: tuple[Tampering, ...] = Field((), description="Protected files that the agent changed.")

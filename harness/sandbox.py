@@ -10,7 +10,7 @@ import base64
 import contextlib
 import os
 import shlex
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
@@ -268,6 +268,23 @@ class Sandbox:
                     remedy="`claude` and `base` are always there; check the task's [sandbox] template",
                 ) from error
 
+    @classmethod
+    async def connect(cls, platform: Platform, sandbox_id: str) -> Sandbox:
+        """A sandbox that is there already; a paused one is woken.
+
+        Raises:
+            UsageError: when it is gone.
+            SandboxFault: when it cannot be reached.
+        """
+        with _faults("wake the sandbox"):
+            try:
+                async with asyncio.timeout(120):
+                    return cls(await AsyncSandbox.connect(sandbox_id, timeout=LIFETIME_S, **platform.params))
+            except exceptions.NotFoundException as error:
+                raise UsageError(
+                    f"the sandbox {sandbox_id} is gone", remedy="run the trial again with --keep"
+                ) from error
+
     async def template_id(self) -> str:
         """The id of the template that the platform made it from, whatever it was asked for by."""
         with _faults("ask for the sandbox's template"):
@@ -378,6 +395,30 @@ class Sandbox:
                 raise CommandTimeoutError(f"no end within {timeout:g} s") from error
             return Result(done.stdout, done.stderr, done.exit_code)
 
+    @contextlib.asynccontextmanager
+    async def terminal(
+        self, size: tuple[int, int], show: Callable[[bytes], None], kind: str | None = None
+    ) -> AsyncIterator[Terminal]:
+        """A login shell in the repo, on a terminal of `size` (rows, columns) and `kind` (TERM); `show` gets its output.
+
+        Raises:
+            SandboxFault: when there is none to be had.
+        """
+        with _faults("open a terminal"):
+            async with asyncio.timeout(60):
+                handle = await self._sdk.pty.create(
+                    e2b.PtySize(rows=size[0], cols=size[1]),
+                    on_data=show,
+                    cwd=REPO,
+                    envs={"TERM": kind or "xterm"},
+                    timeout=0,
+                )
+        try:
+            yield Terminal(self._sdk, handle)
+        finally:
+            with contextlib.suppress(SandboxFault), _faults("close the terminal"):
+                await handle.kill()
+
     async def start(self, job: Job) -> AsyncGenerator[bytes]:
         """Start a job, and yield its output line by line until it ends.
 
@@ -474,6 +515,28 @@ class Sandbox:
                     raise
             await asyncio.sleep(wait)
         return False
+
+
+class Terminal:
+    """A terminal in a sandbox."""
+
+    def __init__(self, sdk: AsyncSandbox, handle: e2b.AsyncCommandHandle) -> None:
+        self._sdk, self._handle = sdk, handle
+
+    async def send(self, data: bytes) -> None:
+        """Type."""
+        with _faults("type into the terminal"):
+            await self._sdk.pty.send_stdin(self._handle.pid, data)
+
+    async def resize(self, size: tuple[int, int]) -> None:
+        """Give it another size, in rows and columns."""
+        with _faults("resize the terminal"):
+            await self._sdk.pty.resize(self._handle.pid, e2b.PtySize(rows=size[0], cols=size[1]))
+
+    async def wait(self) -> None:
+        """Wait until its shell has ended, however it did."""
+        with _faults("follow the terminal"), contextlib.suppress(e2b.CommandExitException):
+            await self._handle.wait()
 
 
 @dataclass

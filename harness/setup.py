@@ -14,6 +14,7 @@ from harness import __version__
 from harness.asked import Asked
 from harness.errors import UsageError
 from harness.gitrepo import Repos
+from harness.local.lasting import LastingServer, find_lasting, hold_lasting, join_lasting
 from harness.local.launch import LocalServer, LocalServerError, start_server
 from harness.model import NO_MODEL, Earlier, Model, api_model, has_key, replay_model
 from harness.options import Options
@@ -27,7 +28,7 @@ class Stage:
     """A world, and the local server under it when this process started one."""
 
     world: World
-    server: LocalServer | None
+    server: LocalServer | LastingServer | None
 
     def close(self) -> None:
         """Stop the server, and with it every sandbox that it still has; clones that nobody else uses go."""
@@ -62,10 +63,12 @@ def open_stage(options: Options, run_id: str, asked: Asked, *, platform: Platfor
             server.stop()
         raise
     repos = Repos(folder.path / "repos")
-    return Stage(World(platform, model, folder, repos, _git_commit(), secrets=secrets), server)
+    return Stage(
+        World(platform, model, folder, repos, _git_commit(), secrets=secrets, keep=options.keep), server
+    )
 
 
-def local_platform(server: LocalServer) -> Platform:
+def local_platform(server: LocalServer | LastingServer) -> Platform:
     """How the SDK reaches a server on this machine."""
     return Platform(
         "local",
@@ -75,8 +78,37 @@ def local_platform(server: LocalServer) -> Platform:
     )
 
 
-def _local_server(options: Options) -> LocalServer:
+def lasting_platform() -> Platform:
+    """The local server that keeps sandboxes.
+
+    Raises:
+        UsageError: when there is none any more.
+    """
+    server = find_lasting()
+    if server is None:
+        raise UsageError(
+            "the local server that kept this sandbox has ended, and with it the sandbox",
+            remedy="run the trial again with --keep",
+        )
+    return local_platform(server)
+
+
+def hold_local() -> LastingServer | None:
+    """The local server that keeps sandboxes, if there is one; to be stopped by the caller.
+
+    Raises:
+        UsageError: when the user's folder for it cannot be used.
+    """
     try:
+        return hold_lasting()
+    except LocalServerError as error:
+        raise UsageError(error.message, remedy=error.remedy) from error
+
+
+def _local_server(options: Options) -> LocalServer | LastingServer:
+    try:
+        if options.keep != "none":
+            return join_lasting(options.isolation)
         return start_server(isolation=options.isolation)
     except LocalServerError as error:
         raise UsageError(f"the local sandbox server did not start: {error}", remedy=error.remedy) from error

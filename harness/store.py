@@ -20,7 +20,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -387,6 +387,20 @@ def list_runs(results: Path) -> list[RunFolder]:
     if not results.is_dir():
         return []
     return [RunFolder(path) for path in sorted(results.iterdir()) if (path / "run.json").is_file()]
+
+
+def find_record(run: RunFolder, records: Sequence[TrialRecord], name: str) -> TrialRecord:
+    """The record of the trial of that id, or of its unique beginning.
+
+    Raises:
+        UsageError: when there is none, or several begin so.
+    """
+    found = [r for r in records if r.trial_id == name] or [r for r in records if r.trial_id.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    what = f"{len(found)} trials of run {run.id} begin" if found else f"no trial of run {run.id} begins"
+    listed = ", ".join(record.trial_id for record in (found or records)[:8])
+    raise UsageError(f"{what} with {name!r}", remedy=f"there are: {listed}" if listed else None)
 
 
 def find_run(results: Path, name: str | None) -> RunFolder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import json
 import time
 import traceback
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -52,6 +53,8 @@ from harness.workspace import Baseline, NoDiffError, in_copy, seed, stop_process
 
 AGENTS: dict[AgentName, type[Agent]] = {"claude": Claude, "oracle": Oracle, "nop": Nop}
 Keep = Literal["none", "failed", "all"]
+KEPT = "kept.json"
+"""In a trial's folder: what `harness attach` and `harness checks` need to know of a sandbox that was kept."""
 
 INTERRUPTED = "interrupted"
 """The type of the error of a trial that was cut off."""
@@ -69,11 +72,15 @@ class World:
     git_commit: str | None = None
     pacer: Pacer = field(default_factory=Pacer)
     secrets: Mapping[str, str] = field(default_factory=dict)
+    keep: Keep = "none"
 
 
 @dataclass
 class Attempt:
-    """What is known of one attempt so far; filled in as it goes, so that nothing is lost when it breaks off."""
+    """What is known of one attempt so far; filled in as it goes, so that nothing is lost when it breaks off.
+
+    `verdict` is a Python test's own, where one judges in the checks' place.
+    """
 
     number: int
     files: TrialFolder
@@ -93,6 +100,8 @@ class Attempt:
     diff: str | None = None
     notes: tuple[str, ...] = ()
     fault: Fault | None = None
+    verdict: bool | None = None
+    kept: bool = False
     differences: tuple[str, ...] = ()
     instructions: tuple[InstructionsRecord, ...] = ()
 
@@ -180,7 +189,7 @@ def interrupted() -> InternalFault:
 
 @contextlib.asynccontextmanager
 async def opened(spec: TrialSpec, world: World, attempt: Attempt) -> AsyncIterator[LiveTrial]:
-    """A fresh sandbox with the task's repo in it; gone when this closes."""
+    """A fresh sandbox with the task's repo in it; gone, or kept on purpose, when this closes."""
     spec = await _with_repo(spec, world, attempt)
     attempt.recording = world.model.recording(spec.task)
     with attempt.phase("create"):
@@ -196,8 +205,11 @@ async def opened(spec: TrialSpec, world: World, attempt: Attempt) -> AsyncIterat
             live = LiveTrial(spec, world, attempt, attempt.place, baseline)
             attempt.place.after_turn = live.check_turn
             yield live
-    finally:
-        await _remove(sandbox)
+    except BaseException as error:
+        await _end(spec, world, attempt, sandbox, error)
+        raise
+    else:
+        await _end(spec, world, attempt, sandbox, None)
 
 
 async def _with_repo(spec: TrialSpec, world: World, attempt: Attempt) -> TrialSpec:
@@ -318,6 +330,33 @@ def _mark(spec: TrialSpec, world: World) -> str:
     return f"{world.folder.id}-{spec.id}".replace("[", "-").replace("]", "")
 
 
+async def _end(
+    spec: TrialSpec, world: World, attempt: Attempt, sandbox: Sandbox, error: BaseException | None
+) -> None:
+    """Keep the sandbox where that was asked for; else it goes."""
+    if _to_keep(world.keep, attempt, error):
+        try:
+            await sandbox.pause()
+        except Fault as fault:
+            attempt.notes += (f"the sandbox could not be kept: {fault.message}",)
+        else:
+            attempt.kept = True
+            folder = str(spec.task.path) if spec.task.path else None
+            about = {"sandbox": world.platform.kind, "sandbox_id": sandbox.id, "task": folder}
+            attempt.files.write(KEPT, json.dumps(about, indent=2).encode() + b"\n")
+            return
+    await _remove(sandbox)
+
+
+def _to_keep(keep: Keep, attempt: Attempt, error: BaseException | None) -> bool:
+    """A trial that a new attempt may mend, or that was cut off, leaves nothing that is worth a look."""
+    if keep == "none" or not (error is None or isinstance(error, NotAppliedError | Fault)):
+        return False
+    if isinstance(error, Fault) and (error.retry or error.fatal):
+        return False
+    return keep == "all" or error is not None or _outcome(attempt) != "passed"
+
+
 async def _remove(sandbox: Sandbox) -> None:
     """Kill the sandbox, even when this trial is being cancelled.
 
@@ -371,6 +410,7 @@ def trial_record(
             template_id=last.template_id,
         ),
         sandbox_id=last.sandbox_id,
+        kept=last.kept,
         error=ErrorRecord.of(last.fault) if last.fault else None,
         attempts=(*earlier, *(_attempt_record(attempt) for attempt in attempts[:-1])),
         tampering=last.tampering,
@@ -391,6 +431,8 @@ def _outcome(attempt: Attempt) -> Outcome:
         return "error"
     if attempt.differences:
         return "invalid"
+    if attempt.verdict is not None:
+        return "passed" if attempt.verdict else "failed"
     return "passed" if attempt.checks and all(check.passed for check in attempt.checks) else "failed"
 
 

@@ -270,7 +270,7 @@ def test_sandboxes_are_gone_when_the_run_is_over(
 
     task_folder(pytester.path / "tasks", "one")
     pytester.runpytest("tasks", "--agent", "oracle")
-    assert collect_garbage(None, dry_run=True).splitlines()[-1] == "0 sandboxes would be ended"
+    assert collect_garbage(None, kept=True, dry_run=True).splitlines()[-1] == "0 sandboxes would be ended"
 
 
 def test_a_sandbox_in_the_making_does_not_outlive_a_run_that_stops(
@@ -284,7 +284,7 @@ def test_a_sandbox_in_the_making_does_not_outlive_a_run_that_stops(
         task_folder(pytester.path / "tasks", name)
     result = pytester.runpytest("tasks", "--agent", "oracle", "-x", "--concurrency", "2")
     result.assert_outcomes(failed=1)
-    assert collect_garbage(None, dry_run=True).splitlines()[-1] == "0 sandboxes would be ended"
+    assert collect_garbage(None, kept=True, dry_run=True).splitlines()[-1] == "0 sandboxes would be ended"
 
 
 def test_a_python_test_without_a_sandbox_is_an_error_with_a_record(pytester: pytest.Pytester) -> None:

@@ -79,10 +79,10 @@ def start_server(isolation: str | None = None, max_sandboxes: int | None = None)
         command += ["--max-sandboxes", str(max_sandboxes)]
     log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the server that writes to it
     process = subprocess.Popen(
-        command, env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+        command, env=child_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
     )
     try:
-        said = _first_line(process)
+        said = first_line(process)
         if said is None or "error" in said:
             message = said["error"] if said else f"The local server died at its start: {_tail(log)}"
             raise LocalServerError(message, said["remedy"] if said else "")
@@ -108,14 +108,14 @@ def _close_pipes(process: subprocess.Popen[bytes]) -> None:
             pipe.close()
 
 
-def _environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     """Ours, with this very package first: the child must not run another copy of it."""
     package = str(Path(__file__).resolve().parents[2])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def _first_line(process: subprocess.Popen[bytes]) -> dict[str, Any] | None:
+def first_line(process: subprocess.Popen[bytes]) -> dict[str, Any] | None:
     """The first thing the server says; None when it ends without a word. Raises `LocalServerError`."""
     assert process.stdout
     descriptor = process.stdout.fileno()

@@ -11,14 +11,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from harness.errors import UsageError
 from harness.record import TrialRecord
 from harness.report.facts import facts
 from harness.report.harmless import harmless
 from harness.report.table import Column, as_text
 from harness.report.text import cost, count, seconds
 from harness.report.transcript import Entry, entries
-from harness.store import RunFolder, find_run, read_records
+from harness.store import RunFolder, find_record, find_run, read_records
 from harness.stream import parse
 
 _CUT_LINES = 12
@@ -63,7 +62,7 @@ def show(
     records = read_records(run.path).records
     if trial is None:
         return _trials(run, records, color=color)
-    record = _find(run, records, trial)
+    record = find_record(run, records, trial)
     if as_json:
         return json.dumps(record.line(), indent=2, ensure_ascii=False) + "\n"
     buffer = io.StringIO()
@@ -76,15 +75,6 @@ def show(
     )
     _Page(console, run, record, full=full, width=width).print()
     return buffer.getvalue()
-
-
-def _find(run: RunFolder, records: tuple[TrialRecord, ...], name: str) -> TrialRecord:
-    found = [r for r in records if r.trial_id == name] or [r for r in records if r.trial_id.startswith(name)]
-    if len(found) == 1:
-        return found[0]
-    what = f"{len(found)} trials of run {run.id} begin" if found else f"no trial of run {run.id} begins"
-    listed = ", ".join(record.trial_id for record in (found or records)[:8])
-    raise UsageError(f"{what} with {name!r}", remedy=f"there are: {listed}" if listed else None)
 
 
 def _trials(run: RunFolder, records: tuple[TrialRecord, ...], *, color: bool) -> str:

@@ -28,6 +28,12 @@ def write_summary(reporter: Any, run: RunFolder) -> None:
         reporter.write_line(f"{_shown(bad.file)}:{bad.number} is no whole record ({bad.reason})")
     for note in notes(seen):
         reporter.write_line(note)
+    kept = [record for record in found.records if record.kept]
+    if kept:
+        reporter.write_line(
+            f"kept sandboxes: {len(kept)}; `harness attach '{kept[0].trial_id}'` opens a shell in one, "
+            "`harness checks` runs its checks again, `harness gc --kept` ends them"
+        )
     reporter.write_line(f"records: {_shown(run.records_file)}")
 
 
