@@ -11,6 +11,7 @@ from typing import Any
 from harness.record import (
     CheckResult,
     ErrorRecord,
+    McpServerRecord,
     Phases,
     Tampering,
     TokenCounts,
@@ -82,6 +83,7 @@ def a_trial(
     folder = run.trial(task, variant, index)
     outcome = _outcome(chance, 0.95 - 0.75 * hard + 0.16 * rank)
     size = chance.lognormvariate(0, 0.35) * (0.6 + hard) * (1 + 0.25 * rank)
+    tools = _tools(chance, rank, size)
     whole: dict[str, Any] = {
         "run_id": run.id,
         "outcome": outcome,
@@ -100,8 +102,15 @@ def a_trial(
         ),
         "cost_usd": round(0.41 * size, 6),
         "num_turns": round(14 * size) + 1,
-        "tools": _tools(chance, rank, size),
+        "tools": tools,
         "mcp_servers": {"docs": "connected"} if rank else {},
+        "mcp": {
+            "docs": McpServerRecord(
+                status="connected", offered=("search", "fetch", "index"), tools=_docs(tools)
+            )
+        }
+        if rank
+        else {},
         "model": "claude-sonnet-4-5",
         "model_source": "api",
         "claude_version": "2.1.330",
@@ -151,6 +160,12 @@ def _tools(chance: random.Random, rank: int, size: float) -> dict[str, ToolCount
         if calls:
             found[tool] = ToolCounts(calls=calls, errors=sum(chance.random() < 0.07 for _ in range(calls)))
     return found
+
+
+def _docs(tools: dict[str, ToolCounts]) -> dict[str, ToolCounts]:
+    return {
+        name.removeprefix("mcp__docs__"): use for name, use in tools.items() if name.startswith("mcp__docs__")
+    }
 
 
 def transcript(task: str, chance: random.Random, steps: int) -> Iterator[bytes]:

@@ -97,11 +97,12 @@ class _Trial:
             "timed out" if check.timed_out else "passed" if check.passed else f"failed ({check.exit_code})"
         )
         output = check.output_tail.strip("\n")
+        after = f"after prompt {check.turn}, " if check.turn else ""
         return {
             "name": harmless(check.name),
             "passed": check.passed,
             "verdict": ended,
-            "about": f"score {check.score:g}, {seconds(check.duration_ms)}",
+            "about": f"{after}score {check.score:g}, {seconds(check.duration_ms)}",
             "output": _cut(harmless(output), self._limits.piece),
             "file": self._where(check.output) if check.output and output else None,
         }
@@ -136,6 +137,7 @@ def _notices(record: TrialRecord) -> Iterable[str]:
     for attempt in record.attempts:
         where = f"; its transcript: {attempt.transcript}" if attempt.transcript else ""
         yield f"Attempt {attempt.number} was broken off: {attempt.error.message}{where}"
+    yield from record.differences
     for change in record.tampering:
         yield f"The agent had {change.change} the protected file {change.path}; it was put back before the checks."
     yield from record.notes

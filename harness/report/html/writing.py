@@ -17,8 +17,10 @@ from harness.errors import UsageError
 from harness.measured import measured, variants_in_order
 from harness.record import TrialRecord
 from harness.report.comparison import Arm, compare_arms, pairs_within
-from harness.report.html.page import Page, Trial, page_of
+from harness.report.harmless import harmless
+from harness.report.html.page import Page, page_of
 from harness.report.html.trials import Limits, packed
+from harness.report.html.variants import Trial
 from harness.store import RunFolder, find_run, read_records
 
 
@@ -116,6 +118,7 @@ def _rendered(page: Page, packs: Iterable[str]) -> Iterator[str]:
         loader=PackageLoader("harness.report", "html"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_harmless,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -132,6 +135,11 @@ def _rendered(page: Page, packs: Iterable[str]) -> Iterator[str]:
         css_hash=_policy_hash(own["css"]),
         js_hash=_policy_hash(own["js"]),
     )
+
+
+def _harmless(value: object) -> object:
+    """Applied to all that the template shows, before it is escaped; the page's own style and script are no str."""
+    return harmless(value) if type(value) is str else value
 
 
 def _policy_hash(text: str) -> str:

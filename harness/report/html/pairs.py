@@ -1,0 +1,170 @@
+"""Each variant against its baseline: the verdicts and their drawings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import log
+
+from harness.report import words
+from harness.report.comparison import ComparisonView, PairView
+from harness.report.html.charts import Scale, Tick, scale_around_zero
+from harness.report.html.variants import Arm, Range
+from harness.report.text import cost
+from harness.stats.compare import Contrast
+from harness.stats.data import METRIC_NAMES, METRICS, MetricName
+from harness.stats.verdict import Verdict, half_width
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One metric of a pair: both values, their difference, its interval drawn, and the verdict."""
+
+    name: str
+    baseline: str
+    own: str
+    difference: str
+    interval: str
+    reason: str | None
+    verdict: Verdict
+    sign: str
+    range: Range
+    margin_low: float
+    margin_high: float
+
+
+@dataclass(frozen=True)
+class MetricGroup:
+    """Metrics that share a scale: points, or factors."""
+
+    caption: str
+    rows: tuple[MetricRow, ...]
+    ticks: tuple[Tick, ...]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A variant against its baseline. `verdict` is that on the pass rate."""
+
+    own: Arm
+    baseline: Arm
+    verdict: Verdict
+    sign: str
+    says: str
+    sure: str
+    price: str
+    design: str
+    details: tuple[str, ...]
+    glance: tuple[MetricRow, ...]
+    groups: tuple[MetricGroup, ...]
+
+
+_SIGNS: Mapping[Verdict, str] = {
+    "improvement": "▲",
+    "regression": "▼",
+    "equivalent": "≈",
+    "inconclusive": "?",
+}
+
+
+def pairs_of(view: ComparisonView, arms: Mapping[str, Arm]) -> Iterator[Pair]:
+    """Each comparison's card. The rows `glance` of all of them are drawn on the same scales."""
+    scales = {
+        metric: scale_around_zero(_reach([pair.contrasts[metric] for pair in view.pairs]))
+        for metric in (_AT_A_GLANCE if view.pairs else ())
+    }
+    for pair in view.pairs:
+        yield _pair(view, pair, arms, scales)
+
+
+_AT_A_GLANCE: tuple[MetricName, ...] = ("pass", "cost")
+
+
+def _pair(
+    view: ComparisonView, pair: PairView, arms: Mapping[str, Arm], scales: Mapping[MetricName, Scale]
+) -> Pair:
+    own, baseline = arms[pair.arm], arms[pair.baseline]
+    contrast = pair.contrasts["pass"]
+    known = contrast.difference.value is not None
+    return Pair(
+        own=own,
+        baseline=baseline,
+        verdict=contrast.verdict,
+        sign=_SIGNS[contrast.verdict],
+        says=words.SAYS[contrast.verdict] if known else "cannot be compared with",
+        sure=f"Pass rate {words.difference(contrast)}",
+        price=_price(pair.contrasts["cost"], own, baseline),
+        design=words.design(view, pair),
+        details=tuple(words.details(view, pair)),
+        glance=tuple(
+            _metric_row(pair.contrasts[metric], own, baseline, scale) for metric, scale in scales.items()
+        ),
+        groups=tuple(
+            _group(pair, [name for name in METRIC_NAMES if METRICS[name].relative is relative], own, baseline)
+            for relative in (False, True)
+        ),
+    )
+
+
+def _price(contrast: Contrast, own: Arm, baseline: Arm) -> str:
+    """The bill is the mean's; the change is that of a typical trial."""
+    means = [cost(arm.view.stats.metrics["cost"].mean.value) for arm in (baseline, own)]
+    return f"Cost {words.difference(contrast)}, from {means[0]} to {means[1]} a trial"
+
+
+def _group(pair: PairView, names: Sequence[MetricName], own: Arm, baseline: Arm) -> MetricGroup:
+    contrasts = [pair.contrasts[name] for name in names]
+    scale = scale_around_zero(_reach(contrasts))
+    relative = METRICS[names[0]].relative
+    return MetricGroup(
+        caption="change of a typical trial" if relative else "change in points of 100",
+        rows=tuple(_metric_row(contrast, own, baseline, scale) for contrast in contrasts),
+        ticks=_factor_ticks(scale) if relative else scale.ticks(_point_tick),
+    )
+
+
+def _point_tick(value: float) -> str:
+    return f"{100 * value:+.3g}" if abs(value) > 1e-9 else "0"
+
+
+def _reach(contrasts: Sequence[Contrast]) -> float:
+    """As far as the farthest end of an interval, and in any case twice as far as the widest margin."""
+    found = [contrast.difference for contrast in contrasts]
+    ends = [abs(end) for one in found for end in (one.low, one.high, one.center) if end is not None]
+    margins = [2 * half_width(METRICS[contrast.metric], contrast.margin) for contrast in contrasts]
+    return 1.08 * max([*ends, *margins])
+
+
+_TICK_ROOM = 0.27
+_FACTORS = (1.1, 1.25, 1.5, 2, 3, 5, 10, 30, 100, 1000)
+
+
+def _factor_ticks(scale: Scale) -> tuple[Tick, ...]:
+    inside = [factor for factor in _FACTORS if log(factor) < 0.97 * scale.high]
+    chosen = inside[-1:]
+    for factor in inside[-2::-1]:
+        if min(log(factor), log(chosen[-1]) - log(factor)) > _TICK_ROOM * scale.high:
+            chosen.append(factor)
+    values = sorted([*(1 / factor for factor in chosen), 1.0, *chosen])
+    return tuple(
+        Tick(scale.at(log(value)), "0" if value == 1 else f"{100 * (value - 1):+.0f}%") for value in values
+    )
+
+
+def _metric_row(contrast: Contrast, own: Arm, baseline: Arm, scale: Scale) -> MetricRow:
+    metric, found = METRICS[contrast.metric], contrast.difference
+    width = half_width(metric, contrast.margin)
+    ends = [None if end is None else scale.at(end) for end in (found.low, found.high, found.center)]
+    return MetricRow(
+        name=words.LABELS[contrast.metric],
+        baseline=words.value(baseline.view, contrast.metric),
+        own=words.value(own.view, contrast.metric),
+        difference=words.change(contrast.metric, found.value),
+        interval=words.change_interval(contrast.metric, found.interval),
+        reason=found.reason,
+        verdict=contrast.verdict,
+        sign=_SIGNS[contrast.verdict],
+        range=Range(*ends),
+        margin_low=scale.at(-width),
+        margin_high=scale.at(width),
+    )

@@ -1,0 +1,109 @@
+"""The variants by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from string import ascii_uppercase
+
+from harness.record import TrialRecord
+from harness.report import words
+from harness.report.comparison import ArmView
+from harness.report.html.charts import Scale
+from harness.report.text import percent
+from harness.stats.data import METRIC_NAMES, Estimate, MetricName
+
+COLOURS = 8
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A record with its place among the page's packed trials."""
+
+    number: int
+    record: TrialRecord
+
+    @property
+    def counts(self) -> bool:
+        """Whether it passed or failed."""
+        return self.record.outcome in ("passed", "failed")
+
+
+@dataclass(frozen=True)
+class Range:
+    """An interval drawn on a scale: its ends and its middle, in percent; None where there is none."""
+
+    low: float | None
+    high: float | None
+    value: float | None
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A variant's row. `key` is its letter on the page: A is the first baseline."""
+
+    key: str
+    colour: int
+    view: ArmView
+    rate: str
+    rate_interval: str | None
+    rate_range: Range
+    numbers: tuple[tuple[str, str | None], ...]
+
+
+@dataclass(frozen=True)
+class AtKRow:
+    """A variant's pass@k and pass^k, each with what the numbers leave out."""
+
+    arm: Arm
+    any_of: tuple[str, ...]
+    all_of: tuple[str, ...]
+
+
+def arm_of(place: int, arm: ArmView) -> Arm:
+    """The row of the variant at a place, from 0."""
+    mean = arm.stats.metrics["pass"].mean
+    share = Scale(0.0, 1.0)
+    return Arm(
+        key=_key(place),
+        colour=place % COLOURS,
+        view=arm,
+        rate=percent(mean.value),
+        rate_interval=_interval(mean, "pass"),
+        rate_range=range_of(share, mean),
+        numbers=tuple(
+            (words.SHOW[name](summary.mean.value), _interval(summary.mean, name))
+            for name in METRIC_NAMES
+            if name != "pass"
+            for summary in (arm.stats.metrics[name],)
+        ),
+    )
+
+
+def _key(place: int) -> str:
+    around, letter = divmod(place, len(ascii_uppercase))
+    return ascii_uppercase[letter] + (str(around + 1) if around else "")
+
+
+def _interval(estimate: Estimate, metric: MetricName) -> str | None:
+    interval, show = estimate.interval, words.SHOW[metric]
+    return f"{show(interval.low)} to {show(interval.high)}" if interval else None
+
+
+def range_of(scale: Scale, estimate: Estimate) -> Range:
+    """An estimate drawn on a scale."""
+
+    def at(value: float | None) -> float | None:
+        return None if value is None else scale.at(value)
+
+    interval = estimate.interval
+    return Range(
+        at(interval.low if interval else None), at(interval.high if interval else None), at(estimate.value)
+    )
+
+
+def at_k_of(arm: Arm, ks: Sequence[int]) -> AtKRow:
+    """A variant's pass@k and pass^k for each k."""
+    any_of = {at.k: at.value for at in arm.view.stats.pass_at_k}
+    all_of = {at.k: at.value for at in arm.view.stats.pass_hat_k}
+    return AtKRow(arm, tuple(percent(any_of.get(k)) for k in ks), tuple(percent(all_of.get(k)) for k in ks))
