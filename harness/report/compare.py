@@ -28,7 +28,9 @@ def compare_command(
     """
     conditions = read_fail_on(fail_on) if fail_on else ()
     found = match(read_source(base, results), read_source(new, results) if new else None, baseline)
-    view = compare_arms(found.arms, found.pairs, margins=margins(conditions), notes=found.notes)
+    view = compare_arms(
+        found.arms, found.pairs, margins=margins(conditions), plan=found.plan, notes=found.notes
+    )
     gate = judge_gate(view, conditions)
     text = as_markdown.render(view, gate) if markdown else verdicts.render(view, color=color)
     if gate and not markdown:

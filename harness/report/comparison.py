@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.errors import UsageError
 from harness.measured import Measured, measured, variants_in_order
 from harness.record import TrialRecord
-from harness.stats.compare import Contrast, OneVariant, compare
+from harness.stats.compare import Comparison, Contrast, OneVariant, compare
 from harness.stats.data import METRIC_NAMES, MetricName, Trials
 from harness.stats.sequential import Plan
 from harness.stats.taskwise import TaskFlip
@@ -87,12 +87,14 @@ class PairView:
 class ComparisonView:
     """A comparison as a whole.
 
-    `level` is the confidence that holds for all pairs of a metric together. `notes` are what a reader must know to
+    `level` is the confidence that holds for all pairs of a metric together, and with a `plan` at all of its looks.
+    `notes` are what a reader must know to
     read the verdicts rightly, the gravest first. `replayed` and `by_hand`: some records are of replayed sessions,
     or of sessions written by hand, and then the numbers measure the plumbing and not a model.
     """
 
     level: float
+    plan: Plan | None
     tasks: tuple[str, ...]
     arms: tuple[ArmView, ...]
     pairs: tuple[PairView, ...]
@@ -156,15 +158,22 @@ def compare_arms(
 ) -> ComparisonView:
     """Compare arms, given as pairs of an arm's name and its baseline's. `notes` are about the records as a whole.
 
+    With a `plan` (whose level then counts) the trials were added in rounds until the verdicts were settled.
+
     Raises:
         ValueError: when a value is impossible for its metric, a margin is not above 0, or a pair names no arm.
     """
     trials = [cell for arm in arms for cell in _cells(arm)]
-    found = compare(trials, pairs, margins=margins, level=level, plan=plan)
+    found = (
+        _compare_as_stopped(arms, pairs, margins, plan)
+        if plan and pairs
+        else compare(trials, pairs, margins=margins, level=level)
+    )
     by_name = {one.name: one for one in found.variants}
     records = [record for arm in arms for record in arm.records]
     return ComparisonView(
         level=found.level,
+        plan=plan,
         tasks=tuple(dict.fromkeys(cell.task for cell in trials)),
         arms=tuple(_arm_view(arm, by_name[arm.name]) for arm in arms),
         pairs=tuple(
@@ -180,6 +189,28 @@ def compare_arms(
         by_hand=any(record.by_hand for record in records),
         notes=(*_notes(arms, pairs), *notes),
     )
+
+
+def _compare_as_stopped(
+    arms: Sequence[Arm],
+    pairs: Sequence[tuple[str, str]],
+    margins: Mapping[MetricName, float] | None,
+    plan: Plan,
+) -> Comparison:
+    """Each pair as it was when it stopped: what the baseline tried later, for the others, is not a part of it."""
+    by_name = {arm.name: arm for arm in arms}
+    alone = compare([cell for arm in arms for cell in _cells(arm)], [], level=plan.level)
+    contrasts: list[Contrast] = []
+    flips: dict[str, tuple[TaskFlip, ...]] = {}
+    for name, base_name in pairs:
+        own, base = by_name[name], by_name[base_name]
+        last = max(record.index for record in own.records)
+        until = replace(base, records=[record for record in base.records if record.index <= last])
+        cells = [*_cells(own), *_cells(until)]
+        found = compare(cells, [(name, base_name)], margins=margins, plan=plan, comparisons=len(pairs))
+        contrasts += found.contrasts
+        flips |= found.flips
+    return replace(alone, contrasts=tuple(contrasts), flips=flips)
 
 
 _VALUES: Mapping[MetricName, Callable[[Measured], float | None]] = {

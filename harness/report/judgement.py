@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import UsageError
@@ -83,9 +83,11 @@ def judge(run: RunFolder, measure: Yardstick) -> Judgement | None:
         UsageError: when the run has no records, or none of the baseline.
     """
     own = read_source(str(run.path), run.path.parent)
-    own = Source(run.id, own.records, own.notes)
+    own = replace(own, name=run.id)
     found = match(measure.source, own) if measure.source else match(own, None, measure.variant)
     if not found.pairs and not measure.conditions:
         return None
-    view = compare_arms(found.arms, found.pairs, margins=margins(measure.conditions), notes=found.notes)
+    view = compare_arms(
+        found.arms, found.pairs, margins=margins(measure.conditions), plan=found.plan, notes=found.notes
+    )
     return Judgement(view, judge_gate(view, measure.conditions))

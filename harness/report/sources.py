@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from harness.errors import UsageError
 from harness.measured import Measured
 from harness.report.comparison import Arm, arms_by_variant, pairs_within
+from harness.stats.sequential import Plan
 from harness.store import RECORDS, Records, find_run, measured_in, read_measured
 
 _GIT = "git:"
@@ -17,11 +19,15 @@ _GIT = "git:"
 
 @dataclass(frozen=True)
 class Source:
-    """Records, and what to call the place they come from. `notes` tells of lines that were no records."""
+    """Records, and what to call the place they come from. `notes` tells of lines that were no records.
+
+    `plan` is there when it is a run whose trials were added until its verdicts were settled.
+    """
 
     name: str
     records: tuple[Measured, ...]
     notes: tuple[str, ...] = ()
+    plan: Plan | None = None
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,7 @@ class Match:
     arms: tuple[Arm, ...]
     pairs: tuple[tuple[str, str], ...]
     notes: tuple[str, ...] = ()
+    plan: Plan | None = None
 
 
 def read_source(text: str, results: Path) -> Source:
@@ -39,16 +46,25 @@ def read_source(text: str, results: Path) -> Source:
     Raises:
         UsageError: when there is no such thing, or no record in it.
     """
-    path = Path(text)
+    path, plan = Path(text), None
     if text.startswith(_GIT):
         found = _from_git(text)
-    elif path.is_file() or (path / RECORDS).is_file():
-        found = read_measured(path)
     else:
-        found = read_measured(find_run(results, text).path)
+        if not path.is_file() and not (path / RECORDS).is_file():
+            path = find_run(results, text).path
+        found, plan = read_measured(path), _plan_of(path)
     if not found.records:
         raise UsageError(f"{text} holds no records", remedy="`harness ls` lists the runs")
-    return Source(text, found.records, _bad_lines(text, found))
+    return Source(text, found.records, _bad_lines(text, found), plan)
+
+
+def _plan_of(run: Path) -> Plan | None:
+    """The rounds that a run with --until-decided was to have at most, as its run.json says."""
+    try:
+        about = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        return Plan(int(about["until_decided"]["max_trials"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _bad_lines(name: str, found: Records[Measured]) -> tuple[str, ...]:
@@ -96,10 +112,15 @@ def match(base: Source, new: Source | None, baseline: str | None = None) -> Matc
     Raises:
         UsageError: when there is no such variant, or nothing to pair.
     """
-    notes = (*base.notes, *(new.notes if new else ()))
     arms = arms_by_variant(base.records, base.name)
     if new is None:
-        return Match(tuple(arms), tuple(pairs_within(arms, baseline)), notes)
+        return Match(tuple(arms), tuple(pairs_within(arms, baseline)), base.notes, base.plan)
+    early = tuple(
+        f"{one.name} ended when its own verdicts were settled: compared with others, its intervals are too narrow"
+        for one in (base, new)
+        if one.plan
+    )
+    notes = (*base.notes, *new.notes, *early)
     new_arms = arms_by_variant(new.records, new.name)
     if baseline is None and len(arms) == 1:
         baseline = arms[0].variant

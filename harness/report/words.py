@@ -108,6 +108,8 @@ def design(view: ComparisonView, pair: PairView) -> str:
     corrected = f", corrected for {len(view.pairs)} comparisons" if len(view.pairs) > 1 else ""
     tasks = f"{found.tasks} {'task' if found.tasks == 1 else 'tasks'}"
     trials = f"{found.trials:.3g} {'trial' if found.trials == 1 else 'trials'}"
+    if view.plan:
+        corrected += f", valid at each of up to {view.plan.rounds} looks"
     return f"{tasks}, {trials} each; {view.level * 100:.3g}% intervals{corrected}"
 
 

@@ -114,18 +114,20 @@ def compare(
     margins: Mapping[MetricName, float] | None = None,
     level: float = 0.95,
     plan: Plan | None = None,
+    comparisons: int | None = None,
 ) -> Comparison:
     """Compare variants with baselines.
 
     `pairs` are of a variant and its baseline; no variant comes twice, a baseline may.
     For each metric the pairs are one family: with confidence `level` all of its intervals hold together. With a
-    `plan` (whose level then counts) they hold at all of its looks too. `margins` replaces the metrics' defaults.
+    `plan` (whose level then counts) they hold at all of its looks too. `comparisons` is the family's size where it is
+    more than these pairs. `margins` replaces the metrics' defaults.
     Raises ValueError for impossible values, margins or looks, and for pairs of variants without trials.
     """
     table = Table(trials)
     _refuse_impossible_pairs(table, pairs)
     level = plan.level if plan else level
-    design = _Design(table, len(pairs), level, plan)
+    design = _Design(table, comparisons or len(pairs), level, plan)
     return Comparison(
         level,
         tuple(_one_variant(table, variant, metrics, level) for variant in table.variants),
