@@ -32,7 +32,7 @@ ROWS: list[set[str]] = [
     {"agents"},
     {"trial"},
     {"budget", "forecast", "resume", "run", "setup", "patch", "attach"},
-    {"engine"},
+    {"engine", "rounds"},
     PLUGIN | {"kept"},
     {"cli"},
 ]
