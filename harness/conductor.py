@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness.asked import Asked
 from harness.budget import Budget, NotStartedError, spent_before
 from harness.engine import Engine
-from harness.errors import Fault, HarnessError
+from harness.errors import Fault, HarnessError, UsageError
 from harness.forecast import Planned, forecast
 from harness.gc import sweep
 from harness.history import History, read_history
@@ -28,6 +28,9 @@ from harness.resume import Before, before_of
 from harness.run import Retries
 from harness.setup import Stage, choose_model, default_concurrency, open_stage, uses_local
 from harness.store import NOTHING_SECRET, Redactor, RunFolder, RunLock, find_run, new_run_id
+
+if TYPE_CHECKING:
+    from harness.rounds import Rounds
 
 EXIT_BUDGET = 6
 """pytest's exit code when trials were skipped since the money was spent, whatever the others came to."""
@@ -87,6 +90,8 @@ class Conductor:
 
     def _opened(self, asked: Asked) -> _Opened:
         before, options = self._before, self.options
+        if options.until_decided:
+            _refuse_undecidable(options, asked, before)
         self.run_id = before.folder.id if before.folder else new_run_id()
         stage = open_stage(options, self.run_id, asked)
         try:
@@ -130,8 +135,24 @@ class Conductor:
             new = [spec for spec in specs if spec.id not in self._futures]
             if self._progress:
                 self._progress.expect(len(new))
+            if self.options.until_decided and new:
+                self._futures |= self._rounds().add(new)
+                return
             for spec in new:
-                self._submit(spec)
+                self._futures[spec.id] = self._submit(spec)
+
+    def _rounds(self) -> Rounds:
+        """What adds trials until the verdicts are settled."""
+        from harness.rounds import Rounds
+
+        opened = self.open()
+        return Rounds(
+            [variant.name for variant in opened.asked.variants],
+            decided_against(self.options, opened.asked),
+            first=self.options.trials,
+            most=self.options.max_trials,
+            submit=self._submit,
+        )
 
     def result(self, spec: TrialSpec) -> TrialRecord:
         """Wait for a trial.
@@ -141,7 +162,9 @@ class Conductor:
             Fault: when there can be no record of it.
         """
         with self._lock:
-            future = self._futures.get(spec.id) or self._submit(spec)
+            if spec.id not in self._futures:
+                self._futures[spec.id] = self._submit(spec)
+            future = self._futures[spec.id]
         try:
             return future.result()
         except CancelledError:
@@ -160,7 +183,6 @@ class Conductor:
                 future = opened.engine.submit(spec, opened.before.attempts(spec))
             except Fault as fault:
                 future.set_exception(fault)
-        self._futures[spec.id] = future
         return future
 
     def has(self, spec: TrialSpec) -> bool:
@@ -234,6 +256,31 @@ class Conductor:
         if terminal:
             terminal.ensure_newline()
             terminal.write_line(f"harness: {text}")
+
+
+def decided_against(options: Options, asked: Asked) -> str:
+    """The baseline of --until-decided: one of the run's own variants."""
+    return options.baseline or asked.variants[0].name
+
+
+def _refuse_undecidable(options: Options, asked: Asked, before: Before) -> None:
+    """Raise a UsageError where no look could settle anything, or would be one that was not planned."""
+    names = [variant.name for variant in asked.variants]
+    if len(names) < 2 or decided_against(options, asked) not in names:
+        raise UsageError(
+            "--until-decided compares variants of this run, and needs two or more",
+            remedy=f"the variants are: {', '.join(names)}; --baseline may name one of them",
+        )
+    if before.folder:
+        from harness.report.sources import planned_rounds
+
+        planned = planned_rounds(before.folder.path)
+        if planned is None or planned.rounds != options.max_trials:
+            was = f"--max-trials {planned.rounds}" if planned else "no --until-decided"
+            raise UsageError(
+                f"the run that is resumed was started with {was}: other looks would void its verdicts",
+                remedy="resume it as it was started, or start a new run",
+            )
 
 
 def _budget(options: Options, stage: Stage, before: Before) -> Budget:

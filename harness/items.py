@@ -65,7 +65,7 @@ class TaskFile(pytest.File):
             raise
         for tag in task.tags:
             self.config.addinivalue_line("markers", f"{tag}: a tag of tasks")
-        for variant, index in session.plan(task.name, folder):
+        for variant, index in session.plan(task.name, folder, session.options.most_trials):
             spec = session.spec(task, variant, index)
             name = trial_name(task.name, variant.name, index)
             # Given as text, so that pytest reads the brackets as a parametrized test's, as --lf and others do.

@@ -28,6 +28,8 @@ class Options:
 
     `variant` has the names of those to run (none: all that `variants`, or else the file nearest to a task, declares);
     `seed` None is to be drawn.
+    With `until_decided` a task gets `trials` trials at least and `max_trials` at most; `baseline` is what they are
+    compared with.
     `create_rate` is sandboxes a second (None: as fast as the platform takes it), `max_cost` US dollars (None: no
     limit), `grace` seconds; `resume` names a run (empty: the last), None starts a new one.
     """
@@ -39,6 +41,9 @@ class Options:
     replay: str | None = None
     concurrency: int | None = None
     trials: int = 1
+    until_decided: bool = False
+    max_trials: int = 20
+    baseline: str | None = None
     variant: tuple[str, ...] = ()
     variants: Path | None = None
     seed: int | None = None
@@ -52,8 +57,13 @@ class Options:
     plan: bool = False
     results: Path = Path("results")
 
+    @property
+    def most_trials(self) -> int:
+        """How many trials a task folder may get under each variant."""
+        return self.max_trials if self.until_decided else self.trials
 
-_LEAST = {"concurrency": 1, "trials": 1, "seed": 0, "retries": 0}
+
+_LEAST = {"concurrency": 1, "trials": 1, "max_trials": 1, "seed": 0, "retries": 0}
 """Options that are whole numbers, and the smallest that makes sense."""
 
 
@@ -82,16 +92,34 @@ def read_options(given: Callable[[str], str | None], base: Callable[[str], Path]
     if "shard" in values:
         values["shard"] = read_shard(values["shard"])
     values["plan"] = "plan" in values
+    values["until_decided"] = "until_decided" in values
     values["results"] = base("results") / values.get("results", Options.results)
     values["variant"] = tuple(values.get("variant", "").split())
     if "variants" in values:
         values["variants"] = base("variants") / values["variants"]
-    return Options(**values)
+    options = Options(**values)
+    _refuse_impossible_rounds(options)
+    return options
+
+
+def _refuse_impossible_rounds(options: Options) -> None:
+    if options.until_decided and options.max_trials < options.trials:
+        raise UsageError(
+            f"--max-trials {options.max_trials} is less than --trials {options.trials}",
+            remedy="--trials is the least that --until-decided does before its first look",
+        )
+    if options.until_decided and options.shard != WHOLE:
+        raise UsageError(
+            "--until-decided and --shard do not go together: a part of the trials decides nothing",
+            remedy="use one of them",
+        )
 
 
 def _number(name: str, text: str, least: int) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < least:
-        raise UsageError(f"--{name} {text!r} is not a whole number", remedy=f"give one from {least} on")
+        raise UsageError(
+            f"--{name.replace('_', '-')} {text!r} is not a whole number", remedy=f"give one from {least} on"
+        )
     return int(text)
 
 

@@ -36,6 +36,7 @@ _OPTIONS: tuple[tuple[str, str | None, str, dict[str, Any]], ...] = (
      {"choices": ("auto", "api", "replay")}),
     ("replay", None, "replay the transcripts of this earlier run instead of the tasks' own", {"metavar": "RUN"}),
     ("trials", "1", "how often each task is tried with each variant", {"metavar": "N"}),
+    ("max-trials", "20", "how many of them at most, with --until-decided", {"metavar": "N"}),
     ("variant", None, "only this variant; may be given several times, the first is the baseline (default: all)",
      {"action": "append", "metavar": "NAME"}),
     ("variants", None, "the file that declares the variants (default: the variants.toml nearest to each task)",
@@ -60,6 +61,8 @@ _OPTIONS: tuple[tuple[str, str | None, str, dict[str, Any]], ...] = (
 _ONCE: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("resume", "go on with a run (default: the last): run what has no valid record; may stand last, or as --resume=RUN",
      {"nargs": "?", "const": "", "metavar": "RUN"}),
+    ("until-decided", "add trials, from --trials to --max-trials, until every verdict on the pass rate is settled",
+     {"action": "store_const", "const": "yes"}),
     ("shard", "run only part I of N of the trials, as a CI matrix does; `harness merge` puts them together",
      {"metavar": "I/N"}),
     ("plan", "print the trials and what they will probably cost and take; run nothing",

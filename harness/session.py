@@ -52,15 +52,18 @@ class TrialSession:
         """The trial of a task that an item stands for."""
         return TrialSpec(task, variant, index, self.options.agent)
 
-    def plan(self, task: str, folder: Path) -> list[tuple[Variant, int]]:
-        """The trials of a task, in their order; none, and `broken` is set, when its variants cannot be used."""
+    def plan(self, task: str, folder: Path, trials: int | None = None) -> list[tuple[Variant, int]]:
+        """The trials of a task (as many as asked for, or `trials`), in their order.
+
+        There are none, and `broken` is set, when its variants cannot be used.
+        """
         try:
             variants = self._catalogue.of(folder)
         except HarnessError as error:
             self.broken = error
             return []
         self._variants |= {variant.name: variant for variant in variants}
-        return blocks(task, variants, self.options.trials, self.seed)
+        return blocks(task, variants, trials or self.options.trials, self.seed)
 
     def take_name(self, task: str, path: Path) -> Path | None:
         """Claim a task's name; the path of the one that has it already, or None."""

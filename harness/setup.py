@@ -170,6 +170,7 @@ def _about(options: Options, asked: Asked, platform: Platform, model: Model) -> 
         "model_source": model.source,
         "sandbox": platform.description,
         "trials": options.trials,
+        **({"until_decided": {"max_trials": options.max_trials}} if options.until_decided else {}),
         "variants": {variant.name: variant.told() for variant in asked.variants},
         "seed": asked.seed,
         "python": machine.python_version(),

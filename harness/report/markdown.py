@@ -13,6 +13,7 @@ from harness.report.comparison import ArmView, ComparisonView, PairView
 from harness.report.gate import Gate
 from harness.report.table import plain
 from harness.report.text import UNKNOWN, cost, percent
+from harness.stats.compare import Contrast
 from harness.stats.data import METRIC_NAMES
 from harness.stats.verdict import Verdict
 
@@ -63,7 +64,7 @@ def _pair(view: ComparisonView, pair: PairView) -> str:
             escape(words.value(own, metric)),
             escape(words.change(metric, contrast.difference.value)),
             escape(words.change_interval(metric, contrast.difference.interval) or UNKNOWN),
-            f"{_MARKS[contrast.verdict]} {contrast.verdict}",
+            _verdict(contrast),
         ]
         for metric in METRIC_NAMES
         if (contrast := pair.contrasts[metric])
@@ -77,6 +78,11 @@ def _pair(view: ComparisonView, pair: PairView) -> str:
             _details("What this stands on", _bullets(words.details(view, pair))),
         ]
     )
+
+
+def _verdict(contrast: Contrast) -> str:
+    said = words.verdict(contrast)
+    return f"{_MARKS[contrast.verdict]} {said}" if said != UNKNOWN else said
 
 
 def _arms(arms: Sequence[ArmView]) -> str:

@@ -52,13 +52,13 @@ def read_source(text: str, results: Path) -> Source:
     else:
         if not path.is_file() and not (path / RECORDS).is_file():
             path = find_run(results, text).path
-        found, plan = read_measured(path), _plan_of(path)
+        found, plan = read_measured(path), planned_rounds(path)
     if not found.records:
         raise UsageError(f"{text} holds no records", remedy="`harness ls` lists the runs")
     return Source(text, found.records, _bad_lines(text, found), plan)
 
 
-def _plan_of(run: Path) -> Plan | None:
+def planned_rounds(run: Path) -> Plan | None:
     """The rounds that a run with --until-decided was to have at most, as its run.json says."""
     try:
         about = json.loads((run / "run.json").read_text(encoding="utf-8"))

@@ -48,7 +48,7 @@ def _pair(view: ComparisonView, pair: PairView, *, color: bool) -> str:
             words.value(own, metric),
             words.change(metric, contrast.difference.value),
             words.change_interval(metric, contrast.difference.interval) or UNKNOWN,
-            Text(contrast.verdict, style=_STYLES[contrast.verdict]),
+            Text(words.verdict(contrast), style=_STYLES[contrast.verdict]),
         ]
         for metric in METRIC_NAMES
         if (contrast := pair.contrasts[metric])

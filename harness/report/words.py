@@ -94,6 +94,11 @@ def difference(contrast: Contrast) -> str:
     return change(contrast.metric, found.value) + (f" ({interval})" if interval else "")
 
 
+def verdict(contrast: Contrast) -> str:
+    """The verdict in a word; unknown where there is no value to judge."""
+    return UNKNOWN if contrast.difference.value is None else contrast.verdict
+
+
 def headline(pair: PairView) -> str:
     """The answer in one sentence, about the pass rate."""
     contrast = pair.contrasts["pass"]
@@ -122,7 +127,11 @@ def details(view: ComparisonView, pair: PairView) -> Iterator[str]:
             f"smallest difference in pass rate that this design finds in {POWER * 100:.0f} of 100 runs: "
             f"{change('pass', main.detectable.value).lstrip('+')}"
         )
-    elif main.difference.value is not None and main.detectable.reason != main.difference.reason:
+    elif (
+        main.verdict == "inconclusive"
+        and main.difference.value is not None
+        and main.detectable.reason != main.difference.reason
+    ):
         yield f"smallest difference in pass rate: {main.detectable.reason}"
     yield from _settle(pair)
     for contrast in pair.contrasts.values():
@@ -215,8 +224,12 @@ def at_k(found: Sequence[AtK]) -> str:
 
 
 def unknown(arm: ArmView) -> Iterator[str]:
-    """Metrics that trials which count do not know."""
-    missing = {metric: summary.unknown for metric, summary in arm.stats.metrics.items() if summary.unknown}
+    """Metrics that some of the trials which count do not know. What none of them knows is shown as unknown anyway."""
+    missing = {
+        metric: summary.unknown
+        for metric, summary in arm.stats.metrics.items()
+        if summary.unknown and summary.mean.value is not None
+    }
     if missing:
         yield f"{arm.name}: unknown are " + ", ".join(
             f"{LABELS[metric]} of {trials} trials" for metric, trials in missing.items()

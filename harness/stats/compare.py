@@ -180,7 +180,7 @@ class _Design:
     def _difference(self, pair: tuple[str, str], own: Tally, base: Tally, metric: Metric) -> Difference:
         level = self._level(pair, int(np.count_nonzero(own.known & base.known)))
         found = difference(own, base, relative=metric.relative, level=level or self.level)
-        reason = None if level else "no round is complete yet"
+        reason = None if level else "no round is complete yet, or there are more than were planned"
         if metric.relative and (zeros := sum(self.table.zeros(name, metric.name) for name in pair)):
             reason = f"{zeros} values are 0: a relative difference needs values above 0"
             return Difference(True, found.tasks, found.trials, found.level, None, reason=reason)
@@ -195,7 +195,8 @@ class _Design:
         if self.plan is None or tasks < 2:
             return family_level(self.level, self.comparisons)
         rounds = int(np.minimum(*(self.table.planned(name) for name in pair)).min())
-        return self.plan.level_at(rounds, tasks, self.comparisons) if rounds else None
+        planned = 1 <= rounds <= self.plan.rounds
+        return self.plan.level_at(rounds, tasks, self.comparisons) if planned else None
 
     def _if_excluded(
         self, pair: tuple[str, str], own: Tally, base: Tally, metric: Metric, margin: float
