@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from harness.variants import load_variants
+from tests.support import mcp_echo, mcp_http
 from tests.support.folders import by_hand, says, task_folder, uses, write_files
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -24,6 +27,53 @@ def test_the_page_on_python_tests_can_be_copied(pytester: pytest.Pytester) -> No
         pytester.path, {"starter/question.txt": "6 x 7?\n", "session.jsonl": lines, "test_it.py": example}
     )
     pytester.runpytest("test_it.py").assert_outcomes(passed=3)
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """What a page shows in one language."""
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+SKILL = "---\nname: release-notes\ndescription: Writes them.\n---\nWrite them.\n"
+BESIDE_VARIANTS: dict[str, str | bytes] = {
+    "terse.md": "Be terse.\n",
+    "system.md": "You write software.\n",
+    "settings.json": '{"includeCoAuthoredBy": false}',
+    "skills-overlay/repo/.claude/skills/release-notes/SKILL.md": SKILL,
+    "skills-overlay/repo/.claude/agents/reviewer.md": "---\nname: reviewer\ndescription: Reviews.\n---\nReview.\n",
+    "skills-overlay/home/.claude/commands/ship.md": "Ship it.\n",
+    "skills-overlay/home/.claude/CLAUDE.md": "My own rules.\n",
+    "echo-overlay/home/echo.py": Path(mcp_echo.__file__).read_bytes(),
+}
+
+
+@pytest.mark.usefixtures("as_e2b")
+def test_the_page_on_variants_can_be_copied(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of its variants is really applied, in one command; the address of its server on HTTP is this machine's."""
+    shown = [block for block in blocks("variants.md", "toml") if not block.startswith("[matrix")]
+    task_folder(pytester.path / "tasks", replay=SESSION, repo={"CLAUDE.md": "Old rules.\n"})
+    monkeypatch.setenv("DOCS_TOKEN", mcp_http.TOKEN)
+    with mcp_http.served() as address:
+        toml = "".join(shown).replace('"https://mcp.example.com/mcp"', f'"http://{address}/mcp"')
+        toml = toml.replace("[remote]\n", f'[remote]\nnetwork = ["{address}"]\n')
+        write_files(pytester.path / "tasks", {**BESIDE_VARIANTS, "variants.toml": toml})
+        names = [name for name in tomllib.loads(toml) if name != "gateway"]
+        chosen = [word for name in names for word in ("--variant", name)]
+        pytester.runpytest("tasks", "--concurrency", "6", *chosen).assert_outcomes(passed=len(names))
+
+
+def test_the_grids_of_the_page_on_variants_are_what_it_says(tmp_path: Path) -> None:
+    """The names that the text gives."""
+    page = (DOCS / "variants.md").read_text(encoding="utf-8")
+    first, second = (block for block in blocks("variants.md", "toml") if block.startswith("[matrix"))
+    write_files(tmp_path, {"terse.md": "Be terse.\n", "variants.toml": f"[plain]\n{first}"})
+    found = load_variants(tmp_path / "variants.toml").variants[1:]
+    assert len(found) == 4
+    assert all(f"`{variant.name}`" in page for variant in found)
+    write_files(tmp_path, {"variants.toml": second})
+    assert [variant.name for variant in load_variants(tmp_path / "variants.toml").variants] == ["low", "high"]
 
 
 @pytest.mark.parametrize(

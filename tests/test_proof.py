@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,7 +18,7 @@ from harness.record import TrialRecord
 from harness.stream import Session
 from harness.variant import Variant
 from harness.variants import load_variants
-from tests.support import mcp_echo
+from tests.support import mcp_echo, mcp_http
 from tests.support.folders import task_folder, write_files
 from tests.support.messages_api import MessagesApi, Say, Step, Use
 from tests.support.trials import Story, tell
@@ -243,36 +240,8 @@ def test_an_overlay_that_does_not_fit_the_repo_makes_a_trial_invalid(
 @pytest.fixture
 def http_echo() -> Iterator[str]:
     """The echo server on HTTP, which wants a token; its address on this machine's loopback."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            request = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            if self.headers["authorization"] != "Bearer token-of-echo":
-                return self._answer(401, b"")
-            if "id" not in request:
-                return self._answer(202, b"")
-            result = mcp_echo.answer(request["method"], request.get("params") or {})
-            return self._answer(
-                200, json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}).encode()
-            )
-
-        def do_GET(self) -> None:
-            self._answer(405, b"")
-
-        def _answer(self, status: int, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Nothing is printed."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        threading.Thread(target=http.serve_forever, daemon=True).start()
-        yield f"127.0.0.1:{http.server_address[1]}"
-        http.shutdown()
+    with mcp_http.served() as address:
+        yield address
 
 
 ECHO: dict[str, str | bytes] = {"over/home/echo.py": Path(mcp_echo.__file__).read_bytes()}
@@ -309,12 +278,12 @@ def test_a_server_on_http_is_used_with_its_secret(
     url = "http://{http_echo}/mcp"
     headers = {{ Authorization = "Bearer ${{env:ECHO_TOKEN}}" }}
     """
-    story, api = trial(server, tmp_path, toml, script=SAYS, secrets={"ECHO_TOKEN": "token-of-echo"})
+    story, api = trial(server, tmp_path, toml, script=SAYS, secrets={"ECHO_TOKEN": mcp_http.TOKEN})
 
     assert story.record.outcome == "passed"
     assert "please" in str(api.requests[2].tool_results)
     assert story.record.mcp["echo"].tools["say"].calls == 1
-    assert "token-of-echo" not in json.dumps(story.record.line())
+    assert mcp_http.TOKEN not in json.dumps(story.record.line())
 
 
 @pytest.mark.parametrize(
