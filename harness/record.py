@@ -28,6 +28,11 @@ ModelSource = Literal["api", "replay", "none"]
 Stop = Literal["completed", "max_turns", "max_cost", "timeout", "prompt_too_long"]
 
 
+PLAIN_TEMPLATE = "claude"
+GATEWAY_TEMPLATE = "mcp-gateway"
+"""E2B's own template for `create(mcp=...)`: as `claude`, with the gateway in it."""
+
+
 def trial_name(task: str, variant: str, index: int) -> str:
     """A trial's stable id within a run, and its pytest item's name: `TASK[VARIANT-tN]`."""
     return f"{task}[{variant}-t{index}]"
@@ -49,8 +54,9 @@ class TrialSpec:
 
     @property
     def template(self) -> str:
-        """The sandbox template: the variant's, or else the task's."""
-        return self.variant.template or self.task.sandbox.template
+        """The sandbox template: the variant's, or else the task's; where that is plain, the one for what is asked."""
+        plain = self.task.sandbox.template == PLAIN_TEMPLATE and self.variant.mcp_gateway is not None
+        return self.variant.template or (GATEWAY_TEMPLATE if plain else self.task.sandbox.template)
 
 
 class _Part(BaseModel):

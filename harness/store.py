@@ -44,6 +44,7 @@ class Redactor:
     """Replaces secret values by their names, in bytes on their way to disk; also as JSON spells them."""
 
     def __init__(self, secrets_by_name: Mapping[str, str]) -> None:
+        self._secrets = dict(secrets_by_name)
         self._names = {
             form.encode("utf-8", "surrogateescape"): f"[redacted:{name}]".encode()
             for name, value in secrets_by_name.items()
@@ -57,6 +58,10 @@ class Redactor:
     def __call__(self, data: bytes) -> bytes:
         """The data, with every secret replaced."""
         return self._pattern.sub(lambda found: self._names[found[0]], data) if self._pattern else data
+
+    def also(self, name: str, value: str) -> Redactor:
+        """One that knows a further secret."""
+        return Redactor({**self._secrets, name: value})
 
     def text(self, text: str) -> str:
         """The same for text."""

@@ -125,6 +125,11 @@ class Attempt:
             for outer in self.running[-1:]:
                 self.phases[outer] = self.phases.get(outer, 0) - took
 
+    def hide(self, name: str, secret: str) -> None:
+        """Keep a secret of the sandbox's own out of the trial's files, none of which is begun yet."""
+        self.files = replace(self.files, redact=self.files.redact.also(name, secret))
+        self.transcript = self.files.appender(TRANSCRIPT)
+
     @property
     def session(self) -> Session:
         """What the transcript tells so far."""
@@ -195,6 +200,8 @@ async def opened(spec: TrialSpec, world: World, attempt: Attempt) -> AsyncIterat
     with attempt.phase("create"):
         sandbox = await world.pacer.create(functools.partial(_create, spec, world))
     attempt.sandbox_id = sandbox.id
+    if sandbox.mcp_token:
+        attempt.hide("MCP_GATEWAY_TOKEN", sandbox.mcp_token)
     try:
         async with sandbox.kept_alive():
             with attempt.phase("seed"):

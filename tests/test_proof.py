@@ -5,12 +5,16 @@ Whatever is not there makes a trial invalid, with the difference said, before mo
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+from e2b import Template
 
 from harness.local.launch import LocalServer
 from harness.proof import differences_at_start
@@ -284,6 +288,48 @@ def test_a_server_on_http_is_used_with_its_secret(
     assert "please" in str(api.requests[2].tool_results)
     assert story.record.mcp["echo"].tools["say"].calls == 1
     assert mcp_http.TOKEN not in json.dumps(story.record.line())
+
+
+@pytest.fixture
+def gateway(server: LocalServer) -> Iterator[str]:
+    """A template with E2B's gateway, and the repository of a server for it."""
+    if server.isolation != "bubblewrap":
+        pytest.skip(f"the {server.isolation} tier has no network of the sandbox's own for the gateway")
+    name = f"proof-{uuid.uuid4().hex[:8]}"
+    written = base64.b64encode(Path(mcp_echo.__file__).read_bytes()).decode()
+    script = f"mkdir -p repos/me/echo && cd repos/me/echo && echo {written} | base64 -d >server.py"
+    commit = "git init -q && git add . && git -c user.name=me -c user.email=me@here commit -qm x"
+    template = Template().from_template("mcp-gateway").run_cmd(f"{script} && {commit}")
+    Template.build(template, name, api_key=server.api_key, api_url=server.url)
+    yield name
+    httpx.delete(f"{server.url}/templates/{name}", headers={"X-API-KEY": server.api_key}).raise_for_status()
+
+
+def test_e2bs_gateway_is_used_and_counted(server: LocalServer, tmp_path: Path, gateway: str) -> None:
+    """Its servers' tools are those of one server, which lets in who has its token; nobody is told that."""
+    toml = f"""
+    template = "{gateway}"
+    env.GIT_CONFIG_COUNT = "1"
+    env.GIT_CONFIG_KEY_0 = "url.file:///home/user/repos/.insteadOf"
+    env.GIT_CONFIG_VALUE_0 = "https://github.com/"
+    [v.mcp_gateway."github/me/echo"]
+    runCmd = "python3 server.py"
+    """
+    script: list[Step] = [
+        Use("ToolSearch", {"query": "select:mcp__e2b-mcp-gateway__say", "max_results": 5}),
+        Use("mcp__e2b-mcp-gateway__say", {"text": "please"}),
+        Use("Bash", {"command": "cat ~/.harness/variant/mcp.json; echo 42 >answer.txt"}),
+        Say("done"),
+    ]
+    story, api = trial(server, tmp_path, toml, script=script)
+
+    assert story.record.outcome == "passed"
+    assert "please" in str(api.requests[2].tool_results)
+    (served,) = story.record.mcp.items()
+    assert (served[0], served[1].status, served[1].offered) == ("e2b-mcp-gateway", "connected", ("say",))
+    assert served[1].tools["say"].calls == 1
+    assert story.record.template == gateway
+    assert b"Bearer [redacted:" in story.transcript
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,10 @@ def test_a_trial_has_a_name_of_its_own() -> None:
     assert TrialSpec(task, DEFAULT, 3, "claude").id == "answer[default-t3]"
     assert TrialSpec(task, DEFAULT, 1, "claude").template == "base"
     assert TrialSpec(task, Variant("v", template="mine"), 1, "claude").template == "mine"
+    assert TrialSpec(task, Variant("v", mcp_gateway={}), 1, "claude").template == "base"
+    plain = replace(task, sandbox=SandboxSpec())
+    assert TrialSpec(plain, Variant("v", mcp_gateway={}), 1, "claude").template == "mcp-gateway"
+    assert TrialSpec(plain, Variant("v", mcp_gateway={}, template="mine"), 1, "claude").template == "mine"
 
 
 VARIANTS = [
