@@ -9,7 +9,6 @@ import ssl
 from pathlib import Path
 
 import certifi
-import trustme
 
 BUNDLE = "/root/.sandbox-ca.pem"
 """Where the certificates are inside, as a sandbox path."""
@@ -27,6 +26,8 @@ class Authority:
     """Makes certificates that only this sandbox trusts."""
 
     def __init__(self) -> None:
+        import trustme  # with all of `cryptography` below it, which most servers never need
+
         self._ca = trustme.CA(organization_name="local sandbox")
         self._contexts: dict[str, ssl.SSLContext] = {}
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import unquote_plus
 
+from starlette.endpoints import HTTPEndpoint
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, Router
@@ -20,7 +21,7 @@ from harness.local import errors, views
 from harness.local.body import read_body
 from harness.local.builds.api import TemplateApi
 from harness.local.catalog import Catalog
-from harness.local.errors import ApiError, bad_request
+from harness.local.errors import ApiError, bad_request, not_on_this_server
 from harness.local.journal import Level
 from harness.local.once import Once
 from harness.local.plans import plan_of, policy_of, timeout_of
@@ -90,7 +91,10 @@ class Control:
             ("GET", f"/v2{one}/logs", self._logs_v2),
             ("GET", "/snapshots", self._snapshots),
         ]
+        elsewhere = {"/volumes": "Storage in volumes", "/secrets": "Keeping secrets"}
         own = [Route(path, handler, methods=[method]) for method, path, handler in table]
+        for path, what in elsewhere.items():
+            own += [Route(path, _not_here(what)), Route(f"{path}/{{rest:path}}", _not_here(what))]
         return own + self._templates.routes()
 
     async def _health(self, request: Request) -> Response:
@@ -270,6 +274,16 @@ class Control:
         found = self._catalog.snapshots(query.get("sandboxID"), query.get("name"))
         page, headers = _page(request, found, lambda one: (one.created_at, one.id), descending=True)
         return JSONResponse([views.snapshot(one) for one in page], headers=headers)
+
+
+def _not_here(what: str) -> type[HTTPEndpoint]:
+    """An endpoint that says so, whatever the method."""
+
+    class NotHere(HTTPEndpoint):
+        async def dispatch(self) -> None:
+            raise not_on_this_server(what)
+
+    return NotHere
 
 
 async def _no_such_endpoint(scope: Scope, receive: Receive, send: Send) -> None:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 PORT = 50005
-_HOME = Path("/root/.mcp-gateway")
+_HOME = Path.home() / ".mcp-gateway"
 _START_SECONDS = 300.0
 """A server may first have to be fetched from its registry."""
 
@@ -127,7 +127,10 @@ async def _serve(servers: Mapping[str, Mapping[str, Any]], token: str, say: int)
     from mcp.server.lowlevel import Server
     from mcp.server.transport_security import TransportSecuritySettings
 
-    listener = socket.create_server(("127.0.0.1", PORT), reuse_port=False)
+    try:
+        listener = socket.create_server(("127.0.0.1", PORT))
+    except OSError as error:
+        raise GatewayError(f"port {PORT} cannot be had: {error.strerror}") from error
     async with AsyncExitStack() as stack:
         tools = Tools()
         for name, settings in servers.items():

@@ -77,7 +77,12 @@ def launch(plan: Plan, control: socket.socket, *, landlock: bool) -> Launched:
         process,
         errors,
         paths=PathMap(tuple((inside, str(plan.state / name)) for inside, name in PLACES.items())),
-        env={"PATH": search_path(plan), "TMPDIR": str(plan.state / "tmp"), "GIT_CONFIG_NOSYSTEM": "1"},
+        env={
+            "PATH": search_path(plan),
+            "SANDBOX_PATH": search_path(plan),
+            "TMPDIR": str(plan.state / "tmp"),
+            "GIT_CONFIG_NOSYSTEM": "1",
+        },
         contained=False,
         landlock=rules(plan, prefix) if landlock else None,
     )
@@ -107,7 +112,7 @@ def _add_programs(plan: Plan) -> None:
     for home in ("home", "root"):
         profile = plan.state / home / ".bash_profile"
         if not os.path.lexists(profile):
-            profile.write_text(f'PATH="{search_path(plan)}"\n')
+            profile.write_text('PATH="$SANDBOX_PATH"\n')  # nothing that would be wrong in a copy
             os.chown(profile, plan.account, plan.account)
 
 

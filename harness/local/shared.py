@@ -6,20 +6,16 @@ twin under /var/cache, once for all sandboxes: a hard link where that is possibl
 page cache holds them twice, and a copy elsewhere.
 """
 
-import compileall
 import contextlib
 import functools
 import hashlib
 import importlib.metadata
 import os
-import py_compile
 import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-
-from packaging.requirements import Requirement
 
 CACHE = Path("/var/cache/harness")
 NOT_NEEDED = frozenset({"site-packages", "test", "tests", "idlelib", "turtledemo", "tkinter", "ensurepip"})
@@ -53,6 +49,9 @@ def share_distributions(names: tuple[str, ...]) -> Path:
 
     Compiled, since sandboxes cannot write there. Raises OSError when there is no place for it.
     """
+    import compileall
+    from py_compile import PycInvalidationMode
+
     found = _closure(names)
     site = Path(str(found[0].locate_file("")))
     about = "\0".join([str(site), *sorted(f"{each.name} {each.version}" for each in found)])
@@ -66,13 +65,15 @@ def share_distributions(names: tuple[str, ...]) -> Path:
                 target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
                 _link_or_copy(source, target)
         compileall.compile_dir(
-            making, quiet=2, workers=0, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+            making, quiet=2, workers=0, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH
         )
     return folder
 
 
 def _closure(names: tuple[str, ...]) -> list[importlib.metadata.Distribution]:
     """Distributions with all that they require in this environment."""
+    from packaging.requirements import Requirement
+
     found: dict[str, importlib.metadata.Distribution] = {}
     done: set[tuple[str, str]] = set()
     pending = list(map(Requirement, names))

@@ -13,7 +13,8 @@ import pytest
 from e2b import AsyncTemplate, LogEntry, Sandbox, Template, wait_for_file, wait_for_port
 from e2b.exceptions import BuildException, SandboxException
 
-from harness.local.launch import LocalServer
+from harness.local.launch import LocalServer, start_server
+from tests.support.boxes import isolation, marked_processes
 
 Api = dict[str, str]
 Build = Callable[..., list[str]]
@@ -285,3 +286,51 @@ def test_a_start_command_serves_to_its_own_sandbox(build: Build, name: str, api:
     )
     with Sandbox.create(name, **api) as sandbox:
         assert "Directory listing" in sandbox.commands.run("curl -s http://localhost:8123/").stdout
+
+
+def test_where_folders_cannot_be_mounted_homes_are_templates_too(tmp_path: Path) -> None:
+    """In the landlock tier a build has the sandbox's own folders: those are carried over, start command included, and
+    the template's programs are found; what lies elsewhere fails the build."""
+    isolation("landlock")  # or skip
+    (tmp_path / "file").write_text("content")
+    name = f"test-{secrets.token_hex(6)}"
+    with start_server("landlock") as server:
+        options = {"api_key": server.api_key, "api_url": server.url}
+        template = Template(file_context_path=tmp_path).from_template("claude").copy("file", "work/")
+        template.set_workdir("work").run_cmd(f"echo {fresh()} >> file")
+        Template.build(template.set_start_cmd("touch up; exec sleep 1000", "[ -e up ]"), name, **options)
+        with Sandbox.create(name, sandbox_url=server.url, **options) as sandbox:
+            shown = sandbox.commands.run("ls; head -c 7 file; claude --version").stdout
+            assert shown.startswith("file\nup\ncontent")
+            assert "Claude Code" in shown
+        with pytest.raises(BuildException, match="mkdir /app"):
+            Template.build(Template().from_template("base").run_cmd("mkdir /app"), name, **options)
+        delete(server, name)
+
+
+def test_templates_outlive_the_server() -> None:
+    """The next server has what was built, layers included, and makes sandboxes from it."""
+    name = f"test-{secrets.token_hex(6)}"
+    template = Template().from_template("base").run_cmd(f"echo {name} > made")
+    with start_server() as first:
+        Template.build(template, name, api_key=first.api_key, api_url=first.url)
+    with start_server() as second:
+        options = {"api_key": second.api_key, "api_url": second.url}
+        with Sandbox.create(name, sandbox_url=second.url, **options) as sandbox:
+            assert sandbox.files.read("made") == f"{name}\n"
+        log: list[LogEntry] = []
+        Template.build(template, name, on_build_logs=log.append, **options)
+        assert any(entry.message.startswith("CACHED") for entry in log)
+        delete(second, name)
+
+
+def test_a_build_ends_with_its_server() -> None:
+    """A server that ends in the middle of a build ends the build's processes, too."""
+    mark = f"{1000 + secrets.randbelow(1000)}.{secrets.randbelow(10**6)}"
+    template = Template().from_template("base").run_cmd(f"sleep {mark}")
+    with start_server() as own:
+        options = {"api_key": own.api_key, "api_url": own.url}
+        info = Template.build_in_background(template, f"test-{mark[-6:]}", **options)
+        while not marked_processes(mark):
+            assert Template.get_build_status(info, **options).status == "building"
+    assert not marked_processes(mark)

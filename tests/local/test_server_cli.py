@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import secrets
 import select
 import shutil
 import subprocess
@@ -120,6 +121,21 @@ def test_connect_opens_a_terminal(program: list[str], environment: dict[str, str
         terminal.types("exit\r")
         assert process.wait(PATIENCE) == 0
     os.close(ours)
+
+
+def test_a_template_is_created_listed_and_deleted(e2b: Run, tmp_path: Path) -> None:
+    """template create builds a Dockerfile; its sandboxes have what it says."""
+    name = f"test-{secrets.token_hex(6)}"
+    (tmp_path / "greeting.txt").write_text("hello from a file\n")
+    (tmp_path / "Dockerfile").write_text(f"FROM claude\nCOPY greeting.txt /home/user/\nENV NAME={name}\n")
+    e2b("template", "create", name, "--path", str(tmp_path), "--dockerfile", "Dockerfile")
+    assert name in e2b("template", "list")
+    sandbox = e2b("sandbox", "create", name, "--detach").strip()
+    said = e2b("sandbox", "exec", sandbox, "cat ~/greeting.txt; echo $NAME")
+    assert said == f"hello from a file\n{name}\n"
+    e2b("sandbox", "kill", sandbox)
+    e2b("template", "delete", name, "--yes")
+    assert name not in e2b("template", "list")
 
 
 class _Terminal:

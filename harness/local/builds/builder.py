@@ -30,6 +30,9 @@ from harness.local.values import BoxError, BoxSpec
 BUILD_SECONDS = 3600.0
 """As long as a build may take on E2B."""
 
+_GENERATION = 2
+"""To be raised when steps come to mean something else: layers of before are then not taken again."""
+
 _LOCAL = "/opt/local"
 """Where programs go that a build installs for all users, since /usr is this machine's own."""
 
@@ -163,7 +166,7 @@ class Builder:
         return root, parent.layer
 
     def _blank(self, root: Template) -> Layer:
-        said = f"{root.build_id} {self._isolation.tier}"
+        said = f"{_GENERATION} {root.build_id} {self._isolation.tier}"
         key = hashlib.sha256(said.encode()).hexdigest()
         if self._isolation.tier != "bubblewrap":
             return Layer(key)

@@ -27,6 +27,8 @@ from types import MappingProxyType
 from harness.local.templates import PLACES, StartCommand, Template
 from harness.local.tree import remove_tree
 
+_UNFINISHED = "making-"
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -97,6 +99,15 @@ class Shelf:
         for name in ("archives", "layers", "records"):
             (root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         root.chmod(0o700)
+        self._remove_what_killed_servers_left()
+
+    def _remove_what_killed_servers_left(self) -> None:
+        try:
+            with self.locked(alone=True, wait=False):
+                for path in self._root.glob(f"{_UNFINISHED}*"):
+                    remove_tree(path) if path.is_dir() else path.unlink()
+        except BlockingIOError:
+            return  # another server is building: what is unfinished may be its own
 
     # --- templates
 
@@ -114,7 +125,7 @@ class Shelf:
         used = {key: one for key, one in record.builds.items() if key in record.tags.values()}
         record = replace(record, builds=used)
         path = self._root / "records" / f"{record.id}.json"
-        with tempfile.NamedTemporaryFile("w", dir=self._root, delete=False) as file:
+        with tempfile.NamedTemporaryFile("w", dir=self._root, prefix=_UNFINISHED, delete=False) as file:
             file.write(json.dumps(asdict(record), default=datetime.isoformat))
         os.replace(file.name, path)
 
@@ -148,11 +159,12 @@ class Shelf:
     # --- layers and archives
 
     @contextlib.contextmanager
-    def locked(self, *, alone: bool = False) -> Iterator[None]:
-        """While this lasts no file is removed by others; `alone`, none is read either."""
+    def locked(self, *, alone: bool = False, wait: bool = True) -> Iterator[None]:
+        """While this lasts no file is removed by others; `alone`, none is read either. Raises BlockingIOError
+        rather than `wait`."""
         fd = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            fcntl.flock(fd, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
             yield
         finally:
             os.close(fd)
@@ -167,7 +179,7 @@ class Shelf:
 
     def new_layer(self) -> Path:
         """A folder to be filled with the files of a layer, and then kept."""
-        return Path(tempfile.mkdtemp(dir=self._root, prefix="making-"))
+        return Path(tempfile.mkdtemp(dir=self._root, prefix=_UNFINISHED))
 
     def keep(self, layer: Layer, filled: Path) -> Layer:
         """Keep a layer, with the files in this folder; among several that keep the same one the first wins."""
