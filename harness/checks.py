@@ -19,10 +19,12 @@ _TAIL_CHARS = 2_000
 _GRACE_S = 10.0
 
 # Bytecode that is left in the repo may be older than its source, or lie about it.
-_NO_BYTECODE = "set -e; cd ~/repo; find . -name __pycache__ -prune -exec rm -rf {} +"
-_UNPACK = "set -e; cd ~/.harness; rm -rf checks; mkdir checks; tar -xzf checks.tgz -C checks"
+_NO_BYTECODE = "cd ~/repo && find . -name __pycache__ -prune -exec rm -rf {} +"
+_UNPACK = "cd ~/.harness && rm -rf checks && mkdir checks && tar -xzf checks.tgz -C checks"
+_NOT_IN_PLACE = 96
 # The check's own files are out of its way; its output goes to a file, so that a flood of it cannot hurt.
 _RUN = """
+{ %(first)s; } >&2 || exit %(not_in_place)s
 cd ~/repo && export HARNESS_SCORE=$HOME/.harness/score HARNESS_CHECKS=$HOME/.harness/checks
 rm -rf "$HARNESS_SCORE" ~/.harness/check.out; start=${EPOCHREALTIME/[^0-9]/}
 timeout -k 2 %(timeout)s bash -c %(command)s >~/.harness/check.out 2>&1 </dev/null; code=$?
@@ -56,39 +58,34 @@ async def run_checks(
         SandboxFault: when the sandbox is lost on the way; there are no verdicts then.
     """
     packed = pack_folder(task.checks_folder) if task.checks_folder else None
-    await _prepare(sandbox, packed, _NO_BYTECODE)
     results: list[CheckResult] = []
     for check in task.checks if checks is None else checks:
+        first = [] if results else [_NO_BYTECODE]
         if results and between:
             await between()
-        if results and packed and check.file:
-            await _prepare(sandbox, packed)
-        results.append(await _run_check(sandbox, task, check, keep))
+        if packed and (check.file or not results):
+            await sandbox.write(".harness/checks.tgz", packed)
+            first.append(_UNPACK)
+        results.append(await _run_check(sandbox, task, check, keep, " && ".join(first) or "true"))
     return tuple(results)
 
 
-async def _prepare(sandbox: Sandbox, packed: bytes | None, first: str = "true") -> None:
-    """Do `first`, and put the checks in place."""
-    if packed:
-        await sandbox.write(".harness/checks.tgz", packed)
-    try:
-        result = await run_own(sandbox, f"{first}\n{_UNPACK if packed else ''}", timeout=60)
-    except CommandTimeoutError as error:
-        raise SandboxFault("checks", f"the checks could not be put in place: {error}", retry=True) from error
-    if result.exit_code:
-        words = result.stderr.strip()[-2000:]
-        raise SandboxFault("checks", f"the checks could not be put in place: {words}", retry=True)
-
-
 async def _run_check(
-    sandbox: Sandbox, task: Task, check: Check, keep: Callable[[str, bytes], str]
+    sandbox: Sandbox, task: Task, check: Check, keep: Callable[[str, bytes], str], first: str
 ) -> CheckResult:
+    """Do `first`, then run one check.
+
+    Raises:
+        SandboxFault: when `first` did not work out.
+    """
     command = (
         check.command
         if check.command is not None
         else f"exec ~/.harness/checks/{shlex.quote(check.file or '')}"
     )
     script = _RUN % {
+        "first": first,
+        "not_in_place": _NOT_IN_PLACE,
         "timeout": f"{task.check_timeout:g}",
         "command": shlex.quote(command),
         "bytes": OUTPUT_BYTES,
@@ -97,6 +94,9 @@ async def _run_check(
         result = await run_own(sandbox, script, timeout=task.check_timeout + _GRACE_S, env=task.sandbox.env)
     except CommandTimeoutError:
         return _failed(check, f"stopped: it took longer than {task.check_timeout:g} s", timed_out=True)
+    if result.exit_code == _NOT_IN_PLACE and not _REPORT.search(result.stderr):
+        words = result.stderr.strip()[-2000:]
+        raise SandboxFault("checks", f"the checks could not be put in place: {words}", retry=True)
     return _verdict(task, check, result, keep)
 
 
