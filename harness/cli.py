@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     _apply(commands)
     _attach(commands)
     _checks(commands)
+    _merge(commands)
     _gc(commands)
     _sandboxd(commands)
     return parser
@@ -251,6 +252,25 @@ def _run_checks(parsed: argparse.Namespace) -> int:
     text, passed = check_again(parsed.results, parsed.run_name, parsed.trial)
     sys.stdout.write(text)
     return 0 if passed else 1
+
+
+def _merge(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "merge",
+        help="put runs together, such as the shards of a CI matrix",
+        description="Make a new run of the records and files of others, which stay as they are.",
+    )
+    command.add_argument("runs", nargs="+", metavar="RUN", help="a run's name or folder")
+    command.add_argument("--into", metavar="NAME", help="the new run's name (default: one made of the time)")
+    _results(command)
+    command.set_defaults(run=_run_merge)
+
+
+def _run_merge(parsed: argparse.Namespace) -> None:
+    from harness.merge import merge
+
+    merged, notes = merge(parsed.results, parsed.runs, parsed.into)
+    sys.stdout.write("".join(f"{note}\n" for note in notes) + f"{merged.path}\n")
 
 
 def _gc(commands: _Commands[argparse.ArgumentParser]) -> None:

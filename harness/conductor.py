@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future
@@ -60,6 +61,8 @@ class Conductor:
         self._futures: dict[str, Future[TrialRecord]] = {}
         self._lock = threading.RLock()
         self._progress: Progress | None = None
+        self._signals = 0
+        self._handlers: dict[int, Any] = {}
 
     def open(self, asked: Asked | None = None) -> _Opened:
         """Start what the run needs: server, world, engine; `asked` counts the first time.
@@ -238,8 +241,36 @@ class Conductor:
         if self._progress:
             self._progress.close()
 
+    def heed_signals(self) -> None:
+        """From now on, Ctrl-C stops the run as a whole; called in the main thread once there is something to run."""
+        if threading.current_thread() is not threading.main_thread() or self._handlers:
+            return
+        for number, default in (
+            (signal.SIGINT, signal.default_int_handler),
+            (signal.SIGTERM, signal.SIG_DFL),
+        ):
+            if signal.getsignal(number) == default:
+                self._handlers[number] = signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        """Stop at the first; cut off at the second, or when asked to terminate; at the third, wait no longer.
+
+        Only the first and the third interrupt what pytest is doing: in between it is busy with ending in order.
+        """
+        self._signals += 1
+        if self._open:
+            self._open.engine.stop()
+            if self._signals > 1 or number == signal.SIGTERM:
+                self._open.engine.cut_off()
+        self.grace_s = self.options.grace
+        if self._signals != 2:
+            raise KeyboardInterrupt
+
     def close(self) -> None:
         """End what is left: sandboxes, engine, server."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers.clear()
         if self._open is None:
             return
         opened, self._open = self._open, None

@@ -78,17 +78,14 @@ class Engine:
         self._loop.call_soon_threadsafe(self._stop)
 
     def finish(self, grace_s: float) -> None:
-        """Stop, give what runs `grace_s` seconds to end, then cut it off, and wait until all records are stored.
-
-        A KeyboardInterrupt while this waits cuts off at once; a second one gives up waiting.
-        """
+        """Stop, give what runs `grace_s` seconds to end, then cut it off, and wait until all records are stored."""
         self.stop()
-        ending = asyncio.run_coroutine_threadsafe(self._finish(grace_s), self._loop)
-        try:
-            ending.result()
-        except KeyboardInterrupt:
-            self._loop.call_soon_threadsafe(self._cut_off)
-            ending.result()
+        asyncio.run_coroutine_threadsafe(self._finish(grace_s), self._loop).result()
+
+    def cut_off(self) -> None:
+        """Stop, and cut off what runs; its records are stored and its sandboxes end while nobody waits."""
+        self._loop.call_soon_threadsafe(self._stop)
+        self._loop.call_soon_threadsafe(self._cut_off)
 
     def close(self) -> None:
         """End the thread. What still runs must have been finished before."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.history import History, wall_seconds
-from harness.report.text import cost, seconds
+from harness.report.text import seconds
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def _cost(trials: Sequence[Planned], history: History, limit_usd: float | None) 
         yield f"cost: no earlier trials to tell from; {limit}"
         return
     total = sum(known)
-    yield f"cost: about {cost(total)}; {limit}"
+    yield f"cost: about {total:.2f} USD; {limit}"
     if limit_usd is not None and total > limit_usd:
         yield "  that is more than the limit: the last trials will be skipped"
 

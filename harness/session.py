@@ -234,7 +234,6 @@ def conductor_of(config: pytest.Config) -> Conductor:
         conductor = config.stash.get(plugin.CONDUCTOR, None)
         if conductor is None:
             conductor = config.stash[plugin.CONDUCTOR] = Conductor(config, plugin.options_of(config))
-            config.pluginmanager.register(_Interrupts(conductor))
             config.add_cleanup(conductor.close)
     return conductor
 
@@ -248,18 +247,6 @@ def answer(config: pytest.Config, question: str, about: Any) -> Any:
     if question == "redact":
         return conductor.redact
     return conductor.start(about) if question == "start" else conductor.result(about)
-
-
-class _Interrupts:
-    """Tells Ctrl-C from the other ends of a session, for which xdist and pytest.exit() have kinds of their own."""
-
-    def __init__(self, conductor: Conductor) -> None:
-        self._conductor = conductor
-
-    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Give what runs its grace."""
-        if type(excinfo.value) is KeyboardInterrupt:
-            self._conductor.grace_s = self._conductor.options.grace
 
 
 def run_shown(config: pytest.Config) -> RunFolder | None:
@@ -277,6 +264,7 @@ def header(config: pytest.Config) -> list[str]:
     conductor = conductor_of(config)
     if conductor.error:
         raise pytest.UsageError(str(conductor.error))
+    conductor.heed_signals()
     return conductor.header()
 
 

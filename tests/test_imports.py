@@ -26,7 +26,7 @@ ROWS: list[set[str]] = [
     {"record"},
     {"measured"},
     {"store", "sandbox"},
-    {"model", "shell", "apply", "report", "gc", "gitrepo", "history", "pacing", "asked"},
+    {"model", "shell", "apply", "report", "gc", "gitrepo", "history", "merge", "pacing", "asked"},
     {"protect", "checks", "proof"},
     {"workspace"},
     {"agents"},

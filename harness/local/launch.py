@@ -78,8 +78,14 @@ def start_server(isolation: str | None = None, max_sandboxes: int | None = None)
     if max_sandboxes is not None:
         command += ["--max-sandboxes", str(max_sandboxes)]
     log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the server that writes to it
+    # A session of its own: Ctrl-C in a terminal is for whoever uses the server, who may need it to end in order.
     process = subprocess.Popen(
-        command, env=child_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+        command,
+        env=child_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        start_new_session=True,
     )
     try:
         said = first_line(process)
