@@ -1,6 +1,6 @@
 """How often the statistics are right: coverage of the 95 % intervals and false verdicts, by simulation.
 
-    python benchmarks/stats_calibration.py [--part rates|paired|effects|costs|family|sequential] [--reps 2000]
+    python benchmarks/stats_calibration.py [--part rates|paired|effects|costs|family|sequential] [--reps 300]
 
 Prints one line for each design of a grid. The targets: coverage from 93 % to 98 % where the design allows an
 interval; a false `improvement` or `regression` in at most 5 % of runs, also under looking after every round; with a
@@ -410,7 +410,7 @@ def main() -> int:
         description="Coverage and false verdicts of harness.stats, by simulation."
     )
     parser.add_argument("--part", choices=PARTS, action="append", help="only this part; may be given again")
-    parser.add_argument("--reps", type=int, default=2000, help="data sets for each design")
+    parser.add_argument("--reps", type=int, default=300, help="data sets for each design (2000: an hour)")
     options = parser.parse_args()
     failed = 0
     for name in options.part or PARTS:

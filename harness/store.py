@@ -378,7 +378,7 @@ def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    return ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    return ((number, line) for number, line in enumerate(lines, 1) if not line.isspace())
 
 
 def _reason(error: ValidationError) -> str:

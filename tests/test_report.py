@@ -267,7 +267,8 @@ def test_notes_say_how_to_read_the_table() -> None:
     plain = [trial("passed")]
     assert len(notes(view(plain))) == 1
     told = "\n".join(notes(view([*plain, trial("error", index=2), trial("invalid", index=3)])))
-    assert "2 of 3 trials broke on infrastructure and count for nobody" in told
+    assert "1 of 3 trials broke on infrastructure and count for nobody" in told
+    assert "1 of 3 trials are invalid" in told
     told = "\n".join(notes(view([*plain, trial("failed", index=2, tokens_partial=True)])))
     assert "1 of those were cut off: their tokens are lower bounds, their cost is unknown" in told
     told = "\n".join(notes(view([trial("passed", model_source="replay", replay_by_hand=False)])))

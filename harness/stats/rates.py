@@ -34,7 +34,7 @@ def rate(tally: Tally, level: float = 0.95) -> Estimate:
     tasks, trials = tally.n.size, int(tally.n.sum())
     if tasks == 0:
         return Estimate(None, None, "no trial counts", 0, 0)
-    value = float(tally.mean.mean())
+    value = round(float(tally.mean.mean()), 12)
     if tasks == 1:
         return Estimate(value, None, ONE_TASK, tasks, trials)
     return Estimate(value, Interval(*rate_bounds(tally, level), level), None, tasks, trials)

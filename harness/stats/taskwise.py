@@ -84,7 +84,8 @@ def _at_k(tally: Tally, k: int, *, any_of_them: bool) -> AtK:
     n, passes = tally.n[enough], _passes(tally)[enough]
     all_of_k = _share_of_draws(n - passes if any_of_them else passes, n, k)
     by_task = 1 - all_of_k if any_of_them else all_of_k
-    return AtK(k, float(by_task.mean()), int(enough.sum()), left_out)
+    # Rounded so that pass@1 and pass^1, which are the same number, are shown as the same.
+    return AtK(k, round(float(by_task.mean()), 12), int(enough.sum()), left_out)
 
 
 def _passes(tally: Tally) -> Floats:

@@ -21,6 +21,7 @@ from harness.report.harmless import harmless
 from harness.report.html.page import Page, page_of
 from harness.report.html.trials import Limits, packed
 from harness.report.html.variants import Trial
+from harness.report.sources import planned_rounds
 from harness.store import RunFolder, find_run, read_records
 
 
@@ -77,7 +78,8 @@ def _page(loaded: Sequence[_Loaded], baseline: str | None) -> tuple[Page, list[t
         order += [(one.run.path, record) for record in records]
         arms.append(Arm(name, one.run.id, variant, [measured(record) for record in records]))
     notes = [note for one in loaded for note in one.notes]
-    view = compare_arms(arms, _pairs(arms, baseline), notes=notes)
+    plan = planned_rounds(loaded[0].run.path) if len(loaded) == 1 else None
+    view = compare_arms(arms, _pairs(arms, baseline), plan=plan, notes=notes)
     sources = [one.run.id for one in loaded]
     return page_of(" and ".join(sources), sources, view, trials), order
 
