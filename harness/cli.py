@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     _attach(commands)
     _checks(commands)
     _merge(commands)
+    _template(commands)
     _gc(commands)
     _sandboxd(commands)
     return parser
@@ -271,6 +272,57 @@ def _run_merge(parsed: argparse.Namespace) -> None:
 
     merged, notes = merge(parsed.results, parsed.runs, parsed.into)
     sys.stdout.write("".join(f"{note}\n" for note in notes) + f"{merged.path}\n")
+
+
+def _template(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "template",
+        help="build, list and remove templates",
+        description="Templates of sandboxes, on E2B or on this machine. A run builds those that its tasks "
+        "name by a file.",
+    )
+    kinds = command.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    build = kinds.add_parser("build", help="build a template from its file")
+    build.add_argument(
+        "template", metavar="FILE", help="FILE.py:NAME (an E2B Template()) or a path to a Dockerfile"
+    )
+    build.set_defaults(run=_run_template, kind="build")
+    kinds.add_parser("list", help="list what harness has built").set_defaults(run=_run_template, kind="list")
+    remove = kinds.add_parser("rm", help="remove templates")
+    named = remove.add_mutually_exclusive_group(required=True)
+    named.add_argument("names", nargs="*", default=[], metavar="NAME", help="a template's name")
+    named.add_argument("--all", action="store_true", help="all that harness has built")
+    remove.set_defaults(run=_run_template, kind="rm")
+    for kind in kinds.choices.values():
+        kind.add_argument(
+            "--sandbox",
+            choices=("auto", "e2b", "local"),
+            default="auto",
+            help="where (default: as pytest chooses)",
+        )
+        _results(kind)
+
+
+def _run_template(parsed: argparse.Namespace) -> None:
+    from harness import templates
+    from harness.options import Options
+    from harness.setup import platform_of
+
+    with platform_of(Options(sandbox=parsed.sandbox)) as platform:
+        if parsed.kind == "build":
+            logs = parsed.results / "templates"
+            name = templates.build_now(platform, parsed.template, logs, _say_line)
+            text = f"{name} is built\n"
+        elif parsed.kind == "list":
+            text = templates.list_built(platform)
+        else:
+            text = templates.remove_built(platform, parsed.names, every=parsed.all)
+    sys.stdout.write(text)
+
+
+def _say_line(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _gc(commands: _Commands[argparse.ArgumentParser]) -> None:

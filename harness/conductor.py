@@ -104,6 +104,7 @@ class Conductor:
             raise
         stage = replace(stage, world=replace(stage.world, pacer=Pacer(options.create_rate)))
         self._progress = Progress(self._config, stage.world)
+        stage.world.templates.say = self._progress.note
         engine = Engine(
             stage.world,
             concurrency=options.concurrency

@@ -15,16 +15,16 @@ import json
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from harness.errors import Fault, InternalFault, TaskFault
+from harness.errors import InternalFault, TaskFault
 from harness.gitsource import GitSource
+from harness.once import Once, locked
 
 CLONE_S = 600.0
 """How long a clone may take, in seconds."""
-_LOCK_POLL_S = 0.05
 _WORDS = 600
 
 _NOT_REACHED = re.compile(
@@ -58,7 +58,7 @@ class Repos:
     def __init__(self, folder: Path, environ: Mapping[str, str] = os.environ) -> None:
         self._folder = folder
         self._environ = environ
-        self._known: dict[GitSource, asyncio.Task[Checkout]] = {}
+        self._known = Once(self._once)
         self._user: int | None = None
 
     async def checkout(self, source: GitSource) -> Checkout:
@@ -68,26 +68,7 @@ class Repos:
             TaskFault: when the source is wrong, refuses, or cannot be reached.
             InternalFault: when it cannot be kept on this machine.
         """
-        while True:
-            task = self._known.get(source)
-            if task is None:
-                task = self._known[source] = asyncio.create_task(self._once(source))
-            try:
-                return await task
-            except Fault as fault:
-                if fault.retry:
-                    self._forget(source, task)
-                raise
-            except asyncio.CancelledError:
-                self._forget(source, task)
-                this = asyncio.current_task()
-                if this and this.cancelling():
-                    raise
-                # Another trial that waited for the same clone was cancelled, and took it along.
-
-    def _forget(self, source: GitSource, task: asyncio.Task[Checkout]) -> None:
-        if self._known.get(source) is task:
-            del self._known[source]
+        return await self._known.get(source)
 
     def close(self) -> None:
         """This process needs them no more. The last one removes them."""
@@ -109,7 +90,7 @@ class Repos:
         place = self._folder / key
         try:
             self._join()
-            async with _locked(self._folder / f"{key}.lock"):
+            async with locked(self._folder / f"{key}.lock"):
                 done = self._folder / f"{key}.commit"
                 if not done.exists():
                     commit = await self._clone(source, place, token)
@@ -168,22 +149,6 @@ def _make_room(git_dir: Path, place: Path) -> None:
     for left in (git_dir, place):
         shutil.rmtree(left, ignore_errors=True)
     place.mkdir(mode=0o700)
-
-
-@contextlib.asynccontextmanager
-async def _locked(path: Path) -> AsyncIterator[None]:
-    """Hold a lock file, so that of several processes one clones and the others wait."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                await asyncio.sleep(_LOCK_POLL_S)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -106,7 +106,11 @@ class Checks(_Table):
 class Sandbox(_Table):
     """`[sandbox]`."""
 
-    template: str = Field("claude", min_length=1, description='the name of a template, such as "claude"')
+    template: str = Field(
+        "claude",
+        min_length=1,
+        description='a template\'s name, such as "claude", FILE.py:NAME or a path to a Dockerfile',
+    )
     env: dict[Variable, str] = Field(
         {}, description='strings by the names of variables, such as {LANG = "C.UTF-8"}'
     )

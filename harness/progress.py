@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import threading
 import time
@@ -22,6 +23,7 @@ class Progress:
 
     def __init__(self, config: pytest.Config, world: World) -> None:
         self._terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
+        self._capture: Any = config.pluginmanager.get_plugin("capturemanager")
         self._live = bool(self._terminal and self._terminal.isatty)
         self._replayed = world.model.source == "replay"
         self._lock = threading.Lock()
@@ -75,6 +77,16 @@ class Progress:
             if running:
                 parts.append(f"running: {running}" + (f" and {more} more" if more > 0 else ""))
         return " · ".join(parts)
+
+    def note(self, text: str) -> None:
+        """Say something that does not belong to one trial, between pytest's own lines."""
+        if not self._terminal:
+            return
+        # While a test waits for its trial, pytest captures what is written.
+        with self._capture.global_and_fixture_disabled() if self._capture else contextlib.nullcontext():
+            self.clear()
+            with self._lock:
+                self._write(f"\nharness: {text}")
 
     def clear(self) -> None:
         """Take the status line away, so that pytest can write."""

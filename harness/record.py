@@ -144,6 +144,7 @@ class Phases(_Part):
     A phase that comes several times (a Python test's prompts) is added up. They are the last attempt's.
     """
 
+    build: Ms | None = Field(None, description="The template, built or waited for.")
     create: Ms | None = Field(None, description="Until the sandbox was there.")
     seed: Ms | None = Field(
         None, description="The starter repo, the variant's files, the task's setup commands."
@@ -298,7 +299,10 @@ class TrialRecord(_Part):
     )
     claude_version: str | None = Field(None, description="Claude Code's version.")
     repo_commit: str | None = Field(None, description="The commit of a starter repo that was cloned.")
-    template: str | None = Field(None, description="The sandbox's template.")
+    template: str | None = Field(
+        None,
+        description="The sandbox's template; of one that was built from a file, the name with its content's hash.",
+    )
     sandbox: SandboxRecord = Field(description="The platform that gave the sandbox.")
     sandbox_id: str | None = Field(None, description="The sandbox's id on its platform; null when none came.")
     kept: bool = Field(

@@ -6,7 +6,7 @@ import contextlib
 import os
 import platform as machine
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from harness.model import NO_MODEL, Earlier, Model, api_model, has_key, replay_m
 from harness.options import Options
 from harness.sandbox import Platform, e2b_platform
 from harness.store import Redactor, RunFolder, find_run, read_records
+from harness.templates import Templates
 from harness.trial import World
 
 
@@ -63,8 +64,10 @@ def open_stage(options: Options, run_id: str, asked: Asked, *, platform: Platfor
             server.stop()
         raise
     repos = Repos(folder.path / "repos")
+    templates = Templates(platform, folder.path / "templates")
     return Stage(
-        World(platform, model, folder, repos, _git_commit(), secrets=secrets, keep=options.keep), server
+        World(platform, model, folder, repos, templates, _git_commit(), secrets=secrets, keep=options.keep),
+        server,
     )
 
 
@@ -76,6 +79,23 @@ def local_platform(server: LocalServer | LastingServer) -> Platform:
         server.isolation,
         tuple(server.enforces),
     )
+
+
+@contextlib.contextmanager
+def platform_of(options: Options) -> Iterator[Platform]:
+    """The platform that options ask for, while this is open.
+
+    Raises:
+        UsageError: when it cannot be had.
+    """
+    if not uses_local(options):
+        yield e2b_platform()
+        return
+    server = _local_server(options)
+    try:
+        yield local_platform(server)
+    finally:
+        server.stop()
 
 
 def lasting_platform() -> Platform:

@@ -17,6 +17,7 @@ from harness.errors import Problem, ProblemsError
 from harness.gitsource import GitSource, problems_of
 from harness.manifest import MANIFEST as MANIFEST
 from harness.manifest import Manifest
+from harness.templatefile import find_template_file, template_file
 from harness.tomlfile import shown
 
 Network = Literal["model", "none", "open"] | tuple[str, ...]
@@ -268,7 +269,7 @@ class _Reader:
             check_timeout=manifest.checks.timeout,
             protect=self.protect(manifest, repo),
             sandbox=SandboxSpec(
-                template=manifest.sandbox.template,
+                template=self.template(manifest),
                 env=dict(manifest.sandbox.env),
                 network=_network(manifest),
             ),
@@ -361,6 +362,13 @@ class _Reader:
         if not text.strip():
             self.complain(path, None, "is empty", "say what Claude Code should do")
         return Turn(prompt=text, source=name)
+
+    def template(self, manifest: Manifest) -> str:
+        template = manifest.sandbox.template
+        if template_file(template) and not find_template_file(template, self.folder):
+            remedy = "give a path relative to the task's folder, or to one that it is in"
+            self.complain(self.file, "sandbox.template", f"{template!r} is nowhere", remedy)
+        return template
 
     def git(self, manifest: Manifest) -> GitSource | None:
         given = manifest.repo

@@ -48,6 +48,7 @@ from harness.sandbox import Platform, Sandbox
 from harness.store import TRANSCRIPT, Appender, RunFolder, TrialFolder
 from harness.stream import Session
 from harness.task import Check
+from harness.templates import Templates
 from harness.variant import Variant, revealed
 from harness.workspace import Baseline, NoDiffError, in_copy, seed, stop_processes, take_diff
 
@@ -69,6 +70,7 @@ class World:
     model: Model
     folder: RunFolder
     repos: Repos
+    templates: Templates
     git_commit: str | None = None
     pacer: Pacer = field(default_factory=Pacer)
     secrets: Mapping[str, str] = field(default_factory=dict)
@@ -92,6 +94,7 @@ class Attempt:
     repo_commit: str | None = None
     recording: Recorded | None = None
     sandbox_id: str | None = None
+    template: str | None = None
     template_id: str | None = None
     place: Workplace | None = None
     stop: Stop | None = None
@@ -196,9 +199,11 @@ def interrupted() -> InternalFault:
 async def opened(spec: TrialSpec, world: World, attempt: Attempt) -> AsyncIterator[LiveTrial]:
     """A fresh sandbox with the task's repo in it; gone, or kept on purpose, when this closes."""
     spec = await _with_repo(spec, world, attempt)
+    with attempt.phase("build"):
+        attempt.template = await world.templates.name(spec.template, spec.task.path or Path.cwd())
     attempt.recording = world.model.recording(spec.task)
     with attempt.phase("create"):
-        sandbox = await world.pacer.create(functools.partial(_create, spec, world))
+        sandbox = await world.pacer.create(functools.partial(_create, spec, world, attempt.template))
     attempt.sandbox_id = sandbox.id
     if sandbox.mcp_token:
         attempt.hide("MCP_GATEWAY_TOKEN", sandbox.mcp_token)
@@ -229,10 +234,10 @@ async def _with_repo(spec: TrialSpec, world: World, attempt: Attempt) -> TrialSp
     return replace(spec, task=replace(spec.task, repo=checkout.folder))
 
 
-async def _create(spec: TrialSpec, world: World, again: bool) -> Sandbox:
+async def _create(spec: TrialSpec, world: World, template: str, again: bool) -> Sandbox:
     return await Sandbox.open(
         world.platform,
-        template=spec.template,
+        template=template,
         env={**_env(spec, world), "HARNESS_TRIAL": _mark(spec, world)},
         network=world.model.network(spec.task, hosts(spec.variant)),
         mcp=revealed(spec.variant.mcp_gateway, world.secrets),
@@ -409,7 +414,7 @@ def trial_record(
         model_source=world.model.source,
         repo_commit=last.repo_commit,
         replay_by_hand=last.recording.by_hand if last.recording else None,
-        template=spec.template,
+        template=last.template or spec.template,
         sandbox=SandboxRecord(
             kind=world.platform.kind,
             isolation=world.platform.isolation,

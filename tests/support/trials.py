@@ -16,6 +16,7 @@ from harness.run import Retries, Trial
 from harness.setup import local_platform
 from harness.store import Redactor, RunFolder, read_records
 from harness.task import load_task
+from harness.templates import Templates
 from harness.trial import World
 from harness.variant import DEFAULT, Variant
 from tests.support.messages_api import MessagesApi
@@ -60,7 +61,14 @@ def tell(
     model = api_model({**api.env(key), **(env or {})}, loopback=True)
     redact = Redactor({**model.secrets, **(secrets or {})})
     folder = RunFolder.create(results or task.parent / "results", "run", {}, redact)
-    world = World(local_platform(server), model, folder, Repos(folder.path / "repos"), secrets=secrets or {})
+    world = World(
+        local_platform(server),
+        model,
+        folder,
+        Repos(folder.path / "repos"),
+        Templates(local_platform(server), folder.path / "templates"),
+        secrets=secrets or {},
+    )
     spec = TrialSpec(load_task(task), variant, 1, "claude")
     _, fault = asyncio.run(Trial(spec, world).run(Retries(retries, base_s=0.01)))
     (record,) = read_records(folder.path).records

@@ -1,0 +1,42 @@
+"""What a `template` names: one that the platform has, or a file from which it is built."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_DOCKERFILE = re.compile(r"(^|[/.])dockerfile$|(^|/)dockerfile\.[^/]+$", re.IGNORECASE)
+_PYTHON = re.compile(r"^(?P<path>.+\.py):(?P<name>[A-Za-z_][A-Za-z0-9_]*)$")
+
+
+@dataclass(frozen=True)
+class TemplateFile:
+    """A file that a template is built from: a Dockerfile, or (with `name`) a Python file with an E2B `Template()`."""
+
+    path: Path
+    name: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """As a task would name it."""
+        return f"{self.path}:{self.name}" if self.name else str(self.path)
+
+
+def template_file(template: str) -> TemplateFile | None:
+    """The file that a template is built from, its path as written; None for the name of one that is built already."""
+    python = _PYTHON.match(template)
+    if python:
+        return TemplateFile(Path(python["path"]), python["name"])
+    return TemplateFile(Path(template)) if _DOCKERFILE.search(template) else None
+
+
+def find_template_file(template: str, start: Path) -> TemplateFile | None:
+    """The same, found: in `start` or the nearest of the folders that it is in. None: it is nowhere."""
+    file = template_file(template)
+    if file is None:
+        return None
+    for folder in (start, *start.parents):
+        if (folder / file.path).is_file():
+            return TemplateFile((folder / file.path).resolve(), file.name)
+    return None
