@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from harness.local.box import Box, BoxError
 from harness.local.network import ALL_TRAFFIC, Injection, NetworkPolicy, NetworkPolicyError, Rule
 from tests.support.boxes import isolation, read_until, run, tell
+from tests.support.messages_api import MessagesApi, Say
 
 NOTHING = NetworkPolicy(allow_internet_access=False)
 
@@ -408,3 +409,18 @@ def test_the_sdks_rules_are_understood(api: dict[str, str]) -> None:
                 bad = {"a.com": [{"transform": {"headers": {"n": value}}}]}
                 with pytest.raises(SandboxException):
                     sandbox.update_network({"rules": bad})
+
+
+def test_claude_code_works_with_a_key_that_it_does_not_have(api: dict[str, str]) -> None:
+    """The real Claude Code, given a placeholder, talks to a model's API that takes the true key alone."""
+    with MessagesApi([Say("done as told")], keys=["sk-ant-true"]) as model:
+        rules = {"127.0.0.1": [{"transform": {"headers": {"x-api-key": "sk-ant-true"}}}]}
+        network = {"allow_out": [f"127.0.0.1:{model.port}"], "deny_out": [ALL_TRAFFIC], "rules": rules}
+        env = {**model.env("placeholder"), "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
+        with Sandbox.create("claude", network=network, envs=env, **api) as sandbox:
+            said = sandbox.commands.run("claude -p 'Do it.' < /dev/null")
+            assert said.stdout == "done as told\n"
+            assert (
+                "sk-ant-true"
+                not in sandbox.commands.run("env; cat /proc/*/environ 2> /dev/null; true").stdout
+            )

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from harness.local.box import Box
 from harness.local.builds.steps import remove_quietly
+from harness.local.startup import lines_of
 from harness.local.values import Entry
 
 _OPEN = ("/", "/etc", "/home", "/opt", "/var")
@@ -69,9 +70,10 @@ async def _stage(box: Box, new: Mapping[str, str]) -> None:
     for path, name in new.items():
         script += f" && cp -a -T {path} {_STAGING}/{name}"
     process = await box.spawn(["/bin/bash", "-c", script])
-    process.release()
+    said: list[str] = []
+    await lines_of(process, said.append)
     if (await process.wait()).exit_code != 0:
-        raise CannotKeep(f"the files at {', '.join(new)} could not be copied")
+        raise CannotKeep(f"the files at {', '.join(new)} could not be copied: {' '.join(said[:3])}")
 
 
 def _unstage(layer: Path, new: Mapping[str, str]) -> None:
