@@ -34,12 +34,13 @@ async def start_up(box: Box, say: Say) -> None:
         return
     process = await spawn(box, start.command) if start.command else None
     listening = asyncio.create_task(_listen(process, say)) if process else None
+    said: list[str] = []
     try:
         async with asyncio.timeout(READY_SECONDS):
-            await _until_ready(box, start.ready, process)
+            await _until_ready(box, start.ready, process, said)
     except TimeoutError as error:
         message = f"not ready within {READY_SECONDS:.0f} s: the ready command did not succeed: {start.ready}"
-        raise StartUpError(message) from error
+        raise StartUpError(" ".join([message, *said[-3:]])) from error
     finally:
         if listening and process:
             listening.cancel()
@@ -64,6 +65,7 @@ async def lines_of(process: BoxProcess, say: Say) -> None:
             say(line)
     for rest in filter(None, rests.values()):
         say(rest)
+    process.release()  # daemons of its may still write
 
 
 async def _listen(process: BoxProcess, say: Say) -> None:
@@ -71,10 +73,12 @@ async def _listen(process: BoxProcess, say: Say) -> None:
         await lines_of(process, say)
 
 
-async def _until_ready(box: Box, ready: str | None, process: BoxProcess | None) -> None:
+async def _until_ready(box: Box, ready: str | None, process: BoxProcess | None, said: list[str]) -> None:
+    """`said` has what the ready command last printed."""
     pause = _FIRST_PAUSE
     while ready is not None:
-        check = asyncio.create_task(_succeeds(box, ready))
+        said.clear()
+        check = asyncio.create_task(_succeeds(box, ready, said.append))
         ended = asyncio.create_task(process.wait()) if process else None
         try:
             # A command that only lets time pass is over when what it gives time to has ended.
@@ -99,7 +103,7 @@ def _must_be_good(status: ExitStatus) -> None:
         raise StartUpError(f"the start command ended with exit code {status.exit_code}")
 
 
-async def _succeeds(box: Box, command: str) -> bool:
+async def _succeeds(box: Box, command: str, say: Say) -> bool:
     process = await spawn(box, command)
-    process.release()
+    await lines_of(process, say)
     return (await process.wait()).exit_code == 0
