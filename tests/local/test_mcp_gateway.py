@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -129,3 +132,33 @@ def test_a_name_that_is_not_known_here_is_said(repositories: str, api: Api) -> N
     """E2B's catalogue is large; what the local server lacks is refused with the way out."""
     with pytest.raises(SandboxException, match=r"'exa' is not known.*runCmd"):
         Sandbox.create(mcp={"exa": {"apiKey": "x"}}, **api)
+
+
+def test_the_page_on_the_local_server_can_be_copied(
+    repositories: str, api: Api, server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its examples do what they say; the MCP server of one is this test's own, since there may be no network."""
+    for name, value in (("API_KEY", server.api_key), ("API_URL", server.url), ("SANDBOX_URL", server.url)):
+        monkeypatch.setenv(f"E2B_{name}", value)
+    page = (Path(__file__).parents[2] / "docs" / "local-server.md").read_text(encoding="utf-8")
+    hello, template, rules, gateway = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert "Claude Code" in printed_by(hello)
+    assert printed_by(template) == "hello\nhello\n\n"
+    url = f"{server.url}/templates/site"
+    assert httpx.delete(url, headers={"X-API-KEY": server.api_key}).status_code == 204
+    printed_by(rules)
+    own = '{"github/me/echo": {"runCmd": "python3 server.py"}}'
+    gateway = gateway.replace('{"filesystem": {"paths": ["/home/user"]}}', f"{own}, envs={FROM_HERE}")
+    assert own in gateway
+    listed = 'print(sandbox.commands.run("claude mcp list").stdout)'
+    assert "✔ Connected" in printed_by(gateway.replace('"claude"', f'"{repositories}"') + listed)
+
+
+def printed_by(example: str) -> str:
+    """Run an example as a program of its own would be run; what it prints. Its sandbox goes afterwards."""
+    said = io.StringIO()
+    names: dict[str, Any] = {"__name__": "__main__", "__file__": "example.py"}
+    with contextlib.redirect_stdout(said):
+        exec(compile(example, "example.py", "exec"), names)
+    names["sandbox"].kill()
+    return said.getvalue()
