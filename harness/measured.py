@@ -12,7 +12,8 @@ from typing_extensions import TypedDict
 from harness.record import Outcome, TrialRecord
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: that would make it take as long to fill a hundred thousand of them as to read their lines.
+@dataclass(slots=True)
 class Measured:
     """One trial's values. Unknown is None; `tokens` is so too where a cut-off left only a lower bound.
 
@@ -123,8 +124,8 @@ def measured(record: TrialRecord) -> Measured:
 
 def _measured(line: _Line) -> Measured:
     cost, cut_off = line.get("cost_usd"), line.get("tokens_partial", False)
-    costs = [cost, *(attempt.get("cost_usd") for attempt in line.get("attempts", ()))]
-    known = [part for part in costs if part is not None]
+    earlier = [attempt.get("cost_usd") for attempt in line.get("attempts", ())]
+    known = [part for part in (cost, *earlier) if part is not None]
     return Measured(
         run_id=line["run_id"],
         trial_id=line["trial_id"],
@@ -162,14 +163,17 @@ def variants_in_order(records: Sequence[Measured | TrialRecord]) -> list[str]:
 
 def _total(tokens: _Tokens) -> int | None:
     """All four kinds together, None if one is unknown."""
-    parts = (
+    total = 0
+    for part in (
         tokens.get("input"),
         tokens.get("output"),
         tokens.get("cache_read"),
         tokens.get("cache_creation"),
-    )
-    known = [part for part in parts if part is not None]
-    return sum(known) if len(known) == len(parts) else None
+    ):
+        if part is None:
+            return None
+        total += part
+    return total
 
 
 def _why(line: _Line) -> str | None:

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.report.harmless import harmless
+
 WIDTH = 80
 """What every terminal has; reports fit it."""
 
@@ -45,8 +47,8 @@ def as_text(
 
 
 def plain(text: str) -> str:
-    """The text without characters that would steer a terminal, or turn its reading direction."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+    """A name on one line, without what would steer a terminal, turn its reading direction, or not be seen."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in harmless(text))
 
 
 def wrapped(text: str, *, width: int, mark: str = "") -> list[str]:
