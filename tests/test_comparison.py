@@ -147,6 +147,13 @@ def test_errors_and_invalid_trials_are_no_failures() -> None:
     assert "had all excluded trials gone against b" in verdicts.render(view)
 
 
+def test_a_task_that_broke_under_one_of_the_two_is_told() -> None:
+    """It is no part of the difference; the bounds say what it could have changed."""
+    text = verdicts.render(compare_records(a_run({"a": ["++", "+-", "--"], "b": ["++", "!!", "+-"]})))
+    assert "- 1 task counts under one of the two only, and cannot be compared" in text
+    assert "2 tasks, 2 trials each" in text
+
+
 def test_replayed_and_hand_written_sessions_are_told_first() -> None:
     """Whoever reads a verdict must know that no model was measured."""
     view = compare_records(a_run(BETTER, model_source="replay", replay_by_hand=True))

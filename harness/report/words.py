@@ -122,6 +122,9 @@ def details(view: ComparisonView, pair: PairView) -> Iterator[str]:
     """Sentences about one pair: why there is no interval, what would settle it, what the excluded could change."""
     yield from _unreckoned(pair)
     main = pair.contrasts["pass"]
+    if main.unpaired:
+        what = "1 task counts" if main.unpaired == 1 else f"{main.unpaired} tasks count"
+        yield f"{what} under one of the two only, and cannot be compared"
     if main.detectable.value is not None:
         yield (
             f"smallest difference in pass rate that this design finds in {POWER * 100:.0f} of 100 runs: "
