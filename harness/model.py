@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from harness import replay
 from harness.errors import ProviderFault, UsageError
-from harness.record import ModelSource
+from harness.record import KeyPlace, ModelSource
 from harness.sandbox import Network
 from harness.task import Task
 
@@ -90,8 +90,9 @@ def recorded(path: Path) -> Recorded:
 class Model:
     """How Claude Code in a sandbox gets its replies.
 
-    `env` is the CLI's; `hosts` what it must reach; `secrets` the values that must never be stored. With `replay`,
-    `recording(task)` is played inside the sandbox instead.
+    `env` is the CLI's; `hosts` what it must reach; `secrets` the values that must never be stored. `headers` are those
+    that the platform puts on requests to a host, for what is not in `env` then. With `replay`, `recording(task)` is
+    played inside the sandbox instead.
     """
 
     source: ModelSource
@@ -99,6 +100,7 @@ class Model:
     env: Mapping[str, str] = field(default_factory=dict)
     hosts: tuple[str, ...] = ()
     secrets: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     recordings: Mapping[str, Earlier] = field(default_factory=dict)
 
     def recording(self, task: Task) -> Recorded | None:
@@ -139,7 +141,7 @@ class Model:
         """
         wanted = task.sandbox.network
         if wanted == "open":
-            return Network(open=True)
+            return Network(open=True, headers=self.headers)
         if wanted == "none" and self.hosts:
             raise ProviderFault(
                 "no_way",
@@ -148,7 +150,15 @@ class Model:
                 remedy='use "model" (the API alone), or run with --model-source replay',
             )
         own = wanted if isinstance(wanted, tuple) else ()
-        return Network(allow=tuple(dict.fromkeys((*self.hosts, *own, *hosts))))
+        allowed = tuple(dict.fromkeys((*self.hosts, *own, *hosts)))
+        return Network(allow=allowed, headers=self.headers)
+
+    @property
+    def key_place(self) -> KeyPlace | None:
+        """Where the key is; None where no API is asked."""
+        if self.source != "api":
+            return None
+        return "platform" if self.headers else "sandbox"
 
 
 NO_MODEL = Model("none", "no model")
@@ -188,6 +198,45 @@ def api_model(environ: Mapping[str, str] = os.environ, *, loopback: bool) -> Mod
         hosts=hosts,
         secrets=dict(_secrets(env)),
     )
+
+
+OUTSIDE = "kept-outside-the-sandbox"
+"""What stands in a key's place where the platform adds the key itself: Claude Code wants to see one."""
+
+
+def key_outside(model: Model, *, asked: bool = False) -> Model:
+    """The same API with its key not in the sandbox: the platform puts it on requests to the API's host.
+
+    Where that cannot be (Bedrock and Vertex AI sign requests themselves) the key stays in the sandbox.
+
+    Raises:
+        UsageError: when it was `asked` for in so many words, and cannot be.
+    """
+    headers = dict(_key_headers(model.env))
+    env = {name: OUTSIDE if name in _KEYS else value for name, value in model.env.items() if name != _HEADERS}
+    left = [name for name, value in _secrets(env) if value != OUTSIDE]
+    if not headers or left or _is_on(env, _BEDROCK) or _is_on(env, _VERTEX):
+        if asked:
+            raise UsageError(
+                "--model-key platform: this API's credentials cannot be put on requests by the platform",
+                remedy="use ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN, or --model-key sandbox",
+            )
+        return model
+    (host,) = model.hosts
+    return replace(model, env=env, headers={host.partition(":")[0]: headers})
+
+
+def _key_headers(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The headers that Claude Code makes of its variables."""
+    if "ANTHROPIC_API_KEY" in env:
+        yield "X-Api-Key", env["ANTHROPIC_API_KEY"]
+    for name in ("CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_AUTH_TOKEN"):
+        if name in env:
+            yield "Authorization", f"Bearer {env[name]}"
+    for line in env.get(_HEADERS, "").splitlines():
+        header, _, value = line.partition(":")
+        if header.strip():
+            yield header.strip(), value.strip()
 
 
 def _secrets(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:

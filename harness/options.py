@@ -16,6 +16,7 @@ from harness.shard import WHOLE, Shard, read_shard
 
 AgentChoice = Literal["claude", "oracle", "nop"]
 SandboxChoice = Literal["auto", "e2b", "local"]
+KeyChoice = Literal["auto", "platform", "sandbox"]
 KeepChoice = Literal["none", "failed", "all"]
 MAX_COST_USD = 10.0
 """What a run may spend unless it is told otherwise."""
@@ -38,6 +39,7 @@ class Options:
     sandbox: SandboxChoice = "auto"
     isolation: str | None = None
     model_source: SourceChoice = "auto"
+    model_key: KeyChoice = "auto"
     replay: str | None = None
     concurrency: int | None = None
     trials: int = 1

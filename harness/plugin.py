@@ -34,6 +34,8 @@ _OPTIONS: tuple[tuple[str, str | None, str, dict[str, Any]], ...] = (
      {"choices": ("bubblewrap", "landlock", "container", "unsafe")}),
     ("model-source", "auto", "its replies: api (needs a key), replay (recorded), or auto (api when a key is set)",
      {"choices": ("auto", "api", "replay")}),
+    ("model-key", "auto", "where the model's key is: the platform puts it on requests outside the sandbox, or it is in "
+     "the sandbox; auto knows who can", {"choices": ("auto", "platform", "sandbox")}),
     ("replay", None, "replay the transcripts of this earlier run instead of the tasks' own", {"metavar": "RUN"}),
     ("trials", "1", "how often each task is tried with each variant", {"metavar": "N"}),
     ("max-trials", "20", "how many of them at most, with --until-decided", {"metavar": "N"}),

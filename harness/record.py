@@ -25,6 +25,7 @@ from harness.variant import Variant
 Outcome = Literal["passed", "failed", "error", "invalid"]
 AgentName = Literal["claude", "oracle", "nop"]
 ModelSource = Literal["api", "replay", "none"]
+KeyPlace = Literal["platform", "sandbox"]
 Stop = Literal["completed", "max_turns", "max_cost", "timeout", "prompt_too_long"]
 
 
@@ -293,6 +294,11 @@ class TrialRecord(_Part):
     model_source: ModelSource = Field(
         "none",
         description="`replay`: a recorded session was played, and nothing spent; `none`: no model asked.",
+    )
+    model_key: KeyPlace | None = Field(
+        None,
+        description="`platform`: the platform put the model's key on requests, outside the sandbox; `sandbox`: it was "
+        "in the environment of Claude Code; null: there was none.",
     )
     replay_by_hand: bool | None = Field(
         None, description="Whether the session that was replayed was written by hand; null without replay."

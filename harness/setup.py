@@ -16,7 +16,7 @@ from harness.errors import UsageError
 from harness.gitrepo import Repos
 from harness.local.lasting import LastingServer, find_lasting, hold_lasting, join_lasting
 from harness.local.launch import LocalServer, LocalServerError, start_server
-from harness.model import NO_MODEL, Earlier, Model, api_model, has_key, replay_model
+from harness.model import NO_MODEL, Earlier, Model, api_model, has_key, key_outside, replay_model
 from harness.options import Options
 from harness.sandbox import Platform, e2b_platform
 from harness.store import Redactor, RunFolder, find_run, read_records
@@ -56,7 +56,7 @@ def open_stage(options: Options, run_id: str, asked: Asked, *, platform: Platfor
         platform = local_platform(server)
     platform = platform or e2b_platform()
     try:
-        model = choose_model(options, loopback=_reaches_loopback(platform))
+        model = choose_model(options, loopback=_reaches_loopback(platform), injects=injects(platform))
         redact = Redactor({**model.secrets, **_e2b_secret(), **secrets})
         folder = RunFolder.create(options.results, run_id, _about(options, asked, platform, model), redact)
     except BaseException:
@@ -145,7 +145,17 @@ def _reaches_loopback(platform: Platform) -> bool:
     return platform.kind == "local" or "://127." in url or "://localhost" in url
 
 
-def choose_model(options: Options, *, loopback: bool) -> Model:
+def injects(platform: Platform) -> bool:
+    """Whether a platform is known to put keys on requests outside its sandboxes.
+
+    E2B's cloud does, and this machine where sandboxes have networks of their own. A self-hosted E2B may.
+    """
+    if platform.kind == "local":
+        return platform.isolation == "bubblewrap"
+    return not os.environ.get("E2B_API_URL") and os.environ.get("E2B_DOMAIN", "e2b.app") == "e2b.app"
+
+
+def choose_model(options: Options, *, loopback: bool, injects: bool = False) -> Model:
     """The model's source: what was asked for, else the API where there is a key, else recorded sessions.
 
     Raises:
@@ -156,7 +166,10 @@ def choose_model(options: Options, *, loopback: bool) -> Model:
     if options.model_source == "api" or (options.model_source == "auto" and has_key() and not options.replay):
         if options.replay:
             raise UsageError("--replay does not go with --model-source api", remedy="leave one of them out")
-        return api_model(loopback=loopback)
+        model = api_model(loopback=loopback)
+        if options.model_key == "platform" or (options.model_key == "auto" and injects):
+            return key_outside(model, asked=options.model_key == "platform")
+        return model
     return replay_model(_recordings(options) if options.replay else None)
 
 

@@ -412,6 +412,7 @@ def trial_record(
         stop=last.stop,
         phases_ms=Phases(**last.phases),
         model_source=world.model.source,
+        model_key=world.model.key_place,
         repo_commit=last.repo_commit,
         replay_by_hand=last.recording.by_hand if last.recording else None,
         template=last.template or spec.template,
