@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 
 from harness.local.box import Box, BoxError
 from harness.local.network import ALL_TRAFFIC, Injection, NetworkPolicy, NetworkPolicyError, Rule
+from harness.local.splice import splice
+from harness.local.templates import claude
 from tests.support.boxes import isolation, read_until, run, tell
 from tests.support.messages_api import MessagesApi, Say
 
@@ -424,3 +426,33 @@ def test_claude_code_works_with_a_key_that_it_does_not_have(api: dict[str, str])
                 "sk-ant-true"
                 not in sandbox.commands.run("env; cat /proc/*/environ 2> /dev/null; true").stdout
             )
+
+
+def test_claude_code_trusts_the_proxy_that_adds_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same over TLS: the real Claude Code reaches its API through the proxy, which opens the connection."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+
+    async def story(box: Box) -> None:
+        async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await splice((reader, writer), await asyncio.open_connection("127.0.0.1", model.port))
+
+        async with await asyncio.start_server(pass_on, "127.0.0.1", 0, ssl=context) as tls:
+            port = tls.sockets[0].getsockname()[1]
+            env = {"ANTHROPIC_BASE_URL": f"https://localhost:{port}", "ANTHROPIC_API_KEY": "placeholder"}
+            env |= {"NO_PROXY": "", "no_proxy": "", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
+            said = await run(box, "claude -p 'Do it.' < /dev/null", env=env)
+            assert (said.stdout, said.stderr) == ("done as told\n", "")
+
+    with MessagesApi([Say("done as told")], keys=["sk-ant-true"]) as model:
+        policy = NetworkPolicy(
+            allow_out=("localhost", "127.0.0.0/8"),
+            deny_out=(ALL_TRAFFIC,),
+            injections=(Injection("localhost", (("x-api-key", "sk-ant-true"),)),),
+        )
+        tell(story, isolation("bubblewrap"), network=policy, template=claude())
