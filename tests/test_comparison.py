@@ -6,12 +6,14 @@ import json
 import re
 import subprocess
 from collections.abc import Iterable
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from harness.cli import main
 from harness.errors import UsageError
@@ -273,6 +275,16 @@ def test_no_name_becomes_markup_in_markdown() -> None:
     assert not re.search(r"(?<!&)#\d", text)
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in tables} == {7, 11}
+
+
+def test_a_markdown_parser_finds_the_reports_own_markup_and_the_names_as_they_are() -> None:
+    """By a parser of CommonMark with tables: headings, tables, lists; and every character of a name is text."""
+    view = hostile_view()
+    html = MarkdownIt("commonmark").enable("table").render(markdown.render(view))
+    own = {"h2", "h3", "p", "strong", "ul", "li", "details", "summary", "blockquote"}
+    assert set(re.findall(r"</?([a-z0-9]+)", html)) <= own | {"table", "thead", "tbody", "tr", "th", "td"}
+    shown = unescape(re.sub(r"<[^>]*>", "", html)).replace("\N{ZERO WIDTH SPACE}", "")
+    assert "<img src=x onerror=alert(1)>|`@octocat` #1 [x](http://e.vil) www.e.vil **b** $x$" in shown
 
 
 @untimed
