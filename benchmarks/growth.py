@@ -1,0 +1,67 @@
+"""Runs of 100, 1,000 and 10,000 stub trials: time and memory a trial must not grow.
+
+    python -m benchmarks.growth [--sizes 100,1000,10000] [--concurrency 100]
+
+Each size runs in a process of its own, so that its peak of memory is its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.stub_run import run_trials, stub_server
+
+MEMORY_MB, GROWTH = 700, 1.2
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sizes", default="100,1000,10000")
+    parser.add_argument("--concurrency", type=int, default=100)
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.one:
+        print(json.dumps(_one(asked.one, asked.concurrency)))
+        return 0
+    found = [_apart(int(size), asked.concurrency) for size in asked.sizes.split(",")]
+    print(f"{'trials':>8}{'wall ms/trial':>15}{'CPU ms/trial':>14}{'peak MB':>9}{'ratio to first':>16}")
+    for one in found:
+        ratio = one["cpu_ms"] / found[0]["cpu_ms"]
+        wall = 1000 * one["wall_s"] / one["trials"]
+        print(f"{one['trials']:8}{wall:15.1f}{one['cpu_ms']:14.1f}{one['peak_mb']:9.0f}{ratio:16.2f}")
+        if set(one["outcomes"]) != {"passed"}:
+            print(f"  not all passed: {one['outcomes']}")
+    kept = all(one["peak_mb"] < MEMORY_MB and one["cpu_ms"] <= GROWTH * found[0]["cpu_ms"] for one in found)
+    print(f"limits: {MEMORY_MB} MB, CPU a trial {GROWTH} of the first's: {'kept' if kept else 'NOT KEPT'}")
+    return 0 if kept else 1
+
+
+def _apart(size: int, concurrency: int) -> dict[str, Any]:
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.growth",
+        "--one",
+        str(size),
+        "--concurrency",
+        str(concurrency),
+    ]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return dict(json.loads(done.stdout))
+
+
+def _one(size: int, concurrency: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder, stub_server(0) as server:
+        measured = run_trials(server, Path(folder), size, concurrency)
+    return {**asdict(measured), "cpu_ms": measured.cpu_ms}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
