@@ -73,6 +73,7 @@ class World:
     templates: Templates
     git_commit: str | None = None
     pacer: Pacer = field(default_factory=Pacer)
+    template_ids: dict[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
     keep: Keep = "none"
 
@@ -210,7 +211,7 @@ async def opened(spec: TrialSpec, world: World, attempt: Attempt) -> AsyncIterat
     try:
         async with sandbox.kept_alive():
             with attempt.phase("seed"):
-                attempt.template_id = await sandbox.template_id()
+                attempt.template_id = await _template_id(spec, world, sandbox)
                 brought = luggage(spec.variant, world.secrets, sandbox.mcp_token)
                 baseline = await seed(sandbox, spec.task, _extra(attempt.recording), brought)
             attempt.place = _workplace(spec, world, attempt, sandbox)
@@ -222,6 +223,13 @@ async def opened(spec: TrialSpec, world: World, attempt: Attempt) -> AsyncIterat
         raise
     else:
         await _end(spec, world, attempt, sandbox, None)
+
+
+async def _template_id(spec: TrialSpec, world: World, sandbox: Sandbox) -> str:
+    """The platform's id of the trial's template, asked for once a run."""
+    if spec.template not in world.template_ids:
+        world.template_ids[spec.template] = await sandbox.template_id()
+    return world.template_ids[spec.template]
 
 
 async def _with_repo(spec: TrialSpec, world: World, attempt: Attempt) -> TrialSpec:
