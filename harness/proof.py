@@ -84,6 +84,13 @@ def differences_at_start(variant: Variant, session: Session) -> tuple[str, ...]:
     )
 
 
+def differences_at_end(variant: Variant, session: Session) -> tuple[str, ...]:
+    """What only the end shows: a server that does not let the session start, as one does that floods the CLI."""
+    if session.session_id is None and servers_of(variant):
+        return ("the session had not started when the time was up, waiting for its MCP servers",)
+    return ()
+
+
 def _model(variant: Variant, session: Session) -> Iterator[str]:
     asked, seen = variant.model, session.model
     if asked is None or seen is None or asked in _VAGUE_MODELS:

@@ -26,7 +26,12 @@ from harness.errors import Fault, InternalFault, NotAppliedError
 from harness.gitrepo import Repos
 from harness.model import Model, Recorded
 from harness.pacing import Pacer
-from harness.proof import differences_at_start, differences_in_instructions, loaded_instructions
+from harness.proof import (
+    differences_at_end,
+    differences_at_start,
+    differences_in_instructions,
+    loaded_instructions,
+)
 from harness.protect import restore
 from harness.record import (
     AgentName,
@@ -305,7 +310,10 @@ class LiveTrial:
             return
         applied, loaded = await loaded_instructions(self.place.sandbox, self.baseline.home)
         self.attempt.instructions = loaded
-        differences = differences_in_instructions(self.spec.variant, applied, loaded)
+        differences = (
+            *differences_at_end(self.spec.variant, self.attempt.session),
+            *differences_in_instructions(self.spec.variant, applied, loaded),
+        )
         if differences:
             raise NotAppliedError(differences)
 

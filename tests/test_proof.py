@@ -338,9 +338,13 @@ def test_e2bs_gateway_is_used_and_counted(server: LocalServer, tmp_path: Path, g
         ('mcp.dead = { command = "false" }', "the MCP server 'dead' is failed, not connected"),
         ('mcp.none = { command = "no-such-program" }', "the MCP server 'none' is failed, not connected"),
         ('mcp.far = { url = "http://127.0.0.1:9/mcp" }', "the MCP server 'far' is failed, not connected"),
+        (
+            'env.MCP_TIMEOUT = "500"\nmcp.mute = { command = "sleep", args = ["99"] }',
+            "the MCP server 'mute' is failed, not connected",
+        ),
         (STDIO.replace('["say"]', '["say", "sing"]'), "the MCP server 'echo' does not offer 'sing'"),
     ],
-    ids=["dies", "no program", "refused", "tool missing"],
+    ids=["dies", "no program", "refused", "silent", "tool missing"],
 )
 def test_a_server_that_is_not_there_makes_a_trial_invalid(
     server: LocalServer, tmp_path: Path, toml: str, difference: str
@@ -350,6 +354,18 @@ def test_a_server_that_is_not_there_makes_a_trial_invalid(
 
     assert invalid(story) == (difference,)
     assert api.requests == []
+
+
+def test_a_server_that_keeps_the_session_from_starting_makes_a_trial_invalid(
+    server: LocalServer, tmp_path: Path
+) -> None:
+    """One that floods Claude Code holds it up for ever; that is no failure of the agent's."""
+    story, api = trial(server, tmp_path, 'mcp.loud = { command = "yes" }', task="timeout = 6\n")
+
+    assert (
+        invalid(story)[0] == "the session had not started when the time was up, waiting for its MCP servers"
+    )
+    assert (story.record.stop, api.requests) == ("timeout", [])
 
 
 def test_a_servers_wrong_secret_makes_a_trial_invalid(
@@ -398,3 +414,41 @@ def test_a_record_tells_the_template_that_was_asked_for_and_the_one_that_came(
 
     assert (story.record.asked["template"], story.record.template) == ("claude", "claude")
     assert story.record.sandbox.template_id
+
+
+@pytest.fixture
+def npm_server(server: LocalServer) -> Iterator[str]:
+    """A template with an MCP server from npm's registry."""
+    name = f"npm-{uuid.uuid4().hex[:8]}"
+    install = "npm install --silent --prefix /home/user/tools @modelcontextprotocol/server-filesystem"
+    steps = Template().from_template("claude").run_cmd(install)
+    Template.build(steps, name, api_key=server.api_key, api_url=server.url)
+    yield name
+    httpx.delete(f"{server.url}/templates/{name}", headers={"X-API-KEY": server.api_key}).raise_for_status()
+
+
+@pytest.mark.slow
+def test_a_server_from_npm_is_used(server: LocalServer, tmp_path: Path, npm_server: str) -> None:
+    """A published server, as its users run it; a call that it refuses is counted as an error."""
+    toml = f"""
+    template = "{npm_server}"
+    [v.mcp.files]
+    command = "/home/user/tools/node_modules/.bin/mcp-server-filesystem"
+    args = ["/home/user/repo"]
+    tools = ["read_text_file", "write_file"]
+    """
+    script: list[Step] = [
+        Use(
+            "ToolSearch",
+            {"query": "select:mcp__files__write_file,mcp__files__read_text_file", "max_results": 5},
+        ),
+        Use("mcp__files__write_file", {"path": "/home/user/repo/answer.txt", "content": "42\n"}),
+        Use("mcp__files__read_text_file", {"path": "/etc/passwd"}),
+        Say("done"),
+    ]
+    story, _ = trial(server, tmp_path, toml, script=script)
+    tools = story.record.mcp["files"].tools
+
+    assert story.record.outcome == "passed"
+    assert (tools["write_file"].calls, tools["write_file"].errors) == (1, 0)
+    assert (tools["read_text_file"].calls, tools["read_text_file"].errors) == (1, 1)
