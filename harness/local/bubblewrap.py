@@ -22,6 +22,7 @@ from harness.local.launching import (
     blob,
     guest_bytecode,
     run_guest,
+    sudo,
     wrapper,
 )
 from harness.local.shared import share, share_distributions
@@ -71,7 +72,7 @@ def arguments(plan: Plan, interpreter: Interpreter, add: Blob) -> Iterator[str]:
     yield from ("--size", str(SHM_BYTES), "--tmpfs", "/dev/shm", "--dir", "/run")
     yield from _etc(plan, add)
     yield from ("--symlink", "/tmp", "/var/tmp", "--symlink", "/run", "/var/run")
-    yield from _programs(plan, interpreter)
+    yield from _programs(plan, interpreter, add)
     yield from _scripts(plan, interpreter, add)
     for inside, name in sorted(plan.template.places.items()):
         yield from ("--bind", str(plan.state / name), inside)
@@ -104,11 +105,12 @@ def _etc(plan: Plan, add: Blob) -> Iterator[str]:
         yield from ("--ro-bind-try", f"/etc/{name}", f"/etc/{name}")
 
 
-def _programs(plan: Plan, interpreter: Interpreter) -> Iterator[str]:
+def _programs(plan: Plan, interpreter: Interpreter, add: Blob) -> Iterator[str]:
     if interpreter.needs_mount:
         yield from ("--ro-bind", str(share(interpreter.prefix, whole=False)), PYTHON)
         if not Path("/usr/bin/python3").exists():
             yield from ("--symlink", f"{PYTHON}/{interpreter.program}", "/opt/bin/python3")
+    yield from ("--perms", "0555", "--file", str(add(sudo("/root", "/home/user"))), "/opt/bin/sudo")
     for inside, path in plan.template.binds.items():
         yield from ("--ro-bind", str(path), inside)
     for name, inside in plan.template.programs.items():

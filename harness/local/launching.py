@@ -149,6 +149,12 @@ def wrapper(python: str, libraries: str, packages: str, source: str) -> bytes:
     return f"#!/bin/sh\n{variables} exec '{python}' -S -P '{source}' \"$@\"\n".encode()
 
 
+def sudo(root: str, user: str) -> bytes:
+    """The sandbox's `sudo`, given the homes of its users."""
+    text = Path(__file__).with_name("sudo.sh").read_text(encoding="utf-8")
+    return text.replace("@ROOT@", root).replace("@USER@", user).encode()
+
+
 def blob(data: bytes) -> int:
     """A descriptor from which to read this, for a process that is to be started; the caller closes it."""
     fd = os.memfd_create("sandbox")

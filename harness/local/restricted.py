@@ -26,6 +26,7 @@ from harness.local.launching import (
     blob,
     guest_bytecode,
     run_guest,
+    sudo,
     wrapper,
 )
 from harness.local.shared import share, share_distributions
@@ -102,6 +103,8 @@ def _add_programs(plan: Plan) -> None:
     if not Path("/usr/bin/python3").exists():
         interpreter = Interpreter.running()
         (folder / "python3").symlink_to(share(interpreter.prefix, whole=False) / interpreter.program)
+    (folder / "sudo").write_bytes(sudo(str(plan.state / "root"), str(plan.state / "home")))
+    (folder / "sudo").chmod(0o755)
     for name, script in plan.template.scripts.items():
         interpreter = Interpreter.running()
         prefix = share(interpreter.prefix, whole=False)

@@ -658,3 +658,23 @@ def test_a_box_that_cannot_start_says_why() -> None:
             await Box.start(BoxSpec("box1", folder / "box1", broken), isolation("bubblewrap"))
 
     tell_in(story)
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_sudo_makes_the_user_root_by_name(tier: str) -> None:
+    """As in E2B's sandboxes: `sudo` runs a command with root's name and home, -u with another's; its variables and
+    usual options are understood, and the exit code is the command's."""
+
+    async def story(box: Box) -> None:
+        show = "sh -c 'echo $USER $A; cd; pwd; exit 3'"
+        for options, user, home in (
+            ("A=b", "root", "/root"),
+            ("-n -E A=b", "root", "/root"),
+            ("-u user -H -- env A=b", "user", "/home/user"),
+        ):
+            done = await run(box, f"sudo {options} {show}", user="user")
+            assert (done.stdout, done.exit_code) == (f"{user} b\n{box.paths.outside(home)}\n", 3)
+        assert "no user king" in (await run(box, "sudo -u king true")).stderr
+        assert (await run(box, "sudo --frobnicate true")).exit_code == 1
+
+    tell(story, isolation(tier))
