@@ -19,7 +19,7 @@ from harness.record import TrialRecord
 from harness.report.comparison import Arm, compare_arms, pairs_within
 from harness.report.harmless import harmless
 from harness.report.html.page import Page, page_of
-from harness.report.html.trials import Limits, packed
+from harness.report.html.trials import all_packed
 from harness.report.html.variants import Trial
 from harness.report.sources import planned_rounds
 from harness.store import RunFolder, find_run, read_records
@@ -47,8 +47,7 @@ def write_report(
     target = output or runs[-1].path / "report.html"
     loaded = [_load(run) for run in runs]
     page, order = _page(loaded, baseline)
-    limits = Limits.for_trials(len(order))
-    size = _write(target, _rendered(page, (packed(run, record, limits) for run, record in order)))
+    size = _write(target, _rendered(page, all_packed(order)))
     return Written(target, len(order), size)
 
 
