@@ -23,6 +23,7 @@ from harness.report import markdown, verdicts, words
 from harness.report.comparison import ComparisonView, compare_arms, compare_records
 from harness.report.gate import judge_gate, margins, read_fail_on
 from harness.report.sources import Source, match
+from harness.stats.sequential import Plan
 from tests.support.records import a_record, any_record
 
 untimed = settings(deadline=None, max_examples=50)
@@ -208,6 +209,20 @@ def test_one_variant_alone_is_shown_without_a_verdict() -> None:
     assert compare_records([]).pairs == ()
 
 
+def test_a_variant_that_was_settled_early_is_judged_as_it_was_then() -> None:
+    """What the baseline tried later, for the others, is no part of it; the looks were planned, and widen intervals."""
+    records = a_run(
+        {"a": ["-----", "--+--", "-----", "---+-"], "b": ["++", "++", "++", "++"], "c": ["-+---"] * 4}
+    )
+    arms = match(source("run", records), None)
+    view = compare_arms(arms.arms, arms.pairs, plan=Plan(20))
+    b, c = (pair.contrasts["pass"].difference for pair in view.pairs)
+    assert (b.trials, c.trials) == (2, 5)
+    assert b.value == 1.0
+    assert 0.975 < c.level < b.level < 1
+    assert "valid at each of up to 20 looks" in " ".join(verdicts.render(view).split())
+
+
 # Numbers in words
 
 
@@ -328,7 +343,8 @@ def test_a_regression_fails_the_gate_with_its_reason() -> None:
 def test_what_cannot_be_judged_fails_the_gate() -> None:
     """A run in which everything broke shows no regression, and is no proof of none."""
     assert gate({"a": ["++", "++"], "b": ["!!", "!!"]}).failed == (
-        "pass rate of b against a cannot be judged: no task has trials that count under both variants",
+        "pass rate of b against a cannot be judged: "
+        "no task has trials that count, with a known value, under both variants",
     )
     assert gate({"a": ["++"]}).failed == ("there is nothing to compare",)
 

@@ -24,7 +24,7 @@ from harness.stats.data import Floats, Interval, Tally
 from harness.stats.rates import ONE_TASK, rate_bounds, t_reach
 
 _NO_SPREAD = 1e-12
-NO_TASK = "no task has trials that count under both variants"
+NO_TASK = "no task has trials that count, with a known value, under both variants"
 
 
 @dataclass(frozen=True, slots=True)
