@@ -146,6 +146,15 @@ def test_runs_can_be_compared(tmp_path: Path) -> None:
     assert text.count('class="card pair') == 1
 
 
+def test_means_of_different_tasks_are_no_change(tmp_path: Path) -> None:
+    """Where a task is not compared, the price is told as the change over those that are, without the means."""
+    for run_id, tasks in (("20261101-000000-aaaa", 4), ("20261102-000000-bbbb", 3)):
+        costs = [0.1 * (place + 1) for place in range(tasks)]
+        a_run(tmp_path, *(a_record(task=f"t{cost}", cost_usd=cost) for cost in costs), run_id=run_id)
+    text = written(tmp_path, "20261101", "20261102")
+    assert '<p class="sure">Cost 0%.</p>' in text
+
+
 def test_the_baseline_can_be_named(tmp_path: Path) -> None:
     """And a wrong name is told with the right ones."""
     a_run(tmp_path, a_record(variant="one"), a_record(variant="two"))

@@ -107,7 +107,12 @@ def _pair(
 
 
 def _price(contrast: Contrast, own: Arm, baseline: Arm) -> str:
-    """The bill is the mean's; the change is that of a typical trial."""
+    """The bill is the mean's; the change is that of a typical trial.
+
+    Where some tasks are not compared, the means are not those of the same tasks, and would say something else.
+    """
+    if contrast.unpaired:
+        return f"Cost {words.difference(contrast)}"
     means = [cost(arm.view.stats.metrics["cost"].mean.value) for arm in (baseline, own)]
     return f"Cost {words.difference(contrast)}, from {means[0]} to {means[1]} a trial"
 
