@@ -2,7 +2,7 @@
 
 A program that runs inside, by the server's own Python and with the library `mcp` beside it.
 
-    mcp-gateway --config JSON     start the servers that the JSON names, and serve their tools; returns when it does
+    mcp-gateway --config JSON     start the servers that the JSON names, and serve what they have; returns when it does
     mcp-gateway pull NAME...      check that servers of these names can be started
 
 The JSON is what `create(mcp=...)` was given: names of E2B's catalogue with their settings, and `github/OWNER/REPO` with
@@ -20,22 +20,33 @@ import shlex
 import socket
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-if TYPE_CHECKING:
-    from mcp import Client
-    from mcp.server import ServerRequestContext
-    from mcp_types import (
-        CallToolRequestParams,
-        CallToolResult,
-        ListToolsResult,
-        PaginatedRequestParams,
-        Tool,
-    )
-    from starlette.types import ASGIApp, Receive, Scope, Send
+import uvicorn
+from mcp import Client, StdioServerParameters
+from mcp.server import ServerRequestContext
+from mcp.server.lowlevel import Server
+from mcp.server.transport_security import TransportSecuritySettings
+from mcp_types import (
+    CallToolRequestParams,
+    CallToolResult,
+    GetPromptRequestParams,
+    GetPromptResult,
+    ListPromptsResult,
+    ListResourcesResult,
+    ListToolsResult,
+    ReadResourceRequestParams,
+    ReadResourceResult,
+    Resource,
+    TextContent,
+)
+from mcp_types import PaginatedRequestParams as Page
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+Context = ServerRequestContext[Any]
 
 PORT = 50005
 _HOME = Path.home() / ".mcp-gateway"
@@ -123,19 +134,23 @@ def _become_daemon(servers: Mapping[str, Mapping[str, Any]], token: str, say: in
 
 
 async def _serve(servers: Mapping[str, Mapping[str, Any]], token: str, say: int) -> None:
-    import uvicorn
-    from mcp.server.lowlevel import Server
-    from mcp.server.transport_security import TransportSecuritySettings
-
     try:
         listener = socket.create_server(("127.0.0.1", PORT))
     except OSError as error:
         raise GatewayError(f"port {PORT} cannot be had: {error.strerror}") from error
     async with AsyncExitStack() as stack:
-        tools = Tools()
+        offers = Offers()
         for name, settings in servers.items():
-            await tools.add(name, await _connect(stack, name, settings))
-        server: Server[Any] = Server("mcp-gateway", on_list_tools=tools.list, on_call_tool=tools.call)
+            await offers.add(name, await _connect(stack, name, settings))
+        server: Server[Any] = Server(
+            "mcp-gateway",
+            on_list_tools=offers.list_tools,
+            on_call_tool=offers.call_tool,
+            on_list_prompts=offers.list_prompts if offers.prompts.all else None,
+            on_get_prompt=offers.get_prompt if offers.prompts.all else None,
+            on_list_resources=offers.list_resources if offers.resources else None,
+            on_read_resource=offers.read_resource if offers.resources else None,
+        )
         # The token keeps strangers out; the host names by which clients come are not known here.
         security = TransportSecuritySettings(enable_dns_rebinding_protection=False)
         app = Guarded(server.streamable_http_app(transport_security=security), token)
@@ -145,8 +160,6 @@ async def _serve(servers: Mapping[str, Mapping[str, Any]], token: str, say: int)
 
 
 async def _connect(stack: AsyncExitStack, name: str, settings: Mapping[str, Any]) -> Client:
-    from mcp import Client, StdioServerParameters
-
     command, folder = await _command(name, settings)
     envs = settings.get("envs") or {}
     parameters = StdioServerParameters(
@@ -199,50 +212,86 @@ async def _do(command: str, folder: Path) -> None:
         raise GatewayError(f"{command}: {errors.decode('utf-8', 'replace').strip()[-1000:]}")
 
 
-class Tools:
-    """The tools of all servers, each under its own name; where two have one, the later gets its server's before it."""
+class Named:
+    """Things of several servers, each by its own name; where two servers have one, the later gets its server's name
+    before it."""
 
     def __init__(self) -> None:
+        self.all: list[Any] = []
         self._ways: dict[str, tuple[Client, str]] = {}
-        self._tools: list[Tool] = []
+
+    def add(self, server: str, client: Client, things: Sequence[Any]) -> None:
+        """Offer these, too."""
+        for thing in things:
+            name = f"{server.rpartition('/')[2]}-{thing.name}" if thing.name in self._ways else thing.name
+            self._ways[name] = client, thing.name
+            self.all.append(thing.model_copy(update={"name": name}))
+
+    def way(self, name: str) -> tuple[Client, str]:
+        """Who has the thing of this name, and what it is called there. Raises KeyError."""
+        return self._ways[name]
+
+
+class Offers:
+    """What all servers together have: tools, prompts and resources."""
+
+    def __init__(self) -> None:
+        self.tools = Named()
+        self.prompts = Named()
+        self.resources: list[Resource] = []
+        self._readers: dict[str, Client] = {}
 
     async def add(self, server: str, client: Client) -> None:
         """Offer what this server has."""
-        for tool in await _all_tools(client):
-            name = tool.name
-            if name in self._ways:
-                name = f"{server.rpartition('/')[2]}-{name}"
-            self._ways[name] = client, tool.name
-            self._tools.append(tool.model_copy(update={"name": name}))
+        has = client.server_capabilities
+        if has.tools:
+            self.tools.add(server, client, await _all(client.list_tools, "tools"))
+        if has.prompts:
+            self.prompts.add(server, client, await _all(client.list_prompts, "prompts"))
+        if has.resources:
+            found = await _all(client.list_resources, "resources")
+            self.resources += found
+            self._readers.update((str(each.uri), client) for each in found)
 
-    async def list(
-        self, context: ServerRequestContext[Any], params: PaginatedRequestParams | None
-    ) -> ListToolsResult:
+    async def list_tools(self, context: Context, params: Page | None) -> ListToolsResult:
         """All of them."""
-        from mcp_types import ListToolsResult
+        return ListToolsResult(tools=self.tools.all)
 
-        return ListToolsResult(tools=self._tools)
-
-    async def call(self, context: ServerRequestContext[Any], params: CallToolRequestParams) -> CallToolResult:
+    async def call_tool(self, context: Context, params: CallToolRequestParams) -> CallToolResult:
         """Let the server that has it do it."""
-        from mcp_types import CallToolResult, TextContent
-
-        way = self._ways.get(params.name)
-        if way is None:
-            return CallToolResult(
-                content=[TextContent(type="text", text=f"Unknown tool: {params.name}")], is_error=True
-            )
-        client, name = way
+        try:
+            client, name = self.tools.way(params.name)
+        except KeyError:
+            text = TextContent(type="text", text=f"Unknown tool: {params.name}")
+            return CallToolResult(content=[text], is_error=True)
         return await client.call_tool(name, params.arguments)
 
+    async def list_prompts(self, context: Context, params: Page | None) -> ListPromptsResult:
+        """All of them."""
+        return ListPromptsResult(prompts=self.prompts.all)
 
-async def _all_tools(client: Client) -> Sequence[Tool]:
-    page = await client.list_tools()
-    tools = list(page.tools)
+    async def get_prompt(self, context: Context, params: GetPromptRequestParams) -> GetPromptResult:
+        """From the server that has it."""
+        client, name = self.prompts.way(params.name)
+        return await client.get_prompt(name, params.arguments)
+
+    async def list_resources(self, context: Context, params: Page | None) -> ListResourcesResult:
+        """All of them."""
+        return ListResourcesResult(resources=self.resources)
+
+    async def read_resource(self, context: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
+        """From the server that has it."""
+        return await self._readers[str(params.uri)].read_resource(str(params.uri))
+
+
+async def _all(listing: Callable[..., Awaitable[Any]], field: str) -> list[Any]:
+    """What a listing has on all of its pages."""
+    page = await listing()
+    found = list(getattr(page, field))
     while page.next_cursor:
-        page = await client.list_tools(cursor=page.next_cursor)
-        tools += page.tools
-    return tools
+        page = await listing(cursor=page.next_cursor)
+        found += getattr(page, field)
+    return found
 
 
 class Guarded:

@@ -25,6 +25,28 @@ FROM_HERE = {
 }
 """git's own way to take repositories from another place."""
 
+LIBRARY = """
+import json, sys
+about = {"protocolVersion": "2025-06-18", "serverInfo": {"name": "library", "version": "1"},
+         "capabilities": {"prompts": {}, "resources": {}}}
+book = {"uri": "book://one", "name": "one"}
+text = {"type": "text", "text": "Summarize."}
+answers = {
+    "initialize": about, "ping": {},
+    "prompts/list": {"prompts": [{"name": "summary"}]},
+    "prompts/get": {"messages": [{"role": "user", "content": text}]},
+    "resources/list": {"resources": [book]},
+    "resources/read": {"contents": [{"uri": "book://one", "text": "Once upon a time."}]},
+}
+for line in sys.stdin:
+    request = json.loads(line)
+    if "id" in request:
+        known = request["method"] in answers
+        reply = {"result": answers[request["method"]]} if known else {"error": {"code": -32601, "message": "no"}}
+        print(json.dumps({"jsonrpc": "2.0", "id": request["id"], **reply}), flush=True)
+"""
+"""An MCP server with a prompt and a resource, and no tools."""
+
 INITIALIZE = {
     "jsonrpc": "2.0",
     "id": 1,
@@ -39,12 +61,12 @@ INITIALIZE = {
 
 @pytest.fixture(scope="module")
 def repositories(api: Api, server: LocalServer) -> Iterator[str]:
-    """A snapshot with two repositories in it, each of an MCP server."""
+    """A snapshot with repositories in it, each of an MCP server."""
     if server.isolation != "bubblewrap":
         pytest.skip(f"the {server.isolation} tier has no network of the sandbox's own for the gateway")
     with Sandbox.create("mcp-gateway", **api) as sandbox:
-        for name in ("echo", "other"):
-            sandbox.files.write(f"repos/me/{name}/server.py", ECHO)
+        for name, program in (("echo", ECHO), ("other", ECHO), ("library", LIBRARY)):
+            sandbox.files.write(f"repos/me/{name}/server.py", program)
             git = "git -c user.name=me -c user.email=me@here"
             sandbox.commands.run(f"cd repos/me/{name} && git init -q && git add . && {git} commit -qm x")
         yield sandbox.create_snapshot().snapshot_id
@@ -68,10 +90,11 @@ def test_claude_code_uses_the_gateway_by_the_sdks_url(repositories: str, api: Ap
         assert Sandbox.connect(sandbox.sandbox_id, **api).get_mcp_token() == token
 
 
-def test_tools_of_all_servers_are_served_to_who_has_the_token(repositories: str, api: Api) -> None:
-    """Each server's tools, those of one name told apart; a call reaches its server; without the token 401."""
+def test_what_all_servers_have_is_served_to_who_has_the_token(repositories: str, api: Api) -> None:
+    """Each server's tools, prompts and resources, tools of one name told apart; a call reaches its server; without
+    the token 401."""
     run = {"runCmd": "python3 server.py"}
-    with with_gateway(repositories, api, echo=run, other=run) as sandbox:
+    with with_gateway(repositories, api, echo=run, other=run, library=run) as sandbox:
         client = httpx.Client(
             base_url=api["api_url"],
             headers={
@@ -95,6 +118,11 @@ def test_tools_of_all_servers_are_served_to_who_has_the_token(repositories: str,
         for tool in ("say", "other-say"):
             assert f"hello {tool}" in ask("tools/call", name=tool, arguments={"text": f"hello {tool}"})
         assert "Unknown tool" in ask("tools/call", name="sing", arguments={})
+        assert '"name":"summary"' in ask("prompts/list")
+        assert "Summarize." in ask("prompts/get", name="summary")
+        assert "book://one" in ask("resources/list")
+        assert "Once upon a time." in ask("resources/read", uri="book://one")
+        assert "error" in ask("resources/read", uri="book://two")
 
 
 def test_a_server_is_installed_first_and_has_its_variables(repositories: str, api: Api) -> None:
