@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness.errors import FAULT_BY_CAUSE, Cause, Fault
 from harness.stream import Session, Tokens, ToolUse, TurnResult
 from harness.task import Task
-from harness.variant import Variant
+from harness.variant import TemplateSource, Variant
 
 Outcome = Literal["passed", "failed", "error", "invalid"]
 AgentName = Literal["claude", "oracle", "nop"]
@@ -57,7 +57,10 @@ class TrialSpec:
     def template(self) -> str:
         """The sandbox template: the variant's, or else the task's; where that is plain, the one for what is asked."""
         plain = self.task.sandbox.template == PLAIN_TEMPLATE and self.variant.mcp_gateway is not None
-        return self.variant.template or (GATEWAY_TEMPLATE if plain else self.task.sandbox.template)
+        chosen = self.variant.template
+        if isinstance(chosen, TemplateSource):
+            return chosen.path
+        return chosen or (GATEWAY_TEMPLATE if plain else self.task.sandbox.template)
 
 
 class _Part(BaseModel):

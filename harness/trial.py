@@ -216,7 +216,7 @@ async def opened(spec: TrialSpec, world: World, attempt: Attempt) -> AsyncIterat
     try:
         async with sandbox.kept_alive():
             with attempt.phase("seed"):
-                attempt.template_id = await _template_id(spec, world, sandbox)
+                attempt.template_id = await _template_id(attempt.template, world, sandbox)
                 brought = luggage(spec.variant, world.secrets, sandbox.mcp_token)
                 baseline = await seed(sandbox, spec.task, _extra(attempt.recording), brought)
             attempt.place = _workplace(spec, world, attempt, sandbox)
@@ -230,11 +230,11 @@ async def opened(spec: TrialSpec, world: World, attempt: Attempt) -> AsyncIterat
         await _end(spec, world, attempt, sandbox, None)
 
 
-async def _template_id(spec: TrialSpec, world: World, sandbox: Sandbox) -> str:
+async def _template_id(name: str, world: World, sandbox: Sandbox) -> str:
     """The platform's id of the trial's template, asked for once a run."""
-    if spec.template not in world.template_ids:
-        world.template_ids[spec.template] = await sandbox.template_id()
-    return world.template_ids[spec.template]
+    if name not in world.template_ids:
+        world.template_ids[name] = await sandbox.template_id()
+    return world.template_ids[name]
 
 
 async def _with_repo(spec: TrialSpec, world: World, attempt: Attempt) -> TrialSpec:

@@ -50,6 +50,22 @@ class NoClaudeMd:
 
 
 @dataclass(frozen=True)
+class TemplateSource:
+    """A file that a template is built from: `path` leads to it (and to the object in it) from anywhere.
+
+    `object` is the name after the colon; `sha256` is over the file itself.
+    """
+
+    path: str
+    object: str | None
+    sha256: str
+
+    def told(self) -> dict[str, Any]:
+        """As a record tells it."""
+        return {"sha256": self.sha256, **({"object": self.object} if self.object else {})}
+
+
+@dataclass(frozen=True)
 class Overlay:
     """A folder whose `repo/` and `home/` are laid over the sandbox's, as it was when the variant was read.
 
@@ -103,7 +119,7 @@ class Variant:
 
     name: str = "default"
     model: str | None = None
-    template: str | None = None
+    template: str | TemplateSource | None = None
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     claude_md: ClaudeMd | NoClaudeMd | None = None

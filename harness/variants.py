@@ -16,8 +16,9 @@ from pydantic_core import ErrorDetails
 from harness.contents import file_hash, files_in, folder_hash, leads_out
 from harness.errors import Problem, ProblemsError, UsageError
 from harness.manifest import is_name
+from harness.templatefile import template_file
 from harness.tomlfile import TomlFile, field_at, meant, read_toml, short, shown, what_is_wrong
-from harness.variant import DEFAULT, ClaudeMd, McpServer, NoClaudeMd, Overlay, Text, Variant
+from harness.variant import DEFAULT, ClaudeMd, McpServer, NoClaudeMd, Overlay, TemplateSource, Text, Variant
 from harness.varianttable import ServerTable, Source, VariantTable, label
 
 VARIANTS = "variants.toml"
@@ -248,6 +249,8 @@ class _Reader:
     def part(self, location: tuple[str, ...], name: str, value: Any) -> Any:
         """A field's value, with what its files hold; None, and a complaint, where they are not as they should be."""
         match name:
+            case "template":
+                return self.template(location, value)
             case "args" | "network":
                 return tuple(value)
             case "claude_md" if value is False:
@@ -288,6 +291,16 @@ class _Reader:
         remedy = "names are relative to the file in which they stand"
         self.complain(location, f"{name!r} {f'is not a {kind}' if there else 'does not exist'}", remedy)
         return None
+
+    def template(self, location: tuple[str, ...], name: str) -> str | TemplateSource | None:
+        file = template_file(name)
+        if file is None:
+            return name
+        path = self.existing(location, str(file.path), "file")
+        if path is None:
+            return None
+        whole = f"{path.resolve()}:{file.name}" if file.name else str(path.resolve())
+        return TemplateSource(whole, file.name, file_hash(path) or "")
 
     def settings(self, location: tuple[str, ...], given: str | Mapping[str, Any]) -> Mapping[str, Any] | None:
         content: Any = given

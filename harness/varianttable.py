@@ -136,7 +136,11 @@ class VariantTable(_Table):
 
     extends: str | None = Field(None, description="the name of another variant of this file")
     model: str | None = Field(None, min_length=1, description='a model\'s name or alias, such as "sonnet"')
-    template: str | None = Field(None, min_length=1, description='the name of a template, such as "claude"')
+    template: str | None = Field(
+        None,
+        min_length=1,
+        description='a template\'s name, such as "claude", FILE.py:NAME or a path to a Dockerfile',
+    )
     args: Annotated[list[Annotated[str, Field(pattern=_NO_NUL)]], AfterValidator(_args)] = Field(
         [], description='a list of arguments for the CLI, such as ["--effort", "high"]'
     )

@@ -9,7 +9,7 @@ import pytest
 from harness.asked import Asked
 from harness.errors import ProblemsError, UsageError
 from harness.plan import blocks
-from harness.variant import DEFAULT, ClaudeMd, NoClaudeMd, Text, Variant, revealed
+from harness.variant import DEFAULT, ClaudeMd, NoClaudeMd, TemplateSource, Text, Variant, revealed
 from harness.variants import Catalogue, Declared, load_variants, source_for
 from tests.support.folders import write_files
 
@@ -107,6 +107,21 @@ def test_no_servers_is_something_else_than_no_word_about_them(tmp_path: Path) ->
 
     assert (with_none.mcp, plain.mcp) == ({}, None)
     assert with_none.hash != plain.hash
+
+
+def test_a_template_may_be_a_file_beside_the_variants(tmp_path: Path) -> None:
+    """Found from wherever the tasks are; its content counts for the hash, its place does not."""
+    files: dict[str, str | bytes] = {"t/mine.py": "x = 1", "t/Dockerfile": "FROM a", "other/mine.py": "x = 1"}
+    toml = (
+        "[a]\ntemplate = 't/mine.py:x'\n[b]\ntemplate = 'other/mine.py:x'\n[c]\ntemplate = 't/Dockerfile'\n"
+    )
+    a, b, c = declared(tmp_path, toml, files).variants
+
+    assert [v.template.path for v in (a, c) if isinstance(v.template, TemplateSource)] == [
+        f"{tmp_path.resolve()}/t/mine.py:x",
+        f"{tmp_path.resolve()}/t/Dockerfile",
+    ]
+    assert a.hash == b.hash != c.hash
 
 
 # What extends what, and grids
@@ -222,6 +237,10 @@ WRONG = [
     ("[a]\nsettings = 'list.json'\n", "a.settings: 'list.json' is not a JSON object"),
     ("[a]\nsettings = { day = 2026-11-23 }\n", "is not a JSON object"),
     ("[a]\nsettings = { disableAllHooks = true }\n", "a.settings: disableAllHooks would switch off the hook"),
+    (
+        "[a]\ntemplate = 'no.py:x'\n",
+        "variants.toml:2: a.template: 'no.py' does not exist (names are relative",
+    ),
     ("[a]\noverlay = 'nowhere'\n", "a.overlay: 'nowhere' does not exist"),
     (
         "[a]\noverlay = 'flat'\n",
@@ -375,8 +394,11 @@ def test_some_can_be_chosen_by_name(tmp_path: Path) -> None:
     """In the order that is asked for; a name that there is not is told, with those that there are."""
     found = declared(tmp_path, "[a]\n[b]\n[c]\n")
 
-    assert [variant.name for variant in found.chosen(["c", "a", "c"])] == ["c", "a"]
-    assert found.chosen([]) == found.variants
+    def chosen(*names: str) -> list[tuple[str, int]]:
+        return [(variant.name, variant.place) for variant in found.chosen(names)]
+
+    assert chosen("c", "a", "c") == [("c", 0), ("a", 1)]
+    assert chosen() == [("a", 0), ("b", 1), ("c", 2)]
     with pytest.raises(UsageError, match=r"there is no variant 'd' in .*\n.*there are: a, b, c"):
         found.chosen(["a", "d"])
     with pytest.raises(
