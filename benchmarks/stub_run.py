@@ -25,6 +25,7 @@ from harness.run import Retries
 from harness.sandbox import Platform
 from harness.store import NOTHING_SECRET, RunFolder
 from harness.task import load_task
+from harness.templates import Templates
 from harness.trial import World
 from harness.variant import Variant
 
@@ -98,7 +99,8 @@ def run_trials(server: Server, folder: Path, trials: int, concurrency: int) -> M
     """Have the engine run trials of one task with the agent `oracle`."""
     task = load_task(small_task(folder / "tasks" / "answer"))
     run = RunFolder.create(folder / "results", f"bench-{trials}", {}, NOTHING_SECRET)
-    world = World(server.platform, NO_MODEL, run, Repos(run.path / "repos"))
+    templates = Templates(server.platform, run.path / "templates")
+    world = World(server.platform, NO_MODEL, run, Repos(run.path / "repos"), templates)
     engine = Engine(world, concurrency=concurrency, retries=Retries(), budget=Budget(None, History()))
     began, cpu = time.monotonic(), _cpu()
     futures = [

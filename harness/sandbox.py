@@ -10,10 +10,15 @@ import base64
 import contextlib
 import os
 import shlex
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+import traceback
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
+
+# Before the SDK is loaded: over plain HTTP/1.1 a command that runs holds a connection, and 200 are all it would make.
+os.environ.setdefault("E2B_MAX_CONNECTIONS", "20000")
+os.environ.setdefault("E2B_MAX_KEEPALIVE_CONNECTIONS", "256")
 
 import e2b
 import httpx
@@ -23,12 +28,16 @@ from harness.errors import SandboxFault, UsageError
 from harness.owner import own_mark, owner_lives
 from harness.stream import Lines
 
+T = TypeVar("T")
+
 HOME = "/home/user"
 REPO = f"{HOME}/repo"
 LIFETIME_S = 300
 """How long a sandbox outlives a harness that vanished; extended while it is needed."""
 _ABANDON_S = 20.0
 _RETRIES = 3
+_AGAIN_AFTER_S = (0.2, 1.0, 3.0)
+_TRANSFER_S = 600.0
 PROBE_S = 10.0
 """How long a stream may be silent before the sandbox is asked whether it is still there."""
 REATTACH = 5
@@ -89,7 +98,7 @@ FAULTS: Mapping[type[BaseException], Policy] = {
 def fault_of(error: BaseException, doing: str) -> SandboxFault | None:
     """The fault that an error of the SDK means; None for an error that is not the SDK's or the network's."""
     policy = next((FAULTS[kind] for kind in type(error).__mro__ if kind in FAULTS), None)
-    if policy is None and type(error).__module__.split(".")[0] in {"e2b", "pyqwest", "connectrpc"}:
+    if policy is None and (_of_sdk(type(error).__module__) or _raised_in_sdk(error)):
         policy = Policy("protocol", retry=True)
     if policy is None:
         return None
@@ -105,6 +114,16 @@ def fault_of(error: BaseException, doing: str) -> SandboxFault | None:
     )
 
 
+def _of_sdk(module: str) -> bool:
+    return module.split(".")[0] in {"e2b", "pyqwest", "connectrpc"}
+
+
+def _raised_in_sdk(error: BaseException) -> bool:
+    """Whether an error passed through the SDK's code: a reply in no form that it knows makes it a KeyError, say."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(_of_sdk(frame.f_globals.get("__name__", "")) for frame, _ in frames)
+
+
 @contextlib.contextmanager
 def _faults(doing: str) -> Iterator[None]:
     try:
@@ -114,6 +133,24 @@ def _faults(doing: str) -> Iterator[None]:
         if fault is None:
             raise
         raise fault from error
+
+
+async def _repeated(doing: str, call: Callable[[], Awaitable[T]], seconds: float) -> T:
+    """Do what may as well be done twice: again after a fault of the way there, within `seconds` each time.
+
+    Raises:
+        SandboxFault: the last of them, or one that another try cannot help.
+    """
+    for wait in (*_AGAIN_AFTER_S, None):
+        try:
+            with _faults(doing):
+                async with asyncio.timeout(seconds):
+                    return await call()
+        except SandboxFault as fault:
+            if wait is None or not fault.retry or fault.kind == "sandbox_gone":
+                raise
+            await asyncio.sleep(wait)
+    raise AssertionError("the last try returns or raises")
 
 
 @dataclass(frozen=True)
@@ -287,15 +324,11 @@ class Sandbox:
 
     async def template_id(self) -> str:
         """The id of the template that the platform made it from, whatever it was asked for by."""
-        with _faults("ask for the sandbox's template"):
-            async with asyncio.timeout(30):
-                return (await self._sdk.get_info()).template_id
+        return (await _repeated("ask for the sandbox's template", self._sdk.get_info, 30)).template_id
 
     async def kill(self) -> None:
         """End the sandbox; one that is gone already is fine."""
-        with _faults("kill the sandbox"):
-            async with asyncio.timeout(30):
-                await self._sdk.kill()
+        await _repeated("kill the sandbox", self._sdk.kill, 30)
 
     async def pause(self) -> None:
         """Keep it, asleep, until somebody connects to it."""
@@ -350,13 +383,14 @@ class Sandbox:
 
     async def write(self, path: str, data: bytes) -> None:
         """Write a file, making its folders. A relative path is below the home."""
-        with _faults(f"write {path}"):
-            await self._sdk.files.write(path, data)
+        await _repeated(f"write {path}", lambda: self._sdk.files.write(path, data), _TRANSFER_S)
 
     async def read(self, path: str) -> bytes:
         """A file's content, whole."""
-        with _faults(f"read {path}"):
-            return bytes(await self._sdk.files.read(path, format="bytes"))
+        content = await _repeated(
+            f"read {path}", lambda: self._sdk.files.read(path, format="bytes"), _TRANSFER_S
+        )
+        return bytes(content)
 
     async def run(
         self,

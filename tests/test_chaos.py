@@ -1,0 +1,107 @@
+"""Whatever breaks between the harness and its sandboxes: one record a trial, and nothing is left behind."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.chaos_proxy import FAULTS, ChaosProxy, Fault
+from support.folders import task_folder
+
+from harness.budget import Budget
+from harness.engine import Engine
+from harness.gc import sweep
+from harness.gitrepo import Repos
+from harness.history import History
+from harness.local.launch import LocalServer
+from harness.model import NO_MODEL
+from harness.record import TrialRecord, TrialSpec
+from harness.run import Retries
+from harness.sandbox import Platform, find_leftovers
+from harness.store import NOTHING_SECRET, RunFolder, read_records
+from harness.task import load_task
+from harness.templates import Templates
+from harness.trial import World
+from harness.variant import Variant
+
+TRIALS = 3
+SCHEDULES = st.lists(st.sampled_from(["pass", *FAULTS]), max_size=60)
+
+
+def run_under(
+    server: LocalServer, schedule: list[Fault], folder: Path
+) -> tuple[list[TrialRecord], bytes, int]:
+    """Trials by the oracle through the proxy; their records, the raw file, and how many sandboxes are left."""
+    task = load_task(task_folder(folder / "tasks"))
+    run = RunFolder.create(folder / "results", "chaos", {}, NOTHING_SECRET)
+    params = {"api_url": server.url, "sandbox_url": server.url, "api_key": server.api_key}
+    direct = Platform("e2b", params)
+    with ChaosProxy(server.url, schedule) as proxy:
+        platform = Platform("e2b", {**params, "api_url": proxy.url, "sandbox_url": proxy.url})
+        templates = Templates(platform, run.path / "templates")
+        world = World(platform, NO_MODEL, run, Repos(run.path / "repos"), templates)
+        engine = Engine(
+            world,
+            concurrency=TRIALS,
+            retries=Retries(base_s=0.01, cap_s=0.05),
+            budget=Budget(None, History()),
+        )
+        futures = [
+            engine.submit(TrialSpec(task, Variant("default"), index, "oracle"))
+            for index in range(1, TRIALS + 1)
+        ]
+        returned = [future.result() for future in futures]
+        engine.finish(0)
+        engine.call(sweep("chaos", direct))
+        left = len(engine.call(find_leftovers("chaos", params)))
+        engine.close()
+    return returned, run.records_file.read_bytes(), left
+
+
+def check(server: LocalServer, schedule: list[Fault]) -> list[TrialRecord]:
+    """What holds after any schedule."""
+    with tempfile.TemporaryDirectory() as name:
+        returned, raw, left = run_under(server, schedule, Path(name))
+        stored = read_records(Path(name, "results", "chaos"))
+    assert stored.bad == ()
+    assert len(raw.splitlines()) == TRIALS
+    assert {record.trial_id for record in stored.records} == {record.trial_id for record in returned}
+    assert len(stored.records) == TRIALS
+    assert left == 0
+    for record in stored.records:
+        # The solution is right: whatever breaks on the way is never a failed task.
+        assert record.outcome in ("passed", "error")
+        assert record.outcome == "passed" or (record.error and record.error.cause in ("sandbox", "check"))
+    return list(stored.records)
+
+
+def test_without_faults_all_pass(server: LocalServer) -> None:
+    """The proxy itself breaks nothing."""
+    assert [record.outcome for record in check(server, [])] == ["passed"] * TRIALS
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_one_fault_of_each_kind_now_and_then_is_got_over(server: LocalServer, fault: Fault) -> None:
+    """Every eighth request meets it; calls that may be repeated are, and else a new attempt is made."""
+    schedule: list[Fault] = ["pass", "pass", "pass", fault, "pass", "pass", "pass", "pass"]
+    check(server, schedule * 3)
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@given(schedule=SCHEDULES)
+def test_after_any_schedule_each_trial_has_one_record(server: LocalServer, schedule: list[Fault]) -> None:
+    """Few schedules, for every run of the tests."""
+    check(server, schedule)
+
+
+@pytest.mark.slow
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@given(schedule=SCHEDULES)
+def test_after_any_of_many_schedules_each_trial_has_one_record(
+    server: LocalServer, schedule: list[Fault]
+) -> None:
+    """Many."""
+    check(server, schedule)
