@@ -36,10 +36,10 @@ async def _collect(
     found: list[tuple[Leftover, Mapping[str, Any]]] = []
     for platform in platforms:
         found += [(leftover, platform.params) for leftover in await find_leftovers(run, platform.params)]
-    kept = [leftover for leftover, _ in found if spared["kept"] and leftover.state == "paused"]
-    busy = [
-        leftover for leftover, _ in found if spared["in use"] and leftover.in_use and leftover not in kept
-    ]
+    asleep = [leftover for leftover, _ in found if leftover.state == "paused"]
+    kept = asleep if spared["kept"] else []
+    # No run goes on with a sandbox that it has paused.
+    busy = [one for one, _ in found if spared["in use"] and one.in_use and one not in asleep]
     left = [(leftover, params) for leftover, params in found if leftover not in kept and leftover not in busy]
     if not dry_run:
         await asyncio.gather(*(end_leftover(leftover, params) for leftover, params in left))

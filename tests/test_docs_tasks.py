@@ -31,7 +31,7 @@ def shown(heading: str, language: str) -> str:
 
 def passes(pytester: pytest.Pytester, *options: str) -> Any:
     """The record of the only task, which passes."""
-    pytester.runpytest_subprocess("tasks", *options).assert_outcomes(passed=1)
+    pytester.runpytest("tasks", *options).assert_outcomes(passed=1)
     (run,) = list_runs(pytester.path / "results")
     (record,) = read_records(run.path).records
     return record

@@ -26,11 +26,12 @@ WRONG = {"answer.txt": "41\n"}
 PATIENCE = 60.0
 
 
-def run(pytester: pytest.Pytester, *options: str) -> dict[str, TrialRecord]:
-    """The records of a run in which one task passes and one fails."""
+def run(pytester: pytest.Pytester, *options: str, apart: bool = False) -> dict[str, TrialRecord]:
+    """The records of a run in which one task passes and one fails; `apart` in a process of its own."""
     task_folder(pytester.path / "tasks", "right")
     task_folder(pytester.path / "tasks", "wrong", solution=WRONG)
-    result = pytester.runpytest_subprocess("tasks", "--agent", "oracle", *options)
+    start = pytester.runpytest_subprocess if apart else pytester.runpytest
+    result = start("tasks", "--agent", "oracle", *options)
     result.assert_outcomes(passed=1, failed=1)
     (found,) = list_runs(pytester.path / "results")
     return {record.task: record for record in read_records(found.path).records}
@@ -59,9 +60,7 @@ def own_server(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 @pytest.mark.usefixtures("_swept")
-@pytest.mark.parametrize(
-    ("keep", "kept"), [("failed", {"wrong"}), ("all", {"right", "wrong"}), ("none", set())]
-)
+@pytest.mark.parametrize(("keep", "kept"), [("failed", {"wrong"}), ("all", {"right", "wrong"})])
 def test_what_is_kept(pytester: pytest.Pytester, results: Path, keep: str, kept: set[str]) -> None:
     """What was asked for; the records say so, and nothing else is left."""
     records = run(pytester, "--keep", keep)
@@ -73,12 +72,11 @@ def test_what_is_kept(pytester: pytest.Pytester, results: Path, keep: str, kept:
         sweep(None, kept=True, dry_run=False).splitlines()[-1]
         == f"{len(kept)} sandbox{'es' * (len(kept) != 1)} ended"
     )
-    if keep == "none":
+    with pytest.raises(UsageError, match="is gone"):
+        check_again(results, None, "wrong")
+    if keep == "failed":
         with pytest.raises(UsageError, match="no sandbox of"):
-            find_kept(results, None, "wrong")
-    else:
-        with pytest.raises(UsageError, match="is gone"):
-            check_again(results, None, "wrong")
+            find_kept(results, None, "right")
 
 
 @pytest.mark.usefixtures("_swept")
@@ -86,7 +84,7 @@ def test_the_checks_run_again(
     pytester: pytest.Pytester, results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As they are now, on what the agent left; the sandbox sleeps again afterwards, and the record stays."""
-    before = run(pytester, "--keep", "failed")["wrong"]
+    before = run(pytester, "--keep", "failed", apart=True)["wrong"]
     check = pytester.path / "tasks" / "wrong" / "checks" / "answer.sh"
     check.write_text(check.read_text().replace("42", "41"))
     assert main(["checks", "wrong", "--results", str(results)]) == 0
@@ -184,7 +182,7 @@ def test_this_machine_keeps_them_too(pytester: pytest.Pytester, results: Path) -
 def test_a_server_with_nothing_to_keep_ends(pytester: pytest.Pytester) -> None:
     """When its last run does."""
     task_folder(pytester.path / "tasks", "right")
-    pytester.runpytest_subprocess(
+    pytester.runpytest(
         "tasks", "--agent", "oracle", "--sandbox", "local", "--keep", "failed"
     ).assert_outcomes(passed=1)
     assert find_lasting() is None
@@ -205,7 +203,7 @@ def test_a_python_test_is_kept_as_it_was_judged(pytester: pytest.Pytester, resul
     """By the test; and its checks are its own."""
     (pytester.path / "starter").mkdir()
     pytester.makepyfile(PYTHON_TEST)
-    pytester.runpytest_subprocess("--agent", "nop", "--keep", "failed").assert_outcomes(failed=1)
+    pytester.runpytest("--agent", "nop", "--keep", "failed").assert_outcomes(failed=1)
     (found,) = list_runs(results)
     (record,) = read_records(found.path).records
     assert record.kept

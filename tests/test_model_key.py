@@ -27,7 +27,7 @@ def run(
         for name, value in api.env(SECRET).items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "X-Gateway-Token: gateway-0123456789")
-        pytester.runpytest_subprocess("tasks", *options).assert_outcomes(passed=1)
+        pytester.runpytest("tasks", *options).assert_outcomes(passed=1)
     (found,) = list_runs(pytester.path / "results")
     (record,) = read_records(found.path).records
     left = [path for path in found.path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from harness.errors import ProblemsError
+from harness.errors import ProblemsError, TaskFault
 from harness.local.launch import LocalServer
 from harness.record import TrialRecord
 from harness.setup import local_platform
 from harness.store import RunFolder, list_runs, read_records
 from harness.task import load_task
 from harness.templatefile import TemplateFile, find_template_file, template_file
-from harness.templates import list_built, remove_built
+from harness.templates import Templates, list_built, remove_built
 from tests.support.folders import task_folder, write_files
 
 MINE = """
@@ -47,7 +48,7 @@ def task(root: Path, mark: str, template: str = "templates/mine.py:template") ->
 
 
 def run(pytester: pytest.Pytester, *options: str) -> tuple[pytest.RunResult, RunFolder, list[TrialRecord]]:
-    result = pytester.runpytest_subprocess("tasks", "--agent", "nop", *options)
+    result = pytester.runpytest("tasks", "--agent", "nop", *options)
     last = list_runs(pytester.path / "results")[-1]
     return result, last, list(read_records(last.path).records)
 
@@ -96,19 +97,29 @@ def test_a_dockerfile_will_do(pytester: pytest.Pytester, mark: str) -> None:
     ],
 )
 def test_one_that_cannot_be_built_is_said(
-    pytester: pytest.Pytester, mark: str, content: str, kind: str, what: str
+    as_e2b: LocalServer, tmp_path: Path, mark: str, content: str, kind: str, what: str
 ) -> None:
-    """It is the task's fault: no trial is tried again for it, and nothing counts."""
+    """It is the task's fault, and no new attempt mends it."""
+    write_files(tmp_path, {"t/mine.py": content.replace("%s", mark), "t/tool.txt": "tool\n"})
+    templates = Templates(local_platform(as_e2b), tmp_path / "logs")
+    with pytest.raises(TaskFault) as caught:
+        asyncio.run(templates.name("t/mine.py:template", tmp_path))
+    assert (caught.value.cause, caught.value.kind, caught.value.retry) == ("task", kind, False)
+    assert what in caught.value.message
+    if kind == "template_build":
+        (log,) = (tmp_path / "logs").iterdir()
+        assert "exit 3" in log.read_text()
+        assert list_built(local_platform(as_e2b)) == "no template was built by harness\n"
+
+
+def test_a_failed_build_is_an_error_of_each_trial(pytester: pytest.Pytester, mark: str) -> None:
+    """It is tried once, and counts for nobody."""
     task(pytester.path, mark)
-    write_files(pytester.path, {"templates/mine.py": content.replace("%s", mark)})
+    write_files(pytester.path, {"templates/mine.py": (MINE % mark).replace("echo built", "exit 3; echo")})
     result, _, records = run(pytester, "--trials", "2")
     result.assert_outcomes(errors=2)
-    for record in records:
-        assert record.error
-        assert (record.outcome, record.error.cause, record.error.type) == ("error", "task", kind)
-        assert what in record.error.message
-        assert not record.attempts
-    assert kind != "template_build" or " exit 3" in result.stdout.str()
+    assert [record.error and record.error.type for record in records] == ["template_build"] * 2
+    assert result.stdout.str().count("Build started") == 1
 
 
 def test_by_hand(

@@ -61,7 +61,7 @@ def test_a_turn_has_its_own_numbers_and_checks(
     with MessagesApi(script) as api:
         for name, value in api.env().items():
             monkeypatch.setenv(name, value)
-        pytester.runpytest_subprocess("tasks").assert_outcomes(passed=1)
+        pytester.runpytest("tasks").assert_outcomes(passed=1)
         found = [str(r["content"]) for e in api.exchanges for r in e.request.tool_results]
     record = the_record(pytester)
     assert [(check.name, check.turn, check.passed) for check in record.checks] == [
@@ -106,7 +106,7 @@ def test_a_turn_that_was_wrong_is_told(pytester: pytest.Pytester, monkeypatch: p
     with MessagesApi(script) as api:
         for name, value in api.env().items():
             monkeypatch.setenv(name, value)
-        result = pytester.runpytest_subprocess("tasks")
+        result = pytester.runpytest("tasks")
     result.assert_outcomes(failed=1)
     assert [(check.name, check.passed) for check in the_record(pytester).checks] == [
         ("first", False),
@@ -120,7 +120,7 @@ def test_the_oracle_knows_the_turns(pytester: pytest.Pytester) -> None:
     toml = TWO_TURNS.replace('checks = ["first"]', 'checks = ["first"]\nsolution = "after-1"')
     folder = two_turns(pytester.path / "tasks", toml=toml, solution={"step": "two\n"})
     write_files(folder, {"after-1/step": "one\n"})
-    pytester.runpytest_subprocess("tasks", "--agent", "oracle").assert_outcomes(passed=1)
+    pytester.runpytest("tasks", "--agent", "oracle").assert_outcomes(passed=1)
     assert [(check.name, check.turn) for check in the_record(pytester).checks] == [
         ("first", 1),
         ("last", None),
@@ -131,7 +131,7 @@ def test_the_oracle_knows_the_turns(pytester: pytest.Pytester) -> None:
 def test_checks_of_turns_that_never_came_are_asked_at_the_end(pytester: pytest.Pytester) -> None:
     """No check goes without a verdict."""
     two_turns(pytester.path / "tasks")
-    pytester.runpytest_subprocess("tasks", "--agent", "nop").assert_outcomes(failed=1)
+    pytester.runpytest("tasks", "--agent", "nop").assert_outcomes(failed=1)
     checks = the_record(pytester).checks
     assert [(check.name, check.turn, check.passed) for check in checks] == [
         ("last", None, False),
