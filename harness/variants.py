@@ -403,14 +403,36 @@ class Catalogue:
     def __init__(self, root: Path, source: Path | None, names: Sequence[str]) -> None:
         self._root, self._source, self._names = root, source, names
         self._declared: dict[Path | None, Declared] = {}
+        self._sources: dict[Path, Path | None] = {}
+        self._known: dict[str, tuple[str, Path | None]] = {}
 
     def of(self, folder: Path) -> tuple[Variant, ...]:
         """The variants for the task of a folder.
 
         Raises:
-            UsageError: when its file cannot be used, or does not have one that is wanted.
+            UsageError: when its file cannot be used, does not have one that is wanted, or gives a name another
+                meaning than the file of an earlier task.
         """
-        source = self._source or source_for(folder, self._root)
+        source = self._source or self._nearest(folder)
         if source not in self._declared:
             self._declared[source] = load_variants(source) if source else Declared()
-        return self._declared[source].chosen(self._names)
+        chosen = self._declared[source].chosen(self._names)
+        for variant in chosen:
+            self._claim(variant, source)
+        return chosen
+
+    def _nearest(self, folder: Path) -> Path | None:
+        place = folder.absolute().parent
+        if place not in self._sources:
+            self._sources[place] = source_for(folder, self._root)
+        return self._sources[place]
+
+    def _claim(self, variant: Variant, source: Path | None) -> None:
+        """Have a variant's name mean one treatment in all of the run, since trials are compared by it."""
+        known, where = self._known.setdefault(variant.name, (variant.hash, source))
+        if known != variant.hash:
+            files = [shown(file) if file else "where no file declares it" for file in (where, source)]
+            raise UsageError(
+                f"the variant {variant.name!r} is one thing in {files[0]} and another in {files[1]}",
+                remedy="rename one of them, or run the tasks of one file at a time",
+            )

@@ -372,6 +372,21 @@ def test_two_files_of_one_folder_are_one_too_many(tmp_path: Path) -> None:
         source_for(tmp_path / "task", tmp_path)
 
 
+def test_a_name_means_one_treatment_in_a_run(tmp_path: Path) -> None:
+    """Trials are compared by it; the same treatment may be declared twice."""
+    write_files(tmp_path, {"a/variants.toml": "[v]\n", "b/variants.toml": "[v]\n[w]\n"})
+    catalogue = Catalogue(tmp_path, None, ())
+    assert len(catalogue.of(tmp_path / "a" / "task")) + len(catalogue.of(tmp_path / "b" / "task")) == 3
+
+    write_files(tmp_path, {"b/variants.toml": '[v]\nmodel = "opus"\n'})
+    catalogue = Catalogue(tmp_path, None, ())
+    catalogue.of(tmp_path / "a" / "task")
+    with pytest.raises(
+        UsageError, match=r"'v' is one thing in .*a/variants.toml and another in .*b/variants.toml"
+    ):
+        catalogue.of(tmp_path / "b" / "task")
+
+
 def test_a_problem_in_pyproject_is_told_with_its_line(tmp_path: Path) -> None:
     """As in a file of its own."""
     write_files(tmp_path, {"pyproject.toml": "[project]\nname = 'x'\n[tool.harness.variants.b]\nmodle = 1\n"})
