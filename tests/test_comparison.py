@@ -179,8 +179,8 @@ def test_what_is_not_one_treatment_is_told() -> None:
     told = notes(compare_records(records))
     assert "a mixes 2 models: one, two" in told
     assert "versions" not in told
-    assert "1 tasks are not the same under b and a (their folders changed)" in told
-    assert "1 tasks have only trials of b, and are not compared: t1" in told
+    assert "1 task changed between b and a, and a difference may come from that: t0" in told
+    assert "1 task with trials of b only, not compared: t1" in told
 
 
 def test_a_cut_off_trials_tokens_are_unknown_not_small() -> None:
@@ -200,7 +200,7 @@ def test_a_cut_off_trials_tokens_are_unknown_not_small() -> None:
     assert words.value(view.arm("a"), "tokens") == "-"
     assert words.value(view.arm("b"), "tokens") == "10"
     assert view.pairs[0].contrasts["tokens"].difference.value is None
-    assert "1 trials were cut off: their tokens and cost are unknown, and left out" in notes(view)
+    assert "1 trial cut off: their tokens and cost are unknown, and left out" in notes(view)
 
 
 def test_one_variant_alone_is_shown_without_a_verdict() -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from harness.errors import UsageError
 from harness.measured import Measured, measured, variants_in_order
 from harness.record import TrialRecord
+from harness.report.text import names, several
 from harness.stats.compare import Comparison, Contrast, OneVariant, compare
 from harness.stats.data import METRIC_NAMES, MetricName, Trials
 from harness.stats.sequential import Plan
@@ -282,7 +283,7 @@ def _not_a_model(arms: Sequence[Arm]) -> Iterator[str]:
         yield f"{some} trials replayed recorded sessions{hand}: the verdicts measure the plumbing, not a model"
     others = Counter(record.agent for record in records if record.agent != "claude")
     for agent, trials in others.items():
-        yield f"{trials} trials are of the agent {agent}, and say nothing about Claude Code"
+        yield f"{several(trials, 'trial')} by the agent {agent}: they say nothing about Claude Code"
 
 
 def _mixed(arms: Sequence[Arm]) -> Iterator[str]:
@@ -291,13 +292,19 @@ def _mixed(arms: Sequence[Arm]) -> Iterator[str]:
         ("settings", lambda record: record.variant_hash[:8]),
         ("models", lambda record: record.model),
         ("versions of Claude Code", lambda record: record.claude_version),
-        ("templates", lambda record: record.template),
     )
     for arm in arms:
+        # Tasks may name templates of their own.
+        templates: dict[str, set[str | None]] = {}
+        for record in arm.records:
+            templates.setdefault(record.task, set()).add(record.template)
+        mixed = sorted(task for task, found in templates.items() if len(found) > 1)
+        if mixed:
+            yield f"{arm.name} mixes templates in {several(len(mixed), 'task')}: {names(mixed)}"
         for what, trait in traits:
             values = _distinct(arm, trait)
             if len(values) > 1:
-                yield f"{arm.name} mixes {len(values)} {what}: {', '.join(values)}"
+                yield f"{arm.name} mixes {len(values)} {what}: {names(values)}"
 
 
 def _changed_tasks(arms: Sequence[Arm], pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
@@ -310,16 +317,16 @@ def _changed_tasks(arms: Sequence[Arm], pairs: Sequence[tuple[str, str]]) -> Ite
         changed = sorted(task for task in own.keys() & before.keys() if len(own[task] | before[task]) > 1)
         if changed:
             yield (
-                f"{len(changed)} tasks are not the same under {arm_name} and {base} (their folders changed), "
-                f"and a difference may come from that: {', '.join(changed)}"
+                f"{several(len(changed), 'task')} changed between {arm_name} and {base}, and a difference may "
+                f"come from that: {names(changed)}"
             )
         for one, here, other in ((arm_name, own, before), (base, before, own)):
             alone = sorted(here.keys() - other.keys())
             if alone:
-                yield f"{len(alone)} tasks have only trials of {one}, and are not compared: {', '.join(alone)}"
+                yield f"{several(len(alone), 'task')} with trials of {one} only, not compared: {names(alone)}"
 
 
 def _unknown(arms: Sequence[Arm]) -> Iterator[str]:
     cut = sum(record.cut_off and record.counts for arm in arms for record in arm.records)
     if cut:
-        yield f"{cut} trials were cut off: their tokens and cost are unknown, and left out"
+        yield f"{several(cut, 'trial')} cut off: their tokens and cost are unknown, and left out"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 UNKNOWN = "-"
+_NAMED = 8
+"""How many names a sentence has."""
 
 
 def seconds(ms: float | None) -> str:
@@ -40,3 +44,14 @@ def percent(share: float | None) -> str:
     if 0 < share <= 0.005:
         return "<1%"
     return ">99%" if 0.995 <= share < 1 else f"{share * 100:.0f}%"
+
+
+def several(number: int, what: str) -> str:
+    """A number of things: `1 task`, `2 tasks`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def names(of: Sequence[str]) -> str:
+    """Some names, and how many more there are."""
+    more = len(of) - _NAMED
+    return ", ".join(of[:_NAMED]) + (f" and {more} more" if more > 0 else "")

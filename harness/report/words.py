@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from harness.report.comparison import ArmView, ComparisonView, PairView
-from harness.report.text import UNKNOWN, cost, count, percent, seconds
+from harness.report.text import UNKNOWN, cost, count, names, percent, seconds, several
 from harness.stats.compare import Contrast, IfExcluded
 from harness.stats.data import METRICS, Estimate, Interval, MetricName, Number
 from harness.stats.power import POWER, Needed
@@ -40,9 +40,6 @@ SHOW: Mapping[MetricName, Callable[[float | None], str]] = {
     "duration": seconds,
     "turns": lambda number: UNKNOWN if number is None else f"{number:.1f}",
 }
-
-_NAMED = 8
-"""How many tasks a sentence names."""
 
 
 def estimate(arm: ArmView, metric: MetricName) -> Estimate:
@@ -111,7 +108,7 @@ def design(view: ComparisonView, pair: PairView) -> str:
     """What the verdicts stand on."""
     found = pair.contrasts["pass"].difference
     corrected = f", corrected for {len(view.pairs)} comparisons" if len(view.pairs) > 1 else ""
-    tasks = f"{found.tasks} {'task' if found.tasks == 1 else 'tasks'}"
+    tasks = several(found.tasks, "task")
     trials = f"{found.trials:.3g} {'trial' if found.trials == 1 else 'trials'}"
     if view.plan:
         corrected += f", valid at each of up to {view.plan.rounds} looks"
@@ -197,18 +194,11 @@ def _flips(pair: PairView) -> Iterator[str]:
             yield f"{says} in most trials (may be noise): {names(noisy)}"
 
 
-def names(tasks: Sequence[str]) -> str:
-    """Some names, and how many more there are."""
-    more = len(tasks) - _NAMED
-    return ", ".join(tasks[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
 def excluded(arm: ArmView) -> Iterator[str]:
     """Which trials of an arm count for nobody, and why."""
     for entry in arm.excluded:
-        what = "trial" if entry.trials == 1 else "trials"
         kind = "invalid" if entry.outcome == "invalid" else "errors"
-        yield f"{arm.name}: {entry.trials} {what} left out ({kind}): {entry.why}"
+        yield f"{arm.name}: {several(entry.trials, 'trial')} left out ({kind}): {entry.why}"
 
 
 def flaky(arm: ArmView) -> str | None:
@@ -235,7 +225,7 @@ def unknown(arm: ArmView) -> Iterator[str]:
     }
     if missing:
         yield f"{arm.name}: unknown are " + ", ".join(
-            f"{LABELS[metric]} of {trials} trials" for metric, trials in missing.items()
+            f"{LABELS[metric]} of {several(trials, 'trial')}" for metric, trials in missing.items()
         )
 
 
