@@ -11,7 +11,7 @@ import contextlib
 import os
 import shlex
 import traceback
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar, cast
@@ -411,13 +411,15 @@ class Sandbox:
             try:
                 # The SDK enforces no limit of its own when the server is silent.
                 async with asyncio.timeout(timeout + 15):
-                    done = await self._sdk.commands.run(
-                        command,
-                        timeout=timeout,
-                        cwd=cwd,
-                        envs=dict(env or {}),
-                        user=cast(Any, user),
-                        request_timeout=60,
+                    done = await self._watched(
+                        self._sdk.commands.run(
+                            command,
+                            timeout=timeout,
+                            cwd=cwd,
+                            envs=dict(env or {}),
+                            user=cast(Any, user),
+                            request_timeout=60,
+                        )
                     )
             except e2b.CommandExitException as error:
                 return Result(error.stdout or "", error.stderr or "", error.exit_code)
@@ -428,6 +430,23 @@ class Sandbox:
                     raise
                 raise CommandTimeoutError(f"no end within {timeout:g} s") from error
             return Result(done.stdout, done.stderr, done.exit_code)
+
+    async def _watched(self, call: Coroutine[Any, Any, T]) -> T:
+        """What a call gives, unless the sandbox is gone meanwhile: a lost connection may stay silent for ever.
+
+        Raises:
+            SandboxFault: when it is gone.
+        """
+        calling = asyncio.create_task(call)
+        try:
+            while not calling.done():
+                await asyncio.wait([calling], timeout=PROBE_S)
+                if not calling.done() and not await self._alive() and not calling.done():
+                    raise SandboxFault("sandbox_gone", "the sandbox is gone", retry=True)
+            return calling.result()
+        finally:
+            calling.cancel()
+            await asyncio.gather(calling, return_exceptions=True)
 
     @contextlib.asynccontextmanager
     async def terminal(
