@@ -141,6 +141,21 @@ def test_by_hand(
     assert "no file to build from" in capsys.readouterr().err
 
 
+def test_variants_that_differ_in_template_run_side_by_side(pytester: pytest.Pytester, mark: str) -> None:
+    """In one command; each record tells which content it ran on, and the sandbox which template that is."""
+    write_files(pytester.path, {"tasks/templates/mine.py": MINE % mark, "tasks/templates/tool.txt": "tool\n"})
+    variants = '[plain]\ntemplate = "base"\n[built]\ntemplate = "templates/mine.py:template"\n'
+    task_folder(pytester.path / "tasks", toml=LOOK % mark, checks={})
+    write_files(pytester.path, {"tasks/variants.toml": variants})
+    result, _, records = run(pytester)
+    result.assert_outcomes(passed=1, failed=1)
+    found = {record.variant: record for record in records}
+    assert (found["plain"].outcome, found["built"].outcome) == ("failed", "passed")
+    assert found["plain"].template == "base"
+    assert str(found["built"].template).startswith("harness-mine-")
+    assert found["plain"].sandbox.template_id != found["built"].sandbox.template_id
+
+
 def test_which_are_files() -> None:
     """All others are names that the platform knows."""
     files = {
