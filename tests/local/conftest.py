@@ -14,7 +14,7 @@ from harness.local.launch import LocalServer, start_server
 T = TypeVar("T")
 Story = Callable[[AsyncSandbox], Awaitable[T]]
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 """No test waits longer than this for anything; it is a bound for what hangs, not a measure of speed."""
 
 

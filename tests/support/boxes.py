@@ -22,7 +22,7 @@ from harness.local.templates import base
 
 T = TypeVar("T")
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 """No story waits longer than this; it is a bound for what hangs, not a measure of speed."""
 
 TIERS = ("bubblewrap", "landlock", "container", "unsafe")
