@@ -32,7 +32,7 @@ _NOTHING = "\N{ZERO WIDTH SPACE}"
 def render(view: ComparisonView, gate: Gate | None = None) -> str:
     """The whole comparison, and what the gate says where there is one."""
     parts = ["## harness: comparison", *_gate(gate)]
-    parts += [f"> [!WARNING]\n> {escape(note)}" for note in view.notes[:1] if view.replayed]
+    parts += [f"> [!WARNING]\n> {_sentence(note)}" for note in view.notes[:1] if view.replayed]
     parts += [_pair(view, pair) for pair in view.pairs]
     if not view.pairs:
         parts.append("There is only one variant: nothing to compare it with.")
@@ -46,8 +46,12 @@ def escape(text: str) -> str:
     line = plain(" ".join(text.split()))
     # GitHub looks for mentions and issues after Markdown is done, when entities are characters again.
     line = _REFERENCE.sub(lambda found: f"{found[0]}{_NOTHING}", line)
-    line = _BLOCK.sub(lambda found: f"{_NOTHING}{found[0]}", line)
     return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", line)
+
+
+def _sentence(text: str) -> str:
+    """The same where a block may begin: no list, heading or line of its own."""
+    return _BLOCK.sub(lambda found: f"{_NOTHING}{found[0]}", escape(text))
 
 
 def _gate(gate: Gate | None) -> list[str]:
@@ -130,7 +134,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[i
 
 
 def _bullets(lines: Iterable[str]) -> str:
-    return "\n".join(f"- {escape(line)}" for line in lines)
+    return "\n".join(f"- {_sentence(line)}" for line in lines)
 
 
 def _details(title: str, content: str) -> str:

@@ -70,7 +70,9 @@ def _consistency(view: ComparisonView, *, color: bool) -> str:
         for what, found in (("one passes", arm.stats.pass_at_k), ("all pass", arm.stats.pass_hat_k)):
             cells = [percent(one.value) for one in found]
             rows.append([f"{arm.name}: {what}", *cells, *[UNKNOWN] * (ks - len(cells))])
-    return as_text(columns, rows, width=WIDTH, color=color) + flaky
+    fewer = any(one.left_out for arm in view.arms for one in arm.stats.pass_at_k)
+    note = _lines(["each column is over the tasks that have as many trials"], "- ") if fewer else ""
+    return as_text(columns, rows, width=WIDTH, color=color) + note + flaky
 
 
 def _lines(lines: Iterable[str], mark: str) -> str:
