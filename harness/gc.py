@@ -20,12 +20,13 @@ def collect_garbage(
     is one; E2B is looked at where there is a key for it.
 
     Raises:
-        UsageError: when there is neither.
         SandboxFault: when one of them cannot be asked.
     """
     platforms = [local] if local else []
-    if os.environ.get("E2B_API_KEY") or not local:
+    if os.environ.get("E2B_API_KEY"):
         platforms.append(e2b_platform())
+    if not platforms:
+        return "nothing to look at: E2B_API_KEY is not set, and no server of this machine keeps sandboxes\n"
     spared = {"kept": not kept, "in use": not in_use}
     return asyncio.run(_collect(run, dry_run=dry_run, spared=spared, platforms=platforms))
 

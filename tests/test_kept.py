@@ -188,6 +188,11 @@ def test_a_server_with_nothing_to_keep_ends(pytester: pytest.Pytester) -> None:
     assert find_lasting() is None
 
 
+@pytest.mark.usefixtures("own_server")
+def test_gc_says_when_there_is_nothing_to_look_at() -> None:
+    assert sweep(None, kept=False, dry_run=False).startswith("nothing to look at: E2B_API_KEY is not set")
+
+
 PYTHON_TEST = """
 import pytest
 
