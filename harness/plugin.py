@@ -220,8 +220,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Where there is something to run, start what it needs; the header tells of it."""
     ours = _session(session.config)
     if ours and ours.broken:
-        raise pytest.UsageError(str(ours.broken))
-    if ours and not session.config.option.collectonly and not ours.options.plan:
+        ours.refuse(ours.broken)
+    elif ours and not session.config.option.collectonly and not ours.options.plan:
         from harness.items import uses_trials
 
         if any(uses_trials(item) for item in session.items):

@@ -79,6 +79,15 @@ class TrialSession:
         except HarnessError as error:
             raise pytest.UsageError(str(error)) from error
 
+    def refuse(self, error: HarnessError) -> None:
+        """Have the run end as one that was asked for wrongly.
+
+        Raises:
+            pytest.UsageError: in the process that the user has started.
+        """
+        # Its text alone goes from process to process.
+        self._crew.refuse(UsageError(str(error)))
+
     @property
     def _asked(self) -> Asked:
         return Asked(tuple(self._variants.values()), self.seed)
@@ -138,6 +147,10 @@ class Alone:
         """Start what the run needs."""
         self._conductor.open(asked)
 
+    def refuse(self, error: UsageError) -> None:
+        """End the run before it starts."""
+        raise pytest.UsageError(str(error))
+
     def start(self, specs: Sequence[TrialSpec]) -> None:
         """Have the trials run ahead."""
         self._conductor.start(specs)
@@ -173,6 +186,10 @@ class Worker:
         """Have the controller start what the run needs. That something cannot be had is told there."""
         with contextlib.suppress(UsageError):
             self._asker.ask("open", asked)
+
+    def refuse(self, error: UsageError) -> None:
+        """Have the controller end the run before it starts."""
+        self._asker.ask("refuse", error)
 
     @property
     def redact(self) -> Redactor:
@@ -246,6 +263,9 @@ def answer(config: pytest.Config, question: str, about: Any) -> Any:
         return (conductor.run_id, world.folder.path.parent, world.platform) if question == "world" else None
     if question == "redact":
         return conductor.redact
+    if question == "refuse":
+        conductor.error = about
+        return None
     return conductor.start(about) if question == "start" else conductor.result(about)
 
 
