@@ -115,7 +115,9 @@ class Conductor:
             on_end=self._progress.ended,
         )
         if before.folder and stage.server is None:
-            engine.call(sweep(self.run_id, stage.world.platform))
+            # Those of a run that was killed go now if they can be had, else at this one's end.
+            with contextlib.suppress(Fault):
+                engine.call(sweep(self.run_id, stage.world.platform))
         return _Opened(stage, engine, before, lock, asked)
 
     @property

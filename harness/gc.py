@@ -7,7 +7,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from harness.errors import SandboxFault
 from harness.sandbox import Leftover, Platform, e2b_platform, end_leftover, find_leftovers
+
+_AGAIN_AFTER_S = (0.2, 0.5, 1.0, 2.0, 3.0, 5.0)
 
 
 def collect_garbage(
@@ -65,8 +68,20 @@ async def sweep(run: str, platform: Platform) -> None:
     """End the running sandboxes of one run, which nobody works in any more; what is kept on purpose is paused.
 
     Raises:
-        SandboxFault: when the platform cannot be asked, or does not end one.
+        SandboxFault: when after several tries the platform cannot be asked, or does not end one.
     """
     params = dict(platform.params)
-    left = [leftover for leftover in await find_leftovers(run, params) if leftover.state == "running"]
-    await asyncio.gather(*(end_leftover(leftover, params) for leftover in left))
+    for wait in (*_AGAIN_AFTER_S, None):
+        try:
+            left = [leftover for leftover in await find_leftovers(run, params) if leftover.state == "running"]
+            ended = await asyncio.gather(
+                *(end_leftover(leftover, params) for leftover in left), return_exceptions=True
+            )
+            for problem in filter(None, ended):
+                raise problem
+        except SandboxFault as fault:
+            if wait is None or not fault.retry:
+                raise
+            await asyncio.sleep(wait)
+        else:
+            return
