@@ -55,7 +55,7 @@ def own_server(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setenv("XDG_STATE_HOME", str(pytester.path / "state"))
     yield
     if find_lasting():
-        sweep(None, kept=True, dry_run=False)
+        sweep(None, kept=True, in_use=True, dry_run=False)
     assert find_lasting() is None
 
 
