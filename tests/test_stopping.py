@@ -64,11 +64,10 @@ def records(folder: Path) -> Mapping[str, TrialRecord]:
 @pytest.mark.parametrize(
     ("signals", "options"),
     [
-        ([signal.SIGINT], ["--grace", "0"]),
-        ([signal.SIGINT, signal.SIGINT], []),
-        ([signal.SIGTERM], []),
+        pytest.param([signal.SIGINT], ["--grace", "0"], id="Ctrl-C and no grace"),
+        pytest.param([signal.SIGINT, signal.SIGINT], [], id="Ctrl-C twice", marks=pytest.mark.slow),
+        pytest.param([signal.SIGTERM], [], id="terminated", marks=pytest.mark.slow),
     ],
-    ids=["Ctrl-C and no grace", "Ctrl-C twice", "terminated"],
 )
 def test_a_stopped_run_records_what_it_cut_off_and_goes_on_later(
     tmp_path: Path, as_e2b: LocalServer, signals: list[signal.Signals], options: list[str]

@@ -40,6 +40,7 @@ class ChaosProxy:
         self._target = (parts.hostname or "127.0.0.1", parts.port or 80)
         self._faults: Iterator[Fault] = iter(faults)
         self.met: Counter[str] = Counter()
+        self._serving: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -70,6 +71,11 @@ class ChaosProxy:
         self._loop.close()
 
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # asyncio itself keeps no hold of what serves a connection; one that waits for ever would be collected.
+        task = asyncio.current_task()
+        assert task
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         fault = next(self._faults, "pass")
         self.met[fault] += 1
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
