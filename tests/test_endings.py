@@ -149,7 +149,8 @@ def test_each_ending_has_its_outcome_and_its_cause(
     assert trouble.says in message
     if story.record.tokens_partial:
         assert story.record.cost_usd is None
-    elif story.record.models:
+    elif story.record.models and trouble.name != "breaks off":
+        # Claude Code counts what a broken message's start told; what it is billed, nobody tells.
         assert_billed(story, api)
 
 

@@ -47,7 +47,7 @@ HOSTILE = (
 MARKUP = "img, iframe, object, embed, plaintext, textarea, [onload], [onerror], [srcdoc]"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     path = chromium_path()
     if path is None:

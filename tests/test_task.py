@@ -249,7 +249,7 @@ WRONG_FIELDS: dict[str, tuple[str, str, str, str]] = {
         "should be a valid string, not 1",
         "strings",
     ),
-    "no template": ("[sandbox]\ntemplate = ''", "sandbox.template", "'' is empty", "the name of a template"),
+    "no template": ("[sandbox]\ntemplate = ''", "sandbox.template", "'' is empty", "a template's name"),
     "network": ("[sandbox]\nnetwork = 'off'", "sandbox.network", "not 'off'", '"none"'),
     "network's type": ("[sandbox]\nnetwork = false", "sandbox.network", "not False", "a list of hosts"),
     "URL for a host": (

@@ -79,7 +79,7 @@ def _any_plain(kind: Any, bounds: list[Any]) -> st.SearchStrategy[Any]:
         type(None): st.none(),
         bool: st.booleans(),
         str: st.text(max_size=20),
-        int: st.integers(least, most if most is not None else 2**53),
+        int: st.integers(least if least is not None else -(2**53), most if most is not None else 2**53),
         float: st.floats(least, most, allow_nan=False, allow_infinity=False),
     }
     return plain[kind]
