@@ -98,7 +98,7 @@ def test_after_any_schedule_each_trial_has_one_record(server: LocalServer, sched
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(schedule=SCHEDULES)
 def test_after_any_of_many_schedules_each_trial_has_one_record(
     server: LocalServer, schedule: list[Fault]
