@@ -263,9 +263,10 @@ class Conductor:
         self._signals += 1
         if self._open:
             self._open.engine.stop()
-            if self._signals > 1 or number == signal.SIGTERM:
+            if self._signals > 1:
                 self._open.engine.cut_off()
-        self.grace_s = self.options.grace
+        # What is to end at once is cut off by `finish`, when pytest is done with the interruption.
+        self.grace_s = 0 if number == signal.SIGTERM else self.options.grace
         if self._signals != 2:
             raise KeyboardInterrupt
 

@@ -16,6 +16,8 @@ from harness.run import Retries, Trial
 from harness.trial import World
 
 T = TypeVar("T")
+_CUT_S = 30.0
+"""How long a trial that is cut off may take to end before it is cut off again."""
 _Waiting = tuple[TrialSpec, "Future[TrialRecord]", Sequence[AttemptRecord]]
 
 
@@ -155,7 +157,11 @@ class Engine:
         if self._running and grace_s:
             await asyncio.wait(self._running, timeout=grace_s)
         self._cut_off()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        while self._running:
+            await asyncio.wait(self._running, timeout=_CUT_S)
+            # A cancellation can get lost on its way through other people's code.
+            self._cut.clear()
+            self._cut_off()
 
     def _cut_off(self) -> None:
         for task in self._running - self._cut:
