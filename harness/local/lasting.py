@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.local.launch import LocalServerError, child_environment, first_line
+from harness.local.launch import LocalServerError, child_environment, greeting
 
 _ANSWER_S = 5.0
 _STOP_S = 10.0
@@ -160,10 +160,7 @@ def _start(isolation: str | None) -> LastingServer:
             start_new_session=True,
         )
     try:
-        said = first_line(process)
-        if said is None or "error" in said:
-            words = said["error"] if said else f"it died at its start; see {_folder() / 'server.log'}"
-            raise LocalServerError(words, said["remedy"] if said else "")
+        said = greeting(process, lambda: f"it died at its start; see {_folder() / 'server.log'}")
         _write(said)
         return _server(said)
     except BaseException:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -88,10 +89,7 @@ def start_server(isolation: str | None = None, max_sandboxes: int | None = None)
         start_new_session=True,
     )
     try:
-        said = first_line(process)
-        if said is None or "error" in said:
-            message = said["error"] if said else f"The local server died at its start: {_tail(log)}"
-            raise LocalServerError(message, said["remedy"] if said else "")
+        said = greeting(process, lambda: f"The local server died at its start: {_tail(log)}")
     except BaseException:
         process.kill()
         process.wait()
@@ -121,7 +119,15 @@ def child_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def first_line(process: subprocess.Popen[bytes]) -> dict[str, Any] | None:
+def greeting(process: subprocess.Popen[bytes], last_words: Callable[[], str]) -> dict[str, Any]:
+    """How to reach a server that starts. Raises `LocalServerError`, with `last_words` when it ends without a word."""
+    said = _first_line(process)
+    if said is None or "error" in said:
+        raise LocalServerError(said["error"] if said else last_words(), said["remedy"] if said else "")
+    return said
+
+
+def _first_line(process: subprocess.Popen[bytes]) -> dict[str, Any] | None:
     """The first thing the server says; None when it ends without a word. Raises `LocalServerError`."""
     assert process.stdout
     descriptor = process.stdout.fileno()
