@@ -147,6 +147,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     os.environ.pop("E2B_API_KEY", None)
+    # Users' machines keep bytecode; without it each start of pytest would compile everything.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     shipped = [load_task(path.parent) for path in sorted((ROOT / "tasks").glob("*/task.toml"))]
     # As many of each task, so that both sides run the same.
     each = max(options.trials // len(shipped), 1)
