@@ -10,7 +10,7 @@ HarnessError                  anything that harness raises on purpose
     ├── ProviderFault         the model's API
     ├── AgentFault            Claude Code itself did not start or died
     ├── CheckFault            a check could not be run at all
-    ├── TaskFault             what a task names from elsewhere (a repository, a template) cannot be had
+    ├── TaskFault             what a task needs first (a repository, a template, its setup) cannot be had
     └── InternalFault         harness's own doing
 ```
 
@@ -122,7 +122,7 @@ class CheckFault(Fault):
 
 
 class TaskFault(Fault):
-    """What a task names from elsewhere, such as a repository to clone, cannot be had."""
+    """What a task needs before its agent can start, such as a repository to clone or its setup, cannot be had."""
 
     cause = "task"
 

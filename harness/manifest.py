@@ -89,6 +89,9 @@ class Setup(_Table):
     """`[setup]`."""
 
     run: list[str] = Field([], description='a list of shell commands, such as ["make deps"]')
+    timeout: Seconds = Field(
+        600.0, description="the seconds that the setup commands have together, up to 86400"
+    )
 
 
 class Checks(_Table):

@@ -69,7 +69,8 @@ class Limits:
 class Task:
     """A starter repo, prompts, checks and a reference solution.
 
-    `timeout` is the agent's and `check_timeout` each check's, in seconds. `hash` changes when anything in the
+    `timeout` is the agent's, `setup_timeout` that of all setup commands together and `check_timeout` each check's,
+    in seconds. `hash` changes when anything in the
     folder does that could change a result. Paths are absolute; `repo`, `solution` and `replay` may be None. With
     `git`, the starter repo is cloned when the first trial needs it.
     """
@@ -84,6 +85,7 @@ class Task:
     repo: Path | None = None
     git: GitSource | None = None
     setup: tuple[str, ...] = ()
+    setup_timeout: float = 600.0
     checks: tuple[Check, ...] = ()
     check_timeout: float = 60.0
     protect: tuple[str, ...] = ()
@@ -97,6 +99,12 @@ class Task:
         """The folder that is put beside the repo when the checks run, if there is one."""
         folder = self.path / "checks" if self.path else None
         return folder if folder and folder.is_dir() else None
+
+    @property
+    def own_seconds(self) -> float:
+        """The most that its setup, agent and checks may take together."""
+        setup = self.setup_timeout if self.setup else 0.0
+        return setup + self.timeout + len(self.checks) * self.check_timeout
 
 
 def load_task(folder: Path) -> Task:
@@ -265,6 +273,7 @@ class _Reader:
             repo=repo,
             git=self.git(manifest),
             setup=tuple(manifest.setup.run),
+            setup_timeout=manifest.setup.timeout,
             checks=self.checks(manifest),
             check_timeout=manifest.checks.timeout,
             protect=self.protect(manifest, repo),

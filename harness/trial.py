@@ -22,10 +22,11 @@ from harness.agents.nop import Nop
 from harness.agents.oracle import Oracle
 from harness.apply import hosts, luggage
 from harness.checks import run_checks
-from harness.errors import Fault, InternalFault, NotAppliedError
+from harness.errors import Fault, InternalFault, NotAppliedError, SandboxFault
 from harness.gitrepo import Repos
 from harness.model import Model, Recorded
 from harness.pacing import Pacer
+from harness.patience import PATIENT, Patience
 from harness.proof import (
     differences_at_end,
     differences_at_start,
@@ -52,7 +53,7 @@ from harness.record import (
 from harness.sandbox import Platform, Sandbox
 from harness.store import TRANSCRIPT, Appender, RunFolder, TrialFolder
 from harness.stream import Session
-from harness.task import Check
+from harness.task import Check, Task
 from harness.templates import Templates
 from harness.variant import Variant, revealed
 from harness.workspace import Baseline, NoDiffError, in_copy, seed, stop_processes, take_diff
@@ -78,6 +79,7 @@ class World:
     templates: Templates
     git_commit: str | None = None
     pacer: Pacer = field(default_factory=Pacer)
+    patience: Patience = PATIENT
     template_ids: dict[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
     keep: Keep = "none"
@@ -163,7 +165,9 @@ async def run_attempt(spec: TrialSpec, world: World, attempt: Attempt) -> None:
     try:
         if spec.agent == "claude":
             world.model.require_way(spec.task)
-        async with opened(spec, world, attempt) as live:
+        spec = await _with_repo(spec, world, attempt)
+        async with _created(spec, world, attempt) as sandbox, _whole(spec.task, world.patience):
+            live = await _furnished(spec, world, attempt, sandbox)
             await live.agent_runs()
             await live.collect()
             await live.prove()
@@ -205,6 +209,13 @@ def interrupted() -> InternalFault:
 async def opened(spec: TrialSpec, world: World, attempt: Attempt) -> AsyncIterator[LiveTrial]:
     """A fresh sandbox with the task's repo in it; gone, or kept on purpose, when this closes."""
     spec = await _with_repo(spec, world, attempt)
+    async with _created(spec, world, attempt) as sandbox:
+        yield await _furnished(spec, world, attempt, sandbox)
+
+
+@contextlib.asynccontextmanager
+async def _created(spec: TrialSpec, world: World, attempt: Attempt) -> AsyncIterator[Sandbox]:
+    """A fresh sandbox from the trial's template; gone, or kept on purpose, when this closes."""
     with attempt.phase("build"):
         attempt.template = await world.templates.name(spec.template, spec.task.path or Path.cwd())
     attempt.recording = world.model.recording(spec.task)
@@ -215,19 +226,49 @@ async def opened(spec: TrialSpec, world: World, attempt: Attempt) -> AsyncIterat
         attempt.hide("MCP_GATEWAY_TOKEN", sandbox.mcp_token)
     try:
         async with sandbox.kept_alive():
-            with attempt.phase("seed"):
-                attempt.template_id = await _template_id(attempt.template, world, sandbox)
-                brought = luggage(spec.variant, world.secrets, sandbox.mcp_token)
-                baseline = await seed(sandbox, spec.task, _extra(attempt.recording), brought)
-            attempt.place = _workplace(spec, world, attempt, sandbox)
-            live = LiveTrial(spec, world, attempt, attempt.place, baseline)
-            attempt.place.after_turn = live.check_turn
-            yield live
+            yield sandbox
     except BaseException as error:
         await _end(spec, world, attempt, sandbox, error)
         raise
     else:
         await _end(spec, world, attempt, sandbox, None)
+
+
+@contextlib.asynccontextmanager
+async def _whole(task: Task, patience: Patience) -> AsyncIterator[None]:
+    """The limit of a whole attempt, from when its sandbox is there.
+
+    Setup, agent and checks have limits of their own. So whoever comes to this one was held up by the platform.
+
+    Raises:
+        SandboxFault: when it is reached.
+    """
+    limit_s = task.own_seconds + patience.platform_s
+    try:
+        async with asyncio.timeout(limit_s) as limit:
+            yield
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise SandboxFault(
+            "trial_timeout",
+            f"the trial had not ended after {limit_s:g} s: {task.own_seconds:g} s are its task's own, "
+            f"and the platform took more than {patience.platform_s:g} s beside them",
+            retry=True,
+        ) from error
+
+
+async def _furnished(spec: TrialSpec, world: World, attempt: Attempt, sandbox: Sandbox) -> LiveTrial:
+    """Put the repo and what else the trial needs into its sandbox."""
+    assert attempt.template
+    with attempt.phase("seed"):
+        attempt.template_id = await _template_id(attempt.template, world, sandbox)
+        brought = luggage(spec.variant, world.secrets, sandbox.mcp_token)
+        baseline = await seed(sandbox, spec.task, _extra(attempt.recording), brought)
+    attempt.place = _workplace(spec, world, attempt, sandbox)
+    live = LiveTrial(spec, world, attempt, attempt.place, baseline)
+    attempt.place.after_turn = live.check_turn
+    return live
 
 
 async def _template_id(name: str, world: World, sandbox: Sandbox) -> str:
@@ -267,7 +308,14 @@ def _env(spec: TrialSpec, world: World) -> dict[str, str]:
 
 def _workplace(spec: TrialSpec, world: World, attempt: Attempt, sandbox: Sandbox) -> Workplace:
     prove = functools.partial(_prove_start, spec.variant)
-    return Workplace(sandbox, world.model, attempt.transcript.line, _env(spec, world), prove)
+    return Workplace(
+        sandbox,
+        world.model,
+        attempt.transcript.line,
+        _env(spec, world),
+        prove,
+        silence_s=world.patience.model_s,
+    )
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ Nothing that is found in the sandbox afterwards is trusted: the diff does not us
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from harness.apply import NO_LUGGAGE, Luggage
 from harness.archive import pack
-from harness.errors import CheckFault, NotAppliedError, SandboxFault
+from harness.errors import NotAppliedError, SandboxFault, TaskFault
 from harness.protect import Protected, protect
 from harness.sandbox import REPO, CommandTimeoutError, Sandbox
 from harness.shell import run_own
@@ -125,7 +126,7 @@ async def seed(
 
     Raises:
         NotAppliedError: when what the variant brings does not go with the repo.
-        CheckFault: when a setup command fails.
+        TaskFault: when a setup command fails, or takes too long.
         SandboxFault: when the sandbox does not do it.
     """
     await sandbox.write(".harness/seed.tgz", _seed_archive(task, extra, variant))
@@ -138,8 +139,7 @@ async def seed(
         as_starter = not variant.script
         return await _baseline(sandbox, task, start + _TREE_OF_COMMIT + _BASELINE, as_starter=as_starter)
     await _seed_step(sandbox, start)
-    for command in task.setup:
-        await _run_setup(sandbox, task, command)
+    await _run_setup(sandbox, task)
     return await _baseline(sandbox, task, _TREE_AFTER_SETUP + _BASELINE, as_starter=False)
 
 
@@ -159,16 +159,29 @@ def _seed_archive(task: Task, extra: Mapping[str, bytes], variant: Luggage) -> b
     return pack({**prompts, **extra, **variant.files}, {**repo, **variant.paths})
 
 
-async def _run_setup(sandbox: Sandbox, task: Task, command: str) -> None:
-    try:
-        result = await sandbox.run(command, cwd=REPO, timeout=task.timeout)
-    except CommandTimeoutError as error:
-        raise CheckFault("setup_failed", f"setup command {command!r}: {error}", retry=False) from error
-    if result.exit_code:
-        words = (result.stderr.strip() or result.stdout.strip())[-2000:]
-        raise CheckFault(
-            "setup_failed", f"setup command {command!r} ended with {result.exit_code}: {words}", retry=False
-        )
+async def _run_setup(sandbox: Sandbox, task: Task) -> None:
+    """The task's setup commands, one after another, within the time that they have together."""
+    clock = asyncio.get_running_loop().time
+    end = clock() + task.setup_timeout
+    for command in task.setup:
+        try:
+            # A timeout of 0 would be none.
+            result = await sandbox.run(command, cwd=REPO, timeout=max(end - clock(), 0.01))
+        except CommandTimeoutError as error:
+            # What takes long here is mostly a download, which may do better another time.
+            raise TaskFault(
+                "setup_timeout",
+                f"setup command {command!r} had not ended when the setup's {task.setup_timeout:g} s were over",
+                retry=True,
+                remedy="give it more with [setup] timeout, or put what it makes into the template",
+            ) from error
+        if result.exit_code:
+            words = (result.stderr.strip() or result.stdout.strip())[-2000:]
+            raise TaskFault(
+                "setup_failed",
+                f"setup command {command!r} ended with {result.exit_code}: {words}",
+                retry=False,
+            )
 
 
 async def _seed_step(sandbox: Sandbox, script: str) -> str:

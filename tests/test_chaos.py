@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
+from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from harness.gitrepo import Repos
 from harness.history import History
 from harness.local.launch import LocalServer
 from harness.model import NO_MODEL
+from harness.patience import PATIENT, Patience
 from harness.record import TrialRecord, TrialSpec
 from harness.run import Retries
 from harness.sandbox import Platform, find_leftovers
@@ -32,17 +35,21 @@ SCHEDULES = st.lists(st.sampled_from(["pass", *FAULTS]), max_size=60)
 
 
 def run_under(
-    server: LocalServer, schedule: list[Fault], folder: Path
+    server: LocalServer,
+    schedule: Iterable[Fault],
+    folder: Path,
+    toml: str = "",
+    patience: Patience = PATIENT,
 ) -> tuple[list[TrialRecord], bytes, int]:
     """Trials by the oracle through the proxy; their records, the raw file, and how many sandboxes are left."""
-    task = load_task(task_folder(folder / "tasks"))
+    task = load_task(task_folder(folder / "tasks", toml=toml))
     run = RunFolder.create(folder / "results", "chaos", {}, NOTHING_SECRET)
     params = {"api_url": server.url, "sandbox_url": server.url, "api_key": server.api_key}
     direct = Platform("e2b", params)
     with ChaosProxy(server.url, schedule) as proxy:
         platform = Platform("e2b", {**params, "api_url": proxy.url, "sandbox_url": proxy.url})
         templates = Templates(platform, run.path / "templates")
-        world = World(platform, NO_MODEL, run, Repos(run.path / "repos"), templates)
+        world = World(platform, NO_MODEL, run, Repos(run.path / "repos"), templates, patience=patience)
         engine = Engine(
             world,
             concurrency=TRIALS,
@@ -105,3 +112,20 @@ def test_after_any_of_many_schedules_each_trial_has_one_record(
 ) -> None:
     """Many."""
     check(server, schedule)
+
+
+def test_a_trial_that_the_platform_holds_up_is_an_error(server: LocalServer, tmp_path: Path) -> None:
+    """Setup, agent and checks have limits of their own; what takes too long beside them is nobody's failed task."""
+    schedule: Iterable[Fault] = chain(["pass"] * TRIALS, repeat("stall"))
+    limits = "timeout = 2\n[checks]\ntimeout = 0.5\n"
+    found, _, left = run_under(server, schedule, tmp_path, limits, Patience(platform_s=0.5))
+    assert left == 0
+    for record in found:
+        assert record.error
+        assert (record.outcome, record.error.cause, record.error.type) == (
+            "error",
+            "sandbox",
+            "trial_timeout",
+        )
+        assert "after 3 s: 2.5 s are its task's own" in record.error.message
+        assert [attempt.error.type for attempt in record.attempts] == ["trial_timeout"] * 2

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from harness.local.launch import LocalServer, start_server
+from harness.patience import Patience
 from harness.store import list_runs, read_records
 from tests.support.folders import ANSWER_CHECK, by_hand, says, task_folder, uses
 from tests.support.messages_api import (
@@ -74,6 +75,29 @@ TROUBLES = [
         ("error", None, "provider", "silent"),
         "timeout = 8\n",
         "had sent nothing",
+    ),
+    Trouble(
+        "the setup is slow",
+        [ANSWER, DONE],
+        ("error", None, "task", "setup_timeout"),
+        "[setup]\ntimeout = 1\nrun = ['true', 'sleep 600']\n",
+        "'sleep 600' had not ended when the setup's 1 s were over",
+    ),
+    Trouble(
+        "the setup fails",
+        [ANSWER, DONE],
+        ("error", None, "task", "setup_failed"),
+        "[setup]\nrun = ['echo no such thing >&2; exit 3']\n",
+        "ended with 3: no such thing",
+    ),
+    Trouble(
+        "the CLI hangs at its start",
+        [ANSWER, DONE],
+        ("error", None, "agent", "did_not_start"),
+        "timeout = 3\n"
+        "[setup]\nrun = ['mkdir ~/bin; printf \"#!/bin/sh\\nsleep 600\\n\" >~/bin/claude; chmod +x ~/bin/claude']\n"
+        "[sandbox]\nenv = {PATH = '/home/user/bin:/usr/local/bin:/usr/bin:/bin'}\n",
+        "had not started after 3 s",
     ),
     Trouble(
         "too long",
@@ -152,6 +176,31 @@ def test_each_ending_has_its_outcome_and_its_cause(
     elif story.record.models and trouble.name != "breaks off":
         # Claude Code counts what a broken message's start told; what it is billed, nobody tells.
         assert_billed(story, api)
+
+
+IMPATIENT = Patience(platform_s=5, model_s=3)
+
+
+def test_a_silent_model_is_noticed_before_the_time_is_up(server: LocalServer, tmp_path: Path) -> None:
+    """A task may give its agent hours; a model that says nothing for as long as a run puts up with ends it sooner."""
+    task = task_folder(tmp_path, toml="timeout = 3600\n")
+    with MessagesApi([ANSWER, Forever(Hang())]) as api:
+        story = tell(server, api, task, patience=IMPATIENT)
+
+    assert story.told() == ("error", None, "provider", "silent"), story.record.error
+    assert story.record.phases_ms.agent
+    assert story.record.phases_ms.agent < 3_600_000 / 10
+    assert story.record.tokens_partial
+
+
+def test_a_silent_tool_is_left_to_work(server: LocalServer, tmp_path: Path) -> None:
+    """As long as the agent has time: what a call does is its own, however long it says nothing."""
+    task = task_folder(tmp_path)
+    work = Use("Bash", {"command": "sleep 5; echo 42 >answer.txt"})
+    with MessagesApi([work, DONE]) as api:
+        story = tell(server, api, task, patience=IMPATIENT)
+
+    assert story.told() == ("passed", "completed", None, None), story.record.error
 
 
 def assert_billed(story: Story, api: MessagesApi) -> None:

@@ -69,6 +69,7 @@ timeout = 30
 path = "starter"
 [setup]
 run = ["make deps"]
+timeout = 90
 [checks]
 timeout = 2.5
 protect = ["tests/**"]
@@ -90,7 +91,8 @@ max_cost_usd = 1
     assert (task.name, task.path, task.description) == ("everything", folder, "all of it")
     assert task.tags == ("python", "bug-fix")
     assert task.turns == (Turn("Do — it.\n", "first.md"), Turn("Go on.\n", "then/second.md"))
-    assert (task.timeout, task.check_timeout) == (30.0, 2.5)
+    assert (task.timeout, task.check_timeout, task.setup_timeout) == (30.0, 2.5, 90.0)
+    assert task.own_seconds == 30 + 90 + 3 * 2.5
     assert (task.repo, task.solution) == (folder / "starter", folder / "solution")
     assert (task.setup, task.protect) == (("make deps",), ("tests/**",))
     assert task.checks == (
@@ -113,6 +115,8 @@ def test_little_is_enough(tmp_path: Path) -> None:
     assert (task.repo, task.solution, task.replay, task.checks_folder) == (None, None, None, None)
     assert task.sandbox == SandboxSpec("claude", {}, "model")
     assert (task.timeout, task.check_timeout, task.limits) == (600.0, 60.0, Limits())
+    assert task.setup_timeout == 600.0
+    assert task.own_seconds == 660, "a setup without commands takes no time"
     assert task.turns == (Turn("Do it.", "prompt.md"),)
 
 
@@ -194,6 +198,7 @@ WRONG_FIELDS: dict[str, tuple[str, str, str, str]] = {
     "no number": ("timeout = nan", "timeout", "not nan", "the seconds"),
     "timeout in words": ("timeout = '600'", "timeout", "should be a valid number, not '600'", "the seconds"),
     "true is no number": ("timeout = true", "timeout", "should be a valid number, not True", "the seconds"),
+    "setup timeout": ("[setup]\ntimeout = 0", "setup.timeout", "should be greater than 0", "the seconds"),
     "check timeout": ("[checks]\ntimeout = 0", "checks.timeout", "should be greater than 0", "the seconds"),
     "one prompt": (
         "prompts = 'prompt.md'",

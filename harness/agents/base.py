@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,7 +25,8 @@ class Workplace:
     `emit` takes each raw line of the agent's stream, for the transcript; `env` is the task's environment and the
     variant's; `prove` is asked each time that a session starts, and raises NotAppliedError when what it shows is not
     what the variant asks for, so that no money is spent on it. `after_turn` is to be awaited
-    when a prompt (from 1), but for the last, was done; its time is not the agent's.
+    when a prompt (from 1), but for the last, was done; its time is not the agent's. `silence_s` is how long the stream
+    may say nothing while the model owes a reply.
     """
 
     sandbox: Sandbox
@@ -33,6 +35,7 @@ class Workplace:
     env: Mapping[str, str] = field(default_factory=dict)
     prove: Callable[[Session], None] = lambda session: None
     after_turn: Callable[[int], Awaitable[None]] = _nothing
+    silence_s: float = math.inf
     tally: Tally = field(default_factory=Tally)
     _heard: float = field(default_factory=time.monotonic)
 

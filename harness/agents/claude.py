@@ -84,7 +84,7 @@ class Claude:
             return await self._turn(job, place, seconds)
         except TimeoutError:
             await _kill(place, job)
-            _raise_if_model_was_silent(place, spec.task.timeout)
+            _raise_if_nobody_worked(place, spec.task.timeout)
             return "timeout"
 
     def _job(self, spec: TrialSpec, place: Workplace) -> Job:
@@ -106,11 +106,15 @@ class Claude:
         """One prompt's run.
 
         Raises:
-            TimeoutError: when it is not done after `seconds`.
+            TimeoutError: when it is not done after `seconds`, or the model that owes a reply is silent for too long.
         """
-        async with asyncio.timeout(max(seconds, 0)), aclosing(place.sandbox.start(job)) as lines:
+        clock = asyncio.get_running_loop().time
+        end = clock() + max(seconds, 0)
+        async with asyncio.timeout_at(end) as limit, aclosing(place.sandbox.start(job)) as lines:
             async for line in lines:
                 place.take(line)
+                # A tool may work in silence for as long as the agent has time.
+                limit.reschedule(min(end, clock() + place.silence_s) if place.tally.owes_reply else end)
                 refused = _refused(place.tally.session())
                 if refused:
                     await _kill(place, job)
@@ -227,11 +231,19 @@ _BY_STATUS: dict[int, tuple[str, bool, str | None]] = {
 }
 
 
-def _raise_if_model_was_silent(place: Workplace, timeout: float) -> None:
+def _raise_if_nobody_worked(place: Workplace, timeout: float) -> None:
+    """Tell an agent that was slow from one that never came to work; `timeout` is the task's, in seconds.
+
+    Raises:
+        AgentFault: when Claude Code had not even started.
+        ProviderFault: when the model had fallen silent.
+    """
     silent_for = place.silent_for()
-    if place.tally.owes_reply and silent_for >= min(SILENCE_S, timeout / 2):
+    if place.tally.session().session_id is None:
+        raise AgentFault("did_not_start", f"Claude Code had not started after {silent_for:.0f} s", retry=True)
+    if place.tally.owes_reply and silent_for >= min(SILENCE_S, place.silence_s, timeout / 2):
         raise ProviderFault(
             "silent",
-            f"the model's API had sent nothing for {silent_for:.0f} s when the time was up",
+            f"the model's API had sent nothing for {silent_for:.0f} s when the agent was stopped",
             retry=True,
         )

@@ -11,6 +11,7 @@ from harness.errors import Fault
 from harness.gitrepo import Repos
 from harness.local.launch import LocalServer
 from harness.model import api_model
+from harness.patience import PATIENT, Patience
 from harness.record import TrialRecord, TrialSpec
 from harness.run import Retries, Trial
 from harness.setup import local_platform
@@ -53,6 +54,7 @@ def tell(
     results: Path | None = None,
     variant: Variant = DEFAULT,
     secrets: Mapping[str, str] | None = None,
+    patience: Patience = PATIENT,
 ) -> Story:
     """Run one trial of a task folder with the model API `api`, and read its record back.
 
@@ -68,6 +70,7 @@ def tell(
         Repos(folder.path / "repos"),
         Templates(local_platform(server), folder.path / "templates"),
         secrets=secrets or {},
+        patience=patience,
     )
     spec = TrialSpec(load_task(task), variant, 1, "claude")
     _, fault = asyncio.run(Trial(spec, world).run(Retries(retries, base_s=0.01)))
