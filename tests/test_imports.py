@@ -23,6 +23,7 @@ ROWS: list[set[str]] = [
         "",
         "errors",
         "owner",
+        "patience",
         "contents",
         "variant",
         "stream",
