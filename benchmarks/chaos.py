@@ -19,11 +19,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.stub_run import ROOT, small_task, stub_server
+from benchmarks.stub_run import small_task, stub_server
 from harness.store import list_runs, read_records
-
-sys.path.insert(0, str(ROOT / "tests"))
-from support.chaos_proxy import FAULTS, ChaosProxy, Fault
+from tests.support.chaos_proxy import FAULTS, ChaosProxy, Fault
 
 KILLS = 3
 

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import betaincinv, stdtrit
 from scipy.stats import binom
 
@@ -329,7 +330,7 @@ def first_looks(differences: Floats, plan: Plan, *, relative: bool) -> Ints:
     return np.array(
         [
             next(
-                (i + 1 for i in np.flatnonzero(row) if decides(data, i + 1, levels[i], relative)),
+                (int(i) + 1 for i in np.flatnonzero(row) if decides(data, int(i) + 1, levels[i], relative)),
                 plan.rounds + 1,
             )
             for data, row in zip(differences, candidates, strict=True)
@@ -337,12 +338,13 @@ def first_looks(differences: Floats, plan: Plan, *, relative: bool) -> Ints:
     )
 
 
-def excludes_zero(differences: Floats, levels: Floats) -> Floats:
+def excludes_zero(differences: Floats, levels: Floats) -> NDArray[np.bool_]:
     """Where the t-interval excludes no change: the interval proper holds it, and so need be made only there."""
     _, tasks, rounds = differences.shape
     means = differences.cumsum(2) / np.arange(1, rounds + 1)
     reach = stdtrit(tasks - 1, (1 + levels) / 2) * means.std(axis=1, ddof=1) / np.sqrt(tasks)
-    return np.abs(means.mean(axis=1)) > reach - 1e-9
+    excluded: NDArray[np.bool_] = np.abs(means.mean(axis=1)) > reach - 1e-9
+    return excluded
 
 
 def decides(data: Floats, look: int, level: float, relative: bool) -> bool:
