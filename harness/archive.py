@@ -1,4 +1,4 @@
-"""Files on their way into a sandbox: one tar.gz, the same for the same content."""
+"""Files on their way into a sandbox: one tar archive, the same for the same content."""
 
 from __future__ import annotations
 
@@ -12,27 +12,31 @@ from pathlib import Path
 from harness.contents import NOT_CONTENT
 
 
-def pack(files: Mapping[str, bytes], paths: Mapping[str, Path]) -> bytes:
-    """A tar.gz of `files` by name, and of `paths` (files, links, whole folders) by the name they get.
+_SMALL = 256 * 1024
+"""Bytes that are sent sooner than a sandbox starts a gzip for them."""
 
-    The same input gives the same bytes. Raises OSError when something cannot be read.
+
+def pack(files: Mapping[str, bytes], paths: Mapping[str, Path]) -> bytes:
+    """A tar of `files` by name, and of `paths` (files, links, whole folders) by the name they get; zipped when large.
+
+    `tar -xf` finds out by itself. The same input gives the same bytes. Raises OSError when something cannot be read.
     """
     buffer = io.BytesIO()
-    with gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=1, mtime=0) as zipped:  # noqa: SIM117
-        with tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive:
-            for name, path in paths.items():
-                archive.add(path, arcname=name, filter=_plain)
-            for name, data in files.items():
-                info = tarfile.TarInfo(name)
-                info.size, info.mode = len(data), 0o644
-                archive.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, path in paths.items():
+            archive.add(path, arcname=name, filter=_plain)
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(data), 0o644
+            archive.addfile(info, io.BytesIO(data))
+    packed = buffer.getvalue()
+    return packed if len(packed) <= _SMALL else gzip.compress(packed, compresslevel=1, mtime=0)
 
 
 @functools.lru_cache(maxsize=256)
-def pack_folder(folder: Path) -> bytes:
-    """A folder's content as tar.gz, kept for the trials to come. Raises OSError when it cannot be read."""
-    return pack({}, {".": folder.resolve()})
+def pack_folder(folder: Path, name: str = ".") -> bytes:
+    """A folder's content under a name, kept for the trials to come. Raises OSError when it cannot be read."""
+    return pack({}, {name: folder.resolve()})
 
 
 def _plain(info: tarfile.TarInfo) -> tarfile.TarInfo | None:

@@ -20,16 +20,18 @@ _GRACE_S = 10.0
 
 # Bytecode that is left in the repo may be older than its source, or lie about it.
 _NO_BYTECODE = "cd ~/repo && find . -name __pycache__ -prune -exec rm -rf {} +"
-_UNPACK = "cd ~/.harness && rm -rf checks && mkdir checks && tar -xzf checks.tgz -C checks"
+_CLEAR = "rm -rf ~/.harness/score ~/.harness/check.out"
+_CLEAR_AND_UNPACK = "cd ~/.harness && rm -rf score check.out checks && tar -xf checks.tar"
 _NOT_IN_PLACE = 96
 # The check's own files are out of its way; its output goes to a file, so that a flood of it cannot hurt.
 _RUN = """
 { %(first)s; } >&2 || exit %(not_in_place)s
 cd ~/repo && export HARNESS_SCORE=$HOME/.harness/score HARNESS_CHECKS=$HOME/.harness/checks
-rm -rf "$HARNESS_SCORE" ~/.harness/check.out; start=${EPOCHREALTIME/[^0-9]/}
-timeout -k 2 %(timeout)s bash -c %(command)s >~/.harness/check.out 2>&1 </dev/null; code=$?
+start=${EPOCHREALTIME/[^0-9]/}
+score=; timeout -k 2 %(timeout)s bash -c %(command)s >~/.harness/check.out 2>&1 </dev/null; code=$?
 ms=$(( (${EPOCHREALTIME/[^0-9]/} - start) / 1000 ))
-echo "$code $ms $(head -c 100 "$HARNESS_SCORE" 2>/dev/null | tr -s '[:space:]' ' ')" >&2
+[ -f "$HARNESS_SCORE" ] && IFS= read -r -d '' -n 100 score <"$HARNESS_SCORE"
+echo "$code $ms ${score//[[:space:]]/ }" >&2
 tail -c %(bytes)s ~/.harness/check.out
 """
 _REPORT = re.compile(r"^(\d+) (\d+) (.*?) ?$\s*\Z", re.MULTILINE)
@@ -57,16 +59,18 @@ async def run_checks(
     Raises:
         SandboxFault: when the sandbox is lost on the way; there are no verdicts then.
     """
-    packed = pack_folder(task.checks_folder) if task.checks_folder else None
+    packed = pack_folder(task.checks_folder, "checks") if task.checks_folder else None
     results: list[CheckResult] = []
     for check in task.checks if checks is None else checks:
         first = [] if results else [_NO_BYTECODE]
         if results and between:
             await between()
         if packed and (check.file or not results):
-            await sandbox.write(".harness/checks.tgz", packed)
-            first.append(_UNPACK)
-        results.append(await _run_check(sandbox, task, check, keep, " && ".join(first) or "true"))
+            await sandbox.write(".harness/checks.tar", packed)
+            first.append(_CLEAR_AND_UNPACK)
+        else:
+            first.append(_CLEAR)
+        results.append(await _run_check(sandbox, task, check, keep, " && ".join(first)))
     return tuple(results)
 
 
@@ -122,7 +126,7 @@ def _verdict(task: Task, check: Check, result: Result, keep: Callable[[str, byte
     output = result.stdout
     problem = ""
     value = 1.0 if passed else 0.0
-    if score:
+    if score.strip():
         try:
             value = _score(score)
         except ValueError as error:

@@ -35,7 +35,7 @@ find "${there[@]}" '(' %(not_content)s ')' -prune -o ! -type d ! -type f -printf
 _KEEP = "tar -czf ~/.harness/made.tgz -C ~/repo --null -T ~/.harness/made"
 # What stands in the way of a path's folders is no folder, and goes first: a link there would lead the rest astray.
 _PUT_BACK = """
-set -e; cd ~; tar -xzf .harness/protected.tgz .harness; cd repo
+set -e; cd ~; tar -xf .harness/protected.tar .harness; cd repo
 while IFS= read -r -d '' path; do
   while [ "$path" != "${path%/*}" ]; do
     path=${path%/*}
@@ -43,7 +43,7 @@ while IFS= read -r -d '' path; do
   done
 done <../.harness/changed
 xargs -0 rm -rf -- <../.harness/changed
-cd ~; tar -xzf .harness/protected.tgz
+cd ~; tar -xf .harness/protected.tar
 [ ! -s .harness/made ] || tar -xzf .harness/made.tgz -C repo --null -T .harness/made
 """
 
@@ -165,7 +165,7 @@ async def _put_back(sandbox: Sandbox, changed: list[str], before: Protected) -> 
         raise InternalFault(
             "starter_gone", f"the starter repo changed during the run: {error}", retry=False
         ) from error
-    await sandbox.write(".harness/protected.tgz", archive)
+    await sandbox.write(".harness/protected.tar", archive)
     await _run(sandbox, _PUT_BACK)
 
 

@@ -24,14 +24,15 @@ MAX_DIFF_BYTES = 64 * 1024 * 1024
 # whatever its .gitignore says; its objects are kept apart too, for the diff of an agent that does away with .git.
 _UNPACK = """
 set -e
-mkdir -p ~/repo ~/.harness && tar -xzf ~/.harness/seed.tgz -C ~ && rm ~/.harness/seed.tgz
+tar -xf ~/.harness/seed.tar -C ~ && rm ~/.harness/seed.tar
+[ -d ~/repo ] || mkdir ~/repo
 """
 _COMMIT = """
 set -e
 cd ~/repo
 export GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_DATE='2025-01-01T00:00:00Z' GIT_COMMITTER_DATE='2025-01-01T00:00:00Z'
 git init -q --template= -b main .
-printf '[user]\\n\\tname = user\\n\\temail = user@sandbox.invalid\\n[gc]\\n\\tauto = 0\\n' >>.git/config
+printf '[user]\\n\\tname = user\\n\\temail = user@sandbox.invalid\\n[gc]\\n\\tauto = 0\\n[maintenance]\\n\\tauto = false\\n' >>.git/config
 git add -A -f && git commit -q --allow-empty -m 'Initial commit'
 """
 _TREE_OF_COMMIT = """
@@ -48,7 +49,7 @@ rm -f "$GIT_INDEX_FILE"
 """
 _BASELINE = """
 cp -r .git/objects ~/.harness/objects
-line=$(cat /proc/self/stat) && set -- ${line##*) } && echo "${20} $(id -u):$(id -g) $HOME"
+line=$(read -r line </proc/$BASHPID/stat && echo "$line") && set -- ${line##*) } && echo "${20} $UID:$GROUPS $HOME"
 """
 
 # Everything that was started since the baseline dies, whoever owns it: left-behind processes could forge a verdict.
@@ -79,7 +80,8 @@ done
 # A repo that was locked or taken away is a failed task and no broken sandbox: there is a folder again, which can be
 # read by whom it belongs to.
 _MAKE_READABLE = """
-chown -h "$owner" "$home" && chmod u+rwx "$home" && cd "$home" || exit
+find "$home" -maxdepth 0 '(' ! -uid "${owner%:*}" -exec chown -h "$owner" {} \\; , \\
+  ! -perm -700 -exec chmod u+rwx {} \\; ')' && cd "$home" || exit
 for folder in repo .harness; do
   if [ -L "$folder" ] || [ ! -d "$folder" ]; then rm -rf "$folder"; mkdir "$folder"; fi
 done
@@ -90,8 +92,8 @@ find repo .harness ! -uid "${owner%:*}" -exec chown -h "$owner" {} \\; , \\
 _DIFF = """
 set -e
 export GIT_DIR=$HOME/.harness/collect.git GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null
-rm -rf "$GIT_DIR" && git init -q --template= --bare "$GIT_DIR" && mkdir -p "$GIT_DIR/objects/info"
-echo "$HOME/.harness/objects" >"$GIT_DIR/objects/info/alternates"
+rm -rf "$GIT_DIR" && mkdir -p "$GIT_DIR/objects/info" "$GIT_DIR/refs"
+echo 'ref: refs/heads/none' >"$GIT_DIR/HEAD" && echo "$HOME/.harness/objects" >"$GIT_DIR/objects/info/alternates"
 export GIT_WORK_TREE=$HOME/repo
 git read-tree "$1" && git add -A --ignore-errors || true
 git -c core.quotePath=false diff --cached --binary --no-ext-diff --no-textconv --no-color "$1" >~/.harness/diff.patch
@@ -129,7 +131,7 @@ async def seed(
         TaskFault: when a setup command fails, or takes too long.
         SandboxFault: when the sandbox does not do it.
     """
-    await sandbox.write(".harness/seed.tgz", _seed_archive(task, extra, variant))
+    await sandbox.write(".harness/seed.tar", _seed_archive(task, extra, variant))
     start = _UNPACK + _COMMIT
     if variant.script:
         await _seed_step(sandbox, _UNPACK)
@@ -214,7 +216,7 @@ async def in_copy(copy: Sandbox, baseline: Baseline) -> Baseline:
         SandboxFault: when the copy cannot be asked.
     """
     try:
-        result = await run_own(copy, 'echo "$(id -u):$(id -g) $HOME"', timeout=60)
+        result = await run_own(copy, 'echo "$UID:$GROUPS $HOME"', timeout=60)
     except CommandTimeoutError as error:
         raise SandboxFault("copy", f"the sandbox's copy does not answer: {error}", retry=True) from error
     owner, home = result.stdout.removesuffix("\n").split(" ", 1)

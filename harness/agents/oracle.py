@@ -12,7 +12,7 @@ from harness.sandbox import REPO, CommandTimeoutError
 
 _APPLY = """
 set -e
-rm -rf ~/.harness/solution && mkdir -p ~/.harness/solution && tar -xzf ~/.harness/solution.tgz -C ~/.harness/solution
+rm -rf ~/.harness/solution && mkdir -p ~/.harness/solution && tar -xf ~/.harness/solution.tar -C ~/.harness/solution
 if [ -f ~/.harness/solution/solve.sh ]; then exec bash ~/.harness/solution/solve.sh; fi
 cp -a ~/.harness/solution/. .
 """
@@ -48,7 +48,7 @@ class Oracle:
 
 async def _apply(place: Workplace, folder: Path, timeout: float) -> bool:
     """Apply one solution; False when it takes longer than `timeout` seconds."""
-    await place.sandbox.write(".harness/solution.tgz", pack_folder(folder))
+    await place.sandbox.write(".harness/solution.tar", pack_folder(folder))
     try:
         result = await place.sandbox.run(_APPLY, cwd=REPO, timeout=timeout)
     except CommandTimeoutError:

@@ -29,7 +29,7 @@ SAYS = (
     ("$HARNESS_SCORE", b"", b"0 1 \n"),
     ("diff.patch", b"0\n", b""),
 )
-AGENT = "solution.tgz"
+AGENT = "solution.tar"
 """In the script of the agent `oracle`, which is what takes time."""
 
 
