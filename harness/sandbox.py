@@ -623,13 +623,13 @@ class Job:
     def follow_script(self, from_line: int) -> str:
         """Print its output from a line on until it has ended, then on stderr its exit code and its own stderr."""
         return (
-            f"tail -n +{from_line} -s 0.02 --pid=$(cat {self._file('pid')}) -f {self._file('out')}\n"
+            f"tail -n +{from_line} -s 0.005 --pid=$(<{self._file('pid')}) -f {self._file('out')}\n"
             f"cat {self._file('exit')} >&2 || echo >&2; tail -c 20000 {self._file('err')} >&2"
         )
 
     def kill_script(self) -> str:
         """End it and all of its session, at once."""
-        return f"kill -KILL -- -$(cat {self._file('pid')}) 2>/dev/null; true"
+        return f"kill -KILL -- -$(<{self._file('pid')}) 2>/dev/null; true"
 
     def ended(self, report: str) -> None:
         """Take note of what the follow script said at its end."""
