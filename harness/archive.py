@@ -11,7 +11,6 @@ from pathlib import Path
 
 from harness.contents import NOT_CONTENT
 
-
 _SMALL = 256 * 1024
 """Bytes that are sent sooner than a sandbox starts a gzip for them."""
 

@@ -32,7 +32,8 @@ set -e
 cd ~/repo
 export GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_DATE='2025-01-01T00:00:00Z' GIT_COMMITTER_DATE='2025-01-01T00:00:00Z'
 git init -q --template= -b main .
-printf '[user]\\n\\tname = user\\n\\temail = user@sandbox.invalid\\n[gc]\\n\\tauto = 0\\n[maintenance]\\n\\tauto = false\\n' >>.git/config
+printf '[user]\\n\\tname = user\\n\\temail = user@sandbox.invalid\\n' >>.git/config
+printf '[gc]\\n\\tauto = 0\\n[maintenance]\\n\\tauto = false\\n' >>.git/config
 git add -A -f && git commit -q --allow-empty -m 'Initial commit'
 """
 _TREE_OF_COMMIT = """
