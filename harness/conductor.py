@@ -24,7 +24,7 @@ from harness.history import History, read_history
 from harness.options import Options
 from harness.pacing import Pacer
 from harness.progress import Progress
-from harness.record import TrialRecord, TrialSpec
+from harness.record import AttemptRecord, TrialRecord, TrialSpec
 from harness.resume import Before, before_of
 from harness.run import Retries
 from harness.setup import Stage, choose_model, default_concurrency, open_stage, uses_local
@@ -48,6 +48,14 @@ class _Opened:
     asked: Asked
 
 
+@dataclass
+class _Led:
+    """A trial that a test leads itself, and its known cost and tokens without one so far."""
+
+    spec: TrialSpec
+    spent: tuple[float, int] = (0.0, 0)
+
+
 class Conductor:
     """Opened when the first trial is asked for. May be used from several threads."""
 
@@ -59,6 +67,8 @@ class Conductor:
         self.error: HarnessError | None = None
         self._open: _Opened | None = None
         self._futures: dict[str, Future[TrialRecord]] = {}
+        self._leaders: dict[str, str] = {}
+        self._led: dict[str, _Led] = {}
         self._lock = threading.RLock()
         self._progress: Progress | None = None
         self._signals = 0
@@ -139,13 +149,48 @@ class Conductor:
         """Have the trials run ahead of those who ask for their results."""
         with self._lock:
             new = [spec for spec in specs if spec.id not in self._futures]
-            if self._progress:
-                self._progress.expect(len(new))
+            self._expect(len(new))
             if self.options.until_decided and new:
                 self._futures |= self._rounds().add(new)
                 return
             for spec in new:
                 self._futures[spec.id] = self._submit(spec)
+
+    def _expect(self, trials: int) -> None:
+        if self._progress:
+            self._progress.expect(trials)
+
+    def enter(self, who: str, spec: TrialSpec) -> Sequence[AttemptRecord]:
+        """Wait until a trial that a test of the process `who` leads itself may start; `leave` tells its end.
+
+        Returns the attempts at it that there were before.
+
+        Raises:
+            NotStartedError: when it is not to be run: for the money, or since another process has it.
+            Fault: when no trial can be run any more.
+        """
+        opened = self.open()
+        with self._lock:
+            if self._leaders.setdefault(spec.id, who) != who:
+                raise NotStartedError("another worker runs this trial (--dist each)")
+            self._expect(1)
+        earlier, led = opened.before.attempts(spec), _Led(spec)
+        try:
+            opened.engine.admit(spec, lambda: led.spent).result()
+        except CancelledError:
+            raise NotStartedError("the run was stopped") from None
+        self._led[who] = led
+        return earlier
+
+    def spend(self, who: str, spent: tuple[float, int]) -> None:
+        """What the trial that `who` leads has used so far."""
+        self._led[who].spent = spent
+
+    def leave(self, who: str, record: TrialRecord | None) -> None:
+        """The trial that `who` leads, if any, has ended; None when its process is gone."""
+        led = self._led.pop(who, None)
+        if led and self._open:
+            self._open.engine.release(led.spec, record)
 
     def _rounds(self) -> Rounds:
         """What adds trials until the verdicts are settled."""
@@ -169,6 +214,7 @@ class Conductor:
         """
         with self._lock:
             if spec.id not in self._futures:
+                self._expect(1)
                 self._futures[spec.id] = self._submit(spec)
             future = self._futures[spec.id]
         try:

@@ -7,9 +7,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from harness.budget import Budget, NotStartedError
+from harness.budget import Budget, NotStartedError, Spent
 from harness.errors import Fault
 from harness.record import AttemptRecord, TrialRecord, TrialSpec
 from harness.run import Retries, Trial
@@ -18,7 +19,16 @@ from harness.trial import World
 T = TypeVar("T")
 _CUT_S = 30.0
 """How long a trial that is cut off may take to end before it is cut off again."""
-_Waiting = tuple[TrialSpec, "Future[TrialRecord]", Sequence[AttemptRecord]]
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """What is to start when its turn comes; what is `led` by somebody else takes no slot."""
+
+    spec: TrialSpec
+    future: Future[Any]
+    start: Callable[[], None]
+    led: bool = False
 
 
 class Engine:
@@ -58,8 +68,24 @@ class Engine:
         `NotStartedError` when the money is spent, and a `Fault` when there can be no record.
         """
         future: Future[TrialRecord] = Future()
-        self._loop.call_soon_threadsafe(self._enqueue, (spec, future, earlier))
+        trial = Trial(spec, self.world, tuple(earlier))
+        waiting = _Waiting(spec, future, lambda: self._start(trial, future))
+        self._loop.call_soon_threadsafe(self._enqueue, waiting)
         return future
+
+    def admit(self, spec: TrialSpec, spent: Spent) -> Future[None]:
+        """Have a trial that somebody else leads start as soon as the budget allows, ahead of those that wait.
+
+        The future tells that it may start, or why not, as that of `submit` does. `release` tells that it has ended.
+        """
+        future: Future[None] = Future()
+        waiting = _Waiting(spec, future, lambda: self._lead(spec, spent, future), led=True)
+        self._loop.call_soon_threadsafe(self._enqueue, waiting)
+        return future
+
+    def release(self, spec: TrialSpec, record: TrialRecord | None) -> None:
+        """A trial that was admitted has ended; None when nobody knows how."""
+        self._loop.call_soon_threadsafe(self._released, spec, record)
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run something on the engine's loop, and wait for it."""
@@ -96,25 +122,28 @@ class Engine:
 
     def _enqueue(self, waiting: _Waiting) -> None:
         if self._stopped:
-            waiting[1].cancel()
+            waiting.future.cancel()
             return
-        self._waiting.append(waiting)
+        if waiting.led:
+            self._waiting.appendleft(waiting)
+        else:
+            self._waiting.append(waiting)
         self._launch()
 
     def _launch(self) -> None:
         """Start what may start: nothing overtakes the first that has to wait."""
-        while self._waiting and len(self._running) < self.concurrency:
-            spec, future, earlier = self._waiting[0]
+        while self._waiting and (self._waiting[0].led or len(self._running) < self.concurrency):
+            waiting = self._waiting[0]
             try:
                 if self._fatal:
                     # Every trial would meet it again; that is said once for each, and costs nothing.
                     raise self._fatal
-                if not self.budget.admits(spec):
+                if not self.budget.admits(waiting.spec):
                     return
             except (Fault, NotStartedError) as reason:
-                future.set_exception(reason)
+                waiting.future.set_exception(reason)
             else:
-                self._start(Trial(spec, self.world, tuple(earlier)), future)
+                waiting.start()
             self._waiting.popleft()
 
     def _start(self, trial: Trial, future: Future[TrialRecord]) -> None:
@@ -123,6 +152,17 @@ class Engine:
         self._on_start(trial.spec)
         task = self._loop.create_task(self._run(trial, future))
         self._running.add(task)
+
+    def _lead(self, spec: TrialSpec, spent: Spent, future: Future[None]) -> None:
+        self.budget.started(spec, spent)
+        self._on_start(spec)
+        future.set_result(None)
+
+    def _released(self, spec: TrialSpec, record: TrialRecord | None) -> None:
+        self.budget.ended(spec.id, record)
+        if record:
+            self._on_end(record)
+        self._launch()
 
     async def _run(self, trial: Trial, future: Future[TrialRecord]) -> None:
         record = None
@@ -151,7 +191,7 @@ class Engine:
     def _stop(self) -> None:
         self._stopped = True
         while self._waiting:
-            self._waiting.popleft()[1].cancel()
+            self._waiting.popleft().future.cancel()
 
     async def _finish(self, grace_s: float) -> None:
         if self._running and grace_s:

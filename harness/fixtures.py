@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Coroutine, Generator, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, cast
 
 import pytest
 
 from harness.agents.claude import Claude
-from harness.errors import Fault, NotAppliedError, UsageError
-from harness.items import CALL_PASSED, properties, task_name_of_test
-from harness.record import CheckResult, Stop, TokenCounts, TrialSpec
-from harness.run import Retries
+from harness.budget import NotStartedError
+from harness.errors import Fault, HarnessError, NotAppliedError, UsageError
+from harness.items import CALL_PASSED, TrialItem, properties, task_name_of_test, uses_trials
+from harness.record import CheckResult, Stop, TokenCounts, TrialRecord, TrialSpec
+from harness.run import Retries, spent_by
 from harness.sandbox import REPO, CommandTimeoutError, Result
 from harness.session import TrialSession
 from harness.stream import Session
@@ -121,6 +123,7 @@ class TestTrial:
         self._spec = spec
         self._attempts: list[Attempt] = []
         self._prompts = 0
+        self._earlier = session.enter(spec)
         self.live = self._open(Retries(session.options.retries))
         self.sandbox = SandboxHandle(self)
 
@@ -131,7 +134,7 @@ class TestTrial:
             Fault: when there is none to be had; the record is stored.
         """
         while True:
-            attempt = Attempt.begin(self._spec, self._world, len(self._attempts) + 1)
+            attempt = Attempt.begin(self._spec, self._world, len(self._earlier) + len(self._attempts) + 1)
             self._attempts.append(attempt)
             self._context = opened(self._spec, self._world, attempt)
             try:
@@ -139,10 +142,17 @@ class TestTrial:
             except Fault as fault:
                 attempt.end()
                 if not fault.retry or len(self._attempts) > retries.limit:
-                    self._world.folder.append(trial_record(self._spec, self._world, self._attempts))
+                    self._store(self._record())
                     raise
             self._session.engine.call(asyncio.sleep(retries.wait(len(self._attempts))))
             attempt.set_aside()
+
+    def _record(self) -> TrialRecord:
+        return trial_record(self._spec, self._world, self._attempts, self._earlier)
+
+    def _store(self, record: TrialRecord) -> None:
+        self._world.folder.append(record)
+        self._session.leave(record)
 
     @property
     def _world(self) -> World:
@@ -173,7 +183,10 @@ class TestTrial:
         """
         self._attempt.checks = ()
         self._prompts += 1
-        stop = self.call(self._prompt(prompt, timeout or self._spec.task.timeout))
+        try:
+            stop = self.call(self._prompt(prompt, timeout or self._spec.task.timeout))
+        finally:
+            self._session.spend(spent_by(self._attempts))
         self._attempt.stop = stop
         self.call(self.live.prove())
         return ClaudeResult(stop, self._attempt.session, self)
@@ -211,31 +224,60 @@ class TestTrial:
             self._attempt.verdict = passed
             self._session.engine.call(self._context.__aexit__(None, None, None))
             self._attempt.end()
-            record = trial_record(self._spec, self._world, self._attempts)
+            record = self._record()
             if record.outcome in ("passed", "failed"):
                 score = record.score if record.score is not None else float(passed)
                 record = record.model_copy(update={"score": score})
-            self._world.folder.append(record)
+            self._store(record)
         return properties(record)
 
 
 def trial_of(request: pytest.FixtureRequest, session: TrialSession) -> Generator[TestTrial]:
     """The fixture's body: open, hand over, judge, record."""
-    variant, index = request.param
-    task = _marked_task(request)
-    trial = TestTrial(session, session.spec(task, variant, index))
+    try:
+        trial = TestTrial(session, _spec(request.node, session))
+    except NotStartedError as reason:
+        pytest.skip(reason.message)
     yield trial
     request.node.user_properties += trial.finish(passed=request.node.stash.get(CALL_PASSED, False))
 
 
-def _marked_task(request: pytest.FixtureRequest) -> Task:
-    marker = request.node.get_closest_marker("task")
-    base = request.path.parent
-    name = task_name_of_test(request.node.nodeid)
+def recorded(item: pytest.Item, session: TrialSession) -> pytest.Item:
+    """The item, or where the run that is resumed has a valid record of its trial, one that reports that record."""
+    if isinstance(item, TrialItem) or not uses_trials(item):
+        return item
+    try:
+        spec = _spec(item, session)
+        if not session.has(spec):
+            return item
+    except HarnessError:
+        return item  # it is told when the run or the test starts
+    report: TrialItem = TrialItem.from_parent(
+        cast(Any, item.parent), name=item.name, nodeid=item.nodeid, spec=spec
+    )
+    report.own_markers = item.own_markers
+    return report
+
+
+def _spec(item: pytest.Item, session: TrialSession) -> TrialSpec:
+    """The trial of a test.
+
+    Raises:
+        UsageError: when its marker cannot be used.
+    """
+    variant, index = cast(Any, item).callspec.params["harness_trial"]
+    return session.spec(_marked_task(item), variant, index)
+
+
+def _marked_task(item: pytest.Item) -> Task:
+    marker = item.get_closest_marker("task")
+    name = task_name_of_test(item.nodeid)
     try:
         task = task_of_parts(
-            name, base, *(marker.args if marker else ()), **(marker.kwargs if marker else {})
+            name, item.path.parent, *(marker.args if marker else ()), **(marker.kwargs if marker else {})
         )
     except TypeError as error:
         raise UsageError(f"@pytest.mark.task: {error}") from error
-    return task
+    # Its prompts and its verdict are in the test's own file.
+    content = hashlib.sha256(task.hash.encode() + item.path.read_bytes())
+    return replace(task, hash=content.hexdigest())

@@ -100,6 +100,11 @@ class TrialItem(pytest.Item):
         self._record: TrialRecord | None = None
 
     @property
+    def of_task(self) -> bool:
+        """Whether it is a task folder's, not one that reports the record of a test with the fixtures."""
+        return isinstance(self.parent, TaskFile)
+
+    @property
     def trials(self) -> TrialSession:
         """The run in this process."""
         return plugin.session_of(self.config)
@@ -139,7 +144,10 @@ def failed_lines(record: TrialRecord, results: Path) -> Iterator[str]:
     """Which checks failed, what they said, and where in `results` there is more."""
     passed = [check for check in record.checks if check.passed]
     failed = ", ".join(check.name for check in record.checks if not check.passed)
-    yield f"{len(passed)} of {len(record.checks)} checks passed; failed: {failed}"
+    if failed:
+        yield f"{len(passed)} of {len(record.checks)} checks passed; failed: {failed}"
+    else:
+        yield "the test itself has failed, as the run that is resumed says"
     for check in record.checks:
         yield from _check_lines(check)
     for change in record.tampering:

@@ -203,7 +203,12 @@ def sandbox(harness_trial: Any) -> Any:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """`--shard` leaves the trials of the other parts out."""
+    """`--shard` leaves the trials of the other parts out; `--resume` has a test's valid record stand for the test."""
+    ours = _session(config)
+    if ours and ours.options.resume is not None:
+        from harness.fixtures import recorded
+
+        items[:] = [recorded(item, ours) for item in items]
     if _session(config) and _option(config, "shard"):
         from harness.items import trial_id
 
@@ -252,7 +257,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         if session.testsfailed == ours.bad_tasks:
             session.config.option.continue_on_collection_errors = True
         if not session.testsfailed or session.config.option.continue_on_collection_errors:
-            ours.start([item.spec for item in session.items if isinstance(item, TrialItem)])
+            ours.start([item.spec for item in session.items if isinstance(item, TrialItem) and item.of_task])
     return None
 
 
@@ -333,6 +338,13 @@ def _answer(config: pytest.Config, question: str, about: Any) -> Any:
     from harness.session import answer
 
     return answer(config, question, about)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker that is gone leads no trial any more."""
+    if CONDUCTOR in node.config.stash:
+        node.config.stash[CONDUCTOR].leave(node.workerinput["workerid"], None)
 
 
 @pytest.hookimpl(optionalhook=True)

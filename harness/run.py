@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from harness.errors import Fault
@@ -73,11 +73,16 @@ class Trial:
 
     def spent(self) -> tuple[float, int]:
         """The known cost so far in US dollars, and the tokens whose cost is not known."""
-        cost, tokens = 0.0, 0
-        for attempt in self.attempts:
-            session = attempt.session
-            if session.cost_usd is not None and not session.partial:
-                cost += session.cost_usd
-            else:
-                tokens += session.tokens.total
-        return cost, tokens
+        return spent_by(self.attempts)
+
+
+def spent_by(attempts: Iterable[Attempt]) -> tuple[float, int]:
+    """What attempts have cost so far in US dollars, as far as known, and their tokens whose cost is not."""
+    cost, tokens = 0.0, 0
+    for attempt in attempts:
+        session = attempt.session
+        if session.cost_usd is not None and not session.partial:
+            cost += session.cost_usd
+        else:
+            tokens += session.tokens.total
+    return cost, tokens

@@ -17,7 +17,7 @@ from harness.errors import HarnessError, UsageError
 from harness.forecast import Planned
 from harness.options import Options
 from harness.plan import blocks, draw_seed
-from harness.record import TrialRecord, TrialSpec
+from harness.record import AttemptRecord, TrialRecord, TrialSpec
 from harness.relay import Asker
 from harness.store import Redactor, RunFolder
 from harness.task import Task
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 
 _MAKING = threading.Lock()
+_HERE = "main"
+"""The name of the one process of a run without workers."""
 
 
 class TrialSession:
@@ -110,6 +112,32 @@ class TrialSession:
         """
         return self._crew.result(spec)
 
+    def enter(self, spec: TrialSpec) -> Sequence[AttemptRecord]:
+        """Wait until a trial that a test here leads itself may start; the attempts at it that there were before.
+
+        Raises:
+            NotStartedError: when it is not to be run.
+            Fault: when no trial can be run any more.
+        """
+        self.open()
+        return self._crew.enter(spec)
+
+    def spend(self, spent: tuple[float, int]) -> None:
+        """Tell the known cost of that trial so far, and its tokens without one."""
+        self._crew.spend(spent)
+
+    def leave(self, record: TrialRecord) -> None:
+        """That trial has ended."""
+        self._crew.leave(record)
+
+    def has(self, spec: TrialSpec) -> bool:
+        """Whether the run that is resumed has a valid record of a trial.
+
+        Raises:
+            UsageError: when there is no such run.
+        """
+        return self._crew.has(spec)
+
     def forecast(self, items: Sequence[pytest.Item]) -> list[str]:
         """What `--plan` prints.
 
@@ -159,6 +187,22 @@ class Alone:
         """Wait for a trial."""
         return self._conductor.result(spec)
 
+    def enter(self, spec: TrialSpec) -> Sequence[AttemptRecord]:
+        """Wait until a test's own trial may start."""
+        return self._conductor.enter(_HERE, spec)
+
+    def spend(self, spent: tuple[float, int]) -> None:
+        """Tell what it has used."""
+        self._conductor.spend(_HERE, spent)
+
+    def leave(self, record: TrialRecord) -> None:
+        """It has ended."""
+        self._conductor.leave(_HERE, record)
+
+    def has(self, spec: TrialSpec) -> bool:
+        """Whether there is a valid record."""
+        return self._conductor.has(spec)
+
     @property
     def redact(self) -> Redactor:
         """What takes the run's secrets out."""
@@ -178,6 +222,7 @@ class Worker:
     def __init__(self, config: pytest.Config, options: Options) -> None:
         told: dict[str, str] = cast(Any, config).workerinput["harness"]
         self._asker = Asker(told["address"], told["key"])
+        self._name: str = cast(Any, config).workerinput["workerid"]
         self._options = options
         self._stage: Stage | None = None
         self._engine: Engine | None = None
@@ -203,6 +248,22 @@ class Worker:
     def result(self, spec: TrialSpec) -> TrialRecord:
         """Wait for a trial."""
         return cast(TrialRecord, self._asker.ask("result", spec))
+
+    def enter(self, spec: TrialSpec) -> Sequence[AttemptRecord]:
+        """Wait until a test's own trial may start."""
+        return cast(Sequence[AttemptRecord], self._asker.ask("enter", (self._name, spec)))
+
+    def spend(self, spent: tuple[float, int]) -> None:
+        """Tell what it has used."""
+        self._asker.ask("spend", (self._name, spent))
+
+    def leave(self, record: TrialRecord) -> None:
+        """It has ended."""
+        self._asker.ask("leave", (self._name, record))
+
+    def has(self, spec: TrialSpec) -> bool:
+        """Whether there is a valid record."""
+        return bool(self._asker.ask("has", spec))
 
     def engine_for(self, asked: Asked) -> Engine:
         """An engine of this process's own, in the run and on the platform of all."""
@@ -256,17 +317,31 @@ def conductor_of(config: pytest.Config) -> Conductor:
 
 
 def answer(config: pytest.Config, question: str, about: Any) -> Any:
-    """What a worker asks of the conductor: to open the run, what it runs on, to start trials, the record of one."""
+    """What a worker asks of the conductor: to open the run, what it runs on, to start trials, the record of one, ..."""
     conductor = conductor_of(config)
-    if question in ("open", "world"):
-        world = conductor.open(about).stage.world
-        return (conductor.run_id, world.folder.path.parent, world.platform) if question == "world" else None
-    if question == "redact":
-        return conductor.redact
-    if question == "refuse":
-        conductor.error = about
-        return None
-    return conductor.start(about) if question == "start" else conductor.result(about)
+    match question:
+        case "open" | "world":
+            world = conductor.open(about).stage.world
+            return (
+                (conductor.run_id, world.folder.path.parent, world.platform) if question == "world" else None
+            )
+        case "redact":
+            return conductor.redact
+        case "refuse":
+            conductor.error = about
+            return None
+        case "start":
+            return conductor.start(about)
+        case "has":
+            return conductor.has(about)
+        case "enter":
+            return conductor.enter(*about)
+        case "spend":
+            return conductor.spend(*about)
+        case "leave":
+            return conductor.leave(*about)
+        case _:
+            return conductor.result(about)
 
 
 def run_shown(config: pytest.Config) -> RunFolder | None:
