@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterable
+from hashlib import sha256
 from itertools import chain, repeat
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.chaos_proxy import FAULTS, ChaosProxy, Fault
-from support.folders import task_folder
+from support.folders import by_hand, says, task_folder, uses
 
 from harness.budget import Budget
 from harness.engine import Engine
@@ -24,7 +26,8 @@ from harness.patience import PATIENT, Patience
 from harness.record import TrialRecord, TrialSpec
 from harness.run import Retries
 from harness.sandbox import Platform, find_leftovers
-from harness.store import NOTHING_SECRET, RunFolder, read_records
+from harness.store import NOTHING_SECRET, RunFolder, list_runs, read_records
+from harness.stream import parse
 from harness.task import load_task
 from harness.templates import Templates
 from harness.trial import World
@@ -129,3 +132,32 @@ def test_a_trial_that_the_platform_holds_up_is_an_error(server: LocalServer, tmp
         )
         assert "after 3 s: 2.5 s are its task's own" in record.error.message
         assert [attempt.error.type for attempt in record.attempts] == ["trial_timeout"] * 2
+
+
+WORK = "for i in 1 2 3 4 5 6; do seq 1000; sleep 0.05; done"
+SAME = {"same.sh": "#!/bin/sh\nsha256sum <~/.harness/turn-1/out\n"}
+
+
+@pytest.mark.parametrize(
+    "faults", [[], ["cut", "truncate", "tear", "tear", "reset"]], ids=["no faults", "faults"]
+)
+def test_no_event_of_a_broken_stream_is_lost_or_doubled(
+    as_e2b: LocalServer, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, faults: list[Fault]
+) -> None:
+    """Claude Code wrote each event once, into a file of its sandbox: the transcript is that file, byte by byte."""
+    steps = [[uses("Bash", command=WORK)] for _ in range(3)]
+    task_folder(pytester.path / "tasks", checks=SAME, replay=by_hand(*steps, [says("Done.")]))
+    with ChaosProxy(as_e2b.url, faults, only=b"turn-1/out") as proxy:
+        monkeypatch.setenv("E2B_API_URL", proxy.url)
+        monkeypatch.setenv("E2B_SANDBOX_URL", proxy.url)
+        pytester.runpytest("tasks").assert_outcomes(passed=1)
+        del proxy.met["pass"]
+        assert proxy.met == Counter(faults), "all of them were met"
+    (run,) = list_runs(pytester.path / "results")
+    (record,) = read_records(run.path).records
+    assert not record.attempts
+    transcript = (run.path / str(record.transcript)).read_bytes()
+    assert record.checks[0].output_tail.split()[0] == sha256(transcript).hexdigest()
+    kinds = Counter(event.kind for event in parse(transcript))
+    assert kinds["result"] == 1
+    assert kinds["malformed"] == 0

@@ -19,10 +19,24 @@ from typing import Literal, Self, get_args
 from urllib.parse import urlsplit
 
 Fault = Literal[
-    "pass", "refuse", "429", "429-after", "500", "502", "503", "reset", "cut", "stall", "slow", "truncate"
+    "pass",
+    "refuse",
+    "429",
+    "429-after",
+    "500",
+    "502",
+    "503",
+    "reset",
+    "cut",
+    "tear",
+    "stall",
+    "slow",
+    "truncate",
 ]
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 STALL_S = 1.5
+TEAR_AT = 8_000
+"""So many bytes of a reply come through before it is torn, wherever that is in a line."""
 _REPLIES = {
     "429": b"429 Too Many Requests",
     "429-after": b"429 Too Many Requests\r\nRetry-After: 1",
@@ -33,9 +47,13 @@ _REPLIES = {
 
 
 class ChaosProxy:
-    """Serves in a thread of its own. `met` counts the faults that requests have met."""
+    """Serves in a thread of its own. `met` counts the faults that requests have met.
 
-    def __init__(self, target: str, faults: Iterable[Fault]) -> None:
+    With `only`, those requests meet them whose body begins with something that has these bytes in it.
+    """
+
+    def __init__(self, target: str, faults: Iterable[Fault], only: bytes | None = None) -> None:
+        self._only = only
         parts = urlsplit(target)
         self._target = (parts.hostname or "127.0.0.1", parts.port or 80)
         self._faults: Iterator[Fault] = iter(faults)
@@ -76,13 +94,16 @@ class ChaosProxy:
         assert task
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
-        fault = next(self._faults, "pass")
-        self.met[fault] += 1
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            fault = self._next() if self._only is None else "pass"
             if fault == "refuse":
                 writer.transport.abort()
                 return
             head = await reader.readuntil(b"\r\n\r\n")
+            body = b""
+            if self._only and re.search(rb"(?i)\r\n(transfer-encoding|content-length: *[1-9])", head):
+                body = await reader.read(65536)
+                fault = self._next() if self._only in body else "pass"
             if fault in _REPLIES:
                 await self._drain_body(head, reader)
                 writer.write(
@@ -90,8 +111,13 @@ class ChaosProxy:
                 )
                 await writer.drain()
                 return
-            await self._forward(fault, head, reader, writer)
+            await self._forward(fault, head, body, reader, writer)
         writer.close()
+
+    def _next(self) -> Fault:
+        fault = next(self._faults, "pass")
+        self.met[fault] += 1
+        return fault
 
     async def _drain_body(self, head: bytes, reader: asyncio.StreamReader) -> None:
         length = re.search(rb"(?i)content-length: *(\d+)", head)
@@ -99,12 +125,17 @@ class ChaosProxy:
             await reader.readexactly(int(length[1]))
 
     async def _forward(
-        self, fault: Fault, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        fault: Fault,
+        head: bytes,
+        body: bytes,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
     ) -> None:
         up_reader, up_writer = await asyncio.open_connection(*self._target)
         # One request a connection, so that each meets a fault of its own.
         head = re.sub(rb"(?i)\r\nconnection:[^\r]*", b"", head)
-        up_writer.write(head.removesuffix(b"\r\n") + b"Connection: close\r\n\r\n")
+        up_writer.write(head.removesuffix(b"\r\n") + b"Connection: close\r\n\r\n" + body)
         there = asyncio.ensure_future(_copy(reader, up_writer))
         try:
             await _break(fault, up_reader, writer)
@@ -121,9 +152,15 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 async def _break(fault: Fault, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Pass a reply on, broken in one way."""
-    first = True
+    first, passed = True, 0
     while data := await reader.read(65536):
         if fault == "reset" or (fault == "cut" and not first):
+            writer.transport.abort()
+            return
+        passed += len(data)
+        if fault == "tear" and passed > TEAR_AT:
+            writer.write(data[: TEAR_AT - passed])
+            await writer.drain()
             writer.transport.abort()
             return
         if fault == "truncate":
