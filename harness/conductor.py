@@ -194,6 +194,7 @@ class Conductor:
 
     def _rounds(self) -> Rounds:
         """What adds trials until the verdicts are settled."""
+        from harness.report.gate import margins, read_fail_on
         from harness.rounds import Rounds
 
         opened = self.open()
@@ -203,6 +204,7 @@ class Conductor:
             first=self.options.trials,
             most=self.options.max_trials,
             submit=self._submit,
+            margins=margins(read_fail_on(self.options.fail_on)) if self.options.fail_on else None,
         )
 
     def result(self, spec: TrialSpec) -> TrialRecord:

@@ -30,7 +30,7 @@ class Options:
     `variant` has the names of those to run (none: all that `variants`, or else the file nearest to a task, declares);
     `seed` None is to be drawn.
     With `until_decided` a task gets `trials` trials at least and `max_trials` at most; `baseline` is what they are
-    compared with.
+    compared with, `fail_on` has the margins that they are settled against.
     `create_rate` is sandboxes a second (None: as fast as the platform takes it), `max_cost` US dollars (None: no
     limit), `grace` seconds; `resume` names a run (empty: the last), None starts a new one.
     """
@@ -46,6 +46,7 @@ class Options:
     until_decided: bool = False
     max_trials: int = 20
     baseline: str | None = None
+    fail_on: str | None = None
     variant: tuple[str, ...] = ()
     variants: Path | None = None
     seed: int | None = None

@@ -1,7 +1,8 @@
 """`--until-decided`: trials are added in rounds, until every verdict on the pass rate is settled or rounds run out.
 
 A round is one more trial of every task under every variant that is still open, and of the baseline. The verdicts are
-read from intervals that stay valid under looking after every round (`harness.stats.sequential`).
+read from intervals that stay valid under looking again and again (`harness.stats.sequential`), after the rounds that
+it plans a look for.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from harness.budget import NotStartedError
 from harness.measured import Measured, measured
 from harness.record import TrialRecord, TrialSpec
 from harness.report.comparison import arms_by_variant, compare_arms
+from harness.stats.data import MetricName
 from harness.stats.sequential import Plan
 
 Submit = Callable[[TrialSpec], "Future[TrialRecord]"]
@@ -23,15 +25,23 @@ Submit = Callable[[TrialSpec], "Future[TrialRecord]"]
 class Rounds:
     """Submits the trials of a round when those of the last have ended and its verdicts are known.
 
-    Called from several threads: from those who add trials, and from the one in which trials end.
+    Called from several threads: from those who add trials, and from the one in which trials end. `margins` replaces the
+    metrics' defaults: what is equivalent is what the gate at the end will call so.
     """
 
     def __init__(
-        self, variants: Sequence[str], baseline: str, *, first: int, most: int, submit: Submit
+        self,
+        variants: Sequence[str],
+        baseline: str,
+        *,
+        first: int,
+        most: int,
+        submit: Submit,
+        margins: Mapping[MetricName, float] | None = None,
     ) -> None:
         self._pairs = [(name, baseline) for name in variants if name != baseline]
         self._first, self._plan = first, Plan(most)
-        self._submit = submit
+        self._submit, self._margins = submit, margins
         self._lock = threading.RLock()
         self._waiting: dict[int, list[tuple[TrialSpec, Future[TrialRecord]]]] = {}
         self._left: set[str] = set()
@@ -86,7 +96,7 @@ class Rounds:
                 self._records.append(measured(inner.result()))
                 outer.set_result(inner.result())
             if not self._left:
-                if spec.index >= self._first:
+                if spec.index >= self._first and spec.index in self._plan.looks:
                     self._look(spec.index)
                 self._begin()
 
@@ -101,7 +111,7 @@ class Rounds:
         arms = arms_by_variant(self._records, "")
         if {arm.name for arm in arms} != {name for pair in self._pairs for name in pair}:
             return
-        for pair in compare_arms(arms, self._pairs, plan=self._plan).pairs:
+        for pair in compare_arms(arms, self._pairs, margins=self._margins, plan=self._plan).pairs:
             verdict = pair.verdict("pass")
             if verdict != "inconclusive":
                 self._settled.setdefault(

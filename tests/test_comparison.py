@@ -220,7 +220,7 @@ def test_a_variant_that_was_settled_early_is_judged_as_it_was_then() -> None:
     assert (b.trials, c.trials) == (2, 5)
     assert b.value == 1.0
     assert 0.975 < c.level < b.level < 1
-    assert "valid at each of up to 20 looks" in " ".join(verdicts.render(view).split())
+    assert "valid at each of up to 4 looks" in " ".join(verdicts.render(view).split())
 
 
 # Numbers in words

@@ -36,16 +36,16 @@ def test_trials_are_added_until_the_verdict_is_settled(pytester: pytest.Pytester
     result = pytester.runpytest(
         "tasks", "--agent", "nop", "--until-decided", "--max-trials", "5", "-rs", *way
     )
-    result.assert_outcomes(passed=8, failed=8, skipped=24)
+    result.assert_outcomes(passed=12, failed=12, skipped=16)
     result.stdout.fnmatch_lines(
         [
             "good is better than plain: pass rate +100 pts (*",
-            "4 tasks, 2 trials each; 95% intervals, valid at each of up to 5 looks",
+            "4 tasks, 3 trials each; 95% intervals, valid at each of up to 2 looks",
             "*not needed: *",
         ]
     )
     (run,) = list_runs(pytester.path / "results")
-    assert {record.index for record in read_records(run.path).records} == {1, 2}
+    assert {record.index for record in read_records(run.path).records} == {1, 2, 3}
 
 
 @pytest.mark.parametrize(

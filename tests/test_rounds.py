@@ -58,8 +58,10 @@ class Engine:
             self.end_one()
 
 
-def rounds(engine: Engine, first: int = 1) -> Rounds:
-    return Rounds(["a", "b", "c"], "a", first=first, most=MOST, submit=engine.submit)
+def rounds(engine: Engine, first: int = 1, margin: float = 0.05) -> Rounds:
+    return Rounds(
+        ["a", "b", "c"], "a", first=first, most=MOST, submit=engine.submit, margins={"pass": margin}
+    )
 
 
 def only_b_is_better(spec: TrialSpec) -> bool:
@@ -105,11 +107,22 @@ def test_when_all_is_settled_the_baseline_ends_too(specs: list[TrialSpec]) -> No
 
 
 def test_the_first_look_waits_for_the_trials_asked_for(specs: list[TrialSpec]) -> None:
-    """--trials is the least."""
+    """--trials is the least: the look after 3 rounds is left out."""
     engine = Engine(lambda spec: spec.variant.name != "a")
-    rounds(engine, first=7).add(specs)
+    rounds(engine, first=4).add(specs)
     engine.run()
-    assert max(spec.index for spec in engine.asked) == 7
+    assert max(spec.index for spec in engine.asked) == 5
+
+
+def test_verdicts_are_settled_against_the_margin_asked_for(specs: list[TrialSpec]) -> None:
+    """Variants that do the same are equivalent sooner where more would still be no difference."""
+    narrow, wide = Engine(lambda _: True), Engine(lambda _: True)
+    rounds(narrow).add(specs)
+    rounds(wide, margin=0.8).add(specs)
+    narrow.run()
+    wide.run()
+    assert max(spec.index for spec in narrow.asked) == MOST
+    assert max(spec.index for spec in wide.asked) == 3
 
 
 def test_a_stopped_run_begins_no_round(specs: list[TrialSpec]) -> None:

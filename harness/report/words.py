@@ -111,7 +111,7 @@ def design(view: ComparisonView, pair: PairView) -> str:
     tasks = several(found.tasks, "task")
     trials = f"{found.trials:.3g} {'trial' if found.trials == 1 else 'trials'}"
     if view.plan:
-        corrected += f", valid at each of up to {view.plan.rounds} looks"
+        corrected += f", valid at each of up to {len(view.plan.looks)} looks"
     return f"{tasks}, {trials} each; {view.level * 100:.3g}% intervals{corrected}"
 
 

@@ -1,22 +1,24 @@
 """Looking again and again: levels that stay valid when trials are added until the verdict is settled.
 
-A group-sequential test with one look for each round, a round being one more trial of every task under every variant
-compared. The error is spent in equal parts over the planned rounds (Lan and DeMets 1983, "Discrete sequential
-boundaries for clinical trials", Biometrika 70; the power family of Kim and DeMets 1987 with exponent 1, which stops
-early like Pocock's bounds). Each look gives a repeated confidence interval (Jennison and Turnbull 1989, "Interim
-analyses: the repeated confidence interval approach", JRSS B 51): all of them together hold the true difference with
-the planned confidence, so a verdict may be read from any of them, and looking less often only errs on the safe side.
+A round is one more trial of every task under every variant compared; a group-sequential test looks at the last of
+the planned rounds, at half as many, at a quarter, and so on down to three. So the looks are as far apart as what they
+can newly show, and each keeps a large share of the error: with few tasks the t-distribution makes small shares dear
+(of 20 rounds, a look after each needs up to a quarter more trials for the same power). The error is spent in equal
+parts over the looks (Lan and DeMets 1983, "Discrete sequential boundaries for clinical trials", Biometrika 70). Each
+look gives a repeated confidence interval (Jennison and Turnbull 1989, "Interim analyses: the repeated confidence
+interval approach", JRSS B 51): all of them together hold the true difference with the planned confidence, so a
+verdict may be read from any of them, and looking less often only errs on the safe side.
 
 The bounds are those of Brownian motion, turned into levels for the t-intervals over tasks (the significance level
 approach for t-tests of Jennison and Turnbull 2000, "Group Sequential Methods"). With few tasks the spread over tasks
-itself changes from look to look, which adds error; simulation puts that at 0.8 ln(rounds) / (tasks - 1) of it, and
+itself changes from look to look, which adds error; simulation puts that at 0.8 ln(looks) / (tasks - 1) of it, and
 that much less is spent. Where an effect differs from task to task, looks resemble each other more than the bounds
 assume, and the error is smaller. benchmarks/stats_calibration.py measures all this.
 
 A group-sequential test rather than an e-process: its intervals are the same as those of the report, about tasks as
 clusters. An e-process over trials would have to speak about these tasks only.
 
-How to run it: fix a Plan, and after each round ask `compare(..., plan=plan).undecided(metric)`. A verdict once given
+How to run it: fix a Plan, and after each of its `looks` ask `compare(..., plan=plan).undecided(metric)`. A verdict once given
 stays: end the trials of a variant that has one, and do not ask again for it.
 """
 
@@ -24,6 +26,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from scipy.special import ndtr, ndtri
@@ -32,6 +35,8 @@ from harness.stats.data import Floats
 from harness.stats.verdict import family_level
 
 _GRID = 401
+_FIRST = 3
+"""The first look's round at the earliest: an earlier one finds little, and takes its share of the error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,36 +50,53 @@ class Plan:
         if self.rounds < 1:
             raise ValueError(f"a plan needs at least one round, not {self.rounds}")
 
-    def level_at(self, look: int, tasks: int, comparisons: int = 1) -> float:
-        """The level of an interval after `look` complete rounds, with this many tasks and comparisons.
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """The rounds after which a verdict may be given."""
+        looks = [self.rounds]
+        while (half := -(-looks[0] // 2)) >= _FIRST and half < looks[0]:
+            looks.insert(0, half)
+        return tuple(looks)
 
-        Raises ValueError when the look is not planned, or there are fewer than two tasks.
+    def level_at(self, rounds: int, tasks: int, comparisons: int = 1) -> float:
+        """The level of an interval after so many complete rounds, with this many tasks and comparisons.
+
+        Between two looks (a run that ended there for another reason) it is that of the next, which is the safe side
+        for a run that ends there (its own bound would be lower, being nearer to the look before).
+        Raises ValueError when the round is not planned, or there are fewer than two tasks.
         """
-        if not 1 <= look <= self.rounds:
-            raise ValueError(f"look {look} is not one of the {self.rounds} planned")
+        if not 1 <= rounds <= self.rounds:
+            raise ValueError(f"round {rounds} is not one of the {self.rounds} planned")
         if tasks < 2:
             raise ValueError(f"looking again needs two tasks or more, not {tasks}")
+        looks = self.looks
         error = 1 - family_level(self.level, comparisons)
-        spent = error / (1 + 0.8 * float(np.log(self.rounds)) / (tasks - 1))
-        return 2 * float(ndtr(_boundary(self.rounds, round(spent, 12))[look - 1])) - 1
+        spent = error / (1 + 0.8 * float(np.log(len(looks))) / (tasks - 1))
+        place = next(place for place, look in enumerate(looks) if look >= rounds)
+        return 2 * float(ndtr(_boundary(looks, round(spent, 12))[place])) - 1
 
 
 @lru_cache(maxsize=64)
-def _boundary(looks: int, error: float) -> tuple[float, ...]:
-    """The two-sided bounds for the standardized sum of independent standard normals, equal error at each look.
+def _boundary(looks: tuple[int, ...], error: float) -> tuple[float, ...]:
+    """The two-sided bounds for the standardized sums of independent standard normals, equal error at each look.
 
-    By recursion over the density of the sums that have not yet left the bounds (Armitage, McPherson and Rowe 1969).
+    `looks` are the numbers of normals summed up. By recursion over the density of the sums that have not yet left
+    the bounds (Armitage, McPherson and Rowe 1969).
     """
-    part = error / looks
+    part = error / len(looks)
     bounds = [-float(ndtri(part / 2))]
+    # Sums are in units of the last step's standard deviation.
+    scale = float(np.sqrt(looks[0]))
     sums, weights = _simpson(bounds[0])
-    density = np.exp(-(sums**2) / 2) / np.sqrt(2 * np.pi)
-    for look in range(2, looks + 1):
-        limit = _leaves(sums, density * weights, part)
-        bounds.append(limit / float(np.sqrt(look)))
-        wider, next_weights = _simpson(limit)
+    mass = weights * np.exp(-(sums**2) / 2) / np.sqrt(2 * np.pi)
+    for before, look in pairwise(looks):
+        step = float(np.sqrt(look - before))
+        sums, scale = sums * scale / step, step
+        limit = _leaves(sums, mass, part)
+        bounds.append(limit * step / float(np.sqrt(look)))
+        wider, weights = _simpson(limit)
         steps = np.exp(-((wider[:, None] - sums[None, :]) ** 2) / 2) / np.sqrt(2 * np.pi)
-        sums, density, weights = wider, steps @ (density * weights), next_weights
+        sums, mass = wider, weights * (steps @ mass)
     return tuple(bounds)
 
 
