@@ -289,7 +289,7 @@ ROUNDS = 20
 
 
 def sequential(reps: int) -> Iterator[Line]:
-    """Looks after 3, 5, 10 and 20 rounds: false verdicts, coverage at all looks together; then power and trials saved."""
+    """Looks after 3, 5, 10 and 20 rounds: false verdicts of all looks together; then power and trials saved."""
     for tasks, rate, rho, same in product(TASKS, (0.05, 0.25, 0.5, 0.9), RHOS, (True, False)):
         if rho == 0 and not same:
             continue

@@ -355,7 +355,7 @@ def test_variants_that_do_nothing_are_rarely_told_apart(tasks: int, trials: int,
 
 @pytest.mark.slow
 def test_looking_again_and_again_raises_no_more_false_alarms() -> None:
-    """Every look at twenty rounds, and in at most 5 of 100 runs any of them is wrong (plus three standard errors of 300)."""
+    """Every look of twenty rounds: in at most 5 of 100 runs any is wrong (plus three standard errors of 300)."""
     rng, plan, tasks, false = np.random.default_rng(3), Plan(20), 10, 0
     levels = {look: plan.level_at(look, tasks) for look in plan.looks}
     for _ in range(300):
