@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.errors import SandboxFault
+from harness.owner import visited
 from harness.sandbox import Leftover, Platform, e2b_platform, end_leftover, find_leftovers
 
 _AGAIN_AFTER_S = (0.2, 0.5, 1.0, 2.0, 3.0, 5.0)
@@ -18,9 +19,9 @@ def collect_garbage(
 ) -> str:
     """End the sandboxes that runs (one, or any) have left behind, and say which.
 
-    Those of runs that still go on are left alone, unless `in_use` asks for them too, and so are those that were kept on
-    purpose (which are paused), unless `kept` does. `local` is the server of this machine that keeps sandboxes, if there
-    is one; E2B is looked at where there is a key for it.
+    Those of runs that still go on, or that somebody is attached to, are left alone, unless `in_use` asks for them too,
+    and so are those that were kept on purpose (which are paused), unless `kept` does. `local` is the server of this
+    machine that keeps sandboxes, if there is one; E2B is looked at where there is a key for it.
 
     Raises:
         SandboxFault: when one of them cannot be asked.
@@ -50,7 +51,7 @@ async def _collect(
     lines = [_line(leftover) for leftover in (*(leftover for leftover, _ in left), *kept)]
     lines.append(f"{_sandboxes(len(left))} {'would be ended' if dry_run else 'ended'}")
     if busy:
-        lines.append(f"{_sandboxes(len(busy))} left alone: the run goes on (--in-use ends these too)")
+        lines.append(f"{_sandboxes(len(busy))} left alone: in use (--in-use ends these too)")
     if kept:
         lines.append(f"{_sandboxes(len(kept))} paused and kept on purpose (--kept ends these too)")
     return "".join(f"{line}\n" for line in lines)
@@ -65,7 +66,7 @@ def _line(leftover: Leftover) -> str:
 
 
 async def sweep(run: str, platform: Platform) -> None:
-    """End the running sandboxes of one run, which nobody works in any more; what is kept on purpose is paused.
+    """End the running sandboxes of one run, which has ended; what is kept on purpose is paused, or visited.
 
     Raises:
         SandboxFault: when after several tries the platform cannot be asked, or does not end one.
@@ -73,7 +74,8 @@ async def sweep(run: str, platform: Platform) -> None:
     params = dict(platform.params)
     for wait in (*_AGAIN_AFTER_S, None):
         try:
-            left = [leftover for leftover in await find_leftovers(run, params) if leftover.state == "running"]
+            found = await find_leftovers(run, params)
+            left = [one for one in found if one.state == "running" and not visited(one.sandbox_id)]
             ended = await asyncio.gather(
                 *(end_leftover(leftover, params) for leftover in left), return_exceptions=True
             )

@@ -15,6 +15,7 @@ from harness.attach import open_shell
 from harness.checks import run_checks
 from harness.errors import UsageError
 from harness.gc import collect_garbage
+from harness.owner import alone, visiting
 from harness.record import CheckResult, TrialRecord
 from harness.sandbox import Platform, Sandbox, e2b_platform
 from harness.setup import hold_local, lasting_platform, local_platform
@@ -135,10 +136,12 @@ def _awake(kept: Kept, work: Callable[[Sandbox], Awaitable[T]]) -> T:
 
 @contextlib.asynccontextmanager
 async def _resumed(kept: Kept) -> AsyncIterator[Sandbox]:
-    """The sandbox, awake; asleep again when this closes, whatever happened in it."""
-    sandbox = await Sandbox.connect(kept.platform, kept.sandbox_id)
-    try:
-        async with sandbox.kept_alive():
-            yield sandbox
-    finally:
-        await asyncio.shield(sandbox.pause())
+    """The sandbox, awake; asleep again when the last one who is in it leaves, whatever happened."""
+    with visiting(kept.sandbox_id) as visit:
+        sandbox = await Sandbox.connect(kept.platform, kept.sandbox_id)
+        try:
+            async with sandbox.kept_alive():
+                yield sandbox
+        finally:
+            if alone(visit):
+                await asyncio.shield(sandbox.pause())

@@ -1,10 +1,14 @@
-"""Which process a run's sandboxes belong to, told by a mark on each; and whether that process still lives."""
+"""Which process a run's sandboxes belong to, told by a mark on each; whether it lives, or somebody is in a kept one."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 
 def own_mark() -> str:
@@ -33,3 +37,43 @@ def _started(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[19]
     except OSError:
         return "-"
+
+
+@contextlib.contextmanager
+def visiting(sandbox_id: str) -> Iterator[IO[bytes]]:
+    """Say to this user's other processes on this machine that a kept sandbox is being worked in.
+
+    The system takes that back when the process dies. What is given knows whether anybody else is in: see `alone`.
+    """
+    path = _visited(sandbox_id)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield file
+
+
+def alone(visit: IO[bytes]) -> bool:
+    """Whether nobody else is in the visited sandbox; if so nobody is said to be, from now on, until the visit ends."""
+    try:
+        fcntl.flock(visit, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    Path(visit.name).unlink(missing_ok=True)
+    return True
+
+
+def visited(sandbox_id: str) -> bool:
+    """Whether a process of this user on this machine works in a kept sandbox."""
+    try:
+        with _visited(sandbox_id).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _visited(sandbox_id: str) -> Path:
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "harness" / "visited" / sandbox_id

@@ -25,7 +25,7 @@ import httpx
 from e2b import AsyncSandbox, exceptions
 
 from harness.errors import SandboxFault, UsageError
-from harness.owner import own_mark, owner_lives
+from harness.owner import own_mark, owner_lives, visited
 from harness.stream import Lines
 
 T = TypeVar("T")
@@ -657,7 +657,10 @@ class Leftover:
 
 
 def _in_use(info: e2b.SandboxInfo) -> bool:
-    """Whether the process that opened it lives; of one on another machine, whether its lifetime was just extended."""
+    """Whether the process that opened it lives, or another works in it after that; of one on another machine, whether
+    its lifetime was just extended."""
+    if visited(info.sandbox_id):
+        return True
     lives = owner_lives((info.metadata or {}).get(_OWNER_TAG, ""))
     left = (info.end_at - datetime.now(UTC)).total_seconds()
     return left > LIFETIME_S * 2 / 3 - 10 if lives is None else lives

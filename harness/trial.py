@@ -113,6 +113,7 @@ class Attempt:
     fault: Fault | None = None
     verdict: bool | None = None
     kept: bool = False
+    hides: bool = False
     differences: tuple[str, ...] = ()
     instructions: tuple[InstructionsRecord, ...] = ()
 
@@ -138,6 +139,7 @@ class Attempt:
 
     def hide(self, name: str, secret: str) -> None:
         """Keep a secret of the sandbox's own out of the trial's files, none of which is begun yet."""
+        self.hides = True
         self.files = replace(self.files, redact=self.files.redact.also(name, secret))
         self.transcript = self.files.appender(TRANSCRIPT)
 
@@ -457,7 +459,7 @@ def trial_record(
 ) -> TrialRecord:
     """The record of a trial, from its attempts; the last one decides. `earlier` are those of a run that is resumed."""
     last = attempts[-1]
-    return TrialRecord(
+    record = TrialRecord(
         run_id=world.folder.id,
         trial_id=spec.id,
         task=spec.task.name,
@@ -501,6 +503,17 @@ def trial_record(
         tags=spec.task.tags,
         **session_fields(last.session),
     )
+    return _without_secrets(record, [attempt for attempt in attempts if attempt.hides])
+
+
+def _without_secrets(record: TrialRecord, hiding: Sequence[Attempt]) -> TrialRecord:
+    """The record without the sandboxes' own secrets, which the run does not know: checks may have printed them."""
+    if not hiding:
+        return record
+    text = record.model_dump_json()
+    for attempt in hiding:
+        text = attempt.files.redact.text(text)
+    return TrialRecord.model_validate_json(text)
 
 
 def _outcome(attempt: Attempt) -> Outcome:

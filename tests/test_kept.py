@@ -126,7 +126,8 @@ class Typist:
 
 @pytest.mark.usefixtures("_swept")
 def test_a_shell_in_it(pytester: pytest.Pytester, results: Path) -> None:
-    """In the repo, with Ctrl-C its own, and its end is the sandbox's sleep; so is that of the window."""
+    """In the repo, with Ctrl-C its own, and its end is the sandbox's sleep; so is that of the window.
+    While it is open, checks leave it awake, and gc leaves it alone."""
     run(pytester, "--keep", "failed")
     typist = Typist("attach", "wrong", "--results", str(results))
     typist.until(b"~/repo")
@@ -143,6 +144,9 @@ def test_a_shell_in_it(pytester: pytest.Pytester, results: Path) -> None:
     assert check_again(results, None, "wrong")[1]
     typist = Typist("attach", "wrong", "--results", str(results))
     typist.until(b"~/repo")
+    assert check_again(results, None, "wrong")[1]
+    said = sweep(None, kept=True, dry_run=False)
+    assert said.startswith("0 sandboxes ended\n1 sandbox left alone: in use")
     typist.process.terminate()
     assert typist.end() == 130
     assert " paused " in sweep(None, kept=False, dry_run=True)

@@ -127,9 +127,7 @@ def test_what_a_killed_run_has_left_on_e2b_is_collected(open_folder: Path, as_e2
     with harness_in_the_middle(open_folder, "--sandbox", "e2b") as process:
         (run,) = list_runs(open_folder / "results")
         said = collect_garbage(run.id, dry_run=False)
-        assert said == (
-            "0 sandboxes ended\n2 sandboxes left alone: the run goes on (--in-use ends these too)\n"
-        )
+        assert said == ("0 sandboxes ended\n2 sandboxes left alone: in use (--in-use ends these too)\n")
         process.send_signal(signal.SIGKILL)
         process.wait()
 

@@ -323,9 +323,12 @@ def test_e2bs_gateway_is_used_and_counted(server: LocalServer, tmp_path: Path, g
         Use("Bash", {"command": "cat ~/.harness/variant/mcp.json; echo 42 >answer.txt"}),
         Say("done"),
     ]
-    story, api = trial(server, tmp_path, toml, script=script)
+    tells = "[checks.run]\ntells = 'cat /home/user/.harness/variant/mcp.json; echo $HOME'\n"
+    story, api = trial(server, tmp_path, toml, script=script, task=tells)
 
     assert story.record.outcome == "passed"
+    (tail,) = [check.output_tail for check in story.record.checks if check.name == "tells"]
+    assert "Bearer [redacted:MCP_GATEWAY_TOKEN]" in tail
     assert "please" in str(api.requests[2].tool_results)
     (served,) = story.record.mcp.items()
     assert (served[0], served[1].status, served[1].offered) == ("e2b-mcp-gateway", "connected", ("say",))

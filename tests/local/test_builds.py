@@ -272,6 +272,26 @@ def test_an_archive_cannot_lead_out(build: Build, name: str, api: Api, tmp_path:
         assert sandbox.commands.run("cat link || ls /at-root/ && ls -A /x").stdout == ""
 
 
+def test_an_upload_is_not_disturbed_when_a_template_is_removed(server: LocalServer, build: Build) -> None:
+    """By whichever server that shares the shelf: the archive is whole and there when its build asks for it."""
+    key, digest, other = {"X-API-KEY": server.api_key}, secrets.token_hex(32), f"test-{secrets.token_hex(6)}"
+    build(Template().from_template("base").set_envs({"A": fresh()}), other)
+    made = httpx.post(f"{server.url}/v3/templates", headers=key, json={"name": f"test-{fresh()}"}).json()
+    offer = f"{server.url}/templates/{made['templateID']}/files/{digest}"
+
+    def pieces() -> Iterator[bytes]:
+        yield b"first"
+        with start_server() as second:  # what it finds unfinished is somebody else's work
+            assert delete(second, other) == 204
+        yield b"last"
+
+    assert httpx.put(httpx.get(offer, headers=key).json()["url"], content=pieces(), timeout=60).is_success
+    another = f"test-{secrets.token_hex(6)}"
+    build(Template().from_template("base").set_envs({"A": fresh()}), another)
+    assert delete(server, another) == 204
+    assert httpx.get(offer, headers=key).json()["present"]
+
+
 def test_uploads_need_the_key_that_they_were_offered(server: LocalServer) -> None:
     """An archive cannot be put there by who does not hold the API key, nor twice."""
     assert httpx.put(f"{server.url}/uploads/nothing", content=b"x").status_code == 401

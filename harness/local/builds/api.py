@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -102,7 +100,7 @@ class TemplateApi:
         key = secrets.token_urlsafe(24)
         self._uploads[key] = files_hash
         url = f"http://{request.headers.get('host', '')}/uploads/{key}"
-        return JSONResponse({"present": self._shelf.archive(files_hash).exists(), "url": url}, 201)
+        return JSONResponse({"present": self._shelf.awaits(files_hash), "url": url}, 201)
 
     def may_upload(self, path: str) -> bool:
         """Whether a request to this path needs no API key, because the path itself holds one."""
@@ -112,15 +110,9 @@ class TemplateApi:
         files_hash = self._uploads.pop(request.path_params["key"], None)
         if files_hash is None:
             raise ApiError(403, "no such upload, or it has been made")
-        target = self._shelf.archive(files_hash)
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix="upload-", delete=False) as file:
-            try:
-                async for chunk in request.stream():
-                    file.write(chunk)
-            except BaseException:
-                os.unlink(file.name)
-                raise
-        os.replace(file.name, target)
+        with self._shelf.new_archive(files_hash) as file:
+            async for chunk in request.stream():
+                file.write(chunk)
         return Response(status_code=200)
 
     async def _start(self, request: Request) -> Response:

@@ -4,6 +4,7 @@
 <root>/
   lock
   archives/<hash>         what COPY steps take, as uploaded
+  making-*                what is not whole yet
   layers/<key>/           what the steps up to one of them left: layer.json, and the files of the places
   records/<id>.json       one template: its names, its tags, and its builds
 ```
@@ -18,16 +19,20 @@ import fcntl
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
+from typing import IO
 
 from harness.local.templates import PLACES, StartCommand, Template
 from harness.local.tree import remove_tree
 
 _UNFINISHED = "making-"
+_AWAITED_S = 3600.0
+"""For this long an archive waits for the build that it was uploaded for, and a file for its next piece."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,12 @@ class Shelf:
         try:
             with self.locked(alone=True, wait=False):
                 for path in self._root.glob(f"{_UNFINISHED}*"):
-                    remove_tree(path) if path.is_dir() else path.unlink()
+                    if path.is_dir():
+                        remove_tree(path)
+                    elif not _recent(
+                        path
+                    ):  # others fill files without the lock, however slow their client is
+                        path.unlink(missing_ok=True)
         except BlockingIOError:
             return  # another server is building: what is unfinished may be its own
 
@@ -134,10 +144,14 @@ class Shelf:
         with self.locked(alone=True):
             (self._root / "records" / f"{record.id}.json").unlink(missing_ok=True)
             kept = [build for other in self.records() for build in other.builds.values()]
-            needed = {name for build in kept for name in (*build.layers, *build.archives)}
-            for path in (*(self._root / "layers").iterdir(), *(self._root / "archives").iterdir()):
-                if path.name not in needed:
-                    remove_tree(path) if path.is_dir() else path.unlink()
+            gone = {name for build in record.builds.values() for name in build.archives}
+            for layer in (self._root / "layers").iterdir():
+                if layer.name not in {name for build in kept for name in build.layers}:
+                    remove_tree(layer)
+            for archive in (self._root / "archives").iterdir():
+                awaited = archive.name not in gone and _recent(archive)
+                if not awaited and archive.name not in {name for build in kept for name in build.archives}:
+                    archive.unlink()
 
     def template(self, record: Record, build: Build, root: Template) -> Template:
         """What sandboxes can be made from, given the built-in template at the bottom."""
@@ -197,6 +211,30 @@ class Shelf:
     def archive(self, files_hash: str) -> Path:
         """Where an uploaded archive is, or is to be."""
         return self._root / "archives" / files_hash
+
+    def awaits(self, files_hash: str) -> bool:
+        """Whether the archive is there; it stays for the build that asks for it now."""
+        try:
+            os.utime(self.archive(files_hash))
+        except FileNotFoundError:
+            return False
+        return True
+
+    @contextlib.contextmanager
+    def new_archive(self, files_hash: str) -> Iterator[IO[bytes]]:
+        """A file to be filled, which is the archive when this closes without an error."""
+        file = tempfile.NamedTemporaryFile(dir=self._root, prefix=_UNFINISHED, delete=False)  # noqa: SIM115
+        try:
+            with file:
+                yield file
+            os.replace(file.name, self.archive(files_hash))
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def _recent(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime < _AWAITED_S
 
 
 def _decode(text: str) -> Record:
