@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from harness.errors import InternalFault
+from harness.errors import InternalFault, TaskFault
 from harness.record import AttemptRecord, ErrorRecord, TrialRecord, TrialSpec, session_fields
 from harness.store import TRANSCRIPT, RunFolder, TrialFolder, read_records
 from harness.stream import Tally, parse
+from harness.templates import name_by_content
 from harness.trial import INTERRUPTED
 
 
@@ -18,6 +20,7 @@ class Before:
 
     folder: RunFolder | None = None
     records: Mapping[str, TrialRecord] = field(default_factory=dict)
+    _templates: dict[tuple[str, Path], str | None] = field(default_factory=dict)
 
     def valid(self, spec: TrialSpec, model_source: str) -> TrialRecord | None:
         """The record that makes another trial needless.
@@ -29,8 +32,18 @@ class Before:
         if record is None or record.outcome not in ("passed", "failed"):
             return None
         had = (record.task_hash, record.variant_hash, record.template, record.agent, record.model_source)
-        wanted = (spec.task.hash, spec.variant.hash, spec.template, spec.agent, model_source)
+        wanted = (spec.task.hash, spec.variant.hash, self._template(spec), spec.agent, model_source)
         return record if had == wanted else None
+
+    def _template(self, spec: TrialSpec) -> str | None:
+        """The name of the trial's template by its content now; None when there is none to be had."""
+        key = (spec.template, spec.task.path or Path.cwd())
+        if key not in self._templates:
+            try:
+                self._templates[key] = name_by_content(*key)
+            except TaskFault:
+                self._templates[key] = None  # the trial runs into it, and tells
+        return self._templates[key]
 
     def attempts(self, spec: TrialSpec) -> Sequence[AttemptRecord]:
         """The attempts at a trial that is to be run again: their spend is real, and their transcripts are kept.

@@ -66,6 +66,15 @@ class Templates:
             await build(recipe, self._platform.params, take)
 
 
+def name_by_content(template: str, start: Path) -> str:
+    """The name that a template has or will have on the platform; of a file, with the hash of its content.
+
+    Raises:
+        TaskFault: when the file cannot be read.
+    """
+    return template if template_file(template) is None else read_recipe(found(template, start)).name
+
+
 def found(template: str, start: Path) -> TemplateFile:
     """The file that a template is built from. Raises TaskFault when it is nowhere."""
     file = find_template_file(template, start)

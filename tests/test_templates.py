@@ -76,6 +76,21 @@ def test_it_is_built_once(pytester: pytest.Pytester, mark: str) -> None:
     assert records[0].outcome == "passed"
 
 
+def test_a_resumed_run_knows_a_template_by_its_content(pytester: pytest.Pytester, mark: str) -> None:
+    """A record holds as long as the file and what it copies are the same; when they change, its trial runs again."""
+    task(pytester.path, mark)
+    _, _, (first,) = run(pytester)
+    _, _, (same,) = run(pytester, "--resume")
+    assert same == first
+
+    write_files(pytester.path, {"templates/tool.txt": "another tool\n"})
+    result, folder, (again,) = run(pytester, "--resume")
+    result.assert_outcomes(passed=1)
+    assert folder.id == first.run_id
+    assert again.template != first.template
+    assert again.finished_at > first.finished_at
+
+
 def test_a_dockerfile_will_do(pytester: pytest.Pytester, mark: str) -> None:
     content = f"FROM base\nENV MARK={mark}\nCOPY tool.txt /home/user/tool.txt\nRUN echo built >/home/user/built.txt\n"
     task(pytester.path, mark, "templates/Dockerfile")
