@@ -108,7 +108,7 @@ def _compare(commands: _Commands[argparse.ArgumentParser]) -> None:
         description="Compare two sets of records, or the variants of one. Each is a run, a records file, or "
         "git:REF:PATH. Exit code 0: compared, and the gate holds; 1: the gate failed; 2: cannot be compared.",
     )
-    command.add_argument("base", metavar="BASE", help="what to compare with")
+    command.add_argument("base", nargs="?", metavar="BASE", help="what to compare with")
     command.add_argument(
         "new", nargs="?", metavar="NEW", help="what is new (default: the other variants of BASE)"
     )

@@ -197,7 +197,7 @@ class TestTrial:
             if not isinstance(agent, Claude):
                 return await agent.run(self._spec, place)
             await place.sandbox.write(f".harness/prompt-{self._prompts}.md", prompt.encode())
-            return await agent.prompt(self._spec, place, timeout)
+            return await agent.prompt(self._spec, place, prompt, timeout)
 
     def run_checks(self) -> tuple[CheckResult, ...]:
         """Run the marker's checks, once after each prompt.

@@ -330,9 +330,9 @@ _HANDLERS = {
 }
 
 
-def turn_marker(turn: int) -> bytes:
-    """The line that separates the transcript of turn `turn` (from 2 on) from the one before."""
-    return json.dumps({"type": MARKER, "subtype": "turn", "turn": turn}).encode() + b"\n"
+def turn_marker(turn: int, prompt: str) -> bytes:
+    """The line with which the transcript of a turn (from 1) begins, and what was asked: the CLI does not tell it."""
+    return json.dumps({"type": MARKER, "subtype": "turn", "turn": turn, "prompt": prompt}).encode() + b"\n"
 
 
 def _init_fields(raw: Mapping[str, Any]) -> dict[str, Any]:

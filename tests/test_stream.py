@@ -39,7 +39,7 @@ untimed = settings(deadline=None)
 def stream(*names: str) -> bytes:
     """Recorded streams; several are the runs of one session, with harness's marker between them."""
     first, *more = ((STREAMS / f"{name}.jsonl").read_bytes() for name in names)
-    return first + b"".join(turn_marker(turn) + data for turn, data in enumerate(more, 2))
+    return first + b"".join(turn_marker(turn, "go on") + data for turn, data in enumerate(more, 2))
 
 
 def tally(data: bytes) -> Tally:
@@ -157,7 +157,12 @@ def test_a_message_in_several_events_counts_once() -> None:
 def test_a_killed_runs_tokens_are_added_to_later_results() -> None:
     """A resumed session's results do not know the runs that were killed; they are a part of the bound."""
     data = (
-        INIT + message("a", 7) + turn_marker(2) + INIT + message("b", 1) + result({"m": 30}, total_cost_usd=1)
+        INIT
+        + message("a", 7)
+        + turn_marker(2, "go on")
+        + INIT
+        + message("b", 1)
+        + result({"m": 30}, total_cost_usd=1)
     )
     found = tally(data).session()
     assert found.tokens == Tokens(output=37)

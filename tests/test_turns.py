@@ -9,6 +9,7 @@ import pytest
 
 from harness.errors import ProblemsError
 from harness.record import TokenCounts, TrialRecord
+from harness.report.show import show
 from harness.store import list_runs, read_records
 from harness.task import Check, load_task
 from tests.support.folders import task_folder, write_files
@@ -82,6 +83,21 @@ def test_a_turn_has_its_own_numbers_and_checks(
         assert sum(parts) == pytest.approx(getattr(record, name))
         assert min(parts) > 0
     assert [(change.path, change.change) for change in record.tampering] == [("kept.txt", "modified")]
+    page = show(pytester.path / "results", None, "steps", full=False, as_json=False, color=False)
+    told = [
+        page.index(text) for text in ("The first step.", "One is done.", "The second step.", "Two is done.")
+    ]
+    assert told == sorted(told)
+    page = show(pytester.path / "results", None, "steps", full=False, as_json=False, color=False)
+    told = [
+        page.index(text) for text in ("The first step.", "One is done.", "The second step.", "Two is done.")
+    ]
+    assert told == sorted(told)
+    page = show(pytester.path / "results", None, "steps", full=False, as_json=False, color=False)
+    told = [
+        page.index(text) for text in ("The first step.", "One is done.", "The second step.", "Two is done.")
+    ]
+    assert told == sorted(told)
 
 
 def counts(*usages: Usage) -> TokenCounts:

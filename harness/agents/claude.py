@@ -59,9 +59,9 @@ class Claude:
         clock = asyncio.get_running_loop().time
         left = spec.task.timeout
         stop: Stop = "completed"
-        for turn in range(1, len(spec.task.turns) + 1):
+        for turn, asked in enumerate(spec.task.turns, 1):
             start = clock()
-            stop = await self.prompt(spec, place, left)
+            stop = await self.prompt(spec, place, asked.prompt, left)
             left -= clock() - start
             if stop != "completed":
                 break
@@ -69,12 +69,14 @@ class Claude:
                 await place.after_turn(turn)
         return stop
 
-    async def prompt(self, spec: TrialSpec, place: Workplace, seconds: float) -> Stop:
-        """Have the next prompt (`~/.harness/prompt-N.md`) done within `seconds`. Raises as `run` does."""
+    async def prompt(self, spec: TrialSpec, place: Workplace, text: str, seconds: float) -> Stop:
+        """Have the next prompt done within `seconds`: `text`, which is in `~/.harness/prompt-N.md`.
+
+        Raises as `run` does.
+        """
         place.model.require_way(spec.task)
         self._turn_number += 1
-        if self._turn_number > 1:
-            place.take(turn_marker(self._turn_number))
+        place.take(turn_marker(self._turn_number, text))
         job = self._job(spec, place)
         if self._turn_number == 1 and len(spec.task.turns) != 1:
             # A turn's agent could write into the shell's start-up files what the next turn's CLI would run under.

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.errors import UsageError
 from harness.report import markdown as as_markdown
 from harness.report import verdicts
 from harness.report.comparison import compare_arms
 from harness.report.gate import judge_gate, margins, read_fail_on
 from harness.report.sources import match, read_source
+from harness.store import list_runs
+
+_LATEST = 3
 
 
 def compare_command(
     results: Path,
-    base: str,
+    base: str | None,
     new: str | None,
     *,
     baseline: str | None,
@@ -26,8 +30,19 @@ def compare_command(
     Raises:
         UsageError: when a source, a variant or a condition cannot be used.
     """
+    if base is None:
+        raise UsageError(
+            "harness compare needs a run, or two",
+            remedy="`harness compare RUN` compares its variants, `harness compare BASE NEW` two runs; "
+            f"{_latest(results)}",
+        )
     conditions = read_fail_on(fail_on) if fail_on else ()
     found = match(read_source(base, results), read_source(new, results) if new else None, baseline)
+    if not found.pairs and new is None:
+        raise UsageError(
+            f"{base} has one variant only: there is nothing to compare it with",
+            remedy=f"name another run before it (`harness compare BASE {base}`); {_latest(results)}",
+        )
     view = compare_arms(
         found.arms, found.pairs, margins=margins(conditions), plan=found.plan, notes=found.notes
     )
@@ -36,3 +51,9 @@ def compare_command(
     if gate and not markdown:
         text += gate.lines()
     return text, bool(gate and gate.failed)
+
+
+def _latest(results: Path) -> str:
+    """The names that may be given, the newest first."""
+    names = [run.id for run in list_runs(results)][-_LATEST:][::-1]
+    return f"the latest runs: {', '.join(names)}" if names else f"there is no run in {results}"

@@ -84,7 +84,7 @@ def _result(event: Event) -> Iterator[Entry]:
 
 def _marker(event: Event) -> Iterator[Entry]:
     if event.subtype == "turn":
-        yield Entry("turn", f"prompt {event.raw.get('turn')}")
+        yield Entry("turn", f"prompt {event.raw.get('turn')}", str(event.raw.get("prompt") or ""))
 
 
 def _malformed(event: Event) -> Iterator[Entry]:

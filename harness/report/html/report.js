@@ -256,7 +256,8 @@
       return shown;
     },
     result: (step) => folded("tool", ["A result without its call"], [make("pre", "result", step.body)]),
-    turn: (step) => make("h3", "turn", step.title),
+    turn: (step) =>
+      make("div", "", make("h3", "turn", step.title), ...(step.body ? [make("div", "asked prose", step.body)] : [])),
     note: (step) => make("div", "line", step.title, ...(step.body ? [make("pre", "", step.body)] : [])),
     start: (step) => make("div", "line", step.body ? `${step.title}. ${step.body}` : step.title),
     end: (step) => make("div", "line", step.title),
