@@ -443,34 +443,6 @@ def test_what_can_be_compared_is_told(tmp_path: Path, capsys: pytest.CaptureFixt
         assert "the latest runs: 20261124-090141-77aa, 20261123-090141-3f9c" in err
 
 
-def test_what_can_be_compared_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a run, or with one that has one variant only: what to write, and the latest runs by name."""
-    for name in ("20261123-090141-3f9c", "20261124-090141-77aa"):
-        run = RunFolder.create(tmp_path, name, {}, NOTHING_SECRET)
-        for record in a_run({"a": ["+"]}):
-            run.append(record.model_copy(update={"run_id": name}))
-    for arguments, says in (((), "needs a run, or two"), (("20261124",), "one variant only")):
-        code, out, err = compare(capsys, *arguments, "--results", str(tmp_path))
-        assert (code, out) == (2, "")
-        assert says in err
-        assert "harness compare BASE" in err
-        assert "the latest runs: 20261124-090141-77aa, 20261123-090141-3f9c" in err
-
-
-def test_what_can_be_compared_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a run, or with one that has one variant only: what to write, and the latest runs by name."""
-    for name in ("20261123-090141-3f9c", "20261124-090141-77aa"):
-        run = RunFolder.create(tmp_path, name, {}, NOTHING_SECRET)
-        for record in a_run({"a": ["+"]}):
-            run.append(record.model_copy(update={"run_id": name}))
-    for arguments, says in (((), "needs a run, or two"), (("20261124",), "one variant only")):
-        code, out, err = compare(capsys, *arguments, "--results", str(tmp_path))
-        assert (code, out) == (2, "")
-        assert says in err
-        assert "harness compare BASE" in err
-        assert "the latest runs: 20261124-090141-77aa, 20261123-090141-3f9c" in err
-
-
 def test_a_torn_line_is_told_and_the_others_are_read(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A kill may have torn the last one."""
     with (files / "new.jsonl").open("a") as file:

@@ -268,64 +268,6 @@ def test_paper_is_white_and_nothing_is_cut(tab: Any, report: Path) -> None:
     assert tab.evaluate("document.documentElement.scrollHeight > 900")
 
 
-def test_what_was_asked_is_told(tab: Any, tmp_path: Path) -> None:
-    """Each turn begins with its prompt, as text: a prompt may be somebody else's too."""
-    run = made_up_run(tmp_path, tasks=1, variants=["only"], trials=1, steps=4)
-    (transcript,) = run.rglob("transcript.jsonl")
-    asked = "Fix <b>the</b> overlap.\nKeep the tests."
-    transcript.write_bytes(turn_marker(1, asked) + transcript.read_bytes())
-    open_trial(tab, write_report(tmp_path, [run.name], None).path)
-    assert tab.locator("#panel .asked").inner_text() == asked
-    assert tab.locator("#panel .step").first.locator("h3").inner_text() == "prompt 1"
-
-
-def test_paper_is_white_and_nothing_is_cut(tab: Any, report: Path) -> None:
-    """Printed from a dark screen, at the width of A4; an open trial is what is printed, with all its steps."""
-    tab.set_viewport_size({"width": 690, "height": 900})
-    tab.emulate_media(media="print", color_scheme="dark")
-    tab.goto(url(report))
-    tab.evaluate("document.documentElement.dataset.theme = 'dark'")
-    width, ground = tab.evaluate(
-        "[document.documentElement.scrollWidth, getComputedStyle(document.body).backgroundColor]"
-    )
-    assert width <= 690
-    assert min(map(int, re.findall(r"\d+", ground))) > 230
-    open_trial(tab, report)
-    tab.wait_for_selector("#panel pre.result")
-    assert tab.locator("#panel pre.result").last.is_visible()
-    assert not tab.locator("article.pair").first.is_visible()
-    assert tab.evaluate("document.documentElement.scrollHeight > 900")
-
-
-def test_what_was_asked_is_told(tab: Any, tmp_path: Path) -> None:
-    """Each turn begins with its prompt, as text: a prompt may be somebody else's too."""
-    run = made_up_run(tmp_path, tasks=1, variants=["only"], trials=1, steps=4)
-    (transcript,) = run.rglob("transcript.jsonl")
-    asked = "Fix <b>the</b> overlap.\nKeep the tests."
-    transcript.write_bytes(turn_marker(1, asked) + transcript.read_bytes())
-    open_trial(tab, write_report(tmp_path, [run.name], None).path)
-    assert tab.locator("#panel .asked").inner_text() == asked
-    assert tab.locator("#panel .step").first.locator("h3").inner_text() == "prompt 1"
-
-
-def test_paper_is_white_and_nothing_is_cut(tab: Any, report: Path) -> None:
-    """Printed from a dark screen, at the width of A4; an open trial is what is printed, with all its steps."""
-    tab.set_viewport_size({"width": 690, "height": 900})
-    tab.emulate_media(media="print", color_scheme="dark")
-    tab.goto(url(report))
-    tab.evaluate("document.documentElement.dataset.theme = 'dark'")
-    width, ground = tab.evaluate(
-        "[document.documentElement.scrollWidth, getComputedStyle(document.body).backgroundColor]"
-    )
-    assert width <= 690
-    assert min(map(int, re.findall(r"\d+", ground))) > 230
-    open_trial(tab, report)
-    tab.wait_for_selector("#panel pre.result")
-    assert tab.locator("#panel pre.result").last.is_visible()
-    assert not tab.locator("article.pair").first.is_visible()
-    assert tab.evaluate("document.documentElement.scrollHeight > 900")
-
-
 def test_the_whole_trial_is_there() -> None:
     """Errors, attempts, tampering and notes are told before the transcript."""
     record = a_record(

@@ -88,16 +88,6 @@ def test_a_turn_has_its_own_numbers_and_checks(
         page.index(text) for text in ("The first step.", "One is done.", "The second step.", "Two is done.")
     ]
     assert told == sorted(told)
-    page = show(pytester.path / "results", None, "steps", full=False, as_json=False, color=False)
-    told = [
-        page.index(text) for text in ("The first step.", "One is done.", "The second step.", "Two is done.")
-    ]
-    assert told == sorted(told)
-    page = show(pytester.path / "results", None, "steps", full=False, as_json=False, color=False)
-    told = [
-        page.index(text) for text in ("The first step.", "One is done.", "The second step.", "Two is done.")
-    ]
-    assert told == sorted(told)
 
 
 def counts(*usages: Usage) -> TokenCounts:
