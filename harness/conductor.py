@@ -17,7 +17,7 @@ import pytest
 from harness.asked import Asked
 from harness.budget import Budget, NotStartedError, spent_before
 from harness.engine import Engine
-from harness.errors import Fault, HarnessError, UsageError
+from harness.errors import Fault, HarnessError, InternalFault, UsageError
 from harness.forecast import Planned, forecast
 from harness.gc import sweep
 from harness.history import History, read_history
@@ -29,6 +29,7 @@ from harness.resume import Before, before_of
 from harness.run import Retries
 from harness.setup import Stage, choose_model, default_concurrency, open_stage, uses_local
 from harness.store import NOTHING_SECRET, Redactor, RunFolder, RunLock, find_run, new_run_id
+from harness.trial import Attempt, World, trial_record
 
 if TYPE_CHECKING:
     from harness.rounds import Rounds
@@ -53,6 +54,7 @@ class _Led:
     """A trial that a test leads itself, and its known cost and tokens without one so far."""
 
     spec: TrialSpec
+    earlier: Sequence[AttemptRecord]
     spent: tuple[float, int] = (0.0, 0)
 
 
@@ -174,23 +176,26 @@ class Conductor:
             if self._leaders.setdefault(spec.id, who) != who:
                 raise NotStartedError("another worker runs this trial (--dist each)")
             self._expect(1)
-        earlier, led = opened.before.attempts(spec), _Led(spec)
+        led = _Led(spec, opened.before.attempts(spec))
         try:
             opened.engine.admit(spec, lambda: led.spent).result()
         except CancelledError:
             raise NotStartedError("the run was stopped") from None
         self._led[who] = led
-        return earlier
+        return led.earlier
 
     def spend(self, who: str, spent: tuple[float, int]) -> None:
         """What the trial that `who` leads has used so far."""
         self._led[who].spent = spent
 
     def leave(self, who: str, record: TrialRecord | None) -> None:
-        """The trial that `who` leads, if any, has ended; None when its process is gone."""
+        """The trial that `who` leads, if any, has ended; where its process died without a record, it gets one here."""
         led = self._led.pop(who, None)
-        if led and self._open:
-            self._open.engine.release(led.spec, record)
+        if led is None or self._open is None:
+            return
+        if record is None:
+            record = _of_the_dead(led, self._open.stage.world)
+        self._open.engine.release(led.spec, record)
 
     def _rounds(self) -> Rounds:
         """What adds trials until the verdicts are settled."""
@@ -339,6 +344,20 @@ class Conductor:
         if terminal:
             terminal.ensure_newline()
             terminal.write_line(f"harness: {text}")
+
+
+def _of_the_dead(led: _Led, world: World) -> TrialRecord:
+    """The record of a trial whose test's process has died, stored; nothing is known but that.
+
+    Raises:
+        InternalFault: when it cannot be stored.
+    """
+    attempt = Attempt.begin(led.spec, world, len(led.earlier) + 1)
+    attempt.fault = InternalFault("worker_died", "the process that ran this test has died", retry=True)
+    attempt.end()
+    record = trial_record(led.spec, world, [attempt], led.earlier)
+    world.folder.append(record)
+    return record
 
 
 def decided_against(options: Options, asked: Asked) -> str:

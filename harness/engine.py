@@ -83,8 +83,8 @@ class Engine:
         self._loop.call_soon_threadsafe(self._enqueue, waiting)
         return future
 
-    def release(self, spec: TrialSpec, record: TrialRecord | None) -> None:
-        """A trial that was admitted has ended; None when nobody knows how."""
+    def release(self, spec: TrialSpec, record: TrialRecord) -> None:
+        """A trial that was admitted has ended."""
         self._loop.call_soon_threadsafe(self._released, spec, record)
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
@@ -158,10 +158,9 @@ class Engine:
         self._on_start(spec)
         future.set_result(None)
 
-    def _released(self, spec: TrialSpec, record: TrialRecord | None) -> None:
+    def _released(self, spec: TrialSpec, record: TrialRecord) -> None:
         self.budget.ended(spec.id, record)
-        if record:
-            self._on_end(record)
+        self._on_end(record)
         self._launch()
 
     async def _run(self, trial: Trial, future: Future[TrialRecord]) -> None:

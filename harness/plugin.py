@@ -6,6 +6,7 @@ the rest is loaded when there is a task to run.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -344,7 +345,11 @@ def _answer(config: pytest.Config, question: str, about: Any) -> Any:
 def pytest_testnodedown(node: Any) -> None:
     """A worker that is gone leads no trial any more."""
     if CONDUCTOR in node.config.stash:
-        node.config.stash[CONDUCTOR].leave(node.workerinput["workerid"], None)
+        from harness.errors import Fault
+
+        # A disk that takes no record any more is told by the trials that still run.
+        with contextlib.suppress(Fault):
+            node.config.stash[CONDUCTOR].leave(node.workerinput["workerid"], None)
 
 
 @pytest.hookimpl(optionalhook=True)

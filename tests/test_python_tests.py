@@ -75,7 +75,9 @@ def test_broken(sandbox):
 """
 
 
-@pytest.mark.parametrize("way", [[], ["-n2"]], ids=["plain", "-n2"])
+@pytest.mark.parametrize(
+    "way", [pytest.param([], id="plain"), pytest.param(["-n2"], id="-n2", marks=pytest.mark.slow)]
+)
 def test_a_resume_runs_only_python_tests_without_a_verdict(pytester: pytest.Pytester, way: list[str]) -> None:
     """Valid records report for their tests, passed or failed, and the body is not run again; an error is."""
     pytester.makepyfile(test_own=THREE)
@@ -100,3 +102,24 @@ def test_a_changed_python_test_runs_again(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_own="def test_it(sandbox): assert sandbox.run('exit 3').exit_code == 3\n")
     pytester.runpytest("--agent", "oracle", "test_own.py", "--resume").assert_outcomes(passed=1)
     assert of(records(pytester)) == {"test_it": "passed"}
+
+
+CRASH = """
+import os
+
+def test_crash(sandbox):
+    os._exit(3)
+
+def test_other(sandbox):
+    pass
+"""
+
+
+def test_a_worker_that_dies_leaves_a_record(pytester: pytest.Pytester) -> None:
+    """It is an error of the harness's, which counts for nobody; the others go on, and nobody waits for the dead."""
+    pytester.makepyfile(test_own=CRASH)
+    result = pytester.runpytest_subprocess("--agent", "oracle", "test_own.py", "-n1")
+    result.assert_outcomes(passed=1, failed=1)
+    assert of(records(pytester)) == {"test_crash": "error", "test_other": "passed"}
+    (dead,) = [record.error for record in records(pytester) if record.error]
+    assert (dead.cause, dead.type) == ("harness", "worker_died")
