@@ -46,10 +46,11 @@ _NO_REF = re.compile(r"couldn't find remote ref|not our ref|no such (remote )?re
 
 @dataclass(frozen=True)
 class Checkout:
-    """A cloned starter repo: the folder with its files, and the id of the commit that they are of."""
+    """A cloned starter repo: the folder with its files, the id of the commit that they are of, and what it lacks."""
 
     folder: Path
     commit: str
+    notes: tuple[str, ...] = ()
 
 
 class Repos:
@@ -95,7 +96,7 @@ class Repos:
                 if not done.exists():
                     commit = await self._clone(source, place, token)
                     done.write_text(commit)
-                return Checkout(_subdir(source, place), done.read_text())
+                return Checkout(_subdir(source, place), done.read_text(), _missing(place))
         except OSError as error:
             raise InternalFault(
                 "disk", f"{source.shown} cannot be kept in {place}: {error.strerror or error}", retry=False
@@ -143,6 +144,13 @@ class Repos:
         await _git(source, [*where, "checkout", "-q", "--force", "--detach", commit], env)
         await asyncio.to_thread(shutil.rmtree, git_dir)
         return commit
+
+
+def _missing(place: Path) -> tuple[str, ...]:
+    """What a user of `git clone --recurse-submodules` would have beside this."""
+    if not (place / ".gitmodules").is_file():
+        return ()
+    return ("the cloned repo has submodules, which are not fetched: their folders are empty",)
 
 
 def _make_room(git_dir: Path, place: Path) -> None:

@@ -287,6 +287,7 @@ async def _with_repo(spec: TrialSpec, world: World, attempt: Attempt) -> TrialSp
     with attempt.phase("seed"):
         checkout = await world.repos.checkout(spec.task.git)
     attempt.repo_commit = checkout.commit
+    attempt.notes += checkout.notes
     return replace(spec, task=replace(spec.task, repo=checkout.folder))
 
 

@@ -93,6 +93,15 @@ def test_nothing_but_the_files_comes_with_it(public: GitServer, tmp_path: Path) 
     assert stat.S_IMODE((tmp_path / "repos").stat().st_mode) == 0o700
 
 
+def test_submodules_that_are_not_there_are_told(public: GitServer, tmp_path: Path) -> None:
+    """They are not fetched; nobody is to wonder about empty folders."""
+    public.commit("plain", {"a.txt": "a"})
+    public.commit("nested", {".gitmodules": '[submodule "x"]\n\tpath = x\n\turl = ../plain\n'})
+    plain, nested = checkout(tmp_path, GitSource(public.url("plain")), GitSource(public.url("nested")))
+    assert plain.notes == ()
+    assert "submodules, which are not fetched" in nested.notes[0]
+
+
 def test_a_folder_of_it_can_be_the_starter_repo(public: GitServer, tmp_path: Path) -> None:
     public.commit("mono", {"packages/core/a.txt": "a", "other.txt": "o"})
     (done,) = checkout(tmp_path, GitSource(public.url("mono"), subdir="packages/core"))
