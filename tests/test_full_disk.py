@@ -27,6 +27,7 @@ def small_disk(pytester: pytest.Pytester) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("as_e2b")
 def test_a_full_disk_ends_the_run_in_clear_words(pytester: pytest.Pytester, small_disk: Path) -> None:
     """An error of the harness with its remedy, told once a trial at most, no traceback; what was written is whole."""

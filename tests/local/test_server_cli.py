@@ -123,6 +123,31 @@ def test_connect_opens_a_terminal(program: list[str], environment: dict[str, str
     os.close(ours)
 
 
+def test_create_opens_a_terminal_in_which_claude_starts(
+    program: list[str], environment: dict[str, str], e2b: Run
+) -> None:
+    """As on E2B's page: `e2b sbx create claude`, then `claude` inside."""
+    ours, theirs = pty.openpty()
+    before = {one["sandboxId"] for one in json.loads(e2b("sandbox", "list", "--format", "json") or "[]")}
+    command = [*program, "sbx", "create", "claude"]
+    with subprocess.Popen(
+        command, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        terminal = _Terminal(ours)
+        terminal.shows("$")
+        terminal.types("claude --version\r")
+        terminal.shows("(Claude Code)")
+        terminal.types("claude\r")
+        terminal.shows("Welcome")
+        process.terminate()
+        process.wait(PATIENCE)
+    os.close(ours)
+    for one in json.loads(e2b("sandbox", "list", "--format", "json") or "[]"):
+        if one["sandboxId"] not in before:
+            e2b("sandbox", "kill", one["sandboxId"])
+
+
 def test_a_template_is_created_listed_and_deleted(e2b: Run, tmp_path: Path) -> None:
     """template create builds a Dockerfile; its sandboxes have what it says."""
     name = f"test-{secrets.token_hex(6)}"
