@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from harness.apply import FOLDER, servers_of
 from harness.errors import SandboxFault
@@ -81,6 +81,8 @@ def differences_at_start(variant: Variant, session: Session) -> tuple[str, ...]:
         *_model(variant, session),
         *_servers(variant, session),
         *_overlay(variant, session),
+        *_output_style(variant, session),
+        *_tools_taken_away(variant, session),
     )
 
 
@@ -144,6 +146,32 @@ def _overlay(variant: Variant, session: Session) -> Iterator[str]:
         missing = [name for name in wanted if name not in seen[kind]]
         if missing:
             yield f"the overlay's {kind} {', '.join(map(repr, missing))} is not there"
+
+
+def _output_style(variant: Variant, session: Session) -> Iterator[str]:
+    asked, seen = (variant.settings or {}).get("outputStyle"), session.output_style
+    if isinstance(asked, str) and seen is not None and asked.lower() != seen.lower():
+        yield f"the output style is {seen!r}, not {asked!r}"
+
+
+def _tools_taken_away(variant: Variant, session: Session) -> Iterator[str]:
+    """Tools that are denied altogether are not offered; rules about a tool's input leave no trace at the start."""
+    permissions = (variant.settings or {}).get("permissions")
+    rules = permissions.get("deny") if isinstance(permissions, Mapping) else ()
+    denied = [*_disallowed(variant.args), *(rules if isinstance(rules, list | tuple) else ())]
+    for tool in dict.fromkeys(denied):
+        if tool in session.tools_offered:
+            yield f"the tool {tool!r} is offered, and was to be taken away"
+
+
+def _disallowed(args: Sequence[str]) -> Iterator[str]:
+    inside = False
+    for argument in args:
+        flag, _, value = argument.partition("=")
+        if argument.startswith("-"):
+            inside, argument = flag in ("--disallowedTools", "--disallowed-tools"), value
+        if inside:
+            yield from re.split(r"[,\s]+", argument)
 
 
 def differences_in_instructions(

@@ -165,6 +165,7 @@ class Session:
     mcp_servers: Mapping[str, str] = field(default_factory=dict)
     agents: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
+    output_style: str | None = None
     turns: tuple[TurnResult, ...] = ()
     models: Mapping[str, ModelUsage] = field(default_factory=dict)
     partial: bool = False
@@ -345,6 +346,7 @@ def _init_fields(raw: Mapping[str, Any]) -> dict[str, Any]:
         "tools_offered": _names(raw.get("tools")),
         "agents": _names(raw.get("agents")),
         "commands": _names(raw.get("slash_commands")),
+        "output_style": _str(raw.get("output_style")),
         "mcp_servers": {
             str(server.get("name")): str(server.get("status"))
             for server in (servers if isinstance(servers, list) else ())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -364,15 +364,20 @@ def _server(table: ServerTable) -> McpServer:
     )
 
 
-def _names(folder: Path, files: Iterable[str]) -> dict[str, tuple[str, ...]]:
+def _names(folder: Path, files: Collection[str]) -> dict[str, tuple[str, ...]]:
     """What Claude Code will call the skills, agents and commands of an overlay."""
     found: dict[str, list[str]] = {"skill": [], "agent": [], "command": []}
+    in_plugin = any(".claude-plugin" in Path(name).parts for name in files)
     for name in sorted(files):
         parts = Path(name).parts[1:]
-        if parts[:1] != (".claude",) or not name.endswith(".md"):
+        if parts[:1] not in ((".claude",), ("skills",)) or not name.endswith(".md"):
             continue
-        if parts[1] == "skills" and parts[3:] == ("SKILL.md",):
-            found["skill"].append(parts[2])
+        if parts[-1] == "SKILL.md" and len(parts) > 2:
+            # Also one where Claude Code does not look: it will be missed. A plugin's skills have other names.
+            inside = len(parts) > 4 and str(Path(*Path(name).parts[:4], "SKILL.md")) in files
+            found["skill"] += [] if inside or in_plugin or parts[1] == "plugins" else [parts[-2]]
+        elif parts[0] == "skills":
+            continue
         elif parts[1] == "commands":
             found["command"].append(":".join(parts[2:]).removesuffix(".md"))
         elif parts[1] == "agents":

@@ -200,6 +200,58 @@ def test_prompts_settings_arguments_and_environment_reach_claude_code(
     assert story.record.asked["env"] == {"TOKEN": "x-${env:MY_TOKEN}"}
 
 
+@pytest.mark.parametrize(
+    "toml",
+    [
+        'settings = { outputStyle = "Explanatory" }\nargs = ["--disallowedTools", "WebFetch,Bash(rm *)"]',
+        'settings = { permissions = { deny = ["WebFetch", "Bash(rm *)"] } }',
+    ],
+)
+def test_settings_and_arguments_that_took_hold_are_as_asked_for(
+    server: LocalServer, tmp_path: Path, toml: str
+) -> None:
+    """Claude Code tells its output style and the tools that are left; a rule about a tool's input takes none away."""
+    script: list[Step] = [Use("Bash", {"command": "echo 42 >answer.txt"}), Say("done")]
+    story, _ = trial(server, tmp_path, toml, {}, script=script)
+    assert (story.record.outcome, story.record.differences) == ("passed", ())
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (
+            Variant(settings={"outputStyle": "Explanatory"}),
+            "the output style is 'default', not 'Explanatory'",
+        ),
+        (Variant(settings={"permissions": {"deny": ["WebFetch"]}}), "the tool 'WebFetch' is offered"),
+        (
+            Variant(args=("--disallowedTools", "Read", "WebFetch", "--verbose")),
+            "the tool 'WebFetch' is offered",
+        ),
+        (Variant(args=("--disallowed-tools=Read,WebFetch",)), "the tool 'WebFetch' is offered"),
+    ],
+)
+def test_settings_and_arguments_that_did_not_take_hold_are_told(asked: Variant, said: str) -> None:
+    """By what the session's start shows."""
+    seen = Session(output_style="default", tools_offered=("Bash", "WebFetch"))
+    (difference,) = differences_at_start(asked, seen)
+    assert difference.startswith(said)
+
+
+@pytest.mark.parametrize(
+    "place", ["repo/skills/greet", "repo/.claude/greet", "home/.claude/skills/mine/greet"]
+)
+def test_a_skill_where_claude_code_does_not_look_makes_a_trial_invalid(
+    server: LocalServer, tmp_path: Path, place: str
+) -> None:
+    """The trial would have measured nothing; no message is asked of the model."""
+    skill = "---\nname: greet\ndescription: Greets.\n---\nSay hello.\n"
+    story, api = trial(server, tmp_path, 'overlay = "over"', {f"over/{place}/SKILL.md": skill})
+
+    assert "the overlay's skill 'greet' is not there" in invalid(story)
+    assert api.requests == []
+
+
 OVERLAY: dict[str, str | bytes] = {
     "over/repo/.claude/skills/greet/SKILL.md": "---\nname: greet\ndescription: Greets.\n---\nSay hello.\n",
     "over/repo/.claude/agents/rev.md": "---\nname: reviewer\ndescription: Reviews.\n---\nReview.\n",
