@@ -94,7 +94,7 @@ def test_the_example_of_a_template(
     remove_built(local_platform(as_e2b), [name], every=False)
 
 
-@pytest.mark.parametrize("network", re.findall(r'^\| `(["\[].*?)` \|', PAGE, re.MULTILINE))
+@pytest.mark.parametrize("network", re.findall(r'^\| `("[^`]*"|\["[^`]*)` \|', PAGE, re.MULTILINE))
 def test_the_networks_of_the_table_can_be_named(tmp_path: Path, network: str) -> None:
     toml = f"schema = 1\n[sandbox]\nnetwork = {network}\n[checks.run]\nok = 'true'\n"
     write_files(tmp_path / "net", {"task.toml": toml, "prompt.md": "Do it."})
