@@ -177,19 +177,16 @@ def compare_arms(
         plan=plan,
         tasks=tuple(dict.fromkeys(cell.task for cell in trials)),
         arms=tuple(_arm_view(arm, by_name[arm.name]) for arm in arms),
-        pairs=tuple(
-            PairView(
-                arm,
-                base,
-                {c.metric: c for c in found.contrasts if (c.variant, c.baseline) == (arm, base)},
-                found.flips[arm],
-            )
-            for arm, base in pairs
-        ),
+        pairs=tuple(_pair_view(found, arm, base) for arm, base in pairs),
         replayed=any(record.model_source == "replay" for record in records),
         by_hand=any(record.by_hand for record in records),
         notes=(*_notes(arms, pairs), *notes),
     )
+
+
+def _pair_view(found: Comparison, arm: str, base: str) -> PairView:
+    own = {c.metric: c for c in found.contrasts if (c.variant, c.baseline) == (arm, base)}
+    return PairView(arm, base, own, found.flips[arm])
 
 
 def _compare_as_stopped(
