@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import aclosing
 
 from harness.agents.base import Workplace
-from harness.apply import arguments
+from harness.apply import arguments, servers_of
 from harness.errors import AgentFault, ProviderFault
 from harness.record import Stop, TrialSpec
 from harness.sandbox import REPO, CommandTimeoutError, Job
@@ -86,7 +86,7 @@ class Claude:
             return await self._turn(job, place, seconds)
         except TimeoutError:
             await _kill(place, job)
-            _raise_if_nobody_worked(place, spec.task.timeout)
+            _raise_if_nobody_worked(spec, place)
             return "timeout"
 
     def _job(self, spec: TrialSpec, place: Workplace) -> Job:
@@ -233,17 +233,17 @@ _BY_STATUS: dict[int, tuple[str, bool, str | None]] = {
 }
 
 
-def _raise_if_nobody_worked(place: Workplace, timeout: float) -> None:
-    """Tell an agent that was slow from one that never came to work; `timeout` is the task's, in seconds.
+def _raise_if_nobody_worked(spec: TrialSpec, place: Workplace) -> None:
+    """Tell an agent that was slow from one that never came to work.
 
     Raises:
-        AgentFault: when Claude Code had not even started.
+        AgentFault: when Claude Code had not even started, and not for a variant's servers that it waited for.
         ProviderFault: when the model had fallen silent.
     """
     silent_for = place.silent_for()
-    if place.tally.session().session_id is None:
+    if place.tally.session().session_id is None and not servers_of(spec.variant):
         raise AgentFault("did_not_start", f"Claude Code had not started after {silent_for:.0f} s", retry=True)
-    if place.tally.owes_reply and silent_for >= min(SILENCE_S, place.silence_s, timeout / 2):
+    if place.tally.owes_reply and silent_for >= min(SILENCE_S, place.silence_s, spec.task.timeout / 2):
         raise ProviderFault(
             "silent",
             f"the model's API had sent nothing for {silent_for:.0f} s when the agent was stopped",
