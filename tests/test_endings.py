@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import subprocess
@@ -397,7 +398,8 @@ def test_without_a_replay_server_the_cli_is_not_started(pytester: pytest.Pyteste
     result.stdout.fnmatch_lines(["infrastructure (provider, replay): the replay server did not start*"])
     (run,) = list_runs(pytester.path / "results")
     (record,) = read_records(run.path).records
-    assert record.transcript is None
+    (asked,) = (run.path / str(record.transcript)).read_text().splitlines()
+    assert json.loads(asked)["subtype"] == "turn"
 
 
 @pytest.mark.usefixtures("as_e2b")
