@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from harness import __version__
 from harness.errors import HarnessError
+
+
+def program() -> NoReturn:
+    """The command `harness`. It ends the process with the exit code."""
+    code = main()
+    # The SDK's HTTP client has threads of its own. One of them that calls into an interpreter that is being taken
+    # down aborts the process, after all has been done and said; so nothing is taken down.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parsed = _parser().parse_args(arguments)
     try:
-        return int(parsed.run(parsed) or 0)
+        code = int(parsed.run(parsed) or 0)
+        sys.stdout.flush()
+        return code
     except HarnessError as error:
         sys.stderr.write(f"harness: {error}\n")
         return 2

@@ -100,7 +100,7 @@ class Typist:
     def __init__(self, *arguments: str) -> None:
         self.screen = b""
         self.ours, theirs = pty.openpty()
-        code = f"import sys; from harness.cli import main; sys.exit(main({list(arguments)!r}))"
+        code = f"import sys; from harness.cli import program; sys.argv[1:] = {list(arguments)!r}; program()"
         command = [sys.executable, "-c", code]
         self.process = subprocess.Popen(
             command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
