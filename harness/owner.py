@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from harness.userstate import state_folder
+
 
 def own_mark() -> str:
     """This process's mark: its machine, its id, and when it started, since ids are used again."""
@@ -75,5 +77,4 @@ def visited(sandbox_id: str) -> bool:
 
 
 def _visited(sandbox_id: str) -> Path:
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "harness" / "visited" / sandbox_id
+    return state_folder() / "visited" / sandbox_id

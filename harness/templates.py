@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ from harness.errors import InternalFault, TaskFault, UsageError
 from harness.once import Once, locked
 from harness.sandbox import Platform
 from harness.templatefile import TemplateFile, find_template_file, template_file
+from harness.userstate import state_folder
 
 
 class Templates:
@@ -89,8 +89,7 @@ def found(template: str, start: Path) -> TemplateFile:
 
 
 def _lock(name: str) -> Path:
-    base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    folder = base / "harness" / "templates"
+    folder = state_folder() / "templates"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder / f"{name}.lock"
 

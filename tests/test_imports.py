@@ -19,6 +19,7 @@ PLUGIN = {"plugin", "gatekeeper", "session", "items", "fixtures", "progress", "c
 
 # From the ground up: a room knows only those of the rows before its own. A package is one room.
 ROWS: list[set[str]] = [
+    {"userstate"},
     {
         "",
         "errors",

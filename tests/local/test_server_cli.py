@@ -10,6 +10,7 @@ import select
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -106,43 +107,43 @@ def test_pause_resume_metrics_and_logs(e2b: Run, sandbox_id: str) -> None:
     assert "Sandbox resumed" in [json.loads(line)["message"] for line in logs if line]
 
 
-def test_connect_opens_a_terminal(program: list[str], environment: dict[str, str], sandbox_id: str) -> None:
-    """connect gives a shell in the sandbox on the user's own terminal, and ends with it."""
+@contextmanager
+def on_a_terminal(
+    command: list[str], environment: dict[str, str]
+) -> Iterator[tuple[subprocess.Popen[bytes], _Terminal]]:
+    """A program on a terminal of its own, where a shell's prompt has come."""
     ours, theirs = pty.openpty()
-    command = [*program, "sandbox", "connect", sandbox_id]
     with subprocess.Popen(
         command, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
     ) as process:
         os.close(theirs)
         terminal = _Terminal(ours)
         terminal.shows("$")
+        yield process, terminal
+    os.close(ours)
+
+
+def test_connect_opens_a_terminal(program: list[str], environment: dict[str, str], sandbox_id: str) -> None:
+    """connect gives a shell in the sandbox on the user's own terminal, and ends with it."""
+    with on_a_terminal([*program, "sandbox", "connect", sandbox_id], environment) as (process, terminal):
         terminal.types("echo $((6*7)) in $E2B_SANDBOX_ID\r")
         terminal.shows(f"42 in {sandbox_id}")
         terminal.types("exit\r")
         assert process.wait(PATIENCE) == 0
-    os.close(ours)
 
 
 def test_create_opens_a_terminal_in_which_claude_starts(
     program: list[str], environment: dict[str, str], e2b: Run
 ) -> None:
     """As on E2B's page: `e2b sbx create claude`, then `claude` inside."""
-    ours, theirs = pty.openpty()
     before = {one["sandboxId"] for one in json.loads(e2b("sandbox", "list", "--format", "json") or "[]")}
-    command = [*program, "sbx", "create", "claude"]
-    with subprocess.Popen(
-        command, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
-    ) as process:
-        os.close(theirs)
-        terminal = _Terminal(ours)
-        terminal.shows("$")
+    with on_a_terminal([*program, "sbx", "create", "claude"], environment) as (process, terminal):
         terminal.types("claude --version\r")
         terminal.shows("(Claude Code)")
         terminal.types("claude\r")
         terminal.shows("Welcome")
         process.terminate()
         process.wait(PATIENCE)
-    os.close(ours)
     for one in json.loads(e2b("sandbox", "list", "--format", "json") or "[]"):
         if one["sandboxId"] not in before:
             e2b("sandbox", "kill", one["sandboxId"])
