@@ -10,7 +10,7 @@ from harness.archive import pack_folder
 from harness.errors import SandboxFault
 from harness.record import CheckResult
 from harness.sandbox import CommandTimeoutError, Result, Sandbox
-from harness.shell import run_own
+from harness.shell import handed_over, run_own
 from harness.task import Check, Task
 
 OUTPUT_BYTES = 1_000_000
@@ -21,7 +21,7 @@ _GRACE_S = 10.0
 # Bytecode that is left in the repo may be older than its source, or lie about it.
 _NO_BYTECODE = "cd ~/repo && find . -name __pycache__ -prune -exec rm -rf {} +"
 _CLEAR = "rm -rf ~/.harness/score ~/.harness/check.out"
-_CLEAR_AND_UNPACK = "cd ~/.harness && rm -rf score check.out checks && tar -xf checks.tar"
+_CLEAR_ALL = "cd ~/.harness && rm -rf score check.out checks"
 _NOT_IN_PLACE = 96
 # The check's own files are out of its way; its output goes to a file, so that a flood of it cannot hurt.
 _RUN = """
@@ -66,8 +66,7 @@ async def run_checks(
         if results and between:
             await between()
         if packed and (check.file or not results):
-            await sandbox.write(".harness/checks.tar", packed)
-            first.append(_CLEAR_AND_UNPACK)
+            first += [_CLEAR_ALL, await handed_over(sandbox, packed, ".harness/checks.tar")]
         else:
             first.append(_CLEAR)
         results.append(await _run_check(sandbox, task, check, keep, " && ".join(first)))

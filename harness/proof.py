@@ -10,7 +10,7 @@ from harness.apply import FOLDER, servers_of
 from harness.errors import SandboxFault
 from harness.record import InstructionsRecord
 from harness.sandbox import CommandTimeoutError, Sandbox
-from harness.shell import run_own
+from harness.shell import Script, Seen, look
 from harness.stream import Session
 from harness.variant import NoClaudeMd, Variant
 
@@ -23,6 +23,8 @@ for told in instructions/*.json; do
   if [ -s "$told" ]; then head -c 64 "${{told%.json}}" 2>/dev/null; echo; head -c 10000 "$told"; echo; fi
 done | head -c {_EVIDENCE_CHARS}
 """
+INSTRUCTIONS = Script(_TELL, timeout=30)
+"""Tells which instructions were loaded, for `loaded_instructions`."""
 _APPLIED = re.compile(r"^([0-9a-f]{64})  (.+)$")
 _CLAUDE_MD = ("repo/CLAUDE.md", "repo/.claude/CLAUDE.md")
 _VAGUE_MODELS = ("default", "best", "opusplan")
@@ -30,21 +32,21 @@ _VAGUE_MODELS = ("default", "best", "opusplan")
 
 
 async def loaded_instructions(
-    sandbox: Sandbox, home: str
+    sandbox: Sandbox, home: str, seen: Seen | None = None
 ) -> tuple[dict[str, str], tuple[InstructionsRecord, ...]]:
     """What the hook has told: which CLAUDE.md was put in place (its hash by its path), and all that were loaded.
 
-    Paths are below the home where they can be. What an agent has done away with is not told.
+    Paths are below the home where they can be. What an agent has done away with is not told. `seen` is what
+    `INSTRUCTIONS` has given, where it was run already.
 
     Raises:
         SandboxFault: when the sandbox is lost.
     """
-    try:
-        told = await run_own(sandbox, _TELL, timeout=30)
-    except CommandTimeoutError as error:
+    told = seen or await look(sandbox, INSTRUCTIONS)
+    if isinstance(told, CommandTimeoutError):
         raise SandboxFault(
-            "prove", f"the loaded instructions could not be read: {error}", retry=True
-        ) from error
+            "prove", f"the loaded instructions could not be read: {told}", retry=True
+        ) from told
     first, *lines = told.stdout.split("\n")
     applied = _APPLIED.match(first)
     found = dict.fromkeys(_instructions(lines, home))

@@ -19,12 +19,13 @@ from harness.contents import NOT_CONTENT, files_in
 from harness.errors import InternalFault, SandboxFault
 from harness.record import Tampering
 from harness.sandbox import CommandTimeoutError, Sandbox
-from harness.shell import run_own
+from harness.shell import Script, Seen, look
 from harness.task import Task
 
 # Bytecode goes: it could stand in for its source. The two lines are: files with the hash of their content; for
 # whatever else there is, where it leads (nothing for what is no link) and its name.
 _FIND = """
+set -o pipefail
 cd ~/repo && there=()
 for root in %(roots)s; do if [ -e "$root" ] || [ -L "$root" ]; then there+=("$root"); fi; done
 [ ${#there[@]} -gt 0 ] || exit 0
@@ -32,6 +33,7 @@ find "${there[@]}" -name __pycache__ -prune -exec rm -rf {} + &&
 find "${there[@]}" '(' %(not_content)s ')' -prune -o -type f -exec sha256sum -z {} + | base64 -w0 && echo &&
 find "${there[@]}" '(' %(not_content)s ')' -prune -o ! -type d ! -type f -printf '%%l\\0%%p\\0' | base64 -w0
 """
+_TIMEOUT_S = 120.0
 _KEEP = "tar -czf ~/.harness/made.tgz -C ~/repo --null -T ~/.harness/made"
 # What stands in the way of a path's folders is no folder, and goes first: a link there would lead the rest astray.
 _PUT_BACK = """
@@ -74,7 +76,7 @@ async def protect(sandbox: Sandbox, task: Task, *, as_starter: bool) -> Protecte
     starter = _of_starter(task.repo, task.protect) if task.repo else Protected()
     if as_starter:
         return starter
-    state = await _found(sandbox, task.protect, starter)
+    state = await _found(sandbox, task, starter)
     same = {name: path for name, path in starter.starter.items() if state.get(name) == starter.state[name]}
     made = state.keys() - same.keys()
     if not made:
@@ -84,15 +86,26 @@ async def protect(sandbox: Sandbox, task: Task, *, as_starter: bool) -> Protecte
     return Protected(state, same, await sandbox.read(".harness/made.tgz"))
 
 
-async def restore(sandbox: Sandbox, task: Task, before: Protected) -> tuple[Tampering, ...]:
+def protected_files(task: Task) -> Script:
+    """Tells what is at a task's protected paths, for `restore`."""
+    roots = " ".join(shlex.quote(f"./{root}") for root in sorted(set(map(_literal_root, task.protect))))
+    not_content = " -o ".join(f"-name {shlex.quote(name)}" for name in sorted(NOT_CONTENT))
+    return Script(_FIND % {"roots": roots, "not_content": not_content}, _TIMEOUT_S)
+
+
+async def restore(
+    sandbox: Sandbox, task: Task, before: Protected, seen: Seen | None = None
+) -> tuple[Tampering, ...]:
     """Put protected files back as the agent got them, and say what it had done to them.
+
+    `seen` is what `protected_files` has given, where it was run already.
 
     Raises:
         SandboxFault: when it cannot be done.
     """
     if not task.protect:
         return ()
-    tampering = tuple(_changes(before.state, await _found(sandbox, task.protect, before)))
+    tampering = tuple(_changes(before.state, await _found(sandbox, task, before, seen)))
     if tampering:
         await _put_back(sandbox, [change.path for change in tampering], before)
     return tampering
@@ -115,17 +128,15 @@ def _matches(name: str, globs: Iterable[str]) -> bool:
     return glob.globmatch(name, list(globs), flags=glob.GLOBSTAR | glob.DOTGLOB)
 
 
-async def _found(sandbox: Sandbox, globs: tuple[str, ...], before: Protected) -> dict[str, str]:
+async def _found(sandbox: Sandbox, task: Task, before: Protected, seen: Seen | None = None) -> dict[str, str]:
     """Protected paths in the sandbox now, and what stands in the place of their folders."""
     folders = {str(parent) for name in before.state for parent in Path(name).parents}
-    roots = " ".join(shlex.quote(f"./{root}") for root in sorted({_literal_root(glob) for glob in globs}))
-    not_content = " -o ".join(f"-name {shlex.quote(name)}" for name in sorted(NOT_CONTENT))
-    lines = (await _run(sandbox, _FIND % {"roots": roots, "not_content": not_content})).splitlines()
+    lines = _said(seen or await look(sandbox, protected_files(task))).splitlines()
     files, others = (_fields(line) for line in [*lines, "", ""][:2])
     entries = [(name, digest) for digest, _, name in (entry.partition("  ") for entry in files)]
     entries += [(name, f"link:{target}") for target, name in zip(others[::2], others[1::2], strict=True)]
     found = {posixpath.normpath(name): state for name, state in entries}
-    return {name: state for name, state in found.items() if name in folders or _matches(name, globs)}
+    return {name: state for name, state in found.items() if name in folders or _matches(name, task.protect)}
 
 
 def _fields(encoded: str) -> list[str]:
@@ -173,14 +184,14 @@ def _names(names: Iterable[str]) -> bytes:
     return b"".join(os.fsencode(name) + b"\0" for name in names)
 
 
-async def _run(sandbox: Sandbox, script: str) -> str:
-    try:
-        result = await run_own(sandbox, f"set -o pipefail\n{script}", timeout=120)
-    except CommandTimeoutError as error:
-        raise SandboxFault(
-            "protect", f"protected files could not be compared: {error}", retry=True
-        ) from error
-    if result.exit_code:
-        words = result.stderr.strip()[-2000:]
+async def _run(sandbox: Sandbox, script: str) -> None:
+    _said(await look(sandbox, Script(script, _TIMEOUT_S)))
+
+
+def _said(seen: Seen) -> str:
+    if isinstance(seen, CommandTimeoutError):
+        raise SandboxFault("protect", f"protected files could not be compared: {seen}", retry=True) from seen
+    if seen.exit_code:
+        words = seen.stderr.strip()[-2000:]
         raise SandboxFault("protect", f"protected files could not be looked after: {words}", retry=True)
-    return result.stdout
+    return seen.stdout

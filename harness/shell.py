@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
-from harness.sandbox import HOME, Result, Sandbox, without_profile
+from harness.archive import unpacking
+from harness.sandbox import HOME, CommandTimeoutError, Result, Sandbox, without_profile
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script of the harness's own that looks at what is there, and how many seconds it may take."""
+
+    text: str
+    timeout: float
+
+
+Seen: TypeAlias = Result | CommandTimeoutError
+"""What a script has given back, or that it took too long."""
 
 
 async def run_own(
@@ -22,3 +39,57 @@ async def run_own(
     """
     own, variables = without_profile(script, env or {})
     return await sandbox.run(own, timeout=timeout, cwd=cwd, env=variables, user=user)
+
+
+async def look(sandbox: Sandbox, script: Script) -> Seen:
+    """What one script sees.
+
+    Raises:
+        SandboxFault: when the sandbox is lost.
+    """
+    try:
+        return await run_own(sandbox, script.text, timeout=script.timeout)
+    except CommandTimeoutError as error:
+        return error
+
+
+async def look_each(sandbox: Sandbox, scripts: Sequence[Script]) -> list[Seen]:
+    """What each script sees, in one command: every command costs a way there and back, and a shell's start.
+
+    When that takes too long or breaks off, each is run by itself, so that one that hangs does not hide the others.
+
+    Raises:
+        SandboxFault: when the sandbox is lost.
+    """
+    mark = secrets.token_hex(16)
+    told = f"printf '\\n%s %s\\n' {mark} $?; printf '\\n%s 0\\n' {mark} >&2"
+    together = "\n".join(f"(\n{script.text}\n)\n{told}" for script in scripts)
+    seen = await look(sandbox, Script(together, max(script.timeout for script in scripts)))
+    if isinstance(seen, Result):
+        found = list(_split(seen, mark))
+        if len(found) == len(scripts):
+            return list(found)
+    return [await look(sandbox, script) for script in scripts]
+
+
+def _split(result: Result, mark: str) -> list[Result]:
+    out, err = (re.split(rf"\n{mark} (\d+)\n", text) for text in (result.stdout, result.stderr))
+    return [
+        Result(stdout, stderr, int(code))
+        for stdout, code, stderr in zip(out[:-1:2], out[1::2], err[:-1:2], strict=False)
+    ]
+
+
+async def handed_over(sandbox: Sandbox, archive: bytes, name: str) -> str:
+    """A command that unpacks a tar in the folder where it runs.
+
+    A small one goes with the command, a larger one is put into the file `name` below the home first.
+
+    Raises:
+        SandboxFault: when the sandbox is lost.
+    """
+    command = unpacking(archive)
+    if command is None:
+        await sandbox.write(name, archive)
+        command = f"tar -xf ~/{name}"
+    return command

@@ -28,12 +28,13 @@ from harness.model import Model, Recorded
 from harness.pacing import Pacer
 from harness.patience import PATIENT, Patience
 from harness.proof import (
+    INSTRUCTIONS,
     differences_at_end,
     differences_at_start,
     differences_in_instructions,
     loaded_instructions,
 )
-from harness.protect import restore
+from harness.protect import protected_files, restore
 from harness.record import (
     AgentName,
     AttemptRecord,
@@ -51,12 +52,13 @@ from harness.record import (
     session_fields,
 )
 from harness.sandbox import Platform, Sandbox
+from harness.shell import Seen, look_each
 from harness.store import TRANSCRIPT, Appender, RunFolder, TrialFolder
 from harness.stream import Session
 from harness.task import Check, Task
 from harness.templates import Templates
 from harness.variant import Variant, revealed
-from harness.workspace import Baseline, NoDiffError, in_copy, seed, stop_processes, take_diff
+from harness.workspace import Baseline, NoDiffError, diff_since, in_copy, seed, stop_processes, take_diff
 
 AGENTS: dict[AgentName, type[Agent]] = {"claude": Claude, "oracle": Oracle, "nop": Nop}
 Keep = Literal["none", "failed", "all"]
@@ -171,8 +173,7 @@ async def run_attempt(spec: TrialSpec, world: World, attempt: Attempt) -> None:
         async with _created(spec, world, attempt) as sandbox, _whole(spec.task, world.patience):
             live = await _furnished(spec, world, attempt, sandbox)
             await live.agent_runs()
-            await live.collect()
-            await live.prove()
+            await live.prove(await live.collect())
             await live.check()
     except NotAppliedError as error:
         attempt.differences = error.differences
@@ -340,26 +341,36 @@ class LiveTrial:
         with self.attempt.phase("agent"):
             self.attempt.stop = await self.agent.run(self.spec, self.place)
 
-    async def collect(self) -> None:
-        """The agent's processes end; its diff is taken; what it must not touch is put back."""
-        sandbox, attempt = self.place.sandbox, self.attempt
+    async def collect(self) -> Seen:
+        """The agent's processes end; its diff is taken; what it must not touch is put back.
+
+        Returns what `prove` goes by.
+        """
+        sandbox, attempt, task = self.place.sandbox, self.attempt, self.spec.task
         with attempt.phase("collect"):
             await self._stop_processes(sandbox, self.baseline)
+            scripts = [diff_since(self.baseline), INSTRUCTIONS, protected_files(task)]
+            diff, instructions, *protected = await look_each(sandbox, scripts[: 3 if task.protect else 2])
             try:
-                attempt.diff = attempt.files.write("diff.patch", await take_diff(sandbox, self.baseline))
+                found = await take_diff(sandbox, self.baseline, diff)
+                attempt.diff = attempt.files.write("diff.patch", found)
             except NoDiffError as error:
                 attempt.notes += (f"there is no diff: {error}",)
-            attempt.tampering = await restore(sandbox, self.spec.task, self.baseline.protected)
+            attempt.tampering = await restore(sandbox, task, self.baseline.protected, *protected)
+        return instructions
 
-    async def prove(self) -> None:
+    async def prove(self, seen: Seen | None = None) -> None:
         """Is what the agent ran with what the variant asks for? The session's start is looked at as it comes.
+
+        Args:
+            seen: what `collect` has seen of it, when nothing ran since.
 
         Raises:
             NotAppliedError: when it is not.
         """
         if self.spec.agent != "claude":
             return
-        applied, loaded = await loaded_instructions(self.place.sandbox, self.baseline.home)
+        applied, loaded = await loaded_instructions(self.place.sandbox, self.baseline.home, seen)
         self.attempt.instructions = loaded
         differences = (
             *differences_at_end(self.spec.variant, self.attempt.session),

@@ -6,6 +6,7 @@ Nothing that is found in the sandbox afterwards is trusted: the diff does not us
 from __future__ import annotations
 
 import asyncio
+import base64
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from harness.archive import pack
 from harness.errors import NotAppliedError, SandboxFault, TaskFault
 from harness.protect import Protected, protect
 from harness.sandbox import REPO, CommandTimeoutError, Sandbox
-from harness.shell import run_own
+from harness.shell import Script, Seen, look, run_own
 from harness.task import Task
 
 MAX_DIFF_BYTES = 64 * 1024 * 1024
@@ -98,8 +99,10 @@ echo 'ref: refs/heads/none' >"$GIT_DIR/HEAD" && echo "$HOME/.harness/objects" >"
 export GIT_WORK_TREE=$HOME/repo
 git read-tree "$1" && git add -A --ignore-errors || true
 git -c core.quotePath=false diff --cached --binary --no-ext-diff --no-textconv --no-color "$1" >~/.harness/diff.patch
-wc -c <~/.harness/diff.patch
+head -c %(told)s ~/.harness/diff.patch | base64 -w0
 """
+_TOLD_BYTES = 256 * 1024
+"""How much of a diff the command that makes it tells; one as long as that is read from its file."""
 
 
 class NoDiffError(Exception):
@@ -250,19 +253,31 @@ async def stop_processes(sandbox: Sandbox, baseline: Baseline, *, private: bool,
         )
 
 
-async def take_diff(sandbox: Sandbox, baseline: Baseline) -> bytes:
+def diff_since(baseline: Baseline) -> Script:
+    """Tells what changed since the baseline, for `take_diff`."""
+    return Script(f"set -- {baseline.tree}\n{_DIFF % {'told': _TOLD_BYTES}}", timeout=120)
+
+
+async def take_diff(sandbox: Sandbox, baseline: Baseline, seen: Seen | None = None) -> bytes:
     """What changed since the baseline, new and binary files in, ignored ones out.
+
+    `seen` is what `diff_since` has given, where it was run already.
 
     Raises:
         NoDiffError: when it cannot be had, because of what the agent left behind.
     """
-    try:
-        result = await run_own(sandbox, f"set -- {baseline.tree}\n{_DIFF}", timeout=120)
-    except CommandTimeoutError as error:
-        raise NoDiffError(str(error)) from error
-    if result.exit_code:
-        raise NoDiffError(result.stderr.strip()[-500:])
-    size = int(result.stdout)
+    start = base64.b64decode(_told(seen or await look(sandbox, diff_since(baseline))))
+    if len(start) < _TOLD_BYTES:
+        return start
+    size = int(_told(await look(sandbox, Script("wc -c <~/.harness/diff.patch", timeout=120))))
     if size > MAX_DIFF_BYTES:
         raise NoDiffError(f"it has {size} bytes, more than {MAX_DIFF_BYTES}")
-    return await sandbox.read(".harness/diff.patch") if size else b""
+    return await sandbox.read(".harness/diff.patch")
+
+
+def _told(seen: Seen) -> str:
+    if isinstance(seen, CommandTimeoutError):
+        raise NoDiffError(str(seen)) from seen
+    if seen.exit_code:
+        raise NoDiffError(seen.stderr.strip()[-500:])
+    return seen.stdout

@@ -9,10 +9,12 @@ from harness.archive import pack_folder
 from harness.errors import CheckFault
 from harness.record import Stop, TrialSpec
 from harness.sandbox import REPO, CommandTimeoutError
+from harness.shell import handed_over
 
 _APPLY = """
 set -e
-rm -rf ~/.harness/solution && mkdir -p ~/.harness/solution && tar -xf ~/.harness/solution.tar -C ~/.harness/solution
+rm -rf ~/.harness/solution && mkdir -p ~/.harness/solution
+(cd ~/.harness/solution && %s)
 if [ -f ~/.harness/solution/solve.sh ]; then exec bash ~/.harness/solution/solve.sh; fi
 cp -a ~/.harness/solution/. .
 """
@@ -48,9 +50,9 @@ class Oracle:
 
 async def _apply(place: Workplace, folder: Path, timeout: float) -> bool:
     """Apply one solution; False when it takes longer than `timeout` seconds."""
-    await place.sandbox.write(".harness/solution.tar", pack_folder(folder))
+    unpack = await handed_over(place.sandbox, pack_folder(folder), ".harness/solution.tar")
     try:
-        result = await place.sandbox.run(_APPLY, cwd=REPO, timeout=timeout)
+        result = await place.sandbox.run(_APPLY % unpack, cwd=REPO, timeout=timeout)
     except CommandTimeoutError:
         return False
     if result.exit_code:

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from typing import Literal
 
 _KEPT = 1000
+_SHOWN = 4000
+"""Characters of a value: a command may have a whole archive in it."""
 _LEVELS = ("debug", "info", "warn", "error")
 
 Level = Literal["debug", "info", "warn", "error"]
@@ -50,4 +52,5 @@ class Journal:
 
     def note(self, message: str, level: Level = "info", **fields: str) -> None:
         """Add an event."""
-        self._entries.append(LogEntry(datetime.now(UTC), level, message, fields))
+        shown = {name: value[:_SHOWN] for name, value in fields.items()}
+        self._entries.append(LogEntry(datetime.now(UTC), level, message, shown))

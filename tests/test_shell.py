@@ -1,0 +1,63 @@
+"""Scripts of the harness's own: what each sees, and how archives get to them."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from support.sandboxes import bash, with_sandbox
+
+from harness.archive import pack
+from harness.local.launch import LocalServer
+from harness.sandbox import CommandTimeoutError, Result, Sandbox
+from harness.shell import Script, Seen, handed_over, look_each
+
+
+def seen_by(server: LocalServer, *scripts: str, timeout: float = 20) -> list[Seen]:
+    async def look(sandbox: Sandbox) -> list[Seen]:
+        return await look_each(sandbox, [Script(text, timeout) for text in scripts])
+
+    return with_sandbox(server, look)
+
+
+def test_each_script_is_alone(server: LocalServer) -> None:
+    """Its output, its exit code, its folder, its variables, its options: none are another's."""
+    first = "set -eu; cd /tmp; x=1; echo out; echo err >&2; false; echo never"
+    second = 'printf %s "$PWD ${x-none} $-" | grep -c "[eu] *$"; printf "no newline"'
+    assert seen_by(server, first, "exit 3", second, "true") == [
+        Result("out\n", "err\n", 1),
+        Result("", "", 3),
+        Result("0\nno newline", "", 0),
+        Result("", "", 0),
+    ]
+
+
+def test_output_that_looks_like_an_end_is_output(server: LocalServer) -> None:
+    """The line between two scripts cannot be guessed."""
+    text = f"\n{'0' * 32} 0\n"
+    assert seen_by(server, f"printf %s '{text}'", "echo two") == [Result(text, "", 0), Result("two\n", "", 0)]
+
+
+def test_one_that_hangs_does_not_hide_the_others(server: LocalServer) -> None:
+    """Nor does one that takes its shell away."""
+    one, two, three = seen_by(server, "echo one", "sleep 60", "echo three", timeout=1)
+    assert (one, three) == (Result("one\n", "", 0), Result("three\n", "", 0))
+    assert isinstance(two, CommandTimeoutError)
+    first, second = seen_by(server, "kill -KILL $$", "echo two")
+    assert isinstance(first, Result)
+    assert first.exit_code
+    assert second == Result("two\n", "", 0)
+
+
+@pytest.mark.parametrize("size", [10, 60_000, 200_000, 400_000])
+@pytest.mark.parametrize("dense", [False, True])
+def test_an_archive_arrives_whole(server: LocalServer, size: int, dense: bool) -> None:
+    """Small ones within the command, larger ones by a file, zipped or not."""
+    data = random.Random(size).randbytes(size) if dense else b"a" * size
+
+    async def unpack(sandbox: Sandbox) -> bytes:
+        command = await handed_over(sandbox, pack({"folder/a file": data}, {}), "archive.tar")
+        await bash(sandbox, f"mkdir there && cd there && {command}")
+        return await sandbox.read("there/folder/a file")
+
+    assert with_sandbox(server, unpack) == data
