@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness import plugin
+from harness.pytestoptions import SESSION, options_of
 
 if TYPE_CHECKING:
     from harness.report.judgement import Judgement, Yardstick
@@ -44,7 +44,7 @@ class Gatekeeper:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Refuse, before anything is spent, what could not be judged at the end."""
-        if not any(self._asked) or self._worker or plugin.SESSION not in self._config.stash:
+        if not any(self._asked) or self._worker or SESSION not in self._config.stash:
             return
         from harness.errors import UsageError
         from harness.items import TrialItem
@@ -63,7 +63,7 @@ class Gatekeeper:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Tell the reports of trials from those of other tests, also across processes."""
         report = yield
-        if plugin.SESSION in item.config.stash:
+        if SESSION in item.config.stash:
             from harness.items import uses_trials
 
             setattr(report, _TRIAL, uses_trials(item))
@@ -84,6 +84,8 @@ class Gatekeeper:
         """Judge the run. With a gate its verdict is the exit code, unless something else failed too."""
         run = None if self._worker else _run(self._config)
         if run is None or not run.records_file.is_file():
+            return
+        if not any(self._asked) and not _has_variants(run):
             return
         from harness.errors import UsageError
         from harness.report.judgement import judge
@@ -120,7 +122,7 @@ class Gatekeeper:
         if self._measure is None:
             from harness.report.judgement import yardstick
 
-            self._measure = yardstick(plugin.options_of(self._config).results, *self._asked)
+            self._measure = yardstick(options_of(self._config).results, *self._asked)
         return self._measure
 
 
@@ -131,6 +133,13 @@ def _run(config: pytest.Config) -> Any:
     from harness.session import run_shown
 
     return run_shown(config)
+
+
+def _has_variants(run: Any) -> bool:
+    """Whether there is something to compare: else the arithmetic, which takes half a second to load, is left alone."""
+    from harness.store import read_measured
+
+    return len({record.variant for record in read_measured(run.path).records}) > 1
 
 
 def _append_to_job_summary(text: str) -> str | None:

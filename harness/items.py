@@ -11,11 +11,11 @@ from typing import Any, cast
 
 import pytest
 
-from harness import plugin
 from harness.budget import NotStartedError
 from harness.errors import Fault, HarnessError, NotAppliedError, Problem, ProblemsError, UsageError
+from harness.forecast import Planned
 from harness.record import CheckResult, TrialRecord, TrialSpec, trial_name
-from harness.session import TrialSession
+from harness.session import TrialSession, conductor_of, session_of
 from harness.store import Redactor
 from harness.task import MANIFEST, load_task
 from harness.variant import Variant
@@ -54,7 +54,7 @@ class TaskFile(pytest.File):
 
     def collect(self) -> Iterator[pytest.Item]:
         """Read the task, and yield its trials."""
-        session, folder = plugin.session_of(self.config), self.path.parent
+        session, folder = session_of(self.config), self.path.parent
         try:
             owner = session.take_name(folder.name, folder)
             if owner:
@@ -107,7 +107,7 @@ class TrialItem(pytest.Item):
     @property
     def trials(self) -> TrialSession:
         """The run in this process."""
-        return plugin.session_of(self.config)
+        return session_of(self.config)
 
     def setup(self) -> None:
         """Wait for the trial."""
@@ -270,3 +270,18 @@ def trial_id(item: pytest.Item) -> str | None:
     """The id of the trial that an item is or has; None for any other test."""
     found = planned(item)
     return trial_name(found[0], found[1].name, found[2]) if found else None
+
+
+def forecast(session: TrialSession, items: Sequence[pytest.Item]) -> list[str]:
+    """What `--plan` prints.
+
+    Raises:
+        pytest.UsageError: when something asked for cannot be had.
+    """
+    try:
+        conductor = conductor_of(session.config)
+        left = [item for item in items if not (isinstance(item, TrialItem) and conductor.has(item.spec))]
+        trials = [Planned(found[0], found[1].name) for item in left if (found := planned(item))]
+        return [f"harness: {line}" for line in conductor.forecast(trials)]
+    except HarnessError as error:
+        raise pytest.UsageError(str(error)) from error

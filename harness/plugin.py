@@ -13,123 +13,29 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.pytestoptions import CONDUCTOR, SEED, SESSION, add_options, any_given, option, options_of
+
 if TYPE_CHECKING:
-    from harness.conductor import Conductor
-    from harness.options import Options
     from harness.relay import Relay
     from harness.session import TrialSession
 
 _MANIFEST = "task.toml"
-SESSION = pytest.StashKey["TrialSession"]()
-CONDUCTOR: pytest.StashKey[Conductor] = pytest.StashKey()
 _RELAY: pytest.StashKey[Relay] = pytest.StashKey()
-SEED = pytest.StashKey[int]()
 _HEADED = pytest.StashKey[bool]()
-
-_OPTIONS: tuple[tuple[str, str | None, str, dict[str, Any]], ...] = (
-    ("agent", "claude", "who does the tasks: claude, oracle (the reference solution) or nop (nothing)",
-     {"choices": ("claude", "oracle", "nop")}),
-    ("sandbox", "auto", "where: e2b (as E2B's variables say), local, or auto (e2b when E2B_API_KEY is set)",
-     {"choices": ("auto", "e2b", "local")}),
-    ("isolation", None, "tier of the local sandbox: bubblewrap, landlock, container or unsafe (default: the best)",
-     {"choices": ("bubblewrap", "landlock", "container", "unsafe")}),
-    ("model-source", "auto", "its replies: api (needs a key), replay (recorded), or auto (api when a key is set)",
-     {"choices": ("auto", "api", "replay")}),
-    ("model-key", "auto", "where the model's key is: the platform puts it on requests outside the sandbox, or it is in "
-     "the sandbox; auto knows who can", {"choices": ("auto", "platform", "sandbox")}),
-    ("replay", None, "replay the transcripts of this earlier run instead of the tasks' own", {"metavar": "RUN"}),
-    ("trials", "1", "how often each task is tried with each variant", {"metavar": "N"}),
-    ("max-trials", "20", "how many of them at most, with --until-decided", {"metavar": "N"}),
-    ("variant", None, "only this variant; may be given several times, the first is the baseline (default: all)",
-     {"action": "append", "metavar": "NAME"}),
-    ("variants", None, "the file that declares the variants (default: the variants.toml nearest to each task)",
-     {"metavar": "FILE"}),
-    ("seed", None, "draws the order of the variants of each task and index (default: a new one)", {"metavar": "N"}),
-    ("concurrency", None, "how many trials run at once (default: 20 on e2b, one a core on local)", {"metavar": "N"}),
-    ("retries", "2", "new attempts after an infrastructure fault", {"metavar": "N"}),
-    ("baseline", None, "compare with this variant, run, records file or git:REF:PATH (default: the first variant)",
-     {"metavar": "WHAT"}),
-    ("fail-on", None, "let verdicts, not failed trials, decide the exit code: regression[=METRIC[:MARGIN]],...",
-     {"metavar": "VERDICT"}),
-    ("create-rate", None, "sandboxes to ask for a second, at most (default: as fast as the platform takes it)",
-     {"metavar": "N"}),
-    ("max-cost", "10", "US dollars that the run may spend, or none; what would go beyond is skipped",
-     {"metavar": "USD"}),
-    ("grace", "60", "seconds that running trials get to end after Ctrl-C; a second Ctrl-C cuts them off",
-     {"metavar": "SECONDS"}),
-    ("keep", "none", "pause sandboxes and keep them for `harness attach`: failed (what did not pass), all, or none",
-     {"choices": ("none", "failed", "all")}),
-    ("results", "results", "the folder for the run's records", {"metavar": "DIR"}),
-)  # fmt: skip
-_ONCE: tuple[tuple[str, str, dict[str, Any]], ...] = (
-    ("resume", "go on with a run (default: the last): run what has no valid record; may stand last, or as --resume=RUN",
-     {"nargs": "?", "const": "", "metavar": "RUN"}),
-    ("until-decided", "add trials, from --trials to --max-trials, until every verdict on the pass rate is settled",
-     {"action": "store_const", "const": "yes"}),
-    ("shard", "run only part I of N of the trials, as a CI matrix does; `harness merge` puts them together",
-     {"metavar": "I/N"}),
-    ("plan", "print the trials and what they will probably cost and take; run nothing",
-     {"action": "store_const", "const": "yes"}),
-)  # fmt: skip
-"""Options of a single invocation, which have no place in an ini file."""
-
-
-_NO_INI = frozenset(name for name, _, _ in _ONCE)
-
-
-def _ini(name: str) -> str:
-    return "harness_" + name.replace("-", "_")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """One option group, with ini twins `harness_NAME`."""
-    group = parser.getgroup("harness", "harness: Claude Code on tasks in fresh sandboxes")
-    for name, default, text, more in _OPTIONS:
-        ini = _ini(name)
-        group.addoption(f"--{name}", dest=ini, default=None, help=f"{text} [ini: {ini}]", **more)
-        parser.addini(ini, f"default of --{name}", default=default)
-    for name, text, more in _ONCE:
-        group.addoption(f"--{name}", dest=_ini(name), default=None, help=text, **more)
-
-
-def _option(config: pytest.Config, name: str) -> str | None:
-    """An option's value: from the command line, else from the ini file, else its default."""
-    ini = _ini(name)
-    given = config.getoption(ini)
-    if name in _NO_INI:
-        return given if given is None else str(given)
-    value = given if given is not None else config.getini(ini)
-    if isinstance(value, list):
-        return " ".join(value)
-    return str(value) if value not in (None, "") else None
-
-
-def options_of(config: pytest.Config) -> Options:
-    """The options of this invocation. A path from the ini file is relative to that file.
-
-    Raises:
-        pytest.UsageError: when a value cannot be used.
-    """
-    from harness.errors import UsageError
-    from harness.options import read_options
-
-    def base(name: str) -> Path:
-        return config.rootpath if config.getoption(_ini(name)) is None else config.invocation_params.dir
-
-    try:
-        return read_options(lambda name: _option(config, name), base)
-    except UsageError as error:
-        raise pytest.UsageError(str(error)) from error
+    """One option group, with ini twins."""
+    add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Say which markers there are, and refuse wrong options before anything is collected."""
-    defaults = {**{name: default for name, default, _, _ in _OPTIONS}, **dict.fromkeys(_NO_INI)}
-    if any(_option(config, name) != default for name, default in defaults.items()):
+    if any_given(config):
         options_of(config)
     from harness.gatekeeper import Gatekeeper
 
-    config.pluginmanager.register(Gatekeeper(config, _option(config, "baseline"), _option(config, "fail-on")))
+    config.pluginmanager.register(Gatekeeper(config, option(config, "baseline"), option(config, "fail-on")))
     config.addinivalue_line(
         "markers",
         "task(folder=None, *, repo=None, template=None, checks=None, timeout=600, ...): what the fixtures `claude` and "
@@ -162,15 +68,6 @@ def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Col
     return TaskFolder.from_parent(parent, path=path)
 
 
-def session_of(config: pytest.Config) -> TrialSession:
-    """The run's session in this process, made when it is first asked for."""
-    from harness.session import TrialSession
-
-    if SESSION not in config.stash:
-        config.stash[SESSION] = TrialSession(config)
-    return config.stash[SESSION]
-
-
 def _session(config: pytest.Config) -> TrialSession | None:
     return config.stash.get(SESSION, None)
 
@@ -179,6 +76,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test with one of the fixtures is run once for each variant and trial, as a task folder is."""
     if "harness_trial" in metafunc.fixturenames:
         name = metafunc.definition.nodeid
+        from harness.session import session_of
+
         plan = session_of(metafunc.config).plan(name, metafunc.definition.path)
         metafunc.parametrize("harness_trial", plan, indirect=True, ids=[f"{v.name}-t{i}" for v, i in plan])
 
@@ -187,6 +86,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def harness_trial(request: pytest.FixtureRequest) -> Generator[Any]:
     """The trial behind the fixtures `claude` and `sandbox`."""
     from harness.fixtures import trial_of
+    from harness.session import session_of
 
     yield from trial_of(request, session_of(request.config))
 
@@ -210,7 +110,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         from harness.fixtures import recorded
 
         items[:] = [recorded(item, ours) for item in items]
-    if _session(config) and _option(config, "shard"):
+    if _session(config) and option(config, "shard"):
         from harness.items import trial_id
 
         shard = options_of(config).shard
@@ -238,7 +138,9 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
     """The run's header, once it is known that there is something to run."""
     ours = _session(config)
     if ours and ours.options.plan:
-        return ours.forecast(items)
+        from harness.items import forecast
+
+        return forecast(ours, items)
     if CONDUCTOR not in config.stash:
         return []
     from harness.session import header
@@ -250,7 +152,7 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """Trials run ahead of the items that report them; a task that cannot be used does not hold up the others."""
     ours = _session(session.config)
-    if _option(session.config, "plan"):
+    if option(session.config, "plan"):
         return True
     if ours and not session.config.option.collectonly:
         from harness.items import TrialItem
@@ -326,7 +228,7 @@ def pytest_configure_node(node: Any) -> None:
     if SEED not in config.stash:
         from harness.plan import draw_seed
 
-        given = _option(config, "seed")
+        given = option(config, "seed")
         config.stash[SEED] = draw_seed() if given is None else int(given)
     node.workerinput["harness"] = {
         "address": relay.address,

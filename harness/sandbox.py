@@ -623,7 +623,7 @@ class Job:
     def follow_script(self, from_line: int) -> str:
         """Print its output from a line on until it has ended, then on stderr its exit code and its own stderr."""
         return (
-            f"tail -n +{from_line} -s 0.005 --pid=$(<{self._file('pid')}) -f {self._file('out')}\n"
+            f"tail -n +{from_line} -s 0.01 --pid=$(<{self._file('pid')}) -f {self._file('out')}\n"
             f"cat {self._file('exit')} >&2 || echo >&2; tail -c 20000 {self._file('err')} >&2"
         )
 

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from harness import plugin
 from harness.asked import Asked
 from harness.errors import HarnessError, UsageError
-from harness.forecast import Planned
 from harness.options import Options
 from harness.plan import blocks, draw_seed
+from harness.pytestoptions import CONDUCTOR, SEED, SESSION, options_of
 from harness.record import AttemptRecord, TrialRecord, TrialSpec
 from harness.relay import Asker
 from harness.store import Redactor, RunFolder
@@ -40,8 +39,8 @@ class TrialSession:
     """The run, as this process sees it."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self._config = config
-        self.options = plugin.options_of(config)
+        self.config = config
+        self.options = options_of(config)
         self.seed = _seed(config, self.options)
         self._catalogue = Catalogue(config.rootpath, self.options.variants, self.options.variant)
         self._variants: dict[str, Variant] = {}
@@ -137,22 +136,6 @@ class TrialSession:
             UsageError: when there is no such run.
         """
         return self._crew.has(spec)
-
-    def forecast(self, items: Sequence[pytest.Item]) -> list[str]:
-        """What `--plan` prints.
-
-        Raises:
-            pytest.UsageError: when something asked for cannot be had.
-        """
-        from harness.items import TrialItem, planned
-
-        try:
-            conductor = conductor_of(self._config)
-            left = [item for item in items if not (isinstance(item, TrialItem) and conductor.has(item.spec))]
-            trials = [Planned(found[0], found[1].name) for item in left if (found := planned(item))]
-            return [f"harness: {line}" for line in conductor.forecast(trials)]
-        except HarnessError as error:
-            raise pytest.UsageError(str(error)) from error
 
     @property
     def engine(self) -> Engine:
@@ -299,9 +282,17 @@ def _seed(config: pytest.Config, options: Options) -> int:
     """The order's seed: the controller's, else the one asked for, else a new one."""
     if _is_worker(config):
         return int(cast(Any, config).workerinput["harness"]["seed"])
-    if plugin.SEED not in config.stash:
-        config.stash[plugin.SEED] = draw_seed() if options.seed is None else options.seed
-    return config.stash[plugin.SEED]
+    if SEED not in config.stash:
+        config.stash[SEED] = draw_seed() if options.seed is None else options.seed
+    return config.stash[SEED]
+
+
+def session_of(config: pytest.Config) -> TrialSession:
+    """The run's session in this process, made when it is first asked for."""
+    session: TrialSession | None = config.stash.get(SESSION, None)
+    if session is None:
+        session = config.stash[SESSION] = TrialSession(config)
+    return session
 
 
 def conductor_of(config: pytest.Config) -> Conductor:
@@ -309,9 +300,9 @@ def conductor_of(config: pytest.Config) -> Conductor:
     from harness.conductor import Conductor
 
     with _MAKING:
-        conductor = config.stash.get(plugin.CONDUCTOR, None)
+        conductor: Conductor | None = config.stash.get(CONDUCTOR, None)
         if conductor is None:
-            conductor = config.stash[plugin.CONDUCTOR] = Conductor(config, plugin.options_of(config))
+            conductor = config.stash[CONDUCTOR] = Conductor(config, options_of(config))
             config.add_cleanup(conductor.close)
     return conductor
 
@@ -346,7 +337,7 @@ def answer(config: pytest.Config, question: str, about: Any) -> Any:
 
 def run_shown(config: pytest.Config) -> RunFolder | None:
     """The run that the summary is about; None when no trial was to be run, and in workers."""
-    conductor = config.stash.get(plugin.CONDUCTOR, None)
+    conductor: Conductor | None = config.stash.get(CONDUCTOR, None)
     return conductor.shown if conductor else None
 
 
