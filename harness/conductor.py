@@ -143,6 +143,11 @@ class Conductor:
         return self._open.stage.world.folder if self._open else None
 
     @property
+    def not_started(self) -> int:
+        """How many trials never got their turn, since the run was stopped."""
+        return sum(future.cancelled() for future in self._futures.values())
+
+    @property
     def out_of_money(self) -> bool:
         """Whether trials were skipped for the money."""
         return self._open is not None and self._open.engine.budget.reached is not None
@@ -342,6 +347,8 @@ class Conductor:
     def _say(self, text: str) -> None:
         terminal: Any = self._config.pluginmanager.get_plugin("terminalreporter")
         if terminal:
+            if self._progress:
+                self._progress.clear()
             terminal.ensure_newline()
             terminal.write_line(f"harness: {text}")
 

@@ -193,13 +193,13 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     """The table, and where the records are."""
     if CONDUCTOR not in config.stash:
         return
-    from harness.session import run_shown
+    from harness.session import not_started, run_shown
 
     run = run_shown(config)
     if run:
         from harness.report.terminal import write_summary
 
-        write_summary(terminalreporter, run)
+        write_summary(terminalreporter, run, not_started=not_started(config))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

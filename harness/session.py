@@ -341,6 +341,11 @@ def run_shown(config: pytest.Config) -> RunFolder | None:
     return conductor.shown if conductor else None
 
 
+def not_started(config: pytest.Config) -> int:
+    """How many trials never got their turn, since the run was stopped."""
+    return conductor_of(config).not_started
+
+
 def header(config: pytest.Config) -> list[str]:
     """What the run says of itself at its start.
 

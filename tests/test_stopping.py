@@ -81,6 +81,8 @@ def test_a_stopped_run_records_what_it_cut_off_and_goes_on_later(
         time.sleep(0.5)
     output, _ = pytest_run.communicate(timeout=PATIENCE_S)
     assert pytest_run.returncode == pytest.ExitCode.INTERRUPTED, output
+    assert "2 trials were cut off when the run was stopped; --resume runs them again" in output
+    assert "1 trial never started; --resume runs" in output
     cut = records(tmp_path)
     assert set(cut) == {"answer[default-t1]", "answer[default-t2]"}
     assert {record.error.type for record in cut.values() if record.error} == {"interrupted"}

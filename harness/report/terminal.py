@@ -9,13 +9,13 @@ from typing import Any
 from rich.text import Text
 
 from harness.report.table import Column, as_text
-from harness.report.text import cost, count, percent, seconds
+from harness.report.text import cost, count, percent, seconds, several
 from harness.report.view import RunView, VariantView, view
 from harness.store import RunFolder, read_records
 
 
-def write_summary(reporter: Any, run: RunFolder) -> None:
-    """The table by variant, and where the records are."""
+def write_summary(reporter: Any, run: RunFolder, *, not_started: int) -> None:
+    """The table by variant, what was not run at all, and where the records are."""
     if not run.records_file.is_file():
         reporter.section("harness")
         reporter.write_line(f"no trial ended; {_shown(run.path)} has no records")
@@ -28,6 +28,9 @@ def write_summary(reporter: Any, run: RunFolder) -> None:
         reporter.write_line(f"{_shown(bad.file)}:{bad.number} is no whole record ({bad.reason})")
     for note in notes(seen):
         reporter.write_line(note)
+    if not_started:
+        them = "it" if not_started == 1 else "them"
+        reporter.write_line(f"{several(not_started, 'trial')} never started; --resume runs {them}")
     kept = [record for record in found.records if record.kept]
     if kept:
         reporter.write_line(
