@@ -18,7 +18,9 @@ _EVIDENCE_CHARS = 1_000_000
 # First what was put in place, then for each event of the hook the hash of what was loaded, and the event itself.
 _TELL = f"""
 cd ~/{FOLDER} 2>/dev/null || exit 0
-head -n 1 applied 2>/dev/null || true; echo
+line=; [ ! -f applied ] || IFS= read -r -n 5000 line <applied
+echo "$line"
+[ -d instructions ] || exit 0
 for told in instructions/*.json; do
   if [ -s "$told" ]; then head -c 64 "${{told%.json}}" 2>/dev/null; echo; head -c 10000 "$told"; echo; fi
 done | head -c {_EVIDENCE_CHARS}

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import os
 import posixpath
+import secrets
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,9 +30,9 @@ set -o pipefail
 cd ~/repo && there=()
 for root in %(roots)s; do if [ -e "$root" ] || [ -L "$root" ]; then there+=("$root"); fi; done
 [ ${#there[@]} -gt 0 ] || exit 0
-find "${there[@]}" -name __pycache__ -prune -exec rm -rf {} + &&
-find "${there[@]}" '(' %(not_content)s ')' -prune -o -type f -exec sha256sum -z {} + | base64 -w0 && echo &&
-find "${there[@]}" '(' %(not_content)s ')' -prune -o ! -type d ! -type f -printf '%%l\\0%%p\\0' | base64 -w0
+find "${there[@]}" -name __pycache__ -prune -exec rm -rf {} + -o '(' %(not_content)s ')' -prune -o \\
+  -type f -exec sha256sum -z {} + -o ! -type d -fprintf ~/.harness/%(others)s '%%l\\0%%p\\0' | base64 -w0 && echo &&
+base64 -w0 ~/.harness/%(others)s
 """
 _TIMEOUT_S = 120.0
 _KEEP = "tar -czf ~/.harness/made.tgz -C ~/repo --null -T ~/.harness/made"
@@ -90,7 +91,9 @@ def protected_files(task: Task) -> Script:
     """Tells what is at a task's protected paths, for `restore`."""
     roots = " ".join(shlex.quote(f"./{root}") for root in sorted(set(map(_literal_root, task.protect))))
     not_content = " -o ".join(f"-name {shlex.quote(name)}" for name in sorted(NOT_CONTENT))
-    return Script(_FIND % {"roots": roots, "not_content": not_content}, _TIMEOUT_S)
+    # The name of a file that nobody can have put something else in the place of.
+    others = f"others-{secrets.token_hex(8)}"
+    return Script(_FIND % {"roots": roots, "not_content": not_content, "others": others}, _TIMEOUT_S)
 
 
 async def restore(

@@ -624,7 +624,7 @@ class Job:
         """Print its output from a line on until it has ended, then on stderr its exit code and its own stderr."""
         return (
             f"tail -n +{from_line} -s 0.01 --pid=$(<{self._file('pid')}) -f {self._file('out')}\n"
-            f"cat {self._file('exit')} >&2 || echo >&2; tail -c 20000 {self._file('err')} >&2"
+            f'read -r code <{self._file("exit")}; {{ echo "$code"; tail -c 20000 {self._file("err")}; }} >&2'
         )
 
     def kill_script(self) -> str:

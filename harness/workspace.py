@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import secrets
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -93,8 +94,8 @@ find repo .harness ! -uid "${owner%:*}" -exec chown -h "$owner" {} \\; , \\
 
 _DIFF = """
 set -e
-export GIT_DIR=$HOME/.harness/collect.git GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null
-rm -rf "$GIT_DIR" && mkdir -p "$GIT_DIR/objects/info" "$GIT_DIR/refs"
+export GIT_DIR=$HOME/.harness/%(name)s GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null
+mkdir -p "$GIT_DIR/objects/info" "$GIT_DIR/refs"
 echo 'ref: refs/heads/none' >"$GIT_DIR/HEAD" && echo "$HOME/.harness/objects" >"$GIT_DIR/objects/info/alternates"
 export GIT_WORK_TREE=$HOME/repo
 git read-tree "$1" && git add -A --ignore-errors || true
@@ -255,7 +256,9 @@ async def stop_processes(sandbox: Sandbox, baseline: Baseline, *, private: bool,
 
 def diff_since(baseline: Baseline) -> Script:
     """Tells what changed since the baseline, for `take_diff`."""
-    return Script(f"set -- {baseline.tree}\n{_DIFF % {'told': _TOLD_BYTES}}", timeout=120)
+    # A folder whose name nobody could know has nothing in it that somebody has put there.
+    filled = _DIFF % {"told": _TOLD_BYTES, "name": f"collect-{secrets.token_hex(8)}"}
+    return Script(f"set -- {baseline.tree}\n{filled}", timeout=120)
 
 
 async def take_diff(sandbox: Sandbox, baseline: Baseline, seen: Seen | None = None) -> bytes:

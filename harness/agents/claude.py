@@ -95,7 +95,7 @@ class Claude:
         words = [shlex.join(argv(spec, self.session_id, turn, model)), arguments(spec.variant)]
         command = f"{' '.join(words)} <~/.harness/prompt-{turn}.md"
         if place.model.source == "replay":
-            command = _with_replay(command, turn)
+            command = _with_replay(command)
         return Job(
             command=command,
             folder=f".harness/turn-{turn}",
@@ -158,14 +158,13 @@ def argv(spec: TrialSpec, session_id: str, turn: int, model: str | None) -> list
     return [*arguments, *spec.variant.args]
 
 
-def _with_replay(command: str, turn: int) -> str:
-    """The command, with the recorded session's server beside it; a FIFO hands its URL over without a wait."""
-    url = f"~/.harness/turn-{turn}/url"
+def _with_replay(command: str) -> str:
+    """The command, with the recorded session's server beside it, whose first line is its URL."""
+    server = 'exec python3 ~/.harness/replay.py --transcript ~/.harness/replay.jsonl --cwd "$PWD"'
     return (
-        f"rm -rf {url}; mkfifo {url}; "
-        f'python3 ~/.harness/replay.py --transcript ~/.harness/replay.jsonl --cwd "$PWD" >{url} & replay=$!; '
-        f'if read -r ANTHROPIC_BASE_URL <{url} && [ -n "$ANTHROPIC_BASE_URL" ]; then '
-        f"export ANTHROPIC_BASE_URL; {command}; code=$?; kill $replay; (exit $code); "
+        f"exec {{said}}< <({server}); replay=$!; "
+        'if read -r ANTHROPIC_BASE_URL <&"$said" && [ -n "$ANTHROPIC_BASE_URL" ]; then '
+        f"export ANTHROPIC_BASE_URL; exec {{said}}<&-; {command}; code=$?; kill $replay; (exit $code); "
         f"else (exit {_NO_REPLAY}); fi"
     )
 
