@@ -611,20 +611,22 @@ class Job:
 
     def start_script(self) -> str:
         """Start it detached, and follow its output."""
-        body = (
-            f"{{ {self.command}\n}} >{self._file('out')} 2>{self._file('err')}; echo $? >{self._file('exit')}"
-        )
+        out, err, exit_file = map(self._file, ("out", "err", "exit"))
+        body = f"{{ {self.command}\n}} >{out} 2>{err}; echo $? >{exit_file}"
         return (
-            f"mkdir -p ~/{self.folder} && : >{self._file('out')} && cd {self._shell(self.cwd)} || exit\n"
+            f"mkdir -p ~/{self.folder} && : >{out} && cd {self._shell(self.cwd)} || exit\n"
             f"setsid bash -c {shlex.quote(body)} >/dev/null 2>&1 </dev/null &\n"
             f"echo $! >{self._file('pid')}\n" + self.follow_script(from_line=1)
         )
 
     def follow_script(self, from_line: int) -> str:
         """Print its output from a line on until it has ended, then on stderr its exit code and its own stderr."""
+        out, err, exit_file, pid = map(self._file, ("out", "err", "exit", "pid"))
         return (
-            f"tail -n +{from_line} -s 0.01 --pid=$(<{self._file('pid')}) -f {self._file('out')}\n"
-            f'read -r code <{self._file("exit")}; {{ echo "$code"; tail -c 20000 {self._file("err")}; }} >&2'
+            # Named, the file would be watched by inotify, whose end takes the kernel 10 to 20 ms.
+            f"tail -n +{from_line} -s 0.01 --pid=$(<{pid}) -f <{out}\n"
+            f"code=; [ ! -f {exit_file} ] || read -r code <{exit_file}\n"
+            f'{{ echo "$code"; [ ! -s {err} ] || tail -c 20000 {err}; }} >&2'
         )
 
     def kill_script(self) -> str:
