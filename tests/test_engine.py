@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from support.records import a_record
 
 from harness.budget import ASSUMED_USD, Budget, NotStartedError
+from harness.engine import Engine
 from harness.errors import InternalFault, UsageError
 from harness.forecast import Planned, forecast
 from harness.history import History, read_history, wall_seconds
@@ -21,6 +24,7 @@ from harness.run import Retries
 from harness.shard import Shard, read_shard
 from harness.store import NOTHING_SECRET, RunFolder, read_records
 from harness.task import Limits, Task
+from harness.trial import World
 from harness.variant import Variant
 
 
@@ -192,6 +196,35 @@ def test_a_plan_tells_trials_cost_time_and_what_it_rests_on() -> None:
     none = list(forecast(trials, History(), concurrency=2, paid=True, limit_usd=None))
     assert "cost: no earlier trials to tell from; no limit (--max-cost none)" in none
     assert "time: no earlier trials to tell from" in none
+
+
+# Starts
+
+
+def test_a_trial_starts_when_those_before_it_have_had_their_turn() -> None:
+    """Asked for at once, they start one by one, and what the first has to do next comes before the second."""
+    order: list[tuple[str, int]] = []
+
+    def on_start(spec: TrialSpec) -> None:
+        order.append(("starts", spec.index))
+        asyncio.get_running_loop().call_soon(order.append, ("goes on", spec.index))
+
+    before = gc.get_threshold()
+    engine = Engine(
+        cast(World, None), concurrency=9, retries=Retries(), budget=Budget(None, History()), on_start=on_start
+    )
+
+    async def ask() -> list[Any]:
+        return [engine.admit(spec(index=index), nothing) for index in (1, 2, 3)]
+
+    for future in engine.call(ask()):
+        future.result()
+    engine.finish(0)
+    engine.close()
+    started = [index for what, index in order if what == "starts"]
+    assert sorted(started) == [1, 2, 3]
+    assert order == [(what, index) for index in started for what in ("starts", "goes on")]
+    assert gc.get_threshold() == before
 
 
 # Retries
