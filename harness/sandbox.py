@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import functools
 import os
 import shlex
 import traceback
@@ -383,7 +384,8 @@ class Sandbox:
 
     async def write(self, path: str, data: bytes) -> None:
         """Write a file, making its folders. A relative path is below the home."""
-        await _repeated(f"write {path}", lambda: self._sdk.files.write(path, data), _TRANSFER_S)
+        write = functools.partial(self._sdk.files.write, path, data, use_octet_stream=True)
+        await _repeated(f"write {path}", write, _TRANSFER_S)
 
     async def read(self, path: str) -> bytes:
         """A file's content, whole."""
