@@ -83,6 +83,7 @@ class World:
     pacer: Pacer = field(default_factory=Pacer)
     patience: Patience = PATIENT
     template_ids: dict[str, str] = field(default_factory=dict)
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     secrets: Mapping[str, str] = field(default_factory=dict)
     keep: Keep = "none"
 
@@ -276,8 +277,9 @@ async def _furnished(spec: TrialSpec, world: World, attempt: Attempt, sandbox: S
 
 async def _template_id(name: str, world: World, sandbox: Sandbox) -> str:
     """The platform's id of the trial's template, asked for once a run."""
-    if name not in world.template_ids:
-        world.template_ids[name] = await sandbox.template_id()
+    async with world.asking:
+        if name not in world.template_ids:
+            world.template_ids[name] = await sandbox.template_id()
     return world.template_ids[name]
 
 
