@@ -20,7 +20,10 @@ import json
 import os
 import re
 import secrets
+import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -197,6 +200,7 @@ class RunFolder:
         self.path = path
         self.id = path.name
         self.redact = redact
+        self._journal = _Journal(self.records_file)
 
     @classmethod
     def create(cls, results: Path, run_id: str, about: Mapping[str, Any], redact: Redactor) -> RunFolder:
@@ -252,9 +256,40 @@ class RunFolder:
         # A lone surrogate (from a name or an output that is no UTF-8) would make the line unreadable.
         data = self.redact(buffer.getvalue().encode("utf-8", "replace"))
         try:
-            _append(self.records_file, data)
+            self._journal.append(data)
         except OSError as error:
             raise disk_fault(self.records_file, error) from error
+
+
+class _Journal:
+    """Appends lines to a file and makes them last; those of threads that meet go together, with one fsync."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._waiting: deque[tuple[bytes, Future[None]]] = deque()
+        self._writing = threading.Lock()
+
+    def append(self, line: bytes) -> None:
+        """Return when the line is on the disk. Raises OSError when it is not; the file is as it was before then."""
+        written: Future[None] = Future()
+        self._waiting.append((line, written))
+        with self._writing:
+            # Whoever held the lock may have written this line with its own.
+            if not written.done():
+                self._write_all()
+        written.result()
+
+    def _write_all(self) -> None:
+        taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        try:
+            _append(self._path, b"".join(line for line, _ in taken))
+        except BaseException as error:
+            for _, written in taken:
+                written.set_exception(error)
+            raise
+        else:
+            for _, written in taken:
+                written.set_result(None)
 
 
 class RunLock:

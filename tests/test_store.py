@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -207,6 +208,30 @@ for index in range(1, 41):
     for name in ("one", "two"):
         mine = [record.index for record in found.records if record.task == name]
         assert mine == list(range(1, 41))
+
+
+def test_threads_append_at_once(run: RunFolder) -> None:
+    """Each record is there, whole, when its own append returns."""
+
+    def append(index: int) -> bool:
+        run.append(a_record(index=index, tags=("x" * 40_000,)))
+        return index in {record.index for record in read_records(run.path).records}
+
+    with ThreadPoolExecutor(16) as threads:
+        assert all(threads.map(append, range(1, 81)))
+    found = read_records(run.path)
+    assert not found.bad
+    assert sorted(record.index for record in found.records) == list(range(1, 81))
+
+
+def test_each_thread_learns_that_its_record_was_not_written(run: RunFolder) -> None:
+    """Also those whose lines another thread took along."""
+    run.records_file.mkdir()
+    with ThreadPoolExecutor(16) as threads:
+        faults = list(
+            threads.map(lambda index: fault_of(lambda: run.append(a_record(index=index))), range(1, 81))
+        )
+    assert {fault.kind for fault in faults} == {"disk"}
 
 
 FULL = """
