@@ -6,8 +6,10 @@ import base64
 import functools
 import gzip
 import io
+import os
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.contents import NOT_CONTENT
@@ -16,6 +18,21 @@ _SMALL = 256 * 1024
 """Bytes that are sent sooner than a sandbox starts a gzip for them."""
 _WITH_COMMAND = 64 * 1024
 """Bytes that fit into a command in base64: the kernel takes 128 KiB for one argument."""
+_FOLDERS = 16
+"""Starter repos and the like that are kept packed; the trials of one task run next to each other."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Entries of a tar, without its end; zipped by themselves when they are large."""
+
+    data: bytes
+    zipped: bool
+
+    @classmethod
+    def of(cls, entries: bytes) -> _Part:
+        large = len(entries) > _SMALL
+        return cls(_zip(entries) if large else entries, large)
 
 
 def pack(files: Mapping[str, bytes], paths: Mapping[str, Path]) -> bytes:
@@ -23,16 +40,13 @@ def pack(files: Mapping[str, bytes], paths: Mapping[str, Path]) -> bytes:
 
     `tar -xf` finds out by itself. The same input gives the same bytes. Raises OSError when something cannot be read.
     """
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for name, path in paths.items():
-            archive.add(path, arcname=name, filter=_plain)
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size, info.mode = len(data), 0o644
-            archive.addfile(info, io.BytesIO(data))
-    packed = buffer.getvalue()
-    return packed if len(packed) <= _SMALL else gzip.compress(packed, compresslevel=1, mtime=0)
+    parts = [_of_path(name, path) for name, path in paths.items()]
+    parts.append(_Part.of(_entries(functools.partial(_add_files, files))))
+    end = _Part(bytes(2 * tarfile.BLOCKSIZE), zipped=False)
+    if any(part.zipped for part in parts) or sum(len(part.data) for part in parts) > _SMALL:
+        # What is zipped may follow each other.
+        return b"".join(part.data if part.zipped else _zip(part.data) for part in (*parts, end))
+    return b"".join(part.data for part in (*parts, end))
 
 
 def unpacking(archive: bytes) -> str | None:
@@ -48,6 +62,51 @@ def unpacking(archive: bytes) -> str | None:
 def pack_folder(folder: Path, name: str = ".") -> bytes:
     """A folder's content under a name, kept for the trials to come. Raises OSError when it cannot be read."""
     return pack({}, {name: folder.resolve()})
+
+
+def _of_path(name: str, path: Path) -> _Part:
+    if path.is_symlink() or not path.is_dir():
+        return _Part.of(_entries(functools.partial(_add_path, name, path)))
+    return _of_folder(name, path, _stamps(path))
+
+
+@functools.lru_cache(maxsize=_FOLDERS)
+def _of_folder(name: str, folder: Path, stamps: tuple[tuple[str, int, int, int], ...]) -> _Part:
+    """A folder as it is while its files have these `stamps`: each trial of its task needs it again."""
+    return _Part.of(_entries(functools.partial(_add_path, name, folder)))
+
+
+def _stamps(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
+    """What tells whether anything in a folder has changed: each entry's path, mode, size and time."""
+    found = []
+    for parent, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            path = os.path.join(parent, name)
+            stat = os.lstat(path)
+            found.append((path, stat.st_mode, stat.st_size, stat.st_mtime_ns))
+    return tuple(found)
+
+
+def _entries(add: Callable[[tarfile.TarFile], None]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        add(archive)
+        return buffer.getvalue()
+
+
+def _add_files(files: Mapping[str, bytes], archive: tarfile.TarFile) -> None:
+    for name, data in files.items():
+        info = tarfile.TarInfo(name)
+        info.size, info.mode = len(data), 0o644
+        archive.addfile(info, io.BytesIO(data))
+
+
+def _add_path(name: str, path: Path, archive: tarfile.TarFile) -> None:
+    archive.add(path, arcname=name, filter=_plain)
+
+
+def _zip(data: bytes) -> bytes:
+    return gzip.compress(data, compresslevel=1, mtime=0)
 
 
 def _plain(info: tarfile.TarInfo) -> tarfile.TarInfo | None:

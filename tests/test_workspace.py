@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import tarfile
 from contextlib import suppress
 from pathlib import Path
@@ -61,6 +62,33 @@ def test_the_same_content_is_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
         write_files(tmp_path / name, dict(sorted(STARTER.items(), reverse=name == "two")))
     assert pack({}, {"repo": tmp_path / "one"}) == pack({}, {"repo": tmp_path / "two"})
+
+
+def test_a_folder_that_has_changed_is_packed_anew(tmp_path: Path) -> None:
+    """Trials share what was packed while the folder is as it was; a file more, less or other makes the difference."""
+    write_files(tmp_path, {"a": "a", "b": "b"})
+    packed = [pack({}, {"repo": tmp_path})]
+    write_files(tmp_path, {"a": "longer"})
+    packed.append(pack({}, {"repo": tmp_path}))
+    (tmp_path / "b").unlink()
+    packed.append(pack({}, {"repo": tmp_path}))
+    assert [sorted(names(data)) for data in packed] == [["repo", "repo/a", "repo/b"]] * 2 + [
+        ["repo", "repo/a"]
+    ]
+    assert packed[0] != packed[1]
+    assert pack({}, {"repo": tmp_path}) == packed[2]
+
+
+def test_a_large_archive_is_zipped_and_whole(tmp_path: Path) -> None:
+    """A large folder, which is zipped once, and what is small beside it; for any tar."""
+    (tmp_path / "repo").mkdir()
+    (tmp_path / "repo" / "large").write_bytes(bytes(300_000))
+    data = pack({"prompt.md": b"do it"}, {"repo": tmp_path / "repo"})
+    assert len(data) < 10_000
+    (tmp_path / "packed.tar").write_bytes(data)
+    subprocess.run(["tar", "-xf", "packed.tar", "-C", "."], cwd=tmp_path, check=True)
+    assert (tmp_path / "prompt.md").read_bytes() == b"do it"
+    assert sorted(names(data)) == ["prompt.md", "repo", "repo/large"]
 
 
 def test_a_linked_folder_is_packed_as_a_folder(tmp_path: Path) -> None:
