@@ -28,6 +28,7 @@ from harness.task import load_task
 from harness.templates import Templates
 from harness.trial import World
 from harness.variant import Variant
+from tests.support.stub_e2b import AGENT
 
 ROOT = Path(__file__).parents[1]
 
@@ -124,7 +125,7 @@ def sdk_loop(server: Server, trials: int, wait_s: float) -> tuple[float, float]:
 
     async def one() -> None:
         sandbox = await AsyncSandbox.create("base", **server.platform.params)
-        await sandbox.commands.run("true # solution.tgz", timeout=wait_s + 60)
+        await sandbox.commands.run(f"true # {AGENT}", timeout=wait_s + 60)
         await sandbox.kill()
 
     async def all_of_them() -> None:

@@ -2,67 +2,46 @@
 
     python -m tests.support.stub_e2b --wait 30
 
-It is for what is about many trials: their number, their order, the harness's own cost. `GET /stub` tells what it
-saw: how many sandboxes there are, were at once, and were made.
+It is for what is about many trials: their number, their order, the harness's own cost. So it is as cheap as can be: it
+reads as much of a request as it needs, and most of its answers are ready. `GET /stub` tells what it saw: how many
+sandboxes there are, were at once, and were made.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import itertools
 import json
+import re
 import socket
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
-
-import uvicorn
-from e2b.envd.process import process_pb as pb
-from e2b.envd.process.process_connect import Process, ProcessASGIApplication
-from protobuf import Oneof
 
 BASELINE = b"4b825dc642cb6eb9a060e54bf8d69288fbee4904\n1000 1000:1000 /home/user\n"
 SAYS = (
     # What a command's script contains, and what it says then: stdout, stderr.
     ("HEAD^{tree}", BASELINE, b""),
     ("$HARNESS_SCORE", b"", b"0 1 \n"),
-    ("diff.patch", b"0\n", b""),
 )
-AGENT = "solution.tar"
+TOLD = re.compile(r"; printf '\\n%s 0\\n' (\w+) >&2")
+"""After each of several scripts that are run by one command: `look_each` of harness/shell.py."""
+AGENT = ".harness/solution"
 """In the script of the agent `oracle`, which is what takes time."""
 
 
 class Stub:
-    """The ASGI application."""
+    """What there is, and what is answered. An answer is a status, and a value that goes out as JSON."""
 
     def __init__(self, wait: float) -> None:
-        self._wait = wait
+        self.wait = wait
         self._numbers = itertools.count(1)
         self._sandboxes: dict[str, dict[str, Any]] = {}
         self.most = self.made = 0
-        self._envd = ProcessASGIApplication(_Commands(self))
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            return
-        headers = dict(scope["headers"])
-        sandbox = headers.get(b"e2b-sandbox-id", b"").decode()
-        path = scope["path"]
-        if not sandbox:
-            await _json(send, *self._control(scope["method"], path, await _body(receive)))
-        elif sandbox not in self._sandboxes:
-            await _json(send, 502, {"message": "The sandbox was not found"})
-        elif path == "/health":
-            await _json(send, 204, None)
-        elif path == "/files":
-            await _body(receive)
-            entry = {"name": "x", "path": "/home/user/x", "type": "file"}
-            await _json(send, 200, [entry] if scope["method"] == "POST" else entry)
-        else:
-            await self._envd(scope, receive, send)
-
-    def _control(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
+    def control(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
+        """The control plane."""
         match method, path.strip("/").split("/"):
             case "POST", ["v2", "sandboxes"]:
                 return 201, self._create(json.loads(body))
@@ -78,6 +57,24 @@ class Stub:
             case "GET", ["stub"]:
                 return 200, {"now": len(self._sandboxes), "most": self.most, "made": self.made}
         return 404, {"code": 404, "message": "not found"}
+
+    def envd(self, sandbox: str, method: str, path: str) -> tuple[int, Any]:
+        """What a sandbox answers, but for commands."""
+        if sandbox not in self._sandboxes:
+            return 502, {"message": "The sandbox was not found"}
+        entry = {"name": "x", "path": "/home/user/x", "type": "file"}
+        match method, path:
+            case "GET", "/health":
+                return 204, None
+            case "POST", "/files":
+                return 200, [entry]
+            case "GET", "/files":
+                return 200, entry
+        return 404, {"code": "not_found", "message": path}
+
+    def has(self, sandbox: str) -> bool:
+        """Whether it is there."""
+        return sandbox in self._sandboxes
 
     def _create(self, asked: dict[str, Any]) -> dict[str, Any]:
         name = f"stub{next(self._numbers)}"
@@ -99,56 +96,121 @@ class Stub:
         self.most = max(self.most, len(self._sandboxes))
         return self._sandboxes[name]
 
-    async def answer(self, script: str) -> tuple[bytes, bytes]:
-        """What a command says."""
-        if AGENT in script:
-            await asyncio.sleep(self._wait)
-        return next(((out, err) for part, out, err in SAYS if part in script), (b"", b""))
 
+class Connection(asyncio.Protocol):
+    """One connection, and the requests that come on it one after another (HTTP/1.1)."""
 
-class _Commands(Process):
     def __init__(self, stub: Stub) -> None:
         self._stub = stub
+        self._came = bytearray()
+        self._last = False
 
-    async def start(self, request: pb.StartRequest, ctx: Any) -> AsyncIterator[pb.StartResponse]:
-        event = pb.ProcessEvent
-        yield pb.StartResponse(event=event(event=Oneof("start", event.StartEvent(pid=1))))
-        script = request.process.args[-1] if request.process else ""
-        stdout, stderr = await self._stub.answer(script)
-        for name, data in (("stdout", stdout), ("stderr", stderr)):
-            if data:
-                output = event.DataEvent(output=Oneof(name, data))
-                yield pb.StartResponse(event=event(event=Oneof("data", output)))
-        ended = event.EndEvent(exit_code=0, exited=True, status="exit status 0")
-        yield pb.StartResponse(event=event(event=Oneof("end", ended)))
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._came += data
+        head, found, rest = bytes(self._came).partition(b"\r\n\r\n")
+        if not found:
+            return
+        start, *lines = head.decode("latin-1").split("\r\n")
+        method, target, _ = start.split(" ")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        body = _body(headers, rest)
+        if body is not None:
+            self._came.clear()
+            self._last = headers.get("connection", "").lower() == "close"
+            self._answer(method, target.partition("?")[0], headers.get("e2b-sandbox-id", ""), body)
+
+    def _answer(self, method: str, path: str, sandbox: str, body: bytes) -> None:
+        if not sandbox:
+            self._reply(*self._stub.control(method, path, body))
+        elif path == "/process.Process/Start" and self._stub.has(sandbox):
+            self._start(json.loads(body[5:])["process"]["args"][-1])
+        else:
+            self._reply(*self._stub.envd(sandbox, method, path))
+
+    def _reply(self, status: int, value: Any) -> None:
+        body = b"" if value is None else json.dumps(value).encode()
+        kind = f"content-type: application/json\r\ncontent-length: {len(body)}\r\n" if body else ""
+        self._finish(f"HTTP/1.1 {status} \r\n{kind}\r\n".encode() + body)
+
+    def _start(self, script: str) -> None:
+        """A command: it says at once that it has started, and at its end what it has to say."""
+        said = _says(script)
+        if AGENT in script and self._stub.wait:
+            self._transport.write(STARTED)
+            asyncio.get_running_loop().call_later(self._stub.wait, self._finish, _ended(*said))
+        else:
+            self._finish(STARTED + _ended(*said))
+
+    def _finish(self, data: bytes) -> None:
+        """Send the end of an answer."""
+        self._transport.write(data)
+        if self._last:
+            self._transport.close()
 
 
-async def _body(receive: Any) -> bytes:
-    body, more = b"", True
-    while more:
-        message = await receive()
-        body, more = body + message.get("body", b""), message.get("more_body", False)
+def _says(script: str) -> tuple[bytes, bytes]:
+    """What a command says on stdout and stderr; where several scripts are in one, each by itself."""
+    *parts, last = TOLD.split(script)
+    stdout, stderr = next(((out, err) for part, out, err in SAYS if part in last), (b"", b""))
+    for part, mark in reversed(list(zip(parts[::2], parts[1::2], strict=True))):
+        told = f"\n{mark} 0\n".encode()
+        first = _says(part)
+        stdout, stderr = first[0] + told + stdout, first[1] + told + stderr
+    return stdout, stderr
+
+
+def _body(headers: dict[str, str], data: bytes) -> bytes | None:
+    """A request's body, None while it has not come whole."""
+    if headers.get("transfer-encoding") != "chunked":
+        return data if len(data) >= int(headers.get("content-length", 0)) else None
+    if not data.endswith(b"0\r\n\r\n"):
+        return None
+    body = b""
+    while data:
+        size, _, data = data.partition(b"\r\n")
+        body, data = body + data[: int(size, 16)], data[int(size, 16) + 2 :]
     return body
 
 
-async def _json(send: Any, status: int, value: Any) -> None:
-    body = b"" if value is None else json.dumps(value).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers if body else []})
-    await send({"type": "http.response.body", "body": body})
+def _event(**event: Any) -> bytes:
+    return _chunk(0, {"event": event})
+
+
+def _chunk(flags: int, message: dict[str, Any]) -> bytes:
+    """A message of a Connect stream (flags 2: its end), as a chunk of HTTP."""
+    data = json.dumps(message).encode()
+    return b"%x\r\n%c%b%b\r\n" % (len(data) + 5, flags, len(data).to_bytes(4, "big"), data)
+
+
+def _ended(stdout: bytes, stderr: bytes) -> bytes:
+    said = {"stdout": stdout, "stderr": stderr}
+    data = [_event(data={name: base64.b64encode(text).decode()}) for name, text in said.items() if text]
+    end = _event(end={"exitCode": 0, "exited": True, "status": "exit status 0"})
+    return b"".join((*data, end, _chunk(2, {}), b"0\r\n\r\n"))
+
+
+STARTED = (
+    b"HTTP/1.1 200 \r\ncontent-type: application/connect+json\r\ntransfer-encoding: chunked\r\n\r\n"
+    + _event(start={"pid": 1})
+)
+
+
+async def _serve(wait: float) -> None:
+    listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
+    stub = Stub(wait)
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(stub), sock=listener)
+    print(listener.getsockname()[1], flush=True)  # noqa: T201
+    await server.serve_forever()
 
 
 def main() -> None:
     """Serve on a free port of loopback, and print it first."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--wait", type=float, default=0.0, help="seconds that an agent takes")
-    wait = parser.parse_args().wait
-    listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
-    print(listener.getsockname()[1], flush=True)  # noqa: T201
-    config = uvicorn.Config(
-        Stub(wait), lifespan="off", log_level="error", timeout_keep_alive=600, backlog=4096
-    )
-    asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
+    asyncio.run(_serve(parser.parse_args().wait))
 
 
 if __name__ == "__main__":
