@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -73,11 +72,19 @@ async def look_each(sandbox: Sandbox, scripts: Sequence[Script]) -> list[Seen]:
 
 
 def _split(result: Result, mark: str) -> list[Result]:
-    out, err = (re.split(rf"\n{mark} (\d+)\n", text) for text in (result.stdout, result.stderr))
-    return [
-        Result(stdout, stderr, int(code))
-        for stdout, code, stderr in zip(out[:-1:2], out[1::2], err[:-1:2], strict=False)
-    ]
+    out, err = (_parts(text, mark) for text in (result.stdout, result.stderr))
+    return [Result(stdout, stderr, code) for (stdout, code), (stderr, _) in zip(out, err, strict=False)]
+
+
+def _parts(text: str, mark: str) -> Iterator[tuple[str, int]]:
+    """What each script has said, and the number that is told after it."""
+    said, *told = text.split(f"\n{mark} ")
+    for part in told:
+        number, ended, following = part.partition("\n")
+        if not ended:
+            return
+        yield said, int(number)
+        said = following
 
 
 async def handed_over(sandbox: Sandbox, archive: bytes, name: str) -> str:
