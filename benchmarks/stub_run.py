@@ -44,7 +44,7 @@ class Server:
         return Platform("e2b", {"api_url": self.url, "sandbox_url": self.url, "api_key": "e2b_stub"})
 
     def saw(self) -> dict[str, int]:
-        """How many sandboxes there are, were at once, and were made."""
+        """How many sandboxes there are, were at once, and were made, and how often somebody asked about one."""
         with urllib.request.urlopen(f"{self.url}/stub") as reply:
             return dict(json.load(reply))
 

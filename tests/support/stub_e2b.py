@@ -4,7 +4,7 @@
 
 It is for what is about many trials: their number, their order, the harness's own cost. So it is as cheap as can be: it
 reads as much of a request as it needs, and most of its answers are ready. `GET /stub` tells what it saw: how many
-sandboxes there are, were at once, and were made.
+sandboxes there are, were at once, and were made, and how often somebody asked about one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Stub:
         self.wait = wait
         self._numbers = itertools.count(1)
         self._sandboxes: dict[str, dict[str, Any]] = {}
-        self.most = self.made = 0
+        self.most = self.made = self.asked = 0
 
     def control(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
         """The control plane."""
@@ -48,6 +48,7 @@ class Stub:
             case "GET", ["v2", "sandboxes"]:
                 return 200, list(self._sandboxes.values())
             case "GET", ["sandboxes", name] if name in self._sandboxes:
+                self.asked += 1
                 return 200, self._sandboxes[name]
             case "DELETE", ["sandboxes", name] if name in self._sandboxes:
                 del self._sandboxes[name]
@@ -55,7 +56,8 @@ class Stub:
             case "POST", ["sandboxes", name, "timeout"] if name in self._sandboxes:
                 return 204, None
             case "GET", ["stub"]:
-                return 200, {"now": len(self._sandboxes), "most": self.most, "made": self.made}
+                counts = {"most": self.most, "made": self.made, "asked": self.asked}
+                return 200, {"now": len(self._sandboxes), **counts}
         return 404, {"code": 404, "message": "not found"}
 
     def envd(self, sandbox: str, method: str, path: str) -> tuple[int, Any]:
