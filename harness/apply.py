@@ -4,8 +4,9 @@
 ~/.harness/variant/            what the variant brings, as it is given
   overlay/repo, overlay/home   laid over the repo and the home
   CLAUDE.md, system-prompt.md, append-system-prompt.md, mcp.json
-  settings.json                the variant's settings, with the hook that tells what was loaded
+  settings.json                the variant's settings, with the hooks that tell what was loaded
   instructions/                what that hook has told: for each file its event, and the hash of what was loaded
+  starts/                      where the variant sets what no event tells: how the CLI was started, by a hook of its own
   applied                      the CLAUDE.md that was put in place, and its hash
 ```
 All is in place before the repo's first commit, so that no diff shows it.
@@ -23,8 +24,13 @@ from urllib.parse import urlsplit
 from harness.variant import ClaudeMd, McpServer, NoClaudeMd, Variant, revealed
 
 FOLDER = ".harness/variant"
+SYSTEM_PROMPT, APPEND_SYSTEM_PROMPT = "system-prompt.md", "append-system-prompt.md"
+STARTS = "starts"
 GATEWAY = "e2b-mcp-gateway"
 """The name that E2B's page gives to its gateway."""
+
+_SHELLS_OWN = frozenset(("PWD", "OLDPWD", "SHLVL", "_"))
+"""Variables that each shell sets anew, the one of a hook too."""
 
 _GATEWAY_URL = "http://localhost:50005/mcp"
 """Where the gateway listens inside the sandbox, whatever the sandbox may reach outside."""
@@ -34,6 +40,32 @@ _HOOK = f"""
 mkdir -p ~/{FOLDER}/instructions && told=$(mktemp ~/{FOLDER}/instructions/XXXXXXXX) && cat >"$told.json"
 path=$(sed -n 's/.*"file_path":"\\([^"]*\\)".*/\\1/p' "$told.json")
 sha256sum <"$path" | cut -c1-64 >"$told"
+"""
+
+# The CLI is the nearest process above that was started with the variant's settings; where it has overwritten its
+# arguments, as Node's programs can, there is none, and they stay unknown. What is read is put in place in one go, so
+# that no half of it is taken for the whole. Values are told by their hashes: they may be secrets.
+_START_HOOK = f"""
+cd ~/{FOLDER} && mkdir -p {STARTS} && told=$(mktemp {STARTS}/XXXXXXXX) || exit 0
+value() {{
+  while IFS= read -r -d '' pair; do
+    if [ "${{pair%%=*}}" = "$2" ]; then printf %s "${{pair#*=}}" | sha256sum | cut -c1-64; return; fi
+  done <"/proc/$1/environ"
+  echo -
+}}
+cli=$PPID
+while [ "${{cli:-0}}" -gt 1 ] && ! tr '\\0' '\\n' <"/proc/$cli/cmdline" | grep -qxF "$PWD/settings.json"; do
+  cli=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$cli/status")
+done
+{{
+  if [ "${{cli:-0}}" -gt 1 ]; then arguments=$(base64 <"/proc/$cli/cmdline" | tr -d '\\n'); else cli=none; fi
+  echo "arguments $arguments"
+  for file in *.md; do
+    if [ -f "$file" ]; then echo "file $file $(sha256sum <"$file" | cut -c1-64)"; fi
+  done
+  while IFS= read -r name; do echo "env $name $(value $$ "$name") $(value "$cli" "$name")"; done <variables
+}} >"$told" 2>/dev/null
+mv "$told" "$told.told"
 """
 
 _OVERLAY = f"""
@@ -90,9 +122,12 @@ def _files(variant: Variant, secrets: Mapping[str, str], token: str | None) -> I
     if isinstance(variant.claude_md, ClaudeMd):
         yield "CLAUDE.md", variant.claude_md.text
     if variant.system_prompt:
-        yield "system-prompt.md", variant.system_prompt.text
+        yield SYSTEM_PROMPT, variant.system_prompt.text
     if variant.append_system_prompt:
-        yield "append-system-prompt.md", variant.append_system_prompt.text
+        yield APPEND_SYSTEM_PROMPT, variant.append_system_prompt.text
+    if to_be_seen_at_start(variant):
+        yield "start-hook.sh", _START_HOOK
+        yield "variables", "".join(f"{name}\n" for name in variant.env if name not in _SHELLS_OWN)
     if has_servers(variant):
         yield "mcp.json", json.dumps({"mcpServers": _servers(variant, secrets, token)})
 
@@ -111,9 +146,18 @@ def _settings(variant: Variant) -> dict[str, Any]:
     """The variant's own settings; its hooks, and ours beside them."""
     settings = dict(variant.settings or {})
     hooks = dict(settings.get("hooks") or {})
-    ours = {"hooks": [{"type": "command", "command": f"bash ~/{FOLDER}/hook.sh"}]}
-    hooks["InstructionsLoaded"] = [*hooks.get("InstructionsLoaded", []), ours]
+    scripts = {"InstructionsLoaded": "hook.sh"}
+    if to_be_seen_at_start(variant):
+        scripts["SessionStart"] = "start-hook.sh"
+    for event, script in scripts.items():
+        ours = {"hooks": [{"type": "command", "command": f"bash ~/{FOLDER}/{script}"}]}
+        hooks[event] = [*hooks.get(event, []), ours]
     return {**settings, "hooks": hooks}
+
+
+def to_be_seen_at_start(variant: Variant) -> bool:
+    """Whether the variant sets something that no event of the session tells, and the CLI's start does."""
+    return bool(variant.args or variant.env or variant.system_prompt or variant.append_system_prompt)
 
 
 def has_servers(variant: Variant) -> bool:
@@ -165,9 +209,9 @@ def arguments(variant: Variant) -> str:
     """The CLI's arguments that lead to the variant's files, as bash reads them."""
     found = [f"--settings ~/{FOLDER}/settings.json"]
     if variant.system_prompt:
-        found.append(f"--system-prompt-file ~/{FOLDER}/system-prompt.md")
+        found.append(f"--system-prompt-file ~/{FOLDER}/{SYSTEM_PROMPT}")
     if variant.append_system_prompt:
-        found.append(f"--append-system-prompt-file ~/{FOLDER}/append-system-prompt.md")
+        found.append(f"--append-system-prompt-file ~/{FOLDER}/{APPEND_SYSTEM_PROMPT}")
     if has_servers(variant):
         found.append(f"--mcp-config ~/{FOLDER}/mcp.json --strict-mcp-config")
     return " ".join(found)

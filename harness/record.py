@@ -204,6 +204,16 @@ class InstructionsRecord(_Part):
     )
 
 
+class StartRecord(_Part):
+    """How Claude Code was started for a prompt, as a hook of its own session saw it before the first message."""
+
+    arguments: tuple[str, ...] = Field(description="The process's own, its program first.")
+    files: Mapping[str, str] = Field(
+        {}, description="SHA-256 of each file with a system prompt, as it was then."
+    )
+    env: tuple[str, ...] = Field((), description="The variant's variables that had the value asked for.")
+
+
 class McpServerRecord(_Part):
     """An MCP server of the session."""
 
@@ -290,6 +300,11 @@ class TrialRecord(_Part):
     )
     instructions: tuple[InstructionsRecord, ...] = Field(
         (), description="Each CLAUDE.md that was really loaded, as Claude Code's hook told it."
+    )
+    starts: tuple[StartRecord, ...] = Field(
+        (),
+        description="Each start of Claude Code, where the variant sets a system prompt, arguments or variables, and "
+        "the hook told of it.",
     )
     api_retries: Count = Field(0, description="How often Claude Code said that it asks the API again.")
     session_id: str | None = Field(None, description="Claude Code's session.")

@@ -44,6 +44,7 @@ from harness.record import (
     Outcome,
     Phases,
     SandboxRecord,
+    StartRecord,
     Stop,
     Tampering,
     TokenCounts,
@@ -53,6 +54,7 @@ from harness.record import (
 )
 from harness.sandbox import Platform, Sandbox
 from harness.shell import Seen, look_each
+from harness.starts import differences_in_starts, not_seen, seen_starts, start_records
 from harness.store import TRANSCRIPT, Appender, RunFolder, TrialFolder
 from harness.stream import Session
 from harness.task import Check, Task
@@ -119,6 +121,7 @@ class Attempt:
     hides: bool = False
     differences: tuple[str, ...] = ()
     instructions: tuple[InstructionsRecord, ...] = ()
+    starts: tuple[StartRecord, ...] = ()
 
     @classmethod
     def begin(cls, spec: TrialSpec, world: World, number: int) -> Attempt:
@@ -312,6 +315,13 @@ def _env(spec: TrialSpec, world: World) -> dict[str, str]:
     return {**spec.task.sandbox.env, **revealed(spec.variant.env, world.secrets)}
 
 
+def _env_to_see(variant: Variant, world: World) -> dict[str, str]:
+    """The variant's environment that there must be: a replay puts its own server in the place of the model's."""
+    replaced = ("ANTHROPIC_BASE_URL",) if world.model.source == "replay" else ()
+    env: dict[str, str] = revealed(variant.env, world.secrets)
+    return {name: value for name, value in env.items() if name not in replaced}
+
+
 def _workplace(spec: TrialSpec, world: World, attempt: Attempt, sandbox: Sandbox) -> Workplace:
     prove = functools.partial(_prove_start, spec.variant)
     return Workplace(
@@ -374,9 +384,15 @@ class LiveTrial:
             return
         applied, loaded = await loaded_instructions(self.place.sandbox, self.baseline.home, seen)
         self.attempt.instructions = loaded
+        variant = self.spec.variant
+        env, starts = _env_to_see(variant, self.world), await seen_starts(variant, self.place.sandbox)
+        self.attempt.starts = start_records(variant, env, starts)
+        if self.attempt.session.session_id:
+            self.attempt.notes += not_seen(variant, starts)
         differences = (
-            *differences_at_end(self.spec.variant, self.attempt.session),
-            *differences_in_instructions(self.spec.variant, applied, loaded),
+            *differences_at_end(variant, self.attempt.session),
+            *differences_in_instructions(variant, applied, loaded),
+            *differences_in_starts(variant, env, starts),
         )
         if differences:
             raise NotAppliedError(differences)
@@ -484,6 +500,7 @@ def trial_record(
         asked=spec.variant.told(),
         differences=last.differences,
         instructions=last.instructions,
+        starts=last.starts,
         index=spec.index,
         agent=spec.agent,
         outcome=_outcome(last),

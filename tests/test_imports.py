@@ -41,7 +41,7 @@ ROWS: list[set[str]] = [
     {"measured"},
     {"store", "sandbox"},
     {"model", "shell", "apply", "report", "gc", "gitrepo", "history", "merge", "pacing", "asked", "building"},
-    {"protect", "checks", "proof", "templates"},
+    {"protect", "checks", "proof", "starts", "templates"},
     {"workspace"},
     {"agents"},
     {"trial"},

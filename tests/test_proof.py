@@ -21,8 +21,9 @@ from e2b import Template
 from harness.local.launch import LocalServer
 from harness.proof import differences_at_start
 from harness.record import TrialRecord
+from harness.starts import differences_in_starts, not_seen, parsed, start_records
 from harness.stream import Session
-from harness.variant import Variant
+from harness.variant import Text, Variant
 from harness.variants import load_variants
 from tests.support import mcp_echo, mcp_http
 from tests.support.folders import task_folder, write_files
@@ -198,6 +199,95 @@ def test_prompts_settings_arguments_and_environment_reach_claude_code(
     assert b"hunter2hunter2" not in stored
     assert b"x-[redacted:MY_TOKEN] yes" in story.transcript
     assert story.record.asked["env"] == {"TOKEN": "x-${env:MY_TOKEN}"}
+    (start,) = story.record.starts
+    assert start.files == {
+        "system-prompt.md": sha("You are terse."),
+        "append-system-prompt.md": sha("And say please."),
+    }
+    assert start.env == ("TOKEN",)
+    assert " --disallowedTools WebFetch " in " ".join(start.arguments)
+    assert story.record.notes == ()
+
+
+def test_each_prompts_start_is_seen_and_a_plain_variant_has_none(server: LocalServer, tmp_path: Path) -> None:
+    """Every prompt is a process of its own."""
+    task = '[[turns]]\nprompt = "prompt.md"\n[[turns]]\nprompt = "prompt.md"\n'
+    toml = (
+        'args = ["--effort", "high"]\nenv = { ODD = "a b\\n-=c", PATH = "/mine:/opt/claude:/usr/bin:/bin" }'
+    )
+    story, _ = trial(server, tmp_path, toml, task=task, script=[WRITE, Say("done"), Say("checked")])
+    plain, _ = trial(server, tmp_path / "plain")
+
+    assert (story.record.outcome, story.record.differences) == ("passed", ())
+    assert [start.env for start in story.record.starts] == [("ODD", "PATH")] * 2
+    assert sorted("--resume" in start.arguments for start in story.record.starts) == [False, True]
+    assert (plain.record.starts, plain.record.notes) == ((), ())
+
+
+def test_a_variable_that_settings_replace_makes_a_trial_invalid(server: LocalServer, tmp_path: Path) -> None:
+    """The repo's own settings go over the environment that the CLI is started with."""
+    settings = json.dumps({"env": {"MAX_THINKING_TOKENS": "1"}})
+    repo: dict[str, str | bytes] = {"q.txt": "6 x 7?\n", ".claude/settings.json": settings}
+    story, _ = trial(server, tmp_path, 'env = { MAX_THINKING_TOKENS = "16000" }', repo=repo)
+    assert invalid(story) == (
+        "MAX_THINKING_TOKENS has another value than asked for: settings of Claude Code put it there",
+    )
+
+
+WRAPPER = """#!/bin/bash
+kept=()
+while [ $# -gt 0 ]; do
+  case $1 in --effort) shift ;; *) kept+=("$1") ;; esac
+  shift
+done
+echo >>~/.harness/variant/system-prompt.md
+export TOKEN=other PATH=${PATH#*bin:}
+exec /opt/claude/claude "${kept[@]}"
+"""
+
+
+def test_a_program_in_the_clis_place_that_drops_arguments_makes_a_trial_invalid(
+    server: LocalServer, tmp_path: Path
+) -> None:
+    """It is the arguments of the process that runs which count, and the files and variables that it had."""
+    encoded = base64.b64encode(WRAPPER.encode()).decode()
+    install = f"mkdir ~/bin && echo {encoded} | base64 -d >~/bin/claude && chmod +x ~/bin/claude"
+    toml = """
+    args = ["--effort", "high"]
+    system_prompt = { text = "Be terse." }
+    env = { TOKEN = "asked", PATH = "/home/user/bin:/usr/local/bin:/usr/bin:/bin" }
+    """
+    story, _ = trial(server, tmp_path, toml, task=f"[setup]\nrun = [{json.dumps(install)}]\n")
+    assert [difference.split(" (")[0] for difference in invalid(story)] == [
+        "Claude Code was not started with the arguments --effort high",
+        "system-prompt.md was another",
+        "TOKEN had another value than asked for when Claude Code was started",
+        "PATH had another value than asked for when Claude Code was started",
+    ]
+
+
+def test_what_could_not_be_seen_is_said_and_makes_no_trial_invalid(
+    server: LocalServer, tmp_path: Path
+) -> None:
+    """A bare session has no hooks; then what the variant asks for is only asked for, and the record says so."""
+    toml = 'env = { A_NAME = "1" }\nargs = ["--bare"]'
+    story, _ = trial(server, tmp_path, toml, repo={"q.txt": "6 x 7?\n"})
+    assert (story.record.outcome, story.record.starts) == ("passed", ())
+    (note,) = story.record.notes
+    assert note.startswith("how Claude Code was started could not be seen")
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["", "arguments", "arguments %%\nfile\nenv A b", "file x y\nenv A b c", "arguments !\nenv A - -\n\0\n"],
+)
+def test_evidence_that_an_agent_has_made_up_brings_nothing_down(told: str) -> None:
+    """Nor does what it left half."""
+    starts = tuple(parsed(told))
+    asked = Variant(args=("--effort", "high"), env={"A": "1"}, system_prompt=Text("Be terse."))
+    assert not_seen(asked, starts)
+    start_records(asked, asked.env, starts)
+    differences_in_starts(asked, asked.env, starts)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.record import TrialRecord
+from harness.record import StartRecord, TrialRecord
 from harness.report.text import cost, seconds
 
 
@@ -20,6 +20,8 @@ def facts(record: TrialRecord) -> Iterator[tuple[str, str]]:
         yield "variant", f"{record.variant}, which sets {', '.join(record.asked)}"
     for loaded in record.instructions:
         yield "loaded", f"{loaded.path} (sha256 {(loaded.sha256 or 'unknown')[:12]})"
+    for start in record.starts[:1]:
+        yield "started", f"{_started(record, start)} (as a hook of the session saw it)"
     for name, server in record.mcp.items():
         calls = sum(tool.calls for tool in server.tools.values())
         yield "mcp", f"{name}: {server.status}, {len(server.offered)} tools, {calls} calls"
@@ -36,3 +38,10 @@ def facts(record: TrialRecord) -> Iterator[tuple[str, str]]:
         yield "cost", cost(record.cost_usd)
     if record.stop and record.stop != "completed":
         yield "stopped", record.stop
+
+
+def _started(record: TrialRecord, start: StartRecord) -> str:
+    prompts = [f"{name} (sha256 {digest[:12]})" for name, digest in start.files.items()]
+    asked = record.asked.get("args")
+    arguments = [" ".join(map(str, asked))] if isinstance(asked, list | tuple) and start.arguments else []
+    return f"with {', '.join((*prompts, *arguments, *start.env)) or 'none of what was asked for'}"
