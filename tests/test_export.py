@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ from hypothesis import strategies as st
 from harness.cli import main
 from harness.record import ErrorRecord, TokenCounts, ToolCounts, TrialRecord
 from harness.report.export import to_dataset
+from tests.support.hub import Hub
 from tests.support.records import a_record, any_record
 
 TOOLS = {"Bash": ToolCounts(calls=3, errors=1)}
@@ -94,8 +99,82 @@ def test_wrong_use_of_export_is_told(tmp_path: Path, capsys: pytest.CaptureFixtu
         ([file, "--to", tmp_path / "r.xls"], "unknown ending '.xls'"),
         ([file, "--to", file / "x.csv"], "cannot be written"),
         ([write(tmp_path / "empty.jsonl"), "--to", tmp_path / "r.csv"], "no records to export"),
-        ([file, "--push-to-hub", "a/b/c"], "cannot be pushed"),
+        ([file, "--push-to-hub", "a/b/c"], "'a/b/c' names no dataset on the Hub\n  it is called USER/NAME"),
     ):
         code, said = export(capsys, *arguments)
         assert code == 2, arguments
         assert says in said
+
+
+# The Hugging Face Hub
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with Hub(token="hf_may_write") as server:
+        yield server
+
+
+def command(env: Mapping[str, str], *arguments: Any) -> tuple[int, str]:
+    """A process of its own: the Hub's client reads its environment once."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    done = subprocess.run(
+        [*map(str, arguments)], env={**own, **env}, capture_output=True, text=True, timeout=120
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def push(env: Mapping[str, str], file: Path, *more: str) -> tuple[int, str]:
+    harness = Path(sys.executable).with_name("harness")
+    return command(env, harness, "export", file, "--push-to-hub", "me/runs", *more)
+
+
+READ_BACK = """
+import datasets, json, sys
+datasets.disable_progress_bars()
+print(json.dumps(datasets.load_dataset("me/runs", split="train").to_list()))
+"""
+
+
+def test_a_pushed_dataset_is_private_and_loads_as_the_records(hub: Hub, tmp_path: Path) -> None:
+    """By the Hub's own client and `datasets`; pushed again, it holds what was pushed last."""
+    env = hub.env(tmp_path / "home", "hf_may_write")
+    records = [a_record(index=index, tools=TOOLS) for index in (1, 2, 3)]
+    said = push(env, write(tmp_path / "r.jsonl", records[0]))
+    assert said == (0, f"1 record to {hub.url}/datasets/me/runs (private)\n")
+    assert push(env, write(tmp_path / "r.jsonl", *records))[0] == 0
+
+    code, read = command(env, sys.executable, "-c", READ_BACK)
+    assert (code, hub.repos["me/runs"].private) == (0, True), read
+    assert json.loads(read.splitlines()[-1]) == to_dataset(records).to_list()
+
+
+def test_a_dataset_that_everybody_can_read_is_pushed_to_on_demand_only(hub: Hub, tmp_path: Path) -> None:
+    """What agents wrote goes to nobody by accident, also where a public dataset of the name is there already."""
+    env = hub.env(tmp_path / "home", "hf_may_write")
+    file = write(tmp_path / "r.jsonl", a_record())
+    assert push(env, file, "--public") == (0, f"1 record to {hub.url}/datasets/me/runs (public)\n")
+    before = hub.repos["me/runs"].commits[:]
+
+    code, said = push(env, file)
+    assert (code, hub.repos["me/runs"].commits) == (2, before)
+    assert said.startswith("harness: the dataset me/runs is there already, and everybody can read it")
+
+
+@pytest.mark.parametrize("token", ["hf_of_somebody_else", None])
+def test_a_refused_push_is_told_in_two_lines(hub: Hub, tmp_path: Path, token: str | None) -> None:
+    """With the Hub's own reason; nothing is left there."""
+    code, said = push(hub.env(tmp_path / "home", token), write(tmp_path / "r.jsonl", a_record()))
+    reason, remedy = said.splitlines()
+    assert (code, hub.repos, hub.stored) == (2, {}, {})
+    assert reason.startswith("harness: the dataset me/runs cannot be pushed: the Hub answered 401: Invalid ")
+    assert remedy == "  log in with `hf auth login` or set HF_TOKEN, to a token that may write to me"
+
+
+def test_a_hub_that_cannot_be_reached_is_told_in_two_lines(tmp_path: Path) -> None:
+    """No traceback."""
+    with Hub(token="hf_may_write") as gone:
+        env = gone.env(tmp_path / "home", "hf_may_write")
+    code, said = push(env, write(tmp_path / "r.jsonl", a_record()))
+    assert (code, len(said.splitlines())) == (2, 2), said
+    assert "is the network up" in said

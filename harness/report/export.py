@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -39,7 +41,7 @@ def export_command(
     records = [record for text in named for record in _read(text, results)]
     if not records:
         raise UsageError("there are no records to export", remedy="`harness ls` lists the runs")
-    said = [f"{len(records)} records"]
+    said = [f"{len(records)} record{'s' * (len(records) != 1)}"]
     if to is not None:
         _write(records, to)
         said.append(f"to {to}")
@@ -114,15 +116,69 @@ def _cells(
 
 
 def _push(records: Sequence[TrialRecord], name: str, *, public: bool) -> str:
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise UsageError(f"{name!r} names no dataset on the Hub", remedy="it is called USER/NAME")
+    import datasets
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # its documented place
+
+    # How it splits files is nobody's concern; what it fails with is told below. Bars are for those who watch.
+    datasets.logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+        disable_progress_bars()
     try:
+        if not public and _is_public(name):
+            raise UsageError(
+                f"the dataset {name} is there already, and everybody can read it",
+                remedy="add --public to push to it all the same, or give a new one another name",
+            )
         to_dataset(records).push_to_hub(name, private=not public)
+        seen_by = "public" if _is_public(name) else "private"
+    except UsageError:
+        raise
     # The Hub's client lets through the errors of its HTTP library; which one that is depends on the client's version.
     except Exception as error:
-        raise UsageError(
-            f"the dataset {name!r} cannot be pushed: {error}",
-            remedy="log in with `hf auth login` or set HF_TOKEN; the name is USER/DATASET",
-        ) from error
-    return f"https://huggingface.co/datasets/{name} ({'public' if public else 'private'})"
+        raise _not_pushed(name, error) from error
+    return f"{HfApi().endpoint}/datasets/{name} ({seen_by})"
+
+
+def _is_public(name: str) -> bool:
+    """Whether everybody can read the dataset; one that is not there is read by nobody."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        return HfApi().dataset_info(name).private is False
+    except RepositoryNotFoundError:
+        return False
+
+
+def _not_pushed(name: str, error: Exception) -> UsageError:
+    """What the Hub's client fails with has several lines, and the reason in the last one or none of them."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    refused = next((cause for cause in _causes(error) if isinstance(cause, HfHubHTTPError)), None)
+    if refused is None or refused.response is None:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        network = any(isinstance(cause, OSError) for cause in _causes(error))
+        remedy = "is the network up, and does HF_ENDPOINT, if set, name the Hub?" if network else None
+        return UsageError(f"the dataset {name} cannot be pushed: {lines[0]}", remedy=remedy)
+    status = refused.response.status_code
+    said = (refused.server_message or "").strip().splitlines()
+    why = f"the Hub answered {status}" + (f": {said[0]}" if said else "")
+    remedy = "try again later; what was uploaded is not seen until all of it is there"
+    if status in (401, 403, 404):
+        remedy = (
+            f"log in with `hf auth login` or set HF_TOKEN, to a token that may write to {name.split('/')[0]}"
+        )
+    return UsageError(f"the dataset {name} cannot be pushed: {why}", remedy=remedy)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 # The record's types as columns
