@@ -163,17 +163,13 @@ def variants_in_order(records: Sequence[Measured | TrialRecord]) -> list[str]:
 
 def _total(tokens: _Tokens) -> int | None:
     """All four kinds together, None if one is unknown."""
-    total = 0
-    for part in (
+    parts = (
         tokens.get("input"),
         tokens.get("output"),
         tokens.get("cache_read"),
         tokens.get("cache_creation"),
-    ):
-        if part is None:
-            return None
-        total += part
-    return total
+    )
+    return None if None in parts else sum(parts)  # type: ignore[arg-type]
 
 
 def _why(line: _Line) -> str | None:
