@@ -47,6 +47,7 @@ class Rounds:
         self._left: set[str] = set()
         self._records: list[Measured] = []
         self._settled: dict[str, str] = {}
+        self._tasks: set[str] = set()
 
     def add(self, specs: Sequence[TrialSpec]) -> Mapping[str, Future[TrialRecord]]:
         """Take trials, each into the round of its index, and begin with the first round.
@@ -55,6 +56,7 @@ class Rounds:
         """
         with self._lock:
             futures: dict[str, Future[TrialRecord]] = {spec.id: Future() for spec in specs}
+            self._tasks.update(spec.task.name for spec in specs)
             for spec in specs:
                 self._waiting.setdefault(spec.index, []).append((spec, futures[spec.id]))
             if not self._left:
@@ -80,6 +82,8 @@ class Rounds:
             return self._settled[name]
         if self._pairs and len(self._settled) == len(self._pairs):
             return "not needed: every verdict is settled"
+        if len(self._tasks) == 1 and spec.index > self._first:
+            return "not needed: one task alone settles no verdict, however often it is tried"
         return None
 
     def _ended(self, spec: TrialSpec, outer: Future[TrialRecord], inner: Future[TrialRecord]) -> None:

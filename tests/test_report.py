@@ -265,7 +265,8 @@ def test_values_are_taken_literally(cells: list[tuple[str, str]], color: bool) -
 def test_notes_say_how_to_read_the_table() -> None:
     """What was excluded, what is only a bound, and that a replay measures no model."""
     plain = [trial("passed")]
-    assert len(notes(view(plain))) == 1
+    assert len(notes(view(plain))) == 2
+    assert all(len(line) <= 80 for line in notes(view(plain)))
     told = "\n".join(notes(view([*plain, trial("error", index=2), trial("invalid", index=3)])))
     assert "1 of 3 trials broke on infrastructure and count for nobody" in told
     assert "1 of 3 trials are invalid" in told

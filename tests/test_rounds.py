@@ -125,6 +125,16 @@ def test_verdicts_are_settled_against_the_margin_asked_for(specs: list[TrialSpec
     assert max(spec.index for spec in wide.asked) == 3
 
 
+def test_one_task_is_not_tried_in_vain(specs: list[TrialSpec]) -> None:
+    """No number of its trials settles anything, so there are as many as were asked for, and no more."""
+    engine = Engine(lambda spec: spec.variant.name != "a")
+    futures = rounds(engine, first=2).add([spec for spec in specs if spec.task.name == "t0"])
+    engine.run()
+    assert max(spec.index for spec in engine.asked) == 2
+    with pytest.raises(NotStartedError, match="one task alone settles no verdict"):
+        futures["t0[b-t3]"].result()
+
+
 def test_a_stopped_run_begins_no_round(specs: list[TrialSpec]) -> None:
     """What waits is cancelled, as it is in the engine."""
     engine = Engine(only_b_is_better)

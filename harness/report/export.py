@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 
 from harness.errors import UsageError
 from harness.record import TrialRecord
+from harness.report.sources import find_source
 from harness.store import find_run, read_records
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ def export_command(
 
 def _read(text: str | None, results: Path) -> tuple[TrialRecord, ...]:
     path = Path(text) if text else None
-    return read_records(path if path and path.exists() else find_run(results, text).path).records
+    if path is None or not path.exists():
+        path = find_source(results, text) if text else find_run(results, None).path
+    return read_records(path).records
 
 
 def to_dataset(records: Sequence[TrialRecord]) -> Dataset:

@@ -12,7 +12,7 @@ from harness.report.comparison import ComparisonView
 from harness.report.table import WIDTH, wrapped
 from harness.stats.data import METRIC_NAMES, MetricName
 
-_FORM = re.compile(r"regression(?:=(?P<metric>\w+)(?::(?P<margin>[0-9.]+)(?P<percent>%?))?)?")
+_FORM = re.compile(r"regression(?:=(?P<metric>\w+)(?::(?P<margin>-?[0-9.]+)(?P<percent>%?))?)?")
 
 
 @dataclass(frozen=True)

@@ -51,11 +51,24 @@ def read_source(text: str, results: Path) -> Source:
         found = _from_git(text)
     else:
         if not path.is_file() and not (path / RECORDS).is_file():
-            path = find_run(results, text).path
+            path = find_source(results, text)
         found, plan = read_measured(path), planned_rounds(path)
     if not found.records:
         raise UsageError(f"{text} holds no records", remedy="`harness ls` lists the runs")
     return Source(text, found.records, _bad_lines(text, found), plan)
+
+
+def find_source(results: Path, text: str) -> Path:
+    """A run's folder by its name.
+
+    Raises:
+        UsageError: when there is none, also for what looks like the path of a file that is not there.
+    """
+    if Path(text).suffix or "/" in text:
+        raise UsageError(
+            f"{text} is neither a records file nor a run's folder", remedy="`harness ls` lists the runs"
+        )
+    return find_run(results, text).path
 
 
 def planned_rounds(run: Path) -> Plan | None:
@@ -96,8 +109,9 @@ def _git(command: str, what: str, name: str, text: str) -> bytes:
         raise UsageError(f"{text} cannot be read: git does not start: {error.strerror or error}") from error
     if ended.returncode:
         said = ended.stderr.decode("utf-8", "replace").strip().splitlines()
+        why = said[-1] if said else f"git ended with {ended.returncode}"
         raise UsageError(
-            f"{text} cannot be read: {said[-1] if said else f'git ended with {ended.returncode}'}",
+            f"{text} cannot be read: {why.removeprefix('fatal: ')}",
             remedy="the path is relative to the repository's root; a shallow clone may lack the commit",
         )
     return ended.stdout

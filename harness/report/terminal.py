@@ -67,7 +67,10 @@ def _row(variant: VariantView) -> list[str | Text]:
 
 def notes(run: RunView) -> list[str]:
     """What a reader must know to read the table rightly."""
-    lines = ["means are a trial's, over those that passed or failed; each: what one cost"]
+    lines = [
+        "means are a trial's, over those that passed or failed; each: what one cost",
+        "time: of the whole trial, with sandbox and checks",
+    ]
     stopped = sum(record.error is not None and record.error.type == "interrupted" for record in run.records)
     if stopped:
         lines.append(f"{stopped} trials were cut off when the run was stopped; --resume runs them again")

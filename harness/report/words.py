@@ -111,7 +111,8 @@ def design(view: ComparisonView, pair: PairView) -> str:
     tasks = several(found.tasks, "task")
     trials = f"{found.trials:.3g} {'trial' if found.trials == 1 else 'trials'}"
     if view.plan:
-        corrected += f", valid at each of up to {len(view.plan.looks)} looks"
+        looks = len(view.plan.looks)
+        corrected += f", valid at each of up to {looks} looks" if looks > 1 else ", for one look at the end"
     return f"{tasks}, {trials} each; {view.level * 100:.3g}% intervals{corrected}"
 
 

@@ -42,6 +42,12 @@ def write_report(
     Raises:
         UsageError: when a run or the baseline is not there, a run has no records, or the file cannot be written.
     """
+    for name in names:
+        if Path(name).is_file():
+            raise UsageError(
+                f"{name} is a file: a report is of a run's folder, which has the transcripts too",
+                remedy=f"`harness compare {name}` needs the records only",
+            )
     runs = [find_run(results, name) for name in names] or [find_run(results, None)]
     runs = list({run.path.resolve(): run for run in runs}.values())
     target = output or runs[-1].path / "report.html"
