@@ -616,6 +616,23 @@ def test_a_narrow_screen_shows_it_all(browser: Any, report: Path) -> None:
     context.close()
 
 
+@pytest.mark.parametrize("width", [360, 1280])
+def test_names_stay_in_their_column(browser: Any, tmp_path: Path, width: int) -> None:
+    """A long one is folded, and does not run into whom it is compared with."""
+    names = ("default", "with-docs", "haiku-terse-no-claude-md")
+    path = write_report(tmp_path, [str(made_up_run(tmp_path, tasks=3, variants=names, steps=2))], None).path
+    context = browser.new_context(viewport={"width": width, "height": 700})
+    page = context.new_page()
+    page.goto(url(path))
+    room = page.evaluate(
+        "[...document.querySelectorAll('.glance th[scope=row]')].map(cell => "
+        "cell.getBoundingClientRect().right - cell.firstElementChild.getBoundingClientRect().right)"
+    )
+    assert len(room) == 2
+    assert min(room) >= 0
+    context.close()
+
+
 @pytest.mark.slow
 def test_two_thousand_trials(tab: Any, tmp_path: Path) -> None:
     """All are there, and the last one opens."""
