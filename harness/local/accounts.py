@@ -10,6 +10,8 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
+from harness.local.hostprocesses import accounts_at_work
+
 UNUSED = range(1_879_048_192, 2_147_352_575)
 """uids that neither users, subordinate ranges nor system services are given (systemd's UIDS-GIDS)."""
 
@@ -27,6 +29,9 @@ class NoAccount(Exception):
 def new_account() -> int:
     """A uid for one sandbox: one's own, or, for root, one picked at random from those nobody has.
 
+    A sandbox's end is the end of all that runs under its uid, so no two have the same: not of this server, and
+    none of another's that is at work.
+
     Raises NoAccount when this root may not become anybody else, or is alone in its user namespace.
     """
     if os.geteuid() != 0:
@@ -34,7 +39,25 @@ def new_account() -> int:
     missing = {name for name, number in NEEDED.items() if not _capabilities() >> number & 1}
     if missing:
         raise NoAccount(f"this root may not change accounts: it lacks {', '.join(sorted(missing))}")
-    return secrets.choice(candidates(Path("/proc/self/uid_map").read_text()))
+    return pick(candidates(Path("/proc/self/uid_map").read_text()))
+
+
+_given: set[int] = set()
+"""What this process has given to its sandboxes, those that have ended included."""
+
+
+def pick(accounts: range) -> int:
+    """One of these that was not given away before, and that no process has. Raises NoAccount."""
+    before = {account for account in _given if account in accounts}
+    if len(before) > len(accounts) // 2:  # most of these have ended long ago, and those at work are seen
+        _given.difference_update(before)
+    taken = _given | accounts_at_work()
+    for _ in range(1000):
+        account = secrets.choice(accounts)
+        if account not in taken:
+            _given.add(account)
+            return account
+    raise NoAccount("every account that this root could give to a sandbox is at work")
 
 
 def _capabilities() -> int:

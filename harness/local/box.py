@@ -26,7 +26,7 @@ from harness.local.accounts import NoAccount
 from harness.local.authority import BUNDLE
 from harness.local.descriptors import JsonLines, until_ready
 from harness.local.egress import Door, Egress
-from harness.local.hostprocesses import descendants, hunt
+from harness.local.hostprocesses import descendants, marked
 from harness.local.isolation import Isolation
 from harness.local.launching import SEARCH_PATH, Launched, Plan, setup
 from harness.local.link import GuestGone, GuestLink, GuestRefused, Receive
@@ -175,7 +175,7 @@ class Box:
         home = self.home(user)
         message = {
             "argv": list(argv),
-            "env": {**self._environment(user), **(env or {})},
+            "env": {**self._environment(user), **(env or {}), **self._mark()},
             "cwd": self.paths.outside(cwd or home),
             "pty": pty,
         }
@@ -193,6 +193,11 @@ class Box:
         marks = {"E2B_SANDBOX": "true", "E2B_SANDBOX_ID": self.spec.id}
         tier = {**self._launched.env, **self._egress.env}
         return {**base, **marks, **tier, **self.spec.template.env, **self.spec.env}
+
+    def _mark(self) -> dict[str, str]:
+        """What nobody may set otherwise: without it a process could not be found when the sandbox ends."""
+        mark = self._launched.mark
+        return {} if mark is None else marked(mark)
 
     async def _spawn_on_terminal(self, message: dict[str, Any]) -> BoxProcess:
         def receive(pid: int, fds: list[int]) -> BoxProcess:
@@ -458,8 +463,7 @@ class Box:
     def _kill_now(self) -> None:
         if self._dead.done():
             return
-        if not self._launched.contained:
-            hunt(self._launched.process.pid, self.account, self.spec.id)
+        self._launched.hunt(self.account)
         if self._guest is None:
             self._launched.process.kill()
         else:  # not its launcher: that one would be gone before everything inside is
@@ -477,8 +481,7 @@ class Box:
     def _reaped(self) -> None:
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
-        if not self._launched.contained:  # what killed the guest may go on without it
-            hunt(self._launched.process.pid, self.account, self.spec.id)
+        self._launched.hunt(self.account)  # what killed the guest may go on without it
         self._launched.process.wait()  # not before: until then the pid is nobody else's
         if self._guest is not None:
             os.close(self._guest)

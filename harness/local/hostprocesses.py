@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import re
+import secrets
 import signal
 import time
 from collections.abc import Iterator
@@ -9,6 +11,19 @@ from pathlib import Path
 
 PATIENCE = 1.0
 """Seconds until what does not die is left to die later."""
+
+_STATE_AND_UIDS = re.compile(rb"^State:\s*(\S).*^Uid:([\s\d]*)$", re.MULTILINE | re.DOTALL)
+_MARK = "HARNESS_SANDBOX_MARK"
+
+
+def new_mark() -> str:
+    """What `hunt` knows a sandbox's processes by. Its id would not do: users have that in their own environment."""
+    return secrets.token_hex(16)
+
+
+def marked(mark: str) -> dict[str, str]:
+    """The mark, as all that is started in the sandbox has it in its environment."""
+    return {_MARK: mark}
 
 
 def descendants(pid: int) -> set[int]:
@@ -29,9 +44,9 @@ def descendants(pid: int) -> set[int]:
     return found - zombies
 
 
-def hunt(guest: int, account: int, sandbox_id: str) -> None:
+def hunt(guest: int, account: int, mark: str) -> None:
     """Kill all processes of a sandbox that shares this machine's pid namespace: those below its guest, and
-    those of its account; if that is ours, those that carry the sandbox's id in their environment.
+    those of its account; if that is ours, those that carry its mark in their environment.
 
     One that waits for a disk or a network mount ends when that answers, and is not waited for.
     """
@@ -39,7 +54,7 @@ def hunt(guest: int, account: int, sandbox_id: str) -> None:
         os.kill(guest, signal.SIGSTOP)  # else its children could be reaped, and their pids used anew
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        others = _marked(sandbox_id) if account == os.geteuid() else _of_account(account)
+        others = _with_mark(mark) if account == os.geteuid() else _of_account(account)
         found = (descendants(guest) | others) - {guest, os.getpid()}
         if not found:
             return
@@ -49,19 +64,26 @@ def hunt(guest: int, account: int, sandbox_id: str) -> None:
         time.sleep(0.001)
 
 
+def accounts_at_work() -> set[int]:
+    """The uids that living processes have."""
+    return {uid for _, uids in _living() for uid in uids}
+
+
 def _of_account(account: int) -> set[int]:
-    wanted = str(account).encode()
-    return {pid for pid, status in _read_all("status") if _is_alive_as(status, wanted)}
+    return {pid for pid, uids in _living() if account in uids}
 
 
-def _is_alive_as(status: bytes, account: bytes) -> bool:
-    fields = dict(line.split(b":", 1) for line in status.splitlines() if b":" in line)
-    return account in fields[b"Uid"].split() and fields[b"State"].split()[0] not in (b"Z", b"X")
+def _living() -> Iterator[tuple[int, set[int]]]:
+    """The processes that live, each with its uids: real, effective, saved and the file system's."""
+    for pid, status in _read_all("status"):
+        found = _STATE_AND_UIDS.search(status)
+        if found and found[1] not in b"ZX":
+            yield pid, set(map(int, found[2].split()))
 
 
-def _marked(sandbox_id: str) -> set[int]:
-    mark = f"E2B_SANDBOX_ID={sandbox_id}".encode()
-    return {pid for pid, environ in _read_all("environ") if mark in environ.split(b"\0")}
+def _with_mark(mark: str) -> set[int]:
+    wanted = f"{_MARK}={mark}".encode()
+    return {pid for pid, environ in _read_all("environ") if wanted in environ.split(b"\0")}
 
 
 def _read_all(name: str) -> Iterator[tuple[int, bytes]]:

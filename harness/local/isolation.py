@@ -24,7 +24,6 @@ from harness.local import restricted
 from harness.local.accounts import NoAccount, account_of
 from harness.local.cgroups import Cgroups
 from harness.local.diagnosis import why_no_landlock, why_no_namespaces, within_container
-from harness.local.hostprocesses import hunt
 from harness.local.launching import Launched, Plan, setup
 from harness.local.templates import base
 
@@ -169,8 +168,7 @@ def _start_guest(isolation: Isolation) -> tuple[int | None, int]:
         try:
             return _ask_setup(ours, launched), plan.account
         finally:
-            if not launched.contained:
-                hunt(launched.process.pid, plan.account, plan.id)
+            launched.hunt(plan.account)
             launched.process.kill()
             launched.process.wait()
             launched.errors.close()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness.local.egress import Door
+from harness.local.hostprocesses import hunt
 from harness.local.templates import Template
 
 SEARCH_PATH = "/opt/bin:/opt/local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -85,8 +86,18 @@ class Launched:
     """What the tier adds to the environment of every process."""
     landlock: "Landlock | None" = None
     """What the guest has to confine itself to before it starts anything."""
-    contained: bool = True
-    """Everything inside ends with the guest. If not, the guest adopts orphans, and they are hunted down."""
+    mark: str | None = None
+    """Set where not everything inside ends with the guest: it adopts orphans, and what has this mark is hunted."""
+
+    @property
+    def contained(self) -> bool:
+        """Everything inside ends with the guest."""
+        return self.mark is None
+
+    def hunt(self, account: int) -> None:
+        """Kill all of the sandbox but the guest, where that one's end does not do it."""
+        if self.mark is not None:
+            hunt(self.process.pid, account, self.mark)
 
 
 def run_guest(

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.local.accounts import prepare_state
+from harness.local.hostprocesses import new_mark
 from harness.local.launching import (
     ETC_FROM_HOST,
     SEARCH_PATH,
@@ -84,7 +85,7 @@ def launch(plan: Plan, control: socket.socket, *, landlock: bool) -> Launched:
             "TMPDIR": str(plan.state / "tmp"),
             "GIT_CONFIG_NOSYSTEM": "1",
         },
-        contained=False,
+        mark=new_mark(),
         landlock=rules(plan, prefix) if landlock else None,
     )
 

@@ -580,6 +580,26 @@ def test_kill_ends_everything_daemons_too(tier: Isolation) -> None:
     tell(story, tier)
 
 
+def test_kill_ends_nobody_elses_processes(tier: Isolation) -> None:
+    """Not those of a box with the same name in another folder, as another server may have, and not those of
+    a user who has the sandbox's id in the environment, as those who connect to it have."""
+
+    async def story(folder: Path) -> None:
+        env = {**os.environ, "E2B_SANDBOX_ID": "box1"}
+        user = await asyncio.create_subprocess_exec("cat", env=env, stdin=asyncio.subprocess.PIPE)
+        async with fresh_box(tier, folder / "other") as other:
+            process = await other.spawn(["cat"], stdin=True)
+            async with fresh_box(tier, folder / "this") as box:
+                await box.spawn(["sleep", "60"])
+                await box.kill()
+            process.close_stdin()
+            assert (await process.wait()).exit_code == 0
+        await user.communicate(b"")
+        assert user.returncode == 0
+
+    tell_in(story)
+
+
 def test_everybody_hears_of_the_end(tier: Isolation) -> None:
     """Waiters of the box and of its processes, readers, watchers and later callers all learn that it is dead."""
 

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.local import diagnosis, shared
-from harness.local.accounts import UNUSED, NoAccount, candidates
+from harness.local.accounts import UNUSED, NoAccount, candidates, pick
 from harness.local.box import Box
 from harness.local.cgroups import PREFIX, Cgroups
 from harness.local.isolation import Isolation, IsolationError
@@ -407,6 +407,23 @@ def test_accounts_come_from_what_the_namespace_has(uid_map: str, expected: range
     """All of the machine's, or the upper half of a container's; nobody's uid is never among them."""
     assert candidates(uid_map) == expected
     assert 65534 not in candidates(uid_map)
+
+
+@needs_root
+def test_no_account_is_given_twice() -> None:
+    """Neither one that this server has given before nor one that has a process, as those of another server's
+    sandboxes have: what ends with a sandbox is told by its account. When all are at work, that is said."""
+    few = range(UNUSED.start - 3, UNUSED.start)
+    sleeper = subprocess.Popen(["sleep", "60"], user=few[0], group=few[0], extra_groups=[])
+    try:
+        given = {pick(few), pick(few)}
+        assert given == {few[1], few[2]}
+        assert pick(few) in given, "when most were given, those that have ended are given again"
+        with pytest.raises(NoAccount, match="at work"):
+            pick(range(few[0], few[0] + 1))
+    finally:
+        sleeper.kill()
+        sleeper.wait()
 
 
 def test_a_root_that_is_alone_has_no_accounts() -> None:
