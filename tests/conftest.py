@@ -1,8 +1,13 @@
-"""One E2B-compatible server for the whole suite, and a clean environment for each test."""
+"""One E2B-compatible server for each test process, and a clean environment for each test.
+
+A process is the whole suite, or one of the workers of `pytest -n`: workers share nothing.
+"""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +15,7 @@ import pytest
 import scipy.special  # noqa: F401
 
 from harness.local.launch import LocalServer, start_server
+from harness.local.tree import remove_tree
 from harness.model import PASSED_ON
 
 
@@ -25,6 +31,21 @@ def _no_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
         "HARNESS_ISOLATION",
     ):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_folders() -> Iterator[None]:
+    """What the programs under test keep on this machine, and find there, is this test process's own.
+
+    Servers that are root have sandboxes of other accounts in their folders, which must be able to pass through.
+    """
+    root = Path(tempfile.mkdtemp(prefix="harness-tests-"))
+    root.chmod(0o711)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("TMPDIR", "XDG_STATE_HOME"):
+            patch.setenv(name, str(root))
+        yield
+    remove_tree(root)
 
 
 @pytest.fixture(scope="session")

@@ -102,7 +102,7 @@ def test_nothing_of_a_killed_run_is_left_on_this_machine(open_folder: Path) -> N
         assert what_is_left(open_folder, server)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        wait_until(lambda: not what_is_left(open_folder, server), 5)
+        wait_until(lambda: not what_is_left(open_folder, server), 60)
 
     (run,) = list_runs(open_folder / "results")
     records = read_records(run.path)

@@ -27,7 +27,7 @@ from harness.variant import Text, Variant
 from harness.variants import load_variants
 from tests.support import mcp_echo, mcp_http
 from tests.support.folders import task_folder, write_files
-from tests.support.messages_api import MessagesApi, Say, Step, Use
+from tests.support.messages_api import Forever, Hang, MessagesApi, Say, Step, Use
 from tests.support.trials import Story, tell
 
 OLD = "Old rules.\n"
@@ -496,11 +496,11 @@ def test_e2bs_gateway_is_used_and_counted(server: LocalServer, tmp_path: Path, g
 def test_a_server_that_is_not_there_makes_a_trial_invalid(
     server: LocalServer, tmp_path: Path, toml: str, difference: str
 ) -> None:
-    """Before the model is asked for anything."""
-    story, api = trial(server, tmp_path, toml, ECHO)
+    """Before the model has answered anything: the trial is ended at its start, whatever the CLI has asked by then."""
+    story, api = trial(server, tmp_path, toml, ECHO, script=[Forever(Hang())])
 
     assert invalid(story) == (difference,)
-    assert api.requests == []
+    assert (story.record.stop, api.served) == (None, {})
 
 
 def test_a_server_that_keeps_the_session_from_starting_makes_a_trial_invalid(

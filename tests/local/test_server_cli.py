@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
@@ -27,18 +28,24 @@ Run = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def program() -> list[str]:
-    """The tool, installed once into the user's cache folder."""
+    """The tool, installed once into the user's cache folder, whichever test process comes first."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         pytest.skip("npm is not installed: the official tool cannot be fetched")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = cache / "harness-tests" / f"e2b-cli-{VERSION}"
     script = folder / "node_modules/@e2b/cli/dist/index.js"
-    if not script.exists():
-        command = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(folder), f"@e2b/cli@{VERSION}"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"npm cannot install @e2b/cli: {done.stderr[-500:]}")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Not the script: that is there before npm has done.
+        if not (done := folder / "done").exists():
+            command = [npm, "install", "--no-audit", "--no-fund"]
+            command += ["--prefix", str(folder), f"@e2b/cli@{VERSION}"]
+            said = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+            if said.returncode != 0:
+                pytest.skip(f"npm cannot install @e2b/cli: {said.stderr[-500:]}")
+            done.touch()
     return [node, str(script)]
 
 
