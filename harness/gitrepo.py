@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -20,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.errors import InternalFault, TaskFault
-from harness.gitsource import GitSource
+from harness.gitsource import GitSource, problems_of
 from harness.once import Once, locked
 
 CLONE_S = 600.0
@@ -94,9 +95,9 @@ class Repos:
             async with locked(self._folder / f"{key}.lock"):
                 done = self._folder / f"{key}.commit"
                 if not done.exists():
-                    commit = await self._clone(source, place, token)
-                    done.write_text(commit)
-                return Checkout(_subdir(source, place), done.read_text(), _missing(place))
+                    done.write_text(json.dumps(await self._clone(source, place, token)))
+                commit, lacking = json.loads(done.read_text())
+                return Checkout(_subdir(source, place), commit, tuple(map(_lacks, lacking)))
         except OSError as error:
             raise InternalFault(
                 "disk", f"{source.shown} cannot be kept in {place}: {error.strerror or error}", retry=False
@@ -122,9 +123,13 @@ class Repos:
             )
         return token
 
-    async def _clone(self, source: GitSource, place: Path, token: str | None) -> str:
-        """Fetch one commit and lay its files out; returns its id. What a broken clone left is taken away first."""
-        git_dir = place.with_suffix(".git")
+    async def _clone(self, source: GitSource, place: Path, token: str | None) -> tuple[str, list[str]]:
+        """Fetch one commit and lay its files out; returns its id. What a broken clone left is taken away first.
+
+        Submodules on the same host are fetched too, and the folders of others are returned. Neither the token nor a
+        key of ssh's is meant for those, and a stranger's repository is not to choose whom this machine asks.
+        """
+        git_dir = place.with_name(f"{place.name}.git")
         await asyncio.to_thread(_make_room, git_dir, place)
         env, where = _environment(self._environ), [f"--git-dir={git_dir}", f"--work-tree={place}"]
         await _git(source, [f"--git-dir={git_dir}", "init", "-q"], env)
@@ -142,15 +147,63 @@ class Repos:
         await _git(source, [*where, *fetch], hidden, secrets=[token, header] if token else ())
         commit = (await _git(source, [*where, "rev-parse", "FETCH_HEAD^{commit}"], env)).strip()
         await _git(source, [*where, "checkout", "-q", "--force", "--detach", commit], env)
+        lacking = []
+        for path, url, pinned in await _submodules(source, git_dir, commit, env):
+            module = source.submodule(url, pinned)
+            if any(problems_of(module)) or not module.is_beside(source):
+                lacking.append(path)
+            else:
+                lacking += await self._clone_submodule(module, source, place, path, token)
         await asyncio.to_thread(shutil.rmtree, git_dir)
-        return commit
+        return commit, lacking
+
+    async def _clone_submodule(
+        self, module: GitSource, source: GitSource, place: Path, path: str, token: str | None
+    ) -> list[str]:
+        """Lay a submodule's files out in its folder; returns the folders below it that are lacking."""
+        made = place.with_name(f"{place.name}.submodule")
+        try:
+            _, lacking = await self._clone(module, made, token)
+        except TaskFault as fault:
+            remedy = "take a ref whose submodules are there" if fault.kind == "repo_ref" else fault.remedy
+            message = f"the submodule {path!r} of {source.shown}: {fault.message}"
+            raise TaskFault(fault.kind, message, retry=fault.retry, remedy=remedy) from fault
+        await asyncio.to_thread(_replace, made, place, path)
+        return [f"{path}/{below}" for below in lacking]
 
 
-def _missing(place: Path) -> tuple[str, ...]:
-    """What a user of `git clone --recurse-submodules` would have beside this."""
-    if not (place / ".gitmodules").is_file():
-        return ()
-    return ("the cloned repo has submodules, which are not fetched: their folders are empty",)
+def _lacks(path: str) -> str:
+    return f"the submodule {path!r} is not on the cloned repo's own host and not fetched: its folder is empty"
+
+
+async def _submodules(
+    source: GitSource, git_dir: Path, commit: str, env: Mapping[str, str]
+) -> list[tuple[str, str, str]]:
+    """The submodules of a commit: folder, URL and commit of each. Folders without an entry in .gitmodules are none."""
+    where = [f"--git-dir={git_dir}"]
+    tree = await _git(source, [*where, "ls-tree", "-r", "-z", commit], env)
+    entries = (entry.partition("\t") for entry in tree.split("\0"))
+    links = {path: about.split()[2] for about, _, path in entries if about.startswith("160000 ")}
+    if not links:
+        return []
+    try:
+        listing = [*where, "config", "-z", f"--blob={commit}:.gitmodules", "--get-regexp", r"\.(path|url)$"]
+        told = await _git(source, listing, env)
+    except TaskFault:
+        return []  # there is none, or it cannot be read: git itself takes such folders for empty ones
+    settings = dict(entry.partition("\n")[::2] for entry in told.split("\0") if entry)
+    paths = {path: key.removesuffix(".path") for key, path in settings.items() if key.endswith(".path")}
+    urls = {path: settings.get(f"{name}.url") for path, name in paths.items()}
+    return [(path, url, pinned) for path, pinned in links.items() if (url := urls.get(path))]
+
+
+def _replace(made: Path, place: Path, path: str) -> None:
+    """Move a submodule to its folder, which git has left empty. Raises OSError."""
+    target = place / path
+    if not target.resolve().is_relative_to(place.resolve()):
+        raise NotADirectoryError(errno.ENOTDIR, f"{path!r} is not in the clone")
+    target.rmdir()
+    made.rename(target)
 
 
 def _make_room(git_dir: Path, place: Path) -> None:
@@ -233,7 +286,7 @@ async def _git(
         for secret in filter(None, secrets):
             said = said.replace(secret, "[redacted]")
         raise _fault(source, said)
-    return out.decode()
+    return os.fsdecode(out)
 
 
 def _fault(source: GitSource, said: str) -> TaskFault:

@@ -37,6 +37,27 @@ class GitSource:
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc}/"
 
+    def is_beside(self, other: GitSource) -> bool:
+        """Whether it is on the same host, reached in the same way: what one may be asked for, the other may be."""
+        return _place(self.url) == _place(other.url)
+
+    def submodule(self, url: str, commit: str) -> GitSource:
+        """What a submodule's entry in this repository leads to; its URL may be relative to this one's."""
+        base = self.url.rstrip("/")
+        relative = url.startswith(("./", "../"))
+        while url.startswith(("./", "../")):
+            step, _, url = url.partition("/")
+            base = base.rpartition("/")[0] if step == ".." else base
+        return GitSource(f"{base}/{url}" if relative else url, commit, token_env=self.token_env)
+
+
+def _place(url: str) -> str:
+    """Scheme, host, port and user."""
+    if _SCP_LIKE.match(url):
+        return f"ssh://{url.partition(':')[0]}".lower()
+    parts = _split(url)
+    return f"{parts.scheme}://{parts.netloc}".lower() if parts else url
+
 
 def problems_of(source: GitSource) -> Iterator[tuple[str, str, str]]:
     """What keeps a source from being used: the key, what is wrong, and the remedy."""

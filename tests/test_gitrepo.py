@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,13 +94,72 @@ def test_nothing_but_the_files_comes_with_it(public: GitServer, tmp_path: Path) 
     assert stat.S_IMODE((tmp_path / "repos").stat().st_mode) == 0o700
 
 
-def test_submodules_that_are_not_there_are_told(public: GitServer, tmp_path: Path) -> None:
-    """They are not fetched; nobody is to wonder about empty folders."""
-    public.commit("plain", {"a.txt": "a"})
-    public.commit("nested", {".gitmodules": '[submodule "x"]\n\tpath = x\n\turl = ../plain\n'})
-    plain, nested = checkout(tmp_path, GitSource(public.url("plain")), GitSource(public.url("nested")))
-    assert plain.notes == ()
-    assert "submodules, which are not fetched" in nested.notes[0]
+def test_submodules_come_with_it(private: GitServer, tmp_path: Path) -> None:
+    """At the commits that are pinned, theirs too, with the token that the repo itself needs; they are plain files."""
+    pinned = private.commit("leaf", {"leaf.txt": "1"})
+    private.commit("leaf", {"leaf.txt": "2"})
+    private.commit("inner", {"inner.txt": "i"})
+    inner = private.add_submodule("inner", "deep/leaf", "./../leaf.git/", pinned)
+    private.commit("outer", {"a.txt": "a", "na\udcefve.txt": "not all names are UTF-8"})
+    private.add_submodule("outer", "inner", "../inner.git", inner)
+    private.add_submodule("outer", "lib/leaf", private.url("leaf"), pinned)
+    source = GitSource(private.url("outer"), token_env="MY_TOKEN")
+    for _ in range(2):
+        (done,) = checkout(tmp_path, source, env={"MY_TOKEN": TOKEN})
+        found = {
+            "a.txt",
+            "na\udcefve.txt",
+            "inner/inner.txt",
+            "inner/deep/leaf/leaf.txt",
+            "lib/leaf/leaf.txt",
+        }
+        assert files(done.folder) - {".gitmodules", "inner/.gitmodules"} == found
+        assert (done.folder / "lib/leaf/leaf.txt").read_text() == "1"
+        assert done.notes == ()
+    assert private.clones == 4, "the second time it is there"
+    (part,) = checkout(tmp_path, replace(source, subdir="inner/deep"), env={"MY_TOKEN": TOKEN})
+    assert files(part.folder) == {"leaf/leaf.txt"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "{other}/plain.git",
+        "http://localhost:{port}/plain.git",
+        "../../../127.0.0.1/plain.git",
+        "ssh://git@127.0.0.1/plain.git",
+        "{root}/plain.git",
+        "file://{root}/plain.git",
+        "ext::touch {root}/evil",
+        "--upload-pack=touch {root}/evil",
+    ],
+)
+def test_a_submodule_elsewhere_is_not_fetched_and_told(private: GitServer, tmp_path: Path, url: str) -> None:
+    """A repository does not choose whom this machine asks, nor who gets the token; nobody is to wonder about empty
+    folders."""
+    commit = private.commit("plain", {"a.txt": "a"})
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    with GitServer(elsewhere) as other:
+        names = {"other": other.origin, "port": private.origin.rpartition(":")[2], "root": private.root}
+        other.commit("plain", {"a.txt": "a"})
+        private.commit("outer", {"b.txt": "b"})
+        private.add_submodule("outer", "x", url.format(**names), commit)
+        source = GitSource(private.url("outer"), token_env="MY_TOKEN")
+        (done,) = checkout(tmp_path, source, env={"MY_TOKEN": TOKEN})
+        assert files(done.folder) == {"b.txt", ".gitmodules"}
+        assert "the submodule 'x' is not on the cloned repo's own host" in done.notes[0]
+        assert (private.clones, other.asked) == (1, [])
+        assert not (private.root / "evil").exists()
+
+
+def test_a_submodule_that_cannot_be_fetched_is_said(public: GitServer, tmp_path: Path) -> None:
+    """A task that needs it would fail in a way that nobody understands."""
+    public.commit("outer", {"b.txt": "b"})
+    public.add_submodule("outer", "x", "../gone.git", "1" * 40)
+    found = fault(tmp_path, GitSource(public.url("outer")))
+    assert (found.kind, found.retry) == ("repo_not_found", False)
+    assert "the submodule 'x' of " in found.message
+    assert "/gone.git" in found.message
 
 
 def test_a_folder_of_it_can_be_the_starter_repo(public: GitServer, tmp_path: Path) -> None:

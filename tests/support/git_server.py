@@ -75,6 +75,15 @@ class GitServer:
         git("-C", str(work), "push", "-q", "--tags", "origin", "HEAD:main")
         return git("-C", str(work), "rev-parse", "HEAD").strip()
 
+    def add_submodule(self, name: str, path: str, url: str, commit: str) -> str:
+        """Give a repository a submodule, and return the commit that has it."""
+        work = self._work / name
+        git("-C", str(work), "config", "-f", ".gitmodules", f"submodule.{path}.path", path)
+        git("-C", str(work), "config", "-f", ".gitmodules", f"submodule.{path}.url", url)
+        git("-C", str(work), "update-index", "--add", "--cacheinfo", f"160000,{commit},{path}")
+        (work / path).mkdir(parents=True)
+        return self.commit(name, {})
+
     def work(self, name: str) -> Path:
         """The checkout that commits are made in."""
         return self._work / name
