@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from harness.store import list_runs, read_records
 from harness.variants import load_variants
 from tests.support import mcp_echo, mcp_http
 from tests.support.folders import by_hand, says, task_folder, uses, write_files
@@ -62,6 +65,35 @@ def test_the_page_on_variants_can_be_copied(
         names = [name for name in tomllib.loads(toml) if name != "gateway"]
         chosen = [word for name in names for word in ("--variant", name)]
         pytester.runpytest("tasks", "--concurrency", "6", *chosen).assert_outcomes(passed=len(names))
+
+
+WITH_MEMORY = """
+from e2b import Template
+
+template = Template().from_template("mcp-gateway").copy("npm", "/home/user/npm")
+template = template.run_cmd(
+    "mkdir -p /opt/local/bin && ln -s ~user/npm/node_modules/.bin/mcp-server-memory /opt/local/bin/", user="root"
+)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("npm") is None, reason="this machine has no npm")
+@pytest.mark.usefixtures("as_e2b")
+def test_the_gateway_of_the_page_on_variants_can_be_copied(pytester: pytest.Pytester) -> None:
+    """Its server comes in a template here, since a sandbox may have no way to npm's registry."""
+    (shown,) = [block for block in blocks("variants.md", "toml") if block.startswith("[gateway]")]
+    toml = shown.replace("[gateway]\n", '[gateway]\ntemplate = "memory.py:template"\n', 1)
+    task_folder(pytester.path / "tasks", replay=SESSION)
+    write_files(pytester.path / "tasks", {"memory.py": WITH_MEMORY, "variants.toml": toml})
+    install = ["npm", "install", "--silent", "--prefix", "tasks/npm", "@modelcontextprotocol/server-memory"]
+    subprocess.run(install, check=True, timeout=200, cwd=pytester.path)
+    pytester.runpytest("tasks").assert_outcomes(passed=1)
+    (run,) = list_runs(pytester.path / "results")
+    (record,) = read_records(run.path).records
+    (gateway,) = record.mcp.values()
+    assert gateway.status == "connected"
+    assert "create_entities" in gateway.offered
 
 
 def test_the_grids_of_the_page_on_variants_are_what_it_says(tmp_path: Path) -> None:

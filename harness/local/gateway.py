@@ -63,6 +63,9 @@ _CATALOGUE = {
 }
 """Those of E2B's names that are known here: the program, and the npm package that has it."""
 
+_NPX = "--yes --fetch-retries=1 --fetch-retry-mintimeout=1000"
+"""Where the registry cannot be reached that is to be said while the one who waits is still there."""
+
 
 class GatewayError(Exception):
     """The gateway cannot serve what it was asked for."""
@@ -165,12 +168,22 @@ async def _connect(stack: AsyncExitStack, name: str, settings: Mapping[str, Any]
     parameters = StdioServerParameters(
         command="/bin/bash", args=["-l", "-c", command], env={**os.environ, **envs}, cwd=folder
     )
+    log = _HOME / "log"
+    before = log.stat().st_size
     try:
         async with asyncio.timeout(_START_SECONDS):
             return await stack.enter_async_context(Client(parameters))
     except Exception as error:
+        words = log.read_bytes()[before:].decode("utf-8", "replace").strip()[-1000:] or _reason(error)
         traceback.print_exc()
-        raise GatewayError(f"the MCP server {name} did not start: {error} ({command})") from error
+        raise GatewayError(f"the MCP server {name} did not start ({command}): {words}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, in its own words: a group only says that something did."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error) or type(error).__name__
 
 
 async def _command(name: str, settings: Mapping[str, Any]) -> tuple[str, Path]:
@@ -179,7 +192,7 @@ async def _command(name: str, settings: Mapping[str, Any]) -> tuple[str, Path]:
         program, package = _known(name)
         words = shlex.join(str(path) for path in settings.get("paths") or ())
         return (
-            f"command -v {program} >&2 && exec {program} {words}; exec npx -y {package} {words}",
+            f"command -v {program} >/dev/null && exec {program} {words}; exec npx {_NPX} {package} {words}",
             Path.home(),
         )
     run = settings.get("runCmd") or settings.get("run_cmd")

@@ -136,7 +136,8 @@ def test_a_server_is_installed_first_and_has_its_variables(repositories: str, ap
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"runCmd": "exit 3"}, "github/me/echo did not start"),
+        ({"runCmd": "echo no such luck >&2; exit 3"}, "github/me/echo did not start.*: no such luck"),
+        ({"runCmd": "exit 3"}, r"github/me/echo did not start \(exit 3\): [^(]+$"),
         ({"installCmd": "echo broken >&2; exit 1", "runCmd": "true"}, "broken"),
         ({"installCmd": "true"}, "needs a runCmd"),
     ],
@@ -154,6 +155,13 @@ def test_a_server_that_cannot_start_fails_the_create(
         one.sandbox_id for one in Sandbox.list(api_key=api["api_key"], api_url=api["api_url"]).next_items()
     }
     assert after <= before
+
+
+@pytest.mark.slow
+def test_one_that_cannot_be_fetched_says_so(api: Api) -> None:
+    """In npm's words, and before the one who waits for the sandbox gives up."""
+    with pytest.raises(SandboxException, match=r"(?s)memory did not start.*npm error.*registry.npmjs.org"):
+        Sandbox.create(mcp={"memory": {}}, network={"deny_out": ["0.0.0.0/0"]}, **api)
 
 
 def test_a_name_that_is_not_known_here_is_said(repositories: str, api: Api) -> None:
