@@ -30,6 +30,16 @@ from harness.local.registry import MAX_TIMEOUT_HOURS, Registry, Sandbox
 _MAX_PAGE = 100
 _MAX_FORKS = 100
 _MAX_LOG_PAGE = 1000
+_ELSEWHERE = {
+    "/volumes": (
+        "Storage in volumes",
+        "put files into a template (Template().copy), or write and read them with sandbox.files",
+    ),
+    "/secrets": (
+        "Keeping secrets",
+        "give them in envs, or have a rule of `network` add them to requests, outside of the sandbox",
+    ),
+}
 _SHORT_NUMBER = re.compile(r"\d{1,12}", re.ASCII)
 
 T = TypeVar("T")
@@ -91,10 +101,10 @@ class Control:
             ("GET", f"/v2{one}/logs", self._logs_v2),
             ("GET", "/snapshots", self._snapshots),
         ]
-        elsewhere = {"/volumes": "Storage in volumes", "/secrets": "Keeping secrets"}
         own = [Route(path, handler, methods=[method]) for method, path, handler in table]
-        for path, what in elsewhere.items():
-            own += [Route(path, _not_here(what)), Route(f"{path}/{{rest:path}}", _not_here(what))]
+        for path, (what, instead) in _ELSEWHERE.items():
+            nothing = _not_here(what, instead)
+            own += [Route(path, nothing), Route(f"{path}/{{rest:path}}", nothing)]
         return own + self._templates.routes()
 
     async def _health(self, request: Request) -> Response:
@@ -276,12 +286,12 @@ class Control:
         return JSONResponse([views.snapshot(one) for one in page], headers=headers)
 
 
-def _not_here(what: str) -> type[HTTPEndpoint]:
+def _not_here(what: str, instead: str) -> type[HTTPEndpoint]:
     """An endpoint that says so, whatever the method."""
 
     class NotHere(HTTPEndpoint):
         async def dispatch(self) -> None:
-            raise not_on_this_server(what)
+            raise not_on_this_server(what, instead)
 
     return NotHere
 

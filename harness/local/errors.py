@@ -61,9 +61,9 @@ def too_many_sandboxes(limit: int) -> ApiError:
     return ApiError(429, f"you have reached the maximum number of concurrent E2B sandboxes ({limit}).")
 
 
-def not_on_this_server(what: str) -> ApiError:
-    """Something that E2B has and this server has not: said at once, instead of half done."""
-    return ApiError(501, f"{what} is not available on the local sandbox server")
+def not_on_this_server(what: str, instead: str) -> ApiError:
+    """Something that E2B has and this server has not, and what will do in its place: said at once, not half done."""
+    return ApiError(501, f"{what} is not available on the local sandbox server: {instead}")
 
 
 def sandbox_gone(sandbox_id: str) -> ApiError:

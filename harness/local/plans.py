@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from harness.local.body import Body
 from harness.local.catalog import Catalog
@@ -12,8 +12,22 @@ from harness.local.registry import DEFAULT_TIMEOUT, MAX_TIMEOUT_HOURS, Plan
 from harness.local.templates import with_mcp_gateway
 
 _NOT_HERE = {
-    "maskRequestHost": "Another host name for a sandbox's ports (mask_request_host)",
-    "httpsPorts": "TLS towards a sandbox's ports (https_ports)",
+    "iam": ("Workload identity (iam)", "have a rule of `network` add a key of yours to requests"),
+    "volumeMounts": (
+        "Mounting a volume (volume_mounts)",
+        "put files into a template (Template().copy), or write and read them with sandbox.files",
+    ),
+}
+_NO_NETWORK_HERE = {
+    "maskRequestHost": (
+        "Another host name for a sandbox's ports (mask_request_host)",
+        "requests have the name under which they came, or the Host header that their client sends",
+    ),
+    "httpsPorts": ("TLS towards a sandbox's ports (https_ports)", "serve plain HTTP there"),
+    "egressProxy": (
+        "Tunnelling a sandbox's traffic through a proxy (egress_proxy)",
+        "name the hosts that it may reach in allow_out",
+    ),
 }
 
 
@@ -22,15 +36,10 @@ def plan_of(body: Body, catalog: Catalog, secure: bool) -> Plan:
     template_id = body.string("templateID")
     if not template_id:
         raise bad_body("templateID is required")
-    for field, what in (("iam", "Workload identity (iam)"), ("volumeMounts", "Mounting volumes")):
-        if body.raw().get(field):
-            raise not_on_this_server(what)
+    _refuse(body, _NOT_HERE)
     pause_on_timeout = bool(body.boolean("autoPause"))
     auto_resume = body.object("autoResume")
     network = body.object("network")
-    for field, what in _NOT_HERE.items():
-        if network is not None and network.raw().get(field):
-            raise not_on_this_server(what)
     allow_internet_access = body.boolean("allow_internet_access")
     source = catalog.find(template_id)
     return Plan(
@@ -62,8 +71,7 @@ def timeout_of(body: Body) -> int:
 
 def policy_of(network: Body, allow_internet_access: bool | None) -> NetworkPolicy:
     """What the sandbox may reach. Raises `ApiError`: 400 for a rule that says nothing, 501 for an unknown kind."""
-    if network.raw().get("egressProxy"):
-        raise not_on_this_server("Tunnelling a sandbox's traffic through a proxy (egress_proxy)")
+    _refuse(network, _NO_NETWORK_HERE)
     try:
         return NetworkPolicy(
             allow_internet_access=allow_internet_access is not False,
@@ -75,6 +83,12 @@ def policy_of(network: Body, allow_internet_access: bool | None) -> NetworkPolic
         raise bad_request(str(error)) from error
 
 
+def _refuse(body: Body, known: Mapping[str, tuple[str, str]]) -> None:
+    for field, (what, instead) in known.items():
+        if body.raw().get(field):
+            raise not_on_this_server(what, instead)
+
+
 def _injections(network: Body) -> Iterator[Injection]:
     listed = network.object("rules") or Body({})
     for host, rules in listed.raw().items():
@@ -83,10 +97,11 @@ def _injections(network: Body) -> Iterator[Injection]:
         for rule in map(Body, rules):
             transform = rule.object("transform") or Body({})
             if unknown := sorted({*rule.raw()} - {"transform"} | {*transform.raw()} - {"headers"}):
-                raise not_on_this_server(f"The network rule {unknown[0]!r} (of {host!r})")
+                what = f"The network rule {unknown[0]!r} (of {host!r})"
+                raise not_on_this_server(what, 'rules add header fields: {"transform": {"headers": {...}}}')
             headers = transform.string_map("headers")
             if any("${e2b." in value for value in headers.values()):
-                raise not_on_this_server("Workload identity in network rules (iam)")
+                raise not_on_this_server("Workload identity in network rules (iam)", "add a key of yours")
             if headers:
                 yield Injection(host, tuple(headers.items()))
 

@@ -23,6 +23,10 @@ from e2b import (
     SandboxNotRunningException,
     SandboxQuery,
     SandboxState,
+    Secret,
+    SecretException,
+    Volume,
+    VolumeException,
 )
 
 from harness.local.launch import LocalServer, start_server
@@ -358,6 +362,9 @@ def test_the_network_can_be_changed(in_sandbox: InSandbox) -> None:
     in_sandbox(story)
 
 
+NOT_HERE = ".*not available on the local sandbox server"
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -372,8 +379,14 @@ def test_the_network_can_be_changed(in_sandbox: InSandbox) -> None:
         ({"envs": {"A=B": "c"}}, "400: .*cannot be the name of a variable"),
         ({"network": {"allow_out": ["example.com"]}}, "400: .*deny_out must then hold"),
         ({"network": {"deny_out": ["example.com"]}}, "400: .*deny_out takes addresses"),
-        ({"network": {"https_ports": [443]}}, "501: .*not available on the local sandbox server"),
-        ({"network": {"mask_request_host": "a.com"}}, "501: .*not available on the local sandbox server"),
+        ({"network": {"https_ports": [443]}}, f"501: {NOT_HERE}: serve plain HTTP there"),
+        ({"network": {"mask_request_host": "a.com"}}, f"501: {NOT_HERE}: .*the Host header"),
+        ({"network": {"egress_proxy": {"address": "a.com:1"}}}, f"501: {NOT_HERE}: .*allow_out"),
+        ({"volume_mounts": {"/data": "my-volume"}}, f"501: {NOT_HERE}: .*sandbox.files"),
+        (
+            {"iam": {"tokens": {"aws": {"audience": "a", "token_type": "JWT-SVID"}}}},
+            f"501: {NOT_HERE}: .*network",
+        ),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -387,6 +400,15 @@ def test_what_cannot_be_is_refused(
             await AsyncSandbox.create(**options, **api)
 
     with_server(story)
+
+
+def test_what_e2b_keeps_elsewhere_is_not_here(api: Api) -> None:
+    """Volumes and secrets: whatever is asked of them, the answer says so, and what to do in their place."""
+    with pytest.raises(VolumeException, match=f"501: {NOT_HERE}: .*sandbox.files"):
+        Volume.create("data", **api)
+    for ask in (lambda: Secret.create("k", "v", **api), lambda: Secret.list(**api).next_items()):
+        with pytest.raises(SecretException, match=f"501: {NOT_HERE}: .*envs"):
+            ask()
 
 
 def test_a_create_call_with_a_key_happens_once(api: Api, with_server: WithServer) -> None:

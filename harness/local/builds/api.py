@@ -121,7 +121,9 @@ class TemplateApi:
         if build.status != "waiting":
             raise errors.conflict(f"build '{build.id}' has been started already")
         if body.raw().get("fromImageRegistry"):
-            raise errors.not_on_this_server("Images from a private registry")
+            raise errors.not_on_this_server(
+                "An image from a private registry", "start from a template, as `claude`"
+            )
         self._builder.start(build, recipe_of(body))
         return Response(status_code=202)
 
@@ -247,4 +249,4 @@ def _count(request: Request, field: str, absent: int) -> int:
 
 
 async def _too_old(request: Request) -> Response:
-    raise errors.not_on_this_server("The template builds of older SDKs (use a current one)")
+    raise errors.not_on_this_server("A build as older SDKs ask for it", "use a current SDK")
