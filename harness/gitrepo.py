@@ -39,6 +39,7 @@ _REFUSED = re.compile(
     r"|returned error: 40[13]|terminal prompts disabled",
     re.IGNORECASE,
 )
+_ASKED = re.compile(r"could not read (username|password)|terminal prompts disabled", re.IGNORECASE)
 _NO_REPOSITORY = re.compile(
     r"repository .*not found|returned error: 404|does not appear to be a git", re.IGNORECASE
 )
@@ -303,6 +304,8 @@ def _fault(source: GitSource, said: str) -> TaskFault:
         remedy = (
             f"check the token in {source.token_env}" if source.token_env else "name a token with token_env"
         )
+        if _ASKED.search(said):  # of nobody: what git says about that would lead astray
+            words = "it does not take the token" if source.token_env else "it wants credentials"
         return TaskFault("repo_refused", f"{source.url} refused: {words}", retry=False, remedy=remedy)
     if _NO_REPOSITORY.search(said):
         return TaskFault(

@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from harness.errors import Problem
+from harness.hosts import Host
 from harness.tomlfile import field_at, meant, read_toml, short, shown, what_is_wrong
 
 MANIFEST = "task.toml"
@@ -53,8 +54,6 @@ def _not_reserved(tag: str) -> str:
 
 Seconds = Annotated[float, Strict(), Field(gt=0, le=86_400)]
 TaskTag = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_-]*$"), AfterValidator(_not_reserved)]
-# A host, *.host, an address or a network (CIDR), perhaps with a port: no URL.
-Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9*_.:\[\]-]+(/[0-9]{1,3})?$")]
 Variable = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
 # No option, no refspec: one name as git would list it, or an id.
 GitRef = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./@#+=-]*$")]
@@ -117,7 +116,9 @@ class Sandbox(_Table):
     env: dict[Variable, str] = Field(
         {}, description='strings by the names of variables, such as {LANG = "C.UTF-8"}'
     )
-    network: Network = Field("model", description='"model", "none", "open" or a list of hosts')
+    network: Network = Field(
+        "model", description='"model", "none", "open" or a list of hosts, such as ["pypi.org"]'
+    )
 
 
 class Limits(_Table):

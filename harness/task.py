@@ -17,7 +17,7 @@ from harness.errors import Problem, ProblemsError
 from harness.gitsource import GitSource, problems_of
 from harness.manifest import MANIFEST as MANIFEST
 from harness.manifest import Manifest
-from harness.templatefile import find_template_file, template_file
+from harness.templatefile import find_template_file, names_no_template, template_file
 from harness.tomlfile import shown
 
 Network = Literal["model", "none", "open"] | tuple[str, ...]
@@ -377,6 +377,8 @@ class _Reader:
         if template_file(template) and not find_template_file(template, self.folder):
             remedy = "give a path relative to the task's folder, or to one that it is in"
             self.complain(self.file, "sandbox.template", f"{template!r} is nowhere", remedy)
+        if incomplete := names_no_template(template):
+            self.complain(self.file, "sandbox.template", f"{template!r} names a file alone", incomplete)
         return template
 
     def git(self, manifest: Manifest) -> GitSource | None:

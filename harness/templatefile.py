@@ -31,6 +31,11 @@ def template_file(template: str) -> TemplateFile | None:
     return TemplateFile(Path(template)) if _DOCKERFILE.search(template) else None
 
 
+def names_no_template(template: str) -> str | None:
+    """What to write in place of a Python file without the name of the template in it; None when it is no such."""
+    return f"say which of its names is the template: {template}:NAME" if template.endswith(".py") else None
+
+
 def find_template_file(template: str, start: Path) -> TemplateFile | None:
     """The same, found: in `start` or the nearest of the folders that it is in. None: it is nowhere."""
     file = template_file(template)

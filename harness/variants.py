@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from harness.contents import file_hash, files_in, folder_hash, leads_out
 from harness.errors import Problem, ProblemsError, UsageError
 from harness.manifest import is_name
-from harness.templatefile import template_file
+from harness.templatefile import names_no_template, template_file
 from harness.tomlfile import TomlFile, field_at, meant, read_toml, short, shown, what_is_wrong
 from harness.variant import DEFAULT, ClaudeMd, McpServer, NoClaudeMd, Overlay, TemplateSource, Text, Variant
 from harness.varianttable import ServerTable, Source, VariantTable, label
@@ -294,6 +294,9 @@ class _Reader:
 
     def template(self, location: tuple[str, ...], name: str) -> str | TemplateSource | None:
         file = template_file(name)
+        if incomplete := names_no_template(name):
+            self.complain(location, f"{name!r} names a file alone", incomplete)
+            return None
         if file is None:
             return name
         path = self.existing(location, str(file.path), "file")

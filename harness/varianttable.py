@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from harness.hosts import Host
+
 _OWN_FLAGS = {
     "--model": "use the key `model`",
     "--system-prompt": "use the key `system_prompt`",
@@ -96,8 +98,6 @@ _NO_NUL = r"^[^\x00]*$"
 _SERVER_NAME = "^[A-Za-z0-9-]+(_[A-Za-z0-9-]+)*$"
 
 Env = dict[Annotated[str, Field(pattern=_ENV_NAME)], Annotated[str, Field(pattern=_NO_NUL)]]
-# A host, *.host, an address or a network (CIDR), perhaps with a port: no URL.
-Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9*_.:\[\]-]+(/[0-9]{1,3})?$")]
 
 
 class _Table(BaseModel):

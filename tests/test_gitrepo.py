@@ -271,9 +271,11 @@ def test_a_private_one_wants_a_token(private: GitServer, tmp_path: Path) -> None
     found = fault(tmp_path / "1", GitSource(url))
     assert (found.kind, found.retry) == ("repo_refused", False)
     assert "token_env" in str(found.remedy)
+    assert found.message.endswith("refused: it wants credentials")
     found = fault(tmp_path / "2", GitSource(url, token_env="MY_TOKEN"), {"MY_TOKEN": "wrong-" + TOKEN})
     assert (found.kind, found.retry) == ("repo_refused", False)
     assert "MY_TOKEN" in str(found.remedy)
+    assert found.message.endswith("refused: it does not take the token")
     assert TOKEN not in str(found)
     found = fault(tmp_path / "3", GitSource(url, token_env="MY_TOKEN"))
     assert found.kind == "repo_token"

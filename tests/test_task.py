@@ -256,6 +256,18 @@ WRONG_FIELDS: dict[str, tuple[str, str, str, str]] = {
     ),
     "no template": ("[sandbox]\ntemplate = ''", "sandbox.template", "'' is empty", "a template's name"),
     "network": ("[sandbox]\nnetwork = 'off'", "sandbox.network", "not 'off'", '"none"'),
+    "a network that is none": (
+        "[sandbox]\nnetwork = ['10.0.0.0/8', '10.0.0.0/99']",
+        "sandbox.network.1",
+        "'10.0.0.0/99' is no network (CIDR)",
+        "a list of hosts",
+    ),
+    "a template's file alone": (
+        "[sandbox]\ntemplate = 'mine.py'",
+        "sandbox.template",
+        "'mine.py' names a file alone",
+        "mine.py:NAME",
+    ),
     "network's type": ("[sandbox]\nnetwork = false", "sandbox.network", "not False", "a list of hosts"),
     "URL for a host": (
         "[sandbox]\nnetwork = ['a.org', 'https://a.org']",

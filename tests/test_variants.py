@@ -260,6 +260,14 @@ WRONG = [
     ("[a.mcp.x]\ncomand = 'x'\n", "a.mcp.x.comand: is not a known key (did you mean 'command'?)"),
     ("[a.mcp.x__y]\ncommand = 'x'\n", "a.mcp.x__y: 'x__y' cannot be used"),
     ("[a]\nnetwork = ['https://x']\n", "a.network.0: 'https://x' cannot be used (give a list of hosts"),
+    (
+        "[a]\nnetwork = ['10.0.0.0/99']\n",
+        "a.network.0: '10.0.0.0/99' is no network (CIDR) (give a list of hosts",
+    ),
+    (
+        "[a]\ntemplate = 'x.py'\n",
+        "a.template: 'x.py' names a file alone (say which of its names is the template",
+    ),
     ("matrix = 1\n", "variants.toml:1: matrix: should be a table, not 1"),
     (
         "[matrix]\nmodle = ['a']\n",
