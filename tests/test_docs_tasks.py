@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.cli import _parser
+from harness.cli import _parser, main
 from harness.local.launch import LocalServer
 from harness.manifest import Manifest
 from harness.setup import local_platform
@@ -16,16 +16,21 @@ from harness.store import list_runs, read_records
 from harness.task import Limits, load_task
 from harness.templates import remove_built
 from harness.tomlfile import _keys
-from tests.support.folders import write_files
-from tests.support.git_server import GitServer
+from tests.support.folders import task_folder, write_files
+from tests.support.git_server import GitServer, git
+from tests.support.typist import Typist
 
 PAGE = (Path(__file__).parents[1] / "docs" / "tasks.md").read_text(encoding="utf-8")
 
 
+def section(heading: str) -> str:
+    (found,) = re.findall(rf"^## {heading}$(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)
+    return str(found)
+
+
 def shown(heading: str, language: str) -> str:
     """The example of a section."""
-    (section,) = re.findall(rf"^## {heading}$(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)
-    (example,) = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
+    (example,) = re.findall(rf"```{language}\n(.*?)```", section(heading), re.DOTALL)
     return str(example)
 
 
@@ -110,6 +115,53 @@ def test_the_example_of_a_session(pytester: pytest.Pytester) -> None:
         pytester.path / "tasks/played", {"task.toml": toml, "prompt.md": "Do it.", "replay.jsonl": session}
     )
     assert passes(pytester).replay_by_hand
+
+
+def test_the_commands_for_templates(
+    pytester: pytest.Pytester, as_e2b: LocalServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Built by hand, listed, and removed, as the section says."""
+    (build, list_, remove) = re.findall(r"`harness (template [^`]+)`", PAGE.replace("\n", " "))
+    write_files(pytester.path, {"templates/mine.py": shown("Templates", "python")})
+    assert main(build.replace("FILE", "templates/mine.py:template").split()) == 0
+    (name,) = re.findall(r"^(harness-mine-\w+) is built$", capsys.readouterr().out, re.MULTILINE)
+    assert main(list_.split()) == 0
+    assert name in capsys.readouterr().out
+    assert main(remove.replace("NAME", name).split()) == 0
+    assert capsys.readouterr().out == f"removed {name}\n"
+    assert main(list_.split()) == 0
+    assert name not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("as_e2b")
+def test_the_commands_for_a_second_look(
+    pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of the table, in an order in which a user might give them; what the agent left fails its check."""
+    attach, checks, collect, apply = re.findall(r"^\| `harness ([^`]+)` \|", section("A second look"), re.M)
+    repo: dict[str, str | bytes] = {"answer.txt": "0\n"}
+    task_folder(pytester.path / "tasks", repo=repo, solution={"answer.txt": "41\n"})
+    (command,) = re.findall(r"`pytest ([^`]+)`", section("A second look"))
+    pytester.runpytest(*command.split(), "--agent", "oracle").assert_outcomes(failed=1)
+
+    typist = Typist(*attach.replace("TRIAL", "answer").split())
+    typist.until(b"~/repo")
+    typist.type(b"cat answer.txt; exit\n")
+    typist.until(b"41\r\n")
+    typist.until(b"is kept on")
+    assert typist.end() == 0
+
+    assert main(checks.replace("TRIAL", "answer").split()) == 1
+    assert "0 of 1 checks passed" in capsys.readouterr().out
+
+    write_files(pytester.path / "checkout", repo)
+    for words in ("init -q", "add -A", "-c user.name=me -c user.email=me@here commit -qm start"):
+        git("-C", str(pytester.path / "checkout"), *words.split())
+    assert main(apply.replace("TRIAL", "answer").replace("DIR", "checkout").split()) == 0
+    assert git("-C", str(pytester.path / "checkout"), "diff", "--cached", "--name-only") == "answer.txt\n"
+
+    assert main(collect.split()) == 0
+    assert capsys.readouterr().out.endswith("1 sandbox ended\n")
 
 
 @pytest.mark.parametrize("command", sorted(set(re.findall(r"`harness ([a-z]+)", PAGE))))

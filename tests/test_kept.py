@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import select
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,9 +15,9 @@ from harness.local.lasting import find_lasting
 from harness.record import TrialRecord
 from harness.store import list_runs, read_records
 from tests.support.folders import task_folder
+from tests.support.typist import Typist
 
 WRONG = {"answer.txt": "41\n"}
-PATIENCE = 60.0
 
 
 def run(pytester: pytest.Pytester, *options: str, apart: bool = False) -> dict[str, TrialRecord]:
@@ -92,36 +86,6 @@ def test_the_checks_run_again(
     assert " paused " in sweep(None, kept=False, dry_run=True)
     (found,) = list_runs(results)
     assert {r.task: r for r in read_records(found.path).records}["wrong"] == before
-
-
-class Typist:
-    """`harness attach` on a terminal."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.screen = b""
-        self.ours, theirs = pty.openpty()
-        code = f"import sys; from harness.cli import program; sys.argv[1:] = {list(arguments)!r}; program()"
-        command = [sys.executable, "-c", code]
-        self.process = subprocess.Popen(
-            command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
-        )
-        os.close(theirs)
-
-    def until(self, words: bytes) -> None:
-        """Wait for words on the screen."""
-        end = time.monotonic() + PATIENCE
-        while words not in self.screen:
-            ready, _, _ = select.select([self.ours], [], [], max(0.0, end - time.monotonic()))
-            assert ready, f"{words!r} did not come: {self.screen!r}"
-            self.screen += os.read(self.ours, 65536)
-
-    def type(self, text: bytes) -> None:
-        os.write(self.ours, text)
-
-    def end(self) -> int:
-        code = self.process.wait(PATIENCE)
-        os.close(self.ours)
-        return code
 
 
 @pytest.mark.usefixtures("_swept")
