@@ -67,7 +67,7 @@ def signalled(root: Path, number: signal.Signals) -> Finished:
         with cli.start(*HEADLESS, "go", stdin=subprocess.DEVNULL, stdout=pipe) as process:
             api.wait_for_requests(2)
             process.send_signal(number)
-            out, _ = process.communicate(timeout=30)
+            out, _ = process.communicate(timeout=90)
     return Finished(process.returncode, out, "")
 
 
@@ -119,7 +119,7 @@ def test_an_open_silent_stdin_costs_three_seconds(tmp_path: Path) -> None:
     with MessagesApi([Say("done")]) as api, os.fdopen(silent, "rb") as stdin, os.fdopen(keep_open, "wb"):
         cli, pipe = ClaudeCli.fresh(tmp_path, api.env()), subprocess.PIPE
         with cli.start(*HEADLESS, "go", stdin=stdin, stdout=pipe, stderr=pipe) as process:
-            _, stderr = process.communicate(timeout=30)
+            _, stderr = process.communicate(timeout=90)
 
     assert b"no stdin data received in 3s" in stderr
 

@@ -505,7 +505,7 @@ def playing(transcript: Path, *args: str) -> Iterator[str]:
 
 
 def ask(url: str, method: str, path: str, body: bytes | Iterator[bytes] | None = None) -> tuple[int, Json]:
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=90)
     connection.request(method, path, body)
     response = connection.getresponse()
     return response.status, json.loads(response.read() or "null")
@@ -612,7 +612,7 @@ def test_it_ends_with_its_parent() -> None:
         assert shell.stdout is not None
         assert shell.stdout.readline().startswith("http://127.0.0.1:")
         shell.kill()
-        assert shell.communicate(timeout=10)[0] == ""
+        assert shell.communicate(timeout=90)[0] == ""
 
 
 @pytest.mark.parametrize(
@@ -633,7 +633,7 @@ def test_what_cannot_be_served_ends_with_code_2(
     if content is not None:
         transcript.write_text(content)
     command = [sys.executable, replay.__file__, "--transcript", str(transcript), *args]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
 
     assert done.returncode == 2
     assert all(words in done.stderr for words in told), done.stderr
@@ -650,7 +650,7 @@ def test_a_taken_port_ends_with_code_2(url: str) -> None:
         "--port",
         port,
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
 
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 

@@ -364,5 +364,5 @@ rm conftest.py
 
 
 async def bash_without_profile(sandbox: Sandbox, script: str) -> None:
-    done = await run_own(sandbox, script, timeout=10)
+    done = await run_own(sandbox, script, timeout=90)
     assert (done.exit_code, done.stdout) == (0, "")

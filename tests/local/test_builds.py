@@ -225,7 +225,7 @@ def test_a_build_in_the_background_is_followed(name: str, template_api: Api) -> 
             assert status.status in ("building", "ready")
         assert [line.removeprefix("[1] ") for line in numbers][-250:] == [str(n) for n in range(1, 251)]
 
-    asyncio.run(asyncio.wait_for(story(), 30))
+    asyncio.run(asyncio.wait_for(story(), 90))
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def storyteller(
 def story(**options: Any) -> dict[str, Any]:
     """What box_story.py says in the end."""
     with storyteller(**options) as process:
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=90)
         assert stdout, stderr
         said: dict[str, Any] = json.loads(stdout)
         return said
@@ -386,9 +386,9 @@ def test_a_killed_server_takes_its_sandboxes_along(tier: str) -> None:
     with storyteller(tier=tier, commands=[c + " > /dev/null 2>&1" for c in commands], hold=True) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        asyncio.run(asyncio.wait_for(eventually(lambda: len(marked_processes(mark)) == 2), 10))
+        asyncio.run(asyncio.wait_for(eventually(lambda: len(marked_processes(mark)) == 2), 90))
         process.kill()
-        asyncio.run(asyncio.wait_for(eventually(lambda: not marked_processes(mark)), 10))
+        asyncio.run(asyncio.wait_for(eventually(lambda: not marked_processes(mark)), 90))
 
 
 # --- pieces

@@ -24,7 +24,7 @@ Json = dict[str, Any]
 @pytest.fixture
 def client(server: LocalServer) -> Iterator[httpx.Client]:
     """A client that holds the API key."""
-    with httpx.Client(base_url=server.url, headers={"X-API-KEY": server.api_key}, timeout=20) as client:
+    with httpx.Client(base_url=server.url, headers={"X-API-KEY": server.api_key}, timeout=90) as client:
         yield client
 
 
@@ -266,7 +266,7 @@ def test_huge_headers_and_garbage_do_not_end_the_server(client: httpx.Client, se
     """What is no HTTP, or never ends, costs one connection and nothing else."""
     host, _, port = server.url.removeprefix("http://").partition(":")
     for data in (b"\x16\x03\x01garbage\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"a" * 300_000 + b"\r\n\r\n"):
-        with socket.create_connection((host, int(port)), timeout=10) as raw:
+        with socket.create_connection((host, int(port)), timeout=90) as raw:
             raw.sendall(data)
             assert b"400" in raw.recv(4096).split(b"\r\n")[0]
     assert client.get("/sandboxes").status_code == 200

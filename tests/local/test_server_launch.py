@@ -196,7 +196,7 @@ def test_what_prevents_a_start_is_said_with_a_remedy() -> None:
 def test_settings_that_cannot_be_are_refused(arguments: list[str], words: str) -> None:
     """The command exits with 1 and one line of JSON: what is wrong, and what would help."""
     command = [sys.executable, "-m", "harness.local", "--port", "0", *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=30, check=False)
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=90, check=False)
     said = json.loads(done.stdout)
     assert done.returncode == 1
     assert words in said["error"]
@@ -220,7 +220,7 @@ def test_people_get_lines_to_paste() -> None:
         ) as sandbox:
             assert sandbox.commands.run("echo up").stdout == "up\n"
         again = [*command, options["E2B_API_URL"].rpartition(":")[2]]
-        done = subprocess.run(again, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(again, capture_output=True, text=True, timeout=90, check=False)
         assert done.returncode == 1
         assert "Address already in use" in done.stderr
         assert "--port 0" in done.stderr
@@ -233,7 +233,7 @@ def test_a_port_in_use_is_said() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         command = [sys.executable, "-m", "harness.local", "--port", str(port)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, timeout=30, check=False)
+        done = subprocess.run(command, stdout=subprocess.PIPE, timeout=90, check=False)
     assert done.returncode == 1
     assert f"Port {port}" in json.loads(done.stdout)["error"]
 
@@ -244,7 +244,7 @@ def test_a_state_directory_of_others_is_refused(tmp_path: Path) -> None:
     shared.mkdir()
     shared.chmod(0o777)
     command = [sys.executable, "-m", "harness.local", "--port", "0", "--state", str(shared)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=30, check=False)
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=90, check=False)
     assert done.returncode == 1
     assert "can be written by other users" in json.loads(done.stdout)["error"]
 
@@ -253,7 +253,7 @@ def test_a_state_directory_of_others_is_refused(tmp_path: Path) -> None:
 def test_a_state_directory_that_sandboxes_cannot_reach_is_refused(tmp_path: Path) -> None:
     """A root server whose files lie behind a closed folder says so at once, not at the first sandbox."""
     command = [sys.executable, "-m", "harness.local", "--port", "0", "--state", str(tmp_path / "state")]
-    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=30, check=False)
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=90, check=False)
     assert done.returncode == 1
     assert "may not be entered" in json.loads(done.stdout)["error"]
 

@@ -95,10 +95,14 @@ def test_a_sandbox_ends_with_its_time(api: Api, with_server: WithServer) -> None
     """When its timeout has passed a sandbox is gone, and whoever listened to a command hears so."""
 
     async def story() -> None:
-        sandbox = await AsyncSandbox.create(timeout=1, **api)
+        brief = await AsyncSandbox.create(timeout=1, **api)
+        sandbox = await AsyncSandbox.create(**api)
         running = await sandbox.commands.run("sleep 100", background=True)
+        await sandbox.set_timeout(1)
         with pytest.raises(SandboxNotRunningException):
             await running.wait()
+        while await brief.is_running():
+            pass
         with pytest.raises(SandboxNotFoundException):
             await sandbox.get_info()
 
@@ -208,8 +212,9 @@ def test_a_timeout_pauses_where_that_was_asked_for(api: Api, with_server: WithSe
     """With on_timeout="pause" the sandbox is there afterwards, asleep."""
 
     async def story() -> None:
-        sandbox = await AsyncSandbox.create(timeout=1, lifecycle={"on_timeout": "pause"}, **api)
+        sandbox = await AsyncSandbox.create(lifecycle={"on_timeout": "pause"}, **api)
         running = await sandbox.commands.run("sleep 100", background=True)
+        await sandbox.set_timeout(1)
         with pytest.raises(SandboxNotRunningException):
             await running.wait()
         assert (await sandbox.get_info()).state is SandboxState.PAUSED
