@@ -8,7 +8,7 @@ import resource
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,21 +68,25 @@ TROUBLES = [
         "401", [DONE], ("error", None, "provider", "auth"), says="refused the key", api={"keys": ["right"]}
     ),
     Trouble(
-        "hangs", [Forever(Hang())], ("error", None, "provider", "silent"), "timeout = 8\n", "had sent nothing"
+        "hangs",
+        [Forever(Hang())],
+        ("error", None, "provider", "silent"),
+        "timeout = 12\n",
+        "had sent nothing",
     ),
     Trouble(
         "stalls",
         [Forever(Stall())],
         ("error", None, "provider", "silent"),
-        "timeout = 8\n",
+        "timeout = 12\n",
         "had sent nothing",
     ),
     Trouble(
         "the setup is slow",
         [ANSWER, DONE],
         ("error", None, "task", "setup_timeout"),
-        "[setup]\ntimeout = 1\nrun = ['true', 'sleep 600']\n",
-        "'sleep 600' had not ended when the setup's 1 s were over",
+        "[setup]\ntimeout = 3\nrun = ['true', 'sleep 600']\n",
+        "'sleep 600' had not ended when the setup's 3 s were over",
     ),
     Trouble(
         "the setup fails",
@@ -133,7 +137,7 @@ TROUBLES = [
         "the agent is slow",
         [ANSWER, Use("Bash", {"command": "tail -f /dev/null"})],
         ("passed", "timeout", None, None),
-        "timeout = 5\n",
+        "timeout = 12\n",
     ),
     Trouble(
         "turns are up",
@@ -197,9 +201,9 @@ def test_a_silent_model_is_noticed_before_the_time_is_up(server: LocalServer, tm
 def test_a_silent_tool_is_left_to_work(server: LocalServer, tmp_path: Path) -> None:
     """As long as the agent has time: what a call does is its own, however long it says nothing."""
     task = task_folder(tmp_path)
-    work = Use("Bash", {"command": "sleep 5; echo 42 >answer.txt"})
+    work = Use("Bash", {"command": "sleep 8; echo 42 >answer.txt"})
     with MessagesApi([work, DONE]) as api:
-        story = tell(server, api, task, patience=IMPATIENT)
+        story = tell(server, api, task, patience=replace(IMPATIENT, model_s=6))
 
     assert story.told() == ("passed", "completed", None, None), story.record.error
 
