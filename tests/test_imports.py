@@ -130,7 +130,7 @@ def test_the_local_server_stands_alone() -> None:
     assert doors == {"setup": {"local.lasting", "local.launch"}, "cli": {"local.__main__"}}
 
 
-@pytest.mark.parametrize("name", ["replay", "local.guest", "errors", "stream", "contents", "variant"])
+@pytest.mark.parametrize("name", ["replay", "local.boxes.guest", "errors", "stream", "contents", "variant"])
 def test_some_need_only_the_standard_library(name: str) -> None:
     """Two run by themselves inside a sandbox; the others are the ground that all stand on."""
     assert libraries(name) <= sys.stdlib_module_names

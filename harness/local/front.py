@@ -14,7 +14,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from harness.local.errors import ApiError
-from harness.local.splice import splice
+from harness.local.network.splice import splice
 
 _END = b"\r\n\r\n"
 _MAX_HEAD = 1 << 16

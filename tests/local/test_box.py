@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.local.box import (
+from harness.local.boxes.box import (
     BadDirectory,
     BadProgram,
     Box,
@@ -21,7 +21,7 @@ from harness.local.box import (
     UnknownUser,
     Usage,
 )
-from harness.local.isolation import Isolation
+from harness.local.boxes.isolation import Isolation
 from harness.local.templates import base
 from tests.support.boxes import (
     TIERS,

@@ -18,14 +18,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.local import diagnosis, shared
-from harness.local.accounts import UNUSED, NoAccount, candidates, pick
-from harness.local.box import Box
-from harness.local.cgroups import PREFIX, Cgroups
-from harness.local.isolation import Isolation, IsolationError
-from harness.local.launching import Interpreter, PathMap
+from harness.local import shared
+from harness.local.boxes import diagnosis
+from harness.local.boxes.accounts import UNUSED, NoAccount, candidates, pick
+from harness.local.boxes.box import Box
+from harness.local.boxes.cgroups import PREFIX, Cgroups
+from harness.local.boxes.isolation import Isolation, IsolationError
+from harness.local.boxes.launching import Interpreter, PathMap
+from harness.local.boxes.values import Limits
 from harness.local.shared import reachable, share
-from harness.local.values import Limits
 from tests.support.boxes import TIERS, eventually, fresh_box, isolation, marked_processes, run, tell, tell_in
 
 ROOT = Path(__file__).parents[2]
@@ -523,7 +524,7 @@ def test_a_starting_server_clears_up_after_the_dead_and_spares_the_living() -> N
     assert not _groups_of(where, os.getpid())
 
 
-DETECT = "from harness.local.cgroups import *; where = Cgroups.detect()"
+DETECT = "from harness.local.boxes.cgroups import *; where = Cgroups.detect()"
 LEAVE_A_GROUP = DETECT + "; where.group().bound({pid}, Limits(memory_mb=64, cpus=1.0))"
 
 

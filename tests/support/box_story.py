@@ -16,8 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.local.box import Box
-from harness.local.isolation import Isolation, IsolationError
+from harness.local.boxes.box import Box
+from harness.local.boxes.isolation import Isolation, IsolationError
 from tests.support.boxes import fresh_box, run, state_folder
 
 

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from harness.local.box import Box, BoxProcess, BoxSpec, ExitStatus
-from harness.local.cgroups import Cgroups
-from harness.local.isolation import Isolation, IsolationError
+from harness.local.boxes.box import Box, BoxProcess, BoxSpec, ExitStatus
+from harness.local.boxes.cgroups import Cgroups
+from harness.local.boxes.isolation import Isolation, IsolationError
 from harness.local.templates import base
 
 T = TypeVar("T")

@@ -12,14 +12,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from harness.local import errors, views
-from harness.local.body import read_body
+from harness.local import errors
 from harness.local.builds.builder import Builder, Progress
 from harness.local.builds.recipe import HASH, recipe_of
 from harness.local.builds.shelf import Record, Shelf
-from harness.local.catalog import DEFAULT_TAG, Catalog, parse
+from harness.local.control import views
+from harness.local.control.body import read_body
+from harness.local.control.catalog import DEFAULT_TAG, Catalog, parse
+from harness.local.control.registry import Registry
 from harness.local.errors import ApiError, bad_body, bad_request
-from harness.local.registry import Registry
 
 _PAGE = 100
 """As many log entries as one reply holds."""

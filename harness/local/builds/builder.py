@@ -14,18 +14,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from harness.local.box import Box
+from harness.local.boxes.box import Box
+from harness.local.boxes.isolation import Isolation
+from harness.local.boxes.tree import remove_tree
+from harness.local.boxes.values import BoxError, BoxSpec
 from harness.local.builds import gather
 from harness.local.builds.images import ImageError, template_for
 from harness.local.builds.recipe import Recipe, Step
 from harness.local.builds.shelf import Build, Layer, Record, Shelf
 from harness.local.builds.steps import StepFailed, Workshop, perform
-from harness.local.isolation import Isolation
-from harness.local.journal import Level, LogEntry
-from harness.local.startup import StartUpError, start_up
+from harness.local.control.startup import StartUpError, start_up
+from harness.local.envd.journal import Level, LogEntry
 from harness.local.templates import PLACES, Template
-from harness.local.tree import remove_tree
-from harness.local.values import BoxError, BoxSpec
 
 BUILD_SECONDS = 3600.0
 """As long as a build may take on E2B."""

@@ -14,10 +14,10 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.local.box import Box
+from harness.local.boxes.box import Box
+from harness.local.boxes.values import Entry
 from harness.local.builds.steps import remove_quietly
-from harness.local.startup import lines_of
-from harness.local.values import Entry
+from harness.local.control.startup import lines_of
 
 _OPEN = ("/", "/etc", "/home", "/opt", "/var")
 """Folders that a build may add to, beside the template's places."""

@@ -14,10 +14,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.local.box import HOMES, Box
+from harness.local.boxes.box import HOMES, Box
 from harness.local.builds.recipe import Step
 from harness.local.builds.shelf import Layer
-from harness.local.startup import lines_of
+from harness.local.control.startup import lines_of
 
 _COPY_SCRIPT = Path(__file__).with_name("copy.sh")
 _APT = re.compile(

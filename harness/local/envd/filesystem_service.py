@@ -17,11 +17,11 @@ from e2b.envd.filesystem.filesystem_connect import Filesystem as FilesystemProto
 from protobuf import Oneof
 from protobuf.wkt import Timestamp
 
-from harness.local import rpc
-from harness.local.box import Box
-from harness.local.channel import Channel, LostError
-from harness.local.running import Watch
-from harness.local.values import BoxDied, Entry, WatchEvent
+from harness.local.boxes.box import Box
+from harness.local.boxes.running import Watch
+from harness.local.boxes.values import BoxDied, Entry, WatchEvent
+from harness.local.envd import rpc
+from harness.local.envd.channel import Channel, LostError
 
 _MAX_POLLED_EVENTS = 100_000
 """A polled watcher whose client never asks must not fill the server's memory."""

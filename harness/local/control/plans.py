@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from harness.local.body import Body
-from harness.local.catalog import Catalog
+from harness.local.control.body import Body
+from harness.local.control.catalog import Catalog
+from harness.local.control.registry import DEFAULT_TIMEOUT, MAX_TIMEOUT_HOURS, Plan
 from harness.local.errors import bad_body, bad_request, not_on_this_server
-from harness.local.network import Injection, NetworkPolicy, NetworkPolicyError
-from harness.local.registry import DEFAULT_TIMEOUT, MAX_TIMEOUT_HOURS, Plan
+from harness.local.network.policy import Injection, NetworkPolicy, NetworkPolicyError
 from harness.local.templates import with_mcp_gateway
 
 _NOT_HERE = {

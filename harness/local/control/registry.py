@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.local import errors
-from harness.local.box import Box
-from harness.local.envd import Envd
+from harness.local.boxes.box import Box
+from harness.local.boxes.isolation import Isolation
+from harness.local.boxes.tree import remove_tree
+from harness.local.boxes.values import BoxError, BoxSpec, Limits, Usage
+from harness.local.control.startup import StartUpError, start_up
+from harness.local.envd.app import Envd
+from harness.local.envd.journal import Journal
 from harness.local.errors import ApiError
-from harness.local.isolation import Isolation
-from harness.local.journal import Journal
-from harness.local.network import NetworkPolicy
-from harness.local.startup import StartUpError, start_up
+from harness.local.network.policy import NetworkPolicy
 from harness.local.state import StateDirectory
 from harness.local.templates import Template
-from harness.local.tree import remove_tree
-from harness.local.values import BoxError, BoxSpec, Limits, Usage
 
 DEFAULT_TIMEOUT = 300
 MAX_TIMEOUT_HOURS = 24

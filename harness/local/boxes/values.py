@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from harness.local.network import NetworkPolicy
+from harness.local.network.policy import NetworkPolicy
 from harness.local.templates import Template
 
 Channel = Literal["stdout", "stderr", "pty"]

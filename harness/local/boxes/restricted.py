@@ -14,9 +14,9 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.local.accounts import prepare_state
-from harness.local.hostprocesses import new_mark
-from harness.local.launching import (
+from harness.local.boxes.accounts import prepare_state
+from harness.local.boxes.hostprocesses import new_mark
+from harness.local.boxes.launching import (
     ETC_FROM_HOST,
     SEARCH_PATH,
     Interpreter,

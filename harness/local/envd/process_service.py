@@ -12,11 +12,11 @@ from e2b.envd.process import process_pb as pb
 from e2b.envd.process.process_connect import Process as ProcessProtocol
 from protobuf import Oneof
 
-from harness.local import rpc
-from harness.local.box import Box
-from harness.local.channel import Channel
-from harness.local.processes import Command, End, Event, Output, Process, ProcessTable
-from harness.local.values import BadDirectory, BadProgram, BoxError
+from harness.local.boxes.box import Box
+from harness.local.boxes.values import BadDirectory, BadProgram, BoxError
+from harness.local.envd import rpc
+from harness.local.envd.channel import Channel
+from harness.local.envd.processes import Command, End, Event, Output, Process, ProcessTable
 
 _MAX_TERMINAL_SIDE = 0xFFFF
 """The kernel keeps a terminal's size in 16 bits."""

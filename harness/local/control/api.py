@@ -17,15 +17,16 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
-from harness.local import errors, views
-from harness.local.body import read_body
+from harness.local import errors
 from harness.local.builds.api import TemplateApi
-from harness.local.catalog import Catalog
+from harness.local.control import views
+from harness.local.control.body import read_body
+from harness.local.control.catalog import Catalog
+from harness.local.control.once import Once
+from harness.local.control.plans import plan_of, policy_of, timeout_of
+from harness.local.control.registry import MAX_TIMEOUT_HOURS, Registry, Sandbox
+from harness.local.envd.journal import Level
 from harness.local.errors import ApiError, bad_request, not_on_this_server
-from harness.local.journal import Level
-from harness.local.once import Once
-from harness.local.plans import plan_of, policy_of, timeout_of
-from harness.local.registry import MAX_TIMEOUT_HOURS, Registry, Sandbox
 
 _MAX_PAGE = 100
 _MAX_FORKS = 100

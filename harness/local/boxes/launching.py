@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from harness.local.egress import Door
-from harness.local.hostprocesses import hunt
+from harness.local.boxes.hostprocesses import hunt
+from harness.local.network.egress import Door
 from harness.local.templates import Template
 
 SEARCH_PATH = "/opt/bin:/opt/local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -1,0 +1,1 @@
+"""E2B's control plane: sandboxes and templates, made, found, paused and ended."""
