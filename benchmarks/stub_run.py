@@ -26,8 +26,8 @@ from harness.sandbox import Platform
 from harness.store import NOTHING_SECRET, RunFolder
 from harness.task import load_task
 from harness.templates import Templates
-from harness.trial import World
 from harness.variant import Variant
+from harness.world import World
 from tests.support.stub_e2b import AGENT
 
 ROOT = Path(__file__).parents[1]

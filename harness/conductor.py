@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.asked import Asked
+from harness.attempt import Attempt, trial_record
 from harness.budget import Budget, NotStartedError, spent_before
 from harness.engine import Engine
 from harness.errors import Fault, HarnessError, InternalFault, UsageError
@@ -29,7 +30,7 @@ from harness.resume import Before, before_of
 from harness.run import Retries
 from harness.setup import Stage, choose_model, default_concurrency, open_stage, uses_local
 from harness.store import NOTHING_SECRET, Redactor, RunFolder, RunLock, find_run, new_run_id
-from harness.trial import Attempt, World, trial_record
+from harness.world import World
 
 if TYPE_CHECKING:
     from harness.rounds import Rounds

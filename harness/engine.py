@@ -16,7 +16,7 @@ from harness.budget import Budget, NotStartedError, Spent
 from harness.errors import Fault
 from harness.record import AttemptRecord, TrialRecord, TrialSpec
 from harness.run import Retries, Trial
-from harness.trial import World
+from harness.world import World
 
 T = TypeVar("T")
 _CUT_S = 30.0

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 import pytest
 
 from harness.agents.claude import Claude
+from harness.attempt import Attempt, interrupted, trial_record
 from harness.budget import NotStartedError
 from harness.errors import Fault, HarnessError, NotAppliedError, UsageError
 from harness.items import CALL_PASSED, TrialItem, properties, task_name_of_test, uses_trials
@@ -21,7 +22,8 @@ from harness.sandbox import REPO, CommandTimeoutError, Result
 from harness.session import TrialSession
 from harness.stream import Session
 from harness.task import Task, task_of_parts
-from harness.trial import Attempt, LiveTrial, World, interrupted, opened, trial_record
+from harness.trial import LiveTrial, opened
+from harness.world import World
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ import pytest
 
 from harness.record import TrialRecord, TrialSpec
 from harness.report.text import cost
-from harness.trial import World
+from harness.world import World
 
 TICK_S = 0.5
 HEARTBEAT_S = 30.0

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.attempt import INTERRUPTED
 from harness.errors import InternalFault, TaskFault
 from harness.record import AttemptRecord, ErrorRecord, TrialRecord, TrialSpec, session_fields
 from harness.store import TRANSCRIPT, RunFolder, TrialFolder, read_records
 from harness.stream import Tally, parse
 from harness.templates import name_by_content
-from harness.trial import INTERRUPTED
 
 
 @dataclass(frozen=True)

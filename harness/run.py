@@ -7,9 +7,11 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from harness.attempt import Attempt, trial_record
 from harness.errors import Fault
 from harness.record import AttemptRecord, TrialRecord, TrialSpec
-from harness.trial import Attempt, World, run_attempt, trial_record
+from harness.trial import run_attempt
+from harness.world import World
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from harness.options import Options
 from harness.sandbox import Platform, e2b_platform
 from harness.store import Redactor, RunFolder, find_run, read_records
 from harness.templates import Templates
-from harness.trial import World
+from harness.world import World
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,8 @@ from harness.store import NOTHING_SECRET, RunFolder, list_runs, read_records
 from harness.stream import parse
 from harness.task import load_task
 from harness.templates import Templates
-from harness.trial import World
 from harness.variant import Variant
+from harness.world import World
 
 TRIALS = 3
 SCHEDULES = st.lists(st.sampled_from(["pass", *FAULTS]), max_size=60)

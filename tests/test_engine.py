@@ -24,8 +24,8 @@ from harness.run import Retries
 from harness.shard import Shard, read_shard
 from harness.store import NOTHING_SECRET, RunFolder, read_records
 from harness.task import Limits, Task
-from harness.trial import World
 from harness.variant import Variant
+from harness.world import World
 
 
 def spec(task: str = "answer", index: int = 1, **fields: Any) -> TrialSpec:

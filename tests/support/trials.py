@@ -18,8 +18,8 @@ from harness.setup import local_platform
 from harness.store import Redactor, RunFolder, read_records
 from harness.task import load_task
 from harness.templates import Templates
-from harness.trial import World
 from harness.variant import DEFAULT, Variant
+from harness.world import World
 from tests.support.messages_api import MessagesApi
 
 

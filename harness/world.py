@@ -1,0 +1,40 @@
+"""What all trials of a run share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from harness.gitrepo import Repos
+from harness.model import Model
+from harness.pacing import Pacer
+from harness.patience import PATIENT, Patience
+from harness.sandbox import Platform
+from harness.store import RunFolder
+from harness.templates import Templates
+
+Keep = Literal["none", "failed", "all"]
+
+
+@dataclass(frozen=True)
+class World:
+    """What all trials of a run share.
+
+    `secrets` has the values that variants refer to by name, `template_ids` the platform's ids of templates by their
+    names, each asked for once: by whoever holds `asking`.
+    """
+
+    platform: Platform
+    model: Model
+    folder: RunFolder
+    repos: Repos
+    templates: Templates
+    git_commit: str | None = None
+    pacer: Pacer = field(default_factory=Pacer)
+    patience: Patience = PATIENT
+    template_ids: dict[str, str] = field(default_factory=dict)
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    keep: Keep = "none"
