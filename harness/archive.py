@@ -16,8 +16,8 @@ from harness.contents import NOT_CONTENT
 
 _SMALL = 256 * 1024
 """Bytes that are sent sooner than a sandbox starts a gzip for them."""
-_WITH_COMMAND = 64 * 1024
-"""Bytes that fit into a command in base64: the kernel takes 128 KiB for one argument."""
+_WITH_COMMAND = 80 * 1024
+"""Bytes that fit into a command in base64, beside what else it does: the kernel takes 128 KiB for one argument."""
 _FOLDERS = 16
 """Starter repos and the like that are kept packed; the trials of one task run next to each other."""
 

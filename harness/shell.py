@@ -87,16 +87,17 @@ def _parts(text: str, mark: str) -> Iterator[tuple[str, int]]:
         said = following
 
 
-async def handed_over(sandbox: Sandbox, archive: bytes, name: str) -> str:
+async def handed_over(sandbox: Sandbox, archive: bytes, name: str, *, secret: bool = False) -> str:
     """A command that unpacks a tar in the folder where it runs.
 
-    A small one goes with the command, a larger one is put into the file `name` below the home first.
+    A small one goes with the command. A larger one, or one with a `secret` in it, since platforms log commands, is put
+    into the file `name` below the home first, and is gone once it is unpacked.
 
     Raises:
         SandboxFault: when the sandbox is lost.
     """
-    command = unpacking(archive)
+    command = None if secret else unpacking(archive)
     if command is None:
         await sandbox.write(name, archive)
-        command = f"tar -xf ~/{name}"
+        command = f"tar -xf ~/{name} && rm ~/{name}"
     return command

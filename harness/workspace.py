@@ -17,7 +17,7 @@ from harness.archive import pack
 from harness.errors import NotAppliedError, SandboxFault, TaskFault
 from harness.protect import Protected, protect
 from harness.sandbox import REPO, CommandTimeoutError, Sandbox
-from harness.shell import Script, Seen, look, run_own
+from harness.shell import Script, Seen, handed_over, look, run_own
 from harness.task import Task
 
 MAX_DIFF_BYTES = 64 * 1024 * 1024
@@ -26,8 +26,9 @@ MAX_DIFF_BYTES = 64 * 1024 * 1024
 # whatever its .gitignore says; its objects are kept apart too, for the diff of an agent that does away with .git.
 _UNPACK = """
 set -e
-tar -xf ~/.harness/seed.tar -C ~ && rm ~/.harness/seed.tar
-[ -d ~/repo ] || mkdir ~/repo
+cd ~
+%s
+[ -d repo ] || mkdir repo
 """
 _COMMIT = """
 set -e
@@ -136,10 +137,11 @@ async def seed(
         TaskFault: when a setup command fails, or takes too long.
         SandboxFault: when the sandbox does not do it.
     """
-    await sandbox.write(".harness/seed.tar", _seed_archive(task, extra, variant))
-    start = _UNPACK + _COMMIT
+    archive = _seed_archive(task, extra, variant)
+    unpack = _UNPACK % await handed_over(sandbox, archive, ".harness/seed.tar", secret=variant.secret)
+    start = unpack + _COMMIT
     if variant.script:
-        await _seed_step(sandbox, _UNPACK)
+        await _seed_step(sandbox, unpack)
         await _apply(sandbox, variant.script)
         start = _COMMIT
     if not task.setup:

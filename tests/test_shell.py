@@ -49,15 +49,24 @@ def test_one_that_hangs_does_not_hide_the_others(server: LocalServer) -> None:
     assert second == Result("two\n", "", 0)
 
 
-@pytest.mark.parametrize("size", [10, 60_000, 200_000, 400_000])
+@pytest.mark.parametrize("size", [10, 70_000, 200_000, 400_000])
 @pytest.mark.parametrize("dense", [False, True])
 def test_an_archive_arrives_whole(server: LocalServer, size: int, dense: bool) -> None:
-    """Small ones within the command, larger ones by a file, zipped or not."""
+    """Small ones within the command, larger ones by a file, zipped or not; nothing else is left of it."""
     data = random.Random(size).randbytes(size) if dense else b"a" * size
 
-    async def unpack(sandbox: Sandbox) -> bytes:
+    async def unpack(sandbox: Sandbox) -> tuple[bytes, str]:
         command = await handed_over(sandbox, pack({"folder/a file": data}, {}), "archive.tar")
         await bash(sandbox, f"mkdir there && cd there && {command}")
-        return await sandbox.read("there/folder/a file")
+        return await sandbox.read("there/folder/a file"), await bash(sandbox, "ls")
 
-    assert with_sandbox(server, unpack) == data
+    assert with_sandbox(server, unpack) == (data, "there\n")
+
+
+def test_a_secret_is_in_no_command(server: LocalServer) -> None:
+    """Platforms log commands."""
+
+    async def hand_over(sandbox: Sandbox) -> str:
+        return await handed_over(sandbox, pack({"key": b"secret"}, {}), "archive.tar", secret=True)
+
+    assert with_sandbox(server, hand_over) == "tar -xf ~/archive.tar && rm ~/archive.tar"
