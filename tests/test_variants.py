@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.apply import luggage
 from harness.asked import Asked
 from harness.errors import ProblemsError, UsageError
 from harness.plan import blocks
@@ -489,6 +490,15 @@ def test_a_secret_that_cannot_be_kept_is_told(tmp_path: Path, value: str, words:
 
 
 # The order
+
+
+def test_luggage_knows_whether_it_holds_a_secret(tmp_path: Path) -> None:
+    """What does is not sent within a command, which platforms log."""
+    server = 'mcp.web = { url = "https://example.org", headers = { Authorization = "Bearer %s" } }\n'
+    open_, kept = (one(tmp_path, f"[a]\n{server % value}") for value in ("public", "${env:WEB_TOKEN}"))
+    assert not luggage(open_, {}).secret
+    assert luggage(kept, {"WEB_TOKEN": "secret-of-web"}).secret
+    assert luggage(DEFAULT, {}, gateway_token="token").secret
 
 
 def test_the_variants_of_an_index_run_side_by_side() -> None:
