@@ -74,6 +74,9 @@ class Redactor:
 NOTHING_SECRET = Redactor({})
 
 
+_SECOND = re.compile(r"\d{8}-\d{6}-")
+
+
 def new_run_id(now: datetime | None = None) -> str:
     """A name that sorts by time and does not meet another's: `20261123-090141-3f9c`."""
     return f"{now or datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
@@ -429,7 +432,14 @@ def list_runs(results: Path) -> list[RunFolder]:
     """The runs in a results folder, oldest first."""
     if not results.is_dir():
         return []
-    return [RunFolder(path) for path in sorted(results.iterdir()) if (path / "run.json").is_file()]
+    found = [path for path in results.iterdir() if (path / "run.json").is_file()]
+    return [RunFolder(path) for path in sorted(found, key=_age)]
+
+
+def _age(run: Path) -> tuple[str, int, str]:
+    """What runs are sorted by: their names, which begin with a second; within one, when they began."""
+    second = _SECOND.match(run.name)
+    return second[0] if second else run.name, (run / "run.json").stat().st_mtime_ns, run.name
 
 
 def find_record(run: RunFolder, records: Sequence[TrialRecord], name: str) -> TrialRecord:

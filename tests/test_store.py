@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -433,6 +434,16 @@ def test_runs_are_listed_by_time(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     assert [run.id for run in list_runs(tmp_path)] == ["20261123-1", "20261123-2", "20261124-1"]
     assert list_runs(tmp_path / "nothing") == []
+
+
+def test_runs_of_one_second_are_listed_as_they_began(tmp_path: Path) -> None:
+    """What follows the second in their names is drawn by lot; the last one is the one that is shown and resumed."""
+    for began, end in enumerate(("9a9a", "0629", "dcff", "1b1b")):
+        run = make_run(tmp_path, f"20261123-090141-{end}")
+        os.utime(run.path / "run.json", (0, began))
+    make_run(tmp_path, "20261123-090140-ffff")
+    assert [run.id[-4:] for run in list_runs(tmp_path)] == ["ffff", "9a9a", "0629", "dcff", "1b1b"]
+    assert find_run(tmp_path, None).id.endswith("1b1b")
 
 
 def test_a_run_is_found(tmp_path: Path) -> None:
