@@ -7,7 +7,6 @@ import functools
 import hashlib
 import os
 import posixpath
-import secrets
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from harness.contents import NOT_CONTENT, files_in
 from harness.errors import InternalFault, SandboxFault
 from harness.record import Tampering
 from harness.sandbox import CommandTimeoutError, Sandbox
-from harness.shell import Script, Seen, look
+from harness.shell import Script, Seen, look, unguessable
 from harness.task import Task
 
 # Bytecode goes: it could stand in for its source. The two lines are: files with the hash of their content; for
@@ -92,7 +91,7 @@ def protected_files(task: Task) -> Script:
     roots = " ".join(shlex.quote(f"./{root}") for root in sorted(set(map(_literal_root, task.protect))))
     not_content = " -o ".join(f"-name {shlex.quote(name)}" for name in sorted(NOT_CONTENT))
     # The name of a file that nobody can have put something else in the place of.
-    others = f"others-{secrets.token_hex(8)}"
+    others = f"others-{unguessable()}"
     return Script(_FIND % {"roots": roots, "not_content": not_content, "others": others}, _TIMEOUT_S)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -94,7 +95,7 @@ class Task:
     solution: Path | None = None
     replay: Path | None = None
 
-    @property
+    @functools.cached_property
     def checks_folder(self) -> Path | None:
         """The folder that is put beside the repo when the checks run, if there is one."""
         folder = self.path / "checks" if self.path else None

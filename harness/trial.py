@@ -230,7 +230,8 @@ class LiveTrial:
             diff, instructions, *protected = await look_each(sandbox, scripts[: 3 if task.protect else 2])
             try:
                 found = await take_diff(sandbox, self.baseline, diff)
-                attempt.diff = attempt.files.write("diff.patch", found)
+                # Off the loop, as the outputs of checks: a disk that is busy would hold up every other trial.
+                attempt.diff = await asyncio.to_thread(attempt.files.write, "diff.patch", found)
             except NoDiffError as error:
                 attempt.notes += (f"there is no diff: {error}",)
             attempt.tampering = await restore(sandbox, task, self.baseline.protected, *protected)

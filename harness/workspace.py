@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import secrets
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from harness.archive import pack
 from harness.errors import NotAppliedError, SandboxFault, TaskFault
 from harness.protect import Protected, protect
 from harness.sandbox import REPO, CommandTimeoutError, Sandbox
-from harness.shell import Script, Seen, handed_over, look, run_own
+from harness.shell import Script, Seen, handed_over, look, run_own, unguessable
 from harness.task import Task
 
 MAX_DIFF_BYTES = 64 * 1024 * 1024
@@ -259,7 +258,7 @@ async def stop_processes(sandbox: Sandbox, baseline: Baseline, *, private: bool,
 def diff_since(baseline: Baseline) -> Script:
     """Tells what changed since the baseline, for `take_diff`."""
     # A folder whose name nobody could know has nothing in it that somebody has put there.
-    filled = _DIFF % {"told": _TOLD_BYTES, "name": f"collect-{secrets.token_hex(8)}"}
+    filled = _DIFF % {"told": _TOLD_BYTES, "name": f"collect-{unguessable()}"}
     return Script(f"set -- {baseline.tree}\n{filled}", timeout=120)
 
 

@@ -24,7 +24,7 @@ class Workplace:
 
     `emit` takes each raw line of the agent's stream, for the transcript; `env` is the task's environment and the
     variant's; `prove` is asked each time that a session starts, and raises NotAppliedError when what it shows is not
-    what the variant asks for, so that no money is spent on it. `after_turn` is to be awaited
+    what the variant asks for, so that no more money is spent on it. `after_turn` is to be awaited
     when a prompt (from 1), but for the last, was done; its time is not the agent's. `silence_s` is how long the stream
     may say nothing while the model owes a reply.
     """
