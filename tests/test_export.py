@@ -141,7 +141,7 @@ def test_a_pushed_dataset_is_private_and_loads_as_the_records(hub: Hub, tmp_path
     env = hub.env(tmp_path / "home", "hf_may_write")
     records = [a_record(index=index, tools=TOOLS) for index in (1, 2, 3)]
     said = push(env, write(tmp_path / "r.jsonl", records[0]))
-    assert said == (0, f"1 record to {hub.url}/datasets/me/runs (private)\n")
+    assert said == (0, f"1 record to {hub.origin}/datasets/me/runs (private)\n")
     assert push(env, write(tmp_path / "r.jsonl", *records))[0] == 0
 
     code, read = command(env, sys.executable, "-c", READ_BACK)
@@ -153,7 +153,7 @@ def test_a_dataset_that_everybody_can_read_is_pushed_to_on_demand_only(hub: Hub,
     """What agents wrote goes to nobody by accident, also where a public dataset of the name is there already."""
     env = hub.env(tmp_path / "home", "hf_may_write")
     file = write(tmp_path / "r.jsonl", a_record())
-    assert push(env, file, "--public") == (0, f"1 record to {hub.url}/datasets/me/runs (public)\n")
+    assert push(env, file, "--public") == (0, f"1 record to {hub.origin}/datasets/me/runs (public)\n")
     before = hub.repos["me/runs"].commits[:]
 
     code, said = push(env, file)

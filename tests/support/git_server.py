@@ -10,15 +10,13 @@ from __future__ import annotations
 import base64
 import os
 import subprocess
-import threading
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from urllib.parse import urlsplit
 
 from tests.support.folders import write_files
+from tests.support.in_thread import InThread
 
 _IDENTITY = {
     "GIT_AUTHOR_NAME": "a",
@@ -29,7 +27,7 @@ _IDENTITY = {
 }
 
 
-class GitServer:
+class GitServer(InThread):
     """Serves bare repositories below `root`. `clones` counts what was fetched, `asked` all requests."""
 
     def __init__(self, root: Path, token: str | None = None) -> None:
@@ -40,23 +38,7 @@ class GitServer:
         self.asked: list[str] = []
         self.broken: int | None = None
         self._work = root / "work"
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
-
-    @property
-    def origin(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_port}"
+        super().__init__(_handler(self))
 
     def url(self, name: str) -> str:
         return f"{self.origin}/{name}.git"

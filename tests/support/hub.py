@@ -14,14 +14,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from tests.support.in_thread import InThread
 
 Json = dict[str, Any]
 
@@ -51,7 +51,7 @@ class HubRepo:
         return True
 
 
-class Hub:
+class Hub(InThread):
     """`token` is the one that may write; whoever has another is refused. `asked` has all requests."""
 
     def __init__(self, token: str) -> None:
@@ -59,27 +59,11 @@ class Hub:
         self.repos: dict[str, HubRepo] = {}
         self.stored: dict[str, bytes] = {}
         self.asked: list[str] = []
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_port}"
+        super().__init__(_handler(self))
 
     def env(self, home: Path, token: str | None) -> dict[str, str]:
         """The environment of a client with this token, and with its caches in `home`."""
-        found = {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
+        found = {"HF_ENDPOINT": self.origin, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
         return {**found, "HF_TOKEN": token} if token else found
 
 
@@ -129,12 +113,12 @@ def _create(hub: Hub, asked: Json) -> _Answer:
     # Clients before version 2 say `private`.
     private = asked.get("visibility", "private" if asked.get("private") else "public") == "private"
     hub.repos.setdefault(name, HubRepo(private))
-    return _Answer(200, {"url": f"{hub.url}/datasets/{name}", "name": name, "id": name})
+    return _Answer(200, {"url": f"{hub.origin}/datasets/{name}", "name": name, "id": name})
 
 
 def _batch(hub: Hub, asked: Json) -> _Answer:
     objects = [
-        {**given, "actions": {"upload": {"href": f"{hub.url}/lfs/{given['oid']}"}}}
+        {**given, "actions": {"upload": {"href": f"{hub.origin}/lfs/{given['oid']}"}}}
         for given in asked["objects"]
     ]
     return _Answer(200, {"transfer": "basic", "objects": objects})
@@ -156,7 +140,7 @@ def _of_repo(hub: Hub, name: str, method: str, rest: list[str], body: bytes) -> 
         case "POST", ["commit", _]:
             if not repo.commit([json.loads(line) for line in body.splitlines()], hub.stored):
                 return _refused(412, "the branch has moved on")
-            url = f"{hub.url}/datasets/{name}/commit/{repo.commits[-1]}"
+            url = f"{hub.origin}/datasets/{name}/commit/{repo.commits[-1]}"
             return _Answer(200, {"success": True, "commitOid": repo.commits[-1], "commitUrl": url})
         case "POST", ["paths-info", _]:
             # The client sends a form here.
