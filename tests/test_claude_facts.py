@@ -354,6 +354,7 @@ def test_a_killed_runs_tokens_are_in_no_later_result(tmp_path: Path) -> None:
             *HEADLESS, "go", "--session-id", SESSION, stdin=subprocess.DEVNULL, stdout=pipe
         ) as process:
             api.wait_for_requests(2)
+            cli.wait_until_stored(SESSION, "tool_result")
             process.kill()
         resumed = cli.run("go on", "--resume", SESSION)
         history = [message["content"] for message in api.requests[-1].body["messages"]]

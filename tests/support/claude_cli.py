@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -81,6 +82,16 @@ class ClaudeCli:
         environ = {"PATH": os.environ["PATH"], "HOME": str(self.home), **QUIET, **self.api, **(env or {})}
         environ = {name: value for name, value in environ.items() if value != ""}
         return subprocess.Popen([CLAUDE, *args], cwd=self.cwd, env=environ, **io)
+
+    def wait_until_stored(self, session: str, text: str, seconds: float = 30) -> None:
+        """Return once the session's file holds `text`: the CLI writes it beside its work, not before it goes on."""
+        deadline = time.monotonic() + seconds
+        while not any(
+            text in path.read_text() for path in self.home.glob(f".claude/projects/*/{session}.jsonl")
+        ):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{text!r} was not in the session's file after {seconds} s")
+            time.sleep(0.01)
 
     def run(
         self,
