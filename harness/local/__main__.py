@@ -41,12 +41,18 @@ def main(arguments: Sequence[str] | None = None, voice: Voice | None = None) -> 
     )
     # It warns of malformed uploads, whose senders are told anyway.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
+    logging.getLogger("asyncio").addFilter(_is_no_lost_client)
     try:
         asyncio.run(_run(settings, options.parent_pipe, voice))
     except StartError as error:
         voice.failed(error)
         return 1
     return 0
+
+
+def _is_no_lost_client(record: logging.LogRecord) -> bool:
+    """asyncio warns of what is written to a client that has just gone, until the loop comes to tell of it."""
+    return record.getMessage() != "socket.send() raised exception."
 
 
 class Voice(Protocol):
