@@ -334,12 +334,12 @@ def test_settings_and_arguments_that_did_not_take_hold_are_told(asked: Variant, 
 def test_a_skill_where_claude_code_does_not_look_makes_a_trial_invalid(
     server: LocalServer, tmp_path: Path, place: str
 ) -> None:
-    """The trial would have measured nothing; no message is asked of the model."""
+    """The trial would have measured nothing; it ends with at most its first message under way."""
     skill = "---\nname: greet\ndescription: Greets.\n---\nSay hello.\n"
     story, api = trial(server, tmp_path, 'overlay = "over"', {f"over/{place}/SKILL.md": skill})
 
     assert "the overlay's skill 'greet' is not there" in invalid(story)
-    assert api.requests == []
+    assert len(api.requests) <= 1
 
 
 OVERLAY: dict[str, str | bytes] = {
@@ -365,11 +365,11 @@ def test_an_overlay_is_laid_over_repo_and_home(server: LocalServer, tmp_path: Pa
 
 
 def test_an_overlay_that_is_not_taken_up_makes_a_trial_invalid(server: LocalServer, tmp_path: Path) -> None:
-    """What it brings is not in the session; no message is asked of the model."""
+    """What it brings is not in the session, which ends with at most its first message under way."""
     story, api = trial(server, tmp_path, 'overlay = "over"\nargs = ["--disable-slash-commands"]', OVERLAY)
 
     assert "the overlay's skill 'greet' is not there" in invalid(story)
-    assert api.requests == []
+    assert len(api.requests) <= 1
 
 
 def test_an_overlay_that_does_not_fit_the_repo_makes_a_trial_invalid(
