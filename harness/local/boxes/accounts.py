@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness.local.boxes.hostprocesses import accounts_at_work
+from harness.local.boxes.hostprocesses import at_work
 
 UNUSED = range(1_879_048_192, 2_147_352_575)
 """uids that neither users, subordinate ranges nor system services are given (systemd's UIDS-GIDS)."""
@@ -51,10 +51,9 @@ def pick(accounts: range) -> int:
     before = {account for account in _given if account in accounts}
     if len(before) > len(accounts) // 2:  # most of these have ended long ago, and those at work are seen
         _given.difference_update(before)
-    taken = _given | accounts_at_work()
     for _ in range(1000):
         account = secrets.choice(accounts)
-        if account not in taken:
+        if account not in _given and not at_work(account):
             _given.add(account)
             return account
     raise NoAccount("every account that this root could give to a sandbox is at work")
