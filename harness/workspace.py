@@ -83,13 +83,12 @@ done
 # A repo that was locked or taken away is a failed task and no broken sandbox: there is a folder again, which can be
 # read by whom it belongs to.
 _MAKE_READABLE = """
-find "$home" -maxdepth 0 '(' ! -uid "${owner%:*}" -exec chown -h "$owner" {} \\; , \\
-  ! -perm -700 -exec chmod u+rwx {} \\; ')' && cd "$home" || exit
+{ cd "$home" && [ -w . ]; } 2>/dev/null || { chmod u+rwx "$home" && cd "$home"; } || exit
 for folder in repo .harness; do
   if [ -L "$folder" ] || [ ! -d "$folder" ]; then rm -rf "$folder"; mkdir "$folder"; fi
 done
-find repo .harness ! -uid "${owner%:*}" -exec chown -h "$owner" {} \\; , \\
-  -type d ! -perm -700 -exec chmod u+rwx {} \\; , -type f ! -perm -400 -exec chmod u+r {} +
+find . repo .harness ! -uid "${owner%:*}" -exec chown -h "$owner" {} \\; , \\
+  -type d ! -perm -700 -exec chmod u+rwx {} \\; , -type f ! -perm -400 -exec chmod u+r {} + , -path . -prune
 """
 
 _DIFF = """

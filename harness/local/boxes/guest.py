@@ -38,6 +38,7 @@ MAX_FDS = 8
 __all__: list[str] = []  # a program, not a module to import from
 
 SIGKILL, SIGPIPE, SIGCHLD, SIGCONT, SIGSTOP, SIGXFSZ = 9, 13, 17, 18, 19, 25
+IGNORED_SIGNALS = (SIGPIPE, SIGXFSZ)  # by Python, and an ignored signal survives exec
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 4, 36, 38
 
 
@@ -121,30 +122,70 @@ class Link:
 # --- processes
 
 
-def start(message: dict[str, Any], connect: Callable[[], None]) -> int:
-    """Fork and exec; returns the pid once the program runs, raises Refused when it cannot."""
+def start(message: dict[str, Any], fds: list[int]) -> int:
+    """Start a program on these descriptors, or without the first with nothing on its stdin, in a session of its own.
+
+    Returns its pid; raises Refused when it cannot be started. It never is a copy of this process, as after a fork:
+    copying the page tables and the pages that are touched would double what a short command takes.
+    """
+    actions: list[Any] = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(fds, 3 - len(fds))]
+    if len(fds) == 2:
+        actions.append((os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0))
+    try:
+        os.chdir(message["cwd"])
+    except OSError as error:
+        raise refused("cwd", error.errno, message) from error
+    try:
+        return os.posix_spawn(
+            program(message["argv"][0], message["env"]),
+            message["argv"],
+            message["env"],
+            file_actions=actions,
+            setsid=True,
+            setsigdef=IGNORED_SIGNALS,
+        )
+    except OSError as error:
+        raise refused("program", error.errno, message) from error
+    finally:
+        os.chdir("/")
+
+
+def program(name: str, env: dict[str, str]) -> str:
+    """Where a program is, by the PATH that it is given."""
+    if "/" in name:
+        return name
+    places = [f"{folder}/{name}" for folder in os.get_exec_path(env)]
+    return next((place for place in places if os.access(place, os.X_OK)), name)
+
+
+def refused(kind: str, number: int | None, message: dict[str, Any]) -> Refused:
+    what = message["cwd"] if kind == "cwd" else message["argv"][0]
+    return Refused(kind, number or errno.EIO, f"{os.strerror(number or errno.EIO)}: {what}")
+
+
+def start_on_terminal(message: dict[str, Any], slave: int) -> int:
+    """Start a program on a terminal of its own: only a process itself can take one. Otherwise as `start`."""
     said, say = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(said)
-        become(message, connect, say)
+        become(message, slave, say)
     os.close(say)
     with open(said, "rb") as pipe:
         verdict = pipe.read()
     if verdict:
         os.waitpid(pid, 0)
         kind, number = verdict.decode().split(":")
-        what = message["cwd"] if kind == "cwd" else message["argv"][0]
-        raise Refused(kind, int(number), f"{os.strerror(int(number))}: {what}")
+        raise refused(kind, int(number), message)
     return pid
 
 
-def become(message: dict[str, Any], connect: Callable[[], None], say: int) -> NoReturn:
+def become(message: dict[str, Any], slave: int, say: int) -> NoReturn:
     """In the child: turn into the program, or say through the pipe why not."""
     kind = "guest"
     try:
-        connect()
-        for number in (SIGPIPE, SIGXFSZ):  # Python ignores these, and an ignored signal survives exec
+        os.login_tty(slave)
+        for number in IGNORED_SIGNALS:
             _signal.signal(number, _signal.SIG_DFL)
         kind = "cwd"
         os.chdir(message["cwd"])
@@ -154,14 +195,6 @@ def become(message: dict[str, Any], connect: Callable[[], None], say: int) -> No
         os.write(say, f"{kind}:{error.errno}".encode())
     finally:
         os._exit(127)
-
-
-def connect_pipes(fds: list[int]) -> None:
-    """Make these descriptors stdin, stdout and stderr; without the first, stdin is /dev/null."""
-    os.setsid()
-    source = [] if len(fds) == 3 else [os.open("/dev/null", os.O_RDONLY)]
-    for target, fd in enumerate((*source, *fds)):
-        os.dup2(fd, target)
 
 
 def set_size(fd: int, cols: int, rows: int) -> None:
@@ -615,13 +648,13 @@ class Guest:
 
     def do_spawn(self, message: dict[str, Any], fds: list[int]) -> tuple[Any, tuple[int, ...]]:
         if message["pty"] is None:
-            pid = start(message, lambda: connect_pipes(fds))
+            pid = start(message, fds)
             self.started.add(pid)
             return pid, ()
         master, slave = os.openpty()
         try:
             set_size(master, *message["pty"])
-            pid = start(message, lambda: os.login_tty(slave))
+            pid = start_on_terminal(message, slave)
         except BaseException:
             os.close(master)
             raise

@@ -76,7 +76,9 @@ def at_work(account: int) -> bool:
 def _of_account(account: int) -> set[int]:
     """The living processes that have this uid: as real, effective, saved, or the file system's."""
     found = ((pid, _STATE_AND_UIDS.search(status)) for pid, status in _read_all("status"))
-    return {pid for pid, told in found if told and told[1] not in b"ZX" and account in map(int, told[2].split())}
+    return {
+        pid for pid, told in found if told and told[1] not in b"ZX" and account in map(int, told[2].split())
+    }
 
 
 def _with_mark(mark: str) -> set[int]:
