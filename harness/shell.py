@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import secrets
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -53,22 +54,27 @@ async def run_own(
     return await sandbox.run(own, timeout=timeout, cwd=cwd, env=variables, user=user)
 
 
-async def look(sandbox: Sandbox, script: Script) -> Seen:
-    """What one script sees.
+async def look(sandbox: Sandbox, script: Script, root_in: str | None = None) -> Seen:
+    """What one script sees: as the sandbox's user, or as root, given that user's home, which is then its home too.
 
     Raises:
         SandboxFault: when the sandbox is lost.
     """
     try:
-        return await run_own(sandbox, script.text, timeout=script.timeout)
+        if root_in is None:
+            return await run_own(sandbox, script.text, timeout=script.timeout)
+        # Not in that home, which may be closed, or gone.
+        text = f"export HOME={shlex.quote(root_in)}; umask 022\n{script.text}"
+        return await run_own(sandbox, text, timeout=script.timeout, cwd="/", user="root")
     except CommandTimeoutError as error:
         return error
 
 
-async def look_each(sandbox: Sandbox, scripts: Sequence[Script]) -> list[Seen]:
+async def look_each(sandbox: Sandbox, scripts: Sequence[Script], root_in: str | None = None) -> list[Seen]:
     """What each script sees, in one command: every command costs a way there and back, and a shell's start.
 
     When that takes too long or breaks off, each is run by itself, so that one that hangs does not hide the others.
+    `root_in` is as for `look`.
 
     Raises:
         SandboxFault: when the sandbox is lost.
@@ -76,12 +82,12 @@ async def look_each(sandbox: Sandbox, scripts: Sequence[Script]) -> list[Seen]:
     mark = unguessable()
     told = f"printf '\\n%s %s\\n' {mark} $?; printf '\\n%s 0\\n' {mark} >&2"
     together = "\n".join(f"(\n{script.text}\n)\n{told}" for script in scripts)
-    seen = await look(sandbox, Script(together, max(script.timeout for script in scripts)))
+    seen = await look(sandbox, Script(together, max(script.timeout for script in scripts)), root_in)
     if isinstance(seen, Result):
         found = list(_split(seen, mark))
         if len(found) == len(scripts):
             return list(found)
-    return [await look(sandbox, script) for script in scripts]
+    return [await look(sandbox, script, root_in) for script in scripts]
 
 
 def _split(result: Result, mark: str) -> list[Result]:

@@ -20,7 +20,7 @@ from harness.apply import APPEND_SYSTEM_PROMPT, FOLDER, STARTS, SYSTEM_PROMPT, t
 from harness.errors import SandboxFault
 from harness.record import StartRecord
 from harness.sandbox import CommandTimeoutError, Sandbox
-from harness.shell import run_own
+from harness.shell import Script, Seen, look
 from harness.variant import Variant
 
 _EVIDENCE_CHARS = 1_000_000
@@ -45,18 +45,23 @@ class Start:
     env: tuple[tuple[str, str, str], ...] = ()
 
 
-async def seen_starts(variant: Variant, sandbox: Sandbox) -> tuple[Start, ...]:
+STARTED = Script(_TELL, timeout=30)
+"""Tells how the CLI was started, for `seen_starts`."""
+
+
+async def seen_starts(variant: Variant, sandbox: Sandbox, seen: Seen | None = None) -> tuple[Start, ...]:
     """What the hook has told, one for each start; nothing where the variant has nothing to be seen there.
+
+    `seen` is what `STARTED` has given, where it was run already.
 
     Raises:
         SandboxFault: when the sandbox is lost.
     """
     if not to_be_seen_at_start(variant):
         return ()
-    try:
-        told = await run_own(sandbox, _TELL, timeout=30)
-    except CommandTimeoutError as error:
-        raise SandboxFault("prove", f"the CLI's start could not be read: {error}", retry=True) from error
+    told = seen or await look(sandbox, STARTED)
+    if isinstance(told, CommandTimeoutError):
+        raise SandboxFault("prove", f"the CLI's start could not be read: {told}", retry=True) from told
     return tuple(parsed(told.stdout))
 
 

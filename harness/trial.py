@@ -6,15 +6,16 @@ import asyncio
 import contextlib
 import functools
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from harness.agents.base import Agent, Workplace
 from harness.agents.claude import Claude
 from harness.agents.nop import Nop
 from harness.agents.oracle import Oracle
-from harness.apply import hosts, luggage
+from harness.apply import hosts, luggage, to_be_seen_at_start
 from harness.attempt import Attempt, bug, interrupted, outcome_of
 from harness.checks import run_checks
 from harness.errors import Fault, NotAppliedError, SandboxFault
@@ -34,18 +35,28 @@ from harness.record import (
     TrialSpec,
 )
 from harness.sandbox import Sandbox
-from harness.shell import Seen, look_each
-from harness.starts import differences_in_starts, not_seen, seen_starts, start_records
+from harness.shell import Script, Seen, look, look_each
+from harness.starts import STARTED, differences_in_starts, not_seen, seen_starts, start_records
 from harness.stream import Session
 from harness.task import Check, Task
 from harness.variant import Variant, revealed
-from harness.workspace import Baseline, NoDiffError, diff_since, in_copy, seed, stop_processes, take_diff
+from harness.workspace import (
+    Baseline,
+    NoDiffError,
+    diff_since,
+    in_copy,
+    require_stopped,
+    seed,
+    stop_script,
+    take_diff,
+)
 from harness.world import Keep, World
 
 AGENTS: dict[AgentName, type[Agent]] = {"claude": Claude, "oracle": Oracle, "nop": Nop}
 KEPT = "kept.json"
 """In a trial's folder: what `harness attach` and `harness checks` need to know of a sandbox that was kept."""
 
+_NOTHING_SEEN: Mapping[str, Seen] = MappingProxyType({})
 _REPLAY_SERVER = Path(__file__).with_name("replay.py")
 
 
@@ -218,26 +229,36 @@ class LiveTrial:
         with self.attempt.phase("agent"):
             self.attempt.stop = await self.agent.run(self.spec, self.place)
 
-    async def collect(self) -> Seen:
+    async def collect(self) -> Mapping[str, Seen]:
         """The agent's processes end; its diff is taken; what it must not touch is put back.
 
         Returns what `prove` goes by.
         """
         sandbox, attempt, task = self.place.sandbox, self.attempt, self.spec.task
         with attempt.phase("collect"):
-            await self._stop_processes(sandbox, self.baseline)
-            scripts = [diff_since(self.baseline), INSTRUCTIONS, protected_files(task)]
-            diff, instructions, *protected = await look_each(sandbox, scripts[: 3 if task.protect else 2])
+            seen = await self._look_at_what_is_left()
+            require_stopped(seen["stopped"])
             try:
-                found = await take_diff(sandbox, self.baseline, diff)
+                found = await take_diff(sandbox, self.baseline, seen["diff"])
                 # Off the loop, as the outputs of checks: a disk that is busy would hold up every other trial.
                 attempt.diff = await asyncio.to_thread(attempt.files.write, "diff.patch", found)
             except NoDiffError as error:
                 attempt.notes += (f"there is no diff: {error}",)
-            attempt.tampering = await restore(sandbox, task, self.baseline.protected, *protected)
-        return instructions
+            attempt.tampering = await restore(sandbox, task, self.baseline.protected, seen.get("protected"))
+        return seen
 
-    async def prove(self, seen: Seen | None = None) -> None:
+    async def _look_at_what_is_left(self) -> Mapping[str, Seen]:
+        """What each script sees: the first ends whatever still runs, so that nothing changes under the others."""
+        scripts = {"stopped": self._stop_script(self.baseline), "diff": diff_since(self.baseline)}
+        scripts["instructions"] = INSTRUCTIONS
+        if to_be_seen_at_start(self.spec.variant):
+            scripts["starts"] = STARTED
+        if self.spec.task.protect:
+            scripts["protected"] = protected_files(self.spec.task)
+        seen = await look_each(self.place.sandbox, list(scripts.values()), root_in=self.baseline.home)
+        return dict(zip(scripts, seen, strict=True))
+
+    async def prove(self, seen: Mapping[str, Seen] = _NOTHING_SEEN) -> None:
         """Is what the agent ran with what the variant asks for? The session's start is looked at as it comes.
 
         Args:
@@ -248,10 +269,11 @@ class LiveTrial:
         """
         if self.spec.agent != "claude":
             return
-        applied, loaded = await loaded_instructions(self.place.sandbox, self.baseline.home, seen)
+        sandbox, variant = self.place.sandbox, self.spec.variant
+        applied, loaded = await loaded_instructions(sandbox, self.baseline.home, seen.get("instructions"))
         self.attempt.instructions = loaded
-        variant = self.spec.variant
-        env, starts = _env_to_see(variant, self.world), await seen_starts(variant, self.place.sandbox)
+        env = _env_to_see(variant, self.world)
+        starts = await seen_starts(variant, sandbox, seen.get("starts"))
         self.attempt.starts = start_records(variant, env, starts)
         if self.attempt.session.session_id:
             self.attempt.notes += not_seen(variant, starts)
@@ -290,8 +312,11 @@ class LiveTrial:
         return await run_checks(sandbox, self.spec.task, self.attempt.files.write, checks, between=stop)
 
     async def _stop_processes(self, sandbox: Sandbox, baseline: Baseline) -> None:
+        require_stopped(await look(sandbox, self._stop_script(baseline), root_in=baseline.home))
+
+    def _stop_script(self, baseline: Baseline) -> Script:
         private = self.world.platform.isolation in (None, "bubblewrap")
-        await stop_processes(sandbox, baseline, private=private, mark=_mark(self.spec, self.world))
+        return stop_script(baseline, private=private, mark=_mark(self.spec, self.world))
 
 
 def _prove_start(variant: Variant, session: Session) -> None:

@@ -38,10 +38,11 @@ printf '[user]\\n\\tname = user\\n\\temail = user@sandbox.invalid\\n' >>.git/con
 printf '[gc]\\n\\tauto = 0\\n[maintenance]\\n\\tauto = false\\n' >>.git/config
 git add -A -f && git commit -q --allow-empty -m 'Initial commit'
 """
-_TREE_OF_COMMIT = """
+_THE_COMMIT = """
 set -e
 cd ~/repo
-git rev-parse 'HEAD^{tree}'
+{ read -r commit <.git/refs/heads/main; } 2>/dev/null || commit=$(git rev-parse HEAD)
+echo "$commit"
 """
 _TREE_AFTER_SETUP = """
 set -e
@@ -59,8 +60,8 @@ line=$(read -r line </proc/$BASHPID/stat && echo "$line") && set -- ${line##*) }
 # One that was killed is in sight until it has had the CPU once more, so later rounds wait.
 # Where processes of others are in sight ($2 is not "all"), only those that carry the trial's mark are meant.
 _KILL = """
-since=$1 scope=$2 mark=HARNESS_TRIAL=$3 owner=$4 home=$5
-keep=" $$ "; pid=$$
+since=$1 scope=$2 mark=HARNESS_TRIAL=$3 owner=$4
+keep=" $BASHPID "; pid=$BASHPID
 while [ "$pid" -gt 1 ] && read -r line <"/proc/$pid/stat"; do set -- ${line##*) }; pid=$2; keep="$keep$pid "; done
 for ((round = 1; round <= 100; round++)); do
   left=0
@@ -83,7 +84,7 @@ done
 # A repo that was locked or taken away is a failed task and no broken sandbox: there is a folder again, which can be
 # read by whom it belongs to.
 _MAKE_READABLE = """
-{ cd "$home" && [ -w . ]; } 2>/dev/null || { chmod u+rwx "$home" && cd "$home"; } || exit
+{ cd ~ && [ -w . ]; } 2>/dev/null || { chmod u+rwx ~ && cd ~; } || exit
 for folder in repo .harness; do
   if [ -L "$folder" ] || [ ! -d "$folder" ]; then rm -rf "$folder"; mkdir "$folder"; fi
 done
@@ -91,15 +92,17 @@ find . repo .harness ! -uid "${owner%:*}" -exec chown -h "$owner" {} \\; , \\
   -type d ! -perm -700 -exec chmod u+rwx {} \\; , -type f ! -perm -400 -exec chmod u+r {} + , -path . -prune
 """
 
+# It may run as root: what is written has names that nobody could know, so that no link leads it elsewhere.
 _DIFF = """
 set -e
-export GIT_DIR=$HOME/.harness/%(name)s GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null
+export GIT_DIR=$HOME/%(folder)s GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null
 mkdir -p "$GIT_DIR/objects/info" "$GIT_DIR/refs"
 echo 'ref: refs/heads/none' >"$GIT_DIR/HEAD" && echo "$HOME/.harness/objects" >"$GIT_DIR/objects/info/alternates"
 export GIT_WORK_TREE=$HOME/repo
 git read-tree "$1" && git add -A --ignore-errors || true
-git -c core.quotePath=false diff --cached --binary --no-ext-diff --no-textconv --no-color "$1" >~/.harness/diff.patch
-head -c %(told)s ~/.harness/diff.patch | base64 -w0
+git -c core.quotePath=false diff --cached --binary --no-ext-diff --no-textconv --no-color "$1" >"$GIT_DIR/diff.patch"
+echo %(folder)s/diff.patch
+head -c %(told)s "$GIT_DIR/diff.patch" | base64 -w0
 """
 _TOLD_BYTES = 256 * 1024
 """How much of a diff the command that makes it tells; one as long as that is read from its file."""
@@ -113,11 +116,12 @@ class NoDiffError(Exception):
 class Baseline:
     """The repo as the agent got it.
 
-    `tree` is git's id of it, `since` the moment in clock ticks since the kernel's start (taken last, so that what
-    the setup has started is older), `owner` the user's UID:GID, and `home` its home as its processes see it.
+    `commit` is git's id of it, or of its tree, `since` the moment in clock ticks since the kernel's start (taken last,
+    so that what the setup has started is older), `owner` the user's UID:GID, and `home` its home as its processes see
+    it.
     """
 
-    tree: str
+    commit: str
     since: str
     owner: str
     home: str
@@ -144,7 +148,7 @@ async def seed(
         start = _COMMIT
     if not task.setup:
         as_starter = not variant.script
-        return await _baseline(sandbox, task, start + _TREE_OF_COMMIT + _BASELINE, as_starter=as_starter)
+        return await _baseline(sandbox, task, start + _THE_COMMIT + _BASELINE, as_starter=as_starter)
     await _seed_step(sandbox, start)
     await _run_setup(sandbox, task)
     return await _baseline(sandbox, task, _TREE_AFTER_SETUP + _BASELINE, as_starter=False)
@@ -209,9 +213,9 @@ async def _seed_step(sandbox: Sandbox, script: str) -> str:
 
 
 async def _baseline(sandbox: Sandbox, task: Task, script: str, *, as_starter: bool) -> Baseline:
-    tree, rest = (await _seed_step(sandbox, script)).split("\n", 1)
+    commit, rest = (await _seed_step(sandbox, script)).split("\n", 1)
     since, owner, home = rest.removesuffix("\n").split(" ", 2)
-    return Baseline(tree, since, owner, home, await protect(sandbox, task, as_starter=as_starter))
+    return Baseline(commit, since, owner, home, await protect(sandbox, task, as_starter=as_starter))
 
 
 async def in_copy(copy: Sandbox, baseline: Baseline) -> Baseline:
@@ -228,37 +232,48 @@ async def in_copy(copy: Sandbox, baseline: Baseline) -> Baseline:
     return replace(baseline, owner=owner, home=home)
 
 
-async def stop_processes(sandbox: Sandbox, baseline: Baseline, *, private: bool, mark: str) -> None:
-    """End every process started since the baseline, and see that the repo can be read.
+def stop_script(baseline: Baseline, *, private: bool, mark: str) -> Script:
+    """Ends every process started since the baseline, and sees that the repo can be read; it has to run as root.
 
     Args:
-        sandbox: the sandbox.
         baseline: what was taken before the agent started.
         private: whether every process in sight is the sandbox's own; otherwise only those with `mark` are ended.
         mark: the trial's id in the processes' environment, as HARNESS_TRIAL.
+    """
+    known = [baseline.since, "all" if private else "marked", mark, baseline.owner]
+    return Script(f"set -- {shlex.join(known)}\n{_KILL}{_MAKE_READABLE}", timeout=60)
+
+
+def require_stopped(seen: Seen) -> None:
+    """See what `stop_script` came to.
 
     Raises:
         SandboxFault: when some cannot be ended, so that no verdict could be trusted.
     """
-    known = [baseline.since, "all" if private else "marked", mark, baseline.owner, baseline.home]
-    command = f"set -- {shlex.join(known)}\n{_KILL}{_MAKE_READABLE}"
-    try:
-        result = await run_own(sandbox, command, timeout=60, cwd="/", user="root")
-    except CommandTimeoutError as error:
+    if isinstance(seen, CommandTimeoutError):
         raise SandboxFault(
-            "leftovers", f"the agent's processes could not be ended: {error}", retry=True
-        ) from error
-    if result.exit_code:
-        raise SandboxFault(
-            "leftovers", f"the agent's processes could not be ended: {result.stderr.strip()}", retry=True
-        )
+            "leftovers", f"the agent's processes could not be ended: {seen}", retry=True
+        ) from seen
+    if seen.exit_code:
+        words = seen.stderr.strip()
+        raise SandboxFault("leftovers", f"the agent's processes could not be ended: {words}", retry=True)
+
+
+async def stop_processes(sandbox: Sandbox, baseline: Baseline, *, private: bool, mark: str) -> None:
+    """Do what `stop_script` does, by itself.
+
+    Raises:
+        SandboxFault: as `require_stopped`, and when the sandbox is lost.
+    """
+    script = stop_script(baseline, private=private, mark=mark)
+    require_stopped(await look(sandbox, script, root_in=baseline.home))
 
 
 def diff_since(baseline: Baseline) -> Script:
     """Tells what changed since the baseline, for `take_diff`."""
     # A folder whose name nobody could know has nothing in it that somebody has put there.
-    filled = _DIFF % {"told": _TOLD_BYTES, "name": f"collect-{unguessable()}"}
-    return Script(f"set -- {baseline.tree}\n{filled}", timeout=120)
+    filled = _DIFF % {"told": _TOLD_BYTES, "folder": f".harness/collect-{unguessable()}"}
+    return Script(f"set -- {baseline.commit}\n{filled}", timeout=120)
 
 
 async def take_diff(sandbox: Sandbox, baseline: Baseline, seen: Seen | None = None) -> bytes:
@@ -269,13 +284,14 @@ async def take_diff(sandbox: Sandbox, baseline: Baseline, seen: Seen | None = No
     Raises:
         NoDiffError: when it cannot be had, because of what the agent left behind.
     """
-    start = base64.b64decode(_told(seen or await look(sandbox, diff_since(baseline))))
+    path, _, told = _told(seen or await look(sandbox, diff_since(baseline))).partition("\n")
+    start = base64.b64decode(told)
     if len(start) < _TOLD_BYTES:
         return start
-    size = int(_told(await look(sandbox, Script("wc -c <~/.harness/diff.patch", timeout=120))))
+    size = int(_told(await look(sandbox, Script(f"wc -c <~/{path}", timeout=120))))
     if size > MAX_DIFF_BYTES:
         raise NoDiffError(f"it has {size} bytes, more than {MAX_DIFF_BYTES}")
-    return await sandbox.read(".harness/diff.patch")
+    return await sandbox.read(path)
 
 
 def _told(seen: Seen) -> str:

@@ -22,7 +22,8 @@ from typing import Any
 BASELINE = b"4b825dc642cb6eb9a060e54bf8d69288fbee4904\n1000 1000:1000 /home/user\n"
 SAYS = (
     # What a command's script contains, and what it says then: stdout, stderr.
-    ("HEAD^{tree}", BASELINE, b""),
+    ("git rev-parse HEAD", BASELINE, b""),
+    ("diff --cached", b".harness/collect/diff.patch\n", b""),
     ("$HARNESS_SCORE", b"", b"0 1 \n"),
 )
 TOLD = re.compile(r"; printf '\\n%s 0\\n' (\w+) >&2")
