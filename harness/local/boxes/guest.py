@@ -494,6 +494,18 @@ def watch(path: str, recursive: bool, out: int) -> None:
 # --- confinement
 
 
+def prctl(option: int, value: int) -> None:
+    """prctl(2). Without the ctypes package, whose import would be a tenth of a sandbox's start."""
+    import _ctypes
+
+    number = type("Int", (_ctypes._SimpleCData,), {"_type_": "i"})
+    call = {"_flags_": _ctypes.FUNCFLAG_CDECL, "_restype_": number}
+    function = type("Function", (_ctypes.CFuncPtr,), call)
+    here = _ctypes.dlopen(None, os.RTLD_NOW)  # type: ignore[arg-type]  # None is what is loaded already
+    if function(_ctypes.dlsym(here, "prctl"))(option, value, 0, 0, 0):
+        raise OSError(errno.EPERM, f"prctl {option} was refused")
+
+
 class Landlock:
     """The kernel's Landlock, through its system calls: files by folder, and signals to nobody outside."""
 
@@ -633,17 +645,20 @@ class Guest:
     def do_setup(self, message: dict[str, Any], _: list[int]) -> tuple[Any, tuple[int, ...]]:
         """Limits and protections that hold for everything started from now on. Answers with Landlock's
         version where that was asked for."""
-        import ctypes
-        import resource
-
-        libc = ctypes.CDLL(None, use_errno=True)
         if message["subreaper"]:
-            libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        for number, soft, hard in message["limits"]:
-            resource.setrlimit(number, (soft, hard))
+            prctl(PR_SET_CHILD_SUBREAPER, 1)
+        if message["limits"]:
+            import resource
+
+            for number, soft, hard in message["limits"]:
+                resource.setrlimit(number, (soft, hard))
         os.umask(0o022)
-        version = None if message["landlock"] is None else Landlock(libc).confine(**message["landlock"])
-        libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # the agent shares our uid: it must not trace us
+        version = None
+        if message["landlock"] is not None:
+            import ctypes
+
+            version = Landlock(ctypes.CDLL(None, use_errno=True)).confine(**message["landlock"])
+        prctl(PR_SET_DUMPABLE, 0)  # the agent shares our uid: it must not trace us
         return version, ()
 
     def do_spawn(self, message: dict[str, Any], fds: list[int]) -> tuple[Any, tuple[int, ...]]:
