@@ -33,6 +33,16 @@ def share(path: Path, *, whole: bool = True) -> Path:
     """The path itself, or a twin of it that sandboxes can reach. `whole=False` leaves out of a Python
     installation what no sandbox needs. Raises OSError when there is no place for a twin.
     """
+    found = _shared(path, whole)
+    if not found.exists():  # somebody has cleaned up
+        _shared.cache_clear()
+        found = _shared(path, whole)
+    return found
+
+
+@functools.cache
+def _shared(path: Path, whole: bool) -> Path:
+    """As `share`. What is found holds for as long as it is there: every sandbox of a server has the same files."""
     path = path.resolve()
     if os.geteuid() != 0 or reachable(path):
         return path

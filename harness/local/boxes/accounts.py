@@ -5,6 +5,7 @@ uid it shows inside. So a server that is root gives every sandbox an account of 
 else; a server that is not root can only use its own.
 """
 
+import functools
 import os
 import secrets
 from collections.abc import Iterable
@@ -36,10 +37,17 @@ def new_account() -> int:
     """
     if os.geteuid() != 0:
         return os.geteuid()
-    missing = {name for name, number in NEEDED.items() if not _capabilities() >> number & 1}
+    return pick(_others())
+
+
+@functools.cache
+def _others() -> range:
+    """The accounts that this root may become. Raises NoAccount."""
+    capabilities = _capabilities()
+    missing = {name for name, number in NEEDED.items() if not capabilities >> number & 1}
     if missing:
         raise NoAccount(f"this root may not change accounts: it lacks {', '.join(sorted(missing))}")
-    return pick(candidates(Path("/proc/self/uid_map").read_text()))
+    return candidates(Path("/proc/self/uid_map").read_text())
 
 
 _given: set[int] = set()

@@ -5,6 +5,8 @@ its own processes, and a network of its own that leads nowhere. The guest is PID
 capabilities and can make no further namespaces. All of it, mounts included, goes when PID 1 does.
 """
 
+import functools
+import itertools
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -67,7 +69,7 @@ def arguments(plan: Plan, interpreter: Interpreter, add: Blob) -> Iterator[str]:
     yield from ("--unshare-cgroup-try", "--disable-userns", "--uid", str(UID), "--gid", str(GID))
     yield from ("--hostname", "sandbox", "--die-with-parent", "--new-session", "--as-pid-1")
     yield from ("--cap-drop", "ALL", "--ro-bind", "/usr", "/usr")
-    yield from _usr_twins()
+    yield from itertools.chain.from_iterable(_usr_twins())
     yield from ("--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev")
     yield from ("--size", str(SHM_BYTES), "--tmpfs", "/dev/shm", "--dir", "/run")
     yield from _etc(plan, add)
@@ -84,14 +86,18 @@ def arguments(plan: Plan, interpreter: Interpreter, add: Blob) -> Iterator[str]:
         yield from ("--remount-ro", "/")
 
 
-def _usr_twins() -> Iterator[str]:
+@functools.cache
+def _usr_twins() -> tuple[tuple[str, str, str], ...]:
     """/bin, /lib and their like: links into /usr on most systems, folders of their own on some."""
-    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
-        path = Path("/", name)
-        if path.is_symlink():
-            yield from ("--symlink", str(path.readlink()), str(path))
-        elif path.is_dir():
-            yield from ("--ro-bind", str(path), str(path))
+    paths = [Path("/", name) for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32")]
+    links = [("--symlink", str(path.readlink()), str(path)) for path in paths if path.is_symlink()]
+    folders = [path for path in paths if path.is_dir() and not path.is_symlink()]
+    return (*links, *(("--ro-bind", str(path), str(path)) for path in folders))
+
+
+@functools.cache
+def _etc_from_host() -> tuple[str, ...]:
+    return (*ETC_FROM_HOST, *(path.name for path in Path("/etc").glob("java*")))
 
 
 def _etc(plan: Plan, add: Blob) -> Iterator[str]:
@@ -100,8 +106,7 @@ def _etc(plan: Plan, add: Blob) -> Iterator[str]:
         hosts += f"127.0.0.1 {plan.door.host}\n"
     for name, text in {**ETC, "hosts": hosts, "hostname": "sandbox\n"}.items():
         yield from ("--perms", "0444", "--file", str(add(text.encode())), f"/etc/{name}")
-    java = (path.name for path in Path("/etc").glob("java*"))
-    for name in (*ETC_FROM_HOST, *java):
+    for name in _etc_from_host():
         yield from ("--ro-bind-try", f"/etc/{name}", f"/etc/{name}")
 
 

@@ -145,6 +145,7 @@ class Interpreter:
         return not self.prefix.is_relative_to("/usr")
 
     @classmethod
+    @functools.cache
     def running(cls) -> "Interpreter":
         """The interpreter that this process runs on, any virtual environment aside."""
         prefix = Path(sys.base_prefix).resolve()
