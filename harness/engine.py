@@ -56,7 +56,7 @@ class Engine:
         self.budget = budget
         self._retries = retries
         self._on_start, self._on_end = on_start, on_end
-        self._loop = asyncio.new_event_loop()
+        self._loop = _new_loop()
         self._waiting: deque[_Waiting] = deque()
         self._launching = False
         self._running: set[asyncio.Task[None]] = set()
@@ -248,3 +248,12 @@ def _garbage_collected_seldom() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's, where there is one for this Python; asyncio's own does the same, at more of the CPU's time."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()

@@ -350,7 +350,7 @@ def test_a_build_ends_with_its_server() -> None:
     template = Template().from_template("base").run_cmd(f"sleep {mark}")
     with start_server() as own:
         options = {"api_key": own.api_key, "api_url": own.url}
-        info = Template.build_in_background(template, f"test-{mark[-6:]}", **options)
+        info = Template.build_in_background(template, f"test-{fresh()}", **options)
         while not marked_processes(mark):
             assert Template.get_build_status(info, **options).status == "building"
     assert not marked_processes(mark)

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,22 +60,33 @@ def storyteller(
         "SECRET_OF_THE_SERVER": "open sesame",
     }
     groups: list[int] | None = None if account is None else []
-    process = subprocess.Popen(
-        argv,
-        env=env,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        user=account,
-        group=account,
-        extra_groups=groups,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+    with _scratch(account) as env["TMPDIR"]:
+        process = subprocess.Popen(
+            argv,
+            env=env,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            user=account,
+            group=account,
+            extra_groups=groups,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+
+@contextmanager
+def _scratch(account: int | None) -> Iterator[str]:
+    """A folder for temporary files of an account's: whoever is killed clears up nothing."""
+    with tempfile.TemporaryDirectory(prefix="harness-test-", ignore_cleanup_errors=True) as folder:
+        os.chmod(folder, 0o711)
+        if account is not None:
+            os.chown(folder, account, account)
+        yield folder
 
 
 def story(**options: Any) -> dict[str, Any]:
