@@ -77,7 +77,8 @@ class Channel(Generic[T]):
                 if self._closed:
                     return
                 try:
-                    item = await asyncio.wait_for(self._queue.get(), keep_alive)
+                    async with asyncio.timeout(keep_alive):  # wait_for would make a task for each item
+                        item = await self._queue.get()
                 except TimeoutError:
                     yield None
                     continue
