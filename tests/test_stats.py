@@ -76,6 +76,18 @@ def test_a_difference_of_rates_is_the_paired_t_interval_where_tasks_differ_evenl
     assert found.low <= expected.low + 1e-12
 
 
+@pytest.mark.parametrize(("jump", "further"), [(1, True), (5, True), (6, False), (15, False)])
+def test_a_difference_on_few_tasks_reaches_further_than_the_t_interval(jump: int, further: bool) -> None:
+    """Tasks that jump are the longer tail, while they are few: the next one has not been seen yet."""
+    base = counts([0] * 30, 10)
+    own = counts([3] * jump + [0] * (30 - jump), 10)
+    found = difference(own, base, relative=False)
+    expected = stats.ttest_rel(own.mean, base.mean).confidence_interval(0.95)
+    assert found.low == pytest.approx(expected.low)
+    assert found.high is not None
+    assert (found.high > expected.high + 1e-9) == further
+
+
 def test_one_trial_each_gives_the_exact_mid_p_interval() -> None:
     """At its ends, one tail and half of what was seen have 2.5 %."""
     interval = rate(counts([1, 1, 1, 0, 0, 0, 0, 0, 0, 0], 1)).interval

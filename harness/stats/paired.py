@@ -3,9 +3,10 @@
 Pass rate and score: the mean over tasks of the difference of their rates, in points. The t-interval over the tasks'
 differences is right by itself where they are symmetric, as they are when there is no effect, whatever the
 correlation. An effect on few tasks makes them skewed: it has not yet seen the next task that jumps from 0 to 1. So
-on the side of the longer tail the interval reaches at least as far as another, which knows that rates end at 0 and
-1: the two rates' own intervals put together by MOVER, with the correlation of the tasks' rates (Zou and Donner
-2008, "Construction of confidence limits about effect measures", Statistics in Medicine 27; after Newcombe 1998).
+while no more than a handful of tasks differ, on the side of the longer tail the interval reaches at least as far as
+another, which knows that rates end at 0 and 1: the two rates' own intervals put together by MOVER, with the
+correlation of the tasks' rates (Zou and Donner 2008, "Construction of confidence limits about effect measures",
+Statistics in Medicine 27; after Newcombe 1998). Where more of them differ it would only make the interval too wide.
 
 Cost, tokens, duration, turns: the mean over tasks of the difference of their mean logarithms, that is the ratio of
 geometric means, given as relative change. Logarithms, since these metrics are skewed and tasks differ by factors:
@@ -24,6 +25,9 @@ from harness.stats.data import Floats, Interval, Tally
 from harness.stats.rates import ONE_TASK, rate_bounds, t_reach
 
 _NO_SPREAD = 1e-12
+_HANDFUL = 5
+"""Up to so many tasks that differ, and half of all, make the t-interval too short when they are skewed: found by
+simulation, where 3 gave coverage below 93 % at 30 tasks, and 6 above 98 %."""
 NO_TASK = "no task has trials that count, with a known value, under both variants"
 
 
@@ -106,6 +110,9 @@ def _rate_difference(variant: Tally, baseline: Tally, by_task: Floats, level: fl
     reach = t_reach(by_task, level)
     if reach <= _NO_SPREAD:
         return _mover(variant, baseline, level, correlation=0.0)
+    differing = np.count_nonzero(by_task)
+    if differing > min(_HANDFUL, by_task.size / 2):
+        return center - reach, center + reach
     low, high = _mover(variant, baseline, level, _correlation(variant.mean, baseline.mean))
     tail = float(((by_task - center) ** 3).mean())
     if tail < -_NO_SPREAD:
