@@ -6,7 +6,6 @@ capabilities and can make no further namespaces. All of it, mounts included, goe
 """
 
 import functools
-import itertools
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -69,7 +68,7 @@ def arguments(plan: Plan, interpreter: Interpreter, add: Blob) -> Iterator[str]:
     yield from ("--unshare-cgroup-try", "--disable-userns", "--uid", str(UID), "--gid", str(GID))
     yield from ("--hostname", "sandbox", "--die-with-parent", "--new-session", "--as-pid-1")
     yield from ("--cap-drop", "ALL", "--ro-bind", "/usr", "/usr")
-    yield from itertools.chain.from_iterable(_usr_twins())
+    yield from _usr_twins()
     yield from ("--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev")
     yield from ("--size", str(SHM_BYTES), "--tmpfs", "/dev/shm", "--dir", "/run")
     yield from _etc(plan, add)
@@ -87,12 +86,16 @@ def arguments(plan: Plan, interpreter: Interpreter, add: Blob) -> Iterator[str]:
 
 
 @functools.cache
-def _usr_twins() -> tuple[tuple[str, str, str], ...]:
+def _usr_twins() -> tuple[str, ...]:
     """/bin, /lib and their like: links into /usr on most systems, folders of their own on some."""
-    paths = [Path("/", name) for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32")]
-    links = [("--symlink", str(path.readlink()), str(path)) for path in paths if path.is_symlink()]
-    folders = [path for path in paths if path.is_dir() and not path.is_symlink()]
-    return (*links, *(("--ro-bind", str(path), str(path)) for path in folders))
+    options: list[str] = []
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        path = Path("/", name)
+        if path.is_symlink():
+            options += ("--symlink", str(path.readlink()), str(path))
+        elif path.is_dir():
+            options += ("--ro-bind", str(path), str(path))
+    return tuple(options)
 
 
 @functools.cache

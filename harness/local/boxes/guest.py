@@ -155,7 +155,7 @@ def program(name: str, env: dict[str, str]) -> str:
     if "/" in name:
         return name
     places = [f"{folder}/{name}" for folder in os.get_exec_path(env)]
-    return next((place for place in places if os.access(place, os.X_OK)), name)
+    return next((place for place in places if os.path.isfile(place) and os.access(place, os.X_OK)), name)
 
 
 def refused(kind: str, number: int | None, message: dict[str, Any]) -> Refused:
@@ -645,13 +645,12 @@ class Guest:
     def do_setup(self, message: dict[str, Any], _: list[int]) -> tuple[Any, tuple[int, ...]]:
         """Limits and protections that hold for everything started from now on. Answers with Landlock's
         version where that was asked for."""
+        import resource
+
         if message["subreaper"]:
             prctl(PR_SET_CHILD_SUBREAPER, 1)
-        if message["limits"]:
-            import resource
-
-            for number, soft, hard in message["limits"]:
-                resource.setrlimit(number, (soft, hard))
+        for number, soft, hard in message["limits"]:
+            resource.setrlimit(number, (soft, hard))
         os.umask(0o022)
         version = None
         if message["landlock"] is not None:

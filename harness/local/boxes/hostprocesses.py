@@ -65,7 +65,7 @@ def hunt(guest: int, account: int, mark: str) -> None:
 
 
 def at_work(account: int) -> bool:
-    """Whether any process has this uid. The kernel is asked, which knows it without a look at every process."""
+    """Whether any process has this uid, as its real one. The kernel knows it without a look at every process."""
     try:
         os.getpriority(os.PRIO_USER, account)
     except ProcessLookupError:
