@@ -7,10 +7,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from harness.apply import FOLDER, servers_of
-from harness.errors import SandboxFault
 from harness.record import InstructionsRecord
-from harness.sandbox import CommandTimeoutError, Sandbox
-from harness.shell import Script, Seen, look
+from harness.sandbox import Sandbox
+from harness.shell import Script, Seen, in_time, look
 from harness.stream import Session
 from harness.variant import NoClaudeMd, Variant
 
@@ -45,11 +44,8 @@ async def loaded_instructions(
         SandboxFault: when the sandbox is lost.
     """
     told = seen or await look(sandbox, INSTRUCTIONS)
-    if isinstance(told, CommandTimeoutError):
-        raise SandboxFault(
-            "prove", f"the loaded instructions could not be read: {told}", retry=True
-        ) from told
-    first, *lines = told.stdout.split("\n")
+    result = in_time(told, "prove", "the loaded instructions could not be read")
+    first, *lines = result.stdout.split("\n")
     applied = _APPLIED.match(first)
     found = dict.fromkeys(_instructions(lines, home))
     return ({f"repo/{applied[2]}": applied[1]} if applied else {}), tuple(found)

@@ -18,8 +18,8 @@ from harness.archive import pack
 from harness.contents import NOT_CONTENT, files_in
 from harness.errors import InternalFault, SandboxFault
 from harness.record import Tampering
-from harness.sandbox import CommandTimeoutError, Sandbox
-from harness.shell import Script, Seen, look, unguessable
+from harness.sandbox import Sandbox
+from harness.shell import Script, Seen, in_time, look, unguessable
 from harness.task import Task
 
 # Bytecode goes: it could stand in for its source. The two lines are: files with the hash of their content; for
@@ -191,9 +191,8 @@ async def _run(sandbox: Sandbox, script: str) -> None:
 
 
 def _said(seen: Seen) -> str:
-    if isinstance(seen, CommandTimeoutError):
-        raise SandboxFault("protect", f"protected files could not be compared: {seen}", retry=True) from seen
-    if seen.exit_code:
-        words = seen.stderr.strip()[-2000:]
+    result = in_time(seen, "protect", "protected files could not be compared")
+    if result.exit_code:
+        words = result.stderr.strip()[-2000:]
         raise SandboxFault("protect", f"protected files could not be looked after: {words}", retry=True)
-    return seen.stdout
+    return result.stdout

@@ -11,15 +11,20 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from harness.archive import unpacking
+from harness.errors import SandboxFault
 from harness.sandbox import HOME, CommandTimeoutError, Result, Sandbox, without_profile
 
 
 @dataclass(frozen=True)
 class Script:
-    """A script of the harness's own that looks at what is there, and how many seconds it may take."""
+    """A script of the harness's own that looks at what is there, and how many seconds it may take.
+
+    `required`: what comes after it would go wrong where it has failed, and is then not run.
+    """
 
     text: str
     timeout: float
+    required: bool = False
 
 
 Seen: TypeAlias = Result | CommandTimeoutError
@@ -74,20 +79,47 @@ async def look_each(sandbox: Sandbox, scripts: Sequence[Script], root_in: str | 
     """What each script sees, in one command: every command costs a way there and back, and a shell's start.
 
     When that takes too long or breaks off, each is run by itself, so that one that hangs does not hide the others.
-    `root_in` is as for `look`.
+    A `required` one that fails, or takes too long, is the last. `root_in` is as for `look`.
 
     Raises:
         SandboxFault: when the sandbox is lost.
     """
     mark = unguessable()
-    told = f"printf '\\n%s %s\\n' {mark} $?; printf '\\n%s 0\\n' {mark} >&2"
-    together = "\n".join(f"(\n{script.text}\n)\n{told}" for script in scripts)
+    together = "\n".join(_with_end(script, mark) for script in scripts)
     seen = await look(sandbox, Script(together, max(script.timeout for script in scripts)), root_in)
     if isinstance(seen, Result):
         found = list(_split(seen, mark))
-        if len(found) == len(scripts):
+        if len(found) == len(scripts) or (found and _ends(scripts[len(found) - 1], found[-1])):
             return list(found)
-    return [await look(sandbox, script, root_in) for script in scripts]
+    each: list[Seen] = []
+    for script in scripts:
+        each.append(await look(sandbox, script, root_in))
+        if _ends(script, each[-1]):
+            break
+    return each
+
+
+def in_time(seen: Seen, kind: str, what: str) -> Result:
+    """What a script that had to come to its end has given back.
+
+    Raises:
+        SandboxFault: of this kind, saying what could not be done, when it took too long.
+    """
+    if isinstance(seen, CommandTimeoutError):
+        raise SandboxFault(kind, f"{what}: {seen}", retry=True) from seen
+    return seen
+
+
+def _ends(script: Script, seen: Seen) -> bool:
+    """Whether nothing may come after it."""
+    return script.required and (isinstance(seen, CommandTimeoutError) or seen.exit_code != 0)
+
+
+def _with_end(script: Script, mark: str) -> str:
+    """A script by itself in a subshell, and after it the line that tells how it ended."""
+    stop = '; [ "$code" = 0 ] || exit 0' if script.required else ""
+    told = f"code=$?; printf '\\n%s %s\\n' {mark} $code; printf '\\n%s 0\\n' {mark} >&2"
+    return f"(\n{script.text}\n)\n{told}{stop}"
 
 
 def _split(result: Result, mark: str) -> list[Result]:

@@ -17,10 +17,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.apply import APPEND_SYSTEM_PROMPT, FOLDER, STARTS, SYSTEM_PROMPT, to_be_seen_at_start
-from harness.errors import SandboxFault
 from harness.record import StartRecord
-from harness.sandbox import CommandTimeoutError, Sandbox
-from harness.shell import Script, Seen, look
+from harness.sandbox import Sandbox
+from harness.shell import Script, Seen, in_time, look
 from harness.variant import Variant
 
 _EVIDENCE_CHARS = 1_000_000
@@ -60,9 +59,7 @@ async def seen_starts(variant: Variant, sandbox: Sandbox, seen: Seen | None = No
     if not to_be_seen_at_start(variant):
         return ()
     told = seen or await look(sandbox, STARTED)
-    if isinstance(told, CommandTimeoutError):
-        raise SandboxFault("prove", f"the CLI's start could not be read: {told}", retry=True) from told
-    return tuple(parsed(told.stdout))
+    return tuple(parsed(in_time(told, "prove", "the CLI's start could not be read").stdout))
 
 
 def parsed(text: str) -> Iterator[Start]:

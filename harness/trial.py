@@ -9,7 +9,6 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 
 from harness.agents.base import Agent, Workplace
 from harness.agents.claude import Claude
@@ -35,7 +34,7 @@ from harness.record import (
     TrialSpec,
 )
 from harness.sandbox import Sandbox
-from harness.shell import Script, Seen, look, look_each
+from harness.shell import Seen, look_each
 from harness.starts import STARTED, differences_in_starts, not_seen, seen_starts, start_records
 from harness.stream import Session
 from harness.task import Check, Task
@@ -47,6 +46,7 @@ from harness.workspace import (
     in_copy,
     require_stopped,
     seed,
+    stop_processes,
     stop_script,
     take_diff,
 )
@@ -56,7 +56,6 @@ AGENTS: dict[AgentName, type[Agent]] = {"claude": Claude, "oracle": Oracle, "nop
 KEPT = "kept.json"
 """In a trial's folder: what `harness attach` and `harness checks` need to know of a sandbox that was kept."""
 
-_NOTHING_SEEN: Mapping[str, Seen] = MappingProxyType({})
 _REPLAY_SERVER = Path(__file__).with_name("replay.py")
 
 
@@ -248,17 +247,20 @@ class LiveTrial:
         return seen
 
     async def _look_at_what_is_left(self) -> Mapping[str, Seen]:
-        """What each script sees: the first ends whatever still runs, so that nothing changes under the others."""
-        scripts = {"stopped": self._stop_script(self.baseline), "diff": diff_since(self.baseline)}
-        scripts["instructions"] = INSTRUCTIONS
+        """What each script sees: the first ends whatever still runs, so that nothing changes under the others.
+
+        Where it fails, nothing else is looked at.
+        """
+        stop = stop_script(self.baseline, private=_private(self.world), mark=_mark(self.spec, self.world))
+        scripts = {"stopped": stop, "diff": diff_since(self.baseline), "instructions": INSTRUCTIONS}
         if to_be_seen_at_start(self.spec.variant):
             scripts["starts"] = STARTED
         if self.spec.task.protect:
             scripts["protected"] = protected_files(self.spec.task)
         seen = await look_each(self.place.sandbox, list(scripts.values()), root_in=self.baseline.home)
-        return dict(zip(scripts, seen, strict=True))
+        return dict(zip(scripts, seen, strict=False))
 
-    async def prove(self, seen: Mapping[str, Seen] = _NOTHING_SEEN) -> None:
+    async def prove(self, seen: Mapping[str, Seen] | None = None) -> None:
         """Is what the agent ran with what the variant asks for? The session's start is looked at as it comes.
 
         Args:
@@ -269,7 +271,7 @@ class LiveTrial:
         """
         if self.spec.agent != "claude":
             return
-        sandbox, variant = self.place.sandbox, self.spec.variant
+        sandbox, variant, seen = self.place.sandbox, self.spec.variant, seen or {}
         applied, loaded = await loaded_instructions(sandbox, self.baseline.home, seen.get("instructions"))
         self.attempt.instructions = loaded
         env = _env_to_see(variant, self.world)
@@ -312,17 +314,19 @@ class LiveTrial:
         return await run_checks(sandbox, self.spec.task, self.attempt.files.write, checks, between=stop)
 
     async def _stop_processes(self, sandbox: Sandbox, baseline: Baseline) -> None:
-        require_stopped(await look(sandbox, self._stop_script(baseline), root_in=baseline.home))
-
-    def _stop_script(self, baseline: Baseline) -> Script:
-        private = self.world.platform.isolation in (None, "bubblewrap")
-        return stop_script(baseline, private=private, mark=_mark(self.spec, self.world))
+        mark = _mark(self.spec, self.world)
+        await stop_processes(sandbox, baseline, private=_private(self.world), mark=mark)
 
 
 def _prove_start(variant: Variant, session: Session) -> None:
     differences = differences_at_start(variant, session)
     if differences:
         raise NotAppliedError(differences)
+
+
+def _private(world: World) -> bool:
+    """Whether every process in sight inside a sandbox is the sandbox's own."""
+    return world.platform.isolation in (None, "bubblewrap")
 
 
 def _mark(spec: TrialSpec, world: World) -> str:

@@ -16,7 +16,7 @@ from harness.archive import pack
 from harness.errors import NotAppliedError, SandboxFault, TaskFault
 from harness.protect import Protected, protect
 from harness.sandbox import REPO, CommandTimeoutError, Sandbox
-from harness.shell import Script, Seen, handed_over, look, run_own, unguessable
+from harness.shell import Script, Seen, handed_over, in_time, look, run_own, unguessable
 from harness.task import Task
 
 MAX_DIFF_BYTES = 64 * 1024 * 1024
@@ -241,7 +241,7 @@ def stop_script(baseline: Baseline, *, private: bool, mark: str) -> Script:
         mark: the trial's id in the processes' environment, as HARNESS_TRIAL.
     """
     known = [baseline.since, "all" if private else "marked", mark, baseline.owner]
-    return Script(f"set -- {shlex.join(known)}\n{_KILL}{_MAKE_READABLE}", timeout=60)
+    return Script(f"set -- {shlex.join(known)}\n{_KILL}{_MAKE_READABLE}", timeout=60, required=True)
 
 
 def require_stopped(seen: Seen) -> None:
@@ -250,13 +250,10 @@ def require_stopped(seen: Seen) -> None:
     Raises:
         SandboxFault: when some cannot be ended, so that no verdict could be trusted.
     """
-    if isinstance(seen, CommandTimeoutError):
-        raise SandboxFault(
-            "leftovers", f"the agent's processes could not be ended: {seen}", retry=True
-        ) from seen
-    if seen.exit_code:
-        words = seen.stderr.strip()
-        raise SandboxFault("leftovers", f"the agent's processes could not be ended: {words}", retry=True)
+    what = "the agent's processes could not be ended"
+    result = in_time(seen, "leftovers", what)
+    if result.exit_code:
+        raise SandboxFault("leftovers", f"{what}: {result.stderr.strip()}", retry=True)
 
 
 async def stop_processes(sandbox: Sandbox, baseline: Baseline, *, private: bool, mark: str) -> None:

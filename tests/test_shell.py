@@ -49,6 +49,30 @@ def test_one_that_hangs_does_not_hide_the_others(server: LocalServer) -> None:
     assert second == Result("two\n", "", 0)
 
 
+@pytest.mark.parametrize("first", ["echo one; exit 3", "kill -KILL $$", "sleep 60"])
+def test_nothing_comes_after_a_required_one_that_fails(server: LocalServer, first: str) -> None:
+    """However it fails: alone too, when the command that has both takes too long or breaks off."""
+
+    async def story(sandbox: Sandbox) -> tuple[list[Seen], str]:
+        scripts = [Script(first, 1, required=True), Script("touch ~/came", 1)]
+        return await look_each(sandbox, scripts), await bash(sandbox, "ls")
+
+    (seen,), there = with_sandbox(server, story)
+    assert isinstance(seen, CommandTimeoutError) or seen.exit_code
+    assert there == ""
+
+
+def test_a_required_one_that_succeeds_is_like_any_other(server: LocalServer) -> None:
+    """What comes after it is run."""
+
+    async def story(sandbox: Sandbox) -> list[Seen]:
+        return await look_each(
+            sandbox, [Script("echo one", 20, required=True), Script("echo two; exit 3", 20)]
+        )
+
+    assert with_sandbox(server, story) == [Result("one\n", "", 0), Result("two\n", "", 3)]
+
+
 @pytest.mark.parametrize("size", [10, 70_000, 200_000, 400_000])
 @pytest.mark.parametrize("dense", [False, True])
 def test_an_archive_arrives_whole(server: LocalServer, size: int, dense: bool) -> None:
