@@ -226,6 +226,18 @@ def test_python_tests_get_trials_and_records_too(pytester: pytest.Pytester, way:
     assert found["test_own.py.test_parts"].template == "base"
 
 
+def test_a_repos_own_modules_do_not_reach_the_replay(pytester: pytest.Pytester) -> None:
+    """A task may put its repo on Python's path, with names of the standard library in it."""
+    session = by_hand(
+        [uses("Write", file_path="/home/user/repo/answer.txt", content="42\n")], [says("Done.")]
+    )
+    toml = '[sandbox]\nenv = {PYTHONPATH = "/home/user/repo"}\n'
+    repo = {"json.py": "raise RuntimeError('not this one')\n"}
+    checks = {"no-json.sh": "#!/bin/sh\n! python3 -c 'import json'\n"}
+    task_folder(pytester.path / "tasks", toml=toml, repo=repo, checks=checks, replay=session)
+    pytester.runpytest("tasks").assert_outcomes(passed=1)
+
+
 def test_a_run_can_be_replayed_from_an_earlier_one(pytester: pytest.Pytester) -> None:
     """Any transcript is a recording: no task needs one of its own. What was written by hand stays so."""
     session = by_hand(
