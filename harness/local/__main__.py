@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -43,11 +43,21 @@ def main(arguments: Sequence[str] | None = None, voice: Voice | None = None) -> 
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     logging.getLogger("asyncio").addFilter(_is_no_lost_client)
     try:
-        asyncio.run(_run(settings, options.parent_pipe, voice))
+        with asyncio.Runner(loop_factory=_fast_loops()) as runner:
+            runner.run(_run(settings, options.parent_pipe, voice))
     except StartError as error:
         voice.failed(error)
         return 1
     return 0
+
+
+def _fast_loops() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's, where there is one for this Python; None for asyncio's own, which do the same at more CPU."""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        return None
+    return new_event_loop
 
 
 def _is_no_lost_client(record: logging.LogRecord) -> bool:
