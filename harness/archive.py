@@ -8,7 +8,7 @@ import gzip
 import io
 import os
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ _SMALL = 256 * 1024
 _WITH_COMMAND = 80 * 1024
 """Bytes that fit into a command in base64, beside what else it does: the kernel takes 128 KiB for one argument."""
 _FOLDERS = 16
-"""Starter repos and the like that are kept packed; the trials of one task run next to each other."""
+"""Starter repos and the like that are kept packed, and files beside them: a task's trials run one after another."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def pack(files: Mapping[str, bytes], paths: Mapping[str, Path]) -> bytes:
     `tar -xf` finds out by itself. The same input gives the same bytes. Raises OSError when something cannot be read.
     """
     parts = [_of_path(name, path) for name, path in paths.items()]
-    parts.append(_Part.of(_entries(functools.partial(_add_files, files))))
+    parts.append(_of_files(tuple(files.items())))
     end = _Part(bytes(2 * tarfile.BLOCKSIZE), zipped=False)
     if any(part.zipped for part in parts) or sum(len(part.data) for part in parts) > _SMALL:
         # What is zipped may follow each other.
@@ -62,6 +62,11 @@ def unpacking(archive: bytes) -> str | None:
 def pack_folder(folder: Path, name: str = ".") -> bytes:
     """A folder's content under a name, kept for the trials to come. Raises OSError when it cannot be read."""
     return pack({}, {name: folder.resolve()})
+
+
+@functools.lru_cache(maxsize=_FOLDERS)
+def _of_files(files: tuple[tuple[str, bytes], ...]) -> _Part:
+    return _Part.of(_entries(functools.partial(_add_files, files)))
 
 
 def _of_path(name: str, path: Path) -> _Part:
@@ -94,8 +99,8 @@ def _entries(add: Callable[[tarfile.TarFile], None]) -> bytes:
         return buffer.getvalue()
 
 
-def _add_files(files: Mapping[str, bytes], archive: tarfile.TarFile) -> None:
-    for name, data in files.items():
+def _add_files(files: Iterable[tuple[str, bytes]], archive: tarfile.TarFile) -> None:
+    for name, data in files:
         info = tarfile.TarInfo(name)
         info.size, info.mode = len(data), 0o644
         archive.addfile(info, io.BytesIO(data))

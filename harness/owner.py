@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import socket
 from collections.abc import Iterator
@@ -15,7 +16,13 @@ from harness.userstate import state_folder
 
 def own_mark() -> str:
     """This process's mark: its machine, its id, and when it started, since ids are used again."""
-    return f"{socket.gethostname()} {os.getpid()} {_started(os.getpid())}"
+    return _mark(os.getpid())
+
+
+@functools.cache
+def _mark(pid: int) -> str:
+    """Kept, since each sandbox gets it: the files of a process are slow to read while it has many."""
+    return f"{socket.gethostname()} {pid} {_started(pid)}"
 
 
 def owner_lives(mark: str) -> bool | None:

@@ -10,6 +10,7 @@ import base64
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from harness.apply import NO_LUGGAGE, Luggage
 from harness.archive import pack
@@ -166,8 +167,13 @@ async def _apply(sandbox: Sandbox, script: str) -> None:
 
 def _seed_archive(task: Task, extra: Mapping[str, bytes], variant: Luggage) -> bytes:
     prompts = {f".harness/prompt-{n}.md": turn.prompt.encode() for n, turn in enumerate(task.turns, 1)}
-    repo = {"repo": task.repo.resolve()} if task.repo else {}
+    repo = {"repo": _folder(task.repo)} if task.repo else {}
     return pack({**prompts, **extra, **variant.files}, {**repo, **variant.paths})
+
+
+def _folder(repo: Path) -> Path:
+    """Where the starter repo is, which may be a link; to look at each folder above it costs more than to pack it."""
+    return repo.resolve() if repo.is_symlink() else repo
 
 
 async def _run_setup(sandbox: Sandbox, task: Task) -> None:
