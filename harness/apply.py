@@ -5,7 +5,7 @@
   overlay/repo, overlay/home   laid over the repo and the home
   CLAUDE.md, system-prompt.md, append-system-prompt.md, mcp.json
   settings.json                the variant's settings, with the hooks that tell what was loaded
-  instructions/                what that hook has told: for each file its event, and the hash of what was loaded
+  instructions/                what that hook has told, a file each: the hash of what was loaded, and the event
   starts/                      where the variant sets what no event tells: how the CLI was started, by a hook of its own
   applied                      the CLAUDE.md that was put in place, and its hash
 ```
@@ -35,11 +35,14 @@ _SHELLS_OWN = frozenset(("PWD", "OLDPWD", "SHLVL", "_"))
 _GATEWAY_URL = "http://localhost:50005/mcp"
 """Where the gateway listens inside the sandbox, whatever the sandbox may reach outside."""
 
-# The hook's event comes on stdin. Each is kept in files of its own, since several run at once.
+# The hook's event comes on stdin. Each is kept in a file of its own, since several run at once; one that stays empty
+# says that its hook was cut off.
 _HOOK = f"""
-mkdir -p ~/{FOLDER}/instructions && told=$(mktemp ~/{FOLDER}/instructions/XXXXXXXX) && cat >"$told.json"
-path=$(sed -n 's/.*"file_path":"\\([^"]*\\)".*/\\1/p' "$told.json")
-sha256sum <"$path" | cut -c1-64 >"$told"
+cd ~/{FOLDER} && mkdir -p instructions && told=instructions/$$-$RANDOM && >"$told" || exit 0
+IFS= read -r -d '' event
+path=${{event#*'"file_path":"'}}
+digest=$(sha256sum <"${{path%%'"'*}}")
+printf '%s\\n%s\\n' "${{digest%% *}}" "$event" >"$told"
 """
 
 # The CLI is the nearest process above that was started with the variant's settings; where it has overwritten its
@@ -152,7 +155,10 @@ def _settings(variant: Variant) -> dict[str, Any]:
     if to_be_seen_at_start(variant):
         scripts["SessionStart"] = "start-hook.sh"
     for event, script in scripts.items():
-        ours = {"hooks": [{"type": "command", "command": f"bash ~/{FOLDER}/{script}"}]}
+        # Claude Code does not wait for what tells of instructions: when it exits, it ends that with SIGTERM, and
+        # a second or two later with SIGKILL.
+        command = f"trap '' TERM; bash ~/{FOLDER}/{script}"
+        ours = {"hooks": [{"type": "command", "command": command}]}
         hooks[event] = [*hooks.get(event, []), ours]
     return {**settings, "hooks": hooks}
 

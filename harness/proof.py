@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from harness.apply import FOLDER, servers_of
+from harness.errors import SandboxFault
 from harness.record import InstructionsRecord
 from harness.sandbox import Sandbox
 from harness.shell import Script, Seen, in_time, look
@@ -14,31 +16,46 @@ from harness.stream import Session
 from harness.variant import NoClaudeMd, Variant
 
 _EVIDENCE_CHARS = 1_000_000
+_CUT_OFF = "cut off"
 # First what was put in place, then for each event of the hook the hash of what was loaded, and the event itself.
 _TELL = f"""
 cd ~/{FOLDER} 2>/dev/null || exit 0
 line=; [ ! -f applied ] || IFS= read -r -n 5000 line <applied
 echo "$line"
 [ -d instructions ] || exit 0
-for told in instructions/*.json; do
-  if [ -s "$told" ]; then head -c 64 "${{told%.json}}" 2>/dev/null; echo; head -c 10000 "$told"; echo; fi
+for told in instructions/*; do
+  if [ -s "$told" ]; then head -c 10000 "$told"; echo; elif [ -f "$told" ]; then echo {_CUT_OFF}; fi
 done | head -c {_EVIDENCE_CHARS}
 """
 INSTRUCTIONS = Script(_TELL, timeout=30)
-"""Tells which instructions were loaded, for `loaded_instructions`."""
+"""Tells which instructions were loaded, for `seen_instructions`."""
+_CUT_OFF_NOTE = (
+    "not all instructions that Claude Code loaded could be seen: the hook that tells of them had not come to its end "
+    "when Claude Code did"
+)
 _APPLIED = re.compile(r"^([0-9a-f]{64})  (.+)$")
 _CLAUDE_MD = ("repo/CLAUDE.md", "repo/.claude/CLAUDE.md")
 _VAGUE_MODELS = ("default", "best", "opusplan")
 """Names that leave the choice to Claude Code."""
 
 
-async def loaded_instructions(
-    sandbox: Sandbox, home: str, seen: Seen | None = None
-) -> tuple[dict[str, str], tuple[InstructionsRecord, ...]]:
-    """What the hook has told: which CLAUDE.md was put in place (its hash by its path), and all that were loaded.
+@dataclass(frozen=True)
+class Instructions:
+    """What is known of the instructions of a trial. Paths are below the home where they can be.
 
-    Paths are below the home where they can be. What an agent has done away with is not told. `seen` is what
-    `INSTRUCTIONS` has given, where it was run already.
+    `applied` is the CLAUDE.md that was put in place, its hash by its path; `loaded` all that Claude Code told of. With
+    `cut_off` it told of more: the hook for it did not come to its end before Claude Code did.
+    """
+
+    applied: Mapping[str, str]
+    loaded: tuple[InstructionsRecord, ...]
+    cut_off: bool = False
+
+
+async def seen_instructions(sandbox: Sandbox, home: str, seen: Seen | None = None) -> Instructions:
+    """What the hook has told. What an agent has done away with is not told.
+
+    `seen` is what `INSTRUCTIONS` has given, where it was run already.
 
     Raises:
         SandboxFault: when the sandbox is lost.
@@ -48,7 +65,8 @@ async def loaded_instructions(
     first, *lines = result.stdout.split("\n")
     applied = _APPLIED.match(first)
     found = dict.fromkeys(_instructions(lines, home))
-    return ({f"repo/{applied[2]}": applied[1]} if applied else {}), tuple(found)
+    put_there = {f"repo/{applied[2]}": applied[1]} if applied else {}
+    return Instructions(put_there, tuple(found), cut_off=_CUT_OFF in lines)
 
 
 def _instructions(lines: Sequence[str], home: str) -> Iterator[InstructionsRecord]:
@@ -174,17 +192,38 @@ def _disallowed(args: Sequence[str]) -> Iterator[str]:
             yield from re.split(r"[,\s]+", argument)
 
 
-def differences_in_instructions(
-    variant: Variant, applied: dict[str, str], loaded: Sequence[InstructionsRecord]
-) -> tuple[str, ...]:
-    """Which CLAUDE.md was not loaded as the variant asks for it, in sentences."""
-    seen = {entry.path: entry.sha256 for entry in loaded}
+def differences_in_instructions(variant: Variant, told: Instructions) -> tuple[str, ...]:
+    """Which CLAUDE.md was not loaded as the variant asks for it, in sentences.
+
+    Raises:
+        SandboxFault: when a hook that was cut off leaves that open.
+    """
+    seen = {entry.path: entry.sha256 for entry in told.loaded}
     if isinstance(variant.claude_md, NoClaudeMd):
-        return tuple(f"{path} was to be taken away, and was loaded" for path in _CLAUDE_MD if path in seen)
+        found = tuple(f"{path} was to be taken away, and was loaded" for path in _CLAUDE_MD if path in seen)
+        is_open = not found
+    else:
+        wanted = _wanted(variant, told.applied)
+        found = tuple(
+            _sentence(path, digest, seen) for path, digest in wanted.items() if seen.get(path) != digest
+        )
+        is_open = not wanted.keys() <= seen.keys()
+    if is_open and told.cut_off:
+        raise SandboxFault("prove", _CUT_OFF_NOTE, retry=True)
+    return found
+
+
+def not_told(told: Instructions) -> tuple[str, ...]:
+    """What a reader of the record must know where the hook was cut off."""
+    return (_CUT_OFF_NOTE,) if told.cut_off else ()
+
+
+def _wanted(variant: Variant, applied: Mapping[str, str]) -> dict[str, str]:
+    """The hashes that there must be of each CLAUDE.md that the variant brings."""
     wanted = {**_laid_over(variant), **applied}
-    if variant.claude_md and not applied:
+    if variant.claude_md and not isinstance(variant.claude_md, NoClaudeMd) and not applied:
         wanted["repo/CLAUDE.md"] = variant.claude_md.sha256
-    return tuple(_sentence(path, digest, seen) for path, digest in wanted.items() if seen.get(path) != digest)
+    return wanted
 
 
 def _laid_over(variant: Variant) -> dict[str, str]:

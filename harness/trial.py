@@ -25,7 +25,8 @@ from harness.proof import (
     differences_at_end,
     differences_at_start,
     differences_in_instructions,
-    loaded_instructions,
+    not_told,
+    seen_instructions,
 )
 from harness.protect import protected_files, restore
 from harness.record import (
@@ -268,12 +269,14 @@ class LiveTrial:
 
         Raises:
             NotAppliedError: when it is not.
+            SandboxFault: when that cannot be seen.
         """
         if self.spec.agent != "claude":
             return
         sandbox, variant, seen = self.place.sandbox, self.spec.variant, seen or {}
-        applied, loaded = await loaded_instructions(sandbox, self.baseline.home, seen.get("instructions"))
-        self.attempt.instructions = loaded
+        told = await seen_instructions(sandbox, self.baseline.home, seen.get("instructions"))
+        self.attempt.instructions = told.loaded
+        self.attempt.notes += not_told(told)
         env = _env_to_see(variant, self.world)
         starts = await seen_starts(variant, sandbox, seen.get("starts"))
         self.attempt.starts = start_records(variant, env, starts)
@@ -281,7 +284,7 @@ class LiveTrial:
             self.attempt.notes += not_seen(variant, starts)
         differences = (
             *differences_at_end(variant, self.attempt.session),
-            *differences_in_instructions(variant, applied, loaded),
+            *differences_in_instructions(variant, told),
             *differences_in_starts(variant, env, starts),
         )
         if differences:

@@ -165,6 +165,55 @@ def test_a_claude_md_that_the_setup_replaces_makes_a_trial_invalid(
     assert difference.startswith("Claude Code loaded another repo/CLAUDE.md (sha256 ")
 
 
+SLOW = """#!/usr/bin/env python3
+import os, pathlib, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+if b"/hook.sh" in pathlib.Path(f"/proc/{os.getppid()}/cmdline").read_bytes():
+    signal.sigwait([signal.SIGTERM])
+    while FOREVER:
+        signal.pause()
+os.execv("/usr/bin/sha256sum", ["sha256sum"])
+"""
+"""What hashes the loaded instructions, and has not done so when Claude Code exits and ends its hooks."""
+
+
+SLOW_FIRST = 'env = { PATH = "/home/user/bin:/opt/claude:/usr/local/bin:/usr/bin:/bin" }'
+
+
+def slow_to_tell(*, forever: bool) -> str:
+    """A task that puts such a `sha256sum` where `SLOW_FIRST` has it found."""
+    encoded = base64.b64encode(SLOW.replace("FOREVER", str(forever)).encode()).decode()
+    install = f"mkdir ~/bin && echo {encoded} | base64 -d >~/bin/sha256sum && chmod +x ~/bin/sha256sum"
+    return f"[setup]\nrun = [{json.dumps(install)}]\n"
+
+
+def test_a_hook_that_is_slower_than_the_session_tells_what_was_loaded(
+    server: LocalServer, tmp_path: Path
+) -> None:
+    """Claude Code waits for none of these when it exits: it sends them SIGTERM."""
+    toml = f'claude_md = {{ text = "New rules." }}\n{SLOW_FIRST}'
+    story, _ = trial(server, tmp_path, toml, task=slow_to_tell(forever=False))
+
+    assert (story.record.outcome, story.record.differences, story.record.notes) == ("passed", (), ())
+    assert loaded(story.record) == {"repo/CLAUDE.md": sha("New rules.")}
+
+
+@pytest.mark.parametrize("claude_md", ['{ text = "New rules." }', "false"])
+def test_what_a_hook_that_was_cut_off_leaves_open_is_no_difference(
+    server: LocalServer, tmp_path: Path, claude_md: str
+) -> None:
+    """Nobody knows what was loaded: a matter for a new attempt, and no verdict on the variant."""
+    toml = f"claude_md = {claude_md}\n{SLOW_FIRST}"
+    repo: dict[str, str | bytes] = {**REPO, "deeper/CLAUDE.md": "More.\n", "deeper/a.txt": "A\n"}
+    script: list[Step] = [Use("Read", {"file_path": "/home/user/repo/deeper/a.txt"}), WRITE, Say("done")]
+    story, _ = trial(server, tmp_path, toml, task=slow_to_tell(forever=True), repo=repo, script=script)
+
+    assert (story.record.outcome, story.record.differences) == ("error", ())
+    assert story.record.error
+    assert (story.record.error.cause, story.record.error.type) == ("sandbox", "prove")
+    assert "hook that tells of them had not come to its end" in story.record.error.message
+
+
 # Prompts, settings, the environment, an overlay
 
 
