@@ -7,7 +7,7 @@ from math import comb
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -298,6 +298,8 @@ def test_swapping_variant_and_baseline_turns_the_difference_around(
 
 @untimed
 @given(passes_of_tasks, st.integers(1, 3))
+@example([1, 1, 1, 1], 3)
+@example([1, 1, 1, 1], 2)
 def test_a_rates_interval_holds_its_value_and_ends_at_0_and_1(passes: list[int], trials: int) -> None:
     """Also where nothing or everything passed."""
     found = rate(counts([min(k, trials) for k in passes], trials))
@@ -305,6 +307,21 @@ def test_a_rates_interval_holds_its_value_and_ends_at_0_and_1(passes: list[int],
     assert found.value is not None
     assert 0 <= found.interval.low <= found.value <= found.interval.high <= 1
     assert found.interval.low < found.interval.high
+
+
+@untimed
+@given(st.integers(2, 12), st.integers(2, 5), st.data())
+def test_tasks_that_happen_to_agree_prove_nothing_to_the_point(
+    tasks: int, trials: int, data: st.DataObject
+) -> None:
+    """Each passes once of three under one variant and twice under the other: chance does that, at four tasks."""
+    base, own = (data.draw(st.integers(0, trials)) for _ in range(2))
+    found = difference(counts([own] * tasks, trials), counts([base] * tasks, trials), relative=False)
+    assert found.center is not None
+    assert found.low is not None
+    assert found.high is not None
+    assert max(-1.0, found.low) <= found.center <= min(1.0, found.high)
+    assert found.high - found.low > 0.2 / tasks
 
 
 @untimed

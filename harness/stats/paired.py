@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.stats.data import Floats, Interval, Tally
-from harness.stats.rates import ONE_TASK, rate_bounds, t_reach
+from harness.stats.rates import ONE_TASK, rate_bounds, spread, t_reach
 
 _NO_SPREAD = 1e-12
 _HANDFUL = 5
@@ -84,7 +84,7 @@ def difference(variant: Tally, baseline: Tally, *, relative: bool, level: float 
     reason: str | None = None
     if tasks == 1:
         reason = ONE_TASK
-    elif relative and by_task.std() <= _NO_SPREAD * max(1.0, abs(center)):
+    elif relative and not spread(by_task):
         reason = "all tasks differ by the same factor: nothing shows how much tasks differ"
     elif relative:
         reach = t_reach(by_task, level)
@@ -108,9 +108,9 @@ def _rate_difference(variant: Tally, baseline: Tally, by_task: Floats, level: fl
     if not by_task.any():
         return _no_task_differs(by_task.size, level)
     center = float(by_task.mean())
-    reach = t_reach(by_task, level)
-    if reach <= _NO_SPREAD:
+    if not spread(by_task):
         return _mover(variant, baseline, level, correlation=0.0)
+    reach = t_reach(by_task, level)
     differing = np.count_nonzero(by_task)
     if differing > min(_HANDFUL, by_task.size / 2):
         return center - reach, center + reach

@@ -4,8 +4,9 @@ Pass rate. Trials of one task resemble each other, by an unknown correlation rho
 So the interval comes from the beta-binomial likelihood: task rates vary as Beta with mean mu, rho is integrated
 out. The prior is Jeffreys' for mu and Beta(1, 1/4) for rho, which leans to "tasks differ", the safe side when few
 tasks say little about it. Where most tasks have shown both outcomes the t-interval over tasks is good too, and at
-few tasks it is the sharper one: then the part common to both is taken, the t-interval at 4/5 of the error. With one
-trial for each task there is no correlation to know, and the interval is the exact mid-P binomial one.
+few tasks it is the sharper one: then the part common to both is taken, the t-interval at 4/5 of the error, unless
+all tasks happen to have the same rate, where it would be a point. With one trial for each task there is no
+correlation to know, and the interval is the exact mid-P binomial one.
 
 These are choices for coverage: benchmarks/stats_calibration.py measures it.
 
@@ -26,6 +27,7 @@ from harness.stats.data import Estimate, Floats, Interval, Tally
 
 ONE_TASK = "one task only: nothing shows how much tasks differ"
 _GRID = (96, 16)
+_NO_SPREAD = 1e-12
 
 
 def rate(tally: Tally, level: float = 0.95) -> Estimate:
@@ -47,7 +49,7 @@ def rate_bounds(tally: Tally, level: float) -> tuple[float, float]:
         low, high = _mid_p(float(tally.mean.sum()), tally.n.size, level)
     else:
         low, high = _beta_binomial(*_counts(tally), level)
-    if _shows_both_outcomes(tally):
+    if _shows_both_outcomes(tally) and spread(tally.mean):
         reach = t_reach(tally.mean, 1 - 0.8 * (1 - level))
         low, high = max(low, mean - reach), min(high, mean + reach)
     return min(low, mean), max(high, mean)
@@ -57,6 +59,11 @@ def t_reach(values: Floats, level: float) -> float:
     """Half the width of the t-interval for the mean of independent values."""
     quantile = float(stdtrit(values.size - 1, (1 + level) / 2))
     return quantile * float(values.std(ddof=1)) / float(np.sqrt(values.size))
+
+
+def spread(values: Floats) -> bool:
+    """Whether values differ by more than rounding, so that they show how much tasks differ."""
+    return float(values.std()) > _NO_SPREAD * max(1.0, abs(float(values.mean())))
 
 
 def _shows_both_outcomes(tally: Tally) -> bool:
@@ -189,7 +196,7 @@ def _why_no_interval(logs: Tally, whole: bool) -> str | None:
         return "some values are 0, and have no logarithm"
     if logs.n.size == 1:
         return ONE_TASK
-    if logs.mean.std() == 0:
+    if not spread(logs.mean):
         return "all tasks have the same value: nothing shows how much tasks differ"
     return None
 
