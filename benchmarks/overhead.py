@@ -53,7 +53,7 @@ def shell_trial(task: Task, folder: Path) -> str:
     for number, turn in enumerate(task.turns, 1):
         prompt = folder.with_suffix(f".{number}.md")
         prompt.write_text(turn.prompt)
-        server = f'python3 {replay.__file__} --transcript {task.replay} --cwd "$PWD"'
+        server = f'python3 -I -S {replay.__file__} --transcript {task.replay} --cwd "$PWD"'
         lines += [f"mkfifo {folder}/{number} && {{ {server} >{folder}/{number} & }}; server=$!"]
         lines += [f"read -r ANTHROPIC_BASE_URL <{folder}/{number}; export ANTHROPIC_BASE_URL"]
         lines += [
@@ -150,8 +150,8 @@ def main() -> None:
     # Users' machines keep bytecode; without it each start of pytest would compile everything.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     shipped = [load_task(path.parent) for path in sorted((ROOT / "tasks").glob("*/task.toml"))]
-    # As many of each task, so that both sides run the same.
-    each = max(options.trials // len(shipped), 1)
+    # As many of each task, so that both sides run the same; no fewer in all than asked for.
+    each = -(-options.trials // len(shipped))
     tasks = list(islice(cycle(shipped), each * len(shipped)))
     print(
         f"{len(tasks)} trials of {len(shipped)} tasks, {os.cpu_count()} cores, median of {options.rounds} rounds"
