@@ -17,6 +17,7 @@ class Typist:
 
     def __init__(self, *arguments: str) -> None:
         self.screen = b""
+        self.seen = 0
         self.ours, theirs = pty.openpty()
         code = f"import sys; from harness.cli import program; sys.argv[1:] = {list(arguments)!r}; program()"
         command = [sys.executable, "-c", code]
@@ -26,12 +27,13 @@ class Typist:
         os.close(theirs)
 
     def until(self, words: bytes) -> None:
-        """Wait for words on the screen."""
+        """Wait for words on the screen, behind those that were waited for before."""
         end = time.monotonic() + PATIENCE
-        while words not in self.screen:
+        while (place := self.screen.find(words, self.seen)) < 0:
             ready, _, _ = select.select([self.ours], [], [], max(0.0, end - time.monotonic()))
             assert ready, f"{words!r} did not come: {self.screen!r}"
             self.screen += os.read(self.ours, 65536)
+        self.seen = place + len(words)
 
     def type(self, text: bytes) -> None:
         os.write(self.ours, text)
