@@ -13,7 +13,7 @@ from harness.record import InstructionsRecord
 from harness.sandbox import Sandbox
 from harness.shell import Script, Seen, in_time, look
 from harness.stream import Session
-from harness.variant import NoClaudeMd, Variant
+from harness.variant import ClaudeMd, NoClaudeMd, Variant
 
 _EVIDENCE_CHARS = 1_000_000
 _CUT_OFF = "cut off"
@@ -221,7 +221,7 @@ def not_told(told: Instructions) -> tuple[str, ...]:
 def _wanted(variant: Variant, applied: Mapping[str, str]) -> dict[str, str]:
     """The hashes that there must be of each CLAUDE.md that the variant brings."""
     wanted = {**_laid_over(variant), **applied}
-    if variant.claude_md and not isinstance(variant.claude_md, NoClaudeMd) and not applied:
+    if isinstance(variant.claude_md, ClaudeMd) and not applied:
         wanted["repo/CLAUDE.md"] = variant.claude_md.sha256
     return wanted
 

@@ -22,9 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.stats.data import Floats, Interval, Tally
-from harness.stats.rates import ONE_TASK, rate_bounds, spread, t_reach
+from harness.stats.rates import NO_SPREAD, ONE_TASK, differ, rate_bounds, t_reach
 
-_NO_SPREAD = 1e-12
 _HANDFUL = 5
 """Up to so many tasks that differ, and half of all, make the t-interval too short when they are skewed. Found by
 simulation: of 30 tasks, 10 trials, 0.05 against 0.15, correlation 0.6, 4 gave a false `equivalent` in 5.8 +- 0.7 %,
@@ -84,7 +83,7 @@ def difference(variant: Tally, baseline: Tally, *, relative: bool, level: float 
     reason: str | None = None
     if tasks == 1:
         reason = ONE_TASK
-    elif relative and not spread(by_task):
+    elif relative and not differ(by_task):
         reason = "all tasks differ by the same factor: nothing shows how much tasks differ"
     elif relative:
         reach = t_reach(by_task, level)
@@ -108,7 +107,7 @@ def _rate_difference(variant: Tally, baseline: Tally, by_task: Floats, level: fl
     if not by_task.any():
         return _no_task_differs(by_task.size, level)
     center = float(by_task.mean())
-    if not spread(by_task):
+    if not differ(by_task):
         return _mover(variant, baseline, level, correlation=0.0)
     reach = t_reach(by_task, level)
     differing = np.count_nonzero(by_task)
@@ -116,9 +115,9 @@ def _rate_difference(variant: Tally, baseline: Tally, by_task: Floats, level: fl
         return center - reach, center + reach
     low, high = _mover(variant, baseline, level, _correlation(variant.mean, baseline.mean))
     tail = float(((by_task - center) ** 3).mean())
-    if tail < -_NO_SPREAD:
+    if tail < -NO_SPREAD:
         return min(low, center - reach), center + reach
-    if tail > _NO_SPREAD:
+    if tail > NO_SPREAD:
         return center - reach, max(high, center + reach)
     return center - reach, center + reach
 

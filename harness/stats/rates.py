@@ -27,7 +27,8 @@ from harness.stats.data import Estimate, Floats, Interval, Tally
 
 ONE_TASK = "one task only: nothing shows how much tasks differ"
 _GRID = (96, 16)
-_NO_SPREAD = 1e-12
+NO_SPREAD = 1e-12
+"""What rounding leaves of numbers that are the same."""
 
 
 def rate(tally: Tally, level: float = 0.95) -> Estimate:
@@ -49,7 +50,7 @@ def rate_bounds(tally: Tally, level: float) -> tuple[float, float]:
         low, high = _mid_p(float(tally.mean.sum()), tally.n.size, level)
     else:
         low, high = _beta_binomial(*_counts(tally), level)
-    if _shows_both_outcomes(tally) and spread(tally.mean):
+    if _shows_both_outcomes(tally) and differ(tally.mean):
         reach = t_reach(tally.mean, 1 - 0.8 * (1 - level))
         low, high = max(low, mean - reach), min(high, mean + reach)
     return min(low, mean), max(high, mean)
@@ -61,9 +62,9 @@ def t_reach(values: Floats, level: float) -> float:
     return quantile * float(values.std(ddof=1)) / float(np.sqrt(values.size))
 
 
-def spread(values: Floats) -> bool:
+def differ(values: Floats) -> bool:
     """Whether values differ by more than rounding, so that they show how much tasks differ."""
-    return float(values.std()) > _NO_SPREAD * max(1.0, abs(float(values.mean())))
+    return float(values.std()) > NO_SPREAD * max(1.0, abs(float(values.mean())))
 
 
 def _shows_both_outcomes(tally: Tally) -> bool:
@@ -196,7 +197,7 @@ def _why_no_interval(logs: Tally, whole: bool) -> str | None:
         return "some values are 0, and have no logarithm"
     if logs.n.size == 1:
         return ONE_TASK
-    if not spread(logs.mean):
+    if not differ(logs.mean):
         return "all tasks have the same value: nothing shows how much tasks differ"
     return None
 
