@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -111,6 +112,39 @@ def test_bytes_that_are_no_text_arrive_replaced(in_sandbox: InSandbox) -> None:
             r"printf '\xff\xfe ok '; printf '\xc3'; sleep 0.05; printf '\xa9'"
         )
         assert result.stdout == "�� ok é"
+
+    in_sandbox(story)
+
+
+def test_many_small_pieces_of_output_arrive_in_few(in_sandbox: InSandbox) -> None:
+    """Each piece costs server and client the same, however small: twenty a second are as good as a hundred."""
+
+    async def story(sandbox: AsyncSandbox) -> None:
+        pieces: list[str] = []
+        start = time.monotonic()
+        result = await sandbox.commands.run(
+            "for i in {1..100}; do echo $i; sleep 0.005; done", on_stdout=pieces.append
+        )
+        assert result.stdout == "".join(pieces) == "".join(f"{number}\n" for number in range(1, 101))
+        assert len(pieces) <= (time.monotonic() - start) / 0.05 + 2
+
+    in_sandbox(story)
+
+
+def test_a_command_that_is_spoken_to_answers_at_once(in_sandbox: InSandbox) -> None:
+    """What may be waited for is not held back to be told with more: each answer is a piece of its own."""
+
+    async def story(sandbox: AsyncSandbox) -> None:
+        pieces: asyncio.Queue[str] = asyncio.Queue()
+        handle = await sandbox.commands.run("cat", background=True, stdin=True, on_stdout=pieces.put_nowait)
+        waits = []
+        for number in range(50):
+            asked = time.monotonic()
+            await handle.send_stdin(f"{number}\n")
+            assert await pieces.get() == f"{number}\n"
+            waits.append(time.monotonic() - asked)
+        assert sorted(waits)[2] < 0.04
+        await handle.kill()
 
     in_sandbox(story)
 

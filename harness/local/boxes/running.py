@@ -106,6 +106,15 @@ class BoxProcess:
         """How the process itself ended; output may still follow. BoxDied when the box died first."""
         return await asyncio.shield(self._ended)
 
+    async def ended_within(self, seconds: float) -> None:
+        """Wait until the process itself has ended, however it did, or so long."""
+        await asyncio.wait([self._ended], timeout=seconds)
+
+    @property
+    def takes_input(self) -> bool:
+        """Whether something can be written to its stdin, or its terminal."""
+        return self._stdin is not None
+
     @property
     def ended(self) -> ExitStatus | None:
         """The exit status once there is one."""

@@ -3,7 +3,7 @@
 A process outlives the client that started it. Its output goes to all who listen at that moment; while nobody
 does, it is read and dropped, so that a process never blocks on a pipe because its client has gone. A client that
 listens but reads slowly does slow the process down, through a bounded channel: memory stays flat however much
-is printed.
+is printed. What a process writes bit by bit is told in fewer pieces, unless somebody may be waiting to answer it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ from harness.local.boxes.running import BoxProcess
 from harness.local.boxes.values import BoxDied, ExitStatus
 from harness.local.envd.channel import Channel, LostError
 from harness.local.envd.journal import Journal
+
+_GATHER_SECONDS = 0.05
+_SMALL = 4096
+"""A piece of as many bytes is told on its way: output that is slow for its reader must not be slowed down more."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,8 @@ class Process:
         try:
             while (chunk := await self._process.read()) is not None:
                 await self._tell(Output(*chunk))
+                if len(chunk[1]) < _SMALL and not self._process.takes_input:
+                    await self._process.ended_within(_GATHER_SECONDS)
             self._process.release()  # daemons of its may still write
             end = _end(await self._process.wait())
             self.status = end.status
