@@ -6,12 +6,13 @@ import asyncio
 import re
 import shlex
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 
-from harness.archive import pack_folder
+from harness.archive import pack_folder, unpacking
 from harness.errors import SandboxFault
 from harness.record import CheckResult
 from harness.sandbox import CommandTimeoutError, Result, Sandbox
-from harness.shell import handed_over, run_own
+from harness.shell import Script, Seen, handed_over, run_own
 from harness.task import Check, Task
 
 OUTPUT_BYTES = 1_000_000
@@ -32,11 +33,29 @@ start=${EPOCHREALTIME/[^0-9]/}
 score=; timeout -k 2 %(timeout)s bash -c %(command)s >~/.harness/check.out 2>&1 </dev/null; code=$?
 ms=$(( (${EPOCHREALTIME/[^0-9]/} - start) / 1000 ))
 [ -f "$HARNESS_SCORE" ] && IFS= read -r -d '' -n 100 score <"$HARNESS_SCORE"
-echo "$code $ms ${score//[[:space:]]/ }" >&2
 tail -c %(bytes)s ~/.harness/check.out
+echo "$code $ms ${score//[[:space:]]/ }" >&2
+"""
+# Ends what ran before in front of a check's own script, which starts in the same place as without it.
+_ENDED = "[harness] nothing runs any more"
+_END_FIRST = """
+( %(end)s
+) >&2 && echo '%(ended)s' >&2 || exit %(not_in_place)s
 """
 _REPORT = re.compile(r"^(\d+) (\d+) (.*?) ?$\s*\Z", re.MULTILINE)
 _TIMED_OUT = (124, 137)
+
+
+@dataclass(frozen=True)
+class Between:
+    """How what a check has left running is ended before the next.
+
+    `alone` does it by itself. `script` does the same as the sandbox's user, in front of the next check's own script,
+    which saves a command; it is for where root is no other account than that user, so that nothing is lost by it.
+    """
+
+    alone: Callable[[], Awaitable[None]]
+    script: Script | None = None
 
 
 async def run_checks(
@@ -44,7 +63,7 @@ async def run_checks(
     task: Task,
     keep: Callable[[str, bytes], str],
     checks: Sequence[Check] | None = None,
-    between: Callable[[], Awaitable[None]] | None = None,
+    between: Between | None = None,
 ) -> tuple[CheckResult, ...]:
     """Run a task's checks (or those given) in the repo.
 
@@ -55,7 +74,7 @@ async def run_checks(
         task: whose checks they are.
         keep: stores an output under a name, and gives its path for the record.
         checks: only these.
-        between: awaited before each check but the first, to end what the one before has left running.
+        between: done before each check but the first.
 
     Raises:
         SandboxFault: when the sandbox is lost on the way; there are no verdicts then.
@@ -63,46 +82,75 @@ async def run_checks(
     packed = pack_folder(task.checks_folder, "checks") if task.checks_folder else None
     results: list[CheckResult] = []
     for check in task.checks if checks is None else checks:
+        files = packed if check.file or not results else None
+        end = between if results else None
+        # What is written by itself must not be in reach of what still runs.
+        if end and (end.script is None or (files and not unpacking(files))):
+            await end.alone()
+            end = None
         first = [] if results else [_NO_BYTECODE]
-        if results and between:
-            await between()
-        if packed and (check.file or not results):
-            first += [_CLEAR_ALL, await handed_over(sandbox, packed, ".harness/checks.tar")]
+        if files:
+            first += [_CLEAR_ALL, await handed_over(sandbox, files, ".harness/checks.tar")]
         else:
             first.append(_CLEAR)
-        results.append(await _run_check(sandbox, task, check, keep, " && ".join(first)))
+        seen = await _seen(sandbox, task, _script(task, check, " && ".join(first)), end)
+        # Off the loop: a disk that is busy would hold up every other trial.
+        results.append(await asyncio.to_thread(_verdict, task, check, seen, keep))
     return tuple(results)
 
 
-async def _run_check(
-    sandbox: Sandbox, task: Task, check: Check, keep: Callable[[str, bytes], str], first: str
-) -> CheckResult:
-    """Do `first`, then run one check.
-
-    Raises:
-        SandboxFault: when `first` did not work out.
-    """
+def _script(task: Task, check: Check, first: str) -> str:
+    """What does `first`, then runs one check."""
     command = (
         check.command
         if check.command is not None
         else f"exec ~/.harness/checks/{shlex.quote(check.file or '')}"
     )
-    script = _RUN % {
+    return _RUN % {
         "first": first,
         "not_in_place": _NOT_IN_PLACE,
         "timeout": f"{task.check_timeout:g}",
         "command": shlex.quote(command),
         "bytes": OUTPUT_BYTES,
     }
+
+
+async def _seen(sandbox: Sandbox, task: Task, script: str, end: Between | None) -> Seen:
+    """What a check's script gives back, once what ran before has been ended.
+
+    Raises:
+        SandboxFault: when it cannot be ended, or the sandbox is lost.
+    """
+    if end and end.script:
+        seen = await _seen_together(sandbox, task, script, end.script)
+        if seen:
+            return seen
+    if end:
+        await end.alone()
     try:
-        result = await run_own(sandbox, script, timeout=task.check_timeout + _GRACE_S, env=task.sandbox.env)
+        return await _run(sandbox, task, script, 0)
+    except CommandTimeoutError as error:
+        return error
+
+
+async def _seen_together(sandbox: Sandbox, task: Task, script: str, end: Script) -> Result | None:
+    """The same in one command; None when it has not come to the check, or has not come to its end."""
+    first = _END_FIRST % {"end": end.text, "ended": _ENDED, "not_in_place": _NOT_IN_PLACE}
+    try:
+        result = await _run(sandbox, task, first + script, end.timeout)
     except CommandTimeoutError:
-        return _failed(check, f"stopped: it took longer than {task.check_timeout:g} s", timed_out=True)
-    if result.exit_code == _NOT_IN_PLACE and not _REPORT.search(result.stderr):
-        words = result.stderr.strip()[-2000:]
-        raise SandboxFault("checks", f"the checks could not be put in place: {words}", retry=True)
-    # Off the loop: a disk that is busy would hold up every other trial.
-    return await asyncio.to_thread(_verdict, task, check, result, keep)
+        return None
+    except SandboxFault as fault:
+        if fault.kind != "invalid_request":
+            raise
+        return None  # a home that was closed is no folder to start in
+    _, ended, told = result.stderr.partition(f"{_ENDED}\n")
+    return replace(result, stderr=told) if ended else None
+
+
+async def _run(sandbox: Sandbox, task: Task, script: str, longer_s: float) -> Result:
+    timeout = task.check_timeout + _GRACE_S + longer_s
+    return await run_own(sandbox, script, timeout=timeout, env=task.sandbox.env)
 
 
 def _failed(check: Check, words: str, *, timed_out: bool = False) -> CheckResult:
@@ -117,14 +165,24 @@ def _failed(check: Check, words: str, *, timed_out: bool = False) -> CheckResult
     )
 
 
-def _verdict(task: Task, check: Check, result: Result, keep: Callable[[str, bytes], str]) -> CheckResult:
-    report = _REPORT.search(result.stderr)
+def _verdict(task: Task, check: Check, seen: Seen, keep: Callable[[str, bytes], str]) -> CheckResult:
+    """A check's result.
+
+    Raises:
+        SandboxFault: when it was not run, because what it needs could not be put in place.
+    """
+    if isinstance(seen, CommandTimeoutError):
+        return _failed(check, f"stopped: it took longer than {task.check_timeout:g} s", timed_out=True)
+    report = _REPORT.search(seen.stderr)
+    if report is None and seen.exit_code == _NOT_IN_PLACE:
+        words = seen.stderr.strip()[-2000:]
+        raise SandboxFault("checks", f"the checks could not be put in place: {words}", retry=True)
     if report is None:
-        return _failed(check, f"the check's shell was killed (exit code {result.exit_code})")
+        return _failed(check, f"the check's shell was killed (exit code {seen.exit_code})")
     code, ms, score = report.groups()
     timed_out = int(code) in _TIMED_OUT and int(ms) >= task.check_timeout * 1000
     passed = code == "0"
-    output = result.stdout
+    output = seen.stdout
     problem = ""
     value = 1.0 if passed else 0.0
     if score.strip():

@@ -170,6 +170,11 @@ class Platform:
             return f"e2b ({os.environ.get('E2B_API_URL') or os.environ.get('E2B_DOMAIN') or 'e2b.app'})"
         return f"local ({self.isolation})"
 
+    @property
+    def one_account(self) -> bool:
+        """Whether root in its sandboxes is no other account than their user, and has no more power."""
+        return self.kind == "local"
+
 
 def e2b_platform() -> Platform:
     """The server that the SDK's own environment variables name.

@@ -16,7 +16,7 @@ from harness.agents.nop import Nop
 from harness.agents.oracle import Oracle
 from harness.apply import hosts, luggage, to_be_seen_at_start
 from harness.attempt import Attempt, bug, interrupted, outcome_of
-from harness.checks import run_checks
+from harness.checks import Between, run_checks
 from harness.errors import Fault, NotAppliedError, SandboxFault
 from harness.model import Recorded
 from harness.patience import Patience
@@ -35,7 +35,7 @@ from harness.record import (
     TrialSpec,
 )
 from harness.sandbox import Sandbox
-from harness.shell import Seen, look_each
+from harness.shell import Script, Seen, look_each
 from harness.starts import STARTED, differences_in_starts, not_seen, seen_starts, start_records
 from harness.stream import Session
 from harness.task import Check, Task
@@ -252,7 +252,7 @@ class LiveTrial:
 
         Where it fails, nothing else is looked at.
         """
-        stop = stop_script(self.baseline, private=_private(self.world), mark=_mark(self.spec, self.world))
+        stop = self._stop_script(self.baseline)
         scripts = {"stopped": stop, "diff": diff_since(self.baseline), "instructions": INSTRUCTIONS}
         if to_be_seen_at_start(self.spec.variant):
             scripts["starts"] = STARTED
@@ -305,7 +305,7 @@ class LiveTrial:
         with self.attempt.phase("checks"):
             async with self.place.sandbox.forked() as copy:
                 baseline = await in_copy(copy, self.baseline)
-                await self._stop_processes(copy, baseline)
+                await stop_processes(copy, baseline, self._stop_script(baseline))
                 await restore(copy, self.spec.task, baseline.protected)
                 found = await self._verdicts(copy, baseline, checks)
         self.attempt.checks += tuple(result.model_copy(update={"turn": turn}) for result in found)
@@ -313,12 +313,13 @@ class LiveTrial:
     async def _verdicts(
         self, sandbox: Sandbox, baseline: Baseline, checks: Sequence[Check]
     ) -> tuple[CheckResult, ...]:
-        stop = functools.partial(self._stop_processes, sandbox, baseline)
-        return await run_checks(sandbox, self.spec.task, self.attempt.files.write, checks, between=stop)
+        stop = self._stop_script(baseline)
+        alone = functools.partial(stop_processes, sandbox, baseline, stop)
+        between = Between(alone, stop if self.world.platform.one_account else None)
+        return await run_checks(sandbox, self.spec.task, self.attempt.files.write, checks, between=between)
 
-    async def _stop_processes(self, sandbox: Sandbox, baseline: Baseline) -> None:
-        mark = _mark(self.spec, self.world)
-        await stop_processes(sandbox, baseline, private=_private(self.world), mark=mark)
+    def _stop_script(self, baseline: Baseline) -> Script:
+        return stop_script(baseline, private=_private(self.world), mark=_mark(self.spec, self.world))
 
 
 def _prove_start(variant: Variant, session: Session) -> None:

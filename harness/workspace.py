@@ -262,13 +262,12 @@ def require_stopped(seen: Seen) -> None:
         raise SandboxFault("leftovers", f"{what}: {result.stderr.strip()}", retry=True)
 
 
-async def stop_processes(sandbox: Sandbox, baseline: Baseline, *, private: bool, mark: str) -> None:
-    """Do what `stop_script` does, by itself.
+async def stop_processes(sandbox: Sandbox, baseline: Baseline, script: Script) -> None:
+    """Do what `stop_script` tells, by itself.
 
     Raises:
         SandboxFault: as `require_stopped`, and when the sandbox is lost.
     """
-    script = stop_script(baseline, private=private, mark=mark)
     require_stopped(await look(sandbox, script, root_in=baseline.home))
 
 

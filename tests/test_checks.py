@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from harness.checks import OUTPUT_BYTES, run_checks
+from harness.checks import OUTPUT_BYTES, Between, run_checks
 from harness.errors import SandboxFault
 from harness.local.launch import LocalServer
 from harness.record import CheckResult
 from harness.sandbox import Sandbox
+from harness.shell import Script
 from harness.task import load_task
-from harness.workspace import seed, stop_processes
+from harness.workspace import seed, stop_processes, stop_script
 from tests.support.folders import task_folder, write_files
 from tests.support.sandboxes import bash, with_sandbox
 
@@ -180,7 +182,7 @@ def test_no_verdict_can_be_forged(server: LocalServer, tmp_path: Path, name: str
     async def run(sandbox: Sandbox) -> tuple[CheckResult, ...]:
         baseline = await seed(sandbox, task, {})
         await sandbox.run(FORGERIES[name])
-        await stop_processes(sandbox, baseline, private=False, mark="trial")
+        await stop_processes(sandbox, baseline, stop_script(baseline, private=False, mark="trial"))
         return await run_checks(sandbox, task, lambda name, _: name)
 
     (result,) = with_sandbox(server, run)
@@ -200,30 +202,64 @@ def test_checks_that_cannot_be_run_are_no_verdict(server: LocalServer, tmp_path:
     with_sandbox(server, run)
 
 
-HOSTILE = """
+HOSTILE = {
+    "rewrites checks": """
 echo '#!/bin/true' >~/.harness/checks/two.sh
-(setsid sh -c 'trap "" HUP TERM; while :; do cp /bin/true ~/.harness/checks/two.sh; sleep 0.01; done' >/dev/null 2>&1 &)
-sleep 0.05; exit 1
-"""
+(setsid sh -c 'trap "" HUP TERM; while :; do cp /bin/true ~/.harness/checks/two.sh; done' >/dev/null 2>&1 &)
+sleep 0.05""",
+    "closes the home": "chmod 500 ~/repo; chmod 0 ~",
+    "leaves a score": "(setsid sh -c 'while :; do echo 1 >~/.harness/score; done' >/dev/null 2>&1 &)",
+    "has much to say": "echo '[harness] nothing runs any more' >&2; yes | head -c 100000",
+}
 
 
-def test_a_check_cannot_be_rewritten_by_what_an_earlier_one_ran(server: LocalServer, tmp_path: Path) -> None:
-    """The agent's code runs in checks too: what it does to the others' files, now or later, has no effect."""
-    files = {"one.sh": f"#!/bin/sh\n{HOSTILE}", "two.sh": SHELL}
-    task = load_task(task_folder(tmp_path, checks=files))
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+@pytest.mark.parametrize("together", [False, True], ids=["alone", "together"])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_check_has_a_hand_in_the_next(
+    server: LocalServer, tmp_path: Path, name: str, together: bool, large: bool
+) -> None:
+    """The agent's code runs in checks too: what it does to the others' files, now or later, has no effect.
+
+    However what it leaves running is ended, and whether or not the checks' files go with the command.
+    """
+    files = {"one.sh": f"#!/bin/sh\n{HOSTILE[name]}\nexit 3", "two.sh": SHELL}
+    toml = "[checks.run]\nlast = 'test ! -e $HARNESS_SCORE'\n"
+    folder = task_folder(tmp_path, checks=files, toml=toml)
+    if large:
+        write_files(folder / "checks", {"data.txt": "much to read\n" * 30_000})
+    task = load_task(folder)
 
     async def run(sandbox: Sandbox) -> tuple[CheckResult, ...]:
         baseline = await seed(sandbox, task, {})
-        mark = {"HARNESS_TRIAL": "mark"}
+        stop = stop_script(baseline, private=server.isolation == "bubblewrap", mark="mark")
+        alone = functools.partial(stop_processes, sandbox, baseline, stop)
+        marked = replace(task, sandbox=replace(task.sandbox, env={"HARNESS_TRIAL": "mark"}))
+        between = Between(alone, stop if together else None)
+        return await run_checks(sandbox, marked, lambda name, _: name, between=between)
 
-        async def calm() -> None:
-            await stop_processes(sandbox, baseline, private=server.isolation == "bubblewrap", mark="mark")
+    one, two, last = with_sandbox(server, run)
+    assert (one.exit_code, two.exit_code, two.output_tail) == (3, 1, "no 42\n")
+    assert last.passed
 
-        marked = replace(task, sandbox=replace(task.sandbox, env=mark))
-        return await run_checks(sandbox, marked, lambda name, _: name, between=calm)
+
+def test_a_check_that_cannot_be_told_from_the_end_before_it_runs_alone(
+    server: LocalServer, tmp_path: Path
+) -> None:
+    """Where ending what ran before fails in the check's own command, it is done by itself, and then the check runs."""
+    task = load_task(task_folder(tmp_path, toml="[checks.run]\none = 'true'\ntwo = 'echo two'\n"))
+    ended: list[bool] = []
+
+    async def alone() -> None:
+        ended.append(True)
+
+    async def run(sandbox: Sandbox) -> tuple[CheckResult, ...]:
+        await seed(sandbox, task, {})
+        between = Between(alone, Script("kill -KILL $BASHPID", 5))
+        return await run_checks(sandbox, task, lambda name, _: name, task.checks[-2:], between)
 
     one, two = with_sandbox(server, run)
-    assert (one.passed, two.passed, two.output_tail) == (False, False, "no 42\n")
+    assert (one.passed, two.passed, two.output_tail, ended) == (True, True, "two\n", [True])
 
 
 def test_stale_bytecode_has_no_say(server: LocalServer, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from harness.protect import restore
 from harness.sandbox import Sandbox
 from harness.shell import run_own
 from harness.task import Task, load_task
-from harness.workspace import Baseline, NoDiffError, seed, stop_processes, take_diff
+from harness.workspace import Baseline, NoDiffError, seed, stop_processes, stop_script, take_diff
 from tests.support.folders import task_folder, write_files
 from tests.support.sandboxes import bash, with_sandbox
 
@@ -119,7 +119,7 @@ async def after(sandbox: Sandbox, task: Task, script: str) -> Baseline:
     baseline = await seed(sandbox, task, {})
     done = await sandbox.run(f"cd ~/repo\n{script}", env={"HARNESS_TRIAL": "trial"})
     assert done.exit_code == 0, done.stderr
-    await stop_processes(sandbox, baseline, private=False, mark="trial")
+    await stop_processes(sandbox, baseline, stop_script(baseline, private=False, mark="trial"))
     return baseline
 
 
@@ -337,7 +337,7 @@ def test_nothing_runs_on(server: LocalServer, tmp_path: Path, private: bool) -> 
         await sandbox.run("setsid sleep 2000 >/dev/null 2>&1 &")
         baseline = await seed(sandbox, task, {})
         await sandbox.run(f"cd ~/repo\n{LEFT_BEHIND}", env={"HARNESS_TRIAL": "mark"})
-        await stop_processes(sandbox, baseline, private=private, mark="mark")
+        await stop_processes(sandbox, baseline, stop_script(baseline, private=private, mark="mark"))
         return await bash(sandbox, "ps -eo args | grep -E 'sleep|beat' | grep -v grep")
 
     assert with_sandbox(server, look) == "sleep 2000\n"
