@@ -12,7 +12,7 @@ from harness.archive import pack_folder, unpacking
 from harness.errors import SandboxFault
 from harness.record import CheckResult
 from harness.sandbox import CommandTimeoutError, Result, Sandbox
-from harness.shell import Script, Seen, handed_over, run_own
+from harness.shell import Script, Seen, handed_over, run_own, unguessable
 from harness.task import Check, Task
 
 OUTPUT_BYTES = 1_000_000
@@ -22,18 +22,18 @@ _GRACE_S = 10.0
 
 # Bytecode that is left in the repo may be older than its source, or lie about it.
 _NO_BYTECODE = "cd ~/repo && find . -name __pycache__ -prune -exec rm -rf {} +"
-_CLEAR = "rm -rf ~/.harness/score ~/.harness/check.out"
-_CLEAR_ALL = "cd ~/.harness && rm -rf score check.out checks"
+_CLEAR = "cd ~/.harness && rm -rf checks"
 _NOT_IN_PLACE = 96
-# The check's own files are out of its way; its output goes to a file, so that a flood of it cannot hurt.
+# The check's output goes to a file, so that a flood of it cannot hurt. That and its score have names that nobody could
+# know before, so that nothing is in their place.
 _RUN = """
 { %(first)s; } >&2 || exit %(not_in_place)s
-cd ~/repo && export HARNESS_SCORE=$HOME/.harness/score HARNESS_CHECKS=$HOME/.harness/checks
-start=${EPOCHREALTIME/[^0-9]/}
-score=; timeout -k 2 %(timeout)s bash -c %(command)s >~/.harness/check.out 2>&1 </dev/null; code=$?
+cd ~/repo && export HARNESS_SCORE=$HOME/.harness/score-%(word)s HARNESS_CHECKS=$HOME/.harness/checks
+out=~/.harness/out-%(word)s start=${EPOCHREALTIME/[^0-9]/}
+score=; timeout -k 2 %(timeout)s bash -c %(command)s >"$out" 2>&1 </dev/null; code=$?
 ms=$(( (${EPOCHREALTIME/[^0-9]/} - start) / 1000 ))
 [ -f "$HARNESS_SCORE" ] && IFS= read -r -d '' -n 100 score <"$HARNESS_SCORE"
-tail -c %(bytes)s ~/.harness/check.out
+[ ! -s "$out" ] || tail -c %(bytes)s "$out"
 echo "$code $ms ${score//[[:space:]]/ }" >&2
 """
 # Ends what ran before in front of a check's own script, which starts in the same place as without it.
@@ -88,11 +88,9 @@ async def run_checks(
         if end and (end.script is None or (files and not unpacking(files))):
             await end.alone()
             end = None
-        first = [] if results else [_NO_BYTECODE]
+        first = ["true"] if results else [_NO_BYTECODE]
         if files:
-            first += [_CLEAR_ALL, await handed_over(sandbox, files, ".harness/checks.tar")]
-        else:
-            first.append(_CLEAR)
+            first += [_CLEAR, await handed_over(sandbox, files, ".harness/checks.tar")]
         seen = await _seen(sandbox, task, _script(task, check, " && ".join(first)), end)
         # Off the loop: a disk that is busy would hold up every other trial.
         results.append(await asyncio.to_thread(_verdict, task, check, seen, keep))
@@ -109,6 +107,7 @@ def _script(task: Task, check: Check, first: str) -> str:
     return _RUN % {
         "first": first,
         "not_in_place": _NOT_IN_PLACE,
+        "word": unguessable(),
         "timeout": f"{task.check_timeout:g}",
         "command": shlex.quote(command),
         "bytes": OUTPUT_BYTES,

@@ -31,7 +31,7 @@ for root in %(roots)s; do if [ -e "$root" ] || [ -L "$root" ]; then there+=("$ro
 [ ${#there[@]} -gt 0 ] || exit 0
 find "${there[@]}" -name __pycache__ -prune -exec rm -rf {} + -o '(' %(not_content)s ')' -prune -o \\
   -type f -exec sha256sum -z {} + -o ! -type d -fprintf ~/.harness/%(others)s '%%l\\0%%p\\0' | base64 -w0 && echo &&
-base64 -w0 ~/.harness/%(others)s
+{ [ ! -s ~/.harness/%(others)s ] || base64 -w0 ~/.harness/%(others)s; }
 """
 _TIMEOUT_S = 120.0
 _KEEP = "tar -czf ~/.harness/made.tgz -C ~/repo --null -T ~/.harness/made"

@@ -52,8 +52,10 @@ export GIT_CONFIG_NOSYSTEM=1 GIT_INDEX_FILE=$HOME/.harness/baseline.index
 git read-tree HEAD && git add -A && git write-tree
 rm -f "$GIT_INDEX_FILE"
 """
+# cp would ask the kernel to copy each file, which takes it five times as long where the two share no blocks.
 _BASELINE = """
-cp -r .git/objects ~/.harness/objects
+set -o pipefail
+tar -cf - -C .git objects | tar -xf - -C ~/.harness
 line=$(read -r line </proc/$BASHPID/stat && echo "$line") && set -- ${line##*) } && echo "${20} $UID:$GROUPS $HOME"
 """
 

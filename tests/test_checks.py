@@ -164,9 +164,7 @@ def test_a_check_that_kills_its_shell_has_failed(verdicts: Verdicts) -> None:
 
 FORGERIES = {
     "start-up files": "for f in .profile .bash_profile .bashrc; do echo 'echo \"0 5 \" >&2; exit 0' >~/$f; done",
-    "score left behind": "mkdir -p ~/.harness && echo 1 >~/.harness/score",
-    "score in the way": "mkdir -p ~/.harness/score/x",
-    "output in the way": "mkfifo ~/.harness/check.out",
+    "a score left behind": "mkdir -p ~/.harness && echo 1 | tee ~/.harness/score ~/.harness/score-0 >/dev/null",
     "checks of its own": "mkdir -p ~/.harness/checks && echo '#!/bin/true' >~/.harness/checks/answer.sh",
     "checks by a link": "rm -rf ~/.harness/checks && mkdir ~/mine && ln -s ~/mine ~/.harness/checks",
     "tools of its own": "mkdir -p ~/.local/bin ~/bin; for d in .local/bin bin; do cp /bin/true ~/$d/grep; done",
@@ -208,7 +206,8 @@ echo '#!/bin/true' >~/.harness/checks/two.sh
 (setsid sh -c 'trap "" HUP TERM; while :; do cp /bin/true ~/.harness/checks/two.sh; done' >/dev/null 2>&1 &)
 sleep 0.05""",
     "closes the home": "chmod 500 ~/repo; chmod 0 ~",
-    "leaves a score": "(setsid sh -c 'while :; do echo 1 >~/.harness/score; done' >/dev/null 2>&1 &)",
+    "leaves a score": """
+(setsid sh -c 'while :; do for f in ~/.harness/score* ~/.harness/out*; do echo 1 >$f; done; done' >/dev/null 2>&1 &)""",
     "has much to say": "echo '[harness] nothing runs any more' >&2; yes | head -c 100000",
 }
 
