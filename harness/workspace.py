@@ -24,6 +24,7 @@ MAX_DIFF_BYTES = 64 * 1024 * 1024
 
 # The starter repo gets a history of exactly one commit, so that none can leak the fix, with all of its files in it,
 # whatever its .gitignore says; its objects are kept apart too, for the diff of an agent that does away with .git.
+# Files that count as large go into one pack: one by one, each would be a folder and a file to make, copy and remove.
 _UNPACK = """
 set -e
 cd ~
@@ -37,7 +38,7 @@ export GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_DATE='2025-01-01T00:00:00Z' GIT_COMMITTE
 git init -q --template= -b main .
 printf '[user]\\n\\tname = user\\n\\temail = user@sandbox.invalid\\n' >>.git/config
 printf '[gc]\\n\\tauto = 0\\n[maintenance]\\n\\tauto = false\\n' >>.git/config
-git add -A -f && git commit -q --allow-empty -m 'Initial commit'
+git -c core.bigFileThreshold=1 -c core.fsync=none add -A -f && git commit -q --allow-empty -m 'Initial commit'
 """
 _THE_COMMIT = """
 set -e
