@@ -10,8 +10,7 @@ import asyncio
 import re
 from typing import Any, Protocol
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from harness.local.errors import ApiError
 from harness.local.network.splice import splice
@@ -33,19 +32,34 @@ class Doorman(Protocol):
         """A connection to that port. Raises ApiError."""
 
 
-class Front(H11Protocol):
+class Front(HttpToolsProtocol):
     """One connection to the server. `config.app` must be a Doorman, too."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._doorman: Doorman = self.config.app  # type: ignore[assignment]  # as the class demands
         self._held = b""
+        self._reading = False
+
+    def on_message_begin(self) -> None:
+        """A request has begun."""
+        self._reading = True
+        super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        """A request has been read, with its body."""
+        self._reading = False
+        super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
         """Hold back what may be the beginning of a request until it can be told what it is for."""
-        if self._held or self.conn.their_state is h11.IDLE:
+        if self._held or self._idle:
             self._held += data
-            if _END not in self._held and len(self._held) < _MAX_HEAD:
+            end = self._held.find(_END)
+            if (len(self._held) if end < 0 else end) > _MAX_HEAD:
+                self.send_400_response("Request header fields too large")
+                return
+            if end < 0:
                 return
             data, self._held = self._held, b""
             fields = _fields(data)
@@ -53,6 +67,11 @@ class Front(H11Protocol):
                 self._hand_over(data, target, fields)
                 return
         super().data_received(data)
+
+    @property
+    def _idle(self) -> bool:
+        """Whether what comes next is a request, and everything before it has been answered."""
+        return not self._reading and (self.cycle is None or self.cycle.response_complete)
 
     def _hand_over(self, data: bytes, target: tuple[str, int], fields: dict[str, str]) -> None:
         """Take the connection from HTTP, with what has been read of it."""

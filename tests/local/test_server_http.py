@@ -84,6 +84,22 @@ def test_a_sandbox_can_be_reached_by_host_name(client: httpx.Client, made: Json)
     assert reply.json()["port"] == 8080
 
 
+def test_an_upgrade_that_is_offered_is_not_taken_up(server: LocalServer) -> None:
+    """A client that would rather speak HTTP/2 (Java's does) is answered, again and again on its connection."""
+    host, port = server.url.removeprefix("http://").split(":")
+    offer = (
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n"
+    )
+    request = f"GET /templates HTTP/1.1\r\nHost: here\r\nX-API-KEY: {server.api_key}\r\n{offer}\r\n".encode()
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        reader = connection.makefile("rb")
+        for _ in range(3):
+            connection.sendall(request)
+            assert reader.readline() == b"HTTP/1.1 200 OK\r\n"
+            fields = dict(line.lower().split(b": ", 1) for line in iter(reader.readline, b"\r\n"))
+            assert isinstance(json.loads(reader.read(int(fields[b"content-length"]))), list)
+
+
 def test_a_gone_sandbox_answers_like_e2bs_edge(client: httpx.Client) -> None:
     """502 with the words that the SDK looks for, whatever is asked of it."""
     for method, path in [("GET", "/health"), ("GET", "/files"), ("POST", "/process.Process/List")]:
