@@ -115,11 +115,16 @@ def test_a_sandbox_that_dies_by_itself_is_gone(
     """When its processes are killed from outside, a sandbox leaves the list without being asked."""
 
     async def story() -> None:
-        before = _children(server.process.pid)
         sandbox = await AsyncSandbox.create(**api)
-        running = await sandbox.commands.run("sleep 100", background=True)
-        for pid in _children(server.process.pid) - before:
-            os.kill(pid, signal.SIGKILL)
+        told = asyncio.Event()
+        running = await sandbox.commands.run(
+            "exec -a a-name-of-its-own sh -c 'echo up; read line'",
+            background=True,
+            stdin=True,
+            on_stdout=lambda _: told.set(),
+        )
+        await told.wait()
+        os.kill(_launcher(server.process.pid, b"a-name-of-its-own"), signal.SIGKILL)
         with pytest.raises(SandboxNotRunningException):
             await running.wait()
         with pytest.raises(SandboxNotFoundException):
@@ -128,8 +133,15 @@ def test_a_sandbox_that_dies_by_itself_is_gone(
     with_server(story)
 
 
-def _children(pid: int) -> set[int]:
-    return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+def _launcher(server: int, name: bytes) -> int:
+    """The server's own child that a process with this name comes from."""
+    named = (
+        path.parent for path in Path("/proc").glob("[0-9]*/cmdline") if path.read_bytes().startswith(name)
+    )
+    pid, parent = 0, int(next(named).name)
+    while parent != server:
+        pid, parent = parent, int(Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[1])
+    return pid
 
 
 def test_timeouts_can_be_moved(in_sandbox: InSandbox, api: Api) -> None:

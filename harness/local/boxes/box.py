@@ -148,6 +148,15 @@ class Box:
             await self._egress.open_door(self._door, self.connect)
         await self.update_network(self.spec.network)
 
+    def give(self, env: Mapping[str, str]) -> None:
+        """Let everything that is started from now on have this environment: of one that nothing has run in yet."""
+        self.spec = dataclasses.replace(self.spec, env=env)
+
+    @property
+    def alive(self) -> bool:
+        """Whether anything can be asked of it."""
+        return not self._dead.done()
+
     # --- processes
 
     def home(self, user: str) -> str:

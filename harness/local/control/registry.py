@@ -21,6 +21,7 @@ from harness.local.boxes.box import Box
 from harness.local.boxes.isolation import Isolation
 from harness.local.boxes.tree import remove_tree
 from harness.local.boxes.values import BoxError, BoxSpec, Limits, Usage
+from harness.local.control.spares import Kind, Spares
 from harness.local.control.startup import StartUpError, start_up
 from harness.local.envd.app import Envd
 from harness.local.envd.journal import Journal
@@ -117,6 +118,7 @@ class Registry:
         self._state = state
         self._sandboxes: dict[str, Sandbox] = {}
         self._created: Counter[str] = Counter()
+        self._spares = Spares(self._start_spare)
         self._starting: set[asyncio.Task[Box]] = set()
         self._waking: set[asyncio.Task[None]] = set()
         """Boxes whose start commands are not ready yet."""
@@ -136,7 +138,7 @@ class Registry:
         self._closing = True
         for task in (*self._background, *self._waking):
             task.cancel()
-        await asyncio.gather(*self._waking, return_exceptions=True)
+        await asyncio.gather(self._spares.close(), *self._waking, return_exceptions=True)
         started = await asyncio.gather(*self._starting, return_exceptions=True)
         for sandbox in self:
             self._end(sandbox.box.destroy())
@@ -152,10 +154,10 @@ class Registry:
         coming = len(self._starting) + len(self._waking)
         if self.max_sandboxes is not None and running + coming >= self.max_sandboxes:
             raise errors.too_many_sandboxes(self.max_sandboxes)
-        sandbox_id = "i" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(19))
-        sandbox = Sandbox(sandbox_id, plan, await self._start_box(sandbox_id, plan, plan.seed))
+        box = await self._box_for(plan)
+        sandbox = Sandbox(box.spec.id, plan, box)
         await self._start_up(sandbox)
-        self._sandboxes[sandbox_id] = sandbox
+        self._sandboxes[sandbox.id] = sandbox
         self._created[plan.template.id] += 1
         self._expire_after(sandbox, plan.timeout)
         self._spawn(self._watch(sandbox, sandbox.box))
@@ -319,18 +321,28 @@ class Registry:
             await sandbox.box.destroy()
             raise
 
+    async def _box_for(self, plan: Plan) -> Box:
+        if plan.seed:
+            return await self._start_box(_new_id(), plan, plan.seed)
+        kind = Kind(plan.template, plan.policy)
+        box = await self._spares.take(kind)
+        if box:
+            box.give(plan.env)
+        else:
+            box = await self._start_box(_new_id(), plan, None)
+        self._spares.asked_for(kind)
+        return box
+
+    async def _start_spare(self, kind: Kind) -> Box:
+        spec = self._spec(_new_id(), Plan(kind.template, policy=kind.policy), None)
+        try:
+            return await Box.start(spec, self._isolation)
+        except BoxError:
+            await asyncio.to_thread(remove_tree, spec.state)
+            raise
+
     async def _start_box(self, sandbox_id: str, plan: Plan, seed: Path | None) -> Box:
-        spec = BoxSpec(
-            id=sandbox_id,
-            state=self._state.sandboxes / sandbox_id,
-            template=plan.template,
-            env=plan.env,
-            network=plan.policy,
-            limits=self.limits,
-            seed=seed,
-            domain=self.domain,
-        )
-        starting = asyncio.create_task(Box.start(spec, self._isolation))
+        starting = asyncio.create_task(Box.start(self._spec(sandbox_id, plan, seed), self._isolation))
         self._starting.add(starting)
         try:
             box = await starting
@@ -341,6 +353,18 @@ class Registry:
         if self._closing:  # `close` has it, and ends it
             raise ApiError(503, "The server is stopping")
         return box
+
+    def _spec(self, sandbox_id: str, plan: Plan, seed: Path | None) -> BoxSpec:
+        return BoxSpec(
+            id=sandbox_id,
+            state=self._state.sandboxes / sandbox_id,
+            template=plan.template,
+            env=plan.env,
+            network=plan.policy,
+            limits=self.limits,
+            seed=seed,
+            domain=self.domain,
+        )
 
     def _expire_after(self, sandbox: Sandbox, seconds: int) -> None:
         if sandbox.expiry:
@@ -392,3 +416,7 @@ class Registry:
             asyncio.get_running_loop().call_exception_handler(
                 {"message": "work on a sandbox failed", "exception": error, "task": task}
             )
+
+
+def _new_id() -> str:
+    return "i" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(19))
