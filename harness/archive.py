@@ -7,6 +7,7 @@ import functools
 import gzip
 import io
 import os
+import re
 import tarfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,8 +17,12 @@ from harness.contents import NOT_CONTENT
 
 _SMALL = 256 * 1024
 """Bytes that are sent sooner than a sandbox starts a gzip for them."""
-_WITH_COMMAND = 80 * 1024
-"""Bytes that fit into a command in base64, beside what else it does: the kernel takes 128 KiB for one argument."""
+_ARGUMENT = 107 * 1024
+"""Characters that fit into a command, beside what else it does: the kernel takes 128 KiB for one argument."""
+_NOT_AS_IT_IS = re.compile(rb"\x00+|[^\n -$&(-\[\]-~]")
+"""Bytes that a format in single quotes cannot have in it, or that mean something there: all but plain text without
+`%`, `'` and `\\`."""
+_OCTAL = tuple(b"%d" % digit for digit in range(8))
 _FOLDERS = 16
 """Starter repos and the like that are kept packed, and files beside them: a task's trials run one after another."""
 
@@ -49,13 +54,32 @@ def pack(files: Mapping[str, bytes], paths: Mapping[str, Path]) -> bytes:
     return b"".join(part.data for part in (*parts, end))
 
 
+@functools.lru_cache(maxsize=_FOLDERS)
 def unpacking(archive: bytes) -> str | None:
-    """A shell command that has a tar in it and unpacks it where it runs; None for one that is too large."""
-    if len(archive) > _WITH_COMMAND:
+    """A bash command that has a tar in it and unpacks it where it runs; None for one that is too large."""
+    if len(archive) > _ARGUMENT:
         return None
     # On a pipe, tar does not find out by itself.
     unpack = "tar -xz" if archive.startswith(b"\x1f\x8b") else "tar -x"
-    return f"printf %s {base64.b64encode(archive).decode()} | base64 -d | {unpack}"
+    told = _format(archive)
+    if len(told) <= _ARGUMENT:
+        return f"printf -- '{told}' | {unpack}"
+    told = base64.b64encode(archive).decode()
+    return f"printf %s {told} | base64 -d | {unpack}" if len(told) <= _ARGUMENT else None
+
+
+def _format(data: bytes) -> str:
+    """What bash's `printf`, given this between single quotes, prints as `data`, without a program that decodes it."""
+
+    def escape(match: re.Match[bytes]) -> bytes:
+        found = match[0]
+        if found[0]:
+            return b"\\x%02x" % found[0]
+        # A zero takes the octal digits that follow it for its own.
+        short = data[match.end() : match.end() + 1] not in _OCTAL
+        return b"\\0" * (len(found) - 1) + (b"\\0" if short else b"\\000")
+
+    return _NOT_AS_IT_IS.sub(escape, data).decode("ascii")
 
 
 @functools.lru_cache(maxsize=256)

@@ -18,7 +18,7 @@ from harness.errors import Fault, HarnessError, NotAppliedError, UsageError
 from harness.items import CALL_PASSED, TrialItem, properties, task_name_of_test, uses_trials
 from harness.record import CheckResult, Stop, TokenCounts, TrialRecord, TrialSpec
 from harness.run import Retries, spent_by
-from harness.sandbox import REPO, CommandTimeoutError, Result
+from harness.sandbox import REPO, CommandTimeoutError, Result, turn_folder
 from harness.session import TrialSession
 from harness.stream import Session
 from harness.task import Task, task_of_parts
@@ -198,7 +198,7 @@ class TestTrial:
         with self._attempt.phase("agent"):
             if not isinstance(agent, Claude):
                 return await agent.run(self._spec, place)
-            await place.sandbox.write(f".harness/prompt-{self._prompts}.md", prompt.encode())
+            await place.sandbox.write(f"{turn_folder(self._prompts)}/prompt.md", prompt.encode())
             return await agent.prompt(self._spec, place, prompt, timeout)
 
     def run_checks(self) -> tuple[CheckResult, ...]:

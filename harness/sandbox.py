@@ -50,6 +50,11 @@ _TRIAL_TAG = "harness_trial"
 _OWNER_TAG = "harness_owner"
 
 
+def turn_folder(number: int) -> str:
+    """Where a turn's prompt is, as `prompt.md`, and what its agent says; below the home. Turns count from 1."""
+    return f".harness/turn-{number}"
+
+
 @dataclass(frozen=True)
 class Policy:
     """What one kind of error means: its name in the record, and whether a fresh sandbox may help."""
@@ -621,7 +626,8 @@ class Job:
         out, err, exit_file = map(self._file, ("out", "err", "exit"))
         body = f"{{ {self.command}\n}} >{out} 2>{err}; echo $? >{exit_file}"
         return (
-            f"mkdir -p ~/{self.folder} && : >{out} && cd {self._shell(self.cwd)} || exit\n"
+            f"{{ [ -d ~/{self.folder} ] || mkdir -p ~/{self.folder}; }} && : >{out} || exit\n"
+            f"cd {self._shell(self.cwd)} || exit\n"
             f"setsid bash -c {shlex.quote(body)} >/dev/null 2>&1 </dev/null &\n"
             f"echo $! >{self._file('pid')}\n" + self.follow_script(from_line=1)
         )

@@ -6,7 +6,6 @@ Nothing that is found in the sandbox afterwards is trusted: the diff does not us
 from __future__ import annotations
 
 import asyncio
-import base64
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from harness.apply import NO_LUGGAGE, Luggage
 from harness.archive import pack
 from harness.errors import NotAppliedError, SandboxFault, TaskFault
 from harness.protect import Protected, protect
-from harness.sandbox import REPO, CommandTimeoutError, Sandbox
+from harness.sandbox import REPO, CommandTimeoutError, Sandbox, turn_folder
 from harness.shell import Script, Seen, handed_over, in_time, look, run_own, unguessable
 from harness.task import Task
 
@@ -106,10 +105,12 @@ export GIT_WORK_TREE=$HOME/repo
 git read-tree "$1" && git add -A --ignore-errors || true
 git -c core.quotePath=false diff --cached --binary --no-ext-diff --no-textconv --no-color "$1" >"$GIT_DIR/diff.patch"
 echo %(folder)s/diff.patch
-head -c %(told)s "$GIT_DIR/diff.patch" | base64 -w0
+head -c %(told)s "$GIT_DIR/diff.patch"
 """
 _TOLD_BYTES = 256 * 1024
 """How much of a diff the command that makes it tells; one as long as that is read from its file."""
+_NO_TEXT = "\N{REPLACEMENT CHARACTER}"
+"""Stands in what a command tells for bytes that are no UTF-8; a diff with one in it is read from its file, too."""
 
 
 class NoDiffError(Exception):
@@ -169,7 +170,7 @@ async def _apply(sandbox: Sandbox, script: str) -> None:
 
 
 def _seed_archive(task: Task, extra: Mapping[str, bytes], variant: Luggage) -> bytes:
-    prompts = {f".harness/prompt-{n}.md": turn.prompt.encode() for n, turn in enumerate(task.turns, 1)}
+    prompts = {f"{turn_folder(n)}/prompt.md": turn.prompt.encode() for n, turn in enumerate(task.turns, 1)}
     repo = {"repo": _folder(task.repo)} if task.repo else {}
     return pack({**prompts, **extra, **variant.files}, {**repo, **variant.paths})
 
@@ -290,8 +291,8 @@ async def take_diff(sandbox: Sandbox, baseline: Baseline, seen: Seen | None = No
         NoDiffError: when it cannot be had, because of what the agent left behind.
     """
     path, _, told = _told(seen or await look(sandbox, diff_since(baseline))).partition("\n")
-    start = base64.b64decode(told)
-    if len(start) < _TOLD_BYTES:
+    start = told.encode()
+    if len(start) < _TOLD_BYTES and _NO_TEXT not in told:
         return start
     size = int(_told(await look(sandbox, Script(f"wc -c <~/{path}", timeout=120))))
     if size > MAX_DIFF_BYTES:

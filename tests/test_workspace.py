@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import random
 import subprocess
 import tarfile
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from harness.archive import pack, pack_folder
+from harness.archive import pack, pack_folder, unpacking
 from harness.local.launch import LocalServer
 from harness.protect import restore
 from harness.sandbox import Sandbox
@@ -91,6 +95,45 @@ def test_a_large_archive_is_zipped_and_whole(tmp_path: Path) -> None:
     assert sorted(names(data)) == ["prompt.md", "repo", "repo/large"]
 
 
+@given(
+    st.one_of(
+        st.binary(max_size=300), st.text(max_size=100).map(lambda text: text.encode("utf-8", "replace"))
+    )
+)
+@example(bytes(9) + b"07%d\\0\\x4'\n" + bytes(1))
+@settings(max_examples=60)
+def test_what_goes_with_a_command_arrives(content: bytes) -> None:
+    """Any bytes, through a real bash and a real tar."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = unpacking(pack({"-a": content, "b": b""}, {}))
+        assert command
+        subprocess.run(["bash", "-c", command], cwd=folder, check=True)
+        assert Path(folder, "-a").read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("content", "fits"),
+    [
+        (b"text%" * 4_000, True),
+        (b"text%" * 30_000, False),
+        (b"text%" * 2_000_000, True),
+        (random.Random(1).randbytes(20_000), True),
+        (random.Random(1).randbytes(70_000), True),
+        (random.Random(1).randbytes(110_000), False),
+        (random.Random(1).randbytes(5_000_000), False),
+    ],
+    ids=["text", "much text", "text to zip", "noise", "more noise", "much noise", "noise to zip"],
+)
+def test_only_what_fits_goes_with_a_command(tmp_path: Path, content: bytes, fits: bool) -> None:
+    """The kernel takes so much for an argument; for more than that there is no such command."""
+    command = unpacking(pack({"a": content}, {}))
+    assert (command is not None) == fits
+    if command:
+        assert len(command) < 128 * 1024
+        subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
+        assert (tmp_path / "a").read_bytes() == content
+
+
 def test_a_linked_folder_is_packed_as_a_folder(tmp_path: Path) -> None:
     """A task may have its repo by a link."""
     write_files(tmp_path / "real", {"a": "a"})
@@ -105,7 +148,7 @@ def test_the_repo_has_one_commit_and_nothing_to_commit(server: LocalServer, tmp_
     async def look(sandbox: Sandbox) -> list[str]:
         await seed(sandbox, task, {".harness/extra": b"extra"})
         assert await sandbox.read(".harness/extra") == b"extra"
-        assert await sandbox.read(".harness/prompt-1.md") == b"Write 42 into answer.txt.\n"
+        assert await sandbox.read(".harness/turn-1/prompt.md") == b"Write 42 into answer.txt.\n"
         return (await bash(sandbox, "git log --format=%s; git status --porcelain; git ls-files")).splitlines()
 
     assert with_sandbox(server, look) == ["Initial commit", *sorted(STARTER)]
@@ -129,11 +172,16 @@ printf '\\0\\1\\2' >binary
 mkdir new && echo ü >'new/ü b.txt'
 git rm -q --cached conftest.py && rm conftest.py
 echo ignored >.gitignore && touch ignored
+printf 'a\\r\\nb\\r\\n' >ending.txt
 """
 
 
 @pytest.mark.parametrize(
-    "more", ["", "git add -A && git commit -qm done", "rm -rf .git", "git config diff.noprefix true"]
+    "more",
+    [
+        *("", "git add -A && git commit -qm done", "rm -rf .git", "git config diff.noprefix true"),
+        *(r"printf 'caf\351\n' >ending.txt", r"printf 'caf\357\277\275\n' >ending.txt"),
+    ],
 )
 def test_the_diff_is_what_the_agent_did(server: LocalServer, tmp_path: Path, more: str) -> None:
     """New and binary files too, whether it was committed, hidden or done away with; it can be applied."""
@@ -145,12 +193,15 @@ def test_the_diff_is_what_the_agent_did(server: LocalServer, tmp_path: Path, mor
         await sandbox.write("diff.patch", diff)
         await seed_again(sandbox, task)
         return diff, await bash(
-            sandbox, "git apply ~/diff.patch && cat src/app.py 'new/ü b.txt' && wc -c <binary && ls"
+            sandbox,
+            "git apply ~/diff.patch && cat src/app.py 'new/ü b.txt' && wc -c <binary && od -An -tx1 ending.txt",
         )
 
     diff, applied = with_sandbox(server, look)
     assert b"new/\xc3\xbc b.txt" in diff
-    assert applied.split() == ["print('better')", "ü", "3", "binary", "new", "src", "tests"]
+    ending = {"351": "63 61 66 e9 0a", "357": "63 61 66 ef bf bd 0a"}
+    wanted = next((text for sign, text in ending.items() if sign in more), "61 0d 0a 62 0d 0a")
+    assert applied.split() == ["print('better')", "ü", "3", *wanted.split()]
 
 
 async def seed_again(sandbox: Sandbox, task: Task) -> None:

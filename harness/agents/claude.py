@@ -13,7 +13,7 @@ from harness.agents.base import Workplace
 from harness.apply import arguments, servers_of
 from harness.errors import AgentFault, ProviderFault
 from harness.record import Stop, TrialSpec
-from harness.sandbox import REPO, CommandTimeoutError, Job
+from harness.sandbox import REPO, CommandTimeoutError, Job, turn_folder
 from harness.shell import run_own
 from harness.stream import Session, TurnResult, turn_marker
 
@@ -70,7 +70,7 @@ class Claude:
         return stop
 
     async def prompt(self, spec: TrialSpec, place: Workplace, text: str, seconds: float) -> Stop:
-        """Have the next prompt done within `seconds`: `text`, which is in `~/.harness/prompt-N.md`.
+        """Have the next prompt done within `seconds`: `text`, which is in the turn's folder.
 
         Raises as `run` does.
         """
@@ -93,12 +93,12 @@ class Claude:
         turn = self._turn_number
         model = _model(spec, place)
         words = [shlex.join(argv(spec, self.session_id, turn, model)), arguments(spec.variant)]
-        command = f"{' '.join(words)} <~/.harness/prompt-{turn}.md"
+        command = f"{' '.join(words)} <~/{turn_folder(turn)}/prompt.md"
         if place.model.source == "replay":
             command = _with_replay(command)
         return Job(
             command=command,
-            folder=f".harness/turn-{turn}",
+            folder=turn_folder(turn),
             cwd=REPO,
             env={**ENV, **place.model.env, **place.env},
             login=self._login,
