@@ -39,8 +39,12 @@ _ABANDON_S = 20.0
 _RETRIES = 3
 _AGAIN_AFTER_S = (0.2, 1.0, 3.0)
 _TRANSFER_S = 600.0
-PROBE_S = 10.0
-"""How long a stream may be silent before the sandbox is asked whether it is still there."""
+PROBE_S = 11.0
+"""How long a stream may be silent before the sandbox is asked whether it is still there.
+
+No divisor of the round numbers of seconds that commands are told to take: a thousand trials that end together have
+enough to do then.
+"""
 REATTACH = 5
 """How often in a row a stream is picked up again without a line in between."""
 
