@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -98,7 +100,9 @@ def test_a_spare_one_that_died_is_not_given_away(server: Server) -> None:
     """Then another is started, as without it."""
     made = [Sandbox.create(**OFFLINE, **server.options) for _ in range(2)]
     spare = server.spare(made)
-    subprocess.run(["pkill", "-KILL", "-P", str(server.process.pid), "-n"], check=True)
+    pid = server.process.pid
+    newest = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[-1]
+    os.kill(int(newest), signal.SIGKILL)
     server.until(lambda found: spare not in found)
     third = Sandbox.create(**OFFLINE, **server.options)
     assert third.sandbox_id != spare
