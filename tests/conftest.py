@@ -5,6 +5,7 @@ A process is the whole suite, or one of the workers of `pytest -n`: workers shar
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,10 @@ import scipy.special  # noqa: F401
 from harness.local.boxes.tree import remove_tree
 from harness.local.launch import LocalServer, start_server
 from harness.model import PASSED_ON
+
+# In a script's background, or under nohup, this process ignores it, and what it starts and interrupts would, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

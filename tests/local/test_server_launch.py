@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from e2b import Sandbox
+from e2b.sandbox.commands.command_handle import PtySize
 
 from harness.local.launch import LocalServer, LocalServerError, start_server
 
@@ -110,6 +111,26 @@ def test_a_living_servers_files_are_left_alone(by_hand: subprocess.Popen[bytes],
             _ready(second)
             second.terminate()
         assert sandbox.files.read("mine") == "still here"
+
+
+def test_a_server_in_the_background_has_sandboxes_that_can_be_interrupted(state: Path) -> None:
+    """nohup, and a script's `&`, have it ignore signals, which would go on to everything that it starts."""
+    command = [sys.executable, "-m", "harness.local", "--port", "0", "--state", str(state)]
+    ignoring = ["sh", "-c", "trap '' HUP INT QUIT PIPE; exec \"$@\"", "sh", *command]
+    ignored = "grep SigIgn /proc/self/status"
+    with subprocess.Popen(ignoring, stdout=subprocess.PIPE) as process:
+        try:
+            with Sandbox.create(**_options(_ready(process))) as sandbox:
+                told = sandbox.commands.run(ignored).stdout
+                terminal = sandbox.pty.create(PtySize(rows=24, cols=80))
+                sandbox.pty.send_stdin(terminal.pid, f"exec sh -c '{ignored} >told'\n".encode())
+                terminal.wait()
+                told += sandbox.files.read("told")
+        finally:
+            process.kill()
+    masks = [int(line.split()[1], 16) for line in told.splitlines()]
+    # The C library keeps 32 and 33 for itself.
+    assert [mask & 0x7FFFFFFF for mask in masks] == [0, 0]
 
 
 def test_a_server_dies_with_its_parent(tmp_path: Path) -> None:

@@ -37,8 +37,10 @@ MSG_CMSG_CLOEXEC = 0x40000000
 MAX_FDS = 8
 __all__: list[str] = []  # a program, not a module to import from
 
-SIGKILL, SIGPIPE, SIGCHLD, SIGCONT, SIGSTOP, SIGXFSZ = 9, 13, 17, 18, 19, 25
-IGNORED_SIGNALS = (SIGPIPE, SIGXFSZ)  # by Python, and an ignored signal survives exec
+SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGPIPE, SIGCHLD, SIGCONT, SIGSTOP, SIGXFSZ = 1, 2, 3, 9, 13, 17, 18, 19, 25
+# The last two by Python, the others where the server was started by nohup or in a script's background; an ignored
+# signal survives exec, and nobody could interrupt anything.
+IGNORED_SIGNALS = (SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGXFSZ)
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 4, 36, 38
 
 
