@@ -194,14 +194,15 @@ def test_the_diff_is_what_the_agent_did(server: LocalServer, tmp_path: Path, mor
         await seed_again(sandbox, task)
         return diff, await bash(
             sandbox,
-            "git apply ~/diff.patch && cat src/app.py 'new/ü b.txt' && wc -c <binary && od -An -tx1 ending.txt",
+            "git apply ~/diff.patch && cat src/app.py 'new/ü b.txt' && wc -c <binary && od -An -tx1 ending.txt && ls",
         )
 
     diff, applied = with_sandbox(server, look)
     assert b"new/\xc3\xbc b.txt" in diff
     ending = {"351": "63 61 66 e9 0a", "357": "63 61 66 ef bf bd 0a"}
     wanted = next((text for sign, text in ending.items() if sign in more), "61 0d 0a 62 0d 0a")
-    assert applied.split() == ["print('better')", "ü", "3", *wanted.split()]
+    left = ["binary", "ending.txt", "new", "src", "tests"]
+    assert applied.split() == ["print('better')", "ü", "3", *wanted.split(), *left]
 
 
 async def seed_again(sandbox: Sandbox, task: Task) -> None:

@@ -24,12 +24,11 @@ class Server:
     """A server of this test's own, whose folders can be looked into."""
 
     def __init__(self, options: Options, state: Path, process: subprocess.Popen[bytes]) -> None:
-        self.options, self.process = options, process
-        self._state = state
+        self.options, self.state, self.process = options, state, process
 
     def folders(self) -> set[str]:
         """The ids of all the sandboxes that it has files of, spare ones too."""
-        (own,) = self._state.glob("server-*")
+        (own,) = self.state.glob("server-*")
         return {path.name for path in (own / "sandboxes").iterdir()}
 
     def until(self, done: Callable[[set[str]], bool]) -> set[str]:
@@ -110,8 +109,9 @@ def test_a_spare_one_that_died_is_not_given_away(server: Server) -> None:
 
 
 def test_a_spare_one_ends_with_the_server(server: Server) -> None:
-    """Orderly, with its files, and also while it is being started."""
+    """Orderly, with its files, whether it has been started or is being so."""
     made = [Sandbox.create(**OFFLINE, **server.options) for _ in range(2)]
     server.spare(made)
     server.process.terminate()
     assert server.process.wait(10) == 0
+    assert not list(server.state.glob("server-*"))
