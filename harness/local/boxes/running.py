@@ -1,7 +1,9 @@
 """What runs in a box, as the server sees it: processes, watches, and helpers that have something to say."""
 
 import asyncio
+import fcntl
 import os
+import sys
 import termios
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -10,6 +12,9 @@ from harness.local.boxes.descriptors import CHUNK, JsonLines, until_ready
 from harness.local.boxes.values import BoxDied, BoxError, Channel, ExitStatus, WatchEvent
 
 SendSignal = Callable[[int, int], Awaitable[None]]
+
+_LOOK_SECONDS = 0.1
+"""How often a pipe is looked at that is left to fill: a full one would make its writer wait."""
 
 
 class BoxProcess:
@@ -106,9 +111,14 @@ class BoxProcess:
         """How the process itself ended; output may still follow. BoxDied when the box died first."""
         return await asyncio.shield(self._ended)
 
-    async def ended_within(self, seconds: float) -> None:
-        """Wait until the process itself has ended, however it did, or so long."""
-        await asyncio.wait([self._ended], timeout=seconds)
+    async def gather(self, enough: int, seconds: float) -> None:
+        """Wait until about as many bytes are there to be read, the process itself has ended, or so long."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while (left := end - loop.time()) > 0:
+            ended, _ = await asyncio.wait([self._ended], timeout=min(_LOOK_SECONDS, left))
+            if ended or any(_waiting_bytes(fd) >= enough for fd in self._outputs.values()):
+                return
 
     @property
     def takes_input(self) -> bool:
@@ -197,3 +207,8 @@ async def checked(lines: JsonLines) -> dict[str, Any]:
         return dict(said)
     except (ValueError, KeyError, TypeError) as error:
         raise BoxDied("the sandbox's helper does not make sense") from error
+
+
+def _waiting_bytes(fd: int) -> int:
+    """How many bytes there are to be read from a pipe."""
+    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)

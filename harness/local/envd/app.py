@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from harness.local.boxes.box import Box
 from harness.local.envd import rpc
+from harness.local.envd.bundle import bundled
 from harness.local.envd.files import read_file, write_files
 from harness.local.envd.filesystem_service import FilesystemService
 from harness.local.envd.journal import Journal
@@ -85,7 +86,8 @@ class Envd:
             if request.headers.get("content-type", "").startswith("application/grpc"):
                 raise ApiError(415, "envd speaks the Connect protocol over HTTP/1.1, not gRPC")
             if path.startswith("/process.Process/"):
-                await self._process_rpc(scope, receive, send)
+                async with bundled(send) as sending:
+                    await self._process_rpc(scope, receive, sending)
             elif path.startswith("/filesystem.Filesystem/"):
                 await self._filesystem_rpc(scope, receive, send)
             else:

@@ -21,9 +21,11 @@ from harness.local.boxes.values import BoxDied, ExitStatus
 from harness.local.envd.channel import Channel, LostError
 from harness.local.envd.journal import Journal
 
-_GATHER_SECONDS = 0.05
-_SMALL = 4096
-"""A piece of as many bytes is told on its way: output that is slow for its reader must not be slowed down more."""
+_GATHER_SECONDS = 0.2
+"""A piece costs the server and its client half a millisecond each, however small it is."""
+_LARGE = 16 * 1024
+"""A piece of as many bytes is told at once, and what follows it for a while: who writes much is not slowed down."""
+_HURRY_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,13 @@ class Process:
     async def pump(self) -> None:
         """Carry its output to the listeners until it has ended and they know."""
         try:
+            clock, hurry_until = asyncio.get_running_loop().time, 0.0
             while (chunk := await self._process.read()) is not None:
                 await self._tell(Output(*chunk))
-                if len(chunk[1]) < _SMALL and not self._process.takes_input:
-                    await self._process.ended_within(_GATHER_SECONDS)
+                if len(chunk[1]) >= _LARGE:
+                    hurry_until = clock() + _HURRY_SECONDS
+                elif not self._process.takes_input and clock() >= hurry_until:
+                    await self._process.gather(_LARGE, _GATHER_SECONDS)
             self._process.release()  # daemons of its may still write
             end = _end(await self._process.wait())
             self.status = end.status
