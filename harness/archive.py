@@ -43,6 +43,7 @@ class _Part:
 def pack(files: Mapping[str, bytes], paths: Mapping[str, Path]) -> bytes:
     """A tar of `files` by name, and of `paths` (files, links, whole folders) by the name they get; zipped when large.
 
+    A name of `files` that ends with a slash is a folder's.
     `tar -xf` finds out by itself. The same input gives the same bytes. Raises OSError when something cannot be read.
     """
     parts = [_of_path(name, path) for name, path in paths.items()]
@@ -56,7 +57,10 @@ def pack(files: Mapping[str, bytes], paths: Mapping[str, Path]) -> bytes:
 
 @functools.lru_cache(maxsize=_FOLDERS)
 def unpacking(archive: bytes) -> str | None:
-    """A bash command that has a tar in it and unpacks it where it runs; None for one that is too large."""
+    """A bash command that has a tar in it and unpacks it where it runs; None for one that is too large.
+
+    Its last part is tar's own, which more options may follow.
+    """
     if len(archive) > _ARGUMENT:
         return None
     # On a pipe, tar does not find out by itself.
@@ -125,8 +129,11 @@ def _entries(add: Callable[[tarfile.TarFile], None]) -> bytes:
 
 def _add_files(files: Iterable[tuple[str, bytes]], archive: tarfile.TarFile) -> None:
     for name, data in files:
-        info = tarfile.TarInfo(name)
-        info.size, info.mode = len(data), 0o644
+        info = tarfile.TarInfo(name.rstrip("/"))
+        if name.endswith("/"):
+            info.type, info.mode = tarfile.DIRTYPE, 0o755
+        else:
+            info.size, info.mode = len(data), 0o644
         archive.addfile(info, io.BytesIO(data))
 
 

@@ -22,7 +22,6 @@ _GRACE_S = 10.0
 
 # Bytecode that is left in the repo may be older than its source, or lie about it.
 _NO_BYTECODE = "cd ~/repo && find . -name __pycache__ -prune -exec rm -rf {} +"
-_CLEAR = "cd ~/.harness && rm -rf checks"
 _NOT_IN_PLACE = 96
 # The check's output goes to a file, so that a flood of it cannot hurt. That and its score have names that nobody could
 # know before, so that nothing is in their place.
@@ -90,7 +89,8 @@ async def run_checks(
             end = None
         first = ["true"] if results else [_NO_BYTECODE]
         if files:
-            first += [_CLEAR, await handed_over(sandbox, files, ".harness/checks.tar")]
+            anew = await handed_over(sandbox, files, ".harness/checks.tar", anew=True)
+            first.append(f"cd ~/.harness && {anew}")
         seen = await _seen(sandbox, task, _script(task, check, " && ".join(first)), end)
         # Off the loop: a disk that is busy would hold up every other trial.
         results.append(await asyncio.to_thread(_verdict, task, check, seen, keep))

@@ -138,17 +138,21 @@ def _parts(text: str, mark: str) -> Iterator[tuple[str, int]]:
         said = following
 
 
-async def handed_over(sandbox: Sandbox, archive: bytes, name: str, *, secret: bool = False) -> str:
+async def handed_over(
+    sandbox: Sandbox, archive: bytes, name: str, *, secret: bool = False, anew: bool = False
+) -> str:
     """A command that unpacks a tar in the folder where it runs.
 
     A small one goes with the command. A larger one, or one with a `secret` in it, since platforms log commands, is put
-    into the file `name` below the home first, and is gone once it is unpacked.
+    into the file `name` below the home first, and is gone once it is unpacked. `anew`: whatever is there in the place
+    of what it brings goes first, folders with all that is in them.
 
     Raises:
         SandboxFault: when the sandbox is lost.
     """
+    option = " --recursive-unlink" if anew else ""
     command = None if secret else unpacking(archive)
     if command is None:
         await sandbox.write(name, archive)
-        command = f"tar -xf ~/{name} && rm ~/{name}"
-    return command
+        return f"tar -xf ~/{name}{option} && rm ~/{name}"
+    return command + option

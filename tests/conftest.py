@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # pytester forgets the modules that a run within this process has loaded, and parts of numpy cannot be loaded twice.
@@ -22,6 +23,10 @@ from harness.model import PASSED_ON
 # In a script's background, or under nohup, this process ignores it, and what it starts and interrupts would, too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# No test fails because the machine is busy.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)

@@ -194,7 +194,9 @@ def test_checks_that_cannot_be_run_are_no_verdict(server: LocalServer, tmp_path:
     async def run(sandbox: Sandbox) -> None:
         await seed(sandbox, task, {})
         await sandbox.run("mkdir -p ~/.harness/checks/x && chmod 500 ~/.harness/checks")
-        with pytest.raises(SandboxFault, match="the checks could not be put in place: rm: cannot remove"):
+        with pytest.raises(
+            SandboxFault, match="the checks could not be put in place: tar: checks: Cannot unlink"
+        ):
             await run_checks(sandbox, task, lambda name, _: name)
 
     with_sandbox(server, run)

@@ -408,7 +408,8 @@ rm conftest.py
 
     async def look(sandbox: Sandbox) -> list[str]:
         baseline = await after(sandbox, task, script)
-        await bash_without_profile(sandbox, "! pgrep -x sleep")
+        # One that has just been killed may still be in sight, as what it left.
+        await bash_without_profile(sandbox, "! pgrep -r D,R,S,T -x sleep")
         assert b"deleted file" in await take_diff(sandbox, baseline)
         return [change.path for change in await restore(sandbox, task, baseline.protected)]
 
