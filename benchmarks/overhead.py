@@ -8,7 +8,9 @@ system. The harness does it as `pytest tasks --sandbox local` does: a sandbox fo
 files, diff, transcript, record. Rounds alternate; the medians are printed, and their ratio. With one trial at a time,
 the difference a trial is the harness's own share of it.
 
-Ratios are of the trials alone; `start` is what pytest, the plugin and the sandbox server take once in a run.
+Ratios are of the trials alone; `start` is what pytest, the plugin and the sandbox server take once in a run. What the
+shell loop leaves is removed after the last round: file systems without a journal make new files slowly for minutes
+after many were removed (see harness/local/state.py), which would burden whoever comes next.
 """
 
 from __future__ import annotations
@@ -67,9 +69,9 @@ def shell_trial(task: Task, folder: Path) -> str:
     return "\n".join(lines)
 
 
-def shell_loop(tasks: list[Task], at_once: int) -> float:
-    """Seconds for all of them."""
-    work = Path(tempfile.mkdtemp(dir="/tmp"))
+def shell_loop(tasks: list[Task], at_once: int, place: Path) -> float:
+    """Seconds for all of them, in a new folder in `place`."""
+    work = Path(tempfile.mkdtemp(dir=place))
     programs = work / "bin"
     programs.mkdir()
     template = claude()
@@ -87,7 +89,6 @@ def shell_loop(tasks: list[Task], at_once: int) -> float:
     took = time.monotonic() - start
     if done.returncode:
         sys.exit(f"the shell loop failed; its files are in {work}")
-    shutil.rmtree(work)
     return took
 
 
@@ -123,11 +124,11 @@ def time_of(stamp: str) -> float:
     return datetime.fromisoformat(stamp).timestamp()
 
 
-def measure(tasks: list[Task], at_once: int, rounds: int) -> Iterator[str]:
+def measure(tasks: list[Task], at_once: int, rounds: int, place: Path) -> Iterator[str]:
     """A line of results."""
     bare, ours = [], []
     for _ in range(rounds):
-        bare.append(shell_loop(tasks, at_once))
+        bare.append(shell_loop(tasks, at_once, place))
         ours.append(harness_run(tasks, at_once))
     shell, trials = median(bare), median(run.trials for run in ours)
     start = median(run.total - run.trials for run in ours)
@@ -157,9 +158,11 @@ def main() -> None:
         f"{len(tasks)} trials of {len(shipped)} tasks, {os.cpu_count()} cores, median of {options.rounds} rounds"
     )
     print("concurrency  shell loop    harness  ratio  share/trial    start  each")
+    place = Path(tempfile.mkdtemp(dir="/tmp"))
     for at_once in options.concurrency:
-        for line in measure(tasks, at_once, options.rounds):
+        for line in measure(tasks, at_once, options.rounds, place):
             print(line, flush=True)
+    shutil.rmtree(place)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import os
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ from harness.local.boxes.tree import remove_tree
 # Sandboxes run as other users than the server where it is root, and must be able to pass through to their own
 # directory; nobody may list the names.
 _PASS_THROUGH = 0o711
+
+# From linux/fs.h: FS_IOC_GETFLAGS and FS_IOC_SETFLAGS of 64-bit machines, FS_TOPDIR_FL.
+_GET_FLAGS, _SET_FLAGS, _TOP_OF_HIERARCHIES = 0x80086601, 0x40086602, 0x00020000
 
 
 class StartError(Exception):
@@ -117,7 +121,24 @@ def _make(root: Path) -> StateDirectory:
     state = StateDirectory(path, lock_fd)
     state.sandboxes.mkdir(mode=_PASS_THROUGH)
     state.snapshots.mkdir(mode=0o700)
+    _spread(state.sandboxes)
+    _spread(state.snapshots)
     return state
+
+
+def _spread(folder: Path) -> None:
+    """Ask the file system to lay out what is made in a folder far from each other, where it is one of the ext family.
+
+    Without a journal, ext4 takes no inode that was deleted within the last minutes, and looks at each of those in a
+    block group again for every file that it makes there. Sandboxes that come and go side by side would cost ever more.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # of another family, or not ours to say: it is only slower
+            flags = int.from_bytes(fcntl.ioctl(fd, _GET_FLAGS, bytes(4)), sys.byteorder)
+            fcntl.ioctl(fd, _SET_FLAGS, (flags | _TOP_OF_HIERARCHIES).to_bytes(4, sys.byteorder))
+    finally:
+        os.close(fd)
 
 
 def _set_aside_dead(root: Path) -> list[Path]:

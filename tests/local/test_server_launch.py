@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -111,6 +112,29 @@ def test_a_living_servers_files_are_left_alone(by_hand: subprocess.Popen[bytes],
             _ready(second)
             second.terminate()
         assert sandbox.files.read("mine") == "still here"
+
+
+@pytest.mark.skipif(shutil.which("lsattr") is None, reason="lsattr tells the flags of files")
+def test_sandboxes_lie_far_from_each_other(by_hand: subprocess.Popen[bytes], state: Path) -> None:
+    """The file system is asked for it: near each other, what some leave behind makes others slow."""
+    kind = subprocess.run(["stat", "-f", "-c", "%T", state.parent], stdout=subprocess.PIPE, check=True).stdout
+    if kind.strip() != b"ext2/ext3":  # ext4 says so, too
+        pytest.skip("only ext's family can be asked")
+    _ready(by_hand)
+    (own,) = state.glob("server-*")
+    told = subprocess.run(["lsattr", "-d", own / "sandboxes"], stdout=subprocess.PIPE, check=True).stdout
+    assert b"T" in told.split()[0]
+
+
+def test_any_file_system_will_do() -> None:
+    """Memory's cannot be asked where to put things."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        Path(folder).chmod(0o711)
+        command = [sys.executable, "-m", "harness.local", "--port", "0", "--state", f"{folder}/state"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+            with Sandbox.create(**_options(_ready(server))) as sandbox:
+                assert sandbox.commands.run("echo here").stdout == "here\n"
+            server.terminate()
 
 
 def test_a_server_in_the_background_has_sandboxes_that_can_be_interrupted(state: Path) -> None:
