@@ -5,8 +5,9 @@
 Both play the shipped tasks' recorded sessions to the real Claude Code. The shell loop copies the starter repo, starts
 the replay server and `claude -p`, and runs the checks, under `xargs -P`, with no isolation, no records, no fresh
 system. The harness does it as `pytest tasks --sandbox local` does: a sandbox for each trial, hidden checks, protected
-files, diff, transcript, record. Rounds alternate; the medians are printed, and their ratio. With one trial at a time,
-the difference a trial is the harness's own share of it.
+files, diff, transcript, record. Rounds alternate; the medians of both are printed, of the rounds' ratios, and of their
+differences, since machines are not as fast at all times. With one trial at a time, the difference a trial is the
+harness's own share of it.
 
 Ratios are of the trials alone; `start` is what pytest, the plugin and the sandbox server take once in a run. What the
 shell loop leaves is removed after the last round: file systems without a journal make new files slowly for minutes
@@ -132,9 +133,11 @@ def measure(tasks: list[Task], at_once: int, rounds: int, place: Path) -> Iterat
         ours.append(harness_run(tasks, at_once))
     shell, trials = median(bare), median(run.trials for run in ours)
     start = median(run.total - run.trials for run in ours)
-    share = (trials - shell) * at_once / len(tasks) * 1000
+    ratio = median(run.trials / took for run, took in zip(ours, bare, strict=True))
+    more = median(run.trials - took for run, took in zip(ours, bare, strict=True))
+    share = more * at_once / len(tasks) * 1000
     yield (
-        f"{at_once:11d}  {shell:7.2f} s  {trials:7.2f} s  {trials / shell:5.2f}  {share:8.0f} ms  {start:5.2f} s"
+        f"{at_once:11d}  {shell:7.2f} s  {trials:7.2f} s  {ratio:5.2f}  {share:8.0f} ms  {start:5.2f} s"
         f"  {trials * at_once / len(tasks):5.2f} s"
     )
 
