@@ -55,7 +55,8 @@ def main() -> int:
     kept, first = True, 0.0
     for size, found in zip(sizes, zip(*rounds, strict=True), strict=True):
         wall, cpu, paced = (
-            median(fmean(one[name] for one in runs) for runs in found) for name in ("wall_s", "cpu_ms", "paced")
+            median(fmean(one[name] for one in runs) for runs in found)
+            for name in ("wall_s", "cpu_ms", "paced")
         )
         peak = max(one["peak_mb"] for runs in found for one in runs)
         first = first or paced
