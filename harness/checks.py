@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import shlex
 from collections.abc import Awaitable, Callable, Sequence
@@ -60,7 +59,7 @@ class Between:
 async def run_checks(
     sandbox: Sandbox,
     task: Task,
-    keep: Callable[[str, bytes], str],
+    keep: Callable[[str, bytes], Awaitable[str]] | None = None,
     checks: Sequence[Check] | None = None,
     between: Between | None = None,
 ) -> tuple[CheckResult, ...]:
@@ -71,14 +70,14 @@ async def run_checks(
     Args:
         sandbox: with the agent's work in it, and nobody at it any more.
         task: whose checks they are.
-        keep: stores an output under a name, and gives its path for the record.
+        keep: stores an output under a name, and gives its path for the record; None: outputs are not kept.
         checks: only these.
         between: done before each check but the first.
 
     Raises:
         SandboxFault: when the sandbox is lost on the way; there are no verdicts then.
     """
-    packed = pack_folder(task.checks_folder, "checks") if task.checks_folder else None
+    packed = pack_folder(task.checks_folder, task.hash, "checks") if task.checks_folder else None
     results: list[CheckResult] = []
     for check in task.checks if checks is None else checks:
         files = packed if check.file or not results else None
@@ -92,8 +91,11 @@ async def run_checks(
             anew = await handed_over(sandbox, files, ".harness/checks.tar", anew=True)
             first.append(f"cd ~/.harness && {anew}")
         seen = await _seen(sandbox, task, _script(task, check, " && ".join(first)), end)
-        # Off the loop: a disk that is busy would hold up every other trial.
-        results.append(await asyncio.to_thread(_verdict, task, check, seen, keep))
+        verdict, output = _verdict(task, check, seen)
+        if keep and output is not None:
+            path = await keep(f"checks/{check.name}.txt", output)
+            verdict = verdict.model_copy(update={"output": path})
+        results.append(verdict)
     return tuple(results)
 
 
@@ -164,20 +166,20 @@ def _failed(check: Check, words: str, *, timed_out: bool = False) -> CheckResult
     )
 
 
-def _verdict(task: Task, check: Check, seen: Seen, keep: Callable[[str, bytes], str]) -> CheckResult:
-    """A check's result.
+def _verdict(task: Task, check: Check, seen: Seen) -> tuple[CheckResult, bytes | None]:
+    """A check's result, and its output, where it has come to one.
 
     Raises:
         SandboxFault: when it was not run, because what it needs could not be put in place.
     """
     if isinstance(seen, CommandTimeoutError):
-        return _failed(check, f"stopped: it took longer than {task.check_timeout:g} s", timed_out=True)
+        return _failed(check, f"stopped: it took longer than {task.check_timeout:g} s", timed_out=True), None
     report = _REPORT.search(seen.stderr)
     if report is None and seen.exit_code == _NOT_IN_PLACE:
         words = seen.stderr.strip()[-2000:]
         raise SandboxFault("checks", f"the checks could not be put in place: {words}", retry=True)
     if report is None:
-        return _failed(check, f"the check's shell was killed (exit code {seen.exit_code})")
+        return _failed(check, f"the check's shell was killed (exit code {seen.exit_code})"), None
     code, ms, score = report.groups()
     timed_out = int(code) in _TIMED_OUT and int(ms) >= task.check_timeout * 1000
     passed = code == "0"
@@ -192,7 +194,7 @@ def _verdict(task: Task, check: Check, seen: Seen, keep: Callable[[str, bytes], 
     if timed_out:
         problem += f"\n[harness] stopped: it took longer than {task.check_timeout:g} s"
     output += problem
-    return CheckResult(
+    result = CheckResult(
         name=check.name,
         passed=passed,
         score=value,
@@ -200,8 +202,8 @@ def _verdict(task: Task, check: Check, seen: Seen, keep: Callable[[str, bytes], 
         timed_out=timed_out,
         duration_ms=int(ms),
         output_tail=output[-_TAIL_CHARS:],
-        output=keep(f"checks/{check.name}.txt", output.encode("utf-8", "replace")),
     )
+    return result, output.encode("utf-8", "replace")
 
 
 def _score(text: str) -> float:

@@ -64,7 +64,7 @@ def check_again(results: Path, run: str | None, trial: str) -> tuple[str, bool]:
     task = load_task(kept.task)
 
     async def checks(sandbox: Sandbox) -> tuple[CheckResult, ...]:
-        return await run_checks(sandbox, task, lambda name, data: name)
+        return await run_checks(sandbox, task)
 
     found = _awake(kept, checks)
     passed = sum(check.passed for check in found)

@@ -56,8 +56,8 @@ class Trial:
         return record, self.attempts[-1].fault
 
     async def _store(self, record: TrialRecord) -> None:
-        """Append the record, off the loop since a disk may take its time, and to the end whatever happens."""
-        storing = asyncio.ensure_future(asyncio.to_thread(self.world.folder.append, record))
+        """Append the record, to the end whatever happens."""
+        storing = asyncio.ensure_future(self.world.disk.do(self.world.folder.appending(record)))
         try:
             await asyncio.shield(storing)
         except asyncio.CancelledError:

@@ -253,29 +253,41 @@ class RunFolder:
         Raises:
             InternalFault: when the disk does not take it; the file is as it was before.
         """
+        self.appending(record)()
+
+    def appending(self, record: TrialRecord) -> Callable[[], None]:
+        """What appends a record, as `append` does, when it is called; it goes with the first that is called of many."""
         buffer = io.StringIO()
         with jsonlines.Writer(buffer, compact=True) as writer:
             writer.write(record.line())
         # A lone surrogate (from a name or an output that is no UTF-8) would make the line unreadable.
-        data = self.redact(buffer.getvalue().encode("utf-8", "replace"))
-        try:
-            self._journal.append(data)
-        except OSError as error:
-            raise disk_fault(self.records_file, error) from error
+        written = self._journal.queue(self.redact(buffer.getvalue().encode("utf-8", "replace")))
+
+        def append() -> None:
+            try:
+                self._journal.write(written)
+            except OSError as error:
+                raise disk_fault(self.records_file, error) from error
+
+        return append
 
 
 class _Journal:
-    """Appends lines to a file and makes them last; those of threads that meet go together, with one fsync."""
+    """Appends lines to a file and makes them last; those that wait go together, with one fsync."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._waiting: deque[tuple[bytes, Future[None]]] = deque()
         self._writing = threading.Lock()
 
-    def append(self, line: bytes) -> None:
-        """Return when the line is on the disk. Raises OSError when it is not; the file is as it was before then."""
+    def queue(self, line: bytes) -> Future[None]:
+        """Have a line written with the next."""
         written: Future[None] = Future()
         self._waiting.append((line, written))
+        return written
+
+    def write(self, written: Future[None]) -> None:
+        """Return when this line is on the disk. Raises OSError when it is not; the file is as it was before then."""
         with self._writing:
             # Whoever held the lock may have written this line with its own.
             if not written.done():

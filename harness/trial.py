@@ -240,8 +240,7 @@ class LiveTrial:
             require_stopped(seen["stopped"])
             try:
                 found = await take_diff(sandbox, self.baseline, seen["diff"])
-                # Off the loop, as the outputs of checks: a disk that is busy would hold up every other trial.
-                attempt.diff = await asyncio.to_thread(attempt.files.write, "diff.patch", found)
+                attempt.diff = await self._keep("diff.patch", found)
             except NoDiffError as error:
                 attempt.notes += (f"there is no diff: {error}",)
             attempt.tampering = await restore(sandbox, task, self.baseline.protected, seen.get("protected"))
@@ -316,7 +315,11 @@ class LiveTrial:
         stop = self._stop_script(baseline)
         alone = functools.partial(stop_processes, sandbox, baseline, stop)
         between = Between(alone, stop if self.world.platform.one_account else None)
-        return await run_checks(sandbox, self.spec.task, self.attempt.files.write, checks, between=between)
+        return await run_checks(sandbox, self.spec.task, self._keep, checks, between=between)
+
+    async def _keep(self, name: str, data: bytes) -> str:
+        """Write one of the trial's files, and return its path for the record."""
+        return await self.world.disk.do(functools.partial(self.attempt.files.write, name, data))
 
     def _stop_script(self, baseline: Baseline) -> Script:
         return stop_script(baseline, private=_private(self.world), mark=_mark(self.spec, self.world))

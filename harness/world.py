@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from harness.disk import Disk
 from harness.gitrepo import Repos
 from harness.model import Model
 from harness.pacing import Pacer
@@ -36,5 +37,6 @@ class World:
     patience: Patience = PATIENT
     template_ids: dict[str, str] = field(default_factory=dict)
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    disk: Disk = field(default_factory=Disk)
     secrets: Mapping[str, str] = field(default_factory=dict)
     keep: Keep = "none"

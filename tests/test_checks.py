@@ -66,7 +66,7 @@ def verdicts(server: LocalServer, tmp_path_factory: pytest.TempPathFactory) -> V
     task = load_task(checked(tmp_path_factory.mktemp("task")))
     kept: dict[str, bytes] = {}
 
-    def keep(name: str, data: bytes) -> str:
+    async def keep(name: str, data: bytes) -> str:
         kept[name] = data
         return f"trial/{name}"
 
@@ -181,7 +181,7 @@ def test_no_verdict_can_be_forged(server: LocalServer, tmp_path: Path, name: str
         baseline = await seed(sandbox, task, {})
         await sandbox.run(FORGERIES[name])
         await stop_processes(sandbox, baseline, stop_script(baseline, private=False, mark="trial"))
-        return await run_checks(sandbox, task, lambda name, _: name)
+        return await run_checks(sandbox, task)
 
     (result,) = with_sandbox(server, run)
     assert (result.passed, result.score, result.exit_code) == (False, 0.0, 1)
@@ -197,7 +197,7 @@ def test_checks_that_cannot_be_run_are_no_verdict(server: LocalServer, tmp_path:
         with pytest.raises(
             SandboxFault, match="the checks could not be put in place: tar: checks: Cannot unlink"
         ):
-            await run_checks(sandbox, task, lambda name, _: name)
+            await run_checks(sandbox, task)
 
     with_sandbox(server, run)
 
@@ -237,7 +237,7 @@ def test_no_check_has_a_hand_in_the_next(
         alone = functools.partial(stop_processes, sandbox, baseline, stop)
         marked = replace(task, sandbox=replace(task.sandbox, env={"HARNESS_TRIAL": "mark"}))
         between = Between(alone, stop if together else None)
-        return await run_checks(sandbox, marked, lambda name, _: name, between=between)
+        return await run_checks(sandbox, marked, between=between)
 
     one, two, last = with_sandbox(server, run)
     assert (one.exit_code, two.exit_code, two.output_tail) == (3, 1, "no 42\n")
@@ -257,7 +257,7 @@ def test_a_check_that_cannot_be_told_from_the_end_before_it_runs_alone(
     async def run(sandbox: Sandbox) -> tuple[CheckResult, ...]:
         await seed(sandbox, task, {})
         between = Between(alone, Script("kill -KILL $BASHPID", 5))
-        return await run_checks(sandbox, task, lambda name, _: name, task.checks[-2:], between)
+        return await run_checks(sandbox, task, checks=task.checks[-2:], between=between)
 
     one, two = with_sandbox(server, run)
     assert (one.passed, two.passed, two.output_tail, ended) == (True, True, "two\n", [True])
@@ -283,7 +283,7 @@ python3 -c 'import lib.answer; print(lib.answer.VALUE)'
     async def run(sandbox: Sandbox) -> tuple[str, bool]:
         await seed(sandbox, task, {})
         forged = await bash(sandbox, forge)
-        (result,) = await run_checks(sandbox, task, lambda name, _: name)
+        (result,) = await run_checks(sandbox, task)
         return forged, result.passed
 
     assert with_sandbox(server, run) == ("42\n", False)
@@ -295,8 +295,6 @@ def test_some_checks_can_be_run_alone(server: LocalServer, tmp_path: Path) -> No
 
     async def run(sandbox: Sandbox) -> list[str]:
         await seed(sandbox, task, {})
-        return [
-            check.name for check in await run_checks(sandbox, task, lambda name, _: name, task.checks[1:])
-        ]
+        return [check.name for check in await run_checks(sandbox, task, checks=task.checks[1:])]
 
     assert with_sandbox(server, run) == ["more"]
