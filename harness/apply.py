@@ -96,12 +96,14 @@ _NOTE = f'sha256sum "$target" >~/{FOLDER}/applied\n'
 @dataclass(frozen=True)
 class Luggage:
     """What goes into a sandbox beside the repo: `files` and `paths` by their places below the home, and a bash
-    `script` that puts them where they belong, before the repo's first commit. `secret`: some hold a secret."""
+    `script` that puts them where they belong, before the repo's first commit. `secret`: some hold a secret.
+    `version` changes with what is in the paths."""
 
     files: Mapping[str, bytes] = field(default_factory=dict)
     paths: Mapping[str, Path] = field(default_factory=dict)
     script: str = ""
     secret: bool = False
+    version: str = ""
 
 
 NO_LUGGAGE = Luggage()
@@ -118,7 +120,7 @@ def luggage(variant: Variant, secrets: Mapping[str, str], gateway_token: str | N
     files = {f"{FOLDER}/{name}": text.encode() for name, text in _files(variant, secrets, gateway_token)}
     paths = {f"{FOLDER}/overlay": variant.overlay.path} if variant.overlay else {}
     secret = bool(variant.secrets or gateway_token)
-    return Luggage(files, paths, "".join(_steps(variant)), secret)
+    return Luggage(files, paths, "".join(_steps(variant)), secret, variant.hash)
 
 
 def _files(variant: Variant, secrets: Mapping[str, str], token: str | None) -> Iterator[tuple[str, str]]:

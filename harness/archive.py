@@ -6,7 +6,6 @@ import base64
 import functools
 import gzip
 import io
-import os
 import re
 import tarfile
 from collections.abc import Callable, Iterable, Mapping
@@ -40,13 +39,16 @@ class _Part:
         return cls(_zip(entries) if large else entries, large)
 
 
-def pack(files: Mapping[str, bytes], paths: Mapping[str, Path]) -> bytes:
+def pack(files: Mapping[str, bytes], paths: Mapping[str, Path], version: str = "") -> bytes:
     """A tar of `files` by name, and of `paths` (files, links, whole folders) by the name they get; zipped when large.
 
-    A name of `files` that ends with a slash is a folder's.
+    A name of `files` that ends with a slash is a folder's. With a `version`, as the hash of a task, `paths` are read
+    once for it, so that the trials to come get the same, and a link to a folder is that folder.
     `tar -xf` finds out by itself. The same input gives the same bytes. Raises OSError when something cannot be read.
     """
-    parts = [_of_path(name, path) for name, path in paths.items()]
+    parts = [
+        _of_version(name, path, version) if version else _of_path(name, path) for name, path in paths.items()
+    ]
     parts.append(_of_files(tuple(files.items())))
     end = _Part(bytes(2 * tarfile.BLOCKSIZE), zipped=False)
     if any(part.zipped for part in parts) or sum(len(part.data) for part in parts) > _SMALL:
@@ -87,8 +89,8 @@ def _format(data: bytes) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def pack_folder(folder: Path, name: str = ".") -> bytes:
-    """A folder's content under a name, kept for the trials to come. Raises OSError when it cannot be read."""
+def pack_folder(folder: Path, version: str, name: str = ".") -> bytes:
+    """A folder's content under a name, read once for each version of it. Raises OSError when it cannot be read."""
     return pack({}, {name: folder.resolve()})
 
 
@@ -98,26 +100,12 @@ def _of_files(files: tuple[tuple[str, bytes], ...]) -> _Part:
 
 
 def _of_path(name: str, path: Path) -> _Part:
-    if path.is_symlink() or not path.is_dir():
-        return _Part.of(_entries(functools.partial(_add_path, name, path)))
-    return _of_folder(name, path, _stamps(path))
+    return _Part.of(_entries(functools.partial(_add_path, name, path)))
 
 
 @functools.lru_cache(maxsize=_FOLDERS)
-def _of_folder(name: str, folder: Path, stamps: tuple[tuple[str, int, int, int], ...]) -> _Part:
-    """A folder as it is while its files have these `stamps`: each trial of its task needs it again."""
-    return _Part.of(_entries(functools.partial(_add_path, name, folder)))
-
-
-def _stamps(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
-    """What tells whether anything in a folder has changed: each entry's path, mode, size and time."""
-    found = []
-    for parent, folders, names in os.walk(folder):
-        for name in (*folders, *names):
-            path = os.path.join(parent, name)
-            stat = os.lstat(path)
-            found.append((path, stat.st_mode, stat.st_size, stat.st_mtime_ns))
-    return tuple(found)
+def _of_version(name: str, path: Path, version: str) -> _Part:
+    return _of_path(name, path.resolve() if path.is_dir() else path)
 
 
 def _entries(add: Callable[[tarfile.TarFile], None]) -> bytes:

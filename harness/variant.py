@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -136,7 +137,7 @@ class Variant:
         """What it sets, as a record tells it: texts and folders by their hashes, secrets by their names."""
         return {name: value for name, value in _told(self).items() if name not in ("name", "place")}
 
-    @property
+    @functools.cached_property
     def hash(self) -> str:
         """SHA-256 over all that it sets, in hexadecimal: by the content of files, whatever they are called."""
         return hashlib.sha256(json.dumps(self.told(), sort_keys=True).encode()).hexdigest()

@@ -9,7 +9,6 @@ import asyncio
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from harness.apply import NO_LUGGAGE, Luggage
 from harness.archive import pack
@@ -176,13 +175,9 @@ async def _apply(sandbox: Sandbox, script: str) -> None:
 def _seed_archive(task: Task, extra: Mapping[str, bytes], variant: Luggage) -> bytes:
     prompts = {f"{turn_folder(n)}/prompt.md": turn.prompt.encode() for n, turn in enumerate(task.turns, 1)}
     git = {f"repo/.git/{name}": text.encode() for name, text in _GIT.items()}
-    repo = {"repo": _folder(task.repo)} if task.repo else {}
-    return pack({**git, **prompts, **extra, **variant.files}, {**repo, **variant.paths})
-
-
-def _folder(repo: Path) -> Path:
-    """Where the starter repo is, which may be a link; to look at each folder above it costs more than to pack it."""
-    return repo.resolve() if repo.is_symlink() else repo
+    repo = {"repo": task.repo} if task.repo else {}
+    version = f"{task.hash} {variant.version}"
+    return pack({**git, **prompts, **extra, **variant.files}, {**repo, **variant.paths}, version)
 
 
 async def _run_setup(sandbox: Sandbox, task: Task) -> None:

@@ -54,7 +54,7 @@ def test_a_folder_is_packed_without_its_leftovers(tmp_path: Path) -> None:
     (tmp_path / "b" / "run.sh").chmod(0o777)
     (tmp_path / "a.py").chmod(0o400)
     (tmp_path / "link").symlink_to("a.py")
-    found = names(pack_folder(tmp_path))
+    found = names(pack_folder(tmp_path, "1"))
     assert sorted(found) == [".", "./a.py", "./b", "./b/run.sh", "./link"]
     assert (found["./b/run.sh"].mode, found["./a.py"].mode) == (0o755, 0o600)
     assert found["./link"].linkname == "a.py"
@@ -68,19 +68,17 @@ def test_the_same_content_is_the_same_bytes(tmp_path: Path) -> None:
     assert pack({}, {"repo": tmp_path / "one"}) == pack({}, {"repo": tmp_path / "two"})
 
 
-def test_a_folder_that_has_changed_is_packed_anew(tmp_path: Path) -> None:
-    """Trials share what was packed while the folder is as it was; a file more, less or other makes the difference."""
+def test_a_version_is_packed_once(tmp_path: Path) -> None:
+    """All trials of it get the same, whatever becomes of the folder meanwhile; another version is packed anew."""
     write_files(tmp_path, {"a": "a", "b": "b"})
-    packed = [pack({}, {"repo": tmp_path})]
+    first = pack({}, {"repo": tmp_path}, "one"), pack_folder(tmp_path, "one")
     write_files(tmp_path, {"a": "longer"})
-    packed.append(pack({}, {"repo": tmp_path}))
     (tmp_path / "b").unlink()
-    packed.append(pack({}, {"repo": tmp_path}))
-    assert [sorted(names(data)) for data in packed] == [["repo", "repo/a", "repo/b"]] * 2 + [
-        ["repo", "repo/a"]
-    ]
-    assert packed[0] != packed[1]
-    assert pack({}, {"repo": tmp_path}) == packed[2]
+    assert (pack({}, {"repo": tmp_path}, "one"), pack_folder(tmp_path, "one")) == first
+    assert sorted(names(first[0])) == ["repo", "repo/a", "repo/b"]
+    assert sorted(names(pack({}, {"repo": tmp_path}, "two"))) == ["repo", "repo/a"]
+    assert sorted(names(pack_folder(tmp_path, "two"))) == [".", "./a"]
+    assert pack({}, {"repo": tmp_path}) == pack({}, {"repo": tmp_path}, "two")
 
 
 def test_a_large_archive_is_zipped_and_whole(tmp_path: Path) -> None:
@@ -138,7 +136,8 @@ def test_a_linked_folder_is_packed_as_a_folder(tmp_path: Path) -> None:
     """A task may have its repo by a link."""
     write_files(tmp_path / "real", {"a": "a"})
     (tmp_path / "repo").symlink_to("real")
-    assert sorted(names(pack_folder(tmp_path / "repo"))) == [".", "./a"]
+    assert sorted(names(pack_folder(tmp_path / "repo", "1"))) == [".", "./a"]
+    assert sorted(names(pack({}, {"repo": tmp_path / "repo"}, "1"))) == ["repo", "repo/a"]
 
 
 def test_the_repo_has_one_commit_and_nothing_to_commit(server: LocalServer, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from harness.errors import CheckFault
 from harness.record import Stop, TrialSpec
 from harness.sandbox import REPO, CommandTimeoutError
 from harness.shell import handed_over
+from harness.task import Task
 
 _APPLY = """
 set -e
@@ -39,20 +40,20 @@ class Oracle:
                 remedy="add one, or leave the task out with -k",
             )
         for turn, folder in turns.items():
-            if not await _apply(place, folder, task.timeout):
+            if not await _apply(place, task, folder):
                 return "timeout"
             if turn < len(task.turns):
                 await place.after_turn(turn)
-        if task.solution and not await _apply(place, task.solution, task.timeout):
+        if task.solution and not await _apply(place, task, task.solution):
             return "timeout"
         return "completed"
 
 
-async def _apply(place: Workplace, folder: Path, timeout: float) -> bool:
-    """Apply one solution; False when it takes longer than `timeout` seconds."""
-    unpack = await handed_over(place.sandbox, pack_folder(folder), ".harness/solution.tar")
+async def _apply(place: Workplace, task: Task, folder: Path) -> bool:
+    """Apply one of a task's solutions; False when it takes longer than the agent may."""
+    unpack = await handed_over(place.sandbox, pack_folder(folder, task.hash), ".harness/solution.tar")
     try:
-        result = await place.sandbox.run(_APPLY % unpack, cwd=REPO, timeout=timeout)
+        result = await place.sandbox.run(_APPLY % unpack, cwd=REPO, timeout=task.timeout)
     except CommandTimeoutError:
         return False
     if result.exit_code:
