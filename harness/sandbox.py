@@ -39,6 +39,8 @@ _ABANDON_S = 20.0
 _RETRIES = 3
 _AGAIN_AFTER_S = (0.2, 1.0, 3.0)
 _TRANSFER_S = 600.0
+_START_S = 60.0
+"""How long a command may take to start."""
 PROBE_S = 11.0
 """How long a stream may be silent before the sandbox is asked whether it is still there.
 
@@ -420,23 +422,15 @@ class Sandbox:
         """Run a shell command to its end; a non-zero exit is a result.
 
         Raises:
-            CommandTimeoutError: after `timeout` seconds.
-            SandboxFault: when it could not be run, or was lost.
+            CommandTimeoutError: when it has not ended after `timeout` seconds.
+            SandboxFault: when it could not be started, or was lost.
         """
         with _faults("run a command"):
+            running = self._run(command, timeout=timeout, cwd=cwd, envs=dict(env or {}), user=cast(Any, user))
             try:
                 # The SDK enforces no limit of its own when the server is silent.
                 async with asyncio.timeout(timeout + 15):
-                    done = await self._watched(
-                        self._sdk.commands.run(
-                            command,
-                            timeout=timeout,
-                            cwd=cwd,
-                            envs=dict(env or {}),
-                            user=cast(Any, user),
-                            request_timeout=60,
-                        )
-                    )
+                    done = await self._watched(running)
             except e2b.CommandExitException as error:
                 return Result(error.stdout or "", error.stderr or "", error.exit_code)
             except exceptions.TimeoutException as error:
@@ -446,6 +440,15 @@ class Sandbox:
                     raise
                 raise CommandTimeoutError(f"no end within {timeout:g} s") from error
             return Result(done.stdout, done.stderr, done.exit_code)
+
+    async def _run(self, command: str, **options: Any) -> e2b.CommandResult:
+        """As the SDK runs a command, but that one which does not start is no command that takes too long."""
+        with _faults("start a command"):
+            # The SDK's own limit for this would cost a task for each command.
+            async with asyncio.timeout(_START_S):
+                handle = await self._sdk.commands.run(command, background=True, request_timeout=0, **options)
+        done: e2b.CommandResult = await handle.wait()
+        return done
 
     async def _watched(self, call: Coroutine[Any, Any, T]) -> T:
         """What a call gives, unless the sandbox is gone meanwhile: a lost connection may stay silent for ever.

@@ -1,16 +1,19 @@
-"""A sandbox that vanishes while a command says nothing is noticed, without waiting for the command's own limit."""
+"""A sandbox that vanishes or does not answer is at fault itself: no command took too long."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
+from support.chaos_proxy import STALL_S, ChaosProxy
 from support.sandboxes import with_sandbox
 
 from harness import sandbox as room
 from harness.errors import SandboxFault
 from harness.local.launch import LocalServer
-from harness.sandbox import Sandbox
+from harness.sandbox import Network, Sandbox
+from harness.setup import local_platform
 
 
 def test_the_limits_add_up() -> None:
@@ -30,3 +33,22 @@ def test_a_killed_sandbox_ends_a_silent_command(server: LocalServer) -> None:
         return caught.value
 
     assert with_sandbox(server, story).retry
+
+
+def test_a_command_that_does_not_start_did_not_take_too_long(server: LocalServer) -> None:
+    """The platform kept it waiting: that is a fault, and no verdict on what was to be run."""
+
+    async def story() -> SandboxFault:
+        sandbox = await Sandbox.open(
+            platform, template="base", env={}, network=Network(), run="run", trial="trial"
+        )
+        with pytest.raises(SandboxFault) as caught:
+            await sandbox.run("true # stalled", timeout=STALL_S / 3)
+        await sandbox.kill()
+        return caught.value
+
+    with ChaosProxy(server.url, ["stall"], only=b"# stalled") as proxy:
+        direct = local_platform(server)
+        platform = replace(direct, params={**direct.params, "api_url": proxy.url, "sandbox_url": proxy.url})
+        fault = asyncio.run(story())
+    assert (fault.kind, fault.retry) == ("timeout", True)
