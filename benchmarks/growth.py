@@ -25,7 +25,7 @@ from statistics import fmean, median
 from typing import Any
 
 from benchmarks.pace import Pace, pace
-from benchmarks.stub_run import Measured, run_trials, small_task, stub_server
+from benchmarks.stub_run import Measured, away_from_removed, run_trials, small_task, stub_server
 from harness.store import list_runs, read_records
 
 MEMORY_MB, GROWTH = 700, 1.2
@@ -46,9 +46,12 @@ def main() -> int:
         return 0
     run = _pytest if asked.pytest else _apart
     sizes = [int(size) for size in asked.sizes.split(",")]
-    with tempfile.TemporaryDirectory() as place:
+    with away_from_removed() as place:
         rounds = [
-            [[run(size, asked.concurrency, place) for _ in range(max(1, ROUND // size))] for size in sizes]
+            [
+                [run(size, asked.concurrency, str(place)) for _ in range(max(1, ROUND // size))]
+                for size in sizes
+            ]
             for _ in range(asked.rounds)
         ]
     print(f"{'trials':>8}{'wall ms/trial':>15}{'CPU ms/trial':>14}{'peak MB':>9}{'ratio to first':>16}")

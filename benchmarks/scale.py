@@ -11,10 +11,8 @@ from __future__ import annotations
 import argparse
 import resource
 import sys
-import tempfile
-from pathlib import Path
 
-from benchmarks.stub_run import run_trials, sdk_loop, stub_server
+from benchmarks.stub_run import away_from_removed, run_trials, sdk_loop, stub_server
 
 WALL_RATIO, MEMORY_MB, CPU_MS = 1.15, 600, 25
 
@@ -26,9 +24,9 @@ def main() -> int:
     asked = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    with tempfile.TemporaryDirectory() as folder:
+    with away_from_removed() as folder:
         with stub_server(asked.wait) as server:
-            own = run_trials(server, Path(folder), asked.trials, asked.trials)
+            own = run_trials(server, folder, asked.trials, asked.trials)
         with stub_server(asked.wait) as server:
             wall, cpu = sdk_loop(server, asked.trials, asked.wait)
     ideal, loop = own.wall_s / asked.wait, wall / asked.wait

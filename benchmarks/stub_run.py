@@ -9,6 +9,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from harness.budget import Budget
 from harness.engine import Engine
 from harness.gitrepo import Repos
 from harness.history import History
+from harness.local.state import spread
 from harness.model import NO_MODEL
 from harness.record import TrialRecord, TrialSpec
 from harness.run import Retries
@@ -61,6 +63,16 @@ def stub_server(wait_s: float) -> Iterator[Server]:
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+@contextlib.contextmanager
+def away_from_removed() -> Iterator[Path]:
+    """A folder that goes afterwards, and was laid out where no files were removed lately: see `spread`."""
+    with tempfile.TemporaryDirectory() as parent:
+        spread(Path(parent))
+        folder = Path(parent) / "bench"
+        folder.mkdir()
+        yield folder
 
 
 def small_task(folder: Path) -> Path:

@@ -121,12 +121,12 @@ def _make(root: Path) -> StateDirectory:
     state = StateDirectory(path, lock_fd)
     state.sandboxes.mkdir(mode=_PASS_THROUGH)
     state.snapshots.mkdir(mode=0o700)
-    _spread(state.sandboxes)
-    _spread(state.snapshots)
+    spread(state.sandboxes)
+    spread(state.snapshots)
     return state
 
 
-def _spread(folder: Path) -> None:
+def spread(folder: Path) -> None:
     """Ask the file system to lay out what is made in a folder far from each other, where it is one of the ext family.
 
     Without a journal, ext4 takes no inode that was deleted within the last minutes, and looks at each of those in a
