@@ -23,6 +23,7 @@ ROWS: list[set[str]] = [
     {
         "",
         "errors",
+        "disk",
         "owner",
         "patience",
         "contents",
