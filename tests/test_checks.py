@@ -195,7 +195,7 @@ def test_checks_that_cannot_be_run_are_no_verdict(server: LocalServer, tmp_path:
         await seed(sandbox, task, {})
         # No access rights: where a sandbox's user is this machine's root, those hinder nobody.
         await sandbox.run("rm -rf ~/.harness && touch ~/.harness")
-        with pytest.raises(SandboxFault, match="the checks could not be put in place: .*Not a directory"):
+        with pytest.raises(SandboxFault, match=r"the checks could not be put in place: .*Not a directory"):
             await run_checks(sandbox, task)
 
     with_sandbox(server, run)
