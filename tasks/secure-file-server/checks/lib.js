@@ -65,11 +65,14 @@ function get(socket, url) {
 
 /** Calls `ask(...gets)` while each of `roots`, given relative to the tree's base, is served. */
 async function withServers(base, roots, ask) {
-  const sockets = roots.map((_, index) => path.join(base, `socket-${index}`));
+  // Short names, to be found from the base: the path to it may be longer than a socket's may be.
+  const sockets = roots.map((_, index) => `socket-${index}`);
+  const repo = process.cwd();
+  process.chdir(base);
   const server = spawn(
     process.execPath,
     [path.join(__dirname, "serve.mjs"), ...roots.flatMap((root, index) => [root, sockets[index]])],
-    { cwd: base, env: { ...process.env, REPO: process.cwd() }, stdio: ["pipe", "pipe", "inherit"] },
+    { env: { ...process.env, REPO: repo }, stdio: ["pipe", "pipe", "inherit"] },
   );
   const ended = new Promise((resolve) => server.on("exit", resolve));
   await Promise.race([new Promise((resolve) => server.stdout.once("data", resolve)), ended]);
@@ -78,6 +81,7 @@ async function withServers(base, roots, ask) {
   } finally {
     server.stdin.end();
     await ended;
+    process.chdir(repo);
   }
 }
 
