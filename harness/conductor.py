@@ -402,7 +402,7 @@ def _budget(options: Options, stage: Stage, before: Before) -> Budget:
 
 
 def _warnings(platform: Any) -> list[str]:
-    if platform.kind == "local" and platform.isolation != "bubblewrap":
+    if platform.isolation not in (None, "bubblewrap"):
         enforced = ", ".join(platform.enforces or ()) or "nothing"
         return [
             f"harness: restricted isolation ({platform.isolation}): enforced are {enforced}; see docs/isolation.md"

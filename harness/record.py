@@ -235,7 +235,9 @@ class SandboxRecord(_Part):
     """Where the trial ran: the platform, and what kept the sandbox apart."""
 
     kind: Literal["e2b", "local"] = Field(description="`e2b`: any server that E2B's variables name.")
-    isolation: str | None = Field(None, description="The local server's tier; null elsewhere.")
+    isolation: str | None = Field(
+        None, description="The tier of a local server, also of one that E2B's variables name; null elsewhere."
+    )
     enforces: tuple[str, ...] | None = Field(None, description="What that tier really enforces.")
     template_id: str | None = Field(
         None,

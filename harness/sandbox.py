@@ -167,7 +167,10 @@ async def _repeated(doing: str, call: Callable[[], Awaitable[T]], seconds: float
 
 @dataclass(frozen=True)
 class Platform:
-    """Which server gives the sandboxes. `params` go to every call of the SDK; none leave it to E2B's variables."""
+    """Which server gives the sandboxes. `params` go to every call of the SDK; none leave it to E2B's variables.
+
+    `isolation` is the tier of a local server, also of one that E2B's variables name, and `enforces` what that enforces.
+    """
 
     kind: Literal["e2b", "local"]
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -177,9 +180,10 @@ class Platform:
     @property
     def description(self) -> str:
         """As the run's header says it."""
-        if self.kind == "e2b":
-            return f"e2b ({os.environ.get('E2B_API_URL') or os.environ.get('E2B_DOMAIN') or 'e2b.app'})"
-        return f"local ({self.isolation})"
+        if self.kind == "local":
+            return f"local ({self.isolation})"
+        server = os.environ.get("E2B_API_URL") or os.environ.get("E2B_DOMAIN") or "e2b.app"
+        return f"e2b ({server}, {self.isolation})" if self.isolation else f"e2b ({server})"
 
     @property
     def one_account(self) -> bool:

@@ -7,7 +7,7 @@ import os
 import platform as machine
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness import __version__
@@ -16,6 +16,7 @@ from harness.errors import UsageError
 from harness.gitrepo import Repos
 from harness.local.lasting import LastingServer, find_lasting, hold_lasting, join_lasting
 from harness.local.launch import LocalServer, LocalServerError, start_server
+from harness.local.tier import tier_at
 from harness.model import NO_MODEL, Earlier, Model, api_model, has_key, key_outside, replay_model
 from harness.options import Options
 from harness.sandbox import Platform, e2b_platform
@@ -54,7 +55,7 @@ def open_stage(options: Options, run_id: str, asked: Asked, *, platform: Platfor
     if platform is None and uses_local(options):
         server = _local_server(options)
         platform = local_platform(server)
-    platform = platform or e2b_platform()
+    platform = platform or remote_platform()
     try:
         model = choose_model(options, loopback=_reaches_loopback(platform), injects=injects(platform))
         redact = Redactor({**model.secrets, **_e2b_secret(), **secrets})
@@ -69,6 +70,16 @@ def open_stage(options: Options, run_id: str, asked: Asked, *, platform: Platfor
         World(platform, model, folder, repos, templates, _git_commit(), secrets=secrets, keep=options.keep),
         server,
     )
+
+
+def remote_platform() -> Platform:
+    """The server that E2B's own variables name; with its tier, where it is a local server of the harness.
+
+    Raises:
+        UsageError: without a key.
+    """
+    platform, told = e2b_platform(), tier_at(os.environ.get("E2B_API_URL", ""))
+    return replace(platform, isolation=told[0], enforces=told[1]) if told else platform
 
 
 def local_platform(server: LocalServer | LastingServer) -> Platform:
@@ -89,7 +100,7 @@ def platform_of(options: Options) -> Iterator[Platform]:
         UsageError: when it cannot be had.
     """
     if not uses_local(options):
-        yield e2b_platform()
+        yield remote_platform()
         return
     server = _local_server(options)
     try:

@@ -129,7 +129,7 @@ def test_the_local_server_stands_alone() -> None:
     inside = {name for name in MODULES if room(name) == "local"}
     assert all(room(target) == "local" for name in inside for target in own(name))
     doors = {name: targets for name in MODULES if name not in inside and (targets := own(name) & inside)}
-    assert doors == {"setup": {"local.lasting", "local.launch"}, "cli": {"local.__main__"}}
+    assert doors == {"setup": {"local.lasting", "local.launch", "local.tier"}, "cli": {"local.__main__"}}
 
 
 @pytest.mark.parametrize("name", ["replay", "local.boxes.guest", "errors", "stream", "contents", "variant"])

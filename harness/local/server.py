@@ -166,7 +166,7 @@ async def serve(settings: Settings, announce: Callable[[Ready], None], stop: asy
         resources = Resources.of(limits, state.path)
         templates = TemplateApi(catalog, shelf, builder, registry, resources)
         api_key = f"e2b_{secrets.token_hex(20)}"
-        control = Control(registry, catalog, templates, resources, api_key)
+        control = Control(registry, catalog, templates, resources, isolation, api_key)
         registry.start()
         serving = asyncio.create_task(_http_server(App(registry, control)).serve(sockets=[sock]))
         announce(Ready(f"http://{host}:{port}", api_key, isolation))

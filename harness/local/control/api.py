@@ -17,7 +17,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
-from harness.local import errors
+from harness.local import errors, tier
+from harness.local.boxes.isolation import Isolation
 from harness.local.builds.api import TemplateApi
 from harness.local.control import views
 from harness.local.control.body import read_body
@@ -56,9 +57,11 @@ class Control:
         catalog: Catalog,
         templates: TemplateApi,
         resources: views.Resources,
+        isolation: Isolation,
         api_key: str,
     ) -> None:
         self._registry = registry
+        self._isolation = isolation
         self._catalog = catalog
         self._templates = templates
         self._resources = resources
@@ -109,7 +112,8 @@ class Control:
         return own + self._templates.routes()
 
     async def _health(self, request: Request) -> Response:
-        return PlainTextResponse("Health check successful")
+        told = tier.fields(self._isolation.tier, self._isolation.enforces)
+        return PlainTextResponse("Health check successful", headers=told)
 
     async def _create_v1(self, request: Request) -> Response:
         body = await read_body(request)

@@ -1,0 +1,65 @@
+"""A server that is known by its URL alone says what keeps its sandboxes apart: who works in them must know."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from harness.errors import UsageError
+from harness.local.launch import LocalServer
+from harness.local.tier import tier_at
+from harness.setup import remote_platform
+
+
+def test_e2bs_variables_lead_to_the_tier(as_e2b: LocalServer) -> None:
+    """Else a trial would end every newer process in sight, which elsewhere than in a microVM are others' too."""
+    platform = remote_platform()
+    assert (platform.kind, platform.isolation) == ("e2b", as_e2b.isolation)
+    assert set(platform.enforces or ()) == as_e2b.enforces
+    assert platform.description == f"e2b ({as_e2b.url}, {as_e2b.isolation})"
+
+
+@pytest.fixture(params=[b"", b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"])
+def another(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a server on loopback that is none of ours, and says something else to whoever comes, or hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(request.param)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join()
+
+
+def test_another_server_has_none(another: str) -> None:
+    """A self-hosted E2B, say."""
+    assert tier_at(another) is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1:1", "http://[::1", "http://127.0.0.1:port", "file:///etc/passwd", "nowhere", ""],
+)
+def test_nobody_there_has_none(url: str) -> None:
+    """What is wrong with it is said when a sandbox is asked for."""
+    assert tier_at(url) is None
+
+
+def test_who_is_elsewhere_is_not_asked() -> None:
+    """Local servers listen on loopback alone; a request to a firewalled host would hold up every run."""
+    assert tier_at("http://192.0.2.1:3210") is None
+
+
+def test_without_a_key_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said what is missing."""
+    monkeypatch.delenv("E2B_API_KEY", raising=False)
+    with pytest.raises(UsageError, match="E2B_API_KEY"):
+        remote_platform()
