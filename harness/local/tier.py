@@ -36,6 +36,6 @@ def _on_loopback(url: str) -> bool:
     try:
         parts = urlsplit(url)
         host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or ""
-        return parts.scheme == "http" and parts.port != 0 and ipaddress.ip_address(host).is_loopback
+        return parts.scheme == "http" and ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
