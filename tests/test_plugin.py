@@ -270,7 +270,9 @@ def test_header_and_results_are_named(pytester: pytest.Pytester, as_e2b: LocalSe
     task_folder(pytester.path / "tasks")
     result = pytester.runpytest("tasks", "--agent", "oracle")
     result.stdout.fnmatch_lines(
-        [f"harness: agent oracle, model no model, sandbox e2b ({as_e2b.url})*results results*"]
+        [
+            f"harness: agent oracle, model no model, sandbox e2b ({as_e2b.url}, {as_e2b.isolation})*results results*"
+        ]
     )
 
 
