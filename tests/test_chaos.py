@@ -100,7 +100,7 @@ def test_one_fault_of_each_kind_now_and_then_is_got_over(server: LocalServer, fa
     check(server, schedule * 3)
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=4, suppress_health_check=list(HealthCheck), database=None)
 @given(schedule=SCHEDULES)
 def test_after_any_schedule_each_trial_has_one_record(server: LocalServer, schedule: list[Fault]) -> None:
     """Few schedules, for every run of the tests."""
@@ -108,7 +108,7 @@ def test_after_any_schedule_each_trial_has_one_record(server: LocalServer, sched
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=40, suppress_health_check=list(HealthCheck), database=None)
 @given(schedule=SCHEDULES)
 def test_after_any_of_many_schedules_each_trial_has_one_record(
     server: LocalServer, schedule: list[Fault]

@@ -27,7 +27,7 @@ from harness.stats.sequential import Plan
 from harness.store import NOTHING_SECRET, RunFolder
 from tests.support.records import a_record, any_record
 
-untimed = settings(deadline=None, max_examples=50)
+fewer = settings(max_examples=50)
 BROKEN = ErrorRecord(cause="provider", type="rate_limit", message="slow down")
 
 
@@ -72,7 +72,7 @@ def notes(view: ComparisonView) -> str:
 # What is read of a record
 
 
-@untimed
+@fewer
 @given(any_record())
 def test_a_line_says_what_the_record_says(record: TrialRecord) -> None:
     """The quick way of reading and the whole record agree, whatever is in it."""
@@ -303,7 +303,7 @@ def test_a_markdown_parser_finds_the_reports_own_markup_and_the_names_as_they_ar
     assert "<img src=x onerror=alert(1)>|`@octocat` #1 [x](http://e.vil) www.e.vil **b** $x$" in shown
 
 
-@untimed
+@fewer
 @given(st.text(max_size=40))
 def test_escaped_text_is_one_line_without_markup(text: str) -> None:
     """Any text at all."""

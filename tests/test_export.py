@@ -35,9 +35,7 @@ def export(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, st
     return code, captured.out + captured.err
 
 
-@settings(
-    deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.lists(any_record(), min_size=1, max_size=3))
 def test_any_records_make_a_dataset_of_the_same_columns(records: list[TrialRecord]) -> None:
     """Empty lists and unknown numbers do not change a type, so that runs can be put together."""

@@ -459,14 +459,13 @@ def tags_of_a_word(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     return tags_of(tmp_path_factory.mktemp("word"), "word")
 
 
-@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(min_size=1, max_size=30) | st.sampled_from(HOSTILE))
 def test_no_text_makes_markup(tmp_path: Path, tags_of_a_word: list[Any], text: str) -> None:
     """A page has the same tags whatever its records' texts are."""
     assert tags_of(tmp_path, text) == tags_of_a_word
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_packed_trials_mean_nothing_in_html(text: str) -> None:
     """Whatever they hold, they are letters, digits and `+/=`."""

@@ -34,7 +34,7 @@ STREAMS = Path(__file__).parent / "data" / "streams"
 
 Json = dict[str, Any]
 
-untimed = settings(deadline=None, max_examples=40)
+fewer = settings(max_examples=40)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_every_field_is_documented() -> None:
         assert not bare, f"{name} has fields without a description: {bare}"
 
 
-@untimed
+@fewer
 @given(record=any_record())
 def test_every_record_is_valid(validator: jsonschema.Draft202012Validator, record: TrialRecord) -> None:
     """Whatever its values."""
@@ -129,7 +129,7 @@ def places(line: Json) -> list[Json]:
     ]
 
 
-@untimed
+@fewer
 @given(record=any_record(), data=st.data())
 def test_fields_of_a_newer_version_are_kept(
     validator: jsonschema.Draft202012Validator, record: TrialRecord, data: st.DataObject

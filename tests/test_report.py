@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.text import Text
 
@@ -20,8 +20,6 @@ from tests.support.records import a_record
 
 NUMBERS_OF = (cost, count, percent, seconds)
 STYLE = re.compile(r"\x1b\[[0-9;]*m")
-
-untimed = settings(deadline=None)
 
 
 def trial(outcome: str, variant: str = "default", index: int = 1, **fields: Any) -> TrialRecord:
@@ -245,7 +243,6 @@ def test_colour_adds_nothing_to_the_words(fields: dict[str, Any]) -> None:
     assert "\x1b" not in plain
 
 
-@untimed
 @given(
     st.lists(st.tuples(st.text(max_size=30), st.sampled_from(["1", "$1.00", "123:07 min"])), max_size=5),
     st.booleans(),

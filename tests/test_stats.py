@@ -20,7 +20,7 @@ from harness.stats.sequential import Plan
 from harness.stats.taskwise import flips, pass_at_k, pass_hat_k, results
 from harness.stats.verdict import family_level, verdict
 
-untimed = settings(deadline=None, max_examples=60)
+fewer = settings(max_examples=60)
 
 
 def rows(*by_task: list[float | None]) -> Tally:
@@ -283,7 +283,7 @@ def test_pairs_that_make_no_sense_are_refused() -> None:
 passes_of_tasks = st.lists(st.integers(0, 3), min_size=2, max_size=12)
 
 
-@untimed
+@fewer
 @given(st.data(), passes_of_tasks)
 def test_swapping_variant_and_baseline_turns_the_difference_around(
     data: st.DataObject, base: list[int]
@@ -296,7 +296,7 @@ def test_swapping_variant_and_baseline_turns_the_difference_around(
     assert there.high == pytest.approx(-back.low, abs=1e-9)  # type: ignore[operator]
 
 
-@untimed
+@fewer
 @given(passes_of_tasks, st.integers(1, 3))
 @example([1, 1, 1, 1], 3)
 @example([1, 1, 1, 1], 2)
@@ -309,7 +309,7 @@ def test_a_rates_interval_holds_its_value_and_ends_at_0_and_1(passes: list[int],
     assert found.interval.low < found.interval.high
 
 
-@untimed
+@fewer
 @given(st.integers(2, 12), st.integers(2, 5), st.data())
 def test_tasks_that_happen_to_agree_prove_nothing_to_the_point(
     tasks: int, trials: int, data: st.DataObject
@@ -324,7 +324,7 @@ def test_tasks_that_happen_to_agree_prove_nothing_to_the_point(
     assert found.high - found.low > 0.2 / tasks
 
 
-@untimed
+@fewer
 @given(passes_of_tasks)
 def test_failures_are_passes_seen_from_the_other_side(passes: list[int]) -> None:
     """The interval of the failure rate is that of the pass rate, mirrored."""

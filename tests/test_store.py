@@ -29,7 +29,7 @@ from harness.store import (
 )
 from tests.support.records import a_record, any_record
 
-untimed = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_a_record_is_a_line(run: RunFolder) -> None:
     assert read_records(run.records_file).records == (record,)
 
 
-@settings(untimed, max_examples=25)
+@settings(same_folder, max_examples=25)
 @given(st.lists(any_record(), max_size=3, unique_by=lambda record: (record.run_id, record.trial_id)))
 def test_any_record_comes_back(tmp_path: Path, records: list[TrialRecord]) -> None:
     """Whatever its values, in the order in which they were appended, and each on one line."""
@@ -175,7 +175,7 @@ def test_what_is_no_record_is_told(run: RunFolder, line: str, reason: str) -> No
     assert bad.reason.startswith(reason)
 
 
-@untimed
+@same_folder
 @given(st.binary(max_size=100))
 def test_no_bytes_can_hide_a_record(tmp_path: Path, noise: bytes) -> None:
     """Whatever was in the file before, what is appended is found."""

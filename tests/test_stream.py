@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.stream import (
@@ -32,8 +32,6 @@ NAMES = sorted(SERVED)
 BILLED = sorted(name for name in NAMES if name != "killed")
 
 Json = dict[str, Any]
-
-untimed = settings(deadline=None)
 
 
 def stream(*names: str) -> bytes:
@@ -311,7 +309,6 @@ def test_numbers_that_cannot_be_are_unknown() -> None:
     assert (found.duration_ms, found.duration_api_ms, found.num_turns, found.cost_usd) == (None,) * 4
 
 
-@untimed
 @given(st.data())
 def test_chunks_may_end_anywhere(data: st.DataObject) -> None:
     """Inside a line, a character or an escape: the same lines come out."""
@@ -335,7 +332,6 @@ def test_a_chunk_of_one_byte_each() -> None:
     assert [*found, *lines.finish()] == whole.split(b"\n")
 
 
-@untimed
 @given(st.lists(st.binary(max_size=60)))
 def test_no_bytes_can_raise(chunks: list[bytes]) -> None:
     """Any bytes at all are events, and a session."""
@@ -364,7 +360,6 @@ JUNK = st.sampled_from(
 ).map(json.loads)
 
 
-@untimed
 @given(st.data())
 def test_no_event_can_raise(data: st.DataObject) -> None:
     """Whatever stands anywhere in a known event, there is a session, and its numbers can be true."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness.contents import folder_hash
@@ -29,8 +29,6 @@ from harness.task import (
     task_of_parts,
 )
 from tests.support.folders import by_hand, says, task_folder, write_files
-
-untimed = settings(deadline=None)
 
 
 @pytest.fixture(autouse=True)
@@ -683,7 +681,6 @@ def sketch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return task_folder(tmp_path_factory.mktemp("sketch"), replay=by_hand([says("Done.")]))
 
 
-@untimed
 @given(st.binary(max_size=200))
 @example(b"\xef\xbb\xbfschema = 1")
 @example(b"schema = 1\r\ntimeout = 5\r\n")
@@ -744,7 +741,6 @@ def quoted(text: str) -> str:
     return '"' + "".join(f"\\U{ord(char):08x}" for char in clean) + '"'
 
 
-@untimed
 @given(st.dictionaries(KEYS, VALUES, max_size=6), st.booleans())
 @example({"checks": {"run": {"checks": 1, "run": 2, "[key]": 3}}, "sandbox": {"env": {"sandbox": {}}}}, True)
 @example({"sandbox": {"network": {"network": []}}, "repo": {"path": []}}, True)
@@ -757,7 +753,6 @@ def test_any_table_loads_or_is_told(sketch: Path, table: dict[str, Any], version
     load_or_tell(sketch)
 
 
-@untimed
 @given(
     st.lists(
         st.sampled_from([*by_hand([says("Done.")]), {"type": "user"}, {"type": "result", "modelUsage": 5}])

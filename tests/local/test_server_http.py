@@ -308,7 +308,7 @@ _FIELDS = ["timeout", "metadata", "envVars", "network", "autoPause", "autoResume
 _BODIES = st.dictionaries(st.sampled_from(_FIELDS), _VALUES, max_size=5)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(method=_METHODS, path=st.lists(_SEGMENT, max_size=4), body=_BODIES, query=st.text(max_size=30))
 def test_no_request_to_the_control_plane_breaks_it(
     client: httpx.Client, method: str, path: list[str], body: Json, query: str
@@ -318,7 +318,7 @@ def test_no_request_to_the_control_plane_breaks_it(
     assert reply.status_code < 500 or reply.status_code == 501
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=_BODIES)
 def test_no_create_call_breaks_the_server(client: httpx.Client, body: Json) -> None:
     """A create call with any fields either makes a sandbox or is refused for what it says."""
