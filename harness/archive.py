@@ -25,6 +25,8 @@ _OCTAL = tuple(b"%d" % digit for digit in range(8))
 _FOLDERS = 16
 """Starter repos and the like that are kept packed, and files beside them: a task's trials run one after another."""
 
+NO_VERSIONS: Mapping[str, str] = {}
+
 
 @dataclass(frozen=True)
 class _Part:
@@ -39,15 +41,18 @@ class _Part:
         return cls(_zip(entries) if large else entries, large)
 
 
-def pack(files: Mapping[str, bytes], paths: Mapping[str, Path], version: str = "") -> bytes:
+def pack(
+    files: Mapping[str, bytes], paths: Mapping[str, Path], versions: Mapping[str, str] = NO_VERSIONS
+) -> bytes:
     """A tar of `files` by name, and of `paths` (files, links, whole folders) by the name they get; zipped when large.
 
-    A name of `files` that ends with a slash is a folder's. With a `version`, as the hash of a task, `paths` are read
-    once for it, so that the trials to come get the same, and a link to a folder is that folder.
+    A name of `files` that ends with a slash is a folder's. A path whose name has one of the `versions`, as the hash of
+    a task, is read once for it, so that the trials to come get the same, and a link to a folder is that folder.
     `tar -xf` finds out by itself. The same input gives the same bytes. Raises OSError when something cannot be read.
     """
     parts = [
-        _of_version(name, path, version) if version else _of_path(name, path) for name, path in paths.items()
+        _of_version(name, path, versions[name]) if name in versions else _of_path(name, path)
+        for name, path in paths.items()
     ]
     parts.append(_of_files(tuple(files.items())))
     end = _Part(bytes(2 * tarfile.BLOCKSIZE), zipped=False)

@@ -176,8 +176,9 @@ def _seed_archive(task: Task, extra: Mapping[str, bytes], variant: Luggage) -> b
     prompts = {f"{turn_folder(n)}/prompt.md": turn.prompt.encode() for n, turn in enumerate(task.turns, 1)}
     git = {f"repo/.git/{name}": text.encode() for name, text in _GIT.items()}
     repo = {"repo": task.repo} if task.repo else {}
-    version = f"{task.hash} {variant.version}"
-    return pack({**git, **prompts, **extra, **variant.files}, {**repo, **variant.paths}, version)
+    # Each by its own: a large repo is packed once for all variants.
+    versions = {"repo": task.hash, **dict.fromkeys(variant.paths, variant.version)}
+    return pack({**git, **prompts, **extra, **variant.files}, {**repo, **variant.paths}, versions)
 
 
 async def _run_setup(sandbox: Sandbox, task: Task) -> None:

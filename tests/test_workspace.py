@@ -71,14 +71,15 @@ def test_the_same_content_is_the_same_bytes(tmp_path: Path) -> None:
 def test_a_version_is_packed_once(tmp_path: Path) -> None:
     """All trials of it get the same, whatever becomes of the folder meanwhile; another version is packed anew."""
     write_files(tmp_path, {"a": "a", "b": "b"})
-    first = pack({}, {"repo": tmp_path}, "one"), pack_folder(tmp_path, "one")
+    paths, one, two = {"repo": tmp_path}, {"repo": "one"}, {"repo": "two"}
+    first = pack({}, paths, one), pack_folder(tmp_path, "one")
     write_files(tmp_path, {"a": "longer"})
     (tmp_path / "b").unlink()
-    assert (pack({}, {"repo": tmp_path}, "one"), pack_folder(tmp_path, "one")) == first
+    assert (pack({}, paths, one), pack_folder(tmp_path, "one")) == first
     assert sorted(names(first[0])) == ["repo", "repo/a", "repo/b"]
-    assert sorted(names(pack({}, {"repo": tmp_path}, "two"))) == ["repo", "repo/a"]
+    assert sorted(names(pack({}, paths, two))) == ["repo", "repo/a"]
     assert sorted(names(pack_folder(tmp_path, "two"))) == [".", "./a"]
-    assert pack({}, {"repo": tmp_path}) == pack({}, {"repo": tmp_path}, "two")
+    assert pack({}, paths) == pack({}, paths, two)
 
 
 def test_a_large_archive_is_zipped_and_whole(tmp_path: Path) -> None:
@@ -137,7 +138,7 @@ def test_a_linked_folder_is_packed_as_a_folder(tmp_path: Path) -> None:
     write_files(tmp_path / "real", {"a": "a"})
     (tmp_path / "repo").symlink_to("real")
     assert sorted(names(pack_folder(tmp_path / "repo", "1"))) == [".", "./a"]
-    assert sorted(names(pack({}, {"repo": tmp_path / "repo"}, "1"))) == ["repo", "repo/a"]
+    assert sorted(names(pack({}, {"repo": tmp_path / "repo"}, {"repo": "1"}))) == ["repo", "repo/a"]
 
 
 def test_the_repo_has_one_commit_and_nothing_to_commit(server: LocalServer, tmp_path: Path) -> None:
