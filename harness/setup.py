@@ -16,7 +16,7 @@ from harness.errors import UsageError
 from harness.gitrepo import Repos
 from harness.local.lasting import LastingServer, find_lasting, hold_lasting, join_lasting
 from harness.local.launch import LocalServer, LocalServerError, start_server
-from harness.local.tier import tier_at
+from harness.local.tier import on_loopback, tier_at
 from harness.model import NO_MODEL, Earlier, Model, api_model, has_key, key_outside, replay_model
 from harness.options import Options
 from harness.sandbox import Platform, e2b_platform
@@ -152,8 +152,7 @@ def default_concurrency(*, local: bool) -> int:
 
 def _reaches_loopback(platform: Platform) -> bool:
     """A server on this machine's loopback can give its sandboxes a way to it; the cloud cannot."""
-    url = os.environ.get("E2B_API_URL", "")
-    return platform.kind == "local" or "://127." in url or "://localhost" in url
+    return platform.kind == "local" or on_loopback(os.environ.get("E2B_API_URL", ""))
 
 
 def injects(platform: Platform) -> bool:

@@ -19,7 +19,7 @@ def fields(tier: str, enforces: Iterable[str]) -> dict[str, str]:
 
 def tier_at(url: str) -> tuple[str, tuple[str, ...]] | None:
     """The tier, and what it enforces, of the server at a URL; None for one that is no local server of the harness."""
-    if not _on_loopback(url):
+    if not on_loopback(url):
         return None
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -31,11 +31,10 @@ def tier_at(url: str) -> tuple[str, tuple[str, ...]] | None:
     return (tier, tuple(filter(None, enforces.split(",")))) if tier else None
 
 
-def _on_loopback(url: str) -> bool:
-    """Local servers listen nowhere else, and others need not be asked."""
+def on_loopback(url: str) -> bool:
+    """Whether a URL leads to this machine: local servers listen nowhere else."""
     try:
-        parts = urlsplit(url)
-        host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or ""
-        return parts.scheme == "http" and ipaddress.ip_address(host).is_loopback
+        host = urlsplit(url).hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
