@@ -25,7 +25,7 @@ _OCTAL = tuple(b"%d" % digit for digit in range(8))
 _FOLDERS = 16
 """Starter repos and the like that are kept packed, and files beside them: a task's trials run one after another."""
 
-NO_VERSIONS: Mapping[str, str] = {}
+_NO_VERSIONS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class _Part:
 
 
 def pack(
-    files: Mapping[str, bytes], paths: Mapping[str, Path], versions: Mapping[str, str] = NO_VERSIONS
+    files: Mapping[str, bytes], paths: Mapping[str, Path], versions: Mapping[str, str] = _NO_VERSIONS
 ) -> bytes:
     """A tar of `files` by name, and of `paths` (files, links, whole folders) by the name they get; zipped when large.
 

@@ -1,4 +1,4 @@
-"""A host that a sandbox may reach, as tasks and variants name it."""
+"""Hosts: those that a sandbox may reach, as tasks and variants name them, and this machine's own."""
 
 from __future__ import annotations
 
@@ -24,3 +24,13 @@ Host = Annotated[
     AfterValidator(_a_network_if_it_looks_like_one),
 ]
 """A host, `*.host`, an address or a network (CIDR), perhaps with a port."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is this machine's own loopback."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import ipaddress
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from harness import replay
 from harness.errors import ProviderFault, UsageError
+from harness.hosts import is_loopback
 from harness.record import KeyPlace, ModelSource
 from harness.sandbox import Network
 from harness.task import Task
@@ -289,7 +289,7 @@ def _base_url(environ: Mapping[str, str], name: str, *, loopback: bool) -> tuple
         host, port = None, None
     if not host or parts.scheme not in {"http", "https"}:
         raise UsageError(f"{name}={url!r} is not a URL", remedy="give http://HOST[:PORT] or https://HOST")
-    if not _is_loopback(host):
+    if not is_loopback(host):
         return (host,)
     if not loopback:
         raise UsageError(
@@ -305,15 +305,6 @@ def _split(url: str) -> SplitResult:
         return urlsplit(url)
     except ValueError:
         return urlsplit("")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def replay_model(recordings: Mapping[str, Earlier] | None = None) -> Model:

@@ -9,14 +9,16 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from harness import __version__
 from harness.asked import Asked
 from harness.errors import UsageError
 from harness.gitrepo import Repos
+from harness.hosts import is_loopback
 from harness.local.lasting import LastingServer, find_lasting, hold_lasting, join_lasting
 from harness.local.launch import LocalServer, LocalServerError, start_server
-from harness.local.tier import on_loopback, tier_at
+from harness.local.tier import tier_at
 from harness.model import NO_MODEL, Earlier, Model, api_model, has_key, key_outside, replay_model
 from harness.options import Options
 from harness.sandbox import Platform, e2b_platform
@@ -78,7 +80,9 @@ def remote_platform() -> Platform:
     Raises:
         UsageError: without a key.
     """
-    platform, told = e2b_platform(), tier_at(os.environ.get("E2B_API_URL", ""))
+    platform = e2b_platform()
+    # Local servers listen on loopback alone, and one elsewhere may let whoever asks it wait.
+    told = tier_at(os.environ["E2B_API_URL"]) if _server_is_here() else None
     return replace(platform, isolation=told[0], enforces=told[1]) if told else platform
 
 
@@ -152,7 +156,15 @@ def default_concurrency(*, local: bool) -> int:
 
 def _reaches_loopback(platform: Platform) -> bool:
     """A server on this machine's loopback can give its sandboxes a way to it; the cloud cannot."""
-    return platform.kind == "local" or on_loopback(os.environ.get("E2B_API_URL", ""))
+    return platform.kind == "local" or _server_is_here()
+
+
+def _server_is_here() -> bool:
+    """Whether E2B's variables name a server on this machine's loopback."""
+    try:
+        return is_loopback(urlsplit(os.environ.get("E2B_API_URL", "")).hostname or "")
+    except ValueError:
+        return False
 
 
 def injects(platform: Platform) -> bool:

@@ -53,9 +53,15 @@ def test_nobody_there_has_none(url: str) -> None:
     assert tier_at(url) is None
 
 
-def test_who_is_elsewhere_is_not_asked() -> None:
-    """Local servers listen on loopback alone; a request to a firewalled host would hold up every run."""
-    assert tier_at("http://192.0.2.1:3210") is None
+def test_who_is_elsewhere_is_not_asked(as_e2b: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Local servers listen on loopback alone; a request to a firewalled host would hold up every run.
+
+    This address leads to the server as well, which would answer.
+    """
+    elsewhere = as_e2b.url.replace("127.0.0.1", "0.0.0.0")
+    assert tier_at(elsewhere)
+    monkeypatch.setenv("E2B_API_URL", elsewhere)
+    assert remote_platform().isolation is None
 
 
 def test_without_a_key_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
