@@ -11,10 +11,12 @@ import jsonlines
 from jsonschema import Draft202012Validator
 
 import harness
-from harness.store import list_runs
+from harness.records.store import list_runs
 
 results = Path(sys.argv[1])
-schema = json.loads(Path(harness.__file__).with_name("record.schema.json").read_text(encoding="utf-8"))
+schema = json.loads(
+    Path(harness.__file__).with_name("records") / "record.schema.json".read_text(encoding="utf-8")
+)
 tasks = {path.parent.name for path in Path("tasks").glob("*/task.toml")}
 (run,) = list_runs(results)
 with jsonlines.open(run.path / "records.jsonl") as lines:

@@ -19,8 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from tests.runs.test_killed import children, command_of, wait_until, what_is_left
 from tests.support.folders import by_hand, says, task_folder, uses
-from tests.test_killed import children, command_of, wait_until, what_is_left
 
 LIMIT_MS = 1000.0
 TRIALS = 4

@@ -32,14 +32,14 @@ from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 
-from harness import replay
 from harness.agents.claude import ENV, argv
 from harness.local.templates import claude
-from harness.model import recorded
-from harness.record import TrialSpec
-from harness.store import list_runs
-from harness.task import Task, load_task
-from harness.variant import DEFAULT
+from harness.models.model import recorded
+from harness.records.record import TrialSpec
+from harness.records.store import list_runs
+from harness.tasks import replay
+from harness.tasks.task import Task, load_task
+from harness.variants.variant import DEFAULT
 
 ROOT = Path(__file__).parents[1]
 

@@ -16,20 +16,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.budget import Budget
-from harness.engine import Engine
-from harness.gitrepo import Repos
-from harness.history import History
 from harness.local.state import spread
-from harness.model import NO_MODEL
-from harness.record import TrialRecord, TrialSpec
-from harness.run import Retries
-from harness.sandbox import Platform
-from harness.store import NOTHING_SECRET, RunFolder
-from harness.task import load_task
-from harness.templates import Templates
-from harness.variant import Variant
-from harness.world import World
+from harness.models.model import NO_MODEL
+from harness.records.history import History
+from harness.records.record import TrialRecord, TrialSpec
+from harness.records.store import NOTHING_SECRET, RunFolder
+from harness.runs.budget import Budget
+from harness.runs.engine import Engine
+from harness.sandboxes.sandbox import Platform
+from harness.sandboxes.templates import Templates
+from harness.tasks.gitrepo import Repos
+from harness.tasks.task import load_task
+from harness.trials.context import World
+from harness.trials.runner import Retries
+from harness.variants.variant import Variant
 from tests.support.stub_e2b import AGENT
 
 ROOT = Path(__file__).parents[1]

@@ -229,7 +229,7 @@ def _apply(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 
 def _run_apply(parsed: argparse.Namespace) -> None:
-    from harness.patch import apply_diff
+    from harness.records.patch import apply_diff
 
     sys.stdout.write(apply_diff(parsed.results, parsed.run_name, parsed.trial, parsed.to))
 
@@ -246,7 +246,7 @@ def _attach(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 
 def _run_attach(parsed: argparse.Namespace) -> None:
-    from harness.kept import attach
+    from harness.runs.kept import attach
 
     sys.stdout.write(attach(parsed.results, parsed.run_name, parsed.trial))
 
@@ -263,7 +263,7 @@ def _checks(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 
 def _run_checks(parsed: argparse.Namespace) -> int:
-    from harness.kept import check_again
+    from harness.runs.kept import check_again
 
     text, passed = check_again(parsed.results, parsed.run_name, parsed.trial)
     sys.stdout.write(text)
@@ -283,7 +283,7 @@ def _merge(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 
 def _run_merge(parsed: argparse.Namespace) -> None:
-    from harness.merge import merge
+    from harness.records.merge import merge
 
     merged, notes = merge(parsed.results, parsed.runs, parsed.into)
     sys.stdout.write("".join(f"{note}\n" for note in notes) + f"{merged.path}\n")
@@ -319,9 +319,9 @@ def _template(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 
 def _run_template(parsed: argparse.Namespace) -> None:
-    from harness import templates
-    from harness.options import Options
-    from harness.setup import platform_of
+    from harness.runs.options import Options
+    from harness.runs.resources import platform_of
+    from harness.sandboxes import templates
 
     with platform_of(Options(sandbox=parsed.sandbox)) as platform:
         if parsed.kind == "build":
@@ -357,7 +357,7 @@ def _gc(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 
 def _run_gc(parsed: argparse.Namespace) -> None:
-    from harness.kept import sweep
+    from harness.runs.kept import sweep
 
     text = sweep(parsed.run_name, kept=parsed.kept, in_use=parsed.in_use, dry_run=parsed.dry_run)
     sys.stdout.write(text)

@@ -18,7 +18,7 @@ import scipy.special  # noqa: F401
 
 from harness.local.boxes.tree import remove_tree
 from harness.local.launch import LocalServer, start_server
-from harness.model import PASSED_ON
+from harness.models.model import PASSED_ON
 
 # In a script's background, or under nohup, this process ignores it, and what it starts and interrupts would, too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.store import list_runs, read_records
-from harness.variants import load_variants
+from harness.records.store import list_runs, read_records
+from harness.variants.declared import load_variants
 from tests.support import mcp_echo, mcp_http
 from tests.support.folders import by_hand, says, task_folder, uses, write_files
 

@@ -10,12 +10,12 @@ import pytest
 
 from harness.cli import _parser, main
 from harness.local.launch import LocalServer
-from harness.manifest import Manifest
-from harness.setup import local_platform
-from harness.store import list_runs, read_records
-from harness.task import Limits, load_task
-from harness.templates import remove_built
-from harness.tomlfile import _keys
+from harness.records.store import list_runs, read_records
+from harness.runs.resources import local_platform
+from harness.sandboxes.templates import remove_built
+from harness.tasks.manifest import Manifest
+from harness.tasks.task import Limits, load_task
+from harness.tasks.tomlfile import _keys
 from tests.support.folders import task_folder, write_files
 from tests.support.git_server import GitServer, git
 from tests.support.typist import Typist

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.record import TrialRecord
-from harness.store import list_runs, read_records
-from harness.task import find_tasks, load_task
+from harness.records.record import TrialRecord
+from harness.records.store import list_runs, read_records
+from harness.tasks.task import find_tasks, load_task
 
 TASKS = Path(__file__).parents[1] / "tasks"
 # TASK/WHAT.sh answers a task lazily: run in its repo, with the reference solution in `reference/` beside it.

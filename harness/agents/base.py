@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from harness.model import Model
-from harness.record import Stop, TrialSpec
-from harness.sandbox import Sandbox
-from harness.stream import Session, Tally, parse_line
+from harness.models.model import Model
+from harness.records.record import Stop, TrialSpec
+from harness.records.stream import Session, Tally, parse_line
+from harness.sandboxes.sandbox import Sandbox
 
 
 async def _nothing(turn: int) -> None:

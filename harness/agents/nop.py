@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.agents.base import Workplace
-from harness.record import Stop, TrialSpec
+from harness.records.record import Stop, TrialSpec
 
 
 class Nop:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.agents.base import Workplace
-from harness.archive import pack_folder
 from harness.errors import CheckFault
-from harness.record import Stop, TrialSpec
-from harness.sandbox import REPO, CommandTimeoutError
-from harness.shell import handed_over
-from harness.task import Task
+from harness.records.record import Stop, TrialSpec
+from harness.sandboxes.archive import pack_folder
+from harness.sandboxes.sandbox import REPO, CommandTimeoutError
+from harness.sandboxes.shell import handed_over
+from harness.tasks.task import Task
 
 _APPLY = """
 set -e

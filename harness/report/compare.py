@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.records.store import list_runs
 from harness.report import markdown as as_markdown
 from harness.report import verdicts
 from harness.report.comparison import compare_arms
 from harness.report.gate import judge_gate, margins, read_fail_on
 from harness.report.sources import match, read_source
-from harness.store import list_runs
 
 _LATEST = 3
 

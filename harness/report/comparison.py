@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
 from harness.errors import UsageError
-from harness.measured import Measured, measured, variants_in_order
-from harness.record import TrialRecord
+from harness.records.metrics import Measured, measured, variants_in_order
+from harness.records.record import TrialRecord
 from harness.report.text import names, several
 from harness.stats.compare import Comparison, Contrast, OneVariant, compare
 from harness.stats.data import METRIC_NAMES, MetricName, Trials

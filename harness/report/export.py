@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from harness.errors import UsageError
-from harness.record import TrialRecord
+from harness.records.record import TrialRecord
+from harness.records.store import find_run, read_records
 from harness.report.sources import find_source
-from harness.store import find_run, read_records
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.record import StartRecord, TrialRecord
+from harness.records.record import StartRecord, TrialRecord
 from harness.report.text import cost, seconds
 
 

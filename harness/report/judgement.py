@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.records.store import RunFolder
 from harness.report import markdown, verdicts
 from harness.report.comparison import ComparisonView, compare_arms
 from harness.report.gate import Condition, Gate, judge_gate, margins, read_fail_on
 from harness.report.sources import Source, match, read_source
-from harness.store import RunFolder
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
+from harness.records.store import RunFolder, list_runs, read_records
 from harness.report.table import Column, as_text
 from harness.report.text import cost, percent
 from harness.report.view import view
-from harness.store import RunFolder, list_runs, read_records
 
 
 def list_of_runs(results: Path) -> str:

@@ -11,14 +11,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from harness.record import TrialRecord
+from harness.records.record import TrialRecord
+from harness.records.store import RunFolder, find_record, find_run, read_records
+from harness.records.stream import parse
 from harness.report.facts import facts
 from harness.report.harmless import harmless
 from harness.report.table import Column, as_text
 from harness.report.text import cost, count, seconds
 from harness.report.transcript import Entry, entries
-from harness.store import RunFolder, find_record, find_run, read_records
-from harness.stream import parse
 
 _CUT_LINES = 12
 _STYLES = {

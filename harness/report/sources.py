@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.measured import Measured
+from harness.records.metrics import Measured
+from harness.records.store import RECORDS, Records, find_run, measured_in, read_measured
 from harness.report.comparison import Arm, arms_by_variant, pairs_within
 from harness.stats.sequential import Plan
-from harness.store import RECORDS, Records, find_run, measured_in, read_measured
 
 _GIT = "git:"
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from rich.text import Text
 
+from harness.records.store import RunFolder, read_records
 from harness.report.table import Column, as_text
 from harness.report.text import cost, count, percent, seconds, several
 from harness.report.view import RunView, VariantView, view
-from harness.store import RunFolder, read_records
 
 
 def write_summary(reporter: Any, run: RunFolder, *, not_started: int) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from harness.measured import variants_in_order
-from harness.record import TrialRecord
+from harness.records.metrics import variants_in_order
+from harness.records.record import TrialRecord
 
 
 @dataclass(frozen=True)

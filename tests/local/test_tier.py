@@ -11,7 +11,7 @@ import pytest
 from harness.errors import UsageError
 from harness.local.launch import LocalServer
 from harness.local.tier import tier_at
-from harness.setup import remote_platform
+from harness.runs.resources import remote_platform
 
 
 def test_e2bs_variables_lead_to_the_tier(as_e2b: LocalServer) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from harness.record import SandboxRecord, TrialRecord, trial_name
+from harness.records.record import SandboxRecord, TrialRecord, trial_name
 
 ENOUGH = 3
 

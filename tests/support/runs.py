@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.record import (
+from harness.records.record import (
     CheckResult,
     ErrorRecord,
     McpServerRecord,
@@ -18,7 +18,7 @@ from harness.record import (
     ToolCounts,
     TrialRecord,
 )
-from harness.store import NOTHING_SECRET, RunFolder
+from harness.records.store import NOTHING_SECRET, RunFolder
 from tests.support.records import a_record
 
 VERBS = ("fix", "add", "speed-up", "refactor", "test", "secure", "document", "port")

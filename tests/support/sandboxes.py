@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from harness.local.launch import LocalServer
-from harness.sandbox import Network, Sandbox
-from harness.setup import local_platform
+from harness.runs.resources import local_platform
+from harness.sandboxes.sandbox import Network, Sandbox
 
 T = TypeVar("T")
 

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import Fault
-from harness.gitrepo import Repos
 from harness.local.launch import LocalServer
-from harness.model import api_model
-from harness.patience import PATIENT, Patience
-from harness.record import TrialRecord, TrialSpec
-from harness.run import Retries, Trial
-from harness.setup import local_platform
-from harness.store import Redactor, RunFolder, read_records
-from harness.task import load_task
-from harness.templates import Templates
-from harness.variant import DEFAULT, Variant
-from harness.world import World
+from harness.models.model import api_model
+from harness.records.record import TrialRecord, TrialSpec
+from harness.records.store import Redactor, RunFolder, read_records
+from harness.runs.resources import local_platform
+from harness.sandboxes.templates import Templates
+from harness.tasks.gitrepo import Repos
+from harness.tasks.task import load_task
+from harness.trials.context import World
+from harness.trials.runner import Retries, Trial
+from harness.trials.timeouts import PATIENT, Patience
+from harness.variants.variant import DEFAULT, Variant
 from tests.support.messages_api import MessagesApi
 
 

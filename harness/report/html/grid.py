@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.record import TrialRecord
+from harness.records.record import TrialRecord
 from harness.report.comparison import ComparisonView
 from harness.report.html.variants import Arm, Trial
 from harness.report.text import UNKNOWN, cost, seconds

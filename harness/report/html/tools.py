@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.record import TrialRecord
+from harness.records.record import TrialRecord
 from harness.report.html.variants import Arm, Trial
 from harness.report.text import UNKNOWN, percent
 

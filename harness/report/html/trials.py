@@ -22,12 +22,12 @@ from signal import SIG_IGN, SIGINT, signal
 from typing import Any
 
 from harness.errors import InternalFault
-from harness.record import CheckResult, TrialRecord
+from harness.records.record import CheckResult, TrialRecord
+from harness.records.stream import parse
 from harness.report.facts import facts
 from harness.report.harmless import harmless
 from harness.report.text import seconds
 from harness.report.transcript import Entry, entries
-from harness.stream import parse
 
 _LEVEL = 5
 _MOST_READ = 32_000_000

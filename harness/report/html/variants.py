@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 
-from harness.record import TrialRecord
+from harness.records.record import TrialRecord
 from harness.report import words
 from harness.report.comparison import ArmView
 from harness.report.html.charts import Scale

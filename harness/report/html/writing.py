@@ -14,15 +14,15 @@ from pathlib import Path
 
 from harness import __version__
 from harness.errors import UsageError
-from harness.measured import measured, variants_in_order
-from harness.record import TrialRecord
+from harness.records.metrics import measured, variants_in_order
+from harness.records.record import TrialRecord
+from harness.records.store import RunFolder, find_run, read_records
 from harness.report.comparison import Arm, compare_arms, pairs_within
 from harness.report.harmless import harmless
 from harness.report.html.page import Page, page_of
 from harness.report.html.trials import all_packed
 from harness.report.html.variants import Trial
 from harness.report.sources import planned_rounds
-from harness.store import RunFolder, find_run, read_records
 
 
 @dataclass(frozen=True)

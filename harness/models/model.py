@@ -1,0 +1,317 @@
+"""Where the model's replies come from: the API that the environment names, or a recorded session."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from harness.errors import ProviderFault, UsageError
+from harness.records.record import KeyPlace, ModelSource
+from harness.sandboxes.sandbox import Network
+from harness.tasks import replay
+from harness.tasks.hosts import is_loopback
+from harness.tasks.task import Task
+
+_KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
+_BEDROCK = "CLAUDE_CODE_USE_BEDROCK"
+_VERTEX = "CLAUDE_CODE_USE_VERTEX"
+_HEADERS = "ANTHROPIC_CUSTOM_HEADERS"
+_BASE_URLS = ("ANTHROPIC_BASE_URL", "ANTHROPIC_BEDROCK_BASE_URL", "ANTHROPIC_VERTEX_BASE_URL")
+PASSED_ON = (
+    *_KEYS,
+    "ANTHROPIC_BASE_URL",
+    "ANTHROPIC_MODEL",
+    "ANTHROPIC_SMALL_FAST_MODEL",
+    _HEADERS,
+    _BEDROCK,
+    "ANTHROPIC_BEDROCK_BASE_URL",
+    "AWS_REGION",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_BEARER_TOKEN_BEDROCK",
+    _VERTEX,
+    "ANTHROPIC_VERTEX_BASE_URL",
+    "ANTHROPIC_VERTEX_PROJECT_ID",
+    "CLOUD_ML_REGION",
+)
+_SECRETS = (
+    *_KEYS,
+    _HEADERS,
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_BEARER_TOKEN_BEDROCK",
+)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A session to play: its file, the model that it was recorded with, and whether somebody wrote it by hand."""
+
+    path: Path
+    model: str | None
+    by_hand: bool
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A trial's transcript from an earlier run, and whether what it played had been written by hand."""
+
+    transcript: Path
+    by_hand: bool
+
+
+@functools.lru_cache(maxsize=1024)
+def recorded(path: Path) -> Recorded:
+    """Read a recording.
+
+    Raises:
+        ProviderFault: when it cannot be played.
+    """
+    try:
+        with path.open("rb") as lines:
+            recording = replay.load(lines)
+    except (OSError, replay.BadRecording) as error:
+        raise ProviderFault(
+            "bad_recording",
+            f"{path} cannot be replayed: {error}",
+            retry=False,
+            remedy="name another run with --replay, or record the session again",
+        ) from error
+    return Recorded(path, recording.model, recording.written_by is not None)
+
+
+@dataclass(frozen=True)
+class Model:
+    """How Claude Code in a sandbox gets its replies.
+
+    `env` is the CLI's; `hosts` what it must reach; `secrets` the values that must never be stored. `headers` are those
+    that the platform puts on requests to a host, for what is not in `env` then. With `replay`, `recording(task)` is
+    played inside the sandbox instead.
+    """
+
+    source: ModelSource
+    description: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    hosts: tuple[str, ...] = ()
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    recordings: Mapping[str, Earlier] = field(default_factory=dict)
+
+    def recording(self, task: Task) -> Recorded | None:
+        """The session to play for a task: from the run named by --replay, else the task's own.
+
+        None where nothing is replayed, or the task has none.
+
+        Raises:
+            ProviderFault: when it cannot be played.
+        """
+        earlier = self.recordings.get(task.name)
+        if self.source != "replay" or not (earlier or task.replay):
+            return None
+        if earlier:
+            found = recorded(earlier.transcript)
+            return replace(found, by_hand=found.by_hand or earlier.by_hand)
+        return recorded(task.replay) if task.replay else None
+
+    def require_way(self, task: Task) -> None:
+        """Make sure that the agent will get replies.
+
+        Raises:
+            ProviderFault: when they are to be replayed, and there is no recording that can be played.
+        """
+        if self.source == "replay" and self.recording(task) is None:
+            raise ProviderFault(
+                "no_recording",
+                f"task {task.name!r} has no recorded session to replay",
+                retry=False,
+                remedy="set a model key (ANTHROPIC_API_KEY), name a run with --replay, or give the task a replay.jsonl",
+            )
+
+    def network(self, task: Task, hosts: Sequence[str] = ()) -> Network:
+        """What a task's sandbox may reach, given where the model is, and which `hosts` a variant needs.
+
+        Raises:
+            ProviderFault: when the task leaves no way to the model.
+        """
+        wanted = task.sandbox.network
+        if wanted == "open":
+            return Network(open=True, headers=self.headers)
+        if wanted == "none" and self.hosts:
+            raise ProviderFault(
+                "no_way",
+                f'task {task.name!r}: network = "none" leaves no way to the model\'s API',
+                retry=False,
+                remedy='use "model" (the API alone), or run with --model-source replay',
+            )
+        own = wanted if isinstance(wanted, tuple) else ()
+        allowed = tuple(dict.fromkeys((*self.hosts, *own, *hosts)))
+        return Network(allow=allowed, headers=self.headers)
+
+    @property
+    def key_place(self) -> KeyPlace | None:
+        """Where the key is; None where no API is asked."""
+        if self.source != "api":
+            return None
+        return "platform" if self.headers else "sandbox"
+
+
+NO_MODEL = Model("none", "no model")
+
+
+def has_key(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether the environment names a model API to pay for."""
+    return any(environ.get(name) for name in _KEYS) or _is_on(environ, _BEDROCK) or _is_on(environ, _VERTEX)
+
+
+def _is_on(environ: Mapping[str, str], switch: str) -> bool:
+    """Whether Claude Code takes a variable for set: `0` and `false` are not."""
+    return environ.get(switch, "").strip().lower() in ("1", "true", "yes", "on")
+
+
+def api_model(environ: Mapping[str, str] = os.environ, *, loopback: bool) -> Model:
+    """The API as the environment's variables say.
+
+    Args:
+        environ: the variables.
+        loopback: whether the sandbox can be given a way to this machine's loopback.
+
+    Raises:
+        UsageError: when there is no key, or a variable cannot be used.
+    """
+    if not has_key(environ):
+        raise UsageError(
+            "--model-source api needs a key",
+            remedy=f"set {', '.join(_KEYS)}, or {_BEDROCK}=1 or {_VERTEX}=1 with their credentials",
+        )
+    env = {name: environ[name] for name in PASSED_ON if environ.get(name)}
+    hosts = _hosts(environ, loopback=loopback)
+    return Model(
+        source="api",
+        description=_provider(environ),
+        env=env,
+        hosts=hosts,
+        secrets=dict(_secrets(env)),
+    )
+
+
+OUTSIDE = "kept-outside-the-sandbox"
+"""What stands in a key's place where the platform adds the key itself: Claude Code wants to see one."""
+
+
+def key_outside(model: Model, *, asked: bool = False) -> Model:
+    """The same API with its key not in the sandbox: the platform puts it on requests to the API's host.
+
+    Where that cannot be (Bedrock and Vertex AI sign requests themselves) the key stays in the sandbox.
+
+    Raises:
+        UsageError: when it was `asked` for in so many words, and cannot be.
+    """
+    headers = dict(_key_headers(model.env))
+    env = {name: OUTSIDE if name in _KEYS else value for name, value in model.env.items() if name != _HEADERS}
+    left = [name for name, value in _secrets(env) if value != OUTSIDE]
+    if not headers or left or _is_on(env, _BEDROCK) or _is_on(env, _VERTEX):
+        if asked:
+            raise UsageError(
+                "--model-key platform: this API's credentials cannot be put on requests by the platform",
+                remedy="use ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN, or --model-key sandbox",
+            )
+        return model
+    (host,) = model.hosts
+    return replace(model, env=env, headers={host.partition(":")[0]: headers})
+
+
+def _key_headers(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The headers that Claude Code makes of its variables."""
+    if "ANTHROPIC_API_KEY" in env:
+        yield "X-Api-Key", env["ANTHROPIC_API_KEY"]
+    for name in ("CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_AUTH_TOKEN"):
+        if name in env:
+            yield "Authorization", f"Bearer {env[name]}"
+    for line in env.get(_HEADERS, "").splitlines():
+        header, _, value = line.partition(":")
+        if header.strip():
+            yield header.strip(), value.strip()
+
+
+def _secrets(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """What must never be stored: credentials, whole and in the parts by which they may show up."""
+    for name in _SECRETS:
+        if name in env:
+            yield name, env[name]
+    for line in env.get(_HEADERS, "").splitlines():
+        header, _, value = line.partition(":")
+        yield f"{_HEADERS}:{header.strip()}", value.strip()
+    for name in _BASE_URLS:
+        password = _split(env.get(name, "")).password
+        if password:
+            yield f"{name}:password", password
+
+
+def _provider(environ: Mapping[str, str]) -> str:
+    if _is_on(environ, _BEDROCK):
+        return "api (Bedrock)"
+    if _is_on(environ, _VERTEX):
+        return "api (Vertex AI)"
+    base = _split(environ.get("ANTHROPIC_BASE_URL", ""))
+    # Without the user and the password that a URL may have.
+    return f"api ({base.netloc.rpartition('@')[2]})" if base.netloc else "api"
+
+
+def _hosts(environ: Mapping[str, str], *, loopback: bool) -> tuple[str, ...]:
+    if _is_on(environ, _BEDROCK):
+        region = environ.get("AWS_REGION", "us-east-1")
+        default = (f"bedrock-runtime.{region}.amazonaws.com", f"bedrock.{region}.amazonaws.com")
+        return _base_url(environ, "ANTHROPIC_BEDROCK_BASE_URL", loopback=loopback) or default
+    if _is_on(environ, _VERTEX):
+        region = environ.get("CLOUD_ML_REGION", "us-east5")
+        service = "aiplatform.googleapis.com" if region == "global" else f"{region}-aiplatform.googleapis.com"
+        return _base_url(environ, "ANTHROPIC_VERTEX_BASE_URL", loopback=loopback) or (
+            service,
+            "oauth2.googleapis.com",
+        )
+    return _base_url(environ, "ANTHROPIC_BASE_URL", loopback=loopback) or ("api.anthropic.com",)
+
+
+def _base_url(environ: Mapping[str, str], name: str, *, loopback: bool) -> tuple[str, ...]:
+    url = environ.get(name)
+    if not url:
+        return ()
+    parts = _split(url)
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or parts.scheme not in {"http", "https"}:
+        raise UsageError(f"{name}={url!r} is not a URL", remedy="give http://HOST[:PORT] or https://HOST")
+    if not is_loopback(host):
+        return (host,)
+    if not loopback:
+        raise UsageError(
+            f"{name}={url!r} is on this machine, where an E2B sandbox cannot reach it",
+            remedy="use --sandbox local, or an address that the sandbox can reach",
+        )
+    return (f"127.0.0.1:{port or (443 if parts.scheme == 'https' else 80)}",)
+
+
+def _split(url: str) -> SplitResult:
+    """A URL's parts; none of one that cannot be read."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
+
+
+def replay_model(recordings: Mapping[str, Earlier] | None = None) -> Model:
+    """Recorded sessions: those given by task name, else each task's own `replay.jsonl`."""
+    return Model(
+        source="replay",
+        description="replay",
+        env={"ANTHROPIC_API_KEY": "replay"},
+        recordings=recordings or {},
+    )

@@ -1,0 +1,1 @@
+"""The only importer of pytest: options, task folders as items, fixtures, xdist."""

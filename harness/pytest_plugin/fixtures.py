@@ -1,0 +1,285 @@
+"""The fixtures for those who prefer Python to folders: the same trials and records, step by step from a test."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Coroutine, Generator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, cast
+
+import pytest
+
+from harness.agents.claude import Claude
+from harness.errors import Fault, HarnessError, NotAppliedError, UsageError
+from harness.pytest_plugin.items import CALL_PASSED, TrialItem, properties, task_name_of_test, uses_trials
+from harness.pytest_plugin.session import TrialSession
+from harness.records.record import CheckResult, Stop, TokenCounts, TrialRecord, TrialSpec
+from harness.records.stream import Session
+from harness.runs.budget import NotStartedError
+from harness.sandboxes.sandbox import REPO, CommandTimeoutError, Result, turn_folder
+from harness.tasks.task import Task, task_of_parts
+from harness.trials.attempt import Attempt, interrupted, trial_record
+from harness.trials.context import World
+from harness.trials.runner import Retries, spent_by
+from harness.trials.trial import LiveTrial, opened
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ClaudeResult:
+    """What one call of `claude(...)` came to. Tokens and cost are the session's up to here."""
+
+    stop: Stop
+    session: Session
+    _trial: TestTrial
+
+    @property
+    def text(self) -> str | None:
+        """Claude's last message."""
+        return self.session.turns[-1].text if self.session.turns else None
+
+    @property
+    def tokens(self) -> TokenCounts:
+        """The session's tokens so far, as billed."""
+        return TokenCounts.of(self.session.tokens)
+
+    @property
+    def cost_usd(self) -> float | None:
+        """The session's cost so far."""
+        return self.session.cost_usd
+
+    @property
+    def duration_ms(self) -> int | None:
+        """Claude Code's own time, over all calls so far."""
+        return self.session.duration_ms
+
+    @property
+    def num_turns(self) -> int | None:
+        """Rounds of the agent's loop, over all calls so far."""
+        return self.session.num_turns
+
+    @property
+    def tools(self) -> Mapping[str, Any]:
+        """Calls and errors by tool."""
+        return self.session.tools
+
+    @property
+    def checks(self) -> tuple[CheckResult, ...]:
+        """The marker's checks, run now: the agent's processes are ended, protected files put back."""
+        return self._trial.run_checks()
+
+    @property
+    def passed_checks(self) -> bool:
+        """Whether all of the marker's checks pass."""
+        return all(check.passed for check in self.checks)
+
+
+class SandboxHandle:
+    """The test's sandbox, for a test that is not async. Relative paths are below the repo."""
+
+    def __init__(self, trial: TestTrial) -> None:
+        self._trial = trial
+
+    @property
+    def id(self) -> str:
+        """The sandbox's id on its platform."""
+        return self._trial.live.place.sandbox.id
+
+    def run(self, command: str, *, timeout: float = 60.0, env: Mapping[str, str] | None = None) -> Result:
+        """Run a shell command in the repo; a non-zero exit is a result (`.exit_code`).
+
+        Raises:
+            TimeoutError: when it takes longer than `timeout` seconds.
+        """
+        sandbox = self._trial.live.place.sandbox
+        try:
+            return self._trial.call(sandbox.run(command, timeout=timeout, cwd=REPO, env=env))
+        except CommandTimeoutError as error:
+            raise TimeoutError(f"{command!r}: {error}") from error
+
+    def read(self, path: str) -> bytes:
+        """A file's content."""
+        return self._trial.call(self._trial.live.place.sandbox.read(_below_repo(path)))
+
+    def write(self, path: str, content: str | bytes) -> None:
+        """Write a file, making its folders."""
+        data = content.encode() if isinstance(content, str) else content
+        self._trial.call(self._trial.live.place.sandbox.write(_below_repo(path), data))
+
+
+def _below_repo(path: str) -> str:
+    return path if path.startswith("/") else f"{REPO}/{path}"
+
+
+class TestTrial:
+    """One trial behind a test's fixtures."""
+
+    __test__ = False
+    _context: AbstractAsyncContextManager[LiveTrial]
+
+    def __init__(self, session: TrialSession, spec: TrialSpec) -> None:
+        self._session = session
+        self._spec = spec
+        self._attempts: list[Attempt] = []
+        self._prompts = 0
+        self._earlier = session.enter(spec)
+        self.live = self._open(Retries(session.options.retries))
+        self.sandbox = SandboxHandle(self)
+
+    def _open(self, retries: Retries) -> LiveTrial:
+        """Open the sandbox; as long as none of the test's own lines has run, a fault may be answered by a new attempt.
+
+        Raises:
+            Fault: when there is none to be had; the record is stored.
+        """
+        while True:
+            attempt = Attempt.begin(self._spec, self._world, len(self._earlier) + len(self._attempts) + 1)
+            self._attempts.append(attempt)
+            self._context = opened(self._spec, self._world, attempt)
+            try:
+                return self.call(self._context.__aenter__())
+            except Fault as fault:
+                attempt.end()
+                if not fault.retry or len(self._attempts) > retries.limit:
+                    self._store(self._record())
+                    raise
+            self._session.engine.call(asyncio.sleep(retries.wait(len(self._attempts))))
+            attempt.set_aside()
+
+    def _record(self) -> TrialRecord:
+        return trial_record(self._spec, self._world, self._attempts, self._earlier)
+
+    def _store(self, record: TrialRecord) -> None:
+        self._world.folder.append(record)
+        self._session.leave(record)
+
+    @property
+    def _world(self) -> World:
+        return self._session.engine.world
+
+    @property
+    def _attempt(self) -> Attempt:
+        return self._attempts[-1]
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a step on the engine's loop; a fault, or a variant that was not applied, is noted for the record."""
+        try:
+            return self._session.engine.call(work)
+        except Fault as fault:
+            self._attempt.fault = fault
+            raise
+        except NotAppliedError as error:
+            self._attempt.differences = error.differences
+            raise
+        except KeyboardInterrupt:
+            self._attempt.fault = interrupted()
+            raise
+
+    def claude(self, prompt: str, *, timeout: float | None = None) -> ClaudeResult:
+        """Have Claude Code (or the agent that --agent names) do a prompt; a further call goes on in the same session.
+
+        `timeout` is in seconds, by default the marker's.
+        """
+        self._attempt.checks = ()
+        self._prompts += 1
+        try:
+            stop = self.call(self._prompt(prompt, timeout or self._spec.task.timeout))
+        finally:
+            self._session.spend(spent_by(self._attempts))
+        self._attempt.stop = stop
+        self.call(self.live.prove())
+        return ClaudeResult(stop, self._attempt.session, self)
+
+    async def _prompt(self, prompt: str, timeout: float) -> Stop:
+        place, agent = self.live.place, self.live.agent
+        with self._attempt.phase("agent"):
+            if not isinstance(agent, Claude):
+                return await agent.run(self._spec, place)
+            await place.sandbox.write(f"{turn_folder(self._prompts)}/prompt.md", prompt.encode())
+            return await agent.prompt(self._spec, place, prompt, timeout)
+
+    def run_checks(self) -> tuple[CheckResult, ...]:
+        """Run the marker's checks, once after each prompt.
+
+        Raises:
+            UsageError: when the marker names none.
+        """
+        if not self._spec.task.checks:
+            raise UsageError(
+                "this test has no checks to run",
+                remedy='name them: @pytest.mark.task(..., checks={"tests": "python3 -m unittest"}), or a task folder',
+            )
+        if not self._attempt.checks:
+            self.call(self.live.collect())
+            self.call(self.live.check())
+        return self._attempt.checks
+
+    def finish(self, *, passed: bool) -> list[tuple[str, object]]:
+        """Close the sandbox and store the record, judged as the test was."""
+        try:
+            if not self._attempt.fault and not self._attempt.diff:
+                self.call(self.live.collect())
+        finally:
+            self._attempt.verdict = passed
+            self._session.engine.call(self._context.__aexit__(None, None, None))
+            self._attempt.end()
+            record = self._record()
+            if record.outcome in ("passed", "failed"):
+                score = record.score if record.score is not None else float(passed)
+                record = record.model_copy(update={"score": score})
+            self._store(record)
+        return properties(record)
+
+
+def trial_of(request: pytest.FixtureRequest, session: TrialSession) -> Generator[TestTrial]:
+    """The fixture's body: open, hand over, judge, record."""
+    try:
+        trial = TestTrial(session, _spec(request.node, session))
+    except NotStartedError as reason:
+        pytest.skip(reason.message)
+    yield trial
+    request.node.user_properties += trial.finish(passed=request.node.stash.get(CALL_PASSED, False))
+
+
+def recorded(item: pytest.Item, session: TrialSession) -> pytest.Item:
+    """The item, or where the run that is resumed has a valid record of its trial, one that reports that record."""
+    if isinstance(item, TrialItem) or not uses_trials(item):
+        return item
+    try:
+        spec = _spec(item, session)
+        if not session.has(spec):
+            return item
+    except HarnessError:
+        return item  # it is told when the run or the test starts
+    report: TrialItem = TrialItem.from_parent(
+        cast(Any, item.parent), name=item.name, nodeid=item.nodeid, spec=spec
+    )
+    report.own_markers = item.own_markers
+    return report
+
+
+def _spec(item: pytest.Item, session: TrialSession) -> TrialSpec:
+    """The trial of a test.
+
+    Raises:
+        UsageError: when its marker cannot be used.
+    """
+    variant, index = cast(Any, item).callspec.params["harness_trial"]
+    return session.spec(_marked_task(item), variant, index)
+
+
+def _marked_task(item: pytest.Item) -> Task:
+    marker = item.get_closest_marker("task")
+    name = task_name_of_test(item.nodeid)
+    try:
+        task = task_of_parts(
+            name, item.path.parent, *(marker.args if marker else ()), **(marker.kwargs if marker else {})
+        )
+    except TypeError as error:
+        raise UsageError(f"@pytest.mark.task: {error}") from error
+    # Its prompts and its verdict are in the test's own file.
+    content = hashlib.sha256(task.hash.encode() + item.path.read_bytes())
+    return replace(task, hash=content.hexdigest())

@@ -1,0 +1,120 @@
+"""pytest's options of harness with their ini twins, and the keys under which the plugin's files share what they have.
+
+Read in every pytest run on a machine that has harness installed, so that it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from harness.runs.options import Options
+
+SESSION = pytest.StashKey[Any]()
+"""The run's `TrialSession` in this process; `harness.pytest_plugin.session.session_of` makes it."""
+CONDUCTOR = pytest.StashKey[Any]()
+"""The run's `Conductor`, in the process that leads it; `harness.pytest_plugin.session.conductor_of` makes it."""
+SEED = pytest.StashKey[int]()
+"""What draws the order of variants."""
+
+_OPTIONS: tuple[tuple[str, str | None, str, dict[str, Any]], ...] = (
+    ("agent", "claude", "who does the tasks: claude, oracle (the reference solution) or nop (nothing)",
+     {"choices": ("claude", "oracle", "nop")}),
+    ("sandbox", "auto", "where: e2b (as E2B's variables say), local, or auto (e2b when E2B_API_KEY is set)",
+     {"choices": ("auto", "e2b", "local")}),
+    ("isolation", None, "tier of the local sandbox: bubblewrap, landlock, container or unsafe (default: the best)",
+     {"choices": ("bubblewrap", "landlock", "container", "unsafe")}),
+    ("model-source", "auto", "its replies: api (needs a key), replay (recorded), or auto (api when a key is set)",
+     {"choices": ("auto", "api", "replay")}),
+    ("model-key", "auto", "where the model's key is: the platform puts it on requests outside the sandbox, or it is in "
+     "the sandbox; auto knows who can", {"choices": ("auto", "platform", "sandbox")}),
+    ("replay", None, "replay the transcripts of this earlier run instead of the tasks' own", {"metavar": "RUN"}),
+    ("trials", "1", "how often each task is tried with each variant", {"metavar": "N"}),
+    ("max-trials", "20", "how many of them at most, with --until-decided", {"metavar": "N"}),
+    ("variant", None, "only this variant; may be given several times, the first is the baseline (default: all)",
+     {"action": "append", "metavar": "NAME"}),
+    ("variants", None, "the file that declares the variants (default: the variants.toml nearest to each task)",
+     {"metavar": "FILE"}),
+    ("seed", None, "draws the order of the variants of each task and index (default: a new one)", {"metavar": "N"}),
+    ("concurrency", None, "how many trials run at once (default: 20 on e2b, one a core on local)", {"metavar": "N"}),
+    ("retries", "2", "new attempts after an infrastructure fault", {"metavar": "N"}),
+    ("baseline", None, "compare with this variant, run, records file or git:REF:PATH (default: the first variant)",
+     {"metavar": "WHAT"}),
+    ("fail-on", None, "let verdicts, not failed trials, decide the exit code: regression[=METRIC[:MARGIN]],...",
+     {"metavar": "VERDICT"}),
+    ("create-rate", None, "sandboxes to ask for a second, at most (default: as fast as the platform takes it)",
+     {"metavar": "N"}),
+    ("max-cost", "10", "US dollars that the run may spend, or none; what would go beyond is skipped",
+     {"metavar": "USD"}),
+    ("grace", "60", "seconds that running trials get to end after Ctrl-C; a second Ctrl-C cuts them off",
+     {"metavar": "SECONDS"}),
+    ("keep", "none", "pause sandboxes and keep them for `harness attach`: failed (what did not pass), all, or none",
+     {"choices": ("none", "failed", "all")}),
+    ("results", "results", "the folder for the run's records", {"metavar": "DIR"}),
+)  # fmt: skip
+_ONCE: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("resume", "go on with a run (default: the last): run what has no valid record; may stand last, or as --resume=RUN",
+     {"nargs": "?", "const": "", "metavar": "RUN"}),
+    ("until-decided", "add trials, from --trials to --max-trials, until every verdict on the pass rate is settled",
+     {"action": "store_const", "const": "yes"}),
+    ("shard", "run only part I of N of the trials, as a CI matrix does; `harness merge` puts them together",
+     {"metavar": "I/N"}),
+    ("plan", "print the trials and what they will probably cost and take; run nothing",
+     {"action": "store_const", "const": "yes"}),
+)  # fmt: skip
+"""Options of a single invocation, which have no place in an ini file."""
+_NO_INI = frozenset(name for name, _, _ in _ONCE)
+
+
+def _ini(name: str) -> str:
+    return "harness_" + name.replace("-", "_")
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """One option group, with ini twins `harness_NAME`."""
+    group = parser.getgroup("harness", "harness: Claude Code on tasks in fresh sandboxes")
+    for name, default, text, more in _OPTIONS:
+        ini = _ini(name)
+        group.addoption(f"--{name}", dest=ini, default=None, help=f"{text} [ini: {ini}]", **more)
+        parser.addini(ini, f"default of --{name}", default=default)
+    for name, text, more in _ONCE:
+        group.addoption(f"--{name}", dest=_ini(name), default=None, help=text, **more)
+
+
+def any_given(config: pytest.Config) -> bool:
+    """Whether an option is not at its default."""
+    defaults = {**{name: default for name, default, _, _ in _OPTIONS}, **dict.fromkeys(_NO_INI)}
+    return any(option(config, name) != default for name, default in defaults.items())
+
+
+def option(config: pytest.Config, name: str) -> str | None:
+    """An option's value: from the command line, else from the ini file, else its default."""
+    ini = _ini(name)
+    given = config.getoption(ini)
+    if name in _NO_INI:
+        return given if given is None else str(given)
+    value = given if given is not None else config.getini(ini)
+    if isinstance(value, list):
+        return " ".join(value)
+    return str(value) if value not in (None, "") else None
+
+
+def options_of(config: pytest.Config) -> Options:
+    """The options of this invocation. A path from the ini file is relative to that file.
+
+    Raises:
+        pytest.UsageError: when a value cannot be used.
+    """
+    from harness.errors import UsageError
+    from harness.runs.options import read_options
+
+    def base(name: str) -> Path:
+        return config.rootpath if config.getoption(_ini(name)) is None else config.invocation_params.dir
+
+    try:
+        return read_options(lambda name: option(config, name), base)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from error

@@ -1,0 +1,1 @@
+"""A stream becomes events, a session and a record; records are stored, read, merged and measured."""

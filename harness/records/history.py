@@ -1,0 +1,131 @@
+"""What earlier trials cost and took, and so what the next ones will: means, of the closest kin that there is."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.records.record import TrialRecord
+from harness.records.store import list_runs, read_records
+
+RUNS = 20
+"""How many of the last runs are looked at."""
+
+
+@dataclass
+class Mean:
+    """A mean that grows; `value` is None as long as nothing is known."""
+
+    total: float = 0.0
+    count: int = 0
+
+    @property
+    def value(self) -> float | None:
+        """The mean so far."""
+        return self.total / self.count if self.count else None
+
+    def add(self, number: float | None) -> None:
+        """Take a number into account; None says nothing."""
+        if number is not None:
+            self.total += number
+            self.count += 1
+
+
+@dataclass
+class _Kin:
+    """The trials of one task and variant, of one task, or all."""
+
+    cost_usd: Mean = field(default_factory=Mean)
+    seconds: Mean = field(default_factory=Mean)
+
+
+@dataclass
+class History:
+    """Learns from records whose model was really asked; a replay tells what a replay takes, and no cost.
+
+    A forecast is the mean over earlier trials of the same task and variant; where there are none, of the task;
+    where there are none either, of all. Retried attempts are in it, with what they cost.
+    """
+
+    _kin: dict[tuple[str, ...], _Kin] = field(default_factory=dict)
+    _tokens: float = 0.0
+    _token_cost: float = 0.0
+
+    def learn(self, record: TrialRecord) -> None:
+        """Take a record into account; one that was cut off tells nothing."""
+        if record.outcome not in ("passed", "failed"):
+            return
+        for key in ((record.task, record.variant), (record.task,), ()):
+            kin = self._kin.setdefault(key, _Kin())
+            kin.cost_usd.add(record.total_cost_usd)
+            kin.seconds.add(_seconds(record))
+        if record.cost_usd is not None and record.tokens.total:
+            self._tokens += record.tokens.total
+            self._token_cost += record.cost_usd
+
+    def cost_usd(self, task: str, variant: str) -> float | None:
+        """What a trial will cost in US dollars; None: nothing is known."""
+        return self._forecast(task, variant, "cost_usd")
+
+    def seconds(self, task: str, variant: str) -> float | None:
+        """How long a trial will hold its sandbox; None: nothing is known."""
+        return self._forecast(task, variant, "seconds")
+
+    def knows(self, task: str) -> bool:
+        """Whether there are earlier trials of the very task."""
+        return (task,) in self._kin
+
+    @property
+    def trials(self) -> int:
+        """How many trials this knows of."""
+        return self._kin[()].seconds.count if () in self._kin else 0
+
+    def cost_of_tokens(self, tokens: int) -> float | None:
+        """What so many tokens cost, at the mean price so far; None: nothing is known."""
+        return tokens * self._token_cost / self._tokens if self._tokens else None
+
+    def _forecast(self, task: str, variant: str, what: str) -> float | None:
+        for key in ((task, variant), (task,), ()):
+            kin = self._kin.get(key)
+            mean: Mean | None = getattr(kin, what) if kin else None
+            if mean and mean.value is not None:
+                return mean.value
+        return None
+
+
+def _seconds(record: TrialRecord) -> float | None:
+    total = record.phases_ms.total
+    if total is None:
+        return None
+    return (total + sum(attempt.duration_ms or 0 for attempt in record.attempts)) / 1000
+
+
+def read_history(results: Path, agent: str, model_source: str) -> History:
+    """What the last runs of the same agent and source of replies tell."""
+    history = History()
+    for run in list_runs(results)[-RUNS:]:
+        try:
+            records = read_records(run.path).records
+        except UsageError:
+            continue  # a run without a record tells nothing
+        learn_all(history, records, agent, model_source)
+    return history
+
+
+def learn_all(history: History, records: Iterable[TrialRecord], agent: str, model_source: str) -> None:
+    """Learn from those records that are of this agent and source."""
+    for record in records:
+        if (record.agent, record.model_source) == (agent, model_source):
+            history.learn(record)
+
+
+def wall_seconds(seconds: Sequence[float], concurrency: int) -> float:
+    """How long trials take that start in this order, so many at once."""
+    ends: list[float] = []
+    for length in seconds:
+        start = heapq.heappop(ends) if len(ends) >= concurrency else 0.0
+        heapq.heappush(ends, start + length)
+    return max(ends, default=0.0)

@@ -1,0 +1,89 @@
+"""`harness merge`: several runs, such as the shards of a CI matrix, put together as one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.records.record import TrialRecord
+from harness.records.store import NOTHING_SECRET, RunFolder, disk_fault, find_run, new_run_id, read_records
+
+_SHOWN = 5
+
+
+def merge(results: Path, names: Sequence[str], into: str | None) -> tuple[RunFolder, list[str]]:
+    """Make a new run of the records and files of others, which stay as they are; and what should be said of it.
+
+    Of a trial that several runs have, the record with a verdict is taken, and of several without one the last run's.
+
+    Args:
+        results: where the runs are, and the new one goes.
+        names: the runs, by name, unique beginning or folder.
+        into: the new run's name; None: one made of the time.
+
+    Raises:
+        UsageError: when a run is not there, or two have a verdict on the same trial.
+        InternalFault: when the disk does not take it.
+    """
+    runs = [find_run(results, name) for name in names]
+    if len({run.path.resolve() for run in runs}) < 2:
+        raise UsageError("there is nothing to merge", remedy="name two runs or more; `harness ls` lists them")
+    target = results / (into or new_run_id())
+    if target.exists():
+        raise UsageError(f"{target} exists already", remedy="name another with --into")
+    chosen, notes = _choose(runs)
+    about = {
+        "merged": [run.id for run in runs],
+        "agent": _only(chosen, "agent"),
+        "model_source": _only(chosen, "model_source"),
+    }
+    merged = RunFolder.create(results, target.name, about, NOTHING_SECRET)
+    for run, record in chosen.values():
+        _copy_files(run, merged, record)
+        merged.append(record.model_copy(update={"run_id": merged.id}))
+    return merged, notes
+
+
+_Chosen = dict[str, tuple[RunFolder, TrialRecord]]
+
+
+def _choose(runs: Sequence[RunFolder]) -> tuple[_Chosen, list[str]]:
+    chosen: _Chosen = {}
+    twice: list[str] = []
+    notes: list[str] = []
+    for run in runs:
+        found = read_records(run.path)
+        notes += [f"{bad.file}:{bad.number} is no whole record ({bad.reason})" for bad in found.bad]
+        for record in found.records:
+            other = chosen.get(record.trial_id)
+            if other and _has_verdict(other[1]) and _has_verdict(record):
+                twice.append(f"{record.trial_id} ({other[0].id}, {run.id})")
+            if not other or _has_verdict(record) or not _has_verdict(other[1]):
+                chosen[record.trial_id] = (run, record)
+    if twice:
+        shown = ", ".join(twice[:_SHOWN]) + (" ..." if len(twice) > _SHOWN else "")
+        raise UsageError(
+            f"{len(twice)} trials have a verdict in two of the runs: {shown}",
+            remedy="merge the shards of one run; runs of the same trials can be compared, with `harness compare`",
+        )
+    return chosen, notes
+
+
+def _has_verdict(record: TrialRecord) -> bool:
+    return record.outcome in ("passed", "failed")
+
+
+def _only(chosen: _Chosen, field: str) -> str:
+    return ", ".join(sorted({str(getattr(record, field)) for _, record in chosen.values()}))
+
+
+def _copy_files(run: RunFolder, merged: RunFolder, record: TrialRecord) -> None:
+    source = run.trial(record.task, record.variant, record.index).path
+    target = merged.trial(record.task, record.variant, record.index).path
+    try:
+        if source.is_dir():
+            shutil.copytree(source, target, symlinks=True)
+    except OSError as error:
+        raise disk_fault(target, error) from error

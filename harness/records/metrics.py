@@ -1,0 +1,181 @@
+"""What a comparison needs to know of a trial: few values, so that a hundred thousand trials are read in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, NotRequired
+
+from pydantic import Field, TypeAdapter
+from typing_extensions import TypedDict
+
+from harness.records.record import Outcome, TrialRecord
+
+
+# Not frozen: that would make it take as long to fill a hundred thousand of them as to read their lines.
+@dataclass(slots=True)
+class Measured:
+    """One trial's values. Unknown is None; `tokens` is so too where a cut-off left only a lower bound.
+
+    `why` is set where the trial does not count, `spent_usd` is the cost of all its attempts, as far as known.
+    """
+
+    run_id: str
+    trial_id: str
+    task: str
+    task_hash: str
+    variant: str
+    variant_hash: str
+    index: int
+    agent: str
+    outcome: str
+    why: str | None
+    score: float | None
+    cost_usd: float | None
+    spent_usd: float | None
+    tokens: int | None
+    cut_off: bool
+    duration_ms: float | None
+    turns: float | None
+    model: str | None
+    model_source: str
+    by_hand: bool
+    claude_version: str | None
+    template: str | None
+    variant_place: int | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it passed or failed."""
+        return self.outcome in ("passed", "failed")
+
+
+_Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+_Count = Annotated[int, Field(ge=0)]
+_Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Tokens(TypedDict):
+    input: NotRequired[_Count | None]
+    output: NotRequired[_Count | None]
+    cache_read: NotRequired[_Count | None]
+    cache_creation: NotRequired[_Count | None]
+
+
+class _Cost(TypedDict):
+    cost_usd: NotRequired[_Amount | None]
+
+
+class _Error(TypedDict):
+    cause: str
+    type: str
+
+
+class _Line(TypedDict):
+    """The part of a record that is read; the names, and what they mean, are `TrialRecord`'s."""
+
+    run_id: str
+    trial_id: str
+    task: str
+    task_hash: str
+    variant: str
+    variant_hash: str
+    index: int
+    agent: str
+    outcome: Outcome
+    score: _Share | None
+    cost_usd: NotRequired[_Amount | None]
+    tokens: NotRequired[_Tokens]
+    tokens_partial: NotRequired[bool]
+    duration_ms: NotRequired[_Amount | None]
+    num_turns: NotRequired[_Amount | None]
+    model: NotRequired[str | None]
+    model_source: NotRequired[str]
+    replay_by_hand: NotRequired[bool | None]
+    claude_version: NotRequired[str | None]
+    template: NotRequired[str | None]
+    variant_place: NotRequired[_Count | None]
+    error: NotRequired[_Error | None]
+    differences: NotRequired[list[str]]
+    attempts: NotRequired[list[_Cost]]
+
+
+_LINES: TypeAdapter[_Line] = TypeAdapter(_Line)
+_FIELDS = set(_Line.__annotations__)
+
+
+def parse(line: bytes) -> Measured:
+    """Read one line of a records file.
+
+    Raises:
+        pydantic.ValidationError: when it is no record, or a value in it is impossible.
+    """
+    return _measured(_LINES.validate_json(line))
+
+
+def measured(record: TrialRecord) -> Measured:
+    """A record's part in a comparison.
+
+    Raises:
+        pydantic.ValidationError: when a value is impossible, such as a negative cost.
+    """
+    return _measured(_LINES.validate_python(record.model_dump(mode="json", include=_FIELDS)))
+
+
+def _measured(line: _Line) -> Measured:
+    cost, cut_off = line.get("cost_usd"), line.get("tokens_partial", False)
+    earlier = [attempt.get("cost_usd") for attempt in line.get("attempts", ())]
+    known = [part for part in (cost, *earlier) if part is not None]
+    return Measured(
+        run_id=line["run_id"],
+        trial_id=line["trial_id"],
+        task=line["task"],
+        task_hash=line["task_hash"],
+        variant=line["variant"],
+        variant_hash=line["variant_hash"],
+        index=line["index"],
+        agent=line["agent"],
+        outcome=line["outcome"],
+        why=_why(line),
+        score=line["score"],
+        cost_usd=cost,
+        spent_usd=sum(known) if known else None,
+        tokens=None if cut_off else _total(line.get("tokens", {})),
+        cut_off=cut_off,
+        duration_ms=line.get("duration_ms"),
+        turns=line.get("num_turns"),
+        model=line.get("model"),
+        model_source=line.get("model_source", "none"),
+        by_hand=bool(line.get("replay_by_hand")),
+        claude_version=line.get("claude_version"),
+        template=line.get("template"),
+        variant_place=line.get("variant_place"),
+    )
+
+
+def variants_in_order(records: Sequence[Measured | TrialRecord]) -> list[str]:
+    """The names of the variants: as the run had them, and without that as they come. The first is the baseline."""
+    places: dict[str, int] = {}
+    for record in records:
+        places.setdefault(record.variant, record.variant_place or 0)
+    return sorted(places, key=lambda name: places[name])
+
+
+def _total(tokens: _Tokens) -> int | None:
+    """All four kinds together, None if one is unknown."""
+    parts = (
+        tokens.get("input"),
+        tokens.get("output"),
+        tokens.get("cache_read"),
+        tokens.get("cache_creation"),
+    )
+    return None if None in parts else sum(parts)  # type: ignore[arg-type]
+
+
+def _why(line: _Line) -> str | None:
+    if line["outcome"] == "invalid":
+        return next(iter(line.get("differences", ())), "the variant was not really applied")
+    if line["outcome"] == "error":
+        error = line.get("error")
+        return f"{error['cause']}: {error['type']}" if error else "unknown"
+    return None

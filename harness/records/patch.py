@@ -1,0 +1,86 @@
+"""`harness apply`: what a trial's agent changed, laid over a checkout."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.records.store import find_record, find_run, read_records
+
+_GIT_S = 120.0
+_SAID = 2000
+
+
+def apply_diff(results: Path, run: str | None, trial: str, to: Path) -> str:
+    """Apply a trial's diff to the checkout that the folder `to` is, or is in, and say what has changed.
+
+    The changes are staged, and nothing is committed. The starter repo's root is `to`.
+
+    Raises:
+        UsageError: when there is no diff, `to` is no clean checkout, or the diff does not fit.
+    """
+    folder = find_run(results, run)
+    record = find_record(folder, read_records(folder.path).records, trial)
+    if record.diff is None:
+        raise UsageError(f"{record.trial_id} has no diff", remedy="`harness show` tells what there is of it")
+    diff = (folder.path / record.diff).absolute()
+    if not diff.is_file():
+        raise UsageError(f"{diff} is not there any more", remedy="name another run with --run")
+    top = _clean_checkout(to)
+    if diff.stat().st_size == 0:
+        return f"{record.trial_id} changed nothing\n"
+    below = to.resolve().relative_to(top).as_posix()
+    where = [f"--directory={below}"] if below != "." else []
+    done = _git(top, "apply", "--3way", "--whitespace=nowarn", *where, str(diff))
+    if done.returncode:
+        raise _does_not_fit(record.trial_id, top, done.stderr)
+    stat = _git(top, "diff", "--cached", "--stat").stdout
+    return f"{stat}{record.trial_id} is applied to {to}: staged, not committed\n"
+
+
+def _clean_checkout(to: Path) -> Path:
+    """The root of the checkout. What it has changed itself would be mixed up with the diff."""
+    if not to.is_dir():
+        raise UsageError(f"{to} is not a folder", remedy="name a checkout with --to")
+    found = _git(to, "rev-parse", "--show-toplevel")
+    if found.returncode:
+        raise UsageError(f"{to} is in no git checkout", remedy="name one with --to, or `git init` it")
+    top = Path(found.stdout.removesuffix("\n"))
+    changed = _git(top, "status", "--porcelain", "--untracked-files=no").stdout.splitlines()
+    if changed:
+        more = f", and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise UsageError(
+            f"{top} has changes that are not committed: {', '.join(line[3:] for line in changed[:3])}{more}",
+            remedy="commit or stash them first",
+        )
+    return top
+
+
+def _does_not_fit(trial: str, top: Path, said: str) -> UsageError:
+    unmerged = _git(top, "diff", "--name-only", "--diff-filter=U").stdout.split()
+    if unmerged:
+        return UsageError(
+            f"{trial} is applied to {top}, but for conflicts in: {', '.join(unmerged)}",
+            remedy=f"resolve them, or take all of it back: git -C {top} reset --hard",
+        )
+    return UsageError(
+        f"{trial} does not fit {top}, which is as it was: {' '.join(said.split())[-_SAID:]}",
+        remedy="check out what the starter repo was made from",
+    )
+
+
+def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_GIT_S,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise UsageError("there is no git here", remedy="install git") from error
+    except subprocess.TimeoutExpired as error:
+        raise UsageError(f"git did not end within {_GIT_S:.0f} s", remedy="try again") from error

@@ -1,0 +1,450 @@
+"""The record: all that is known about one trial, as one JSON line.
+
+Its JSON Schema documents every field. It ships as `harness/records/record.schema.json`, and
+`python -m harness.records.record` writes it. The schema is only ever extended: a reader of an older version
+reads a newer record, and keeps the fields it does not know.
+
+A number that cannot be known is null, never 0.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness.errors import FAULT_BY_CAUSE, Cause, Fault
+from harness.records.stream import Session, Tokens, ToolUse, TurnResult
+from harness.tasks.task import Task
+from harness.variants.variant import TemplateSource, Variant
+
+Outcome = Literal["passed", "failed", "error", "invalid"]
+AgentName = Literal["claude", "oracle", "nop"]
+ModelSource = Literal["api", "replay", "none"]
+KeyPlace = Literal["platform", "sandbox"]
+Stop = Literal["completed", "max_turns", "max_cost", "timeout", "prompt_too_long"]
+
+
+PLAIN_TEMPLATE = "claude"
+GATEWAY_TEMPLATE = "mcp-gateway"
+"""E2B's own template for `create(mcp=...)`: as `claude`, with the gateway in it."""
+
+
+def trial_name(task: str, variant: str, index: int) -> str:
+    """A trial's stable id within a run, and its pytest item's name: `TASK[VARIANT-tN]`."""
+    return f"{task}[{variant}-t{index}]"
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """One task x one variant x one index (from 1), to be run by one agent."""
+
+    task: Task
+    variant: Variant
+    index: int
+    agent: AgentName
+
+    @property
+    def id(self) -> str:
+        """The trial's id, unique within its run."""
+        return trial_name(self.task.name, self.variant.name, self.index)
+
+    @property
+    def template(self) -> str:
+        """The sandbox template: the variant's, or else the task's; where that is plain, the one for what is asked."""
+        plain = self.task.sandbox.template == PLAIN_TEMPLATE and self.variant.mcp_gateway is not None
+        chosen = self.variant.template
+        if isinstance(chosen, TemplateSource):
+            return chosen.path
+        return chosen or (GATEWAY_TEMPLATE if plain else self.task.sandbox.template)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+
+_Number = TypeVar("_Number", int, float)
+Ms = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class CheckResult(_Part):
+    """One check's verdict."""
+
+    name: str = Field(description="Its file's name without the ending, or its key in `[checks] run`.")
+    passed: bool = Field(description="Whether it ended with 0 within its time, and wrote no unusable score.")
+    score: float = Field(ge=0, le=1, description="What it wrote to $HARNESS_SCORE, else 1 or 0.")
+    exit_code: int | None = Field(description="Null when it had to be stopped.")
+    timed_out: bool = Field(False, description="Whether it was stopped since it took too long.")
+    duration_ms: Ms | None = Field(description="Its wall time in milliseconds; null when it was never told.")
+    output_tail: str = Field(description="The end of its stdout and stderr; `output` has more of it.")
+    output: str | None = Field(None, description="The file with its output, relative to the run's folder.")
+    turn: int | None = Field(
+        None, ge=1, description="The prompt (from 1) after which it ran; null: when the agent had ended."
+    )
+
+
+class TokenCounts(_Part):
+    """Tokens as the API bills them; the four do not overlap. Null: unknown."""
+
+    input: Count | None = Field(
+        None, description="Input tokens that were neither read from nor put into a cache."
+    )
+    output: Count | None = Field(None, description="Output tokens, thinking included.")
+    cache_read: Count | None = Field(None, description="Input tokens read from a cache.")
+    cache_creation: Count | None = Field(None, description="Input tokens put into a cache.")
+
+    @property
+    def total(self) -> int | None:
+        """All four together, None if one is unknown."""
+        parts = (self.input, self.output, self.cache_read, self.cache_creation)
+        known = [part for part in parts if part is not None]
+        return sum(known) if len(known) == len(parts) else None
+
+    @classmethod
+    def of(cls, tokens: Tokens) -> TokenCounts:
+        """The record's form of the stream's counts."""
+        return cls(
+            input=tokens.input,
+            output=tokens.output,
+            cache_read=tokens.cache_read,
+            cache_creation=tokens.cache_creation,
+        )
+
+
+class ModelCounts(TokenCounts):
+    """One model's tokens and what they cost."""
+
+    cost_usd: float | None = Field(None, description="US dollars; null where a part of it is unknown.")
+
+
+class ToolCounts(_Part):
+    """How often a tool was called."""
+
+    calls: Count = Field(description="All its calls, subagents' included.")
+    errors: Count = Field(description="Those of its calls that returned an error.")
+    in_subagents: Count = Field(0, description="Those of its calls that subagents made.")
+
+
+class TurnRecord(_Part):
+    """One prompt's run, as Claude Code's result tells it; null where it does not."""
+
+    duration_ms: Ms | None = Field(description="This run's wall time in milliseconds.")
+    duration_api_ms: Ms | None = Field(description="Milliseconds spent waiting for the API in this run.")
+    num_turns: Count | None = Field(description="Rounds of the agent's loop in this run.")
+    tokens: TokenCounts = Field(description="What this run used; the session's are the sums.")
+    cost_usd: float | None = Field(description="US dollars, for this run.")
+    terminal_reason: str | None = Field(description="Claude Code's own word for what ended the run.")
+    result: str | None = Field(description="The agent's last message.")
+
+
+class Phases(_Part):
+    """Wall time of the harness's phases, in milliseconds; null for one that was not reached.
+
+    A phase that comes several times (a Python test's prompts) is added up. They are the last attempt's.
+    """
+
+    build: Ms | None = Field(None, description="The template, built or waited for.")
+    create: Ms | None = Field(None, description="Until the sandbox was there.")
+    seed: Ms | None = Field(
+        None, description="The starter repo, the variant's files, the task's setup commands."
+    )
+    agent: Ms | None = Field(None, description="From the agent's start to its end, seen from outside.")
+    collect: Ms | None = Field(None, description="Ending its processes, the diff, restoring protected files.")
+    checks: Ms | None = Field(None, description="All checks together.")
+    total: Ms | None = Field(None, description="All of the attempt, the sandbox's end included.")
+
+
+class ErrorRecord(_Part):
+    """Why a trial is an `error`."""
+
+    cause: Cause = Field(description="Whose fault it was.")
+    type: str = Field(description="The kind of fault, as one word: `timeout`, `rate_limit`, ...")
+    message: str = Field(description="What happened, in words.")
+    remedy: str | None = Field(None, description="What can be done about it.")
+
+    @classmethod
+    def of(cls, fault: Fault) -> ErrorRecord:
+        """The record's form of a fault."""
+        return cls(cause=fault.cause, type=fault.kind, message=fault.message, remedy=fault.remedy)
+
+    def fault(self) -> Fault:
+        """The fault again, as far as a record tells it."""
+        return FAULT_BY_CAUSE[self.cause](self.type, self.message, retry=False, remedy=self.remedy)
+
+
+class AttemptRecord(_Part):
+    """An earlier attempt at the same trial, which an infrastructure fault ended. Its spend is real."""
+
+    number: int = Field(ge=1, description="Its place among the attempts, from 1.")
+    error: ErrorRecord = Field(description="The fault that ended it.")
+    sandbox_id: str | None = Field(description="Its sandbox; null when there was none yet.")
+    started_at: str | None = Field(description="ISO 8601, UTC; null when the harness was killed in it.")
+    duration_ms: Ms | None = Field(
+        description="Its wall time in milliseconds; null when the harness was killed."
+    )
+    tokens: TokenCounts = Field(description="What it used, by itself.")
+    tokens_partial: bool = Field(description="Whether its tokens are a lower bound.")
+    cost_usd: float | None = Field(description="US dollars; null: unknown.")
+    transcript: str | None = Field(description="Raw stream-json, relative to the run's folder.")
+
+
+class InstructionsRecord(_Part):
+    """A file of instructions (a CLAUDE.md, a rule) that Claude Code told that it had loaded."""
+
+    path: str = Field(description="Below the sandbox's home, where it is: `repo/CLAUDE.md`.")
+    memory_type: str | None = Field(description="Claude Code's word for whose it is: `Project`, `User`, ...")
+    load_reason: str | None = Field(description="Claude Code's word for why: `session_start`, ...")
+    sha256: str | None = Field(
+        description="Of its content when it was loaded; null where it cannot be known."
+    )
+
+
+class StartRecord(_Part):
+    """How Claude Code was started for a prompt, as a hook of its own session saw it before the first message."""
+
+    arguments: tuple[str, ...] = Field(description="The process's own, its program first.")
+    files: Mapping[str, str] = Field(
+        {}, description="SHA-256 of each file with a system prompt, as it was then."
+    )
+    env: tuple[str, ...] = Field((), description="The variant's variables that had the value asked for.")
+
+
+class McpServerRecord(_Part):
+    """An MCP server of the session."""
+
+    status: str = Field(
+        description="Its state when the last run of the session started: `connected`, `failed`, ..."
+    )
+    offered: tuple[str, ...] = Field((), description="Its tools, by its own names.")
+    tools: Mapping[str, ToolCounts] = Field({}, description="Those that were called, by its own names.")
+
+
+class Tampering(_Part):
+    """A protected file that the agent changed; it was put back before the checks."""
+
+    path: str = Field(description="Relative to the repo.")
+    change: Literal["modified", "deleted", "added"] = Field(description="What the agent had done to it.")
+
+
+class SandboxRecord(_Part):
+    """Where the trial ran: the platform, and what kept the sandbox apart."""
+
+    kind: Literal["e2b", "local"] = Field(description="`e2b`: any server that E2B's variables name.")
+    isolation: str | None = Field(
+        None, description="The tier of a local server, also of one that E2B's variables name; null elsewhere."
+    )
+    enforces: tuple[str, ...] | None = Field(None, description="What that tier really enforces.")
+    template_id: str | None = Field(
+        None,
+        description="The template that the platform says the sandbox was made from; null when none came.",
+    )
+
+
+class TrialRecord(_Part):
+    """One trial, whole. Times are ISO 8601 in UTC, durations milliseconds, costs US dollars.
+
+    Tokens and cost are the whole session's, subagents included, as Claude Code's `modelUsage` tells them. They are
+    those of the last attempt; what earlier attempts used is in `attempts`.
+    """
+
+    schema_version: Literal[1] = Field(1, description="Raised only when a field changes its meaning.")
+    run_id: str = Field(description="The run's name, and its folder's.")
+    trial_id: str = Field(description="`TASK[VARIANT-tN]`, unique within the run.")
+    task: str = Field(description="The task's name.")
+    task_hash: str = Field(description="SHA-256 of all in the task's folder that could change a result.")
+    variant: str = Field(description="The variant's name.")
+    variant_hash: str = Field(description="SHA-256 of all that the variant sets.")
+    variant_place: Count | None = Field(
+        None,
+        description="The variant's place among the run's, from 0: the first is the baseline. Null: unknown.",
+    )
+    asked: Mapping[str, Any] = Field(
+        {},
+        description="What the variant sets: texts and folders by their hashes, secrets by their names.",
+    )
+    differences: tuple[str, ...] = Field(
+        (), description="What was otherwise than asked, in sentences: why the outcome is `invalid`."
+    )
+    index: int = Field(ge=1, description="Which trial of its task and variant it is, from 1.")
+    agent: AgentName = Field(
+        description="`claude`; `oracle` applies the reference solution, `nop` does nothing."
+    )
+    outcome: Outcome = Field(
+        description="`error`: infrastructure broke; `invalid`: the variant was not really applied. "
+        "Neither counts for anybody."
+    )
+    score: float | None = Field(
+        ge=0, le=1, description="Mean of the checks' scores; null without checks run."
+    )
+    checks: tuple[CheckResult, ...] = Field((), description="In the order in which they ran.")
+    stop: Stop | None = Field(None, description="What ended the agent; null when a fault did.")
+    duration_ms: Ms | None = Field(None, description="Claude Code's own, summed over the prompts.")
+    duration_api_ms: Ms | None = Field(None, description="Spent waiting for the API, over the whole session.")
+    phases_ms: Phases = Field(Phases(), description="The harness's own wall times.")
+    tokens: TokenCounts = Field(TokenCounts(), description="Over all models.")
+    tokens_partial: bool = Field(
+        False,
+        description="Whether a run ended without its result, so that tokens are a lower bound and cost unknown.",
+    )
+    models: Mapping[str, ModelCounts] = Field({}, description="Tokens and cost by model.")
+    cost_usd: float | None = Field(None, description="At list prices, as Claude Code tells it.")
+    num_turns: Count | None = Field(None, description="Rounds of the agent's loop, summed over the prompts.")
+    turns: tuple[TurnRecord, ...] = Field((), description="One for each prompt that had its result.")
+    tools: Mapping[str, ToolCounts] = Field({}, description="By the tool's name.")
+    mcp_servers: Mapping[str, str] = Field({}, description="Each MCP server's state at the session's start.")
+    mcp: Mapping[str, McpServerRecord] = Field(
+        {}, description="What each MCP server offered and was used for."
+    )
+    instructions: tuple[InstructionsRecord, ...] = Field(
+        (), description="Each CLAUDE.md that was really loaded, as Claude Code's hook told it."
+    )
+    starts: tuple[StartRecord, ...] = Field(
+        (),
+        description="Each start of Claude Code, where the variant sets a system prompt, arguments or variables, and "
+        "the hook told of it.",
+    )
+    api_retries: Count = Field(0, description="How often Claude Code said that it asks the API again.")
+    session_id: str | None = Field(None, description="Claude Code's session.")
+    model: str | None = Field(None, description="The main agent's model.")
+    model_source: ModelSource = Field(
+        "none",
+        description="`replay`: a recorded session was played, and nothing spent; `none`: no model asked.",
+    )
+    model_key: KeyPlace | None = Field(
+        None,
+        description="`platform`: the platform put the model's key on requests, outside the sandbox; `sandbox`: it was "
+        "in the environment of Claude Code; null: there was none.",
+    )
+    replay_by_hand: bool | None = Field(
+        None, description="Whether the session that was replayed was written by hand; null without replay."
+    )
+    claude_version: str | None = Field(None, description="Claude Code's version.")
+    repo_commit: str | None = Field(None, description="The commit of a starter repo that was cloned.")
+    template: str | None = Field(
+        None,
+        description="The sandbox's template; of one that was built from a file, the name with its content's hash.",
+    )
+    sandbox: SandboxRecord = Field(description="The platform that gave the sandbox.")
+    sandbox_id: str | None = Field(None, description="The sandbox's id on its platform; null when none came.")
+    kept: bool = Field(
+        False, description="Whether the sandbox was paused and kept, until `harness gc --kept`."
+    )
+    error: ErrorRecord | None = Field(None, description="The fault behind the outcome `error`.")
+    attempts: tuple[AttemptRecord, ...] = Field((), description="The attempts before the last, oldest first.")
+    tampering: tuple[Tampering, ...] = Field((), description="Protected files that the agent changed.")
+    notes: tuple[str, ...] = Field(
+        (), description="What else a reader of this record should know, in sentences."
+    )
+    transcript: str | None = Field(None, description="Raw stream-json, relative to the run's folder.")
+    diff: str | None = Field(None, description="What the agent changed, relative to the run's folder.")
+    started_at: str = Field(description="When the first attempt began.")
+    finished_at: str = Field(description="When the last attempt had ended.")
+    git_commit: str | None = Field(None, description="Of the checkout that the tasks are in.")
+    harness_version: str = Field(description="The harness that wrote this.")
+    tags: tuple[str, ...] = Field((), description="The task's tags.")
+
+    @property
+    def total_cost_usd(self) -> float | None:
+        """What all attempts cost together, as far as known; None when nothing is known."""
+        parts = [self.cost_usd, *(attempt.cost_usd for attempt in self.attempts)]
+        known = [part for part in parts if part is not None]
+        return sum(known) if known else None
+
+    def line(self) -> dict[str, Any]:
+        """The record as JSON values."""
+        return self.model_dump(mode="json")
+
+
+def session_fields(session: Session) -> dict[str, Any]:
+    """What a transcript contributes to a record."""
+    known = bool(session.models) or bool(session.turns)
+    return {
+        "duration_ms": session.duration_ms,
+        "duration_api_ms": session.duration_api_ms,
+        "num_turns": session.num_turns,
+        "tokens": TokenCounts.of(session.tokens) if known else TokenCounts(),
+        "tokens_partial": session.partial,
+        "models": {
+            name: ModelCounts(**TokenCounts.of(usage.tokens).model_dump(), cost_usd=usage.cost_usd)
+            for name, usage in session.models.items()
+        },
+        "cost_usd": session.cost_usd,
+        "turns": tuple(_turn_record(turn, before) for before, turn in pairwise((_NO_TURN, *session.turns))),
+        "tools": {name: _tool_counts(use) for name, use in session.tools.items()},
+        "mcp_servers": dict(session.mcp_servers),
+        "mcp": {name: _server_record(name, status, session) for name, status in session.mcp_servers.items()},
+        "api_retries": session.api_retries,
+        "session_id": session.session_id,
+        "model": session.model,
+        "claude_version": session.claude_version,
+    }
+
+
+def _tool_counts(use: ToolUse) -> ToolCounts:
+    return ToolCounts(calls=use.calls, errors=use.errors, in_subagents=use.in_subagents)
+
+
+def _server_record(server: str, status: str, session: Session) -> McpServerRecord:
+    prefix = f"mcp__{server}__"
+    return McpServerRecord(
+        status=status,
+        offered=tuple(tool.removeprefix(prefix) for tool in session.tools_offered if tool.startswith(prefix)),
+        tools={
+            tool.removeprefix(prefix): _tool_counts(use)
+            for tool, use in session.tools.items()
+            if tool.startswith(prefix)
+        },
+    )
+
+
+_NO_TURN = TurnResult(
+    duration_ms=0,
+    duration_api_ms=0,
+    num_turns=0,
+    tokens=Tokens(),
+    cost_usd=0.0,
+    terminal_reason=None,
+    is_error=False,
+    api_error_status=None,
+    text=None,
+)
+
+
+def _turn_record(turn: TurnResult, before: TurnResult) -> TurnRecord:
+    """One prompt's run by itself: Claude Code counts API time, tokens and cost over the session up to it."""
+    return TurnRecord(
+        duration_ms=turn.duration_ms,
+        duration_api_ms=_more(turn.duration_api_ms, before.duration_api_ms),
+        num_turns=turn.num_turns,
+        tokens=TokenCounts(
+            input=_more(turn.tokens.input, before.tokens.input),
+            output=_more(turn.tokens.output, before.tokens.output),
+            cache_read=_more(turn.tokens.cache_read, before.tokens.cache_read),
+            cache_creation=_more(turn.tokens.cache_creation, before.tokens.cache_creation),
+        ),
+        cost_usd=_more(turn.cost_usd, before.cost_usd),
+        terminal_reason=turn.terminal_reason,
+        result=turn.text,
+    )
+
+
+def _more(now: _Number | None, before: _Number | None) -> _Number | None:
+    """How much was added; None where that cannot be told, as when a count went down."""
+    return now - before if now is not None and before is not None and now >= before else None
+
+
+def schema() -> dict[str, Any]:
+    """The record's JSON Schema (2020-12)."""
+    content = TrialRecord.model_json_schema(mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **content}
+
+
+if __name__ == "__main__":
+    json.dump(schema(), sys.stdout, indent=2)
+    sys.stdout.write("\n")

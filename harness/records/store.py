@@ -1,0 +1,490 @@
+"""A run's folder under `results/`: records appended one by one, and beside them transcripts, diffs and outputs.
+
+```
+results/RUN/
+  run.json                     what was asked for: options, versions, tasks
+  records.jsonl                one record a line, appended and flushed the moment a trial ends
+  trials/TASK/VARIANT-tN/      transcript.jsonl, diff.patch, stderr.txt, checks/NAME.txt, attempt-K/ of faulty attempts
+```
+Several processes may append to the same run. Secrets are taken out of everything on its way in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import itertools
+import json
+import os
+import re
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import jsonlines
+from pydantic import ValidationError
+
+from harness.errors import InternalFault, UsageError
+from harness.records.metrics import Measured, parse
+from harness.records.record import TrialRecord
+
+RECORDS = "records.jsonl"
+TRANSCRIPT = "transcript.jsonl"
+SHORTEST_SECRET = 8
+"""A shorter value would hit innocent text; no real credential is that short."""
+_NAME_CHARS = 150
+
+
+class Redactor:
+    """Replaces secret values by their names, in bytes on their way to disk; also as JSON spells them."""
+
+    def __init__(self, secrets_by_name: Mapping[str, str]) -> None:
+        self._secrets = dict(secrets_by_name)
+        self._names = {
+            form.encode("utf-8", "surrogateescape"): f"[redacted:{name}]".encode()
+            for name, value in secrets_by_name.items()
+            if len(value) >= SHORTEST_SECRET
+            for form in (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1])
+        }
+        # One secret may be a part of another: the longest goes first, and what was replaced is not looked at again.
+        forms = sorted(self._names, key=len, reverse=True)
+        self._pattern = re.compile(b"|".join(map(re.escape, forms))) if forms else None
+
+    def __call__(self, data: bytes) -> bytes:
+        """The data, with every secret replaced."""
+        return self._pattern.sub(lambda found: self._names[found[0]], data) if self._pattern else data
+
+    def also(self, name: str, value: str) -> Redactor:
+        """One that knows a further secret."""
+        return Redactor({**self._secrets, name: value})
+
+    def text(self, text: str) -> str:
+        """The same for text."""
+        return self(text.encode("utf-8", "replace")).decode("utf-8", "replace")
+
+
+NOTHING_SECRET = Redactor({})
+
+
+_SECOND = re.compile(r"\d{8}-\d{6}-")
+
+
+def new_run_id(now: datetime | None = None) -> str:
+    """A name that sorts by time and does not meet another's: `20261123-090141-3f9c`."""
+    return f"{now or datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+@dataclass(frozen=True)
+class TrialFolder:
+    """Where one trial's files go. Paths in records are relative to the run's folder."""
+
+    run: Path
+    relative: str
+    redact: Redactor = NOTHING_SECRET
+
+    @property
+    def path(self) -> Path:
+        """The folder itself; it exists once something was written."""
+        return self.run / self.relative
+
+    def write(self, name: str, data: bytes) -> str:
+        """Write a file whole, and return its path for the record.
+
+        Raises:
+            InternalFault: when the disk does not take it.
+        """
+        target = self.path / name
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(self.redact(data))
+        except OSError as error:
+            raise disk_fault(target, error) from error
+        return f"{self.relative}/{name}"
+
+    def appender(self, name: str) -> Appender:
+        """A file that grows line by line while the trial runs."""
+        return Appender(self, name)
+
+    def attempt(self, number: int) -> TrialFolder:
+        """The folder for the files of an attempt that a fault ended."""
+        return TrialFolder(self.run, f"{self.relative}/attempt-{number}", self.redact)
+
+    def attempts(self) -> list[TrialFolder]:
+        """The attempts whose transcripts were put aside, oldest first."""
+        found = (self.attempt(number) for number in itertools.count(1))
+        return list(itertools.takewhile(lambda attempt: (attempt.path / TRANSCRIPT).is_file(), found))
+
+    def set_aside(self, number: int) -> str | None:
+        """Make this attempt's transcript that of attempt `number`, and return its path; None when there is none.
+
+        Raises:
+            InternalFault: when it cannot be moved.
+        """
+        source, target = self.path / TRANSCRIPT, self.attempt(number)
+        if not source.is_file():
+            return None
+        try:
+            target.path.mkdir(parents=True, exist_ok=True)
+            source.rename(target.path / TRANSCRIPT)
+        except OSError as error:
+            raise disk_fault(target.path, error) from error
+        return f"{target.relative}/{TRANSCRIPT}"
+
+
+class Appender:
+    """Appends whole lines to a file of a trial; the file is made with the first."""
+
+    def __init__(self, folder: TrialFolder, name: str) -> None:
+        self._folder = folder
+        self._file: io.FileIO | None = None
+        self._target = folder.path / name
+        self.path = f"{folder.relative}/{name}"
+
+    @property
+    def started(self) -> bool:
+        """Whether anything was written."""
+        return self._file is not None
+
+    def line(self, line: bytes) -> None:
+        """Append one line (its end is added), whole or not at all, and hand it to the system.
+
+        Raises:
+            InternalFault: when the disk does not take it.
+        """
+        try:
+            if self._file is None:
+                self._target.parent.mkdir(parents=True, exist_ok=True)
+                self._file = io.FileIO(self._target, "w")
+            _write_whole(self._file.fileno(), self._folder.redact(line.rstrip(b"\n")) + b"\n")
+        except OSError as error:
+            raise disk_fault(self._target, error) from error
+
+    def close(self) -> None:
+        """Close the file, if there is one."""
+        if self._file:
+            self._file.close()
+
+    def move(self, folder: TrialFolder) -> None:
+        """Close the file, and put it into another folder under the same name."""
+        self.close()
+        if self._file:
+            target = folder.path / self._target.name
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self._target.rename(target)
+            except OSError as error:
+                raise disk_fault(target, error) from error
+            self._target, self.path = target, f"{folder.relative}/{target.name}"
+
+
+def disk_fault(path: Path, error: OSError) -> InternalFault:
+    """What a failed write means: this machine's trouble, and every other trial's too."""
+    return InternalFault(
+        "disk",
+        f"{path} cannot be written: {error.strerror or error}",
+        retry=False,
+        fatal=True,
+        remedy="make room or choose another folder with --results, then run again",
+    )
+
+
+class RunFolder:
+    """One run's folder."""
+
+    def __init__(self, path: Path, redact: Redactor = NOTHING_SECRET) -> None:
+        self.path = path
+        self.id = path.name
+        self.redact = redact
+        self._journal = _Journal(self.records_file)
+
+    @classmethod
+    def create(cls, results: Path, run_id: str, about: Mapping[str, Any], redact: Redactor) -> RunFolder:
+        """Make a run's folder, or join it where another process of the same run has made it.
+
+        Raises:
+            UsageError: when `results` cannot be written to.
+        """
+        folder = cls(results / run_id, redact)
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            text = json.dumps({"run_id": run_id, **about}, indent=2)
+            with (
+                contextlib.suppress(FileExistsError),
+                (folder.path / "run.json").open("x", encoding="utf-8") as file,
+            ):
+                file.write(redact.text(text) + "\n")
+        except OSError as error:
+            raise UsageError(
+                f"the results folder {folder.path} cannot be made: {error.strerror or error}",
+                remedy="name another with --results",
+            ) from error
+        return folder
+
+    @property
+    def records_file(self) -> Path:
+        """The run's JSON Lines file."""
+        return self.path / RECORDS
+
+    def trial(self, task: str, variant: str, index: int) -> TrialFolder:
+        """The folder of one trial."""
+        return TrialFolder(
+            self.path, f"trials/{_file_name(task)}/{_file_name(variant)}-t{index}", self.redact
+        )
+
+    def lock(self) -> RunLock:
+        """Claim the run for this process, as long as it lives or until the lock is released.
+
+        Raises:
+            UsageError: when another process has it.
+        """
+        return RunLock(self.path)
+
+    def append(self, record: TrialRecord) -> None:
+        """Append a record, whole or not at all, and make it last (fsync).
+
+        Raises:
+            InternalFault: when the disk does not take it; the file is as it was before.
+        """
+        self.appending(record)()
+
+    def appending(self, record: TrialRecord) -> Callable[[], None]:
+        """What appends a record, as `append` does, when it is called; it goes with the first that is called of many."""
+        buffer = io.StringIO()
+        with jsonlines.Writer(buffer, compact=True) as writer:
+            writer.write(record.line())
+        # A lone surrogate (from a name or an output that is no UTF-8) would make the line unreadable.
+        written = self._journal.queue(self.redact(buffer.getvalue().encode("utf-8", "replace")))
+
+        def append() -> None:
+            try:
+                self._journal.write(written)
+            except OSError as error:
+                raise disk_fault(self.records_file, error) from error
+
+        return append
+
+
+class _Journal:
+    """Appends lines to a file and makes them last; those that wait go together, with one fsync."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._waiting: deque[tuple[bytes, Future[None]]] = deque()
+        self._writing = threading.Lock()
+
+    def queue(self, line: bytes) -> Future[None]:
+        """Have a line written with the next."""
+        written: Future[None] = Future()
+        self._waiting.append((line, written))
+        return written
+
+    def write(self, written: Future[None]) -> None:
+        """Return when this line is on the disk. Raises OSError when it is not; the file is as it was before then."""
+        with self._writing:
+            # Whoever held the lock may have written this line with its own.
+            if not written.done():
+                self._write_all()
+        written.result()
+
+    def _write_all(self) -> None:
+        taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        try:
+            _append(self._path, b"".join(line for line, _ in taken))
+        except BaseException as error:
+            for _, written in taken:
+                written.set_exception(error)
+            raise
+        else:
+            for _, written in taken:
+                written.set_result(None)
+
+
+class RunLock:
+    """Says that a run is being worked on. The system takes it away from a process that dies."""
+
+    def __init__(self, run: Path) -> None:
+        self._descriptor = os.open(run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._descriptor)
+            raise UsageError(
+                f"run {run.name} is being worked on by another process", remedy="wait for it, or stop it"
+            ) from error
+
+    def release(self) -> None:
+        """Let others have the run."""
+        os.close(self._descriptor)
+
+
+def _append(path: Path, line: bytes) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        end = os.lseek(descriptor, 0, os.SEEK_END)
+        torn = end > 0 and os.pread(descriptor, 1, end - 1) != b"\n"
+        _write_whole(descriptor, b"\n" + line if torn else line, lasting=True)
+    finally:
+        os.close(descriptor)
+
+
+def _write_whole(descriptor: int, data: bytes, *, lasting: bool = False) -> None:
+    """Write at the present position, which is the file's end; where that fails, the file is as it was before."""
+    start = os.lseek(descriptor, 0, os.SEEK_CUR)
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+        if lasting:
+            os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, start)
+        os.lseek(descriptor, start, os.SEEK_SET)
+        raise
+
+
+def _file_name(name: str) -> str:
+    """A name for a file: the given one where it can be, else one like it that no other name gets."""
+    safe = re.sub(r"[^A-Za-z0-9_.=-]", "_", name).lstrip(".")[:_NAME_CHARS]
+    if name and safe == name:
+        return name
+    return f"{safe}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+
+
+@dataclass(frozen=True)
+class BadLine:
+    """A line of a records file that is no record: torn by a kill, or not harness's."""
+
+    file: Path
+    number: int
+    reason: str
+
+
+R = TypeVar("R", TrialRecord, Measured)
+
+
+@dataclass(frozen=True)
+class Records(Generic[R]):
+    """What a records file holds: for each trial its last record, and the lines that could not be read."""
+
+    records: tuple[R, ...]
+    bad: tuple[BadLine, ...]
+
+
+def read_records(path: Path) -> Records[TrialRecord]:
+    """Read a records file, or a run's folder, past whatever is torn in it.
+
+    Raises:
+        UsageError: when there is no such file.
+    """
+    file = path / RECORDS if path.is_dir() else path
+    return _read(file, _lines(file), TrialRecord.model_validate_json)
+
+
+def read_measured(path: Path) -> Records[Measured]:
+    """The same, with only what a comparison needs.
+
+    Raises:
+        UsageError: when there is no such file.
+    """
+    file = path / RECORDS if path.is_dir() else path
+    return _read(file, _lines(file), parse)
+
+
+def measured_in(data: bytes, name: str) -> Records[Measured]:
+    """The same for a records file's content; `name` is what to call it."""
+    return _read(Path(name), _numbered(data.splitlines()), parse)
+
+
+def _read(file: Path, lines: Iterable[tuple[int, bytes]], read: Callable[[bytes], R]) -> Records[R]:
+    found: dict[tuple[str, str], R] = {}
+    bad: list[BadLine] = []
+    for number, line in lines:
+        try:
+            record = read(line)
+        except ValidationError as error:
+            bad.append(BadLine(file, number, _reason(error)))
+        else:
+            found[record.run_id, record.trial_id] = record
+    return Records(tuple(found.values()), tuple(bad))
+
+
+def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
+    try:
+        with file.open("rb") as stream:
+            yield from _numbered(stream)
+    except OSError as error:
+        raise UsageError(
+            f"no records can be read from {file}: {error.strerror or error}",
+            remedy="`harness ls` lists the runs",
+        ) from error
+
+
+def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    return ((number, line) for number, line in enumerate(lines, 1) if not line.isspace())
+
+
+def _reason(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    if first["type"] == "json_invalid":
+        # Where in the line it goes wrong is of no use to anybody: mostly at its end, where a process was killed.
+        return "it is no JSON, or cut off"
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else first["msg"]
+
+
+def list_runs(results: Path) -> list[RunFolder]:
+    """The runs in a results folder, oldest first."""
+    if not results.is_dir():
+        return []
+    found = [path for path in results.iterdir() if (path / "run.json").is_file()]
+    return [RunFolder(path) for path in sorted(found, key=_age)]
+
+
+def _age(run: Path) -> tuple[str, int, str]:
+    """What runs are sorted by: their names, which begin with a second; within one, when they began."""
+    second = _SECOND.match(run.name)
+    return second[0] if second else run.name, (run / "run.json").stat().st_mtime_ns, run.name
+
+
+def find_record(run: RunFolder, records: Sequence[TrialRecord], name: str) -> TrialRecord:
+    """The record of the trial of that id, or of its unique beginning.
+
+    Raises:
+        UsageError: when there is none, or several begin so.
+    """
+    found = [r for r in records if r.trial_id == name] or [r for r in records if r.trial_id.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    what = f"{len(found)} trials of run {run.id} begin" if found else f"no trial of run {run.id} begins"
+    listed = ", ".join(record.trial_id for record in (found or records)[:8])
+    raise UsageError(f"{what} with {name!r}", remedy=f"there are: {listed}" if listed else None)
+
+
+def find_run(results: Path, name: str | None) -> RunFolder:
+    """The run of that name (or its unique beginning), a path to one, or the last.
+
+    Raises:
+        UsageError: when there is none, or several begin so.
+    """
+    if name and (Path(name) / "run.json").is_file():
+        return RunFolder(Path(name))
+    runs = list_runs(results)
+    if not runs:
+        raise UsageError(
+            f"there are no runs in {results}", remedy="run `pytest tasks` first, or give --results"
+        )
+    if not name:
+        return runs[-1]
+    found = [run for run in runs if run.id == name] or [run for run in runs if run.id.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    what = "several runs begin" if found else "no run begins"
+    raise UsageError(f"{what} with {name!r} in {results}", remedy="`harness ls` lists them")

@@ -1,0 +1,1 @@
+"""Many trials: engine, budget, rounds, resume, shards, forecast."""

@@ -1,0 +1,112 @@
+"""`--max-cost`: what a run may spend, kept by not starting what could go beyond it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from harness.errors import HarnessError
+from harness.records.history import History
+from harness.records.record import TrialRecord, TrialSpec
+
+ASSUMED_USD = 0.50
+"""What a trial is taken to cost while nothing is known: high, so that too few are started rather than too many."""
+_LOOK_S = 1.0
+
+Spent = Callable[[], tuple[float, int]]
+"""A running trial's known cost so far, and its tokens whose cost is not known yet."""
+
+
+class NotStartedError(HarnessError):
+    """A trial was not started, for the reason given: its test is skipped."""
+
+
+@dataclass
+class _Running:
+    """A running trial: what it was expected to cost, what it has used, and what it is counted with."""
+
+    expected: float
+    spent: Spent
+    counted: float
+
+
+@dataclass
+class Budget:
+    """Counts what ended trials cost, and of running ones what they have used or, if more, what they are expected to.
+
+    `limit` None: there is none. `spent` begins with what a resumed run has spent already.
+    """
+
+    limit: float | None
+    history: History
+    spent: float = 0.0
+    reached: str | None = None
+    clock: Callable[[], float] = time.monotonic
+    _running: dict[str, _Running] = field(default_factory=dict)
+    _looked: float = -math.inf
+
+    def admits(self, spec: TrialSpec) -> bool:
+        """Whether a trial may start now; if not, ask again when one has ended.
+
+        Raises:
+            NotStartedError: when it may not start at all any more.
+        """
+        if self.limit is None:
+            return True
+        if self.reached:
+            raise NotStartedError(self.reached)
+        expected, known = self._expected(spec)
+        if self.committed() + expected <= self.limit:
+            return True
+        if self._running:
+            return False
+        if not known and not self.spent:
+            return True  # somebody must be the first; what it costs will be known then
+        self.reached = self._reason(expected, known=known)
+        raise NotStartedError(self.reached)
+
+    def started(self, spec: TrialSpec, spent: Spent) -> None:
+        """A trial runs."""
+        expected, _ = self._expected(spec)
+        self._running[spec.id] = _Running(expected, spent, expected)
+
+    def ended(self, spec_id: str, record: TrialRecord | None) -> None:
+        """A trial has ended; one cut off counts with what its tokens are worth."""
+        running = self._running.pop(spec_id)
+        known = record.total_cost_usd if record and not record.tokens_partial else None
+        self.spent += self._used(running) if known is None else known
+        if record and record.model_source == "api":
+            self.history.learn(record)
+
+    def committed(self) -> float:
+        """US dollars that are spent or may be when all that runs has ended; looked up once a second."""
+        now = self.clock()
+        if now >= self._looked + _LOOK_S:
+            self._looked = now
+            for running in self._running.values():
+                running.counted = max(running.expected, self._used(running))
+        return self.spent + sum(running.counted for running in self._running.values())
+
+    def _expected(self, spec: TrialSpec) -> tuple[float, bool]:
+        """What a trial will cost, and whether that is more than an assumption."""
+        forecast = self.history.cost_usd(spec.task.name, spec.variant.name)
+        expected = ASSUMED_USD if forecast is None else forecast
+        return min(expected, spec.task.limits.max_cost_usd or expected), forecast is not None
+
+    def _used(self, running: _Running) -> float:
+        cost, tokens = running.spent()
+        return cost + (self.history.cost_of_tokens(tokens) or 0.0)
+
+    def _reason(self, expected: float, *, known: bool) -> str:
+        assert self.limit is not None
+        said = f"--max-cost {self.limit:g} is reached: {self.spent:.2f} USD are spent"
+        if self.spent < self.limit:
+            said += f", and the next trial would cost {'' if known else 'perhaps '}{expected:.2f}"
+        return said
+
+
+def spent_before(records: Iterable[TrialRecord]) -> float:
+    """What the records of a run that is resumed say was spent."""
+    return sum(record.total_cost_usd or 0.0 for record in records)

@@ -1,0 +1,38 @@
+"""What the trials of a run were asked to be, beside the options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.errors import UsageError
+from harness.records.store import SHORTEST_SECRET
+from harness.variants.variant import DEFAULT, Variant
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The variants of a run, and the seed of their order."""
+
+    variants: tuple[Variant, ...] = (DEFAULT,)
+    seed: int = 0
+
+    def secrets(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """The values that the variants refer to.
+
+        Raises:
+            UsageError: when one is not there, or could not be told from innocent text.
+        """
+        wanted = {name: variant.name for variant in reversed(self.variants) for name in variant.secrets}
+        for name, variant in wanted.items():
+            if len(environ.get(name, "")) < SHORTEST_SECRET:
+                what = (
+                    "has fewer than 8 characters, too few to be kept out of records"
+                    if environ.get(name)
+                    else "is not set"
+                )
+                raise UsageError(
+                    f"variant {variant!r} refers to ${{env:{name}}}, and {name} {what}",
+                    remedy=f"set {name} to the secret; what is none can be written into the file as it is",
+                )
+        return {name: environ[name] for name in wanted}

@@ -1,0 +1,243 @@
+"""From options to the world that a run's trials share: sandbox platform, model, results folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform as machine
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from harness import __version__
+from harness.errors import UsageError
+from harness.local.lasting import LastingServer, find_lasting, hold_lasting, join_lasting
+from harness.local.launch import LocalServer, LocalServerError, start_server
+from harness.local.tier import tier_at
+from harness.models.model import NO_MODEL, Earlier, Model, api_model, has_key, key_outside, replay_model
+from harness.records.store import Redactor, RunFolder, find_run, read_records
+from harness.runs.options import Options
+from harness.runs.request import Asked
+from harness.sandboxes.sandbox import Platform, e2b_platform
+from harness.sandboxes.templates import Templates
+from harness.tasks.gitrepo import Repos
+from harness.tasks.hosts import is_loopback
+from harness.trials.context import World
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A world, and the local server under it when this process started one."""
+
+    world: World
+    server: LocalServer | LastingServer | None
+
+    def close(self) -> None:
+        """Stop the server, and with it every sandbox that it still has; clones that nobody else uses go."""
+        self.world.repos.close()
+        if self.server:
+            self.server.stop()
+
+
+def uses_local(options: Options) -> bool:
+    """Whether the sandboxes are to come from a server on this machine."""
+    return options.sandbox == "local" or (options.sandbox == "auto" and not os.environ.get("E2B_API_KEY"))
+
+
+def open_stage(options: Options, run_id: str, asked: Asked, *, platform: Platform | None = None) -> Stage:
+    """Start what is needed. `platform` joins the one that another process of the run has started.
+
+    Raises:
+        UsageError: when something asked for cannot be had.
+    """
+    secrets = asked.secrets(os.environ)
+    server = None
+    if platform is None and uses_local(options):
+        server = _local_server(options)
+        platform = local_platform(server)
+    platform = platform or remote_platform()
+    try:
+        model = choose_model(options, loopback=_reaches_loopback(platform), injects=injects(platform))
+        redact = Redactor({**model.secrets, **_e2b_secret(), **secrets})
+        folder = RunFolder.create(options.results, run_id, _about(options, asked, platform, model), redact)
+    except BaseException:
+        if server:
+            server.stop()
+        raise
+    repos = Repos(folder.path / "repos")
+    templates = Templates(platform, folder.path / "templates")
+    return Stage(
+        World(platform, model, folder, repos, templates, _git_commit(), secrets=secrets, keep=options.keep),
+        server,
+    )
+
+
+def remote_platform() -> Platform:
+    """The server that E2B's own variables name; with its tier, where it is a local server of the harness.
+
+    Raises:
+        UsageError: without a key.
+    """
+    platform = e2b_platform()
+    # Local servers listen on loopback alone, and one elsewhere may let whoever asks it wait.
+    told = tier_at(os.environ["E2B_API_URL"]) if _server_is_here() else None
+    return replace(platform, isolation=told[0], enforces=told[1]) if told else platform
+
+
+def local_platform(server: LocalServer | LastingServer) -> Platform:
+    """How the SDK reaches a server on this machine."""
+    return Platform(
+        "local",
+        {"api_url": server.url, "sandbox_url": server.url, "api_key": server.api_key},
+        server.isolation,
+        tuple(server.enforces),
+    )
+
+
+@contextlib.contextmanager
+def platform_of(options: Options) -> Iterator[Platform]:
+    """The platform that options ask for, while this is open.
+
+    Raises:
+        UsageError: when it cannot be had.
+    """
+    if not uses_local(options):
+        yield remote_platform()
+        return
+    server = _local_server(options)
+    try:
+        yield local_platform(server)
+    finally:
+        server.stop()
+
+
+def lasting_platform() -> Platform:
+    """The local server that keeps sandboxes.
+
+    Raises:
+        UsageError: when there is none any more.
+    """
+    server = find_lasting()
+    if server is None:
+        raise UsageError(
+            "the local server that kept this sandbox has ended, and with it the sandbox",
+            remedy="run the trial again with --keep",
+        )
+    return local_platform(server)
+
+
+def hold_local() -> LastingServer | None:
+    """The local server that keeps sandboxes, if there is one; to be stopped by the caller.
+
+    Raises:
+        UsageError: when the user's folder for it cannot be used.
+    """
+    try:
+        return hold_lasting()
+    except LocalServerError as error:
+        raise UsageError(error.message, remedy=error.remedy) from error
+
+
+def _local_server(options: Options) -> LocalServer | LastingServer:
+    try:
+        if options.keep != "none":
+            return join_lasting(options.isolation)
+        return start_server(isolation=options.isolation)
+    except LocalServerError as error:
+        raise UsageError(f"the local sandbox server did not start: {error}", remedy=error.remedy) from error
+
+
+def default_concurrency(*, local: bool) -> int:
+    """The sandboxes that E2B's smallest plan allows at once; on this machine, one a core."""
+    return os.cpu_count() or 1 if local else 20
+
+
+def _reaches_loopback(platform: Platform) -> bool:
+    """A server on this machine's loopback can give its sandboxes a way to it; the cloud cannot."""
+    return platform.kind == "local" or _server_is_here()
+
+
+def _server_is_here() -> bool:
+    """Whether E2B's variables name a server on this machine's loopback."""
+    try:
+        return is_loopback(urlsplit(os.environ.get("E2B_API_URL", "")).hostname or "")
+    except ValueError:
+        return False
+
+
+def injects(platform: Platform) -> bool:
+    """Whether a platform is known to put keys on requests outside its sandboxes.
+
+    E2B's cloud does, and this machine where sandboxes have networks of their own. A self-hosted E2B may.
+    """
+    if platform.kind == "local":
+        return platform.isolation == "bubblewrap"
+    return not os.environ.get("E2B_API_URL") and os.environ.get("E2B_DOMAIN", "e2b.app") == "e2b.app"
+
+
+def choose_model(options: Options, *, loopback: bool, injects: bool = False) -> Model:
+    """The model's source: what was asked for, else the API where there is a key, else recorded sessions.
+
+    Raises:
+        UsageError: when it cannot be had.
+    """
+    if options.agent != "claude":
+        return NO_MODEL
+    if options.model_source == "api" or (options.model_source == "auto" and has_key() and not options.replay):
+        if options.replay:
+            raise UsageError("--replay does not go with --model-source api", remedy="leave one of them out")
+        model = api_model(loopback=loopback)
+        if options.model_key == "platform" or (options.model_key == "auto" and injects):
+            return key_outside(model, asked=options.model_key == "platform")
+        return model
+    return replay_model(_recordings(options) if options.replay else None)
+
+
+def _recordings(options: Options) -> Mapping[str, Earlier]:
+    """A transcript for each task of an earlier run: of a passed trial where there is one."""
+    run = find_run(options.results, options.replay)
+    records = sorted(
+        read_records(run.path).records, key=lambda record: (record.outcome != "passed", record.index)
+    )
+    found: dict[str, Earlier] = {}
+    for record in records:
+        if record.transcript and (run.path / record.transcript).is_file():
+            transcript = run.path / record.transcript
+            found.setdefault(record.task, Earlier(transcript, by_hand=bool(record.replay_by_hand)))
+    if not found:
+        raise UsageError(
+            f"run {run.id} has no transcripts to replay", remedy="name a run of the agent `claude`"
+        )
+    return found
+
+
+def _e2b_secret() -> dict[str, str]:
+    key = os.environ.get("E2B_API_KEY")
+    return {"E2B_API_KEY": key} if key else {}
+
+
+def _about(options: Options, asked: Asked, platform: Platform, model: Model) -> dict[str, Any]:
+    return {
+        "harness_version": __version__,
+        "agent": options.agent,
+        "model_source": model.source,
+        "sandbox": platform.description,
+        "trials": options.trials,
+        **({"until_decided": {"max_trials": options.max_trials}} if options.until_decided else {}),
+        "variants": {variant.name: variant.told() for variant in asked.variants},
+        "seed": asked.seed,
+        "python": machine.python_version(),
+        "machine": f"{machine.system()} {machine.release()} {machine.machine()}",
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that this is run in; None outside of one."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
+        )
+        return done.stdout.strip()
+    return None

@@ -1,0 +1,110 @@
+"""Going on with a run that was not finished: which of its records still hold, and what the others have cost so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.errors import InternalFault, TaskFault
+from harness.records.record import AttemptRecord, ErrorRecord, TrialRecord, TrialSpec, session_fields
+from harness.records.store import TRANSCRIPT, RunFolder, TrialFolder, read_records
+from harness.records.stream import Tally, parse
+from harness.sandboxes.templates import name_by_content
+from harness.trials.attempt import INTERRUPTED
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a run has already; of a new run, nothing."""
+
+    folder: RunFolder | None = None
+    records: Mapping[str, TrialRecord] = field(default_factory=dict)
+    _templates: dict[tuple[str, Path], str | None] = field(default_factory=dict)
+
+    def valid(self, spec: TrialSpec, model_source: str) -> TrialRecord | None:
+        """The record that makes another trial needless.
+
+        It must have come to a verdict, on the same task, variant and template by content, with the same agent and
+        source of replies.
+        """
+        record = self.records.get(spec.id)
+        if record is None or record.outcome not in ("passed", "failed"):
+            return None
+        had = (record.task_hash, record.variant_hash, record.template, record.agent, record.model_source)
+        wanted = (spec.task.hash, spec.variant.hash, self._template(spec), spec.agent, model_source)
+        return record if had == wanted else None
+
+    def _template(self, spec: TrialSpec) -> str | None:
+        """The name of the trial's template by its content now; None when there is none to be had."""
+        key = (spec.template, spec.task.path or Path.cwd())
+        if key not in self._templates:
+            try:
+                self._templates[key] = name_by_content(*key)
+            except TaskFault:
+                self._templates[key] = None  # the trial runs into it, and tells
+        return self._templates[key]
+
+    def attempts(self, spec: TrialSpec) -> Sequence[AttemptRecord]:
+        """The attempts at a trial that is to be run again: their spend is real, and their transcripts are kept.
+
+        Raises:
+            InternalFault: when the files of the last one cannot be put aside.
+        """
+        if self.folder is None:
+            return ()
+        files = self.folder.trial(spec.task.name, spec.variant.name, spec.index)
+        record = self.records.get(spec.id)
+        if record is None:
+            # A kill left what it had, and no record of it.
+            files.set_aside(len(files.attempts()) + 1)
+            return [_of_transcript(attempt, number) for number, attempt in enumerate(files.attempts(), 1)]
+        if (record.task_hash, record.variant_hash) != (spec.task.hash, spec.variant.hash):
+            return ()  # it was another task or variant, and no try at this one
+        number = len(record.attempts) + 1
+        return (*record.attempts, _of_record(record, number, files.set_aside(number)))
+
+
+def before_of(folder: RunFolder) -> Before:
+    """What a run has already.
+
+    Raises:
+        UsageError: when its records cannot be read.
+    """
+    records = read_records(folder.path).records if folder.records_file.is_file() else ()
+    return Before(folder, {record.trial_id: record for record in records})
+
+
+def _of_record(record: TrialRecord, number: int, transcript: str | None) -> AttemptRecord:
+    error = record.error or ErrorRecord.of(
+        InternalFault(record.outcome, "its verdict did not count", retry=True)
+    )
+    return AttemptRecord(
+        number=number,
+        error=error,
+        sandbox_id=record.sandbox_id,
+        started_at=record.started_at,
+        duration_ms=record.phases_ms.total or 0,
+        tokens=record.tokens,
+        tokens_partial=record.tokens_partial,
+        cost_usd=record.cost_usd,
+        transcript=transcript,
+    )
+
+
+def _of_transcript(files: TrialFolder, number: int) -> AttemptRecord:
+    session = Tally().add_all(parse((files.path / TRANSCRIPT).read_bytes())).session()
+    fields = session_fields(session)
+    return AttemptRecord(
+        number=number,
+        error=ErrorRecord.of(
+            InternalFault(INTERRUPTED, "the harness was killed before it could record this", retry=True)
+        ),
+        sandbox_id=None,
+        started_at=None,
+        duration_ms=None,
+        tokens=fields["tokens"],
+        tokens_partial=True,
+        cost_usd=fields["cost_usd"],
+        transcript=f"{files.relative}/{TRANSCRIPT}",
+    )

@@ -1,0 +1,149 @@
+"""Files on their way into a sandbox: one tar archive, the same for the same content."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import gzip
+import io
+import re
+import tarfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.tasks.contents import NOT_CONTENT
+
+_SMALL = 256 * 1024
+"""Bytes that are sent sooner than a sandbox starts a gzip for them."""
+_ARGUMENT = 107 * 1024
+"""Characters that fit into a command, beside what else it does: the kernel takes 128 KiB for one argument."""
+_NOT_AS_IT_IS = re.compile(rb"\x00+|[^\n -$&(-\[\]-~]")
+"""Bytes that a format in single quotes cannot have in it, or that mean something there: all but plain text without
+`%`, `'` and `\\`."""
+_OCTAL = tuple(b"%d" % digit for digit in range(8))
+_FOLDERS = 16
+"""Starter repos and the like that are kept packed, and files beside them: a task's trials run one after another."""
+
+_NO_VERSIONS: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Entries of a tar, without its end; zipped by themselves when they are large."""
+
+    data: bytes
+    zipped: bool
+
+    @classmethod
+    def of(cls, entries: bytes) -> _Part:
+        large = len(entries) > _SMALL
+        return cls(_zip(entries) if large else entries, large)
+
+
+def pack(
+    files: Mapping[str, bytes], paths: Mapping[str, Path], versions: Mapping[str, str] = _NO_VERSIONS
+) -> bytes:
+    """A tar of `files` by name, and of `paths` (files, links, whole folders) by the name they get; zipped when large.
+
+    A name of `files` that ends with a slash is a folder's. A path whose name has one of the `versions`, as the hash of
+    a task, is read once for it, so that the trials to come get the same, and a link to a folder is that folder.
+    `tar -xf` finds out by itself. The same input gives the same bytes. Raises OSError when something cannot be read.
+    """
+    parts = [
+        _of_version(name, path, versions[name]) if name in versions else _of_path(name, path)
+        for name, path in paths.items()
+    ]
+    parts.append(_of_files(tuple(files.items())))
+    end = _Part(bytes(2 * tarfile.BLOCKSIZE), zipped=False)
+    if any(part.zipped for part in parts) or sum(len(part.data) for part in parts) > _SMALL:
+        # What is zipped may follow each other.
+        return b"".join(part.data if part.zipped else _zip(part.data) for part in (*parts, end))
+    return b"".join(part.data for part in (*parts, end))
+
+
+@functools.lru_cache(maxsize=_FOLDERS)
+def unpacking(archive: bytes) -> str | None:
+    """A bash command that has a tar in it and unpacks it where it runs; None for one that is too large.
+
+    Its last part is tar's own, which more options may follow.
+    """
+    if len(archive) > _ARGUMENT:
+        return None
+    # On a pipe, tar does not find out by itself.
+    unpack = "tar -xz" if archive.startswith(b"\x1f\x8b") else "tar -x"
+    told = _format(archive)
+    if len(told) <= _ARGUMENT:
+        return f"printf -- '{told}' | {unpack}"
+    told = base64.b64encode(archive).decode()
+    return f"printf %s {told} | base64 -d | {unpack}" if len(told) <= _ARGUMENT else None
+
+
+def _format(data: bytes) -> str:
+    """What bash's `printf`, given this between single quotes, prints as `data`, without a program that decodes it."""
+
+    def escape(match: re.Match[bytes]) -> bytes:
+        found = match[0]
+        if found[0]:
+            return b"\\x%02x" % found[0]
+        # A zero takes the octal digits that follow it for its own.
+        short = data[match.end() : match.end() + 1] not in _OCTAL
+        return b"\\0" * (len(found) - 1) + (b"\\0" if short else b"\\000")
+
+    return _NOT_AS_IT_IS.sub(escape, data).decode("ascii")
+
+
+@functools.lru_cache(maxsize=256)
+def pack_folder(folder: Path, version: str, name: str = ".") -> bytes:
+    """A folder's content under a name, read once for each version of it. Raises OSError when it cannot be read."""
+    return pack({}, {name: folder.resolve()})
+
+
+@functools.lru_cache(maxsize=_FOLDERS)
+def _of_files(files: tuple[tuple[str, bytes], ...]) -> _Part:
+    return _Part.of(_entries(functools.partial(_add_files, files)))
+
+
+def _of_path(name: str, path: Path) -> _Part:
+    return _Part.of(_entries(functools.partial(_add_path, name, path)))
+
+
+@functools.lru_cache(maxsize=_FOLDERS)
+def _of_version(name: str, path: Path, version: str) -> _Part:
+    return _of_path(name, path.resolve() if path.is_dir() else path)
+
+
+def _entries(add: Callable[[tarfile.TarFile], None]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        add(archive)
+        return buffer.getvalue()
+
+
+def _add_files(files: Iterable[tuple[str, bytes]], archive: tarfile.TarFile) -> None:
+    for name, data in files:
+        info = tarfile.TarInfo(name.rstrip("/"))
+        if name.endswith("/"):
+            info.type, info.mode = tarfile.DIRTYPE, 0o755
+        else:
+            info.size, info.mode = len(data), 0o644
+        archive.addfile(info, io.BytesIO(data))
+
+
+def _add_path(name: str, path: Path, archive: tarfile.TarFile) -> None:
+    archive.add(path, arcname=name, filter=_plain)
+
+
+def _zip(data: bytes) -> bytes:
+    return gzip.compress(data, compresslevel=1, mtime=0)
+
+
+def _plain(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """An entry without what differs from machine to machine; None for what is no content."""
+    if NOT_CONTENT.intersection(Path(info.name).parts):
+        return None
+    info.uid = info.gid = 0
+    info.uname = info.gname = ""
+    info.mtime = 1735689600
+    info.mode = (info.mode | 0o600) & 0o755 if not info.isdir() else 0o755
+    return info

@@ -1,0 +1,165 @@
+"""Templates through the `e2b` SDK: what a file asks for, its build on the platform, and what is built there."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import re
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from e2b import AsyncTemplate, Template, exceptions
+from e2b.api import encode_path_param, handle_api_exception
+from e2b.api.client.api.templates import delete_templates_template_id, get_templates
+from e2b.api.client_async import get_api_client
+from e2b.connection_config import ConnectionConfig
+from e2b.template.main import TemplateBuilder, TemplateFinal
+
+from harness.errors import TaskFault
+from harness.sandboxes.sandbox import fault_of
+from harness.tasks.templatefile import TemplateFile
+
+PREFIX = "harness-"
+"""What the names of templates that harness has built begin with."""
+_HASH_DIGITS = 12
+_SAID = 2000
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a file asks for, and the name that it gets: the file's own and a hash of all that goes into it."""
+
+    file: TemplateFile
+    name: str
+    template: Any
+
+
+@dataclass(frozen=True)
+class Built:
+    """A template that is on the platform."""
+
+    name: str
+    id: str
+    created_at: datetime
+
+
+def read_recipe(file: TemplateFile) -> Recipe:
+    """Read a file, and hash what it and the files that it copies say. A Python file is run for it.
+
+    Raises:
+        TaskFault: when it cannot be read, or has no template.
+    """
+    try:
+        template = _of_python(file) if file.name else _of_dockerfile(file.path)
+        content = Template.to_json(template)
+    except TaskFault:
+        raise
+    except Exception as error:
+        words = " ".join(str(error).split()) or "nothing"
+        raise TaskFault(
+            "template_file", f"{file.shown} cannot be used: {type(error).__name__}: {words}", retry=False
+        ) from error
+    digest = hashlib.sha256(content.encode()).hexdigest()[:_HASH_DIGITS]
+    return Recipe(file, f"{PREFIX}{_stem(file)}-{digest}", template)
+
+
+def _of_dockerfile(path: Path) -> Any:
+    return Template(file_context_path=path.parent).from_dockerfile(str(path))
+
+
+def _of_python(file: TemplateFile) -> Any:
+    spec = importlib.util.spec_from_file_location(f"harness_template_{secrets.token_hex(4)}", file.path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found = getattr(module, file.name or "", None)
+    if not isinstance(found, TemplateBuilder | TemplateFinal):
+        what = "has no" if found is None else f"has {type(found).__name__}, not a template, in"
+        raise TaskFault(
+            "template_file",
+            f"{file.path} {what} {file.name!r}",
+            retry=False,
+            remedy=f'write {file.name} = Template().from_template("claude")... with e2b\'s Template',
+        )
+    return found
+
+
+def _stem(file: TemplateFile) -> str:
+    name = file.path.stem if file.name else file.path.parent.name
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "template"
+
+
+async def is_built(name: str, params: Mapping[str, Any]) -> bool:
+    """Whether the platform has a template of this name. Raises SandboxFault."""
+    with _faults(f"ask for template {name}"):
+        return await AsyncTemplate.exists(name, **params)
+
+
+async def build(recipe: Recipe, params: Mapping[str, Any], log: Callable[[str], None]) -> None:
+    """Build a template, with each line of the platform's log as it comes. What failed leaves no name behind.
+
+    Raises:
+        TaskFault: when a step fails, or asks for what the platform cannot do.
+        SandboxFault: when the platform cannot be reached.
+    """
+    lines: list[str] = []
+
+    def take(entry: Any) -> None:
+        lines.append(entry.message)
+        log(entry.message)
+
+    try:
+        with _faults(f"build {recipe.file.shown}"):
+            await AsyncTemplate.build(recipe.template, recipe.name, on_build_logs=take, **params)
+    except exceptions.BuildException as error:
+        with contextlib.suppress(Exception):
+            await remove(recipe.name, params)
+        words = " ".join(str(error).split())[-_SAID:]
+        message = f"{recipe.file.shown} could not be built: {words}"
+        raise TaskFault("template_build", message, retry=False, remedy="its log says more") from error
+
+
+async def built(params: Mapping[str, Any]) -> list[Built]:
+    """The templates that harness has built on the platform. Raises SandboxFault."""
+    with _faults("list templates"):
+        reply = await get_templates.asyncio_detailed(client=get_api_client(ConnectionConfig(**params)))
+        if reply.status_code >= 300:
+            raise handle_api_exception(reply)
+        found = reply.parsed if isinstance(reply.parsed, list) else []
+        names = [(template, name) for template in found for name in (template.names or template.aliases)]
+        return [
+            Built(name.rpartition("/")[2], template.template_id, template.created_at)
+            for template, name in names
+            if name.rpartition("/")[2].startswith(PREFIX)
+        ]
+
+
+async def remove(name: str, params: Mapping[str, Any]) -> bool:
+    """Remove a template; False when there is none of this name. Raises SandboxFault."""
+    with _faults(f"remove template {name}"):
+        client = get_api_client(ConnectionConfig(**params))
+        reply = await delete_templates_template_id.asyncio_detailed(encode_path_param(name), client=client)
+        if reply.status_code == 404:
+            return False
+        if reply.status_code >= 300:
+            raise handle_api_exception(reply)
+        return True
+
+
+@contextlib.contextmanager
+def _faults(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except exceptions.BuildException:
+        raise
+    except Exception as error:
+        fault = fault_of(error, doing)
+        if fault is None:
+            raise
+        raise fault from error

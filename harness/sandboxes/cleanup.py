@@ -1,0 +1,89 @@
+"""Sandboxes that outlived their run: found by their tags, and ended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from harness.errors import SandboxFault
+from harness.sandboxes.owner import visited
+from harness.sandboxes.sandbox import Leftover, Platform, e2b_platform, end_leftover, find_leftovers
+
+_AGAIN_AFTER_S = (0.2, 0.5, 1.0, 2.0, 3.0, 5.0)
+
+
+def collect_garbage(
+    run: str | None, *, dry_run: bool, in_use: bool = False, kept: bool = False, local: Platform | None = None
+) -> str:
+    """End the sandboxes that runs (one, or any) have left behind, and say which.
+
+    Those of runs that still go on, or that somebody is attached to, are left alone, unless `in_use` asks for them too,
+    and so are those that were kept on purpose (which are paused), unless `kept` does. `local` is the server of this
+    machine that keeps sandboxes, if there is one; E2B is looked at where there is a key for it.
+
+    Raises:
+        SandboxFault: when one of them cannot be asked.
+    """
+    platforms = [local] if local else []
+    if os.environ.get("E2B_API_KEY"):
+        platforms.append(e2b_platform())
+    if not platforms:
+        return "nothing to look at: E2B_API_KEY is not set, and no server of this machine keeps sandboxes\n"
+    spared = {"kept": not kept, "in use": not in_use}
+    return asyncio.run(_collect(run, dry_run=dry_run, spared=spared, platforms=platforms))
+
+
+async def _collect(
+    run: str | None, *, dry_run: bool, spared: Mapping[str, bool], platforms: list[Platform]
+) -> str:
+    found: list[tuple[Leftover, Mapping[str, Any]]] = []
+    for platform in platforms:
+        found += [(leftover, platform.params) for leftover in await find_leftovers(run, platform.params)]
+    asleep = [leftover for leftover, _ in found if leftover.state == "paused"]
+    kept = asleep if spared["kept"] else []
+    # No run goes on with a sandbox that it has paused.
+    busy = [one for one, _ in found if spared["in use"] and one.in_use and one not in asleep]
+    left = [(leftover, params) for leftover, params in found if leftover not in kept and leftover not in busy]
+    if not dry_run:
+        await asyncio.gather(*(end_leftover(leftover, params) for leftover, params in left))
+    lines = [_line(leftover) for leftover in (*(leftover for leftover, _ in left), *kept)]
+    lines.append(f"{_sandboxes(len(left))} {'would be ended' if dry_run else 'ended'}")
+    if busy:
+        lines.append(f"{_sandboxes(len(busy))} left alone: in use (--in-use ends these too)")
+    if kept:
+        lines.append(f"{_sandboxes(len(kept))} paused and kept on purpose (--kept ends these too)")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _sandboxes(count: int) -> str:
+    return f"{count} sandbox{'' if count == 1 else 'es'}"
+
+
+def _line(leftover: Leftover) -> str:
+    return f"{leftover.sandbox_id}  {leftover.state:<8} since {leftover.started_at}  {leftover.run}  {leftover.trial}"
+
+
+async def sweep(run: str, platform: Platform) -> None:
+    """End the running sandboxes of one run, which has ended; what is kept on purpose is paused, or visited.
+
+    Raises:
+        SandboxFault: when after several tries the platform cannot be asked, or does not end one.
+    """
+    params = dict(platform.params)
+    for wait in (*_AGAIN_AFTER_S, None):
+        try:
+            found = await find_leftovers(run, params)
+            left = [one for one in found if one.state == "running" and not visited(one.sandbox_id)]
+            ended = await asyncio.gather(
+                *(end_leftover(leftover, params) for leftover in left), return_exceptions=True
+            )
+            for problem in filter(None, ended):
+                raise problem
+        except SandboxFault as fault:
+            if wait is None or not fault.retry:
+                raise
+            await asyncio.sleep(wait)
+        else:
+            return

@@ -1,0 +1,87 @@
+"""Which process a run's sandboxes belong to, told by a mark on each; whether it lives, or somebody is in a kept one."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from harness.sandboxes.userstate import state_folder
+
+
+def own_mark() -> str:
+    """This process's mark: its machine, its id, and when it started, since ids are used again."""
+    return _mark(os.getpid())
+
+
+@functools.cache
+def _mark(pid: int) -> str:
+    """Kept, since each sandbox gets it: the files of a process are slow to read while it has many."""
+    return f"{socket.gethostname()} {pid} {_started(pid)}"
+
+
+def owner_lives(mark: str) -> bool | None:
+    """Whether the process with this mark lives; None where it cannot be told, as of another machine's."""
+    machine, _, rest = mark.partition(" ")
+    pid, _, started = rest.partition(" ")
+    if machine != socket.gethostname() or not pid.isdigit():
+        return None
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # Another user's: it is there, but it may be a later process of the same id.
+    return _started(int(pid)) == started
+
+
+def _started(pid: int) -> str:
+    """In clock ticks since the kernel's start; the same for all processes where there is no /proc."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[19]
+    except OSError:
+        return "-"
+
+
+@contextlib.contextmanager
+def visiting(sandbox_id: str) -> Iterator[IO[bytes]]:
+    """Say to this user's other processes on this machine that a kept sandbox is being worked in.
+
+    The system takes that back when the process dies. What is given knows whether anybody else is in: see `alone`.
+    """
+    path = _visited(sandbox_id)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield file
+
+
+def alone(visit: IO[bytes]) -> bool:
+    """Whether nobody else is in the visited sandbox; if so nobody is said to be, from now on, until the visit ends."""
+    try:
+        fcntl.flock(visit, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    Path(visit.name).unlink(missing_ok=True)
+    return True
+
+
+def visited(sandbox_id: str) -> bool:
+    """Whether a process of this user on this machine works in a kept sandbox."""
+    try:
+        with _visited(sandbox_id).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _visited(sandbox_id: str) -> Path:
+    return state_folder() / "visited" / sandbox_id

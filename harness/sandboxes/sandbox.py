@@ -1,0 +1,720 @@
+"""A sandbox of any server that speaks E2B's protocol. The only module that imports the `e2b` SDK.
+
+Every error of the SDK and of the network under it leaves here as a `SandboxFault`, by one table (`FAULTS`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import functools
+import os
+import shlex
+import traceback
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeVar, cast
+
+# Before the SDK is loaded: over plain HTTP/1.1 a command that runs holds a connection, and 200 are all it would make.
+os.environ.setdefault("E2B_MAX_CONNECTIONS", "20000")
+os.environ.setdefault("E2B_MAX_KEEPALIVE_CONNECTIONS", "256")
+
+import e2b
+import httpx
+from e2b import AsyncSandbox, exceptions
+
+from harness.errors import SandboxFault, UsageError
+from harness.records.stream import Lines
+from harness.sandboxes.owner import own_mark, owner_lives, visited
+
+T = TypeVar("T")
+
+HOME = "/home/user"
+REPO = f"{HOME}/repo"
+LIFETIME_S = 300
+"""How long a sandbox outlives a harness that vanished; extended while it is needed."""
+_ABANDON_S = 20.0
+_RETRIES = 3
+_AGAIN_AFTER_S = (0.2, 1.0, 3.0)
+_TRANSFER_S = 600.0
+_START_S = 60.0
+"""How long a command may take to start."""
+PROBE_S = 11.0
+"""How long a stream may be silent before the sandbox is asked whether it is still there.
+
+No divisor of the round numbers of seconds that commands are told to take: a thousand trials that end together have
+enough to do then.
+"""
+REATTACH = 5
+"""How often in a row a stream is picked up again without a line in between."""
+
+_OF_THE_SHELL = frozenset({"HOME", "PWD", "OLDPWD", "SHLVL", "_"})
+_RUN_TAG = "harness_run"
+_TRIAL_TAG = "harness_trial"
+_OWNER_TAG = "harness_owner"
+
+
+def turn_folder(number: int) -> str:
+    """Where a turn's prompt is, as `prompt.md`, and what its agent says; below the home. Turns count from 1."""
+    return f".harness/turn-{number}"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What one kind of error means: its name in the record, and whether a fresh sandbox may help."""
+
+    kind: str
+    retry: bool
+    fatal: bool = False
+    remedy: str | None = None
+
+
+FAULTS: Mapping[type[BaseException], Policy] = {
+    exceptions.AuthenticationException: Policy(
+        "auth", retry=False, fatal=True, remedy="check E2B_API_KEY (and E2B_DOMAIN, E2B_API_URL)"
+    ),
+    exceptions.GitAuthException: Policy("git_auth", retry=False),
+    exceptions.GitUpstreamException: Policy("git", retry=False),
+    exceptions.InvalidArgumentException: Policy("invalid_request", retry=False),
+    exceptions.NotEnoughSpaceException: Policy("disk_full", retry=False),
+    exceptions.FileNotFoundException: Policy("file_not_found", retry=False),
+    exceptions.SandboxNotFoundException: Policy("sandbox_gone", retry=True),
+    exceptions.SandboxNotRunningException: Policy("sandbox_gone", retry=True),
+    exceptions.SandboxUnreachableException: Policy("unreachable", retry=True),
+    exceptions.NotFoundException: Policy("not_found", retry=False),
+    exceptions.TimeoutException: Policy("timeout", retry=True),
+    exceptions.TemplateException: Policy("template", retry=False),
+    exceptions.RateLimitException: Policy("rate_limit", retry=True, remedy="lower --concurrency"),
+    exceptions.ServiceBusyException: Policy("busy", retry=True),
+    exceptions.GuestUnresponsiveException: Policy("unresponsive", retry=True),
+    e2b.DockerfileSyntaxError: Policy("template", retry=False, remedy="mend the template's Dockerfile"),
+    exceptions.BuildException: Policy("build", retry=False),
+    exceptions.FileUploadException: Policy("upload", retry=True),
+    exceptions.VolumeException: Policy("volume", retry=False),
+    exceptions.VolumeNotFoundException: Policy("volume", retry=False),
+    exceptions.VolumePathNotFoundException: Policy("volume", retry=False),
+    exceptions.SecretException: Policy("secret", retry=False),
+    exceptions.SecretNotFoundException: Policy("secret", retry=False),
+    exceptions.SandboxException: Policy("sandbox", retry=True),
+    httpx.HTTPError: Policy("connection", retry=True),
+    httpx.InvalidURL: Policy(
+        "connection", retry=False, fatal=True, remedy="check E2B_API_URL and E2B_SANDBOX_URL"
+    ),
+    TimeoutError: Policy("timeout", retry=True),
+    OSError: Policy("connection", retry=True),
+}
+
+
+def fault_of(error: BaseException, doing: str) -> SandboxFault | None:
+    """The fault that an error of the SDK means; None for an error that is not the SDK's or the network's."""
+    policy = next((FAULTS[kind] for kind in type(error).__mro__ if kind in FAULTS), None)
+    if policy is None and (_of_sdk(type(error).__module__) or _raised_in_sdk(error)):
+        policy = Policy("protocol", retry=True)
+    if policy is None:
+        return None
+    status = getattr(error, "status_code", None)
+    rejected = policy.kind == "sandbox" and isinstance(status, int) and 400 <= status < 500
+    message = " ".join(str(error).split()) or type(error).__name__
+    return SandboxFault(
+        policy.kind,
+        f"{doing}: {message}",
+        retry=policy.retry and not rejected,
+        fatal=policy.fatal,
+        remedy=policy.remedy,
+    )
+
+
+def _of_sdk(module: str) -> bool:
+    return module.split(".")[0] in {"e2b", "pyqwest", "connectrpc"}
+
+
+def _raised_in_sdk(error: BaseException) -> bool:
+    """Whether an error passed through the SDK's code: a reply in no form that it knows makes it a KeyError, say."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(_of_sdk(frame.f_globals.get("__name__", "")) for frame, _ in frames)
+
+
+@contextlib.contextmanager
+def _faults(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        fault = fault_of(error, doing)
+        if fault is None:
+            raise
+        raise fault from error
+
+
+async def _repeated(doing: str, call: Callable[[], Awaitable[T]], seconds: float) -> T:
+    """Do what may as well be done twice: again after a fault of the way there, within `seconds` each time.
+
+    Raises:
+        SandboxFault: the last of them, or one that another try cannot help.
+    """
+    for wait in (*_AGAIN_AFTER_S, None):
+        try:
+            with _faults(doing):
+                async with asyncio.timeout(seconds):
+                    return await call()
+        except SandboxFault as fault:
+            if wait is None or not fault.retry or fault.kind == "sandbox_gone":
+                raise
+            await asyncio.sleep(wait)
+    raise AssertionError("the last try returns or raises")
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Which server gives the sandboxes. `params` go to every call of the SDK; none leave it to E2B's variables.
+
+    `isolation` is the tier of a local server, also of one that E2B's variables name, and `enforces` what that enforces.
+    """
+
+    kind: Literal["e2b", "local"]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    isolation: str | None = None
+    enforces: tuple[str, ...] | None = None
+
+    @property
+    def description(self) -> str:
+        """As the run's header says it."""
+        if self.kind == "local":
+            return f"local ({self.isolation})"
+        server = os.environ.get("E2B_API_URL") or os.environ.get("E2B_DOMAIN") or "e2b.app"
+        return f"e2b ({server}, {self.isolation})" if self.isolation else f"e2b ({server})"
+
+    @property
+    def one_account(self) -> bool:
+        """Whether root in its sandboxes is no other account than their user, and has no more power."""
+        return self.kind == "local"
+
+
+def e2b_platform() -> Platform:
+    """The server that the SDK's own environment variables name.
+
+    Raises:
+        UsageError: without a key.
+    """
+    if not os.environ.get("E2B_API_KEY"):
+        raise UsageError(
+            "--sandbox e2b needs E2B_API_KEY",
+            remedy="set it (https://e2b.dev/dashboard), or use --sandbox local",
+        )
+    return Platform("e2b")
+
+
+@dataclass(frozen=True)
+class Network:
+    """What may be reached from a sandbox: everything, or only `allow` (hosts, CIDR; on local also 127.0.0.1:PORT)."""
+
+    open: bool = False
+    allow: tuple[str, ...] = ()
+    headers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def options(self) -> dict[str, Any]:
+        """As `create` takes it. `headers` are put on requests to a host by the platform, outside the sandbox."""
+        rules = {host: [{"transform": {"headers": dict(add)}}] for host, add in self.headers.items()}
+        if self.open:
+            return {"network": {"rules": rules}} if rules else {}
+        if not self.allow:
+            return {"allow_internet_access": False}
+        network: dict[str, Any] = {"allow_out": list(self.allow), "deny_out": ["0.0.0.0/0"]}
+        if rules:
+            network["rules"] = rules
+        return {"network": network}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command gave back."""
+
+    stdout: str
+    stderr: str
+    exit_code: int
+
+
+class CommandTimeoutError(Exception):
+    """The command took longer than it was given."""
+
+
+def without_profile(script: str, env: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """A script and its variables, such that what an agent wrote into the shell's start-up files has no say.
+
+    The platform's shell is a login shell, which reads those of $HOME: one line in them could forge any verdict.
+    So it gets a home without any, and the script the directory that it starts in. A PATH among the variables is
+    set by the script, since a login shell makes its own.
+    """
+    path = f"export PATH={shlex.quote(env['PATH'])}\n" if "PATH" in env else ""
+    return f"export HOME=$PWD\n{path}{script}", {**env, "HOME": "/"}
+
+
+async def _create(seconds: float, template: str, **options: Any) -> AsyncSandbox:
+    """Create a sandbox within `seconds`. One that comes when nobody waits for it any more is ended at once."""
+    creating = asyncio.create_task(AsyncSandbox.create(template, **options))
+    try:
+        async with asyncio.timeout(seconds):
+            return await asyncio.shield(creating)
+    except (asyncio.CancelledError, TimeoutError):
+        await asyncio.shield(_abandon(creating))
+        raise
+
+
+async def _abandon(creating: asyncio.Task[Any]) -> None:
+    """End a sandbox that is still being made: cutting the request off would leave it to live out its lifetime."""
+    await asyncio.wait([creating], timeout=_ABANDON_S)
+    if creating.done() and not creating.exception():
+        with contextlib.suppress(SandboxFault), _faults("kill the sandbox"):
+            await creating.result().kill()
+    creating.cancel()
+
+
+class Sandbox:
+    """One running sandbox. `mcp_token` lets one into its MCP gateway; None without one."""
+
+    def __init__(self, sdk: AsyncSandbox, mcp_token: str | None = None) -> None:
+        self._sdk = sdk
+        self.mcp_token = mcp_token
+        self.id: str = sdk.sandbox_id
+
+    @classmethod
+    async def open(
+        cls,
+        platform: Platform,
+        *,
+        template: str,
+        env: Mapping[str, str],
+        network: Network,
+        run: str,
+        trial: str,
+        again: bool = False,
+        mcp: Mapping[str, Any] | None = None,
+        timeout: float = 120.0,
+    ) -> Sandbox:
+        """Create a sandbox, tagged with its run and trial so that it can be found again.
+
+        `again`: the platform has refused this one or another just now (429); a further refusal is then answered as
+        it asks to be (Retry-After). Otherwise it is told at once, for the sake of all that wait.
+
+        With `mcp` it has E2B's MCP gateway, which runs these servers.
+
+        Raises:
+            SandboxFault: when there is none to be had within `timeout` seconds.
+        """
+        with _faults("create a sandbox"):
+            try:
+                sdk = await _create(
+                    timeout,
+                    template,
+                    timeout=LIFETIME_S,
+                    metadata={_RUN_TAG: run, _TRIAL_TAG: trial, _OWNER_TAG: own_mark()},
+                    envs=dict(env),
+                    **network.options(),
+                    **({} if mcp is None else {"mcp": mcp}),
+                    **{**platform.params, "retries": _RETRIES if again else 0},
+                )
+                return cls(sdk, None if mcp is None else await sdk.get_mcp_token())
+            except exceptions.SandboxException as error:
+                # The SDK has no error of its own for it: some servers' replies come as NotFoundException, E2B's not.
+                if not isinstance(error, exceptions.NotFoundException) and error.status_code != 404:
+                    raise
+                raise SandboxFault(
+                    "template",
+                    f"there is no template {template!r}: {error}",
+                    retry=False,
+                    remedy="`claude` and `base` are always there; check the task's [sandbox] template",
+                ) from error
+
+    @classmethod
+    async def connect(cls, platform: Platform, sandbox_id: str) -> Sandbox:
+        """A sandbox that is there already; a paused one is woken.
+
+        Raises:
+            UsageError: when it is gone.
+            SandboxFault: when it cannot be reached.
+        """
+        with _faults("wake the sandbox"):
+            try:
+                async with asyncio.timeout(120):
+                    return cls(await AsyncSandbox.connect(sandbox_id, timeout=LIFETIME_S, **platform.params))
+            except exceptions.NotFoundException as error:
+                raise UsageError(
+                    f"the sandbox {sandbox_id} is gone", remedy="run the trial again with --keep"
+                ) from error
+
+    async def template_id(self) -> str:
+        """The id of the template that the platform made it from, whatever it was asked for by."""
+        return (await _repeated("ask for the sandbox's template", self._sdk.get_info, 30)).template_id
+
+    async def kill(self) -> None:
+        """End the sandbox; one that is gone already is fine."""
+        await _repeated("kill the sandbox", self._sdk.kill, 30)
+
+    async def pause(self) -> None:
+        """Keep it, asleep, until somebody connects to it."""
+        with _faults("pause the sandbox"):
+            async with asyncio.timeout(60):
+                await self._sdk.pause()
+
+    @contextlib.asynccontextmanager
+    async def forked(self) -> AsyncIterator[Sandbox]:
+        """A copy of the sandbox as it is now, which goes when this closes.
+
+        Raises:
+            SandboxFault: when the platform cannot make one.
+        """
+        forking = asyncio.create_task(self._fork())
+        try:
+            copy = await asyncio.shield(forking)
+        except asyncio.CancelledError:
+            await asyncio.shield(_abandon(forking))
+            raise
+        try:
+            async with copy.kept_alive():
+                yield copy
+        finally:
+            with contextlib.suppress(SandboxFault):
+                await asyncio.shield(copy.kill())
+
+    async def _fork(self) -> Sandbox:
+        with _faults("copy the sandbox"):
+            async with asyncio.timeout(120):
+                (copy,) = await self._sdk.fork(timeout=LIFETIME_S, count=1)
+            if isinstance(copy, Exception):
+                raise copy
+            return Sandbox(copy)
+
+    @contextlib.asynccontextmanager
+    async def kept_alive(self) -> AsyncIterator[None]:
+        """While this is open, the sandbox's lifetime is extended, step by step."""
+        task = asyncio.create_task(self._extend())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _extend(self) -> None:
+        while True:
+            await asyncio.sleep(LIFETIME_S / 3)
+            # A failure here needs no answer: a sandbox that is really gone shows in whatever is done with it next.
+            with contextlib.suppress(SandboxFault), _faults("extend the sandbox's lifetime"):
+                await self._sdk.set_timeout(LIFETIME_S)
+
+    async def write(self, path: str, data: bytes) -> None:
+        """Write a file, making its folders. A relative path is below the home."""
+        write = functools.partial(self._sdk.files.write, path, data, use_octet_stream=True)
+        await _repeated(f"write {path}", write, _TRANSFER_S)
+
+    async def read(self, path: str) -> bytes:
+        """A file's content, whole."""
+        content = await _repeated(
+            f"read {path}", lambda: self._sdk.files.read(path, format="bytes"), _TRANSFER_S
+        )
+        return bytes(content)
+
+    async def run(
+        self,
+        command: str,
+        *,
+        timeout: float = 60.0,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        user: str | None = None,
+    ) -> Result:
+        """Run a shell command to its end; a non-zero exit is a result.
+
+        Raises:
+            CommandTimeoutError: when it has not ended after `timeout` seconds.
+            SandboxFault: when it could not be started, or was lost.
+        """
+        with _faults("run a command"):
+            running = self._run(command, timeout=timeout, cwd=cwd, envs=dict(env or {}), user=cast(Any, user))
+            try:
+                # The SDK enforces no limit of its own when the server is silent.
+                async with asyncio.timeout(timeout + 15):
+                    done = await self._watched(running)
+            except e2b.CommandExitException as error:
+                return Result(error.stdout or "", error.stderr or "", error.exit_code)
+            except exceptions.TimeoutException as error:
+                if isinstance(
+                    error, exceptions.SandboxNotRunningException | exceptions.SandboxUnreachableException
+                ):
+                    raise
+                raise CommandTimeoutError(f"no end within {timeout:g} s") from error
+            return Result(done.stdout, done.stderr, done.exit_code)
+
+    async def _run(self, command: str, **options: Any) -> e2b.CommandResult:
+        """As the SDK runs a command, but that one which does not start is no command that takes too long."""
+        with _faults("start a command"):
+            # The SDK's own limit for this would cost a task for each command.
+            async with asyncio.timeout(_START_S):
+                handle = await self._sdk.commands.run(command, background=True, request_timeout=0, **options)
+        done: e2b.CommandResult = await handle.wait()
+        return done
+
+    async def _watched(self, call: Coroutine[Any, Any, T]) -> T:
+        """What a call gives, unless the sandbox is gone meanwhile: a lost connection may stay silent for ever.
+
+        Raises:
+            SandboxFault: when it is gone.
+        """
+        calling = asyncio.create_task(call)
+        try:
+            while not calling.done():
+                await asyncio.wait([calling], timeout=PROBE_S)
+                if not calling.done() and not await self._alive() and not calling.done():
+                    raise SandboxFault("sandbox_gone", "the sandbox is gone", retry=True)
+            return calling.result()
+        finally:
+            calling.cancel()
+            await asyncio.gather(calling, return_exceptions=True)
+
+    @contextlib.asynccontextmanager
+    async def terminal(
+        self, size: tuple[int, int], show: Callable[[bytes], None], kind: str | None = None
+    ) -> AsyncIterator[Terminal]:
+        """A login shell in the repo, on a terminal of `size` (rows, columns) and `kind` (TERM); `show` gets its output.
+
+        Raises:
+            SandboxFault: when there is none to be had.
+        """
+        with _faults("open a terminal"):
+            async with asyncio.timeout(60):
+                handle = await self._sdk.pty.create(
+                    e2b.PtySize(rows=size[0], cols=size[1]),
+                    on_data=show,
+                    cwd=REPO,
+                    envs={"TERM": kind or "xterm"},
+                    timeout=0,
+                )
+        try:
+            yield Terminal(self._sdk, handle)
+        finally:
+            with contextlib.suppress(SandboxFault), _faults("close the terminal"):
+                await handle.kill()
+
+    async def start(self, job: Job) -> AsyncGenerator[bytes]:
+        """Start a job, and yield its output line by line until it ends.
+
+        The job runs on by itself when the connection is lost; it is picked up again after the last whole line.
+
+        Raises:
+            SandboxFault: when the sandbox is gone, or cannot be reached again.
+        """
+        seen, tries, script = 0, 0, job.start_script()
+        login = job.login
+        while True:
+            lines = Lines()
+            try:
+                async for chunk in self._output(script, job, login):
+                    for line in lines.feed(chunk):
+                        seen, tries = seen + 1, 0
+                        yield line
+                for line in lines.finish():
+                    yield line
+                return
+            except SandboxFault as fault:
+                tries += 1
+                if tries > REATTACH or fault.fatal or not await self._alive():
+                    raise
+            await asyncio.sleep(min(0.1 * 2**tries, 5))
+            script = job.follow_script(from_line=seen + 1)
+            # By now the agent may have written into the start-up files.
+            login = login or {}
+
+    async def _output(self, script: str, job: Job, login: Mapping[str, str] | None) -> AsyncGenerator[bytes]:
+        """A command's stdout as it comes; its stderr, at the end, tells how the job ended."""
+        env = dict(job.env)
+        if login is not None:
+            script, env = without_profile(script, {**login, **env})
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        stderr: list[str] = []
+        with _faults("follow the agent's output"):
+            async with asyncio.timeout(60):
+                handle = await self._sdk.commands.run(
+                    script,
+                    background=True,
+                    timeout=0,
+                    cwd=HOME,
+                    envs=env,
+                    retain_output=False,
+                    on_stdout=lambda text: queue.put_nowait(text.encode("utf-8", "surrogatepass")),
+                    on_stderr=stderr.append,
+                )
+        waiter = asyncio.ensure_future(handle.wait())
+        waiter.add_done_callback(lambda _: queue.put_nowait(None))
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(PROBE_S):
+                        chunk = await queue.get()
+                except TimeoutError:
+                    if await self._alive():
+                        continue
+                    raise SandboxFault("sandbox_gone", "the sandbox is gone", retry=True) from None
+                if chunk is None:
+                    break
+                yield chunk
+            with _faults("follow the agent's output"):
+                await waiter
+            job.ended("".join(stderr))
+        finally:
+            waiter.cancel()
+            await asyncio.gather(waiter, handle.disconnect(), return_exceptions=True)
+
+    async def login_environment(self) -> dict[str, str]:
+        """The variables of a login shell here, for `Job.login`; to be taken before an agent has been here.
+
+        Raises:
+            SandboxFault: when they cannot be had.
+        """
+        try:
+            result = await self.run("env -0 | base64 -w0")
+        except CommandTimeoutError as error:
+            raise SandboxFault("timeout", f"ask for the login environment: {error}", retry=True) from error
+        pairs = base64.b64decode(result.stdout).decode("utf-8", "replace").split("\0")
+        env = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+        return {name: value for name, value in env.items() if name not in _OF_THE_SHELL}
+
+    async def _alive(self) -> bool:
+        """Whether the sandbox answers; asked three times, since one lost answer proves nothing."""
+        for wait in (0.2, 1.0, 2.0):
+            try:
+                async with asyncio.timeout(5):
+                    if await self._sdk.is_running():
+                        return True
+                return False
+            except Exception as error:
+                if fault_of(error, "ask whether the sandbox is there") is None:
+                    raise
+            await asyncio.sleep(wait)
+        return False
+
+
+class Terminal:
+    """A terminal in a sandbox."""
+
+    def __init__(self, sdk: AsyncSandbox, handle: e2b.AsyncCommandHandle) -> None:
+        self._sdk, self._handle = sdk, handle
+
+    async def send(self, data: bytes) -> None:
+        """Type."""
+        with _faults("type into the terminal"):
+            await self._sdk.pty.send_stdin(self._handle.pid, data)
+
+    async def resize(self, size: tuple[int, int]) -> None:
+        """Give it another size, in rows and columns."""
+        with _faults("resize the terminal"):
+            await self._sdk.pty.resize(self._handle.pid, e2b.PtySize(rows=size[0], cols=size[1]))
+
+    async def wait(self) -> None:
+        """Wait until its shell has ended, however it did."""
+        with _faults("follow the terminal"), contextlib.suppress(e2b.CommandExitException):
+            await self._handle.wait()
+
+
+@dataclass
+class Job:
+    """A command that runs apart in the sandbox, its output in files of `folder` (below the home).
+
+    It starts from a login shell, or, where `login` is given, with those variables instead of what the shell's
+    start-up files say now. `exit_code` and `stderr` (its end) are known once it has ended; None when the job was
+    killed.
+    """
+
+    command: str
+    folder: str
+    cwd: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    login: Mapping[str, str] | None = None
+    exit_code: int | None = None
+    stderr: str = ""
+
+    def start_script(self) -> str:
+        """Start it detached, and follow its output."""
+        out, err, exit_file = map(self._file, ("out", "err", "exit"))
+        body = f"{{ {self.command}\n}} >{out} 2>{err}; echo $? >{exit_file}"
+        return (
+            f"{{ [ -d ~/{self.folder} ] || mkdir -p ~/{self.folder}; }} && : >{out} || exit\n"
+            f"cd {self._shell(self.cwd)} || exit\n"
+            f"setsid bash -c {shlex.quote(body)} >/dev/null 2>&1 </dev/null &\n"
+            f"echo $! >{self._file('pid')}\n" + self.follow_script(from_line=1)
+        )
+
+    def follow_script(self, from_line: int) -> str:
+        """Print its output from a line on until it has ended, then on stderr its exit code and its own stderr."""
+        out, err, exit_file, pid = map(self._file, ("out", "err", "exit", "pid"))
+        return (
+            # Named, the file would be watched by inotify, whose end takes the kernel 10 to 20 ms.
+            f"tail -n +{from_line} -s 0.01 --pid=$(<{pid}) -f <{out}\n"
+            f"code=; [ ! -f {exit_file} ] || read -r code <{exit_file}\n"
+            f'{{ echo "$code"; [ ! -s {err} ] || tail -c 20000 {err}; }} >&2'
+        )
+
+    def kill_script(self) -> str:
+        """End it and all of its session, at once."""
+        return f"kill -KILL -- -$(<{self._file('pid')}) 2>/dev/null; true"
+
+    def ended(self, report: str) -> None:
+        """Take note of what the follow script said at its end."""
+        code, _, self.stderr = report.partition("\n")
+        self.exit_code = int(code) if code.strip().isdigit() else None
+
+    def _file(self, name: str) -> str:
+        return f"~/{self.folder}/{name}"
+
+    @staticmethod
+    def _shell(path: str) -> str:
+        return path.replace(HOME, "~", 1)
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A sandbox that carries harness's tags."""
+
+    sandbox_id: str
+    state: str
+    started_at: str
+    run: str
+    trial: str
+    in_use: bool
+
+
+def _in_use(info: e2b.SandboxInfo) -> bool:
+    """Whether the process that opened it lives, or another works in it after that; of one on another machine, whether
+    its lifetime was just extended."""
+    if visited(info.sandbox_id):
+        return True
+    lives = owner_lives((info.metadata or {}).get(_OWNER_TAG, ""))
+    left = (info.end_at - datetime.now(UTC)).total_seconds()
+    return left > LIFETIME_S * 2 / 3 - 10 if lives is None else lives
+
+
+async def find_leftovers(run: str | None, params: Mapping[str, Any]) -> list[Leftover]:
+    """All sandboxes on the platform that harness started, in one run or in any.
+
+    Raises:
+        SandboxFault: when the platform cannot be asked.
+    """
+    found: list[Leftover] = []
+    query = e2b.SandboxQuery(metadata={_RUN_TAG: run}) if run else None
+    with _faults("list sandboxes"):
+        pages = AsyncSandbox.list(query=query, **params)
+        while pages.has_next:
+            for info in await pages.next_items():
+                tags = info.metadata or {}
+                if _RUN_TAG in tags:
+                    started = info.started_at.isoformat(timespec="seconds")
+                    trial = tags.get(_TRIAL_TAG, "")
+                    state = str(getattr(info.state, "value", info.state))
+                    run_id, in_use = tags[_RUN_TAG], _in_use(info)
+                    found.append(Leftover(info.sandbox_id, state, started, run_id, trial, in_use))
+    return found
+
+
+async def end_leftover(leftover: Leftover, params: Mapping[str, Any]) -> None:
+    """End a sandbox by its id; one that is gone already is fine."""
+    with _faults(f"end sandbox {leftover.sandbox_id}"):
+        await AsyncSandbox.kill(leftover.sandbox_id, **params)

@@ -1,0 +1,141 @@
+"""The templates of a run's trials: built when their content is new, once for all that ask."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from harness.errors import InternalFault, TaskFault, UsageError
+from harness.sandboxes.building import Built, Recipe, build, built, is_built, read_recipe, remove
+from harness.sandboxes.sandbox import Platform
+from harness.sandboxes.userstate import state_folder
+from harness.tasks.single_flight import Once, locked
+from harness.tasks.templatefile import TemplateFile, find_template_file, template_file
+
+
+class Templates:
+    """Gives each `template` the name by which the platform knows it.
+
+    `folder` keeps the builds' logs; `say` is given each of their lines.
+    """
+
+    def __init__(
+        self, platform: Platform, folder: Path, say: Callable[[str], None] = lambda line: None
+    ) -> None:
+        self._platform = platform
+        self._folder = folder
+        self.say = say
+        self._known = Once(self._ready)
+
+    async def name(self, template: str, start: Path) -> str:
+        """The name of a template, which is built first if need be. Files are looked for from `start` upwards.
+
+        Raises:
+            TaskFault: when it cannot be built.
+            SandboxFault: when the platform cannot be reached.
+        """
+        if template_file(template) is None:
+            return template
+        return await self._known.get(found(template, start))
+
+    async def _ready(self, file: TemplateFile) -> str:
+        recipe = await asyncio.to_thread(read_recipe, file)
+        try:
+            async with locked(_lock(recipe.name)):
+                if not await is_built(recipe.name, self._platform.params):
+                    await self.build(recipe)
+        except OSError as error:
+            raise InternalFault(
+                "disk", f"{recipe.name} cannot be built: {error.strerror or error}", retry=False
+            ) from error
+        return recipe.name
+
+    async def build(self, recipe: Recipe) -> None:
+        """Build it, whether it is there already or not. Raises as `name` does, and OSError."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self.say(f"building template {recipe.name} from {recipe.file.shown}")
+        with (self._folder / f"{recipe.name}.log").open("a", encoding="utf-8") as log:
+
+            def take(line: str) -> None:
+                log.write(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {line}\n")
+                log.flush()
+                self.say(f"{recipe.name}: {line}")
+
+            await build(recipe, self._platform.params, take)
+
+
+def name_by_content(template: str, start: Path) -> str:
+    """The name that a template has or will have on the platform; of a file, with the hash of its content.
+
+    Raises:
+        TaskFault: when the file cannot be read.
+    """
+    return template if template_file(template) is None else read_recipe(found(template, start)).name
+
+
+def found(template: str, start: Path) -> TemplateFile:
+    """The file that a template is built from. Raises TaskFault when it is nowhere."""
+    file = find_template_file(template, start)
+    if file is None:
+        raise TaskFault(
+            "template_file",
+            f"template {template!r} is neither in {start} nor in a folder that it is in",
+            retry=False,
+            remedy="give a path relative to one of them",
+        )
+    return file
+
+
+def _lock(name: str) -> Path:
+    folder = state_folder() / "templates"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder / f"{name}.lock"
+
+
+def build_now(platform: Platform, template: str, logs: Path, say: Callable[[str], None]) -> str:
+    """Build a template from its file, and return its name; what is unchanged comes from the platform's cache.
+
+    Raises:
+        UsageError: when it names no file.
+        TaskFault: when it cannot be built.
+        SandboxFault: when the platform cannot be reached.
+    """
+    if template_file(template) is None:
+        raise UsageError(
+            f"{template!r} is no file to build from", remedy="give FILE.py:NAME or a path to a Dockerfile"
+        )
+    recipe = read_recipe(found(template, Path.cwd()))
+    asyncio.run(Templates(platform, logs, say).build(recipe))
+    return recipe.name
+
+
+def list_built(platform: Platform) -> str:
+    """The templates that harness has built, a line each. Raises SandboxFault."""
+    lines = [
+        f"{one.name}  {one.created_at.isoformat(timespec='seconds')}  {one.id}" for one in _built(platform)
+    ]
+    return "".join(f"{line}\n" for line in lines) or "no template was built by harness\n"
+
+
+def _built(platform: Platform) -> list[Built]:
+    return sorted(asyncio.run(built(platform.params)), key=lambda one: one.name)
+
+
+def remove_built(platform: Platform, names: list[str], *, every: bool) -> str:
+    """Remove templates: those named, or `every` one that harness has built; and say which.
+
+    Raises:
+        UsageError: when one is not there.
+        SandboxFault: when the platform cannot be reached.
+    """
+    lines = []
+    for name in [one.name for one in _built(platform)] if every else names:
+        if not asyncio.run(remove(name, platform.params)):
+            raise UsageError(
+                f"there is no template {name!r}",
+                remedy="`harness template list` lists what harness has built",
+            )
+        lines.append(f"removed {name}\n")
+    return "".join(lines) or "no template was built by harness\n"

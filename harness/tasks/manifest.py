@@ -1,0 +1,229 @@
+"""`task.toml`: its keys and their types, and what is said about a file that does not keep to them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Strict,
+    Tag,
+    ValidationError,
+)
+from pydantic_core import ErrorDetails
+
+from harness.errors import Problem
+from harness.tasks.hosts import Host
+from harness.tasks.tomlfile import field_at, meant, read_toml, short, shown, what_is_wrong
+
+MANIFEST = "task.toml"
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
+"""What names of tasks and checks look like: they stand in test ids and in file names."""
+
+_NOT_TAGS = frozenset(
+    [
+        "and",
+        "or",
+        "not",
+        "True",
+        "False",
+        "None",
+        "task",
+        "skip",
+        "skipif",
+        "xfail",
+        "parametrize",
+        "usefixtures",
+        "filterwarnings",
+    ]
+)
+
+
+def _not_reserved(tag: str) -> str:
+    if tag in _NOT_TAGS:
+        raise ValueError("has a meaning of its own for pytest")
+    return tag
+
+
+Seconds = Annotated[float, Strict(), Field(gt=0, le=86_400)]
+TaskTag = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_-]*$"), AfterValidator(_not_reserved)]
+Variable = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
+# No option, no refspec: one name as git would list it, or an id.
+GitRef = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./@#+=-]*$")]
+Network = Annotated[
+    Annotated[Literal["model", "none", "open"], Tag("word")] | Annotated[list[Host], Tag("hosts")],
+    Discriminator(lambda value: "hosts" if isinstance(value, list | tuple) else "word"),
+]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Repo(_Table):
+    """`[repo]`."""
+
+    path: str = Field("repo", description='a folder, such as "repo"')
+    git: str | None = Field(
+        None, min_length=1, description='the URL of a repository, such as "https://github.com/OWNER/NAME.git"'
+    )
+    ref: GitRef | None = Field(None, description="a tag, a branch or a whole commit id")
+    depth: Annotated[int, Strict()] = Field(1, gt=0, description="a whole number from 1 on")
+    subdir: str | None = Field(
+        None, min_length=1, description='a folder of the cloned repository, such as "packages/core"'
+    )
+    token_env: Variable | None = Field(
+        None, description='the name of the variable that holds the token, such as "GITHUB_TOKEN"'
+    )
+
+
+class Setup(_Table):
+    """`[setup]`."""
+
+    run: list[str] = Field([], description='a list of shell commands, such as ["make deps"]')
+    timeout: Seconds = Field(
+        600.0, description="the seconds that the setup commands have together, up to 86400"
+    )
+
+
+class Checks(_Table):
+    """`[checks]`."""
+
+    timeout: Seconds = Field(60.0, description="the seconds that each check has, up to 86400")
+    protect: list[str] = Field(
+        [], description='a list of patterns of files in the repo, such as ["tests/**"]'
+    )
+    run: dict[Annotated[str, Field(pattern=f"^{NAME}$")], str] = Field(
+        {}, description='shell commands by name (letters, digits, _ - .), such as {tests = "make test"}'
+    )
+
+
+class Sandbox(_Table):
+    """`[sandbox]`."""
+
+    template: str = Field(
+        "claude",
+        min_length=1,
+        description='a template\'s name, such as "claude", FILE.py:NAME or a path to a Dockerfile',
+    )
+    env: dict[Variable, str] = Field(
+        {}, description='strings by the names of variables, such as {LANG = "C.UTF-8"}'
+    )
+    network: Network = Field(
+        "model", description='"model", "none", "open" or a list of hosts, such as ["pypi.org"]'
+    )
+
+
+class Limits(_Table):
+    """`[limits]`."""
+
+    max_turns: Annotated[int, Strict()] | None = Field(None, gt=0, description="a whole number from 1 on")
+    max_cost_usd: Annotated[float, Strict()] | None = Field(
+        None, gt=0, allow_inf_nan=False, description="US dollars, more than 0"
+    )
+
+
+class TurnTable(_Table):
+    """`[[turns]]`."""
+
+    prompt: str = Field(min_length=1, description='a file with the prompt, such as "1-fix.md"')
+    checks: list[str] = Field([], description="a list of names of checks")
+    solution: str | None = Field(None, min_length=1, description='a folder, such as "solution-1"')
+
+
+class Manifest(_Table):
+    """The whole file. A field's description says what to give, and is the remedy for what is wrong there."""
+
+    schema_: Annotated[int, Strict(), Field(ge=1, le=1)] = Field(
+        alias="schema", description="1: `schema = 1`"
+    )
+    description: str = Field("", description="a line of text")
+    tags: list[TaskTag] = Field(
+        [], description='a list of words (a letter, then letters, digits, _ -), such as ["python", "bugfix"]'
+    )
+    prompts: list[str] = Field(
+        ["prompt.md"], min_length=1, description='a list of files, such as ["prompt.md"]'
+    )
+    turns: list[TurnTable] = Field(
+        [], min_length=1, description='tables with a prompt each: [[turns]], prompt = "1.md"'
+    )
+    timeout: Seconds = Field(600.0, description="the seconds that the agent has, up to 86400")
+    repo: Repo = Field(Repo(), description="a table: [repo]")
+    setup: Setup = Field(Setup(), description="a table: [setup]")
+    checks: Checks = Field(Checks(), description="a table: [checks]")
+    sandbox: Sandbox = Field(Sandbox(), description="a table: [sandbox]")
+    limits: Limits = Field(Limits(), description="a table: [limits]")
+
+
+def read_manifest(folder: Path) -> tuple[Manifest, list[Problem]]:
+    """Read a folder's `task.toml`, as `validated` does.
+
+    Raises:
+        ProblemsError: when nothing can be told about it, since it cannot be read or is no TOML.
+    """
+    file = read_toml(folder / MANIFEST, f"task {folder.name!r} cannot be used:")
+    return validated(file.data, file.path)
+
+
+def validated(data: Mapping[str, Any], file: Path) -> tuple[Manifest, list[Problem]]:
+    """A manifest and the problems in it. Where fields are wrong, the others are kept, with defaults for the wrong."""
+    good, problems = dict(data), list[Problem]()
+    while True:
+        try:
+            return Manifest.model_validate(good), problems
+        except ValidationError as error:
+            wrong = error.errors(include_url=False)
+            problems += (_problem(file, details) for details in wrong)
+            for details in wrong:
+                good = _without(good, _location(details))
+            good.setdefault("schema", 1)
+
+
+def _without(data: Mapping[str, Any], location: list[str]) -> dict[str, Any]:
+    """The data without what stands at a location, or without the innermost table's key that leads there."""
+    key, *deeper = location
+    inner = data.get(key)
+    if deeper and isinstance(inner, dict) and deeper[0] in inner:
+        return {**data, key: _without(inner, deeper)}
+    return {name: value for name, value in data.items() if name != key}
+
+
+def _location(details: ErrorDetails) -> list[str]:
+    """The keys that lead to what is wrong; pydantic adds words of its own to them."""
+    location = [str(part) for part in details["loc"]]
+    if location[:2] == ["sandbox", "network"]:
+        del location[2:3]
+    elif location[:2] in (["checks", "run"], ["sandbox", "env"]):
+        del location[3:]
+    return location
+
+
+def _problem(file: Path, details: ErrorDetails) -> Problem:
+    location = _location(details)
+    name, kind = ".".join(location), details["type"]
+    if kind == "extra_forbidden":
+        return Problem(shown(file), name, "is not a known key", meant(Manifest, location))
+    if kind == "missing" and name == "schema":
+        return Problem(shown(file), name, "is missing", "add `schema = 1` as the first line")
+    if name == "schema":
+        return Problem(
+            shown(file),
+            name,
+            f"is {short(details['input'])}, not 1",
+            "write `schema = 1`; a later one needs a newer harness",
+        )
+    field = field_at(Manifest, location)
+    what = "is missing" if kind == "missing" else what_is_wrong(details)
+    return Problem(shown(file), name, what, f"give {field.description}" if field else None)
+
+
+def is_name(text: str) -> bool:
+    """Whether it can be the name of a task or a check."""
+    return re.fullmatch(NAME, text) is not None

@@ -1,0 +1,231 @@
+"""What is known of one attempt at a trial, and the record that attempts come to."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from statistics import fmean
+from typing import Any
+
+from harness import __version__
+from harness.agents.base import Workplace
+from harness.errors import Fault, InternalFault
+from harness.models.model import Recorded
+from harness.records.record import (
+    AttemptRecord,
+    CheckResult,
+    ErrorRecord,
+    InstructionsRecord,
+    Outcome,
+    Phases,
+    SandboxRecord,
+    StartRecord,
+    Stop,
+    Tampering,
+    TokenCounts,
+    TrialRecord,
+    TrialSpec,
+    session_fields,
+)
+from harness.records.store import TRANSCRIPT, Appender, TrialFolder
+from harness.records.stream import Session
+from harness.trials.context import World
+
+INTERRUPTED = "interrupted"
+"""The type of the error of a trial that was cut off."""
+
+
+@dataclass
+class Attempt:
+    """What is known of one attempt so far; filled in as it goes, so that nothing is lost when it breaks off.
+
+    `verdict` is a Python test's own, where one judges in the checks' place.
+    """
+
+    number: int
+    files: TrialFolder
+    transcript: Appender
+    started_at: str = field(default_factory=lambda: _now())
+    began: float = field(default_factory=time.monotonic)
+    phases: dict[str, int] = field(default_factory=dict)
+    running: list[str] = field(default_factory=list)
+    repo_commit: str | None = None
+    recording: Recorded | None = None
+    sandbox_id: str | None = None
+    template: str | None = None
+    template_id: str | None = None
+    place: Workplace | None = None
+    stop: Stop | None = None
+    checks: tuple[CheckResult, ...] = ()
+    tampering: tuple[Tampering, ...] = ()
+    diff: str | None = None
+    notes: tuple[str, ...] = ()
+    fault: Fault | None = None
+    verdict: bool | None = None
+    kept: bool = False
+    hides: bool = False
+    differences: tuple[str, ...] = ()
+    instructions: tuple[InstructionsRecord, ...] = ()
+    starts: tuple[StartRecord, ...] = ()
+
+    @classmethod
+    def begin(cls, spec: TrialSpec, world: World, number: int) -> Attempt:
+        """A new attempt at a trial, its files in the trial's folder."""
+        files = world.folder.trial(spec.task.name, spec.variant.name, spec.index)
+        return cls(number, files, files.appender(TRANSCRIPT))
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time a phase, also when it breaks off; one that comes again is added up, one within another taken off it."""
+        start = time.monotonic()
+        self.running.append(name)
+        try:
+            yield
+        finally:
+            self.running.pop()
+            took = _ms(start)
+            self.phases[name] = self.phases.get(name, 0) + took
+            for outer in self.running[-1:]:
+                self.phases[outer] = self.phases.get(outer, 0) - took
+
+    def hide(self, name: str, secret: str) -> None:
+        """Keep a secret of the sandbox's own out of the trial's files, none of which is begun yet."""
+        self.hides = True
+        self.files = replace(self.files, redact=self.files.redact.also(name, secret))
+        self.transcript = self.files.appender(TRANSCRIPT)
+
+    @property
+    def session(self) -> Session:
+        """What the transcript tells so far."""
+        return self.place.tally.session() if self.place else Session()
+
+    def set_aside(self) -> None:
+        """Make room for the next attempt; this one's transcript is kept."""
+        self.transcript.move(self.files.attempt(self.number))
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        self.transcript.close()
+        self.phases["total"] = _ms(self.began)
+
+
+def bug(error: Exception, files: TrialFolder) -> InternalFault:
+    """A defect of ours, its traceback kept in the trial's folder."""
+    told = "".join(traceback.format_exception(error))
+    with contextlib.suppress(InternalFault):
+        files.write("traceback.txt", told.encode("utf-8", "replace"))
+    fault = InternalFault(
+        "bug",
+        f"{type(error).__name__}: {error}",
+        retry=False,
+        remedy="this is a defect of harness; traceback.txt in the trial's folder says where",
+    )
+    fault.__cause__ = error
+    return fault
+
+
+def interrupted() -> InternalFault:
+    """What a trial that is cut off has for a fault."""
+    return InternalFault(INTERRUPTED, "the run was stopped before this trial had ended", retry=False)
+
+
+def trial_record(
+    spec: TrialSpec, world: World, attempts: Sequence[Attempt], earlier: Sequence[AttemptRecord] = ()
+) -> TrialRecord:
+    """The record of a trial, from its attempts; the last one decides. `earlier` are those of a run that is resumed."""
+    last = attempts[-1]
+    record = TrialRecord(
+        run_id=world.folder.id,
+        trial_id=spec.id,
+        task=spec.task.name,
+        task_hash=spec.task.hash,
+        variant=spec.variant.name,
+        variant_hash=spec.variant.hash,
+        variant_place=spec.variant.place,
+        asked=spec.variant.told(),
+        differences=last.differences,
+        instructions=last.instructions,
+        starts=last.starts,
+        index=spec.index,
+        agent=spec.agent,
+        outcome=outcome_of(last),
+        score=fmean(check.score for check in last.checks) if last.checks else None,
+        checks=last.checks,
+        stop=last.stop,
+        phases_ms=Phases(**last.phases),
+        model_source=world.model.source,
+        model_key=world.model.key_place,
+        repo_commit=last.repo_commit,
+        replay_by_hand=last.recording.by_hand if last.recording else None,
+        template=last.template or spec.template,
+        sandbox=SandboxRecord(
+            kind=world.platform.kind,
+            isolation=world.platform.isolation,
+            enforces=world.platform.enforces,
+            template_id=last.template_id,
+        ),
+        sandbox_id=last.sandbox_id,
+        kept=last.kept,
+        error=ErrorRecord.of(last.fault) if last.fault else None,
+        attempts=(*earlier, *(_attempt_record(attempt) for attempt in attempts[:-1])),
+        tampering=last.tampering,
+        transcript=last.transcript.path if last.transcript.started else None,
+        diff=last.diff,
+        notes=last.notes,
+        started_at=attempts[0].started_at,
+        finished_at=_now(),
+        git_commit=world.git_commit,
+        harness_version=__version__,
+        tags=spec.task.tags,
+        **session_fields(last.session),
+    )
+    return _without_secrets(record, [attempt for attempt in attempts if attempt.hides])
+
+
+def _without_secrets(record: TrialRecord, hiding: Sequence[Attempt]) -> TrialRecord:
+    """The record without the sandboxes' own secrets, which the run does not know: checks may have printed them."""
+    if not hiding:
+        return record
+    text = record.model_dump_json()
+    for attempt in hiding:
+        text = attempt.files.redact.text(text)
+    return TrialRecord.model_validate_json(text)
+
+
+def outcome_of(attempt: Attempt) -> Outcome:
+    """What it came to; what broke or was not applied is judged by nobody."""
+    if attempt.fault:
+        return "error"
+    if attempt.differences:
+        return "invalid"
+    if attempt.verdict is not None:
+        return "passed" if attempt.verdict else "failed"
+    return "passed" if attempt.checks and all(check.passed for check in attempt.checks) else "failed"
+
+
+def _attempt_record(attempt: Attempt) -> AttemptRecord:
+    assert attempt.fault, "only a fault makes another attempt"
+    fields: dict[str, Any] = session_fields(attempt.session)
+    return AttemptRecord(
+        number=attempt.number,
+        error=ErrorRecord.of(attempt.fault),
+        sandbox_id=attempt.sandbox_id,
+        started_at=attempt.started_at,
+        duration_ms=attempt.phases["total"],
+        tokens=fields.get("tokens", TokenCounts()),
+        tokens_partial=fields["tokens_partial"],
+        cost_usd=fields["cost_usd"],
+        transcript=attempt.transcript.path if attempt.transcript.started else None,
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _ms(start: float) -> int:
+    return round((time.monotonic() - start) * 1000)

@@ -1,0 +1,42 @@
+"""What all trials of a run share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from harness.models.model import Model
+from harness.records.store import RunFolder
+from harness.sandboxes.pacing import Pacer
+from harness.sandboxes.sandbox import Platform
+from harness.sandboxes.templates import Templates
+from harness.tasks.gitrepo import Repos
+from harness.trials.disk import Disk
+from harness.trials.timeouts import PATIENT, Patience
+
+Keep = Literal["none", "failed", "all"]
+
+
+@dataclass(frozen=True)
+class World:
+    """What all trials of a run share.
+
+    `secrets` has the values that variants refer to by name, `template_ids` the platform's ids of templates by their
+    names, each asked for once: by whoever holds `asking`.
+    """
+
+    platform: Platform
+    model: Model
+    folder: RunFolder
+    repos: Repos
+    templates: Templates
+    git_commit: str | None = None
+    pacer: Pacer = field(default_factory=Pacer)
+    patience: Patience = PATIENT
+    template_ids: dict[str, str] = field(default_factory=dict)
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    disk: Disk = field(default_factory=Disk)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    keep: Keep = "none"

@@ -1,0 +1,387 @@
+"""One trial, from a fresh sandbox to its record."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from harness.agents.base import Agent, Workplace
+from harness.agents.claude import Claude
+from harness.agents.nop import Nop
+from harness.agents.oracle import Oracle
+from harness.errors import Fault, NotAppliedError, SandboxFault
+from harness.models.model import Recorded
+from harness.records.record import (
+    AgentName,
+    CheckResult,
+    TrialSpec,
+)
+from harness.records.stream import Session
+from harness.sandboxes.sandbox import Sandbox
+from harness.sandboxes.shell import Script, Seen, look_each
+from harness.tasks import replay
+from harness.tasks.task import Check, Task
+from harness.trials.attempt import Attempt, bug, interrupted, outcome_of
+from harness.trials.checks import Between, run_checks
+from harness.trials.cli_starts import STARTED, differences_in_starts, not_seen, seen_starts, start_records
+from harness.trials.context import Keep, World
+from harness.trials.protect import protected_files, restore
+from harness.trials.timeouts import Patience
+from harness.trials.verification import (
+    INSTRUCTIONS,
+    differences_at_end,
+    differences_at_start,
+    differences_in_instructions,
+    not_told,
+    seen_instructions,
+)
+from harness.trials.workspace import (
+    Baseline,
+    NoDiffError,
+    diff_since,
+    in_copy,
+    require_stopped,
+    seed,
+    stop_processes,
+    stop_script,
+    take_diff,
+)
+from harness.variants.apply import hosts, luggage, to_be_seen_at_start
+from harness.variants.variant import Variant, revealed
+
+AGENTS: dict[AgentName, type[Agent]] = {"claude": Claude, "oracle": Oracle, "nop": Nop}
+KEPT = "kept.json"
+"""In a trial's folder: what `harness attach` and `harness checks` need to know of a sandbox that was kept."""
+
+_REPLAY_SERVER = Path(replay.__file__)
+
+
+async def run_attempt(spec: TrialSpec, world: World, attempt: Attempt) -> None:
+    """Try a trial once, in a sandbox of its own. A fault ends it and is kept; the sandbox goes whatever happens.
+
+    Raises:
+        CancelledError: when it was cut off; the attempt says so, too.
+    """
+    try:
+        if spec.agent == "claude":
+            world.model.require_way(spec.task)
+        spec = await _with_repo(spec, world, attempt)
+        async with _created(spec, world, attempt) as sandbox, _whole(spec.task, world.patience):
+            live = await _furnished(spec, world, attempt, sandbox)
+            await live.agent_runs()
+            await live.prove(await live.collect())
+            await live.check()
+    except NotAppliedError as error:
+        attempt.differences = error.differences
+    except Fault as fault:
+        attempt.fault = fault
+    except asyncio.CancelledError:
+        attempt.fault = interrupted()
+        raise
+    except Exception as error:  # noqa: BLE001  (a defect of ours must not take the other trials down)
+        attempt.fault = bug(error, attempt.files)
+    finally:
+        attempt.end()
+
+
+@contextlib.asynccontextmanager
+async def opened(spec: TrialSpec, world: World, attempt: Attempt) -> AsyncIterator[LiveTrial]:
+    """A fresh sandbox with the task's repo in it; gone, or kept on purpose, when this closes."""
+    spec = await _with_repo(spec, world, attempt)
+    async with _created(spec, world, attempt) as sandbox:
+        yield await _furnished(spec, world, attempt, sandbox)
+
+
+@contextlib.asynccontextmanager
+async def _created(spec: TrialSpec, world: World, attempt: Attempt) -> AsyncIterator[Sandbox]:
+    """A fresh sandbox from the trial's template; gone, or kept on purpose, when this closes."""
+    with attempt.phase("build"):
+        attempt.template = await world.templates.name(spec.template, spec.task.path or Path.cwd())
+    attempt.recording = world.model.recording(spec.task)
+    with attempt.phase("create"):
+        sandbox = await world.pacer.create(functools.partial(_create, spec, world, attempt.template))
+    attempt.sandbox_id = sandbox.id
+    if sandbox.mcp_token:
+        attempt.hide("MCP_GATEWAY_TOKEN", sandbox.mcp_token)
+    try:
+        async with sandbox.kept_alive():
+            yield sandbox
+    except BaseException as error:
+        await _end(spec, world, attempt, sandbox, error)
+        raise
+    else:
+        await _end(spec, world, attempt, sandbox, None)
+
+
+@contextlib.asynccontextmanager
+async def _whole(task: Task, patience: Patience) -> AsyncIterator[None]:
+    """The limit of a whole attempt, from when its sandbox is there.
+
+    Setup, agent and checks have limits of their own. So whoever comes to this one was held up by the platform.
+
+    Raises:
+        SandboxFault: when it is reached.
+    """
+    limit_s = task.own_seconds + patience.platform_s
+    try:
+        async with asyncio.timeout(limit_s) as limit:
+            yield
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise SandboxFault(
+            "trial_timeout",
+            f"the trial had not ended after {limit_s:g} s: {task.own_seconds:g} s are its task's own, "
+            f"and the platform took more than {patience.platform_s:g} s beside them",
+            retry=True,
+        ) from error
+
+
+async def _furnished(spec: TrialSpec, world: World, attempt: Attempt, sandbox: Sandbox) -> LiveTrial:
+    """Put the repo and what else the trial needs into its sandbox."""
+    assert attempt.template
+    with attempt.phase("seed"):
+        attempt.template_id = await _template_id(attempt.template, world, sandbox)
+        brought = luggage(spec.variant, world.secrets, sandbox.mcp_token)
+        baseline = await seed(sandbox, spec.task, _extra(attempt.recording), brought)
+    attempt.place = _workplace(spec, world, attempt, sandbox)
+    live = LiveTrial(spec, world, attempt, attempt.place, baseline)
+    attempt.place.after_turn = live.check_turn
+    return live
+
+
+async def _template_id(name: str, world: World, sandbox: Sandbox) -> str:
+    """The platform's id of the trial's template, asked for once a run."""
+    async with world.asking:
+        if name not in world.template_ids:
+            world.template_ids[name] = await sandbox.template_id()
+    return world.template_ids[name]
+
+
+async def _with_repo(spec: TrialSpec, world: World, attempt: Attempt) -> TrialSpec:
+    """The trial with its starter repo on this machine, cloned if need be."""
+    if spec.task.git is None:
+        return spec
+    with attempt.phase("seed"):
+        checkout = await world.repos.checkout(spec.task.git)
+    attempt.repo_commit = checkout.commit
+    attempt.notes += checkout.notes
+    return replace(spec, task=replace(spec.task, repo=checkout.folder))
+
+
+async def _create(spec: TrialSpec, world: World, template: str, again: bool) -> Sandbox:
+    return await Sandbox.open(
+        world.platform,
+        template=template,
+        env={**_env(spec, world), "HARNESS_TRIAL": _mark(spec, world)},
+        network=world.model.network(spec.task, hosts(spec.variant)),
+        mcp=revealed(spec.variant.mcp_gateway, world.secrets),
+        run=world.folder.id,
+        trial=spec.id,
+        again=again,
+    )
+
+
+def _env(spec: TrialSpec, world: World) -> dict[str, str]:
+    """The task's environment, and the variant's over it."""
+    return {**spec.task.sandbox.env, **revealed(spec.variant.env, world.secrets)}
+
+
+def _env_to_see(variant: Variant, world: World) -> dict[str, str]:
+    """The variant's environment that there must be: a replay puts its own server in the place of the model's."""
+    replaced = ("ANTHROPIC_BASE_URL",) if world.model.source == "replay" else ()
+    env: dict[str, str] = revealed(variant.env, world.secrets)
+    return {name: value for name, value in env.items() if name not in replaced}
+
+
+def _workplace(spec: TrialSpec, world: World, attempt: Attempt, sandbox: Sandbox) -> Workplace:
+    prove = functools.partial(_prove_start, spec.variant)
+    return Workplace(
+        sandbox,
+        world.model,
+        attempt.transcript.line,
+        _env(spec, world),
+        prove,
+        silence_s=world.patience.model_s,
+    )
+
+
+@dataclass(frozen=True)
+class LiveTrial:
+    """An attempt whose sandbox is open and seeded. The steps fill the attempt in."""
+
+    spec: TrialSpec
+    world: World
+    attempt: Attempt
+    place: Workplace
+    baseline: Baseline
+    agent: Agent = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "agent", AGENTS[self.spec.agent]())
+
+    async def agent_runs(self) -> None:
+        """The agent does the task's prompts."""
+        with self.attempt.phase("agent"):
+            self.attempt.stop = await self.agent.run(self.spec, self.place)
+
+    async def collect(self) -> Mapping[str, Seen]:
+        """The agent's processes end; its diff is taken; what it must not touch is put back.
+
+        Returns what `prove` goes by.
+        """
+        sandbox, attempt, task = self.place.sandbox, self.attempt, self.spec.task
+        with attempt.phase("collect"):
+            seen = await self._look_at_what_is_left()
+            require_stopped(seen["stopped"])
+            try:
+                found = await take_diff(sandbox, self.baseline, seen["diff"])
+                attempt.diff = await self._keep("diff.patch", found)
+            except NoDiffError as error:
+                attempt.notes += (f"there is no diff: {error}",)
+            attempt.tampering = await restore(sandbox, task, self.baseline.protected, seen.get("protected"))
+        return seen
+
+    async def _look_at_what_is_left(self) -> Mapping[str, Seen]:
+        """What each script sees: the first ends whatever still runs, so that nothing changes under the others.
+
+        Where it fails, nothing else is looked at.
+        """
+        stop = self._stop_script(self.baseline)
+        scripts = {"stopped": stop, "diff": diff_since(self.baseline), "instructions": INSTRUCTIONS}
+        if to_be_seen_at_start(self.spec.variant):
+            scripts["starts"] = STARTED
+        if self.spec.task.protect:
+            scripts["protected"] = protected_files(self.spec.task)
+        seen = await look_each(self.place.sandbox, list(scripts.values()), root_in=self.baseline.home)
+        return dict(zip(scripts, seen, strict=False))
+
+    async def prove(self, seen: Mapping[str, Seen] | None = None) -> None:
+        """Is what the agent ran with what the variant asks for? The session's start is looked at as it comes.
+
+        Args:
+            seen: what `collect` has seen of it, when nothing ran since.
+
+        Raises:
+            NotAppliedError: when it is not.
+            SandboxFault: when that cannot be seen.
+        """
+        if self.spec.agent != "claude":
+            return
+        sandbox, variant, seen = self.place.sandbox, self.spec.variant, seen or {}
+        told = await seen_instructions(sandbox, self.baseline.home, seen.get("instructions"))
+        self.attempt.instructions = told.loaded
+        self.attempt.notes += not_told(told)
+        env = _env_to_see(variant, self.world)
+        starts = await seen_starts(variant, sandbox, seen.get("starts"))
+        self.attempt.starts = start_records(variant, env, starts)
+        if self.attempt.session.session_id:
+            self.attempt.notes += not_seen(variant, starts)
+        differences = (
+            *differences_at_end(variant, self.attempt.session),
+            *differences_in_instructions(variant, told),
+            *differences_in_starts(variant, env, starts),
+        )
+        if differences:
+            raise NotAppliedError(differences)
+
+    async def check(self) -> None:
+        """The checks enter, and give their verdicts; also those of turns that the agent did not come to."""
+        judged = {check.name for check in self.attempt.checks}
+        left = [check for check in self.spec.task.checks if check.name not in judged]
+        with self.attempt.phase("checks"):
+            self.attempt.checks += await self._verdicts(self.place.sandbox, self.baseline, left)
+
+    async def check_turn(self, turn: int) -> None:
+        """A turn's own checks, in a copy of the sandbox: the agent finds nothing of them there, and nothing ended."""
+        checks = [check for check in self.spec.task.checks if check.turn == turn]
+        if not checks:
+            return
+        with self.attempt.phase("checks"):
+            async with self.place.sandbox.forked() as copy:
+                baseline = await in_copy(copy, self.baseline)
+                await stop_processes(copy, baseline, self._stop_script(baseline))
+                await restore(copy, self.spec.task, baseline.protected)
+                found = await self._verdicts(copy, baseline, checks)
+        self.attempt.checks += tuple(result.model_copy(update={"turn": turn}) for result in found)
+
+    async def _verdicts(
+        self, sandbox: Sandbox, baseline: Baseline, checks: Sequence[Check]
+    ) -> tuple[CheckResult, ...]:
+        stop = self._stop_script(baseline)
+        alone = functools.partial(stop_processes, sandbox, baseline, stop)
+        between = Between(alone, stop if self.world.platform.one_account else None)
+        return await run_checks(sandbox, self.spec.task, self._keep, checks, between=between)
+
+    async def _keep(self, name: str, data: bytes) -> str:
+        """Write one of the trial's files, and return its path for the record."""
+        return await self.world.disk.do(functools.partial(self.attempt.files.write, name, data))
+
+    def _stop_script(self, baseline: Baseline) -> Script:
+        return stop_script(baseline, private=_private(self.world), mark=_mark(self.spec, self.world))
+
+
+def _prove_start(variant: Variant, session: Session) -> None:
+    differences = differences_at_start(variant, session)
+    if differences:
+        raise NotAppliedError(differences)
+
+
+def _private(world: World) -> bool:
+    """Whether every process in sight inside a sandbox is the sandbox's own."""
+    return world.platform.isolation in (None, "bubblewrap")
+
+
+def _mark(spec: TrialSpec, world: World) -> str:
+    return f"{world.folder.id}-{spec.id}".replace("[", "-").replace("]", "")
+
+
+async def _end(
+    spec: TrialSpec, world: World, attempt: Attempt, sandbox: Sandbox, error: BaseException | None
+) -> None:
+    """Keep the sandbox where that was asked for; else it goes."""
+    if _to_keep(world.keep, attempt, error):
+        try:
+            await sandbox.pause()
+        except Fault as fault:
+            attempt.notes += (f"the sandbox could not be kept: {fault.message}",)
+        else:
+            attempt.kept = True
+            folder = str(spec.task.path) if spec.task.path else None
+            about = {"sandbox": world.platform.kind, "sandbox_id": sandbox.id, "task": folder}
+            attempt.files.write(KEPT, json.dumps(about, indent=2).encode() + b"\n")
+            return
+    await _remove(sandbox)
+
+
+def _to_keep(keep: Keep, attempt: Attempt, error: BaseException | None) -> bool:
+    """A trial that a new attempt may mend, or that was cut off, leaves nothing that is worth a look."""
+    if keep == "none" or not (error is None or isinstance(error, NotAppliedError | Fault)):
+        return False
+    if isinstance(error, Fault) and (error.retry or error.fatal):
+        return False
+    return keep == "all" or error is not None or outcome_of(attempt) != "passed"
+
+
+async def _remove(sandbox: Sandbox) -> None:
+    """Kill the sandbox, even when this trial is being cancelled.
+
+    A sandbox that cannot be killed now ends with its lifetime, which nobody extends any more.
+    """
+    with contextlib.suppress(Fault):
+        await asyncio.shield(sandbox.kill())
+
+
+def _extra(recording: Recorded | None) -> dict[str, bytes]:
+    """What goes into the sandbox beside the repo and the prompts."""
+    if recording is None:
+        return {}
+    return {
+        ".harness/tasks/replay.py": _REPLAY_SERVER.read_bytes(),
+        ".harness/replay.jsonl": recording.path.read_bytes(),
+    }

@@ -1,0 +1,1 @@
+"""variants.toml becomes Variants: what each brings into a sandbox, and a stable hash of it."""

@@ -1,0 +1,227 @@
+"""A variant on its way into a sandbox: the files that it brings, how they are put in place, the CLI's arguments.
+
+```
+~/.harness/variant/            what the variant brings, as it is given
+  overlay/repo, overlay/home   laid over the repo and the home
+  CLAUDE.md, system-prompt.md, append-system-prompt.md, mcp.json
+  settings.json                the variant's settings, with the hooks that tell what was loaded
+  instructions/                what that hook has told, a file each: the hash of what was loaded, and the event
+  starts/                      where the variant sets what no event tells: how the CLI was started, by a hook of its own
+  applied                      the CLAUDE.md that was put in place, and its hash
+```
+All is in place before the repo's first commit, so that no diff shows it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from harness.variants.variant import ClaudeMd, McpServer, NoClaudeMd, Variant, revealed
+
+FOLDER = ".harness/variant"
+SYSTEM_PROMPT, APPEND_SYSTEM_PROMPT = "system-prompt.md", "append-system-prompt.md"
+STARTS = "starts"
+GATEWAY = "e2b-mcp-gateway"
+"""The name that E2B's page gives to its gateway."""
+
+_SHELLS_OWN = frozenset(("PWD", "OLDPWD", "SHLVL", "_"))
+"""Variables that each shell sets anew, the one of a hook too."""
+
+_GATEWAY_URL = "http://localhost:50005/mcp"
+"""Where the gateway listens inside the sandbox, whatever the sandbox may reach outside."""
+
+# The hook's event comes on stdin. Each is kept in a file of its own, since several run at once; one that stays empty
+# says that its hook was cut off.
+_HOOK = f"""
+cd ~/{FOLDER} && mkdir -p instructions && told=instructions/$$-$RANDOM && >"$told" || exit 0
+IFS= read -r -d '' event
+path=${{event#*'"file_path":"'}}
+digest=$(sha256sum <"${{path%%'"'*}}")
+printf '%s\\n%s\\n' "${{digest%% *}}" "$event" >"$told"
+"""
+
+# The CLI is the nearest process above that was started with the variant's settings; where it has overwritten its
+# arguments, as Node's programs can, there is none, and they stay unknown. What is read is put in place in one go, so
+# that no half of it is taken for the whole. Values are told by their hashes: they may be secrets.
+_START_HOOK = f"""
+cd ~/{FOLDER} && mkdir -p {STARTS} && told=$(mktemp {STARTS}/XXXXXXXX) || exit 0
+value() {{
+  while IFS= read -r -d '' pair; do
+    if [ "${{pair%%=*}}" = "$2" ]; then printf %s "${{pair#*=}}" | sha256sum | cut -c1-64; return; fi
+  done <"/proc/$1/environ"
+  echo -
+}}
+cli=$PPID
+while [ "${{cli:-0}}" -gt 1 ] && ! tr '\\0' '\\n' <"/proc/$cli/cmdline" | grep -qxF "$PWD/settings.json"; do
+  cli=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$cli/status")
+done
+{{
+  if [ "${{cli:-0}}" -gt 1 ]; then arguments=$(base64 <"/proc/$cli/cmdline" | tr -d '\\n'); else cli=none; fi
+  echo "arguments $arguments"
+  for file in *.md; do
+    if [ -f "$file" ]; then echo "file $file $(sha256sum <"$file" | cut -c1-64)"; fi
+  done
+  while IFS= read -r name; do echo "env $name $(value $$ "$name") $(value "$cli" "$name")"; done <variables
+}} >"$told" 2>/dev/null
+mv "$told" "$told.told"
+"""
+
+_OVERLAY = f"""
+for part in repo home; do
+  if [ -d ~/{FOLDER}/overlay/$part ]; then
+    into=~; [ $part = repo ] && into=~/repo
+    cp -a ~/{FOLDER}/overlay/$part/. "$into"/
+  fi
+done
+"""
+# The repo's own may be a link, to AGENTS.md for one: what it leads to stays as it is.
+_REPLACE = f"""
+cd ~/repo && rm -rf CLAUDE.md .claude/CLAUDE.md && cp ~/{FOLDER}/CLAUDE.md CLAUDE.md && target=CLAUDE.md
+"""
+_APPEND = f"""
+cd ~/repo && target=CLAUDE.md
+if [ ! -e CLAUDE.md ] && [ -e .claude/CLAUDE.md ]; then target=.claude/CLAUDE.md; fi
+{{ if [ -e "$target" ]; then cat "$target"; echo; fi; cat ~/{FOLDER}/CLAUDE.md; }} >~/{FOLDER}/merged.md
+rm -f "$target" && mv ~/{FOLDER}/merged.md "$target"
+"""
+_TAKE_AWAY = "cd ~/repo && rm -rf CLAUDE.md .claude/CLAUDE.md\n"
+_NOTE = f'sha256sum "$target" >~/{FOLDER}/applied\n'
+
+
+@dataclass(frozen=True)
+class Luggage:
+    """What goes into a sandbox beside the repo: `files` and `paths` by their places below the home, and a bash
+    `script` that puts them where they belong, before the repo's first commit. `secret`: some hold a secret.
+    `version` changes with what is in the paths."""
+
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    paths: Mapping[str, Path] = field(default_factory=dict)
+    script: str = ""
+    secret: bool = False
+    version: str = ""
+
+
+NO_LUGGAGE = Luggage()
+
+
+def luggage(variant: Variant, secrets: Mapping[str, str], gateway_token: str | None = None) -> Luggage:
+    """All that a variant brings.
+
+    Args:
+        variant: the variant.
+        secrets: the values that it refers to.
+        gateway_token: lets one into the sandbox's MCP gateway, where there is one.
+    """
+    files = {f"{FOLDER}/{name}": text.encode() for name, text in _files(variant, secrets, gateway_token)}
+    paths = {f"{FOLDER}/overlay": variant.overlay.path} if variant.overlay else {}
+    secret = bool(variant.secrets or gateway_token)
+    return Luggage(files, paths, "".join(_steps(variant)), secret, variant.hash)
+
+
+def _files(variant: Variant, secrets: Mapping[str, str], token: str | None) -> Iterator[tuple[str, str]]:
+    yield "settings.json", json.dumps(_settings(variant))
+    yield "hook.sh", _HOOK
+    if isinstance(variant.claude_md, ClaudeMd):
+        yield "CLAUDE.md", variant.claude_md.text
+    if variant.system_prompt:
+        yield SYSTEM_PROMPT, variant.system_prompt.text
+    if variant.append_system_prompt:
+        yield APPEND_SYSTEM_PROMPT, variant.append_system_prompt.text
+    if to_be_seen_at_start(variant):
+        yield "start-hook.sh", _START_HOOK
+        yield "variables", "".join(f"{name}\n" for name in variant.env if name not in _SHELLS_OWN)
+    if has_servers(variant):
+        yield "mcp.json", json.dumps({"mcpServers": _servers(variant, secrets, token)})
+
+
+def _steps(variant: Variant) -> Iterator[str]:
+    if variant.overlay:
+        yield _OVERLAY
+    if isinstance(variant.claude_md, NoClaudeMd):
+        yield _TAKE_AWAY
+    elif variant.claude_md:
+        yield _APPEND if variant.claude_md.append else _REPLACE
+        yield _NOTE
+
+
+def _settings(variant: Variant) -> dict[str, Any]:
+    """The variant's own settings; its hooks, and ours beside them."""
+    settings = dict(variant.settings or {})
+    hooks = dict(settings.get("hooks") or {})
+    scripts = {"InstructionsLoaded": "hook.sh"}
+    if to_be_seen_at_start(variant):
+        scripts["SessionStart"] = "start-hook.sh"
+    for event, script in scripts.items():
+        # Claude Code does not wait for what tells of instructions: when it exits, it ends that with SIGTERM, and
+        # a second or two later with SIGKILL.
+        command = f"trap '' TERM; bash ~/{FOLDER}/{script}"
+        ours = {"hooks": [{"type": "command", "command": command}]}
+        hooks[event] = [*hooks.get(event, []), ours]
+    return {**settings, "hooks": hooks}
+
+
+def to_be_seen_at_start(variant: Variant) -> bool:
+    """Whether the variant sets something that no event of the session tells, and the CLI's start does."""
+    return bool(variant.args or variant.env or variant.system_prompt or variant.append_system_prompt)
+
+
+def has_servers(variant: Variant) -> bool:
+    """Whether the variant says which MCP servers there are."""
+    return variant.mcp is not None or variant.mcp_gateway is not None
+
+
+def servers_of(variant: Variant) -> dict[str, tuple[str, ...] | None] | None:
+    """The MCP servers that there must be, each with the tools that it must offer; None: the variant says nothing."""
+    if not has_servers(variant):
+        return None
+    servers = {name: server.tools for name, server in (variant.mcp or {}).items()}
+    return servers if variant.mcp_gateway is None else {**servers, GATEWAY: None}
+
+
+def hosts(variant: Variant) -> tuple[str, ...]:
+    """What the sandbox must reach for the variant: what it names, and where its servers on HTTP are."""
+    urls = [urlsplit(server.url) for server in (variant.mcp or {}).values() if server.url is not None]
+    return tuple(
+        dict.fromkeys((*variant.network, *(url.hostname or "" for url in urls if not _is_own(url.hostname))))
+    )
+
+
+def _is_own(host: str | None) -> bool:
+    """Whether a name means the sandbox itself, for which it needs no way out."""
+    return host == "localhost" or str(host).startswith("127.") or host == "::1"
+
+
+def _servers(variant: Variant, secrets: Mapping[str, str], token: str | None) -> dict[str, Any]:
+    """As `--mcp-config` takes them."""
+    servers = {name: _server(server, secrets) for name, server in (variant.mcp or {}).items()}
+    if variant.mcp_gateway is not None:
+        headers = {"Authorization": f"Bearer {token}"}
+        servers[GATEWAY] = {"type": "http", "url": _GATEWAY_URL, "headers": headers}
+    return servers
+
+
+def _server(server: McpServer, secrets: Mapping[str, str]) -> dict[str, Any]:
+    given: dict[str, Any]
+    if server.url is not None:
+        given = {"type": "http", "url": server.url, "headers": server.headers}
+    else:
+        given = {"type": "stdio", "command": server.command, "args": server.args, "env": server.env}
+    found: dict[str, Any] = revealed(given, secrets)
+    return found
+
+
+def arguments(variant: Variant) -> str:
+    """The CLI's arguments that lead to the variant's files, as bash reads them."""
+    found = [f"--settings ~/{FOLDER}/settings.json"]
+    if variant.system_prompt:
+        found.append(f"--system-prompt-file ~/{FOLDER}/{SYSTEM_PROMPT}")
+    if variant.append_system_prompt:
+        found.append(f"--append-system-prompt-file ~/{FOLDER}/{APPEND_SYSTEM_PROMPT}")
+    if has_servers(variant):
+        found.append(f"--mcp-config ~/{FOLDER}/mcp.json --strict-mcp-config")
+    return " ".join(found)

@@ -1,0 +1,455 @@
+"""Variants as users declare them: found beside the tasks, read, checked all at once, a grid spelled out, and chosen."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from harness.errors import Problem, ProblemsError, UsageError
+from harness.tasks.contents import file_hash, files_in, folder_hash, leads_out
+from harness.tasks.manifest import is_name
+from harness.tasks.templatefile import names_no_template, template_file
+from harness.tasks.tomlfile import TomlFile, field_at, meant, read_toml, short, shown, what_is_wrong
+from harness.variants.table import ServerTable, Source, VariantTable, label
+from harness.variants.variant import (
+    DEFAULT,
+    ClaudeMd,
+    McpServer,
+    NoClaudeMd,
+    Overlay,
+    TemplateSource,
+    Text,
+    Variant,
+)
+
+VARIANTS = "variants.toml"
+MATRIX = "matrix"
+
+_PYPROJECT = "pyproject.toml"
+_IN_PYPROJECT = ("tool", "harness", "variants")
+_LAID_OVER = ("env", "mcp", "mcp_gateway")
+"""Tables of which a variant that extends another keeps the keys that it does not give itself."""
+_OVERLAY_PARTS = ("repo", "home")
+_AGENT_NAME = re.compile(r"\A---\s*\n(?:.*\n)*?name:[ \t]*(\S.*?)[ \t]*\r?\n(?:.*\n)*?---")
+_WORDS_OF_PYTEST = ("and", "or", "not")
+
+Parts = dict[str, Any]
+"""What some table gives, by the fields of Variant."""
+
+
+@dataclass(frozen=True)
+class Declared:
+    """The variants of one file, in its order, those of its grid last; without a file the default alone."""
+
+    variants: tuple[Variant, ...] = (DEFAULT,)
+    source: Path | None = None
+
+    def chosen(self, names: Sequence[str]) -> tuple[Variant, ...]:
+        """Those of these names, in this order; all, when none is given.
+
+        Raises:
+            UsageError: for a name that there is not.
+        """
+        known = {variant.name: variant for variant in self.variants}
+        unknown = [name for name in dict.fromkeys(names) if name not in known]
+        if unknown:
+            where = f"in {shown(self.source)}" if self.source else f"since there is no {VARIANTS}"
+            raise UsageError(
+                f"there is no variant {', '.join(map(repr, unknown))} {where}",
+                remedy=f"there {'is' if len(known) == 1 else 'are'}: {', '.join(known)}",
+            )
+        wanted = [known[name] for name in dict.fromkeys(names)] or self.variants
+        return tuple(replace(variant, place=place) for place, variant in enumerate(wanted))
+
+
+def source_for(folder: Path, root: Path) -> Path | None:
+    """The nearest file that declares variants: beside a task's folder, or further up to `root`.
+
+    Raises:
+        ProblemsError: when two files of one folder do, or one cannot be read.
+    """
+    beside = folder.absolute().parent
+    above = [beside, *(parent for parent in beside.parents if root in (parent, *parent.parents))]
+    for place in above:
+        own, project = place / VARIANTS, place / _PYPROJECT
+        in_project = project.is_file() and _inner(read_toml(project, _subject(project)).data) is not None
+        if own.is_file() and in_project:
+            problem = Problem(
+                shown(own), None, f"{_PYPROJECT} beside it declares variants too", "keep one of them"
+            )
+            raise ProblemsError(_subject(own), [problem])
+        if own.is_file() or in_project:
+            return own if own.is_file() else project
+    return None
+
+
+def load_variants(source: Path) -> Declared:
+    """Read a file of variants: a `variants.toml` by any name, or a `pyproject.toml`.
+
+    Raises:
+        ProblemsError: with every problem that it has.
+    """
+    file = read_toml(source, _subject(source))
+    tables, prefix = (
+        (_inner(file.data) or {}, _IN_PYPROJECT) if source.name == _PYPROJECT else (file.data, ())
+    )
+    reader = _Reader(file, prefix)
+    try:
+        variants = reader.variants(tables)
+    except OSError as error:
+        where = shown(Path(str(error.filename))) if error.filename else "a file"
+        reader.problems.append(
+            Problem(where, None, f"cannot be read: {error.strerror or error}", "check its permissions")
+        )
+        variants = ()
+    if reader.problems:
+        raise ProblemsError(_subject(source), reader.problems)
+    return Declared(variants, source)
+
+
+def _subject(source: Path) -> str:
+    return f"the variants of {shown(source)} cannot be used:"
+
+
+def _inner(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    inner: Any = data
+    for key in _IN_PYPROJECT:
+        inner = inner.get(key) if isinstance(inner, dict) else None
+    return inner if isinstance(inner, dict) else None
+
+
+@dataclass
+class _Reader:
+    """Reads a file's tables, collecting problems on the way. `prefix` has the keys that lead to them."""
+
+    file: TomlFile
+    prefix: tuple[str, ...]
+    problems: list[Problem] = field(default_factory=list)
+
+    def complain(self, location: Sequence[str], what: str, remedy: str | None = None) -> None:
+        place = self.file.place((*self.prefix, *location))
+        self.problems.append(Problem(place, ".".join(location) or None, what, remedy))
+
+    def variants(self, tables: Mapping[str, Any]) -> tuple[Variant, ...]:
+        if not tables:
+            self.complain((), "declares no variant", "write a table for each: [NAME], and its keys below")
+        named = {name: self.table(name, table) for name, table in tables.items() if name != MATRIX}
+        whole = {name: self.extended(name, named) for name in named}
+        if MATRIX in tables:
+            whole |= self.grid(tables[MATRIX], whole)
+        return () if self.problems else tuple(Variant(name, **parts) for name, parts in whole.items())
+
+    def table(self, name: str, table: Any) -> Parts:
+        if not isinstance(table, dict):
+            header = ".".join((*self.prefix, "NAME"))
+            self.complain((name,), "stands outside of any variant", f"write it below a [{header}]")
+            return {}
+        if not is_name(name) or name in _WORDS_OF_PYTEST:
+            remedy = "use up to 100 letters, digits, _ - and ., a letter or digit first"
+            self.complain((name,), "cannot be a variant's name", remedy)
+        return self.parts((name,), table)
+
+    def extended(self, name: str, tables: Mapping[str, Parts]) -> Parts:
+        """A table laid over the one that it extends, that over the one that it extends, and so on."""
+        chain, parts = [name], dict(tables[name])
+        while (base := tables[chain[-1]].get("extends")) is not None:
+            if base in chain:
+                self.circle(name, chain[chain.index(base) :], list(tables))
+                break
+            if not self.is_base(chain[-1], base, tables, say=len(chain) == 1):
+                break
+            chain.append(base)
+            parts = _laid_over(tables[base], parts)
+        parts.pop("extends", None)
+        return parts
+
+    def circle(self, name: str, members: Sequence[str], order: Sequence[str]) -> None:
+        """Tables that extend each other: told once, at the first of them."""
+        if name == min(members, key=order.index):
+            self.complain((name, "extends"), f"leads back to {name!r} itself", "let one of them extend none")
+
+    def is_base(self, name: str, base: str, tables: Mapping[str, Parts], *, say: bool = True) -> bool:
+        if base not in tables and say:
+            self.complain(
+                (name, "extends"), f"there is no variant {base!r}", f"there are: {', '.join(tables)}"
+            )
+        return base in tables
+
+    def grid(self, matrix: Any, named: Mapping[str, Parts]) -> dict[str, Parts]:
+        """A variant for each combination of the axes' values."""
+        if not isinstance(matrix, dict):
+            self.complain((MATRIX,), f"should be a table, not {short(matrix)}", f"write [{MATRIX}]")
+            return {}
+        base: Parts = {}
+        name = matrix.get("extends")
+        if isinstance(name, str) and self.is_base(MATRIX, name, named):
+            base = dict(named[name])
+        axes = [
+            self.axis(key, values)
+            for key, values in matrix.items()
+            if not (key == "extends" and isinstance(name, str))
+        ]
+        found: dict[str, Parts] = {}
+        for combination in itertools.product(*(axis.items() for axis in axes)):
+            name = "-".join(label for label, _ in combination)
+            if not is_name(name) or name in found or name in named:
+                what = "is two variants' name" if is_name(name) else "cannot be a variant's name"
+                remedy = f"name an axis's values: [{MATRIX}.KEY], and NAME = value below"
+                self.complain((MATRIX,), f"{name!r} {what}", remedy)
+            found[name] = base
+            for _, parts in combination:
+                found[name] = _laid_over(found[name], parts)
+        return found
+
+    def axis(self, key: str, values: Any) -> dict[str, Parts]:
+        """An axis's values by their labels."""
+        location = (MATRIX, key)
+        if key not in VariantTable.model_fields or key == "extends":
+            self.complain(location, "is not a known key", meant(VariantTable, [key]))
+            return {}
+        if not isinstance(values, list | dict) or not values:
+            remedy = 'give a list such as ["a", "b"], or a table of values by name'
+            self.complain(location, f"{short(values)} is no axis", remedy)
+            return {}
+        if isinstance(values, list):
+            labels = [label(key, value, number) for number, value in enumerate(values, 1)]
+            for twice in sorted({name for name in labels if labels.count(name) > 1}):
+                remedy = f"name the values: [{MATRIX}.{key}], and NAME = value below"
+                self.complain(location, f"two of its values would be called {twice!r}", remedy)
+            values = dict(zip(labels, values, strict=True))
+        return {name: self.parts(location, {key: value}) for name, value in values.items()}
+
+    def parts(self, location: tuple[str, ...], table: Mapping[str, Any]) -> Parts:
+        """A table's keys as a Variant has them, without those in which something is wrong."""
+        try:
+            VariantTable.model_validate(dict(table))
+        except ValidationError as error:
+            wrong = error.errors(include_url=False)
+            for details in wrong:
+                self.wrong(location, details)
+            table = {key: value for key, value in table.items() if key not in {d["loc"][0] for d in wrong}}
+        given = VariantTable.model_validate(dict(table))
+        found = {
+            name: self.part(_at(location, name), name, getattr(given, name))
+            for name in given.model_fields_set
+        }
+        return {name: part for name, part in found.items() if part is not None}
+
+    def wrong(self, table: tuple[str, ...], details: ErrorDetails) -> None:
+        """A complaint in the model's words."""
+        inner = [str(part) for part in details["loc"] if part != "[key]"]
+        location = (*_at(table, inner[0]), *inner[1:])
+        server = inner[0] == "mcp" and len(inner) > 2
+        model, known = (ServerTable, inner[2:]) if server else (VariantTable, inner)
+        if details["type"] == "extra_forbidden":
+            self.complain(location, "is not a known key", meant(model, known))
+            return
+        info = field_at(model, known)
+        self.complain(location, what_is_wrong(details), f"give {info.description}" if info else None)
+
+    def part(self, location: tuple[str, ...], name: str, value: Any) -> Any:
+        """A field's value, with what its files hold; None, and a complaint, where they are not as they should be."""
+        match name:
+            case "template":
+                return self.template(location, value)
+            case "args" | "network":
+                return tuple(value)
+            case "claude_md" if value is False:
+                return NoClaudeMd()
+            case "claude_md":
+                text = self.text(location, value)
+                return None if text is None else ClaudeMd(text, append=value.append)
+            case "system_prompt" | "append_system_prompt":
+                text = self.text(location, value)
+                return None if text is None else Text(text)
+            case "settings":
+                return self.settings(location, value)
+            case "overlay":
+                return self.overlay(location, value)
+            case "mcp":
+                return {key: _server(server) for key, server in value.items()}
+        return value
+
+    def text(self, location: tuple[str, ...], source: Source) -> str | None:
+        if source.file is None:
+            return source.text
+        path = self.existing(location, source.file, "file")
+        try:
+            text = path.read_text(encoding="utf-8") if path else None
+        except UnicodeDecodeError as error:
+            self.complain(location, f"{source.file!r} is not UTF-8 text: {error}", "save it as UTF-8")
+            return None
+        if text is not None and not text.strip():
+            self.complain(location, f"{source.file!r} is empty", "write something into it")
+        return text
+
+    def existing(self, location: tuple[str, ...], name: str, kind: str) -> Path | None:
+        """What a name stands for, relative to the file in which it is given."""
+        path = self.file.path.parent / name
+        if "\0" not in name and (path.is_file() if kind == "file" else path.is_dir()):
+            return path
+        there = "\0" not in name and path.exists()
+        remedy = "names are relative to the file in which they stand"
+        self.complain(location, f"{name!r} {f'is not a {kind}' if there else 'does not exist'}", remedy)
+        return None
+
+    def template(self, location: tuple[str, ...], name: str) -> str | TemplateSource | None:
+        file = template_file(name)
+        if incomplete := names_no_template(name):
+            self.complain(location, f"{name!r} names a file alone", incomplete)
+            return None
+        if file is None:
+            return name
+        path = self.existing(location, str(file.path), "file")
+        if path is None:
+            return None
+        whole = f"{path.resolve()}:{file.name}" if file.name else str(path.resolve())
+        return TemplateSource(whole, file.name, file_hash(path) or "")
+
+    def settings(self, location: tuple[str, ...], given: str | Mapping[str, Any]) -> Mapping[str, Any] | None:
+        content: Any = given
+        if isinstance(given, str):
+            text = self.text(location, Source(given, None))
+            if text is None:
+                return None
+            try:
+                content = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                self.complain(location, f"{given!r} is not valid JSON: {error}", "settings are a JSON object")
+                return None
+        if not isinstance(content, dict) or not _is_json(content):
+            self.complain(
+                location, f"{short(given)} is not a JSON object", 'give something such as {model = "opus"}'
+            )
+            return None
+        if content.get("disableAllHooks"):
+            what = "disableAllHooks would switch off the hook that tells which CLAUDE.md was loaded"
+            self.complain(location, what, "leave it out")
+        return content
+
+    def overlay(self, location: tuple[str, ...], name: str) -> Overlay | None:
+        folder = self.existing(location, name, "folder")
+        if folder is None:
+            return None
+        beside = sorted(path.name for path in folder.iterdir() if path.name not in _OVERLAY_PARTS)
+        files = list(files_in(folder))
+        if beside:
+            what = f"{name!r} holds {', '.join(beside[:5])}, which would be laid nowhere"
+            self.complain(
+                location, what, "put what goes into the repo into repo/, and into the home into home/"
+            )
+        elif not files:
+            self.complain(location, f"{name!r} is empty", "put files into its repo/ or home/")
+        for path in files:
+            if path.is_symlink() and leads_out(path, folder / path.relative_to(folder).parts[0]):
+                self.complain(location, f"{shown(path)} is a link that leads out", "copy what it leads to")
+        hashes = {str(path.relative_to(folder)): file_hash(path) or "" for path in files if path.is_file()}
+        return Overlay(folder.resolve(), folder_hash(folder), hashes, _names(folder, hashes))
+
+
+def _at(table: tuple[str, ...], key: str) -> tuple[str, ...]:
+    """Where a key stands: in its table, or, as an axis of a grid, where that is."""
+    return table if table[0] == MATRIX and table[-1] == key else (*table, key)
+
+
+def _laid_over(below: Parts, above: Parts) -> Parts:
+    both = [key for key in _LAID_OVER if key in below and key in above]
+    return {**below, **above, **{key: {**below[key], **above[key]} for key in both}}
+
+
+def _server(table: ServerTable) -> McpServer:
+    return McpServer(
+        command=table.command,
+        args=tuple(table.args),
+        env=table.env,
+        url=table.url,
+        headers=table.headers,
+        tools=None if table.tools is None else tuple(table.tools),
+    )
+
+
+def _names(folder: Path, files: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """What Claude Code will call the skills, agents and commands of an overlay."""
+    found: dict[str, list[str]] = {"skill": [], "agent": [], "command": []}
+    in_plugin = any(".claude-plugin" in Path(name).parts for name in files)
+    for name in sorted(files):
+        parts = Path(name).parts[1:]
+        if parts[:1] not in ((".claude",), ("skills",)) or not name.endswith(".md"):
+            continue
+        if parts[-1] == "SKILL.md" and len(parts) > 2:
+            # Also one where Claude Code does not look: it will be missed. A plugin's skills have other names.
+            inside = len(parts) > 4 and str(Path(*Path(name).parts[:4], "SKILL.md")) in files
+            found["skill"] += [] if inside or in_plugin or parts[1] == "plugins" else [parts[-2]]
+        elif parts[0] == "skills":
+            continue
+        elif parts[1] == "commands":
+            found["command"].append(":".join(parts[2:]).removesuffix(".md"))
+        elif parts[1] == "agents":
+            # A file without a name is none to Claude Code.
+            named = _AGENT_NAME.search((folder / name).read_text(encoding="utf-8", errors="replace"))
+            found["agent"] += [named[1].strip("\"' \t")] if named else []
+    return {kind: tuple(dict.fromkeys(names)) for kind, names in found.items() if names}
+
+
+def _is_json(content: Any) -> bool:
+    """Whether JSON can hold it; TOML has dates too."""
+    try:
+        json.dumps(content, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+class Catalogue:
+    """The variants that one invocation wants, for any task; each file is read once.
+
+    Args:
+        root: where the search for a task's file ends.
+        source: the file to use for all tasks in place of the nearest.
+        names: those that are wanted; none: all.
+    """
+
+    def __init__(self, root: Path, source: Path | None, names: Sequence[str]) -> None:
+        self._root, self._source, self._names = root, source, names
+        self._declared: dict[Path | None, Declared] = {}
+        self._sources: dict[Path, Path | None] = {}
+        self._known: dict[str, tuple[str, Path | None]] = {}
+
+    def of(self, folder: Path) -> tuple[Variant, ...]:
+        """The variants for the task of a folder.
+
+        Raises:
+            UsageError: when its file cannot be used, does not have one that is wanted, or gives a name another
+                meaning than the file of an earlier task.
+        """
+        source = self._source or self._nearest(folder)
+        if source not in self._declared:
+            self._declared[source] = load_variants(source) if source else Declared()
+        chosen = self._declared[source].chosen(self._names)
+        for variant in chosen:
+            self._claim(variant, source)
+        return chosen
+
+    def _nearest(self, folder: Path) -> Path | None:
+        place = folder.absolute().parent
+        if place not in self._sources:
+            self._sources[place] = source_for(folder, self._root)
+        return self._sources[place]
+
+    def _claim(self, variant: Variant, source: Path | None) -> None:
+        """Have a variant's name mean one treatment in all of the run, since trials are compared by it."""
+        known, where = self._known.setdefault(variant.name, (variant.hash, source))
+        if known != variant.hash:
+            files = [shown(file) if file else "where no file declares it" for file in (where, source)]
+            raise UsageError(
+                f"the variant {variant.name!r} is one thing in {files[0]} and another in {files[1]}",
+                remedy="rename one of them, or run the tasks of one file at a time",
+            )

@@ -1,0 +1,185 @@
+"""One variant's table: its keys and their types, as a user writes them, before any file was looked at."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from harness.tasks.hosts import Host
+
+_OWN_FLAGS = {
+    "--model": "use the key `model`",
+    "--system-prompt": "use the key `system_prompt`",
+    "--system-prompt-file": "use the key `system_prompt`",
+    "--append-system-prompt": "use the key `append_system_prompt`",
+    "--append-system-prompt-file": "use the key `append_system_prompt`",
+    "--settings": "use the key `settings`",
+    "--mcp-config": "use the key `mcp`",
+    "--strict-mcp-config": "use the key `mcp`",
+    "-p": "harness sets it",
+    "--print": "harness sets it",
+    "--output-format": "harness sets it",
+    "--input-format": "harness sets it",
+    "--session-id": "harness sets it",
+    "-r": "harness sets it",
+    "--resume": "harness sets it",
+    "-c": "harness sets it",
+    "--continue": "harness sets it",
+}
+"""Flags of the CLI that have another place, and which."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a text comes from: a file, or the text itself. Exactly one of the two is set."""
+
+    file: str | None
+    text: str | None
+    append: bool = False
+
+
+def _source(value: object) -> Source:
+    """A file's name, `{file = "..."}` or `{text = "..."}`."""
+    if isinstance(value, str):
+        return Source(value, None)
+    if isinstance(value, dict) and len(value) == 1:
+        ((key, content),) = value.items()
+        if key in ("file", "text") and isinstance(content, str):
+            return Source(content if key == "file" else None, content if key == "text" else None)
+    raise ValueError('is neither the name of a file nor {file = "..."} nor {text = "..."}')
+
+
+def _claude_md(value: object) -> Source | bool:
+    if value is False:
+        return False
+    mode = "replace"
+    if isinstance(value, dict) and "mode" in value:
+        mode = value["mode"]
+        value = {key: content for key, content in value.items() if key != "mode"}
+    if mode not in ("replace", "append"):
+        raise ValueError(f'has mode = {mode!r}, which is neither "replace" nor "append"')
+    source = _source(value)
+    return Source(source.file, source.text, append=mode == "append")
+
+
+def _settings(value: object) -> str | Mapping[str, Any]:
+    if isinstance(value, str | dict):
+        return value
+    raise ValueError("is neither the name of a JSON file nor a table")
+
+
+def _args(args: list[str]) -> list[str]:
+    for argument in args:
+        flag = argument.partition("=")[0]
+        if flag in _OWN_FLAGS:
+            raise ValueError(f"holds {flag}: {_OWN_FLAGS[flag]}")
+    return args
+
+
+def _url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("is not a URL such as https://mcp.example.com/mcp")
+    return url
+
+
+_ENV_NAME = "^[A-Za-z_][A-Za-z0-9_]*$"
+_NO_NUL = r"^[^\x00]*$"
+# What Claude Code keeps of a server's name in the names of its tools, with which it is found again.
+_SERVER_NAME = "^[A-Za-z0-9-]+(_[A-Za-z0-9-]+)*$"
+
+Env = dict[Annotated[str, Field(pattern=_ENV_NAME)], Annotated[str, Field(pattern=_NO_NUL)]]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerTable(_Table):
+    """`[NAME.mcp.SERVER]`."""
+
+    command: str | None = Field(None, min_length=1, description='a program, such as "npx"')
+    args: list[str] = Field([], description='a list of its arguments, such as ["-y", "my-server"]')
+    env: Env = Field({}, description='strings by the names of variables, such as {TOKEN = "${env:MY_TOKEN}"}')
+    url: Annotated[str, AfterValidator(_url)] | None = Field(
+        None, description='a URL, such as "https://mcp.example.com/mcp"'
+    )
+    headers: dict[str, Annotated[str, Field(pattern=r"^[^\x00\r\n]*$")]] = Field(
+        {}, description='strings by name, such as {Authorization = "Bearer ${env:MY_TOKEN}"}'
+    )
+    tools: list[str] | None = Field(
+        None, description='a list of the tools that must be there, such as ["search"]'
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.command is None) == (self.url is None):
+            raise ValueError("needs either `command` (a server on stdio) or `url` (one on HTTP)")
+        if self.url is not None and (self.args or self.env):
+            raise ValueError("has a `url`, to which `args` and `env` mean nothing")
+        if self.command is not None and self.headers:
+            raise ValueError("has a `command`, to which `headers` mean nothing")
+        return self
+
+
+class VariantTable(_Table):
+    """`[NAME]`. A field's description says what to give, and is the remedy for what is wrong there."""
+
+    extends: str | None = Field(None, description="the name of another variant of this file")
+    model: str | None = Field(None, min_length=1, description='a model\'s name or alias, such as "sonnet"')
+    template: str | None = Field(
+        None,
+        min_length=1,
+        description='a template\'s name, such as "claude", FILE.py:NAME or a path to a Dockerfile',
+    )
+    args: Annotated[list[Annotated[str, Field(pattern=_NO_NUL)]], AfterValidator(_args)] = Field(
+        [], description='a list of arguments for the CLI, such as ["--effort", "high"]'
+    )
+    env: Env = Field(
+        {}, description='strings by the names of variables, such as {MAX_THINKING_TOKENS = "8000"}'
+    )
+    claude_md: Annotated[Any, BeforeValidator(_claude_md)] = Field(
+        None,
+        description='a file such as "terse.md", {file = "terse.md", mode = "append"}, {text = "..."}, or false',
+    )
+    system_prompt: Annotated[Any, BeforeValidator(_source)] = Field(
+        None, description='a file such as "system.md", or {text = "..."}'
+    )
+    append_system_prompt: Annotated[Any, BeforeValidator(_source)] = Field(
+        None, description='a file such as "system.md", or {text = "..."}'
+    )
+    settings: Annotated[Any, BeforeValidator(_settings)] = Field(
+        None, description='a JSON file such as "settings.json", or a table'
+    )
+    overlay: str | None = Field(None, min_length=1, description="a folder with repo/ or home/ in it")
+    mcp: dict[Annotated[str, Field(pattern=_SERVER_NAME)], ServerTable] | None = Field(
+        None,
+        description='servers by name, such as {docs = {command = "docs-server"}}; names of letters, digits, - _',
+    )
+    mcp_gateway: dict[str, dict[str, Any]] | None = Field(
+        None, description="servers as E2B's gateway has them, such as {duckduckgo = {}}"
+    )
+    network: list[Host] = Field([], description='a list of hosts, such as ["api.example.com"]')
+
+
+def label(key: str, value: Any, number: int) -> str:
+    """A short name for a value of a grid's axis: what it is where that can be read, else its place."""
+    if value is False:
+        return f"no-{key.replace('_', '-')}"
+    if isinstance(value, dict) and isinstance(value.get("file"), str):
+        value = value["file"]
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        value = "-".join(value)
+    elif isinstance(value, str) and key not in ("model", "template", "extends"):
+        value = re.sub(r"\.[A-Za-z0-9]+$", "", value.rstrip("/").rpartition("/")[2])
+    text = re.sub(r"[^A-Za-z0-9_.]+", "-", value).strip("-._") if isinstance(value, str) else ""
+    return text or f"{key.replace('_', '-')}-{number}"

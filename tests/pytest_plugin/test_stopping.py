@@ -1,0 +1,96 @@
+"""A run that is stopped, and gone on with: signals to a real pytest process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from support.folders import task_folder
+
+from harness.local.launch import LocalServer
+from harness.records.record import TrialRecord
+from harness.records.store import list_runs, read_records
+from harness.sandboxes.cleanup import collect_garbage
+
+pytestmark = pytest.mark.usefixtures("as_e2b")
+
+PATIENCE_S = 120
+SLOW = "sleep 300\n"
+
+
+def start(folder: Path, *options: str) -> subprocess.Popen[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "tasks",
+        "--agent",
+        "oracle",
+        "-p",
+        "no:cacheprovider",
+        *options,
+    ]
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_until_running(trials: int) -> None:
+    """Until so many sandboxes are there."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not collect_garbage(None, dry_run=True, in_use=True).endswith(
+        f"{trials} sandboxes would be ended\n"
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def records(folder: Path) -> Mapping[str, TrialRecord]:
+    (run,) = list_runs(folder / "results")
+    return {record.trial_id: record for record in read_records(run.path).records}
+
+
+@pytest.mark.parametrize(
+    ("signals", "options"),
+    [
+        pytest.param([signal.SIGINT], ["--grace", "0"], id="Ctrl-C and no grace"),
+        pytest.param([signal.SIGINT, signal.SIGINT], [], id="Ctrl-C twice", marks=pytest.mark.slow),
+        pytest.param([signal.SIGTERM], [], id="terminated", marks=pytest.mark.slow),
+    ],
+)
+def test_a_stopped_run_records_what_it_cut_off_and_goes_on_later(
+    tmp_path: Path, as_e2b: LocalServer, signals: list[signal.Signals], options: list[str]
+) -> None:
+    """What ran has a record that says so, what waited has none; no sandbox is left; --resume does the rest."""
+    folder = task_folder(tmp_path / "tasks", solution={"solve.sh": SLOW})
+    pytest_run = start(tmp_path, "--trials", "3", "--concurrency", "2", *options)
+    wait_until_running(2)
+    for number in signals:
+        os.killpg(pytest_run.pid, number)
+        time.sleep(0.5)
+    output, _ = pytest_run.communicate(timeout=PATIENCE_S)
+    assert pytest_run.returncode == pytest.ExitCode.INTERRUPTED, output
+    assert "2 trials were cut off when the run was stopped; --resume runs them again" in output
+    assert "1 trial never started; --resume runs" in output
+    cut = records(tmp_path)
+    assert set(cut) == {"answer[default-t1]", "answer[default-t2]"}
+    assert {record.error.type for record in cut.values() if record.error} == {"interrupted"}
+    assert collect_garbage(None, dry_run=True, in_use=True) == "0 sandboxes would be ended\n"
+
+    (folder / "solution" / "solve.sh").write_text("echo 42 >answer.txt\n")
+    again = start(tmp_path, "--trials", "3", "--resume")
+    output, _ = again.communicate(timeout=PATIENCE_S)
+    assert again.returncode == 0, output
+    assert "3 passed" in output
+    assert {record.outcome for record in records(tmp_path).values()} == {"passed"}

@@ -1,0 +1,165 @@
+"""Whatever breaks between the harness and its sandboxes: one record a trial, and nothing is left behind."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from hashlib import sha256
+from itertools import chain, repeat
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.chaos_proxy import FAULTS, ChaosProxy, Fault
+from support.folders import by_hand, says, task_folder, uses
+
+from harness.local.launch import LocalServer
+from harness.models.model import NO_MODEL
+from harness.records.history import History
+from harness.records.record import TrialRecord, TrialSpec
+from harness.records.store import NOTHING_SECRET, RunFolder, list_runs, read_records
+from harness.records.stream import parse
+from harness.runs.budget import Budget
+from harness.runs.engine import Engine
+from harness.sandboxes.cleanup import sweep
+from harness.sandboxes.sandbox import Platform, find_leftovers
+from harness.sandboxes.templates import Templates
+from harness.tasks.gitrepo import Repos
+from harness.tasks.task import load_task
+from harness.trials.context import World
+from harness.trials.runner import Retries
+from harness.trials.timeouts import PATIENT, Patience
+from harness.variants.variant import Variant
+
+TRIALS = 3
+SCHEDULES = st.lists(st.sampled_from(["pass", *FAULTS]), max_size=60)
+
+
+def run_under(
+    server: LocalServer,
+    schedule: Iterable[Fault],
+    folder: Path,
+    toml: str = "",
+    patience: Patience = PATIENT,
+) -> tuple[list[TrialRecord], bytes, int]:
+    """Trials by the oracle through the proxy; their records, the raw file, and how many sandboxes are left."""
+    task = load_task(task_folder(folder / "tasks", toml=toml))
+    run = RunFolder.create(folder / "results", "chaos", {}, NOTHING_SECRET)
+    params = {"api_url": server.url, "sandbox_url": server.url, "api_key": server.api_key}
+    direct = Platform("e2b", params)
+    with ChaosProxy(server.url, schedule) as proxy:
+        platform = Platform("e2b", {**params, "api_url": proxy.url, "sandbox_url": proxy.url})
+        templates = Templates(platform, run.path / "templates")
+        world = World(platform, NO_MODEL, run, Repos(run.path / "repos"), templates, patience=patience)
+        engine = Engine(
+            world,
+            concurrency=TRIALS,
+            retries=Retries(base_s=0.01, cap_s=0.05),
+            budget=Budget(None, History()),
+        )
+        futures = [
+            engine.submit(TrialSpec(task, Variant("default"), index, "oracle"))
+            for index in range(1, TRIALS + 1)
+        ]
+        returned = [future.result() for future in futures]
+        engine.finish(0)
+        engine.call(sweep("chaos", direct))
+        left = len(engine.call(find_leftovers("chaos", params)))
+        engine.close()
+    return returned, run.records_file.read_bytes(), left
+
+
+def check(server: LocalServer, schedule: list[Fault]) -> list[TrialRecord]:
+    """What holds after any schedule."""
+    with tempfile.TemporaryDirectory() as name:
+        returned, raw, left = run_under(server, schedule, Path(name))
+        stored = read_records(Path(name, "results", "chaos"))
+    assert stored.bad == ()
+    assert len(raw.splitlines()) == TRIALS
+    assert {record.trial_id for record in stored.records} == {record.trial_id for record in returned}
+    assert len(stored.records) == TRIALS
+    assert left == 0
+    for record in stored.records:
+        # The solution is right: whatever breaks on the way is never a failed task.
+        assert record.outcome in ("passed", "error")
+        assert record.outcome == "passed" or (record.error and record.error.cause in ("sandbox", "check"))
+    return list(stored.records)
+
+
+def test_without_faults_all_pass(server: LocalServer) -> None:
+    """The proxy itself breaks nothing."""
+    assert [record.outcome for record in check(server, [])] == ["passed"] * TRIALS
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_one_fault_of_each_kind_now_and_then_is_got_over(server: LocalServer, fault: Fault) -> None:
+    """Every eighth request meets it; calls that may be repeated are, and else a new attempt is made."""
+    schedule: list[Fault] = ["pass", "pass", "pass", fault, "pass", "pass", "pass", "pass"]
+    check(server, schedule * 3)
+
+
+@settings(max_examples=4, suppress_health_check=list(HealthCheck), database=None)
+@given(schedule=SCHEDULES)
+def test_after_any_schedule_each_trial_has_one_record(server: LocalServer, schedule: list[Fault]) -> None:
+    """Few schedules, for every run of the tests."""
+    check(server, schedule)
+
+
+@pytest.mark.slow
+@settings(max_examples=40, suppress_health_check=list(HealthCheck), database=None)
+@given(schedule=SCHEDULES)
+def test_after_any_of_many_schedules_each_trial_has_one_record(
+    server: LocalServer, schedule: list[Fault]
+) -> None:
+    """Many."""
+    check(server, schedule)
+
+
+def test_a_trial_that_the_platform_holds_up_is_an_error(server: LocalServer, tmp_path: Path) -> None:
+    """Setup, agent and checks have limits of their own; what takes too long beside them is nobody's failed task."""
+    schedule: Iterable[Fault] = chain(["pass"] * TRIALS, repeat("stall"))
+    limits = "timeout = 0.5\n[checks]\ntimeout = 0.25\n"
+    found, _, left = run_under(server, schedule, tmp_path, limits, Patience(platform_s=0.25))
+    assert left == 0
+    for record in found:
+        assert record.error
+        assert (record.outcome, record.error.cause, record.error.type) == (
+            "error",
+            "sandbox",
+            "trial_timeout",
+        )
+        assert "after 1 s: 0.75 s are its task's own" in record.error.message
+        assert [attempt.error.type for attempt in record.attempts] == ["trial_timeout"] * 2
+
+
+WORK = "for i in 1 2 3 4 5 6; do seq 1000; sleep 0.05; done"
+SAME = {"same.sh": "#!/bin/sh\nsha256sum <~/.harness/turn-1/out\n"}
+
+
+@pytest.mark.parametrize(
+    "faults", [[], ["cut", "truncate", "tear", "tear", "reset"]], ids=["no faults", "faults"]
+)
+def test_no_event_of_a_broken_stream_is_lost_or_doubled(
+    as_e2b: LocalServer, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, faults: list[Fault]
+) -> None:
+    """What Claude Code wrote into a file of its sandbox is in the transcript, byte by byte, after what was asked."""
+    steps = [[uses("Bash", command=WORK)] for _ in range(3)]
+    task_folder(pytester.path / "tasks", checks=SAME, replay=by_hand(*steps, [says("Done.")]))
+    with ChaosProxy(as_e2b.url, faults, only=b"turn-1/out") as proxy:
+        monkeypatch.setenv("E2B_API_URL", proxy.url)
+        monkeypatch.setenv("E2B_SANDBOX_URL", proxy.url)
+        pytester.runpytest("tasks").assert_outcomes(passed=1)
+        del proxy.met["pass"]
+        assert proxy.met == Counter(faults), "all of them were met"
+    (run,) = list_runs(pytester.path / "results")
+    (record,) = read_records(run.path).records
+    assert not record.attempts
+    transcript = (run.path / str(record.transcript)).read_bytes()
+    asked, written = transcript.split(b"\n", 1)
+    assert parse(asked)[0].subtype == "turn"
+    assert record.checks[0].output_tail.split()[0] == sha256(written).hexdigest()
+    kinds = Counter(event.kind for event in parse(transcript))
+    assert kinds["result"] == 1
+    assert kinds["malformed"] == 0

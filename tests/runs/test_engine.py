@@ -1,0 +1,361 @@
+"""The engine and what decides for it: money, history, shards, resume; without a sandbox, and in simulated time."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.records import a_record
+
+from harness.errors import InternalFault, UsageError
+from harness.records.history import History, read_history, wall_seconds
+from harness.records.merge import merge
+from harness.records.record import ErrorRecord, Phases, TokenCounts, TrialRecord, TrialSpec
+from harness.records.store import NOTHING_SECRET, RunFolder, read_records
+from harness.runs.budget import ASSUMED_USD, Budget, NotStartedError
+from harness.runs.engine import Engine
+from harness.runs.forecast import Planned, forecast
+from harness.runs.resume import before_of
+from harness.runs.shard import Shard, read_shard
+from harness.tasks.task import Limits, Task
+from harness.trials.context import World
+from harness.trials.runner import Retries
+from harness.variants.variant import Variant
+
+
+def spec(task: str = "answer", index: int = 1, **fields: Any) -> TrialSpec:
+    return TrialSpec(Task(task, None, "0" * 64, **fields), Variant("default"), index, "claude")
+
+
+def paid(usd: float, index: int = 1, task: str = "answer", **fields: Any) -> TrialRecord:
+    tokens = TokenCounts(input=600, output=400, cache_read=0, cache_creation=0)
+    phases = Phases(total=10_000)
+    return a_record(
+        task, index=index, cost_usd=usd, tokens=tokens, model_source="api", phases_ms=phases, **fields
+    )
+
+
+def history(*costs: float) -> History:
+    found = History()
+    for usd in costs:
+        found.learn(paid(usd))
+    return found
+
+
+def nothing() -> tuple[float, int]:
+    return 0.0, 0
+
+
+# Money
+
+
+def test_nothing_starts_that_could_go_beyond_the_limit() -> None:
+    """Running trials count with their forecast: 1 USD is enough for two of 0.40, and the third waits for one's end."""
+    budget = Budget(1.0, history(0.4))
+    for index in (1, 2):
+        assert budget.admits(spec(index=index))
+        budget.started(spec(index=index), nothing)
+    assert not budget.admits(spec(index=3))
+    budget.ended(spec(index=1).id, paid(0.1))
+    assert budget.admits(spec(index=3))
+
+
+def test_what_a_running_trial_has_used_counts_when_it_is_more_than_expected() -> None:
+    """A trial that runs away is noticed while it runs."""
+    now = [0.0]
+    budget = Budget(1.0, history(0.1), clock=lambda: now[0])
+    budget.started(spec(), lambda: (0.95, 0))
+    now[0] = 2.0
+    assert not budget.admits(spec(index=2))
+    assert budget.committed() == pytest.approx(0.95)
+
+
+def test_tokens_without_a_price_yet_cost_what_earlier_ones_did() -> None:
+    """Claude Code says its cost at the end; until then tokens tell: 1,000 were 0.10 USD."""
+    now = [0.0]
+    budget = Budget(10.0, history(0.1), clock=lambda: now[0])
+    budget.started(spec(), lambda: (0.0, 20_000))
+    now[0] = 2.0
+    assert budget.committed() == pytest.approx(2.0)
+
+
+def test_a_reached_limit_says_why_and_stays() -> None:
+    """The reason has the numbers; nothing starts later either."""
+    budget = Budget(1.0, history(0.4), spent=0.7)
+    with pytest.raises(NotStartedError, match=r"--max-cost 1 is reached: 0.70 USD are spent, .* cost 0.40"):
+        budget.admits(spec())
+    with pytest.raises(NotStartedError):
+        budget.admits(spec("cheap"))
+
+
+def test_without_history_few_start_at_first() -> None:
+    """Nothing is known, so that a trial is taken to be dear; what the first cost decides on the others."""
+    budget = Budget(2.0, History())
+    started = 0
+    while budget.admits(spec(index=started + 1)):
+        started += 1
+        budget.started(spec(index=started), nothing)
+    assert started == 2.0 / ASSUMED_USD
+    budget.ended(spec(index=1).id, paid(0.01))
+    budget.ended(spec(index=2).id, paid(0.01, 2))
+    assert budget.admits(spec(index=9))
+
+
+def test_a_limit_below_any_assumption_still_starts_one() -> None:
+    """--max-cost 0.10 on a machine without records runs one trial, and then knows."""
+    budget = Budget(0.1, History())
+    assert budget.admits(spec())
+    budget.started(spec(), nothing)
+    assert not budget.admits(spec(index=2))
+    budget.ended(spec().id, paid(0.09))
+    with pytest.raises(NotStartedError):
+        budget.admits(spec(index=2))
+
+
+def test_a_tasks_own_limit_bounds_its_forecast() -> None:
+    """`[limits] max_cost_usd` is the most that Claude Code may spend on it."""
+    budget = Budget(0.3, History())
+    budget.started(spec(limits=Limits(max_cost_usd=0.1)), nothing)
+    assert budget.committed() == pytest.approx(0.1)
+
+
+def test_an_end_without_a_cost_counts_by_its_tokens() -> None:
+    """A trial that was cut off or broke has spent money all the same."""
+    budget = Budget(10.0, history(0.1))
+    budget.started(spec(), lambda: (0.5, 5_000))
+    budget.ended(spec().id, paid(0.0).model_copy(update={"cost_usd": None, "tokens_partial": True}))
+    assert budget.spent == pytest.approx(0.5 + 0.5)
+
+
+@given(st.lists(st.floats(0.01, 2), min_size=1, max_size=40), st.floats(0.05, 10))
+def test_spending_stays_within_the_limit_when_forecasts_hold(costs: list[float], limit: float) -> None:
+    """Whatever the order: with each trial costing at most its forecast, the limit is kept."""
+    budget = Budget(limit, history(max(costs)))
+    waiting = [(index, usd) for index, usd in enumerate(costs, 1)]
+    running: list[tuple[int, float]] = []
+    spent = 0.0
+    while waiting or running:
+        try:
+            admitted = bool(waiting) and budget.admits(spec(index=waiting[0][0]))
+        except NotStartedError:
+            waiting, admitted = [], False
+        if admitted:
+            running.append(waiting.pop(0))
+            budget.started(spec(index=running[-1][0]), nothing)
+        elif running:
+            index, usd = running.pop(0)
+            spent += usd
+            # Cheaper than forecast: the mean that is learnt must not let the dear ones through.
+            budget.ended(spec(index=index).id, paid(usd, index).model_copy(update={"model_source": "replay"}))
+    assert spent <= limit + 1e-9
+
+
+# History and forecast
+
+
+def test_forecasts_are_of_the_closest_kin(tmp_path: Path) -> None:
+    """The same task and variant, else the task, else all; replays and errors tell nothing about cost."""
+    run = RunFolder.create(tmp_path, "20260101-000000-aaaa", {}, NOTHING_SECRET)
+    for record in (
+        paid(0.2),
+        paid(0.4, 2),
+        paid(1.2, task="dear"),
+        paid(9.0, 3, outcome="error"),
+        a_record(index=4, model_source="replay"),
+    ):
+        run.append(record)
+    found = read_history(tmp_path, "claude", "api")
+    assert found.cost_usd("answer", "default") == pytest.approx(0.3)
+    assert found.cost_usd("answer", "other") == pytest.approx(0.3)
+    assert found.cost_usd("new", "default") == pytest.approx(0.6)
+    assert not found.knows("new")
+    assert found.seconds("dear", "default") == 10
+
+
+def test_wall_time_is_that_of_a_full_house() -> None:
+    """Four trials of 10 s take 20 s when two run at once; the last may be long."""
+    assert wall_seconds([10, 10, 10, 10], 2) == 20
+    assert wall_seconds([10, 10, 30], 2) == 40
+    assert wall_seconds([], 2) == 0
+
+
+def test_a_plan_tells_trials_cost_time_and_what_it_rests_on() -> None:
+    """The forecast, or that there is none."""
+    trials = [Planned("answer", "a"), Planned("answer", "b"), Planned("new", "a")]
+    lines = list(forecast(trials, history(0.2, 0.4), concurrency=2, paid=True, limit_usd=0.5))
+    assert lines[0] == "plan: 3 trials (2 tasks, 2 variants), 2 at once"
+    assert "cost: about 0.90 USD; the limit is 0.50 USD (--max-cost)" in lines
+    assert any("more than the limit" in line for line in lines)
+    assert "time: about 20 s" in lines
+    assert any("never run before" in line and "new" in line for line in lines)
+    none = list(forecast(trials, History(), concurrency=2, paid=True, limit_usd=None))
+    assert "cost: no earlier trials to tell from; no limit (--max-cost none)" in none
+    assert "time: no earlier trials to tell from" in none
+
+
+# Starts
+
+
+def test_a_trial_starts_when_those_before_it_have_had_their_turn() -> None:
+    """Asked for at once, they start one by one, and what the first has to do next comes before the second."""
+    order: list[tuple[str, int]] = []
+
+    def on_start(spec: TrialSpec) -> None:
+        order.append(("starts", spec.index))
+        asyncio.get_running_loop().call_soon(order.append, ("goes on", spec.index))
+
+    before = gc.get_threshold()
+    engine = Engine(
+        cast(World, None), concurrency=9, retries=Retries(), budget=Budget(None, History()), on_start=on_start
+    )
+
+    async def ask() -> list[Any]:
+        return [engine.admit(spec(index=index), nothing) for index in (1, 2, 3)]
+
+    for future in engine.call(ask()):
+        future.result()
+    engine.finish(0)
+    engine.close()
+    started = [index for what, index in order if what == "starts"]
+    assert sorted(started) == [1, 2, 3]
+    assert order == [(what, index) for index in started for what in ("starts", "goes on")]
+    assert gc.get_threshold() == before
+
+
+# Retries
+
+
+@given(st.integers(1, 50), st.floats(0, 1, exclude_max=True))
+def test_waits_grow_and_are_bounded(attempt: int, draw: float) -> None:
+    """Half to one and a half times 1, 2, 4, ... seconds, and never more than one and a half minutes."""
+    wait = Retries().wait(attempt, lambda: draw)
+    expected = min(2.0 ** (attempt - 1), 60)
+    assert 0.5 * expected <= wait <= 1.5 * expected
+
+
+# Shards
+
+
+@given(st.text(max_size=30), st.integers(1, 12))
+def test_each_trial_is_in_exactly_one_shard(name: str, total: int) -> None:
+    """Whatever others there are."""
+    assert sum(Shard(number, total).has(name) for number in range(1, total + 1)) == 1
+
+
+def test_a_shard_is_the_same_on_every_machine() -> None:
+    """CI's machines must agree, today and tomorrow."""
+    names = [f"task[default-t{index}]" for index in range(1, 9)]
+    assert [Shard(1, 2).has(name) for name in names] == [False, False, False, True, False, False, False, True]
+
+
+@pytest.mark.parametrize("text", ["", "1", "0/2", "3/2", "1/0", "a/b", "-1/2", "1/2/3"])
+def test_a_wrong_shard_is_refused(text: str) -> None:
+    """With what would be right."""
+    with pytest.raises(UsageError, match="give I/N"):
+        read_shard(text)
+
+
+# Resume
+
+
+def folder_with(tmp_path: Path, *records: TrialRecord) -> RunFolder:
+    run = RunFolder.create(tmp_path, "20260101-000000-aaaa", {}, NOTHING_SECRET)
+    for record in records:
+        run.append(record.model_copy(update={"run_id": run.id}))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("change", "valid"),
+    [
+        ({}, True),
+        ({"outcome": "failed"}, True),
+        ({"outcome": "error"}, False),
+        ({"outcome": "invalid"}, False),
+        ({"task_hash": "9" * 64}, False),
+        ({"variant_hash": "9" * 64}, False),
+        ({"template": "other"}, False),
+        ({"agent": "nop"}, False),
+        ({"model_source": "replay"}, False),
+    ],
+)
+def test_a_record_holds_while_nothing_changes(tmp_path: Path, change: dict[str, Any], valid: bool) -> None:
+    """By content of task, variant and template; a verdict it must be."""
+    fields = {"variant_hash": Variant("default").hash, "template": "claude", "model_source": "api", **change}
+    before = before_of(folder_with(tmp_path, a_record(**fields)))
+    assert (before.valid(spec(), "api") is not None) is valid
+
+
+def test_an_attempt_before_the_resume_is_kept(tmp_path: Path) -> None:
+    """Its transcript, its tokens and its cost are the new record's first attempt."""
+    error = ErrorRecord.of(InternalFault("interrupted", "cut", retry=False))
+    fields = {"variant_hash": Variant("default").hash, "outcome": "error", "error": error, "score": None}
+    run = folder_with(tmp_path, paid(0.3, **fields))
+    files = run.trial("answer", "default", 1)
+    files.write("transcript.jsonl", b'{"type":"system"}\n')
+    (attempt,) = before_of(run).attempts(spec())
+    assert (attempt.number, attempt.cost_usd, attempt.error.type) == (1, 0.3, "interrupted")
+    assert attempt.transcript == "trials/answer/default-t1/attempt-1/transcript.jsonl"
+    assert (run.path / attempt.transcript).is_file()
+
+
+def test_what_a_kill_left_without_a_record_is_kept_too(tmp_path: Path) -> None:
+    """All its attempts' transcripts; their tokens are lower bounds."""
+    run = folder_with(tmp_path)
+    files = run.trial("answer", "default", 1)
+    files.attempt(1).write("transcript.jsonl", b"{}\n")
+    files.write("transcript.jsonl", b"{}\n")
+    attempts = before_of(run).attempts(spec())
+    assert [attempt.number for attempt in attempts] == [1, 2]
+    assert all(attempt.tokens_partial and attempt.duration_ms is None for attempt in attempts)
+    assert not (files.path / "transcript.jsonl").exists()
+
+
+def test_two_processes_do_not_work_on_one_run(tmp_path: Path) -> None:
+    """The second is told so; when the first has ended, it may."""
+    run = folder_with(tmp_path)
+    lock = run.lock()
+    with pytest.raises(UsageError, match="another process"):
+        run.lock()
+    lock.release()
+    run.lock().release()
+
+
+# Merge
+
+
+def test_shards_become_one_run(tmp_path: Path) -> None:
+    """All records under the new name, and their files beside them; a verdict goes before an error."""
+    one = RunFolder.create(tmp_path, "one", {}, NOTHING_SECRET)
+    two = RunFolder.create(tmp_path, "two", {}, NOTHING_SECRET)
+    one.append(a_record(index=1))
+    one.append(a_record(index=2, outcome="error", score=None))
+    two.append(a_record(index=2))
+    two.append(a_record(index=3, outcome="error", score=None))
+    two.trial("answer", "default", 2).write("transcript.jsonl", b"{}\n")
+    merged, notes = merge(tmp_path, ["one", "two"], "all")
+    found = {record.index: record for record in read_records(merged.path).records}
+    assert {index: record.outcome for index, record in found.items()} == {
+        1: "passed",
+        2: "passed",
+        3: "error",
+    }
+    assert {record.run_id for record in found.values()} == {"all"}
+    assert (merged.path / "trials/answer/default-t2/transcript.jsonl").read_bytes() == b"{}\n"
+    assert notes == []
+
+
+def test_two_verdicts_on_one_trial_are_not_merged(tmp_path: Path) -> None:
+    """One of them would be lost without a word."""
+    for name in ("one", "two"):
+        RunFolder.create(tmp_path, name, {}, NOTHING_SECRET).append(a_record())
+    with pytest.raises(UsageError, match="1 trials have a verdict in two of the runs"):
+        merge(tmp_path, ["one", "two"], None)
+    with pytest.raises(UsageError, match="nothing to merge"):
+        merge(tmp_path, ["one", "one"], None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]

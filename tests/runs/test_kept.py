@@ -1,0 +1,186 @@
+"""Sandboxes that are kept: paused at the trial's end, and there again for a shell and for the checks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+from harness.errors import UsageError
+from harness.local.lasting import find_lasting
+from harness.records.record import TrialRecord
+from harness.records.store import list_runs, read_records
+from harness.runs.kept import attach, check_again, find_kept, sweep
+from tests.support.folders import task_folder
+from tests.support.typist import Typist
+
+WRONG = {"answer.txt": "41\n"}
+
+
+def run(pytester: pytest.Pytester, *options: str, apart: bool = False) -> dict[str, TrialRecord]:
+    """The records of a run in which one task passes and one fails; `apart` in a process of its own."""
+    task_folder(pytester.path / "tasks", "right")
+    task_folder(pytester.path / "tasks", "wrong", solution=WRONG)
+    start = pytester.runpytest_subprocess if apart else pytester.runpytest
+    result = start("tasks", "--agent", "oracle", *options)
+    result.assert_outcomes(passed=1, failed=1)
+    (found,) = list_runs(pytester.path / "results")
+    return {record.task: record for record in read_records(found.path).records}
+
+
+@pytest.fixture
+def results(pytester: pytest.Pytester) -> Path:
+    return pytester.path / "results"
+
+
+@pytest.fixture
+def _swept(as_e2b: object) -> Iterator[None]:
+    """The suite's server has no paused sandboxes afterwards."""
+    yield
+    sweep(None, kept=True, dry_run=False)
+
+
+@pytest.fixture
+def own_server(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A lasting server of the test's own, which is gone afterwards."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(pytester.path / "state"))
+    yield
+    if find_lasting():
+        sweep(None, kept=True, in_use=True, dry_run=False)
+    assert find_lasting() is None
+
+
+@pytest.mark.usefixtures("_swept")
+@pytest.mark.parametrize(("keep", "kept"), [("failed", {"wrong"}), ("all", {"right", "wrong"})])
+def test_what_is_kept(pytester: pytest.Pytester, results: Path, keep: str, kept: set[str]) -> None:
+    """What was asked for; the records say so, and nothing else is left."""
+    records = run(pytester, "--keep", keep)
+    assert {name for name, record in records.items() if record.kept} == kept
+    lines = sweep(None, kept=False, dry_run=False).splitlines()
+    ids = {record.sandbox_id for record in records.values() if record.kept}
+    assert {line.split()[0] for line in lines if " paused   since" in line} == ids
+    assert (
+        sweep(None, kept=True, dry_run=False).splitlines()[-1]
+        == f"{len(kept)} sandbox{'es' * (len(kept) != 1)} ended"
+    )
+    with pytest.raises(UsageError, match="is gone"):
+        check_again(results, None, "wrong")
+    if keep == "failed":
+        with pytest.raises(UsageError, match="no sandbox of"):
+            find_kept(results, None, "right")
+
+
+@pytest.mark.usefixtures("_swept")
+def test_the_checks_run_again(
+    pytester: pytest.Pytester, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As they are now, on what the agent left; the sandbox sleeps again afterwards, and the record stays."""
+    before = run(pytester, "--keep", "failed", apart=True)["wrong"]
+    check = pytester.path / "tasks" / "wrong" / "checks" / "answer.sh"
+    check.write_text(check.read_text().replace("42", "41"))
+    assert main(["checks", "wrong", "--results", str(results)]) == 0
+    assert "1 of 1 checks passed" in capsys.readouterr().out
+    assert " paused " in sweep(None, kept=False, dry_run=True)
+    (found,) = list_runs(results)
+    assert {r.task: r for r in read_records(found.path).records}["wrong"] == before
+
+
+@pytest.mark.usefixtures("_swept")
+def test_a_shell_in_it(pytester: pytest.Pytester, results: Path) -> None:
+    """In the repo, with Ctrl-C its own, and its end is the sandbox's sleep; so is that of the window.
+    While it is open, checks leave it awake, and gc leaves it alone."""
+    run(pytester, "--keep", "failed")
+    typist = Typist("attach", "wrong", "--results", str(results))
+    typist.until(b"~/repo")
+    # Bash passes over a Ctrl-C that comes while it is about to start a command: this one says when it runs.
+    typist.type(b"sh -c 'echo run\"\"ning; exec sleep 1000'\n")
+    typist.until(b"running\r\n")
+    typist.type(b"\x03")
+    typist.until(b"^C")
+    typist.until(b"~/repo")
+    typist.type(b"cat answer.txt; echo 42 >answer.txt; echo do''ne\n")
+    typist.until(b"41\r\n")
+    typist.until(b"done\r\n")
+    typist.type(b"exit\n")
+    typist.until(b"is kept on")
+    assert typist.end() == 0
+    assert check_again(results, None, "wrong")[1]
+    typist = Typist("attach", "wrong", "--results", str(results))
+    typist.until(b"~/repo")
+    assert check_again(results, None, "wrong")[1]
+    said = sweep(None, kept=True, dry_run=False)
+    assert said.startswith("0 sandboxes ended\n1 sandbox left alone: in use")
+    typist.process.terminate()
+    assert typist.end() == 130
+    assert " paused " in sweep(None, kept=False, dry_run=True)
+
+
+@pytest.mark.usefixtures("_swept")
+def test_a_shell_needs_a_terminal(pytester: pytest.Pytester, results: Path) -> None:
+    run(pytester, "--keep", "failed")
+    with pytest.raises(UsageError, match="a shell needs a terminal"):
+        attach(results, None, "wrong")
+    assert " paused " in sweep(None, kept=False, dry_run=True)
+
+
+@pytest.mark.usefixtures("own_server")
+def test_this_machine_keeps_them_too(pytester: pytest.Pytester, results: Path) -> None:
+    """By a server that outlives the run, for as long as it has something to keep."""
+    records = run(pytester, "--sandbox", "local", "--keep", "failed", "-n2")
+    assert records["wrong"].kept
+    server = find_lasting()
+    assert server
+    state = pytester.path / "state" / "harness" / "server.json"
+    assert state.stat().st_mode & 0o77 == 0
+    assert server.api_key == json.loads(state.read_text())["api_key"]
+    text, passed = check_again(results, None, "wrong")
+    assert not passed
+    assert "failed (1)  answer" in text
+    assert "answer.txt does not say 42" in text
+    assert "1 sandbox paused and kept" in sweep(None, kept=False, dry_run=False)
+    assert find_lasting()
+    assert "1 sandbox ended" in sweep(None, kept=True, dry_run=False)
+    assert find_lasting() is None
+    with pytest.raises(UsageError, match="has ended"):
+        find_kept(results, None, "wrong")
+
+
+@pytest.mark.usefixtures("own_server")
+def test_a_server_with_nothing_to_keep_ends(pytester: pytest.Pytester) -> None:
+    """When its last run does."""
+    task_folder(pytester.path / "tasks", "right")
+    pytester.runpytest(
+        "tasks", "--agent", "oracle", "--sandbox", "local", "--keep", "failed"
+    ).assert_outcomes(passed=1)
+    assert find_lasting() is None
+
+
+@pytest.mark.usefixtures("own_server")
+def test_gc_says_when_there_is_nothing_to_look_at() -> None:
+    assert sweep(None, kept=False, dry_run=False).startswith("nothing to look at: E2B_API_KEY is not set")
+
+
+PYTHON_TEST = """
+import pytest
+
+@pytest.mark.task(repo="starter", checks={"ok": "true"})
+def test_it(claude, sandbox):
+    sandbox.write("made", "here")
+    assert False
+"""
+
+
+@pytest.mark.usefixtures("_swept")
+def test_a_python_test_is_kept_as_it_was_judged(pytester: pytest.Pytester, results: Path) -> None:
+    """By the test; and its checks are its own."""
+    (pytester.path / "starter").mkdir()
+    pytester.makepyfile(PYTHON_TEST)
+    pytester.runpytest("--agent", "nop", "--keep", "failed").assert_outcomes(failed=1)
+    (found,) = list_runs(results)
+    (record,) = read_records(found.path).records
+    assert record.kept
+    with pytest.raises(UsageError, match="is of a Python test"):
+        check_again(results, None, record.trial_id)

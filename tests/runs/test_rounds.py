@@ -1,0 +1,158 @@
+"""Trials are added until the verdict is settled: what is asked for, in what order, and when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from pathlib import Path
+
+import pytest
+
+from harness.records.record import TrialRecord, TrialSpec
+from harness.runs.budget import NotStartedError
+from harness.runs.rounds import Rounds
+from harness.tasks.task import load_task
+from harness.variants.variant import Variant
+from tests.support.folders import task_folder
+from tests.support.records import a_record
+
+TASKS, MOST = 6, 10
+Passes = Callable[[TrialSpec], bool]
+
+
+@pytest.fixture
+def specs(tmp_path: Path) -> list[TrialSpec]:
+    """Every trial that there may be, task by task, as pytest collects them."""
+    tasks = [load_task(task_folder(tmp_path, f"t{place}")) for place in range(TASKS)]
+    return [
+        TrialSpec(task, Variant(name), index, "claude")
+        for task in tasks
+        for index in range(1, MOST + 1)
+        for name in ("a", "b", "c")
+    ]
+
+
+class Engine:
+    """Ends trials when it is told to."""
+
+    def __init__(self, passes: Passes) -> None:
+        self.passes = passes
+        self.asked: list[TrialSpec] = []
+        self.under_way: list[tuple[TrialSpec, Future[TrialRecord]]] = []
+
+    def submit(self, spec: TrialSpec) -> Future[TrialRecord]:
+        self.asked.append(spec)
+        self.under_way.append((spec, Future()))
+        return self.under_way[-1][1]
+
+    def end_one(self) -> None:
+        spec, future = self.under_way.pop(0)
+        passed = self.passes(spec)
+        outcome = "passed" if passed else "failed"
+        future.set_result(
+            a_record(spec.task.name, spec.variant.name, spec.index, outcome=outcome, score=float(passed))
+        )
+
+    def run(self) -> None:
+        while self.under_way:
+            self.end_one()
+
+
+def rounds(engine: Engine, first: int = 1, margin: float = 0.05) -> Rounds:
+    return Rounds(
+        ["a", "b", "c"], "a", first=first, most=MOST, submit=engine.submit, margins={"pass": margin}
+    )
+
+
+def only_b_is_better(spec: TrialSpec) -> bool:
+    """a and c pass every second trial, b all."""
+    return spec.variant.name == "b" or (spec.index + int(spec.task.name[1])) % 2 == 0
+
+
+def test_a_round_is_a_trial_of_every_task_and_variant(specs: list[TrialSpec]) -> None:
+    """The next begins when all of the last have ended, and not before."""
+    engine = Engine(only_b_is_better)
+    rounds(engine).add(specs)
+    assert {(spec.task.name, spec.variant.name) for spec in engine.asked} == {
+        (f"t{place}", name) for place in range(TASKS) for name in "abc"
+    }
+    for _ in range(TASKS * 3 - 1):
+        engine.end_one()
+    assert {spec.index for spec in engine.asked} == {1}
+    engine.end_one()
+    assert {spec.index for spec in engine.asked} == {1, 2}
+
+
+def test_what_is_settled_ends_and_what_is_open_goes_on(specs: list[TrialSpec]) -> None:
+    """b ends when it is better for sure; a goes on for c, to the last round; nobody waits for ever."""
+    engine = Engine(only_b_is_better)
+    futures = rounds(engine).add(specs)
+    engine.run()
+    tried = {name: max(spec.index for spec in engine.asked if spec.variant.name == name) for name in "abc"}
+    assert tried["a"] == tried["c"] == MOST
+    assert 1 < tried["b"] < MOST
+    assert all(future.done() for future in futures.values())
+    with pytest.raises(NotStartedError, match=f"improvement against a is settled after {tried['b']} trials"):
+        futures[f"t0[b-t{MOST}]"].result()
+
+
+def test_when_all_is_settled_the_baseline_ends_too(specs: list[TrialSpec]) -> None:
+    """It has nobody left to be compared with."""
+    engine = Engine(lambda spec: spec.variant.name != "a")
+    futures = rounds(engine).add(specs)
+    engine.run()
+    assert max(spec.index for spec in engine.asked) < MOST
+    with pytest.raises(NotStartedError, match="every verdict is settled"):
+        futures[f"t0[a-t{MOST}]"].result()
+
+
+def test_the_first_look_waits_for_the_trials_asked_for(specs: list[TrialSpec]) -> None:
+    """--trials is the least: the look after 3 rounds is left out."""
+    engine = Engine(lambda spec: spec.variant.name != "a")
+    rounds(engine, first=4).add(specs)
+    engine.run()
+    assert max(spec.index for spec in engine.asked) == 5
+
+
+def test_verdicts_are_settled_against_the_margin_asked_for(specs: list[TrialSpec]) -> None:
+    """Variants that do the same are equivalent sooner where more would still be no difference."""
+    narrow, wide = Engine(lambda _: True), Engine(lambda _: True)
+    rounds(narrow).add(specs)
+    rounds(wide, margin=0.8).add(specs)
+    narrow.run()
+    wide.run()
+    assert max(spec.index for spec in narrow.asked) == MOST
+    assert max(spec.index for spec in wide.asked) == 3
+
+
+def test_one_task_is_not_tried_in_vain(specs: list[TrialSpec]) -> None:
+    """No number of its trials settles anything, so there are as many as were asked for, and no more."""
+    engine = Engine(lambda spec: spec.variant.name != "a")
+    futures = rounds(engine, first=2).add([spec for spec in specs if spec.task.name == "t0"])
+    engine.run()
+    assert max(spec.index for spec in engine.asked) == 2
+    with pytest.raises(NotStartedError, match="one task alone settles no verdict"):
+        futures["t0[b-t3]"].result()
+
+
+def test_a_stopped_run_begins_no_round(specs: list[TrialSpec]) -> None:
+    """What waits is cancelled, as it is in the engine."""
+    engine = Engine(only_b_is_better)
+    futures = rounds(engine).add(specs)
+    for _, future in engine.under_way:
+        future.cancel()
+    assert len(engine.asked) == TASKS * 3
+    with pytest.raises(CancelledError):
+        futures[f"t0[a-t{MOST}]"].result(timeout=0)
+
+
+def test_trials_that_broke_settle_nothing(specs: list[TrialSpec]) -> None:
+    """Trials that the budget did not admit neither."""
+    engine = Engine(only_b_is_better)
+    futures = rounds(engine).add(specs)
+    while engine.under_way:
+        _, future = engine.under_way.pop(0)
+        future.set_exception(NotStartedError("the money is spent"))
+    assert len(engine.asked) == len(specs)
+    with pytest.raises(NotStartedError, match="the money is spent"):
+        futures[f"t0[b-t{MOST}]"].result()

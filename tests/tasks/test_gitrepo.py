@@ -1,0 +1,364 @@
+"""A starter repo from a git server: cloned once, one commit of it in the sandbox, and the token nowhere."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.errors import TaskFault
+from harness.tasks.gitrepo import Checkout, Repos
+from harness.tasks.gitsource import GitSource, problems_of
+from harness.records.store import list_runs, read_records
+from tests.support.folders import task_folder, write_files
+from tests.support.git_server import GitServer, git
+
+TOKEN = "ghp_0123456789abcdefSECRET"
+QUESTION = {"question.txt": "6 x 7?\n"}
+
+
+@pytest.fixture
+def server_root(tmp_path: Path) -> Path:
+    root = tmp_path / "git"
+    root.mkdir()
+    return root
+
+
+@pytest.fixture
+def public(server_root: Path) -> Iterator[GitServer]:
+    """A server that asks for nothing."""
+    with GitServer(server_root) as server:
+        yield server
+
+
+@pytest.fixture
+def private(server_root: Path) -> Iterator[GitServer]:
+    """A server that wants the token."""
+    with GitServer(server_root, TOKEN) as server:
+        yield server
+
+
+def checkout(root: Path, *sources: GitSource, env: Mapping[str, str] | None = None) -> list[Checkout]:
+    """The sources' checkouts, asked for at the same time."""
+
+    async def both() -> list[Checkout]:
+        repos = Repos(root / "repos", {**os.environ, **(env or {})})
+        return await asyncio.gather(*(repos.checkout(source) for source in sources))
+
+    return asyncio.run(both())
+
+
+def fault(root: Path, source: GitSource, env: Mapping[str, str] | None = None) -> TaskFault:
+    with pytest.raises(TaskFault) as caught:
+        checkout(root, source, env=env)
+    return caught.value
+
+
+def files(folder: Path) -> set[str]:
+    return {
+        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() or path.is_symlink()
+    }
+
+
+# What can be named
+
+
+def test_a_tag_a_branch_and_a_commit(public: GitServer, tmp_path: Path) -> None:
+    """Each is what it was when it was named; without a ref it is the remote's own branch."""
+    first = public.commit("widget", {"a.txt": "1"}, tag="v1")
+    second = public.commit("widget", {"a.txt": "2"})
+    url = public.url("widget")
+    refs = {"v1": first, "main": second, first: first, None: second, "refs/tags/v1": first}
+    found = checkout(tmp_path, *(GitSource(url, ref) for ref in refs))
+    assert [done.commit for done in found] == list(refs.values())
+    assert [(done.folder / "a.txt").read_text() for done in found] == ["1", "2", "1", "2", "1"]
+
+
+def test_nothing_but_the_files_comes_with_it(public: GitServer, tmp_path: Path) -> None:
+    """No history, in which the fix could be found."""
+    public.commit("widget", {"a.txt": "1", "run.sh": "#!/bin/sh\n"})
+    work = public.work("widget")
+    (work / "run.sh").chmod(0o755)
+    (work / "link").symlink_to("a.txt")
+    public.commit("widget", {"a.txt": "2"})
+    (done,) = checkout(tmp_path, GitSource(public.url("widget"), depth=5))
+    assert files(done.folder) == {"a.txt", "run.sh", "link"}
+    assert os.access(done.folder / "run.sh", os.X_OK)
+    assert not list((tmp_path / "repos").glob("*.git"))
+    assert stat.S_IMODE((tmp_path / "repos").stat().st_mode) == 0o700
+
+
+def test_submodules_come_with_it(private: GitServer, tmp_path: Path) -> None:
+    """At the commits that are pinned, theirs too, with the token that the repo itself needs; they are plain files."""
+    pinned = private.commit("leaf", {"leaf.txt": "1"})
+    private.commit("leaf", {"leaf.txt": "2"})
+    private.commit("inner", {"inner.txt": "i"})
+    inner = private.add_submodule("inner", "deep/leaf", "./../leaf.git/", pinned)
+    private.commit("outer", {"a.txt": "a", "na\udcefve.txt": "not all names are UTF-8"})
+    private.add_submodule("outer", "inner", "../inner.git", inner)
+    private.add_submodule("outer", "lib/leaf", private.url("leaf"), pinned)
+    source = GitSource(private.url("outer"), token_env="MY_TOKEN")
+    for _ in range(2):
+        (done,) = checkout(tmp_path, source, env={"MY_TOKEN": TOKEN})
+        found = {
+            "a.txt",
+            "na\udcefve.txt",
+            "inner/inner.txt",
+            "inner/deep/leaf/leaf.txt",
+            "lib/leaf/leaf.txt",
+        }
+        assert files(done.folder) - {".gitmodules", "inner/.gitmodules"} == found
+        assert (done.folder / "lib/leaf/leaf.txt").read_text() == "1"
+        assert done.notes == ()
+    assert private.clones == 4, "the second time it is there"
+    (part,) = checkout(tmp_path, replace(source, subdir="inner/deep"), env={"MY_TOKEN": TOKEN})
+    assert files(part.folder) == {"leaf/leaf.txt"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "{other}/plain.git",
+        "http://localhost:{port}/plain.git",
+        "../../../127.0.0.1/plain.git",
+        "ssh://git@127.0.0.1/plain.git",
+        "{root}/plain.git",
+        "file://{root}/plain.git",
+        "ext::touch {root}/evil",
+        "--upload-pack=touch {root}/evil",
+    ],
+)
+def test_a_submodule_elsewhere_is_not_fetched_and_told(private: GitServer, tmp_path: Path, url: str) -> None:
+    """A repository does not choose whom this machine asks, nor who gets the token; nobody is to wonder about empty
+    folders."""
+    commit = private.commit("plain", {"a.txt": "a"})
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    with GitServer(elsewhere) as other:
+        names = {"other": other.origin, "port": private.origin.rpartition(":")[2], "root": private.root}
+        other.commit("plain", {"a.txt": "a"})
+        private.commit("outer", {"b.txt": "b"})
+        private.add_submodule("outer", "x", url.format(**names), commit)
+        source = GitSource(private.url("outer"), token_env="MY_TOKEN")
+        (done,) = checkout(tmp_path, source, env={"MY_TOKEN": TOKEN})
+        assert files(done.folder) == {"b.txt", ".gitmodules"}
+        assert "the submodule 'x' is not on the cloned repo's own host" in done.notes[0]
+        assert (private.clones, other.asked) == (1, [])
+        assert not (private.root / "evil").exists()
+
+
+def test_a_submodule_that_cannot_be_fetched_is_said(public: GitServer, tmp_path: Path) -> None:
+    """A task that needs it would fail in a way that nobody understands."""
+    public.commit("outer", {"b.txt": "b"})
+    public.add_submodule("outer", "x", "../gone.git", "1" * 40)
+    found = fault(tmp_path, GitSource(public.url("outer")))
+    assert (found.kind, found.retry) == ("repo_not_found", False)
+    assert "the submodule 'x' of " in found.message
+    assert "/gone.git" in found.message
+
+
+def test_a_folder_of_it_can_be_the_starter_repo(public: GitServer, tmp_path: Path) -> None:
+    public.commit("mono", {"packages/core/a.txt": "a", "other.txt": "o"})
+    (done,) = checkout(tmp_path, GitSource(public.url("mono"), subdir="packages/core"))
+    assert files(done.folder) == {"a.txt"}
+
+
+def test_a_hundred_ask_and_one_clones(public: GitServer, tmp_path: Path) -> None:
+    """In one process, and in several."""
+    public.commit("widget", QUESTION)
+    source = GitSource(public.url("widget"))
+
+    async def processes() -> None:
+        repos = [Repos(tmp_path / "repos") for _ in range(3)]
+        await asyncio.gather(*(repo.checkout(source) for repo in repos for _ in range(33)))
+        folder = (await repos[0].checkout(source)).folder
+        for last, repo in zip((False, False, True), repos, strict=True):
+            assert folder.exists()
+            repo.close()
+            assert folder.exists() is not last
+
+    asyncio.run(processes())
+    assert public.clones == 1
+
+
+def test_one_that_gives_up_does_not_take_the_clone_from_the_others(public: GitServer, tmp_path: Path) -> None:
+    public.commit("widget", QUESTION)
+    source = GitSource(public.url("widget"))
+
+    async def story() -> str:
+        repos = Repos(tmp_path / "repos")
+        first, second = (asyncio.create_task(repos.checkout(source)) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        return (await second).commit
+
+    assert asyncio.run(story())
+
+
+# What goes wrong
+
+
+def test_a_ref_that_is_not_there(public: GitServer, tmp_path: Path) -> None:
+    """Is the task's mistake, which no other attempt mends."""
+    public.commit("widget", QUESTION)
+    for ref in ("v9", "0" * 40):
+        found = fault(tmp_path / ref, GitSource(public.url("widget"), ref))
+        assert (found.kind, found.retry, found.cause) == ("repo_ref", False, "task")
+        assert ref in found.message
+        assert "40 digits" in str(found.remedy)
+
+
+def test_a_repository_that_is_not_there(public: GitServer, tmp_path: Path) -> None:
+    found = fault(tmp_path, GitSource(public.url("nothing")))
+    assert (found.kind, found.retry) == ("repo_not_found", False)
+
+
+def test_a_folder_that_is_not_there(public: GitServer, tmp_path: Path) -> None:
+    public.commit("widget", QUESTION)
+    found = fault(tmp_path, GitSource(public.url("widget"), subdir="packages"))
+    assert (found.kind, found.retry) == ("repo_subdir", False)
+    assert "'packages'" in found.message
+
+
+def test_a_link_does_not_lead_out_of_the_clone(public: GitServer, tmp_path: Path) -> None:
+    """A stranger's repository gets nothing of this machine into a sandbox."""
+    public.commit("widget", QUESTION)
+    (public.work("widget") / "etc").symlink_to("/etc")
+    public.commit("widget", {"more.txt": "more"})
+    found = fault(tmp_path, GitSource(public.url("widget"), subdir="etc"))
+    assert found.kind == "repo_subdir"
+
+
+def test_nobody_there_may_be_better_next_time(tmp_path: Path) -> None:
+    """A host that is not reached is infrastructure."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/widget.git"
+        found = fault(tmp_path, GitSource(url))
+    assert (found.kind, found.retry) == ("repo_unreachable", True)
+
+
+def test_a_clone_that_broke_is_made_anew(public: GitServer, tmp_path: Path) -> None:
+    """By the next attempt, in the same process."""
+    public.commit("widget", QUESTION)
+    source = GitSource(public.url("widget"))
+
+    async def story() -> Checkout:
+        repos = Repos(tmp_path / "repos")
+        public.broken = 503
+        with pytest.raises(TaskFault) as caught:
+            await repos.checkout(source)
+        assert (caught.value.kind, caught.value.retry) == ("repo_unreachable", True)
+        public.broken = None
+        return await repos.checkout(source)
+
+    assert files(asyncio.run(story()).folder) == set(QUESTION)
+
+
+# Private ones
+
+
+def test_a_private_one_wants_a_token(private: GitServer, tmp_path: Path) -> None:
+    private.commit("secret", QUESTION)
+    url = private.url("secret")
+    found = fault(tmp_path / "1", GitSource(url))
+    assert (found.kind, found.retry) == ("repo_refused", False)
+    assert "token_env" in str(found.remedy)
+    assert found.message.endswith("refused: it wants credentials")
+    found = fault(tmp_path / "2", GitSource(url, token_env="MY_TOKEN"), {"MY_TOKEN": "wrong-" + TOKEN})
+    assert (found.kind, found.retry) == ("repo_refused", False)
+    assert "MY_TOKEN" in str(found.remedy)
+    assert found.message.endswith("refused: it does not take the token")
+    assert TOKEN not in str(found)
+    found = fault(tmp_path / "3", GitSource(url, token_env="MY_TOKEN"))
+    assert found.kind == "repo_token"
+    assert "MY_TOKEN is not set" in found.message
+    (done,) = checkout(tmp_path / "4", GitSource(url, token_env="MY_TOKEN"), env={"MY_TOKEN": TOKEN})
+    assert files(done.folder) == set(QUESTION)
+
+
+def test_a_token_goes_to_its_own_host_alone(private: GitServer, tmp_path: Path) -> None:
+    """Settings that the user has given to git by the environment stay in force beside it."""
+    private.commit("secret", QUESTION)
+    source = GitSource("http://localhost:1/secret.git", token_env="MY_TOKEN")
+    moved = {
+        "MY_TOKEN": TOKEN,
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{private.origin}/.insteadOf",
+        "GIT_CONFIG_VALUE_0": "http://localhost:1/",
+    }
+    assert fault(tmp_path, source, moved).kind == "repo_refused"
+    assert private.asked
+
+
+def spied_git(folder: Path) -> Path:
+    """A `git` before the real one on PATH, which notes what each process of git is called with."""
+    real = git("--exec-path").strip()
+    write_files(
+        folder,
+        {"git": f'#!/bin/sh\ntr "\\0" " " </proc/$$/cmdline >>{folder}/seen\nexec {real}/git "$@"\n'},
+        executable=True,
+    )
+    return folder / "seen"
+
+
+@pytest.mark.usefixtures("as_e2b")
+def test_the_token_is_nowhere(
+    private: GitServer, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Neither in an argument, nor in the sandbox, nor in anything that the run leaves; and all trials clone once."""
+    commit = private.commit("secret", {**QUESTION, ".gitignore": "*.log\n", "kept.log": "l"}, tag="v1")
+    private.commit("secret", {"answer.txt": "42\n"})
+    seen = spied_git(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("MY_TOKEN", TOKEN)
+    look = "test $(git log --oneline | wc -l) = 1; git status --porcelain; git ls-files; cat .git/config; env"
+    toml = f'[repo]\ngit = "{private.url("secret")}"\nref = "v1"\ntoken_env = "MY_TOKEN"\n[checks.run]\n'
+    folder = task_folder(pytester.path / "tasks", toml=toml + f"look = '''set -e; {look}'''\n", repo={})
+    result = pytester.runpytest_subprocess("tasks", "--agent", "oracle", "--trials", "3", "-n2")
+    result.assert_outcomes(passed=3)
+    (run,) = list_runs(pytester.path / "results")
+    records = read_records(run.path).records
+    assert {record.repo_commit for record in records} == {commit}
+    assert private.clones == 1
+    (look_check,) = (check for check in records[0].checks if check.name == "look")
+    said = (run.path / str(look_check.output)).read_text()
+    assert said.splitlines()[:4] == ["?? answer.txt", ".gitignore", "kept.log", "question.txt"]
+    assert "fetch" in seen.read_text()
+    left = [path for path in (*run.path.rglob("*"), folder / "task.toml", seen) if path.is_file()]
+    assert [path for path in left if TOKEN.encode() in path.read_bytes()] == []
+    assert TOKEN not in result.stdout.str() + result.stderr.str()
+    assert not (run.path / "repos").exists()
+
+
+# What a task may say
+
+
+def test_a_task_is_told_what_is_wrong_with_its_source() -> None:
+    """Before anything is cloned; a password in a URL is not repeated."""
+    wrong = {
+        GitSource("ext::sh -c evil"): "git",
+        GitSource("/home/me/repo"): "git",
+        GitSource("file:///home/me/repo"): "git",
+        GitSource("https://"): "git",
+        GitSource("https://me:hunter2@example.com/x.git"): "git",
+        GitSource("https://example.com:port/x.git"): "git",
+        GitSource("git@example.com:x.git", token_env="T"): "token_env",
+        GitSource("http://example.com/x.git", token_env="T"): "token_env",
+        GitSource("https://example.com/x.git", subdir="../x"): "subdir",
+        GitSource("https://example.com/x.git", subdir="/x"): "subdir",
+    }
+    found = {source: list(problems_of(source)) for source in wrong}
+    assert {source: [key for key, _, _ in problems] for source, problems in found.items()} == {
+        source: [key] for source, key in wrong.items()
+    }
+    assert "hunter2" not in str(list(found.values()))
+    right = ["https://example.com/x.git", "http://127.0.0.1:8080/x", "ssh://git@example.com/x.git"]
+    assert [list(problems_of(GitSource(url))) for url in [*right, "git@example.com:me/x.git"]] == [[]] * 4

@@ -1,0 +1,422 @@
+"""How a trial can end: the real CLI in a real sandbox meets each trouble, and the record says the truth about it."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.local.launch import LocalServer, start_server
+from harness.records.store import list_runs, read_records
+from harness.trials.timeouts import Patience
+from tests.support.folders import ANSWER_CHECK, by_hand, says, task_folder, uses
+from tests.support.messages_api import (
+    Disconnect,
+    Fail,
+    Forever,
+    Hang,
+    MessagesApi,
+    Request,
+    Say,
+    Stall,
+    Step,
+    Turn,
+    Usage,
+    Use,
+)
+from tests.support.trials import Story, tell
+
+NO_RETRY = '[sandbox]\nenv = {CLAUDE_CODE_MAX_RETRIES = "0"}\n'
+ANSWER = Use("Bash", {"command": "echo 42 >answer.txt"}, Usage(11, 7))
+DONE = Say("Done.")
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What happens, and what the record must say: outcome, what stopped the agent, the fault's cause and kind."""
+
+    name: str
+    script: Sequence[Step]
+    told: tuple[str, str | None, str | None, str | None]
+    toml: str = ""
+    says: str = ""
+    task: dict[str, Any] = field(default_factory=dict)
+    api: dict[str, Any] = field(default_factory=dict)
+
+
+def of_the_api(name: str, step: Step, kind: str, says: str) -> Trouble:
+    return Trouble(name, [ANSWER, Forever(step)], ("error", None, "provider", kind), NO_RETRY, says)
+
+
+TROUBLES = [
+    of_the_api("400", Fail(400, "credit balance is too low"), "bad_request", "Credit balance is too low"),
+    of_the_api("403", Fail(403, "not for you"), "auth", "not for you"),
+    of_the_api("404", Fail(404, "model: nobody"), "not_found", "HTTP 404"),
+    of_the_api("429", Fail(429, "slow down"), "rate_limit", "slow down"),
+    of_the_api("500", Fail(500, "oops"), "api_error", "oops"),
+    of_the_api("529", Fail(529, "overloaded"), "overloaded", "overloaded"),
+    of_the_api("breaks off", Disconnect("I wi"), "api_error", ""),
+    Trouble(
+        "401", [DONE], ("error", None, "provider", "auth"), says="refused the key", api={"keys": ["right"]}
+    ),
+    Trouble(
+        "hangs",
+        [Forever(Hang())],
+        ("error", None, "provider", "silent"),
+        "timeout = 12\n",
+        "had sent nothing",
+    ),
+    Trouble(
+        "stalls",
+        [Forever(Stall())],
+        ("error", None, "provider", "silent"),
+        "timeout = 12\n",
+        "had sent nothing",
+    ),
+    Trouble(
+        "the setup is slow",
+        [ANSWER, DONE],
+        ("error", None, "task", "setup_timeout"),
+        "[setup]\ntimeout = 3\nrun = ['true', 'sleep 600']\n",
+        "'sleep 600' had not ended when the setup's 3 s were over",
+    ),
+    Trouble(
+        "the setup fails",
+        [ANSWER, DONE],
+        ("error", None, "task", "setup_failed"),
+        "[setup]\nrun = ['echo no such thing >&2; exit 3']\n",
+        "ended with 3: no such thing",
+    ),
+    Trouble(
+        "the CLI hangs at its start",
+        [ANSWER, DONE],
+        ("error", None, "agent", "did_not_start"),
+        "timeout = 3\n"
+        "[setup]\nrun = ['mkdir ~/bin; printf \"#!/bin/sh\\nsleep 600\\n\" >~/bin/claude; chmod +x ~/bin/claude']\n"
+        "[sandbox]\nenv = {PATH = '/home/user/bin:/usr/local/bin:/usr/bin:/bin'}\n",
+        "had not started after 3 s",
+    ),
+    Trouble(
+        "too long",
+        [ANSWER, Forever(Fail(400, "prompt is too long: 210000 tokens > 200000 maximum"))],
+        ("passed", "prompt_too_long", None, None),
+        NO_RETRY,
+    ),
+    Trouble(
+        "a 429 on the way", [Fail(429, retry_after=0), ANSWER, DONE], ("passed", "completed", None, None)
+    ),
+    Trouble(
+        "the CLI dies",
+        [Use("Bash", {"command": "kill -9 $PPID; pkill -9 -f claude; sleep 60"})],
+        ("error", None, "agent", "died"),
+        says="ended without a result",
+    ),
+    Trouble(
+        "no CLI",
+        [DONE],
+        ("error", None, "agent", "not_installed"),
+        '[sandbox]\ntemplate = "base"\n',
+        "claude: command not found",
+    ),
+    Trouble(
+        "a check hangs",
+        [ANSWER, DONE],
+        ("failed", "completed", None, None),
+        "[checks]\ntimeout = 0.5\n",
+        task={"checks": {"slow.sh": "#!/bin/sh\nsleep 600\n", "answer.sh": ANSWER_CHECK}},
+    ),
+    Trouble(
+        "the agent is slow",
+        [ANSWER, Use("Bash", {"command": "tail -f /dev/null"})],
+        ("passed", "timeout", None, None),
+        "timeout = 12\n",
+    ),
+    Trouble(
+        "turns are up",
+        [ANSWER, ANSWER, DONE],
+        ("passed", "max_turns", None, None),
+        "[limits]\nmax_turns = 1\n",
+    ),
+    Trouble(
+        "the budget is up",
+        [Use("Bash", {"command": "ls"}, Usage(0, 100_000)), ANSWER, DONE],
+        ("failed", "max_cost", None, None),
+        "[limits]\nmax_cost_usd = 0.5\n",
+    ),
+]
+
+
+SLOW = {"stalls", "500", "404", "403"}
+"""Kin of others that are told."""
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        pytest.param(trouble, id=trouble.name, marks=[pytest.mark.slow] * (trouble.name in SLOW))
+        for trouble in TROUBLES
+    ],
+)
+def test_each_ending_has_its_outcome_and_its_cause(
+    server: LocalServer, tmp_path: Path, trouble: Trouble
+) -> None:
+    """Infrastructure is an error and says whose; what the agent or a check did is judged; nothing hangs."""
+    task = task_folder(tmp_path, toml=trouble.toml, **trouble.task)
+    with MessagesApi(trouble.script, **trouble.api) as api:
+        story = tell(server, api, task)
+
+    assert story.told() == trouble.told, story.record.error
+    message = story.record.error.message if story.record.error else ""
+    assert trouble.says in message
+    if story.record.tokens_partial:
+        assert story.record.cost_usd is None
+    elif story.record.models and trouble.name != "breaks off":
+        # Claude Code counts what a broken message's start told; what it is billed, nobody tells.
+        assert_billed(story, api)
+
+
+IMPATIENT = Patience(platform_s=5, model_s=3)
+
+
+def test_a_silent_model_is_noticed_before_the_time_is_up(server: LocalServer, tmp_path: Path) -> None:
+    """A task may give its agent hours; a model that says nothing for as long as a run puts up with ends it sooner."""
+    task = task_folder(tmp_path, toml="timeout = 3600\n")
+    with MessagesApi([ANSWER, Forever(Hang())]) as api:
+        story = tell(server, api, task, patience=IMPATIENT)
+
+    assert story.told() == ("error", None, "provider", "silent"), story.record.error
+    assert story.record.phases_ms.agent
+    assert story.record.phases_ms.agent < 3_600_000 / 10
+    assert story.record.tokens_partial
+
+
+def test_a_silent_tool_is_left_to_work(server: LocalServer, tmp_path: Path) -> None:
+    """As long as the agent has time: what a call does is its own, however long it says nothing."""
+    task = task_folder(tmp_path)
+    work = Use("Bash", {"command": "sleep 8; echo 42 >answer.txt"})
+    with MessagesApi([work, DONE]) as api:
+        story = tell(server, api, task, patience=replace(IMPATIENT, model_s=6))
+
+    assert story.told() == ("passed", "completed", None, None), story.record.error
+
+
+def assert_billed(story: Story, api: MessagesApi) -> None:
+    """The record's tokens are those that were served, by model and to the digit."""
+    found = {
+        name: Usage(model.input or 0, model.output or 0, model.cache_read or 0, model.cache_creation or 0)
+        for name, model in story.record.models.items()
+    }
+    assert {name: usage for name, usage in found.items() if usage != Usage(0, 0, 0, 0)} == api.served
+    tokens = story.record.tokens
+    assert (
+        Usage(tokens.input or 0, tokens.output or 0, tokens.cache_read or 0, tokens.cache_creation or 0)
+        == api.total
+    )
+
+
+# What it cost
+
+SONNET = "claude-sonnet-4-5"
+
+
+def dollars(usage: Usage) -> float:
+    """What Sonnet 4.5 costs at list prices: a million tokens are $3, $15, and for the caches $0.30 and $3.75."""
+    return (usage.input * 3 + usage.output * 15 + usage.cache_read * 0.3 + usage.cache_creation * 3.75) / 1e6
+
+
+def test_tokens_and_cost_are_what_the_api_billed(server: LocalServer, tmp_path: Path) -> None:
+    """By model, over several prompts, subagents and retries, caches apart; cost at the models' list prices."""
+    helper = {"description": "d", "prompt": "COUNT", "subagent_type": "general-purpose", "model": "haiku"}
+    task = task_folder(
+        tmp_path,
+        toml='prompts = ["one.md", "two.md"]\n[sandbox]\nenv = {ANTHROPIC_MODEL = "claude-sonnet-4-5"}\n',
+        prompts={"one.md": "Write the answer.\n", "two.md": "Check it.\n"},
+    )
+    script: list[Step] = [
+        Fail(429, retry_after=0),
+        ANSWER,
+        Use("Agent", {**helper, "run_in_background": False}, Usage(13, 17, 1_009, 2_003)),
+        Say("Written.", Usage(101, 211, 307, 401)),
+        Use("Bash", {"command": "cat answer.txt"}, Usage(19, 23, 29, 31)),
+        Fail(529, retry_after=0),
+        Say("Checked.", Usage(37, 41, 43, 47)),
+    ]
+    counting = [Use("Bash", {"command": "ls"}, Usage(53, 59, 61, 67)), Say("Two.", Usage(71, 73, 79, 83))]
+    with MessagesApi(script, subagents={"COUNT": counting}) as api:
+        story = tell(server, api, task)
+
+    assert story.told() == ("passed", "completed", None, None), story.record.error
+    assert not api.unscripted
+    assert_billed(story, api)
+    costs = {name: model.cost_usd or 0 for name, model in story.record.models.items()}
+    assert len(costs) == 2
+    assert costs[SONNET] == pytest.approx(dollars(api.served[SONNET]), rel=1e-9)
+    assert story.record.cost_usd == pytest.approx(sum(costs.values()), rel=1e-9)
+    assert story.record.api_retries == 2
+    assert [turn.result for turn in story.record.turns] == ["Written.", "Checked."]
+    assert story.record.tools["Bash"].in_subagents == 1
+
+
+def test_a_faulty_attempts_spend_is_kept(server: LocalServer, tmp_path: Path) -> None:
+    """Each attempt has its own tokens and cost, and the trial's is their sum: what was paid is paid."""
+    task = task_folder(tmp_path, toml=NO_RETRY)
+    broke: list[str] = []
+
+    def busy_once(request: Request) -> Fail | Turn:
+        broke.append(request.session_id)
+        return Fail(529, "overloaded") if len(broke) == 1 else DONE
+
+    with MessagesApi([ANSWER, busy_once]) as api:
+        story = tell(server, api, task, retries=1)
+
+    assert story.told() == ("passed", "completed", None, None)
+    (first,) = story.record.attempts
+    assert (first.error.cause, first.error.type) == ("provider", "overloaded")
+    assert (first.tokens.total or 0) + (story.record.tokens.total or 0) == sum(vars(api.total).values())
+    assert first.cost_usd
+    assert story.record.total_cost_usd == first.cost_usd + (story.record.cost_usd or 0)
+    assert first.transcript
+    assert (story.folder.path / first.transcript).is_file()
+
+
+# What the agent may not do
+
+
+KEY = "sk-ant-api03-THIS-must-never-be-seen"
+
+
+def test_no_key_shows_up_anywhere(
+    as_e2b: LocalServer, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent that prints its environment, writes it into the repo, and a check that shows it: all is redacted."""
+    leak = Use(
+        "Bash", {"command": "env; env >answer.txt; echo $ANTHROPIC_API_KEY; echo k=$ANTHROPIC_API_KEY >k.txt"}
+    )
+    task_folder(pytester.path / "tasks", checks={"leak.sh": "#!/bin/sh\ncat answer.txt k.txt; exit 1\n"})
+    with MessagesApi([leak, Say(f"The key is {KEY}.")], keys=[KEY]) as api:
+        for name, value in api.env(KEY).items():
+            monkeypatch.setenv(name, value)
+        result = pytester.runpytest_subprocess("tasks", "-v", "--junitxml=results/out.xml")
+
+    result.assert_outcomes(failed=1)
+    seen = [path for path in (pytester.path / "results").rglob("*") if path.is_file()]
+    assert {"records.jsonl", "transcript.jsonl", "diff.patch", "leak.txt"} <= {path.name for path in seen}
+    for text in (result.stdout.str(), result.stderr.str(), *(path.read_text() for path in seen)):
+        assert KEY not in text
+        assert as_e2b.api_key not in text
+    assert "[redacted:ANTHROPIC_API_KEY]" in result.stdout.str()
+
+
+def test_a_first_prompts_agent_has_no_hold_on_the_second(server: LocalServer, tmp_path: Path) -> None:
+    """What it writes into the shell's start-up files neither ends the next prompt's run nor stands in for the CLI."""
+    trap = (
+        "for f in .profile .bash_profile .bashrc; do "
+        """echo 'claude() { echo mine; }; setsid() { :; }; export PATH=/nowhere; echo mine; exit 0' >~/$f; done"""
+    )
+    write = Use("Write", {"file_path": "/home/user/repo/answer.txt", "content": "42\n"})
+    toml = 'prompts = ["one.md", "two.md"]\n'
+    task = task_folder(tmp_path, toml=toml, prompts={"one.md": "Prepare.\n", "two.md": "Answer.\n"})
+    with MessagesApi([Use("Bash", {"command": trap}), DONE, write, DONE]) as api:
+        story = tell(server, api, task)
+
+    assert story.told() == ("passed", "completed", None, None), story.record.error
+    assert len(story.record.turns) == 2
+    assert_billed(story, api)
+
+
+# Full disks
+
+
+def test_results_that_do_not_fit_on_the_disk_are_the_harness_own_fault(
+    server: LocalServer, tmp_path: Path
+) -> None:
+    """The trial is an error with what to do, and no other is started: each would meet it."""
+    task = task_folder(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with MessagesApi([Use("Bash", {"command": "seq 20000"}), ANSWER, DONE]) as api:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+        try:
+            story = tell(server, api, task)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert story.told() == ("error", None, "harness", "disk")
+    assert story.record.error
+    assert "transcript.jsonl cannot be written: File too large" in story.record.error.message
+    assert "--results" in (story.record.error.remedy or "")
+    assert story.fault
+    assert story.fault.fatal
+    assert all(line.endswith(b"}") for line in story.transcript.splitlines())
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    """A file system of its own with little room, which every user may look into."""
+    if os.geteuid():
+        pytest.skip("only root can mount one")
+    with tempfile.TemporaryDirectory(prefix="small-disk-") as folder:
+        os.chmod(folder, 0o755)
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", folder], capture_output=True)
+        if done.returncode:
+            pytest.skip(f"nothing can be mounted here: {done.stderr.decode()}")
+        os.chmod(folder, 0o1777)
+        yield Path(folder)
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_disk_that_an_agent_has_filled_is_judged_or_told(
+    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No verdict is made up: what cannot be looked at any more is an error of the sandbox, within its time."""
+    monkeypatch.setenv("TMPDIR", str(small_disk))
+    task = task_folder(tmp_path, toml="timeout = 20\n[sandbox]\nenv = {CLAUDE_CODE_MAX_RETRIES = '0'}\n")
+    fill = Use("Bash", {"command": "cat /dev/zero >big; df -h . ; exit 1"})
+    with start_server() as full, MessagesApi([ANSWER, fill, DONE]) as api:
+        story = tell(full, api, task)
+
+    assert story.record.outcome == "error"
+    assert story.record.error
+    assert story.record.error.cause in ("sandbox", "agent")
+
+
+# Replays that cannot be played
+
+RECORDED = by_hand([uses("Write", file_path="/home/user/repo/answer.txt", content="42\n")], [says("Done.")])
+
+
+@pytest.mark.usefixtures("as_e2b")
+def test_without_a_replay_server_the_cli_is_not_started(pytester: pytest.Pytester) -> None:
+    """It would ask the real API, with whatever it finds."""
+    broken = "[setup]\nrun = ['echo \"import sys; sys.exit(3)\" >~/.harness/tasks/replay.py']\n"
+    task_folder(pytester.path / "tasks", toml=broken, replay=RECORDED)
+    result = pytester.runpytest("tasks")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["infrastructure (provider, replay): the replay server did not start*"])
+    (run,) = list_runs(pytester.path / "results")
+    (record,) = read_records(run.path).records
+    (asked,) = (run.path / str(record.transcript)).read_text().splitlines()
+    assert json.loads(asked)["subtype"] == "turn"
+
+
+@pytest.mark.usefixtures("as_e2b")
+def test_an_earlier_run_that_cannot_be_replayed_has_records_that_say_so(pytester: pytest.Pytester) -> None:
+    """A damaged transcript is no reason to lose the record of the attempt."""
+    task_folder(pytester.path / "tasks", replay=RECORDED)
+    pytester.runpytest("tasks").assert_outcomes(passed=1)
+    (run,) = list_runs(pytester.path / "results")
+    (first,) = read_records(run.path).records
+    (run.path / str(first.transcript)).write_text("no session\n")
+    result = pytester.runpytest("tasks", "--replay", str(run.path), "--results", "again")
+    result.assert_outcomes(errors=1)
+    (again,) = list_runs(pytester.path / "again")
+    (record,) = read_records(again.path).records
+    assert record.error
+    assert (record.error.cause, record.error.type) == ("provider", "bad_recording")
