@@ -161,7 +161,7 @@ def argv(spec: TrialSpec, session_id: str, turn: int, model: str | None) -> list
 def _with_replay(command: str) -> str:
     """The command, with the recorded session's server beside it, whose first line is its URL."""
     # -I -S: with nothing of what the task, the repo or the template has for Python but the standard library.
-    server = 'exec python3 -I -S ~/.harness/tasks/replay.py --transcript ~/.harness/replay.jsonl --cwd "$PWD"'
+    server = 'exec python3 -I -S ~/.harness/replay.py --transcript ~/.harness/replay.jsonl --cwd "$PWD"'
     return (
         f"exec {{said}}< <({server}); replay=$!; "
         'if read -r ANTHROPIC_BASE_URL <&"$said" && [ -n "$ANTHROPIC_BASE_URL" ]; then '

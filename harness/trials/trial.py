@@ -382,6 +382,6 @@ def _extra(recording: Recorded | None) -> dict[str, bytes]:
     if recording is None:
         return {}
     return {
-        ".harness/tasks/replay.py": _REPLAY_SERVER.read_bytes(),
+        ".harness/replay.py": _REPLAY_SERVER.read_bytes(),
         ".harness/replay.jsonl": recording.path.read_bytes(),
     }
