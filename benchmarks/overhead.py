@@ -34,7 +34,7 @@ from statistics import median
 
 from harness.agents.claude import ENV, argv
 from harness.local.templates import claude
-from harness.models.model import recorded
+from harness.models.model import load_recording
 from harness.records.record import TrialSpec
 from harness.records.store import list_runs
 from harness.tasks import replay
@@ -48,7 +48,7 @@ def shell_trial(task: Task, folder: Path) -> str:
     """One trial as a shell script that does the least that is needed."""
     assert task.replay, "a shipped task has a recorded session"
     spec, session = TrialSpec(task, DEFAULT, 1, "claude"), str(uuid.uuid4())
-    model = recorded(task.replay).model
+    model = load_recording(task.replay).model
     lines = [f"mkdir -p {folder}/home && cp -r {task.path}/repo {folder}/repo && cd {folder}/repo || exit 1"]
     lines += ["git init -q . && git add -A && git -c user.name=a -c user.email=a@b commit -qm start"]
     lines += [f"export HOME={folder}/home ANTHROPIC_API_KEY=replay"]

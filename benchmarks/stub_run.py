@@ -20,14 +20,14 @@ from harness.local.state import spread
 from harness.models.model import NO_MODEL
 from harness.records.history import History
 from harness.records.record import TrialRecord, TrialSpec
-from harness.records.store import NOTHING_SECRET, RunFolder
+from harness.records.store import NO_REDACTION, RunFolder
 from harness.runs.budget import Budget
 from harness.runs.engine import Engine
 from harness.sandboxes.sandbox import Platform
 from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos
 from harness.tasks.task import load_task
-from harness.trials.context import World
+from harness.trials.context import RunContext
 from harness.trials.runner import Retries
 from harness.variants.variant import Variant
 from tests.support.stub_e2b import AGENT
@@ -111,10 +111,10 @@ class Measured:
 def run_trials(server: Server, folder: Path, trials: int, concurrency: int) -> Measured:
     """Have the engine run trials of one task with the agent `oracle`."""
     task = load_task(small_task(folder / "tasks" / "answer"))
-    run = RunFolder.create(folder / "results", f"bench-{trials}", {}, NOTHING_SECRET)
+    run = RunFolder.create(folder / "results", f"bench-{trials}", {}, NO_REDACTION)
     templates = Templates(server.platform, run.path / "templates")
-    world = World(server.platform, NO_MODEL, run, Repos(run.path / "repos"), templates)
-    engine = Engine(world, concurrency=concurrency, retries=Retries(), budget=Budget(None, History()))
+    context = RunContext(server.platform, NO_MODEL, run, Repos(run.path / "repos"), templates)
+    engine = Engine(context, concurrency=concurrency, retries=Retries(), budget=Budget(None, History()))
     began, cpu = time.monotonic(), _cpu()
     futures = [
         engine.submit(TrialSpec(task, Variant("default"), index, "oracle")) for index in range(1, trials + 1)

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from harness.models.model import Model
 from harness.records.record import Stop, TrialSpec
-from harness.records.stream import Session, Tally, parse_line
+from harness.records.stream import Session, SessionBuilder, parse_line
 from harness.sandboxes.sandbox import Sandbox
 
 
@@ -19,48 +19,53 @@ async def _nothing(turn: int) -> None:
 
 
 @dataclass
-class Workplace:
-    """Where an agent works: the sandbox with the repo in it, and who wants to know what it does.
+class AgentContext:
+    """What an agent is given: the sandbox with the repo in it, and callbacks for what it does.
 
-    `emit` takes each raw line of the agent's stream, for the transcript; `env` is the task's environment and the
-    variant's; `prove` is asked each time that a session starts, and raises NotAppliedError when what it shows is not
-    what the variant asks for, so that no more money is spent on it. `after_turn` is to be awaited
-    when a prompt (from 1), but for the last, was done; its time is not the agent's. `silence_s` is how long the stream
-    may say nothing while the model owes a reply.
+    Args:
+        sandbox: where it works.
+        model: where the model's replies come from.
+        write_transcript: takes each raw line of the agent's stream.
+        env: the task's environment, and the variant's over it.
+        prove: is called each time that a session starts. It raises NotAppliedError when the session is not what the
+            variant asks for, so that no more money is spent on it.
+        on_turn_end: is awaited after each prompt (from 1) but the last. Its time is not the agent's.
+        model_idle_timeout_s: how long the stream may be silent while the model owes a reply, in seconds.
+        session_builder: makes the session from the stream's events.
     """
 
     sandbox: Sandbox
     model: Model
-    emit: Callable[[bytes], None]
+    write_transcript: Callable[[bytes], None]
     env: Mapping[str, str] = field(default_factory=dict)
     prove: Callable[[Session], None] = lambda session: None
-    after_turn: Callable[[int], Awaitable[None]] = _nothing
-    silence_s: float = math.inf
-    tally: Tally = field(default_factory=Tally)
-    _heard: float = field(default_factory=time.monotonic)
+    on_turn_end: Callable[[int], Awaitable[None]] = _nothing
+    model_idle_timeout_s: float = math.inf
+    session_builder: SessionBuilder = field(default_factory=SessionBuilder)
+    _last_line_at: float = field(default_factory=time.monotonic)
 
-    def take(self, line: bytes) -> None:
+    def on_line(self, line: bytes) -> None:
         """A line of the agent's stream has come."""
-        self.heard()
-        self.emit(line)
+        self.reset_idle()
+        self.write_transcript(line)
         event = parse_line(line)
-        self.tally.add(event)
+        self.session_builder.add(event)
         if (event.kind, event.subtype) == ("system", "init"):
-            self.prove(self.tally.session())
+            self.prove(self.session_builder.session())
 
-    def heard(self) -> None:
+    def reset_idle(self) -> None:
         """Silence counts from now."""
-        self._heard = time.monotonic()
+        self._last_line_at = time.monotonic()
 
-    def silent_for(self) -> float:
+    def idle_s(self) -> float:
         """Seconds since the agent's stream last said anything."""
-        return time.monotonic() - self._heard
+        return time.monotonic() - self._last_line_at
 
 
 class Agent(Protocol):
     """Does a task's work in a sandbox."""
 
-    async def run(self, spec: TrialSpec, place: Workplace) -> Stop:
+    async def run(self, spec: TrialSpec, context: AgentContext) -> Stop:
         """Do the task, and say what ended it.
 
         Raises:

@@ -9,13 +9,13 @@ import uuid
 from collections.abc import Mapping
 from contextlib import aclosing
 
-from harness.agents.base import Workplace
+from harness.agents.base import AgentContext
 from harness.errors import AgentFault, ProviderFault
 from harness.records.record import Stop, TrialSpec
 from harness.records.stream import Session, TurnResult, turn_marker
 from harness.sandboxes.sandbox import REPO, CommandTimeoutError, Job, turn_folder
-from harness.sandboxes.shell import run_own
-from harness.variants.apply import arguments, servers_of
+from harness.sandboxes.shell import run_without_profile
+from harness.variants.apply import arguments, expected_mcp_servers
 
 ENV = {
     "IS_SANDBOX": "1",
@@ -48,7 +48,7 @@ class Claude:
         self._turn_number = 0
         self._login: Mapping[str, str] | None = None
 
-    async def run(self, spec: TrialSpec, place: Workplace) -> Stop:
+    async def run(self, spec: TrialSpec, context: AgentContext) -> Stop:
         """Have each of the task's prompts done in turn, within its timeout.
 
         Raises:
@@ -61,50 +61,50 @@ class Claude:
         stop: Stop = "completed"
         for turn, asked in enumerate(spec.task.turns, 1):
             start = clock()
-            stop = await self.prompt(spec, place, asked.prompt, left)
+            stop = await self.prompt(spec, context, asked.prompt, left)
             left -= clock() - start
             if stop != "completed":
                 break
             if turn < len(spec.task.turns):
-                await place.after_turn(turn)
+                await context.on_turn_end(turn)
         return stop
 
-    async def prompt(self, spec: TrialSpec, place: Workplace, text: str, seconds: float) -> Stop:
+    async def prompt(self, spec: TrialSpec, context: AgentContext, text: str, seconds: float) -> Stop:
         """Have the next prompt done within `seconds`: `text`, which is in the turn's folder.
 
         Raises as `run` does.
         """
-        place.model.require_way(spec.task)
+        context.model.require_recording(spec.task)
         self._turn_number += 1
-        place.take(turn_marker(self._turn_number, text))
-        job = self._job(spec, place)
+        context.on_line(turn_marker(self._turn_number, text))
+        job = self._job(spec, context)
         if self._turn_number == 1 and len(spec.task.turns) != 1:
             # A turn's agent could write into the shell's start-up files what the next turn's CLI would run under.
-            self._login = await place.sandbox.login_environment()
-        place.heard()
+            self._login = await context.sandbox.login_environment()
+        context.reset_idle()
         try:
-            return await self._turn(job, place, seconds)
+            return await self._turn(job, context, seconds)
         except TimeoutError:
-            await _kill(place, job)
-            _raise_if_nobody_worked(spec, place)
+            await _kill(context, job)
+            _raise_if_nobody_worked(spec, context)
             return "timeout"
 
-    def _job(self, spec: TrialSpec, place: Workplace) -> Job:
+    def _job(self, spec: TrialSpec, context: AgentContext) -> Job:
         turn = self._turn_number
-        model = _model(spec, place)
+        model = _model(spec, context)
         words = [shlex.join(argv(spec, self.session_id, turn, model)), arguments(spec.variant)]
         command = f"{' '.join(words)} <~/{turn_folder(turn)}/prompt.md"
-        if place.model.source == "replay":
+        if context.model.source == "replay":
             command = _with_replay(command)
         return Job(
             command=command,
             folder=turn_folder(turn),
             cwd=REPO,
-            env={**ENV, **place.model.env, **place.env},
-            login=self._login,
+            env={**ENV, **context.model.env, **context.env},
+            login_env=self._login,
         )
 
-    async def _turn(self, job: Job, place: Workplace, seconds: float) -> Stop:
+    async def _turn(self, job: Job, context: AgentContext, seconds: float) -> Stop:
         """One prompt's run.
 
         Raises:
@@ -112,29 +112,33 @@ class Claude:
         """
         clock = asyncio.get_running_loop().time
         end = clock() + max(seconds, 0)
-        async with asyncio.timeout_at(end) as limit, aclosing(place.sandbox.start(job)) as lines:
+        async with asyncio.timeout_at(end) as limit, aclosing(context.sandbox.start(job)) as lines:
             async for line in lines:
-                place.take(line)
+                context.on_line(line)
                 # A tool may work in silence for as long as the agent has time.
-                limit.reschedule(min(end, clock() + place.silence_s) if place.tally.owes_reply else end)
-                refused = _refused(place.tally.session())
+                limit.reschedule(
+                    min(end, clock() + context.model_idle_timeout_s)
+                    if context.session_builder.awaits_model
+                    else end
+                )
+                refused = _refused(context.session_builder.session())
                 if refused:
-                    await _kill(place, job)
+                    await _kill(context, job)
                     raise refused
-        return _ending(place.tally.session(), job, ended=place.tally.ended)
+        return _ending(context.session_builder.session(), job, ended=context.session_builder.ended)
 
 
-async def _kill(place: Workplace, job: Job) -> None:
+async def _kill(context: AgentContext, job: Job) -> None:
     """End a job; what of it cannot be ended like this goes with the rest of the agent's processes."""
     with contextlib.suppress(CommandTimeoutError):
-        await run_own(place.sandbox, job.kill_script(), timeout=30)
+        await run_without_profile(context.sandbox, job.kill_script(), timeout=30)
 
 
-def _model(spec: TrialSpec, place: Workplace) -> str | None:
+def _model(spec: TrialSpec, context: AgentContext) -> str | None:
     """The model to ask for: a replay asks for the recorded one, or the CLI would report and price another."""
-    if spec.variant.model or place.model.source != "replay":
+    if spec.variant.model or context.model.source != "replay":
         return spec.variant.model
-    recording = place.model.recording(spec.task)
+    recording = context.model.recording(spec.task)
     return recording.model if recording else None
 
 
@@ -233,19 +237,21 @@ _BY_STATUS: dict[int, tuple[str, bool, str | None]] = {
 }
 
 
-def _raise_if_nobody_worked(spec: TrialSpec, place: Workplace) -> None:
+def _raise_if_nobody_worked(spec: TrialSpec, context: AgentContext) -> None:
     """Tell an agent that was slow from one that never came to work.
 
     Raises:
         AgentFault: when Claude Code had not even started, and not for a variant's servers that it waited for.
         ProviderFault: when the model had fallen silent.
     """
-    silent_for = place.silent_for()
-    if place.tally.session().session_id is None and not servers_of(spec.variant):
-        raise AgentFault("did_not_start", f"Claude Code had not started after {silent_for:.0f} s", retry=True)
-    if place.tally.owes_reply and silent_for >= min(SILENCE_S, place.silence_s, spec.task.timeout / 2):
+    idle_s = context.idle_s()
+    if context.session_builder.session().session_id is None and not expected_mcp_servers(spec.variant):
+        raise AgentFault("did_not_start", f"Claude Code had not started after {idle_s:.0f} s", retry=True)
+    if context.session_builder.awaits_model and idle_s >= min(
+        SILENCE_S, context.model_idle_timeout_s, spec.task.timeout / 2
+    ):
         raise ProviderFault(
             "silent",
-            f"the model's API had sent nothing for {silent_for:.0f} s when the agent was stopped",
+            f"the model's API had sent nothing for {idle_s:.0f} s when the agent was stopped",
             retry=True,
         )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from harness.agents.base import Workplace
+from harness.agents.base import AgentContext
 from harness.records.record import Stop, TrialSpec
 
 
 class Nop:
     """Leaves the repo as it is."""
 
-    async def run(self, spec: TrialSpec, place: Workplace) -> Stop:
+    async def run(self, spec: TrialSpec, context: AgentContext) -> Stop:
         """Do nothing."""
         return "completed"

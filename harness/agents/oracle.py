@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.agents.base import Workplace
+from harness.agents.base import AgentContext
 from harness.errors import CheckFault
 from harness.records.record import Stop, TrialSpec
 from harness.sandboxes.archive import pack_folder
@@ -24,7 +24,7 @@ cp -a ~/.harness/solution/. .
 class Oracle:
     """Lays `solution/` over the repo, or runs its `solve.sh` there; before it those that turns have of their own."""
 
-    async def run(self, spec: TrialSpec, place: Workplace) -> Stop:
+    async def run(self, spec: TrialSpec, context: AgentContext) -> Stop:
         """Apply the solutions of the turns, and the task's own.
 
         Raises:
@@ -40,20 +40,20 @@ class Oracle:
                 remedy="add one, or leave the task out with -k",
             )
         for turn, folder in turns.items():
-            if not await _apply(place, task, folder):
+            if not await _apply(context, task, folder):
                 return "timeout"
             if turn < len(task.turns):
-                await place.after_turn(turn)
-        if task.solution and not await _apply(place, task, task.solution):
+                await context.on_turn_end(turn)
+        if task.solution and not await _apply(context, task, task.solution):
             return "timeout"
         return "completed"
 
 
-async def _apply(place: Workplace, task: Task, folder: Path) -> bool:
+async def _apply(context: AgentContext, task: Task, folder: Path) -> bool:
     """Apply one of a task's solutions; False when it takes longer than the agent may."""
-    unpack = await handed_over(place.sandbox, pack_folder(folder, task.hash), ".harness/solution.tar")
+    unpack = await handed_over(context.sandbox, pack_folder(folder, task.hash), ".harness/solution.tar")
     try:
-        result = await place.sandbox.run(_APPLY % unpack, cwd=REPO, timeout=task.timeout)
+        result = await context.sandbox.run(_APPLY % unpack, cwd=REPO, timeout=task.timeout)
     except CommandTimeoutError:
         return False
     if result.exit_code:

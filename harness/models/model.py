@@ -50,7 +50,7 @@ _SECRETS = (
 
 
 @dataclass(frozen=True)
-class Recorded:
+class TaskRecording:
     """A session to play: its file, the model that it was recorded with, and whether somebody wrote it by hand."""
 
     path: Path
@@ -59,7 +59,7 @@ class Recorded:
 
 
 @dataclass(frozen=True)
-class Earlier:
+class EarlierTranscript:
     """A trial's transcript from an earlier run, and whether what it played had been written by hand."""
 
     transcript: Path
@@ -67,7 +67,7 @@ class Earlier:
 
 
 @functools.lru_cache(maxsize=1024)
-def recorded(path: Path) -> Recorded:
+def load_recording(path: Path) -> TaskRecording:
     """Read a recording.
 
     Raises:
@@ -83,7 +83,7 @@ def recorded(path: Path) -> Recorded:
             retry=False,
             remedy="name another run with --replay, or record the session again",
         ) from error
-    return Recorded(path, recording.model, recording.written_by is not None)
+    return TaskRecording(path, recording.model, recording.written_by is not None)
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,9 @@ class Model:
     hosts: tuple[str, ...] = ()
     secrets: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    recordings: Mapping[str, Earlier] = field(default_factory=dict)
+    recordings: Mapping[str, EarlierTranscript] = field(default_factory=dict)
 
-    def recording(self, task: Task) -> Recorded | None:
+    def recording(self, task: Task) -> TaskRecording | None:
         """The session to play for a task: from the run named by --replay, else the task's own.
 
         None where nothing is replayed, or the task has none.
@@ -115,11 +115,11 @@ class Model:
         if self.source != "replay" or not (earlier or task.replay):
             return None
         if earlier:
-            found = recorded(earlier.transcript)
+            found = load_recording(earlier.transcript)
             return replace(found, by_hand=found.by_hand or earlier.by_hand)
-        return recorded(task.replay) if task.replay else None
+        return load_recording(task.replay) if task.replay else None
 
-    def require_way(self, task: Task) -> None:
+    def require_recording(self, task: Task) -> None:
         """Make sure that the agent will get replies.
 
         Raises:
@@ -200,11 +200,11 @@ def api_model(environ: Mapping[str, str] = os.environ, *, loopback: bool) -> Mod
     )
 
 
-OUTSIDE = "kept-outside-the-sandbox"
+KEY_PLACEHOLDER = "kept-outside-the-sandbox"
 """What stands in a key's place where the platform adds the key itself: Claude Code wants to see one."""
 
 
-def key_outside(model: Model, *, asked: bool = False) -> Model:
+def move_key_to_platform(model: Model, *, asked: bool = False) -> Model:
     """The same API with its key not in the sandbox: the platform puts it on requests to the API's host.
 
     Where that cannot be (Bedrock and Vertex AI sign requests themselves) the key stays in the sandbox.
@@ -213,8 +213,12 @@ def key_outside(model: Model, *, asked: bool = False) -> Model:
         UsageError: when it was `asked` for in so many words, and cannot be.
     """
     headers = dict(_key_headers(model.env))
-    env = {name: OUTSIDE if name in _KEYS else value for name, value in model.env.items() if name != _HEADERS}
-    left = [name for name, value in _secrets(env) if value != OUTSIDE]
+    env = {
+        name: KEY_PLACEHOLDER if name in _KEYS else value
+        for name, value in model.env.items()
+        if name != _HEADERS
+    }
+    left = [name for name, value in _secrets(env) if value != KEY_PLACEHOLDER]
     if not headers or left or _is_on(env, _BEDROCK) or _is_on(env, _VERTEX):
         if asked:
             raise UsageError(
@@ -307,7 +311,7 @@ def _split(url: str) -> SplitResult:
         return urlsplit("")
 
 
-def replay_model(recordings: Mapping[str, Earlier] | None = None) -> Model:
+def replay_model(recordings: Mapping[str, EarlierTranscript] | None = None) -> Model:
     """Recorded sessions: those given by task name, else each task's own `replay.jsonl`."""
     return Model(
         source="replay",

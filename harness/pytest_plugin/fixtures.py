@@ -14,16 +14,16 @@ import pytest
 from harness.agents.claude import Claude
 from harness.errors import Fault, HarnessError, NotAppliedError, UsageError
 from harness.pytest_plugin.items import CALL_PASSED, TrialItem, properties, task_name_of_test, uses_trials
-from harness.pytest_plugin.session import TrialSession
+from harness.pytest_plugin.session import RunSession
 from harness.records.record import CheckResult, Stop, TokenCounts, TrialRecord, TrialSpec
 from harness.records.stream import Session
 from harness.runs.budget import NotStartedError
-from harness.sandboxes.sandbox import REPO, CommandTimeoutError, Result, turn_folder
+from harness.sandboxes.sandbox import REPO, CommandResult, CommandTimeoutError, turn_folder
 from harness.tasks.task import Task, task_of_parts
 from harness.trials.attempt import Attempt, interrupted, trial_record
-from harness.trials.context import World
+from harness.trials.context import RunContext
 from harness.trials.runner import Retries, spent_by
-from harness.trials.trial import LiveTrial, opened
+from harness.trials.trial import PreparedTrial, open_trial
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ class ClaudeResult:
 
     stop: Stop
     session: Session
-    _trial: TestTrial
+    _trial: FixtureTrial
 
     @property
     def text(self) -> str | None:
@@ -80,21 +80,23 @@ class ClaudeResult:
 class SandboxHandle:
     """The test's sandbox, for a test that is not async. Relative paths are below the repo."""
 
-    def __init__(self, trial: TestTrial) -> None:
+    def __init__(self, trial: FixtureTrial) -> None:
         self._trial = trial
 
     @property
     def id(self) -> str:
         """The sandbox's id on its platform."""
-        return self._trial.live.place.sandbox.id
+        return self._trial.live.agent_context.sandbox.id
 
-    def run(self, command: str, *, timeout: float = 60.0, env: Mapping[str, str] | None = None) -> Result:
+    def run(
+        self, command: str, *, timeout: float = 60.0, env: Mapping[str, str] | None = None
+    ) -> CommandResult:
         """Run a shell command in the repo; a non-zero exit is a result (`.exit_code`).
 
         Raises:
             TimeoutError: when it takes longer than `timeout` seconds.
         """
-        sandbox = self._trial.live.place.sandbox
+        sandbox = self._trial.live.agent_context.sandbox
         try:
             return self._trial.call(sandbox.run(command, timeout=timeout, cwd=REPO, env=env))
         except CommandTimeoutError as error:
@@ -102,25 +104,25 @@ class SandboxHandle:
 
     def read(self, path: str) -> bytes:
         """A file's content."""
-        return self._trial.call(self._trial.live.place.sandbox.read(_below_repo(path)))
+        return self._trial.call(self._trial.live.agent_context.sandbox.read(_below_repo(path)))
 
     def write(self, path: str, content: str | bytes) -> None:
         """Write a file, making its folders."""
         data = content.encode() if isinstance(content, str) else content
-        self._trial.call(self._trial.live.place.sandbox.write(_below_repo(path), data))
+        self._trial.call(self._trial.live.agent_context.sandbox.write(_below_repo(path), data))
 
 
 def _below_repo(path: str) -> str:
     return path if path.startswith("/") else f"{REPO}/{path}"
 
 
-class TestTrial:
+class FixtureTrial:
     """One trial behind a test's fixtures."""
 
     __test__ = False
-    _context: AbstractAsyncContextManager[LiveTrial]
+    _opening: AbstractAsyncContextManager[PreparedTrial]
 
-    def __init__(self, session: TrialSession, spec: TrialSpec) -> None:
+    def __init__(self, session: RunSession, spec: TrialSpec) -> None:
         self._session = session
         self._spec = spec
         self._attempts: list[Attempt] = []
@@ -129,36 +131,36 @@ class TestTrial:
         self.live = self._open(Retries(session.options.retries))
         self.sandbox = SandboxHandle(self)
 
-    def _open(self, retries: Retries) -> LiveTrial:
+    def _open(self, retries: Retries) -> PreparedTrial:
         """Open the sandbox; as long as none of the test's own lines has run, a fault may be answered by a new attempt.
 
         Raises:
             Fault: when there is none to be had; the record is stored.
         """
         while True:
-            attempt = Attempt.begin(self._spec, self._world, len(self._earlier) + len(self._attempts) + 1)
+            attempt = Attempt.begin(self._spec, self._context, len(self._earlier) + len(self._attempts) + 1)
             self._attempts.append(attempt)
-            self._context = opened(self._spec, self._world, attempt)
+            self._opening = open_trial(self._spec, self._context, attempt)
             try:
-                return self.call(self._context.__aenter__())
+                return self.call(self._opening.__aenter__())
             except Fault as fault:
                 attempt.end()
                 if not fault.retry or len(self._attempts) > retries.limit:
                     self._store(self._record())
                     raise
             self._session.engine.call(asyncio.sleep(retries.wait(len(self._attempts))))
-            attempt.set_aside()
+            attempt.archive_transcript()
 
     def _record(self) -> TrialRecord:
-        return trial_record(self._spec, self._world, self._attempts, self._earlier)
+        return trial_record(self._spec, self._context, self._attempts, self._earlier)
 
     def _store(self, record: TrialRecord) -> None:
-        self._world.folder.append(record)
+        self._context.folder.append(record)
         self._session.leave(record)
 
     @property
-    def _world(self) -> World:
-        return self._session.engine.world
+    def _context(self) -> RunContext:
+        return self._session.engine.context
 
     @property
     def _attempt(self) -> Attempt:
@@ -194,12 +196,12 @@ class TestTrial:
         return ClaudeResult(stop, self._attempt.session, self)
 
     async def _prompt(self, prompt: str, timeout: float) -> Stop:
-        place, agent = self.live.place, self.live.agent
+        agent_context, agent = self.live.agent_context, self.live.agent
         with self._attempt.phase("agent"):
             if not isinstance(agent, Claude):
-                return await agent.run(self._spec, place)
-            await place.sandbox.write(f"{turn_folder(self._prompts)}/prompt.md", prompt.encode())
-            return await agent.prompt(self._spec, place, prompt, timeout)
+                return await agent.run(self._spec, agent_context)
+            await agent_context.sandbox.write(f"{turn_folder(self._prompts)}/prompt.md", prompt.encode())
+            return await agent.prompt(self._spec, agent_context, prompt, timeout)
 
     def run_checks(self) -> tuple[CheckResult, ...]:
         """Run the marker's checks, once after each prompt.
@@ -223,8 +225,8 @@ class TestTrial:
             if not self._attempt.fault and not self._attempt.diff:
                 self.call(self.live.collect())
         finally:
-            self._attempt.verdict = passed
-            self._session.engine.call(self._context.__aexit__(None, None, None))
+            self._attempt.test_passed = passed
+            self._session.engine.call(self._opening.__aexit__(None, None, None))
             self._attempt.end()
             record = self._record()
             if record.outcome in ("passed", "failed"):
@@ -234,17 +236,17 @@ class TestTrial:
         return properties(record)
 
 
-def trial_of(request: pytest.FixtureRequest, session: TrialSession) -> Generator[TestTrial]:
+def run_fixture_trial(request: pytest.FixtureRequest, session: RunSession) -> Generator[FixtureTrial]:
     """The fixture's body: open, hand over, judge, record."""
     try:
-        trial = TestTrial(session, _spec(request.node, session))
+        trial = FixtureTrial(session, _spec(request.node, session))
     except NotStartedError as reason:
         pytest.skip(reason.message)
     yield trial
     request.node.user_properties += trial.finish(passed=request.node.stash.get(CALL_PASSED, False))
 
 
-def recorded(item: pytest.Item, session: TrialSession) -> pytest.Item:
+def reporting_item(item: pytest.Item, session: RunSession) -> pytest.Item:
     """The item, or where the run that is resumed has a valid record of its trial, one that reports that record."""
     if isinstance(item, TrialItem) or not uses_trials(item):
         return item
@@ -261,7 +263,7 @@ def recorded(item: pytest.Item, session: TrialSession) -> pytest.Item:
     return report
 
 
-def _spec(item: pytest.Item, session: TrialSession) -> TrialSpec:
+def _spec(item: pytest.Item, session: RunSession) -> TrialSpec:
     """The trial of a test.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from harness.errors import Fault, HarnessError, NotAppliedError, Problem, ProblemsError, UsageError
-from harness.pytest_plugin.session import TrialSession, conductor_of, session_of
+from harness.pytest_plugin.session import RunSession, controller_of, session_of
 from harness.records.record import CheckResult, TrialRecord, TrialSpec, trial_name
 from harness.records.store import Redactor
 from harness.runs.budget import NotStartedError
@@ -100,12 +100,12 @@ class TrialItem(pytest.Item):
         self._record: TrialRecord | None = None
 
     @property
-    def of_task(self) -> bool:
+    def is_folder_task(self) -> bool:
         """Whether it is a task folder's, not one that reports the record of a test with the fixtures."""
         return isinstance(self.parent, TaskFile)
 
     @property
-    def trials(self) -> TrialSession:
+    def trials(self) -> RunSession:
         """The run in this process."""
         return session_of(self.config)
 
@@ -256,7 +256,7 @@ def task_name_of_test(nodeid: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "_", nodeid.partition("[")[0].replace("::", "."))
 
 
-def planned(item: pytest.Item) -> tuple[str, Variant, int] | None:
+def trial_of_item(item: pytest.Item) -> tuple[str, Variant, int] | None:
     """The task's name, the variant and the index of an item that is a trial or has one behind its fixtures."""
     if isinstance(item, TrialItem):
         return item.spec.task.name, item.spec.variant, item.spec.index
@@ -268,20 +268,20 @@ def planned(item: pytest.Item) -> tuple[str, Variant, int] | None:
 
 def trial_id(item: pytest.Item) -> str | None:
     """The id of the trial that an item is or has; None for any other test."""
-    found = planned(item)
+    found = trial_of_item(item)
     return trial_name(found[0], found[1].name, found[2]) if found else None
 
 
-def forecast(session: TrialSession, items: Sequence[pytest.Item]) -> list[str]:
+def forecast(session: RunSession, items: Sequence[pytest.Item]) -> list[str]:
     """What `--plan` prints.
 
     Raises:
         pytest.UsageError: when something asked for cannot be had.
     """
     try:
-        conductor = conductor_of(session.config)
-        left = [item for item in items if not (isinstance(item, TrialItem) and conductor.has(item.spec))]
-        trials = [Planned(found[0], found[1].name) for item in left if (found := planned(item))]
-        return [f"harness: {line}" for line in conductor.forecast(trials)]
+        controller = controller_of(session.config)
+        left = [item for item in items if not (isinstance(item, TrialItem) and controller.has(item.spec))]
+        trials = [Planned(found[0], found[1].name) for item in left if (found := trial_of_item(item))]
+        return [f"harness: {line}" for line in controller.forecast(trials)]
     except HarnessError as error:
         raise pytest.UsageError(str(error)) from error

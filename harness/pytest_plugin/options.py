@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from harness.runs.options import Options
 
 SESSION = pytest.StashKey[Any]()
-"""The run's `TrialSession` in this process; `harness.pytest_plugin.session.session_of` makes it."""
-CONDUCTOR = pytest.StashKey[Any]()
-"""The run's `Conductor`, in the process that leads it; `harness.pytest_plugin.session.conductor_of` makes it."""
+"""The run's `RunSession` in this process; `harness.pytest_plugin.session.session_of` makes it."""
+CONTROLLER = pytest.StashKey[Any]()
+"""The run's `RunController`, in the process that leads it; `harness.pytest_plugin.session.controller_of` makes it."""
 SEED = pytest.StashKey[int]()
 """What draws the order of variants."""
 

@@ -13,15 +13,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.pytest_plugin.options import CONDUCTOR, SEED, SESSION, add_options, any_given, option, options_of
+from harness.pytest_plugin.options import (
+    CONTROLLER,
+    SEED,
+    SESSION,
+    add_options,
+    any_given,
+    option,
+    options_of,
+)
 
 if TYPE_CHECKING:
-    from harness.pytest_plugin.rpc import Relay
-    from harness.pytest_plugin.session import TrialSession
+    from harness.pytest_plugin.rpc import ControllerServer
+    from harness.pytest_plugin.session import RunSession
 
 _MANIFEST = "task.toml"
-_RELAY: pytest.StashKey[Relay] = pytest.StashKey()
-_HEADED = pytest.StashKey[bool]()
+_RELAY: pytest.StashKey[ControllerServer] = pytest.StashKey()
+HEADER_PRINTED = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -68,7 +76,7 @@ def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Col
     return TaskFolder.from_parent(parent, path=path)
 
 
-def _session(config: pytest.Config) -> TrialSession | None:
+def _session(config: pytest.Config) -> RunSession | None:
     return config.stash.get(SESSION, None)
 
 
@@ -85,10 +93,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def harness_trial(request: pytest.FixtureRequest) -> Generator[Any]:
     """The trial behind the fixtures `claude` and `sandbox`."""
-    from harness.pytest_plugin.fixtures import trial_of
+    from harness.pytest_plugin.fixtures import run_fixture_trial
     from harness.pytest_plugin.session import session_of
 
-    yield from trial_of(request, session_of(request.config))
+    yield from run_fixture_trial(request, session_of(request.config))
 
 
 @pytest.fixture
@@ -107,9 +115,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """`--shard` leaves the trials of the other parts out; `--resume` has a test's valid record stand for the test."""
     ours = _session(config)
     if ours and ours.options.resume is not None:
-        from harness.pytest_plugin.fixtures import recorded
+        from harness.pytest_plugin.fixtures import reporting_item
 
-        items[:] = [recorded(item, ours) for item in items]
+        items[:] = [reporting_item(item, ours) for item in items]
     if _session(config) and option(config, "shard"):
         from harness.pytest_plugin.items import trial_id
 
@@ -141,7 +149,7 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
         from harness.pytest_plugin.items import forecast
 
         return forecast(ours, items)
-    if CONDUCTOR not in config.stash:
+    if CONTROLLER not in config.stash:
         return []
     from harness.pytest_plugin.session import header
 
@@ -160,7 +168,9 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         if session.testsfailed == ours.bad_tasks:
             session.config.option.continue_on_collection_errors = True
         if not session.testsfailed or session.config.option.continue_on_collection_errors:
-            ours.start([item.spec for item in session.items if isinstance(item, TrialItem) and item.of_task])
+            ours.start(
+                [item.spec for item in session.items if isinstance(item, TrialItem) and item.is_folder_task]
+            )
     return None
 
 
@@ -191,7 +201,7 @@ def pytest_report_teststatus(report: pytest.TestReport | pytest.CollectReport) -
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """The table, and where the records are."""
-    if CONDUCTOR not in config.stash:
+    if CONTROLLER not in config.stash:
         return
     from harness.pytest_plugin.session import not_started, run_shown
 
@@ -205,7 +215,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     """Trials that still run end first; then the tests' fixtures, and with them what this process has."""
-    if CONDUCTOR in session.config.stash:
+    if CONTROLLER in session.config.stash:
         from harness.pytest_plugin.session import finish
 
         finish(session)
@@ -218,12 +228,14 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Tell an xdist worker the way to the run, which is led from here."""
-    from harness.pytest_plugin.rpc import Relay
+    from harness.pytest_plugin.rpc import ControllerServer
 
     config: pytest.Config = node.config
     relay = config.stash.get(_RELAY, None)
     if relay is None:
-        relay = config.stash[_RELAY] = Relay(lambda question, about: _answer(config, question, about))
+        relay = config.stash[_RELAY] = ControllerServer(
+            lambda question, about: _answer(config, question, about)
+        )
         config.add_cleanup(relay.close)
     if SEED not in config.stash:
         from harness.runs.order import draw_seed
@@ -246,22 +258,22 @@ def _answer(config: pytest.Config, question: str, about: Any) -> Any:
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """A worker that is gone leads no trial any more."""
-    if CONDUCTOR in node.config.stash:
+    if CONTROLLER in node.config.stash:
         from harness.errors import Fault
 
         # A disk that takes no record any more is told by the trials that still run.
         with contextlib.suppress(Fault):
-            node.config.stash[CONDUCTOR].leave(node.workerinput["workerid"], None)
+            node.config.stash[CONTROLLER].leave(node.workerinput["workerid"], None)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_node_collection_finished(node: Any) -> None:
     """The run's header, when the first worker knows that there is something to run."""
     config: pytest.Config = node.config
-    if CONDUCTOR in config.stash and not config.stash.get(_HEADED, False):
+    if CONTROLLER in config.stash and not config.stash.get(HEADER_PRINTED, False):
         from harness.pytest_plugin.session import header
 
-        config.stash[_HEADED] = True
+        config.stash[HEADER_PRINTED] = True
         terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
         for line in header(config):
             terminal.write_line(line)

@@ -16,7 +16,7 @@ Answer = Callable[[str, Any], Any]
 """Answers a question of that name about that argument; a HarnessError is passed on."""
 
 
-class Relay:
+class ControllerServer:
     """The controller's end: a socket, and a thread for each worker that waits for an answer.
 
     `address` and `key` are what a worker needs. What goes over it is pickled; nobody without the key is heard.
@@ -55,7 +55,7 @@ class Relay:
                 worker.send(reply)
 
 
-class Asker:
+class ControllerClient:
     """A worker's end."""
 
     def __init__(self, address: str, key: str) -> None:

@@ -12,42 +12,42 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from harness.errors import HarnessError, UsageError
-from harness.pytest_plugin.options import CONDUCTOR, SEED, SESSION, options_of
-from harness.pytest_plugin.rpc import Asker
+from harness.pytest_plugin.options import CONTROLLER, SEED, SESSION, options_of
+from harness.pytest_plugin.rpc import ControllerClient
 from harness.records.record import AttemptRecord, TrialRecord, TrialSpec
 from harness.records.store import Redactor, RunFolder
 from harness.runs.options import Options
-from harness.runs.order import blocks, draw_seed
-from harness.runs.request import Asked
+from harness.runs.order import draw_seed, interleaved
+from harness.runs.request import RunRequest
 from harness.tasks.task import Task
-from harness.variants.declared import Catalogue
+from harness.variants.declared import VariantResolver
 from harness.variants.variant import Variant
 
 if TYPE_CHECKING:
     # A worker of xdist needs neither the engine nor the SDK under it: it asks.
-    from harness.runs.controller import Conductor
+    from harness.runs.controller import RunController
     from harness.runs.engine import Engine
-    from harness.runs.resources import Stage
+    from harness.runs.resources import RunResources
 
 
-_MAKING = threading.Lock()
-_HERE = "main"
+_controller_lock = threading.Lock()
+MAIN_PROCESS = "main"
 """The name of the one process of a run without workers."""
 
 
-class TrialSession:
+class RunSession:
     """The run, as this process sees it."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.options = options_of(config)
         self.seed = _seed(config, self.options)
-        self._catalogue = Catalogue(config.rootpath, self.options.variants, self.options.variant)
+        self._variant_resolver = VariantResolver(config.rootpath, self.options.variants, self.options.variant)
         self._variants: dict[str, Variant] = {}
         self.broken: HarnessError | None = None
         self._names: dict[str, Path] = {}
         self.bad_tasks = 0
-        self._crew = Worker(config, self.options) if _is_worker(config) else Alone(conductor_of(config))
+        self._crew = Worker(config, self.options) if _is_worker(config) else Alone(controller_of(config))
 
     def spec(self, task: Task, variant: Variant, index: int) -> TrialSpec:
         """The trial of a task that an item stands for."""
@@ -59,12 +59,12 @@ class TrialSession:
         There are none, and `broken` is set, when its variants cannot be used.
         """
         try:
-            variants = self._catalogue.of(folder)
+            variants = self._variant_resolver.for_task(folder)
         except HarnessError as error:
             self.broken = error
             return []
         self._variants |= {variant.name: variant for variant in variants}
-        return blocks(task, variants, trials or self.options.trials, self.seed)
+        return interleaved(task, variants, trials or self.options.trials, self.seed)
 
     def take_name(self, task: str, path: Path) -> Path | None:
         """Claim a task's name; the path of the one that has it already, or None."""
@@ -76,7 +76,7 @@ class TrialSession:
         try:
             if self.broken:
                 raise self.broken
-            self._crew.open(self._asked)
+            self._crew.open(self._run_request)
         except HarnessError as error:
             raise pytest.UsageError(str(error)) from error
 
@@ -90,8 +90,8 @@ class TrialSession:
         self._crew.refuse(UsageError(str(error)))
 
     @property
-    def _asked(self) -> Asked:
-        return Asked(tuple(self._variants.values()), self.seed)
+    def _run_request(self) -> RunRequest:
+        return RunRequest(tuple(self._variants.values()), self.seed)
 
     @property
     def redact(self) -> Redactor:
@@ -141,7 +141,7 @@ class TrialSession:
     def engine(self) -> Engine:
         """An engine in this process, for tests that lead their trials themselves."""
         self.open()
-        return self._crew.engine_for(self._asked)
+        return self._crew.engine_for(self._run_request)
 
     def close(self) -> None:
         """End what this process has under way."""
@@ -151,12 +151,12 @@ class TrialSession:
 class Alone:
     """The one process of a run: the conductor is here."""
 
-    def __init__(self, conductor: Conductor) -> None:
-        self._conductor = conductor
+    def __init__(self, controller: RunController) -> None:
+        self._conductor = controller
 
-    def open(self, asked: Asked) -> None:
+    def open(self, request: RunRequest) -> None:
         """Start what the run needs."""
-        self._conductor.open(asked)
+        self._conductor.open(request)
 
     def refuse(self, error: UsageError) -> None:
         """End the run before it starts."""
@@ -172,15 +172,15 @@ class Alone:
 
     def enter(self, spec: TrialSpec) -> Sequence[AttemptRecord]:
         """Wait until a test's own trial may start."""
-        return self._conductor.enter(_HERE, spec)
+        return self._conductor.enter(MAIN_PROCESS, spec)
 
     def spend(self, spent: tuple[float, int]) -> None:
         """Tell what it has used."""
-        self._conductor.spend(_HERE, spent)
+        self._conductor.spend(MAIN_PROCESS, spent)
 
     def leave(self, record: TrialRecord) -> None:
         """It has ended."""
-        self._conductor.leave(_HERE, record)
+        self._conductor.leave(MAIN_PROCESS, record)
 
     def has(self, spec: TrialSpec) -> bool:
         """Whether there is a valid record."""
@@ -191,9 +191,9 @@ class Alone:
         """What takes the run's secrets out."""
         return self._conductor.redact
 
-    def engine_for(self, asked: Asked) -> Engine:
+    def engine_for(self, request: RunRequest) -> Engine:
         """The engine."""
-        return self._conductor.open(asked).engine
+        return self._conductor.open(request).engine
 
     def close(self) -> None:
         """The conductor is closed by itself."""
@@ -204,16 +204,16 @@ class Worker:
 
     def __init__(self, config: pytest.Config, options: Options) -> None:
         told: dict[str, str] = cast(Any, config).workerinput["harness"]
-        self._asker = Asker(told["address"], told["key"])
+        self._asker = ControllerClient(told["address"], told["key"])
         self._name: str = cast(Any, config).workerinput["workerid"]
         self._options = options
-        self._stage: Stage | None = None
+        self._resources: RunResources | None = None
         self._engine: Engine | None = None
 
-    def open(self, asked: Asked) -> None:
+    def open(self, request: RunRequest) -> None:
         """Have the controller start what the run needs. That something cannot be had is told there."""
         with contextlib.suppress(UsageError):
-            self._asker.ask("open", asked)
+            self._asker.ask("open", request)
 
     def refuse(self, error: UsageError) -> None:
         """Have the controller end the run before it starts."""
@@ -248,20 +248,20 @@ class Worker:
         """Whether there is a valid record."""
         return bool(self._asker.ask("has", spec))
 
-    def engine_for(self, asked: Asked) -> Engine:
+    def engine_for(self, request: RunRequest) -> Engine:
         """An engine of this process's own, in the run and on the platform of all."""
         if self._engine is None:
             from harness.records.history import History
             from harness.runs.budget import Budget
             from harness.runs.engine import Engine
-            from harness.runs.resources import open_stage
+            from harness.runs.resources import open_run_resources
             from harness.trials.runner import Retries
 
-            run_id, results, platform = self._asker.ask("world", asked)
+            run_id, results, platform = self._asker.ask("world", request)
             options = replace(self._options, results=results)
-            self._stage = open_stage(options, run_id, asked, platform=platform)
+            self._resources = open_run_resources(options, run_id, request, platform=platform)
             self._engine = Engine(
-                self._stage.world, concurrency=1, retries=Retries(), budget=Budget(None, History())
+                self._resources.context, concurrency=1, retries=Retries(), budget=Budget(None, History())
             )
         return self._engine
 
@@ -270,8 +270,8 @@ class Worker:
         if self._engine:
             self._engine.finish(0)
             self._engine.close()
-        if self._stage:
-            self._stage.close()
+        if self._resources:
+            self._resources.close()
 
 
 def _is_worker(config: pytest.Config) -> bool:
@@ -287,63 +287,65 @@ def _seed(config: pytest.Config, options: Options) -> int:
     return config.stash[SEED]
 
 
-def session_of(config: pytest.Config) -> TrialSession:
+def session_of(config: pytest.Config) -> RunSession:
     """The run's session in this process, made when it is first asked for."""
-    session: TrialSession | None = config.stash.get(SESSION, None)
+    session: RunSession | None = config.stash.get(SESSION, None)
     if session is None:
-        session = config.stash[SESSION] = TrialSession(config)
+        session = config.stash[SESSION] = RunSession(config)
     return session
 
 
-def conductor_of(config: pytest.Config) -> Conductor:
+def controller_of(config: pytest.Config) -> RunController:
     """The run's conductor; closed when pytest is. Several workers may ask at once."""
-    from harness.runs.controller import Conductor
+    from harness.runs.controller import RunController
 
-    with _MAKING:
-        conductor: Conductor | None = config.stash.get(CONDUCTOR, None)
-        if conductor is None:
-            conductor = config.stash[CONDUCTOR] = Conductor(config, options_of(config))
-            config.add_cleanup(conductor.close)
-    return conductor
+    with _controller_lock:
+        controller: RunController | None = config.stash.get(CONTROLLER, None)
+        if controller is None:
+            controller = config.stash[CONTROLLER] = RunController(config, options_of(config))
+            config.add_cleanup(controller.close)
+    return controller
 
 
 def answer(config: pytest.Config, question: str, about: Any) -> Any:
     """What a worker asks of the conductor: to open the run, what it runs on, to start trials, the record of one, ..."""
-    conductor = conductor_of(config)
+    controller = controller_of(config)
     match question:
         case "open" | "world":
-            world = conductor.open(about).stage.world
+            context = controller.open(about).resources.context
             return (
-                (conductor.run_id, world.folder.path.parent, world.platform) if question == "world" else None
+                (controller.run_id, context.folder.path.parent, context.platform)
+                if question == "world"
+                else None
             )
         case "redact":
-            return conductor.redact
+            return controller.redact
         case "refuse":
-            conductor.error = about
+            controller.error = about
             return None
         case "start":
-            return conductor.start(about)
+            return controller.start(about)
         case "has":
-            return conductor.has(about)
+            return controller.has(about)
         case "enter":
-            return conductor.enter(*about)
+            return controller.enter(*about)
         case "spend":
-            return conductor.spend(*about)
+            return controller.spend(*about)
         case "leave":
-            return conductor.leave(*about)
+            return controller.leave(*about)
         case _:
-            return conductor.result(about)
+            return controller.result(about)
 
 
 def run_shown(config: pytest.Config) -> RunFolder | None:
     """The run that the summary is about; None when no trial was to be run, and in workers."""
-    conductor: Conductor | None = config.stash.get(CONDUCTOR, None)
-    return conductor.shown if conductor else None
+    controller: RunController | None = config.stash.get(CONTROLLER, None)
+    return controller.shown if controller else None
 
 
 def not_started(config: pytest.Config) -> int:
     """How many trials never got their turn, since the run was stopped."""
-    return conductor_of(config).not_started
+    return controller_of(config).not_started
 
 
 def header(config: pytest.Config) -> list[str]:
@@ -352,18 +354,18 @@ def header(config: pytest.Config) -> list[str]:
     Raises:
         pytest.UsageError: when it cannot start.
     """
-    conductor = conductor_of(config)
-    if conductor.error:
-        raise pytest.UsageError(str(conductor.error))
-    conductor.heed_signals()
-    return conductor.header()
+    controller = controller_of(config)
+    if controller.error:
+        raise pytest.UsageError(str(controller.error))
+    controller.heed_signals()
+    return controller.header()
 
 
 def finish(session: pytest.Session) -> None:
     """Stop the trials that still run, after Ctrl-C with some grace; the exit code tells when money was short."""
-    conductor = conductor_of(session.config)
-    conductor.finish()
+    controller = controller_of(session.config)
+    controller.finish()
     from harness.runs.controller import EXIT_BUDGET
 
-    if conductor.out_of_money:
+    if controller.out_of_money:
         session.exitstatus = EXIT_BUDGET

@@ -35,7 +35,7 @@ class Mean:
 
 
 @dataclass
-class _Kin:
+class _Samples:
     """The trials of one task and variant, of one task, or all."""
 
     cost_usd: Mean = field(default_factory=Mean)
@@ -50,16 +50,16 @@ class History:
     where there are none either, of all. Retried attempts are in it, with what they cost.
     """
 
-    _kin: dict[tuple[str, ...], _Kin] = field(default_factory=dict)
+    _kin: dict[tuple[str, ...], _Samples] = field(default_factory=dict)
     _tokens: float = 0.0
     _token_cost: float = 0.0
 
-    def learn(self, record: TrialRecord) -> None:
+    def add(self, record: TrialRecord) -> None:
         """Take a record into account; one that was cut off tells nothing."""
         if record.outcome not in ("passed", "failed"):
             return
         for key in ((record.task, record.variant), (record.task,), ()):
-            kin = self._kin.setdefault(key, _Kin())
+            kin = self._kin.setdefault(key, _Samples())
             kin.cost_usd.add(record.total_cost_usd)
             kin.seconds.add(_seconds(record))
         if record.cost_usd is not None and record.tokens.total:
@@ -111,15 +111,15 @@ def read_history(results: Path, agent: str, model_source: str) -> History:
             records = read_records(run.path).records
         except UsageError:
             continue  # a run without a record tells nothing
-        learn_all(history, records, agent, model_source)
+        add_all(history, records, agent, model_source)
     return history
 
 
-def learn_all(history: History, records: Iterable[TrialRecord], agent: str, model_source: str) -> None:
+def add_all(history: History, records: Iterable[TrialRecord], agent: str, model_source: str) -> None:
     """Learn from those records that are of this agent and source."""
     for record in records:
         if (record.agent, record.model_source) == (agent, model_source):
-            history.learn(record)
+            history.add(record)
 
 
 def wall_seconds(seconds: Sequence[float], concurrency: int) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.records.record import TrialRecord
-from harness.records.store import NOTHING_SECRET, RunFolder, disk_fault, find_run, new_run_id, read_records
+from harness.records.store import NO_REDACTION, RunFolder, disk_fault, find_run, new_run_id, read_records
 
 _SHOWN = 5
 
@@ -39,7 +39,7 @@ def merge(results: Path, names: Sequence[str], into: str | None) -> tuple[RunFol
         "agent": _only(chosen, "agent"),
         "model_source": _only(chosen, "model_source"),
     }
-    merged = RunFolder.create(results, target.name, about, NOTHING_SECRET)
+    merged = RunFolder.create(results, target.name, about, NO_REDACTION)
     for run, record in chosen.values():
         _copy_files(run, merged, record)
         merged.append(record.model_copy(update={"run_id": merged.id}))

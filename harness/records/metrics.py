@@ -14,10 +14,11 @@ from harness.records.record import Outcome, TrialRecord
 
 # Not frozen: that would make it take as long to fill a hundred thousand of them as to read their lines.
 @dataclass(slots=True)
-class Measured:
+class TrialMetrics:
     """One trial's values. Unknown is None; `tokens` is so too where a cut-off left only a lower bound.
 
-    `why` is set where the trial does not count, `spent_usd` is the cost of all its attempts, as far as known.
+    `excluded_because` is set where the trial does not count. `spent_usd` is the cost of all its attempts, as far as
+    known.
     """
 
     run_id: str
@@ -29,7 +30,7 @@ class Measured:
     index: int
     agent: str
     outcome: str
-    why: str | None
+    excluded_because: str | None
     score: float | None
     cost_usd: float | None
     spent_usd: float | None
@@ -45,7 +46,7 @@ class Measured:
     variant_place: int | None = None
 
     @property
-    def counts(self) -> bool:
+    def is_counted(self) -> bool:
         """Whether it passed or failed."""
         return self.outcome in ("passed", "failed")
 
@@ -104,29 +105,29 @@ _LINES: TypeAdapter[_Line] = TypeAdapter(_Line)
 _FIELDS = set(_Line.__annotations__)
 
 
-def parse(line: bytes) -> Measured:
+def parse(line: bytes) -> TrialMetrics:
     """Read one line of a records file.
 
     Raises:
         pydantic.ValidationError: when it is no record, or a value in it is impossible.
     """
-    return _measured(_LINES.validate_json(line))
+    return _metrics_of(_LINES.validate_json(line))
 
 
-def measured(record: TrialRecord) -> Measured:
+def metrics_of(record: TrialRecord) -> TrialMetrics:
     """A record's part in a comparison.
 
     Raises:
         pydantic.ValidationError: when a value is impossible, such as a negative cost.
     """
-    return _measured(_LINES.validate_python(record.model_dump(mode="json", include=_FIELDS)))
+    return _metrics_of(_LINES.validate_python(record.model_dump(mode="json", include=_FIELDS)))
 
 
-def _measured(line: _Line) -> Measured:
+def _metrics_of(line: _Line) -> TrialMetrics:
     cost, cut_off = line.get("cost_usd"), line.get("tokens_partial", False)
     earlier = [attempt.get("cost_usd") for attempt in line.get("attempts", ())]
     known = [part for part in (cost, *earlier) if part is not None]
-    return Measured(
+    return TrialMetrics(
         run_id=line["run_id"],
         trial_id=line["trial_id"],
         task=line["task"],
@@ -136,7 +137,7 @@ def _measured(line: _Line) -> Measured:
         index=line["index"],
         agent=line["agent"],
         outcome=line["outcome"],
-        why=_why(line),
+        excluded_because=_excluded_because(line),
         score=line["score"],
         cost_usd=cost,
         spent_usd=sum(known) if known else None,
@@ -153,7 +154,7 @@ def _measured(line: _Line) -> Measured:
     )
 
 
-def variants_in_order(records: Sequence[Measured | TrialRecord]) -> list[str]:
+def variants_in_order(records: Sequence[TrialMetrics | TrialRecord]) -> list[str]:
     """The names of the variants: as the run had them, and without that as they come. The first is the baseline."""
     places: dict[str, int] = {}
     for record in records:
@@ -172,7 +173,7 @@ def _total(tokens: _Tokens) -> int | None:
     return None if None in parts else sum(parts)  # type: ignore[arg-type]
 
 
-def _why(line: _Line) -> str | None:
+def _excluded_because(line: _Line) -> str | None:
     if line["outcome"] == "invalid":
         return next(iter(line.get("differences", ())), "the variant was not really applied")
     if line["outcome"] == "error":

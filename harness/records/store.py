@@ -33,7 +33,7 @@ import jsonlines
 from pydantic import ValidationError
 
 from harness.errors import InternalFault, UsageError
-from harness.records.metrics import Measured, parse
+from harness.records.metrics import TrialMetrics, parse
 from harness.records.record import TrialRecord
 
 RECORDS = "records.jsonl"
@@ -62,7 +62,7 @@ class Redactor:
         """The data, with every secret replaced."""
         return self._pattern.sub(lambda found: self._names[found[0]], data) if self._pattern else data
 
-    def also(self, name: str, value: str) -> Redactor:
+    def with_secret(self, name: str, value: str) -> Redactor:
         """One that knows a further secret."""
         return Redactor({**self._secrets, name: value})
 
@@ -71,10 +71,10 @@ class Redactor:
         return self(text.encode("utf-8", "replace")).decode("utf-8", "replace")
 
 
-NOTHING_SECRET = Redactor({})
+NO_REDACTION = Redactor({})
 
 
-_SECOND = re.compile(r"\d{8}-\d{6}-")
+_RUN_ID_TIME = re.compile(r"\d{8}-\d{6}-")
 
 
 def new_run_id(now: datetime | None = None) -> str:
@@ -88,7 +88,7 @@ class TrialFolder:
 
     run: Path
     relative: str
-    redact: Redactor = NOTHING_SECRET
+    redact: Redactor = NO_REDACTION
 
     @property
     def path(self) -> Path:
@@ -109,9 +109,9 @@ class TrialFolder:
             raise disk_fault(target, error) from error
         return f"{self.relative}/{name}"
 
-    def appender(self, name: str) -> Appender:
+    def line_writer(self, name: str) -> LineWriter:
         """A file that grows line by line while the trial runs."""
-        return Appender(self, name)
+        return LineWriter(self, name)
 
     def attempt(self, number: int) -> TrialFolder:
         """The folder for the files of an attempt that a fault ended."""
@@ -122,7 +122,7 @@ class TrialFolder:
         found = (self.attempt(number) for number in itertools.count(1))
         return list(itertools.takewhile(lambda attempt: (attempt.path / TRANSCRIPT).is_file(), found))
 
-    def set_aside(self, number: int) -> str | None:
+    def archive_transcript(self, number: int) -> str | None:
         """Make this attempt's transcript that of attempt `number`, and return its path; None when there is none.
 
         Raises:
@@ -139,7 +139,7 @@ class TrialFolder:
         return f"{target.relative}/{TRANSCRIPT}"
 
 
-class Appender:
+class LineWriter:
     """Appends whole lines to a file of a trial; the file is made with the first."""
 
     def __init__(self, folder: TrialFolder, name: str) -> None:
@@ -153,7 +153,7 @@ class Appender:
         """Whether anything was written."""
         return self._file is not None
 
-    def line(self, line: bytes) -> None:
+    def write(self, line: bytes) -> None:
         """Append one line (its end is added), whole or not at all, and hand it to the system.
 
         Raises:
@@ -199,11 +199,11 @@ def disk_fault(path: Path, error: OSError) -> InternalFault:
 class RunFolder:
     """One run's folder."""
 
-    def __init__(self, path: Path, redact: Redactor = NOTHING_SECRET) -> None:
+    def __init__(self, path: Path, redact: Redactor = NO_REDACTION) -> None:
         self.path = path
         self.id = path.name
         self.redact = redact
-        self._journal = _Journal(self.records_file)
+        self._journal = _GroupCommit(self.records_file)
 
     @classmethod
     def create(cls, results: Path, run_id: str, about: Mapping[str, Any], redact: Redactor) -> RunFolder:
@@ -253,9 +253,9 @@ class RunFolder:
         Raises:
             InternalFault: when the disk does not take it; the file is as it was before.
         """
-        self.appending(record)()
+        self.prepare_append(record)()
 
-    def appending(self, record: TrialRecord) -> Callable[[], None]:
+    def prepare_append(self, record: TrialRecord) -> Callable[[], None]:
         """What appends a record, as `append` does, when it is called; it goes with the first that is called of many."""
         buffer = io.StringIO()
         with jsonlines.Writer(buffer, compact=True) as writer:
@@ -272,7 +272,7 @@ class RunFolder:
         return append
 
 
-class _Journal:
+class _GroupCommit:
     """Appends lines to a file and makes them last; those that wait go together, with one fsync."""
 
     def __init__(self, path: Path) -> None:
@@ -367,7 +367,7 @@ class BadLine:
     reason: str
 
 
-R = TypeVar("R", TrialRecord, Measured)
+R = TypeVar("R", TrialRecord, TrialMetrics)
 
 
 @dataclass(frozen=True)
@@ -388,7 +388,7 @@ def read_records(path: Path) -> Records[TrialRecord]:
     return _read(file, _lines(file), TrialRecord.model_validate_json)
 
 
-def read_measured(path: Path) -> Records[Measured]:
+def read_measured(path: Path) -> Records[TrialMetrics]:
     """The same, with only what a comparison needs.
 
     Raises:
@@ -398,7 +398,7 @@ def read_measured(path: Path) -> Records[Measured]:
     return _read(file, _lines(file), parse)
 
 
-def measured_in(data: bytes, name: str) -> Records[Measured]:
+def measured_in(data: bytes, name: str) -> Records[TrialMetrics]:
     """The same for a records file's content; `name` is what to call it."""
     return _read(Path(name), _numbered(data.splitlines()), parse)
 
@@ -445,12 +445,12 @@ def list_runs(results: Path) -> list[RunFolder]:
     if not results.is_dir():
         return []
     found = [path for path in results.iterdir() if (path / "run.json").is_file()]
-    return [RunFolder(path) for path in sorted(found, key=_age)]
+    return [RunFolder(path) for path in sorted(found, key=_sort_key)]
 
 
-def _age(run: Path) -> tuple[str, int, str]:
+def _sort_key(run: Path) -> tuple[str, int, str]:
     """What runs are sorted by: their names, which begin with a second; within one, when they began."""
-    second = _SECOND.match(run.name)
+    second = _RUN_ID_TIME.match(run.name)
     return second[0] if second else run.name, (run / "run.json").stat().st_mtime_ns, run.name
 
 

@@ -16,7 +16,7 @@ MARKER = "harness"
 """`type` of the lines that harness itself puts into a transcript, between the turns of a session."""
 
 _SUBAGENT_TOOLS = ("Agent", "Task")
-_BEYOND_BELIEF = 2**53
+_MAX_SAFE_INT = 2**53
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ class Session:
         return _total(turn.num_turns for turn in self.turns) if not self.partial else None
 
 
-class Tally:
+class SessionBuilder:
     """Folds events into a `Session`. Feed every event in order; ask whenever you like."""
 
     def __init__(self) -> None:
@@ -224,7 +224,7 @@ class Tally:
         if handler:
             handler(self, event)
 
-    def add_all(self, events: Iterable[Event]) -> Tally:
+    def add_all(self, events: Iterable[Event]) -> SessionBuilder:
         """Take events into account, and return the tally itself."""
         for event in events:
             self.add(event)
@@ -236,7 +236,7 @@ class Tally:
         return self._result is not None and not self._running
 
     @property
-    def owes_reply(self) -> bool:
+    def awaits_model(self) -> bool:
         """Whether the model's reply, to the agent or to a subagent, is what the session waits for, and no tool."""
         return self._running and not self._open_calls
 
@@ -322,12 +322,12 @@ class Tally:
 
 
 _HANDLERS = {
-    "system": Tally._on_system,
-    "assistant": Tally._on_assistant,
-    "user": Tally._on_user,
-    "result": Tally._on_result,
-    MARKER: Tally._on_marker,
-    "malformed": Tally._on_malformed,
+    "system": SessionBuilder._on_system,
+    "assistant": SessionBuilder._on_assistant,
+    "user": SessionBuilder._on_user,
+    "result": SessionBuilder._on_result,
+    MARKER: SessionBuilder._on_marker,
+    "malformed": SessionBuilder._on_malformed,
 }
 
 
@@ -409,7 +409,7 @@ def _int(value: object) -> int | None:
     """A whole number that can be true; None for anything else, since an agent can write into its own stream."""
     if isinstance(value, bool) or not isinstance(value, int):
         return None
-    return value if 0 <= value < _BEYOND_BELIEF else None
+    return value if 0 <= value < _MAX_SAFE_INT else None
 
 
 def _count(value: object) -> int:
@@ -419,7 +419,7 @@ def _count(value: object) -> int:
 def _float(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if 0 <= value < _BEYOND_BELIEF else None
+    return float(value) if 0 <= value < _MAX_SAFE_INT else None
 
 
 def _total(values: Iterable[int | None]) -> int | None:

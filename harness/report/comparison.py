@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
 from harness.errors import UsageError
-from harness.records.metrics import Measured, measured, variants_in_order
+from harness.records.metrics import TrialMetrics, metrics_of, variants_in_order
 from harness.records.record import TrialRecord
 from harness.report.text import names, several
 from harness.stats.compare import Comparison, Contrast, OneVariant, compare
@@ -29,7 +29,7 @@ class Arm:
     name: str
     source: str
     variant: str
-    records: Sequence[Measured] = field(repr=False)
+    records: Sequence[TrialMetrics] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,9 @@ class ComparisonView:
         return tuple(pair.arm for pair in self.pairs if pair.verdict(metric) == "inconclusive")
 
 
-def arms_by_variant(records: Sequence[Measured], source: str) -> list[Arm]:
+def arms_by_variant(records: Sequence[TrialMetrics], source: str) -> list[Arm]:
     """One arm for each variant, in the order that the run had them in."""
-    by_variant: dict[str, list[Measured]] = {name: [] for name in variants_in_order(records)}
+    by_variant: dict[str, list[TrialMetrics]] = {name: [] for name in variants_in_order(records)}
     for record in records:
         by_variant[record.variant].append(record)
     return [Arm(variant, source, variant, found) for variant, found in by_variant.items()]
@@ -145,7 +145,7 @@ def compare_records(
     Raises:
         UsageError: when there is no such variant.
     """
-    arms = arms_by_variant([measured(record) for record in records], source)
+    arms = arms_by_variant([metrics_of(record) for record in records], source)
     return compare_arms(arms, pairs_within(arms, baseline) if arms else [])
 
 
@@ -213,7 +213,7 @@ def _compare_as_stopped(
 
 
 # Getters rather than functions of our own: they are called a million times for a hundred thousand records.
-_VALUES: Mapping[MetricName, Callable[[Measured], float | None]] = {
+_VALUES: Mapping[MetricName, Callable[[TrialMetrics], float | None]] = {
     "pass": lambda record: float(record.outcome == "passed"),
     "score": attrgetter("score"),
     "cost": attrgetter("cost_usd"),
@@ -224,12 +224,12 @@ _VALUES: Mapping[MetricName, Callable[[Measured], float | None]] = {
 
 
 def _cells(arm: Arm) -> Iterator[Trials]:
-    by_task: dict[str, list[Measured]] = {}
+    by_task: dict[str, list[TrialMetrics]] = {}
     for record in arm.records:
         by_task.setdefault(record.task, []).append(record)
     for task, records in by_task.items():
         outcomes = Counter(map(attrgetter("outcome"), records))
-        counted = [record for record in records if record.counts]
+        counted = [record for record in records if record.is_counted]
         values = {name: list(map(_VALUES[name], counted)) for name in METRIC_NAMES}
         yield Trials(task, arm.name, values, errors=outcomes["error"], invalid=outcomes["invalid"])
 
@@ -326,6 +326,6 @@ def _changed_tasks(arms: Sequence[Arm], pairs: Sequence[tuple[str, str]]) -> Ite
 
 
 def _unknown(arms: Sequence[Arm]) -> Iterator[str]:
-    cut = sum(record.cut_off and record.counts for arm in arms for record in arm.records)
+    cut = sum(record.cut_off and record.is_counted for arm in arms for record in arm.records)
     if cut:
         yield f"{several(cut, 'trial')} cut off: their tokens and cost are unknown, and left out"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.records.metrics import Measured
+from harness.records.metrics import TrialMetrics
 from harness.records.store import RECORDS, Records, find_run, measured_in, read_measured
 from harness.report.comparison import Arm, arms_by_variant, pairs_within
 from harness.stats.sequential import Plan
@@ -25,7 +25,7 @@ class Source:
     """
 
     name: str
-    records: tuple[Measured, ...]
+    records: tuple[TrialMetrics, ...]
     notes: tuple[str, ...] = ()
     plan: Plan | None = None
 
@@ -80,7 +80,7 @@ def planned_rounds(run: Path) -> Plan | None:
         return None
 
 
-def _bad_lines(name: str, found: Records[Measured]) -> tuple[str, ...]:
+def _bad_lines(name: str, found: Records[TrialMetrics]) -> tuple[str, ...]:
     if not found.bad:
         return ()
     first = found.bad[0]
@@ -88,7 +88,7 @@ def _bad_lines(name: str, found: Records[Measured]) -> tuple[str, ...]:
     return (f"{name}: {what}, and left out: line {first.number}: {first.reason}",)
 
 
-def _from_git(text: str) -> Records[Measured]:
+def _from_git(text: str) -> Records[TrialMetrics]:
     ref, colon, path = text.removeprefix(_GIT).partition(":")
     if not ref or not colon or not path:
         raise UsageError(

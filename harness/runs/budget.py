@@ -13,7 +13,7 @@ from harness.records.record import TrialRecord, TrialSpec
 
 ASSUMED_USD = 0.50
 """What a trial is taken to cost while nothing is known: high, so that too few are started rather than too many."""
-_LOOK_S = 1.0
+_REFRESH_S = 1.0
 
 Spent = Callable[[], tuple[float, int]]
 """A running trial's known cost so far, and its tokens whose cost is not known yet."""
@@ -47,7 +47,7 @@ class Budget:
     _running: dict[str, _Running] = field(default_factory=dict)
     _looked: float = -math.inf
 
-    def admits(self, spec: TrialSpec) -> bool:
+    def can_start(self, spec: TrialSpec) -> bool:
         """Whether a trial may start now; if not, ask again when one has ended.
 
         Raises:
@@ -58,7 +58,7 @@ class Budget:
         if self.reached:
             raise NotStartedError(self.reached)
         expected, known = self._expected(spec)
-        if self.committed() + expected <= self.limit:
+        if self.committed_usd() + expected <= self.limit:
             return True
         if self._running:
             return False
@@ -78,12 +78,12 @@ class Budget:
         known = record.total_cost_usd if record and not record.tokens_partial else None
         self.spent += self._used(running) if known is None else known
         if record and record.model_source == "api":
-            self.history.learn(record)
+            self.history.add(record)
 
-    def committed(self) -> float:
+    def committed_usd(self) -> float:
         """US dollars that are spent or may be when all that runs has ended; looked up once a second."""
         now = self.clock()
-        if now >= self._looked + _LOOK_S:
+        if now >= self._looked + _REFRESH_S:
             self._looked = now
             for running in self._running.values():
                 running.counted = max(running.expected, self._used(running))

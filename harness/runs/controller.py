@@ -17,37 +17,43 @@ import pytest
 from harness.errors import Fault, HarnessError, InternalFault, UsageError
 from harness.records.history import History, read_history
 from harness.records.record import AttemptRecord, TrialRecord, TrialSpec
-from harness.records.store import NOTHING_SECRET, Redactor, RunFolder, RunLock, find_run, new_run_id
+from harness.records.store import NO_REDACTION, Redactor, RunFolder, RunLock, find_run, new_run_id
 from harness.runs.budget import Budget, NotStartedError, spent_before
 from harness.runs.engine import Engine
 from harness.runs.forecast import Planned, forecast
 from harness.runs.options import Options
 from harness.runs.progress import Progress
-from harness.runs.request import Asked
-from harness.runs.resources import Stage, choose_model, default_concurrency, open_stage, uses_local
-from harness.runs.resume import Before, before_of
-from harness.sandboxes.cleanup import sweep
+from harness.runs.request import RunRequest
+from harness.runs.resources import (
+    RunResources,
+    choose_model,
+    default_concurrency,
+    open_run_resources,
+    uses_local,
+)
+from harness.runs.resume import ResumedRun, load_resumed_run
+from harness.sandboxes.cleanup import kill_run_sandboxes
 from harness.sandboxes.pacing import Pacer
 from harness.trials.attempt import Attempt, trial_record
-from harness.trials.context import World
+from harness.trials.context import RunContext
 from harness.trials.runner import Retries
 
 if TYPE_CHECKING:
-    from harness.runs.rounds import Rounds
+    from harness.runs.rounds import RoundScheduler
 
 EXIT_BUDGET = 6
 """pytest's exit code when trials were skipped since the money was spent, whatever the others came to."""
 
 
 @dataclass(frozen=True)
-class _Opened:
+class OpenRun:
     """What an open run has."""
 
-    stage: Stage
+    resources: RunResources
     engine: Engine
-    before: Before
+    before: ResumedRun
     lock: RunLock
-    asked: Asked
+    request: RunRequest
 
 
 @dataclass
@@ -59,7 +65,7 @@ class _Led:
     spent: tuple[float, int] = (0.0, 0)
 
 
-class Conductor:
+class RunController:
     """Opened when the first trial is asked for. May be used from several threads."""
 
     def __init__(self, config: pytest.Config, options: Options) -> None:
@@ -68,7 +74,7 @@ class Conductor:
         self.run_id = ""
         self.grace_s = 0.0
         self.error: HarnessError | None = None
-        self._open: _Opened | None = None
+        self._open: OpenRun | None = None
         self._futures: dict[str, Future[TrialRecord]] = {}
         self._leaders: dict[str, str] = {}
         self._led: dict[str, _Led] = {}
@@ -77,8 +83,8 @@ class Conductor:
         self._signals = 0
         self._handlers: dict[int, Any] = {}
 
-    def open(self, asked: Asked | None = None) -> _Opened:
-        """Start what the run needs: server, world, engine; `asked` counts the first time.
+    def open(self, request: RunRequest | None = None) -> OpenRun:
+        """Start what the run needs: server, world, engine; `request` counts the first time.
 
         Raises:
             UsageError: when something asked for cannot be had.
@@ -88,60 +94,60 @@ class Conductor:
                 raise self.error
             if self._open is None:
                 try:
-                    self._open = self._opened(asked or Asked())
+                    self._open = self._opened(request or RunRequest())
                 except HarnessError as error:
                     self.error = error
                     raise
             return self._open
 
     @functools.cached_property
-    def _before(self) -> Before:
+    def _before(self) -> ResumedRun:
         """What the run that is resumed has."""
         if self.options.resume is None:
-            return Before()
+            return ResumedRun()
         run = find_run(self.options.results, self.options.resume or None)
-        before = before_of(run)
+        before = load_resumed_run(run)
         self.options = replace(self.options, results=run.path.parent)
         return before
 
-    def _opened(self, asked: Asked) -> _Opened:
+    def _opened(self, request: RunRequest) -> OpenRun:
         before, options = self._before, self.options
         if options.until_decided:
-            _refuse_undecidable(options, asked, before)
+            _refuse_undecidable(options, request, before)
         self.run_id = before.folder.id if before.folder else new_run_id()
-        stage = open_stage(options, self.run_id, asked)
+        resources = open_run_resources(options, self.run_id, request)
         try:
-            lock = stage.world.folder.lock()
+            lock = resources.context.folder.lock()
         except HarnessError:
-            stage.close()
+            resources.close()
             raise
-        stage = replace(stage, world=replace(stage.world, pacer=Pacer(options.create_rate)))
-        self._progress = Progress(self._config, stage.world)
-        stage.world.templates.say = self._progress.note
+        resources = replace(resources, context=replace(resources.context, pacer=Pacer(options.create_rate)))
+        self._progress = Progress(self._config, resources.context)
+        resources.context.templates.say = self._progress.note
         engine = Engine(
-            stage.world,
+            resources.context,
             concurrency=options.concurrency
-            or default_concurrency(local=stage.world.platform.kind == "local"),
+            or default_concurrency(local=resources.context.platform.kind == "local"),
             retries=Retries(options.retries),
-            budget=_budget(options, stage, before),
+            budget=_budget(options, resources, before),
             on_start=self._progress.started,
             on_end=self._progress.ended,
         )
-        if before.folder and stage.server is None:
+        if before.folder and resources.server is None:
             # Those of a run that was killed go now if they can be had, else at this one's end.
             with contextlib.suppress(Fault):
-                engine.call(sweep(self.run_id, stage.world.platform))
-        return _Opened(stage, engine, before, lock, asked)
+                engine.call(kill_run_sandboxes(self.run_id, resources.context.platform))
+        return OpenRun(resources, engine, before, lock, request)
 
     @property
     def redact(self) -> Redactor:
         """Takes the run's secrets out of whatever is shown or kept."""
-        return self._open.stage.world.folder.redact if self._open else NOTHING_SECRET
+        return self._open.resources.context.folder.redact if self._open else NO_REDACTION
 
     @property
     def shown(self) -> RunFolder | None:
         """The run that the summary is about."""
-        return self._open.stage.world.folder if self._open else None
+        return self._open.resources.context.folder if self._open else None
 
     @property
     def not_started(self) -> int:
@@ -200,18 +206,18 @@ class Conductor:
         if led is None or self._open is None:
             return
         if record is None:
-            record = _of_the_dead(led, self._open.stage.world)
+            record = _of_the_dead(led, self._open.resources.context)
         self._open.engine.release(led.spec, record)
 
-    def _rounds(self) -> Rounds:
+    def _rounds(self) -> RoundScheduler:
         """What adds trials until the verdicts are settled."""
         from harness.report.gate import margins, read_fail_on
-        from harness.runs.rounds import Rounds
+        from harness.runs.rounds import RoundScheduler
 
         opened = self.open()
-        return Rounds(
-            [variant.name for variant in opened.asked.variants],
-            decided_against(self.options, opened.asked),
+        return RoundScheduler(
+            [variant.name for variant in opened.request.variants],
+            decided_against(self.options, opened.request),
             first=self.options.trials,
             most=self.options.max_trials,
             submit=self._submit,
@@ -238,7 +244,7 @@ class Conductor:
     def _submit(self, spec: TrialSpec) -> Future[TrialRecord]:
         opened = self.open()
         future: Future[TrialRecord] = Future()
-        record = opened.before.valid(spec, opened.stage.world.model.source)
+        record = opened.before.reusable_record(spec, opened.resources.context.model.source)
         if record:
             if self._progress:
                 self._progress.ended(record)
@@ -253,7 +259,7 @@ class Conductor:
     def has(self, spec: TrialSpec) -> bool:
         """Whether the run that is resumed has a valid record of a trial."""
         model = choose_model(self.options, loopback=True)
-        return self._before.valid(spec, model.source) is not None
+        return self._before.reusable_record(spec, model.source) is not None
 
     def forecast(self, trials: Sequence[Planned]) -> Iterator[str]:
         """What `--plan` prints, in lines. Nothing is started for it."""
@@ -271,11 +277,11 @@ class Conductor:
         """What runs, where, and where the records go."""
         if self._open is None:
             return []
-        world, budget = self._open.stage.world, self._open.engine.budget
+        context, budget = self._open.resources.context, self._open.engine.budget
         lines = [
-            f"harness: agent {self.options.agent}, model {world.model.description}, "
-            f"sandbox {world.platform.description}, {self._open.engine.concurrency} at once, "
-            f"results {_shown(world.folder.path)}"
+            f"harness: agent {self.options.agent}, model {context.model.description}, "
+            f"sandbox {context.platform.description}, {self._open.engine.concurrency} at once, "
+            f"results {_shown(context.folder.path)}"
         ]
         if budget.limit is not None:
             lines.append(
@@ -283,11 +289,11 @@ class Conductor:
             )
         if self._open.before.folder:
             lines.append(f"harness: going on with a run that has {len(self._open.before.records)} records")
-        variants = [variant.name for variant in self._open.asked.variants]
+        variants = [variant.name for variant in self._open.request.variants]
         if len(variants) > 1:
-            seed = self._open.asked.seed
+            seed = self._open.request.seed
             lines.append(f"harness: variants {', '.join(variants)}; in an order drawn from --seed {seed}")
-        return [*lines, *_warnings(world.platform)]
+        return [*lines, *_warnings(context.platform)]
 
     def finish(self) -> None:
         """Start nothing more, and give what runs `grace_s` seconds to end; it is cut off then, and recorded."""
@@ -323,7 +329,7 @@ class Conductor:
         if self._open:
             self._open.engine.stop()
             if self._signals > 1:
-                self._open.engine.cut_off()
+                self._open.engine.cancel_running()
         # What is to end at once is cut off by `finish`, when pytest is done with the interruption.
         self.grace_s = 0 if number == signal.SIGTERM else self.options.grace
         if self._signals != 2:
@@ -339,10 +345,10 @@ class Conductor:
         opened, self._open = self._open, None
         with contextlib.suppress(Fault):
             # A sandbox whose making was answered by nothing but an error may be there all the same.
-            if opened.stage.server is None:
-                opened.engine.call(sweep(self.run_id, opened.stage.world.platform))
+            if opened.resources.server is None:
+                opened.engine.call(kill_run_sandboxes(self.run_id, opened.resources.context.platform))
         opened.engine.close()
-        opened.stage.close()
+        opened.resources.close()
         opened.lock.release()
 
     def _say(self, text: str) -> None:
@@ -354,29 +360,29 @@ class Conductor:
             terminal.write_line(f"harness: {text}")
 
 
-def _of_the_dead(led: _Led, world: World) -> TrialRecord:
+def _of_the_dead(led: _Led, context: RunContext) -> TrialRecord:
     """The record of a trial whose test's process has died, stored; nothing is known but that.
 
     Raises:
         InternalFault: when it cannot be stored.
     """
-    attempt = Attempt.begin(led.spec, world, len(led.earlier) + 1)
+    attempt = Attempt.begin(led.spec, context, len(led.earlier) + 1)
     attempt.fault = InternalFault("worker_died", "the process that ran this test has died", retry=True)
     attempt.end()
-    record = trial_record(led.spec, world, [attempt], led.earlier)
-    world.folder.append(record)
+    record = trial_record(led.spec, context, [attempt], led.earlier)
+    context.folder.append(record)
     return record
 
 
-def decided_against(options: Options, asked: Asked) -> str:
+def decided_against(options: Options, request: RunRequest) -> str:
     """The baseline of --until-decided: one of the run's own variants."""
-    return options.baseline or asked.variants[0].name
+    return options.baseline or request.variants[0].name
 
 
-def _refuse_undecidable(options: Options, asked: Asked, before: Before) -> None:
+def _refuse_undecidable(options: Options, request: RunRequest, before: ResumedRun) -> None:
     """Raise a UsageError where no look could settle anything, or would be one that was not planned."""
-    names = [variant.name for variant in asked.variants]
-    if len(names) < 2 or decided_against(options, asked) not in names:
+    names = [variant.name for variant in request.variants]
+    if len(names) < 2 or decided_against(options, request) not in names:
         raise UsageError(
             "--until-decided compares variants of this run, and needs two or more",
             remedy=f"the variants are: {', '.join(names)}; --baseline may name one of them",
@@ -393,9 +399,9 @@ def _refuse_undecidable(options: Options, asked: Asked, before: Before) -> None:
             )
 
 
-def _budget(options: Options, stage: Stage, before: Before) -> Budget:
+def _budget(options: Options, resources: RunResources, before: ResumedRun) -> Budget:
     """Only a model that is asked costs anything."""
-    if stage.world.model.source != "api" or options.max_cost is None:
+    if resources.context.model.source != "api" or options.max_cost is None:
         return Budget(None, History())
     history = read_history(options.results, options.agent, "api")
     return Budget(options.max_cost, history, spent_before(before.records.values()))

@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 from harness.errors import Fault
 from harness.records.record import AttemptRecord, TrialRecord, TrialSpec
 from harness.runs.budget import Budget, NotStartedError, Spent
-from harness.trials.context import World
-from harness.trials.runner import Retries, Trial
+from harness.trials.context import RunContext
+from harness.trials.runner import Retries, TrialRunner
 
 T = TypeVar("T")
-_CUT_S = 30.0
+_CANCEL_TIMEOUT_S = 30.0
 """How long a trial that is cut off may take to end before it is cut off again."""
-_YOUNG = 10_000
+_GC_THRESHOLD = 10_000
 """New objects after which Python looks for garbage, while trials run (700 otherwise)."""
 
 
@@ -43,7 +43,7 @@ class Engine:
 
     def __init__(
         self,
-        world: World,
+        context: RunContext,
         *,
         concurrency: int,
         retries: Retries,
@@ -51,16 +51,16 @@ class Engine:
         on_start: Callable[[TrialSpec], None] = lambda spec: None,
         on_end: Callable[[TrialRecord], None] = lambda record: None,
     ) -> None:
-        self.world = world
+        self.context = context
         self.concurrency = concurrency
         self.budget = budget
         self._retries = retries
         self._on_start, self._on_end = on_start, on_end
         self._loop = _new_loop()
         self._waiting: deque[_Waiting] = deque()
-        self._launching = False
+        self._scheduling = False
         self._running: set[asyncio.Task[None]] = set()
-        self._cut: set[asyncio.Task[None]] = set()
+        self._cancelling: set[asyncio.Task[None]] = set()
         self._fatal: Fault | None = None
         self._stopped = False
         self._thread = threading.Thread(target=self._serve, name="harness-engine", daemon=True)
@@ -73,7 +73,7 @@ class Engine:
         `NotStartedError` when the money is spent, and a `Fault` when there can be no record.
         """
         future: Future[TrialRecord] = Future()
-        trial = Trial(spec, self.world, tuple(earlier))
+        trial = TrialRunner(spec, self.context, tuple(earlier))
         waiting = _Waiting(spec, future, lambda: self._start(trial, future))
         self._loop.call_soon_threadsafe(self._enqueue, waiting)
         return future
@@ -115,10 +115,10 @@ class Engine:
         self.stop()
         asyncio.run_coroutine_threadsafe(self._finish(grace_s), self._loop).result()
 
-    def cut_off(self) -> None:
+    def cancel_running(self) -> None:
         """Stop, and cut off what runs; its records are stored and its sandboxes end while nobody waits."""
         self._loop.call_soon_threadsafe(self._stop)
-        self._loop.call_soon_threadsafe(self._cut_off)
+        self._loop.call_soon_threadsafe(self._cancel_running)
 
     def close(self) -> None:
         """End the thread. What still runs must have been finished before."""
@@ -133,23 +133,23 @@ class Engine:
             self._waiting.appendleft(waiting)
         else:
             self._waiting.append(waiting)
-        self._launch()
+        self._schedule()
 
-    def _launch(self) -> None:
+    def _schedule(self) -> None:
         """Start what may start, one trial in each round of the loop: those that run already come first.
 
         Started all at once, a thousand would do every step together, and none would wait while another works.
         """
-        if not self._launching and self._waiting:
-            self._launching = True
-            self._loop.call_soon(self._launch_next)
+        if not self._scheduling and self._waiting:
+            self._scheduling = True
+            self._loop.call_soon(self._schedule_next)
 
-    def _launch_next(self) -> None:
-        self._launching = False
-        if self._first_left():
-            self._launch()
+    def _schedule_next(self) -> None:
+        self._scheduling = False
+        if self._start_or_reject_next():
+            self._schedule()
 
-    def _first_left(self) -> bool:
+    def _start_or_reject_next(self) -> bool:
         """Whether the first that waits has left the queue: nothing overtakes one that has to wait."""
         if not self._waiting or not (self._waiting[0].led or len(self._running) < self.concurrency):
             return False
@@ -158,7 +158,7 @@ class Engine:
             if self._fatal:
                 # Every trial would meet it again; that is said once for each, and costs nothing.
                 raise self._fatal
-            if not self.budget.admits(waiting.spec):
+            if not self.budget.can_start(waiting.spec):
                 return False
         except (Fault, NotStartedError) as reason:
             waiting.future.set_exception(reason)
@@ -167,7 +167,7 @@ class Engine:
         self._waiting.popleft()
         return True
 
-    def _start(self, trial: Trial, future: Future[TrialRecord]) -> None:
+    def _start(self, trial: TrialRunner, future: Future[TrialRecord]) -> None:
         future.set_running_or_notify_cancel()
         self.budget.started(trial.spec, trial.spent)
         self._on_start(trial.spec)
@@ -182,9 +182,9 @@ class Engine:
     def _released(self, spec: TrialSpec, record: TrialRecord) -> None:
         self.budget.ended(spec.id, record)
         self._on_end(record)
-        self._launch()
+        self._schedule()
 
-    async def _run(self, trial: Trial, future: Future[TrialRecord]) -> None:
+    async def _run(self, trial: TrialRunner, future: Future[TrialRecord]) -> None:
         record = None
         try:
             record, fault = await trial.run(self._retries)
@@ -206,7 +206,7 @@ class Engine:
             task = asyncio.current_task()
             assert task
             self._running.discard(task)
-            self._launch()
+            self._schedule()
 
     def _stop(self) -> None:
         self._stopped = True
@@ -216,17 +216,17 @@ class Engine:
     async def _finish(self, grace_s: float) -> None:
         if self._running and grace_s:
             await asyncio.wait(self._running, timeout=grace_s)
-        self._cut_off()
+        self._cancel_running()
         while self._running:
-            await asyncio.wait(self._running, timeout=_CUT_S)
+            await asyncio.wait(self._running, timeout=_CANCEL_TIMEOUT_S)
             # A cancellation can get lost on its way through other people's code.
-            self._cut.clear()
-            self._cut_off()
+            self._cancelling.clear()
+            self._cancel_running()
 
-    def _cut_off(self) -> None:
-        for task in self._running - self._cut:
+    def _cancel_running(self) -> None:
+        for task in self._running - self._cancelling:
             # Once only: a second time would cut off the ending of its sandbox.
-            self._cut.add(task)
+            self._cancelling.add(task)
             task.cancel()
 
     def _serve(self) -> None:
@@ -242,8 +242,8 @@ class Engine:
 def _garbage_collected_seldom() -> Iterator[None]:
     """Many trials hold many objects for long: to look through those again and again took a seventh of all CPU."""
     before = gc.get_threshold()
-    if 0 < before[0] < _YOUNG:
-        gc.set_threshold(_YOUNG, *before[1:])
+    if 0 < before[0] < _GC_THRESHOLD:
+        gc.set_threshold(_GC_THRESHOLD, *before[1:])
     try:
         yield
     finally:

@@ -16,8 +16,8 @@ from harness.records.record import CheckResult, TrialRecord
 from harness.records.store import RunFolder, find_record, find_run, read_records
 from harness.runs.resources import hold_local, lasting_platform, local_platform
 from harness.sandboxes.attach import open_shell
-from harness.sandboxes.cleanup import collect_garbage
-from harness.sandboxes.owner import alone, visiting
+from harness.sandboxes.cleanup import kill_orphans
+from harness.sandboxes.owner import hold_in_use, is_last_user
 from harness.sandboxes.sandbox import Platform, Sandbox, e2b_platform
 from harness.tasks.task import load_task
 from harness.trials.checks import run_checks
@@ -79,11 +79,11 @@ def _lines(check: CheckResult) -> list[str]:
 
 
 def sweep(run: str | None, *, kept: bool, dry_run: bool, in_use: bool = False) -> str:
-    """End sandboxes that were left behind, on E2B and on this machine, as `collect_garbage` does."""
+    """End sandboxes that were left behind, on E2B and on this machine, as `kill_orphans` does."""
     server = hold_local()
     try:
         local = local_platform(server) if server else None
-        return collect_garbage(run, dry_run=dry_run, in_use=in_use, kept=kept, local=local)
+        return kill_orphans(run, dry_run=dry_run, in_use=in_use, kept=kept, local=local)
     finally:
         if server:
             server.stop()
@@ -137,11 +137,11 @@ def _awake(kept: Kept, work: Callable[[Sandbox], Awaitable[T]]) -> T:
 @contextlib.asynccontextmanager
 async def _resumed(kept: Kept) -> AsyncIterator[Sandbox]:
     """The sandbox, awake; asleep again when the last one who is in it leaves, whatever happened."""
-    with visiting(kept.sandbox_id) as visit:
+    with hold_in_use(kept.sandbox_id) as visit:
         sandbox = await Sandbox.connect(kept.platform, kept.sandbox_id)
         try:
             async with sandbox.kept_alive():
                 yield sandbox
         finally:
-            if alone(visit):
+            if is_last_user(visit):
                 await asyncio.shield(sandbox.pause())

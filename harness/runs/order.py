@@ -16,7 +16,7 @@ def draw_seed() -> int:
     return random.SystemRandom().randrange(SEEDS)
 
 
-def blocks(task: str, variants: Sequence[Variant], trials: int, seed: int) -> list[tuple[Variant, int]]:
+def interleaved(task: str, variants: Sequence[Variant], trials: int, seed: int) -> list[tuple[Variant, int]]:
     """A task's trials (variant, index from 1): for each index all variants side by side, in an order of their own.
 
     The order depends on nothing but the arguments, so that every process of a run finds the same.

@@ -12,7 +12,7 @@ import pytest
 
 from harness.records.record import TrialRecord, TrialSpec
 from harness.report.text import cost
-from harness.trials.context import World
+from harness.trials.context import RunContext
 
 TICK_S = 0.5
 HEARTBEAT_S = 30.0
@@ -21,11 +21,11 @@ HEARTBEAT_S = 30.0
 class Progress:
     """A status line below pytest's own output on a terminal; elsewhere a line when nothing was said for long."""
 
-    def __init__(self, config: pytest.Config, world: World) -> None:
+    def __init__(self, config: pytest.Config, context: RunContext) -> None:
         self._terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
         self._capture: Any = config.pluginmanager.get_plugin("capturemanager")
         self._live = bool(self._terminal and self._terminal.isatty)
-        self._replayed = world.model.source == "replay"
+        self._replayed = context.model.source == "replay"
         self._lock = threading.Lock()
         self._running: dict[str, float] = {}
         self._expected = 0

@@ -11,7 +11,7 @@ from harness.variants.variant import DEFAULT, Variant
 
 
 @dataclass(frozen=True)
-class Asked:
+class RunRequest:
     """The variants of a run, and the seed of their order."""
 
     variants: tuple[Variant, ...] = (DEFAULT,)

@@ -16,27 +16,35 @@ from harness.errors import UsageError
 from harness.local.lasting import LastingServer, find_lasting, hold_lasting, join_lasting
 from harness.local.launch import LocalServer, LocalServerError, start_server
 from harness.local.tier import tier_at
-from harness.models.model import NO_MODEL, Earlier, Model, api_model, has_key, key_outside, replay_model
+from harness.models.model import (
+    NO_MODEL,
+    EarlierTranscript,
+    Model,
+    api_model,
+    has_key,
+    move_key_to_platform,
+    replay_model,
+)
 from harness.records.store import Redactor, RunFolder, find_run, read_records
 from harness.runs.options import Options
-from harness.runs.request import Asked
+from harness.runs.request import RunRequest
 from harness.sandboxes.sandbox import Platform, e2b_platform
 from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos
 from harness.tasks.hosts import is_loopback
-from harness.trials.context import World
+from harness.trials.context import RunContext
 
 
 @dataclass(frozen=True)
-class Stage:
+class RunResources:
     """A world, and the local server under it when this process started one."""
 
-    world: World
+    context: RunContext
     server: LocalServer | LastingServer | None
 
     def close(self) -> None:
         """Stop the server, and with it every sandbox that it still has; clones that nobody else uses go."""
-        self.world.repos.close()
+        self.context.repos.close()
         if self.server:
             self.server.stop()
 
@@ -46,30 +54,36 @@ def uses_local(options: Options) -> bool:
     return options.sandbox == "local" or (options.sandbox == "auto" and not os.environ.get("E2B_API_KEY"))
 
 
-def open_stage(options: Options, run_id: str, asked: Asked, *, platform: Platform | None = None) -> Stage:
+def open_run_resources(
+    options: Options, run_id: str, request: RunRequest, *, platform: Platform | None = None
+) -> RunResources:
     """Start what is needed. `platform` joins the one that another process of the run has started.
 
     Raises:
         UsageError: when something asked for cannot be had.
     """
-    secrets = asked.secrets(os.environ)
+    secrets = request.secrets(os.environ)
     server = None
     if platform is None and uses_local(options):
         server = _local_server(options)
         platform = local_platform(server)
     platform = platform or remote_platform()
     try:
-        model = choose_model(options, loopback=_reaches_loopback(platform), injects=injects(platform))
+        model = choose_model(
+            options, loopback=_reaches_loopback(platform), can_inject=can_inject_headers(platform)
+        )
         redact = Redactor({**model.secrets, **_e2b_secret(), **secrets})
-        folder = RunFolder.create(options.results, run_id, _about(options, asked, platform, model), redact)
+        folder = RunFolder.create(options.results, run_id, _about(options, request, platform, model), redact)
     except BaseException:
         if server:
             server.stop()
         raise
     repos = Repos(folder.path / "repos")
     templates = Templates(platform, folder.path / "templates")
-    return Stage(
-        World(platform, model, folder, repos, templates, _git_commit(), secrets=secrets, keep=options.keep),
+    return RunResources(
+        RunContext(
+            platform, model, folder, repos, templates, _git_commit(), secrets=secrets, keep=options.keep
+        ),
         server,
     )
 
@@ -167,7 +181,7 @@ def _server_is_here() -> bool:
         return False
 
 
-def injects(platform: Platform) -> bool:
+def can_inject_headers(platform: Platform) -> bool:
     """Whether a platform is known to put keys on requests outside its sandboxes.
 
     E2B's cloud does, and this machine where sandboxes have networks of their own. A self-hosted E2B may.
@@ -177,7 +191,7 @@ def injects(platform: Platform) -> bool:
     return not os.environ.get("E2B_API_URL") and os.environ.get("E2B_DOMAIN", "e2b.app") == "e2b.app"
 
 
-def choose_model(options: Options, *, loopback: bool, injects: bool = False) -> Model:
+def choose_model(options: Options, *, loopback: bool, can_inject: bool = False) -> Model:
     """The model's source: what was asked for, else the API where there is a key, else recorded sessions.
 
     Raises:
@@ -189,23 +203,23 @@ def choose_model(options: Options, *, loopback: bool, injects: bool = False) -> 
         if options.replay:
             raise UsageError("--replay does not go with --model-source api", remedy="leave one of them out")
         model = api_model(loopback=loopback)
-        if options.model_key == "platform" or (options.model_key == "auto" and injects):
-            return key_outside(model, asked=options.model_key == "platform")
+        if options.model_key == "platform" or (options.model_key == "auto" and can_inject):
+            return move_key_to_platform(model, asked=options.model_key == "platform")
         return model
     return replay_model(_recordings(options) if options.replay else None)
 
 
-def _recordings(options: Options) -> Mapping[str, Earlier]:
+def _recordings(options: Options) -> Mapping[str, EarlierTranscript]:
     """A transcript for each task of an earlier run: of a passed trial where there is one."""
     run = find_run(options.results, options.replay)
     records = sorted(
         read_records(run.path).records, key=lambda record: (record.outcome != "passed", record.index)
     )
-    found: dict[str, Earlier] = {}
+    found: dict[str, EarlierTranscript] = {}
     for record in records:
         if record.transcript and (run.path / record.transcript).is_file():
             transcript = run.path / record.transcript
-            found.setdefault(record.task, Earlier(transcript, by_hand=bool(record.replay_by_hand)))
+            found.setdefault(record.task, EarlierTranscript(transcript, by_hand=bool(record.replay_by_hand)))
     if not found:
         raise UsageError(
             f"run {run.id} has no transcripts to replay", remedy="name a run of the agent `claude`"
@@ -218,7 +232,7 @@ def _e2b_secret() -> dict[str, str]:
     return {"E2B_API_KEY": key} if key else {}
 
 
-def _about(options: Options, asked: Asked, platform: Platform, model: Model) -> dict[str, Any]:
+def _about(options: Options, request: RunRequest, platform: Platform, model: Model) -> dict[str, Any]:
     return {
         "harness_version": __version__,
         "agent": options.agent,
@@ -226,8 +240,8 @@ def _about(options: Options, asked: Asked, platform: Platform, model: Model) -> 
         "sandbox": platform.description,
         "trials": options.trials,
         **({"until_decided": {"max_trials": options.max_trials}} if options.until_decided else {}),
-        "variants": {variant.name: variant.told() for variant in asked.variants},
-        "seed": asked.seed,
+        "variants": {variant.name: variant.as_record() for variant in request.variants},
+        "seed": request.seed,
         "python": machine.python_version(),
         "machine": f"{machine.system()} {machine.release()} {machine.machine()}",
     }

@@ -9,20 +9,20 @@ from pathlib import Path
 from harness.errors import InternalFault, TaskFault
 from harness.records.record import AttemptRecord, ErrorRecord, TrialRecord, TrialSpec, session_fields
 from harness.records.store import TRANSCRIPT, RunFolder, TrialFolder, read_records
-from harness.records.stream import Tally, parse
+from harness.records.stream import SessionBuilder, parse
 from harness.sandboxes.templates import name_by_content
 from harness.trials.attempt import INTERRUPTED
 
 
 @dataclass(frozen=True)
-class Before:
+class ResumedRun:
     """What a run has already; of a new run, nothing."""
 
     folder: RunFolder | None = None
     records: Mapping[str, TrialRecord] = field(default_factory=dict)
     _templates: dict[tuple[str, Path], str | None] = field(default_factory=dict)
 
-    def valid(self, spec: TrialSpec, model_source: str) -> TrialRecord | None:
+    def reusable_record(self, spec: TrialSpec, model_source: str) -> TrialRecord | None:
         """The record that makes another trial needless.
 
         It must have come to a verdict, on the same task, variant and template by content, with the same agent and
@@ -57,22 +57,22 @@ class Before:
         record = self.records.get(spec.id)
         if record is None:
             # A kill left what it had, and no record of it.
-            files.set_aside(len(files.attempts()) + 1)
+            files.archive_transcript(len(files.attempts()) + 1)
             return [_of_transcript(attempt, number) for number, attempt in enumerate(files.attempts(), 1)]
         if (record.task_hash, record.variant_hash) != (spec.task.hash, spec.variant.hash):
             return ()  # it was another task or variant, and no try at this one
         number = len(record.attempts) + 1
-        return (*record.attempts, _of_record(record, number, files.set_aside(number)))
+        return (*record.attempts, _of_record(record, number, files.archive_transcript(number)))
 
 
-def before_of(folder: RunFolder) -> Before:
+def load_resumed_run(folder: RunFolder) -> ResumedRun:
     """What a run has already.
 
     Raises:
         UsageError: when its records cannot be read.
     """
     records = read_records(folder.path).records if folder.records_file.is_file() else ()
-    return Before(folder, {record.trial_id: record for record in records})
+    return ResumedRun(folder, {record.trial_id: record for record in records})
 
 
 def _of_record(record: TrialRecord, number: int, transcript: str | None) -> AttemptRecord:
@@ -93,7 +93,7 @@ def _of_record(record: TrialRecord, number: int, transcript: str | None) -> Atte
 
 
 def _of_transcript(files: TrialFolder, number: int) -> AttemptRecord:
-    session = Tally().add_all(parse((files.path / TRANSCRIPT).read_bytes())).session()
+    session = SessionBuilder().add_all(parse((files.path / TRANSCRIPT).read_bytes())).session()
     fields = session_fields(session)
     return AttemptRecord(
         number=number,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 
-from harness.records.metrics import Measured, measured
+from harness.records.metrics import TrialMetrics, metrics_of
 from harness.records.record import TrialRecord, TrialSpec
 from harness.report.comparison import arms_by_variant, compare_arms
 from harness.runs.budget import NotStartedError
@@ -22,7 +22,7 @@ from harness.stats.sequential import Plan
 Submit = Callable[[TrialSpec], "Future[TrialRecord]"]
 
 
-class Rounds:
+class RoundScheduler:
     """Submits the trials of a round when those of the last have ended and its verdicts are known.
 
     Called from several threads: from those who add trials, and from the one in which trials end. `margins` replaces the
@@ -45,7 +45,7 @@ class Rounds:
         self._lock = threading.RLock()
         self._waiting: dict[int, list[tuple[TrialSpec, Future[TrialRecord]]]] = {}
         self._left: set[str] = set()
-        self._records: list[Measured] = []
+        self._records: list[TrialMetrics] = []
         self._settled: dict[str, str] = {}
         self._tasks: set[str] = set()
 
@@ -97,7 +97,7 @@ class Rounds:
             if error:
                 outer.set_exception(error)
             else:
-                self._records.append(measured(inner.result()))
+                self._records.append(metrics_of(inner.result()))
                 outer.set_result(inner.result())
             if not self._left:
                 if spec.index >= self._first and spec.index in self._plan.looks:

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.tasks.contents import NOT_CONTENT
+from harness.tasks.contents import IGNORED_NAMES
 
-_SMALL = 256 * 1024
+_GZIP_THRESHOLD = 256 * 1024
 """Bytes that are sent sooner than a sandbox starts a gzip for them."""
-_ARGUMENT = 107 * 1024
+_MAX_INLINE_CHARS = 107 * 1024
 """Characters that fit into a command, beside what else it does: the kernel takes 128 KiB for one argument."""
-_NOT_AS_IT_IS = re.compile(rb"\x00+|[^\n -$&(-\[\]-~]")
+_NEEDS_ESCAPE = re.compile(rb"\x00+|[^\n -$&(-\[\]-~]")
 """Bytes that a format in single quotes cannot have in it, or that mean something there: all but plain text without
 `%`, `'` and `\\`."""
 _OCTAL = tuple(b"%d" % digit for digit in range(8))
@@ -37,7 +37,7 @@ class _Part:
 
     @classmethod
     def of(cls, entries: bytes) -> _Part:
-        large = len(entries) > _SMALL
+        large = len(entries) > _GZIP_THRESHOLD
         return cls(_zip(entries) if large else entries, large)
 
 
@@ -56,30 +56,30 @@ def pack(
     ]
     parts.append(_of_files(tuple(files.items())))
     end = _Part(bytes(2 * tarfile.BLOCKSIZE), zipped=False)
-    if any(part.zipped for part in parts) or sum(len(part.data) for part in parts) > _SMALL:
+    if any(part.zipped for part in parts) or sum(len(part.data) for part in parts) > _GZIP_THRESHOLD:
         # What is zipped may follow each other.
         return b"".join(part.data if part.zipped else _zip(part.data) for part in (*parts, end))
     return b"".join(part.data for part in (*parts, end))
 
 
 @functools.lru_cache(maxsize=_FOLDERS)
-def unpacking(archive: bytes) -> str | None:
+def unpack_command(archive: bytes) -> str | None:
     """A bash command that has a tar in it and unpacks it where it runs; None for one that is too large.
 
     Its last part is tar's own, which more options may follow.
     """
-    if len(archive) > _ARGUMENT:
+    if len(archive) > _MAX_INLINE_CHARS:
         return None
     # On a pipe, tar does not find out by itself.
     unpack = "tar -xz" if archive.startswith(b"\x1f\x8b") else "tar -x"
-    told = _format(archive)
-    if len(told) <= _ARGUMENT:
+    told = _printf_escape(archive)
+    if len(told) <= _MAX_INLINE_CHARS:
         return f"printf -- '{told}' | {unpack}"
     told = base64.b64encode(archive).decode()
-    return f"printf %s {told} | base64 -d | {unpack}" if len(told) <= _ARGUMENT else None
+    return f"printf %s {told} | base64 -d | {unpack}" if len(told) <= _MAX_INLINE_CHARS else None
 
 
-def _format(data: bytes) -> str:
+def _printf_escape(data: bytes) -> str:
     """What bash's `printf`, given this between single quotes, prints as `data`, without a program that decodes it."""
 
     def escape(match: re.Match[bytes]) -> bytes:
@@ -90,7 +90,7 @@ def _format(data: bytes) -> str:
         short = data[match.end() : match.end() + 1] not in _OCTAL
         return b"\\0" * (len(found) - 1) + (b"\\0" if short else b"\\000")
 
-    return _NOT_AS_IT_IS.sub(escape, data).decode("ascii")
+    return _NEEDS_ESCAPE.sub(escape, data).decode("ascii")
 
 
 @functools.lru_cache(maxsize=256)
@@ -140,7 +140,7 @@ def _zip(data: bytes) -> bytes:
 
 def _plain(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
     """An entry without what differs from machine to machine; None for what is no content."""
-    if NOT_CONTENT.intersection(Path(info.name).parts):
+    if IGNORED_NAMES.intersection(Path(info.name).parts):
         return None
     info.uid = info.gid = 0
     info.uname = info.gname = ""

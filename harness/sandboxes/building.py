@@ -21,7 +21,7 @@ from e2b.connection_config import ConnectionConfig
 from e2b.template.main import TemplateBuilder, TemplateFinal
 
 from harness.errors import TaskFault
-from harness.sandboxes.sandbox import fault_of
+from harness.sandboxes.sandbox import to_fault
 from harness.tasks.templatefile import TemplateFile
 
 PREFIX = "harness-"
@@ -31,7 +31,7 @@ _SAID = 2000
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TemplateBuild:
     """What a file asks for, and the name that it gets: the file's own and a hash of all that goes into it."""
 
     file: TemplateFile
@@ -40,7 +40,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Built:
+class BuiltTemplate:
     """A template that is on the platform."""
 
     name: str
@@ -48,7 +48,7 @@ class Built:
     created_at: datetime
 
 
-def read_recipe(file: TemplateFile) -> Recipe:
+def read_recipe(file: TemplateFile) -> TemplateBuild:
     """Read a file, and hash what it and the files that it copies say. A Python file is run for it.
 
     Raises:
@@ -65,7 +65,7 @@ def read_recipe(file: TemplateFile) -> Recipe:
             "template_file", f"{file.shown} cannot be used: {type(error).__name__}: {words}", retry=False
         ) from error
     digest = hashlib.sha256(content.encode()).hexdigest()[:_HASH_DIGITS]
-    return Recipe(file, f"{PREFIX}{_stem(file)}-{digest}", template)
+    return TemplateBuild(file, f"{PREFIX}{_stem(file)}-{digest}", template)
 
 
 def _of_dockerfile(path: Path) -> Any:
@@ -101,7 +101,7 @@ async def is_built(name: str, params: Mapping[str, Any]) -> bool:
         return await AsyncTemplate.exists(name, **params)
 
 
-async def build(recipe: Recipe, params: Mapping[str, Any], log: Callable[[str], None]) -> None:
+async def build(recipe: TemplateBuild, params: Mapping[str, Any], log: Callable[[str], None]) -> None:
     """Build a template, with each line of the platform's log as it comes. What failed leaves no name behind.
 
     Raises:
@@ -125,7 +125,7 @@ async def build(recipe: Recipe, params: Mapping[str, Any], log: Callable[[str], 
         raise TaskFault("template_build", message, retry=False, remedy="its log says more") from error
 
 
-async def built(params: Mapping[str, Any]) -> list[Built]:
+async def built(params: Mapping[str, Any]) -> list[BuiltTemplate]:
     """The templates that harness has built on the platform. Raises SandboxFault."""
     with _faults("list templates"):
         reply = await get_templates.asyncio_detailed(client=get_api_client(ConnectionConfig(**params)))
@@ -134,7 +134,7 @@ async def built(params: Mapping[str, Any]) -> list[Built]:
         found = reply.parsed if isinstance(reply.parsed, list) else []
         names = [(template, name) for template in found for name in (template.names or template.aliases)]
         return [
-            Built(name.rpartition("/")[2], template.template_id, template.created_at)
+            BuiltTemplate(name.rpartition("/")[2], template.template_id, template.created_at)
             for template, name in names
             if name.rpartition("/")[2].startswith(PREFIX)
         ]
@@ -159,7 +159,7 @@ def _faults(doing: str) -> Iterator[None]:
     except exceptions.BuildException:
         raise
     except Exception as error:
-        fault = fault_of(error, doing)
+        fault = to_fault(error, doing)
         if fault is None:
             raise
         raise fault from error

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.errors import SandboxFault
-from harness.sandboxes.owner import visited
-from harness.sandboxes.sandbox import Leftover, Platform, e2b_platform, end_leftover, find_leftovers
+from harness.sandboxes.owner import is_in_use
+from harness.sandboxes.sandbox import OrphanSandbox, Platform, e2b_platform, kill_orphan, list_orphans
 
-_AGAIN_AFTER_S = (0.2, 0.5, 1.0, 2.0, 3.0, 5.0)
+_RETRY_DELAYS_S = (0.2, 0.5, 1.0, 2.0, 3.0, 5.0)
 
 
-def collect_garbage(
+def kill_orphans(
     run: str | None, *, dry_run: bool, in_use: bool = False, kept: bool = False, local: Platform | None = None
 ) -> str:
     """End the sandboxes that runs (one, or any) have left behind, and say which.
@@ -38,16 +38,16 @@ def collect_garbage(
 async def _collect(
     run: str | None, *, dry_run: bool, spared: Mapping[str, bool], platforms: list[Platform]
 ) -> str:
-    found: list[tuple[Leftover, Mapping[str, Any]]] = []
+    found: list[tuple[OrphanSandbox, Mapping[str, Any]]] = []
     for platform in platforms:
-        found += [(leftover, platform.params) for leftover in await find_leftovers(run, platform.params)]
+        found += [(leftover, platform.params) for leftover in await list_orphans(run, platform.params)]
     asleep = [leftover for leftover, _ in found if leftover.state == "paused"]
     kept = asleep if spared["kept"] else []
     # No run goes on with a sandbox that it has paused.
     busy = [one for one, _ in found if spared["in use"] and one.in_use and one not in asleep]
     left = [(leftover, params) for leftover, params in found if leftover not in kept and leftover not in busy]
     if not dry_run:
-        await asyncio.gather(*(end_leftover(leftover, params) for leftover, params in left))
+        await asyncio.gather(*(kill_orphan(leftover, params) for leftover, params in left))
     lines = [_line(leftover) for leftover in (*(leftover for leftover, _ in left), *kept)]
     lines.append(f"{_sandboxes(len(left))} {'would be ended' if dry_run else 'ended'}")
     if busy:
@@ -61,23 +61,23 @@ def _sandboxes(count: int) -> str:
     return f"{count} sandbox{'' if count == 1 else 'es'}"
 
 
-def _line(leftover: Leftover) -> str:
+def _line(leftover: OrphanSandbox) -> str:
     return f"{leftover.sandbox_id}  {leftover.state:<8} since {leftover.started_at}  {leftover.run}  {leftover.trial}"
 
 
-async def sweep(run: str, platform: Platform) -> None:
+async def kill_run_sandboxes(run: str, platform: Platform) -> None:
     """End the running sandboxes of one run, which has ended; what is kept on purpose is paused, or visited.
 
     Raises:
         SandboxFault: when after several tries the platform cannot be asked, or does not end one.
     """
     params = dict(platform.params)
-    for wait in (*_AGAIN_AFTER_S, None):
+    for wait in (*_RETRY_DELAYS_S, None):
         try:
-            found = await find_leftovers(run, params)
-            left = [one for one in found if one.state == "running" and not visited(one.sandbox_id)]
+            found = await list_orphans(run, params)
+            left = [one for one in found if one.state == "running" and not is_in_use(one.sandbox_id)]
             ended = await asyncio.gather(
-                *(end_leftover(leftover, params) for leftover in left), return_exceptions=True
+                *(kill_orphan(leftover, params) for leftover in left), return_exceptions=True
             )
             for problem in filter(None, ended):
                 raise problem

@@ -14,7 +14,7 @@ from typing import IO
 from harness.sandboxes.userstate import state_folder
 
 
-def own_mark() -> str:
+def process_tag() -> str:
     """This process's mark: its machine, its id, and when it started, since ids are used again."""
     return _mark(os.getpid())
 
@@ -25,7 +25,7 @@ def _mark(pid: int) -> str:
     return f"{socket.gethostname()} {pid} {_started(pid)}"
 
 
-def owner_lives(mark: str) -> bool | None:
+def is_owner_alive(mark: str) -> bool | None:
     """Whether the process with this mark lives; None where it cannot be told, as of another machine's."""
     machine, _, rest = mark.partition(" ")
     pid, _, started = rest.partition(" ")
@@ -49,10 +49,10 @@ def _started(pid: int) -> str:
 
 
 @contextlib.contextmanager
-def visiting(sandbox_id: str) -> Iterator[IO[bytes]]:
-    """Say to this user's other processes on this machine that a kept sandbox is being worked in.
+def hold_in_use(sandbox_id: str) -> Iterator[IO[bytes]]:
+    """Mark a kept sandbox as in use, for this user's other processes on this machine.
 
-    The system takes that back when the process dies. What is given knows whether anybody else is in: see `alone`.
+    The mark is a shared lock on a file, which the system releases when the process dies. `is_last_user` takes the file.
     """
     path = _visited(sandbox_id)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -61,8 +61,8 @@ def visiting(sandbox_id: str) -> Iterator[IO[bytes]]:
         yield file
 
 
-def alone(visit: IO[bytes]) -> bool:
-    """Whether nobody else is in the visited sandbox; if so nobody is said to be, from now on, until the visit ends."""
+def is_last_user(visit: IO[bytes]) -> bool:
+    """Try to make the shared lock exclusive. True: this is the last user, and the sandbox counts as unused then."""
     try:
         fcntl.flock(visit, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -71,7 +71,7 @@ def alone(visit: IO[bytes]) -> bool:
     return True
 
 
-def visited(sandbox_id: str) -> bool:
+def is_in_use(sandbox_id: str) -> bool:
     """Whether a process of this user on this machine works in a kept sandbox."""
     try:
         with _visited(sandbox_id).open("rb") as file:

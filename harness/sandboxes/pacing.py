@@ -12,7 +12,7 @@ from harness.errors import SandboxFault
 
 T = TypeVar("T")
 
-PATIENCE_S = 900.0
+MAX_WAIT_S = 900.0
 """How long a trial goes on asking while it is refused; then that is its fault, `rate_limit`."""
 SLOWEST = 0.1
 """Creations a second, however often they are refused."""
@@ -43,9 +43,9 @@ class Pacer:
         `make` is told whether the last one was refused: then it should do as the refusal says (Retry-After).
 
         Raises:
-            SandboxFault: what `make` raises; a refusal only after `PATIENCE_S`.
+            SandboxFault: what `make` raises; a refusal only after `MAX_WAIT_S`.
         """
-        give_up = _now() + PATIENCE_S
+        give_up = _now() + MAX_WAIT_S
         while True:
             asked = await self._take_turn()
             try:

@@ -27,7 +27,7 @@ from e2b import AsyncSandbox, exceptions
 
 from harness.errors import SandboxFault, UsageError
 from harness.records.stream import Lines
-from harness.sandboxes.owner import own_mark, owner_lives, visited
+from harness.sandboxes.owner import is_in_use, is_owner_alive, process_tag
 
 T = TypeVar("T")
 
@@ -35,9 +35,9 @@ HOME = "/home/user"
 REPO = f"{HOME}/repo"
 LIFETIME_S = 300
 """How long a sandbox outlives a harness that vanished; extended while it is needed."""
-_ABANDON_S = 20.0
+_KILL_WHEN_CREATED_S = 20.0
 _RETRIES = 3
-_AGAIN_AFTER_S = (0.2, 1.0, 3.0)
+_RETRY_DELAYS_S = (0.2, 1.0, 3.0)
 _TRANSFER_S = 600.0
 _START_S = 60.0
 """How long a command may take to start."""
@@ -47,10 +47,10 @@ PROBE_S = 11.0
 No divisor of the round numbers of seconds that commands are told to take: a thousand trials that end together have
 enough to do then.
 """
-REATTACH = 5
+MAX_REATTACHES = 5
 """How often in a row a stream is picked up again without a line in between."""
 
-_OF_THE_SHELL = frozenset({"HOME", "PWD", "OLDPWD", "SHLVL", "_"})
+_SHELL_VARIABLES = frozenset({"HOME", "PWD", "OLDPWD", "SHLVL", "_"})
 _RUN_TAG = "harness_run"
 _TRIAL_TAG = "harness_trial"
 _OWNER_TAG = "harness_owner"
@@ -62,7 +62,7 @@ def turn_folder(number: int) -> str:
 
 
 @dataclass(frozen=True)
-class Policy:
+class FaultPolicy:
     """What one kind of error means: its name in the record, and whether a fresh sandbox may help."""
 
     kind: str
@@ -71,47 +71,47 @@ class Policy:
     remedy: str | None = None
 
 
-FAULTS: Mapping[type[BaseException], Policy] = {
-    exceptions.AuthenticationException: Policy(
+FAULTS: Mapping[type[BaseException], FaultPolicy] = {
+    exceptions.AuthenticationException: FaultPolicy(
         "auth", retry=False, fatal=True, remedy="check E2B_API_KEY (and E2B_DOMAIN, E2B_API_URL)"
     ),
-    exceptions.GitAuthException: Policy("git_auth", retry=False),
-    exceptions.GitUpstreamException: Policy("git", retry=False),
-    exceptions.InvalidArgumentException: Policy("invalid_request", retry=False),
-    exceptions.NotEnoughSpaceException: Policy("disk_full", retry=False),
-    exceptions.FileNotFoundException: Policy("file_not_found", retry=False),
-    exceptions.SandboxNotFoundException: Policy("sandbox_gone", retry=True),
-    exceptions.SandboxNotRunningException: Policy("sandbox_gone", retry=True),
-    exceptions.SandboxUnreachableException: Policy("unreachable", retry=True),
-    exceptions.NotFoundException: Policy("not_found", retry=False),
-    exceptions.TimeoutException: Policy("timeout", retry=True),
-    exceptions.TemplateException: Policy("template", retry=False),
-    exceptions.RateLimitException: Policy("rate_limit", retry=True, remedy="lower --concurrency"),
-    exceptions.ServiceBusyException: Policy("busy", retry=True),
-    exceptions.GuestUnresponsiveException: Policy("unresponsive", retry=True),
-    e2b.DockerfileSyntaxError: Policy("template", retry=False, remedy="mend the template's Dockerfile"),
-    exceptions.BuildException: Policy("build", retry=False),
-    exceptions.FileUploadException: Policy("upload", retry=True),
-    exceptions.VolumeException: Policy("volume", retry=False),
-    exceptions.VolumeNotFoundException: Policy("volume", retry=False),
-    exceptions.VolumePathNotFoundException: Policy("volume", retry=False),
-    exceptions.SecretException: Policy("secret", retry=False),
-    exceptions.SecretNotFoundException: Policy("secret", retry=False),
-    exceptions.SandboxException: Policy("sandbox", retry=True),
-    httpx.HTTPError: Policy("connection", retry=True),
-    httpx.InvalidURL: Policy(
+    exceptions.GitAuthException: FaultPolicy("git_auth", retry=False),
+    exceptions.GitUpstreamException: FaultPolicy("git", retry=False),
+    exceptions.InvalidArgumentException: FaultPolicy("invalid_request", retry=False),
+    exceptions.NotEnoughSpaceException: FaultPolicy("disk_full", retry=False),
+    exceptions.FileNotFoundException: FaultPolicy("file_not_found", retry=False),
+    exceptions.SandboxNotFoundException: FaultPolicy("sandbox_gone", retry=True),
+    exceptions.SandboxNotRunningException: FaultPolicy("sandbox_gone", retry=True),
+    exceptions.SandboxUnreachableException: FaultPolicy("unreachable", retry=True),
+    exceptions.NotFoundException: FaultPolicy("not_found", retry=False),
+    exceptions.TimeoutException: FaultPolicy("timeout", retry=True),
+    exceptions.TemplateException: FaultPolicy("template", retry=False),
+    exceptions.RateLimitException: FaultPolicy("rate_limit", retry=True, remedy="lower --concurrency"),
+    exceptions.ServiceBusyException: FaultPolicy("busy", retry=True),
+    exceptions.GuestUnresponsiveException: FaultPolicy("unresponsive", retry=True),
+    e2b.DockerfileSyntaxError: FaultPolicy("template", retry=False, remedy="mend the template's Dockerfile"),
+    exceptions.BuildException: FaultPolicy("build", retry=False),
+    exceptions.FileUploadException: FaultPolicy("upload", retry=True),
+    exceptions.VolumeException: FaultPolicy("volume", retry=False),
+    exceptions.VolumeNotFoundException: FaultPolicy("volume", retry=False),
+    exceptions.VolumePathNotFoundException: FaultPolicy("volume", retry=False),
+    exceptions.SecretException: FaultPolicy("secret", retry=False),
+    exceptions.SecretNotFoundException: FaultPolicy("secret", retry=False),
+    exceptions.SandboxException: FaultPolicy("sandbox", retry=True),
+    httpx.HTTPError: FaultPolicy("connection", retry=True),
+    httpx.InvalidURL: FaultPolicy(
         "connection", retry=False, fatal=True, remedy="check E2B_API_URL and E2B_SANDBOX_URL"
     ),
-    TimeoutError: Policy("timeout", retry=True),
-    OSError: Policy("connection", retry=True),
+    TimeoutError: FaultPolicy("timeout", retry=True),
+    OSError: FaultPolicy("connection", retry=True),
 }
 
 
-def fault_of(error: BaseException, doing: str) -> SandboxFault | None:
+def to_fault(error: BaseException, doing: str) -> SandboxFault | None:
     """The fault that an error of the SDK means; None for an error that is not the SDK's or the network's."""
     policy = next((FAULTS[kind] for kind in type(error).__mro__ if kind in FAULTS), None)
     if policy is None and (_of_sdk(type(error).__module__) or _raised_in_sdk(error)):
-        policy = Policy("protocol", retry=True)
+        policy = FaultPolicy("protocol", retry=True)
     if policy is None:
         return None
     status = getattr(error, "status_code", None)
@@ -141,19 +141,19 @@ def _faults(doing: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        fault = fault_of(error, doing)
+        fault = to_fault(error, doing)
         if fault is None:
             raise
         raise fault from error
 
 
-async def _repeated(doing: str, call: Callable[[], Awaitable[T]], seconds: float) -> T:
+async def _with_retries(doing: str, call: Callable[[], Awaitable[T]], seconds: float) -> T:
     """Do what may as well be done twice: again after a fault of the way there, within `seconds` each time.
 
     Raises:
         SandboxFault: the last of them, or one that another try cannot help.
     """
-    for wait in (*_AGAIN_AFTER_S, None):
+    for wait in (*_RETRY_DELAYS_S, None):
         try:
             with _faults(doing):
                 async with asyncio.timeout(seconds):
@@ -186,7 +186,7 @@ class Platform:
         return f"e2b ({server}, {self.isolation})" if self.isolation else f"e2b ({server})"
 
     @property
-    def one_account(self) -> bool:
+    def root_is_user(self) -> bool:
         """Whether root in its sandboxes is no other account than their user, and has no more power."""
         return self.kind == "local"
 
@@ -227,7 +227,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Result:
+class CommandResult:
     """What a command gave back."""
 
     stdout: str
@@ -239,7 +239,7 @@ class CommandTimeoutError(Exception):
     """The command took longer than it was given."""
 
 
-def without_profile(script: str, env: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+def bypass_profile(script: str, env: Mapping[str, str]) -> tuple[str, dict[str, str]]:
     """A script and its variables, such that what an agent wrote into the shell's start-up files has no say.
 
     The platform's shell is a login shell, which reads those of $HOME: one line in them could forge any verdict.
@@ -257,13 +257,13 @@ async def _create(seconds: float, template: str, **options: Any) -> AsyncSandbox
         async with asyncio.timeout(seconds):
             return await asyncio.shield(creating)
     except (asyncio.CancelledError, TimeoutError):
-        await asyncio.shield(_abandon(creating))
+        await asyncio.shield(_kill_when_created(creating))
         raise
 
 
-async def _abandon(creating: asyncio.Task[Any]) -> None:
+async def _kill_when_created(creating: asyncio.Task[Any]) -> None:
     """End a sandbox that is still being made: cutting the request off would leave it to live out its lifetime."""
-    await asyncio.wait([creating], timeout=_ABANDON_S)
+    await asyncio.wait([creating], timeout=_KILL_WHEN_CREATED_S)
     if creating.done() and not creating.exception():
         with contextlib.suppress(SandboxFault), _faults("kill the sandbox"):
             await creating.result().kill()
@@ -288,7 +288,7 @@ class Sandbox:
         network: Network,
         run: str,
         trial: str,
-        again: bool = False,
+        after_rate_limit: bool = False,
         mcp: Mapping[str, Any] | None = None,
         timeout: float = 120.0,
     ) -> Sandbox:
@@ -308,11 +308,11 @@ class Sandbox:
                     timeout,
                     template,
                     timeout=LIFETIME_S,
-                    metadata={_RUN_TAG: run, _TRIAL_TAG: trial, _OWNER_TAG: own_mark()},
+                    metadata={_RUN_TAG: run, _TRIAL_TAG: trial, _OWNER_TAG: process_tag()},
                     envs=dict(env),
                     **network.options(),
                     **({} if mcp is None else {"mcp": mcp}),
-                    **{**platform.params, "retries": _RETRIES if again else 0},
+                    **{**platform.params, "retries": _RETRIES if after_rate_limit else 0},
                 )
                 return cls(sdk, None if mcp is None else await sdk.get_mcp_token())
             except exceptions.SandboxException as error:
@@ -345,11 +345,11 @@ class Sandbox:
 
     async def template_id(self) -> str:
         """The id of the template that the platform made it from, whatever it was asked for by."""
-        return (await _repeated("ask for the sandbox's template", self._sdk.get_info, 30)).template_id
+        return (await _with_retries("ask for the sandbox's template", self._sdk.get_info, 30)).template_id
 
     async def kill(self) -> None:
         """End the sandbox; one that is gone already is fine."""
-        await _repeated("kill the sandbox", self._sdk.kill, 30)
+        await _with_retries("kill the sandbox", self._sdk.kill, 30)
 
     async def pause(self) -> None:
         """Keep it, asleep, until somebody connects to it."""
@@ -368,7 +368,7 @@ class Sandbox:
         try:
             copy = await asyncio.shield(forking)
         except asyncio.CancelledError:
-            await asyncio.shield(_abandon(forking))
+            await asyncio.shield(_kill_when_created(forking))
             raise
         try:
             async with copy.kept_alive():
@@ -405,11 +405,11 @@ class Sandbox:
     async def write(self, path: str, data: bytes) -> None:
         """Write a file, making its folders. A relative path is below the home."""
         write = functools.partial(self._sdk.files.write, path, data, use_octet_stream=True)
-        await _repeated(f"write {path}", write, _TRANSFER_S)
+        await _with_retries(f"write {path}", write, _TRANSFER_S)
 
     async def read(self, path: str) -> bytes:
         """A file's content, whole."""
-        content = await _repeated(
+        content = await _with_retries(
             f"read {path}", lambda: self._sdk.files.read(path, format="bytes"), _TRANSFER_S
         )
         return bytes(content)
@@ -422,7 +422,7 @@ class Sandbox:
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         user: str | None = None,
-    ) -> Result:
+    ) -> CommandResult:
         """Run a shell command to its end; a non-zero exit is a result.
 
         Raises:
@@ -434,16 +434,16 @@ class Sandbox:
             try:
                 # The SDK enforces no limit of its own when the server is silent.
                 async with asyncio.timeout(timeout + 15):
-                    done = await self._watched(running)
+                    done = await self._fail_if_gone(running)
             except e2b.CommandExitException as error:
-                return Result(error.stdout or "", error.stderr or "", error.exit_code)
+                return CommandResult(error.stdout or "", error.stderr or "", error.exit_code)
             except exceptions.TimeoutException as error:
                 if isinstance(
                     error, exceptions.SandboxNotRunningException | exceptions.SandboxUnreachableException
                 ):
                     raise
                 raise CommandTimeoutError(f"no end within {timeout:g} s") from error
-            return Result(done.stdout, done.stderr, done.exit_code)
+            return CommandResult(done.stdout, done.stderr, done.exit_code)
 
     async def _run(self, command: str, **options: Any) -> e2b.CommandResult:
         """As the SDK runs a command, but that one which does not start is no command that takes too long."""
@@ -454,7 +454,7 @@ class Sandbox:
         done: e2b.CommandResult = await handle.wait()
         return done
 
-    async def _watched(self, call: Coroutine[Any, Any, T]) -> T:
+    async def _fail_if_gone(self, call: Coroutine[Any, Any, T]) -> T:
         """What a call gives, unless the sandbox is gone meanwhile: a lost connection may stay silent for ever.
 
         Raises:
@@ -464,7 +464,7 @@ class Sandbox:
         try:
             while not calling.done():
                 await asyncio.wait([calling], timeout=PROBE_S)
-                if not calling.done() and not await self._alive() and not calling.done():
+                if not calling.done() and not await self._is_running() and not calling.done():
                     raise SandboxFault("sandbox_gone", "the sandbox is gone", retry=True)
             return calling.result()
         finally:
@@ -504,7 +504,7 @@ class Sandbox:
             SandboxFault: when the sandbox is gone, or cannot be reached again.
         """
         seen, tries, script = 0, 0, job.start_script()
-        login = job.login
+        login = job.login_env
         while True:
             lines = Lines()
             try:
@@ -517,7 +517,7 @@ class Sandbox:
                 return
             except SandboxFault as fault:
                 tries += 1
-                if tries > REATTACH or fault.fatal or not await self._alive():
+                if tries > MAX_REATTACHES or fault.fatal or not await self._is_running():
                     raise
             await asyncio.sleep(min(0.1 * 2**tries, 5))
             script = job.follow_script(from_line=seen + 1)
@@ -528,7 +528,7 @@ class Sandbox:
         """A command's stdout as it comes; its stderr, at the end, tells how the job ended."""
         env = dict(job.env)
         if login is not None:
-            script, env = without_profile(script, {**login, **env})
+            script, env = bypass_profile(script, {**login, **env})
         queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         stderr: list[str] = []
         with _faults("follow the agent's output"):
@@ -551,7 +551,7 @@ class Sandbox:
                     async with asyncio.timeout(PROBE_S):
                         chunk = await queue.get()
                 except TimeoutError:
-                    if await self._alive():
+                    if await self._is_running():
                         continue
                     raise SandboxFault("sandbox_gone", "the sandbox is gone", retry=True) from None
                 if chunk is None:
@@ -565,7 +565,7 @@ class Sandbox:
             await asyncio.gather(waiter, handle.disconnect(), return_exceptions=True)
 
     async def login_environment(self) -> dict[str, str]:
-        """The variables of a login shell here, for `Job.login`; to be taken before an agent has been here.
+        """The variables of a login shell here, for `Job.login_env`; to be taken before an agent has been here.
 
         Raises:
             SandboxFault: when they cannot be had.
@@ -576,9 +576,9 @@ class Sandbox:
             raise SandboxFault("timeout", f"ask for the login environment: {error}", retry=True) from error
         pairs = base64.b64decode(result.stdout).decode("utf-8", "replace").split("\0")
         env = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
-        return {name: value for name, value in env.items() if name not in _OF_THE_SHELL}
+        return {name: value for name, value in env.items() if name not in _SHELL_VARIABLES}
 
-    async def _alive(self) -> bool:
+    async def _is_running(self) -> bool:
         """Whether the sandbox answers; asked three times, since one lost answer proves nothing."""
         for wait in (0.2, 1.0, 2.0):
             try:
@@ -587,7 +587,7 @@ class Sandbox:
                         return True
                 return False
             except Exception as error:
-                if fault_of(error, "ask whether the sandbox is there") is None:
+                if to_fault(error, "ask whether the sandbox is there") is None:
                     raise
             await asyncio.sleep(wait)
         return False
@@ -628,7 +628,7 @@ class Job:
     folder: str
     cwd: str
     env: Mapping[str, str] = field(default_factory=dict)
-    login: Mapping[str, str] | None = None
+    login_env: Mapping[str, str] | None = None
     exit_code: int | None = None
     stderr: str = ""
 
@@ -671,7 +671,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Leftover:
+class OrphanSandbox:
     """A sandbox that carries harness's tags."""
 
     sandbox_id: str
@@ -685,20 +685,20 @@ class Leftover:
 def _in_use(info: e2b.SandboxInfo) -> bool:
     """Whether the process that opened it lives, or another works in it after that; of one on another machine, whether
     its lifetime was just extended."""
-    if visited(info.sandbox_id):
+    if is_in_use(info.sandbox_id):
         return True
-    lives = owner_lives((info.metadata or {}).get(_OWNER_TAG, ""))
+    lives = is_owner_alive((info.metadata or {}).get(_OWNER_TAG, ""))
     left = (info.end_at - datetime.now(UTC)).total_seconds()
     return left > LIFETIME_S * 2 / 3 - 10 if lives is None else lives
 
 
-async def find_leftovers(run: str | None, params: Mapping[str, Any]) -> list[Leftover]:
+async def list_orphans(run: str | None, params: Mapping[str, Any]) -> list[OrphanSandbox]:
     """All sandboxes on the platform that harness started, in one run or in any.
 
     Raises:
         SandboxFault: when the platform cannot be asked.
     """
-    found: list[Leftover] = []
+    found: list[OrphanSandbox] = []
     query = e2b.SandboxQuery(metadata={_RUN_TAG: run}) if run else None
     with _faults("list sandboxes"):
         pages = AsyncSandbox.list(query=query, **params)
@@ -710,11 +710,11 @@ async def find_leftovers(run: str | None, params: Mapping[str, Any]) -> list[Lef
                     trial = tags.get(_TRIAL_TAG, "")
                     state = str(getattr(info.state, "value", info.state))
                     run_id, in_use = tags[_RUN_TAG], _in_use(info)
-                    found.append(Leftover(info.sandbox_id, state, started, run_id, trial, in_use))
+                    found.append(OrphanSandbox(info.sandbox_id, state, started, run_id, trial, in_use))
     return found
 
 
-async def end_leftover(leftover: Leftover, params: Mapping[str, Any]) -> None:
+async def kill_orphan(leftover: OrphanSandbox, params: Mapping[str, Any]) -> None:
     """End a sandbox by its id; one that is gone already is fine."""
     with _faults(f"end sandbox {leftover.sandbox_id}"):
         await AsyncSandbox.kill(leftover.sandbox_id, **params)

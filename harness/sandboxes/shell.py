@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from harness.errors import SandboxFault
-from harness.sandboxes.archive import unpacking
-from harness.sandboxes.sandbox import HOME, CommandTimeoutError, Result, Sandbox, without_profile
+from harness.sandboxes.archive import unpack_command
+from harness.sandboxes.sandbox import HOME, CommandResult, CommandTimeoutError, Sandbox, bypass_profile
 
 
 @dataclass(frozen=True)
-class Script:
+class SandboxScript:
     """A script of the harness's own that looks at what is there, and how many seconds it may take.
 
     `required`: what comes after it would go wrong where it has failed, and is then not run.
@@ -27,14 +27,14 @@ class Script:
     required: bool = False
 
 
-Seen: TypeAlias = Result | CommandTimeoutError
+ScriptOutcome: TypeAlias = CommandResult | CommandTimeoutError
 """What a script has given back, or that it took too long."""
 
 
 _KEY, _NUMBERS = secrets.token_bytes(32), itertools.count()
 
 
-def unguessable() -> str:
+def random_token() -> str:
     """A word of 32 hexadecimal digits that nobody in a sandbox can know before it is used.
 
     Without a system call, which lets other threads have Python's lock: it would take milliseconds to get it back.
@@ -42,7 +42,7 @@ def unguessable() -> str:
     return hashlib.blake2b(str(next(_NUMBERS)).encode(), key=_KEY, digest_size=16).hexdigest()
 
 
-async def run_own(
+async def run_without_profile(
     sandbox: Sandbox,
     script: str,
     *,
@@ -50,16 +50,16 @@ async def run_own(
     cwd: str = HOME,
     env: Mapping[str, str] | None = None,
     user: str | None = None,
-) -> Result:
+) -> CommandResult:
     """Run a script, as `Sandbox.run` does, without what an agent may have put into the shell's start-up files.
 
     Its $HOME is the directory that it starts in: the user's home, or `cwd`.
     """
-    own, variables = without_profile(script, env or {})
+    own, variables = bypass_profile(script, env or {})
     return await sandbox.run(own, timeout=timeout, cwd=cwd, env=variables, user=user)
 
 
-async def look(sandbox: Sandbox, script: Script, root_in: str | None = None) -> Seen:
+async def look(sandbox: Sandbox, script: SandboxScript, root_in: str | None = None) -> ScriptOutcome:
     """What one script sees: as the sandbox's user, or as root, given that user's home, which is then its home too.
 
     Raises:
@@ -67,15 +67,17 @@ async def look(sandbox: Sandbox, script: Script, root_in: str | None = None) -> 
     """
     try:
         if root_in is None:
-            return await run_own(sandbox, script.text, timeout=script.timeout)
+            return await run_without_profile(sandbox, script.text, timeout=script.timeout)
         # Not in that home, which may be closed, or gone.
         text = f"export HOME={shlex.quote(root_in)}; umask 022\n{script.text}"
-        return await run_own(sandbox, text, timeout=script.timeout, cwd="/", user="root")
+        return await run_without_profile(sandbox, text, timeout=script.timeout, cwd="/", user="root")
     except CommandTimeoutError as error:
         return error
 
 
-async def look_each(sandbox: Sandbox, scripts: Sequence[Script], root_in: str | None = None) -> list[Seen]:
+async def run_scripts(
+    sandbox: Sandbox, scripts: Sequence[SandboxScript], root_in: str | None = None
+) -> list[ScriptOutcome]:
     """What each script sees, in one command: every command costs a way there and back, and a shell's start.
 
     When that takes too long or breaks off, each is run by itself, so that one that hangs does not hide the others.
@@ -84,14 +86,14 @@ async def look_each(sandbox: Sandbox, scripts: Sequence[Script], root_in: str | 
     Raises:
         SandboxFault: when the sandbox is lost.
     """
-    mark = unguessable()
+    mark = random_token()
     together = "\n".join(_with_end(script, mark) for script in scripts)
-    seen = await look(sandbox, Script(together, max(script.timeout for script in scripts)), root_in)
-    if isinstance(seen, Result):
+    seen = await look(sandbox, SandboxScript(together, max(script.timeout for script in scripts)), root_in)
+    if isinstance(seen, CommandResult):
         found = list(_split(seen, mark))
         if len(found) == len(scripts) or (found and _ends(scripts[len(found) - 1], found[-1])):
             return list(found)
-    each: list[Seen] = []
+    each: list[ScriptOutcome] = []
     for script in scripts:
         each.append(await look(sandbox, script, root_in))
         if _ends(script, each[-1]):
@@ -99,7 +101,7 @@ async def look_each(sandbox: Sandbox, scripts: Sequence[Script], root_in: str | 
     return each
 
 
-def in_time(seen: Seen, kind: str, what: str) -> Result:
+def require_finished(seen: ScriptOutcome, kind: str, what: str) -> CommandResult:
     """What a script that had to come to its end has given back.
 
     Raises:
@@ -110,21 +112,23 @@ def in_time(seen: Seen, kind: str, what: str) -> Result:
     return seen
 
 
-def _ends(script: Script, seen: Seen) -> bool:
+def _ends(script: SandboxScript, seen: ScriptOutcome) -> bool:
     """Whether nothing may come after it."""
     return script.required and (isinstance(seen, CommandTimeoutError) or seen.exit_code != 0)
 
 
-def _with_end(script: Script, mark: str) -> str:
+def _with_end(script: SandboxScript, mark: str) -> str:
     """A script by itself in a subshell, and after it the line that tells how it ended."""
     stop = '; [ "$code" = 0 ] || exit 0' if script.required else ""
     told = f"code=$?; printf '\\n%s %s\\n' {mark} $code; printf '\\n%s 0\\n' {mark} >&2"
     return f"(\n{script.text}\n)\n{told}{stop}"
 
 
-def _split(result: Result, mark: str) -> list[Result]:
+def _split(result: CommandResult, mark: str) -> list[CommandResult]:
     out, err = (_parts(text, mark) for text in (result.stdout, result.stderr))
-    return [Result(stdout, stderr, code) for (stdout, code), (stderr, _) in zip(out, err, strict=False)]
+    return [
+        CommandResult(stdout, stderr, code) for (stdout, code), (stderr, _) in zip(out, err, strict=False)
+    ]
 
 
 def _parts(text: str, mark: str) -> Iterator[tuple[str, int]]:
@@ -151,7 +155,7 @@ async def handed_over(
         SandboxFault: when the sandbox is lost.
     """
     option = " --recursive-unlink" if anew else ""
-    command = None if secret else unpacking(archive)
+    command = None if secret else unpack_command(archive)
     if command is None:
         await sandbox.write(name, archive)
         return f"tar -xf ~/{name}{option} && rm ~/{name}"

@@ -8,10 +8,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.errors import InternalFault, TaskFault, UsageError
-from harness.sandboxes.building import Built, Recipe, build, built, is_built, read_recipe, remove
+from harness.sandboxes.building import (
+    BuiltTemplate,
+    TemplateBuild,
+    build,
+    built,
+    is_built,
+    read_recipe,
+    remove,
+)
 from harness.sandboxes.sandbox import Platform
 from harness.sandboxes.userstate import state_folder
-from harness.tasks.single_flight import Once, locked
+from harness.tasks.single_flight import SingleFlight, locked
 from harness.tasks.templatefile import TemplateFile, find_template_file, template_file
 
 
@@ -27,9 +35,9 @@ class Templates:
         self._platform = platform
         self._folder = folder
         self.say = say
-        self._known = Once(self._ready)
+        self._known = SingleFlight(self._ready)
 
-    async def name(self, template: str, start: Path) -> str:
+    async def ensure_built(self, template: str, start: Path) -> str:
         """The name of a template, which is built first if need be. Files are looked for from `start` upwards.
 
         Raises:
@@ -38,7 +46,7 @@ class Templates:
         """
         if template_file(template) is None:
             return template
-        return await self._known.get(found(template, start))
+        return await self._known.get(resolve_template_file(template, start))
 
     async def _ready(self, file: TemplateFile) -> str:
         recipe = await asyncio.to_thread(read_recipe, file)
@@ -52,7 +60,7 @@ class Templates:
             ) from error
         return recipe.name
 
-    async def build(self, recipe: Recipe) -> None:
+    async def build(self, recipe: TemplateBuild) -> None:
         """Build it, whether it is there already or not. Raises as `name` does, and OSError."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self.say(f"building template {recipe.name} from {recipe.file.shown}")
@@ -72,10 +80,14 @@ def name_by_content(template: str, start: Path) -> str:
     Raises:
         TaskFault: when the file cannot be read.
     """
-    return template if template_file(template) is None else read_recipe(found(template, start)).name
+    return (
+        template
+        if template_file(template) is None
+        else read_recipe(resolve_template_file(template, start)).name
+    )
 
 
-def found(template: str, start: Path) -> TemplateFile:
+def resolve_template_file(template: str, start: Path) -> TemplateFile:
     """The file that a template is built from. Raises TaskFault when it is nowhere."""
     file = find_template_file(template, start)
     if file is None:
@@ -106,7 +118,7 @@ def build_now(platform: Platform, template: str, logs: Path, say: Callable[[str]
         raise UsageError(
             f"{template!r} is no file to build from", remedy="give FILE.py:NAME or a path to a Dockerfile"
         )
-    recipe = read_recipe(found(template, Path.cwd()))
+    recipe = read_recipe(resolve_template_file(template, Path.cwd()))
     asyncio.run(Templates(platform, logs, say).build(recipe))
     return recipe.name
 
@@ -119,7 +131,7 @@ def list_built(platform: Platform) -> str:
     return "".join(f"{line}\n" for line in lines) or "no template was built by harness\n"
 
 
-def _built(platform: Platform) -> list[Built]:
+def _built(platform: Platform) -> list[BuiltTemplate]:
     return sorted(asyncio.run(built(platform.params)), key=lambda one: one.name)
 
 

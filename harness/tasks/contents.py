@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-NOT_CONTENT = frozenset({"__pycache__", ".git", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".DS_Store"})
+IGNORED_NAMES = frozenset({"__pycache__", ".git", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".DS_Store"})
 """What is no part of a task, wherever in its folder it lies: it goes into no sandbox, and changes no hash."""
 
 
@@ -20,11 +20,11 @@ def files_in(folder: Path) -> Iterator[Path]:
 
     for parent, folders, names in os.walk(folder, onerror=fail):
         links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
-        folders[:] = [name for name in folders if name not in NOT_CONTENT]
-        yield from (Path(parent, name) for name in (*names, *links) if name not in NOT_CONTENT)
+        folders[:] = [name for name in folders if name not in IGNORED_NAMES]
+        yield from (Path(parent, name) for name in (*names, *links) if name not in IGNORED_NAMES)
 
 
-def leads_out(link: Path, folder: Path) -> bool:
+def escapes_folder(link: Path, folder: Path) -> bool:
     """Whether a link leads out of its folder, be it on the way only, or by an absolute path."""
     target = os.readlink(link)
     written = os.path.normpath(os.path.join(os.path.dirname(os.path.relpath(link, folder)), target))

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from harness.errors import InternalFault, TaskFault
 from harness.tasks.gitsource import GitSource, problems_of
-from harness.tasks.single_flight import Once, locked
+from harness.tasks.single_flight import SingleFlight, locked
 
 CLONE_S = 600.0
 """How long a clone may take, in seconds."""
@@ -61,7 +61,7 @@ class Repos:
     def __init__(self, folder: Path, environ: Mapping[str, str] = os.environ) -> None:
         self._folder = folder
         self._environ = environ
-        self._known = Once(self._once)
+        self._known = SingleFlight(self._once)
         self._user: int | None = None
 
     async def checkout(self, source: GitSource) -> Checkout:

@@ -21,7 +21,7 @@ from pydantic_core import ErrorDetails
 
 from harness.errors import Problem
 from harness.tasks.hosts import Host
-from harness.tasks.tomlfile import field_at, meant, read_toml, short, shown, what_is_wrong
+from harness.tasks.tomlfile import field_for, suggest_key, read_toml, abbreviate, display_path, describe_error
 
 MANIFEST = "task.toml"
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
@@ -209,19 +209,19 @@ def _problem(file: Path, details: ErrorDetails) -> Problem:
     location = _location(details)
     name, kind = ".".join(location), details["type"]
     if kind == "extra_forbidden":
-        return Problem(shown(file), name, "is not a known key", meant(Manifest, location))
+        return Problem(display_path(file), name, "is not a known key", suggest_key(Manifest, location))
     if kind == "missing" and name == "schema":
-        return Problem(shown(file), name, "is missing", "add `schema = 1` as the first line")
+        return Problem(display_path(file), name, "is missing", "add `schema = 1` as the first line")
     if name == "schema":
         return Problem(
-            shown(file),
+            display_path(file),
             name,
-            f"is {short(details['input'])}, not 1",
+            f"is {abbreviate(details['input'])}, not 1",
             "write `schema = 1`; a later one needs a newer harness",
         )
-    field = field_at(Manifest, location)
-    what = "is missing" if kind == "missing" else what_is_wrong(details)
-    return Problem(shown(file), name, what, f"give {field.description}" if field else None)
+    field = field_for(Manifest, location)
+    what = "is missing" if kind == "missing" else describe_error(details)
+    return Problem(display_path(file), name, what, f"give {field.description}" if field else None)
 
 
 def is_name(text: str) -> bool:

@@ -18,7 +18,7 @@ V = TypeVar("V")
 _LOCK_POLL_S = 0.05
 
 
-class Once(Generic[K, V]):
+class SingleFlight(Generic[K, V]):
     """Does `work` once for each key, however many wait for it; what a fault that may pass has ended is done again."""
 
     def __init__(self, work: Callable[[K], Awaitable[V]]) -> None:

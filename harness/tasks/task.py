@@ -13,13 +13,13 @@ from typing import Any, Literal
 
 from harness.tasks import manifest as toml
 from harness.tasks import replay
-from harness.tasks.contents import file_hash, files_in, folder_hash, is_executable, leads_out
+from harness.tasks.contents import file_hash, files_in, folder_hash, is_executable, escapes_folder
 from harness.errors import Problem, ProblemsError
 from harness.tasks.gitsource import GitSource, problems_of
 from harness.tasks.manifest import MANIFEST as MANIFEST
 from harness.tasks.manifest import Manifest
 from harness.tasks.templatefile import find_template_file, names_no_template, template_file
-from harness.tasks.tomlfile import shown
+from harness.tasks.tomlfile import display_path
 
 Network = Literal["model", "none", "open"] | tuple[str, ...]
 
@@ -206,7 +206,7 @@ _ARGUMENTS = (
 
 
 def _unreadable(error: OSError) -> Problem:
-    where = shown(Path(os.fsdecode(error.filename))) if error.filename else "a file"
+    where = display_path(Path(os.fsdecode(error.filename))) if error.filename else "a file"
     return Problem(where, None, f"cannot be read: {error.strerror or error}", "check its permissions")
 
 
@@ -311,7 +311,7 @@ class _Reader:
         return None
 
     def complain(self, file: Path, field_: str | None, what: str, remedy: str | None = None) -> None:
-        self.problems.append(Problem(shown(file), field_, what, remedy))
+        self.problems.append(Problem(display_path(file), field_, what, remedy))
 
     def name(self) -> None:
         if not toml.is_name(self.folder.name):
@@ -425,7 +425,7 @@ class _Reader:
     def links(self, folder: Path) -> None:
         """A folder goes into the sandbox alone: nothing that its links lead to beside it is there."""
         for path in files_in(folder):
-            if path.is_symlink() and leads_out(path, folder):
+            if path.is_symlink() and escapes_folder(path, folder):
                 self.complain(
                     path, None, f"is a link that leads out of {folder.name}/", "copy what it leads to"
                 )
@@ -517,7 +517,7 @@ def _script_problem(path: Path) -> tuple[str, str] | None:
         first = file.readline(1000)
     if first.startswith(b"#!"):
         if not is_executable(path):
-            remedy = f"chmod +x {shown(path)}, or take the #! line out of a helper"
+            remedy = f"chmod +x {display_path(path)}, or take the #! line out of a helper"
             return "begins with #! but is not executable, so it is no check", remedy
         if first.endswith(b"\r\n"):
             return "has a #! line that ends with a carriage return", "save it with Unix line ends"

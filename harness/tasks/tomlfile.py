@@ -37,8 +37,8 @@ class TomlFile:
         for length in range(len(location), 0, -1):
             line = self._lines.get(tuple(location[:length]))
             if line:
-                return f"{shown(self.path)}:{line}"
-        return shown(self.path)
+                return f"{display_path(self.path)}:{line}"
+        return display_path(self.path)
 
 
 def _places(text: str) -> Iterator[tuple[tuple[str, ...], int]]:
@@ -78,19 +78,19 @@ def read_toml(file: Path, subject: str) -> TomlFile:
         return TomlFile(file, text, tomllib.loads(text))
     except OSError as error:
         problem = Problem(
-            shown(file), None, f"cannot be read: {error.strerror or error}", "make it a readable file"
+            display_path(file), None, f"cannot be read: {error.strerror or error}", "make it a readable file"
         )
     except UnicodeDecodeError as error:
-        problem = Problem(shown(file), None, f"is not UTF-8 text: {error}", "save it as UTF-8")
+        problem = Problem(display_path(file), None, f"is not UTF-8 text: {error}", "save it as UTF-8")
     except (ValueError, RecursionError) as error:
         remedy = "strings stand in quotes, names of tables in brackets, one key a line"
-        problem = Problem(shown(file), None, f"is not valid TOML: {error}", remedy)
+        problem = Problem(display_path(file), None, f"is not valid TOML: {error}", remedy)
     raise ProblemsError(subject, [problem])
 
 
-def what_is_wrong(details: ErrorDetails) -> str:
+def describe_error(details: ErrorDetails) -> str:
     """What is wrong with a value, in words that go with TOML."""
-    kind, given = details["type"], short(details["input"])
+    kind, given = details["type"], abbreviate(details["input"])
     if kind == "string_pattern_mismatch":
         return f"{given} cannot be used"
     if kind in ("too_short", "string_too_short"):
@@ -102,7 +102,7 @@ def what_is_wrong(details: ErrorDetails) -> str:
     return f"{details['msg'].removeprefix('Input ')}, not {given}"
 
 
-def field_at(model: type[BaseModel], location: Sequence[str]) -> FieldInfo | None:
+def field_for(model: type[BaseModel], location: Sequence[str]) -> FieldInfo | None:
     """The field of a model that a location is at, or in. Its description says what to give."""
     fields, found = model.model_fields, None
     for part in _keys_of(location):
@@ -125,7 +125,7 @@ def _fields_in(info: FieldInfo) -> dict[str, FieldInfo]:
     return fields
 
 
-def meant(model: type[BaseModel], location: Sequence[str]) -> str:
+def suggest_key(model: type[BaseModel], location: Sequence[str]) -> str:
     """What an unknown key was probably meant to be: the same of another table, or a similar one."""
     table, name = _keys_of(location[:-1]), location[-1]
     known = [key for where, key in _keys(model) if where == table]
@@ -148,13 +148,13 @@ def _keys(model: type[BaseModel]) -> Iterator[tuple[list[str], str]]:
             yield [name], key
 
 
-def short(value: object) -> str:
+def abbreviate(value: object) -> str:
     """A value as it can be shown in a line."""
     text = repr(value)
     return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
 
 
-def shown(path: Path) -> str:
+def display_path(path: Path) -> str:
     """A path as the user would type it."""
     try:
         return os.fspath(path.relative_to(Path.cwd()))

@@ -12,9 +12,9 @@ from statistics import fmean
 from typing import Any
 
 from harness import __version__
-from harness.agents.base import Workplace
+from harness.agents.base import AgentContext
 from harness.errors import Fault, InternalFault
-from harness.models.model import Recorded
+from harness.models.model import TaskRecording
 from harness.records.record import (
     AttemptRecord,
     CheckResult,
@@ -31,9 +31,9 @@ from harness.records.record import (
     TrialSpec,
     session_fields,
 )
-from harness.records.store import TRANSCRIPT, Appender, TrialFolder
+from harness.records.store import TRANSCRIPT, LineWriter, TrialFolder
 from harness.records.stream import Session
-from harness.trials.context import World
+from harness.trials.context import RunContext
 
 INTERRUPTED = "interrupted"
 """The type of the error of a trial that was cut off."""
@@ -43,77 +43,77 @@ INTERRUPTED = "interrupted"
 class Attempt:
     """What is known of one attempt so far; filled in as it goes, so that nothing is lost when it breaks off.
 
-    `verdict` is a Python test's own, where one judges in the checks' place.
+    `verdict` is a Python test's own, where one judges in the checks' agent_context.
     """
 
     number: int
     files: TrialFolder
-    transcript: Appender
+    transcript: LineWriter
     started_at: str = field(default_factory=lambda: _now())
-    began: float = field(default_factory=time.monotonic)
+    started_monotonic: float = field(default_factory=time.monotonic)
     phases: dict[str, int] = field(default_factory=dict)
-    running: list[str] = field(default_factory=list)
+    _phase_stack: list[str] = field(default_factory=list)
     repo_commit: str | None = None
-    recording: Recorded | None = None
+    recording: TaskRecording | None = None
     sandbox_id: str | None = None
     template: str | None = None
     template_id: str | None = None
-    place: Workplace | None = None
+    agent_context: AgentContext | None = None
     stop: Stop | None = None
     checks: tuple[CheckResult, ...] = ()
     tampering: tuple[Tampering, ...] = ()
     diff: str | None = None
     notes: tuple[str, ...] = ()
     fault: Fault | None = None
-    verdict: bool | None = None
+    test_passed: bool | None = None
     kept: bool = False
-    hides: bool = False
+    has_own_secret: bool = False
     differences: tuple[str, ...] = ()
     instructions: tuple[InstructionsRecord, ...] = ()
     starts: tuple[StartRecord, ...] = ()
 
     @classmethod
-    def begin(cls, spec: TrialSpec, world: World, number: int) -> Attempt:
+    def begin(cls, spec: TrialSpec, context: RunContext, number: int) -> Attempt:
         """A new attempt at a trial, its files in the trial's folder."""
-        files = world.folder.trial(spec.task.name, spec.variant.name, spec.index)
-        return cls(number, files, files.appender(TRANSCRIPT))
+        files = context.folder.trial(spec.task.name, spec.variant.name, spec.index)
+        return cls(number, files, files.line_writer(TRANSCRIPT))
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Time a phase, also when it breaks off; one that comes again is added up, one within another taken off it."""
         start = time.monotonic()
-        self.running.append(name)
+        self._phase_stack.append(name)
         try:
             yield
         finally:
-            self.running.pop()
+            self._phase_stack.pop()
             took = _ms(start)
             self.phases[name] = self.phases.get(name, 0) + took
-            for outer in self.running[-1:]:
+            for outer in self._phase_stack[-1:]:
                 self.phases[outer] = self.phases.get(outer, 0) - took
 
-    def hide(self, name: str, secret: str) -> None:
+    def redact_also(self, name: str, secret: str) -> None:
         """Keep a secret of the sandbox's own out of the trial's files, none of which is begun yet."""
-        self.hides = True
-        self.files = replace(self.files, redact=self.files.redact.also(name, secret))
-        self.transcript = self.files.appender(TRANSCRIPT)
+        self.has_own_secret = True
+        self.files = replace(self.files, redact=self.files.redact.with_secret(name, secret))
+        self.transcript = self.files.line_writer(TRANSCRIPT)
 
     @property
     def session(self) -> Session:
         """What the transcript tells so far."""
-        return self.place.tally.session() if self.place else Session()
+        return self.agent_context.session_builder.session() if self.agent_context else Session()
 
-    def set_aside(self) -> None:
+    def archive_transcript(self) -> None:
         """Make room for the next attempt; this one's transcript is kept."""
         self.transcript.move(self.files.attempt(self.number))
 
     def end(self) -> None:
         """Nothing more comes."""
         self.transcript.close()
-        self.phases["total"] = _ms(self.began)
+        self.phases["total"] = _ms(self.started_monotonic)
 
 
-def bug(error: Exception, files: TrialFolder) -> InternalFault:
+def internal_fault(error: Exception, files: TrialFolder) -> InternalFault:
     """A defect of ours, its traceback kept in the trial's folder."""
     told = "".join(traceback.format_exception(error))
     with contextlib.suppress(InternalFault):
@@ -134,19 +134,19 @@ def interrupted() -> InternalFault:
 
 
 def trial_record(
-    spec: TrialSpec, world: World, attempts: Sequence[Attempt], earlier: Sequence[AttemptRecord] = ()
+    spec: TrialSpec, context: RunContext, attempts: Sequence[Attempt], earlier: Sequence[AttemptRecord] = ()
 ) -> TrialRecord:
     """The record of a trial, from its attempts; the last one decides. `earlier` are those of a run that is resumed."""
     last = attempts[-1]
     record = TrialRecord(
-        run_id=world.folder.id,
+        run_id=context.folder.id,
         trial_id=spec.id,
         task=spec.task.name,
         task_hash=spec.task.hash,
         variant=spec.variant.name,
         variant_hash=spec.variant.hash,
-        variant_place=spec.variant.place,
-        asked=spec.variant.told(),
+        variant_place=spec.variant.position,
+        asked=spec.variant.as_record(),
         differences=last.differences,
         instructions=last.instructions,
         starts=last.starts,
@@ -157,15 +157,15 @@ def trial_record(
         checks=last.checks,
         stop=last.stop,
         phases_ms=Phases(**last.phases),
-        model_source=world.model.source,
-        model_key=world.model.key_place,
+        model_source=context.model.source,
+        model_key=context.model.key_place,
         repo_commit=last.repo_commit,
         replay_by_hand=last.recording.by_hand if last.recording else None,
         template=last.template or spec.template,
         sandbox=SandboxRecord(
-            kind=world.platform.kind,
-            isolation=world.platform.isolation,
-            enforces=world.platform.enforces,
+            kind=context.platform.kind,
+            isolation=context.platform.isolation,
+            enforces=context.platform.enforces,
             template_id=last.template_id,
         ),
         sandbox_id=last.sandbox_id,
@@ -178,12 +178,12 @@ def trial_record(
         notes=last.notes,
         started_at=attempts[0].started_at,
         finished_at=_now(),
-        git_commit=world.git_commit,
+        git_commit=context.git_commit,
         harness_version=__version__,
         tags=spec.task.tags,
         **session_fields(last.session),
     )
-    return _without_secrets(record, [attempt for attempt in attempts if attempt.hides])
+    return _without_secrets(record, [attempt for attempt in attempts if attempt.has_own_secret])
 
 
 def _without_secrets(record: TrialRecord, hiding: Sequence[Attempt]) -> TrialRecord:
@@ -202,8 +202,8 @@ def outcome_of(attempt: Attempt) -> Outcome:
         return "error"
     if attempt.differences:
         return "invalid"
-    if attempt.verdict is not None:
-        return "passed" if attempt.verdict else "failed"
+    if attempt.test_passed is not None:
+        return "passed" if attempt.test_passed else "failed"
     return "passed" if attempt.checks and all(check.passed for check in attempt.checks) else "failed"
 
 

@@ -9,9 +9,15 @@ from dataclasses import dataclass, replace
 
 from harness.errors import SandboxFault
 from harness.records.record import CheckResult
-from harness.sandboxes.archive import pack_folder, unpacking
-from harness.sandboxes.sandbox import CommandTimeoutError, Result, Sandbox
-from harness.sandboxes.shell import Script, Seen, handed_over, run_own, unguessable
+from harness.sandboxes.archive import pack_folder, unpack_command
+from harness.sandboxes.sandbox import CommandResult, CommandTimeoutError, Sandbox
+from harness.sandboxes.shell import (
+    SandboxScript,
+    ScriptOutcome,
+    handed_over,
+    random_token,
+    run_without_profile,
+)
 from harness.tasks.task import Check, Task
 
 OUTPUT_BYTES = 1_000_000
@@ -53,7 +59,7 @@ class Between:
     """
 
     alone: Callable[[], Awaitable[None]]
-    script: Script | None = None
+    script: SandboxScript | None = None
 
 
 async def run_checks(
@@ -83,7 +89,7 @@ async def run_checks(
         files = packed if check.file or not results else None
         end = between if results else None
         # What is written by itself must not be in reach of what still runs.
-        if end and (end.script is None or (files and not unpacking(files))):
+        if end and (end.script is None or (files and not unpack_command(files))):
             await end.alone()
             end = None
         first = ["true"] if results else [_NO_BYTECODE]
@@ -109,14 +115,14 @@ def _script(task: Task, check: Check, first: str) -> str:
     return _RUN % {
         "first": first,
         "not_in_place": _NOT_IN_PLACE,
-        "word": unguessable(),
+        "word": random_token(),
         "timeout": f"{task.check_timeout:g}",
         "command": shlex.quote(command),
         "bytes": OUTPUT_BYTES,
     }
 
 
-async def _seen(sandbox: Sandbox, task: Task, script: str, end: Between | None) -> Seen:
+async def _seen(sandbox: Sandbox, task: Task, script: str, end: Between | None) -> ScriptOutcome:
     """What a check's script gives back, once what ran before has been ended.
 
     Raises:
@@ -134,7 +140,9 @@ async def _seen(sandbox: Sandbox, task: Task, script: str, end: Between | None) 
         return error
 
 
-async def _seen_together(sandbox: Sandbox, task: Task, script: str, end: Script) -> Result | None:
+async def _seen_together(
+    sandbox: Sandbox, task: Task, script: str, end: SandboxScript
+) -> CommandResult | None:
     """The same in one command; None when it has not come to the check, or has not come to its end."""
     first = _END_FIRST % {"end": end.text, "ended": _ENDED, "not_in_place": _NOT_IN_PLACE}
     try:
@@ -149,9 +157,9 @@ async def _seen_together(sandbox: Sandbox, task: Task, script: str, end: Script)
     return replace(result, stderr=told) if ended else None
 
 
-async def _run(sandbox: Sandbox, task: Task, script: str, longer_s: float) -> Result:
+async def _run(sandbox: Sandbox, task: Task, script: str, longer_s: float) -> CommandResult:
     timeout = task.check_timeout + _GRACE_S + longer_s
-    return await run_own(sandbox, script, timeout=timeout, env=task.sandbox.env)
+    return await run_without_profile(sandbox, script, timeout=timeout, env=task.sandbox.env)
 
 
 def _failed(check: Check, words: str, *, timed_out: bool = False) -> CheckResult:
@@ -166,7 +174,7 @@ def _failed(check: Check, words: str, *, timed_out: bool = False) -> CheckResult
     )
 
 
-def _verdict(task: Task, check: Check, seen: Seen) -> tuple[CheckResult, bytes | None]:
+def _verdict(task: Task, check: Check, seen: ScriptOutcome) -> tuple[CheckResult, bytes | None]:
     """A check's result, and its output, where it has come to one.
 
     Raises:

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 from harness.records.record import StartRecord
 from harness.sandboxes.sandbox import Sandbox
-from harness.sandboxes.shell import Script, Seen, in_time, look
-from harness.variants.apply import APPEND_SYSTEM_PROMPT, FOLDER, STARTS, SYSTEM_PROMPT, to_be_seen_at_start
+from harness.sandboxes.shell import SandboxScript, ScriptOutcome, look, require_finished
+from harness.variants.apply import APPEND_SYSTEM_PROMPT, FOLDER, STARTS, SYSTEM_PROMPT, needs_start_evidence
 from harness.variants.variant import Variant
 
 _EVIDENCE_CHARS = 1_000_000
@@ -33,7 +33,7 @@ _NOT_SEEN = (
 
 
 @dataclass(frozen=True)
-class Start:
+class CliStart:
     """One start of the CLI. Hashes are SHA-256; of a variable what the hook had, and what the process began with.
 
     Without `arguments` the process itself was not seen.
@@ -44,11 +44,13 @@ class Start:
     env: tuple[tuple[str, str, str], ...] = ()
 
 
-STARTED = Script(_TELL, timeout=30)
-"""Tells how the CLI was started, for `seen_starts`."""
+STARTED = SandboxScript(_TELL, timeout=30)
+"""Tells how the CLI was started, for `read_cli_starts`."""
 
 
-async def seen_starts(variant: Variant, sandbox: Sandbox, seen: Seen | None = None) -> tuple[Start, ...]:
+async def read_cli_starts(
+    variant: Variant, sandbox: Sandbox, seen: ScriptOutcome | None = None
+) -> tuple[CliStart, ...]:
     """What the hook has told, one for each start; nothing where the variant has nothing to be seen there.
 
     `seen` is what `STARTED` has given, where it was run already.
@@ -56,25 +58,25 @@ async def seen_starts(variant: Variant, sandbox: Sandbox, seen: Seen | None = No
     Raises:
         SandboxFault: when the sandbox is lost.
     """
-    if not to_be_seen_at_start(variant):
+    if not needs_start_evidence(variant):
         return ()
     told = seen or await look(sandbox, STARTED)
-    return tuple(parsed(in_time(told, "prove", "the CLI's start could not be read").stdout))
+    return tuple(parsed(require_finished(told, "prove", "the CLI's start could not be read").stdout))
 
 
-def parsed(text: str) -> Iterator[Start]:
+def parsed(text: str) -> Iterator[CliStart]:
     """The starts in what the hook wrote; a line that is none of its own is passed over."""
-    start: Start | None = None
+    start: CliStart | None = None
     for line in text.splitlines():
         match line.split(" "):
             case ["arguments", encoded]:
                 if start is not None:
                     yield start
-                start = Start(_arguments(encoded))
+                start = CliStart(_arguments(encoded))
             case ["file", name, digest] if start is not None:
-                start = Start(start.arguments, (*start.files, (name, digest)), start.env)
+                start = CliStart(start.arguments, (*start.files, (name, digest)), start.env)
             case ["env", name, seen, began] if start is not None:
-                start = Start(start.arguments, start.files, (*start.env, (name, seen, began)))
+                start = CliStart(start.arguments, start.files, (*start.env, (name, seen, began)))
     if start is not None:
         yield start
 
@@ -87,14 +89,14 @@ def _arguments(encoded: str) -> tuple[str, ...]:
     return tuple(text.removesuffix("\0").split("\0")) if text else ()
 
 
-def not_seen(variant: Variant, starts: Sequence[Start]) -> tuple[str, ...]:
+def unseen_notes(variant: Variant, starts: Sequence[CliStart]) -> tuple[str, ...]:
     """What a reader of the record must know where the starts leave something open."""
     whole = starts and all(start.arguments for start in starts)
-    return (_NOT_SEEN,) if to_be_seen_at_start(variant) and not whole else ()
+    return (_NOT_SEEN,) if needs_start_evidence(variant) and not whole else ()
 
 
 def differences_in_starts(
-    variant: Variant, env: Mapping[str, str], starts: Sequence[Start]
+    variant: Variant, env: Mapping[str, str], starts: Sequence[CliStart]
 ) -> tuple[str, ...]:
     """What the starts show to be otherwise than the variant asks for, in sentences. `env` has its variables' values."""
     found = (
@@ -109,7 +111,7 @@ def differences_in_starts(
     return tuple(dict.fromkeys(found))
 
 
-def _args(variant: Variant, start: Start) -> Iterator[str]:
+def _args(variant: Variant, start: CliStart) -> Iterator[str]:
     wanted, given = variant.args, start.arguments
     if not given:
         return
@@ -118,7 +120,7 @@ def _args(variant: Variant, start: Start) -> Iterator[str]:
         yield f"Claude Code was not started with the arguments {' '.join(wanted)}"
 
 
-def _prompts(variant: Variant, start: Start) -> Iterator[str]:
+def _prompts(variant: Variant, start: CliStart) -> Iterator[str]:
     for name, digest in _wanted_files(variant).items():
         flag, seen = _PROMPTS[name], dict(start.files).get(name)
         if start.arguments and not _names(start.arguments, flag, name):
@@ -138,7 +140,7 @@ def _names(arguments: Sequence[str], flag: str, name: str) -> bool:
     return any(arguments[place + 1].endswith(f"/{FOLDER}/{name}") for place in places)
 
 
-def _variables(env: Mapping[str, str], start: Start) -> Iterator[str]:
+def _variables(env: Mapping[str, str], start: CliStart) -> Iterator[str]:
     for name, seen, began in start.env:
         if name not in env or _holds(env[name], seen, began):
             continue
@@ -162,7 +164,7 @@ def _hash(value: str) -> str:
 
 
 def start_records(
-    variant: Variant, env: Mapping[str, str], starts: Sequence[Start]
+    variant: Variant, env: Mapping[str, str], starts: Sequence[CliStart]
 ) -> tuple[StartRecord, ...]:
     """The starts as a record tells them: no value of a variable, and no hash of one, since it may be a secret."""
     wanted = _wanted_files(variant)

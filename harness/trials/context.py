@@ -13,14 +13,14 @@ from harness.sandboxes.pacing import Pacer
 from harness.sandboxes.sandbox import Platform
 from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos
-from harness.trials.disk import Disk
-from harness.trials.timeouts import PATIENT, Patience
+from harness.trials.disk import DiskExecutor
+from harness.trials.timeouts import DEFAULT_TIMEOUTS, Timeouts
 
 Keep = Literal["none", "failed", "all"]
 
 
 @dataclass(frozen=True)
-class World:
+class RunContext:
     """What all trials of a run share.
 
     `secrets` has the values that variants refer to by name, `template_ids` the platform's ids of templates by their
@@ -34,9 +34,9 @@ class World:
     templates: Templates
     git_commit: str | None = None
     pacer: Pacer = field(default_factory=Pacer)
-    patience: Patience = PATIENT
+    timeouts: Timeouts = DEFAULT_TIMEOUTS
     template_ids: dict[str, str] = field(default_factory=dict)
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
-    disk: Disk = field(default_factory=Disk)
+    disk: DiskExecutor = field(default_factory=DiskExecutor)
     secrets: Mapping[str, str] = field(default_factory=dict)
     keep: Keep = "none"

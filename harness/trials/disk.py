@@ -12,7 +12,7 @@ _Outcome: TypeAlias = tuple[Any, BaseException | None]
 """What a work has given, or raised."""
 
 
-class Disk:
+class DiskExecutor:
     """Does what may take a disk's time in a thread, in the order in which it comes; the loop does not wait meanwhile.
 
     What comes while the thread is busy goes to it together, the next time. A way there for each, and several threads
@@ -26,7 +26,7 @@ class Disk:
         self._waiting: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []
         self._busy = False
 
-    async def do(self, work: Callable[[], T]) -> T:
+    async def run(self, work: Callable[[], T]) -> T:
         """What the work gives, or raises. It is done also when nobody waits for it any more."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append((work, future))

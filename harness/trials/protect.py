@@ -18,8 +18,8 @@ from harness.errors import InternalFault, SandboxFault
 from harness.records.record import Tampering
 from harness.sandboxes.archive import pack
 from harness.sandboxes.sandbox import Sandbox
-from harness.sandboxes.shell import Script, Seen, in_time, look, unguessable
-from harness.tasks.contents import NOT_CONTENT, files_in
+from harness.sandboxes.shell import SandboxScript, ScriptOutcome, look, random_token, require_finished
+from harness.tasks.contents import IGNORED_NAMES, files_in
 from harness.tasks.task import Task
 
 # Bytecode goes: it could stand in for its source. The two lines are: files with the hash of their content; for
@@ -86,17 +86,17 @@ async def protect(sandbox: Sandbox, task: Task, *, as_starter: bool) -> Protecte
     return Protected(state, same, await sandbox.read(".harness/made.tgz"))
 
 
-def protected_files(task: Task) -> Script:
+def protected_files(task: Task) -> SandboxScript:
     """Tells what is at a task's protected paths, for `restore`."""
     roots = " ".join(shlex.quote(f"./{root}") for root in sorted(set(map(_literal_root, task.protect))))
-    not_content = " -o ".join(f"-name {shlex.quote(name)}" for name in sorted(NOT_CONTENT))
+    not_content = " -o ".join(f"-name {shlex.quote(name)}" for name in sorted(IGNORED_NAMES))
     # The name of a file that nobody can have put something else in the place of.
-    others = f"others-{unguessable()}"
-    return Script(_FIND % {"roots": roots, "not_content": not_content, "others": others}, _TIMEOUT_S)
+    others = f"others-{random_token()}"
+    return SandboxScript(_FIND % {"roots": roots, "not_content": not_content, "others": others}, _TIMEOUT_S)
 
 
 async def restore(
-    sandbox: Sandbox, task: Task, before: Protected, seen: Seen | None = None
+    sandbox: Sandbox, task: Task, before: Protected, seen: ScriptOutcome | None = None
 ) -> tuple[Tampering, ...]:
     """Put protected files back as the agent got them, and say what it had done to them.
 
@@ -130,7 +130,9 @@ def _matches(name: str, globs: Iterable[str]) -> bool:
     return glob.globmatch(name, list(globs), flags=glob.GLOBSTAR | glob.DOTGLOB)
 
 
-async def _found(sandbox: Sandbox, task: Task, before: Protected, seen: Seen | None = None) -> dict[str, str]:
+async def _found(
+    sandbox: Sandbox, task: Task, before: Protected, seen: ScriptOutcome | None = None
+) -> dict[str, str]:
     """Protected paths in the sandbox now, and what stands in the place of their folders."""
     folders = {str(parent) for name in before.state for parent in Path(name).parents}
     lines = _said(seen or await look(sandbox, protected_files(task))).splitlines()
@@ -187,11 +189,11 @@ def _names(names: Iterable[str]) -> bytes:
 
 
 async def _run(sandbox: Sandbox, script: str) -> None:
-    _said(await look(sandbox, Script(script, _TIMEOUT_S)))
+    _said(await look(sandbox, SandboxScript(script, _TIMEOUT_S)))
 
 
-def _said(seen: Seen) -> str:
-    result = in_time(seen, "protect", "protected files could not be compared")
+def _said(seen: ScriptOutcome) -> str:
+    result = require_finished(seen, "protect", "protected files could not be compared")
     if result.exit_code:
         words = result.stderr.strip()[-2000:]
         raise SandboxFault("protect", f"protected files could not be looked after: {words}", retry=True)

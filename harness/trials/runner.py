@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from harness.errors import Fault
 from harness.records.record import AttemptRecord, TrialRecord, TrialSpec
 from harness.trials.attempt import Attempt, trial_record
-from harness.trials.context import World
+from harness.trials.context import RunContext
 from harness.trials.trial import run_attempt
 
 
@@ -28,11 +28,11 @@ class Retries:
 
 
 @dataclass
-class Trial:
+class TrialRunner:
     """A trial that runs. `earlier` are attempts of a run that is resumed: they count in the record, not as retries."""
 
     spec: TrialSpec
-    world: World
+    context: RunContext
     earlier: tuple[AttemptRecord, ...] = ()
     attempts: list[Attempt] = field(default_factory=list)
 
@@ -51,13 +51,13 @@ class Trial:
         except asyncio.CancelledError:
             if not self.attempts:
                 raise
-        record = trial_record(self.spec, self.world, self.attempts, self.earlier)
+        record = trial_record(self.spec, self.context, self.attempts, self.earlier)
         await self._store(record)
         return record, self.attempts[-1].fault
 
     async def _store(self, record: TrialRecord) -> None:
         """Append the record, to the end whatever happens."""
-        storing = asyncio.ensure_future(self.world.disk.do(self.world.folder.appending(record)))
+        storing = asyncio.ensure_future(self.context.disk.run(self.context.folder.prepare_append(record)))
         try:
             await asyncio.shield(storing)
         except asyncio.CancelledError:
@@ -65,13 +65,13 @@ class Trial:
 
     async def _attempts(self, retries: Retries) -> None:
         while True:
-            attempt = Attempt.begin(self.spec, self.world, len(self.earlier) + len(self.attempts) + 1)
+            attempt = Attempt.begin(self.spec, self.context, len(self.earlier) + len(self.attempts) + 1)
             self.attempts.append(attempt)
-            await run_attempt(self.spec, self.world, attempt)
+            await run_attempt(self.spec, self.context, attempt)
             if not attempt.fault or not attempt.fault.retry or len(self.attempts) > retries.limit:
                 return
             await asyncio.sleep(retries.wait(len(self.attempts)))
-            attempt.set_aside()
+            attempt.archive_transcript()
 
     def spent(self) -> tuple[float, int]:
         """The known cost so far in US dollars, and the tokens whose cost is not known."""

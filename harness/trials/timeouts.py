@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Patience:
+class Timeouts:
     """In seconds.
 
     `platform_s` is what a platform may take for all that is not the task's own, from when the sandbox is there: a
@@ -21,5 +21,5 @@ class Patience:
     model_s: float = 1200.0
 
 
-PATIENT = Patience()
+DEFAULT_TIMEOUTS = Timeouts()
 """Of every run."""

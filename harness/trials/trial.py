@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from harness.agents.base import Agent, Workplace
+from harness.agents.base import Agent, AgentContext
 from harness.agents.claude import Claude
 from harness.agents.nop import Nop
 from harness.agents.oracle import Oracle
 from harness.errors import Fault, NotAppliedError, SandboxFault
-from harness.models.model import Recorded
+from harness.models.model import TaskRecording
 from harness.records.record import (
     AgentName,
     CheckResult,
@@ -23,22 +23,28 @@ from harness.records.record import (
 )
 from harness.records.stream import Session
 from harness.sandboxes.sandbox import Sandbox
-from harness.sandboxes.shell import Script, Seen, look_each
+from harness.sandboxes.shell import SandboxScript, ScriptOutcome, run_scripts
 from harness.tasks import replay
 from harness.tasks.task import Check, Task
-from harness.trials.attempt import Attempt, bug, interrupted, outcome_of
+from harness.trials.attempt import Attempt, internal_fault, interrupted, outcome_of
 from harness.trials.checks import Between, run_checks
-from harness.trials.cli_starts import STARTED, differences_in_starts, not_seen, seen_starts, start_records
-from harness.trials.context import Keep, World
+from harness.trials.cli_starts import (
+    STARTED,
+    differences_in_starts,
+    read_cli_starts,
+    start_records,
+    unseen_notes,
+)
+from harness.trials.context import Keep, RunContext
 from harness.trials.protect import protected_files, restore
-from harness.trials.timeouts import Patience
+from harness.trials.timeouts import Timeouts
 from harness.trials.verification import (
-    INSTRUCTIONS,
-    differences_at_end,
-    differences_at_start,
+    READ_INSTRUCTIONS,
+    differences_in_init,
     differences_in_instructions,
-    not_told,
-    seen_instructions,
+    differences_without_init,
+    missing_evidence_notes,
+    read_loaded_instructions,
 )
 from harness.trials.workspace import (
     Baseline,
@@ -51,7 +57,7 @@ from harness.trials.workspace import (
     stop_script,
     take_diff,
 )
-from harness.variants.apply import hosts, luggage, to_be_seen_at_start
+from harness.variants.apply import hosts, needs_start_evidence, variant_files
 from harness.variants.variant import Variant, revealed
 
 AGENTS: dict[AgentName, type[Agent]] = {"claude": Claude, "oracle": Oracle, "nop": Nop}
@@ -61,7 +67,7 @@ KEPT = "kept.json"
 _REPLAY_SERVER = Path(replay.__file__)
 
 
-async def run_attempt(spec: TrialSpec, world: World, attempt: Attempt) -> None:
+async def run_attempt(spec: TrialSpec, context: RunContext, attempt: Attempt) -> None:
     """Try a trial once, in a sandbox of its own. A fault ends it and is kept; the sandbox goes whatever happens.
 
     Raises:
@@ -69,10 +75,13 @@ async def run_attempt(spec: TrialSpec, world: World, attempt: Attempt) -> None:
     """
     try:
         if spec.agent == "claude":
-            world.model.require_way(spec.task)
-        spec = await _with_repo(spec, world, attempt)
-        async with _created(spec, world, attempt) as sandbox, _whole(spec.task, world.patience):
-            live = await _furnished(spec, world, attempt, sandbox)
+            context.model.require_recording(spec.task)
+        spec = await _resolve_repo(spec, context, attempt)
+        async with (
+            _open_sandbox(spec, context, attempt) as sandbox,
+            _attempt_timeout(spec.task, context.timeouts),
+        ):
+            live = await _prepare(spec, context, attempt, sandbox)
             await live.agent_runs()
             await live.prove(await live.collect())
             await live.check()
@@ -84,42 +93,42 @@ async def run_attempt(spec: TrialSpec, world: World, attempt: Attempt) -> None:
         attempt.fault = interrupted()
         raise
     except Exception as error:  # noqa: BLE001  (a defect of ours must not take the other trials down)
-        attempt.fault = bug(error, attempt.files)
+        attempt.fault = internal_fault(error, attempt.files)
     finally:
         attempt.end()
 
 
 @contextlib.asynccontextmanager
-async def opened(spec: TrialSpec, world: World, attempt: Attempt) -> AsyncIterator[LiveTrial]:
+async def open_trial(spec: TrialSpec, context: RunContext, attempt: Attempt) -> AsyncIterator[PreparedTrial]:
     """A fresh sandbox with the task's repo in it; gone, or kept on purpose, when this closes."""
-    spec = await _with_repo(spec, world, attempt)
-    async with _created(spec, world, attempt) as sandbox:
-        yield await _furnished(spec, world, attempt, sandbox)
+    spec = await _resolve_repo(spec, context, attempt)
+    async with _open_sandbox(spec, context, attempt) as sandbox:
+        yield await _prepare(spec, context, attempt, sandbox)
 
 
 @contextlib.asynccontextmanager
-async def _created(spec: TrialSpec, world: World, attempt: Attempt) -> AsyncIterator[Sandbox]:
+async def _open_sandbox(spec: TrialSpec, context: RunContext, attempt: Attempt) -> AsyncIterator[Sandbox]:
     """A fresh sandbox from the trial's template; gone, or kept on purpose, when this closes."""
     with attempt.phase("build"):
-        attempt.template = await world.templates.name(spec.template, spec.task.path or Path.cwd())
-    attempt.recording = world.model.recording(spec.task)
+        attempt.template = await context.templates.ensure_built(spec.template, spec.task.path or Path.cwd())
+    attempt.recording = context.model.recording(spec.task)
     with attempt.phase("create"):
-        sandbox = await world.pacer.create(functools.partial(_create, spec, world, attempt.template))
+        sandbox = await context.pacer.create(functools.partial(_create, spec, context, attempt.template))
     attempt.sandbox_id = sandbox.id
     if sandbox.mcp_token:
-        attempt.hide("MCP_GATEWAY_TOKEN", sandbox.mcp_token)
+        attempt.redact_also("MCP_GATEWAY_TOKEN", sandbox.mcp_token)
     try:
         async with sandbox.kept_alive():
             yield sandbox
     except BaseException as error:
-        await _end(spec, world, attempt, sandbox, error)
+        await _end(spec, context, attempt, sandbox, error)
         raise
     else:
-        await _end(spec, world, attempt, sandbox, None)
+        await _end(spec, context, attempt, sandbox, None)
 
 
 @contextlib.asynccontextmanager
-async def _whole(task: Task, patience: Patience) -> AsyncIterator[None]:
+async def _attempt_timeout(task: Task, timeouts: Timeouts) -> AsyncIterator[None]:
     """The limit of a whole attempt, from when its sandbox is there.
 
     Setup, agent and checks have limits of their own. So whoever comes to this one was held up by the platform.
@@ -127,7 +136,7 @@ async def _whole(task: Task, patience: Patience) -> AsyncIterator[None]:
     Raises:
         SandboxFault: when it is reached.
     """
-    limit_s = task.own_seconds + patience.platform_s
+    limit_s = task.own_seconds + timeouts.platform_s
     try:
         async with asyncio.timeout(limit_s) as limit:
             yield
@@ -137,88 +146,88 @@ async def _whole(task: Task, patience: Patience) -> AsyncIterator[None]:
         raise SandboxFault(
             "trial_timeout",
             f"the trial had not ended after {limit_s:g} s: {task.own_seconds:g} s are its task's own, "
-            f"and the platform took more than {patience.platform_s:g} s beside them",
+            f"and the platform took more than {timeouts.platform_s:g} s beside them",
             retry=True,
         ) from error
 
 
-async def _furnished(spec: TrialSpec, world: World, attempt: Attempt, sandbox: Sandbox) -> LiveTrial:
+async def _prepare(spec: TrialSpec, context: RunContext, attempt: Attempt, sandbox: Sandbox) -> PreparedTrial:
     """Put the repo and what else the trial needs into its sandbox."""
     assert attempt.template
     with attempt.phase("seed"):
-        attempt.template_id = await _template_id(attempt.template, world, sandbox)
-        brought = luggage(spec.variant, world.secrets, sandbox.mcp_token)
-        baseline = await seed(sandbox, spec.task, _extra(attempt.recording), brought)
-    attempt.place = _workplace(spec, world, attempt, sandbox)
-    live = LiveTrial(spec, world, attempt, attempt.place, baseline)
-    attempt.place.after_turn = live.check_turn
+        attempt.template_id = await _template_id(attempt.template, context, sandbox)
+        brought = variant_files(spec.variant, context.secrets, sandbox.mcp_token)
+        baseline = await seed(sandbox, spec.task, _replay_files(attempt.recording), brought)
+    attempt.agent_context = _agent_context(spec, context, attempt, sandbox)
+    live = PreparedTrial(spec, context, attempt, attempt.agent_context, baseline)
+    attempt.agent_context.on_turn_end = live.check_turn
     return live
 
 
-async def _template_id(name: str, world: World, sandbox: Sandbox) -> str:
+async def _template_id(name: str, context: RunContext, sandbox: Sandbox) -> str:
     """The platform's id of the trial's template, asked for once a run."""
-    async with world.asking:
-        if name not in world.template_ids:
-            world.template_ids[name] = await sandbox.template_id()
-    return world.template_ids[name]
+    async with context.asking:
+        if name not in context.template_ids:
+            context.template_ids[name] = await sandbox.template_id()
+    return context.template_ids[name]
 
 
-async def _with_repo(spec: TrialSpec, world: World, attempt: Attempt) -> TrialSpec:
+async def _resolve_repo(spec: TrialSpec, context: RunContext, attempt: Attempt) -> TrialSpec:
     """The trial with its starter repo on this machine, cloned if need be."""
     if spec.task.git is None:
         return spec
     with attempt.phase("seed"):
-        checkout = await world.repos.checkout(spec.task.git)
+        checkout = await context.repos.checkout(spec.task.git)
     attempt.repo_commit = checkout.commit
     attempt.notes += checkout.notes
     return replace(spec, task=replace(spec.task, repo=checkout.folder))
 
 
-async def _create(spec: TrialSpec, world: World, template: str, again: bool) -> Sandbox:
+async def _create(spec: TrialSpec, context: RunContext, template: str, after_rate_limit: bool) -> Sandbox:
     return await Sandbox.open(
-        world.platform,
+        context.platform,
         template=template,
-        env={**_env(spec, world), "HARNESS_TRIAL": _mark(spec, world)},
-        network=world.model.network(spec.task, hosts(spec.variant)),
-        mcp=revealed(spec.variant.mcp_gateway, world.secrets),
-        run=world.folder.id,
+        env={**_env(spec, context), "HARNESS_TRIAL": _process_mark(spec, context)},
+        network=context.model.network(spec.task, hosts(spec.variant)),
+        mcp=revealed(spec.variant.mcp_gateway, context.secrets),
+        run=context.folder.id,
         trial=spec.id,
-        again=again,
+        after_rate_limit=after_rate_limit,
     )
 
 
-def _env(spec: TrialSpec, world: World) -> dict[str, str]:
+def _env(spec: TrialSpec, context: RunContext) -> dict[str, str]:
     """The task's environment, and the variant's over it."""
-    return {**spec.task.sandbox.env, **revealed(spec.variant.env, world.secrets)}
+    return {**spec.task.sandbox.env, **revealed(spec.variant.env, context.secrets)}
 
 
-def _env_to_see(variant: Variant, world: World) -> dict[str, str]:
+def _expected_env(variant: Variant, context: RunContext) -> dict[str, str]:
     """The variant's environment that there must be: a replay puts its own server in the place of the model's."""
-    replaced = ("ANTHROPIC_BASE_URL",) if world.model.source == "replay" else ()
-    env: dict[str, str] = revealed(variant.env, world.secrets)
+    replaced = ("ANTHROPIC_BASE_URL",) if context.model.source == "replay" else ()
+    env: dict[str, str] = revealed(variant.env, context.secrets)
     return {name: value for name, value in env.items() if name not in replaced}
 
 
-def _workplace(spec: TrialSpec, world: World, attempt: Attempt, sandbox: Sandbox) -> Workplace:
+def _agent_context(spec: TrialSpec, context: RunContext, attempt: Attempt, sandbox: Sandbox) -> AgentContext:
     prove = functools.partial(_prove_start, spec.variant)
-    return Workplace(
+    return AgentContext(
         sandbox,
-        world.model,
-        attempt.transcript.line,
-        _env(spec, world),
+        context.model,
+        attempt.transcript.write,
+        _env(spec, context),
         prove,
-        silence_s=world.patience.model_s,
+        model_idle_timeout_s=context.timeouts.model_s,
     )
 
 
 @dataclass(frozen=True)
-class LiveTrial:
+class PreparedTrial:
     """An attempt whose sandbox is open and seeded. The steps fill the attempt in."""
 
     spec: TrialSpec
-    world: World
+    context: RunContext
     attempt: Attempt
-    place: Workplace
+    agent_context: AgentContext
     baseline: Baseline
     agent: Agent = field(init=False)
 
@@ -228,14 +237,14 @@ class LiveTrial:
     async def agent_runs(self) -> None:
         """The agent does the task's prompts."""
         with self.attempt.phase("agent"):
-            self.attempt.stop = await self.agent.run(self.spec, self.place)
+            self.attempt.stop = await self.agent.run(self.spec, self.agent_context)
 
-    async def collect(self) -> Mapping[str, Seen]:
+    async def collect(self) -> Mapping[str, ScriptOutcome]:
         """The agent's processes end; its diff is taken; what it must not touch is put back.
 
         Returns what `prove` goes by.
         """
-        sandbox, attempt, task = self.place.sandbox, self.attempt, self.spec.task
+        sandbox, attempt, task = self.agent_context.sandbox, self.attempt, self.spec.task
         with attempt.phase("collect"):
             seen = await self._look_at_what_is_left()
             require_stopped(seen["stopped"])
@@ -247,21 +256,23 @@ class LiveTrial:
             attempt.tampering = await restore(sandbox, task, self.baseline.protected, seen.get("protected"))
         return seen
 
-    async def _look_at_what_is_left(self) -> Mapping[str, Seen]:
+    async def _look_at_what_is_left(self) -> Mapping[str, ScriptOutcome]:
         """What each script sees: the first ends whatever still runs, so that nothing changes under the others.
 
         Where it fails, nothing else is looked at.
         """
         stop = self._stop_script(self.baseline)
-        scripts = {"stopped": stop, "diff": diff_since(self.baseline), "instructions": INSTRUCTIONS}
-        if to_be_seen_at_start(self.spec.variant):
+        scripts = {"stopped": stop, "diff": diff_since(self.baseline), "instructions": READ_INSTRUCTIONS}
+        if needs_start_evidence(self.spec.variant):
             scripts["starts"] = STARTED
         if self.spec.task.protect:
             scripts["protected"] = protected_files(self.spec.task)
-        seen = await look_each(self.place.sandbox, list(scripts.values()), root_in=self.baseline.home)
+        seen = await run_scripts(
+            self.agent_context.sandbox, list(scripts.values()), root_in=self.baseline.home
+        )
         return dict(zip(scripts, seen, strict=False))
 
-    async def prove(self, seen: Mapping[str, Seen] | None = None) -> None:
+    async def prove(self, seen: Mapping[str, ScriptOutcome] | None = None) -> None:
         """Is what the agent ran with what the variant asks for? The session's start is looked at as it comes.
 
         Args:
@@ -273,17 +284,17 @@ class LiveTrial:
         """
         if self.spec.agent != "claude":
             return
-        sandbox, variant, seen = self.place.sandbox, self.spec.variant, seen or {}
-        told = await seen_instructions(sandbox, self.baseline.home, seen.get("instructions"))
+        sandbox, variant, seen = self.agent_context.sandbox, self.spec.variant, seen or {}
+        told = await read_loaded_instructions(sandbox, self.baseline.home, seen.get("instructions"))
         self.attempt.instructions = told.loaded
-        self.attempt.notes += not_told(told)
-        env = _env_to_see(variant, self.world)
-        starts = await seen_starts(variant, sandbox, seen.get("starts"))
+        self.attempt.notes += missing_evidence_notes(told)
+        env = _expected_env(variant, self.context)
+        starts = await read_cli_starts(variant, sandbox, seen.get("starts"))
         self.attempt.starts = start_records(variant, env, starts)
         if self.attempt.session.session_id:
-            self.attempt.notes += not_seen(variant, starts)
+            self.attempt.notes += unseen_notes(variant, starts)
         differences = (
-            *differences_at_end(variant, self.attempt.session),
+            *differences_without_init(variant, self.attempt.session),
             *differences_in_instructions(variant, told),
             *differences_in_starts(variant, env, starts),
         )
@@ -295,7 +306,7 @@ class LiveTrial:
         judged = {check.name for check in self.attempt.checks}
         left = [check for check in self.spec.task.checks if check.name not in judged]
         with self.attempt.phase("checks"):
-            self.attempt.checks += await self._verdicts(self.place.sandbox, self.baseline, left)
+            self.attempt.checks += await self._verdicts(self.agent_context.sandbox, self.baseline, left)
 
     async def check_turn(self, turn: int) -> None:
         """A turn's own checks, in a copy of the sandbox: the agent finds nothing of them there, and nothing ended."""
@@ -303,7 +314,7 @@ class LiveTrial:
         if not checks:
             return
         with self.attempt.phase("checks"):
-            async with self.place.sandbox.forked() as copy:
+            async with self.agent_context.sandbox.forked() as copy:
                 baseline = await in_copy(copy, self.baseline)
                 await stop_processes(copy, baseline, self._stop_script(baseline))
                 await restore(copy, self.spec.task, baseline.protected)
@@ -315,37 +326,39 @@ class LiveTrial:
     ) -> tuple[CheckResult, ...]:
         stop = self._stop_script(baseline)
         alone = functools.partial(stop_processes, sandbox, baseline, stop)
-        between = Between(alone, stop if self.world.platform.one_account else None)
+        between = Between(alone, stop if self.context.platform.root_is_user else None)
         return await run_checks(sandbox, self.spec.task, self._keep, checks, between=between)
 
     async def _keep(self, name: str, data: bytes) -> str:
         """Write one of the trial's files, and return its path for the record."""
-        return await self.world.disk.do(functools.partial(self.attempt.files.write, name, data))
+        return await self.context.disk.run(functools.partial(self.attempt.files.write, name, data))
 
-    def _stop_script(self, baseline: Baseline) -> Script:
-        return stop_script(baseline, private=_private(self.world), mark=_mark(self.spec, self.world))
+    def _stop_script(self, baseline: Baseline) -> SandboxScript:
+        return stop_script(
+            baseline, private=_only_own_processes(self.context), mark=_process_mark(self.spec, self.context)
+        )
 
 
 def _prove_start(variant: Variant, session: Session) -> None:
-    differences = differences_at_start(variant, session)
+    differences = differences_in_init(variant, session)
     if differences:
         raise NotAppliedError(differences)
 
 
-def _private(world: World) -> bool:
+def _only_own_processes(context: RunContext) -> bool:
     """Whether every process in sight inside a sandbox is the sandbox's own."""
-    return world.platform.isolation in (None, "bubblewrap")
+    return context.platform.isolation in (None, "bubblewrap")
 
 
-def _mark(spec: TrialSpec, world: World) -> str:
-    return f"{world.folder.id}-{spec.id}".replace("[", "-").replace("]", "")
+def _process_mark(spec: TrialSpec, context: RunContext) -> str:
+    return f"{context.folder.id}-{spec.id}".replace("[", "-").replace("]", "")
 
 
 async def _end(
-    spec: TrialSpec, world: World, attempt: Attempt, sandbox: Sandbox, error: BaseException | None
+    spec: TrialSpec, context: RunContext, attempt: Attempt, sandbox: Sandbox, error: BaseException | None
 ) -> None:
     """Keep the sandbox where that was asked for; else it goes."""
-    if _to_keep(world.keep, attempt, error):
+    if _should_keep(context.keep, attempt, error):
         try:
             await sandbox.pause()
         except Fault as fault:
@@ -353,13 +366,13 @@ async def _end(
         else:
             attempt.kept = True
             folder = str(spec.task.path) if spec.task.path else None
-            about = {"sandbox": world.platform.kind, "sandbox_id": sandbox.id, "task": folder}
+            about = {"sandbox": context.platform.kind, "sandbox_id": sandbox.id, "task": folder}
             attempt.files.write(KEPT, json.dumps(about, indent=2).encode() + b"\n")
             return
     await _remove(sandbox)
 
 
-def _to_keep(keep: Keep, attempt: Attempt, error: BaseException | None) -> bool:
+def _should_keep(keep: Keep, attempt: Attempt, error: BaseException | None) -> bool:
     """A trial that a new attempt may mend, or that was cut off, leaves nothing that is worth a look."""
     if keep == "none" or not (error is None or isinstance(error, NotAppliedError | Fault)):
         return False
@@ -377,7 +390,7 @@ async def _remove(sandbox: Sandbox) -> None:
         await asyncio.shield(sandbox.kill())
 
 
-def _extra(recording: Recorded | None) -> dict[str, bytes]:
+def _replay_files(recording: TaskRecording | None) -> dict[str, bytes]:
     """What goes into the sandbox beside the repo and the prompts."""
     if recording is None:
         return {}

@@ -11,8 +11,8 @@ from harness.errors import SandboxFault
 from harness.records.record import InstructionsRecord
 from harness.records.stream import Session
 from harness.sandboxes.sandbox import Sandbox
-from harness.sandboxes.shell import Script, Seen, in_time, look
-from harness.variants.apply import FOLDER, servers_of
+from harness.sandboxes.shell import SandboxScript, ScriptOutcome, look, require_finished
+from harness.variants.apply import FOLDER, expected_mcp_servers
 from harness.variants.variant import ClaudeMd, NoClaudeMd, Variant
 
 _EVIDENCE_CHARS = 1_000_000
@@ -27,8 +27,8 @@ for told in instructions/*; do
   if [ -s "$told" ]; then head -c 10000 "$told"; echo; elif [ -f "$told" ]; then echo {_CUT_OFF}; fi
 done | head -c {_EVIDENCE_CHARS}
 """
-INSTRUCTIONS = Script(_TELL, timeout=30)
-"""Tells which instructions were loaded, for `seen_instructions`."""
+READ_INSTRUCTIONS = SandboxScript(_TELL, timeout=30)
+"""Tells which instructions were loaded, for `read_loaded_instructions`."""
 _CUT_OFF_NOTE = (
     "not all instructions that Claude Code loaded could be seen: the hook that tells of them had not come to its end "
     "when Claude Code did"
@@ -52,16 +52,18 @@ class Instructions:
     cut_off: bool = False
 
 
-async def seen_instructions(sandbox: Sandbox, home: str, seen: Seen | None = None) -> Instructions:
+async def read_loaded_instructions(
+    sandbox: Sandbox, home: str, seen: ScriptOutcome | None = None
+) -> Instructions:
     """What the hook has told. What an agent has done away with is not told.
 
-    `seen` is what `INSTRUCTIONS` has given, where it was run already.
+    `seen` is what `READ_INSTRUCTIONS` has given, where it was run already.
 
     Raises:
         SandboxFault: when the sandbox is lost.
     """
-    told = seen or await look(sandbox, INSTRUCTIONS)
-    result = in_time(told, "prove", "the loaded instructions could not be read")
+    told = seen or await look(sandbox, READ_INSTRUCTIONS)
+    result = require_finished(told, "prove", "the loaded instructions could not be read")
     first, *lines = result.stdout.split("\n")
     applied = _APPLIED.match(first)
     found = dict.fromkeys(_instructions(lines, home))
@@ -93,7 +95,7 @@ def _word(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def differences_at_start(variant: Variant, session: Session) -> tuple[str, ...]:
+def differences_in_init(variant: Variant, session: Session) -> tuple[str, ...]:
     """What a session's start shows to be otherwise than the variant asks for, in sentences."""
     return (
         *_model(variant, session),
@@ -104,9 +106,9 @@ def differences_at_start(variant: Variant, session: Session) -> tuple[str, ...]:
     )
 
 
-def differences_at_end(variant: Variant, session: Session) -> tuple[str, ...]:
+def differences_without_init(variant: Variant, session: Session) -> tuple[str, ...]:
     """What only the end shows: a server that does not let the session start, as one does that floods the CLI."""
-    if session.session_id is None and servers_of(variant):
+    if session.session_id is None and expected_mcp_servers(variant):
         return ("the session had not started when the time was up, waiting for its MCP servers",)
     return ()
 
@@ -125,7 +127,7 @@ def _plain(model: str) -> str:
 
 
 def _servers(variant: Variant, session: Session) -> Iterator[str]:
-    wanted = servers_of(variant)
+    wanted = expected_mcp_servers(variant)
     if wanted is None:
         return
     for name, tools in wanted.items():
@@ -213,20 +215,20 @@ def differences_in_instructions(variant: Variant, told: Instructions) -> tuple[s
     return found
 
 
-def not_told(told: Instructions) -> tuple[str, ...]:
+def missing_evidence_notes(told: Instructions) -> tuple[str, ...]:
     """What a reader of the record must know where the hook was cut off."""
     return (_CUT_OFF_NOTE,) if told.cut_off else ()
 
 
 def _wanted(variant: Variant, applied: Mapping[str, str]) -> dict[str, str]:
     """The hashes that there must be of each CLAUDE.md that the variant brings."""
-    wanted = {**_laid_over(variant), **applied}
+    wanted = {**_merged(variant), **applied}
     if isinstance(variant.claude_md, ClaudeMd) and not applied:
         wanted["repo/CLAUDE.md"] = variant.claude_md.sha256
     return wanted
 
 
-def _laid_over(variant: Variant) -> dict[str, str]:
+def _merged(variant: Variant) -> dict[str, str]:
     """The CLAUDE.md of an overlay, by their places below the home."""
     files = variant.overlay.files if variant.overlay else {}
     repo = {path: files[path] for path in _CLAUDE_MD if path in files and not variant.claude_md}

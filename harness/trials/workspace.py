@@ -13,10 +13,18 @@ from dataclasses import dataclass, replace
 from harness.errors import NotAppliedError, SandboxFault, TaskFault
 from harness.sandboxes.archive import pack
 from harness.sandboxes.sandbox import REPO, CommandTimeoutError, Sandbox, turn_folder
-from harness.sandboxes.shell import Script, Seen, handed_over, in_time, look, run_own, unguessable
+from harness.sandboxes.shell import (
+    SandboxScript,
+    ScriptOutcome,
+    handed_over,
+    look,
+    random_token,
+    require_finished,
+    run_without_profile,
+)
 from harness.tasks.task import Task
 from harness.trials.protect import Protected, protect
-from harness.variants.apply import NO_LUGGAGE, Luggage
+from harness.variants.apply import NO_VARIANT_FILES, VariantFiles
 
 MAX_DIFF_BYTES = 64 * 1024 * 1024
 
@@ -137,7 +145,7 @@ class Baseline:
 
 
 async def seed(
-    sandbox: Sandbox, task: Task, extra: Mapping[str, bytes], variant: Luggage = NO_LUGGAGE
+    sandbox: Sandbox, task: Task, extra: Mapping[str, bytes], variant: VariantFiles = NO_VARIANT_FILES
 ) -> Baseline:
     """Put the starter repo and `extra` files (below the home) in place, with what the variant brings; run the task's
     setup; take the baseline.
@@ -172,7 +180,7 @@ async def _apply(sandbox: Sandbox, script: str) -> None:
         raise NotAppliedError([f"what the variant brings could not be laid over the repo: {words}"])
 
 
-def _seed_archive(task: Task, extra: Mapping[str, bytes], variant: Luggage) -> bytes:
+def _seed_archive(task: Task, extra: Mapping[str, bytes], variant: VariantFiles) -> bytes:
     prompts = {f"{turn_folder(n)}/prompt.md": turn.prompt.encode() for n, turn in enumerate(task.turns, 1)}
     git = {f"repo/.git/{name}": text.encode() for name, text in _GIT.items()}
     repo = {"repo": task.repo} if task.repo else {}
@@ -236,14 +244,14 @@ async def in_copy(copy: Sandbox, baseline: Baseline) -> Baseline:
         SandboxFault: when the copy cannot be asked.
     """
     try:
-        result = await run_own(copy, 'echo "$UID:$GROUPS $HOME"', timeout=60)
+        result = await run_without_profile(copy, 'echo "$UID:$GROUPS $HOME"', timeout=60)
     except CommandTimeoutError as error:
         raise SandboxFault("copy", f"the sandbox's copy does not answer: {error}", retry=True) from error
     owner, home = result.stdout.removesuffix("\n").split(" ", 1)
     return replace(baseline, owner=owner, home=home)
 
 
-def stop_script(baseline: Baseline, *, private: bool, mark: str) -> Script:
+def stop_script(baseline: Baseline, *, private: bool, mark: str) -> SandboxScript:
     """Ends every process started since the baseline, and sees that the repo can be read; it has to run as root.
 
     Args:
@@ -252,22 +260,22 @@ def stop_script(baseline: Baseline, *, private: bool, mark: str) -> Script:
         mark: the trial's id in the processes' environment, as HARNESS_TRIAL.
     """
     known = [baseline.since, "all" if private else "marked", mark, baseline.owner]
-    return Script(f"set -- {shlex.join(known)}\n{_KILL}{_MAKE_READABLE}", timeout=60, required=True)
+    return SandboxScript(f"set -- {shlex.join(known)}\n{_KILL}{_MAKE_READABLE}", timeout=60, required=True)
 
 
-def require_stopped(seen: Seen) -> None:
+def require_stopped(seen: ScriptOutcome) -> None:
     """See what `stop_script` came to.
 
     Raises:
         SandboxFault: when some cannot be ended, so that no verdict could be trusted.
     """
     what = "the agent's processes could not be ended"
-    result = in_time(seen, "leftovers", what)
+    result = require_finished(seen, "leftovers", what)
     if result.exit_code:
         raise SandboxFault("leftovers", f"{what}: {result.stderr.strip()}", retry=True)
 
 
-async def stop_processes(sandbox: Sandbox, baseline: Baseline, script: Script) -> None:
+async def stop_processes(sandbox: Sandbox, baseline: Baseline, script: SandboxScript) -> None:
     """Do what `stop_script` tells, by itself.
 
     Raises:
@@ -276,14 +284,14 @@ async def stop_processes(sandbox: Sandbox, baseline: Baseline, script: Script) -
     require_stopped(await look(sandbox, script, root_in=baseline.home))
 
 
-def diff_since(baseline: Baseline) -> Script:
+def diff_since(baseline: Baseline) -> SandboxScript:
     """Tells what changed since the baseline, for `take_diff`."""
     # A folder whose name nobody could know has nothing in it that somebody has put there.
-    filled = _DIFF % {"told": _TOLD_BYTES, "folder": f".harness/collect-{unguessable()}"}
-    return Script(f"set -- {baseline.commit}\n{filled}", timeout=120)
+    filled = _DIFF % {"told": _TOLD_BYTES, "folder": f".harness/collect-{random_token()}"}
+    return SandboxScript(f"set -- {baseline.commit}\n{filled}", timeout=120)
 
 
-async def take_diff(sandbox: Sandbox, baseline: Baseline, seen: Seen | None = None) -> bytes:
+async def take_diff(sandbox: Sandbox, baseline: Baseline, seen: ScriptOutcome | None = None) -> bytes:
     """What changed since the baseline, new and binary files in, ignored ones out.
 
     `seen` is what `diff_since` has given, where it was run already.
@@ -295,13 +303,13 @@ async def take_diff(sandbox: Sandbox, baseline: Baseline, seen: Seen | None = No
     start = told.encode()
     if len(start) < _TOLD_BYTES and _NO_TEXT not in told:
         return start
-    size = int(_told(await look(sandbox, Script(f"wc -c <~/{path}", timeout=120))))
+    size = int(_told(await look(sandbox, SandboxScript(f"wc -c <~/{path}", timeout=120))))
     if size > MAX_DIFF_BYTES:
         raise NoDiffError(f"it has {size} bytes, more than {MAX_DIFF_BYTES}")
     return await sandbox.read(path)
 
 
-def _told(seen: Seen) -> str:
+def _told(seen: ScriptOutcome) -> str:
     if isinstance(seen, CommandTimeoutError):
         raise NoDiffError(str(seen)) from seen
     if seen.exit_code:

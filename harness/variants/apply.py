@@ -94,7 +94,7 @@ _NOTE = f'sha256sum "$target" >~/{FOLDER}/applied\n'
 
 
 @dataclass(frozen=True)
-class Luggage:
+class VariantFiles:
     """What goes into a sandbox beside the repo: `files` and `paths` by their places below the home, and a bash
     `script` that puts them where they belong, before the repo's first commit. `secret`: some hold a secret.
     `version` changes with what is in the paths."""
@@ -106,10 +106,12 @@ class Luggage:
     version: str = ""
 
 
-NO_LUGGAGE = Luggage()
+NO_VARIANT_FILES = VariantFiles()
 
 
-def luggage(variant: Variant, secrets: Mapping[str, str], gateway_token: str | None = None) -> Luggage:
+def variant_files(
+    variant: Variant, secrets: Mapping[str, str], gateway_token: str | None = None
+) -> VariantFiles:
     """All that a variant brings.
 
     Args:
@@ -120,7 +122,7 @@ def luggage(variant: Variant, secrets: Mapping[str, str], gateway_token: str | N
     files = {f"{FOLDER}/{name}": text.encode() for name, text in _files(variant, secrets, gateway_token)}
     paths = {f"{FOLDER}/overlay": variant.overlay.path} if variant.overlay else {}
     secret = bool(variant.secrets or gateway_token)
-    return Luggage(files, paths, "".join(_steps(variant)), secret, variant.hash)
+    return VariantFiles(files, paths, "".join(_steps(variant)), secret, variant.hash)
 
 
 def _files(variant: Variant, secrets: Mapping[str, str], token: str | None) -> Iterator[tuple[str, str]]:
@@ -132,10 +134,10 @@ def _files(variant: Variant, secrets: Mapping[str, str], token: str | None) -> I
         yield SYSTEM_PROMPT, variant.system_prompt.text
     if variant.append_system_prompt:
         yield APPEND_SYSTEM_PROMPT, variant.append_system_prompt.text
-    if to_be_seen_at_start(variant):
+    if needs_start_evidence(variant):
         yield "start-hook.sh", _START_HOOK
         yield "variables", "".join(f"{name}\n" for name in variant.env if name not in _SHELLS_OWN)
-    if has_servers(variant):
+    if sets_mcp_servers(variant):
         yield "mcp.json", json.dumps({"mcpServers": _servers(variant, secrets, token)})
 
 
@@ -154,7 +156,7 @@ def _settings(variant: Variant) -> dict[str, Any]:
     settings = dict(variant.settings or {})
     hooks = dict(settings.get("hooks") or {})
     scripts = {"InstructionsLoaded": "hook.sh"}
-    if to_be_seen_at_start(variant):
+    if needs_start_evidence(variant):
         scripts["SessionStart"] = "start-hook.sh"
     for event, script in scripts.items():
         # Claude Code does not wait for what tells of instructions: when it exits, it ends that with SIGTERM, and
@@ -165,19 +167,19 @@ def _settings(variant: Variant) -> dict[str, Any]:
     return {**settings, "hooks": hooks}
 
 
-def to_be_seen_at_start(variant: Variant) -> bool:
+def needs_start_evidence(variant: Variant) -> bool:
     """Whether the variant sets something that no event of the session tells, and the CLI's start does."""
     return bool(variant.args or variant.env or variant.system_prompt or variant.append_system_prompt)
 
 
-def has_servers(variant: Variant) -> bool:
+def sets_mcp_servers(variant: Variant) -> bool:
     """Whether the variant says which MCP servers there are."""
     return variant.mcp is not None or variant.mcp_gateway is not None
 
 
-def servers_of(variant: Variant) -> dict[str, tuple[str, ...] | None] | None:
+def expected_mcp_servers(variant: Variant) -> dict[str, tuple[str, ...] | None] | None:
     """The MCP servers that there must be, each with the tools that it must offer; None: the variant says nothing."""
-    if not has_servers(variant):
+    if not sets_mcp_servers(variant):
         return None
     servers = {name: server.tools for name, server in (variant.mcp or {}).items()}
     return servers if variant.mcp_gateway is None else {**servers, GATEWAY: None}
@@ -222,6 +224,6 @@ def arguments(variant: Variant) -> str:
         found.append(f"--system-prompt-file ~/{FOLDER}/{SYSTEM_PROMPT}")
     if variant.append_system_prompt:
         found.append(f"--append-system-prompt-file ~/{FOLDER}/{APPEND_SYSTEM_PROMPT}")
-    if has_servers(variant):
+    if sets_mcp_servers(variant):
         found.append(f"--mcp-config ~/{FOLDER}/mcp.json --strict-mcp-config")
     return " ".join(found)

@@ -14,10 +14,18 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from harness.errors import Problem, ProblemsError, UsageError
-from harness.tasks.contents import file_hash, files_in, folder_hash, leads_out
+from harness.tasks.contents import escapes_folder, file_hash, files_in, folder_hash
 from harness.tasks.manifest import is_name
 from harness.tasks.templatefile import names_no_template, template_file
-from harness.tasks.tomlfile import TomlFile, field_at, meant, read_toml, short, shown, what_is_wrong
+from harness.tasks.tomlfile import (
+    TomlFile,
+    abbreviate,
+    describe_error,
+    display_path,
+    field_for,
+    read_toml,
+    suggest_key,
+)
 from harness.variants.table import ServerTable, Source, VariantTable, label
 from harness.variants.variant import (
     DEFAULT,
@@ -46,7 +54,7 @@ Parts = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Declared:
+class VariantFile:
     """The variants of one file, in its order, those of its grid last; without a file the default alone."""
 
     variants: tuple[Variant, ...] = (DEFAULT,)
@@ -61,13 +69,13 @@ class Declared:
         known = {variant.name: variant for variant in self.variants}
         unknown = [name for name in dict.fromkeys(names) if name not in known]
         if unknown:
-            where = f"in {shown(self.source)}" if self.source else f"since there is no {VARIANTS}"
+            where = f"in {display_path(self.source)}" if self.source else f"since there is no {VARIANTS}"
             raise UsageError(
                 f"there is no variant {', '.join(map(repr, unknown))} {where}",
                 remedy=f"there {'is' if len(known) == 1 else 'are'}: {', '.join(known)}",
             )
         wanted = [known[name] for name in dict.fromkeys(names)] or self.variants
-        return tuple(replace(variant, place=place) for place, variant in enumerate(wanted))
+        return tuple(replace(variant, position=position) for position, variant in enumerate(wanted))
 
 
 def source_for(folder: Path, root: Path) -> Path | None:
@@ -83,7 +91,7 @@ def source_for(folder: Path, root: Path) -> Path | None:
         in_project = project.is_file() and _inner(read_toml(project, _subject(project)).data) is not None
         if own.is_file() and in_project:
             problem = Problem(
-                shown(own), None, f"{_PYPROJECT} beside it declares variants too", "keep one of them"
+                display_path(own), None, f"{_PYPROJECT} beside it declares variants too", "keep one of them"
             )
             raise ProblemsError(_subject(own), [problem])
         if own.is_file() or in_project:
@@ -91,7 +99,7 @@ def source_for(folder: Path, root: Path) -> Path | None:
     return None
 
 
-def load_variants(source: Path) -> Declared:
+def load_variants(source: Path) -> VariantFile:
     """Read a file of variants: a `variants.toml` by any name, or a `pyproject.toml`.
 
     Raises:
@@ -105,18 +113,18 @@ def load_variants(source: Path) -> Declared:
     try:
         variants = reader.variants(tables)
     except OSError as error:
-        where = shown(Path(str(error.filename))) if error.filename else "a file"
+        where = display_path(Path(str(error.filename))) if error.filename else "a file"
         reader.problems.append(
             Problem(where, None, f"cannot be read: {error.strerror or error}", "check its permissions")
         )
         variants = ()
     if reader.problems:
         raise ProblemsError(_subject(source), reader.problems)
-    return Declared(variants, source)
+    return VariantFile(variants, source)
 
 
 def _subject(source: Path) -> str:
-    return f"the variants of {shown(source)} cannot be used:"
+    return f"the variants of {display_path(source)} cannot be used:"
 
 
 def _inner(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -167,7 +175,7 @@ class _Reader:
             if not self.is_base(chain[-1], base, tables, say=len(chain) == 1):
                 break
             chain.append(base)
-            parts = _laid_over(tables[base], parts)
+            parts = _merged(tables[base], parts)
         parts.pop("extends", None)
         return parts
 
@@ -186,7 +194,7 @@ class _Reader:
     def grid(self, matrix: Any, named: Mapping[str, Parts]) -> dict[str, Parts]:
         """A variant for each combination of the axes' values."""
         if not isinstance(matrix, dict):
-            self.complain((MATRIX,), f"should be a table, not {short(matrix)}", f"write [{MATRIX}]")
+            self.complain((MATRIX,), f"should be a table, not {abbreviate(matrix)}", f"write [{MATRIX}]")
             return {}
         base: Parts = {}
         name = matrix.get("extends")
@@ -206,18 +214,18 @@ class _Reader:
                 self.complain((MATRIX,), f"{name!r} {what}", remedy)
             found[name] = base
             for _, parts in combination:
-                found[name] = _laid_over(found[name], parts)
+                found[name] = _merged(found[name], parts)
         return found
 
     def axis(self, key: str, values: Any) -> dict[str, Parts]:
         """An axis's values by their labels."""
         location = (MATRIX, key)
         if key not in VariantTable.model_fields or key == "extends":
-            self.complain(location, "is not a known key", meant(VariantTable, [key]))
+            self.complain(location, "is not a known key", suggest_key(VariantTable, [key]))
             return {}
         if not isinstance(values, list | dict) or not values:
             remedy = 'give a list such as ["a", "b"], or a table of values by name'
-            self.complain(location, f"{short(values)} is no axis", remedy)
+            self.complain(location, f"{abbreviate(values)} is no axis", remedy)
             return {}
         if isinstance(values, list):
             labels = [label(key, value, number) for number, value in enumerate(values, 1)]
@@ -250,10 +258,10 @@ class _Reader:
         server = inner[0] == "mcp" and len(inner) > 2
         model, known = (ServerTable, inner[2:]) if server else (VariantTable, inner)
         if details["type"] == "extra_forbidden":
-            self.complain(location, "is not a known key", meant(model, known))
+            self.complain(location, "is not a known key", suggest_key(model, known))
             return
-        info = field_at(model, known)
-        self.complain(location, what_is_wrong(details), f"give {info.description}" if info else None)
+        info = field_for(model, known)
+        self.complain(location, describe_error(details), f"give {info.description}" if info else None)
 
     def part(self, location: tuple[str, ...], name: str, value: Any) -> Any:
         """A field's value, with what its files hold; None, and a complaint, where they are not as they should be."""
@@ -327,7 +335,9 @@ class _Reader:
                 return None
         if not isinstance(content, dict) or not _is_json(content):
             self.complain(
-                location, f"{short(given)} is not a JSON object", 'give something such as {model = "opus"}'
+                location,
+                f"{abbreviate(given)} is not a JSON object",
+                'give something such as {model = "opus"}',
             )
             return None
         if content.get("disableAllHooks"):
@@ -349,8 +359,10 @@ class _Reader:
         elif not files:
             self.complain(location, f"{name!r} is empty", "put files into its repo/ or home/")
         for path in files:
-            if path.is_symlink() and leads_out(path, folder / path.relative_to(folder).parts[0]):
-                self.complain(location, f"{shown(path)} is a link that leads out", "copy what it leads to")
+            if path.is_symlink() and escapes_folder(path, folder / path.relative_to(folder).parts[0]):
+                self.complain(
+                    location, f"{display_path(path)} is a link that leads out", "copy what it leads to"
+                )
         hashes = {str(path.relative_to(folder)): file_hash(path) or "" for path in files if path.is_file()}
         return Overlay(folder.resolve(), folder_hash(folder), hashes, _names(folder, hashes))
 
@@ -360,7 +372,7 @@ def _at(table: tuple[str, ...], key: str) -> tuple[str, ...]:
     return table if table[0] == MATRIX and table[-1] == key else (*table, key)
 
 
-def _laid_over(below: Parts, above: Parts) -> Parts:
+def _merged(below: Parts, above: Parts) -> Parts:
     both = [key for key in _LAID_OVER if key in below and key in above]
     return {**below, **above, **{key: {**below[key], **above[key]} for key in both}}
 
@@ -408,7 +420,7 @@ def _is_json(content: Any) -> bool:
     return True
 
 
-class Catalogue:
+class VariantResolver:
     """The variants that one invocation wants, for any task; each file is read once.
 
     Args:
@@ -419,11 +431,11 @@ class Catalogue:
 
     def __init__(self, root: Path, source: Path | None, names: Sequence[str]) -> None:
         self._root, self._source, self._names = root, source, names
-        self._declared: dict[Path | None, Declared] = {}
+        self._declared: dict[Path | None, VariantFile] = {}
         self._sources: dict[Path, Path | None] = {}
         self._known: dict[str, tuple[str, Path | None]] = {}
 
-    def of(self, folder: Path) -> tuple[Variant, ...]:
+    def for_task(self, folder: Path) -> tuple[Variant, ...]:
         """The variants for the task of a folder.
 
         Raises:
@@ -432,7 +444,7 @@ class Catalogue:
         """
         source = self._source or self._nearest(folder)
         if source not in self._declared:
-            self._declared[source] = load_variants(source) if source else Declared()
+            self._declared[source] = load_variants(source) if source else VariantFile()
         chosen = self._declared[source].chosen(self._names)
         for variant in chosen:
             self._claim(variant, source)
@@ -448,7 +460,7 @@ class Catalogue:
         """Have a variant's name mean one treatment in all of the run, since trials are compared by it."""
         known, where = self._known.setdefault(variant.name, (variant.hash, source))
         if known != variant.hash:
-            files = [shown(file) if file else "where no file declares it" for file in (where, source)]
+            files = [display_path(file) if file else "where no file declares it" for file in (where, source)]
             raise UsageError(
                 f"the variant {variant.name!r} is one thing in {files[0]} and another in {files[1]}",
                 remedy="rename one of them, or run the tasks of one file at a time",

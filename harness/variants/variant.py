@@ -25,7 +25,7 @@ class Text:
         """Of its UTF-8 bytes, in hexadecimal."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
-    def told(self) -> dict[str, Any]:
+    def as_record(self) -> dict[str, Any]:
         """As a record tells it."""
         return {"sha256": self.sha256, "chars": len(self.text)}
 
@@ -36,16 +36,16 @@ class ClaudeMd(Text):
 
     append: bool = False
 
-    def told(self) -> dict[str, Any]:
+    def as_record(self) -> dict[str, Any]:
         """As a record tells it."""
-        return {**super().told(), "mode": "append" if self.append else "replace"}
+        return {**super().as_record(), "mode": "append" if self.append else "replace"}
 
 
 @dataclass(frozen=True)
 class NoClaudeMd:
     """The repo's own CLAUDE.md is taken away, and nothing comes in its place."""
 
-    def told(self) -> bool:
+    def as_record(self) -> bool:
         """As a record tells it."""
         return False
 
@@ -61,7 +61,7 @@ class TemplateSource:
     object: str | None
     sha256: str
 
-    def told(self) -> dict[str, Any]:
+    def as_record(self) -> dict[str, Any]:
         """As a record tells it."""
         return {"sha256": self.sha256, **({"object": self.object} if self.object else {})}
 
@@ -79,7 +79,7 @@ class Overlay:
     files: Mapping[str, str] = field(default_factory=dict)
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def told(self) -> dict[str, Any]:
+    def as_record(self) -> dict[str, Any]:
         """As a record tells it."""
         return {"sha256": self.hash, "files": len(self.files)}
 
@@ -98,9 +98,9 @@ class McpServer:
     headers: Mapping[str, str] = field(default_factory=dict)
     tools: tuple[str, ...] | None = None
 
-    def told(self) -> dict[str, Any]:
+    def as_record(self) -> dict[str, Any]:
         """As a record tells it."""
-        return _told(self)
+        return _as_record(self)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Variant:
     task's; `network` has hosts to reach beside the task's; `mcp` has exactly the servers to use, and `mcp_gateway`
     those that E2B's gateway runs, in its own terms.
 
-    `place` is its place among those that are run, from 0: the first is the baseline. Neither it nor the name is a
+    `position` is its place among those that are run, from 0: the first is the baseline. Neither it nor the name is a
     part of the treatment.
 
     A string of `env`, `mcp` or `mcp_gateway` may hold `${env:NAME}`: a secret of the harness's own environment,
@@ -131,27 +131,27 @@ class Variant:
     mcp: Mapping[str, McpServer] | None = None
     mcp_gateway: Mapping[str, Any] | None = None
     network: tuple[str, ...] = ()
-    place: int = 0
+    position: int = 0
 
-    def told(self) -> dict[str, Any]:
+    def as_record(self) -> dict[str, Any]:
         """What it sets, as a record tells it: texts and folders by their hashes, secrets by their names."""
-        return {name: value for name, value in _told(self).items() if name not in ("name", "place")}
+        return {name: value for name, value in _as_record(self).items() if name not in ("name", "position")}
 
     @functools.cached_property
     def hash(self) -> str:
         """SHA-256 over all that it sets, in hexadecimal: by the content of files, whatever they are called."""
-        return hashlib.sha256(json.dumps(self.told(), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.as_record(), sort_keys=True).encode()).hexdigest()
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """The names of the environment's variables that it refers to."""
         strings = _strings(
-            (self.env, self.mcp and [server.told() for server in self.mcp.values()], self.mcp_gateway)
+            (self.env, self.mcp and [server.as_record() for server in self.mcp.values()], self.mcp_gateway)
         )
         return tuple(sorted({name for string in strings for name in _SECRET.findall(string)}))
 
 
-def _told(value: Any) -> dict[str, Any]:
+def _as_record(value: Any) -> dict[str, Any]:
     """The fields of a dataclass that are not at their defaults, so that a hash outlives fields yet to come."""
     given = ((part.name, getattr(value, part.name)) for part in fields(value))
     plain = type(value)()
@@ -163,7 +163,7 @@ def _plain(value: Any) -> Any:
         return {name: _plain(content) for name, content in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(content) for content in value]
-    return value.told() if hasattr(value, "told") else value
+    return value.as_record() if hasattr(value, "as_record") else value
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 
 from harness.errors import ProviderFault, UsageError
-from harness.models.model import NO_MODEL, PASSED_ON, Earlier, Model, api_model, has_key, replay_model
+from harness.models.model import (
+    NO_MODEL,
+    PASSED_ON,
+    EarlierTranscript,
+    Model,
+    api_model,
+    has_key,
+    replay_model,
+)
 from harness.sandboxes.sandbox import Network
 from harness.tasks.task import SandboxSpec, Task
 from tests.support.folders import by_hand, says
@@ -172,7 +180,7 @@ def test_without_a_way_to_the_model_it_is_told() -> None:
 def test_a_recording_comes_from_the_named_run_or_the_task(tmp_path: Path) -> None:
     """In that order; a task without one has none."""
     own, other = recording(tmp_path / "own.jsonl"), recording(tmp_path / "other.jsonl")
-    plain, named = replay_model(), replay_model({"answer": Earlier(other, by_hand=False)})
+    plain, named = replay_model(), replay_model({"answer": EarlierTranscript(other, by_hand=False)})
     with_own = replace(task(), replay=own)
     assert found(plain, with_own) == own
     assert found(named, with_own) == other
@@ -187,16 +195,16 @@ def found(model: Model, wanted: Task) -> Path | None:
 
 def test_a_recording_tells_who_wrote_it(tmp_path: Path) -> None:
     """And for which model, so that the same is asked for."""
-    recorded = replay_model({"answer": Earlier(recording(tmp_path / "a.jsonl"), by_hand=False)}).recording(
-        task()
-    )
+    recorded = replay_model(
+        {"answer": EarlierTranscript(recording(tmp_path / "a.jsonl"), by_hand=False)}
+    ).recording(task())
     assert recorded
     assert (recorded.by_hand, recorded.model) == (True, "claude-sonnet-4-5")
     stream = Path(__file__).parents[1] / "data" / "streams" / "success.jsonl"
-    recorded = replay_model({"answer": Earlier(stream, by_hand=False)}).recording(task())
+    recorded = replay_model({"answer": EarlierTranscript(stream, by_hand=False)}).recording(task())
     assert recorded
     assert (recorded.by_hand, recorded.model) == (False, "claude-opus-5-5")
-    recorded = replay_model({"answer": Earlier(stream, by_hand=True)}).recording(task())
+    recorded = replay_model({"answer": EarlierTranscript(stream, by_hand=True)}).recording(task())
     assert recorded
     assert recorded.by_hand, "the run that wrote it had played one written by hand"
 
@@ -208,5 +216,5 @@ def test_a_recording_that_cannot_be_played_is_told(tmp_path: Path, content: str 
     if content:
         path.write_text(content)
     with pytest.raises(ProviderFault, match=r"a\.jsonl cannot be replayed") as caught:
-        replay_model({"answer": Earlier(path, by_hand=False)}).recording(task())
+        replay_model({"answer": EarlierTranscript(path, by_hand=False)}).recording(task())
     assert (caught.value.kind, caught.value.retry, caught.value.fatal) == ("bad_recording", False, False)

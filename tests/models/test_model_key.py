@@ -6,10 +6,10 @@ import pytest
 
 from harness.errors import UsageError
 from harness.local.launch import LocalServer
-from harness.models.model import OUTSIDE, api_model, key_outside
+from harness.models.model import KEY_PLACEHOLDER, api_model, move_key_to_platform
 from harness.records.record import TrialRecord
 from harness.records.store import list_runs, read_records
-from harness.runs.resources import injects, local_platform
+from harness.runs.resources import can_inject_headers, local_platform
 from harness.sandboxes.sandbox import Platform
 from tests.support.folders import task_folder
 from tests.support.messages_api import MessagesApi, Say, Use
@@ -48,7 +48,7 @@ def test_the_platform_adds_the_key(
     """To the requests for the API, whatever else the sandbox may reach; an agent that looks for it finds none."""
     record, api = run(pytester, monkeypatch, "--model-key", "platform", network=network)
     assert record.model_key == "platform"
-    assert OUTSIDE in seen(api)
+    assert KEY_PLACEHOLDER in seen(api)
     assert SECRET not in seen(api)
     assert "gateway-0123456789" not in seen(api)
     assert {e.request.headers.get("x-gateway-token") for e in api.exchanges} == {"gateway-0123456789"}
@@ -68,7 +68,7 @@ def test_this_machine_adds_it_by_itself(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, server: LocalServer
 ) -> None:
     """Where its sandboxes have networks of their own."""
-    if not injects(local_platform(server)):
+    if not can_inject_headers(local_platform(server)):
         pytest.skip(f"not in the tier {server.isolation}")
     record, api = run(pytester, monkeypatch, "--sandbox", "local")
     assert record.model_key == "platform"
@@ -77,13 +77,13 @@ def test_this_machine_adds_it_by_itself(
 
 def test_the_cloud_is_known_to(monkeypatch: pytest.MonkeyPatch) -> None:
     """And others are not."""
-    assert injects(Platform("e2b"))
+    assert can_inject_headers(Platform("e2b"))
     monkeypatch.setenv("E2B_DOMAIN", "e2b.example.com")
-    assert not injects(Platform("e2b"))
+    assert not can_inject_headers(Platform("e2b"))
     monkeypatch.delenv("E2B_DOMAIN")
     monkeypatch.setenv("E2B_API_URL", "https://e2b.example.com")
-    assert not injects(Platform("e2b"))
-    assert not injects(Platform("local", isolation="landlock"))
+    assert not can_inject_headers(Platform("e2b"))
+    assert not can_inject_headers(Platform("local", isolation="landlock"))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_the_cloud_is_known_to(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_each_key_has_its_header(environ: dict[str, str], host: str, headers: dict[str, str]) -> None:
-    model = key_outside(api_model(environ, loopback=True))
+    model = move_key_to_platform(api_model(environ, loopback=True))
     assert model.headers == {host: headers}
     assert SECRET not in model.env.values()
     assert SECRET in model.secrets.values()
@@ -122,7 +122,7 @@ def test_each_key_has_its_header(environ: dict[str, str], host: str, headers: di
 def test_what_cannot_be_outside_stays_inside(environ: dict[str, str]) -> None:
     """Unless it was asked for in so many words."""
     model = api_model(environ, loopback=True)
-    assert key_outside(model) == model
+    assert move_key_to_platform(model) == model
     assert model.key_place == "sandbox"
     with pytest.raises(UsageError, match="cannot be put on requests"):
-        key_outside(model, asked=True)
+        move_key_to_platform(model, asked=True)

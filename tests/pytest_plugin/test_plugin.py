@@ -280,25 +280,25 @@ def test_sandboxes_are_gone_when_the_run_is_over(
     pytester: pytest.Pytester, as_e2b: LocalServer, tmp_path: Path
 ) -> None:
     """Nothing is left to pay for."""
-    from harness.sandboxes.cleanup import collect_garbage
+    from harness.sandboxes.cleanup import kill_orphans
 
     task_folder(pytester.path / "tasks", "one")
     pytester.runpytest("tasks", "--agent", "oracle")
-    assert collect_garbage(None, kept=True, dry_run=True).splitlines()[-1] == "0 sandboxes would be ended"
+    assert kill_orphans(None, kept=True, dry_run=True).splitlines()[-1] == "0 sandboxes would be ended"
 
 
 def test_a_sandbox_in_the_making_does_not_outlive_a_run_that_stops(
     pytester: pytest.Pytester, as_e2b: LocalServer
 ) -> None:
     """-x cancels trials at any moment, also while E2B makes their sandbox; none is left to live out its lifetime."""
-    from harness.sandboxes.cleanup import collect_garbage
+    from harness.sandboxes.cleanup import kill_orphans
 
     task_folder(pytester.path / "tasks", "a", checks={"no.sh": "#!/bin/sh\nexit 1\n"})
     for name in "bcdefgh":
         task_folder(pytester.path / "tasks", name)
     result = pytester.runpytest("tasks", "--agent", "oracle", "-x", "--concurrency", "2")
     result.assert_outcomes(failed=1)
-    assert collect_garbage(None, kept=True, dry_run=True).splitlines()[-1] == "0 sandboxes would be ended"
+    assert kill_orphans(None, kept=True, dry_run=True).splitlines()[-1] == "0 sandboxes would be ended"
 
 
 def test_a_python_test_without_a_sandbox_is_an_error_with_a_record(pytester: pytest.Pytester) -> None:

@@ -16,7 +16,7 @@ from support.folders import task_folder
 from harness.local.launch import LocalServer
 from harness.records.record import TrialRecord
 from harness.records.store import list_runs, read_records
-from harness.sandboxes.cleanup import collect_garbage
+from harness.sandboxes.cleanup import kill_orphans
 
 pytestmark = pytest.mark.usefixtures("as_e2b")
 
@@ -49,9 +49,7 @@ def start(folder: Path, *options: str) -> subprocess.Popen[str]:
 def wait_until_running(trials: int) -> None:
     """Until so many sandboxes are there."""
     deadline = time.monotonic() + PATIENCE_S
-    while not collect_garbage(None, dry_run=True, in_use=True).endswith(
-        f"{trials} sandboxes would be ended\n"
-    ):
+    while not kill_orphans(None, dry_run=True, in_use=True).endswith(f"{trials} sandboxes would be ended\n"):
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
@@ -86,7 +84,7 @@ def test_a_stopped_run_records_what_it_cut_off_and_goes_on_later(
     cut = records(tmp_path)
     assert set(cut) == {"answer[default-t1]", "answer[default-t2]"}
     assert {record.error.type for record in cut.values() if record.error} == {"interrupted"}
-    assert collect_garbage(None, dry_run=True, in_use=True) == "0 sandboxes would be ended\n"
+    assert kill_orphans(None, dry_run=True, in_use=True) == "0 sandboxes would be ended\n"
 
     (folder / "solution" / "solve.sh").write_text("echo 42 >answer.txt\n")
     again = start(tmp_path, "--trials", "3", "--resume")

@@ -8,7 +8,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.records.patch import apply_diff
-from harness.records.store import NOTHING_SECRET, RunFolder
+from harness.records.store import NO_REDACTION, RunFolder
 from tests.support.folders import write_files
 from tests.support.git_server import git
 from tests.support.records import a_record
@@ -43,7 +43,7 @@ def diff(root: Path, files: dict[str, str | bytes]) -> bytes:
 
 def stored(root: Path, patch: bytes | None) -> Path:
     """A results folder with one trial of this diff."""
-    run = RunFolder.create(root / "results", "run", {}, NOTHING_SECRET)
+    run = RunFolder.create(root / "results", "run", {}, NO_REDACTION)
     path = run.trial("answer", "default", 1).write("diff.patch", patch) if patch is not None else None
     run.append(a_record(run_id="run", trial_id="answer[default-t1]", diff=path))
     return root / "results"

@@ -24,7 +24,7 @@ from harness.records.record import (
     schema,
     session_fields,
 )
-from harness.records.stream import Session, Tally, Tokens, parse
+from harness.records.stream import Session, SessionBuilder, Tokens, parse
 from harness.tasks.task import SandboxSpec, Task
 from harness.variants.variant import DEFAULT, Variant
 from tests.support.records import a_record, any_record
@@ -190,7 +190,7 @@ def test_a_variants_hash_is_what_it_sets() -> None:
 def test_what_a_session_used_is_in_the_record() -> None:
     """By model and by prompt, tools and servers too."""
     events = parse((STREAMS / "subagent.jsonl").read_bytes())
-    session = Tally().add_all(events).session()
+    session = SessionBuilder().add_all(events).session()
     record = a_record(**session_fields(session))
     assert record.tokens == TokenCounts.of(session.tokens)
     assert record.tokens.total == session.tokens.total
@@ -220,7 +220,7 @@ def test_what_nobody_knows_is_null() -> None:
 def test_a_run_without_a_reply_used_nothing() -> None:
     """A refused key costs nothing, and that is known."""
     events = parse((STREAMS / "unauthorized.jsonl").read_bytes())
-    record = a_record(**session_fields(Tally().add_all(events).session()))
+    record = a_record(**session_fields(SessionBuilder().add_all(events).session()))
     assert record.tokens.total == 0
     assert record.cost_usd == 0
 

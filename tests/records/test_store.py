@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from harness.errors import InternalFault, UsageError
 from harness.records.record import CheckResult, TrialRecord
 from harness.records.store import (
-    NOTHING_SECRET,
+    NO_REDACTION,
     Redactor,
     RunFolder,
     find_run,
@@ -51,7 +51,7 @@ def in_another_process(code: str, *args: object) -> subprocess.Popen[str]:
     )
 
 
-def fault_of(write: Callable[[], object]) -> InternalFault:
+def to_fault(write: Callable[[], object]) -> InternalFault:
     with pytest.raises(InternalFault) as caught:
         write()
     return caught.value
@@ -230,7 +230,7 @@ def test_each_thread_learns_that_its_record_was_not_written(run: RunFolder) -> N
     run.records_file.mkdir()
     with ThreadPoolExecutor(16) as threads:
         faults = list(
-            threads.map(lambda index: fault_of(lambda: run.append(a_record(index=index))), range(1, 81))
+            threads.map(lambda index: to_fault(lambda: run.append(a_record(index=index))), range(1, 81))
         )
     assert {fault.kind for fault in faults} == {"disk"}
 
@@ -241,11 +241,11 @@ from harness.errors import InternalFault
 from harness.records.store import TrialFolder
 room = int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
-transcript = run.trial("answer", "default", 1).appender("transcript.jsonl")
-transcript.line(b"short")
+transcript = run.trial("answer", "default", 1).line_writer("transcript.jsonl")
+transcript.write(b"short")
 for write in (
     lambda: run.append(a_record(tags=("x" * room,))),
-    lambda: transcript.line(b"x" * room),
+    lambda: transcript.write(b"x" * room),
     lambda: run.trial("answer", "default", 1).write("diff.patch", b"x" * 2 * room),
 ):
     try:
@@ -275,7 +275,7 @@ def test_a_full_disk_is_told_and_breaks_nothing(run: RunFolder) -> None:
 def test_a_disk_fault_says_what_to_do(run: RunFolder) -> None:
     """Which file, why, and the remedy; every other trial would meet it too."""
     run.records_file.mkdir()
-    fault = fault_of(lambda: run.append(a_record()))
+    fault = to_fault(lambda: run.append(a_record()))
     assert (fault.kind, fault.retry, fault.fatal) == ("disk", False, True)
     assert f"{run.records_file} cannot be written: Is a directory" in str(fault)
     assert "--results" in str(fault)
@@ -294,13 +294,13 @@ def test_a_trials_files_are_named_in_the_record(run: RunFolder) -> None:
 
 def test_a_transcript_grows_line_by_line(run: RunFolder) -> None:
     """Each line is there the moment that it was given; nothing is made before the first."""
-    transcript = run.trial("answer", "default", 1).appender("transcript.jsonl")
+    transcript = run.trial("answer", "default", 1).line_writer("transcript.jsonl")
     file = run.path / transcript.path
     assert not transcript.started
     assert not file.exists()
-    transcript.line(b"one")
+    transcript.write(b"one")
     assert file.read_bytes() == b"one\n"
-    transcript.line(b"two\n")
+    transcript.write(b"two\n")
     assert file.read_bytes() == b"one\ntwo\n"
     assert transcript.started
     transcript.close()
@@ -309,16 +309,16 @@ def test_a_transcript_grows_line_by_line(run: RunFolder) -> None:
 def test_a_faulty_attempts_transcript_is_set_aside(run: RunFolder) -> None:
     """It keeps its lines, and the record is told where they are; the next attempt starts on a clean page."""
     folder = run.trial("answer", "default", 1)
-    first = folder.appender("transcript.jsonl")
-    first.line(b"one")
+    first = folder.line_writer("transcript.jsonl")
+    first.write(b"one")
     first.move(folder.attempt(1))
     assert first.path == "trials/answer/default-t1/attempt-1/transcript.jsonl"
     assert (run.path / first.path).read_bytes() == b"one\n"
-    second = folder.appender("transcript.jsonl")
-    second.line(b"two")
+    second = folder.line_writer("transcript.jsonl")
+    second.write(b"two")
     second.close()
     assert (run.path / second.path).read_bytes() == b"two\n"
-    unused = folder.appender("stderr.txt")
+    unused = folder.line_writer("stderr.txt")
     unused.move(folder.attempt(2))
     assert not (folder.path / "attempt-2").exists()
 
@@ -350,8 +350,8 @@ def test_secrets_are_nowhere(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path, "r", {"sandbox": f"at {KEY}"}, Redactor({"ANTHROPIC_API_KEY": KEY}))
     folder = run.trial("answer", "default", 1)
     folder.write("diff.patch", f"+key = '{KEY}'".encode())
-    transcript = folder.appender("transcript.jsonl")
-    transcript.line(json.dumps({"env": f"KEY={KEY}"}).encode())
+    transcript = folder.line_writer("transcript.jsonl")
+    transcript.write(json.dumps({"env": f"KEY={KEY}"}).encode())
     transcript.close()
     folder.attempt(1).write("stderr.txt", KEY.encode())
     run.append(a_record(tags=(f"x{KEY}y",)))
@@ -387,7 +387,7 @@ def test_a_secret_within_another_does_not_leave_the_rest(tmp_path: Path) -> None
 def test_a_short_value_is_no_secret() -> None:
     """It would hit innocent text."""
     assert Redactor({"KEY": "replay", "EMPTY": ""}).text("replay it") == "replay it"
-    assert NOTHING_SECRET(b"\xff\x00") == b"\xff\x00"
+    assert NO_REDACTION(b"\xff\x00") == b"\xff\x00"
 
 
 @given(st.text(min_size=8, max_size=30), st.text(max_size=30), st.text(max_size=30))
@@ -415,7 +415,7 @@ def test_a_runs_id_sorts_by_time_and_is_its_own() -> None:
 def test_a_run_can_be_joined(tmp_path: Path) -> None:
     """Each process of a run makes its folder; the first one's description stays."""
     make_run(tmp_path, "r")
-    RunFolder.create(tmp_path, "r", {"agent": "claude"}, NOTHING_SECRET)
+    RunFolder.create(tmp_path, "r", {"agent": "claude"}, NO_REDACTION)
     assert json.loads((tmp_path / "r" / "run.json").read_text()) == {"run_id": "r", "agent": "nop"}
 
 

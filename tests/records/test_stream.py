@@ -17,7 +17,7 @@ from harness.records.stream import (
     Lines,
     ModelUsage,
     Session,
-    Tally,
+    SessionBuilder,
     Tokens,
     ToolUse,
     parse,
@@ -40,8 +40,8 @@ def stream(*names: str) -> bytes:
     return first + b"".join(turn_marker(turn, "go on") + data for turn, data in enumerate(more, 2))
 
 
-def tally(data: bytes) -> Tally:
-    return Tally().add_all(parse(data))
+def tally(data: bytes) -> SessionBuilder:
+    return SessionBuilder().add_all(parse(data))
 
 
 def session(*names: str) -> Session:
@@ -255,10 +255,10 @@ def test_who_and_where_is_told(name: str) -> None:
 def test_whose_turn_it_is() -> None:
     """The model owes a reply unless a tool is running; a subagent at work waits for the model too."""
     events = parse(stream("subagent"))
-    live, owed = Tally(), []
+    live, owed = SessionBuilder(), []
     for event in events:
         live.add(event)
-        owed.append((event.kind, event.parent is not None, live.owes_reply))
+        owed.append((event.kind, event.parent is not None, live.awaits_model))
     assert owed[0] == ("system", False, True)
     assert ("assistant", False, True) in owed, "a subagent's first reply is awaited"
     assert ("assistant", True, False) in owed, "the subagent's tool runs"
@@ -277,7 +277,7 @@ def test_an_unknown_kind_is_kept_and_changes_nothing() -> None:
     head, tail = data.split(b"\n", 1)
     events = parse(head + b"\n" + strange + tail)
     assert events[1] == Event("hologram", "new", json.loads(strange))
-    assert Tally().add_all(events).session() == session("success")
+    assert SessionBuilder().add_all(events).session() == session("success")
 
 
 def test_a_line_that_is_no_event_is_kept_and_counted() -> None:
@@ -294,7 +294,7 @@ def test_a_line_that_is_no_event_is_kept_and_counted() -> None:
 def test_a_lone_surrogate_does_not_poison_a_record() -> None:
     """JSON can spell what UTF-8 cannot; whatever an event says can be written down."""
     event = parse_line(rb'{"type": "system", "subtype": "init", "model": "a\ud800b", "cwd": "\ud83d\ude00"}')
-    found = Tally().add_all([event]).session()
+    found = SessionBuilder().add_all([event]).session()
     assert found.model == "a?b"
     assert found.cwd == "\N{GRINNING FACE}"
 
@@ -338,7 +338,7 @@ def test_no_bytes_can_raise(chunks: list[bytes]) -> None:
     data = b"\n".join(chunks)
     events = parse(data)
     assert len(events) == sum(bool(line.strip()) for line in data.split(b"\n"))
-    Tally().add_all(events).session()
+    SessionBuilder().add_all(events).session()
 
 
 JUNK = st.sampled_from(
@@ -382,7 +382,7 @@ def test_no_event_can_raise(data: st.DataObject) -> None:
 
 def prefixes(data: bytes) -> Iterator[Session]:
     """The session as it was known after each line."""
-    live = Tally()
+    live = SessionBuilder()
     for event in parse(data):
         live.add(event)
         yield live.session()

@@ -17,9 +17,9 @@ from markdown_it import MarkdownIt
 
 from harness.cli import main
 from harness.errors import UsageError
-from harness.records.metrics import measured, parse
+from harness.records.metrics import metrics_of, parse
 from harness.records.record import AttemptRecord, ErrorRecord, TokenCounts, TrialRecord
-from harness.records.store import NOTHING_SECRET, RunFolder
+from harness.records.store import NO_REDACTION, RunFolder
 from harness.report import markdown, verdicts, words
 from harness.report.comparison import ComparisonView, compare_arms, compare_records
 from harness.report.gate import judge_gate, margins, read_fail_on
@@ -62,7 +62,7 @@ def write(path: Path, records: Iterable[TrialRecord]) -> Path:
 
 
 def source(name: str, records: Iterable[TrialRecord]) -> Source:
-    return Source(name, tuple(measured(record) for record in records))
+    return Source(name, tuple(metrics_of(record) for record in records))
 
 
 def notes(view: ComparisonView) -> str:
@@ -77,7 +77,7 @@ def notes(view: ComparisonView) -> str:
 def test_a_line_says_what_the_record_says(record: TrialRecord) -> None:
     """The quick way of reading and the whole record agree, whatever is in it."""
     try:
-        expected = measured(record)
+        expected = metrics_of(record)
     except ValueError:
         with pytest.raises(ValueError, match="validation error"):
             parse(json.dumps(record.line()).encode())
@@ -100,7 +100,7 @@ def test_what_faulty_attempts_cost_is_spent_but_not_compared() -> None:
         cost_usd=5.0,
         transcript=None,
     )
-    found = measured(a_record(cost_usd=1.0, attempts=(attempt,)))
+    found = metrics_of(a_record(cost_usd=1.0, attempts=(attempt,)))
     assert (found.cost_usd, found.spent_usd) == (1.0, 6.0)
 
 
@@ -434,7 +434,7 @@ def test_wrong_use_is_told_without_a_traceback(files: Path, capsys: pytest.Captu
 def test_what_can_be_compared_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a run, or with one that has one variant only: what to write, and the latest runs by name."""
     for name in ("20261123-090141-3f9c", "20261124-090141-77aa"):
-        run = RunFolder.create(tmp_path, name, {}, NOTHING_SECRET)
+        run = RunFolder.create(tmp_path, name, {}, NO_REDACTION)
         for record in a_run({"a": ["+"]}):
             run.append(record.model_copy(update={"run_id": name}))
     for arguments, says in (((), "needs a run, or two"), (("20261124",), "one variant only")):

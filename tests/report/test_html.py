@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from harness.cli import main
 from harness.errors import UsageError
 from harness.records.record import CheckResult, ErrorRecord, Tampering, ToolCounts, TrialRecord
-from harness.records.store import NOTHING_SECRET, RunFolder
+from harness.records.store import NO_REDACTION, RunFolder
 from harness.records.stream import turn_marker
 from harness.report.harmless import harmless
 from harness.report.html.charts import Scale, scale_of, spread
@@ -86,7 +86,7 @@ def url(path: Path, fragment: str = "") -> str:
 
 
 def a_run(results: Path, *records: TrialRecord, run_id: str = "20261123-090141-3f9c") -> RunFolder:
-    run = RunFolder.create(results, run_id, {}, NOTHING_SECRET)
+    run = RunFolder.create(results, run_id, {}, NO_REDACTION)
     for record in records:
         run.append(record.model_copy(update={"run_id": run_id}))
     return run
@@ -373,7 +373,7 @@ def hostile_record(text: str, place: int, run: RunFolder) -> TrialRecord:
 @pytest.fixture(scope="session")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = tmp_path_factory.mktemp("hostile")
-    run = RunFolder.create(results, "20261123-090141-3f9c", {}, NOTHING_SECRET)
+    run = RunFolder.create(results, "20261123-090141-3f9c", {}, NO_REDACTION)
     for place, text in enumerate(HOSTILE):
         run.append(hostile_record(text, place, run))
     return write_report(results, [], None).path

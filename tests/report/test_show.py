@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from harness.errors import UsageError
 from harness.records.record import CheckResult, Tampering
-from harness.records.store import NOTHING_SECRET, RunFolder
+from harness.records.store import NO_REDACTION, RunFolder
 from harness.records.stream import parse_line
 from harness.report.show import show
 from tests.support.folders import says, uses
@@ -26,7 +26,7 @@ def a_run(
     results: Path, *messages: list[dict[str, Any]], name: str = "20261123-090141-3f9c", **fields: Any
 ) -> None:
     """A run of one trial, whose agent sent these messages."""
-    run = RunFolder.create(results, name, {}, NOTHING_SECRET)
+    run = RunFolder.create(results, name, {}, NO_REDACTION)
     files = run.trial("answer", "default", 1)
     lines = [
         json.dumps(

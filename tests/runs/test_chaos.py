@@ -19,18 +19,18 @@ from harness.local.launch import LocalServer
 from harness.models.model import NO_MODEL
 from harness.records.history import History
 from harness.records.record import TrialRecord, TrialSpec
-from harness.records.store import NOTHING_SECRET, RunFolder, list_runs, read_records
+from harness.records.store import NO_REDACTION, RunFolder, list_runs, read_records
 from harness.records.stream import parse
 from harness.runs.budget import Budget
 from harness.runs.engine import Engine
-from harness.sandboxes.cleanup import sweep
-from harness.sandboxes.sandbox import Platform, find_leftovers
+from harness.sandboxes.cleanup import kill_run_sandboxes
+from harness.sandboxes.sandbox import Platform, list_orphans
 from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos
 from harness.tasks.task import load_task
-from harness.trials.context import World
+from harness.trials.context import RunContext
 from harness.trials.runner import Retries
-from harness.trials.timeouts import PATIENT, Patience
+from harness.trials.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from harness.variants.variant import Variant
 
 TRIALS = 3
@@ -42,19 +42,19 @@ def run_under(
     schedule: Iterable[Fault],
     folder: Path,
     toml: str = "",
-    patience: Patience = PATIENT,
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
 ) -> tuple[list[TrialRecord], bytes, int]:
     """Trials by the oracle through the proxy; their records, the raw file, and how many sandboxes are left."""
     task = load_task(task_folder(folder / "tasks", toml=toml))
-    run = RunFolder.create(folder / "results", "chaos", {}, NOTHING_SECRET)
+    run = RunFolder.create(folder / "results", "chaos", {}, NO_REDACTION)
     params = {"api_url": server.url, "sandbox_url": server.url, "api_key": server.api_key}
     direct = Platform("e2b", params)
     with ChaosProxy(server.url, schedule) as proxy:
         platform = Platform("e2b", {**params, "api_url": proxy.url, "sandbox_url": proxy.url})
         templates = Templates(platform, run.path / "templates")
-        world = World(platform, NO_MODEL, run, Repos(run.path / "repos"), templates, patience=patience)
+        context = RunContext(platform, NO_MODEL, run, Repos(run.path / "repos"), templates, timeouts=timeouts)
         engine = Engine(
-            world,
+            context,
             concurrency=TRIALS,
             retries=Retries(base_s=0.01, cap_s=0.05),
             budget=Budget(None, History()),
@@ -65,8 +65,8 @@ def run_under(
         ]
         returned = [future.result() for future in futures]
         engine.finish(0)
-        engine.call(sweep("chaos", direct))
-        left = len(engine.call(find_leftovers("chaos", params)))
+        engine.call(kill_run_sandboxes("chaos", direct))
+        left = len(engine.call(list_orphans("chaos", params)))
         engine.close()
     return returned, run.records_file.read_bytes(), left
 
@@ -121,7 +121,7 @@ def test_a_trial_that_the_platform_holds_up_is_an_error(server: LocalServer, tmp
     """Setup, agent and checks have limits of their own; what takes too long beside them is nobody's failed task."""
     schedule: Iterable[Fault] = chain(["pass"] * TRIALS, repeat("stall"))
     limits = "timeout = 0.5\n[checks]\ntimeout = 0.25\n"
-    found, _, left = run_under(server, schedule, tmp_path, limits, Patience(platform_s=0.25))
+    found, _, left = run_under(server, schedule, tmp_path, limits, Timeouts(platform_s=0.25))
     assert left == 0
     for record in found:
         assert record.error

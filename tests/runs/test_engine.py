@@ -16,14 +16,14 @@ from harness.errors import InternalFault, UsageError
 from harness.records.history import History, read_history, wall_seconds
 from harness.records.merge import merge
 from harness.records.record import ErrorRecord, Phases, TokenCounts, TrialRecord, TrialSpec
-from harness.records.store import NOTHING_SECRET, RunFolder, read_records
+from harness.records.store import NO_REDACTION, RunFolder, read_records
 from harness.runs.budget import ASSUMED_USD, Budget, NotStartedError
 from harness.runs.engine import Engine
 from harness.runs.forecast import Planned, forecast
-from harness.runs.resume import before_of
+from harness.runs.resume import load_resumed_run
 from harness.runs.shard import Shard, read_shard
 from harness.tasks.task import Limits, Task
-from harness.trials.context import World
+from harness.trials.context import RunContext
 from harness.trials.runner import Retries
 from harness.variants.variant import Variant
 
@@ -43,7 +43,7 @@ def paid(usd: float, index: int = 1, task: str = "answer", **fields: Any) -> Tri
 def history(*costs: float) -> History:
     found = History()
     for usd in costs:
-        found.learn(paid(usd))
+        found.add(paid(usd))
     return found
 
 
@@ -58,11 +58,11 @@ def test_nothing_starts_that_could_go_beyond_the_limit() -> None:
     """Running trials count with their forecast: 1 USD is enough for two of 0.40, and the third waits for one's end."""
     budget = Budget(1.0, history(0.4))
     for index in (1, 2):
-        assert budget.admits(spec(index=index))
+        assert budget.can_start(spec(index=index))
         budget.started(spec(index=index), nothing)
-    assert not budget.admits(spec(index=3))
+    assert not budget.can_start(spec(index=3))
     budget.ended(spec(index=1).id, paid(0.1))
-    assert budget.admits(spec(index=3))
+    assert budget.can_start(spec(index=3))
 
 
 def test_what_a_running_trial_has_used_counts_when_it_is_more_than_expected() -> None:
@@ -71,8 +71,8 @@ def test_what_a_running_trial_has_used_counts_when_it_is_more_than_expected() ->
     budget = Budget(1.0, history(0.1), clock=lambda: now[0])
     budget.started(spec(), lambda: (0.95, 0))
     now[0] = 2.0
-    assert not budget.admits(spec(index=2))
-    assert budget.committed() == pytest.approx(0.95)
+    assert not budget.can_start(spec(index=2))
+    assert budget.committed_usd() == pytest.approx(0.95)
 
 
 def test_tokens_without_a_price_yet_cost_what_earlier_ones_did() -> None:
@@ -81,47 +81,47 @@ def test_tokens_without_a_price_yet_cost_what_earlier_ones_did() -> None:
     budget = Budget(10.0, history(0.1), clock=lambda: now[0])
     budget.started(spec(), lambda: (0.0, 20_000))
     now[0] = 2.0
-    assert budget.committed() == pytest.approx(2.0)
+    assert budget.committed_usd() == pytest.approx(2.0)
 
 
 def test_a_reached_limit_says_why_and_stays() -> None:
     """The reason has the numbers; nothing starts later either."""
     budget = Budget(1.0, history(0.4), spent=0.7)
     with pytest.raises(NotStartedError, match=r"--max-cost 1 is reached: 0.70 USD are spent, .* cost 0.40"):
-        budget.admits(spec())
+        budget.can_start(spec())
     with pytest.raises(NotStartedError):
-        budget.admits(spec("cheap"))
+        budget.can_start(spec("cheap"))
 
 
 def test_without_history_few_start_at_first() -> None:
     """Nothing is known, so that a trial is taken to be dear; what the first cost decides on the others."""
     budget = Budget(2.0, History())
     started = 0
-    while budget.admits(spec(index=started + 1)):
+    while budget.can_start(spec(index=started + 1)):
         started += 1
         budget.started(spec(index=started), nothing)
     assert started == 2.0 / ASSUMED_USD
     budget.ended(spec(index=1).id, paid(0.01))
     budget.ended(spec(index=2).id, paid(0.01, 2))
-    assert budget.admits(spec(index=9))
+    assert budget.can_start(spec(index=9))
 
 
 def test_a_limit_below_any_assumption_still_starts_one() -> None:
     """--max-cost 0.10 on a machine without records runs one trial, and then knows."""
     budget = Budget(0.1, History())
-    assert budget.admits(spec())
+    assert budget.can_start(spec())
     budget.started(spec(), nothing)
-    assert not budget.admits(spec(index=2))
+    assert not budget.can_start(spec(index=2))
     budget.ended(spec().id, paid(0.09))
     with pytest.raises(NotStartedError):
-        budget.admits(spec(index=2))
+        budget.can_start(spec(index=2))
 
 
 def test_a_tasks_own_limit_bounds_its_forecast() -> None:
     """`[limits] max_cost_usd` is the most that Claude Code may spend on it."""
     budget = Budget(0.3, History())
     budget.started(spec(limits=Limits(max_cost_usd=0.1)), nothing)
-    assert budget.committed() == pytest.approx(0.1)
+    assert budget.committed_usd() == pytest.approx(0.1)
 
 
 def test_an_end_without_a_cost_counts_by_its_tokens() -> None:
@@ -141,7 +141,7 @@ def test_spending_stays_within_the_limit_when_forecasts_hold(costs: list[float],
     spent = 0.0
     while waiting or running:
         try:
-            admitted = bool(waiting) and budget.admits(spec(index=waiting[0][0]))
+            admitted = bool(waiting) and budget.can_start(spec(index=waiting[0][0]))
         except NotStartedError:
             waiting, admitted = [], False
         if admitted:
@@ -160,7 +160,7 @@ def test_spending_stays_within_the_limit_when_forecasts_hold(costs: list[float],
 
 def test_forecasts_are_of_the_closest_kin(tmp_path: Path) -> None:
     """The same task and variant, else the task, else all; replays and errors tell nothing about cost."""
-    run = RunFolder.create(tmp_path, "20260101-000000-aaaa", {}, NOTHING_SECRET)
+    run = RunFolder.create(tmp_path, "20260101-000000-aaaa", {}, NO_REDACTION)
     for record in (
         paid(0.2),
         paid(0.4, 2),
@@ -211,7 +211,11 @@ def test_a_trial_starts_when_those_before_it_have_had_their_turn() -> None:
 
     before = gc.get_threshold()
     engine = Engine(
-        cast(World, None), concurrency=9, retries=Retries(), budget=Budget(None, History()), on_start=on_start
+        cast(RunContext, None),
+        concurrency=9,
+        retries=Retries(),
+        budget=Budget(None, History()),
+        on_start=on_start,
     )
 
     async def ask() -> list[Any]:
@@ -264,7 +268,7 @@ def test_a_wrong_shard_is_refused(text: str) -> None:
 
 
 def folder_with(tmp_path: Path, *records: TrialRecord) -> RunFolder:
-    run = RunFolder.create(tmp_path, "20260101-000000-aaaa", {}, NOTHING_SECRET)
+    run = RunFolder.create(tmp_path, "20260101-000000-aaaa", {}, NO_REDACTION)
     for record in records:
         run.append(record.model_copy(update={"run_id": run.id}))
     return run
@@ -287,8 +291,8 @@ def folder_with(tmp_path: Path, *records: TrialRecord) -> RunFolder:
 def test_a_record_holds_while_nothing_changes(tmp_path: Path, change: dict[str, Any], valid: bool) -> None:
     """By content of task, variant and template; a verdict it must be."""
     fields = {"variant_hash": Variant("default").hash, "template": "claude", "model_source": "api", **change}
-    before = before_of(folder_with(tmp_path, a_record(**fields)))
-    assert (before.valid(spec(), "api") is not None) is valid
+    before = load_resumed_run(folder_with(tmp_path, a_record(**fields)))
+    assert (before.reusable_record(spec(), "api") is not None) is valid
 
 
 def test_an_attempt_before_the_resume_is_kept(tmp_path: Path) -> None:
@@ -298,7 +302,7 @@ def test_an_attempt_before_the_resume_is_kept(tmp_path: Path) -> None:
     run = folder_with(tmp_path, paid(0.3, **fields))
     files = run.trial("answer", "default", 1)
     files.write("transcript.jsonl", b'{"type":"system"}\n')
-    (attempt,) = before_of(run).attempts(spec())
+    (attempt,) = load_resumed_run(run).attempts(spec())
     assert (attempt.number, attempt.cost_usd, attempt.error.type) == (1, 0.3, "interrupted")
     assert attempt.transcript == "trials/answer/default-t1/attempt-1/transcript.jsonl"
     assert (run.path / attempt.transcript).is_file()
@@ -310,7 +314,7 @@ def test_what_a_kill_left_without_a_record_is_kept_too(tmp_path: Path) -> None:
     files = run.trial("answer", "default", 1)
     files.attempt(1).write("transcript.jsonl", b"{}\n")
     files.write("transcript.jsonl", b"{}\n")
-    attempts = before_of(run).attempts(spec())
+    attempts = load_resumed_run(run).attempts(spec())
     assert [attempt.number for attempt in attempts] == [1, 2]
     assert all(attempt.tokens_partial and attempt.duration_ms is None for attempt in attempts)
     assert not (files.path / "transcript.jsonl").exists()
@@ -331,8 +335,8 @@ def test_two_processes_do_not_work_on_one_run(tmp_path: Path) -> None:
 
 def test_shards_become_one_run(tmp_path: Path) -> None:
     """All records under the new name, and their files beside them; a verdict goes before an error."""
-    one = RunFolder.create(tmp_path, "one", {}, NOTHING_SECRET)
-    two = RunFolder.create(tmp_path, "two", {}, NOTHING_SECRET)
+    one = RunFolder.create(tmp_path, "one", {}, NO_REDACTION)
+    two = RunFolder.create(tmp_path, "two", {}, NO_REDACTION)
     one.append(a_record(index=1))
     one.append(a_record(index=2, outcome="error", score=None))
     two.append(a_record(index=2))
@@ -353,7 +357,7 @@ def test_shards_become_one_run(tmp_path: Path) -> None:
 def test_two_verdicts_on_one_trial_are_not_merged(tmp_path: Path) -> None:
     """One of them would be lost without a word."""
     for name in ("one", "two"):
-        RunFolder.create(tmp_path, name, {}, NOTHING_SECRET).append(a_record())
+        RunFolder.create(tmp_path, name, {}, NO_REDACTION).append(a_record())
     with pytest.raises(UsageError, match="1 trials have a verdict in two of the runs"):
         merge(tmp_path, ["one", "two"], None)
     with pytest.raises(UsageError, match="nothing to merge"):

@@ -16,7 +16,7 @@ import pytest
 
 from harness.local.launch import LocalServer
 from harness.records.store import list_runs, read_records
-from harness.sandboxes.cleanup import collect_garbage
+from harness.sandboxes.cleanup import kill_orphans
 from tests.support.folders import task_folder
 
 MARK = f"hangs-for-{os.getpid()}"
@@ -126,10 +126,10 @@ def test_what_a_killed_run_has_left_on_e2b_is_collected(open_folder: Path, as_e2
     """Its sandboxes are found by their tags and ended; while the run lived they were left alone."""
     with harness_in_the_middle(open_folder, "--sandbox", "e2b") as process:
         (run,) = list_runs(open_folder / "results")
-        said = collect_garbage(run.id, dry_run=False)
+        said = kill_orphans(run.id, dry_run=False)
         assert said == ("0 sandboxes ended\n2 sandboxes left alone: in use (--in-use ends these too)\n")
         process.send_signal(signal.SIGKILL)
         process.wait()
 
-    assert collect_garbage(run.id, dry_run=False).splitlines()[-1] == "2 sandboxes ended"
-    assert collect_garbage(run.id, dry_run=True) == "0 sandboxes would be ended\n"
+    assert kill_orphans(run.id, dry_run=False).splitlines()[-1] == "2 sandboxes ended"
+    assert kill_orphans(run.id, dry_run=True) == "0 sandboxes would be ended\n"

@@ -10,7 +10,7 @@ import pytest
 
 from harness.records.record import TrialRecord, TrialSpec
 from harness.runs.budget import NotStartedError
-from harness.runs.rounds import Rounds
+from harness.runs.rounds import RoundScheduler
 from harness.tasks.task import load_task
 from harness.variants.variant import Variant
 from tests.support.folders import task_folder
@@ -58,8 +58,8 @@ class Engine:
             self.end_one()
 
 
-def rounds(engine: Engine, first: int = 1, margin: float = 0.05) -> Rounds:
-    return Rounds(
+def rounds(engine: Engine, first: int = 1, margin: float = 0.05) -> RoundScheduler:
+    return RoundScheduler(
         ["a", "b", "c"], "a", first=first, most=MOST, submit=engine.submit, margins={"pass": margin}
     )
 

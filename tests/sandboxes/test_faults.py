@@ -23,7 +23,7 @@ from harness.errors import (
     TaskFault,
     UsageError,
 )
-from harness.sandboxes.sandbox import FAULTS, fault_of
+from harness.sandboxes.sandbox import FAULTS, to_fault
 
 # What the SDK exports and no call of ours can raise as a fault.
 ELSEWHERE: Mapping[str, str] = {
@@ -95,7 +95,7 @@ def test_what_is_left_out_is_still_there() -> None:
 )
 def test_what_an_error_means(error: BaseException, kind: str, retry: bool, fatal: bool) -> None:
     """Its kind for the record, whether a fresh sandbox may help, and whether every other trial would meet it."""
-    fault = fault_of(error, "create a sandbox")
+    fault = to_fault(error, "create a sandbox")
     assert fault is not None
     assert (fault.kind, fault.retry, fault.fatal) == (kind, retry, fatal)
     assert fault.cause == "sandbox"
@@ -108,7 +108,7 @@ def test_a_subclass_goes_by_its_nearest_kin() -> None:
     class BrandNew(exceptions.RateLimitException):
         pass
 
-    fault = fault_of(BrandNew("slow down"), "x")
+    fault = to_fault(BrandNew("slow down"), "x")
     assert fault
     assert fault.kind == "rate_limit"
 
@@ -116,7 +116,7 @@ def test_a_subclass_goes_by_its_nearest_kin() -> None:
 def test_an_unknown_error_of_the_sdk_is_the_sandboxs() -> None:
     """What the SDK lets through from its inside (its protocol's own errors) is no defect of ours."""
     inside = type("StrangeError", (Exception,), {"__module__": "e2b.somewhere.new"})
-    fault = fault_of(inside("odd"), "x")
+    fault = to_fault(inside("odd"), "x")
     assert fault
     assert (fault.kind, fault.retry) == ("protocol", True)
 
@@ -126,17 +126,17 @@ def test_an_unknown_error_of_the_sdk_is_the_sandboxs() -> None:
 )
 def test_an_error_of_ours_is_no_fault(error: BaseException) -> None:
     """A defect must not hide behind the sandbox."""
-    assert fault_of(error, "x") is None
+    assert to_fault(error, "x") is None
 
 
 def test_a_fault_says_what_was_being_done() -> None:
     """On one line, with the remedy on its own; an error without words is told by its name."""
-    fault = fault_of(exceptions.AuthenticationException("401:\n  bad key"), "create a sandbox")
+    fault = to_fault(exceptions.AuthenticationException("401:\n  bad key"), "create a sandbox")
     assert str(fault).splitlines() == [
         "create a sandbox: 401: bad key",
         "  check E2B_API_KEY (and E2B_DOMAIN, E2B_API_URL)",
     ]
-    silent = fault_of(TimeoutError(), "read a file")
+    silent = to_fault(TimeoutError(), "read a file")
     assert silent
     assert silent.message == "read a file: TimeoutError"
 

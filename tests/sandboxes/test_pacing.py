@@ -9,7 +9,7 @@ import pytest
 from support.virtual_time import simulate
 
 from harness.errors import SandboxFault
-from harness.sandboxes.pacing import PATIENCE_S, SLOWEST, Pacer
+from harness.sandboxes.pacing import MAX_WAIT_S, SLOWEST, Pacer
 
 TOO_MANY = SandboxFault("rate_limit", "too many", retry=True)
 
@@ -26,7 +26,7 @@ class Platform:
         self.asked: list[float] = []
         self.made: list[float] = []
 
-    async def make(self, again: bool) -> int:
+    async def make(self, after_rate_limit: bool) -> int:
         self.asked.append(now())
         await asyncio.sleep(0.05)
         if self.refuse(self.asked[-1]):
@@ -90,7 +90,7 @@ def test_a_limit_of_sandboxes_at_once_is_waited_out() -> None:
     running: set[int] = set()
 
     async def trial(pacer: Pacer, number: int) -> None:
-        async def make(again: bool) -> None:
+        async def make(after_rate_limit: bool) -> None:
             if len(running) >= 20:
                 raise TOO_MANY
             running.add(number)
@@ -117,14 +117,14 @@ def test_patience_ends() -> None:
             await pacer.create(platform.make)
         return now()
 
-    assert PATIENCE_S <= simulate(story()) < PATIENCE_S + 60
+    assert MAX_WAIT_S <= simulate(story()) < MAX_WAIT_S + 60
     assert pacer.rate == SLOWEST
 
 
 def test_other_faults_are_not_its_business() -> None:
     """They go to whoever decides on a new attempt."""
 
-    async def make(again: bool) -> None:
+    async def make(after_rate_limit: bool) -> None:
         raise SandboxFault("unreachable", "no answer", retry=True)
 
     with pytest.raises(SandboxFault, match="no answer"):
@@ -135,8 +135,8 @@ def test_whoever_asks_again_is_told_so() -> None:
     """So that it does as the refusal says: Retry-After is the SDK's to read."""
     told: list[bool] = []
 
-    async def make(again: bool) -> None:
-        told.append(again)
+    async def make(after_rate_limit: bool) -> None:
+        told.append(after_rate_limit)
         if len(told) < 3:
             raise TOO_MANY
 

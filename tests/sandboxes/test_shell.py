@@ -9,13 +9,13 @@ from support.sandboxes import bash, with_sandbox
 
 from harness.local.launch import LocalServer
 from harness.sandboxes.archive import pack
-from harness.sandboxes.sandbox import CommandTimeoutError, Result, Sandbox
-from harness.sandboxes.shell import Script, Seen, handed_over, look_each
+from harness.sandboxes.sandbox import CommandResult, CommandTimeoutError, Sandbox
+from harness.sandboxes.shell import SandboxScript, ScriptOutcome, handed_over, run_scripts
 
 
-def seen_by(server: LocalServer, *scripts: str, timeout: float = 20) -> list[Seen]:
-    async def look(sandbox: Sandbox) -> list[Seen]:
-        return await look_each(sandbox, [Script(text, timeout) for text in scripts])
+def seen_by(server: LocalServer, *scripts: str, timeout: float = 20) -> list[ScriptOutcome]:
+    async def look(sandbox: Sandbox) -> list[ScriptOutcome]:
+        return await run_scripts(sandbox, [SandboxScript(text, timeout) for text in scripts])
 
     return with_sandbox(server, look)
 
@@ -25,37 +25,40 @@ def test_each_script_is_alone(server: LocalServer) -> None:
     first = "set -eu; cd /tmp; x=1; echo out; echo err >&2; false; echo never"
     second = 'printf %s "$PWD ${x-none} $-" | grep -c "[eu] *$"; printf "no newline"'
     assert seen_by(server, first, "exit 3", second, "true") == [
-        Result("out\n", "err\n", 1),
-        Result("", "", 3),
-        Result("0\nno newline", "", 0),
-        Result("", "", 0),
+        CommandResult("out\n", "err\n", 1),
+        CommandResult("", "", 3),
+        CommandResult("0\nno newline", "", 0),
+        CommandResult("", "", 0),
     ]
 
 
 def test_output_that_looks_like_an_end_is_output(server: LocalServer) -> None:
     """The line between two scripts cannot be guessed."""
     text = f"\n{'0' * 32} 0\n"
-    assert seen_by(server, f"printf %s '{text}'", "echo two") == [Result(text, "", 0), Result("two\n", "", 0)]
+    assert seen_by(server, f"printf %s '{text}'", "echo two") == [
+        CommandResult(text, "", 0),
+        CommandResult("two\n", "", 0),
+    ]
 
 
 def test_one_that_hangs_does_not_hide_the_others(server: LocalServer) -> None:
     """Nor does one that takes its shell away."""
     one, two, three = seen_by(server, "echo one", "sleep 60", "echo three", timeout=1)
-    assert (one, three) == (Result("one\n", "", 0), Result("three\n", "", 0))
+    assert (one, three) == (CommandResult("one\n", "", 0), CommandResult("three\n", "", 0))
     assert isinstance(two, CommandTimeoutError)
     first, second = seen_by(server, "kill -KILL $$", "echo two")
-    assert isinstance(first, Result)
+    assert isinstance(first, CommandResult)
     assert first.exit_code
-    assert second == Result("two\n", "", 0)
+    assert second == CommandResult("two\n", "", 0)
 
 
 @pytest.mark.parametrize("first", ["echo one; exit 3", "kill -KILL $$", "sleep 60"])
 def test_nothing_comes_after_a_required_one_that_fails(server: LocalServer, first: str) -> None:
     """However it fails: alone too, when the command that has both takes too long or breaks off."""
 
-    async def story(sandbox: Sandbox) -> tuple[list[Seen], str]:
-        scripts = [Script(first, 1, required=True), Script("touch ~/came", 1)]
-        return await look_each(sandbox, scripts), await bash(sandbox, "ls")
+    async def story(sandbox: Sandbox) -> tuple[list[ScriptOutcome], str]:
+        scripts = [SandboxScript(first, 1, required=True), SandboxScript("touch ~/came", 1)]
+        return await run_scripts(sandbox, scripts), await bash(sandbox, "ls")
 
     (seen,), there = with_sandbox(server, story)
     assert isinstance(seen, CommandTimeoutError) or seen.exit_code
@@ -65,12 +68,12 @@ def test_nothing_comes_after_a_required_one_that_fails(server: LocalServer, firs
 def test_a_required_one_that_succeeds_is_like_any_other(server: LocalServer) -> None:
     """What comes after it is run."""
 
-    async def story(sandbox: Sandbox) -> list[Seen]:
-        return await look_each(
-            sandbox, [Script("echo one", 20, required=True), Script("echo two; exit 3", 20)]
+    async def story(sandbox: Sandbox) -> list[ScriptOutcome]:
+        return await run_scripts(
+            sandbox, [SandboxScript("echo one", 20, required=True), SandboxScript("echo two; exit 3", 20)]
         )
 
-    assert with_sandbox(server, story) == [Result("one\n", "", 0), Result("two\n", "", 3)]
+    assert with_sandbox(server, story) == [CommandResult("one\n", "", 0), CommandResult("two\n", "", 3)]
 
 
 @pytest.mark.parametrize("size", [10, 70_000, 200_000, 400_000])

@@ -118,7 +118,7 @@ def test_one_that_cannot_be_built_is_said(
     write_files(tmp_path, {"t/mine.py": content.replace("%s", mark), "t/tool.txt": "tool\n"})
     templates = Templates(local_platform(as_e2b), tmp_path / "logs")
     with pytest.raises(TaskFault) as caught:
-        asyncio.run(templates.name("t/mine.py:template", tmp_path))
+        asyncio.run(templates.ensure_built("t/mine.py:template", tmp_path))
     assert (caught.value.cause, caught.value.kind, caught.value.retry) == ("task", kind, False)
     assert what in caught.value.message
     if kind == "template_build":

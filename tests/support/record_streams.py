@@ -35,7 +35,7 @@ from tests.support.messages_api import (
 
 STREAMS = Path(__file__).parents[1] / "data" / "streams"
 
-Recorded = Iterator[tuple[str, Finished]]
+TaskRecording = Iterator[tuple[str, Finished]]
 
 
 def work() -> list[Turn]:
@@ -62,59 +62,59 @@ def work() -> list[Turn]:
     ]
 
 
-def success(cli: ClaudeCli, api: MessagesApi) -> Recorded:
+def success(cli: ClaudeCli, api: MessagesApi) -> TaskRecording:
     """A run with text and tools in one message, two tools in one message, and a failing tool."""
     yield "success", cli.run("Fix calc.py")
 
 
-def subagent(cli: ClaudeCli, api: MessagesApi) -> Recorded:
+def subagent(cli: ClaudeCli, api: MessagesApi) -> TaskRecording:
     """A subagent in the foreground, on another model."""
     yield "subagent", cli.run("Count the files")
 
 
-def max_turns(cli: ClaudeCli, api: MessagesApi) -> Recorded:
+def max_turns(cli: ClaudeCli, api: MessagesApi) -> TaskRecording:
     """A stop by `--max-turns`."""
     yield "max_turns", cli.run("Go on for ever", "--max-turns", "2")
 
 
-def budget(cli: ClaudeCli, api: MessagesApi) -> Recorded:
+def budget(cli: ClaudeCli, api: MessagesApi) -> TaskRecording:
     """A stop by `--max-budget-usd`."""
     yield "budget", cli.run("Go on for ever", "--max-budget-usd", "0.000001")
 
 
-def api_error(cli: ClaudeCli, api: MessagesApi) -> Recorded:
+def api_error(cli: ClaudeCli, api: MessagesApi) -> TaskRecording:
     """A 400 after one good message."""
     yield "api_error", cli.run("Try")
 
 
-def prompt_too_long(cli: ClaudeCli, api: MessagesApi) -> Recorded:
+def prompt_too_long(cli: ClaudeCli, api: MessagesApi) -> TaskRecording:
     """A conversation too long for the model, which cannot be compacted either."""
     yield "prompt_too_long", cli.run("Try")
 
 
-def background(cli: ClaudeCli, api: MessagesApi) -> Recorded:
+def background(cli: ClaudeCli, api: MessagesApi) -> TaskRecording:
     """A subagent in the background, which ends after the main agent's first answer."""
     yield "background", cli.run("Count the files")
 
 
-def unauthorized(cli: ClaudeCli, api: MessagesApi) -> Recorded:
+def unauthorized(cli: ClaudeCli, api: MessagesApi) -> TaskRecording:
     """A 401, retried once."""
     yield "unauthorized", cli.run("Try", env={"CLAUDE_CODE_MAX_RETRIES": "1"})
 
 
-def retried(cli: ClaudeCli, api: MessagesApi) -> Recorded:
+def retried(cli: ClaudeCli, api: MessagesApi) -> TaskRecording:
     """A 529, and then success."""
     yield "retried", cli.run("Try")
 
 
-def resumed(cli: ClaudeCli, api: MessagesApi) -> Recorded:
+def resumed(cli: ClaudeCli, api: MessagesApi) -> TaskRecording:
     """A session of two prompts: one stream each."""
     first = cli.run("Fix calc.py")
     yield "resumed_1", first
     yield "resumed_2", cli.run("Now the notes", "--resume", first.init["session_id"])
 
 
-def mcp(cli: ClaudeCli, api: MessagesApi) -> Recorded:
+def mcp(cli: ClaudeCli, api: MessagesApi) -> TaskRecording:
     """An MCP server that works and one that does not, a hook that reports CLAUDE.md, one MCP call."""
     (cli.cwd / "CLAUDE.md").write_text("Always say please.\n")
     (cli.cwd / "mcp_echo.py").write_text((Path(__file__).parent / "mcp_echo.py").read_text())
@@ -129,12 +129,12 @@ def mcp(cli: ClaudeCli, api: MessagesApi) -> Recorded:
     yield "mcp", cli.run("Echo", *options, env={"MCP_CONNECTION_NONBLOCKING": "false"})
 
 
-def interrupted(cli: ClaudeCli, api: MessagesApi) -> Recorded:
+def interrupted(cli: ClaudeCli, api: MessagesApi) -> TaskRecording:
     """SIGINT while the model is silent."""
     yield "interrupted", signalled(cli, api, signal.SIGINT)
 
 
-def killed(cli: ClaudeCli, api: MessagesApi) -> Recorded:
+def killed(cli: ClaudeCli, api: MessagesApi) -> TaskRecording:
     """SIGKILL while the model is silent; the last line is cut in its middle, inside a character."""
     run = signalled(cli, api, signal.SIGKILL)
     cut = run.stdout.index("π".encode()) + 1
@@ -152,7 +152,7 @@ def signalled(cli: ClaudeCli, api: MessagesApi, number: signal.Signals) -> Finis
     return Finished(process.returncode, out, err.decode())
 
 
-SCENES: list[tuple[Callable[[ClaudeCli, MessagesApi], Recorded], Callable[[], MessagesApi]]] = [
+SCENES: list[tuple[Callable[[ClaudeCli, MessagesApi], TaskRecording], Callable[[], MessagesApi]]] = [
     (success, lambda: MessagesApi(work())),
     (
         subagent,

@@ -18,7 +18,7 @@ from harness.records.record import (
     ToolCounts,
     TrialRecord,
 )
-from harness.records.store import NOTHING_SECRET, RunFolder
+from harness.records.store import NO_REDACTION, RunFolder
 from tests.support.records import a_record
 
 VERBS = ("fix", "add", "speed-up", "refactor", "test", "secure", "document", "port")
@@ -57,7 +57,7 @@ def made_up_run(
     **fields: Any,
 ) -> Path:
     """A run's folder with plausible trials, the same at every call: the later a variant, the better and dearer."""
-    run = RunFolder.create(results, run_id, {"agent": "claude", "model_source": "api"}, NOTHING_SECRET)
+    run = RunFolder.create(results, run_id, {"agent": "claude", "model_source": "api"}, NO_REDACTION)
     lines = [
         json.dumps(record.line())
         for place in range(tasks)

@@ -27,7 +27,7 @@ SAYS = (
     ("$HARNESS_SCORE", b"", b"0 1 \n"),
 )
 TOLD = re.compile(r"; printf '\\n%s 0\\n' (\w+) >&2")
-"""After each of several scripts that are run by one command: `look_each` of harness/sandboxes/shell.py."""
+"""After each of several scripts that are run by one command: `run_scripts` of harness/sandboxes/shell.py."""
 AGENT = ".harness/solution"
 """In the script of the agent `oracle`, which is what takes time."""
 

@@ -16,9 +16,9 @@ from harness.runs.resources import local_platform
 from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos
 from harness.tasks.task import load_task
-from harness.trials.context import World
-from harness.trials.runner import Retries, Trial
-from harness.trials.timeouts import PATIENT, Patience
+from harness.trials.context import RunContext
+from harness.trials.runner import Retries, TrialRunner
+from harness.trials.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from harness.variants.variant import DEFAULT, Variant
 from tests.support.messages_api import MessagesApi
 
@@ -54,7 +54,7 @@ def tell(
     results: Path | None = None,
     variant: Variant = DEFAULT,
     secrets: Mapping[str, str] | None = None,
-    patience: Patience = PATIENT,
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
 ) -> Story:
     """Run one trial of a task folder with the model API `api`, and read its record back.
 
@@ -63,16 +63,16 @@ def tell(
     model = api_model({**api.env(key), **(env or {})}, loopback=True)
     redact = Redactor({**model.secrets, **(secrets or {})})
     folder = RunFolder.create(results or task.parent / "results", "run", {}, redact)
-    world = World(
+    context = RunContext(
         local_platform(server),
         model,
         folder,
         Repos(folder.path / "repos"),
         Templates(local_platform(server), folder.path / "templates"),
         secrets=secrets or {},
-        patience=patience,
+        timeouts=timeouts,
     )
     spec = TrialSpec(load_task(task), variant, 1, "claude")
-    _, fault = asyncio.run(Trial(spec, world).run(Retries(retries, base_s=0.01)))
+    _, fault = asyncio.run(TrialRunner(spec, context).run(Retries(retries, base_s=0.01)))
     (record,) = read_records(folder.path).records
     return Story(fault, record, folder)

@@ -13,7 +13,7 @@ from harness.errors import SandboxFault
 from harness.local.launch import LocalServer
 from harness.records.record import CheckResult
 from harness.sandboxes.sandbox import Sandbox
-from harness.sandboxes.shell import Script
+from harness.sandboxes.shell import SandboxScript
 from harness.tasks.task import load_task
 from harness.trials.checks import OUTPUT_BYTES, Between, run_checks
 from harness.trials.workspace import seed, stop_processes, stop_script
@@ -256,7 +256,7 @@ def test_a_check_that_cannot_be_told_from_the_end_before_it_runs_alone(
 
     async def run(sandbox: Sandbox) -> tuple[CheckResult, ...]:
         await seed(sandbox, task, {})
-        between = Between(alone, Script("kill -KILL $BASHPID", 5))
+        between = Between(alone, SandboxScript("kill -KILL $BASHPID", 5))
         return await run_checks(sandbox, task, checks=task.checks[-2:], between=between)
 
     one, two = with_sandbox(server, run)

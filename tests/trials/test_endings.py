@@ -16,7 +16,7 @@ import pytest
 
 from harness.local.launch import LocalServer, start_server
 from harness.records.store import list_runs, read_records
-from harness.trials.timeouts import Patience
+from harness.trials.timeouts import Timeouts
 from tests.support.folders import ANSWER_CHECK, by_hand, says, task_folder, uses
 from tests.support.messages_api import (
     Disconnect,
@@ -183,14 +183,14 @@ def test_each_ending_has_its_outcome_and_its_cause(
         assert_billed(story, api)
 
 
-IMPATIENT = Patience(platform_s=5, model_s=3)
+IMPATIENT = Timeouts(platform_s=5, model_s=3)
 
 
 def test_a_silent_model_is_noticed_before_the_time_is_up(server: LocalServer, tmp_path: Path) -> None:
     """A task may give its agent hours; a model that says nothing for as long as a run puts up with ends it sooner."""
     task = task_folder(tmp_path, toml="timeout = 3600\n")
     with MessagesApi([ANSWER, Forever(Hang())]) as api:
-        story = tell(server, api, task, patience=IMPATIENT)
+        story = tell(server, api, task, timeouts=IMPATIENT)
 
     assert story.told() == ("error", None, "provider", "silent"), story.record.error
     assert story.record.phases_ms.agent
@@ -203,7 +203,7 @@ def test_a_silent_tool_is_left_to_work(server: LocalServer, tmp_path: Path) -> N
     task = task_folder(tmp_path)
     work = Use("Bash", {"command": "sleep 8; echo 42 >answer.txt"})
     with MessagesApi([work, DONE]) as api:
-        story = tell(server, api, task, patience=replace(IMPATIENT, model_s=6))
+        story = tell(server, api, task, timeouts=replace(IMPATIENT, model_s=6))
 
     assert story.told() == ("passed", "completed", None, None), story.record.error
 

@@ -21,8 +21,8 @@ from e2b import Template
 from harness.local.launch import LocalServer
 from harness.records.record import TrialRecord
 from harness.records.stream import Session
-from harness.trials.cli_starts import differences_in_starts, not_seen, parsed, start_records
-from harness.trials.verification import differences_at_start
+from harness.trials.cli_starts import differences_in_starts, parsed, start_records, unseen_notes
+from harness.trials.verification import differences_in_init
 from harness.variants.declared import load_variants
 from harness.variants.variant import Text, Variant
 from tests.support import mcp_echo, mcp_http
@@ -334,7 +334,7 @@ def test_evidence_that_an_agent_has_made_up_brings_nothing_down(told: str) -> No
     """Nor does what it left half."""
     starts = tuple(parsed(told))
     asked = Variant(args=("--effort", "high"), env={"A": "1"}, system_prompt=Text("Be terse."))
-    assert not_seen(asked, starts)
+    assert unseen_notes(asked, starts)
     start_records(asked, asked.env, starts)
     differences_in_starts(asked, asked.env, starts)
 
@@ -373,7 +373,7 @@ def test_settings_and_arguments_that_took_hold_are_as_asked_for(
 def test_settings_and_arguments_that_did_not_take_hold_are_told(asked: Variant, said: str) -> None:
     """By what the session's start shows."""
     seen = Session(output_style="default", tools_offered=("Bash", "WebFetch"))
-    (difference,) = differences_at_start(asked, seen)
+    (difference,) = differences_in_init(asked, seen)
     assert difference.startswith(said)
 
 
@@ -587,7 +587,7 @@ def test_another_model_than_asked_for_is_told() -> None:
     """An alias stands for any version of it, a name for any date and window of it."""
 
     def told(asked: str, seen: str) -> tuple[str, ...]:
-        return differences_at_start(Variant("v", model=asked), Session(model=seen))
+        return differences_in_init(Variant("v", model=asked), Session(model=seen))
 
     assert told("claude-opus-4-5", "claude-haiku-4-5") == (
         "the model is claude-haiku-4-5, not claude-opus-4-5",

@@ -15,9 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.local.launch import LocalServer
-from harness.sandboxes.archive import pack, pack_folder, unpacking
+from harness.sandboxes.archive import pack, pack_folder, unpack_command
 from harness.sandboxes.sandbox import Sandbox
-from harness.sandboxes.shell import run_own
+from harness.sandboxes.shell import run_without_profile
 from harness.tasks.task import Task, load_task
 from harness.trials.protect import restore
 from harness.trials.workspace import Baseline, NoDiffError, seed, stop_processes, stop_script, take_diff
@@ -104,7 +104,7 @@ def test_a_large_archive_is_zipped_and_whole(tmp_path: Path) -> None:
 def test_what_goes_with_a_command_arrives(content: bytes) -> None:
     """Any bytes, through a real bash and a real tar."""
     with tempfile.TemporaryDirectory() as folder:
-        command = unpacking(pack({"-a": content, "b": b""}, {}))
+        command = unpack_command(pack({"-a": content, "b": b""}, {}))
         assert command
         subprocess.run(["bash", "-c", command], cwd=folder, check=True)
         assert Path(folder, "-a").read_bytes() == content
@@ -125,7 +125,7 @@ def test_what_goes_with_a_command_arrives(content: bytes) -> None:
 )
 def test_only_what_fits_goes_with_a_command(tmp_path: Path, content: bytes, fits: bool) -> None:
     """The kernel takes so much for an argument; for more than that there is no such command."""
-    command = unpacking(pack({"a": content}, {}))
+    command = unpack_command(pack({"a": content}, {}))
     assert (command is not None) == fits
     if command:
         assert len(command) < 128 * 1024
@@ -417,5 +417,5 @@ rm conftest.py
 
 
 async def bash_without_profile(sandbox: Sandbox, script: str) -> None:
-    done = await run_own(sandbox, script, timeout=90)
+    done = await run_without_profile(sandbox, script, timeout=90)
     assert (done.exit_code, done.stdout) == (0, "")

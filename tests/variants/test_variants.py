@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from harness.errors import ProblemsError, UsageError
-from harness.runs.order import blocks
-from harness.runs.request import Asked
-from harness.variants.apply import luggage
-from harness.variants.declared import Catalogue, Declared, load_variants, source_for
+from harness.runs.order import interleaved
+from harness.runs.request import RunRequest
+from harness.variants.apply import variant_files
+from harness.variants.declared import VariantFile, VariantResolver, load_variants, source_for
 from harness.variants.variant import DEFAULT, ClaudeMd, NoClaudeMd, TemplateSource, Text, Variant, revealed
 from tests.support.folders import write_files
 
 
-def declared(folder: Path, toml: str, files: dict[str, str | bytes] | None = None) -> Declared:
+def declared(folder: Path, toml: str, files: dict[str, str | bytes] | None = None) -> VariantFile:
     """What a variants.toml with files beside it declares."""
     write_files(folder, {"variants.toml": toml, **(files or {})})
     return load_variants(folder / "variants.toml")
@@ -27,7 +27,7 @@ def one(folder: Path, toml: str, files: dict[str, str | bytes] | None = None) ->
     return variant
 
 
-def names(found: Declared) -> list[str]:
+def names(found: VariantFile) -> list[str]:
     return [variant.name for variant in found.variants]
 
 
@@ -97,9 +97,9 @@ def test_every_key_means_what_it_says(tmp_path: Path) -> None:
         ("false", NoClaudeMd()),
     ],
 )
-def test_a_claude_md_is_a_file_a_text_or_none(tmp_path: Path, given: str, meant: object) -> None:
+def test_a_claude_md_is_a_file_a_text_or_none(tmp_path: Path, given: str, suggest_key: object) -> None:
     """A string names a file, as it does wherever a text is wanted."""
-    assert one(tmp_path, f"[a]\nclaude_md = {given}\n", FILES).claude_md == meant
+    assert one(tmp_path, f"[a]\nclaude_md = {given}\n", FILES).claude_md == suggest_key
 
 
 def test_no_servers_is_something_else_than_no_word_about_them(tmp_path: Path) -> None:
@@ -366,12 +366,12 @@ def test_the_nearest_file_declares_a_tasks_variants(tmp_path: Path) -> None:
         },
     )
     root = tmp_path / "root"
-    catalogue = Catalogue(root, None, ())
+    catalogue = VariantResolver(root, None, ())
 
-    assert [variant.name for variant in catalogue.of(root / "near" / "task")] == ["near"]
-    assert [variant.name for variant in catalogue.of(root / "far" / "task")] == ["project"]
+    assert [variant.name for variant in catalogue.for_task(root / "near" / "task")] == ["near"]
+    assert [variant.name for variant in catalogue.for_task(root / "far" / "task")] == ["project"]
     (root / "pyproject.toml").write_text("[project]\nname = 'x'\n")
-    assert Catalogue(root, None, ()).of(root / "far" / "task") == (DEFAULT,)
+    assert VariantResolver(root, None, ()).for_task(root / "far" / "task") == (DEFAULT,)
 
 
 def test_two_files_of_one_folder_are_one_too_many(tmp_path: Path) -> None:
@@ -384,16 +384,19 @@ def test_two_files_of_one_folder_are_one_too_many(tmp_path: Path) -> None:
 def test_a_name_means_one_treatment_in_a_run(tmp_path: Path) -> None:
     """Trials are compared by it; the same treatment may be declared twice."""
     write_files(tmp_path, {"a/variants.toml": "[v]\n", "b/variants.toml": "[v]\n[w]\n"})
-    catalogue = Catalogue(tmp_path, None, ())
-    assert len(catalogue.of(tmp_path / "a" / "task")) + len(catalogue.of(tmp_path / "b" / "task")) == 3
+    catalogue = VariantResolver(tmp_path, None, ())
+    assert (
+        len(catalogue.for_task(tmp_path / "a" / "task")) + len(catalogue.for_task(tmp_path / "b" / "task"))
+        == 3
+    )
 
     write_files(tmp_path, {"b/variants.toml": '[v]\nmodel = "opus"\n'})
-    catalogue = Catalogue(tmp_path, None, ())
-    catalogue.of(tmp_path / "a" / "task")
+    catalogue = VariantResolver(tmp_path, None, ())
+    catalogue.for_task(tmp_path / "a" / "task")
     with pytest.raises(
         UsageError, match=r"'v' is one thing in .*a/variants.toml and another in .*b/variants.toml"
     ):
-        catalogue.of(tmp_path / "b" / "task")
+        catalogue.for_task(tmp_path / "b" / "task")
 
 
 def test_a_problem_in_pyproject_is_told_with_its_line(tmp_path: Path) -> None:
@@ -407,11 +410,11 @@ def test_a_file_can_be_named_for_all_tasks(tmp_path: Path) -> None:
     """Whatever lies beside them; one that is not there is told."""
     write_files(tmp_path, {"variants.toml": "[near]", "other.toml": "[other]"})
 
-    assert [v.name for v in Catalogue(tmp_path, tmp_path / "other.toml", ()).of(tmp_path / "task")] == [
-        "other"
-    ]
+    assert [
+        v.name for v in VariantResolver(tmp_path, tmp_path / "other.toml", ()).for_task(tmp_path / "task")
+    ] == ["other"]
     with pytest.raises(ProblemsError, match=r"missing.toml: cannot be read: No such file"):
-        Catalogue(tmp_path, tmp_path / "missing.toml", ()).of(tmp_path / "task")
+        VariantResolver(tmp_path, tmp_path / "missing.toml", ()).for_task(tmp_path / "task")
 
 
 def test_some_can_be_chosen_by_name(tmp_path: Path) -> None:
@@ -419,7 +422,7 @@ def test_some_can_be_chosen_by_name(tmp_path: Path) -> None:
     found = declared(tmp_path, "[a]\n[b]\n[c]\n")
 
     def chosen(*names: str) -> list[tuple[str, int]]:
-        return [(variant.name, variant.place) for variant in found.chosen(names)]
+        return [(variant.name, variant.position) for variant in found.chosen(names)]
 
     assert chosen("c", "a", "c") == [("c", 0), ("a", 1)]
     assert chosen() == [("a", 0), ("b", 1), ("c", 2)]
@@ -428,7 +431,7 @@ def test_some_can_be_chosen_by_name(tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match=r"there is no variant 'd' since there is no variants.toml\n.*default"
     ):
-        Declared().chosen(["d"])
+        VariantFile().chosen(["d"])
 
 
 # What a hash is over
@@ -476,9 +479,9 @@ def test_secrets_are_known_by_their_names_alone(tmp_path: Path) -> None:
     environ = {"DOCS_TOKEN": "secret-of-docs", "WEB_TOKEN": "secret-of-web"}
 
     assert variant.secrets == ("DOCS_TOKEN", "WEB_TOKEN")
-    assert "${env:WEB_TOKEN}" in str(variant.told())
+    assert "${env:WEB_TOKEN}" in str(variant.as_record())
     assert revealed({"a": ["Bearer ${env:WEB_TOKEN}"]}, environ) == {"a": ["Bearer secret-of-web"]}
-    assert Asked((variant,)).secrets(environ) == environ
+    assert RunRequest((variant,)).secrets(environ) == environ
 
 
 @pytest.mark.parametrize(("value", "words"), [("", "is not set"), ("short", "has fewer than 8 characters")])
@@ -486,7 +489,7 @@ def test_a_secret_that_cannot_be_kept_is_told(tmp_path: Path, value: str, words:
     """Before anything runs, with the variant that wants it."""
     variant = one(tmp_path, '[a]\nenv = { KEY = "${env:MY_KEY}" }\n')
     with pytest.raises(UsageError, match=rf"variant 'a' refers to \$\{{env:MY_KEY\}}, and MY_KEY {words}"):
-        Asked((variant,)).secrets({"MY_KEY": value} if value else {})
+        RunRequest((variant,)).secrets({"MY_KEY": value} if value else {})
 
 
 # The order
@@ -496,21 +499,21 @@ def test_luggage_knows_whether_it_holds_a_secret(tmp_path: Path) -> None:
     """What does is not sent within a command, which platforms log."""
     server = 'mcp.web = { url = "https://example.org", headers = { Authorization = "Bearer %s" } }\n'
     open_, kept = (one(tmp_path, f"[a]\n{server % value}") for value in ("public", "${env:WEB_TOKEN}"))
-    assert not luggage(open_, {}).secret
-    assert luggage(kept, {"WEB_TOKEN": "secret-of-web"}).secret
-    assert luggage(DEFAULT, {}, gateway_token="token").secret
+    assert not variant_files(open_, {}).secret
+    assert variant_files(kept, {"WEB_TOKEN": "secret-of-web"}).secret
+    assert variant_files(DEFAULT, {}, gateway_token="token").secret
 
 
 def test_the_variants_of_an_index_run_side_by_side() -> None:
     """In an order that the seed, the task and the index decide, and nothing else."""
     variants = [Variant(name) for name in "abcd"]
-    plan = blocks("task", variants, 6, seed=1)
+    plan = interleaved("task", variants, 6, seed=1)
     found = [[variant.name for variant, index in plan if index == number] for number in range(1, 7)]
 
     assert [index for _, index in plan] == sorted(index for _, index in plan)
     assert all(sorted(block) == list("abcd") for block in found)
     assert len({tuple(block) for block in found}) > 1
-    assert blocks("task", variants, 6, seed=1) == plan
-    assert blocks("task", variants, 3, seed=1) == plan[:12]
-    assert blocks("task", variants, 6, seed=2) != plan
-    assert blocks("other", variants, 6, seed=1) != plan
+    assert interleaved("task", variants, 6, seed=1) == plan
+    assert interleaved("task", variants, 3, seed=1) == plan[:12]
+    assert interleaved("task", variants, 6, seed=2) != plan
+    assert interleaved("other", variants, 6, seed=1) != plan

@@ -10,7 +10,7 @@ from harness.report.comparison import ArmView, ComparisonView
 from harness.report.html.amounts import Distribution, Scatter, distributions_of, scatter_of
 from harness.report.html.grid import GridRow, filters_of, grid_of
 from harness.report.html.pairs import Pair, pairs_of
-from harness.report.html.tools import ServerRow, ToolRow, servers_of, tools_of
+from harness.report.html.tools import ServerRow, ToolRow, expected_mcp_servers, tools_of
 from harness.report.html.variants import Arm, AtKRow, Trial, arm_of, at_k_of
 from harness.report.text import cost
 
@@ -63,7 +63,7 @@ def page_of(
         scatter=scatter_of(arms),
         distributions=tuple(distributions_of(arms, trials)),
         tools=tuple(tools_of(arms, trials)),
-        servers=tuple(servers_of(arms, trials)),
+        servers=tuple(expected_mcp_servers(arms, trials)),
         trials=sum(len(found) for found in trials.values()),
     )
 

@@ -85,7 +85,7 @@ def _parts(tool: str) -> tuple[str, str]:
     return (server, name) if kind == "mcp" and server and name else ("", tool)
 
 
-def servers_of(arms: Sequence[Arm], trials: Mapping[str, Sequence[Trial]]) -> Iterator[ServerRow]:
+def expected_mcp_servers(arms: Sequence[Arm], trials: Mapping[str, Sequence[Trial]]) -> Iterator[ServerRow]:
     """A row for each MCP server that any trial had."""
     records = [[trial.record for trial in trials[arm.view.name]] for arm in arms]
     for server in sorted({name for of_arm in records for record in of_arm for name in record.mcp_servers}):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness import __version__
 from harness.errors import UsageError
-from harness.records.metrics import measured, variants_in_order
+from harness.records.metrics import metrics_of, variants_in_order
 from harness.records.record import TrialRecord
 from harness.records.store import RunFolder, find_run, read_records
 from harness.report.comparison import Arm, compare_arms, pairs_within
@@ -81,7 +81,7 @@ def _page(loaded: Sequence[_Loaded], baseline: str | None) -> tuple[Page, list[t
         records = [record for record in one.records if record.variant == variant]
         trials[name] = [Trial(len(order) + place, record) for place, record in enumerate(records)]
         order += [(one.run.path, record) for record in records]
-        arms.append(Arm(name, one.run.id, variant, [measured(record) for record in records]))
+        arms.append(Arm(name, one.run.id, variant, [metrics_of(record) for record in records]))
     notes = [note for one in loaded for note in one.notes]
     plan = planned_rounds(loaded[0].run.path) if len(loaded) == 1 else None
     view = compare_arms(arms, _pairs(arms, baseline), plan=plan, notes=notes)
