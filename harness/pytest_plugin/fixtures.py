@@ -192,7 +192,7 @@ class FixtureTrial:
         finally:
             self._session.spend(spent_by(self._attempts))
         self._attempt.stop = stop
-        self.call(self.live.prove())
+        self.call(self.live.verify_variant())
         return ClaudeResult(stop, self._attempt.session, self)
 
     async def _prompt(self, prompt: str, timeout: float) -> Stop:
@@ -215,8 +215,7 @@ class FixtureTrial:
                 remedy='name them: @pytest.mark.task(..., checks={"tests": "python3 -m unittest"}), or a task folder',
             )
         if not self._attempt.checks:
-            self.call(self.live.collect())
-            self.call(self.live.check())
+            self.call(self.live.grade_now())
         return self._attempt.checks
 
     def finish(self, *, passed: bool) -> list[tuple[str, object]]:
@@ -227,6 +226,8 @@ class FixtureTrial:
         finally:
             self._attempt.test_passed = passed
             self._session.engine.call(self._opening.__aexit__(None, None, None))
+            if not self._attempt.fault and not self._attempt.diff:
+                self._judge_diff()
             self._attempt.end()
             record = self._record()
             if record.outcome in ("passed", "failed"):

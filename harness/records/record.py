@@ -150,13 +150,16 @@ class Phases(_Part):
     """
 
     build: Ms | None = Field(None, description="The template, built or waited for.")
+    setup: Ms | None = Field(
+        None, description="The task's setup, run once a run and kept as a snapshot, or waited for."
+    )
     create: Ms | None = Field(None, description="Until the sandbox was there.")
     seed: Ms | None = Field(
-        None, description="The starter repo, the variant's files, the task's setup commands."
+        None, description="The starter repo and the variant's files; setup, where there are no snapshots."
     )
     agent: Ms | None = Field(None, description="From the agent's start to its end, seen from outside.")
-    collect: Ms | None = Field(None, description="Ending its processes, the diff, restoring protected files.")
-    checks: Ms | None = Field(None, description="All checks together.")
+    collect: Ms | None = Field(None, description="Carrying the work out of the agent's sandbox.")
+    checks: Ms | None = Field(None, description="All checks together, with the sandboxes in which they run.")
     total: Ms | None = Field(None, description="All of the attempt, the sandbox's end included.")
 
 
@@ -331,7 +334,16 @@ class TrialRecord(_Part):
         description="The sandbox's template; of one that was built from a file, the name with its content's hash.",
     )
     sandbox: SandboxRecord = Field(description="The platform that gave the sandbox.")
-    sandbox_id: str | None = Field(None, description="The sandbox's id on its platform; null when none came.")
+    sandbox_id: str | None = Field(
+        None, description="The agent's sandbox, by its id on its platform; null when none came."
+    )
+    grading_sandbox_id: str | None = Field(
+        None, description="The sandbox in which the work was judged at the end; null when there was none."
+    )
+    graded_in: Literal["fresh", "agent"] | None = Field(
+        None,
+        description="Where the checks ran: `fresh`, where no agent had been, or `agent`, its own sandbox; null: nowhere.",
+    )
     kept: bool = Field(
         False, description="Whether the sandbox was paused and kept, until `harness gc --kept`."
     )
@@ -340,6 +352,9 @@ class TrialRecord(_Part):
     tampering: tuple[Tampering, ...] = Field((), description="Protected files that the agent changed.")
     notes: tuple[str, ...] = Field(
         (), description="What else a reader of this record should know, in sentences."
+    )
+    ignored: tuple[str, ...] = Field(
+        (), description="Paths of the work that an ignore rule keeps out of the diff; at most 200."
     )
     transcript: str | None = Field(None, description="Raw stream-json, relative to the run's folder.")
     diff: str | None = Field(None, description="What the agent changed, relative to the run's folder.")

@@ -109,6 +109,20 @@ class TrialFolder:
             raise disk_fault(target, error) from error
         return f"{self.relative}/{name}"
 
+    def write_raw(self, name: str, data: bytes) -> Path:
+        """Write a file as it is, secrets and all, and return where it is.
+
+        Raises:
+            InternalFault: when the disk does not take it.
+        """
+        target = self.path / name
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+        except OSError as error:
+            raise disk_fault(target, error) from error
+        return target
+
     def line_writer(self, name: str) -> LineWriter:
         """A file that grows line by line while the trial runs."""
         return LineWriter(self, name)

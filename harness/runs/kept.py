@@ -20,7 +20,9 @@ from harness.sandboxes.cleanup import kill_orphans
 from harness.sandboxes.owner import hold_in_use, is_last_user
 from harness.sandboxes.sandbox import Platform, Sandbox, e2b_platform
 from harness.tasks.task import load_task
-from harness.trials.checks import run_checks
+from harness.trials.checks import Place, run_checks
+from harness.trials.opening import process_mark
+from harness.trials.seeding import take_baseline
 from harness.trials.trial import KEPT
 
 T = TypeVar("T")
@@ -30,6 +32,7 @@ T = TypeVar("T")
 class Kept:
     """A trial's sandbox that was kept: where it is, and the folder of its task (None: a Python test's)."""
 
+    run: str
     trial: str
     platform: Platform
     sandbox_id: str
@@ -64,7 +67,9 @@ def check_again(results: Path, run: str | None, trial: str) -> tuple[str, bool]:
     task = load_task(kept.task)
 
     async def checks(sandbox: Sandbox) -> tuple[CheckResult, ...]:
-        return await run_checks(sandbox, task)
+        baseline, mark = await take_baseline(sandbox), process_mark(kept.run, kept.trial)
+        place = Place(sandbox, baseline, kept.platform.has_own_processes, mark)
+        return await run_checks(place, task, task.checks)
 
     found = _awake(kept, checks)
     passed = sum(check.passed for check in found)
@@ -103,7 +108,7 @@ def find_kept(results: Path, run: str | None, trial: str) -> Kept:
             remedy="run it again with --keep failed or --keep all",
         )
     platform = e2b_platform() if record.sandbox.kind == "e2b" else lasting_platform()
-    return Kept(record.trial_id, platform, record.sandbox_id, _task(folder, record))
+    return Kept(folder.id, record.trial_id, platform, record.sandbox_id, _task(folder, record))
 
 
 def _task(folder: RunFolder, record: TrialRecord) -> Path | None:

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 # Before the SDK is loaded: over plain HTTP/1.1 a command that runs holds a connection, and 200 are all it would make.
@@ -39,6 +40,7 @@ _KILL_WHEN_CREATED_S = 20.0
 _RETRIES = 3
 _RETRY_DELAYS_S = (0.2, 1.0, 3.0)
 _TRANSFER_S = 600.0
+_SNAPSHOT_S = 1200.0
 _START_S = 60.0
 """How long a command may take to start."""
 PROBE_S = 11.0
@@ -186,9 +188,9 @@ class Platform:
         return f"e2b ({server}, {self.isolation})" if self.isolation else f"e2b ({server})"
 
     @property
-    def root_is_user(self) -> bool:
-        """Whether root in its sandboxes is no other account than their user, and has no more power."""
-        return self.kind == "local"
+    def has_own_processes(self) -> bool:
+        """Whether every process in sight inside a sandbox is the sandbox's own."""
+        return self.isolation in (None, "bubblewrap")
 
 
 def e2b_platform() -> Platform:
@@ -239,6 +241,10 @@ class CommandTimeoutError(Exception):
     """The command took longer than it was given."""
 
 
+class TooLargeError(Exception):
+    """A file of a sandbox has more bytes than are taken from it."""
+
+
 def bypass_profile(script: str, env: Mapping[str, str]) -> tuple[str, dict[str, str]]:
     """A script and its variables, such that what an agent wrote into the shell's start-up files has no say.
 
@@ -271,11 +277,12 @@ async def _kill_when_created(creating: asyncio.Task[Any]) -> None:
 
 
 class Sandbox:
-    """One running sandbox. `mcp_token` lets one into its MCP gateway; None without one."""
+    """One running sandbox. `mcp_token` lets one into its MCP gateway; None without one. One that `is_kept` is not ended."""
 
     def __init__(self, sdk: AsyncSandbox, mcp_token: str | None = None) -> None:
         self._sdk = sdk
         self.mcp_token = mcp_token
+        self.is_kept = False
         self.id: str = sdk.sandbox_id
 
     @classmethod
@@ -357,33 +364,31 @@ class Sandbox:
             async with asyncio.timeout(60):
                 await self._sdk.pause()
 
-    @contextlib.asynccontextmanager
-    async def forked(self) -> AsyncIterator[Sandbox]:
-        """A copy of the sandbox as it is now, which goes when this closes.
+    async def resume(self) -> None:
+        """Wake it from a pause.
 
         Raises:
-            SandboxFault: when the platform cannot make one.
+            SandboxFault: when it does not wake.
         """
-        forking = asyncio.create_task(self._fork())
-        try:
-            copy = await asyncio.shield(forking)
-        except asyncio.CancelledError:
-            await asyncio.shield(_kill_when_created(forking))
-            raise
-        try:
-            async with copy.kept_alive():
-                yield copy
-        finally:
-            with contextlib.suppress(SandboxFault):
-                await asyncio.shield(copy.kill())
-
-    async def _fork(self) -> Sandbox:
-        with _faults("copy the sandbox"):
+        with _faults("wake the sandbox"):
             async with asyncio.timeout(120):
-                (copy,) = await self._sdk.fork(timeout=LIFETIME_S, count=1)
-            if isinstance(copy, Exception):
-                raise copy
-            return Sandbox(copy)
+                await self._sdk.connect(timeout=LIFETIME_S)
+
+    async def create_snapshot(self, name: str) -> str | None:
+        """Keep the files as they are now, as something that sandboxes can be opened from; None: the platform cannot.
+
+        Raises:
+            SandboxFault: when the sandbox is lost on the way.
+        """
+        try:
+            with _faults("take a snapshot"):
+                async with asyncio.timeout(_SNAPSHOT_S):
+                    made = await self._sdk.create_snapshot(name, request_timeout=_SNAPSHOT_S)
+        except SandboxFault as fault:
+            if fault.kind in ("sandbox_gone", "unreachable", "auth"):
+                raise
+            return None
+        return made.snapshot_id
 
     @contextlib.asynccontextmanager
     async def kept_alive(self) -> AsyncIterator[None]:
@@ -413,6 +418,43 @@ class Sandbox:
             f"read {path}", lambda: self._sdk.files.read(path, format="bytes"), _TRANSFER_S
         )
         return bytes(content)
+
+    async def download(self, path: str, target: Path, limit: int, *, user: str | None = None) -> None:
+        """Write a file's content to a file of this machine, piece by piece.
+
+        Raises:
+            TooLargeError: when it has more than `limit` bytes.
+            SandboxFault: when it cannot be read, or the sandbox is lost.
+        """
+        with target.open("wb") as file:
+            await self._read_pieces(path, file.write, limit, user)
+
+    async def read_bounded(self, path: str, limit: int) -> bytes:
+        """A file's content, whole. Raises as `download` does."""
+        content = bytearray()
+        await self._read_pieces(path, content.extend, limit, None)
+        return bytes(content)
+
+    async def _read_pieces(
+        self, path: str, take: Callable[[bytes], object], limit: int, user: str | None
+    ) -> None:
+        size = 0
+        with _faults(f"read {path}"):
+            async with asyncio.timeout(_TRANSFER_S):
+                async for piece in await self._sdk.files.read(path, format="stream", user=cast(Any, user)):
+                    size += len(piece)
+                    if size > limit:
+                        raise TooLargeError(f"it has more than {limit} bytes")
+                    take(piece)
+
+    async def upload(self, path: str, source: Path) -> None:
+        """Write a file of this machine into the sandbox. A relative path is below the home."""
+
+        async def write() -> None:
+            with source.open("rb") as file:
+                await self._sdk.files.write(path, file, use_octet_stream=True)
+
+        await _with_retries(f"write {path}", write, _TRANSFER_S)
 
     async def run(
         self,
@@ -718,3 +760,29 @@ async def kill_orphan(leftover: OrphanSandbox, params: Mapping[str, Any]) -> Non
     """End a sandbox by its id; one that is gone already is fine."""
     with _faults(f"end sandbox {leftover.sandbox_id}"):
         await AsyncSandbox.kill(leftover.sandbox_id, **params)
+
+
+async def delete_snapshot(snapshot_id: str, params: Mapping[str, Any]) -> None:
+    """Delete a snapshot; one that is gone already is fine.
+
+    Raises:
+        SandboxFault: when the platform does not do it.
+    """
+    with _faults(f"delete snapshot {snapshot_id}"):
+        await AsyncSandbox.delete_snapshot(snapshot_id, **params)
+
+
+async def list_snapshots(prefix: str, params: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Ids and names of the platform's snapshots whose names start with `prefix`.
+
+    Raises:
+        SandboxFault: when the platform cannot be asked.
+    """
+    found: list[tuple[str, str]] = []
+    with _faults("list snapshots"):
+        pages = AsyncSandbox.list_snapshots(**params)
+        while pages.has_next:
+            for one in await pages.next_items():
+                names = [str(name).rpartition("/")[2].partition(":")[0] for name in one.names or ()]
+                found += [(one.snapshot_id, name) for name in names if name.startswith(prefix)]
+    return found

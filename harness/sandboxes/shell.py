@@ -1,35 +1,19 @@
-"""Scripts of the harness's own in a sandbox where an agent has been."""
+"""Scripts of the harness's own in a sandbox, run without what an agent may have put into the shell's start-up files."""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import functools
 import hashlib
 import itertools
 import secrets
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Mapping
+from pathlib import Path
 
-from harness.errors import SandboxFault
 from harness.sandboxes.archive import unpack_command
-from harness.sandboxes.sandbox import HOME, CommandResult, CommandTimeoutError, Sandbox, bypass_profile
-
-
-@dataclass(frozen=True)
-class SandboxScript:
-    """A script of the harness's own that looks at what is there, and how many seconds it may take.
-
-    `required`: what comes after it would go wrong where it has failed, and is then not run.
-    """
-
-    text: str
-    timeout: float
-    required: bool = False
-
-
-ScriptOutcome: TypeAlias = CommandResult | CommandTimeoutError
-"""What a script has given back, or that it took too long."""
-
+from harness.sandboxes.sandbox import HOME, CommandResult, Sandbox, bypass_profile
 
 _KEY, _NUMBERS = secrets.token_bytes(32), itertools.count()
 
@@ -37,9 +21,48 @@ _KEY, _NUMBERS = secrets.token_bytes(32), itertools.count()
 def random_token() -> str:
     """A word of 32 hexadecimal digits that nobody in a sandbox can know before it is used.
 
-    Without a system call, which lets other threads have Python's lock: it would take milliseconds to get it back.
+    Made without a system call, which lets other threads have Python's lock: to get it back takes milliseconds.
     """
     return hashlib.blake2b(str(next(_NUMBERS)).encode(), key=_KEY, digest_size=16).hexdigest()
+
+
+def call(script: Path, *arguments: str) -> str:
+    """A script file as text for a shell, in a subshell of its own, with its arguments as "$1" and so on."""
+    return f"(\nset -- {shlex.join(arguments)}\n{_text(script)}\n)"
+
+
+def chain(*steps: str) -> str:
+    """Steps one after another, up to the first that fails; its exit code is the whole's.
+
+    Joined by `&&`, a script's own `set -e` would be without effect.
+    """
+    return "\ncode=$?; [ $code = 0 ] || exit $code\n".join(steps)
+
+
+@functools.cache
+def _text(script: Path) -> str:
+    lines = script.read_text(encoding="utf-8").splitlines()
+    # Comments are for readers of the file; a command has a limited length.
+    return "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+
+
+def read_answers(stdout: str) -> dict[str, str]:
+    """The `key=value` lines that a script has printed. Other lines are passed over."""
+    pairs = (line.partition("=") for line in stdout.splitlines())
+    return {key: value for key, equals, value in pairs if equals and key.isidentifier()}
+
+
+def decode_bytes(value: str) -> bytes:
+    """Bytes that a script has printed as base64. Raises ValueError when they are none."""
+    try:
+        return base64.b64decode(value, validate=True)
+    except binascii.Error as error:
+        raise ValueError(str(error)) from error
+
+
+def decode_names(value: str) -> tuple[str, ...]:
+    """Names that a script has printed as base64, each ended by NUL; bytes that are no UTF-8 become surrogates."""
+    return tuple(decode_bytes(value).decode("utf-8", "surrogateescape").split("\0")[:-1])
 
 
 async def run_without_profile(
@@ -59,87 +82,10 @@ async def run_without_profile(
     return await sandbox.run(own, timeout=timeout, cwd=cwd, env=variables, user=user)
 
 
-async def look(sandbox: Sandbox, script: SandboxScript, root_in: str | None = None) -> ScriptOutcome:
-    """What one script sees: as the sandbox's user, or as root, given that user's home, which is then its home too.
-
-    Raises:
-        SandboxFault: when the sandbox is lost.
-    """
-    try:
-        if root_in is None:
-            return await run_without_profile(sandbox, script.text, timeout=script.timeout)
-        # Not in that home, which may be closed, or gone.
-        text = f"export HOME={shlex.quote(root_in)}; umask 022\n{script.text}"
-        return await run_without_profile(sandbox, text, timeout=script.timeout, cwd="/", user="root")
-    except CommandTimeoutError as error:
-        return error
-
-
-async def run_scripts(
-    sandbox: Sandbox, scripts: Sequence[SandboxScript], root_in: str | None = None
-) -> list[ScriptOutcome]:
-    """What each script sees, in one command: every command costs a way there and back, and a shell's start.
-
-    When that takes too long or breaks off, each is run by itself, so that one that hangs does not hide the others.
-    A `required` one that fails, or takes too long, is the last. `root_in` is as for `look`.
-
-    Raises:
-        SandboxFault: when the sandbox is lost.
-    """
-    mark = random_token()
-    together = "\n".join(_with_end(script, mark) for script in scripts)
-    seen = await look(sandbox, SandboxScript(together, max(script.timeout for script in scripts)), root_in)
-    if isinstance(seen, CommandResult):
-        found = list(_split(seen, mark))
-        if len(found) == len(scripts) or (found and _ends(scripts[len(found) - 1], found[-1])):
-            return list(found)
-    each: list[ScriptOutcome] = []
-    for script in scripts:
-        each.append(await look(sandbox, script, root_in))
-        if _ends(script, each[-1]):
-            break
-    return each
-
-
-def require_finished(seen: ScriptOutcome, kind: str, what: str) -> CommandResult:
-    """What a script that had to come to its end has given back.
-
-    Raises:
-        SandboxFault: of this kind, saying what could not be done, when it took too long.
-    """
-    if isinstance(seen, CommandTimeoutError):
-        raise SandboxFault(kind, f"{what}: {seen}", retry=True) from seen
-    return seen
-
-
-def _ends(script: SandboxScript, seen: ScriptOutcome) -> bool:
-    """Whether nothing may come after it."""
-    return script.required and (isinstance(seen, CommandTimeoutError) or seen.exit_code != 0)
-
-
-def _with_end(script: SandboxScript, mark: str) -> str:
-    """A script by itself in a subshell, and after it the line that tells how it ended."""
-    stop = '; [ "$code" = 0 ] || exit 0' if script.required else ""
-    told = f"code=$?; printf '\\n%s %s\\n' {mark} $code; printf '\\n%s 0\\n' {mark} >&2"
-    return f"(\n{script.text}\n)\n{told}{stop}"
-
-
-def _split(result: CommandResult, mark: str) -> list[CommandResult]:
-    out, err = (_parts(text, mark) for text in (result.stdout, result.stderr))
-    return [
-        CommandResult(stdout, stderr, code) for (stdout, code), (stderr, _) in zip(out, err, strict=False)
-    ]
-
-
-def _parts(text: str, mark: str) -> Iterator[tuple[str, int]]:
-    """What each script has said, and the number that is told after it."""
-    said, *told = text.split(f"\n{mark} ")
-    for part in told:
-        number, ended, following = part.partition("\n")
-        if not ended:
-            return
-        yield said, int(number)
-        said = following
+async def run_as_root(sandbox: Sandbox, script: str, *, home: str, timeout: float) -> CommandResult:
+    """Run a script as root, in `/`, with the home of the sandbox's user as its $HOME."""
+    text = f"export HOME={shlex.quote(home)}; umask 022\n{script}"
+    return await run_without_profile(sandbox, text, timeout=timeout, cwd="/", user="root")
 
 
 async def handed_over(

@@ -93,6 +93,21 @@ class Setup(_Table):
     )
 
 
+class WorkTable(_Table):
+    """`[checks.work]`: the bounds of what is carried from the agent's sandbox to where the checks run."""
+
+    max_mb: Annotated[int, Strict()] = Field(1024, gt=0, description="a whole number of MiB")
+    max_files: Annotated[int, Strict()] = Field(200_000, gt=0, description="a whole number")
+    max_depth: Annotated[int, Strict()] = Field(100, gt=0, description="a whole number")
+    timeout: Seconds = Field(300.0, description="the seconds that packing may take, up to 86400")
+
+
+def _is_absolute(path: str) -> str:
+    if not path.startswith("/") or "\0" in path or ".." in path.split("/") or path.rstrip("/") == "":
+        raise ValueError("is no absolute path")
+    return path.rstrip("/")
+
+
 class Checks(_Table):
     """`[checks]`."""
 
@@ -103,6 +118,19 @@ class Checks(_Table):
     run: dict[Annotated[str, Field(pattern=f"^{NAME}$")], str] = Field(
         {}, description='shell commands by name (letters, digits, _ - .), such as {tests = "make test"}'
     )
+    sandbox: Literal["fresh", "agent"] = Field(
+        "fresh", description='"fresh", or "agent" for work that is a running process or a whole system'
+    )
+    prepare: str = Field(
+        "", description='a shell command, such as "pip install -r requirements.txt"'
+    )
+    carry: list[Annotated[str, AfterValidator(_is_absolute)]] = Field(
+        [], description='a list of absolute paths, such as ["/home/user/.config/app"]'
+    )
+    leave: list[str] = Field(
+        [], description='a list of patterns of files in the repo, such as ["node_modules/*"]'
+    )
+    work: WorkTable = Field(WorkTable(), description="a table: [checks.work]")
 
 
 class Sandbox(_Table):

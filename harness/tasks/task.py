@@ -59,6 +59,34 @@ class SandboxSpec:
 
 
 @dataclass(frozen=True)
+class WorkSpec:
+    """What is carried from the agent's sandbox to where the checks run, beside the repo, and its bounds.
+
+    `carry` has absolute paths, `leave` patterns below the repo. Sizes are in bytes, `timeout` in seconds.
+    """
+
+    carry: tuple[str, ...] = ()
+    leave: tuple[str, ...] = ()
+    max_bytes: int = 1024 * 1024 * 1024
+    max_files: int = 200_000
+    max_depth: int = 100
+    timeout: float = 300.0
+
+    @classmethod
+    def of(cls, table: toml.Checks) -> WorkSpec:
+        """What the manifest's `[checks]` says."""
+        work = table.work
+        return cls(
+            carry=tuple(table.carry),
+            leave=tuple(table.leave),
+            max_bytes=work.max_mb * 1024 * 1024,
+            max_files=work.max_files,
+            max_depth=work.max_depth,
+            timeout=work.timeout,
+        )
+
+
+@dataclass(frozen=True)
 class Limits:
     """What ends an agent early: turns, US dollars (None: no limit of the task's own)."""
 
@@ -90,6 +118,9 @@ class Task:
     checks: tuple[Check, ...] = ()
     check_timeout: float = 60.0
     protect: tuple[str, ...] = ()
+    prepare: str = ""
+    work: WorkSpec = field(default_factory=WorkSpec)
+    grade_in_agents_sandbox: bool = False
     sandbox: SandboxSpec = field(default_factory=SandboxSpec)
     limits: Limits = field(default_factory=Limits)
     solution: Path | None = None
@@ -278,6 +309,9 @@ class _Reader:
             checks=self.checks(manifest),
             check_timeout=manifest.checks.timeout,
             protect=self.protect(manifest, repo),
+            prepare=manifest.checks.prepare,
+            work=WorkSpec.of(manifest.checks),
+            grade_in_agents_sandbox=manifest.checks.sandbox == "agent",
             sandbox=SandboxSpec(
                 template=self.template(manifest),
                 env=dict(manifest.sandbox.env),

@@ -9,10 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from harness import __version__
-from harness.agents.base import AgentContext
 from harness.errors import Fault, InternalFault
 from harness.models.model import TaskRecording
 from harness.records.record import (
@@ -32,7 +31,7 @@ from harness.records.record import (
     session_fields,
 )
 from harness.records.store import TRANSCRIPT, LineWriter, TrialFolder
-from harness.records.stream import Session
+from harness.records.stream import Session, SessionBuilder
 from harness.trials.context import RunContext
 
 INTERRUPTED = "interrupted"
@@ -58,7 +57,7 @@ class Attempt:
     sandbox_id: str | None = None
     template: str | None = None
     template_id: str | None = None
-    agent_context: AgentContext | None = None
+    session_builder: SessionBuilder | None = None
     stop: Stop | None = None
     checks: tuple[CheckResult, ...] = ()
     tampering: tuple[Tampering, ...] = ()
@@ -67,6 +66,9 @@ class Attempt:
     fault: Fault | None = None
     test_passed: bool | None = None
     kept: bool = False
+    is_collected: bool = False
+    grading_sandbox_id: str | None = None
+    ignored: tuple[str, ...] = ()
     has_own_secret: bool = False
     differences: tuple[str, ...] = ()
     instructions: tuple[InstructionsRecord, ...] = ()
@@ -101,7 +103,7 @@ class Attempt:
     @property
     def session(self) -> Session:
         """What the transcript tells so far."""
-        return self.agent_context.session_builder.session() if self.agent_context else Session()
+        return self.session_builder.session() if self.session_builder else Session()
 
     def archive_transcript(self) -> None:
         """Make room for the next attempt; this one's transcript is kept."""
@@ -169,6 +171,9 @@ def trial_record(
             template_id=last.template_id,
         ),
         sandbox_id=last.sandbox_id,
+        grading_sandbox_id=last.grading_sandbox_id,
+        graded_in=_graded_in(spec, last),
+        ignored=last.ignored,
         kept=last.kept,
         error=ErrorRecord.of(last.fault) if last.fault else None,
         attempts=(*earlier, *(_attempt_record(attempt) for attempt in attempts[:-1])),
@@ -205,6 +210,12 @@ def outcome_of(attempt: Attempt) -> Outcome:
     if attempt.test_passed is not None:
         return "passed" if attempt.test_passed else "failed"
     return "passed" if attempt.checks and all(check.passed for check in attempt.checks) else "failed"
+
+
+def _graded_in(spec: TrialSpec, attempt: Attempt) -> Literal["fresh", "agent"] | None:
+    if not attempt.checks:
+        return None
+    return "agent" if spec.task.grade_in_agents_sandbox else "fresh"
 
 
 def _attempt_record(attempt: Attempt) -> AttemptRecord:

@@ -17,13 +17,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.records.record import StartRecord
-from harness.sandboxes.sandbox import Sandbox
-from harness.sandboxes.shell import SandboxScript, ScriptOutcome, look, require_finished
-from harness.variants.apply import APPEND_SYSTEM_PROMPT, FOLDER, STARTS, SYSTEM_PROMPT, needs_start_evidence
+from harness.trials.evidence import Evidence
+from harness.variants.apply import APPEND_SYSTEM_PROMPT, FOLDER, SYSTEM_PROMPT, needs_start_evidence
 from harness.variants.variant import Variant
 
-_EVIDENCE_CHARS = 1_000_000
-_TELL = f"cat ~/{FOLDER}/{STARTS}/*.told 2>/dev/null | head -c {_EVIDENCE_CHARS}"
 _PROMPTS = {SYSTEM_PROMPT: "--system-prompt-file", APPEND_SYSTEM_PROMPT: "--append-system-prompt-file"}
 _UNSEEN = "-"
 _NOT_SEEN = (
@@ -44,24 +41,9 @@ class CliStart:
     env: tuple[tuple[str, str, str], ...] = ()
 
 
-STARTED = SandboxScript(_TELL, timeout=30)
-"""Tells how the CLI was started, for `read_cli_starts`."""
-
-
-async def read_cli_starts(
-    variant: Variant, sandbox: Sandbox, seen: ScriptOutcome | None = None
-) -> tuple[CliStart, ...]:
-    """What the hook has told, one for each start; nothing where the variant has nothing to be seen there.
-
-    `seen` is what `STARTED` has given, where it was run already.
-
-    Raises:
-        SandboxFault: when the sandbox is lost.
-    """
-    if not needs_start_evidence(variant):
-        return ()
-    told = seen or await look(sandbox, STARTED)
-    return tuple(parsed(require_finished(told, "prove", "the CLI's start could not be read").stdout))
+def read_cli_starts(variant: Variant, evidence: Evidence) -> tuple[CliStart, ...]:
+    """Each start that the hook told of; nothing where the variant sets nothing to be seen there."""
+    return tuple(parsed(evidence.starts)) if needs_start_evidence(variant) else ()
 
 
 def parsed(text: str) -> Iterator[CliStart]:

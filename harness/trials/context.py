@@ -10,10 +10,11 @@ from typing import Literal
 from harness.models.model import Model
 from harness.records.store import RunFolder
 from harness.sandboxes.pacing import Pacer
-from harness.sandboxes.sandbox import Platform
+from harness.sandboxes.sandbox import Platform, Sandbox
 from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos
 from harness.trials.disk import DiskExecutor
+from harness.trials.snapshots import Snapshots
 from harness.trials.timeouts import DEFAULT_TIMEOUTS, Timeouts
 
 Keep = Literal["none", "failed", "all"]
@@ -37,6 +38,14 @@ class RunContext:
     timeouts: Timeouts = DEFAULT_TIMEOUTS
     template_ids: dict[str, str] = field(default_factory=dict)
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    snapshots: Snapshots = field(default_factory=Snapshots)
     disk: DiskExecutor = field(default_factory=DiskExecutor)
     secrets: Mapping[str, str] = field(default_factory=dict)
     keep: Keep = "none"
+
+    async def remember_template_id(self, name: str, is_snapshot: bool, sandbox: Sandbox) -> str | None:
+        """The platform's id of a template, asked for once a run; a sandbox from a snapshot does not know it."""
+        async with self.asking:
+            if name not in self.template_ids and not is_snapshot:
+                self.template_ids[name] = await sandbox.template_id()
+        return self.template_ids.get(name)

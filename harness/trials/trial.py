@@ -1,4 +1,4 @@
-"""One trial, from a fresh sandbox to its record."""
+"""One trial, from a fresh sandbox to what is known of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,48 +16,29 @@ from harness.agents.nop import Nop
 from harness.agents.oracle import Oracle
 from harness.errors import Fault, NotAppliedError, SandboxFault
 from harness.models.model import TaskRecording
-from harness.records.record import (
-    AgentName,
-    CheckResult,
-    TrialSpec,
-)
+from harness.records.record import AgentName, TrialSpec
 from harness.records.stream import Session
 from harness.sandboxes.sandbox import Sandbox
-from harness.sandboxes.shell import SandboxScript, ScriptOutcome, run_scripts
 from harness.tasks import replay
 from harness.tasks.task import Check, Task
 from harness.trials.attempt import Attempt, internal_fault, interrupted, outcome_of
-from harness.trials.checks import Between, run_checks
-from harness.trials.cli_starts import (
-    STARTED,
-    differences_in_starts,
-    read_cli_starts,
-    start_records,
-    unseen_notes,
-)
+from harness.trials.checks import Place, failed_check
+from harness.trials.cli_starts import differences_in_starts, read_cli_starts, start_records, unseen_notes
 from harness.trials.context import Keep, RunContext
-from harness.trials.protect import protected_files, restore
+from harness.trials.evidence import read_evidence
+from harness.trials.grading import Grade, grade_in_place, grade_work
+from harness.trials.opening import Start, open_sandbox, prepare_start, process_mark
+from harness.trials.seeding import Baseline, seed
 from harness.trials.timeouts import Timeouts
 from harness.trials.verification import (
-    READ_INSTRUCTIONS,
     differences_in_init,
     differences_in_instructions,
     differences_without_init,
     missing_evidence_notes,
     read_loaded_instructions,
 )
-from harness.trials.workspace import (
-    Baseline,
-    NoDiffError,
-    diff_since,
-    in_copy,
-    require_stopped,
-    seed,
-    stop_processes,
-    stop_script,
-    take_diff,
-)
-from harness.variants.apply import hosts, needs_start_evidence, variant_files
+from harness.trials.work import NotCarriedError, Work, collect_work
+from harness.variants.apply import hosts, variant_files
 from harness.variants.variant import Variant, revealed
 
 AGENTS: dict[AgentName, type[Agent]] = {"claude": Claude, "oracle": Oracle, "nop": Nop}
@@ -68,23 +49,23 @@ _REPLAY_SERVER = Path(replay.__file__)
 
 
 async def run_attempt(spec: TrialSpec, context: RunContext, attempt: Attempt) -> None:
-    """Try a trial once, in a sandbox of its own. A fault ends it and is kept; the sandbox goes whatever happens.
+    """Try a trial once, in sandboxes of its own. A fault ends it and is kept; sandboxes go whatever happens.
 
     Raises:
-        CancelledError: when it was cut off; the attempt says so, too.
+        CancelledError: when it was cancelled; the attempt says so, too.
     """
     try:
         if spec.agent == "claude":
             context.model.require_recording(spec.task)
-        spec = await _resolve_repo(spec, context, attempt)
         async with (
-            _open_sandbox(spec, context, attempt) as sandbox,
-            _attempt_timeout(spec.task, context.timeouts),
+            open_trial(spec, context, attempt) as trial,
+            _attempt_timeout(trial.task, context.timeouts),
         ):
-            live = await _prepare(spec, context, attempt, sandbox)
-            await live.agent_runs()
-            await live.prove(await live.collect())
-            await live.check()
+            await trial.run_agent()
+            await trial.collect()
+            await trial.verify_variant()
+        await trial.grade()
+        await trial.end_sandbox()
     except NotAppliedError as error:
         attempt.differences = error.differences
     except Fault as fault:
@@ -100,31 +81,52 @@ async def run_attempt(spec: TrialSpec, context: RunContext, attempt: Attempt) ->
 
 @contextlib.asynccontextmanager
 async def open_trial(spec: TrialSpec, context: RunContext, attempt: Attempt) -> AsyncIterator[PreparedTrial]:
-    """A fresh sandbox with the task's repo in it; gone, or kept on purpose, when this closes."""
+    """A fresh sandbox with the task's repo in it, for the agent; gone, or kept on purpose, when this closes."""
     spec = await _resolve_repo(spec, context, attempt)
-    async with _open_sandbox(spec, context, attempt) as sandbox:
-        yield await _prepare(spec, context, attempt, sandbox)
-
-
-@contextlib.asynccontextmanager
-async def _open_sandbox(spec: TrialSpec, context: RunContext, attempt: Attempt) -> AsyncIterator[Sandbox]:
-    """A fresh sandbox from the trial's template; gone, or kept on purpose, when this closes."""
-    with attempt.phase("build"):
-        attempt.template = await context.templates.ensure_built(spec.template, spec.task.path or Path.cwd())
+    start = await prepare_start(spec, context, attempt)
     attempt.recording = context.model.recording(spec.task)
-    with attempt.phase("create"):
-        sandbox = await context.pacer.create(functools.partial(_create, spec, context, attempt.template))
-    attempt.sandbox_id = sandbox.id
-    if sandbox.mcp_token:
-        attempt.redact_also("MCP_GATEWAY_TOKEN", sandbox.mcp_token)
-    try:
-        async with sandbox.kept_alive():
-            yield sandbox
-    except BaseException as error:
-        await _end(spec, context, attempt, sandbox, error)
-        raise
-    else:
-        await _end(spec, context, attempt, sandbox, None)
+    async with contextlib.AsyncExitStack() as stack:
+        with attempt.phase("create"):
+            sandbox = await stack.enter_async_context(_open_agent_sandbox(spec, context, start))
+        attempt.sandbox_id = sandbox.id
+        if sandbox.mcp_token:
+            attempt.redact_also("MCP_GATEWAY_TOKEN", sandbox.mcp_token)
+        trial = await _prepare(spec, context, attempt, start, sandbox)
+        try:
+            yield trial
+        except BaseException as error:
+            await trial.keep_sandbox(error)
+            raise
+        await trial.keep_sandbox(None)
+
+
+def _open_agent_sandbox(
+    spec: TrialSpec, context: RunContext, start: Start
+) -> contextlib.AbstractAsyncContextManager[Sandbox]:
+    return open_sandbox(
+        spec,
+        context,
+        start,
+        env=_env(spec, context),
+        network=context.model.network(spec.task, hosts(spec.variant)),
+        mcp=revealed(spec.variant.mcp_gateway, context.secrets),
+    )
+
+
+async def _prepare(
+    spec: TrialSpec, context: RunContext, attempt: Attempt, start: Start, sandbox: Sandbox
+) -> PreparedTrial:
+    """Put the repo and what else the trial needs into its sandbox."""
+    with attempt.phase("seed"):
+        attempt.template_id = await context.remember_template_id(start.template, start.is_set_up, sandbox)
+        baseline = await seed(
+            sandbox,
+            spec.task,
+            extra=_replay_files(attempt.recording),
+            variant=variant_files(spec.variant, context.secrets, sandbox.mcp_token),
+            is_set_up=start.is_set_up,
+        )
+    return PreparedTrial(spec, context, attempt, start, sandbox, baseline)
 
 
 @contextlib.asynccontextmanager
@@ -151,27 +153,6 @@ async def _attempt_timeout(task: Task, timeouts: Timeouts) -> AsyncIterator[None
         ) from error
 
 
-async def _prepare(spec: TrialSpec, context: RunContext, attempt: Attempt, sandbox: Sandbox) -> PreparedTrial:
-    """Put the repo and what else the trial needs into its sandbox."""
-    assert attempt.template
-    with attempt.phase("seed"):
-        attempt.template_id = await _template_id(attempt.template, context, sandbox)
-        brought = variant_files(spec.variant, context.secrets, sandbox.mcp_token)
-        baseline = await seed(sandbox, spec.task, _replay_files(attempt.recording), brought)
-    attempt.agent_context = _agent_context(spec, context, attempt, sandbox)
-    live = PreparedTrial(spec, context, attempt, attempt.agent_context, baseline)
-    attempt.agent_context.on_turn_end = live.check_turn
-    return live
-
-
-async def _template_id(name: str, context: RunContext, sandbox: Sandbox) -> str:
-    """The platform's id of the trial's template, asked for once a run."""
-    async with context.asking:
-        if name not in context.template_ids:
-            context.template_ids[name] = await sandbox.template_id()
-    return context.template_ids[name]
-
-
 async def _resolve_repo(spec: TrialSpec, context: RunContext, attempt: Attempt) -> TrialSpec:
     """The trial with its starter repo on this machine, cloned if need be."""
     if spec.task.git is None:
@@ -181,19 +162,6 @@ async def _resolve_repo(spec: TrialSpec, context: RunContext, attempt: Attempt) 
     attempt.repo_commit = checkout.commit
     attempt.notes += checkout.notes
     return replace(spec, task=replace(spec.task, repo=checkout.folder))
-
-
-async def _create(spec: TrialSpec, context: RunContext, template: str, after_rate_limit: bool) -> Sandbox:
-    return await Sandbox.open(
-        context.platform,
-        template=template,
-        env={**_env(spec, context), "HARNESS_TRIAL": _process_mark(spec, context)},
-        network=context.model.network(spec.task, hosts(spec.variant)),
-        mcp=revealed(spec.variant.mcp_gateway, context.secrets),
-        run=context.folder.id,
-        trial=spec.id,
-        after_rate_limit=after_rate_limit,
-    )
 
 
 def _env(spec: TrialSpec, context: RunContext) -> dict[str, str]:
@@ -208,190 +176,203 @@ def _expected_env(variant: Variant, context: RunContext) -> dict[str, str]:
     return {name: value for name, value in env.items() if name not in replaced}
 
 
-def _agent_context(spec: TrialSpec, context: RunContext, attempt: Attempt, sandbox: Sandbox) -> AgentContext:
-    prove = functools.partial(_prove_start, spec.variant)
-    return AgentContext(
-        sandbox,
-        context.model,
-        attempt.transcript.write,
-        _env(spec, context),
-        prove,
-        model_idle_timeout_s=context.timeouts.model_s,
-    )
-
-
-@dataclass(frozen=True)
+@dataclass
 class PreparedTrial:
     """An attempt whose sandbox is open and seeded. The steps fill the attempt in."""
 
     spec: TrialSpec
     context: RunContext
     attempt: Attempt
-    agent_context: AgentContext
+    start: Start
+    sandbox: Sandbox
     baseline: Baseline
     agent: Agent = field(init=False)
+    agent_context: AgentContext = field(init=False)
+    _works: dict[int | None, Work | NotCarriedError] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "agent", AGENTS[self.spec.agent]())
+        self.agent = AGENTS[self.spec.agent]()
+        self.agent_context = AgentContext(
+            self.sandbox,
+            self.context.model,
+            self.attempt.transcript.write,
+            _env(self.spec, self.context),
+            functools.partial(_check_init, self.spec.variant),
+            self._collect_turn,
+            model_idle_timeout_s=self.context.timeouts.model_s,
+        )
+        self.attempt.session_builder = self.agent_context.session_builder
 
-    async def agent_runs(self) -> None:
-        """The agent does the task's prompts."""
+    @property
+    def task(self) -> Task:
+        """The trial's task."""
+        return self.spec.task
+
+    async def run_agent(self) -> None:
+        """Have the agent do the task's prompts."""
         with self.attempt.phase("agent"):
             self.attempt.stop = await self.agent.run(self.spec, self.agent_context)
 
-    async def collect(self) -> Mapping[str, ScriptOutcome]:
-        """The agent's processes end; its diff is taken; what it must not touch is put back.
-
-        Returns what `prove` goes by.
-        """
-        sandbox, attempt, task = self.agent_context.sandbox, self.attempt, self.spec.task
-        with attempt.phase("collect"):
-            seen = await self._look_at_what_is_left()
-            require_stopped(seen["stopped"])
-            try:
-                found = await take_diff(sandbox, self.baseline, seen["diff"])
-                attempt.diff = await self._keep("diff.patch", found)
-            except NoDiffError as error:
-                attempt.notes += (f"there is no diff: {error}",)
-            attempt.tampering = await restore(sandbox, task, self.baseline.protected, seen.get("protected"))
-        return seen
-
-    async def _look_at_what_is_left(self) -> Mapping[str, ScriptOutcome]:
-        """What each script sees: the first ends whatever still runs, so that nothing changes under the others.
-
-        Where it fails, nothing else is looked at.
-        """
-        stop = self._stop_script(self.baseline)
-        scripts = {"stopped": stop, "diff": diff_since(self.baseline), "instructions": READ_INSTRUCTIONS}
-        if needs_start_evidence(self.spec.variant):
-            scripts["starts"] = STARTED
-        if self.spec.task.protect:
-            scripts["protected"] = protected_files(self.spec.task)
-        seen = await run_scripts(
-            self.agent_context.sandbox, list(scripts.values()), root_in=self.baseline.home
-        )
-        return dict(zip(scripts, seen, strict=False))
-
-    async def prove(self, seen: Mapping[str, ScriptOutcome] | None = None) -> None:
-        """Is what the agent ran with what the variant asks for? The session's start is looked at as it comes.
-
-        Args:
-            seen: what `collect` has seen of it, when nothing ran since.
+    async def verify_variant(self) -> None:
+        """Hold what the agent ran with against what the variant asks for. The session's start is looked at as it comes.
 
         Raises:
-            NotAppliedError: when it is not.
+            NotAppliedError: when it is something else.
             SandboxFault: when that cannot be seen.
         """
         if self.spec.agent != "claude":
             return
-        sandbox, variant, seen = self.agent_context.sandbox, self.spec.variant, seen or {}
-        told = await read_loaded_instructions(sandbox, self.baseline.home, seen.get("instructions"))
-        self.attempt.instructions = told.loaded
-        self.attempt.notes += missing_evidence_notes(told)
+        variant, attempt = self.spec.variant, self.attempt
+        with attempt.phase("collect"):
+            evidence = await read_evidence(self.sandbox)
+        loaded = read_loaded_instructions(evidence, self.baseline.home)
+        attempt.instructions = loaded.loaded
+        attempt.notes += missing_evidence_notes(loaded)
         env = _expected_env(variant, self.context)
-        starts = await read_cli_starts(variant, sandbox, seen.get("starts"))
-        self.attempt.starts = start_records(variant, env, starts)
-        if self.attempt.session.session_id:
-            self.attempt.notes += unseen_notes(variant, starts)
+        starts = read_cli_starts(variant, evidence)
+        attempt.starts = start_records(variant, env, starts)
+        if attempt.session.session_id:
+            attempt.notes += unseen_notes(variant, starts)
         differences = (
-            *differences_without_init(variant, self.attempt.session),
-            *differences_in_instructions(variant, told),
+            *differences_without_init(variant, attempt.session),
+            *differences_in_instructions(variant, loaded),
             *differences_in_starts(variant, env, starts),
         )
         if differences:
             raise NotAppliedError(differences)
 
-    async def check(self) -> None:
-        """The checks enter, and give their verdicts; also those of turns that the agent did not come to."""
-        judged = {check.name for check in self.attempt.checks}
-        left = [check for check in self.spec.task.checks if check.name not in judged]
-        with self.attempt.phase("checks"):
-            self.attempt.checks += await self._verdicts(self.agent_context.sandbox, self.baseline, left)
+    async def collect(self) -> None:
+        """Carry the work out of the sandbox; where the task is judged in it, judge it."""
+        with self.attempt.phase("collect"):
+            self._works[None] = await self._collected("work")
+        if self.task.grade_in_agents_sandbox:
+            place = self._place()
+            with self.attempt.phase("checks"):
+                checks = await grade_in_place(place, self.task, self._last_checks, self._keep)
+            self.attempt.checks += checks
 
-    async def check_turn(self, turn: int) -> None:
-        """A turn's own checks, in a copy of the sandbox: the agent finds nothing of them there, and nothing ended."""
-        checks = [check for check in self.spec.task.checks if check.turn == turn]
-        if not checks:
-            return
-        with self.attempt.phase("checks"):
-            async with self.agent_context.sandbox.forked() as copy:
-                baseline = await in_copy(copy, self.baseline)
-                await stop_processes(copy, baseline, self._stop_script(baseline))
-                await restore(copy, self.spec.task, baseline.protected)
-                found = await self._verdicts(copy, baseline, checks)
-        self.attempt.checks += tuple(result.model_copy(update={"turn": turn}) for result in found)
+    async def _collect_turn(self, turn: int) -> None:
+        """Carry a turn's work, where the turn has checks. Nothing is stopped, and the agent finds nothing of them."""
+        if any(check.turn == turn for check in self.task.checks):
+            with self.attempt.phase("collect"):
+                self._works[turn] = await self._collected(f"work/turn-{turn}")
 
-    async def _verdicts(
-        self, sandbox: Sandbox, baseline: Baseline, checks: Sequence[Check]
-    ) -> tuple[CheckResult, ...]:
-        stop = self._stop_script(baseline)
-        alone = functools.partial(stop_processes, sandbox, baseline, stop)
-        between = Between(alone, stop if self.context.platform.root_is_user else None)
-        return await run_checks(sandbox, self.spec.task, self._keep, checks, between=between)
+    async def _collected(self, name: str) -> Work | NotCarriedError:
+        try:
+            return await collect_work(self.sandbox, self.task, self.baseline, self._store, name)
+        except NotCarriedError as error:
+            return error
+
+    async def grade(self) -> None:
+        """Judge what was carried, in fresh sandboxes: first each turn's, then the last.
+
+        Raises:
+            Fault: when the platform gives no sandbox that lasts. Nothing that was paid for is done again for it.
+        """
+        self.attempt.is_collected = True
+        with self.attempt.phase("checks"):
+            for turn, work in sorted(self._works.items(), key=lambda pair: pair[0] or 10**9):
+                await self._grade_turn(turn, work)
+
+    async def grade_now(self) -> None:
+        """Judge the work as it is, in the middle of a test: the agent's sandbox sleeps meanwhile, and goes on then.
+
+        Raises:
+            Fault: when the platform gives no sandbox that lasts, or the agent's does not wake.
+        """
+        await self.collect()
+        await self.sandbox.pause()
+        try:
+            await self.grade()
+        finally:
+            await self.sandbox.resume()
+
+    async def _grade_turn(self, turn: int | None, work: Work | NotCarriedError) -> None:
+        checks = self._last_checks if turn is None else [c for c in self.task.checks if c.turn == turn]
+        if turn is None and self.task.grade_in_agents_sandbox:
+            checks = []
+        if isinstance(work, NotCarriedError):
+            grade = Grade(tuple(failed_check(check, str(work)) for check in checks), notes=(str(work),))
+        else:
+            grade = await grade_work(self.spec, self.context, self.start, work, checks, self._keep)
+        if turn is None:
+            await self._take_grade(grade, work)
+        else:
+            grade = replace(
+                grade, checks=tuple(one.model_copy(update={"turn": turn}) for one in grade.checks)
+            )
+        self.attempt.checks += grade.checks
+
+    @property
+    def _last_checks(self) -> Sequence[Check]:
+        """The checks after the last prompt, and those of turns that the agent did not come to."""
+        return [check for check in self.task.checks if check.turn not in self._works or check.turn is None]
+
+    async def _take_grade(self, grade: Grade, work: Work | NotCarriedError) -> None:
+        attempt = self.attempt
+        attempt.grading_sandbox_id = grade.sandbox_id
+        attempt.tampering, attempt.ignored = grade.tampering, grade.ignored
+        attempt.notes += grade.notes
+        if grade.diff is not None:
+            attempt.diff = await self._keep("diff.patch", grade.diff)
+        has_failed = any(not check.passed for check in (*attempt.checks, *grade.checks))
+        if isinstance(work, Work) and work.outside and has_failed:
+            names = ", ".join(work.outside[:5]) + (", ..." if len(work.outside) > 5 else "")
+            attempt.notes += (
+                f"the agent also changed what is not carried to where the checks run: {names} "
+                "([checks] carry names more of it, [checks] prepare installs what the work needs)",
+            )
+
+    def _place(self) -> Place:
+        mark = process_mark(self.context.folder.id, self.spec.id)
+        return Place(self.sandbox, self.baseline, self.context.platform.has_own_processes, mark)
 
     async def _keep(self, name: str, data: bytes) -> str:
         """Write one of the trial's files, and return its path for the record."""
         return await self.context.disk.run(functools.partial(self.attempt.files.write, name, data))
 
-    def _stop_script(self, baseline: Baseline) -> SandboxScript:
-        return stop_script(
-            baseline, private=_only_own_processes(self.context), mark=_process_mark(self.spec, self.context)
-        )
+    async def _store(self, name: str, data: bytes) -> Path:
+        """Write one of the trial's files as it is, and return where it is."""
+        return await self.context.disk.run(functools.partial(self.attempt.files.write_raw, name, data))
+
+    async def keep_sandbox(self, error: BaseException | None) -> None:
+        """Pause the sandbox, where it is to be kept, or may have to be once the trial is judged."""
+        if not _should_keep(self.context.keep, error):
+            return
+        try:
+            await self.sandbox.pause()
+        except Fault as fault:
+            self.attempt.notes += (f"the sandbox could not be kept: {fault.message}",)
+            return
+        self.attempt.kept = self.sandbox.is_kept = True
+        folder = str(self.task.path) if self.task.path else None
+        about = {"sandbox": self.context.platform.kind, "sandbox_id": self.sandbox.id, "task": folder}
+        self.attempt.files.write(KEPT, json.dumps(about, indent=2).encode() + b"\n")
+
+    async def end_sandbox(self) -> None:
+        """End a sandbox that was paused in case the trial would fail, and did not have to be kept."""
+        attempt = self.attempt
+        if attempt.kept and self.context.keep == "failed" and outcome_of(attempt) == "passed":
+            attempt.kept = False
+            with contextlib.suppress(Fault):
+                await self.sandbox.kill()
 
 
-def _prove_start(variant: Variant, session: Session) -> None:
+def _check_init(variant: Variant, session: Session) -> None:
     differences = differences_in_init(variant, session)
     if differences:
         raise NotAppliedError(differences)
 
 
-def _only_own_processes(context: RunContext) -> bool:
-    """Whether every process in sight inside a sandbox is the sandbox's own."""
-    return context.platform.isolation in (None, "bubblewrap")
-
-
-def _process_mark(spec: TrialSpec, context: RunContext) -> str:
-    return f"{context.folder.id}-{spec.id}".replace("[", "-").replace("]", "")
-
-
-async def _end(
-    spec: TrialSpec, context: RunContext, attempt: Attempt, sandbox: Sandbox, error: BaseException | None
-) -> None:
-    """Keep the sandbox where that was asked for; else it goes."""
-    if _should_keep(context.keep, attempt, error):
-        try:
-            await sandbox.pause()
-        except Fault as fault:
-            attempt.notes += (f"the sandbox could not be kept: {fault.message}",)
-        else:
-            attempt.kept = True
-            folder = str(spec.task.path) if spec.task.path else None
-            about = {"sandbox": context.platform.kind, "sandbox_id": sandbox.id, "task": folder}
-            attempt.files.write(KEPT, json.dumps(about, indent=2).encode() + b"\n")
-            return
-    await _remove(sandbox)
-
-
-def _should_keep(keep: Keep, attempt: Attempt, error: BaseException | None) -> bool:
-    """A trial that a new attempt may mend, or that was cut off, leaves nothing that is worth a look."""
+def _should_keep(keep: Keep, error: BaseException | None) -> bool:
+    """Whether to keep the sandbox: not after faults that are retried or end the run, and not when cancelled."""
     if keep == "none" or not (error is None or isinstance(error, NotAppliedError | Fault)):
         return False
-    if isinstance(error, Fault) and (error.retry or error.fatal):
-        return False
-    return keep == "all" or error is not None or outcome_of(attempt) != "passed"
-
-
-async def _remove(sandbox: Sandbox) -> None:
-    """Kill the sandbox, even when this trial is being cancelled.
-
-    A sandbox that cannot be killed now ends with its lifetime, which nobody extends any more.
-    """
-    with contextlib.suppress(Fault):
-        await asyncio.shield(sandbox.kill())
+    return not (isinstance(error, Fault) and (error.retry or error.fatal))
 
 
 def _replay_files(recording: TaskRecording | None) -> dict[str, bytes]:
-    """What goes into the sandbox beside the repo and the prompts."""
+    """What a replay needs in the sandbox."""
     if recording is None:
         return {}
     return {

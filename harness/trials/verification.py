@@ -10,30 +10,16 @@ from dataclasses import dataclass
 from harness.errors import SandboxFault
 from harness.records.record import InstructionsRecord
 from harness.records.stream import Session
-from harness.sandboxes.sandbox import Sandbox
-from harness.sandboxes.shell import SandboxScript, ScriptOutcome, look, require_finished
-from harness.variants.apply import FOLDER, expected_mcp_servers
+from harness.trials.evidence import Evidence
+from harness.variants.apply import expected_mcp_servers
 from harness.variants.variant import ClaudeMd, NoClaudeMd, Variant
 
-_EVIDENCE_CHARS = 1_000_000
 _CUT_OFF = "cut off"
-# First what was put in place, then for each event of the hook the hash of what was loaded, and the event itself.
-_TELL = f"""
-cd ~/{FOLDER} 2>/dev/null || exit 0
-line=; [ ! -f applied ] || IFS= read -r -n 5000 line <applied
-echo "$line"
-[ -d instructions ] || exit 0
-for told in instructions/*; do
-  if [ -s "$told" ]; then head -c 10000 "$told"; echo; elif [ -f "$told" ]; then echo {_CUT_OFF}; fi
-done | head -c {_EVIDENCE_CHARS}
-"""
-READ_INSTRUCTIONS = SandboxScript(_TELL, timeout=30)
-"""Tells which instructions were loaded, for `read_loaded_instructions`."""
 _CUT_OFF_NOTE = (
     "not all instructions that Claude Code loaded could be seen: the hook that tells of them had not come to its end "
     "when Claude Code did"
 )
-_APPLIED = re.compile(r"^([0-9a-f]{64})  (.+)$")
+_APPLIED = re.compile(r"^([0-9a-f]{64})  (.+)$", re.MULTILINE)
 _CLAUDE_MD = ("repo/CLAUDE.md", "repo/.claude/CLAUDE.md")
 _VAGUE_MODELS = ("default", "best", "opusplan")
 """Names that leave the choice to Claude Code."""
@@ -52,20 +38,10 @@ class Instructions:
     cut_off: bool = False
 
 
-async def read_loaded_instructions(
-    sandbox: Sandbox, home: str, seen: ScriptOutcome | None = None
-) -> Instructions:
-    """What the hook has told. What an agent has done away with is not told.
-
-    `seen` is what `READ_INSTRUCTIONS` has given, where it was run already.
-
-    Raises:
-        SandboxFault: when the sandbox is lost.
-    """
-    told = seen or await look(sandbox, READ_INSTRUCTIONS)
-    result = require_finished(told, "prove", "the loaded instructions could not be read")
-    first, *lines = result.stdout.split("\n")
-    applied = _APPLIED.match(first)
+def read_loaded_instructions(evidence: Evidence, home: str) -> Instructions:
+    """The instructions that the hook told of."""
+    lines = evidence.instructions.split("\n")
+    applied = _APPLIED.match(evidence.applied)
     found = dict.fromkeys(_instructions(lines, home))
     put_there = {f"repo/{applied[2]}": applied[1]} if applied else {}
     return Instructions(put_there, tuple(found), cut_off=_CUT_OFF in lines)

@@ -125,6 +125,19 @@ def variant_files(
     return VariantFiles(files, paths, "".join(_steps(variant)), secret, variant.hash)
 
 
+def repo_files(variant: Variant) -> VariantFiles:
+    """What a variant lays into the repo, and nothing else: for where its work is judged."""
+    files = {}
+    if isinstance(variant.claude_md, ClaudeMd):
+        files[f"{FOLDER}/CLAUDE.md"] = variant.claude_md.text.encode()
+    overlay = variant.overlay.path / "repo" if variant.overlay else None
+    paths = {f"{FOLDER}/overlay/repo": overlay} if overlay and overlay.is_dir() else {}
+    script = "".join(_steps(variant)) if files or paths or variant.claude_md else ""
+    return VariantFiles(
+        files, paths, script and f"mkdir -p ~/{FOLDER}\n{script}", False, f"repo-{variant.hash}"
+    )
+
+
 def _files(variant: Variant, secrets: Mapping[str, str], token: str | None) -> Iterator[tuple[str, str]]:
     yield "settings.json", json.dumps(_settings(variant))
     yield "hook.sh", _HOOK

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from harness.trials.workspace import seed, stop_processes, stop_script
 
 from harness.errors import SandboxFault
 from harness.local.launch import LocalServer
@@ -16,7 +17,6 @@ from harness.sandboxes.sandbox import Sandbox
 from harness.sandboxes.shell import SandboxScript
 from harness.tasks.task import load_task
 from harness.trials.checks import OUTPUT_BYTES, Between, run_checks
-from harness.trials.workspace import seed, stop_processes, stop_script
 from tests.support.folders import task_folder, write_files
 from tests.support.sandboxes import bash, with_sandbox
 

@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from harness.trials.protect import restore
+from harness.trials.workspace import Baseline, NoDiffError, seed, stop_processes, stop_script, take_diff
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -19,8 +21,6 @@ from harness.sandboxes.archive import pack, pack_folder, unpack_command
 from harness.sandboxes.sandbox import Sandbox
 from harness.sandboxes.shell import run_without_profile
 from harness.tasks.task import Task, load_task
-from harness.trials.protect import restore
-from harness.trials.workspace import Baseline, NoDiffError, seed, stop_processes, stop_script, take_diff
 from tests.support.folders import task_folder, write_files
 from tests.support.sandboxes import bash, with_sandbox
 

@@ -1,0 +1,246 @@
+"""Grading: the work, judged in a second sandbox where nothing is that the agent started, installed or configured."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.errors import SandboxFault
+from harness.records.record import CheckResult, Tampering, TrialSpec
+from harness.sandboxes.archive import pack
+from harness.sandboxes.sandbox import CommandResult, CommandTimeoutError, Sandbox, TooLargeError
+from harness.sandboxes.shell import (
+    call,
+    chain,
+    decode_bytes,
+    decode_names,
+    read_answers,
+    run_as_root,
+    run_without_profile,
+)
+from harness.tasks.task import Check, Task
+from harness.trials import scripts
+from harness.trials.checks import Keep, Place, failed_check, run_checks
+from harness.trials.context import RunContext
+from harness.trials.opening import Start, open_sandbox, process_mark, setup_network
+from harness.trials.seeding import seed
+from harness.trials.work import Work
+from harness.variants.apply import repo_files
+
+MAX_DIFF_BYTES = 64 * 1024 * 1024
+"""A longer diff is not kept."""
+_MAX_FILE_BYTES = 8 * 1024 * 1024
+"""A larger file is left out of the diff."""
+_INLINE_BYTES = 64 * 1024
+"""A smaller tar goes with the command that unpacks it: one trip less."""
+_TOLD_BYTES = 256 * 1024
+"""A longer diff is read from its file."""
+_IGNORED_NAMES = 200
+_CARRIED, _STARTER = ".harness/carried.tar", ".harness/starter.tar"
+_STEP_S = 120.0
+_MAX_TRIES = 3
+_NOT_UNPACKED = 97
+
+
+class UnusableWorkError(Exception):
+    """The work cannot be laid over the starter repo, by its own doing."""
+
+
+@dataclass(frozen=True)
+class Grade:
+    """What grading came to. `diff` is None where it is not known; a note says why then."""
+
+    checks: tuple[CheckResult, ...] = ()
+    diff: bytes | None = None
+    tampering: tuple[Tampering, ...] = ()
+    ignored: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    sandbox_id: str | None = None
+
+
+async def grade_work(
+    spec: TrialSpec,
+    context: RunContext,
+    start: Start,
+    work: Work,
+    checks: Sequence[Check],
+    keep: Keep,
+) -> Grade:
+    """Grade the work in a fresh sandbox, and in another one when that is lost: the same bytes are graded again.
+
+    A sandbox that is gone each time goes by the work's own doing: its checks have failed.
+
+    Raises:
+        Fault: when the platform gives no sandbox that lasts.
+    """
+    lost = 0
+    for number in range(1, _MAX_TRIES + 1):
+        try:
+            return await _grade_once(spec, context, start, work, checks, keep)
+        except UnusableWorkError as error:
+            return Grade(tuple(failed_check(check, str(error)) for check in checks), notes=(str(error),))
+        except SandboxFault as fault:
+            lost += fault.kind == "sandbox_gone"
+            if lost == _MAX_TRIES:
+                why = f"the sandbox was lost each time that the work was graded in one: {fault.message}"
+                return Grade(tuple(failed_check(check, why) for check in checks), notes=(why,))
+            if number == _MAX_TRIES or not fault.retry:
+                raise
+    raise AssertionError("the last try returns or raises")
+
+
+async def _grade_once(
+    spec: TrialSpec, context: RunContext, start: Start, work: Work, checks: Sequence[Check], keep: Keep
+) -> Grade:
+    async with open_grading_sandbox(spec, context, start) as place:
+        graded = await lay_work(place, spec, work)
+        problem = await _prepare(place, spec) if checks else None
+        if problem:
+            results = tuple(failed_check(check, problem) for check in checks)
+        else:
+            results = await run_checks(place, spec.task, checks, keep)
+        return replace(graded, checks=results, sandbox_id=place.sandbox.id)
+
+
+@contextlib.asynccontextmanager
+async def open_grading_sandbox(spec: TrialSpec, context: RunContext, start: Start) -> AsyncIterator[Place]:
+    """A sandbox with the starter repo, its setup, and what the variant lays into the repo; nothing else of it."""
+    env, network = spec.task.sandbox.env, setup_network(spec)
+    async with open_sandbox(spec, context, start, env=env, network=network) as sandbox:
+        baseline = await seed(sandbox, spec.task, variant=repo_files(spec.variant), is_set_up=start.is_set_up)
+        yield Place(
+            sandbox, baseline, context.platform.has_own_processes, process_mark(context.folder.id, spec.id)
+        )
+
+
+async def lay_work(place: Place, spec: TrialSpec, work: Work) -> Grade:
+    """Replace the repo by the work, tell the diff, and make protected paths the starter's again.
+
+    Raises:
+        UnusableWorkError: when the work cannot be unpacked.
+        SandboxFault: when the sandbox does not do it.
+    """
+    unpack = await _hand_over(place.sandbox, work.repo, "work.tar")
+    since = "setup" if spec.task.setup else "commit"
+    diff = call(scripts.DIFF, since, str(_MAX_FILE_BYTES), str(_TOLD_BYTES), str(_IGNORED_NAMES))
+    protect = call(scripts.PROTECT, f"{place.baseline.home}/.harness/starter", *spec.task.protect)
+    # Without a diff the checks can judge the work all the same.
+    script = chain(unpack, call(scripts.LAY_WORK, "work.tar"), f'{diff}\necho "diff_code=$?"', protect)
+    done = await _step(place.sandbox, script)
+    if done.exit_code == _NOT_UNPACKED:
+        raise UnusableWorkError(f"the repo cannot be unpacked elsewhere: {done.stderr.strip()[-500:]}")
+    if done.exit_code:
+        words = done.stderr.strip()[-2000:]
+        raise SandboxFault("grade", f"the work could not be laid over the starter repo: {words}", retry=True)
+    await _lay_carried(place, work)
+    return await _read_grade(place.sandbox, read_answers(done.stdout), done.stderr)
+
+
+async def _hand_over(sandbox: Sandbox, file: Path, name: str) -> str:
+    """A command that puts a file of this machine in place, below the home; an upload where it is large."""
+    start = _start_of(file)
+    if len(start) > _INLINE_BYTES:
+        await sandbox.upload(name, file)
+        return "true"
+    return f"printf %s {base64.b64encode(start).decode()} | base64 -d >~/{name}"
+
+
+def _start_of(file: Path) -> bytes:
+    with file.open("rb") as content:
+        return content.read(_INLINE_BYTES + 1)
+
+
+async def grade_in_place(
+    place: Place, task: Task, checks: Sequence[Check], keep: Keep
+) -> tuple[CheckResult, ...]:
+    """Judge the work in the agent's own sandbox: its processes are ended, and protected files uploaded over.
+
+    It is for work that cannot be carried, such as a running system. What the agent installed or configured is there.
+
+    Raises:
+        SandboxFault: when the sandbox is lost.
+    """
+    home = place.baseline.home
+    script = place.end_processes()
+    if task.protect and task.repo:
+        await place.sandbox.write(_STARTER, pack({}, {"starter": task.repo}, {"starter": task.hash}))
+        unpack = f"rm -rf ~/.harness/starter && tar -xf ~/{_STARTER} -C ~/.harness && rm ~/{_STARTER}"
+        script = chain(script, unpack, call(scripts.PROTECT, f"{home}/.harness/starter", *task.protect))
+        script = chain(script, f"chown -R {place.baseline.owner} ~/repo")
+    try:
+        done = await run_as_root(place.sandbox, script, home=home, timeout=_STEP_S)
+    except CommandTimeoutError as error:
+        return tuple(
+            failed_check(check, f"the sandbox could not be made ready for the checks: {error}")
+            for check in checks
+        )
+    if done.exit_code:
+        why = f"the sandbox could not be made ready for the checks: {done.stderr.strip()[-1000:]}"
+        return tuple(failed_check(check, why) for check in checks)
+    return await run_checks(place, task, checks, keep)
+
+
+async def _step(sandbox: Sandbox, script: str) -> CommandResult:
+    try:
+        return await run_without_profile(sandbox, script, timeout=_STEP_S)
+    except CommandTimeoutError as error:
+        raise SandboxFault(
+            "grade", f"the work could not be laid over the starter repo: {error}", retry=True
+        ) from error
+
+
+async def _lay_carried(place: Place, work: Work) -> None:
+    """Put what `[checks] carry` names in its places, as root: whatever was there goes first."""
+    for path, file in work.carried:
+        if file:
+            await place.sandbox.upload(_CARRIED, file)
+        script = call(scripts.LAY_CARRIED, path, place.baseline.owner, _CARRIED if file else "")
+        try:
+            done = await run_as_root(place.sandbox, script, home=place.baseline.home, timeout=_STEP_S)
+        except CommandTimeoutError as error:
+            raise SandboxFault("grade", f"{path} could not be laid down: {error}", retry=True) from error
+        if done.exit_code:
+            raise UnusableWorkError(f"{path} cannot be unpacked elsewhere: {done.stderr.strip()[-500:]}")
+
+
+async def _read_grade(sandbox: Sandbox, answers: Mapping[str, str], stderr: str) -> Grade:
+    tampering = [
+        Tampering(path=name, change=change)
+        for change in ("modified", "deleted", "added")
+        for name in decode_names(answers.get(change, ""))
+    ]
+    if answers.get("diff_code") != "0":
+        words = stderr.strip()[-500:]
+        return Grade(tampering=tuple(tampering), notes=(f"there is no diff: {words or 'git failed'}",))
+    notes = tuple(
+        f"{name} is left out of the diff: it has more than {_MAX_FILE_BYTES // 2**20} MiB"
+        for name in decode_names(answers.get("large", ""))
+    )
+    ignored = decode_names(answers.get("ignored", ""))
+    if "diff" in answers:
+        return Grade((), decode_bytes(answers["diff"]), tuple(tampering), ignored, notes)
+    try:
+        diff: bytes | None = await sandbox.read_bounded(answers["path"], MAX_DIFF_BYTES)
+    except TooLargeError as error:
+        diff, notes = None, (*notes, f"there is no diff: {error}")
+    return Grade((), diff, tuple(tampering), ignored, notes)
+
+
+async def _prepare(place: Place, spec: TrialSpec) -> str | None:
+    """Run `[checks] prepare` in the repo; why it failed, if it did."""
+    if not spec.task.prepare:
+        return None
+    try:
+        done = await run_without_profile(
+            place.sandbox,
+            f"cd ~/repo || exit\n{spec.task.prepare}",
+            timeout=spec.task.setup_timeout,
+            env=spec.task.sandbox.env,
+        )
+    except CommandTimeoutError as error:
+        return f"[checks] prepare was stopped: {error}"
+    words = (done.stderr.strip() or done.stdout.strip())[-1500:]
+    return f"[checks] prepare ended with {done.exit_code}: {words}" if done.exit_code else None

@@ -1,0 +1,48 @@
+# Tells what the work changed, by a git that the agent never touched.
+#   $1 `setup` where setup commands have changed the starter since its commit, else `commit`
+#   $2 bytes: a larger file is left out   $3 bytes of the diff that are told   $4 how many ignored paths are told
+# The trees have the files of nested repositories, and no settings of the repo's own take part. Answers: `large=` and
+# `ignored=` (base64 of names, each ended by NUL), and `diff=` (base64) or `path=`.
+set -e
+since=$1 largest=$2 told=$3 names=$4
+export LC_ALL=C GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_DIR=$HOME/.harness/diff.git
+mkdir -p "$GIT_DIR/objects/info" "$GIT_DIR/refs" "$GIT_DIR/info"
+echo 'ref: refs/heads/none' >"$GIT_DIR/HEAD"
+printf '[core]\n\tautocrlf = false\n\tbigFileThreshold = 1g\n' >"$GIT_DIR/config"
+echo "$HOME/.harness/starter/.git/objects" >"$GIT_DIR/objects/info/alternates"
+echo '* -text -ident !eol !filter !working-tree-encoding' >"$GIT_DIR/info/attributes"
+export GIT_INDEX_FILE=$GIT_DIR/index
+cp ~/.harness/starter/.git/index "$GIT_INDEX_FILE"
+read -r before <~/.harness/starter/.git/refs/heads/main
+# Puts all of a folder into the index, but files that are too large.
+add_all() {
+  export GIT_WORK_TREE=$1
+  cd "$1"
+  find . -mindepth 1 -name .git -fprintf "$GIT_DIR/nested" '%h\0' -prune -o -type f -name .gitignore -fprintf "$GIT_DIR/rules" '%P\0' \
+    -o -type f -size +"$largest"c -fprintf "$GIT_DIR/large" '%P\0'
+  if [ -s "$GIT_DIR/large" ]; then
+    { printf ':/\0'; while IFS= read -r -d '' name; do printf ':(exclude,literal)%s\0' "$name"; done <"$GIT_DIR/large"; } |
+      git add -A --ignore-errors --pathspec-from-file=- --pathspec-file-nul 2>/dev/null || true
+  else
+    git add -A --ignore-errors 2>/dev/null || true
+  fi
+  # A rule that hides itself is told all the same.
+  if [ -s "$GIT_DIR/rules" ]; then git update-index --add -z --stdin <"$GIT_DIR/rules"; fi
+  # Files in a repository of the agent's own are its work too; git would take each for a submodule.
+  while IFS= read -r -d '' nested; do
+    if [ "$nested" = . ]; then continue; fi
+    git rm -rq --cached --ignore-unmatch -- "$nested" 2>/dev/null || true
+    find "$nested" -name .git -prune -o '(' -type f ! -size +"$largest"c -o -type l ')' -print0 |
+      sed -z 's,^\./,,' | git update-index --add -z --stdin
+  done <"$GIT_DIR/nested"
+}
+if [ "$since" = setup ]; then
+  add_all ~/.harness/starter
+  before=$(git write-tree)
+fi
+add_all ~/repo
+echo "large=$(base64 -w0 <"$GIT_DIR/large")"
+echo "ignored=$(git ls-files -o -i --exclude-standard --directory -z | head -zn "$names" | base64 -w0)"
+git -c core.quotePath=false diff --cached --binary --no-ext-diff --no-textconv --no-color "$before" >"$GIT_DIR/diff.patch"
+size=$(wc -c <"$GIT_DIR/diff.patch")
+if [ "$size" -le "$told" ]; then echo "diff=$(base64 -w0 <"$GIT_DIR/diff.patch")"; else echo "path=$GIT_DIR/diff.patch"; fi

@@ -1,0 +1,13 @@
+# Replaces the repo by the work, in a sandbox where no agent has been. The starter stays beside it, for the diff and for
+# what is protected. Runs in the home.
+#   $1 the work's tar, below the home
+set -e
+rm -rf ~/.harness/starter ~/.harness/work
+mkdir -p ~/.harness/work
+tar --no-same-owner -xpf ~/"$1" -C ~/.harness/work || { echo "the work cannot be unpacked" >&2; exit 97; }
+rm -f ~/"$1"
+rm -rf ~/.harness/work/.git
+chmod u+rwx ~/.harness/work
+mv ~/repo ~/.harness/starter
+mv ~/.harness/work ~/repo
+cp -r ~/.harness/starter/.git ~/repo/.git

@@ -1,0 +1,173 @@
+"""The starter repo in a sandbox: its files, its one commit, the task's setup, and what the variant brings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.errors import NotAppliedError, SandboxFault, TaskFault
+from harness.sandboxes.archive import pack
+from harness.sandboxes.sandbox import REPO, CommandTimeoutError, Sandbox
+from harness.sandboxes.shell import call, chain, handed_over, read_answers
+from harness.tasks.task import Task
+from harness.trials import scripts
+from harness.variants.apply import NO_VARIANT_FILES, VariantFiles
+
+_TIMEOUT_S = 120.0
+
+# What `git init` would make, and settings of the harness's own; unpacked with the rest, it is a program less.
+_GIT = {
+    "HEAD": "ref: refs/heads/main\n",
+    "config": (
+        "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n"
+        "[user]\n\tname = user\n\temail = user@sandbox.invalid\n"
+        "[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n"
+    ),
+    **dict.fromkeys(("objects/info/", "objects/pack/", "refs/heads/", "refs/tags/"), ""),
+}
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The state of a sandbox before an agent has been in it.
+
+    `since` is the moment in clock ticks since the kernel's start, taken last, so that what the setup has started is
+    older. `owner` is the user's UID:GID, and `home` its home as its processes see it.
+    """
+
+    since: str
+    owner: str
+    home: str
+
+
+async def seed(
+    sandbox: Sandbox,
+    task: Task,
+    *,
+    extra: Mapping[str, bytes] | None = None,
+    variant: VariantFiles = NO_VARIANT_FILES,
+    is_set_up: bool = False,
+) -> Baseline:
+    """Put the starter repo and `extra` files (below the home) in place, run the task's setup, apply the variant.
+
+    With `is_set_up` the sandbox comes from a snapshot that has the repo and the setup already.
+
+    Raises:
+        NotAppliedError: when what the variant brings does not go with the repo.
+        TaskFault: when a setup command fails, or takes too long.
+        SandboxFault: when the sandbox does not do it.
+    """
+    if is_set_up:
+        return await _apply_after_setup(sandbox, task, extra or {}, variant)
+    archive = pack_starter(task, extra or {}, variant)
+    unpack = await _unpack(sandbox, archive, secret=variant.secret)
+    commit = call(scripts.COMMIT)
+    if not task.setup:
+        if variant.script:
+            await _run_step(sandbox, unpack)
+            await _apply(sandbox, variant.script)
+            unpack = "true"
+        return await _baseline(sandbox, chain(unpack, commit))
+    await _run_step(sandbox, chain(unpack, commit))
+    await run_setup(sandbox, task)
+    return await _apply_and_amend(sandbox, variant)
+
+
+def pack_starter(task: Task, extra: Mapping[str, bytes], variant: VariantFiles = NO_VARIANT_FILES) -> bytes:
+    """The starter repo with its empty history, and other files, as a tar for the home."""
+    git = {f"repo/.git/{name}": text.encode() for name, text in _GIT.items()}
+    repo = {"repo": task.repo} if task.repo else {}
+    # Each by its own: a large repo is packed once for all variants.
+    versions = {"repo": task.hash, **dict.fromkeys(variant.paths, variant.version)}
+    return pack({**git, **extra, **variant.files, ".harness/": b""}, {**repo, **variant.paths}, versions)
+
+
+async def _unpack(sandbox: Sandbox, archive: bytes, *, secret: bool) -> str:
+    return f"cd ~ && {await handed_over(sandbox, archive, '.harness/seed.tar', secret=secret)}"
+
+
+async def _apply_after_setup(
+    sandbox: Sandbox, task: Task, extra: Mapping[str, bytes], variant: VariantFiles
+) -> Baseline:
+    archive = pack({**extra, **variant.files}, variant.paths, dict.fromkeys(variant.paths, variant.version))
+    if extra or variant.files or variant.paths:
+        await _run_step(sandbox, await _unpack(sandbox, archive, secret=variant.secret))
+    return await _apply_and_amend(sandbox, variant)
+
+
+async def _apply_and_amend(sandbox: Sandbox, variant: VariantFiles) -> Baseline:
+    if not variant.script:
+        return await _baseline(sandbox, "true")
+    await _apply(sandbox, variant.script)
+    return await _baseline(sandbox, call(scripts.AMEND))
+
+
+async def _apply(sandbox: Sandbox, script: str) -> None:
+    try:
+        result = await sandbox.run(f"set -e\n{script}", timeout=_TIMEOUT_S)
+    except CommandTimeoutError as error:
+        raise SandboxFault("apply", f"the variant could not be put in place: {error}", retry=True) from error
+    if result.exit_code:
+        words = result.stderr.strip()[-2000:]
+        raise NotAppliedError([f"what the variant brings could not be laid over the repo: {words}"])
+
+
+async def run_setup(sandbox: Sandbox, task: Task) -> None:
+    """Run the task's setup commands, one after another, within the time that they have together.
+
+    Raises:
+        TaskFault: when one fails, or they take too long.
+    """
+    clock = asyncio.get_running_loop().time
+    end = clock() + task.setup_timeout
+    for command in task.setup:
+        try:
+            # A timeout of 0 would be none.
+            result = await sandbox.run(command, cwd=REPO, timeout=max(end - clock(), 0.01))
+        except CommandTimeoutError as error:
+            # What takes long here is mostly a download, which may do better another time.
+            raise TaskFault(
+                "setup_timeout",
+                f"setup command {command!r} had not ended when the setup's {task.setup_timeout:g} s were over",
+                retry=True,
+                remedy="give it more with [setup] timeout, or put what it makes into the template",
+            ) from error
+        if result.exit_code:
+            words = (result.stderr.strip() or result.stdout.strip())[-2000:]
+            raise TaskFault(
+                "setup_failed",
+                f"setup command {command!r} ended with {result.exit_code}: {words}",
+                retry=False,
+            )
+
+
+async def take_baseline(sandbox: Sandbox) -> Baseline:
+    """The state of a sandbox now, for what comes later.
+
+    Raises:
+        SandboxFault: when the sandbox does not tell it.
+    """
+    return await _baseline(sandbox, "true")
+
+
+async def _baseline(sandbox: Sandbox, script: str) -> Baseline:
+    told = read_answers(await _run_step(sandbox, chain(script, call(scripts.BASELINE))))
+    return Baseline(told["since"], told["owner"], told["home"])
+
+
+async def _run_step(sandbox: Sandbox, script: str) -> str:
+    try:
+        result = await sandbox.run(script, timeout=_TIMEOUT_S)
+    except CommandTimeoutError as error:
+        raise SandboxFault(
+            "seed", f"the starter repo could not be put in place: {error}", retry=True
+        ) from error
+    if result.exit_code:
+        raise SandboxFault(
+            "seed",
+            f"the starter repo could not be put in place (exit {result.exit_code}): {result.stderr.strip()[-2000:]}",
+            retry=True,
+            remedy="the template needs bash, git, tar and coreutils" if result.exit_code == 127 else None,
+        )
+    return result.stdout
