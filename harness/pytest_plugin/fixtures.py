@@ -227,7 +227,7 @@ class FixtureTrial:
             self._attempt.test_passed = passed
             self._session.engine.call(self._opening.__aexit__(None, None, None))
             if not self._attempt.fault and not self._attempt.diff:
-                self._judge_diff()
+                self._session.engine.call(self.live.grade(checks=False))
             self._attempt.end()
             record = self._record()
             if record.outcome in ("passed", "failed"):

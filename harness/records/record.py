@@ -342,7 +342,7 @@ class TrialRecord(_Part):
     )
     graded_in: Literal["fresh", "agent"] | None = Field(
         None,
-        description="Where the checks ran: `fresh`, where no agent had been, or `agent`, its own sandbox; null: nowhere.",
+        description="Where the checks ran: `fresh`, where no agent had been, or `agent`, its own; null: nowhere.",
     )
     kept: bool = Field(
         False, description="Whether the sandbox was paused and kept, until `harness gc --kept`."

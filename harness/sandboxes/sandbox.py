@@ -277,7 +277,7 @@ async def _kill_when_created(creating: asyncio.Task[Any]) -> None:
 
 
 class Sandbox:
-    """One running sandbox. `mcp_token` lets one into its MCP gateway; None without one. One that `is_kept` is not ended."""
+    """One running sandbox. `mcp_token` lets one into its MCP gateway; None without one. `is_kept`: nobody ends it."""
 
     def __init__(self, sdk: AsyncSandbox, mcp_token: str | None = None) -> None:
         self._sdk = sdk

@@ -173,10 +173,7 @@ async def grade_in_place(
     try:
         done = await run_as_root(place.sandbox, script, home=home, timeout=_STEP_S)
     except CommandTimeoutError as error:
-        return tuple(
-            failed_check(check, f"the sandbox could not be made ready for the checks: {error}")
-            for check in checks
-        )
+        done = CommandResult("", str(error), 1)
     if done.exit_code:
         why = f"the sandbox could not be made ready for the checks: {done.stderr.strip()[-1000:]}"
         return tuple(failed_check(check, why) for check in checks)

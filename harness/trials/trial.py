@@ -64,6 +64,7 @@ async def run_attempt(spec: TrialSpec, context: RunContext, attempt: Attempt) ->
             await trial.run_agent()
             await trial.collect()
             await trial.verify_variant()
+            await trial.check_in_place()
         await trial.grade()
         await trial.end_sandbox()
     except NotAppliedError as error:
@@ -242,9 +243,12 @@ class PreparedTrial:
             raise NotAppliedError(differences)
 
     async def collect(self) -> None:
-        """Carry the work out of the sandbox; where the task is judged in it, judge it."""
+        """Carry the work out of the sandbox."""
         with self.attempt.phase("collect"):
             self._works[None] = await self._collected("work")
+
+    async def check_in_place(self) -> None:
+        """Judge the work in the agent's own sandbox, where the task asks for it."""
         if self.task.grade_in_agents_sandbox:
             place = self._place()
             with self.attempt.phase("checks"):
@@ -263,8 +267,8 @@ class PreparedTrial:
         except NotCarriedError as error:
             return error
 
-    async def grade(self) -> None:
-        """Judge what was carried, in fresh sandboxes: first each turn's, then the last.
+    async def grade(self, *, checks: bool = True) -> None:
+        """Judge what was carried, in fresh sandboxes: first each turn's, then the last; without `checks`, only the diff.
 
         Raises:
             Fault: when the platform gives no sandbox that lasts. Nothing that was paid for is done again for it.
@@ -272,7 +276,7 @@ class PreparedTrial:
         self.attempt.is_collected = True
         with self.attempt.phase("checks"):
             for turn, work in sorted(self._works.items(), key=lambda pair: pair[0] or 10**9):
-                await self._grade_turn(turn, work)
+                await self._grade_turn(turn, work, checks=checks)
 
     async def grade_now(self) -> None:
         """Judge the work as it is, in the middle of a test: the agent's sandbox sleeps meanwhile, and goes on then.
@@ -281,20 +285,21 @@ class PreparedTrial:
             Fault: when the platform gives no sandbox that lasts, or the agent's does not wake.
         """
         await self.collect()
+        await self.check_in_place()
         await self.sandbox.pause()
         try:
             await self.grade()
         finally:
             await self.sandbox.resume()
 
-    async def _grade_turn(self, turn: int | None, work: Work | NotCarriedError) -> None:
-        checks = self._last_checks if turn is None else [c for c in self.task.checks if c.turn == turn]
-        if turn is None and self.task.grade_in_agents_sandbox:
-            checks = []
+    async def _grade_turn(self, turn: int | None, work: Work | NotCarriedError, *, checks: bool) -> None:
+        asked = self._last_checks if turn is None else [c for c in self.task.checks if c.turn == turn]
+        if not checks or (turn is None and self.task.grade_in_agents_sandbox):
+            asked = []
         if isinstance(work, NotCarriedError):
-            grade = Grade(tuple(failed_check(check, str(work)) for check in checks), notes=(str(work),))
+            grade = Grade(tuple(failed_check(check, str(work)) for check in asked), notes=(str(work),))
         else:
-            grade = await grade_work(self.spec, self.context, self.start, work, checks, self._keep)
+            grade = await grade_work(self.spec, self.context, self.start, work, asked, self._keep)
         if turn is None:
             await self._take_grade(grade, work)
         else:
