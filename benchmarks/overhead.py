@@ -33,7 +33,7 @@ from pathlib import Path
 from statistics import median
 
 from harness.agents.claude import ENV, argv
-from harness.local.templates import claude
+from harness.local.template import claude
 from harness.models.model import recorded
 from harness.records.record import TrialSpec
 from harness.records.store import list_runs

@@ -22,21 +22,21 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from harness.local.api_errors import ApiError, port_not_open, sandbox_gone
 from harness.local.boxes.isolation import Isolation, IsolationError
-from harness.local.boxes.values import BoxDied, Limits
-from harness.local.builds.api import TemplateApi
+from harness.local.boxes.types import BoxDied, Limits
 from harness.local.builds.builder import Builder
-from harness.local.builds.shelf import Shelf
-from harness.local.control.api import Control
+from harness.local.builds.store import Shelf
+from harness.local.builds.template_api import TemplateApi
 from harness.local.control.catalog import Catalog
+from harness.local.control.control_plane import Control
 from harness.local.control.registry import Registry
 from harness.local.control.views import Resources
 from harness.local.envd import app as envd
-from harness.local.errors import ApiError, port_not_open, sandbox_gone
-from harness.local.front import Front
 from harness.local.network.splice import Stream
+from harness.local.port_forwarder import Front
 from harness.local.state import StartError, open_state
-from harness.local.templates import Template, TemplateError, builtin_templates
+from harness.local.template import Template, TemplateError, builtin_templates
 
 _SANDBOX_HOST = re.compile(r"(?P<port>\d{1,5})-(?P<id>[a-z0-9]+)\.")
 

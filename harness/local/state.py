@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.local.boxes.tree import remove_tree
+from harness.local.boxes.file_tree import remove_tree
 
 # Sandboxes run as other users than the server where it is root, and must be able to pass through to their own
 # directory; nobody may list the names.

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 from harness import __version__
 from harness.errors import UsageError
-from harness.local.lasting import LastingServer, find_lasting, hold_lasting, join_lasting
 from harness.local.launch import LocalServer, LocalServerError, start_server
+from harness.local.shared_server import LastingServer, find_lasting, hold_lasting, join_lasting
 from harness.local.tier import tier_at
 from harness.models.model import NO_MODEL, Earlier, Model, api_model, has_key, key_outside, replay_model
 from harness.records.store import Redactor, RunFolder, find_run, read_records

@@ -22,7 +22,7 @@ from harness.local.boxes.box import (
     Usage,
 )
 from harness.local.boxes.isolation import Isolation
-from harness.local.templates import base
+from harness.local.template import base
 from tests.support.boxes import (
     TIERS,
     eventually,

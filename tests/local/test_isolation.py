@@ -19,15 +19,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.local import shared
+from harness.local import shared_files
 from harness.local.boxes import diagnosis
 from harness.local.boxes.accounts import UNUSED, NoAccount, candidates, pick
 from harness.local.boxes.box import Box
 from harness.local.boxes.cgroups import PREFIX, Cgroups
+from harness.local.boxes.guest_launch import Interpreter, PathMap
 from harness.local.boxes.isolation import Isolation, IsolationError
-from harness.local.boxes.launching import Interpreter, PathMap
-from harness.local.boxes.values import Limits
-from harness.local.shared import reachable, share
+from harness.local.boxes.types import Limits
+from harness.local.shared_files import reachable, share
 from tests.support.boxes import TIERS, eventually, fresh_box, isolation, marked_processes, run, tell, tell_in
 
 ROOT = Path(__file__).parents[2]
@@ -463,7 +463,7 @@ def test_bubblewraps_words_are_explained(words: str, cause: str) -> None:
 @needs_root
 def test_what_only_root_can_reach_is_shared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file below a closed folder gets one twin, a hard link of it; what all can reach is taken as it is."""
-    monkeypatch.setattr(shared, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(shared_files, "CACHE", tmp_path / "cache")
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     (closed / "program").write_text("text")
@@ -493,9 +493,9 @@ def test_many_make_a_twin_at_once(tmp_path: Path) -> None:
     for n in range(200):
         (source / "sub" / str(n)).write_text(str(n))
     script = (
-        "import sys; from pathlib import Path; from harness.local import shared;"
-        f"shared.CACHE = Path({str(tmp_path / 'cache')!r});"
-        f"twin = shared.share(Path({str(source)!r})); print(twin, len(list((twin / 'sub').iterdir())))"
+        "import sys; from pathlib import Path; from harness.local import shared_files;"
+        f"shared_files.CACHE = Path({str(tmp_path / 'cache')!r});"
+        f"twin = shared_files.share(Path({str(source)!r})); print(twin, len(list((twin / 'sub').iterdir())))"
     )
     processes = [
         subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(4)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from harness.local.boxes.box import Box, BoxError
 from harness.local.network.policy import ALL_TRAFFIC, Injection, NetworkPolicy, NetworkPolicyError, Rule
 from harness.local.network.splice import splice
-from harness.local.templates import claude
+from harness.local.template import claude
 from tests.support.boxes import isolation, read_until, run, tell
 from tests.support.messages_api import MessagesApi, Say
 

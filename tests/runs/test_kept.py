@@ -10,7 +10,7 @@ import pytest
 
 from harness.cli import main
 from harness.errors import UsageError
-from harness.local.lasting import find_lasting
+from harness.local.shared_server import find_lasting
 from harness.records.record import TrialRecord
 from harness.records.store import list_runs, read_records
 from harness.runs.kept import attach, check_again, find_kept, sweep

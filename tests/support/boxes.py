@@ -18,7 +18,7 @@ import pytest
 from harness.local.boxes.box import Box, BoxProcess, BoxSpec, ExitStatus
 from harness.local.boxes.cgroups import Cgroups
 from harness.local.boxes.isolation import Isolation, IsolationError
-from harness.local.templates import base
+from harness.local.template import base
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness.local.boxes.hostprocesses import at_work
+from harness.local.boxes.procfs import at_work
 
 UNUSED = range(1_879_048_192, 2_147_352_575)
 """uids that neither users, subordinate ranges nor system services are given (systemd's UIDS-GIDS)."""

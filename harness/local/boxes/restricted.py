@@ -15,8 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.local.boxes.accounts import prepare_state
-from harness.local.boxes.hostprocesses import new_mark
-from harness.local.boxes.launching import (
+from harness.local.boxes.guest_launch import (
     ETC_FROM_HOST,
     SEARCH_PATH,
     Interpreter,
@@ -30,8 +29,9 @@ from harness.local.boxes.launching import (
     sudo,
     wrapper,
 )
-from harness.local.shared import share, share_distributions
-from harness.local.templates import PLACES
+from harness.local.boxes.procfs import new_mark
+from harness.local.shared_files import share, share_distributions
+from harness.local.template import PLACES
 
 READABLE = (
     "/usr",

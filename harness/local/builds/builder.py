@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import Literal
 
 from harness.local.boxes.box import Box
+from harness.local.boxes.file_tree import remove_tree
 from harness.local.boxes.isolation import Isolation
-from harness.local.boxes.tree import remove_tree
-from harness.local.boxes.values import BoxError, BoxSpec
-from harness.local.builds import gather
+from harness.local.boxes.types import BoxError, BoxSpec
+from harness.local.builds import export
+from harness.local.builds.build_request import Recipe, Step
 from harness.local.builds.images import ImageError, template_for
-from harness.local.builds.recipe import Recipe, Step
-from harness.local.builds.shelf import Build, Layer, Record, Shelf
 from harness.local.builds.steps import StepFailed, Workshop, perform
+from harness.local.builds.store import Build, Layer, Record, Shelf
 from harness.local.control.startup import StartUpError, start_up
 from harness.local.envd.journal import Level, LogEntry
-from harness.local.templates import PLACES, Template
+from harness.local.template import PLACES, Template
 
 BUILD_SECONDS = 3600.0
 """As long as a build may take on E2B."""
@@ -237,10 +237,10 @@ class _Bench:
         filled = self._shelf.new_layer()
         try:
             if step.kind in ("RUN", "COPY", "WORKDIR"):
-                places, links = await gather.files(box, self._baseline, filled)
+                places, links = await export.files(box, self._baseline, filled)
                 after = replace(after, files=key, places=places, links=links)
             return self._shelf.keep(after, filled)
-        except gather.CannotKeep as error:
+        except export.CannotKeep as error:
             raise StepFailed(str(error)) from error
         finally:
             if filled.exists():
@@ -248,7 +248,7 @@ class _Bench:
 
     async def _open(self, layer: Layer) -> Box:
         self._box = await self._start_box(self._shelf.laid_over(self._root, layer), open_root=True)
-        self._baseline = await gather.baseline(self._box)
+        self._baseline = await export.baseline(self._box)
         return self._box
 
     async def _start_box(self, template: Template, *, open_root: bool = False) -> Box:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.local.boxes.box import HOMES, Box
-from harness.local.builds.recipe import Step
-from harness.local.builds.shelf import Layer
+from harness.local.builds.build_request import Step
+from harness.local.builds.store import Layer
 from harness.local.control.startup import lines_of
 
 _COPY_SCRIPT = Path(__file__).with_name("copy.sh")

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from harness.local.errors import ApiError, bad_body
+from harness.local.api_errors import ApiError, bad_body
 
 MAX_BODY_BYTES = 4 << 20
 """No request of the control plane comes near this; more is somebody's mistake or malice."""

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harness.local.boxes.tree import remove_tree
-from harness.local.builds.shelf import Shelf
-from harness.local.errors import bad_request, template_not_found
-from harness.local.templates import Template
+from harness.local.api_errors import bad_request, template_not_found
+from harness.local.boxes.file_tree import remove_tree
+from harness.local.builds.store import Shelf
+from harness.local.template import Template
 
 DEFAULT_TAG = "default"
 _REFERENCE = re.compile(r"(?:(?P<space>[a-z0-9_-]+)/)?(?P<name>[a-z0-9_-]+)(?::(?P<tag>[a-z0-9._-]+))?")

@@ -16,19 +16,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.local import errors
+from harness.local import api_errors
+from harness.local.api_errors import ApiError
 from harness.local.boxes.box import Box
+from harness.local.boxes.file_tree import remove_tree
 from harness.local.boxes.isolation import Isolation
-from harness.local.boxes.tree import remove_tree
-from harness.local.boxes.values import BoxError, BoxSpec, Limits, Usage
-from harness.local.control.spares import Kind, Spares
+from harness.local.boxes.types import BoxError, BoxSpec, Limits, Usage
 from harness.local.control.startup import StartUpError, start_up
+from harness.local.control.warm_pool import Kind, Spares
 from harness.local.envd.app import Envd
 from harness.local.envd.journal import Journal
-from harness.local.errors import ApiError
 from harness.local.network.policy import NetworkPolicy
 from harness.local.state import StateDirectory
-from harness.local.templates import Template
+from harness.local.template import Template
 
 DEFAULT_TIMEOUT = 300
 MAX_TIMEOUT_HOURS = 24
@@ -153,7 +153,7 @@ class Registry:
         running = sum(sandbox.state == "running" for sandbox in self)
         coming = len(self._starting) + len(self._waking)
         if self.max_sandboxes is not None and running + coming >= self.max_sandboxes:
-            raise errors.too_many_sandboxes(self.max_sandboxes)
+            raise api_errors.too_many_sandboxes(self.max_sandboxes)
         box = await self._box_for(plan)
         sandbox = Sandbox(box.spec.id, plan, box)
         await self._start_up(sandbox)
@@ -172,14 +172,14 @@ class Registry:
         # Clients of the first protocol append an id of the machine: `ID-CLIENT`.
         sandbox = self._sandboxes.get(sandbox_id.partition("-")[0])
         if sandbox is None:
-            raise errors.sandbox_not_found(sandbox_id)
+            raise api_errors.sandbox_not_found(sandbox_id)
         return sandbox
 
     def find_running(self, sandbox_id: str) -> Sandbox:
         """The running sandbox with this id. Raises `ApiError` 404, for a paused one too."""
         sandbox = self.find(sandbox_id)
         if sandbox.state != "running":
-            raise errors.sandbox_not_found(sandbox_id)
+            raise api_errors.sandbox_not_found(sandbox_id)
         return sandbox
 
     async def route(self, sandbox_id: str) -> Sandbox:
@@ -193,7 +193,7 @@ class Registry:
                 await self.connect(sandbox_id, max(sandbox.plan.timeout, _AUTO_RESUME_SECONDS))
             return self.find_running(sandbox_id)
         except ApiError as error:
-            raise errors.sandbox_gone(sandbox_id) from error
+            raise api_errors.sandbox_gone(sandbox_id) from error
 
     async def kill(self, sandbox_id: str) -> None:
         """End a sandbox: nothing in it lives when this returns. Raises `ApiError` 404."""
@@ -217,7 +217,7 @@ class Registry:
         sandbox = self.find(sandbox_id)
         async with sandbox.changing:
             if self.find(sandbox_id).state == "paused":
-                raise errors.conflict(f"Error pausing sandbox - sandbox '{sandbox.id}' is already paused")
+                raise api_errors.conflict(f"Error pausing sandbox - sandbox '{sandbox.id}' is already paused")
             sandbox.state, sandbox.frozen = "paused", keep_memory  # at once: nothing new may begin in it
             sandbox.envd.lose()
             try:
@@ -256,7 +256,7 @@ class Registry:
             sandbox.attach(box)
             if sandbox.id not in self._sandboxes:  # killed meanwhile, and nobody else knows the new box
                 await box.destroy()
-                raise errors.sandbox_not_found(sandbox.id)
+                raise api_errors.sandbox_not_found(sandbox.id)
             self._spawn(self._watch(sandbox, box))
         sandbox.state, sandbox.frozen = "running", False
         sandbox.journal.note("Sandbox resumed")
@@ -266,7 +266,7 @@ class Registry:
         try:
             await sandbox.box.update_network(plan.policy)
         except BoxError as error:
-            raise errors.bad_request(str(error)) from error
+            raise api_errors.bad_request(str(error)) from error
         sandbox.plan = plan
 
     async def copy_files(self, sandbox: Sandbox, to: Path) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from harness.local.boxes.box import Box
-from harness.local.boxes.running import BoxProcess
-from harness.local.boxes.values import BoxError, ExitStatus
+from harness.local.boxes.process import BoxProcess
+from harness.local.boxes.types import BoxError, ExitStatus
 
 READY_SECONDS = 300.0
 """As long as E2B waits for a template to become ready."""

@@ -10,13 +10,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from harness.local.boxes.values import Limits
-from harness.local.builds.shelf import Record
+from harness.local.boxes.types import Limits
+from harness.local.builds.store import Record
 from harness.local.control.catalog import Snapshot
 from harness.local.control.registry import Sample, Sandbox
 from harness.local.envd import app as envd
 from harness.local.envd.journal import LogEntry
-from harness.local.templates import Template
+from harness.local.template import Template
 
 Json = dict[str, Any]
 

@@ -13,16 +13,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from harness.local.api_errors import ApiError
 from harness.local.boxes.box import Box
 from harness.local.envd import rpc
-from harness.local.envd.bundle import bundled
+from harness.local.envd.coalesce import bundled
 from harness.local.envd.files import read_file, write_files
 from harness.local.envd.filesystem_service import FilesystemService
 from harness.local.envd.journal import Journal
 from harness.local.envd.process_service import ProcessService
 from harness.local.envd.processes import ProcessTable
 from harness.local.envd.users import UserError, find_user
-from harness.local.errors import ApiError
 
 VERSION = "0.6.13"
 """The version that sandboxes claim; the SDK allows itself what an envd of this version can do."""

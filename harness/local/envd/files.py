@@ -23,9 +23,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from harness.local.api_errors import ApiError, bad_request
 from harness.local.boxes.box import Box
 from harness.local.envd.users import PathError, User
-from harness.local.errors import ApiError, bad_request
 
 _CHUNK = 1 << 18
 _INLINE = 1 << 14

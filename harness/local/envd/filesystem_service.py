@@ -18,8 +18,8 @@ from protobuf import Oneof
 from protobuf.wkt import Timestamp
 
 from harness.local.boxes.box import Box
-from harness.local.boxes.running import Watch
-from harness.local.boxes.values import BoxDied, Entry, WatchEvent
+from harness.local.boxes.process import Watch
+from harness.local.boxes.types import BoxDied, Entry, WatchEvent
 from harness.local.envd import rpc
 from harness.local.envd.channel import Channel, LostError
 

@@ -13,7 +13,7 @@ from e2b.envd.process.process_connect import Process as ProcessProtocol
 from protobuf import Oneof
 
 from harness.local.boxes.box import Box
-from harness.local.boxes.values import BadDirectory, BadProgram, BoxError
+from harness.local.boxes.types import BadDirectory, BadProgram, BoxError
 from harness.local.envd import rpc
 from harness.local.envd.channel import Channel
 from harness.local.envd.processes import Command, End, Event, Output, Process, ProcessTable

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.local.boxes.box import Box
-from harness.local.boxes.running import BoxProcess
-from harness.local.boxes.values import BoxDied, ExitStatus
+from harness.local.boxes.process import BoxProcess
+from harness.local.boxes.types import BoxDied, ExitStatus
 from harness.local.envd.channel import Channel, LostError
 from harness.local.envd.journal import Journal
 

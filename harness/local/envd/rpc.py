@@ -13,7 +13,7 @@ from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
 
 from harness.local.boxes.box import Box
-from harness.local.boxes.values import BoxDied
+from harness.local.boxes.types import BoxDied
 from harness.local.envd.channel import Channel, DeadlineError, LostError
 from harness.local.envd.users import PathError, User, UserError, find_user, user_in_header
 

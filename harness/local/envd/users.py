@@ -9,7 +9,7 @@ import posixpath
 from dataclasses import dataclass
 
 from harness.local.boxes.box import Box
-from harness.local.boxes.values import UnknownUser
+from harness.local.boxes.types import UnknownUser
 
 
 class UserError(Exception):

@@ -12,15 +12,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from harness.local import errors
+from harness.local import api_errors
+from harness.local.api_errors import ApiError, bad_body, bad_request
+from harness.local.builds.build_request import HASH, recipe_of
 from harness.local.builds.builder import Builder, Progress
-from harness.local.builds.recipe import HASH, recipe_of
-from harness.local.builds.shelf import Record, Shelf
+from harness.local.builds.store import Record, Shelf
 from harness.local.control import views
 from harness.local.control.body import read_body
 from harness.local.control.catalog import DEFAULT_TAG, Catalog, parse
 from harness.local.control.registry import Registry
-from harness.local.errors import ApiError, bad_body, bad_request
 
 _PAGE = 100
 """As many log entries as one reply holds."""
@@ -97,7 +97,7 @@ class TemplateApi:
             raise bad_request("the hash of files must have 64 hexadecimal digits")
         template_id = request.path_params["id"]
         if not (self._shelf.find(template_id) or self._builder.knows(template_id)):
-            raise errors.template_not_found(template_id)
+            raise api_errors.template_not_found(template_id)
         key = secrets.token_urlsafe(24)
         self._uploads[key] = files_hash
         url = f"http://{request.headers.get('host', '')}/uploads/{key}"
@@ -120,9 +120,9 @@ class TemplateApi:
         body = await read_body(request)
         build = self._build_of(request)
         if build.status != "waiting":
-            raise errors.conflict(f"build '{build.id}' has been started already")
+            raise api_errors.conflict(f"build '{build.id}' has been started already")
         if body.raw().get("fromImageRegistry"):
-            raise errors.not_on_this_server(
+            raise api_errors.not_on_this_server(
                 "An image from a private registry", "start from a template, as `claude`"
             )
         self._builder.start(build, recipe_of(body))
@@ -200,7 +200,7 @@ class TemplateApi:
         record = self._record(name)
         build_id = record.tags.get(tag)
         if build_id is None:
-            raise errors.template_not_found(f"{name}:{tag}")
+            raise api_errors.template_not_found(f"{name}:{tag}")
         tags = _checked(body.strings("tags") or ())
         if not tags:
             raise bad_body("tags must hold at least one tag")
@@ -213,7 +213,7 @@ class TemplateApi:
         if DEFAULT_TAG in tags:
             raise bad_request(f"the tag '{DEFAULT_TAG}' cannot be removed")
         if missing := next((tag for tag in tags if tag not in record.tags), None):
-            raise errors.template_not_found(f"{record.name}:{missing}")
+            raise api_errors.template_not_found(f"{record.name}:{missing}")
         self._shelf.put(record.untagged(tags))
         return Response(status_code=204)
 
@@ -230,7 +230,7 @@ class TemplateApi:
         name, _ = parse(reference)
         record = self._shelf.find(name)
         if record is None:
-            raise errors.template_not_found(reference)
+            raise api_errors.template_not_found(reference)
         return record
 
 
@@ -250,4 +250,4 @@ def _count(request: Request, field: str, absent: int) -> int:
 
 
 async def _too_old(request: Request) -> Response:
-    raise errors.not_on_this_server("A build as older SDKs ask for it", "use a current SDK")
+    raise api_errors.not_on_this_server("A build as older SDKs ask for it", "use a current SDK")

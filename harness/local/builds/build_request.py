@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from harness.local.api_errors import bad_body, bad_request
 from harness.local.control.body import Body
-from harness.local.errors import bad_body, bad_request
-from harness.local.templates import StartCommand
+from harness.local.template import StartCommand
 
 Kind = Literal["RUN", "COPY", "ENV", "WORKDIR", "USER"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from harness.local.shared import share
+from harness.local.shared_files import share
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 PLACES: Mapping[str, str] = MappingProxyType({"/home/user": "home", "/root": "root", "/tmp": "tmp"})

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.local.boxes.box import Box
-from harness.local.boxes.values import Entry
+from harness.local.boxes.types import Entry
 from harness.local.builds.steps import remove_quietly
 from harness.local.control.startup import lines_of
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from harness.local.boxes.hostprocesses import hunt
+from harness.local.boxes.procfs import hunt
 from harness.local.network.egress import Door
-from harness.local.templates import Template
+from harness.local.template import Template
 
 SEARCH_PATH = "/opt/bin:/opt/local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """E2B's PATH, after the folders with the template's own programs and what its build installed."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from harness.local.api_errors import bad_body, bad_request, not_on_this_server
 from harness.local.control.body import Body
 from harness.local.control.catalog import Catalog
 from harness.local.control.registry import DEFAULT_TIMEOUT, MAX_TIMEOUT_HOURS, Plan
-from harness.local.errors import bad_body, bad_request, not_on_this_server
 from harness.local.network.policy import Injection, NetworkPolicy, NetworkPolicyError
-from harness.local.templates import with_mcp_gateway
+from harness.local.template import with_mcp_gateway
 
 _NOT_HERE = {
     "iam": ("Workload identity (iam)", "have a rule of `network` add a key of yours to requests"),

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from starlette.types import Message, Send
 
-from harness.local.envd.bundle import bundled
+from harness.local.envd.coalesce import bundled
 
 HEAD: Message = {"type": "http.response.start", "status": 200, "headers": []}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.local.network.policy import NetworkPolicy
-from harness.local.templates import Template
+from harness.local.template import Template
 
 Channel = Literal["stdout", "stderr", "pty"]
 WatchKind = Literal["create", "write", "remove", "rename", "chmod", "overflow"]

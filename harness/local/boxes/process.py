@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from harness.local.boxes.descriptors import CHUNK, JsonLines, until_ready
-from harness.local.boxes.values import BoxDied, BoxError, Channel, ExitStatus, WatchEvent
+from harness.local.boxes.types import BoxDied, BoxError, Channel, ExitStatus, WatchEvent
 
 SendSignal = Callable[[int, int], Awaitable[None]]
 

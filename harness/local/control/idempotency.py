@@ -8,8 +8,8 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from harness.local.api_errors import ApiError
 from harness.local.control.body import Body
-from harness.local.errors import ApiError
 
 T = TypeVar("T")
 

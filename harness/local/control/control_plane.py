@@ -17,17 +17,17 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
-from harness.local import errors, tier
+from harness.local import api_errors, tier
+from harness.local.api_errors import ApiError, bad_request, not_on_this_server
 from harness.local.boxes.isolation import Isolation
-from harness.local.builds.api import TemplateApi
+from harness.local.builds.template_api import TemplateApi
 from harness.local.control import views
 from harness.local.control.body import read_body
 from harness.local.control.catalog import Catalog
-from harness.local.control.once import Once
-from harness.local.control.plans import plan_of, policy_of, timeout_of
+from harness.local.control.create_request import plan_of, policy_of, timeout_of
+from harness.local.control.idempotency import Once
 from harness.local.control.registry import MAX_TIMEOUT_HOURS, Registry, Sandbox
 from harness.local.envd.journal import Level
-from harness.local.errors import ApiError, bad_request, not_on_this_server
 
 _MAX_PAGE = 100
 _MAX_FORKS = 100
@@ -74,7 +74,7 @@ class Control:
         path = scope["path"]
         open_to_all = path == "/health" or self._templates.may_upload(path)
         if not open_to_all and not self._holds_key(Request(scope)):
-            raise errors.unauthorized()
+            raise api_errors.unauthorized()
         await self._router(scope, receive, send)
 
     def _holds_key(self, request: Request) -> bool:
@@ -180,7 +180,7 @@ class Control:
         body = await read_body(request)
         seconds = body.integer("timeout")
         if seconds is None:
-            raise errors.bad_body("timeout is required")
+            raise api_errors.bad_body("timeout is required")
         if seconds > MAX_TIMEOUT_HOURS * 3600:
             raise bad_request(f"Timeout cannot be greater than {MAX_TIMEOUT_HOURS} hours")
         self._registry.set_timeout(request.path_params["id"], seconds)
@@ -218,7 +218,7 @@ class Control:
         sandbox = self._registry.find(request.path_params["id"])
         if sandbox.state == "paused":
             message = f"Sandbox '{sandbox.id}' is paused and cannot be forked; resume it first"
-            raise errors.conflict(message)
+            raise api_errors.conflict(message)
         forks = await self._registry.fork(sandbox, count, timeout_of(body))
         return JSONResponse([self._fork_result(fork) for fork in forks], 201)
 

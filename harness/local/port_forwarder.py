@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from harness.local.errors import ApiError
+from harness.local.api_errors import ApiError
 from harness.local.network.splice import splice
 
 _END = b"\r\n\r\n"

@@ -27,8 +27,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO
 
-from harness.local.boxes.tree import remove_tree
-from harness.local.templates import PLACES, StartCommand, Template
+from harness.local.boxes.file_tree import remove_tree
+from harness.local.template import PLACES, StartCommand, Template
 
 _UNFINISHED = "making-"
 _AWAITED_S = 3600.0

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.local.boxes.box import Box
-from harness.local.boxes.values import BoxError
+from harness.local.boxes.types import BoxError
 from harness.local.network.policy import NetworkPolicy
-from harness.local.templates import Template
+from harness.local.template import Template
 
 _DELAY_SECONDS = 0.3
 """Who has just got a sandbox does not have to share the machine with the start of the next."""
