@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from harness.local.server import Ready, Settings
 
 
-def main(arguments: Sequence[str] | None = None, voice: Voice | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, reporter: StartReporter | None = None) -> int:
     """Run a server until SIGTERM, SIGINT or the end of its parent. Returns the exit code."""
-    voice = voice or Machine()
+    reporter = reporter or JsonReporter()
     options = _parser().parse_args(arguments)
-    _leave_out_the_client()
+    _skip_sdk_client()
     from harness.local.server import Settings
 
     settings = Settings(
@@ -41,17 +41,17 @@ def main(arguments: Sequence[str] | None = None, voice: Voice | None = None) -> 
     )
     # It warns of malformed uploads, whose senders are told anyway.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
-    logging.getLogger("asyncio").addFilter(_is_no_lost_client)
+    logging.getLogger("asyncio").addFilter(_is_not_lost_client)
     try:
-        with asyncio.Runner(loop_factory=_fast_loops()) as runner:
-            runner.run(_run(settings, options.parent_pipe, voice))
+        with asyncio.Runner(loop_factory=_uvloop_factory()) as runner:
+            runner.run(_run(settings, options.parent_pipe, reporter))
     except StartError as error:
-        voice.failed(error)
+        reporter.report_failure(error)
         return 1
     return 0
 
 
-def _fast_loops() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def _uvloop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """uvloop's, where there is one for this Python; None for asyncio's own, which do the same at more CPU."""
     try:
         from uvloop import new_event_loop
@@ -60,27 +60,27 @@ def _fast_loops() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return new_event_loop
 
 
-def _is_no_lost_client(record: logging.LogRecord) -> bool:
+def _is_not_lost_client(record: logging.LogRecord) -> bool:
     """asyncio warns of what is written to a client that has just gone, until the loop comes to tell of it."""
     return record.getMessage() != "socket.send() raised exception."
 
 
-class Voice(Protocol):
+class StartReporter(Protocol):
     """How the server says what became of its start."""
 
-    def ready(self, ready: Ready) -> None:
+    def report_ready(self, ready: Ready) -> None:
         """It is up."""
 
-    def failed(self, error: StartError) -> None:
+    def report_failure(self, error: StartError) -> None:
         """It is not, and this is why."""
 
 
-class Machine:
+class JsonReporter:
     """For the program that started it: one line of JSON."""
 
-    def ready(self, ready: Ready) -> None:
+    def report_ready(self, ready: Ready) -> None:
         """Where it is, the key to it, and what its walls are."""
-        self._say(
+        self._print(
             {
                 "url": ready.url,
                 "api_key": ready.api_key,
@@ -90,39 +90,39 @@ class Machine:
             }
         )
 
-    def failed(self, error: StartError) -> None:
+    def report_failure(self, error: StartError) -> None:
         """What is wrong, and what would help."""
-        self._say({"error": error.message, "remedy": error.remedy})
+        self._print({"error": error.message, "remedy": error.remedy})
 
-    def _say(self, message: dict[str, object]) -> None:
+    def _print(self, message: dict[str, object]) -> None:
         sys.stdout.write(json.dumps(message) + "\n")
         sys.stdout.flush()
 
 
-class People:
+class TextReporter:
     """For somebody at a terminal, who can paste the lines into another one."""
 
-    def ready(self, ready: Ready) -> None:
+    def report_ready(self, ready: Ready) -> None:
         """The variables that E2B's SDK and tools go by, and what the sandboxes' walls are."""
         lines = [
-            f"# E2B-compatible sandboxes on {ready.url}, {_walls(ready)}. Ctrl-C ends them all.",
+            f"# E2B-compatible sandboxes on {ready.url}, {_isolation_summary(ready)}. Ctrl-C ends them all.",
             "# For E2B's SDK and tools, in another terminal:",
             f"export E2B_API_KEY={ready.api_key} E2B_API_URL={ready.url} E2B_SANDBOX_URL={ready.url}",
         ]
         sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()
 
-    def failed(self, error: StartError) -> None:
+    def report_failure(self, error: StartError) -> None:
         """What is wrong, and what would help."""
         sys.stderr.write(f"harness: {error.message}\n  {error.remedy}\n")
 
 
-def _walls(ready: Ready) -> str:
+def _isolation_summary(ready: Ready) -> str:
     """The tier; and for each better one why it is not that."""
-    said = f"isolation {ready.isolation.tier}"
+    summary = f"isolation {ready.isolation.tier}"
     for other in ready.isolation.passed_over:
-        said += f" (not {other.tier}: {other.cause}" + (f"; {other.remedy})" if other.remedy else ")")
-    return said
+        summary += f" (not {other.tier}: {other.cause}" + (f"; {other.remedy})" if other.remedy else ")")
+    return summary
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -142,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _leave_out_the_client() -> None:
+def _skip_sdk_client() -> None:
     """Make the wheel's protocol modules importable without the SDK's client.
 
     The package `e2b` imports all of that client, which takes a third of a second and a third of the server's
@@ -157,7 +157,7 @@ def _leave_out_the_client() -> None:
         sys.modules["e2b"] = package
 
 
-async def _run(settings: Settings, parent_pipe: bool, voice: Voice) -> None:
+async def _run(settings: Settings, parent_pipe: bool, reporter: StartReporter) -> None:
     from harness.local.server import serve
 
     loop = asyncio.get_running_loop()
@@ -166,7 +166,7 @@ async def _run(settings: Settings, parent_pipe: bool, voice: Voice) -> None:
         loop.add_signal_handler(number, stop.set)
     if parent_pipe:
         _stop_with_parent(stop)
-    await serve(settings, voice.ready, stop)
+    await serve(settings, reporter.report_ready, stop)
 
 
 def _stop_with_parent(stop: asyncio.Event) -> None:

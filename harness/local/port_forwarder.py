@@ -20,10 +20,10 @@ _MAX_HEAD = 1 << 16
 _FIELD = re.compile(rb"^([!-9;-~]+):[ \t]*([^\r\n]*?)[ \t]*$", re.MULTILINE)
 
 
-class Doorman(Protocol):
+class PortRouter(Protocol):
     """Who knows the way to the ports of sandboxes."""
 
-    def port_wanted(self, fields: dict[str, str]) -> tuple[str, int] | None:
+    def find_port(self, fields: dict[str, str]) -> tuple[str, int] | None:
         """The sandbox and the port of it that a request with these header fields is for."""
 
     async def connect(
@@ -32,13 +32,13 @@ class Doorman(Protocol):
         """A connection to that port. Raises ApiError."""
 
 
-class Front(HttpToolsProtocol):
-    """One connection to the server. `config.app` must be a Doorman, too."""
+class PortForwarder(HttpToolsProtocol):
+    """One connection to the server. `config.app` must be a PortRouter, too."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._doorman: Doorman = self.config.app  # type: ignore[assignment]  # as the class demands
-        self._held = b""
+        self._router: PortRouter = self.config.app  # type: ignore[assignment]  # as the class demands
+        self._pending = b""
         self._reading = False
 
     def on_message_begin(self) -> None:
@@ -53,18 +53,18 @@ class Front(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Hold back what may be the beginning of a request until it can be told what it is for."""
-        if self._held or self._idle:
-            self._held += data
-            end = self._held.find(_END)
-            if (len(self._held) if end < 0 else end) > _MAX_HEAD:
+        if self._pending or self._idle:
+            self._pending += data
+            end = self._pending.find(_END)
+            if (len(self._pending) if end < 0 else end) > _MAX_HEAD:
                 self.send_400_response("Request header fields too large")
                 return
             if end < 0:
                 return
-            data, self._held = self._held, b""
+            data, self._pending = self._pending, b""
             fields = _fields(data)
-            if target := self._doorman.port_wanted(fields):
-                self._hand_over(data, target, fields)
+            if target := self._router.find_port(fields):
+                self._forward(data, target, fields)
                 return
         super().data_received(data)
 
@@ -73,7 +73,7 @@ class Front(HttpToolsProtocol):
         """Whether what comes next is a request, and everything before it has been answered."""
         return not self._reading and (self.cycle is None or self.cycle.response_complete)
 
-    def _hand_over(self, data: bytes, target: tuple[str, int], fields: dict[str, str]) -> None:
+    def _forward(self, data: bytes, target: tuple[str, int], fields: dict[str, str]) -> None:
         """Take the connection from HTTP, with what has been read of it."""
         self._unset_keepalive_if_required()
         self.connections.discard(self)
@@ -94,7 +94,7 @@ class Front(HttpToolsProtocol):
         fields: dict[str, str],
     ) -> None:
         try:
-            await splice(client, await self._doorman.connect(*target, fields))
+            await splice(client, await self._router.connect(*target, fields))
         except ApiError as error:
             body = error.encode()
             client[1].write(

@@ -34,7 +34,7 @@ from harness.local.control.registry import Registry
 from harness.local.control.views import Resources
 from harness.local.envd import app as envd
 from harness.local.network.splice import Stream
-from harness.local.port_forwarder import Front
+from harness.local.port_forwarder import PortForwarder
 from harness.local.state import StartError, open_state
 from harness.local.template import Template, TemplateError, builtin_templates
 
@@ -94,7 +94,7 @@ class App:
                 await _reply(ApiError(500, "Internal server error"))(scope, receive, send)
             raise  # to the server's log
 
-    def port_wanted(self, fields: Mapping[str, str]) -> tuple[str, int] | None:
+    def find_port(self, fields: Mapping[str, str]) -> tuple[str, int] | None:
         """The sandbox, and the port of it, that a request is for, unless it is for envd or for the server."""
         target = _target(fields)
         return None if target is None or target[1] == envd.PORT else target
@@ -192,7 +192,7 @@ class _HttpServer(uvicorn.Server):
 def _http_server(app: App) -> _HttpServer:
     config = uvicorn.Config(
         app,
-        http=Front,
+        http=PortForwarder,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -46,7 +46,7 @@ from harness.local.boxes.types import (
     WatchEvent,
 )
 from harness.local.network.authority import BUNDLE
-from harness.local.network.egress import Door, Egress
+from harness.local.network.egress import Egress, LoopbackAlias
 from harness.local.network.policy import NetworkPolicy
 from harness.local.shared_files import share_distributions
 
@@ -94,7 +94,7 @@ class Box:
         self._unread: list[BoxProcess] = []
         self._cgroup = isolation.cgroups.group()
         self._egress = Egress(self._listen)
-        self._door = _door(spec)
+        self._alias = _alias(spec)
         self._cpu = (time.monotonic(), 0.0)
         self._dead: asyncio.Future[None] = self._loop.create_future()
         self._pidfd = os.pidfd_open(launched.process.pid)
@@ -144,8 +144,8 @@ class Box:
         self._guest = os.pidfd_open(pid)
         if self.isolation.cgroups.bounds(bounds):
             await asyncio.to_thread(self._cgroup.bound, pid, bounds)
-        if self._door and "network" in self.isolation.enforces:
-            await self._egress.open_door(self._door, self.connect)
+        if self._alias and "network" in self.isolation.enforces:
+            await self._egress.open_alias(self._alias, self.connect)
         await self.update_network(self.spec.network)
 
     def give(self, env: Mapping[str, str]) -> None:
@@ -541,15 +541,15 @@ async def _plan(spec: BoxSpec, isolation: Isolation) -> Plan:
     if seed is not None and not spec.state.exists():
         for name in spec.template.places.values():
             await asyncio.to_thread(copy_tree, seed / name, spec.state / name, account)
-    return Plan(spec.id, spec.state, spec.template, account, _door(spec), spec.open_root)
+    return Plan(spec.id, spec.state, spec.template, account, _alias(spec), spec.open_root)
 
 
-def _door(spec: BoxSpec) -> Door | None:
+def _alias(spec: BoxSpec) -> LoopbackAlias | None:
     """The MCP gateway is asked for by its outer name from inside, too: the SDK knows no other."""
     if "mcp-gateway" not in spec.template.scripts or not spec.domain:
         return None
     host, _, port = spec.domain.rpartition(":")
-    return Door(f"{GATEWAY_PORT}-{spec.id}.{host}", int(port), GATEWAY_PORT)
+    return LoopbackAlias(f"{GATEWAY_PORT}-{spec.id}.{host}", int(port), GATEWAY_PORT)
 
 
 def _close_all(fds: Sequence[int]) -> None:

@@ -105,8 +105,8 @@ def _etc_from_host() -> tuple[str, ...]:
 
 def _etc(plan: Plan, add: Blob) -> Iterator[str]:
     hosts = "127.0.0.1 localhost sandbox\n::1 localhost sandbox\n"
-    if plan.door:
-        hosts += f"127.0.0.1 {plan.door.host}\n"
+    if plan.alias:
+        hosts += f"127.0.0.1 {plan.alias.host}\n"
     for name, text in {**ETC, "hosts": hosts, "hostname": "sandbox\n"}.items():
         yield from ("--perms", "0444", "--file", str(add(text.encode())), f"/etc/{name}")
     for name in _etc_from_host():

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness.local.boxes.procfs import hunt
-from harness.local.network.egress import Door
+from harness.local.network.egress import LoopbackAlias
 from harness.local.template import Template
 
 SEARCH_PATH = "/opt/bin:/opt/local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -59,7 +59,7 @@ class Plan:
     template: Template
     account: int
     """This machine's uid that everything in the sandbox runs as."""
-    door: Door | None = None
+    alias: LoopbackAlias | None = None
     """A host name that leads to the sandbox itself."""
     open_root: bool = False
     """Let new files be made outside of the template's places too; they are lost with the sandbox."""

@@ -54,7 +54,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Door:
+class LoopbackAlias:
     """A way from the sandbox to a port of its own by the name that the port has outside, over TLS."""
 
     host: str
@@ -75,19 +75,19 @@ class Egress:
         self._servers: list[asyncio.Server] = []
         self._connections: set[asyncio.Task[None]] = set()
         self._authority: Authority | None = None
-        self._door: Door | None = None
+        self._alias: LoopbackAlias | None = None
 
-    async def open_door(self, door: Door, connect: Connect) -> None:
+    async def open_alias(self, alias: LoopbackAlias, connect: Connect) -> None:
         """Serve what `connect` leads to as this host, to who resolves its name and to who asks the proxy for it.
 
         Raises OSError when the port is taken inside.
         """
-        self._door, self._connect_inside = door, connect
-        await self._serve(door.port, self._through_door, self._trusted().context(door.host))
+        self._alias, self._connect_inside = alias, connect
+        await self._serve(alias.port, self._serve_alias, self._trusted().context(alias.host))
 
-    async def _through_door(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        assert self._door is not None  # else nobody would listen
-        inside = await asyncio.open_connection(sock=await self._connect_inside(self._door.target))
+    async def _serve_alias(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert self._alias is not None  # else nobody would listen
+        inside = await asyncio.open_connection(sock=await self._connect_inside(self._alias.target))
         await splice((reader, writer), inside)
 
     @property
@@ -170,10 +170,10 @@ class Egress:
     async def _through_proxy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             request = _parse(await _head(reader))
-            if self._door and (request.method, request.host) == ("CONNECT", self._door.host):
+            if self._alias and (request.method, request.host) == ("CONNECT", self._alias.host):
                 writer.write(_ESTABLISHED)
-                await writer.start_tls(self._trusted().context(self._door.host))
-                await self._through_door(reader, writer)
+                await writer.start_tls(self._trusted().context(self._alias.host))
+                await self._serve_alias(reader, writer)
                 return
             upstream = await self._connect(request.host, request.port)
         except _NO_REQUEST:
