@@ -23,7 +23,7 @@ from harness.local.boxes.file_tree import remove_tree
 from harness.local.boxes.isolation import Isolation
 from harness.local.boxes.types import BoxError, BoxSpec, Limits, Usage
 from harness.local.control.startup import StartUpError, start_up
-from harness.local.control.warm_pool import Kind, Spares
+from harness.local.control.warm_pool import PoolKey, WarmPool
 from harness.local.envd.app import Envd
 from harness.local.envd.journal import Journal
 from harness.local.network.policy import NetworkPolicy
@@ -118,7 +118,7 @@ class Registry:
         self._state = state
         self._sandboxes: dict[str, Sandbox] = {}
         self._created: Counter[str] = Counter()
-        self._spares = Spares(self._start_spare)
+        self._warm_pool = WarmPool(self._start_pooled)
         self._starting: set[asyncio.Task[Box]] = set()
         self._waking: set[asyncio.Task[None]] = set()
         """Boxes whose start commands are not ready yet."""
@@ -138,7 +138,7 @@ class Registry:
         self._closing = True
         for task in (*self._background, *self._waking):
             task.cancel()
-        await asyncio.gather(self._spares.close(), *self._waking, return_exceptions=True)
+        await asyncio.gather(self._warm_pool.close(), *self._waking, return_exceptions=True)
         started = await asyncio.gather(*self._starting, return_exceptions=True)
         for sandbox in self:
             self._end(sandbox.box.destroy())
@@ -324,17 +324,17 @@ class Registry:
     async def _box_for(self, plan: Plan) -> Box:
         if plan.seed:
             return await self._start_box(_new_id(), plan, plan.seed)
-        kind = Kind(plan.template, plan.policy)
-        box = await self._spares.take(kind)
+        key = PoolKey(plan.template, plan.policy)
+        box = await self._warm_pool.take(key)
         if box:
             box.give(plan.env)
         else:
             box = await self._start_box(_new_id(), plan, None)
-        self._spares.asked_for(kind)
+        self._warm_pool.note_created(key)
         return box
 
-    async def _start_spare(self, kind: Kind) -> Box:
-        spec = self._spec(_new_id(), Plan(kind.template, policy=kind.policy), None)
+    async def _start_pooled(self, key: PoolKey) -> Box:
+        spec = self._spec(_new_id(), Plan(key.template, policy=key.policy), None)
         try:
             return await Box.start(spec, self._isolation)
         except BoxError:
