@@ -26,7 +26,7 @@ from harness.local.boxes.accounts import NoAccount
 from harness.local.boxes.descriptors import JsonLines, until_ready
 from harness.local.boxes.file_tree import copy_tree, remove_tree
 from harness.local.boxes.guest_client import GuestGone, GuestLink, GuestRefused, Receive
-from harness.local.boxes.guest_launch import SEARCH_PATH, Launched, Plan, setup
+from harness.local.boxes.guest_launch import SEARCH_PATH, LaunchedGuest, LaunchSpec, setup
 from harness.local.boxes.isolation import Isolation
 from harness.local.boxes.process import BoxProcess, Watch, checked
 from harness.local.boxes.procfs import descendants, marked
@@ -80,15 +80,15 @@ class Box:
     sandbox with the thread that started it."""
 
     def __init__(
-        self, spec: BoxSpec, isolation: Isolation, launched: Launched, account: int, control: socket
+        self, spec: BoxSpec, isolation: Isolation, guest: LaunchedGuest, account: int, control: socket
     ) -> None:
         self.spec = spec
         self.isolation = isolation
         self.account = account
         """This machine's uid that everything in the sandbox runs as."""
         self.tier = isolation.tier
-        self.paths = launched.paths
-        self._launched = launched
+        self.paths = guest.paths
+        self._launched = guest
         self._loop = asyncio.get_running_loop()
         self._processes: dict[int, BoxProcess] = {}
         self._unread: list[BoxProcess] = []
@@ -97,7 +97,7 @@ class Box:
         self._alias = _alias(spec)
         self._cpu = (time.monotonic(), 0.0)
         self._dead: asyncio.Future[None] = self._loop.create_future()
-        self._pidfd = os.pidfd_open(launched.process.pid)
+        self._pidfd = os.pidfd_open(guest.process.pid)
         self._guest: int | None = None
         self._last_words = ""
         self._loop.add_reader(self._pidfd, self._reaped)
@@ -113,12 +113,12 @@ class Box:
         ours.setsockopt(SOL_SOCKET, SO_PASSCRED, 1)  # before the guest speaks for the first time
         try:
             with theirs:
-                plan = await _plan(spec, isolation)
-                launched = isolation.launch(plan, theirs)
+                launch_spec = await _prepare_launch(spec, isolation)
+                guest = isolation.launch(launch_spec, theirs)
         except (OSError, NoAccount) as error:
             ours.close()
             raise BoxStartError(f"the sandbox could not be started: {error}") from error
-        box = cls(spec, isolation, launched, plan.account, ours)
+        box = cls(spec, isolation, guest, launch_spec.account, ours)
         try:
             async with asyncio.timeout(START_TIMEOUT):
                 await box._set_up()
@@ -532,7 +532,7 @@ class Box:
             raise OSError(error.number, str(error)) from error
 
 
-async def _plan(spec: BoxSpec, isolation: Isolation) -> Plan:
+async def _prepare_launch(spec: BoxSpec, isolation: Isolation) -> LaunchSpec:
     """What to launch, and as whom; a new sandbox gets its seed's files first."""
     account = isolation.account_for(spec.state)
     for script in spec.template.scripts.values():  # the first time this takes seconds, and later nothing
@@ -541,7 +541,7 @@ async def _plan(spec: BoxSpec, isolation: Isolation) -> Plan:
     if seed is not None and not spec.state.exists():
         for name in spec.template.places.values():
             await asyncio.to_thread(copy_tree, seed / name, spec.state / name, account)
-    return Plan(spec.id, spec.state, spec.template, account, _alias(spec), spec.open_root)
+    return LaunchSpec(spec.id, spec.state, spec.template, account, _alias(spec), spec.open_root)
 
 
 def _alias(spec: BoxSpec) -> LoopbackAlias | None:

@@ -18,8 +18,8 @@ from harness.local.boxes.accounts import prepare_state
 from harness.local.boxes.guest_launch import (
     ETC_FROM_HOST,
     Interpreter,
-    Launched,
-    Plan,
+    LaunchedGuest,
+    LaunchSpec,
     blob,
     guest_bytecode,
     run_guest,
@@ -46,9 +46,9 @@ ETC = {
 Blob = Callable[[bytes], int]
 
 
-def launch(plan: Plan, control: socket.socket, command: Sequence[str] | None = None) -> Launched:
+def launch(spec: LaunchSpec, control: socket.socket, command: Sequence[str] | None = None) -> LaunchedGuest:
     """Start a guest, or another command in its place. Raises OSError."""
-    prepare_state(plan.state, plan.account, plan.template.places.values())
+    prepare_state(spec.state, spec.account, spec.template.places.values())
     interpreter = Interpreter.running()
     python = PYTHON if interpreter.needs_mount else str(interpreter.prefix)
     guest = [f"{python}/{interpreter.program}", "-I", "-S", GUEST, str(control.fileno())]
@@ -56,13 +56,13 @@ def launch(plan: Plan, control: socket.socket, command: Sequence[str] | None = N
     with ExitStack() as stack:
         fds: list[int] = []
         add = _blobs(stack, fds)
-        options = b"".join(os.fsencode(option) + b"\0" for option in arguments(plan, interpreter, add))
+        options = b"".join(os.fsencode(option) + b"\0" for option in arguments(spec, interpreter, add))
         argv = [str(bwrap), "--args", str(add(options)), "--", *(command or guest)]
-        process, errors = run_guest(argv, control, fds, plan.account, env)
-    return Launched(process, errors)
+        process, errors = run_guest(argv, control, fds, spec.account, env)
+    return LaunchedGuest(process, errors)
 
 
-def arguments(plan: Plan, interpreter: Interpreter, add: Blob) -> Iterator[str]:
+def arguments(spec: LaunchSpec, interpreter: Interpreter, add: Blob) -> Iterator[str]:
     """bwrap's options. They go through a descriptor, so that `ps` does not show them."""
     yield from ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net")
     yield from ("--unshare-cgroup-try", "--disable-userns", "--uid", str(UID), "--gid", str(GID))
@@ -71,17 +71,17 @@ def arguments(plan: Plan, interpreter: Interpreter, add: Blob) -> Iterator[str]:
     yield from _usr_twins()
     yield from ("--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev")
     yield from ("--size", str(SHM_BYTES), "--tmpfs", "/dev/shm", "--dir", "/run")
-    yield from _etc(plan, add)
+    yield from _etc(spec, add)
     yield from ("--symlink", "/tmp", "/var/tmp", "--symlink", "/run", "/var/run")
-    yield from _programs(plan, interpreter, add)
-    yield from _scripts(plan, interpreter, add)
-    for inside, name in sorted(plan.template.places.items()):
-        yield from ("--bind", str(plan.state / name), inside)
-    for inside, target in plan.template.links.items():
+    yield from _programs(spec, interpreter, add)
+    yield from _scripts(spec, interpreter, add)
+    for inside, name in sorted(spec.template.places.items()):
+        yield from ("--bind", str(spec.state / name), inside)
+    for inside, target in spec.template.links.items():
         yield from ("--symlink", target, inside)
     yield from ("--perms", "0444", "--file", str(add(guest_bytecode())), GUEST)
     yield from ("--setenv", "LD_LIBRARY_PATH", f"{PYTHON}/lib", "--chdir", "/home/user")
-    if not plan.open_root:
+    if not spec.open_root:
         yield from ("--remount-ro", "/")
 
 
@@ -103,34 +103,34 @@ def _etc_from_host() -> tuple[str, ...]:
     return (*ETC_FROM_HOST, *(path.name for path in Path("/etc").glob("java*")))
 
 
-def _etc(plan: Plan, add: Blob) -> Iterator[str]:
+def _etc(spec: LaunchSpec, add: Blob) -> Iterator[str]:
     hosts = "127.0.0.1 localhost sandbox\n::1 localhost sandbox\n"
-    if plan.alias:
-        hosts += f"127.0.0.1 {plan.alias.host}\n"
+    if spec.alias:
+        hosts += f"127.0.0.1 {spec.alias.host}\n"
     for name, text in {**ETC, "hosts": hosts, "hostname": "sandbox\n"}.items():
         yield from ("--perms", "0444", "--file", str(add(text.encode())), f"/etc/{name}")
     for name in _etc_from_host():
         yield from ("--ro-bind-try", f"/etc/{name}", f"/etc/{name}")
 
 
-def _programs(plan: Plan, interpreter: Interpreter, add: Blob) -> Iterator[str]:
+def _programs(spec: LaunchSpec, interpreter: Interpreter, add: Blob) -> Iterator[str]:
     if interpreter.needs_mount:
         yield from ("--ro-bind", str(share(interpreter.prefix, whole=False)), PYTHON)
         if not Path("/usr/bin/python3").exists():
             yield from ("--symlink", f"{PYTHON}/{interpreter.program}", "/opt/bin/python3")
     yield from ("--perms", "0555", "--file", str(add(sudo("/root", "/home/user"))), "/opt/bin/sudo")
-    for inside, path in plan.template.binds.items():
+    for inside, path in spec.template.binds.items():
         yield from ("--ro-bind", str(path), inside)
-    for name, inside in plan.template.programs.items():
+    for name, inside in spec.template.programs.items():
         yield from ("--symlink", inside, f"/opt/bin/{name}")
 
 
-def _scripts(plan: Plan, interpreter: Interpreter, add: Blob) -> Iterator[str]:
+def _scripts(spec: LaunchSpec, interpreter: Interpreter, add: Blob) -> Iterator[str]:
     """The template's own programs, with the packages that they need: for them alone."""
     prefix = PYTHON if interpreter.needs_mount else str(interpreter.prefix)
-    if "mcp-gateway" in plan.template.scripts:  # where the SDK looks for the gateway's token
+    if "mcp-gateway" in spec.template.scripts:  # where the SDK looks for the gateway's token
         yield from ("--symlink", "/root/.mcp-gateway", "/etc/mcp-gateway")
-    for name, script in plan.template.scripts.items():
+    for name, script in spec.template.scripts.items():
         source, packages = f"/opt/scripts/{name}.py", f"/opt/scripts/{name}.packages"
         yield from ("--ro-bind", str(share(script.source)), source)
         yield from ("--ro-bind", str(share_distributions(script.distributions)), packages)

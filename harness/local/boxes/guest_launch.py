@@ -51,7 +51,7 @@ def _swap(path: str, pairs: Sequence[tuple[str, str]]) -> str:
 
 
 @dataclass(frozen=True)
-class Plan:
+class LaunchSpec:
     """What a guest is started for."""
 
     id: str
@@ -75,7 +75,7 @@ class Landlock:
 
 
 @dataclass(frozen=True)
-class Launched:
+class LaunchedGuest:
     """A guest that has been started: the process to watch, and where its files are."""
 
     process: "subprocess.Popen[bytes]"
@@ -175,12 +175,12 @@ def blob(data: bytes) -> int:
     return fd
 
 
-def setup(launched: Launched, limits: Sequence[tuple[int, int, int]]) -> dict[str, Any]:
+def setup(guest: LaunchedGuest, limits: Sequence[tuple[int, int, int]]) -> dict[str, Any]:
     """The guest's first request: what it has to do before it starts anything. Limits are (number, soft,
     hard), as setrlimit(2) takes them."""
-    landlock = launched.landlock
+    landlock = guest.landlock
     return {
         "limits": list(limits),
-        "subreaper": not launched.contained,
+        "subreaper": not guest.contained,
         "landlock": None if landlock is None else dataclasses.asdict(landlock),
     }

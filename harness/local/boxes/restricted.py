@@ -20,9 +20,9 @@ from harness.local.boxes.guest_launch import (
     SEARCH_PATH,
     Interpreter,
     Landlock,
-    Launched,
+    LaunchedGuest,
+    LaunchSpec,
     PathMap,
-    Plan,
     blob,
     guest_bytecode,
     run_guest,
@@ -52,14 +52,14 @@ DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom",
 DEVICE_FOLDERS = ("/dev/pts", "/dev/shm")
 
 
-def launch(plan: Plan, control: socket.socket, *, landlock: bool) -> Launched:
+def launch(spec: LaunchSpec, control: socket.socket, *, landlock: bool) -> LaunchedGuest:
     """Start a guest that sees this machine as it is, or as much of it as Landlock leaves. Raises OSError."""
-    if plan.template.places != PLACES or plan.template.links:
-        others = ", ".join(sorted({*plan.template.places, *plan.template.links} - set(PLACES)))
+    if spec.template.places != PLACES or spec.template.links:
+        others = ", ".join(sorted({*spec.template.places, *spec.template.links} - set(PLACES)))
         raise OSError(f"this tier of isolation cannot show the template's files at {others}")
-    prepare_state(plan.state, plan.account, PLACES.values())
-    if not (plan.state / "bin").exists():
-        _add_programs(plan)
+    prepare_state(spec.state, spec.account, PLACES.values())
+    if not (spec.state / "bin").exists():
+        _add_programs(spec)
     interpreter = Interpreter.running()
     prefix = share(interpreter.prefix, whole=False)
     bytecode = blob(guest_bytecode())
@@ -72,41 +72,41 @@ def launch(plan: Plan, control: socket.socket, *, landlock: bool) -> Launched:
             str(control.fileno()),
         ]
         env = {"LD_LIBRARY_PATH": f"{prefix}/lib"} if interpreter.needs_mount else {}
-        process, errors = run_guest(argv, control, [bytecode], plan.account, env)
+        process, errors = run_guest(argv, control, [bytecode], spec.account, env)
     finally:
         os.close(bytecode)
-    return Launched(
+    return LaunchedGuest(
         process,
         errors,
-        paths=PathMap(tuple((inside, str(plan.state / name)) for inside, name in PLACES.items())),
+        paths=PathMap(tuple((inside, str(spec.state / name)) for inside, name in PLACES.items())),
         env={
-            "PATH": search_path(plan),
-            "SANDBOX_PATH": search_path(plan),
-            "TMPDIR": str(plan.state / "tmp"),
+            "PATH": search_path(spec),
+            "SANDBOX_PATH": search_path(spec),
+            "TMPDIR": str(spec.state / "tmp"),
             "GIT_CONFIG_NOSYSTEM": "1",
         },
         mark=new_mark(),
-        landlock=rules(plan, prefix) if landlock else None,
+        landlock=rules(spec, prefix) if landlock else None,
     )
 
 
-def search_path(plan: Plan) -> str:
+def search_path(spec: LaunchSpec) -> str:
     """PATH with the template's programs, which have no place of their own here."""
-    return SEARCH_PATH.replace("/opt/bin", str(plan.state / "bin"), 1)
+    return SEARCH_PATH.replace("/opt/bin", str(spec.state / "bin"), 1)
 
 
-def _add_programs(plan: Plan) -> None:
+def _add_programs(spec: LaunchSpec) -> None:
     """Links to the template's programs, and a PATH that survives this machine's /etc/profile."""
-    folder = plan.state / "bin"
+    folder = spec.state / "bin"
     folder.mkdir(mode=0o755)
-    for name, inside in plan.template.programs.items():
-        (folder / name).symlink_to(_outside(plan, inside))
+    for name, inside in spec.template.programs.items():
+        (folder / name).symlink_to(_outside(spec, inside))
     if not Path("/usr/bin/python3").exists():
         interpreter = Interpreter.running()
         (folder / "python3").symlink_to(share(interpreter.prefix, whole=False) / interpreter.program)
-    (folder / "sudo").write_bytes(sudo(str(plan.state / "root"), str(plan.state / "home")))
+    (folder / "sudo").write_bytes(sudo(str(spec.state / "root"), str(spec.state / "home")))
     (folder / "sudo").chmod(0o755)
-    for name, script in plan.template.scripts.items():
+    for name, script in spec.template.scripts.items():
         interpreter = Interpreter.running()
         prefix = share(interpreter.prefix, whole=False)
         libraries = f"{prefix}/lib" if interpreter.needs_mount else ""
@@ -114,35 +114,35 @@ def _add_programs(plan: Plan) -> None:
         (folder / name).write_bytes(wrapper(python, libraries, packages, str(share(script.source))))
         (folder / name).chmod(0o755)
     for home in ("home", "root"):
-        profile = plan.state / home / ".bash_profile"
+        profile = spec.state / home / ".bash_profile"
         if not os.path.lexists(profile):
             profile.write_text('PATH="$SANDBOX_PATH"\n')  # nothing that would be wrong in a copy
-            os.chown(profile, plan.account, plan.account)
+            os.chown(profile, spec.account, spec.account)
 
 
-def _outside(plan: Plan, inside: str) -> Path:
+def _outside(spec: LaunchSpec, inside: str) -> Path:
     """Where a path of the template's really is."""
-    for place, path in plan.template.binds.items():
+    for place, path in spec.template.binds.items():
         if Path(inside).is_relative_to(place):
             return path / Path(inside).relative_to(place)
     return Path(inside)
 
 
-def rules(plan: Plan, prefix: Path) -> Landlock:
+def rules(spec: LaunchSpec, prefix: Path) -> Landlock:
     """What Landlock is to leave open: never the whole of /etc, for root could read /etc/shadow in it."""
     return Landlock(
-        readable=tuple(_existing(plan, prefix)),
-        writable=tuple(str(plan.state / name) for name in PLACES.values())
+        readable=tuple(_existing(spec, prefix)),
+        writable=tuple(str(spec.state / name) for name in PLACES.values())
         + tuple(filter(os.path.exists, DEVICE_FOLDERS)),
         devices=tuple(filter(os.path.exists, DEVICES)),
     )
 
 
-def _existing(plan: Plan, prefix: Path) -> Iterator[str]:
+def _existing(spec: LaunchSpec, prefix: Path) -> Iterator[str]:
     etc = [f"/etc/{name}" for name in (*ETC_FROM_HOST, *ETC_READABLE)]
     etc += [str(path) for path in Path("/etc").glob("java*")]
-    ours = [plan.state / "bin", prefix, *plan.template.binds.values()]
-    for script in plan.template.scripts.values():
+    ours = [spec.state / "bin", prefix, *spec.template.binds.values()]
+    for script in spec.template.scripts.values():
         ours += [share(script.source), share_distributions(script.distributions)]
     for path in (*READABLE, *etc, *map(str, ours)):
         if os.path.exists(path):

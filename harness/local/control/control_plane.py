@@ -24,9 +24,14 @@ from harness.local.builds.template_api import TemplateApi
 from harness.local.control import views
 from harness.local.control.body import read_body
 from harness.local.control.catalog import Catalog
-from harness.local.control.create_request import plan_of, policy_of, timeout_of
+from harness.local.control.create_request import (
+    MAX_TIMEOUT_HOURS,
+    parse_create_request,
+    parse_network_policy,
+    parse_timeout,
+)
 from harness.local.control.idempotency import Once
-from harness.local.control.registry import MAX_TIMEOUT_HOURS, Registry, Sandbox
+from harness.local.control.registry import Registry, Sandbox
 from harness.local.envd.journal import Level
 
 _MAX_PAGE = 100
@@ -117,14 +122,14 @@ class Control:
 
     async def _create_v1(self, request: Request) -> Response:
         body = await read_body(request)
-        plan = plan_of(body, self._catalog, secure=bool(body.boolean("secure")))
-        return JSONResponse(self._created(await self._registry.create(plan)), 201)
+        wanted = parse_create_request(body, self._catalog, secure=bool(body.boolean("secure")))
+        return JSONResponse(self._created(await self._registry.create(wanted)), 201)
 
     async def _create_v2(self, request: Request) -> Response:
         body = await read_body(request)
 
         async def create() -> Sandbox:
-            return await self._registry.create(plan_of(body, self._catalog, secure=True))
+            return await self._registry.create(parse_create_request(body, self._catalog, secure=True))
 
         key = request.headers.get("idempotency-key")
         sandbox = await (create() if key is None else self._once.run(key, body, create))
@@ -155,7 +160,7 @@ class Control:
             sandbox
             for sandbox in self._registry
             if (not states or sandbox.state in states)
-            and metadata.items() <= dict(sandbox.plan.metadata).items()
+            and metadata.items() <= dict(sandbox.request.metadata).items()
             and (template is None or template in _template_names(sandbox))
             and (after is None or sandbox.started_at >= after)
         ]
@@ -172,7 +177,7 @@ class Control:
         body = await read_body(request)
         sandbox_id = request.path_params["id"]
         keep_memory = body.boolean("memory") is not False
-        resumed = await self._registry.connect(sandbox_id, timeout_of(body), keep_memory)
+        resumed = await self._registry.connect(sandbox_id, parse_timeout(body), keep_memory)
         sandbox = self._registry.find(sandbox_id)
         return JSONResponse(self._created(sandbox), 201 if resumed else 200)
 
@@ -200,7 +205,7 @@ class Control:
     async def _snapshot(self, request: Request) -> Response:
         name = (await read_body(request)).string("name")
         sandbox = self._registry.find_running(request.path_params["id"])
-        snapshot = self._catalog.begin(name, sandbox.id, sandbox.plan.template)
+        snapshot = self._catalog.begin(name, sandbox.id, sandbox.request.template)
         await self._registry.copy_files(sandbox, snapshot.path)
         await self._catalog.add(snapshot)
         return JSONResponse(views.snapshot(snapshot), 201)
@@ -219,7 +224,7 @@ class Control:
         if sandbox.state == "paused":
             message = f"Sandbox '{sandbox.id}' is paused and cannot be forked; resume it first"
             raise api_errors.conflict(message)
-        forks = await self._registry.fork(sandbox, count, timeout_of(body))
+        forks = await self._registry.fork(sandbox, count, parse_timeout(body))
         return JSONResponse([self._fork_result(fork) for fork in forks], 201)
 
     def _created(self, sandbox: Sandbox) -> dict[str, Any]:
@@ -232,10 +237,13 @@ class Control:
         body = await read_body(request)
         access = body.boolean("allow_internet_access")
         sandbox = self._registry.find_running(request.path_params["id"])
-        plan = replace(
-            sandbox.plan, policy=policy_of(body, access), network=body.raw(), allow_internet_access=access
+        changed = replace(
+            sandbox.request,
+            policy=parse_network_policy(body, access),
+            network=body.raw(),
+            allow_internet_access=access,
         )
-        await self._registry.update_network(sandbox, plan)
+        await self._registry.update_network(sandbox, changed)
         return Response(status_code=204)
 
     async def _metrics(self, request: Request) -> Response:
@@ -310,7 +318,7 @@ def _place(sandbox: Sandbox) -> tuple[datetime, str]:
 
 
 def _template_names(sandbox: Sandbox) -> tuple[str, ...]:
-    template = sandbox.plan.template
+    template = sandbox.request.template
     return (template.id, template.name, *template.aliases)
 
 

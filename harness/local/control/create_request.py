@@ -1,15 +1,21 @@
-"""From the body of a create request to a `Plan`: everything a client may ask for is checked here."""
+"""From the body of a create request to a `CreateRequest`: everything a client may ask for is checked here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from harness.local.api_errors import bad_body, bad_request, not_on_this_server
 from harness.local.control.body import Body
 from harness.local.control.catalog import Catalog
-from harness.local.control.registry import DEFAULT_TIMEOUT, MAX_TIMEOUT_HOURS, Plan
 from harness.local.network.policy import Injection, NetworkPolicy, NetworkPolicyError
-from harness.local.template import with_mcp_gateway
+from harness.local.template import Template, with_mcp_gateway
+
+DEFAULT_TIMEOUT = 300
+MAX_TIMEOUT_HOURS = 24
+"""As long as a sandbox may live on E2B's larger plan."""
 
 _NOT_HERE = {
     "iam": ("Workload identity (iam)", "have a rule of `network` add a key of yours to requests"),
@@ -31,7 +37,30 @@ _NO_NETWORK_HERE = {
 }
 
 
-def plan_of(body: Body, catalog: Catalog, secure: bool) -> Plan:
+@dataclass(frozen=True)
+class CreateRequest:
+    """What a client asked for when it created a sandbox; kept for resume, fork and info."""
+
+    template: Template
+    seed: Path | None = None
+    """The files of a snapshot that it starts from."""
+    timeout: int = DEFAULT_TIMEOUT
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    policy: NetworkPolicy = field(default_factory=NetworkPolicy)
+    network: Mapping[str, Any] | None = None
+    """The network part of the request as it came, to be shown again."""
+    allow_internet_access: bool | None = None
+    public_traffic: bool = True
+    """Whether its ports are open to whoever knows its id."""
+    secure: bool = True
+    pause_on_timeout: bool = False
+    keep_memory: bool = True
+    """Whether the pause on timeout keeps the processes, frozen, or only the files."""
+    auto_resume: bool = False
+
+
+def parse_create_request(body: Body, catalog: Catalog, secure: bool) -> CreateRequest:
     """What the client asks for. Raises `ApiError`: 400, 404 for an unknown template, 501 for what is not here."""
     template_id = body.string("templateID")
     if not template_id:
@@ -42,13 +71,13 @@ def plan_of(body: Body, catalog: Catalog, secure: bool) -> Plan:
     network = body.object("network")
     allow_internet_access = body.boolean("allow_internet_access")
     source = catalog.find(template_id)
-    return Plan(
+    return CreateRequest(
         template=with_mcp_gateway(source.template) if body.object("mcp") else source.template,
         seed=source.seed,
-        timeout=timeout_of(body),
+        timeout=parse_timeout(body),
         metadata=body.string_map("metadata"),
         env=_environment(body),
-        policy=policy_of(network or Body({}), allow_internet_access),
+        policy=parse_network_policy(network or Body({}), allow_internet_access),
         network=None if network is None else network.raw(),
         allow_internet_access=allow_internet_access,
         public_traffic=network is None or network.boolean("allowPublicTraffic") is not False,
@@ -59,7 +88,7 @@ def plan_of(body: Body, catalog: Catalog, secure: bool) -> Plan:
     )
 
 
-def timeout_of(body: Body) -> int:
+def parse_timeout(body: Body) -> int:
     """How long the sandbox may live, in seconds. Raises `ApiError` 400."""
     seconds = body.integer("timeout", minimum=0)
     if seconds is None:
@@ -69,7 +98,7 @@ def timeout_of(body: Body) -> int:
     return seconds
 
 
-def policy_of(network: Body, allow_internet_access: bool | None) -> NetworkPolicy:
+def parse_network_policy(network: Body, allow_internet_access: bool | None) -> NetworkPolicy:
     """What the sandbox may reach. Raises `ApiError`: 400 for a rule that says nothing, 501 for an unknown kind."""
     _refuse(network, _NO_NETWORK_HERE)
     try:

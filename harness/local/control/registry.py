@@ -10,8 +10,8 @@ import asyncio
 import secrets
 import string
 from collections import Counter, deque
-from collections.abc import Coroutine, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -22,17 +22,13 @@ from harness.local.boxes.box import Box
 from harness.local.boxes.file_tree import remove_tree
 from harness.local.boxes.isolation import Isolation
 from harness.local.boxes.types import BoxError, BoxSpec, Limits, Usage
+from harness.local.control.create_request import CreateRequest
 from harness.local.control.startup import StartUpError, start_up
 from harness.local.control.warm_pool import PoolKey, WarmPool
 from harness.local.envd.app import Envd
 from harness.local.envd.journal import Journal
-from harness.local.network.policy import NetworkPolicy
 from harness.local.state import StateDirectory
 from harness.local.template import Template
-
-DEFAULT_TIMEOUT = 300
-MAX_TIMEOUT_HOURS = 24
-"""As long as a sandbox may live on E2B's larger plan."""
 
 _AUTO_RESUME_SECONDS = 300
 """How long a sandbox lives at least when traffic wakes it, as on E2B."""
@@ -40,29 +36,6 @@ _AUTO_RESUME_SECONDS = 300
 _METRICS_INTERVAL = 5.0
 _METRICS_KEPT = 720
 _ID_ALPHABET = string.ascii_lowercase + string.digits
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a client asked for when it created a sandbox; kept for resume, fork and info."""
-
-    template: Template
-    seed: Path | None = None
-    """The files of a snapshot that it starts from."""
-    timeout: int = DEFAULT_TIMEOUT
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    env: Mapping[str, str] = field(default_factory=dict)
-    policy: NetworkPolicy = field(default_factory=NetworkPolicy)
-    network: Mapping[str, Any] | None = None
-    """The network part of the request as it came, to be shown again."""
-    allow_internet_access: bool | None = None
-    public_traffic: bool = True
-    """Whether its ports are open to whoever knows its id."""
-    secure: bool = True
-    pause_on_timeout: bool = False
-    keep_memory: bool = True
-    """Whether the pause on timeout keeps the processes, frozen, or only the files."""
-    auto_resume: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,11 +49,11 @@ class Sample:
 class Sandbox:
     """One sandbox. Changed by the registry alone."""
 
-    def __init__(self, sandbox_id: str, plan: Plan, box: Box) -> None:
+    def __init__(self, sandbox_id: str, request: CreateRequest, box: Box) -> None:
         self.id = sandbox_id
-        self.plan = plan
-        self.token = secrets.token_hex(32) if plan.secure else None
-        self.traffic_token = None if plan.public_traffic else secrets.token_hex(32)
+        self.request = request
+        self.token = secrets.token_hex(32) if request.secure else None
+        self.traffic_token = None if request.public_traffic else secrets.token_hex(32)
         """What requests to its ports must carry, where it is not open to all."""
         self.state: Literal["running", "paused"] = "running"
         self.frozen = False
@@ -148,18 +121,18 @@ class Registry:
         await asyncio.gather(*self._background, *self._ending, return_exceptions=True)
         self._sandboxes.clear()
 
-    async def create(self, plan: Plan) -> Sandbox:
+    async def create(self, request: CreateRequest) -> Sandbox:
         """Start a sandbox. Raises `ApiError` 429 when as many run as may, 500 when it cannot be started."""
         running = sum(sandbox.state == "running" for sandbox in self)
         coming = len(self._starting) + len(self._waking)
         if self.max_sandboxes is not None and running + coming >= self.max_sandboxes:
             raise api_errors.too_many_sandboxes(self.max_sandboxes)
-        box = await self._box_for(plan)
-        sandbox = Sandbox(box.spec.id, plan, box)
+        box = await self._box_for(request)
+        sandbox = Sandbox(box.spec.id, request, box)
         await self._start_up(sandbox)
         self._sandboxes[sandbox.id] = sandbox
-        self._created[plan.template.id] += 1
-        self._expire_after(sandbox, plan.timeout)
+        self._created[request.template.id] += 1
+        self._expire_after(sandbox, request.timeout)
         self._spawn(self._watch(sandbox, sandbox.box))
         return sandbox
 
@@ -189,8 +162,8 @@ class Registry:
         """
         try:
             sandbox = self.find(sandbox_id)
-            if sandbox.state == "paused" and sandbox.plan.auto_resume and sandbox.frozen:
-                await self.connect(sandbox_id, max(sandbox.plan.timeout, _AUTO_RESUME_SECONDS))
+            if sandbox.state == "paused" and sandbox.request.auto_resume and sandbox.frozen:
+                await self.connect(sandbox_id, max(sandbox.request.timeout, _AUTO_RESUME_SECONDS))
             return self.find_running(sandbox_id)
         except ApiError as error:
             raise api_errors.sandbox_gone(sandbox_id) from error
@@ -252,7 +225,7 @@ class Registry:
         else:
             sandbox.frozen = False
             await sandbox.box.kill()
-            box = await self._start_box(sandbox.id, sandbox.plan, seed=None)  # on the files it left
+            box = await self._start_box(sandbox.id, sandbox.request, seed=None)  # on the files it left
             sandbox.attach(box)
             if sandbox.id not in self._sandboxes:  # killed meanwhile, and nobody else knows the new box
                 await box.destroy()
@@ -261,13 +234,13 @@ class Registry:
         sandbox.state, sandbox.frozen = "running", False
         sandbox.journal.note("Sandbox resumed")
 
-    async def update_network(self, sandbox: Sandbox, plan: Plan) -> None:
-        """Change what a running sandbox may reach to what this plan says, at once. Raises `ApiError` 400."""
+    async def update_network(self, sandbox: Sandbox, request: CreateRequest) -> None:
+        """Change what a running sandbox may reach to what this request says, at once. Raises `ApiError` 400."""
         try:
-            await sandbox.box.update_network(plan.policy)
+            await sandbox.box.update_network(request.policy)
         except BoxError as error:
             raise api_errors.bad_request(str(error)) from error
-        sandbox.plan = plan
+        sandbox.request = request
 
     async def copy_files(self, sandbox: Sandbox, to: Path) -> None:
         """Copy the files of a running sandbox, which stands still meanwhile. Raises `ApiError` 404."""
@@ -282,14 +255,14 @@ class Registry:
         files = self._state.snapshots / f"fork-{secrets.token_hex(8)}"
         try:
             await self.copy_files(sandbox, files)
-            plan = replace(sandbox.plan, seed=files, timeout=seconds)
-            return await asyncio.gather(*(self._try_create(plan) for _ in range(count)))
+            request = replace(sandbox.request, seed=files, timeout=seconds)
+            return await asyncio.gather(*(self._try_create(request) for _ in range(count)))
         finally:
             await asyncio.to_thread(remove_tree, files)
 
-    async def _try_create(self, plan: Plan) -> Sandbox | ApiError:
+    async def _try_create(self, request: CreateRequest) -> Sandbox | ApiError:
         try:
-            return await self.create(plan)
+            return await self.create(request)
         except ApiError as error:
             return error
 
@@ -303,7 +276,7 @@ class Registry:
 
     async def _start_up(self, sandbox: Sandbox) -> None:
         """Run the template's start command; a sandbox that does not become ready is no sandbox."""
-        if sandbox.plan.template.start is None:
+        if sandbox.request.template.start is None:
             return
         waking = asyncio.create_task(self._until_ready(sandbox))
         self._waking.add(waking)
@@ -321,28 +294,28 @@ class Registry:
             await sandbox.box.destroy()
             raise
 
-    async def _box_for(self, plan: Plan) -> Box:
-        if plan.seed:
-            return await self._start_box(_new_id(), plan, plan.seed)
-        key = PoolKey(plan.template, plan.policy)
+    async def _box_for(self, request: CreateRequest) -> Box:
+        if request.seed:
+            return await self._start_box(_new_id(), request, request.seed)
+        key = PoolKey(request.template, request.policy)
         box = await self._warm_pool.take(key)
         if box:
-            box.give(plan.env)
+            box.give(request.env)
         else:
-            box = await self._start_box(_new_id(), plan, None)
+            box = await self._start_box(_new_id(), request, None)
         self._warm_pool.note_created(key)
         return box
 
     async def _start_pooled(self, key: PoolKey) -> Box:
-        spec = self._spec(_new_id(), Plan(key.template, policy=key.policy), None)
+        spec = self._spec(_new_id(), CreateRequest(key.template, policy=key.policy), None)
         try:
             return await Box.start(spec, self._isolation)
         except BoxError:
             await asyncio.to_thread(remove_tree, spec.state)
             raise
 
-    async def _start_box(self, sandbox_id: str, plan: Plan, seed: Path | None) -> Box:
-        starting = asyncio.create_task(Box.start(self._spec(sandbox_id, plan, seed), self._isolation))
+    async def _start_box(self, sandbox_id: str, request: CreateRequest, seed: Path | None) -> Box:
+        starting = asyncio.create_task(Box.start(self._spec(sandbox_id, request, seed), self._isolation))
         self._starting.add(starting)
         try:
             box = await starting
@@ -354,13 +327,13 @@ class Registry:
             raise ApiError(503, "The server is stopping")
         return box
 
-    def _spec(self, sandbox_id: str, plan: Plan, seed: Path | None) -> BoxSpec:
+    def _spec(self, sandbox_id: str, request: CreateRequest, seed: Path | None) -> BoxSpec:
         return BoxSpec(
             id=sandbox_id,
             state=self._state.sandboxes / sandbox_id,
-            template=plan.template,
-            env=plan.env,
-            network=plan.policy,
+            template=request.template,
+            env=request.env,
+            network=request.policy,
             limits=self.limits,
             seed=seed,
             domain=self.domain,
@@ -375,8 +348,8 @@ class Registry:
 
     async def _expire(self, sandbox: Sandbox) -> None:
         try:
-            if sandbox.plan.pause_on_timeout:
-                await self.pause(sandbox.id, sandbox.plan.keep_memory)
+            if sandbox.request.pause_on_timeout:
+                await self.pause(sandbox.id, sandbox.request.keep_memory)
             else:
                 await self.kill(sandbox.id)
         except ApiError as error:

@@ -66,26 +66,26 @@ def listed(sandbox: Sandbox, resources: Resources) -> Json:
         "startedAt": timestamp(sandbox.started_at),
         "endAt": timestamp(sandbox.end_at),
         "state": sandbox.state,
-        "metadata": dict(sandbox.plan.metadata),
+        "metadata": dict(sandbox.request.metadata),
     }
 
 
 def detailed(sandbox: Sandbox, resources: Resources, domain: str) -> Json:
     """All about one sandbox."""
-    plan = sandbox.plan
+    request = sandbox.request
     detail: Json = {
         **listed(sandbox, resources),
         "domain": domain,
-        "allowInternetAccess": plan.allow_internet_access,
+        "allowInternetAccess": request.allow_internet_access,
         "lifecycle": {
-            "onTimeout": "pause" if plan.pause_on_timeout else "kill",
-            "autoResume": plan.auto_resume,
+            "onTimeout": "pause" if request.pause_on_timeout else "kill",
+            "autoResume": request.auto_resume,
         },
     }
     if sandbox.token is not None:
         detail["envdAccessToken"] = sandbox.token
-    if plan.network is not None:
-        detail["network"] = dict(plan.network)
+    if request.network is not None:
+        detail["network"] = dict(request.network)
     if sandbox.state == "paused":
         detail["pauseMode"] = "full" if sandbox.frozen else "filesystem"
     return detail
@@ -204,9 +204,9 @@ def timestamp(moment: datetime) -> str:
 
 def _identity(sandbox: Sandbox) -> Mapping[str, Any]:
     return {
-        "templateID": sandbox.plan.template.id,
+        "templateID": sandbox.request.template.id,
         "sandboxID": sandbox.id,
         "clientID": _CLIENT_ID,
         "envdVersion": envd.VERSION,
-        "alias": sandbox.plan.template.name,
+        "alias": sandbox.request.template.name,
     }
