@@ -29,7 +29,7 @@ from harness.local.builds.builder import Builder
 from harness.local.builds.store import Shelf
 from harness.local.builds.template_api import TemplateApi
 from harness.local.control.catalog import Catalog
-from harness.local.control.control_plane import Control
+from harness.local.control.control_plane import ControlPlane
 from harness.local.control.registry import Registry
 from harness.local.control.views import Resources
 from harness.local.envd import app as envd
@@ -68,9 +68,9 @@ class Ready:
 class App:
     """The ASGI application of the whole server, and the way to the sandboxes' own ports."""
 
-    def __init__(self, registry: Registry, control: Control) -> None:
+    def __init__(self, registry: Registry, control_plane: ControlPlane) -> None:
         self._registry = registry
-        self._control = control
+        self._control_plane = control_plane
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever it holds, in E2B's form."""
@@ -118,7 +118,7 @@ class App:
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         target = self._sandbox_of(Request(scope))
         if target is None:
-            await self._control(scope, receive, send)
+            await self._control_plane(scope, receive, send)
             return
         sandbox_id, _ = target
         sandbox = await self._registry.route(sandbox_id)
@@ -166,9 +166,9 @@ async def serve(settings: Settings, announce: Callable[[Ready], None], stop: asy
         resources = Resources.of(limits, state.path)
         templates = TemplateApi(catalog, shelf, builder, registry, resources)
         api_key = f"e2b_{secrets.token_hex(20)}"
-        control = Control(registry, catalog, templates, resources, isolation, api_key)
+        control_plane = ControlPlane(registry, catalog, templates, resources, isolation, api_key)
         registry.start()
-        serving = asyncio.create_task(_http_server(App(registry, control)).serve(sockets=[sock]))
+        serving = asyncio.create_task(_http_server(App(registry, control_plane)).serve(sockets=[sock]))
         announce(Ready(f"http://{host}:{port}", api_key, isolation))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -148,7 +148,7 @@ class Box:
             await self._egress.open_alias(self._alias, self.connect)
         await self.update_network(self.spec.network)
 
-    def give(self, env: Mapping[str, str]) -> None:
+    def set_env(self, env: Mapping[str, str]) -> None:
         """Let everything that is started from now on have this environment: of one that nothing has run in yet."""
         self.spec = dataclasses.replace(self.spec, env=env)
 

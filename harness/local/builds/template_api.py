@@ -161,7 +161,7 @@ class TemplateApi:
         return JSONResponse(
             own
             + [
-                views.template(one, self._resources, self._started_at, self._registry.created_from(one))
+                views.template(one, self._resources, self._started_at, self._registry.count_created(one))
                 for one in self._catalog.templates
             ]
         )

@@ -30,8 +30,8 @@ from harness.local.control.create_request import (
     parse_network_policy,
     parse_timeout,
 )
-from harness.local.control.idempotency import Once
-from harness.local.control.registry import Registry, Sandbox
+from harness.local.control.idempotency import IdempotencyCache
+from harness.local.control.registry import LocalSandbox, Registry
 from harness.local.envd.journal import Level
 
 _MAX_PAGE = 100
@@ -53,7 +53,7 @@ T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-class Control:
+class ControlPlane:
     """The control plane. An ASGI application; every request but `/health` and uploads needs the API key."""
 
     def __init__(
@@ -71,7 +71,7 @@ class Control:
         self._templates = templates
         self._resources = resources
         self._api_key = api_key.encode()
-        self._once: Once[Sandbox] = Once()
+        self._idempotency: IdempotencyCache[LocalSandbox] = IdempotencyCache()
         self._router = Router(self._routes(), redirect_slashes=False, default=_no_such_endpoint)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -128,11 +128,11 @@ class Control:
     async def _create_v2(self, request: Request) -> Response:
         body = await read_body(request)
 
-        async def create() -> Sandbox:
+        async def create() -> LocalSandbox:
             return await self._registry.create(parse_create_request(body, self._catalog, secure=True))
 
         key = request.headers.get("idempotency-key")
-        sandbox = await (create() if key is None else self._once.run(key, body, create))
+        sandbox = await (create() if key is None else self._idempotency.run(key, body, create))
         return JSONResponse(self._created(sandbox), 201)
 
     async def _list_v1(self, request: Request) -> Response:
@@ -148,7 +148,7 @@ class Control:
         page, headers = _page(request, found, _place, descending=order == "desc")
         return JSONResponse([views.listed(one, self._resources) for one in page], headers=headers)
 
-    def _matching(self, request: Request) -> list[Sandbox]:
+    def _matching(self, request: Request) -> list[LocalSandbox]:
         query = request.query_params
         states = {state for text in query.getlist("state") for state in text.split(",") if state}
         if unknown := states - {"running", "paused"}:
@@ -227,10 +227,10 @@ class Control:
         forks = await self._registry.fork(sandbox, count, parse_timeout(body))
         return JSONResponse([self._fork_result(fork) for fork in forks], 201)
 
-    def _created(self, sandbox: Sandbox) -> dict[str, Any]:
+    def _created(self, sandbox: LocalSandbox) -> dict[str, Any]:
         return views.created(sandbox, self._registry.domain)
 
-    def _fork_result(self, fork: Sandbox | ApiError) -> dict[str, Any]:
+    def _fork_result(self, fork: LocalSandbox | ApiError) -> dict[str, Any]:
         return {"error": fork.body} if isinstance(fork, ApiError) else {"sandbox": self._created(fork)}
 
     async def _network(self, request: Request) -> Response:
@@ -313,11 +313,11 @@ async def _no_such_endpoint(scope: Scope, receive: Receive, send: Send) -> None:
     raise ApiError(404, f"no such endpoint: {scope['method']} {scope['path']}")
 
 
-def _place(sandbox: Sandbox) -> tuple[datetime, str]:
+def _place(sandbox: LocalSandbox) -> tuple[datetime, str]:
     return sandbox.started_at, sandbox.id
 
 
-def _template_names(sandbox: Sandbox) -> tuple[str, ...]:
+def _template_names(sandbox: LocalSandbox) -> tuple[str, ...]:
     template = sandbox.request.template
     return (template.id, template.name, *template.aliases)
 

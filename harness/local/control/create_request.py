@@ -113,8 +113,8 @@ def parse_network_policy(network: Body, allow_internet_access: bool | None) -> N
 
 
 def _refuse(body: Body, known: Mapping[str, tuple[str, str]]) -> None:
-    for field, (what, instead) in known.items():
-        if body.raw().get(field):
+    for name, (what, instead) in known.items():
+        if body.raw().get(name):
             raise not_on_this_server(what, instead)
 
 

@@ -46,7 +46,7 @@ class Sample:
     usage: Usage
 
 
-class Sandbox:
+class LocalSandbox:
     """One sandbox. Changed by the registry alone."""
 
     def __init__(self, sandbox_id: str, request: CreateRequest, box: Box) -> None:
@@ -62,11 +62,11 @@ class Sandbox:
         self.end_at = self.started_at
         self.samples: deque[Sample] = deque(maxlen=_METRICS_KEPT)
         self.journal = Journal()
-        self.changing = asyncio.Lock()
+        self.lock = asyncio.Lock()
         self.expiry: asyncio.TimerHandle | None = None
-        self.attach(box)
+        self.use_box(box)
 
-    def attach(self, box: Box) -> None:
+    def use_box(self, box: Box) -> None:
         """Run on this box from now on."""
         self.box = box
         self.envd = Envd(box, self.token, self.journal)
@@ -89,58 +89,58 @@ class Registry:
         """`HOST:PORT`: a sandbox's port N is to be found at `N-ID.HOST:PORT`."""
         self._isolation = isolation
         self._state = state
-        self._sandboxes: dict[str, Sandbox] = {}
+        self._sandboxes: dict[str, LocalSandbox] = {}
         self._created: Counter[str] = Counter()
         self._warm_pool = WarmPool(self._start_pooled)
         self._starting: set[asyncio.Task[Box]] = set()
-        self._waking: set[asyncio.Task[None]] = set()
+        self._starting_up: set[asyncio.Task[None]] = set()
         """Boxes whose start commands are not ready yet."""
-        self._ending: set[asyncio.Task[None]] = set()
+        self._destroying: set[asyncio.Task[None]] = set()
         self._background: set[asyncio.Task[None]] = set()
         self._closing = False
 
-    def __iter__(self) -> Iterator[Sandbox]:
+    def __iter__(self) -> Iterator[LocalSandbox]:
         return iter(tuple(self._sandboxes.values()))
 
     def start(self) -> None:
         """Begin to take samples of what the sandboxes use."""
-        self._spawn(self._sample_all())
+        self._run_in_background(self._sample_all())
 
     async def close(self) -> None:
         """Kill every sandbox and remove its files."""
         self._closing = True
-        for task in (*self._background, *self._waking):
+        for task in (*self._background, *self._starting_up):
             task.cancel()
-        await asyncio.gather(self._warm_pool.close(), *self._waking, return_exceptions=True)
+        await asyncio.gather(self._warm_pool.close(), *self._starting_up, return_exceptions=True)
         started = await asyncio.gather(*self._starting, return_exceptions=True)
         for sandbox in self:
-            self._end(sandbox.box.destroy())
+            self._destroy_in_background(sandbox.box.destroy())
         for box in started:
             if isinstance(box, Box):
-                self._end(box.destroy())
-        await asyncio.gather(*self._background, *self._ending, return_exceptions=True)
+                self._destroy_in_background(box.destroy())
+        await asyncio.gather(*self._background, *self._destroying, return_exceptions=True)
         self._sandboxes.clear()
 
-    async def create(self, request: CreateRequest) -> Sandbox:
+    async def create(self, request: CreateRequest) -> LocalSandbox:
         """Start a sandbox. Raises `ApiError` 429 when as many run as may, 500 when it cannot be started."""
         running = sum(sandbox.state == "running" for sandbox in self)
-        coming = len(self._starting) + len(self._waking)
-        if self.max_sandboxes is not None and running + coming >= self.max_sandboxes:
+        starting = len(self._starting) + len(self._starting_up)
+        if self.max_sandboxes is not None and running + starting >= self.max_sandboxes:
             raise api_errors.too_many_sandboxes(self.max_sandboxes)
-        box = await self._box_for(request)
-        sandbox = Sandbox(box.spec.id, request, box)
+        box = await self._take_or_start_box(request)
+        sandbox = LocalSandbox(box.spec.id, request, box)
         await self._start_up(sandbox)
         self._sandboxes[sandbox.id] = sandbox
         self._created[request.template.id] += 1
         self._expire_after(sandbox, request.timeout)
-        self._spawn(self._watch(sandbox, sandbox.box))
+        self._run_in_background(self._watch(sandbox, sandbox.box))
         return sandbox
 
-    def created_from(self, template: Template) -> int:
+    def count_created(self, template: Template) -> int:
         """How many sandboxes were made from a template."""
         return self._created[template.id]
 
-    def find(self, sandbox_id: str) -> Sandbox:
+    def find(self, sandbox_id: str) -> LocalSandbox:
         """The sandbox with this id, running or paused. Raises `ApiError` 404."""
         # Clients of the first protocol append an id of the machine: `ID-CLIENT`.
         sandbox = self._sandboxes.get(sandbox_id.partition("-")[0])
@@ -148,14 +148,14 @@ class Registry:
             raise api_errors.sandbox_not_found(sandbox_id)
         return sandbox
 
-    def find_running(self, sandbox_id: str) -> Sandbox:
+    def find_running(self, sandbox_id: str) -> LocalSandbox:
         """The running sandbox with this id. Raises `ApiError` 404, for a paused one too."""
         sandbox = self.find(sandbox_id)
         if sandbox.state != "running":
             raise api_errors.sandbox_not_found(sandbox_id)
         return sandbox
 
-    async def route(self, sandbox_id: str) -> Sandbox:
+    async def route(self, sandbox_id: str) -> LocalSandbox:
         """The sandbox that traffic is for, woken when it is paused and was created to be woken by traffic.
 
         Raises `ApiError` 502, in the words of E2B's edge, when it is gone or asleep.
@@ -176,7 +176,7 @@ class Registry:
             sandbox.expiry.cancel()
         sandbox.envd.lose()
         await sandbox.box.kill()
-        self._end(sandbox.box.destroy())
+        self._destroy_in_background(sandbox.box.destroy())
 
     def set_timeout(self, sandbox_id: str, seconds: int) -> None:
         """Let a running sandbox live for so many seconds from now, longer or shorter. Raises `ApiError`."""
@@ -188,7 +188,7 @@ class Registry:
         Raises `ApiError`: 404, and 409 when it is paused already.
         """
         sandbox = self.find(sandbox_id)
-        async with sandbox.changing:
+        async with sandbox.lock:
             if self.find(sandbox_id).state == "paused":
                 raise api_errors.conflict(f"Error pausing sandbox - sandbox '{sandbox.id}' is already paused")
             sandbox.state, sandbox.frozen = "paused", keep_memory  # at once: nothing new may begin in it
@@ -210,7 +210,7 @@ class Registry:
         whether it was paused. Raises `ApiError` 404.
         """
         sandbox = self.find(sandbox_id)
-        async with sandbox.changing:
+        async with sandbox.lock:
             if self.find(sandbox_id).state == "running":
                 if datetime.now(UTC) + timedelta(seconds=seconds) > sandbox.end_at:
                     self._expire_after(sandbox, seconds)
@@ -219,22 +219,22 @@ class Registry:
             self._expire_after(sandbox, seconds)
             return True
 
-    async def _resume(self, sandbox: Sandbox, keep_memory: bool) -> None:
+    async def _resume(self, sandbox: LocalSandbox, keep_memory: bool) -> None:
         if sandbox.frozen and keep_memory:
             await sandbox.box.thaw()
         else:
             sandbox.frozen = False
             await sandbox.box.kill()
             box = await self._start_box(sandbox.id, sandbox.request, seed=None)  # on the files it left
-            sandbox.attach(box)
+            sandbox.use_box(box)
             if sandbox.id not in self._sandboxes:  # killed meanwhile, and nobody else knows the new box
                 await box.destroy()
                 raise api_errors.sandbox_not_found(sandbox.id)
-            self._spawn(self._watch(sandbox, box))
+            self._run_in_background(self._watch(sandbox, box))
         sandbox.state, sandbox.frozen = "running", False
         sandbox.journal.note("Sandbox resumed")
 
-    async def update_network(self, sandbox: Sandbox, request: CreateRequest) -> None:
+    async def update_network(self, sandbox: LocalSandbox, request: CreateRequest) -> None:
         """Change what a running sandbox may reach to what this request says, at once. Raises `ApiError` 400."""
         try:
             await sandbox.box.update_network(request.policy)
@@ -242,15 +242,15 @@ class Registry:
             raise api_errors.bad_request(str(error)) from error
         sandbox.request = request
 
-    async def copy_files(self, sandbox: Sandbox, to: Path) -> None:
+    async def copy_files(self, sandbox: LocalSandbox, to: Path) -> None:
         """Copy the files of a running sandbox, which stands still meanwhile. Raises `ApiError` 404."""
-        async with sandbox.changing:
+        async with sandbox.lock:
             try:
                 await self.find_running(sandbox.id).box.copy_state(to)
             except OSError as error:
                 raise ApiError(500, f"Error copying the sandbox's files: {error}") from error
 
-    async def fork(self, sandbox: Sandbox, count: int, seconds: int) -> list[Sandbox | ApiError]:
+    async def fork(self, sandbox: LocalSandbox, count: int, seconds: int) -> list[LocalSandbox | ApiError]:
         """Start sandboxes with the files of this one: each of them, or why it could not be started."""
         files = self._state.snapshots / f"fork-{secrets.token_hex(8)}"
         try:
@@ -260,13 +260,13 @@ class Registry:
         finally:
             await asyncio.to_thread(remove_tree, files)
 
-    async def _try_create(self, request: CreateRequest) -> Sandbox | ApiError:
+    async def _try_create(self, request: CreateRequest) -> LocalSandbox | ApiError:
         try:
             return await self.create(request)
         except ApiError as error:
             return error
 
-    async def sample(self, sandbox: Sandbox) -> None:
+    async def sample(self, sandbox: LocalSandbox) -> None:
         """Add what a running sandbox uses now to its samples."""
         try:
             usage = await sandbox.box.usage()
@@ -274,33 +274,33 @@ class Registry:
             return  # it has just died, or its files change under the count: there is always a next time
         sandbox.samples.append(Sample(datetime.now(UTC), usage))
 
-    async def _start_up(self, sandbox: Sandbox) -> None:
+    async def _start_up(self, sandbox: LocalSandbox) -> None:
         """Run the template's start command; a sandbox that does not become ready is no sandbox."""
         if sandbox.request.template.start is None:
             return
-        waking = asyncio.create_task(self._until_ready(sandbox))
-        self._waking.add(waking)
+        starting_up = asyncio.create_task(self._start_up_or_destroy(sandbox))
+        self._starting_up.add(starting_up)
         try:
-            await waking
+            await starting_up
         except (StartUpError, BoxError) as error:
             raise ApiError(500, f"Failed to start sandbox: {error}") from error
         finally:
-            self._waking.discard(waking)
+            self._starting_up.discard(starting_up)
 
-    async def _until_ready(self, sandbox: Sandbox) -> None:
+    async def _start_up_or_destroy(self, sandbox: LocalSandbox) -> None:
         try:
             await start_up(sandbox.box, sandbox.journal.note)
         except BaseException:
             await sandbox.box.destroy()
             raise
 
-    async def _box_for(self, request: CreateRequest) -> Box:
+    async def _take_or_start_box(self, request: CreateRequest) -> Box:
         if request.seed:
             return await self._start_box(_new_id(), request, request.seed)
         key = PoolKey(request.template, request.policy)
         box = await self._warm_pool.take(key)
         if box:
-            box.give(request.env)
+            box.set_env(request.env)
         else:
             box = await self._start_box(_new_id(), request, None)
         self._warm_pool.note_created(key)
@@ -339,14 +339,14 @@ class Registry:
             domain=self.domain,
         )
 
-    def _expire_after(self, sandbox: Sandbox, seconds: int) -> None:
+    def _expire_after(self, sandbox: LocalSandbox, seconds: int) -> None:
         if sandbox.expiry:
             sandbox.expiry.cancel()
         sandbox.end_at = datetime.now(UTC) + timedelta(seconds=seconds)
         loop = asyncio.get_running_loop()
-        sandbox.expiry = loop.call_later(seconds, lambda: self._spawn(self._expire(sandbox)))
+        sandbox.expiry = loop.call_later(seconds, lambda: self._run_in_background(self._expire(sandbox)))
 
-    async def _expire(self, sandbox: Sandbox) -> None:
+    async def _expire(self, sandbox: LocalSandbox) -> None:
         try:
             if sandbox.request.pause_on_timeout:
                 await self.pause(sandbox.id, sandbox.request.keep_memory)
@@ -357,7 +357,7 @@ class Registry:
             if error.status >= 500 and sandbox.id in self._sandboxes:
                 await self.kill(sandbox.id)
 
-    async def _watch(self, sandbox: Sandbox, box: Box) -> None:
+    async def _watch(self, sandbox: LocalSandbox, box: Box) -> None:
         """Take a sandbox out when its box dies by itself."""
         await box.wait()
         alive = sandbox.state == "running" or sandbox.frozen
@@ -371,19 +371,19 @@ class Registry:
                 if sandbox.state == "running":
                     await self.sample(sandbox)
 
-    def _end(self, work: Coroutine[Any, Any, None]) -> None:
+    def _destroy_in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Let this run to its end, also when the server stops."""
         task = asyncio.create_task(work)
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
-        task.add_done_callback(self._finished)
+        self._destroying.add(task)
+        task.add_done_callback(self._destroying.discard)
+        task.add_done_callback(self._on_task_done)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._background.add(task)
-        task.add_done_callback(self._finished)
+        task.add_done_callback(self._on_task_done)
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._background.discard(task)
         if not task.cancelled() and (error := task.exception()):
             asyncio.get_running_loop().call_exception_handler(

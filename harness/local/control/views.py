@@ -13,7 +13,7 @@ from typing import Any
 from harness.local.boxes.types import Limits
 from harness.local.builds.store import Record
 from harness.local.control.catalog import Snapshot
-from harness.local.control.registry import Sample, Sandbox
+from harness.local.control.registry import LocalSandbox, Sample
 from harness.local.envd import app as envd
 from harness.local.envd.journal import LogEntry
 from harness.local.template import Template
@@ -51,14 +51,14 @@ class Resources:
         }
 
 
-def created(sandbox: Sandbox, domain: str) -> Json:
+def created(sandbox: LocalSandbox, domain: str) -> Json:
     """The reply to create, connect and fork: what a client needs to work with the sandbox. Its port N is to be
     found at the host `N-ID.DOMAIN`."""
     reply = {**_identity(sandbox), "domain": domain, "trafficAccessToken": sandbox.traffic_token}
     return reply if sandbox.token is None else {**reply, "envdAccessToken": sandbox.token}
 
 
-def listed(sandbox: Sandbox, resources: Resources) -> Json:
+def listed(sandbox: LocalSandbox, resources: Resources) -> Json:
     """A sandbox in a list."""
     return {
         **_identity(sandbox),
@@ -70,7 +70,7 @@ def listed(sandbox: Sandbox, resources: Resources) -> Json:
     }
 
 
-def detailed(sandbox: Sandbox, resources: Resources, domain: str) -> Json:
+def detailed(sandbox: LocalSandbox, resources: Resources, domain: str) -> Json:
     """All about one sandbox."""
     request = sandbox.request
     detail: Json = {
@@ -202,7 +202,7 @@ def timestamp(moment: datetime) -> str:
     return moment.isoformat().replace("+00:00", "Z")
 
 
-def _identity(sandbox: Sandbox) -> Mapping[str, Any]:
+def _identity(sandbox: LocalSandbox) -> Mapping[str, Any]:
     return {
         "templateID": sandbox.request.template.id,
         "sandboxID": sandbox.id,
