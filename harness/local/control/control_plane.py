@@ -77,7 +77,7 @@ class ControlPlane:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Raises `ApiError` before anything is sent."""
         path = scope["path"]
-        open_to_all = path == "/health" or self._templates.may_upload(path)
+        open_to_all = path == "/health" or self._templates.is_upload(path)
         if not open_to_all and not self._holds_key(Request(scope)):
             raise api_errors.unauthorized()
         await self._router(scope, receive, send)

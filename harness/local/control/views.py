@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.local.boxes.types import Limits
-from harness.local.builds.store import Record
+from harness.local.builds.store import TemplateRecord
 from harness.local.control.catalog import Snapshot
 from harness.local.control.registry import LocalSandbox, Sample
 from harness.local.envd import app as envd
@@ -148,7 +148,7 @@ def template(one: Template, resources: Resources, started_at: datetime, spawn_co
     }
 
 
-def own_template(record: Record, resources: Resources) -> Json:
+def own_template(record: TemplateRecord, resources: Resources) -> Json:
     """A template that was built here, in a list: as its newest build is."""
     newest = max(record.builds.values(), key=lambda build: build.finished_at)
     return {
@@ -170,7 +170,7 @@ def own_template(record: Record, resources: Resources) -> Json:
     }
 
 
-def template_with_builds(record: Record, resources: Resources) -> Json:
+def template_with_builds(record: TemplateRecord, resources: Resources) -> Json:
     """All about one template that was built here."""
     builds = [
         {
