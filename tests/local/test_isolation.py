@@ -26,7 +26,7 @@ from harness.local.boxes.box import Box
 from harness.local.boxes.cgroups import PREFIX, Cgroups
 from harness.local.boxes.guest_launch import Interpreter, PathMap
 from harness.local.boxes.isolation import Isolation, IsolationError
-from harness.local.boxes.types import Limits
+from harness.local.boxes.types import BoxLimits
 from harness.local.shared_files import reachable, share
 from tests.support.boxes import TIERS, eventually, fresh_box, isolation, marked_processes, run, tell, tell_in
 
@@ -524,7 +524,7 @@ def test_a_starting_server_clears_up_after_the_dead_and_spares_the_living() -> N
     gone = subprocess.Popen(["true"])
     gone.wait()
     living = where.group()
-    living.bound(gone.pid, Limits(memory_mb=64, cpus=1.0))  # it is dead: the group is there, and empty
+    living.bound(gone.pid, BoxLimits(memory_mb=64, cpus=1.0))  # it is dead: the group is there, and empty
     leaving = subprocess.Popen([sys.executable, "-c", LEAVE_A_GROUP.format(pid=gone.pid)], cwd=ROOT)
     assert leaving.wait() == 0
     assert _groups_of(where, os.getpid())
@@ -537,7 +537,7 @@ def test_a_starting_server_clears_up_after_the_dead_and_spares_the_living() -> N
 
 
 DETECT = "from harness.local.boxes.cgroups import *; where = Cgroups.detect()"
-LEAVE_A_GROUP = DETECT + "; where.group().bound({pid}, Limits(memory_mb=64, cpus=1.0))"
+LEAVE_A_GROUP = DETECT + "; where.group().bound({pid}, BoxLimits(memory_mb=64, cpus=1.0))"
 
 
 def _groups_of(where: Cgroups, server: int) -> set[Path]:

@@ -18,7 +18,7 @@ import pytest
 from harness.local.boxes.box import Box, BoxProcess, BoxSpec, ExitStatus
 from harness.local.boxes.cgroups import Cgroups
 from harness.local.boxes.isolation import Isolation, IsolationError
-from harness.local.template import base
+from harness.local.template import base_template
 
 T = TypeVar("T")
 
@@ -94,7 +94,7 @@ def state_folder() -> Iterator[Path]:
 @contextlib.asynccontextmanager
 async def fresh_box(where: Isolation, folder: Path, name: str = "box1", **options: Any) -> AsyncIterator[Box]:
     """A box, destroyed at the end."""
-    box = await Box.start(BoxSpec(name, folder / name, **{"template": base(), **options}), where)
+    box = await Box.start(BoxSpec(name, folder / name, **{"template": base_template(), **options}), where)
     try:
         yield box
     finally:

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness.local.boxes.procfs import at_work
+from harness.local.boxes.procfs import has_processes
 
 UNUSED = range(1_879_048_192, 2_147_352_575)
 """uids that neither users, subordinate ranges nor system services are given (systemd's UIDS-GIDS)."""
@@ -61,7 +61,7 @@ def pick(accounts: range) -> int:
         _given.difference_update(before)
     for _ in range(1000):
         account = secrets.choice(accounts)
-        if account not in _given and not at_work(account):
+        if account not in _given and not has_processes(account):
             _given.add(account)
             return account
     raise NoAccount("every account that this root could give to a sandbox is at work")

@@ -25,22 +25,22 @@ from typing import Any
 from harness.local.boxes.accounts import NoAccount
 from harness.local.boxes.descriptors import JsonLines, until_ready
 from harness.local.boxes.file_tree import copy_tree, remove_tree
-from harness.local.boxes.guest_client import GuestGone, GuestLink, GuestRefused, Receive
+from harness.local.boxes.guest_client import GuestClient, GuestGone, GuestRefused, Receive
 from harness.local.boxes.guest_launch import SEARCH_PATH, LaunchedGuest, LaunchSpec, setup
 from harness.local.boxes.isolation import Isolation
 from harness.local.boxes.process import BoxProcess, Watch, checked
-from harness.local.boxes.procfs import descendants, marked
+from harness.local.boxes.procfs import descendants, mark_env
 from harness.local.boxes.types import (
     BadDirectory,
     BadProgram,
     BoxDied,
     BoxError,
+    BoxLimits,
     BoxSpec,
     BoxStartError,
-    Channel,
-    Entry,
     ExitStatus,
-    Limits,
+    FileEntry,
+    OutputName,
     UnknownUser,
     Usage,
     WatchEvent,
@@ -56,13 +56,13 @@ __all__ = [
     "Box",
     "BoxDied",
     "BoxError",
+    "BoxLimits",
     "BoxProcess",
     "BoxSpec",
     "BoxStartError",
-    "Channel",
-    "Entry",
     "ExitStatus",
-    "Limits",
+    "FileEntry",
+    "OutputName",
     "UnknownUser",
     "Usage",
     "Watch",
@@ -97,11 +97,11 @@ class Box:
         self._alias = _alias(spec)
         self._cpu = (time.monotonic(), 0.0)
         self._dead: asyncio.Future[None] = self._loop.create_future()
-        self._pidfd = os.pidfd_open(guest.process.pid)
-        self._guest: int | None = None
+        self._launcher_pidfd = os.pidfd_open(guest.process.pid)
+        self._guest_pidfd: int | None = None
         self._last_words = ""
-        self._loop.add_reader(self._pidfd, self._reaped)
-        self._link = GuestLink(control, self._on_event)
+        self._loop.add_reader(self._launcher_pidfd, self._reaped)
+        self._client = GuestClient(control, self._on_event)
 
     @classmethod
     async def start(cls, spec: BoxSpec, isolation: Isolation) -> "Box":
@@ -138,10 +138,10 @@ class Box:
             limits.append((resource.RLIMIT_NPROC, bounds.pids, bounds.pids))
             bounds = dataclasses.replace(bounds, pids=None)
         await self._request("setup", **setup(self._launched, limits))
-        pid = self._link.peer
+        pid = self._client.peer
         if pid is None:
             raise BoxDied("the sandbox's guest did not say who it is")
-        self._guest = os.pidfd_open(pid)
+        self._guest_pidfd = os.pidfd_open(pid)
         if self.isolation.cgroups.bounds(bounds):
             await asyncio.to_thread(self._cgroup.bound, pid, bounds)
         if self._alias and "network" in self.isolation.enforces:
@@ -206,14 +206,14 @@ class Box:
     def _mark(self) -> dict[str, str]:
         """What nobody may set otherwise: without it a process could not be found when the sandbox ends."""
         mark = self._launched.mark
-        return {} if mark is None else marked(mark)
+        return {} if mark is None else mark_env(mark)
 
     async def _spawn_on_terminal(self, message: dict[str, Any]) -> BoxProcess:
         def receive(pid: int, fds: list[int]) -> BoxProcess:
             (master,) = fds
             return self._adopt(BoxProcess(pid, {"pty": master}, master, self._signal))
 
-        process: BoxProcess = await self._ask("spawn", receive=receive, **message)
+        process: BoxProcess = await self._call("spawn", receive=receive, **message)
         return process
 
     async def _spawn_on_pipes(self, message: dict[str, Any], stdin: bool) -> BoxProcess:
@@ -222,11 +222,11 @@ class Box:
         theirs = [read for read, _ in pipes[2:]] + [write for _, write in pipes[:2]]
 
         def receive(pid: int, _: list[int]) -> BoxProcess:
-            outputs: dict[Channel, int] = {"stdout": ours[0], "stderr": ours[1]}
+            outputs: dict[OutputName, int] = {"stdout": ours[0], "stderr": ours[1]}
             return self._adopt(BoxProcess(pid, outputs, ours[2] if stdin else None, self._signal))
 
         try:
-            process: BoxProcess = await self._ask("spawn", theirs, receive, **message)
+            process: BoxProcess = await self._call("spawn", theirs, receive, **message)
         except BaseException:
             _close_all(ours)
             raise
@@ -263,11 +263,11 @@ class Box:
         )
         return fd
 
-    async def stat(self, path: str) -> Entry:
+    async def stat(self, path: str) -> FileEntry:
         """What is at the path (a link itself, not what it leads to). Raises OSError."""
         return self._entry(await self._request("stat", path=self._outside(path)))
 
-    async def list(self, path: str, depth: int = 1) -> "list[Entry]":
+    async def list(self, path: str, depth: int = 1) -> "list[FileEntry]":
         """Entries below a folder, `depth` levels deep, in depth-first order of names. Raises OSError."""
         lines = await self._helper("list", path=self._outside(path), depth=depth)
         try:
@@ -282,7 +282,7 @@ class Box:
         """Make a folder and those above it; False when it was there. Raises OSError."""
         return bool(await self._request("make_dir", path=self._outside(path)))
 
-    async def move(self, source: str, target: str) -> Entry:
+    async def move(self, source: str, target: str) -> FileEntry:
         """Rename, making the folders above the target; what is at the target is replaced as rename(2) does.
         Raises OSError."""
         found = await self._result("move", source=self._outside(source), target=self._outside(target))
@@ -327,10 +327,10 @@ class Box:
             raise ValueError(f"not an absolute path: {path!r}")
         return self.paths.outside(os.path.normpath(path))
 
-    def _entry(self, said: dict[str, Any]) -> Entry:
+    def _entry(self, said: dict[str, Any]) -> FileEntry:
         names = {1000: "user", 0: "root", 65534: "nobody", self.account: "user"}
         target, target_mode = said["target"], said["target_mode"]
-        return Entry(
+        return FileEntry(
             path=self.paths.inside(str(said["path"])),
             mode=int(said["mode"]),
             size=int(said["size"]),
@@ -418,7 +418,7 @@ class Box:
 
     def _host_pids(self) -> set[int]:
         """This machine's pids of all that runs inside, the guest aside."""
-        return descendants(self._link.peer or self._launched.process.pid)
+        return descendants(self._client.peer or self._launched.process.pid)
 
     async def usage(self) -> Usage:
         """What the sandbox uses now. Walks its processes and files: not for free."""
@@ -472,12 +472,12 @@ class Box:
     def _kill_now(self) -> None:
         if self._dead.done():
             return
-        self._launched.hunt(self.account)
-        if self._guest is None:
+        self._launched.kill_processes(self.account)
+        if self._guest_pidfd is None:
             self._launched.process.kill()
         else:  # not its launcher: that one would be gone before everything inside is
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._guest, signal.SIGKILL)
+                signal.pidfd_send_signal(self._guest_pidfd, signal.SIGKILL)
 
     def _on_event(self, message: dict[str, Any]) -> None:
         if message["event"] == "exit":
@@ -488,17 +488,17 @@ class Box:
             self._kill_now()
 
     def _reaped(self) -> None:
-        self._loop.remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        self._launched.hunt(self.account)  # what killed the guest may go on without it
+        self._loop.remove_reader(self._launcher_pidfd)
+        os.close(self._launcher_pidfd)
+        self._launched.kill_processes(self.account)  # what killed the guest may go on without it
         self._launched.process.wait()  # not before: until then the pid is nobody else's
-        if self._guest is not None:
-            os.close(self._guest)
+        if self._guest_pidfd is not None:
+            os.close(self._guest_pidfd)
         with self._launched.errors as errors:
             errors.seek(0)
             self._last_words = errors.read(4096).decode("utf-8", "replace").strip()
         self._dead.set_result(None)
-        self._link.close()
+        self._client.close()
         self._egress.close()
         self._cgroup.remove()
         for process in self._processes.values():
@@ -507,7 +507,7 @@ class Box:
 
     # --- asking the guest
 
-    async def _ask(
+    async def _call(
         self,
         op: str,
         fds: Sequence[int] = (),
@@ -515,7 +515,7 @@ class Box:
         **fields: Any,
     ) -> Any:
         try:
-            return await self._link.request(op, fds, receive, **fields)
+            return await self._client.request(op, fds, receive, **fields)
         except GuestGone as error:
             raise BoxDied("the sandbox is dead") from error
 
@@ -527,7 +527,7 @@ class Box:
         **fields: Any,
     ) -> Any:
         try:
-            return await self._ask(op, fds, receive, **fields)
+            return await self._call(op, fds, receive, **fields)
         except GuestRefused as error:
             raise OSError(error.number, str(error)) from error
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.local.boxes.types import Limits
+from harness.local.boxes.types import BoxLimits
 
 PREFIX = "harness-"
 CPU_PERIOD_US = 100_000
@@ -42,7 +42,7 @@ class Cgroups:
         """What can be bounded: of "memory", "pids", "cpu", "freezer"."""
         return frozenset[str]().union(*(hierarchy.controllers for hierarchy in self.hierarchies))
 
-    def bounds(self, limits: Limits) -> bool:
+    def bounds(self, limits: BoxLimits) -> bool:
         """Whether any of these limits can be set here."""
         return any(True for hierarchy in self.hierarchies for _ in _bounds(hierarchy, limits))
 
@@ -72,7 +72,7 @@ class Cgroup:
         self._name = name
         self._folders: dict[Hierarchy, Path] = {}
 
-    def bound(self, pid: int, limits: Limits) -> None:
+    def bound(self, pid: int, limits: BoxLimits) -> None:
         """Bound this process and its future children, as far as the controllers go. Raises OSError."""
         for hierarchy in self._cgroups.hierarchies:
             bounds = dict(_bounds(hierarchy, limits))
@@ -127,7 +127,7 @@ def _is_frozen(folder: Path) -> bool:
     return "frozen 1" in (folder / "cgroup.events").read_text()
 
 
-def _bounds(hierarchy: Hierarchy, limits: Limits) -> Iterator[tuple[str, str]]:
+def _bounds(hierarchy: Hierarchy, limits: BoxLimits) -> Iterator[tuple[str, str]]:
     first = hierarchy.version == 1
     if limits.memory_mb is not None and "memory" in hierarchy.controllers:
         yield "memory.limit_in_bytes" if first else "memory.max", str(limits.memory_mb << 20)
@@ -186,7 +186,7 @@ def _works(hierarchy: Hierarchy) -> bool:
     except OSError:
         return False
     try:
-        for name, value in _bounds(hierarchy, Limits(memory_mb=64, cpus=1.0, pids=64)):
+        for name, value in _bounds(hierarchy, BoxLimits(memory_mb=64, cpus=1.0, pids=64)):
             (folder / name).write_text(value)
         return os.access(folder / "cgroup.procs", os.W_OK)
     except OSError:

@@ -44,7 +44,7 @@ IGNORED_SIGNALS = (SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGXFSZ)
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 4, 36, 38
 
 
-class Refused(Exception):
+class RequestError(Exception):
     """A request that cannot be done, with the kind the server tells its client by."""
 
     def __init__(self, kind: str, number: int, detail: str) -> None:
@@ -69,14 +69,14 @@ def encode(value: Any) -> str:
 
 
 def failure(error: Exception) -> dict[str, Any]:
-    if isinstance(error, Refused):
+    if isinstance(error, RequestError):
         return {"kind": error.kind, "errno": error.number, "message": str(error)}
     if isinstance(error, OSError):
         return {"kind": "os", "errno": error.errno or errno.EIO, "message": error.strerror or str(error)}
     return {"kind": "guest", "errno": errno.EIO, "message": f"{type(error).__name__}: {error}"}
 
 
-class Link:
+class ControlSocket:
     """Frames and descriptors over the control socket."""
 
     def __init__(self, sock: socket) -> None:
@@ -127,7 +127,7 @@ class Link:
 def start(message: dict[str, Any], fds: list[int]) -> int:
     """Start a program on these descriptors, or without the first with nothing on its stdin, in a session of its own.
 
-    Returns its pid; raises Refused when it cannot be started. It never is a copy of this process, as after a fork:
+    Returns its pid; raises RequestError when it cannot be started. It never is a copy of this process, as after a fork:
     copying the page tables and the pages that are touched would double what a short command takes.
     """
     actions: list[Any] = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(fds, 3 - len(fds))]
@@ -136,7 +136,7 @@ def start(message: dict[str, Any], fds: list[int]) -> int:
     try:
         os.chdir(message["cwd"])
     except OSError as error:
-        raise refused("cwd", error.errno, message) from error
+        raise request_error("cwd", error.errno, message) from error
     try:
         return os.posix_spawn(
             program(message["argv"][0], message["env"]),
@@ -147,7 +147,7 @@ def start(message: dict[str, Any], fds: list[int]) -> int:
             setsigdef=IGNORED_SIGNALS,
         )
     except OSError as error:
-        raise refused("program", error.errno, message) from error
+        raise request_error("program", error.errno, message) from error
     finally:
         os.chdir("/")
 
@@ -160,9 +160,9 @@ def program(name: str, env: dict[str, str]) -> str:
     return next((place for place in places if os.path.isfile(place) and os.access(place, os.X_OK)), name)
 
 
-def refused(kind: str, number: int | None, message: dict[str, Any]) -> Refused:
+def request_error(kind: str, number: int | None, message: dict[str, Any]) -> RequestError:
     what = message["cwd"] if kind == "cwd" else message["argv"][0]
-    return Refused(kind, number or errno.EIO, f"{os.strerror(number or errno.EIO)}: {what}")
+    return RequestError(kind, number or errno.EIO, f"{os.strerror(number or errno.EIO)}: {what}")
 
 
 def start_on_terminal(message: dict[str, Any], slave: int) -> int:
@@ -178,7 +178,7 @@ def start_on_terminal(message: dict[str, Any], slave: int) -> int:
     if verdict:
         os.waitpid(pid, 0)
         kind, number = verdict.decode().split(":")
-        raise refused(kind, int(number), message)
+        raise request_error(kind, int(number), message)
     return pid
 
 
@@ -349,7 +349,7 @@ def walk(path: str, depth: int) -> Iterator[dict[str, Any]]:
 
 
 def open_regular(path: str, flags: int, mode: int, parents: bool) -> int:
-    """Open a regular file, never waiting: a FIFO or a device planted at the path is refused."""
+    """Open a regular file, never waiting: a FIFO or a device planted at the path is request_error."""
     if parents:
         os.makedirs(os.path.dirname(path), exist_ok=True)
     fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, mode)
@@ -573,7 +573,7 @@ def run_helper(work: Callable[[int], None], out: int) -> NoReturn:
         work(out)
     except BrokenPipeError:
         os._exit(0)  # the server no longer wants to know
-    except (Refused, OSError, RecursionError) as error:
+    except (RequestError, OSError, RecursionError) as error:
         report(out, {"error": failure(error)})
     finally:
         os._exit(0)
@@ -592,7 +592,7 @@ def send_result(work: Callable[[], Any], out: int) -> None:
 
 
 class Guest:
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: ControlSocket) -> None:
         self.link = link
         self.terminals: dict[int, int] = {}  # pid -> master, kept to find the foreground group
         self.started: set[int] = set()
@@ -769,4 +769,4 @@ class Guest:
 
 
 if __name__ == "__main__":
-    Guest(Link(socket(fileno=int(sys.argv[1])))).run()
+    Guest(ControlSocket(socket(fileno=int(sys.argv[1])))).run()

@@ -33,7 +33,7 @@ class GuestRefused(Exception):
         self.number = number
 
 
-class GuestLink:
+class GuestClient:
     """Requests to one guest. Nothing that arrives here is trusted beyond being small, valid JSON.
 
     The socket must have SO_PASSCRED set from before the guest was started, so that the kernel says who speaks.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from harness.local.boxes.procfs import hunt
+from harness.local.boxes.procfs import kill_marked
 from harness.local.network.egress import LoopbackAlias
 from harness.local.template import Template
 
@@ -66,8 +66,8 @@ class LaunchSpec:
 
 
 @dataclass(frozen=True)
-class Landlock:
-    """What stays open to a sandbox that the kernel's Landlock closes everything else to."""
+class LandlockRules:
+    """What stays open to a sandbox that the kernel's LandlockRules closes everything else to."""
 
     readable: tuple[str, ...]
     writable: tuple[str, ...]
@@ -84,7 +84,7 @@ class LaunchedGuest:
     paths: PathMap = field(default_factory=PathMap)
     env: Mapping[str, str] = field(default_factory=dict)
     """What the tier adds to the environment of every process."""
-    landlock: "Landlock | None" = None
+    landlock: "LandlockRules | None" = None
     """What the guest has to confine itself to before it starts anything."""
     mark: str | None = None
     """Set where not everything inside ends with the guest: it adopts orphans, and what has this mark is hunted."""
@@ -94,10 +94,10 @@ class LaunchedGuest:
         """Everything inside ends with the guest."""
         return self.mark is None
 
-    def hunt(self, account: int) -> None:
+    def kill_processes(self, account: int) -> None:
         """Kill all of the sandbox but the guest, where that one's end does not do it."""
         if self.mark is not None:
-            hunt(self.process.pid, account, self.mark)
+            kill_marked(self.process.pid, account, self.mark)
 
 
 def run_guest(

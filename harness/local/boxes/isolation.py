@@ -25,7 +25,7 @@ from harness.local.boxes.accounts import NoAccount, account_of
 from harness.local.boxes.cgroups import Cgroups
 from harness.local.boxes.diagnosis import why_no_landlock, why_no_namespaces, within_container
 from harness.local.boxes.guest_launch import LaunchedGuest, LaunchSpec, setup
-from harness.local.template import base
+from harness.local.template import base_template
 
 Tier = Literal["bubblewrap", "landlock", "container", "unsafe"]
 
@@ -161,14 +161,14 @@ def _start_guest(isolation: Isolation) -> tuple[int | None, int]:
     with tempfile.TemporaryDirectory(prefix="harness-probe-") as folder, contextlib.ExitStack() as stack:
         os.chmod(folder, 0o711)
         state = Path(folder, "state")
-        spec = LaunchSpec("probe", state, base(), isolation.account_for(state))
+        spec = LaunchSpec("probe", state, base_template(), isolation.account_for(state))
         ours, theirs = map(stack.enter_context, socket.socketpair())
         guest = isolation.launch(spec, theirs)
         theirs.close()
         try:
             return _ask_setup(ours, guest), spec.account
         finally:
-            guest.hunt(spec.account)
+            guest.kill_processes(spec.account)
             guest.process.kill()
             guest.process.wait()
             guest.errors.close()

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from harness.local.boxes.descriptors import CHUNK, JsonLines, until_ready
-from harness.local.boxes.types import BoxDied, BoxError, Channel, ExitStatus, WatchEvent
+from harness.local.boxes.types import BoxDied, BoxError, ExitStatus, OutputName, WatchEvent
 
 SendSignal = Callable[[int, int], Awaitable[None]]
 
@@ -24,7 +24,7 @@ class BoxProcess:
     """
 
     def __init__(
-        self, pid: int, outputs: dict[Channel, int], stdin: int | None, send_signal: SendSignal
+        self, pid: int, outputs: dict[OutputName, int], stdin: int | None, send_signal: SendSignal
     ) -> None:
         self.pid = pid
         self._send_signal = send_signal
@@ -34,7 +34,7 @@ class BoxProcess:
         for fd in (*outputs.values(), *([] if stdin is None else [stdin])):
             os.set_blocking(fd, False)
 
-    async def read(self) -> tuple[Channel, bytes] | None:
+    async def read(self) -> tuple[OutputName, bytes] | None:
         """The next output; None when the process has ended and all it wrote has been read, or when nobody holds
         the other end any more. What a daemon writes after that is `release`'s. One reader at a time.
 
@@ -49,7 +49,7 @@ class BoxProcess:
                 return None
             await until_ready(list(self._outputs.values()), [], self._ended)
 
-    def _read_now(self, channel: Channel) -> bytes | None:
+    def _read_now(self, channel: OutputName) -> bytes | None:
         fd = self._outputs.pop(channel)  # put back at the end, so that channels take turns
         try:
             data = os.read(fd, CHUNK)
@@ -143,7 +143,7 @@ class BoxProcess:
         for channel, fd in self._outputs.items():
             loop.add_reader(fd, self._drop, channel)
 
-    def _drop(self, channel: Channel) -> None:
+    def _drop(self, channel: OutputName) -> None:
         fd = self._outputs[channel]
         if self._read_now(channel) == b"":
             asyncio.get_running_loop().remove_reader(fd)

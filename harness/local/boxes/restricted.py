@@ -5,7 +5,7 @@ Processes run among this machine's own, in folders of the sandbox's own, with an
 gives each sandbox an account of its own. The guest adopts orphans, and what it cannot end is hunted down.
 
 In the landlock tier the kernel also keeps every process of the sandbox's to its own folders and to what
-programs need to run. Landlock's rules for TCP know ports and no addresses, so they would forbid a sandbox its
+programs need to run. LandlockRules's rules for TCP know ports and no addresses, so they would forbid a sandbox its
 own servers on loopback; therefore the network is not restricted here.
 """
 
@@ -19,7 +19,7 @@ from harness.local.boxes.guest_launch import (
     ETC_FROM_HOST,
     SEARCH_PATH,
     Interpreter,
-    Landlock,
+    LandlockRules,
     LaunchedGuest,
     LaunchSpec,
     PathMap,
@@ -53,7 +53,7 @@ DEVICE_FOLDERS = ("/dev/pts", "/dev/shm")
 
 
 def launch(spec: LaunchSpec, control: socket.socket, *, landlock: bool) -> LaunchedGuest:
-    """Start a guest that sees this machine as it is, or as much of it as Landlock leaves. Raises OSError."""
+    """Start a guest that sees this machine as it is, or as much of it as LandlockRules leaves. Raises OSError."""
     if spec.template.places != PLACES or spec.template.links:
         others = ", ".join(sorted({*spec.template.places, *spec.template.links} - set(PLACES)))
         raise OSError(f"this tier of isolation cannot show the template's files at {others}")
@@ -128,9 +128,9 @@ def _outside(spec: LaunchSpec, inside: str) -> Path:
     return Path(inside)
 
 
-def rules(spec: LaunchSpec, prefix: Path) -> Landlock:
-    """What Landlock is to leave open: never the whole of /etc, for root could read /etc/shadow in it."""
-    return Landlock(
+def rules(spec: LaunchSpec, prefix: Path) -> LandlockRules:
+    """What LandlockRules is to leave open: never the whole of /etc, for root could read /etc/shadow in it."""
+    return LandlockRules(
         readable=tuple(_existing(spec, prefix)),
         writable=tuple(str(spec.state / name) for name in PLACES.values())
         + tuple(filter(os.path.exists, DEVICE_FOLDERS)),

@@ -10,7 +10,7 @@ from typing import Literal
 from harness.local.network.policy import NetworkPolicy
 from harness.local.template import Template
 
-Channel = Literal["stdout", "stderr", "pty"]
+OutputName = Literal["stdout", "stderr", "pty"]
 WatchKind = Literal["create", "write", "remove", "rename", "chmod", "overflow"]
 
 
@@ -43,7 +43,7 @@ class BadProgram(BoxError):
 
 
 @dataclass(frozen=True)
-class Limits:
+class BoxLimits:
     """Upper bounds for one sandbox; None means unbounded. What is enforced depends on the tier."""
 
     memory_mb: int | None = None
@@ -63,7 +63,7 @@ class BoxSpec:
     template: Template
     env: Mapping[str, str] = field(default_factory=dict)
     network: NetworkPolicy = field(default_factory=NetworkPolicy)
-    limits: Limits = field(default_factory=Limits)
+    limits: BoxLimits = field(default_factory=BoxLimits)
     seed: Path | None = None
     """A folder made by Box.copy_state, which the sandbox starts from instead of the template's files."""
     domain: str = ""
@@ -73,7 +73,7 @@ class BoxSpec:
 
 
 @dataclass(frozen=True)
-class Entry:
+class FileEntry:
     """What is at a path. For a symbolic link: the link itself, beside what it leads to."""
 
     path: str

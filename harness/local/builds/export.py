@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.local.boxes.box import Box
-from harness.local.boxes.types import Entry
+from harness.local.boxes.types import FileEntry
 from harness.local.builds.steps import remove_if_there
 from harness.local.control.startup import forward_lines
 
@@ -61,7 +61,7 @@ async def export_files(
     return places, links
 
 
-async def _list_entries(box: Box) -> list[Entry]:
+async def _list_entries(box: Box) -> list[FileEntry]:
     if box.tier != "bubblewrap":
         return []  # the folders are this machine's own, and closed to the box
     return [entry for folder in _OPEN for entry in await box.list(folder)]

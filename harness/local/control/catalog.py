@@ -46,7 +46,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Source:
+class TemplateSource:
     """Where a sandbox's first content comes from: a template, and over it the files of a snapshot."""
 
     template: Template
@@ -62,15 +62,15 @@ class Catalog:
         self._directory = directory
         self._snapshots: dict[str, Snapshot] = {}
 
-    def find(self, reference: str) -> Source:
+    def find(self, reference: str) -> TemplateSource:
         """The template or snapshot of this name or id. Raises `ApiError` 400 or 404."""
         name, tag = parse(reference)
         if (template := self.template_named(reference)) is not None:
-            return Source(template)
+            return TemplateSource(template)
         snapshot = self._snapshot(name, tag)
         if snapshot is None:
             raise template_not_found(reference)
-        return Source(snapshot.template, snapshot.path)
+        return TemplateSource(snapshot.template, snapshot.path)
 
     def template(self, name: str) -> Template | None:
         """The built-in template of this name, alias or id."""

@@ -21,7 +21,7 @@ from harness.local.api_errors import ApiError
 from harness.local.boxes.box import Box
 from harness.local.boxes.file_tree import remove_tree
 from harness.local.boxes.isolation import Isolation
-from harness.local.boxes.types import BoxError, BoxSpec, Limits, Usage
+from harness.local.boxes.types import BoxError, BoxLimits, BoxSpec, Usage
 from harness.local.control.create_request import CreateRequest
 from harness.local.control.startup import StartUpError, start_up
 from harness.local.control.warm_pool import PoolKey, WarmPool
@@ -79,7 +79,7 @@ class Registry:
         self,
         isolation: Isolation,
         state: StateDirectory,
-        limits: Limits,
+        limits: BoxLimits,
         max_sandboxes: int | None,
         domain: str,
     ) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from harness.local.boxes.types import Limits
+from harness.local.boxes.types import BoxLimits
 from harness.local.builds.store import TemplateRecord
 from harness.local.control.catalog import Snapshot
 from harness.local.control.registry import LocalSandbox, Sample
@@ -33,7 +33,7 @@ class Resources:
     disk_size_mb: int
 
     @classmethod
-    def of(cls, limits: Limits, state: Path) -> Resources:
+    def of(cls, limits: BoxLimits, state: Path) -> Resources:
         """The machine's own numbers where nothing limits a sandbox."""
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
         return cls(

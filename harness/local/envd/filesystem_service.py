@@ -19,7 +19,7 @@ from protobuf.wkt import Timestamp
 
 from harness.local.boxes.box import Box
 from harness.local.boxes.process import Watch
-from harness.local.boxes.types import BoxDied, Entry, WatchEvent
+from harness.local.boxes.types import BoxDied, FileEntry, WatchEvent
 from harness.local.envd import rpc
 from harness.local.envd.channel import Channel, LostError
 
@@ -251,7 +251,7 @@ def _response(kind: str, content: Any) -> pb.WatchDirResponse:
     return pb.WatchDirResponse(event=one)
 
 
-def _encode(entry: Entry) -> pb.EntryInfo:
+def _encode(entry: FileEntry) -> pb.EntryInfo:
     """E2B says of a link what it leads to, and beside that that it is one."""
     return pb.EntryInfo(
         name=_text(entry.name),

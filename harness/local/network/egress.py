@@ -34,7 +34,7 @@ Connect = Callable[[int], Awaitable[socket.socket]]
 """A connection to a port of the sandbox's own."""
 
 
-class Refused(Exception):
+class ProxyError(Exception):
     """A request of the sandbox's that is answered with an error."""
 
     def __init__(self, status: str, reason: str) -> None:
@@ -178,7 +178,7 @@ class Egress:
             upstream = await self._connect(request.host, request.port)
         except _NO_REQUEST:
             return
-        except Refused as refused:
+        except ProxyError as refused:
             await _answer(writer, refused)
             return
         headers = self._policy.headers_for(request.host, request.port)
@@ -210,7 +210,7 @@ class Egress:
                 await upstream[1].start_tls(ssl.create_default_context(), server_hostname=request.host)
         except ssl.SSLCertVerificationError as error:
             upstream[1].close()
-            await _answer(client[1], Refused("502 Bad Gateway", f"{request.host} is not trusted: {error}"))
+            await _answer(client[1], ProxyError("502 Bad Gateway", f"{request.host} is not trusted: {error}"))
             return False
         except (*_NO_REQUEST, OSError):
             upstream[1].close()
@@ -222,12 +222,12 @@ class Egress:
         """Connect to the very address that was checked: looked up again, a name could lead elsewhere."""
         reason = self._policy.refusal(host, port)
         if reason is not None:
-            raise Refused("403 Forbidden", reason)
+            raise ProxyError("403 Forbidden", reason)
         addresses = await _resolve(host, port)
         permitted = self._policy.permitted(host, port, addresses)
         if not permitted:
             listed = ", ".join(map(str, addresses))
-            raise Refused(
+            raise ProxyError(
                 "403 Forbidden", f"{host}:{port} ({listed}) is not allowed by the sandbox's network rules"
             )
         problem = ""
@@ -237,7 +237,7 @@ class Egress:
                     return await asyncio.open_connection(str(address), port)
             except (OSError, TimeoutError) as error:
                 problem = f"{address}: {error or 'timed out'}"
-        raise Refused("502 Bad Gateway", f"cannot connect to {host}:{port}: {problem}")
+        raise ProxyError("502 Bad Gateway", f"cannot connect to {host}:{port}: {problem}")
 
 
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -251,7 +251,7 @@ async def _resolve(host: str, port: int) -> list[Address]:
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise Refused("502 Bad Gateway", f"cannot resolve {host}: {error}") from error
+        raise ProxyError("502 Bad Gateway", f"cannot resolve {host}: {error}") from error
     return list(dict.fromkeys(ipaddress.ip_address(item[4][0]) for item in found))
 
 
@@ -266,9 +266,9 @@ def _parse(head: bytes) -> Request:
             parts = urlsplit(target)
             path, port = parts._replace(scheme="", netloc="").geturl() or "/", parts.port or 80
     except ValueError:
-        raise Refused("400 Bad Request", "not a proxy request") from None
+        raise ProxyError("400 Bad Request", "not a proxy request") from None
     if not parts.hostname or port is None or (method != "CONNECT" and parts.scheme != "http"):
-        raise Refused("400 Bad Request", "a proxy serves CONNECT host:port and http:// targets")
+        raise ProxyError("400 Bad Request", "a proxy serves CONNECT host:port and http:// targets")
     if method == "CONNECT":
         return Request(method, parts.hostname, port, b"")
     return Request(method, parts.hostname, port, f"{method} {path} {version}\r\n".encode() + _one_shot(rest))
@@ -304,7 +304,7 @@ def _one_shot(fields: bytes) -> bytes:
     return b"\r\n".join([*kept, b"Connection: close", b"", b""])
 
 
-async def _answer(writer: asyncio.StreamWriter, refused: Refused) -> None:
+async def _answer(writer: asyncio.StreamWriter, refused: ProxyError) -> None:
     body = f"{refused}\n".encode()
     head = f"HTTP/1.1 {refused.status}\r\nContent-Type: text/plain; charset=utf-8\r\n"
     head += (
