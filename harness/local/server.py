@@ -133,7 +133,7 @@ class App:
             return target
         if request.url.path == "/files":
             # A URL that was signed while E2B_SANDBOX_URL is set names no sandbox; its signature fits just one.
-            signed = (sandbox.id for sandbox in self._registry if sandbox.envd.signed(request))
+            signed = (sandbox.id for sandbox in self._registry if sandbox.envd.has_valid_signature(request))
             return next(signed, "unknown"), envd.PORT
         return None
 

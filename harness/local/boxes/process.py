@@ -13,7 +13,7 @@ from harness.local.boxes.types import BoxDied, BoxError, ExitStatus, OutputName,
 
 SendSignal = Callable[[int, int], Awaitable[None]]
 
-_LOOK_SECONDS = 0.1
+_POLL_S = 0.1
 """How often a pipe is looked at that is left to fill: a full one would make its writer wait."""
 
 
@@ -111,17 +111,17 @@ class BoxProcess:
         """How the process itself ended; output may still follow. BoxDied when the box died first."""
         return await asyncio.shield(self._ended)
 
-    async def gather(self, enough: int, seconds: float) -> None:
+    async def wait_for_output(self, enough: int, seconds: float) -> None:
         """Wait until about as many bytes are there to be read, the process itself has ended, or so long."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         while (left := end - loop.time()) > 0:
-            ended, _ = await asyncio.wait([self._ended], timeout=min(_LOOK_SECONDS, left))
+            ended, _ = await asyncio.wait([self._ended], timeout=min(_POLL_S, left))
             if ended or any(_waiting_bytes(fd) >= enough for fd in self._outputs.values()):
                 return
 
     @property
-    def takes_input(self) -> bool:
+    def has_input(self) -> bool:
         """Whether something can be written to its stdin, or its terminal."""
         return self._stdin is not None
 
@@ -186,10 +186,10 @@ class Watch:
         return self
 
     async def __anext__(self) -> WatchEvent:
-        said = await self._lines.next()
-        if said is None:
+        message = await self._lines.next()
+        if message is None:
             raise StopAsyncIteration
-        return WatchEvent(said["type"], str(said["name"]))
+        return WatchEvent(message["type"], str(message["name"]))
 
     def close(self) -> None:
         """Watch no more. Fine when closed already."""
@@ -199,12 +199,12 @@ class Watch:
 async def checked(lines: JsonLines) -> dict[str, Any]:
     """A helper's next word. Raises the OSError that it reports, or BoxDied when it says nothing more."""
     try:
-        said = await lines.next()
-        if said is None:
+        message = await lines.next()
+        if message is None:
             raise BoxDied("the sandbox's helper was killed")
-        if "error" in said:
-            raise OSError(int(said["error"]["errno"]), str(said["error"]["message"]))
-        return dict(said)
+        if "error" in message:
+            raise OSError(int(message["error"]["errno"]), str(message["error"]["message"]))
+        return dict(message)
     except (ValueError, KeyError, TypeError) as error:
         raise BoxDied("the sandbox's helper does not make sense") from error
 

@@ -117,8 +117,8 @@ class ControlPlane:
         return own + self._templates.routes()
 
     async def _health(self, request: Request) -> Response:
-        told = tier.fields(self._isolation.tier, self._isolation.enforces)
-        return PlainTextResponse("Health check successful", headers=told)
+        headers = tier.health_headers(self._isolation.tier, self._isolation.enforces)
+        return PlainTextResponse("Health check successful", headers=headers)
 
     async def _create_v1(self, request: Request) -> Response:
         body = await read_body(request)

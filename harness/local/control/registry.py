@@ -174,7 +174,7 @@ class Registry:
         del self._sandboxes[sandbox.id]
         if sandbox.expiry:
             sandbox.expiry.cancel()
-        sandbox.envd.lose()
+        sandbox.envd.fail_streams()
         await sandbox.box.kill()
         self._destroy_in_background(sandbox.box.destroy())
 
@@ -192,7 +192,7 @@ class Registry:
             if self.find(sandbox_id).state == "paused":
                 raise api_errors.conflict(f"Error pausing sandbox - sandbox '{sandbox.id}' is already paused")
             sandbox.state, sandbox.frozen = "paused", keep_memory  # at once: nothing new may begin in it
-            sandbox.envd.lose()
+            sandbox.envd.fail_streams()
             try:
                 await (sandbox.box.freeze() if keep_memory else sandbox.box.kill())
             except (BoxError, OSError) as error:

@@ -45,7 +45,7 @@ class WarmPool:
         """The spare box, if there is one of this key, or will be in a moment. It is the taker's from now on."""
         if self._starting and self._starting[0] == key:
             await asyncio.wait([self._starting[1]])
-        if self._ready is None or self._ready[0] != key or not self._ready[1].alive:
+        if self._ready is None or self._ready[0] != key or not self._ready[1].is_alive:
             return None
         _, box = self._ready
         self._ready = None

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from harness.local.api_errors import ApiError
 from harness.local.boxes.box import Box
 from harness.local.envd import rpc
-from harness.local.envd.coalesce import bundled
+from harness.local.envd.coalesce import coalesce
 from harness.local.envd.files import read_file, write_files
 from harness.local.envd.filesystem_service import FilesystemService
 from harness.local.envd.journal import Journal
@@ -29,7 +29,7 @@ VERSION = "0.6.13"
 
 PORT = 49983
 
-_INTERCEPTORS = (rpc.LostSandbox(),)
+_INTERCEPTORS = (rpc.LostSandboxInterceptor(),)
 
 _MAX_MESSAGE = 64 << 20
 """A single input to a command may be large, but it is held in memory."""
@@ -53,12 +53,12 @@ class Envd:
             self._filesystem, interceptors=_INTERCEPTORS, codecs=rpc.CODECS, read_max_bytes=_MAX_MESSAGE
         )
 
-    def lose(self) -> None:
+    def fail_streams(self) -> None:
         """The sandbox is being killed or paused: end the streams of all clients."""
-        self._processes.lose()
-        self._filesystem.lose()
+        self._processes.fail_streams()
+        self._filesystem.fail_streams()
 
-    def signed(self, request: Request) -> bool:
+    def has_valid_signature(self, request: Request) -> bool:
         """Whether a `/files` request carries a signature that only this sandbox's token can have made."""
         signature = request.query_params.get("signature")
         operation = _OPERATIONS.get(request.method)
@@ -86,7 +86,7 @@ class Envd:
             if request.headers.get("content-type", "").startswith("application/grpc"):
                 raise ApiError(415, "envd speaks the Connect protocol over HTTP/1.1, not gRPC")
             if path.startswith("/process.Process/"):
-                async with bundled(send) as sending:
+                async with coalesce(send) as sending:
                     await self._process_rpc(scope, receive, sending)
             elif path.startswith("/filesystem.Filesystem/"):
                 await self._filesystem_rpc(scope, receive, send)
@@ -120,7 +120,7 @@ class Envd:
             raise ApiError(401, "access token present in header but does not match")
         if "signature" not in request.query_params:
             raise ApiError(401, "missing signature query parameter")
-        if not self.signed(request):
+        if not self.has_valid_signature(request):
             raise ApiError(401, "invalid signature")
         expiration = request.query_params.get("signature_expiration")
         if expiration is not None and not (expiration.isdecimal() and int(expiration) >= time.time()):

@@ -54,7 +54,7 @@ class Channel(Generic[T]):
         error = DeadlineError("the time given for the call has passed")
         self._deadline = asyncio.get_running_loop().call_later(seconds, self.fail, error)
 
-    def leave(self) -> None:
+    def close_reader(self) -> None:
         """The client is gone: release a producer that waits for it."""
         self._close()
         while not self._queue.empty():

@@ -8,54 +8,54 @@ from contextlib import asynccontextmanager
 
 from starlette.types import Message, Send
 
-_SECONDS = 0.005
-_LARGE = 16 * 1024
+_DELAY_S = 0.005
+_FLUSH_BYTES = 16 * 1024
 """Bytes that wait for nothing more."""
 
 
 @asynccontextmanager
-async def bundled(send: Send) -> AsyncGenerator[Send]:
+async def coalesce(send: Send) -> AsyncGenerator[Send]:
     """`send` for one reply, whose parts wait a moment for those that follow.
 
     A part is about as much work for a client as all of them together: what a command that ends soon has to say comes
     in one, not in five.
     """
-    bundle = _Bundle(send)
+    coalescer = _Coalescer(send)
     try:
-        yield bundle.send
+        yield coalescer.send
     finally:
-        await bundle.close()
+        await coalescer.close()
 
 
-class _Bundle:
+class _Coalescer:
     def __init__(self, send: Send) -> None:
         self._send = send
         self._head: Message | None = None
         self._parts: list[Message] = []
         self._size = 0
-        self._in_order = asyncio.Lock()
+        self._send_lock = asyncio.Lock()
         self._timer: asyncio.TimerHandle | None = None
-        self._late: asyncio.Task[None] | None = None
+        self._delayed_flush: asyncio.Task[None] | None = None
 
     async def send(self, message: Message) -> None:
         """Send an ASGI message, or keep it until the next ones; the last one takes all with it."""
-        if self._late and self._late.done():
-            self._late.result()
-        last = self._keep(message)
-        if last or self._size >= _LARGE:
+        if self._delayed_flush and self._delayed_flush.done():
+            self._delayed_flush.result()
+        last = self._add(message)
+        if last or self._size >= _FLUSH_BYTES:
             await self._flush()
-        elif self._timer is None and (self._late is None or self._late.done()):
-            self._timer = asyncio.get_running_loop().call_later(_SECONDS, self._flush_late)
+        elif self._timer is None and (self._delayed_flush is None or self._delayed_flush.done()):
+            self._timer = asyncio.get_running_loop().call_later(_DELAY_S, self._start_flush)
 
     async def close(self) -> None:
         """Keep nothing any more: where the last message has not come, nobody waits for what is left."""
         if self._timer:
             self._timer.cancel()
-        if self._late:
-            self._late.cancel()
-            await asyncio.gather(self._late, return_exceptions=True)
+        if self._delayed_flush:
+            self._delayed_flush.cancel()
+            await asyncio.gather(self._delayed_flush, return_exceptions=True)
 
-    def _keep(self, message: Message) -> bool:
+    def _add(self, message: Message) -> bool:
         """Whether it is the last."""
         if message["type"] != "http.response.body":
             self._head = message
@@ -64,15 +64,15 @@ class _Bundle:
         self._size += len(message.get("body", b""))
         return not message.get("more_body", False)
 
-    def _flush_late(self) -> None:
+    def _start_flush(self) -> None:
         self._timer = None
-        self._late = asyncio.create_task(self._flush())
+        self._delayed_flush = asyncio.create_task(self._flush())
 
     async def _flush(self) -> None:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        async with self._in_order:
+        async with self._send_lock:
             while self._head or self._parts:  # while it is sent, more may come
                 head, parts = self._head, self._parts
                 self._head, self._parts, self._size = None, [], 0

@@ -43,7 +43,7 @@ class FilesystemService(FilesystemProtocol):
         self._watchers: dict[str, _PolledWatcher] = {}
         self._channels: set[Channel[pb.FilesystemEvent]] = set()
 
-    def lose(self) -> None:
+    def fail_streams(self) -> None:
         """The sandbox is gone or frozen: end all clients' streams."""
         for channel in self._channels:
             channel.fail(LostError("the connection to the sandbox ended while it was watched"))
@@ -56,7 +56,7 @@ class FilesystemService(FilesystemProtocol):
         except (FileNotFoundError, NotADirectoryError) as error:
             raise ConnectError(Code.NOT_FOUND, f"file not found: {path}") from error
         except OSError as error:
-            raise rpc.failed("getting file info", error) from error
+            raise rpc.to_connect_error("getting file info", error) from error
 
     async def list_dir(self, request: pb.ListDirRequest, ctx: rpc.Context) -> pb.ListDirResponse:
         """What is in a directory, `depth` levels deep (1 where it is not given)."""
@@ -68,7 +68,7 @@ class FilesystemService(FilesystemProtocol):
         except FileNotFoundError as error:
             raise ConnectError(Code.NOT_FOUND, f"path not found: {path}") from error
         except OSError as error:
-            raise rpc.failed(f"reading directory {path}", error) from error
+            raise rpc.to_connect_error(f"reading directory {path}", error) from error
         return pb.ListDirResponse(entries=[_encode(entry) for entry in entries])
 
     async def make_dir(self, request: pb.MakeDirRequest, ctx: rpc.Context) -> pb.MakeDirResponse:
@@ -81,7 +81,7 @@ class FilesystemService(FilesystemProtocol):
             message = f"path already exists but it is not a directory: {path}"
             raise ConnectError(Code.INVALID_ARGUMENT, message) from error
         except OSError as error:
-            raise rpc.failed(f"creating directory {path}", error) from error
+            raise rpc.to_connect_error(f"creating directory {path}", error) from error
         if not made:
             raise ConnectError(Code.ALREADY_EXISTS, f"directory already exists: {path}")
         return pb.MakeDirResponse(entry=_encode(entry))
@@ -95,7 +95,7 @@ class FilesystemService(FilesystemProtocol):
         except FileNotFoundError as error:
             raise ConnectError(Code.NOT_FOUND, f"source file not found: {source}") from error
         except OSError as error:
-            raise rpc.failed(f"renaming {source}", error) from error
+            raise rpc.to_connect_error(f"renaming {source}", error) from error
 
     async def remove(self, request: pb.RemoveRequest, ctx: rpc.Context) -> pb.RemoveResponse:
         """Remove a file or a whole directory; nothing there is fine, as on E2B."""
@@ -105,7 +105,7 @@ class FilesystemService(FilesystemProtocol):
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise rpc.failed("removing file or directory", error) from error
+            raise rpc.to_connect_error("removing file or directory", error) from error
         return pb.RemoveResponse()
 
     async def watch_dir(
@@ -115,19 +115,19 @@ class FilesystemService(FilesystemProtocol):
         path = self._resolve(request.path, ctx)
         changes = await self._watch(path, request.recursive)
         channel: Channel[pb.FilesystemEvent] = Channel()
-        if (seconds := rpc.timeout(ctx)) is not None:
+        if (seconds := rpc.timeout_s(ctx)) is not None:
             channel.fail_after(seconds)
         feeding = asyncio.create_task(self._feed(changes, path, request.include_entry, channel))
         self._channels.add(channel)
         try:
             yield _response("start", pb.WatchDirResponse.StartEvent())
-            watched = rpc.watched(channel, ctx)
+            watched = rpc.read_channel(channel, ctx)
             async with aclosing(watched):
                 async for event in watched:
                     yield _change(event)
         finally:
             self._channels.discard(channel)
-            channel.leave()
+            channel.close_reader()
             feeding.cancel()
 
     async def create_watcher(
@@ -161,7 +161,7 @@ class FilesystemService(FilesystemProtocol):
             raise ConnectError(Code.NOT_FOUND, f"watcher with id {watcher_id} not found") from None
 
     def _resolve(self, path: str, ctx: rpc.Context) -> str:
-        return rpc.resolve(rpc.caller(self._box, ctx), path)
+        return rpc.resolve_path(rpc.find_caller(self._box, ctx), path)
 
     async def _watch(self, path: str, recursive: bool) -> Watch:
         """The changes below a directory, none missed from the moment when this returns."""
@@ -172,7 +172,7 @@ class FilesystemService(FilesystemProtocol):
         except NotADirectoryError as error:
             raise ConnectError(Code.INVALID_ARGUMENT, f"path {path} not a directory") from error
         except OSError as error:
-            raise rpc.failed(f"watching {path}", error) from error
+            raise rpc.to_connect_error(f"watching {path}", error) from error
 
     async def _feed(
         self,
@@ -195,15 +195,15 @@ class FilesystemService(FilesystemProtocol):
             try:
                 async for change in changes:
                     if change.kind != "overflow":  # for which E2B has no word
-                        yield await self._told(change, path, include_entry)
+                        yield await self._make_event(change, path, include_entry)
             except (ValueError, KeyError, TypeError) as error:
                 raise BoxDied("what watches in the sandbox makes no sense any more") from error
 
-    async def _told(self, change: WatchEvent, path: str, include_entry: bool) -> pb.FilesystemEvent:
-        entry = await self._entry_of(posixpath.join(path, change.name)) if include_entry else None
+    async def _make_event(self, change: WatchEvent, path: str, include_entry: bool) -> pb.FilesystemEvent:
+        entry = await self._stat_if_there(posixpath.join(path, change.name)) if include_entry else None
         return pb.FilesystemEvent(name=_text(change.name), type=_EVENTS[change.kind], entry=entry)
 
-    async def _entry_of(self, path: str) -> pb.EntryInfo | None:
+    async def _stat_if_there(self, path: str) -> pb.EntryInfo | None:
         try:
             return _encode(await self._box.stat(path))
         except OSError:

@@ -44,8 +44,8 @@ class ProcessService(ProcessProtocol):
     ) -> AsyncIterator[pb.ConnectResponse]:
         """Stream what a running command writes from now on."""
         process = self._find(request.process)
-        listener = process.listen()
-        if (seconds := rpc.timeout(ctx)) is not None:
+        listener = process.add_listener()
+        if (seconds := rpc.timeout_s(ctx)) is not None:
             listener.fail_after(seconds)
         async with aclosing(_stream(process, listener, ctx)) as events:
             async for event in events:
@@ -114,8 +114,8 @@ class ProcessService(ProcessProtocol):
     async def _spawn(self, request: pb.StartRequest, ctx: rpc.Context) -> tuple[Process, Channel[Event]]:
         config = request.process or pb.ProcessConfig()
         _check(config)
-        user = rpc.caller(self._box, ctx)
-        cwd = rpc.resolve(user, config.cwd)
+        user = rpc.find_caller(self._box, ctx)
+        cwd = rpc.resolve_path(user, config.cwd)
         command = Command(
             program=config.cmd,
             args=tuple(config.args),
@@ -131,7 +131,7 @@ class ProcessService(ProcessProtocol):
                 pty=None if request.pty is None else _size(request.pty),
                 # Absent means yes: clients older than the field relied on an open stdin.
                 stdin=request.stdin if request.has_field("stdin") else True,
-                seconds=rpc.timeout(ctx),
+                seconds=rpc.timeout_s(ctx),
             )
         except BadDirectory as error:
             raise ConnectError(Code.INVALID_ARGUMENT, f"cwd '{cwd}' does not exist: {error}") from error
@@ -143,9 +143,9 @@ class ProcessService(ProcessProtocol):
     def _find(self, selector: _Selector) -> Process:
         match selector.selector if selector else None:
             case Oneof(field="pid", value=int() as pid):
-                process, name = self._table.by_pid(pid), f"pid {pid}"
+                process, name = self._table.find_by_pid(pid), f"pid {pid}"
             case Oneof(field="tag", value=str() as tag):
-                process, name = self._table.by_tag(tag), f"tag {tag}"
+                process, name = self._table.find_by_tag(tag), f"tag {tag}"
             case _:
                 raise ConnectError(Code.INVALID_ARGUMENT, "a process must be named by pid or tag")
         if process is None:
@@ -158,10 +158,10 @@ async def _stream(
 ) -> AsyncGenerator[pb.ProcessEvent, None]:
     try:
         yield _event("start", pb.ProcessEvent.StartEvent(pid=process.pid))
-        async for event in rpc.watched(listener, ctx):
+        async for event in rpc.read_channel(listener, ctx):
             yield _encode(event)
     finally:
-        process.leave(listener)
+        process.remove_listener(listener)
 
 
 def _encode(event: Event | None) -> pb.ProcessEvent:

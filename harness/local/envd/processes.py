@@ -21,11 +21,11 @@ from harness.local.boxes.types import BoxDied, ExitStatus
 from harness.local.envd.channel import Channel, LostError
 from harness.local.envd.journal import Journal
 
-_GATHER_SECONDS = 0.2
+_COLLECT_S = 0.2
 """A piece costs the server and its client half a millisecond each, however small it is."""
 _LARGE = 16 * 1024
 """A piece of as many bytes is told at once, and what follows it for a while: who writes much is not slowed down."""
-_HURRY_SECONDS = 1.0
+_NO_COLLECT_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -79,15 +79,15 @@ class Process:
         """Its process id, as seen inside the sandbox."""
         return self._process.pid
 
-    def listen(self) -> Channel[Event]:
+    def add_listener(self) -> Channel[Event]:
         """A new listener, for all that happens from now on."""
         listener: Channel[Event] = Channel()
         self._listeners.append(listener)
         return listener
 
-    def leave(self, listener: Channel[Event]) -> None:
+    def remove_listener(self, listener: Channel[Event]) -> None:
         """The client no longer listens. The process goes on."""
-        listener.leave()
+        listener.close_reader()
         self._listeners.remove(listener)
 
     def kill_after(self, seconds: float) -> None:
@@ -111,34 +111,34 @@ class Process:
         """Send it a signal. Raises ProcessLookupError when it has ended."""
         await self._process.signal(signum)
 
-    async def pump(self) -> None:
+    async def forward_output(self) -> None:
         """Carry its output to the listeners until it has ended and they know."""
         try:
-            clock, hurry_until = asyncio.get_running_loop().time, 0.0
+            clock, no_collect_until = asyncio.get_running_loop().time, 0.0
             while (chunk := await self._process.read()) is not None:
-                await self._tell(Output(*chunk))
+                await self._send(Output(*chunk))
                 if len(chunk[1]) >= _LARGE:
-                    hurry_until = clock() + _HURRY_SECONDS
-                elif not self._process.takes_input and clock() >= hurry_until:
-                    await self._process.gather(_LARGE, _GATHER_SECONDS)
+                    no_collect_until = clock() + _NO_COLLECT_S
+                elif not self._process.has_input and clock() >= no_collect_until:
+                    await self._process.wait_for_output(_LARGE, _COLLECT_S)
             self._process.release()  # daemons of its may still write
-            end = _end(await self._process.wait())
+            end = _make_end(await self._process.wait())
             self.status = end.status
-            await self._tell(end)
+            await self._send(end)
             for listener in self._listeners:
                 listener.finish()
         except BoxDied:
-            self.lose()
+            self.fail_streams()
         finally:
             if self._deadline:
                 self._deadline.cancel()
 
-    def lose(self) -> None:
+    def fail_streams(self) -> None:
         """The sandbox is gone (or frozen): end every client's stream."""
         for listener in self._listeners:
             listener.fail(LostError("the connection to the sandbox ended before the stream completed"))
 
-    async def _tell(self, event: Event) -> None:
+    async def _send(self, event: Event) -> None:
         for listener in tuple(self._listeners):
             await listener.put(event)
 
@@ -157,7 +157,7 @@ class ProcessTable:
         self._box = box
         self._journal = journal
         self._processes: dict[int, Process] = {}
-        self._pumps: set[asyncio.Task[None]] = set()
+        self._forwarders: set[asyncio.Task[None]] = set()
 
     async def start(
         self,
@@ -178,48 +178,48 @@ class ProcessTable:
             [command.program, *command.args], env=command.env, cwd=cwd, user=user, pty=pty, stdin=stdin
         )
         process = Process(command, box_process, has_terminal=pty is not None)
-        listener = process.listen()
+        listener = process.add_listener()
         if seconds is not None:
             listener.fail_after(seconds)  # armed first: the client hears of the deadline, not of the kill
             process.kill_after(seconds)
         self._processes[process.pid] = process
         words = " ".join([command.program, *command.args])
         self._journal.note(f"Process with pid {process.pid} started", command=words, user=user)
-        pump = asyncio.create_task(process.pump())
-        self._pumps.add(pump)
-        pump.add_done_callback(lambda done: self._ended(process, done))
+        forwarder = asyncio.create_task(process.forward_output())
+        self._forwarders.add(forwarder)
+        forwarder.add_done_callback(lambda done: self._on_forwarder_done(process, done))
         return process, listener
 
     def __iter__(self) -> Iterator[Process]:
         # One that has ended stays in the table until all its listeners know: too late to begin to listen.
         return iter([process for process in self._processes.values() if process.status is None])
 
-    def by_pid(self, pid: int) -> Process | None:
+    def find_by_pid(self, pid: int) -> Process | None:
         """The running process with this pid."""
         return next((process for process in self if process.pid == pid), None)
 
-    def by_tag(self, tag: str) -> Process | None:
+    def find_by_tag(self, tag: str) -> Process | None:
         """A running process that was started with this tag."""
         return next((process for process in self if process.command.tag == tag), None)
 
-    def lose(self) -> None:
+    def fail_streams(self) -> None:
         """The sandbox is gone or frozen: end all clients' streams."""
         for process in self._processes.values():
-            process.lose()
+            process.fail_streams()
 
-    def _ended(self, process: Process, pump: asyncio.Task[None]) -> None:
-        self._pumps.discard(pump)
+    def _on_forwarder_done(self, process: Process, forwarder: asyncio.Task[None]) -> None:
+        self._forwarders.discard(forwarder)
         if self._processes.get(process.pid) is process:  # the pid may have been given out anew
             del self._processes[process.pid]
         self._journal.note(f"Process with pid {process.pid} ended", status=process.status or "lost")
-        if not pump.cancelled() and (error := pump.exception()):
-            process.lose()
+        if not forwarder.cancelled() and (error := forwarder.exception()):
+            process.fail_streams()
             asyncio.get_running_loop().call_exception_handler(
                 {"message": f"the output of process {process.pid} was lost", "exception": error}
             )
 
 
-def _end(status: ExitStatus) -> End:
+def _make_end(status: ExitStatus) -> End:
     if status.signal is not None:
         words = f"signal: {(signal.strsignal(status.signal) or str(status.signal)).lower()}"
         return End(exit_code=-1, exited=False, status=words, error=words)

@@ -38,7 +38,7 @@ _CODES = {
 }
 
 
-def caller(box: Box, context: Context) -> User:
+def find_caller(box: Box, context: Context) -> User:
     """The user that the call is made as."""
     try:
         return find_user(box, user_in_header(context.request_headers.get("authorization")))
@@ -46,7 +46,7 @@ def caller(box: Box, context: Context) -> User:
         raise ConnectError(Code.UNAUTHENTICATED, str(error)) from error
 
 
-def resolve(user: User, path: str) -> str:
+def resolve_path(user: User, path: str) -> str:
     """The absolute path that the caller means."""
     try:
         return user.resolve(path)
@@ -54,13 +54,13 @@ def resolve(user: User, path: str) -> str:
         raise ConnectError(Code.INVALID_ARGUMENT, str(error)) from error
 
 
-def timeout(context: Context) -> float | None:
+def timeout_s(context: Context) -> float | None:
     """How many seconds the client gives this call; None for as long as it takes."""
     remaining = context.timeout_ms
     return None if remaining is None or remaining <= 0 else remaining / 1000
 
 
-def keep_alive(context: Context) -> float:
+def keep_alive_s(context: Context) -> float:
     """After how many seconds of silence a stream must show that it lives."""
     try:
         seconds = float(context.request_headers.get("keepalive-ping-interval") or _KEEP_ALIVE_SECONDS)
@@ -69,10 +69,10 @@ def keep_alive(context: Context) -> float:
     return seconds if 0 < seconds < float("inf") else _KEEP_ALIVE_SECONDS
 
 
-async def watched(channel: Channel[T], context: Context) -> AsyncGenerator[T | None, None]:
+async def read_channel(channel: Channel[T], context: Context) -> AsyncGenerator[T | None, None]:
     """What comes through a channel, None being a sign of life; its failures in the protocol's words."""
     try:
-        async with aclosing(channel.items(keep_alive(context))) as items:
+        async with aclosing(channel.items(keep_alive_s(context))) as items:
             async for item in items:
                 yield item
     except DeadlineError as error:
@@ -107,14 +107,14 @@ CODECS = (_Codec(proto_json_codec()), _Codec(proto_binary_codec()))
 """JSON, as the SDKs speak it, and protobuf's own form."""
 
 
-class LostSandbox:
+class LostSandboxInterceptor:
     """An interceptor: a call that finds its sandbox dead says so in words on which the SDK asks for its health."""
 
     async def intercept_unary(
         self, call_next: Callable[[T, Context], Awaitable[R]], request: T, ctx: Context
     ) -> R:
         """Calls with one request and one reply."""
-        with _lost_is_unavailable():
+        with _map_box_died():
             return await call_next(request, ctx)
 
     async def intercept_client_stream(
@@ -124,21 +124,21 @@ class LostSandbox:
         ctx: Context,
     ) -> R:
         """Calls with a stream of requests."""
-        with _lost_is_unavailable():
+        with _map_box_died():
             return await call_next(request, ctx)
 
     async def intercept_server_stream(
         self, call_next: Callable[[T, Context], AsyncGenerator[R, None]], request: T, ctx: Context
     ) -> AsyncGenerator[R, None]:
         """Calls with a stream of replies."""
-        with _lost_is_unavailable():
+        with _map_box_died():
             async with aclosing(call_next(request, ctx)) as replies:
                 async for reply in replies:
                     yield reply
 
 
 @contextmanager
-def _lost_is_unavailable() -> Iterator[None]:
+def _map_box_died() -> Iterator[None]:
     try:
         yield
     except BoxDied as error:
@@ -146,7 +146,7 @@ def _lost_is_unavailable() -> Iterator[None]:
         raise ConnectError(Code.UNAVAILABLE, message) from error
 
 
-def failed(doing: str, error: OSError) -> ConnectError:
+def to_connect_error(doing: str, error: OSError) -> ConnectError:
     """The reply to a call that the sandbox's file system refused."""
     return ConnectError(
         _CODES.get(error.errno or 0, Code.INTERNAL), f"error {doing}: {error.strerror or error}"
