@@ -19,14 +19,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.local.launch import LocalServerError, child_environment, greeting
+from harness.local.launch import LocalServerError, child_environment, read_start_message
 
-_ANSWER_S = 5.0
-_STOP_S = 10.0
+_ANSWER_TIMEOUT_S = 5.0
+_STOP_TIMEOUT_S = 10.0
 
 
 @dataclass
-class LastingServer:
+class SharedServer:
     """A running server that ends with none of its clients."""
 
     url: str
@@ -34,76 +34,76 @@ class LastingServer:
     isolation: str
     enforces: frozenset[str]
     pid: int
-    users: int | None = None
+    lock_fd: int | None = None
     """The lock that this process holds on it, as a descriptor."""
 
     def stop(self) -> None:
         """Use it no more; it ends when nobody else does and it holds no sandbox."""
-        if self.users is None:
+        if self.lock_fd is None:
             return
         try:
-            fcntl.flock(self.users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self.lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
         else:
-            if self._sandboxes() == 0:
-                self._end()
+            if self._count_sandboxes() == 0:
+                self._terminate()
         finally:
-            os.close(self.users)
-            self.users = None
+            os.close(self.lock_fd)
+            self.lock_fd = None
 
-    def _sandboxes(self) -> int | None:
+    def _count_sandboxes(self) -> int | None:
         """How many sandboxes it holds, paused ones included; None when it does not answer."""
         request = urllib.request.Request(f"{self.url}/v2/sandboxes", headers={"X-API-KEY": self.api_key})
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(request, timeout=_ANSWER_S) as reply:
+            with opener.open(request, timeout=_ANSWER_TIMEOUT_S) as reply:
                 return len(json.load(reply))
         except (urllib.error.URLError, OSError, ValueError):
             return None
 
     @property
-    def answers(self) -> bool:
+    def is_running(self) -> bool:
         """Whether it is there, and the one that we know."""
-        return self._sandboxes() is not None
+        return self._count_sandboxes() is not None
 
-    def _end(self) -> None:
+    def _terminate(self) -> None:
         try:
             pidfd = os.pidfd_open(self.pid)
         except ProcessLookupError:
             return
         try:
             signal.pidfd_send_signal(pidfd, signal.SIGTERM)
-            deadline = time.monotonic() + _STOP_S
-            while self.answers and time.monotonic() < deadline:
+            deadline = time.monotonic() + _STOP_TIMEOUT_S
+            while self.is_running and time.monotonic() < deadline:
                 time.sleep(0.02)
         finally:
             os.close(pidfd)
-        _file().unlink(missing_ok=True)
+        _address_file().unlink(missing_ok=True)
 
 
-def find_lasting() -> LastingServer | None:
+def find() -> SharedServer | None:
     """The user's lasting server, if it runs. It is not held."""
     try:
-        said = json.loads(_file().read_text())
-        server = _server(said)
+        address = json.loads(_address_file().read_text())
+        server = _parse_address(address)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return server if server.answers else None
+    return server if server.is_running else None
 
 
-def hold_lasting() -> LastingServer | None:
+def acquire() -> SharedServer | None:
     """Hold the user's lasting server, if it runs. Raises `LocalServerError`."""
-    if find_lasting() is None:
+    if find() is None:
         return None
-    return _held(find_lasting)
+    return _acquire(find)
 
 
-def join_lasting(isolation: str | None = None) -> LastingServer:
+def acquire_or_start(isolation: str | None = None) -> SharedServer:
     """Hold the user's lasting server, started when there is none. Raises `LocalServerError`."""
 
-    def fitting() -> LastingServer:
-        server = find_lasting() or _start(isolation)
+    def find_or_start() -> SharedServer:
+        server = find() or _start(isolation)
         if isolation not in (None, server.isolation):
             raise LocalServerError(
                 f"The server that keeps sandboxes has the isolation {server.isolation}, not {isolation}",
@@ -111,12 +111,12 @@ def join_lasting(isolation: str | None = None) -> LastingServer:
             )
         return server
 
-    server = _held(fitting)
+    server = _acquire(find_or_start)
     assert server
     return server
 
 
-def _held(find: Callable[[], LastingServer | None]) -> LastingServer | None:
+def _acquire(find_server: Callable[[], SharedServer | None]) -> SharedServer | None:
     """The server that is found or started while nobody else starts or stops one."""
     try:
         folder = _folder()
@@ -128,24 +128,24 @@ def _held(find: Callable[[], LastingServer | None]) -> LastingServer | None:
         ) from error
     try:
         fcntl.flock(starting, fcntl.LOCK_EX)
-        users = os.open(folder / "users.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock_fd = os.open(folder / "users.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         # Whoever is about to stop it holds this alone, until it has gone.
-        fcntl.flock(users, fcntl.LOCK_SH)
+        fcntl.flock(lock_fd, fcntl.LOCK_SH)
         try:
-            server = find()
+            server = find_server()
         except BaseException:
-            os.close(users)
+            os.close(lock_fd)
             raise
         if server:
-            server.users = users
+            server.lock_fd = lock_fd
         else:
-            os.close(users)
+            os.close(lock_fd)
         return server
     finally:
         os.close(starting)
 
 
-def _start(isolation: str | None) -> LastingServer:
+def _start(isolation: str | None) -> SharedServer:
     command = [sys.executable, "-P", "-m", "harness.local", "--port", "0"]
     if isolation is not None:
         command += ["--isolation", isolation]
@@ -160,9 +160,9 @@ def _start(isolation: str | None) -> LastingServer:
             start_new_session=True,
         )
     try:
-        said = greeting(process, lambda: f"it died at its start; see {_folder() / 'server.log'}")
-        _write(said)
-        return _server(said)
+        address = read_start_message(process, lambda: f"it died at its start; see {_folder() / 'server.log'}")
+        _write_address(address)
+        return _parse_address(address)
     except BaseException:
         process.kill()
         process.wait()
@@ -172,23 +172,23 @@ def _start(isolation: str | None) -> LastingServer:
             process.stdout.close()
 
 
-def _write(said: dict[str, object]) -> None:
+def _write_address(address: dict[str, object]) -> None:
     """Note how to reach it, for this user alone."""
     descriptor, name = tempfile.mkstemp(dir=_folder())
     with os.fdopen(descriptor, "w") as file:
-        json.dump(said, file)
-    Path(name).replace(_file())
+        json.dump(address, file)
+    Path(name).replace(_address_file())
 
 
-def _server(said: dict[str, object]) -> LastingServer:
-    enforces = said["enforces"]
+def _parse_address(address: dict[str, object]) -> SharedServer:
+    enforces = address["enforces"]
     assert isinstance(enforces, list)
-    return LastingServer(
-        str(said["url"]),
-        str(said["api_key"]),
-        str(said["isolation"]),
+    return SharedServer(
+        str(address["url"]),
+        str(address["api_key"]),
+        str(address["isolation"]),
         frozenset(map(str, enforces)),
-        int(str(said["pid"])),
+        int(str(address["pid"])),
     )
 
 
@@ -197,5 +197,5 @@ def _folder() -> Path:
     return Path(base) / "harness"
 
 
-def _file() -> Path:
+def _address_file() -> Path:
     return _folder() / "server.json"

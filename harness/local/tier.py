@@ -10,12 +10,12 @@ _TIER, _ENFORCES = "Harness-Isolation", "Harness-Enforces"
 _TIMEOUT_S = 5.0
 
 
-def fields(tier: str, enforces: Iterable[str]) -> dict[str, str]:
+def health_headers(tier: str, enforces: Iterable[str]) -> dict[str, str]:
     """The header fields that say it in a reply to `GET /health`."""
     return {_TIER: tier, _ENFORCES: ",".join(sorted(enforces))}
 
 
-def tier_at(url: str) -> tuple[str, tuple[str, ...]] | None:
+def probe_tier(url: str) -> tuple[str, tuple[str, ...]] | None:
     """The tier, and what it enforces, of the server at a URL; None for one that is no local server of the harness."""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
