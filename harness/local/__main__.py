@@ -120,7 +120,7 @@ class TextReporter:
 def _isolation_summary(ready: Ready) -> str:
     """The tier; and for each better one why it is not that."""
     summary = f"isolation {ready.isolation.tier}"
-    for other in ready.isolation.passed_over:
+    for other in ready.isolation.unavailable:
         summary += f" (not {other.tier}: {other.cause}" + (f"; {other.remedy})" if other.remedy else ")")
     return summary
 

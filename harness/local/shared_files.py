@@ -22,32 +22,32 @@ NOT_NEEDED = frozenset({"site-packages", "test", "tests", "idlelib", "turtledemo
 """Parts of a Python installation that no sandbox needs."""
 
 
-def reachable(path: Path) -> bool:
+def is_reachable(path: Path) -> bool:
     """Whether anybody may read this file or enter this folder, by every folder above it."""
     needs = stat.S_IXOTH | stat.S_IROTH if path.is_dir() else stat.S_IROTH
     enterable = all(parent.stat().st_mode & stat.S_IXOTH for parent in path.parents)
     return enterable and path.stat().st_mode & needs == needs
 
 
-def share(path: Path, *, whole: bool = True) -> Path:
+def share_path(path: Path, *, whole: bool = True) -> Path:
     """The path itself, or a twin of it that sandboxes can reach. `whole=False` leaves out of a Python
     installation what no sandbox needs. Raises OSError when there is no place for a twin.
     """
-    found = _shared(path, whole)
+    found = _find_or_make_twin(path, whole)
     if not found.exists():  # somebody has cleaned up
-        _shared.cache_clear()
-        found = _shared(path, whole)
+        _find_or_make_twin.cache_clear()
+        found = _find_or_make_twin(path, whole)
     return found
 
 
 @functools.cache
-def _shared(path: Path, whole: bool) -> Path:
+def _find_or_make_twin(path: Path, whole: bool) -> Path:
     """As `share`. What is found holds for as long as it is there: every sandbox of a server has the same files."""
     path = path.resolve()
-    if os.geteuid() != 0 or reachable(path):
+    if os.geteuid() != 0 or is_reachable(path):
         return path
     CACHE.mkdir(mode=0o755, parents=True, exist_ok=True)
-    twin = CACHE / _identity(path) / path.name
+    twin = CACHE / _twin_name(path) / path.name
     if not twin.exists():
         _make_twin(path, twin, frozenset() if whole else NOT_NEEDED)
     return twin
@@ -62,25 +62,25 @@ def share_distributions(names: tuple[str, ...]) -> Path:
     import compileall
     from py_compile import PycInvalidationMode
 
-    found = _closure(names)
+    found = _resolve_distributions(names)
     site = Path(str(found[0].locate_file("")))
-    about = "\0".join([str(site), *sorted(f"{each.name} {each.version}" for each in found)])
-    folder = _cache() / hashlib.sha256(about.encode()).hexdigest()[:24]
+    content = "\0".join([str(site), *sorted(f"{each.name} {each.version}" for each in found)])
+    folder = _cache() / hashlib.sha256(content.encode()).hexdigest()[:24]
     if folder.exists():
         return folder
-    with _making(folder) as making:
+    with _build_folder(folder) as building:
         for source in (Path(str(each.locate_file(file))) for each in found for file in each.files or ()):
             if source.is_relative_to(site) and source.suffix != ".pyc" and source.is_file():
-                target = making / source.relative_to(site)
+                target = building / source.relative_to(site)
                 target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
                 _link_or_copy(source, target)
         compileall.compile_dir(
-            making, quiet=2, workers=0, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH
+            building, quiet=2, workers=0, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH
         )
     return folder
 
 
-def _closure(names: tuple[str, ...]) -> list[importlib.metadata.Distribution]:
+def _resolve_distributions(names: tuple[str, ...]) -> list[importlib.metadata.Distribution]:
     """Distributions with all that they require in this environment."""
     from packaging.requirements import Requirement
 
@@ -111,34 +111,34 @@ def _cache() -> Path:
     return folder
 
 
-def _identity(path: Path) -> str:
-    about = path.stat()
-    text = f"{path}\0{about.st_ino}\0{about.st_size}\0{about.st_mtime_ns}"
+def _twin_name(path: Path) -> str:
+    status = path.stat()
+    text = f"{path}\0{status.st_ino}\0{status.st_size}\0{status.st_mtime_ns}"
     return hashlib.sha256(os.fsencode(text)).hexdigest()[:24]
 
 
 def _make_twin(path: Path, twin: Path, without: frozenset[str]) -> None:
-    with _making(twin.parent) as making:
+    with _build_folder(twin.parent) as building:
         for source in _files(path, without):
-            target = making / path.name / source.relative_to(path)
+            target = building / path.name / source.relative_to(path)
             target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             _link_or_copy(source, target)
 
 
 @contextlib.contextmanager
-def _making(folder: Path) -> Iterator[Path]:
+def _build_folder(folder: Path) -> Iterator[Path]:
     """Complete beside its place, then moved there: whoever sees it sees all of it, and among several who
     make it at once the first wins."""
-    making = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
+    building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
     try:
-        yield making
-        making.chmod(0o755)
-        making.rename(folder)
+        yield building
+        building.chmod(0o755)
+        building.rename(folder)
     except OSError:
         if not folder.exists():
             raise
     finally:
-        shutil.rmtree(making, ignore_errors=True)
+        shutil.rmtree(building, ignore_errors=True)
 
 
 def _files(path: Path, without: frozenset[str]) -> Iterator[Path]:
@@ -151,11 +151,11 @@ def _files(path: Path, without: frozenset[str]) -> Iterator[Path]:
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    about = source.lstat()
-    if stat.S_ISLNK(about.st_mode):
+    status = source.lstat()
+    if stat.S_ISLNK(status.st_mode):
         target.symlink_to(source.readlink())
         return
-    if about.st_mode & stat.S_IROTH:
+    if status.st_mode & stat.S_IROTH:
         try:
             os.link(source, target)
         except OSError:
@@ -163,4 +163,4 @@ def _link_or_copy(source: Path, target: Path) -> None:
         else:
             return
     shutil.copyfile(source, target)
-    target.chmod(0o755 if about.st_mode & stat.S_IXUSR else 0o644)
+    target.chmod(0o755 if status.st_mode & stat.S_IXUSR else 0o644)

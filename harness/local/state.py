@@ -74,9 +74,9 @@ def open_state(root: Path) -> StateDirectory:
     Raises `StartError` when `root` cannot be used, or could be tampered with by another user.
     """
     _check_root(root)
-    with _locked(root):
-        dead = _set_aside_dead(root)
-        state = _make(root)
+    with _lock_root(root):
+        dead = _rename_dead(root)
+        state = _make_directory(root)
     for path in dead:
         remove_tree(path)
     return state
@@ -103,7 +103,7 @@ def _check_root(root: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(root: Path) -> Iterator[None]:
+def _lock_root(root: Path) -> Iterator[None]:
     """Hold the root's lock, so that no server sweeps away one that has not locked its own directory yet."""
     fd = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
@@ -113,7 +113,7 @@ def _locked(root: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def _make(root: Path) -> StateDirectory:
+def _make_directory(root: Path) -> StateDirectory:
     path = Path(tempfile.mkdtemp(prefix="server-", dir=root))
     path.chmod(_PASS_THROUGH)
     lock_fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -121,12 +121,12 @@ def _make(root: Path) -> StateDirectory:
     state = StateDirectory(path, lock_fd)
     state.sandboxes.mkdir(mode=_PASS_THROUGH)
     state.snapshots.mkdir(mode=0o700)
-    spread(state.sandboxes)
-    spread(state.snapshots)
+    spread_inodes(state.sandboxes)
+    spread_inodes(state.snapshots)
     return state
 
 
-def spread(folder: Path) -> None:
+def spread_inodes(folder: Path) -> None:
     """Ask the file system to lay out what is made in a folder far from each other, where it is one of the ext family.
 
     Without a journal, ext4 takes no inode that was deleted within the last minutes, and looks at each of those in a
@@ -141,7 +141,7 @@ def spread(folder: Path) -> None:
         os.close(fd)
 
 
-def _set_aside_dead(root: Path) -> list[Path]:
+def _rename_dead(root: Path) -> list[Path]:
     """The directories of servers that are gone, renamed so that nobody else takes them up."""
     dead = list(root.glob("dead-*"))
     for path in root.glob("server-*"):

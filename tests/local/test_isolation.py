@@ -27,7 +27,7 @@ from harness.local.boxes.cgroups import PREFIX, Cgroups
 from harness.local.boxes.guest_launch import Interpreter, PathMap
 from harness.local.boxes.isolation import Isolation, IsolationError
 from harness.local.boxes.types import BoxLimits
-from harness.local.shared_files import reachable, share
+from harness.local.shared_files import is_reachable, share_path
 from tests.support.boxes import TIERS, eventually, fresh_box, isolation, marked_processes, run, tell, tell_in
 
 ROOT = Path(__file__).parents[2]
@@ -44,10 +44,10 @@ def storyteller(
 ) -> Iterator[subprocess.Popen[str]]:
     """box_story.py in a process of its own, on an interpreter that any account can reach."""
     interpreter = Interpreter.running()
-    prefix = share(interpreter.prefix, whole=False)
+    prefix = share_path(interpreter.prefix, whole=False)
     python = str(prefix / interpreter.program)
     paths = [str(ROOT), *(path for path in sys.path if path.endswith("site-packages"))]
-    if account is not None and not all(reachable(Path(path)) for path in paths):
+    if account is not None and not all(is_reachable(Path(path)) for path in paths):
         pytest.skip("another account cannot read this checkout, or this environment")
     argv = [python, str(FORBID), *forbidden, "--"] if forbidden else []
     argv += [python, "-m", "tests.support.box_story", json.dumps({"commands": [], **wish})]
@@ -307,7 +307,7 @@ def test_the_best_tier_is_taken() -> None:
     """On a machine where everything works that is bubblewrap, which enforces what it says."""
     isolation("bubblewrap")
     found = Isolation.probe()
-    assert (found.tier, found.passed_over) == ("bubblewrap", ())
+    assert (found.tier, found.unavailable) == ("bubblewrap", ())
     assert found.enforces >= {"files", "processes", "network", "pids"}
 
 
@@ -336,7 +336,7 @@ def test_where_namespaces_are_forbidden_landlock_steps_in() -> None:
     assert said["tier"] == "landlock"
     assert "files" in said["enforces"]
     assert "network" not in said["enforces"]
-    (passed,) = said["passed_over"]
+    (passed,) = said["unavailable"]
     assert passed["tier"] == "bubblewrap"
     assert passed["error"].startswith("bwrap: ")
     assert "namespaces" in passed["cause"]
@@ -347,14 +347,14 @@ def test_where_namespaces_are_forbidden_landlock_steps_in() -> None:
 def test_without_landlock_a_container_does() -> None:
     """Its own walls are what is left; outside a container there is nothing, and the error says all of it."""
     said = story(forbidden=("namespaces", "landlock"), commands=COMMANDS)
-    if not diagnosis.within_container():
+    if not diagnosis.is_container():
         assert "cannot be isolated" in said["error"]
         assert "unsafe" in said["remedy"]
         return
     assert said["tier"] == "container"
     assert "files" not in said["enforces"]
-    assert [each["tier"] for each in said["passed_over"]] == ["bubblewrap", "landlock"]
-    assert "Landlock is not available" in said["passed_over"][1]["error"]
+    assert [each["tier"] for each in said["unavailable"]] == ["bubblewrap", "landlock"]
+    assert "Landlock is not available" in said["unavailable"][1]["error"]
     assert [code for code, _ in said["outputs"]][:2] == [0, 0]
     assert (said["account"] != os.geteuid()) == (os.geteuid() == 0)
 
@@ -373,7 +373,7 @@ def test_an_ordinary_user_has_sandboxes_too(forbidden: tuple[str, ...], tmp_path
     """With an empty home, no privilege, and whatever is forbidden."""
     os.chown(tmp_path, SOMEBODY, SOMEBODY)
     said = story(forbidden=forbidden, account=SOMEBODY, home=tmp_path, commands=COMMANDS)
-    if len(forbidden) == 2 and not diagnosis.within_container():
+    if len(forbidden) == 2 and not diagnosis.is_container():
         assert "cannot be isolated" in said["error"]
         return
     assert said["tier"] == ("bubblewrap", "landlock", "container")[len(forbidden)]
@@ -457,7 +457,7 @@ def test_a_root_that_is_alone_has_no_accounts() -> None:
 )
 def test_bubblewraps_words_are_explained(words: str, cause: str) -> None:
     """Each known failure has a cause of its own."""
-    assert cause in diagnosis.why_no_namespaces(words)[0]
+    assert cause in diagnosis.explain_no_namespaces(words)[0]
 
 
 @needs_root
@@ -472,15 +472,15 @@ def test_what_only_root_can_reach_is_shared_once(tmp_path: Path, monkeypatch: py
     (closed / "private").chmod(0o600)
     for folder in (tmp_path, *tmp_path.parents[:-1]):
         folder.chmod(folder.stat().st_mode | 0o011)
-    twin = share(closed / "program")
+    twin = share_path(closed / "program")
     assert twin != closed / "program"
     assert twin.samefile(closed / "program")
-    assert share(closed / "program") == twin
-    assert reachable(twin)
-    readable = share(closed / "private")
-    assert reachable(readable)
+    assert share_path(closed / "program") == twin
+    assert is_reachable(twin)
+    readable = share_path(closed / "private")
+    assert is_reachable(readable)
     assert (closed / "private").stat().st_mode & 0o777 == 0o600
-    assert share(Path("/usr/bin/env")) == Path("/usr/bin/env").resolve()
+    assert share_path(Path("/usr/bin/env")) == Path("/usr/bin/env").resolve()
     assert [path.name for path in (tmp_path / "cache").iterdir() if path.name.startswith(".")] == []
 
 
@@ -495,7 +495,7 @@ def test_many_make_a_twin_at_once(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from harness.local import shared_files;"
         f"shared_files.CACHE = Path({str(tmp_path / 'cache')!r});"
-        f"twin = shared_files.share(Path({str(source)!r})); print(twin, len(list((twin / 'sub').iterdir())))"
+        f"twin = shared_files.share_path(Path({str(source)!r})); print(twin, len(list((twin / 'sub').iterdir())))"
     )
     processes = [
         subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(4)

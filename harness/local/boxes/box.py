@@ -142,7 +142,7 @@ class Box:
         if pid is None:
             raise BoxDied("the sandbox's guest did not say who it is")
         self._guest_pidfd = os.pidfd_open(pid)
-        if self.isolation.cgroups.bounds(bounds):
+        if self.isolation.cgroups.can_bound(bounds):
             await asyncio.to_thread(self._cgroup.bound, pid, bounds)
         if self._alias and "network" in self.isolation.enforces:
             await self._egress.open_alias(self._alias, self.connect)
@@ -153,7 +153,7 @@ class Box:
         self.spec = dataclasses.replace(self.spec, env=env)
 
     @property
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether anything can be asked of it."""
         return not self._dead.done()
 

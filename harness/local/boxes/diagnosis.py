@@ -12,7 +12,7 @@ SETTINGS = (
 """Settings by which distributions forbid user namespaces: below /proc/sys, forbidding value, remedy."""
 
 
-def within_container() -> bool:
+def is_container() -> bool:
     """Whether this machine looks like a container: made for one purpose, with walls of its own."""
     if Path("/.dockerenv").exists() or Path("/run/.containerenv").exists():
         return True
@@ -26,7 +26,7 @@ def within_container() -> bool:
     )
 
 
-def why_no_namespaces(error: str) -> tuple[str, str]:
+def explain_no_namespaces(error: str) -> tuple[str, str]:
     """Cause and remedy when bubblewrap does not work, given its own words."""
     for setting, forbidding, remedy in SETTINGS:
         path = Path("/proc/sys", setting)
@@ -37,7 +37,7 @@ def why_no_namespaces(error: str) -> tuple[str, str]:
     if "mount proc" in error:
         return "this container hides parts of /proc", f"Start the container with: {DOCKER}"
     if "namespace" in error or "Operation not permitted" in error or "uid map" in error:
-        if within_container():
+        if is_container():
             return "this container forbids user namespaces", f"Start the container with: {DOCKER}"
         return (
             "this system forbids user namespaces to ordinary users",
@@ -48,7 +48,7 @@ def why_no_namespaces(error: str) -> tuple[str, str]:
     return "bubblewrap cannot set up a sandbox", ""
 
 
-def why_no_landlock(error: str) -> tuple[str, str]:
+def explain_no_landlock(error: str) -> tuple[str, str]:
     """Cause and remedy when Landlock does not work, given the guest's words."""
     if "Landlock is not available" in error:
         remedy = "Linux 5.13 or later with landlock among the kernel's security modules (boot with lsm=landlock,...)."

@@ -349,7 +349,7 @@ def walk(path: str, depth: int) -> Iterator[dict[str, Any]]:
 
 
 def open_regular(path: str, flags: int, mode: int, parents: bool) -> int:
-    """Open a regular file, never waiting: a FIFO or a device planted at the path is request_error."""
+    """Open a regular file, never waiting: a FIFO or a device planted at the path is refused."""
     if parents:
         os.makedirs(os.path.dirname(path), exist_ok=True)
     fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, mode)

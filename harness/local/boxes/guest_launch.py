@@ -67,7 +67,7 @@ class LaunchSpec:
 
 @dataclass(frozen=True)
 class LandlockRules:
-    """What stays open to a sandbox that the kernel's LandlockRules closes everything else to."""
+    """What stays open to a sandbox that the kernel's Landlock closes everything else to."""
 
     readable: tuple[str, ...]
     writable: tuple[str, ...]
@@ -90,7 +90,7 @@ class LaunchedGuest:
     """Set where not everything inside ends with the guest: it adopts orphans, and what has this mark is hunted."""
 
     @property
-    def contained(self) -> bool:
+    def is_contained(self) -> bool:
         """Everything inside ends with the guest."""
         return self.mark is None
 
@@ -181,6 +181,6 @@ def setup(guest: LaunchedGuest, limits: Sequence[tuple[int, int, int]]) -> dict[
     landlock = guest.landlock
     return {
         "limits": list(limits),
-        "subreaper": not guest.contained,
+        "subreaper": not guest.is_contained,
         "landlock": None if landlock is None else dataclasses.asdict(landlock),
     }

@@ -23,7 +23,7 @@ from typing import Literal, get_args
 from harness.local.boxes import restricted
 from harness.local.boxes.accounts import NoAccount, account_of
 from harness.local.boxes.cgroups import Cgroups
-from harness.local.boxes.diagnosis import why_no_landlock, why_no_namespaces, within_container
+from harness.local.boxes.diagnosis import explain_no_landlock, explain_no_namespaces, is_container
 from harness.local.boxes.guest_launch import LaunchedGuest, LaunchSpec, setup
 from harness.local.template import base_template
 
@@ -43,7 +43,7 @@ class IsolationError(Exception):
 
 
 @dataclass(frozen=True)
-class PassedOver:
+class UnavailableTier:
     """A tier that does not work here, in its own words, and what would help."""
 
     tier: Tier
@@ -60,7 +60,7 @@ class Isolation:
     enforces: frozenset[str]
     """Of "files", "processes", "network", "memory", "pids", "cpu": what a sandbox cannot get around. Memory,
     pids and cpu are bounded as far as the sandbox's limits ask for it."""
-    passed_over: tuple[PassedOver, ...] = ()
+    unavailable: tuple[UnavailableTier, ...] = ()
     """The better tiers that do not work here."""
     cgroups: Cgroups = field(default_factory=Cgroups)
 
@@ -72,43 +72,45 @@ class Isolation:
         """
         requested = requested or os.environ.get("HARNESS_ISOLATION") or None
         if requested is not None:
-            return cls._only(requested)
-        passed_over: list[PassedOver] = []
+            return cls._probe_requested(requested)
+        unavailable: list[UnavailableTier] = []
         tiers: tuple[Tier, ...] = ("bubblewrap", "landlock", "container")
         for tier in tiers:
-            found = cls._try(tier, tuple(passed_over))
+            found = cls._probe_tier(tier, tuple(unavailable))
             if isinstance(found, Isolation):
                 return found
-            passed_over.append(found)
-        tried = "; ".join(f"{each.tier}: {each.cause} ({each.error})" for each in passed_over)
-        remedies = " ".join(each.remedy for each in passed_over if each.remedy)
+            unavailable.append(found)
+        tried = "; ".join(f"{each.tier}: {each.cause} ({each.error})" for each in unavailable)
+        remedies = " ".join(each.remedy for each in unavailable if each.remedy)
         raise IsolationError(f"sandboxes cannot be isolated on this machine: {tried}", remedies)
 
     @classmethod
-    def _only(cls, requested: str) -> "Isolation":
+    def _probe_requested(cls, requested: str) -> "Isolation":
         if requested not in get_args(Tier):
             known = ", ".join(get_args(Tier))
             raise IsolationError(f"unknown isolation {requested!r}", f"Known are: {known}.")
-        found = cls._try(requested, ())  # type: ignore[arg-type]  # one of Tier's, as just checked
-        if isinstance(found, PassedOver):
+        found = cls._probe_tier(requested, ())  # type: ignore[arg-type]  # one of Tier's, as just checked
+        if isinstance(found, UnavailableTier):
             message = f"isolation {requested} does not work on this machine: {found.cause} ({found.error})"
             raise IsolationError(message, found.remedy)
         return found
 
     @classmethod
-    def _try(cls, tier: Tier, passed_over: tuple[PassedOver, ...]) -> "Isolation | PassedOver":
-        if tier == "container" and not within_container():
+    def _probe_tier(
+        cls, tier: Tier, unavailable: tuple[UnavailableTier, ...]
+    ) -> "Isolation | UnavailableTier":
+        if tier == "container" and not is_container():
             remedy = "--isolation unsafe runs sandboxes with no walls at all."
-            return PassedOver(tier, "no sign of a container", "this machine is not a container", remedy)
-        candidate = cls(tier, frozenset(), passed_over, Cgroups.detect())
+            return UnavailableTier(tier, "no sign of a container", "this machine is not a container", remedy)
+        candidate = cls(tier, frozenset(), unavailable, Cgroups.detect())
         try:
             version, account = _start_guest(candidate)
         except (OSError, NoAccount, _GuestFailed) as error:
-            explain = {"bubblewrap": why_no_namespaces, "landlock": why_no_landlock}
+            explain = {"bubblewrap": explain_no_namespaces, "landlock": explain_no_landlock}
             cause, remedy = explain.get(tier, _unexplained)(str(error))
-            return PassedOver(tier, str(error), cause, remedy)
-        enforces = _enforces(tier, version, account != os.geteuid(), candidate.cgroups)
-        return cls(tier, enforces, passed_over, candidate.cgroups)
+            return UnavailableTier(tier, str(error), cause, remedy)
+        enforces = _enforced_by(tier, version, account != os.geteuid(), candidate.cgroups)
+        return cls(tier, enforces, unavailable, candidate.cgroups)
 
     def account_for(self, state: Path) -> int:
         """The uid that a sandbox with this state directory runs as. Raises NoAccount."""
@@ -140,7 +142,7 @@ def _unexplained(error: str) -> tuple[str, str]:
     return "a process cannot be started as it has to be", ""
 
 
-def _enforces(tier: Tier, landlock: int | None, separate: bool, cgroups: Cgroups) -> frozenset[str]:
+def _enforced_by(tier: Tier, landlock: int | None, separate: bool, cgroups: Cgroups) -> frozenset[str]:
     found = set(cgroups.controllers - {"freezer"})
     if tier == "bubblewrap":
         found |= {"files", "processes", "network", "pids"}
@@ -188,8 +190,8 @@ def _ask_setup(control: socket.socket, guest: LaunchedGuest) -> int | None:
         guest.process.kill()
         guest.process.wait()
         guest.errors.seek(0)
-        said = guest.errors.read(4096).decode("utf-8", "replace").strip()
-        raise _GuestFailed(said or f"the guest did not answer: {error}") from error
+        output = guest.errors.read(4096).decode("utf-8", "replace").strip()
+        raise _GuestFailed(output or f"the guest did not answer: {error}") from error
     if "error" in message:
         raise _GuestFailed(message["error"]["message"])
     version: int | None = message["ok"]

@@ -30,7 +30,7 @@ from harness.local.boxes.guest_launch import (
     wrapper,
 )
 from harness.local.boxes.procfs import new_mark
-from harness.local.shared_files import share, share_distributions
+from harness.local.shared_files import share_distributions, share_path
 from harness.local.template import PLACES
 
 READABLE = (
@@ -61,7 +61,7 @@ def launch(spec: LaunchSpec, control: socket.socket, *, landlock: bool) -> Launc
     if not (spec.state / "bin").exists():
         _add_programs(spec)
     interpreter = Interpreter.running()
-    prefix = share(interpreter.prefix, whole=False)
+    prefix = share_path(interpreter.prefix, whole=False)
     bytecode = blob(guest_bytecode())
     try:
         argv = [
@@ -103,15 +103,15 @@ def _add_programs(spec: LaunchSpec) -> None:
         (folder / name).symlink_to(_outside(spec, inside))
     if not Path("/usr/bin/python3").exists():
         interpreter = Interpreter.running()
-        (folder / "python3").symlink_to(share(interpreter.prefix, whole=False) / interpreter.program)
+        (folder / "python3").symlink_to(share_path(interpreter.prefix, whole=False) / interpreter.program)
     (folder / "sudo").write_bytes(sudo(str(spec.state / "root"), str(spec.state / "home")))
     (folder / "sudo").chmod(0o755)
     for name, script in spec.template.scripts.items():
         interpreter = Interpreter.running()
-        prefix = share(interpreter.prefix, whole=False)
+        prefix = share_path(interpreter.prefix, whole=False)
         libraries = f"{prefix}/lib" if interpreter.needs_mount else ""
         python, packages = str(prefix / interpreter.program), str(share_distributions(script.distributions))
-        (folder / name).write_bytes(wrapper(python, libraries, packages, str(share(script.source))))
+        (folder / name).write_bytes(wrapper(python, libraries, packages, str(share_path(script.source))))
         (folder / name).chmod(0o755)
     for home in ("home", "root"):
         profile = spec.state / home / ".bash_profile"
@@ -143,7 +143,7 @@ def _existing(spec: LaunchSpec, prefix: Path) -> Iterator[str]:
     etc += [str(path) for path in Path("/etc").glob("java*")]
     ours = [spec.state / "bin", prefix, *spec.template.binds.values()]
     for script in spec.template.scripts.values():
-        ours += [share(script.source), share_distributions(script.distributions)]
+        ours += [share_path(script.source), share_distributions(script.distributions)]
     for path in (*READABLE, *etc, *map(str, ours)):
         if os.path.exists(path):
             yield path

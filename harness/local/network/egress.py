@@ -104,7 +104,7 @@ class Egress:
             self._ports[port] = await self._serve(port, self._to_loopback(port))
         for port in self._ports.keys() - policy.loopback_ports:
             self._ports.pop(port).close()
-        if policy.reaches_out and self._proxy is None:
+        if policy.can_reach_out and self._proxy is None:
             self._proxy = await self._serve(0, self._through_proxy)
             self._proxy_port = self._proxy.sockets[0].getsockname()[1]
         if policy.injections:
@@ -118,7 +118,7 @@ class Egress:
     def env(self) -> dict[str, str]:
         """What tells programs of the proxy, and what to trust; empty when nothing outside can be reached."""
         trust = TRUST if self._authority else {}
-        if self._proxy is None or not self._policy.reaches_out:
+        if self._proxy is None or not self._policy.can_reach_out:
             return trust
         url = f"http://127.0.0.1:{self._proxy_port}"
         names = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")

@@ -159,7 +159,7 @@ class NetworkPolicy:
         return frozenset(rule.loopback_port for rule in self._allow if rule.loopback_port is not None)
 
     @property
-    def reaches_out(self) -> bool:
+    def can_reach_out(self) -> bool:
         """Whether anything beyond this machine can be reached at all."""
         return self._default_is_open or any(rule.loopback_port is None for rule in self._allow)
 
