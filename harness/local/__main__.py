@@ -1,7 +1,7 @@
 """`python -m harness.local --port N`: an E2B-compatible server on this machine.
 
-Prints one line of JSON when it is ready: `{"url", "api_key", "isolation", "enforces", "pid"}`; or, when it cannot
-start, `{"error", "remedy"}`, and exits with 1. `harness sandboxd` is the same server with words for people.
+It prints one line of JSON when it is ready: `{"url", "api_key", "isolation", "enforces", "pid"}`. If it cannot start,
+it prints `{"error", "remedy"}` and exits with 1. `harness sandboxd` is the same server with output for a terminal.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None, reporter: StartReporter | None 
         state=options.state,
         max_sandboxes=options.max_sandboxes,
     )
-    # It warns of malformed uploads, whose senders are told anyway.
+    # This logger warns of malformed uploads, which are reported to their senders anyway.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     logging.getLogger("asyncio").addFilter(_is_not_lost_client)
     try:
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None, reporter: StartReporter | None 
 
 
 def _uvloop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's, where there is one for this Python; None for asyncio's own, which do the same at more CPU."""
+    """Return uvloop's loop factory, or None (asyncio's own loop, which needs more CPU) if uvloop is not installed."""
     try:
         from uvloop import new_event_loop
     except ImportError:
@@ -61,25 +61,25 @@ def _uvloop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _is_not_lost_client(record: logging.LogRecord) -> bool:
-    """asyncio warns of what is written to a client that has just gone, until the loop comes to tell of it."""
+    """Drop asyncio's warning about writes to a client that has disconnected a moment before."""
     return record.getMessage() != "socket.send() raised exception."
 
 
 class StartReporter(Protocol):
-    """How the server says what became of its start."""
+    """Reports the result of the server's start."""
 
     def report_ready(self, ready: Ready) -> None:
-        """It is up."""
+        """Report that the server is up."""
 
     def report_failure(self, error: StartError) -> None:
-        """It is not, and this is why."""
+        """Report that the server cannot start, and the reason."""
 
 
 class JsonReporter:
-    """For the program that started it: one line of JSON."""
+    """Reports to the program that started the server: one line of JSON."""
 
     def report_ready(self, ready: Ready) -> None:
-        """Where it is, the key to it, and what its walls are."""
+        """Print the server's address, its key, and the isolation of its sandboxes."""
         self._print(
             {
                 "url": ready.url,
@@ -91,7 +91,7 @@ class JsonReporter:
         )
 
     def report_failure(self, error: StartError) -> None:
-        """What is wrong, and what would help."""
+        """Print the error and the remedy."""
         self._print({"error": error.message, "remedy": error.remedy})
 
     def _print(self, message: dict[str, object]) -> None:
@@ -100,10 +100,10 @@ class JsonReporter:
 
 
 class TextReporter:
-    """For somebody at a terminal, who can paste the lines into another one."""
+    """Reports to a person at a terminal, in lines that can be pasted into another terminal."""
 
     def report_ready(self, ready: Ready) -> None:
-        """The variables that E2B's SDK and tools go by, and what the sandboxes' walls are."""
+        """Print the variables that E2B's SDK and tools read, and the isolation of the sandboxes."""
         lines = [
             f"# E2B-compatible sandboxes on {ready.url}, {_isolation_summary(ready)}. Ctrl-C ends them all.",
             "# For E2B's SDK and tools, in another terminal:",
@@ -113,12 +113,12 @@ class TextReporter:
         sys.stdout.flush()
 
     def report_failure(self, error: StartError) -> None:
-        """What is wrong, and what would help."""
+        """Print the error and the remedy."""
         sys.stderr.write(f"harness: {error.message}\n  {error.remedy}\n")
 
 
 def _isolation_summary(ready: Ready) -> str:
-    """The tier; and for each better one why it is not that."""
+    """Return the tier in use, and for each better tier the reason why it is not used."""
     summary = f"isolation {ready.isolation.tier}"
     for other in ready.isolation.unavailable:
         summary += f" (not {other.tier}: {other.cause}" + (f"; {other.remedy})" if other.remedy else ")")
@@ -146,7 +146,7 @@ def _skip_sdk_client() -> None:
     """Make the wheel's protocol modules importable without the SDK's client.
 
     The package `e2b` imports all of that client, which takes a third of a second and a third of the server's
-    memory; none of it is needed here. Where somebody has imported it already there is nothing to gain.
+    memory. None of it is needed here. If it is imported already, nothing can be saved.
     """
     if "e2b" in sys.modules:
         return
@@ -170,9 +170,9 @@ async def _run(settings: Settings, parent_pipe: bool, reporter: StartReporter) -
 
 
 def _stop_with_parent(stop: asyncio.Event) -> None:
-    """Stop at the end of stdin, or of the parent should somebody else hold the pipe open.
+    """Stop at the end of stdin, or at the end of the parent if another process holds the pipe open.
 
-    Not by PR_SET_PDEATHSIG: that fires at the end of the *thread* that started us.
+    PR_SET_PDEATHSIG would not do: it fires at the end of the *thread* that started this process.
     """
     loop = asyncio.get_running_loop()
 

@@ -1,12 +1,12 @@
 """`mcp-gateway`, as E2B's sandboxes have it: several MCP servers behind one address, port 50005 of the sandbox.
 
-A program that runs inside, by the server's own Python and with the library `mcp` beside it.
+This program runs inside the sandbox, on the server's own Python and with the library `mcp`.
 
-    mcp-gateway --config JSON     start the servers that the JSON names, and serve what they have; returns when it does
+    mcp-gateway --config JSON     start the servers that the JSON names, and return once they are served
     mcp-gateway pull NAME...      check that servers of these names can be started
 
-The JSON is what `create(mcp=...)` was given: names of E2B's catalogue with their settings, and `github/OWNER/REPO` with
-`runCmd`, `installCmd` and `envs`. $GATEWAY_ACCESS_TOKEN is what clients must show.
+The JSON is the argument of `create(mcp=...)`: names of E2B's catalogue with their settings, and `github/OWNER/REPO`
+with `runCmd`, `installCmd` and `envs`. Clients must send $GATEWAY_ACCESS_TOKEN.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _CATALOGUE = {
         "@modelcontextprotocol/server-sequential-thinking",
     ),
 }
-"""Those of E2B's names that are known here: the program, and the npm package that has it."""
+"""The names of E2B's catalogue that are supported: the program, and the npm package that contains it."""
 
 _NPX_OPTIONS = "--yes --fetch-retries=1 --fetch-retry-mintimeout=1000"
 """Few and short retries: an unreachable registry should be reported before the caller gives up."""
@@ -72,13 +72,13 @@ class GatewayError(Exception):
 
 
 def main() -> int:
-    """Do as the command line says; the exit code."""
+    """Run the command line. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="mcp-gateway")
     parser.add_argument("--config", help="the servers, as JSON")
     parser.add_argument("pull", nargs="*", metavar="pull NAME")
     options = parser.parse_args()
     for name in ("PYTHONPATH", "LD_LIBRARY_PATH"):
-        os.environ.pop(name, None)  # this program's own, and not for the servers that it starts
+        os.environ.pop(name, None)  # set for this program only, not for the servers that it starts
     try:
         if options.config is None:
             for name in options.pull[1:]:
@@ -101,7 +101,7 @@ def _parse_config(config: str) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _start(servers: Mapping[str, Mapping[str, Any]], token: str) -> int:
-    """Serve in a process of its own; return when it is up, or has reported why it is not."""
+    """Serve in a separate process. Returns when that process is up, raises GatewayError if it fails."""
     if not token:
         raise GatewayError("GATEWAY_ACCESS_TOKEN is not set")
     reader, writer = os.pipe()
@@ -154,7 +154,7 @@ async def _serve(servers: Mapping[str, Mapping[str, Any]], token: str, writer: i
             on_list_resources=aggregated.list_resources if aggregated.resources else None,
             on_read_resource=aggregated.read_resource if aggregated.resources else None,
         )
-        # The token keeps strangers out; the host names by which clients come are not known here.
+        # The token is the protection; the host names that clients use are not known here.
         security = TransportSecuritySettings(enable_dns_rebinding_protection=False)
         app = BearerAuth(server.streamable_http_app(transport_security=security), token)
         os.write(writer, b"up")
@@ -180,14 +180,14 @@ async def _start_mcp_server(stack: AsyncExitStack, name: str, settings: Mapping[
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong, in its own words: a group only says that something did."""
+    """Return the message of an error; for an exception group that of its first leaf."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return str(error) or type(error).__name__
 
 
 async def _start_command(name: str, settings: Mapping[str, Any]) -> tuple[str, Path]:
-    """What starts a server, and where. Raises GatewayError."""
+    """Return the command that starts a server, and its folder. Raises GatewayError."""
     if not name.startswith("github/"):
         program, package = _find_in_catalogue(name)
         words = shlex.join(str(path) for path in settings.get("paths") or ())
@@ -226,27 +226,26 @@ async def _run_command(command: str, folder: Path) -> None:
 
 
 class NamespacedItems:
-    """Things of several servers, each by its own name; where two servers have one, the later gets its server's name
-    before it."""
+    """Items of several servers by name. On a name clash the later item gets its server's name as a prefix."""
 
     def __init__(self) -> None:
         self.all: list[Any] = []
         self._targets: dict[str, tuple[Client, str]] = {}
 
-    def add(self, server: str, client: Client, things: Sequence[Any]) -> None:
-        """Offer these, too."""
-        for thing in things:
-            name = f"{server.rpartition('/')[2]}-{thing.name}" if thing.name in self._targets else thing.name
-            self._targets[name] = client, thing.name
-            self.all.append(thing.model_copy(update={"name": name}))
+    def add(self, server: str, client: Client, items: Sequence[Any]) -> None:
+        """Add the items of one server."""
+        for item in items:
+            name = f"{server.rpartition('/')[2]}-{item.name}" if item.name in self._targets else item.name
+            self._targets[name] = client, item.name
+            self.all.append(item.model_copy(update={"name": name}))
 
     def resolve(self, name: str) -> tuple[Client, str]:
-        """Who has the thing of this name, and what it is called there. Raises KeyError."""
+        """Return the client that has this item, and the item's name there. Raises KeyError."""
         return self._targets[name]
 
 
 class AggregatedServer:
-    """What all servers together have: tools, prompts and resources."""
+    """The tools, prompts and resources of all servers together."""
 
     def __init__(self) -> None:
         self.tools = NamespacedItems()
@@ -255,7 +254,7 @@ class AggregatedServer:
         self._resource_owners: dict[str, Client] = {}
 
     async def add(self, server: str, client: Client) -> None:
-        """Offer what this server has."""
+        """Add the tools, prompts and resources of one server."""
         has = client.server_capabilities
         if has.tools:
             self.tools.add(server, client, await _list_all(client.list_tools, "tools"))
@@ -267,11 +266,11 @@ class AggregatedServer:
             self._resource_owners.update((str(each.uri), client) for each in found)
 
     async def list_tools(self, context: Context, params: Page | None) -> ListToolsResult:
-        """All of them."""
+        """List the items of all servers."""
         return ListToolsResult(tools=self.tools.all)
 
     async def call_tool(self, context: Context, params: CallToolRequestParams) -> CallToolResult:
-        """Let the server that has it do it."""
+        """Forward the call to the server that has the tool."""
         try:
             client, name = self.tools.resolve(params.name)
         except KeyError:
@@ -280,25 +279,25 @@ class AggregatedServer:
         return await client.call_tool(name, params.arguments)
 
     async def list_prompts(self, context: Context, params: Page | None) -> ListPromptsResult:
-        """All of them."""
+        """List the items of all servers."""
         return ListPromptsResult(prompts=self.prompts.all)
 
     async def get_prompt(self, context: Context, params: GetPromptRequestParams) -> GetPromptResult:
-        """From the server that has it."""
+        """Forward the request to the server that has the item."""
         client, name = self.prompts.resolve(params.name)
         return await client.get_prompt(name, params.arguments)
 
     async def list_resources(self, context: Context, params: Page | None) -> ListResourcesResult:
-        """All of them."""
+        """List the items of all servers."""
         return ListResourcesResult(resources=self.resources)
 
     async def read_resource(self, context: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
-        """From the server that has it."""
+        """Forward the request to the server that has the item."""
         return await self._resource_owners[str(params.uri)].read_resource(str(params.uri))
 
 
 async def _list_all(listing: Callable[..., Awaitable[Any]], field: str) -> list[Any]:
-    """What a listing has on all of its pages."""
+    """Return the items of all pages of a listing."""
     page = await listing()
     found = list(getattr(page, field))
     while page.next_cursor:
@@ -308,7 +307,7 @@ async def _list_all(listing: Callable[..., Awaitable[Any]], field: str) -> list[
 
 
 class BearerAuth:
-    """An ASGI application that only answers to who has the token."""
+    """An ASGI application that answers only requests with the token."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app

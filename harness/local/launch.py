@@ -21,7 +21,7 @@ _TAIL_BYTES = 4096
 
 
 class LocalServerError(Exception):
-    """The local server did not start: why, in its own words, and what would help."""
+    """The local server did not start. `remedy` says what would help."""
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(f"{message}\n  {remedy}" if remedy else message)
@@ -31,15 +31,15 @@ class LocalServerError(Exception):
 
 @dataclass
 class LocalServer:
-    """A running server. It ends with `stop`, or with this process, however that ends."""
+    """A running server. It ends with `stop`, or when this process ends in any way."""
 
     url: str
-    """For E2B_API_URL and E2B_SANDBOX_URL."""
+    """The value for E2B_API_URL and E2B_SANDBOX_URL."""
     api_key: str
     isolation: str
-    """The tier that its sandboxes get."""
+    """The isolation tier of its sandboxes."""
     enforces: frozenset[str]
-    """What sandboxes of that tier cannot get around: of files, processes, network, memory, pids, cpu."""
+    """The limits that sandboxes of this tier cannot escape: of files, processes, network, memory, pids, cpu."""
     process: subprocess.Popen[bytes]
     _log: IO[bytes] = field(repr=False)
     _final_log: str = field(default="", repr=False)
@@ -50,7 +50,7 @@ class LocalServer:
 
     def stop(self) -> None:
         """End the server and all its sandboxes, and wait until they are gone."""
-        _close_pipes(self.process)  # the end of its stdin tells it
+        _close_pipes(self.process)  # the server stops at the end of its stdin
         try:
             self.process.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -71,7 +71,7 @@ class LocalServer:
 def start_server(isolation: str | None = None, max_sandboxes: int | None = None) -> LocalServer:
     """Start a server on a free port and wait until it answers.
 
-    `isolation` names a tier, None takes the best that works here. Raises `LocalServerError`.
+    `isolation` names a tier; None takes the best that works here. Raises `LocalServerError`.
     """
     command = [sys.executable, "-P", "-m", "harness.local", "--port", "0", "--parent-pipe"]
     if isolation is not None:
@@ -79,7 +79,7 @@ def start_server(isolation: str | None = None, max_sandboxes: int | None = None)
     if max_sandboxes is not None:
         command += ["--max-sandboxes", str(max_sandboxes)]
     log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the server that writes to it
-    # A session of its own: Ctrl-C in a terminal is for whoever uses the server, who may need it to end in order.
+    # A separate session: Ctrl-C in a terminal is meant for the user of the server, who may still need it to clean up.
     process = subprocess.Popen(
         command,
         env=child_environment(),
@@ -113,7 +113,7 @@ def _close_pipes(process: subprocess.Popen[bytes]) -> None:
 
 
 def child_environment() -> dict[str, str]:
-    """Ours, with this very package first: the child must not run another copy of it."""
+    """Return this environment with this package first on PYTHONPATH: the child must not run another copy of it."""
     package = str(Path(__file__).resolve().parents[2])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
@@ -133,7 +133,7 @@ def read_start_message(process: subprocess.Popen[bytes], describe_death: Callabl
 
 
 def _read_first_line(process: subprocess.Popen[bytes]) -> dict[str, Any] | None:
-    """The first thing the server says; None when it ends without a word. Raises `LocalServerError`."""
+    """Read the server's first line of JSON; None if it ends without printing one. Raises `LocalServerError`."""
     assert process.stdout
     descriptor = process.stdout.fileno()
     poller = select.poll()

@@ -1,7 +1,7 @@
-"""What a connection to the server is for, found out before HTTP is spoken on it.
+"""Forwarding of connections to ports of sandboxes, below HTTP.
 
-A request for a port of a sandbox (other than envd's) turns its connection into one to that port, byte for byte,
-so that whatever is spoken there works: streams, web sockets, everything. All else is the application's.
+A request for a port of a sandbox (other than envd's) turns its connection into one to that port, byte for byte.
+So every protocol works: streams, web sockets, anything else. All other requests go to the application.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _FIELD = re.compile(rb"^([!-9;-~]+):[ \t]*([^\r\n]*?)[ \t]*$", re.MULTILINE)
 
 
 class PortRouter(Protocol):
-    """Who knows the way to the ports of sandboxes."""
+    """Finds and connects to ports of sandboxes."""
 
     def find_port(self, fields: dict[str, str]) -> tuple[str, int] | None:
-        """The sandbox and the port of it that a request with these header fields is for."""
+        """Return the sandbox and its port that a request with these header fields is for."""
 
     async def connect(
         self, sandbox_id: str, port: int, fields: dict[str, str]
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection to that port. Raises ApiError."""
+        """Connect to that port. Raises ApiError."""
 
 
 class PortForwarder(HttpToolsProtocol):
-    """One connection to the server. `config.app` must be a PortRouter, too."""
+    """The protocol of one connection to the server. `config.app` must also be a PortRouter."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -42,17 +42,17 @@ class PortForwarder(HttpToolsProtocol):
         self._reading = False
 
     def on_message_begin(self) -> None:
-        """A request has begun."""
+        """Note that a request has begun."""
         self._reading = True
         super().on_message_begin()
 
     def on_message_complete(self) -> None:
-        """A request has been read, with its body."""
+        """Note that a request has been read, with its body."""
         self._reading = False
         super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
-        """Hold back what may be the beginning of a request until it can be told what it is for."""
+        """Buffer the head of a request until its target is known, then forward it or pass it on to HTTP."""
         if self._pending or self._idle:
             self._pending += data
             end = self._pending.find(_END)
@@ -70,11 +70,11 @@ class PortForwarder(HttpToolsProtocol):
 
     @property
     def _idle(self) -> bool:
-        """Whether what comes next is a request, and everything before it has been answered."""
+        """True if the next bytes begin a request, and all requests before it have been answered."""
         return not self._reading and (self.cycle is None or self.cycle.response_complete)
 
     def _forward(self, data: bytes, target: tuple[str, int], fields: dict[str, str]) -> None:
-        """Take the connection from HTTP, with what has been read of it."""
+        """Detach the connection from HTTP, and forward it with the bytes read so far."""
         self._unset_keepalive_if_required()
         self.connections.discard(self)
         reader = asyncio.StreamReader(loop=self.loop)
@@ -84,7 +84,7 @@ class PortForwarder(HttpToolsProtocol):
         reader.feed_data(data)
         writer = asyncio.StreamWriter(self.transport, protocol, reader, self.loop)
         splicing = self.loop.create_task(self._splice((reader, writer), target, fields))
-        self.tasks.add(splicing)  # nothing else would keep it
+        self.tasks.add(splicing)  # the loop holds tasks only weakly
         splicing.add_done_callback(self.tasks.discard)
 
     async def _splice(
@@ -107,6 +107,6 @@ class PortForwarder(HttpToolsProtocol):
 
 
 def _fields(head: bytes) -> dict[str, str]:
-    """The header fields of a request, by their names in small letters."""
+    """Return the header fields of a request by their lower-case names."""
     found = _FIELD.findall(head.partition(_END)[0].replace(b"\r\n", b"\n"))
     return {name.decode("ascii").lower(): value.decode("latin-1") for name, value in found}

@@ -1,9 +1,8 @@
-"""Files of root's own made readable to sandboxes.
+"""Copies of root's own files that sandboxes can read.
 
-A server run by root starts sandboxes as nobody in particular. What lies below a folder that only root may
-enter (a virtual environment in /root, most of all) is therefore out of a sandbox's reach. Such files get a
-twin under /var/cache, once for all sandboxes: a hard link where that is possible, so that neither disk nor
-page cache holds them twice, and a copy elsewhere.
+A server run by root starts sandboxes under unprivileged accounts. These cannot read files below a folder that only
+root may enter, such as a virtual environment in /root. Such files get a twin under /var/cache, once for all
+sandboxes. A twin is a hard link if possible, so that neither disk nor page cache holds the file twice; else a copy.
 """
 
 import contextlib
@@ -23,18 +22,20 @@ NOT_NEEDED = frozenset({"site-packages", "test", "tests", "idlelib", "turtledemo
 
 
 def is_reachable(path: Path) -> bool:
-    """Whether anybody may read this file or enter this folder, by every folder above it."""
+    """True if every account may read this file or enter this folder, and enter every folder above it."""
     needs = stat.S_IXOTH | stat.S_IROTH if path.is_dir() else stat.S_IROTH
     enterable = all(parent.stat().st_mode & stat.S_IXOTH for parent in path.parents)
     return enterable and path.stat().st_mode & needs == needs
 
 
 def share_path(path: Path, *, whole: bool = True) -> Path:
-    """The path itself, or a twin of it that sandboxes can reach. `whole=False` leaves out of a Python
-    installation what no sandbox needs. Raises OSError when there is no place for a twin.
+    """Return the path itself if sandboxes can reach it, else a twin of it.
+
+    `whole=False` leaves out the parts of a Python installation that no sandbox needs. Raises OSError if a twin
+    cannot be made.
     """
     found = _find_or_make_twin(path, whole)
-    if not found.exists():  # somebody has cleaned up
+    if not found.exists():  # the cache folder has been cleaned up
         _find_or_make_twin.cache_clear()
         found = _find_or_make_twin(path, whole)
     return found
@@ -42,7 +43,7 @@ def share_path(path: Path, *, whole: bool = True) -> Path:
 
 @functools.cache
 def _find_or_make_twin(path: Path, whole: bool) -> Path:
-    """As `share`. What is found holds for as long as it is there: every sandbox of a server has the same files."""
+    """Implement `share_path`. The cached result is valid while it exists: all sandboxes of a server share the files."""
     path = path.resolve()
     if os.geteuid() != 0 or is_reachable(path):
         return path
@@ -55,9 +56,9 @@ def _find_or_make_twin(path: Path, whole: bool) -> Path:
 
 @functools.cache
 def share_distributions(names: tuple[str, ...]) -> Path:
-    """A folder with these packages, and all that they need, of the running environment: to import from.
+    """Return a folder with these packages of the running environment and all that they require.
 
-    Compiled, since sandboxes cannot write there. Raises OSError when there is no place for it.
+    The modules are compiled, since sandboxes cannot write there. Raises OSError if the folder cannot be made.
     """
     import compileall
     from py_compile import PycInvalidationMode
@@ -81,7 +82,7 @@ def share_distributions(names: tuple[str, ...]) -> Path:
 
 
 def _resolve_distributions(names: tuple[str, ...]) -> list[importlib.metadata.Distribution]:
-    """Distributions with all that they require in this environment."""
+    """Return these distributions and all that they require in this environment."""
     from packaging.requirements import Requirement
 
     found: dict[str, importlib.metadata.Distribution] = {}
@@ -102,7 +103,7 @@ def _resolve_distributions(names: tuple[str, ...]) -> list[importlib.metadata.Di
 
 
 def _cache() -> Path:
-    """Where this account keeps what sandboxes are shown."""
+    """Return this account's cache folder of files for sandboxes."""
     if os.geteuid() == 0:
         folder = CACHE
     else:
@@ -127,8 +128,10 @@ def _make_twin(path: Path, twin: Path, without: frozenset[str]) -> None:
 
 @contextlib.contextmanager
 def _build_folder(folder: Path) -> Iterator[Path]:
-    """Complete beside its place, then moved there: whoever sees it sees all of it, and among several who
-    make it at once the first wins."""
+    """Yield a temporary folder that is renamed to `folder` at the end, so that nobody sees it incomplete.
+
+    Among several processes that build it at once the first wins.
+    """
     building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
     try:
         yield building
@@ -159,7 +162,7 @@ def _link_or_copy(source: Path, target: Path) -> None:
         try:
             os.link(source, target)
         except OSError:
-            pass  # another file system, or one without links
+            pass  # another file system, or one without hard links
         else:
             return
     shutil.copyfile(source, target)

@@ -1,6 +1,6 @@
-"""A local server that outlives the runs that use it, so that sandboxes can be kept: one for each user of this machine.
+"""A local server that outlives the runs that use it, so that sandboxes can be kept. Each user has at most one.
 
-Runs and their processes hold a lock while they use it. The last one that leaves stops it, unless it holds sandboxes.
+Runs and their processes hold a shared lock while they use it. The last one stops it, unless it still has sandboxes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _STOP_TIMEOUT_S = 10.0
 
 @dataclass
 class SharedServer:
-    """A running server that ends with none of its clients."""
+    """A running server that does not end with its clients."""
 
     url: str
     api_key: str
@@ -35,10 +35,10 @@ class SharedServer:
     enforces: frozenset[str]
     pid: int
     lock_fd: int | None = None
-    """The lock that this process holds on it, as a descriptor."""
+    """The descriptor of the lock that this process holds on the server; None if it holds none."""
 
     def stop(self) -> None:
-        """Use it no more; it ends when nobody else does and it holds no sandbox."""
+        """Release the lock. Stop the server if nobody else uses it and it has no sandboxes."""
         if self.lock_fd is None:
             return
         try:
@@ -53,7 +53,7 @@ class SharedServer:
             self.lock_fd = None
 
     def _count_sandboxes(self) -> int | None:
-        """How many sandboxes it holds, paused ones included; None when it does not answer."""
+        """Return the number of its sandboxes, paused ones included; None if it does not answer."""
         request = urllib.request.Request(f"{self.url}/v2/sandboxes", headers={"X-API-KEY": self.api_key})
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
@@ -64,7 +64,7 @@ class SharedServer:
 
     @property
     def is_running(self) -> bool:
-        """Whether it is there, and the one that we know."""
+        """True if the server answers at this address and accepts this key."""
         return self._count_sandboxes() is not None
 
     def _terminate(self) -> None:
@@ -83,7 +83,7 @@ class SharedServer:
 
 
 def find() -> SharedServer | None:
-    """The user's lasting server, if it runs. It is not held."""
+    """Return the user's shared server if it runs, without acquiring it."""
     try:
         address = json.loads(_address_file().read_text())
         server = _parse_address(address)
@@ -93,14 +93,14 @@ def find() -> SharedServer | None:
 
 
 def acquire() -> SharedServer | None:
-    """Hold the user's lasting server, if it runs. Raises `LocalServerError`."""
+    """Acquire the user's shared server; None if it does not run. Raises `LocalServerError`."""
     if find() is None:
         return None
     return _acquire(find)
 
 
 def acquire_or_start(isolation: str | None = None) -> SharedServer:
-    """Hold the user's lasting server, started when there is none. Raises `LocalServerError`."""
+    """Acquire the user's shared server, and start it if there is none. Raises `LocalServerError`."""
 
     def find_or_start() -> SharedServer:
         server = find() or _start(isolation)
@@ -117,7 +117,7 @@ def acquire_or_start(isolation: str | None = None) -> SharedServer:
 
 
 def _acquire(find_server: Callable[[], SharedServer | None]) -> SharedServer | None:
-    """The server that is found or started while nobody else starts or stops one."""
+    """Call `find_server` while nobody else starts or stops a server, and lock the server that it returns."""
     try:
         folder = _folder()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -129,7 +129,7 @@ def _acquire(find_server: Callable[[], SharedServer | None]) -> SharedServer | N
     try:
         fcntl.flock(starting, fcntl.LOCK_EX)
         lock_fd = os.open(folder / "users.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        # Whoever is about to stop it holds this alone, until it has gone.
+        # A process that stops the server holds this lock exclusively until the server has ended.
         fcntl.flock(lock_fd, fcntl.LOCK_SH)
         try:
             server = find_server()
@@ -173,7 +173,7 @@ def _start(isolation: str | None) -> SharedServer:
 
 
 def _write_address(address: dict[str, object]) -> None:
-    """Note how to reach it, for this user alone."""
+    """Save the server's address and key, readable by this user only."""
     descriptor, name = tempfile.mkstemp(dir=_folder())
     with os.fdopen(descriptor, "w") as file:
         json.dump(address, file)

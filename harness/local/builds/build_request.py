@@ -1,4 +1,4 @@
-"""What a client wants built: where to start, and the steps from there, checked before anything runs."""
+"""The request to build a template: the base and the steps. All of it is checked before anything runs."""
 
 from __future__ import annotations
 
@@ -32,35 +32,35 @@ class Step:
     kind: StepKind
     args: tuple[str, ...]
     files_hash: str | None = None
-    """For COPY: names the uploaded archive."""
+    """The hash of the uploaded archive, for COPY only."""
     force: bool = False
-    """Do it anew, though the same has been done before."""
+    """Run the step even if its result is cached."""
 
     @property
     def text(self) -> str:
-        """As a Dockerfile would say it."""
+        """The step as a line of a Dockerfile."""
         return f"{self.kind} {' '.join(filter(None, self.args))}"
 
     def cache_key(self, before: str) -> str:
-        """The hash of everything up to and with this step, given that of everything before."""
-        said = json.dumps([before, self.kind, self.args, self.files_hash])
-        return hashlib.sha256(said.encode()).hexdigest()
+        """Return the hash of all steps up to this one, given the hash of those before it."""
+        content = json.dumps([before, self.kind, self.args, self.files_hash])
+        return hashlib.sha256(content.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """All of a template."""
+    """A client's request to build a template."""
 
     image: str | None
     template: str | None
-    """Exactly one of the two is given."""
+    """Exactly one of `image` and `template` is given."""
     steps: tuple[Step, ...]
     start: StartCommand | None
     force: bool
 
 
 def parse_build_request(body: Body) -> BuildRequest:
-    """What the body of a build request says. Raises `ApiError` 400."""
+    """Parse the body of a build request. Raises `ApiError` 400."""
     image, template = body.string("fromImage") or None, body.string("fromTemplate") or None
     if (image is None) == (template is None):
         raise bad_request("exactly one of fromImage and fromTemplate must be given")
@@ -68,13 +68,13 @@ def parse_build_request(body: Body) -> BuildRequest:
     return BuildRequest(
         image,
         template,
-        tuple(_steps(body)),
+        tuple(_parse_steps(body)),
         StartCommand(command, ready) if command or ready else None,
         bool(body.boolean("force")),
     )
 
 
-def _steps(body: Body) -> Iterator[Step]:
+def _parse_steps(body: Body) -> Iterator[Step]:
     steps: Any = body.raw().get("steps") or []
     if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
         raise bad_body("steps must be a list of objects")

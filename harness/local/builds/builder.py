@@ -1,4 +1,4 @@
-"""Builds: each in a box of its own, from the last layer that has been made before."""
+"""Builds of templates. Each runs in a box of its own, from the last layer that is cached."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.local.boxes.isolation import Isolation
 from harness.local.boxes.types import BoxError, BoxSpec
 from harness.local.builds.build_request import BuildRequest, Step
 from harness.local.builds.export import ExportError, export_files, list_open_folders
-from harness.local.builds.images import ImageError, template_for
+from harness.local.builds.images import ImageError, find_template_for_image
 from harness.local.builds.steps import StepContext, StepFailed, run_step
 from harness.local.builds.store import Build, Layer, TemplateRecord, TemplateStore
 from harness.local.control.startup import StartUpError, start_up
@@ -28,13 +28,13 @@ from harness.local.envd.journal import Level, LogEntry
 from harness.local.template import PLACES, Template
 
 BUILD_TIMEOUT_S = 3600.0
-"""As long as a build may take on E2B."""
+"""E2B's timeout for a build."""
 
 _FORMAT_VERSION = 2
-"""To be raised when steps come to mean something else: layers of before are then not taken again."""
+"""Part of each layer's key. Raise it when the meaning of a step changes, so that older layers are not reused."""
 
 _INSTALL_FOLDER = "/opt/local"
-"""Where programs go that a build installs for all users, since /usr is this machine's own."""
+"""The folder for programs that a build installs for all users, since /usr belongs to this machine."""
 
 _INSTALL_ENV = {
     "NPM_CONFIG_PREFIX": _INSTALL_FOLDER,
@@ -46,7 +46,7 @@ State = Literal["waiting", "building", "ready", "error"]
 
 
 class BuildFailed(Exception):
-    """Why a build ended, and at which step: "base", a number from 1, or "finalize"."""
+    """A build failed at this step: "base", a number from 1, or "finalize"."""
 
     def __init__(self, step: str, message: str) -> None:
         super().__init__(message)
@@ -55,11 +55,11 @@ class BuildFailed(Exception):
 
 @dataclass
 class BuildStatus:
-    """One build, as its client follows it."""
+    """The state of one build, as its client polls it."""
 
     id: str
     record: TemplateRecord
-    """The template that it is a build of, as it was when the build was asked for."""
+    """The record of the template when the build was requested."""
     tags: tuple[str, ...]
     state: State = "waiting"
     failure: BuildFailed | None = None
@@ -86,7 +86,7 @@ class Builder:
         self._running: set[asyncio.Task[None]] = set()
 
     def add_build(self, name: str, tags: tuple[str, ...]) -> BuildStatus:
-        """A new build of the template with this name, which is made when there is none."""
+        """Add a build of the template with this name. The template is made if there is none."""
         known = self._store.find_record(name)
         record = known or TemplateRecord(secrets.token_hex(10), name, datetime.now(UTC))
         build = BuildStatus(str(uuid.uuid4()), record, tags)
@@ -94,27 +94,27 @@ class Builder:
         return build
 
     def find(self, template_id: str, build_id: str) -> BuildStatus | None:
-        """The build with this id."""
+        """Return the build with this id, if it belongs to this template."""
         build = self._builds.get(build_id)
         return build if build and template_id in (build.record.id, build.record.name) else None
 
     def has_build_of(self, template_id: str) -> bool:
-        """Whether a build of this template has been asked for."""
+        """True if a build of this template has been requested."""
         return any(build.record.id == template_id for build in self._builds.values())
 
     def start(self, build: BuildStatus, request: BuildRequest) -> None:
-        """Build it, in the background."""
+        """Start the build in the background."""
         build.state = "building"
         task = asyncio.create_task(self._build(build, request))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
     async def remove(self, record: TemplateRecord) -> None:
-        """Remove a template and what only it needs, once nothing is being built."""
+        """Remove a template and the files that only it needs, once no build is running."""
         await asyncio.to_thread(self._store.remove_record, record)
 
     async def close(self) -> None:
-        """Give up all that is being built."""
+        """Cancel all running builds."""
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
@@ -131,7 +131,7 @@ class Builder:
         except (BoxError, OSError) as error:
             self._fail(build, BuildFailed("base", f"the build could not go on: {error}"))
         except BaseException:
-            build.state = "error"  # its client need not wait on; what is wrong goes to the server's log
+            build.state = "error"  # so that its client stops waiting; the error goes to the server's log
             raise
 
     def _fail(self, build: BuildStatus, failure: BuildFailed) -> None:
@@ -152,9 +152,9 @@ class Builder:
             self._save(build, request, root, layers)
 
     def _find_base(self, request: BuildRequest) -> tuple[Template, Layer]:
-        """The built-in template at the bottom, and the layer to go on from."""
+        """Return the built-in template at the bottom, and the layer to build on."""
         try:
-            name = request.template or template_for(request.image or "")
+            name = request.template or find_template_for_image(request.image or "")
         except ImageError as error:
             raise BuildFailed("base", str(error)) from error
         found = self._find(name)
@@ -170,14 +170,14 @@ class Builder:
         return root, parent.layer
 
     def _empty_layer(self, root: Template) -> Layer:
-        said = f"{_FORMAT_VERSION} {root.build_id} {self._isolation.tier}"
-        key = hashlib.sha256(said.encode()).hexdigest()
+        content = f"{_FORMAT_VERSION} {root.build_id} {self._isolation.tier}"
+        key = hashlib.sha256(content.encode()).hexdigest()
         if self._isolation.tier != "bubblewrap":
             return Layer(key)
         return Layer(key, env=_INSTALL_ENV, places={**PLACES, _INSTALL_FOLDER: "local"})
 
     def _save(self, build: BuildStatus, request: BuildRequest, root: Template, layers: list[Layer]) -> None:
-        """From now on sandboxes can be made from it."""
+        """Save the finished build, so that sandboxes can be made from it."""
         record = self._store.find_record(build.record.id) or build.record
         keys = {key for layer in layers for key in (layer.key, layer.files) if key}
         built = Build(
@@ -194,7 +194,7 @@ class Builder:
 
 
 class _BuildSandbox:
-    """Where one build is done: a box, once there is something to do in it."""
+    """The box in which one build runs. It is started at the first step that is not cached."""
 
     def __init__(
         self, isolation: Isolation, boxes: Path, store: TemplateStore, root: Template, build: BuildStatus
@@ -208,7 +208,7 @@ class _BuildSandbox:
         self._baseline: frozenset[str] = frozenset()
 
     async def run_steps(self, request: BuildRequest, layer: Layer) -> list[Layer]:
-        """Do all steps; the layers that the result stands on, the last one being the result."""
+        """Run all steps. Returns all layers from the base on; the last one is the result."""
         layers, force, count = [layer], request.force, len(request.steps)
         for number, step in enumerate(request.steps, 1):
             force = force or step.force
@@ -227,7 +227,7 @@ class _BuildSandbox:
         return layers
 
     async def close(self) -> None:
-        """Leave nothing behind."""
+        """Destroy the box."""
         if self._box:
             await self._box.destroy()
 
@@ -263,9 +263,9 @@ class _BuildSandbox:
         return await Box.start(spec, self._isolation)
 
     async def _check_start_command(self, request: BuildRequest, layer: Layer) -> Layer:
-        """Whether the start command works, found out once in a box like the sandboxes to be made."""
-        said = json.dumps([layer.key, "START", asdict(request.start) if request.start else None])
-        key = hashlib.sha256(said.encode()).hexdigest()
+        """Run the start command in a fresh box. Returns the layer under a key that marks the command as working."""
+        content = json.dumps([layer.key, "START", asdict(request.start) if request.start else None])
+        key = hashlib.sha256(content.encode()).hexdigest()
         if known := self._store.find_layer(key):
             return known
         self._build.log_line("[finalize] Starting up", step="finalize")

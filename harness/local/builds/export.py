@@ -1,8 +1,8 @@
-"""What a build left in its box, carried out to a layer.
+"""Copying the files of a build from its box to a layer.
 
-The template's places are copied as they are. What a build put elsewhere (`/app`, on_line) is in the box's own
-memory, where nobody outside can reach: it is first copied, inside, into a place. Each such folder or file
-becomes a place of its own in the sandboxes to come.
+The template's places are copied as they are. Files that a build put elsewhere (into `/app`, say) are in the box's own
+memory, which cannot be read from outside. They are first copied into a place inside the box. Each such folder or file
+becomes a place of its own in sandboxes of the template.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_.+@/-]+", re.ASCII)
 
 
 class ExportError(Exception):
-    """The build made something that no layer can hold."""
+    """The build made a file that no layer can hold."""
 
 
 async def list_open_folders(box: Box) -> frozenset[str]:
-    """What is in the open folders at the start."""
+    """Return the paths in the open folders before the build."""
     return frozenset([entry.path for entry in await _list_entries(box)])
 
 
 async def export_files(
     box: Box, before: frozenset[str], layer: Path
 ) -> tuple[Mapping[str, str], Mapping[str, str]]:
-    """Copy all files of a build into a layer; the places and links that it has now. Raises ExportError."""
+    """Copy all files of a build into a layer. Returns the layer's places and links. Raises ExportError."""
     places = dict(box.spec.template.places)
     links = dict(box.spec.template.links)
     added = [entry for entry in await _list_entries(box) if entry.path not in before]
@@ -63,7 +63,7 @@ async def export_files(
 
 async def _list_entries(box: Box) -> list[FileEntry]:
     if box.tier != "bubblewrap":
-        return []  # the folders are this machine's own, and closed to the box
+        return []  # there the folders belong to this machine and are closed to the box
     return [entry for folder in _OPEN for entry in await box.list(folder)]
 
 
@@ -72,14 +72,14 @@ async def _stage(box: Box, new: Mapping[str, str]) -> None:
     for path, name in new.items():
         script += f" && cp -a -T {path} {_STAGING}/{name}"
     process = await box.spawn(["/bin/bash", "-c", script])
-    said: list[str] = []
-    await forward_lines(process, said.append)
+    output: list[str] = []
+    await forward_lines(process, output.append)
     if (await process.wait()).exit_code != 0:
-        raise ExportError(f"the files at {', '.join(new)} could not be copied: {' '.join(said[:3])}")
+        raise ExportError(f"the files at {', '.join(new)} could not be copied: {' '.join(output[:3])}")
 
 
 def _unstage(layer: Path, new: Mapping[str, str]) -> None:
-    """Nothing that the box may have put in their place is followed: what is bound later must be what it seems."""
+    """Move staged files to their places in the layer. Links that the box may have put in their place are refused."""
     staging = layer / "tmp" / posixpath.basename(_STAGING)
     for name in new.values():
         kinds = (staging.lstat().st_mode, (staging / name).lstat().st_mode)

@@ -30,21 +30,21 @@ OnLine = Callable[[str], None]
 
 
 class StepFailed(Exception):
-    """A step cannot be done, or its command failed; the message is for whoever wrote the template."""
+    """A step cannot be run, or its command failed. The message is for the author of the template."""
 
 
 @dataclass(frozen=True)
 class StepContext:
-    """What a step has to work with."""
+    """The box, the log and the archives that a step uses."""
 
     box: Box
     on_line: OnLine
     archives: Callable[[str], Path]
-    """Where the uploaded archive of this hash is."""
+    """Returns the path of the uploaded archive with this hash."""
 
 
 async def run_step(context: StepContext, step: Step, layer: Layer) -> Layer:
-    """What the layer has become by this step, files aside: those are in the box. Raises StepFailed, BoxError."""
+    """Run a step in the box. Returns the layer with the changes that are not files. Raises StepFailed, BoxError."""
     match step.kind:
         case "RUN":
             await _run(context, step, layer)
@@ -84,7 +84,7 @@ async def _run(context: StepContext, step: Step, layer: Layer) -> None:
 
 
 async def _run_bash(context: StepContext, script: list[str], layer: Layer, user: str) -> int:
-    """Run `bash -l -c SCRIPT ARGS...`, saying what it prints; its exit code."""
+    """Run `bash -l -c SCRIPT ARGS...` and pass on its lines. Returns the exit code."""
     argv = ["/bin/bash", "-l", "-c", *script]
     process = await context.box.spawn(argv, env=layer.env, cwd=layer.workdir, user=user)
     await forward_lines(process, context.on_line)
@@ -92,7 +92,7 @@ async def _run_bash(context: StepContext, script: list[str], layer: Layer, user:
 
 
 def _installed_apt_packages(command: str) -> str:
-    """The packages that the SDK's apt_install asks for, when this machine has every one of them."""
+    """Return the packages of the SDK's apt_install command if all of them are installed on this machine, else ""."""
     match = _APT.fullmatch(command.strip())
     if match is None:
         return ""
@@ -105,7 +105,7 @@ def _installed_apt_packages(command: str) -> str:
 
 
 async def _copy(context: StepContext, step: Step, layer: Layer) -> None:
-    """Unpacked inside: what is in an archive leads nowhere but there."""
+    """Upload the archive and unpack it inside the box, so that links in it lead nowhere outside."""
     source, target, _, mode = (*step.args, "", "")[:4]
     archive = context.archives(step.files_hash or "")
     staging = f"/tmp/.harness-copy-{secrets.token_hex(8)}"
@@ -134,17 +134,17 @@ async def _expand_env(context: StepContext, step: Step, layer: Layer) -> Mapping
 
 
 async def _expand(context: StepContext, text: str, layer: Layer) -> str:
-    """The text with the build's variables put in, as the shell does it."""
+    """Expand the build's variables in a text, as the shell does."""
     if "$" not in text:
         return text
-    said: list[str] = []
+    output: list[str] = []
     quoted = text.replace("\\", "\\\\").replace('"', '\\"').replace("`", "\\`")
     code = await _run_bash(
-        replace(context, on_line=said.append), [f'printf %s "{quoted}"'], layer, layer.user
+        replace(context, on_line=output.append), [f'printf %s "{quoted}"'], layer, layer.user
     )
     if code != 0:
-        raise StepFailed(f"{text!r} cannot be expanded: {' '.join(said)}")
-    return "\n".join(said)
+        raise StepFailed(f"{text!r} cannot be expanded: {' '.join(output)}")
+    return "\n".join(output)
 
 
 async def _make_workdir(box: Box, path: str) -> None:

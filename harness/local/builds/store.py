@@ -1,15 +1,15 @@
-"""Where built templates are kept, for this server and those that come after it.
+"""The store of built templates, for this server and later ones.
 
 ```
 <root>/
   lock
-  archives/<hash>         what COPY steps take, as uploaded
-  making-*                what is not whole yet
-  layers/<key>/           what the steps up to one of them left: layer.json, and the files of the places
+  archives/<hash>         the uploaded archives of COPY steps
+  making-*                unfinished files
+  layers/<key>/           the result of the steps up to one: layer.json, and the files of the places
   records/<id>.json       one template: its names, its tags, and its builds
 ```
-A layer's key is the hash of all that it depends on, so it never changes once it is there. Several servers may
-use one store: whoever reads files holds the lock shared, whoever removes any holds it exclusive.
+A layer's key is the hash of all that it depends on, so a layer never changes. Several servers may use one store: they
+hold the lock shared to read files, and exclusively to remove files.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from harness.local.template import PLACES, StartCommand, Template
 
 _UNFINISHED_PREFIX = "making-"
 _ARCHIVE_KEPT_S = 3600.0
-"""For this long an archive waits for the build that it was uploaded for, and a file for its next piece."""
+"""An archive waits so long for its build, and an unfinished file for its next piece, before it may be removed."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What the steps up to one of them left behind."""
+    """The result of the steps up to one of them."""
 
     key: str
     files: str | None = None
-    """The key of the layer that holds the files: its own, or that of an earlier one with the same files."""
+    """The key of the layer that holds the files: its own, or an earlier one with the same files."""
     env: Mapping[str, str] = field(default_factory=dict)
     user: str = "user"
     workdir: str = "/home/user"
@@ -55,11 +55,11 @@ class Build:
 
     id: str
     root: str
-    """The built-in template at the bottom."""
+    """The name of the built-in template at the bottom."""
     layer: Layer
     start: StartCommand | None
     layers: tuple[str, ...]
-    """The keys of all layers that it stands on."""
+    """The keys of all layers from the base on."""
     archives: tuple[str, ...]
     created_at: datetime
     finished_at: datetime
@@ -67,18 +67,18 @@ class Build:
 
 @dataclass(frozen=True)
 class TemplateRecord:
-    """A template under its name, with all that has been built of it."""
+    """A template with its name, its tags and its builds."""
 
     id: str
     name: str
     created_at: datetime
     tags: Mapping[str, str] = field(default_factory=dict)
-    """tag -> build id"""
+    """Build ids by tag."""
     tagged_at: Mapping[str, datetime] = field(default_factory=dict)
     builds: Mapping[str, Build] = field(default_factory=dict)
 
     def with_tags(self, build_id: str, tags: tuple[str, ...]) -> TemplateRecord:
-        """The same with these tags on a build, taken from others where they were there."""
+        """Return the record with these tags on this build, removed from other builds."""
         now = datetime.now(UTC)
         return replace(
             self,
@@ -87,17 +87,17 @@ class TemplateRecord:
         )
 
     def without_tags(self, tags: tuple[str, ...]) -> TemplateRecord:
-        """The same without these tags."""
+        """Return the record without these tags."""
         left = {tag: build for tag, build in self.tags.items() if tag not in tags}
         return replace(self, tags=left, tagged_at={tag: self.tagged_at[tag] for tag in left})
 
     def with_build(self, build: Build) -> TemplateRecord:
-        """The same with one more build."""
+        """Return the record with one more build."""
         return replace(self, builds={**self.builds, build.id: build})
 
 
 class TemplateStore:
-    """All that has been built on this machine by one user. Methods raise OSError when the disk fails."""
+    """All templates that one user has built on this machine. Methods raise OSError if the disk fails."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -112,26 +112,24 @@ class TemplateStore:
                 for path in self._root.glob(f"{_UNFINISHED_PREFIX}*"):
                     if path.is_dir():
                         remove_tree(path)
-                    elif not _is_recent(
-                        path
-                    ):  # others fill files without the lock, however slow their client is
+                    elif not _is_recent(path):  # other servers write uploads without the lock
                         path.unlink(missing_ok=True)
         except BlockingIOError:
-            return  # another server is building: what is unfinished may be its own
+            return  # another server is building, and may own the unfinished files
 
     # --- templates
 
     def list_records(self) -> list[TemplateRecord]:
-        """Every template, the newest first."""
+        """Return all records, the newest first."""
         found = [_decode(path.read_text()) for path in (self._root / "records").glob("*.json")]
         return sorted(found, key=lambda record: record.created_at, reverse=True)
 
     def find_record(self, name: str) -> TemplateRecord | None:
-        """The template of this name or id."""
+        """Return the record of the template with this name or id."""
         return next((record for record in self.list_records() if name in (record.id, record.name)), None)
 
     def save_record(self, record: TemplateRecord) -> None:
-        """Keep a template, in place of what was kept of it; builds that no tag leads to are forgotten."""
+        """Save a record in place of the earlier one. Builds without a tag are dropped."""
         used = {key: one for key, one in record.builds.items() if key in record.tags.values()}
         record = replace(record, builds=used)
         path = self._root / "records" / f"{record.id}.json"
@@ -142,7 +140,7 @@ class TemplateStore:
         os.replace(file.name, path)
 
     def remove_record(self, record: TemplateRecord) -> None:
-        """Forget a template, and remove the layers and archives that no other one stands on."""
+        """Remove a record, and the layers and archives that no other template uses."""
         with self.lock(exclusive=True):
             (self._root / "records" / f"{record.id}.json").unlink(missing_ok=True)
             kept = [build for other in self.list_records() for build in other.builds.values()]
@@ -156,12 +154,12 @@ class TemplateStore:
                     archive.unlink()
 
     def make_template(self, record: TemplateRecord, build: Build, root: Template) -> Template:
-        """What sandboxes can be made from, given the built-in template at the bottom."""
+        """Return the template of a build, given the built-in template at the bottom."""
         named = replace(root, name=record.name, id=record.id, build_id=build.id, aliases=())
         return replace(self.apply_layer(named, build.layer), start=build.start)
 
     def apply_layer(self, template: Template, layer: Layer) -> Template:
-        """A template with what steps did to it."""
+        """Return the template with a layer's files and settings."""
         return replace(
             template,
             env=MappingProxyType({**template.env, **layer.env}),
@@ -176,8 +174,11 @@ class TemplateStore:
 
     @contextlib.contextmanager
     def lock(self, *, exclusive: bool = False, wait: bool = True) -> Iterator[None]:
-        """While this lasts no file is removed by others; `exclusive`, none is read either. Raises BlockingIOError
-        rather than `wait`."""
+        """Hold the store's lock, so that no other server removes files.
+
+        With `exclusive` no other server reads files either. Without `wait` this raises BlockingIOError if another
+        server holds the lock.
+        """
         fd = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
@@ -186,7 +187,7 @@ class TemplateStore:
             os.close(fd)
 
     def find_layer(self, key: str) -> Layer | None:
-        """What was kept under this key."""
+        """Return the layer with this key."""
         try:
             data = json.loads((self._root / "layers" / key / "layer.json").read_text())
         except FileNotFoundError:
@@ -194,11 +195,11 @@ class TemplateStore:
         return Layer(**data)
 
     def make_layer_folder(self) -> Path:
-        """A folder to be filled with the files of a layer, and then kept."""
+        """Return a new folder for the files of a layer, to be passed to `add_layer`."""
         return Path(tempfile.mkdtemp(dir=self._root, prefix=_UNFINISHED_PREFIX))
 
     def add_layer(self, layer: Layer, filled: Path) -> Layer:
-        """Keep a layer, with the files in this folder; among several that keep the same one the first wins."""
+        """Add a layer with the files in this folder. If the same layer exists already, that one is returned."""
         (filled / "layer.json").write_text(json.dumps(asdict(layer)))
         try:
             filled.rename(self._root / "layers" / layer.key)
@@ -211,11 +212,11 @@ class TemplateStore:
         return layer
 
     def archive_path(self, files_hash: str) -> Path:
-        """Where an uploaded archive is, or is to be."""
+        """Return the path of an uploaded archive."""
         return self._root / "archives" / files_hash
 
     def has_archive(self, files_hash: str) -> bool:
-        """Whether the archive is there; it stays for the build that asks for it now."""
+        """True if the archive has been uploaded. Its age is reset, so that it stays until the build uses it."""
         try:
             os.utime(self.archive_path(files_hash))
         except FileNotFoundError:
@@ -224,7 +225,7 @@ class TemplateStore:
 
     @contextlib.contextmanager
     def write_archive(self, files_hash: str) -> Iterator[IO[bytes]]:
-        """A file to be filled, which is the archive when this closes without an error."""
+        """Yield a file that becomes the archive when this closes without an error."""
         file = tempfile.NamedTemporaryFile(dir=self._root, prefix=_UNFINISHED_PREFIX, delete=False)  # noqa: SIM115
         try:
             with file:

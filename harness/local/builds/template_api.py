@@ -1,4 +1,4 @@
-"""E2B's REST endpoints for templates: building them, and what there is."""
+"""E2B's REST endpoints for templates: builds, lists, details and tags."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from harness.local.builds.builder import Builder, BuildStatus
 from harness.local.builds.store import TemplateRecord, TemplateStore
 from harness.local.control import views
 from harness.local.control.body import read_body
-from harness.local.control.catalog import DEFAULT_TAG, Catalog, parse
+from harness.local.control.catalog import DEFAULT_TAG, Catalog, parse_reference
 from harness.local.control.registry import Registry
 
 _PAGE = 100
-"""As many log entries as one reply holds."""
+"""The most log entries in one reply."""
 
 _TAG = re.compile(r"[a-z0-9._-]+")
 
@@ -46,10 +46,10 @@ class TemplateApi:
         self._resources = resources
         self._started_at = datetime.now(UTC)
         self._uploads: dict[str, str] = {}
-        """Keys for one upload each, since the client sends archives without its API key: key -> hash."""
+        """Hashes by upload key. Each key allows one upload, since clients send archives without their API key."""
 
     def routes(self) -> list[Route]:
-        """For the control plane's router."""
+        """Return the routes for the control plane's router."""
         one = "/templates/{id:path}"
         build = "/templates/{id}/builds/{build}"
         table = [
@@ -78,7 +78,7 @@ class TemplateApi:
 
     async def _request(self, request: Request) -> Response:
         body = await read_body(request)
-        name, tag = parse(body.string("name") or body.string("alias") or "")
+        name, tag = parse_reference(body.string("name") or body.string("alias") or "")
         if self._catalog.template(name):
             raise bad_request(f"'{name}' is a built-in template and cannot be built")
         given = [part for part in (body.string("name") or "").split(":")[1:] if part]
@@ -109,7 +109,7 @@ class TemplateApi:
         return JSONResponse({"present": self._store.has_archive(files_hash), "url": url}, 201)
 
     def is_upload(self, path: str) -> bool:
-        """Whether a request to this path needs no API key, because the path itself holds one."""
+        """True for the path of an offered upload. It holds a key itself and needs no API key."""
         return path.removeprefix("/uploads/") in self._uploads
 
     async def _upload(self, request: Request) -> Response:
@@ -159,10 +159,10 @@ class TemplateApi:
             raise ApiError(404, f"build '{request.path_params['build']}' not found")
         return build
 
-    # --- what there is
+    # --- lists and details
 
     async def _list(self, request: Request) -> Response:
-        own = [views.own_template(record, self._resources) for record in self._store.list_records()]
+        own = [views.built_template(record, self._resources) for record in self._store.list_records()]
         return JSONResponse(
             own
             + [
@@ -177,7 +177,7 @@ class TemplateApi:
         )
 
     async def _alias(self, request: Request) -> Response:
-        name, _ = parse(request.path_params["id"])
+        name, _ = parse_reference(request.path_params["id"])
         record = self._store.find_record(name)
         if record is not None:
             return JSONResponse({"templateID": record.id, "public": False})
@@ -185,11 +185,11 @@ class TemplateApi:
         return JSONResponse({"templateID": source.template.id, "public": True})
 
     async def _update(self, request: Request) -> Response:
-        (await read_body(request)).boolean("public")  # there is nobody here to publish it to
+        (await read_body(request)).boolean("public")  # templates are never published here
         return JSONResponse({"names": [self._record(request.path_params["id"]).name]})
 
     async def _delete(self, request: Request) -> Response:
-        name, _ = parse(request.path_params["id"])
+        name, _ = parse_reference(request.path_params["id"])
         record = self._store.find_record(name)
         if record is None:
             await self._catalog.delete(request.path_params["id"])
@@ -201,7 +201,7 @@ class TemplateApi:
 
     async def _assign_tags(self, request: Request) -> Response:
         body = await read_body(request)
-        name, tag = parse(body.string("target") or "")
+        name, tag = parse_reference(body.string("target") or "")
         record = self._record(name)
         build_id = record.tags.get(tag)
         if build_id is None:
@@ -232,7 +232,7 @@ class TemplateApi:
         )
 
     def _record(self, reference: str) -> TemplateRecord:
-        name, _ = parse(reference)
+        name, _ = parse_reference(reference)
         record = self._store.find_record(name)
         if record is None:
             raise api_errors.template_not_found(reference)
@@ -240,7 +240,7 @@ class TemplateApi:
 
 
 def _normalize_tags(tags: Sequence[str]) -> tuple[str, ...]:
-    """Tags as they are kept: small letters, each once."""
+    """Return the tags in lower case, each once. Raises `ApiError` 400."""
     lowered = tuple(dict.fromkeys(tag.lower() for tag in tags))
     if bad := next((tag for tag in lowered if not _TAG.fullmatch(tag)), None):
         raise bad_request(f"Invalid tag: {bad!r}")

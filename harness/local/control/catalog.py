@@ -1,6 +1,6 @@
-"""What sandboxes can be made from: the built-in templates, those that were built, and snapshots of sandboxes.
+"""The sources of new sandboxes: built-in templates, templates that were built, and snapshots of sandboxes.
 
-E2B treats a snapshot as a template: it has an id and perhaps a name, both with a tag, and `create` takes either.
+E2B treats a snapshot as a template. It has an id and optionally a name, both with a tag, and `create` takes either.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ class Snapshot:
 
     @property
     def reference(self) -> str:
-        """What `create` takes to start from it."""
+        """The reference by which `create` starts a sandbox from it."""
         return f"{self.name or self.id}:{self.tag}"
 
     @property
     def names(self) -> list[str]:
-        """The names it goes by, if it was given one."""
+        """Its names; empty if it was given none."""
         return [self.reference] if self.name else []
 
 
 @dataclass(frozen=True)
 class TemplateSource:
-    """Where a sandbox's first content comes from: a template, and over it the files of a snapshot."""
+    """The source of a sandbox's initial content: a template, optionally with the files of a snapshot."""
 
     template: Template
     seed: Path | None = None
 
 
 class Catalog:
-    """Everything that `create` can be asked for by name."""
+    """All templates and snapshots that `create` can start a sandbox from."""
 
     def __init__(self, templates: Sequence[Template], store: TemplateStore, directory: Path) -> None:
         self.templates = tuple(templates)
@@ -63,8 +63,8 @@ class Catalog:
         self._snapshots: dict[str, Snapshot] = {}
 
     def find(self, reference: str) -> TemplateSource:
-        """The template or snapshot of this name or id. Raises `ApiError` 400 or 404."""
-        name, tag = parse(reference)
+        """Return the template or snapshot of this name or id. Raises `ApiError` 400 or 404."""
+        name, tag = parse_reference(reference)
         if (template := self.template_named(reference)) is not None:
             return TemplateSource(template)
         snapshot = self._snapshot(name, tag)
@@ -73,26 +73,26 @@ class Catalog:
         return TemplateSource(snapshot.template, snapshot.path)
 
     def template(self, name: str) -> Template | None:
-        """The built-in template of this name, alias or id."""
+        """Return the built-in template of this name, alias or id."""
         return next(
             (one for one in self.templates if name in (one.name, one.id, *one.aliases)),
             None,
         )
 
     def template_named(self, reference: str) -> Template | None:
-        """The template of this name or id, built-in or built here."""
-        name, tag = parse(reference)
+        """Return the template of this name or id, built-in or built here."""
+        name, tag = parse_reference(reference)
         return (self.template(name) if tag == DEFAULT_TAG else None) or self.built(name, tag)
 
     def built(self, name: str, tag: str) -> Template | None:
-        """What was built under this name or id, and tag."""
+        """Return the template that was built under this name or id, and tag."""
         record = self._store.find_record(name)
         build = record.builds.get(record.tags.get(tag, "")) if record else None
         root = self.template(build.root) if build else None
         return self._store.make_template(record, build, root) if record and build and root else None
 
     def snapshots(self, sandbox_id: str | None, name: str | None) -> list[Snapshot]:
-        """Snapshots, the newest first; of one sandbox, or of one name, where that is given."""
+        """Return the snapshots, the newest first; only those of a sandbox or of a name if it is given."""
         wanted = [
             snapshot
             for snapshot in self._snapshots.values()
@@ -101,8 +101,8 @@ class Catalog:
         return sorted(wanted, key=lambda snapshot: (snapshot.created_at, snapshot.id), reverse=True)
 
     def begin(self, name: str | None, sandbox_id: str, template: Template) -> Snapshot:
-        """A snapshot still to be filled, and then to be `add`ed. Raises `ApiError` 400 for a bad name."""
-        alias, tag = parse(name) if name else (None, DEFAULT_TAG)
+        """Return a new snapshot, to be filled and then to be `add`ed. Raises `ApiError` 400 for a bad name."""
+        alias, tag = parse_reference(name) if name else (None, DEFAULT_TAG)
         if alias is not None and self.template(alias):
             raise bad_request(f"'{alias}' is the name of a built-in template")
         snapshot_id = secrets.token_hex(10)
@@ -110,7 +110,7 @@ class Catalog:
         return Snapshot(snapshot_id, alias, tag, sandbox_id, template, path, datetime.now(UTC))
 
     async def add(self, snapshot: Snapshot) -> None:
-        """From now on sandboxes can be made from it. It takes the place of one with the same name and tag."""
+        """Add a snapshot that has been filled. It replaces the one with the same name and tag."""
         replaced = self._snapshot(snapshot.name, snapshot.tag) if snapshot.name else None
         self._snapshots[snapshot.id] = snapshot
         if replaced:
@@ -118,7 +118,7 @@ class Catalog:
 
     async def delete(self, reference: str) -> None:
         """Remove a snapshot. Raises `ApiError` 404, and 400 for a built-in template."""
-        name, tag = parse(reference)
+        name, tag = parse_reference(reference)
         if self.template(name):
             raise bad_request(f"'{name}' is a built-in template and cannot be deleted")
         snapshot = self._snapshot(name, tag)
@@ -137,8 +137,8 @@ class Catalog:
         await asyncio.to_thread(remove_tree, snapshot.path)
 
 
-def parse(reference: str) -> tuple[str, str]:
-    """Name and tag; a namespace is taken and passed over, since there is one owner here."""
+def parse_reference(reference: str) -> tuple[str, str]:
+    """Split a reference into name and tag. A namespace is accepted and ignored: this server has one owner."""
     match = _REFERENCE.fullmatch(reference.lower())
     if match is None:
         raise bad_request(f"Invalid template reference: {reference!r}")

@@ -1,4 +1,4 @@
-"""E2B's control plane: the REST endpoints that manage sandboxes and snapshots, and lead on to templates."""
+"""E2B's control plane: the REST endpoints for sandboxes and snapshots. It also serves those for templates."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from harness.local.envd.journal import Level
 _MAX_PAGE = 100
 _MAX_FORKS = 100
 _MAX_LOG_PAGE = 1000
-_ELSEWHERE = {
+_UNSUPPORTED = {
     "/volumes": (
         "Storage in volumes",
         "put files into a template (Template().copy), or write and read them with sandbox.files",
@@ -54,7 +54,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class ControlPlane:
-    """The control plane. An ASGI application; every request but `/health` and uploads needs the API key."""
+    """The control plane, an ASGI application. Every request except `/health` and uploads needs the API key."""
 
     def __init__(
         self,
@@ -77,12 +77,12 @@ class ControlPlane:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Raises `ApiError` before anything is sent."""
         path = scope["path"]
-        open_to_all = path == "/health" or self._templates.is_upload(path)
-        if not open_to_all and not self._holds_key(Request(scope)):
+        is_public = path == "/health" or self._templates.is_upload(path)
+        if not is_public and not self._has_api_key(Request(scope)):
             raise api_errors.unauthorized()
         await self._router(scope, receive, send)
 
-    def _holds_key(self, request: Request) -> bool:
+    def _has_api_key(self, request: Request) -> bool:
         given = request.headers.get("x-api-key", "").encode("latin-1")
         return hmac.compare_digest(given, self._api_key)
 
@@ -111,8 +111,8 @@ class ControlPlane:
             ("GET", "/snapshots", self._snapshots),
         ]
         own = [Route(path, handler, methods=[method]) for method, path, handler in table]
-        for path, (what, instead) in _ELSEWHERE.items():
-            nothing = _not_here(what, instead)
+        for path, (what, instead) in _UNSUPPORTED.items():
+            nothing = _make_unsupported_endpoint(what, instead)
             own += [Route(path, nothing), Route(f"{path}/{{rest:path}}", nothing)]
         return own + self._templates.routes()
 
@@ -144,8 +144,8 @@ class ControlPlane:
         order = request.query_params.get("order", "desc")
         if order not in ("asc", "desc"):
             raise bad_request(f"Invalid order '{order}', expected 'asc' or 'desc'")
-        found.sort(key=_place, reverse=order == "desc")
-        page, headers = _page(request, found, _place, descending=order == "desc")
+        found.sort(key=_sort_key, reverse=order == "desc")
+        page, headers = _paginate(request, found, _sort_key, descending=order == "desc")
         return JSONResponse([views.listed(one, self._resources) for one in page], headers=headers)
 
     def _matching(self, request: Request) -> list[LocalSandbox]:
@@ -153,9 +153,9 @@ class ControlPlane:
         states = {state for text in query.getlist("state") for state in text.split(",") if state}
         if unknown := states - {"running", "paused"}:
             raise bad_request(f"Invalid state '{unknown.pop()}', expected 'running' or 'paused'")
-        metadata = _metadata_filter(query.get("metadata", ""))
+        metadata = _parse_metadata_filter(query.get("metadata", ""))
         template = query.get("template")
-        after = _moment(query["startedAfter"], "startedAfter") if "startedAfter" in query else None
+        after = _parse_moment(query["startedAfter"], "startedAfter") if "startedAfter" in query else None
         return [
             sandbox
             for sandbox in self._registry
@@ -248,8 +248,8 @@ class ControlPlane:
 
     async def _metrics(self, request: Request) -> Response:
         sandbox = self._registry.find(request.path_params["id"])
-        start = _number(request, "start", 0)
-        end = _number(request, "end", None)
+        start = _parse_number(request, "start", 0)
+        end = _parse_number(request, "end", None)
         if sandbox.state == "running" and end is None:
             await self._registry.sample(sandbox)
         return JSONResponse(
@@ -262,8 +262,8 @@ class ControlPlane:
         )
 
     async def _logs_v1(self, request: Request) -> Response:
-        start = _number(request, "start", 0)
-        limit = _number(request, "limit", _MAX_LOG_PAGE)
+        start = _parse_number(request, "start", 0)
+        limit = _parse_number(request, "limit", _MAX_LOG_PAGE)
         sandbox = self._registry.find(request.path_params["id"])
         found = [entry for entry in sandbox.journal if entry.milliseconds >= start][:limit]
         return JSONResponse(
@@ -276,9 +276,9 @@ class ControlPlane:
     async def _logs_v2(self, request: Request) -> Response:
         query = request.query_params
         backward = query.get("direction") == "backward"
-        cursor = _number(request, "cursor", None)
+        cursor = _parse_number(request, "cursor", None)
         search = query.get("search", "")
-        level = _level(query.get("level", "debug"))
+        level = _parse_level(query.get("level", "debug"))
         sandbox = self._registry.find(request.path_params["id"])
         found = [
             entry
@@ -289,31 +289,31 @@ class ControlPlane:
                 cursor is None or (entry.milliseconds <= cursor if backward else entry.milliseconds >= cursor)
             )
         ]
-        page = (found[::-1] if backward else found)[: _number(request, "limit", _MAX_LOG_PAGE)]
+        page = (found[::-1] if backward else found)[: _parse_number(request, "limit", _MAX_LOG_PAGE)]
         return JSONResponse({"logs": [views.log_entry(entry) for entry in page]})
 
     async def _snapshots(self, request: Request) -> Response:
         query = request.query_params
         found = self._catalog.snapshots(query.get("sandboxID"), query.get("name"))
-        page, headers = _page(request, found, lambda one: (one.created_at, one.id), descending=True)
+        page, headers = _paginate(request, found, lambda one: (one.created_at, one.id), descending=True)
         return JSONResponse([views.snapshot(one) for one in page], headers=headers)
 
 
-def _not_here(what: str, instead: str) -> type[HTTPEndpoint]:
-    """An endpoint that says so, whatever the method."""
+def _make_unsupported_endpoint(what: str, instead: str) -> type[HTTPEndpoint]:
+    """Return an endpoint that answers every method with 501."""
 
-    class NotHere(HTTPEndpoint):
+    class UnsupportedEndpoint(HTTPEndpoint):
         async def dispatch(self) -> None:
             raise not_on_this_server(what, instead)
 
-    return NotHere
+    return UnsupportedEndpoint
 
 
 async def _no_such_endpoint(scope: Scope, receive: Receive, send: Send) -> None:
     raise ApiError(404, f"no such endpoint: {scope['method']} {scope['path']}")
 
 
-def _place(sandbox: LocalSandbox) -> tuple[datetime, str]:
+def _sort_key(sandbox: LocalSandbox) -> tuple[datetime, str]:
     return sandbox.started_at, sandbox.id
 
 
@@ -322,15 +322,15 @@ def _template_names(sandbox: LocalSandbox) -> tuple[str, ...]:
     return (template.id, template.name, *template.aliases)
 
 
-def _metadata_filter(text: str) -> dict[str, str]:
-    """`key=value` pairs, as the SDK escapes them: once each, and once more as a whole."""
+def _parse_metadata_filter(text: str) -> dict[str, str]:
+    """Parse `key=value` pairs. The SDK escapes each part, and then the whole once more."""
     pairs = [pair.split("=") for pair in unquote_plus(text).split("&") if pair]
     if any(len(pair) != 2 for pair in pairs):
         raise bad_request("invalid key value pair in query")
     return {unquote_plus(key): unquote_plus(value) for key, value in pairs}
 
 
-def _moment(text: str, field: str) -> datetime:
+def _parse_moment(text: str, field: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text.replace(" ", "+"))
     except ValueError as error:
@@ -338,7 +338,7 @@ def _moment(text: str, field: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _number(request: Request, field: str, absent: T) -> int | T:
+def _parse_number(request: Request, field: str, absent: T) -> int | T:
     text = request.query_params.get(field)
     if text is None:
         return absent
@@ -347,19 +347,19 @@ def _number(request: Request, field: str, absent: T) -> int | T:
     return int(text)
 
 
-def _level(text: str) -> Level:
+def _parse_level(text: str) -> Level:
     match text:
         case "debug" | "info" | "warn" | "error":
             return text
     raise bad_request(f"Invalid level '{text}', expected 'debug', 'info', 'warn' or 'error'")
 
 
-def _page(
-    request: Request, items: Sequence[T], place: Callable[[T], tuple[datetime, str]], *, descending: bool
+def _paginate(
+    request: Request, items: Sequence[T], sort_key: Callable[[T], tuple[datetime, str]], *, descending: bool
 ) -> tuple[Sequence[T], dict[str, str]]:
-    """One page of sorted items, and the header that leads to the next.
+    """Return one page of sorted items, and the header with the token of the next page.
 
-    The token says after which item a page begins, so that items which come or go meanwhile move nothing.
+    The token names the last item of the page before, so that items which are added or removed do not shift pages.
     """
     text = request.query_params.get("limit", str(_MAX_PAGE))
     if not _SHORT_NUMBER.fullmatch(text) or not 1 <= int(text) <= _MAX_PAGE:
@@ -367,19 +367,19 @@ def _page(
     limit = int(text)
     if token := request.query_params.get("nextToken"):
         last = _decode_token(token)
-        items = [item for item in items if (place(item) < last if descending else place(item) > last)]
+        items = [item for item in items if (sort_key(item) < last if descending else sort_key(item) > last)]
     page = items[:limit]
-    return page, {"x-next-token": _encode_token(place(page[-1]))} if len(items) > limit else {}
+    return page, {"x-next-token": _encode_token(sort_key(page[-1]))} if len(items) > limit else {}
 
 
-def _encode_token(place: tuple[datetime, str]) -> str:
-    moment, item_id = place
+def _encode_token(sort_key: tuple[datetime, str]) -> str:
+    moment, item_id = sort_key
     return base64.urlsafe_b64encode(f"{moment.isoformat()}__{item_id}".encode()).decode()
 
 
 def _decode_token(token: str) -> tuple[datetime, str]:
     try:
         moment, _, item_id = base64.urlsafe_b64decode(token).decode().partition("__")
-        return _moment(moment, "nextToken"), item_id
+        return _parse_moment(moment, "nextToken"), item_id
     except (ApiError, ValueError) as error:
         raise bad_request("Invalid next token") from error

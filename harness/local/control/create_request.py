@@ -1,4 +1,4 @@
-"""From the body of a create request to a `CreateRequest`: everything a client may ask for is checked here."""
+"""The request to create a sandbox, parsed from its JSON body. All of its fields are checked here."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from harness.local.control.catalog import Catalog
 from harness.local.network.policy import Injection, NetworkPolicy, NetworkPolicyError
 from harness.local.template import Template, with_mcp_gateway
 
-DEFAULT_TIMEOUT = 300
+DEFAULT_TIMEOUT_S = 300
 MAX_TIMEOUT_HOURS = 24
-"""As long as a sandbox may live on E2B's larger plan."""
+"""The longest lifetime of a sandbox on E2B's larger plan."""
 
-_NOT_HERE = {
+_UNSUPPORTED = {
     "iam": ("Workload identity (iam)", "have a rule of `network` add a key of yours to requests"),
     "volumeMounts": (
         "Mounting a volume (volume_mounts)",
         "put files into a template (Template().copy), or write and read them with sandbox.files",
     ),
 }
-_NO_NETWORK_HERE = {
+_UNSUPPORTED_NETWORK = {
     "maskRequestHost": (
         "Another host name for a sandbox's ports (mask_request_host)",
         "requests have the name under which they came, or the Host header that their client sends",
@@ -39,33 +39,36 @@ _NO_NETWORK_HERE = {
 
 @dataclass(frozen=True)
 class CreateRequest:
-    """What a client asked for when it created a sandbox; kept for resume, fork and info."""
+    """The client's request for a sandbox. It is kept for resume, fork and info."""
 
     template: Template
     seed: Path | None = None
-    """The files of a snapshot that it starts from."""
-    timeout: int = DEFAULT_TIMEOUT
+    """The folder of a snapshot whose files the sandbox starts with."""
+    timeout: int = DEFAULT_TIMEOUT_S
     metadata: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     policy: NetworkPolicy = field(default_factory=NetworkPolicy)
     network: Mapping[str, Any] | None = None
-    """The network part of the request as it came, to be shown again."""
+    """The unchanged network part of the request, for replies."""
     allow_internet_access: bool | None = None
     public_traffic: bool = True
-    """Whether its ports are open to whoever knows its id."""
+    """True if every client that knows the sandbox's id may connect to its ports."""
     secure: bool = True
     pause_on_timeout: bool = False
     keep_memory: bool = True
-    """Whether the pause on timeout keeps the processes, frozen, or only the files."""
+    """True if the pause on timeout keeps the processes, frozen; False if it keeps only the files."""
     auto_resume: bool = False
 
 
 def parse_create_request(body: Body, catalog: Catalog, secure: bool) -> CreateRequest:
-    """What the client asks for. Raises `ApiError`: 400, 404 for an unknown template, 501 for what is not here."""
+    """Parse a create request.
+
+    Raises `ApiError`: 400 for a bad field, 404 for an unknown template, 501 for a feature that this server lacks.
+    """
     template_id = body.string("templateID")
     if not template_id:
         raise bad_body("templateID is required")
-    _refuse(body, _NOT_HERE)
+    _reject_unsupported(body, _UNSUPPORTED)
     pause_on_timeout = bool(body.boolean("autoPause"))
     auto_resume = body.object("autoResume")
     network = body.object("network")
@@ -76,7 +79,7 @@ def parse_create_request(body: Body, catalog: Catalog, secure: bool) -> CreateRe
         seed=source.seed,
         timeout=parse_timeout(body),
         metadata=body.string_map("metadata"),
-        env=_environment(body),
+        env=_parse_env(body),
         policy=parse_network_policy(network or Body({}), allow_internet_access),
         network=None if network is None else network.raw(),
         allow_internet_access=allow_internet_access,
@@ -89,36 +92,36 @@ def parse_create_request(body: Body, catalog: Catalog, secure: bool) -> CreateRe
 
 
 def parse_timeout(body: Body) -> int:
-    """How long the sandbox may live, in seconds. Raises `ApiError` 400."""
+    """Parse the sandbox's lifetime in seconds. Raises `ApiError` 400."""
     seconds = body.integer("timeout", minimum=0)
     if seconds is None:
-        return DEFAULT_TIMEOUT
+        return DEFAULT_TIMEOUT_S
     if seconds > MAX_TIMEOUT_HOURS * 3600:
         raise bad_request(f"Timeout cannot be greater than {MAX_TIMEOUT_HOURS} hours")
     return seconds
 
 
 def parse_network_policy(network: Body, allow_internet_access: bool | None) -> NetworkPolicy:
-    """What the sandbox may reach. Raises `ApiError`: 400 for a rule that says nothing, 501 for an unknown kind."""
-    _refuse(network, _NO_NETWORK_HERE)
+    """Parse the network rules. Raises `ApiError`: 400 for a bad rule, 501 for an unsupported kind."""
+    _reject_unsupported(network, _UNSUPPORTED_NETWORK)
     try:
         return NetworkPolicy(
             allow_internet_access=allow_internet_access is not False,
             allow_out=tuple(network.strings("allowOut") or ()),
             deny_out=tuple(network.strings("denyOut") or ()),
-            injections=tuple(_injections(network)),
+            injections=tuple(_parse_injections(network)),
         )
     except NetworkPolicyError as error:
         raise bad_request(str(error)) from error
 
 
-def _refuse(body: Body, known: Mapping[str, tuple[str, str]]) -> None:
+def _reject_unsupported(body: Body, known: Mapping[str, tuple[str, str]]) -> None:
     for name, (what, instead) in known.items():
         if body.raw().get(name):
             raise not_on_this_server(what, instead)
 
 
-def _injections(network: Body) -> Iterator[Injection]:
+def _parse_injections(network: Body) -> Iterator[Injection]:
     listed = network.object("rules") or Body({})
     for host, rules in listed.raw().items():
         if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
@@ -135,7 +138,7 @@ def _injections(network: Body) -> Iterator[Injection]:
                 yield Injection(host, tuple(headers.items()))
 
 
-def _environment(body: Body) -> dict[str, str]:
+def _parse_env(body: Body) -> dict[str, str]:
     env = body.string_map("envVars")
     if bad := next((name for name in env if not name or "=" in name), None):
         raise bad_body(f"envVars: {bad!r} cannot be the name of a variable")

@@ -1,4 +1,4 @@
-"""Requests that a client may send twice, by a key of its own, and that must happen once."""
+"""Idempotent requests: a client may send one twice under the same key, and it is executed once."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _MAX_KEYS = 10_000
 
 
 class IdempotencyCache(Generic[T]):
-    """The results of the last requests, by their keys."""
+    """The results of the last requests by their idempotency keys."""
 
     def __init__(self) -> None:
         self._results: OrderedDict[str, tuple[str, asyncio.Future[T]]] = OrderedDict()
 
     async def run(self, key: str, body: Body, work: Callable[[], Awaitable[T]]) -> T:
-        """Do this work, unless a request with the key has done it: then its result is given again.
+        """Do this work once for the key. A second request with the key gets the first one's result.
 
-        Work that failed may be tried anew. Raises `ApiError` 422 when the key came with another body.
+        Work that failed may be tried again. Raises `ApiError` 422 if the key was used with another body.
         """
         content = json.dumps(body.raw(), sort_keys=True)
         known = self._results.get(key)

@@ -1,7 +1,7 @@
-"""The sandboxes that exist, and their lives: created, paused, resumed, expired, killed.
+"""All sandboxes of a server, and their lifecycle: create, pause, resume, expire, kill.
 
-The registry is the only one that starts and ends boxes. A sandbox that is killed leaves the registry first and
-dies second, so that whoever asks in between already hears that it is gone.
+Only the registry starts and ends boxes. A sandbox that is killed is first removed from the registry and then ended, so
+that a client that asks in between is told that it is gone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from harness.local.state import StateDirectory
 from harness.local.template import Template
 
 _AUTO_RESUME_SECONDS = 300
-"""How long a sandbox lives at least when traffic wakes it, as on E2B."""
+"""The shortest lifetime of a sandbox that traffic resumes, as on E2B."""
 
 _METRICS_INTERVAL = 5.0
 _METRICS_KEPT = 720
@@ -40,24 +40,24 @@ _ID_ALPHABET = string.ascii_lowercase + string.digits
 
 @dataclass(frozen=True)
 class Sample:
-    """What a sandbox used at one moment."""
+    """The resources that a sandbox used at one moment."""
 
     taken_at: datetime
     usage: Usage
 
 
 class LocalSandbox:
-    """One sandbox. Changed by the registry alone."""
+    """One sandbox. Only the registry changes it."""
 
     def __init__(self, sandbox_id: str, request: CreateRequest, box: Box) -> None:
         self.id = sandbox_id
         self.request = request
         self.token = secrets.token_hex(32) if request.secure else None
         self.traffic_token = None if request.public_traffic else secrets.token_hex(32)
-        """What requests to its ports must carry, where it is not open to all."""
+        """The token that requests to its ports must carry; None if they need none."""
         self.state: Literal["running", "paused"] = "running"
         self.frozen = False
-        """Paused with its processes. A sandbox that is paused without them has no living box, only its files."""
+        """True if it is paused with its processes. A sandbox paused without them has no living box, only its files."""
         self.started_at = datetime.now(UTC)
         self.end_at = self.started_at
         self.samples: deque[Sample] = deque(maxlen=_METRICS_KEPT)
@@ -67,7 +67,7 @@ class LocalSandbox:
         self.use_box(box)
 
     def use_box(self, box: Box) -> None:
-        """Run on this box from now on."""
+        """Use this box from now on."""
         self.box = box
         self.envd = Envd(box, self.token, self.journal)
 
@@ -86,7 +86,7 @@ class Registry:
         self.max_sandboxes = max_sandboxes
         self.limits = limits
         self.domain = domain
-        """`HOST:PORT`: a sandbox's port N is to be found at `N-ID.HOST:PORT`."""
+        """`HOST:PORT`: clients reach a sandbox's port N at `N-ID.HOST:PORT`."""
         self._isolation = isolation
         self._state = state
         self._sandboxes: dict[str, LocalSandbox] = {}
@@ -94,7 +94,7 @@ class Registry:
         self._warm_pool = WarmPool(self._start_pooled)
         self._starting: set[asyncio.Task[Box]] = set()
         self._starting_up: set[asyncio.Task[None]] = set()
-        """Boxes whose start commands are not ready yet."""
+        """Tasks that wait until a start command is ready."""
         self._destroying: set[asyncio.Task[None]] = set()
         self._background: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -103,7 +103,7 @@ class Registry:
         return iter(tuple(self._sandboxes.values()))
 
     def start(self) -> None:
-        """Begin to take samples of what the sandboxes use."""
+        """Begin to take samples of the resources that sandboxes use."""
         self._run_in_background(self._sample_all())
 
     async def close(self) -> None:
@@ -122,7 +122,7 @@ class Registry:
         self._sandboxes.clear()
 
     async def create(self, request: CreateRequest) -> LocalSandbox:
-        """Start a sandbox. Raises `ApiError` 429 when as many run as may, 500 when it cannot be started."""
+        """Start a sandbox. Raises `ApiError`: 429 at the limit of sandboxes, 500 if it cannot be started."""
         running = sum(sandbox.state == "running" for sandbox in self)
         starting = len(self._starting) + len(self._starting_up)
         if self.max_sandboxes is not None and running + starting >= self.max_sandboxes:
@@ -137,11 +137,11 @@ class Registry:
         return sandbox
 
     def count_created(self, template: Template) -> int:
-        """How many sandboxes were made from a template."""
+        """Return the number of sandboxes that were made from a template."""
         return self._created[template.id]
 
     def find(self, sandbox_id: str) -> LocalSandbox:
-        """The sandbox with this id, running or paused. Raises `ApiError` 404."""
+        """Return the sandbox with this id, running or paused. Raises `ApiError` 404."""
         # Clients of the first protocol append an id of the machine: `ID-CLIENT`.
         sandbox = self._sandboxes.get(sandbox_id.partition("-")[0])
         if sandbox is None:
@@ -149,16 +149,16 @@ class Registry:
         return sandbox
 
     def find_running(self, sandbox_id: str) -> LocalSandbox:
-        """The running sandbox with this id. Raises `ApiError` 404, for a paused one too."""
+        """Return the running sandbox with this id. Raises `ApiError` 404, also for a paused one."""
         sandbox = self.find(sandbox_id)
         if sandbox.state != "running":
             raise api_errors.sandbox_not_found(sandbox_id)
         return sandbox
 
     async def route(self, sandbox_id: str) -> LocalSandbox:
-        """The sandbox that traffic is for, woken when it is paused and was created to be woken by traffic.
+        """Return the running sandbox that traffic is for. A paused one is resumed if it was created with auto-resume.
 
-        Raises `ApiError` 502, in the words of E2B's edge, when it is gone or asleep.
+        Raises `ApiError` 502, with the wording of E2B's edge, if it is gone or paused.
         """
         try:
             sandbox = self.find(sandbox_id)
@@ -169,7 +169,7 @@ class Registry:
             raise api_errors.sandbox_gone(sandbox_id) from error
 
     async def kill(self, sandbox_id: str) -> None:
-        """End a sandbox: nothing in it lives when this returns. Raises `ApiError` 404."""
+        """End a sandbox. All of its processes are dead when this returns. Raises `ApiError` 404."""
         sandbox = self.find(sandbox_id)
         del self._sandboxes[sandbox.id]
         if sandbox.expiry:
@@ -179,19 +179,22 @@ class Registry:
         self._destroy_in_background(sandbox.box.destroy())
 
     def set_timeout(self, sandbox_id: str, seconds: int) -> None:
-        """Let a running sandbox live for so many seconds from now, longer or shorter. Raises `ApiError`."""
+        """Set the time that a running sandbox has left, in seconds from now. Raises `ApiError`."""
         self._expire_after(self.find_running(sandbox_id), max(0, seconds))
 
     async def pause(self, sandbox_id: str, keep_memory: bool) -> None:
         """Freeze a running sandbox with its processes, or end them and keep the files.
 
-        Raises `ApiError`: 404, and 409 when it is paused already.
+        Raises `ApiError`: 404 if it is unknown, 409 if it is paused already.
         """
         sandbox = self.find(sandbox_id)
         async with sandbox.lock:
             if self.find(sandbox_id).state == "paused":
                 raise api_errors.conflict(f"Error pausing sandbox - sandbox '{sandbox.id}' is already paused")
-            sandbox.state, sandbox.frozen = "paused", keep_memory  # at once: nothing new may begin in it
+            sandbox.state, sandbox.frozen = (
+                "paused",
+                keep_memory,
+            )  # set first, so that nothing new starts in it
             sandbox.envd.fail_streams()
             try:
                 await (sandbox.box.freeze() if keep_memory else sandbox.box.kill())
@@ -204,10 +207,10 @@ class Registry:
             sandbox.journal.note("Sandbox paused")
 
     async def connect(self, sandbox_id: str, seconds: int, keep_memory: bool = True) -> bool:
-        """Resume a paused sandbox, or let a running one live for `seconds` more, unless it does anyway.
+        """Resume a paused sandbox, or let a running one live for at least `seconds` from now.
 
-        Without `keep_memory` a sandbox that was paused with its processes starts anew from its files. Returns
-        whether it was paused. Raises `ApiError` 404.
+        Without `keep_memory` a sandbox that was paused with its processes is started again from its files. Returns
+        True if it was paused. Raises `ApiError` 404.
         """
         sandbox = self.find(sandbox_id)
         async with sandbox.lock:
@@ -225,9 +228,11 @@ class Registry:
         else:
             sandbox.frozen = False
             await sandbox.box.kill()
-            box = await self._start_box(sandbox.id, sandbox.request, seed=None)  # on the files it left
+            box = await self._start_box(sandbox.id, sandbox.request, seed=None)  # with the files that it had
             sandbox.use_box(box)
-            if sandbox.id not in self._sandboxes:  # killed meanwhile, and nobody else knows the new box
+            if (
+                sandbox.id not in self._sandboxes
+            ):  # it was killed meanwhile, and only this call knows the new box
                 await box.destroy()
                 raise api_errors.sandbox_not_found(sandbox.id)
             self._run_in_background(self._watch(sandbox, box))
@@ -235,7 +240,7 @@ class Registry:
         sandbox.journal.note("Sandbox resumed")
 
     async def update_network(self, sandbox: LocalSandbox, request: CreateRequest) -> None:
-        """Change what a running sandbox may reach to what this request says, at once. Raises `ApiError` 400."""
+        """Apply the network rules of this request to a running sandbox at once. Raises `ApiError` 400."""
         try:
             await sandbox.box.update_network(request.policy)
         except BoxError as error:
@@ -243,7 +248,7 @@ class Registry:
         sandbox.request = request
 
     async def copy_files(self, sandbox: LocalSandbox, to: Path) -> None:
-        """Copy the files of a running sandbox, which stands still meanwhile. Raises `ApiError` 404."""
+        """Copy the files of a running sandbox, which is frozen meanwhile. Raises `ApiError` 404."""
         async with sandbox.lock:
             try:
                 await self.find_running(sandbox.id).box.copy_state(to)
@@ -251,7 +256,7 @@ class Registry:
                 raise ApiError(500, f"Error copying the sandbox's files: {error}") from error
 
     async def fork(self, sandbox: LocalSandbox, count: int, seconds: int) -> list[LocalSandbox | ApiError]:
-        """Start sandboxes with the files of this one: each of them, or why it could not be started."""
+        """Start sandboxes with the files of this one. Returns each, or the error that prevented it."""
         files = self._state.snapshots / f"fork-{secrets.token_hex(8)}"
         try:
             await self.copy_files(sandbox, files)
@@ -267,15 +272,15 @@ class Registry:
             return error
 
     async def sample(self, sandbox: LocalSandbox) -> None:
-        """Add what a running sandbox uses now to its samples."""
+        """Add the present resource usage of a running sandbox to its samples."""
         try:
             usage = await sandbox.box.usage()
         except (BoxError, OSError):
-            return  # it has just died, or its files change under the count: there is always a next time
+            return  # it has just died, or its files changed during the count; the next sample will come
         sandbox.samples.append(Sample(datetime.now(UTC), usage))
 
     async def _start_up(self, sandbox: LocalSandbox) -> None:
-        """Run the template's start command; a sandbox that does not become ready is no sandbox."""
+        """Run the template's start command. The sandbox is destroyed if it does not become ready."""
         if sandbox.request.template.start is None:
             return
         starting_up = asyncio.create_task(self._start_up_or_destroy(sandbox))
@@ -323,7 +328,7 @@ class Registry:
             raise ApiError(500, f"Failed to start sandbox: {error}") from error
         finally:
             self._starting.discard(starting)
-        if self._closing:  # `close` has it, and ends it
+        if self._closing:  # `close` destroys it
             raise ApiError(503, "The server is stopping")
         return box
 
@@ -353,12 +358,12 @@ class Registry:
             else:
                 await self.kill(sandbox.id)
         except ApiError as error:
-            # 404 and 409: a client has killed or paused it at the same moment.
+            # 404 and 409: a client killed or paused it at the same moment.
             if error.status >= 500 and sandbox.id in self._sandboxes:
                 await self.kill(sandbox.id)
 
     async def _watch(self, sandbox: LocalSandbox, box: Box) -> None:
-        """Take a sandbox out when its box dies by itself."""
+        """Remove a sandbox when its box dies by itself."""
         await box.wait()
         alive = sandbox.state == "running" or sandbox.frozen
         if sandbox.box is box and alive and self._sandboxes.get(sandbox.id) is sandbox:
@@ -372,7 +377,7 @@ class Registry:
                     await self.sample(sandbox)
 
     def _destroy_in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        """Let this run to its end, also when the server stops."""
+        """Destroy a box in a task that `close` waits for."""
         task = asyncio.create_task(work)
         self._destroying.add(task)
         task.add_done_callback(self._destroying.discard)

@@ -1,7 +1,7 @@
-"""A sandbox that is started before it is asked for: another one like the last two.
+"""A pool of at most one sandbox that is started in advance, of the same kind as the last two.
 
-To start a sandbox takes two processes and some tens of milliseconds. Who asks for one after another of a key, as an
-evaluation does, gets each but the first two at once; it is as new as any, since nothing has run in it.
+Starting a sandbox takes two processes and some tens of milliseconds. A client that creates one sandbox after another of
+the same kind, as an evaluation does, gets each but the first two at once. Nothing has run in a pooled sandbox before.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from harness.local.network.policy import NetworkPolicy
 from harness.local.template import Template
 
 _DELAY_S = 0.3
-"""Who has just got a sandbox does not have to share the machine with the start of the next."""
+"""The start of the next sandbox waits so long, so that it does not slow down the one just created."""
 _KEEP_S = 60.0
 
 
 @dataclass(frozen=True)
 class PoolKey:
-    """What a sandbox is started with, and cannot be given later."""
+    """The properties of a sandbox that must be known when it starts."""
 
     template: Template
     policy: NetworkPolicy
 
 
 class WarmPool:
-    """At most one box that nobody has asked for yet, started by `start`."""
+    """At most one box that no client has requested yet. `start` starts it."""
 
     def __init__(self, start: Callable[[PoolKey], Coroutine[Any, Any, Box]]) -> None:
         self._start = start
@@ -42,7 +42,7 @@ class WarmPool:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def take(self, key: PoolKey) -> Box | None:
-        """The spare box, if there is one of this key, or will be in a moment. It is the taker's from now on."""
+        """Take the pooled box if it has this key, also if it is still starting. The caller owns it from now on."""
         if self._starting and self._starting[0] == key:
             await asyncio.wait([self._starting[1]])
         if self._ready is None or self._ready[0] != key or not self._ready[1].is_alive:
@@ -53,7 +53,7 @@ class WarmPool:
         return box
 
     def note_created(self, key: PoolKey) -> None:
-        """Take note of a sandbox that was made; the second of a key in a row has another one prepared."""
+        """Note that a sandbox was created. After two of the same key in a row another one is started."""
         again, self._last = key == self._last, key
         if self._keeping and self._keeping[0] != key:
             self._stop_keeping()
@@ -64,7 +64,7 @@ class WarmPool:
             self._keeping = key, task
 
     async def close(self) -> None:
-        """End what nobody has asked for."""
+        """Destroy the pooled box."""
         self._stop_keeping()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -83,7 +83,7 @@ class WarmPool:
 
     async def _keep(self, key: PoolKey) -> None:
         await asyncio.sleep(_DELAY_S)
-        # What stands in its way is told to whoever asks for a sandbox next.
+        # The next request for a sandbox reports the error.
         with contextlib.suppress(BoxError):
             box = await self._start_shielded(key)
             try:
@@ -95,7 +95,7 @@ class WarmPool:
                 await self._destroy_unless_taken(box)
 
     async def _start_shielded(self, key: PoolKey) -> Box:
-        """The box, ready; one that comes when it is given up goes at once."""
+        """Start a box. If this is cancelled meanwhile, the box is destroyed as soon as it has started."""
         starting = asyncio.create_task(self._start_and_offer(key))
         self._starting = mine = key, starting
         try:
@@ -114,7 +114,7 @@ class WarmPool:
         return box
 
     async def _destroy_unless_taken(self, box: Box) -> None:
-        """End it, unless somebody has taken it."""
+        """Destroy the box unless it has been taken."""
         if self._ready and self._ready[1] is box:
             self._ready = None
             await box.destroy()

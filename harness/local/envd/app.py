@@ -1,4 +1,4 @@
-"""The daemon that E2B runs in every sandbox on port 49983: who may speak to it, and what it offers."""
+"""envd, the daemon that E2B runs in every sandbox on port 49983: authorization and routing of its requests."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from harness.local.envd.processes import ProcessTable
 from harness.local.envd.users import UserError, find_user
 
 VERSION = "0.6.13"
-"""The version that sandboxes claim; the SDK allows itself what an envd of this version can do."""
+"""The version that sandboxes report. The SDK uses the features of an envd of this version."""
 
 PORT = 49983
 
 _INTERCEPTORS = (rpc.LostSandboxInterceptor(),)
 
 _MAX_MESSAGE = 64 << 20
-"""A single input to a command may be large, but it is held in memory."""
+"""The largest message. A single input to a command may be large, but it is held in memory."""
 
 _OPERATIONS = {"GET": "read", "POST": "write"}
 
 
 class Envd:
-    """Everything that a client may do inside one sandbox. An ASGI application."""
+    """envd of one sandbox, an ASGI application."""
 
     def __init__(self, box: Box, token: str | None, journal: Journal) -> None:
         self._box = box
@@ -54,12 +54,12 @@ class Envd:
         )
 
     def fail_streams(self) -> None:
-        """The sandbox is being killed or paused: end the streams of all clients."""
+        """End the streams of all clients with an error, because the sandbox is being killed or paused."""
         self._processes.fail_streams()
         self._filesystem.fail_streams()
 
     def has_valid_signature(self, request: Request) -> bool:
-        """Whether a `/files` request carries a signature that only this sandbox's token can have made."""
+        """True if a `/files` request carries a signature made with this sandbox's token."""
         signature = request.query_params.get("signature")
         operation = _OPERATIONS.get(request.method)
         if self._token is None or signature is None or operation is None:
@@ -113,7 +113,7 @@ class Envd:
             )
 
     def _authorize_files(self, request: Request) -> None:
-        """Files may also be reached by a signed URL, without the token."""
+        """Accept the token, or for a signed URL a signature in its place. Raises `ApiError` 401."""
         if self._token is None or self._holds_token(request):
             return
         if "x-access-token" in request.headers:

@@ -1,4 +1,4 @@
-"""Small messages of a reply that follow each other closely, sent as one."""
+"""Coalescing of small messages of a reply that follow each other closely."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from starlette.types import Message, Send
 
 _DELAY_S = 0.005
 _FLUSH_BYTES = 16 * 1024
-"""Bytes that wait for nothing more."""
+"""From this size on buffered bytes are sent at once."""
 
 
 @asynccontextmanager
 async def coalesce(send: Send) -> AsyncGenerator[Send]:
-    """`send` for one reply, whose parts wait a moment for those that follow.
+    """Yield a `send` for one reply that delays each part a moment, and sends it together with those that follow.
 
-    A part is about as much work for a client as all of them together: what a command that ends soon has to say comes
-    in one, not in five.
+    One part costs a client about as much work as all of them together. So the output of a short command comes in one
+    part and not in five.
     """
     coalescer = _Coalescer(send)
     try:
@@ -38,7 +38,7 @@ class _Coalescer:
         self._delayed_flush: asyncio.Task[None] | None = None
 
     async def send(self, message: Message) -> None:
-        """Send an ASGI message, or keep it until the next ones; the last one takes all with it."""
+        """Buffer an ASGI message. The buffer is sent when it is large, after a moment, or with the last message."""
         if self._delayed_flush and self._delayed_flush.done():
             self._delayed_flush.result()
         last = self._add(message)
@@ -48,7 +48,7 @@ class _Coalescer:
             self._timer = asyncio.get_running_loop().call_later(_DELAY_S, self._start_flush)
 
     async def close(self) -> None:
-        """Keep nothing any more: where the last message has not come, nobody waits for what is left."""
+        """Drop the buffer. If the last message has not come, the client has gone."""
         if self._timer:
             self._timer.cancel()
         if self._delayed_flush:
@@ -56,7 +56,7 @@ class _Coalescer:
             await asyncio.gather(self._delayed_flush, return_exceptions=True)
 
     def _add(self, message: Message) -> bool:
-        """Whether it is the last."""
+        """Add a message to the buffer. Returns True if it is the last one of the reply."""
         if message["type"] != "http.response.body":
             self._head = message
             return False
@@ -73,7 +73,7 @@ class _Coalescer:
             self._timer.cancel()
             self._timer = None
         async with self._send_lock:
-            while self._head or self._parts:  # while it is sent, more may come
+            while self._head or self._parts:  # more may be added while it is sent
                 head, parts = self._head, self._parts
                 self._head, self._parts, self._size = None, [], 0
                 if head:

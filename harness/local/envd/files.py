@@ -1,7 +1,7 @@
-"""`/files`: the contents of a sandbox's files, in and out, in chunks.
+"""`/files`: reading and writing a sandbox's files in chunks.
 
-Every file is opened inside the sandbox, and read or written through that descriptor: the server never opens a
-path of a sandbox itself.
+Every file is opened inside the sandbox, and read or written through that descriptor. The server never opens a path of
+a sandbox itself.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from harness.local.envd.users import PathError, User
 
 _CHUNK_BYTES = 1 << 18
 _INLINE_BYTES = 1 << 14
-"""Up to here a read or write of a cached file is cheaper than handing it to a thread."""
+"""Up to this size reading or writing a cached file is cheaper than handing it to a thread."""
 
 _METADATA_HEADER = "x-metadata-"
 _METADATA_ATTRIBUTE = "user.e2b."
@@ -39,14 +39,14 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True)
 class _PartHead:
-    """The head of one part of a multipart body; its bytes follow."""
+    """The head of one part of a multipart body. Its bytes follow."""
 
     name: str
     filename: str
 
 
 class _Sink:
-    """A file in a sandbox that is being written."""
+    """A file in a sandbox that is open for writing."""
 
     def __init__(self, path: str, fd: int) -> None:
         self.path = path
@@ -55,7 +55,7 @@ class _Sink:
 
     @classmethod
     async def open(cls, box: Box, path: str, metadata: Mapping[str, str]) -> _Sink:
-        """Begin a file, empty, with what the client attaches to it. Raises `ApiError`."""
+        """Open an empty file with the client's metadata as extended attributes. Raises `ApiError`."""
         sink = cls(path, await _open_to_write(box, path))
         try:
             for key, value in metadata.items():
@@ -66,7 +66,7 @@ class _Sink:
         return sink
 
     async def write(self, data: bytes) -> None:
-        """Append. Raises `ApiError` 507 when the disk is full."""
+        """Append bytes. Raises `ApiError`, 507 if the disk is full."""
         try:
             if len(data) <= _INLINE_BYTES:
                 _write_all(self._fd, data)
@@ -77,14 +77,14 @@ class _Sink:
         self._written += len(data)
 
     def close(self) -> None:
-        """The file is whole, or given up."""
+        """Close the file."""
         os.close(self._fd)
 
 
 async def read_file(request: Request, box: Box, user: User) -> Response:
-    """`GET /files?path=`: the file's bytes, whole or one range of them, gzipped for a client that wants just that.
+    """Answer `GET /files?path=` with a file or one range of it, gzipped for clients that accept only gzip.
 
-    Raises `ApiError`: 404 when there is no such file, 400 for a directory, 416 for a range outside of the file.
+    Raises `ApiError`: 404 if there is no such file, 400 for a directory, 416 for a range outside of the file.
     """
     path = _query_path(request, user)
     fd = await _open_to_read(box, path)
@@ -115,7 +115,7 @@ async def read_file(request: Request, box: Box, user: User) -> Response:
 
 
 async def write_files(request: Request, box: Box, user: User) -> Response:
-    """`POST /files?path=`: write what is sent, as it is (octet-stream) or as the parts of a form (multipart).
+    """Answer `POST /files?path=`: write the body (octet-stream), or the files in it (multipart).
 
     Missing directories are made. Raises `ApiError`: 400 for a directory or a malformed body, 507 on a full disk.
     """
@@ -166,13 +166,13 @@ async def _open_to_read(box: Box, path: str) -> int:
 
 
 def _open_error(doing: str, error: OSError) -> ApiError:
-    """What is left: a special file, a link that leads in circles, something that the account may not touch."""
+    """Return the reply for the other errors of open: special files, circular links, missing permissions."""
     status = 400 if error.errno in (errno.EINVAL, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO) else 403
     return ApiError(status, f"{doing}: {error.strerror or error}")
 
 
 def _parse_range(request: Request, size: int) -> tuple[int, int]:
-    """The half-open range of bytes that is asked for; what is no single range of bytes counts as none."""
+    """Return the requested half-open range of bytes; the whole file unless exactly one range is requested."""
     match = _RANGE.fullmatch(request.headers.get("range", "").strip())
     if not match or match[0] == "bytes=-":
         return 0, size
@@ -186,7 +186,7 @@ def _parse_range(request: Request, size: int) -> tuple[int, int]:
 
 
 async def _read_chunks(fd: int, start: int, end: int) -> AsyncGenerator[bytes, None]:
-    """The bytes of an open file; closes it. A file that is cut short meanwhile ends early."""
+    """Yield the bytes of an open file, and close it. A file that is truncated meanwhile ends early."""
     try:
         while start < end:
             size = min(_CHUNK_BYTES, end - start)
@@ -210,7 +210,7 @@ async def _gzip(chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, No
 
 
 async def _read_body(request: Request) -> AsyncGenerator[bytes, None]:
-    """The request's body, unpacked when it comes gzipped. Raises `ApiError` 400 when it cannot be."""
+    """Yield the request's body, decompressed if it is gzipped. Raises `ApiError` 400 if that fails."""
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "", "gzip"):
         raise bad_request(f"unsupported Content-Encoding: {encoding}")
@@ -270,7 +270,7 @@ async def _write_parts(
     path_of: Callable[[_PartHead], str],
     metadata: Mapping[str, str],
 ) -> list[str]:
-    """Write each file of a form while it comes in; parts that are no files are passed over."""
+    """Write each file of a form as it arrives. Parts that are not files are ignored."""
     written: list[str] = []
     sink: _Sink | None = None
     try:
@@ -297,7 +297,7 @@ async def _write_parts(
 
 
 def _part_path(request: Request, user: User, head: _PartHead) -> str:
-    """A file of a form goes where the query says, or else where its own name says."""
+    """Return the path for a file of a form: the query's, or else the file's own name."""
     path = request.query_params.get("path") or head.filename
     if not path:
         raise bad_request("a file of the form has no name, and the query names no path")
@@ -305,7 +305,7 @@ def _part_path(request: Request, user: User, head: _PartHead) -> str:
 
 
 async def _read_parts(body: AsyncIterator[bytes], boundary: bytes) -> AsyncGenerator[_PartHead | bytes, None]:
-    """The parts of a multipart body: each one's head, then its bytes. Raises `ApiError` 400."""
+    """Yield the parts of a multipart body: each one's head, then its bytes. Raises `ApiError` 400."""
     reader = _PartReader(boundary)
     async for chunk in body:
         for item in reader.feed(chunk):
@@ -338,7 +338,7 @@ class _PartReader:
         )
 
     def feed(self, chunk: bytes) -> list[_PartHead | bytes]:
-        """What this much more of the body brings."""
+        """Parse more of the body. Returns the heads and bytes in it."""
         self._items = []
         try:
             self._parser.write(chunk)
@@ -368,7 +368,7 @@ class _PartReader:
 
 
 def _read_metadata(request: Request) -> dict[str, str]:
-    """What the client attaches to the files it sends, one header for each key."""
+    """Return the metadata for the files sent: one header for each key."""
     return {
         name.removeprefix(_METADATA_HEADER): value
         for name, value in request.headers.items()

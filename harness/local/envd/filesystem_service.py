@@ -1,4 +1,4 @@
-"""The RPC service of files and directories, `filesystem.Filesystem`; contents go through `files.py`."""
+"""The RPC service for files and directories, `filesystem.Filesystem`. File contents go through `files.py`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from harness.local.envd import rpc
 from harness.local.envd.channel import Channel, LostError
 
 _MAX_POLLED_EVENTS = 100_000
-"""A polled watcher whose client never asks must not fill the server's memory."""
+"""The most events of a polled watcher, so that a client which never polls cannot fill the server's memory."""
 
 _EVENTS = {
     "create": pb.EventType.CREATE,
@@ -36,7 +36,7 @@ _EVENTS = {
 
 
 class FilesystemService(FilesystemProtocol):
-    """Files of one sandbox, as envd offers them."""
+    """envd's service for the files of one sandbox."""
 
     def __init__(self, box: Box) -> None:
         self._box = box
@@ -44,12 +44,12 @@ class FilesystemService(FilesystemProtocol):
         self._channels: set[Channel[pb.FilesystemEvent]] = set()
 
     def fail_streams(self) -> None:
-        """The sandbox is gone or frozen: end all clients' streams."""
+        """End the streams of all clients with an error, because the sandbox is dead or frozen."""
         for channel in self._channels:
             channel.fail(LostError("the connection to the sandbox ended while it was watched"))
 
     async def stat(self, request: pb.StatRequest, ctx: rpc.Context) -> pb.StatResponse:
-        """What is at a path."""
+        """Describe the file or directory at a path."""
         path = self._resolve(request.path, ctx)
         try:
             return pb.StatResponse(entry=_encode(await self._box.stat(path)))
@@ -59,7 +59,7 @@ class FilesystemService(FilesystemProtocol):
             raise rpc.to_connect_error("getting file info", error) from error
 
     async def list_dir(self, request: pb.ListDirRequest, ctx: rpc.Context) -> pb.ListDirResponse:
-        """What is in a directory, `depth` levels deep (1 where it is not given)."""
+        """List a directory, `depth` levels deep (1 by default)."""
         path = self._resolve(request.path, ctx)
         try:
             entries = await self._box.list(path, request.depth or 1)
@@ -72,7 +72,7 @@ class FilesystemService(FilesystemProtocol):
         return pb.ListDirResponse(entries=[_encode(entry) for entry in entries])
 
     async def make_dir(self, request: pb.MakeDirRequest, ctx: rpc.Context) -> pb.MakeDirResponse:
-        """Make a directory and what is missing above it."""
+        """Make a directory and the missing ones above it."""
         path = self._resolve(request.path, ctx)
         try:
             made = await self._box.make_dir(path)
@@ -87,7 +87,7 @@ class FilesystemService(FilesystemProtocol):
         return pb.MakeDirResponse(entry=_encode(entry))
 
     async def move(self, request: pb.MoveRequest, ctx: rpc.Context) -> pb.MoveResponse:
-        """Rename, making what is missing above the destination."""
+        """Rename a file or directory. Missing directories above the destination are made."""
         source = self._resolve(request.source, ctx)
         destination = self._resolve(request.destination, ctx)
         try:
@@ -98,7 +98,7 @@ class FilesystemService(FilesystemProtocol):
             raise rpc.to_connect_error(f"renaming {source}", error) from error
 
     async def remove(self, request: pb.RemoveRequest, ctx: rpc.Context) -> pb.RemoveResponse:
-        """Remove a file or a whole directory; nothing there is fine, as on E2B."""
+        """Remove a file or a whole directory. A missing one is no error, as on E2B."""
         path = self._resolve(request.path, ctx)
         try:
             await self._box.remove(path)
@@ -111,7 +111,7 @@ class FilesystemService(FilesystemProtocol):
     async def watch_dir(
         self, request: pb.WatchDirRequest, ctx: rpc.Context
     ) -> AsyncIterator[pb.WatchDirResponse]:
-        """Stream the changes in a directory, from the start event on."""
+        """Stream the changes in a directory, beginning with a start event."""
         path = self._resolve(request.path, ctx)
         changes = await self._watch(path, request.recursive)
         channel: Channel[pb.FilesystemEvent] = Channel()
@@ -133,7 +133,7 @@ class FilesystemService(FilesystemProtocol):
     async def create_watcher(
         self, request: pb.CreateWatcherRequest, ctx: rpc.Context
     ) -> pb.CreateWatcherResponse:
-        """Collect the changes in a directory until the client asks for them."""
+        """Collect the changes in a directory until the client polls."""
         path = self._resolve(request.path, ctx)
         changes = await self._watch(path, request.recursive)
         watcher_id = "w" + secrets.token_hex(10)
@@ -143,13 +143,13 @@ class FilesystemService(FilesystemProtocol):
     async def get_watcher_events(
         self, request: pb.GetWatcherEventsRequest, ctx: rpc.Context
     ) -> pb.GetWatcherEventsResponse:
-        """The changes since the client last asked."""
+        """Return the changes since the client last polled."""
         return pb.GetWatcherEventsResponse(events=self._watcher(request.watcher_id).take())
 
     async def remove_watcher(
         self, request: pb.RemoveWatcherRequest, ctx: rpc.Context
     ) -> pb.RemoveWatcherResponse:
-        """Stop collecting."""
+        """Stop collecting changes."""
         self._watcher(request.watcher_id).stop()
         del self._watchers[request.watcher_id]
         return pb.RemoveWatcherResponse()
@@ -164,7 +164,7 @@ class FilesystemService(FilesystemProtocol):
         return rpc.resolve_path(rpc.find_caller(self._box, ctx), path)
 
     async def _watch(self, path: str, recursive: bool) -> Watch:
-        """The changes below a directory, none missed from the moment when this returns."""
+        """Watch a directory. Every change after this returns is reported."""
         try:
             return await self._box.watch(path, recursive)
         except FileNotFoundError as error:
@@ -181,7 +181,7 @@ class FilesystemService(FilesystemProtocol):
         include_entry: bool,
         channel: Channel[pb.FilesystemEvent],
     ) -> None:
-        # A watch that its client does not end has lost its sandbox, however that shows.
+        # A watch that ends before its client ends it has lost its sandbox.
         with suppress(BoxDied):
             async with aclosing(self._changes(changes, path, include_entry)) as events:
                 async for event in events:
@@ -194,7 +194,7 @@ class FilesystemService(FilesystemProtocol):
         with closing(changes):
             try:
                 async for change in changes:
-                    if change.kind != "overflow":  # for which E2B has no word
+                    if change.kind != "overflow":  # E2B's protocol has no such event
                         yield await self._make_event(change, path, include_entry)
             except (ValueError, KeyError, TypeError) as error:
                 raise BoxDied("what watches in the sandbox makes no sense any more") from error
@@ -207,11 +207,11 @@ class FilesystemService(FilesystemProtocol):
         try:
             return _encode(await self._box.stat(path))
         except OSError:
-            return None  # removed or renamed: there is nothing to describe any more
+            return None  # it has been removed or renamed
 
 
 class _PolledWatcher:
-    """Changes that wait for a client to ask."""
+    """Changes that wait until their client polls."""
 
     def __init__(self, changes: AsyncGenerator[pb.FilesystemEvent, None]) -> None:
         self._events: list[pb.FilesystemEvent] = []
@@ -219,7 +219,7 @@ class _PolledWatcher:
         self._task = asyncio.create_task(self._collect(changes))
 
     def take(self) -> list[pb.FilesystemEvent]:
-        """What has come since the last time. Raises ConnectError when some of it was lost."""
+        """Return the changes since the last poll. Raises ConnectError if some were lost."""
         events, self._events = self._events, []
         if self._overflowed:
             self._overflowed = False
@@ -230,7 +230,7 @@ class _PolledWatcher:
         self._task.cancel()
 
     async def _collect(self, changes: AsyncGenerator[pb.FilesystemEvent, None]) -> None:
-        with suppress(BoxDied):  # who asks from then on hears it anyway
+        with suppress(BoxDied):  # later polls report it
             async with aclosing(changes):
                 async for event in changes:
                     if len(self._events) < _MAX_POLLED_EVENTS:
@@ -246,13 +246,13 @@ def _change(event: pb.FilesystemEvent | None) -> pb.WatchDirResponse:
 
 
 def _response(kind: str, content: Any) -> pb.WatchDirResponse:
-    # The type of a oneof lists its fields as literals, which a name in a variable is not.
+    # The type of a oneof lists its field names as literals, so a variable does not type-check.
     one: Any = Oneof(kind, content)
     return pb.WatchDirResponse(event=one)
 
 
 def _encode(entry: FileEntry) -> pb.EntryInfo:
-    """E2B says of a link what it leads to, and beside that that it is one."""
+    """Encode an entry. For a link E2B sends the target's type, and a flag that it is a link."""
     return pb.EntryInfo(
         name=_text(entry.name),
         type=_type(entry.mode if entry.target_mode is None else entry.target_mode),
@@ -270,7 +270,7 @@ def _encode(entry: FileEntry) -> pb.EntryInfo:
 
 
 def _text(name: str) -> str:
-    """A name that is no UTF-8, which files may have and the protocol may not, made presentable."""
+    """Replace bytes that are not UTF-8, which file names may contain but the protocol may not."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
@@ -283,6 +283,6 @@ def _type(mode: int) -> pb.FileType:
 
 
 def _permissions(mode: int) -> str:
-    """As Go writes a mode: like ls, but with a capital L for links."""
+    """Format a mode as Go does: like ls, but with a capital L for links."""
     text = stat.filemode(mode)
     return "L" + text[1:] if stat.S_ISLNK(mode) else text

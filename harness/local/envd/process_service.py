@@ -1,4 +1,4 @@
-"""The RPC service of commands and terminals, `process.Process`."""
+"""The RPC service for commands and terminals, `process.Process`."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _Selector: TypeAlias = pb.ProcessSelector | None
 
 
 class ProcessService(ProcessProtocol):
-    """Commands of one sandbox, as envd offers them."""
+    """envd's service for the commands of one sandbox."""
 
     def __init__(self, box: Box, table: ProcessTable) -> None:
         self._box = box
         self._table = table
 
     async def start(self, request: pb.StartRequest, ctx: rpc.Context) -> AsyncIterator[pb.StartResponse]:
-        """Run a command and stream what it writes; it goes on when this stream is lost."""
+        """Run a command and stream its output. The command keeps running if this stream breaks."""
         process, listener = await self._spawn(request, ctx)
         async with aclosing(_stream(process, listener, ctx)) as events:
             async for event in events:
@@ -42,7 +42,7 @@ class ProcessService(ProcessProtocol):
     async def connect(
         self, request: pb.ConnectRequest, ctx: rpc.Context
     ) -> AsyncIterator[pb.ConnectResponse]:
-        """Stream what a running command writes from now on."""
+        """Stream the output of a running command from now on."""
         process = self._find(request.process)
         listener = process.add_listener()
         if (seconds := rpc.timeout_s(ctx)) is not None:
@@ -52,7 +52,7 @@ class ProcessService(ProcessProtocol):
                 yield pb.ConnectResponse(event=event)
 
     async def list(self, request: pb.ListRequest, ctx: rpc.Context) -> pb.ListResponse:
-        """The commands that run."""
+        """List the running commands."""
         return pb.ListResponse(processes=[_info(process) for process in self._table])
 
     async def update(self, request: pb.UpdateRequest, ctx: rpc.Context) -> pb.UpdateResponse:
@@ -67,14 +67,14 @@ class ProcessService(ProcessProtocol):
         return pb.UpdateResponse()
 
     async def send_input(self, request: pb.SendInputRequest, ctx: rpc.Context) -> pb.SendInputResponse:
-        """Write to a command's stdin or terminal; returns when it is taken."""
+        """Write to a command's stdin or terminal. Returns when all has been written."""
         await _write(self._find(request.process), request.input)
         return pb.SendInputResponse()
 
     async def stream_input(
         self, request: AsyncIterator[pb.StreamInputRequest], ctx: rpc.Context
     ) -> pb.StreamInputResponse:
-        """Write a sequence of inputs in the order in which they come."""
+        """Write a sequence of inputs in their order."""
         process: Process | None = None
         async for message in request:
             match message.event:
@@ -129,7 +129,7 @@ class ProcessService(ProcessProtocol):
                 cwd=cwd,
                 user=user.name,
                 pty=None if request.pty is None else _size(request.pty),
-                # Absent means yes: clients older than the field relied on an open stdin.
+                # The default is True: clients older than the field rely on an open stdin.
                 stdin=request.stdin if request.has_field("stdin") else True,
                 seconds=rpc.timeout_s(ctx),
             )
@@ -180,7 +180,7 @@ def _event(kind: str, content: Any) -> pb.ProcessEvent:
 
 
 def _one_of(field: str, value: Any) -> Any:
-    """The type of a oneof lists its fields as literals, which a name in a variable is not."""
+    """Make a oneof. Its type lists the field names as literals, so a variable does not type-check."""
     return Oneof(field, value)
 
 
@@ -215,7 +215,7 @@ def _size(pty: pb.PTY) -> tuple[int, int]:
 
 
 def _check(config: pb.ProcessConfig) -> None:
-    """Refuse what the kernel cannot be asked for: it ends strings at a null character, and names at '='."""
+    """Reject strings with null characters and variable names with '=', which the kernel cannot take."""
     if not config.cmd:
         raise ConnectError(Code.INVALID_ARGUMENT, "a process needs a command")
     if any("\0" in text for text in (config.cmd, *config.args, *config.envs.keys(), *config.envs.values())):

@@ -1,4 +1,4 @@
-"""What the two RPC services have in common: whose call it is, how long it may take, and how an error is said."""
+"""Common parts of the two RPC services: the calling user, timeouts, and error replies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _KEEP_ALIVE_SECONDS = 90.0
-"""How often envd says that a silent stream lives, where the client does not name an interval."""
+"""envd's interval for keep-alive messages on a silent stream, if the client does not set one."""
 
 _CODES = {
     errno.ENOENT: Code.NOT_FOUND,
@@ -39,7 +39,7 @@ _CODES = {
 
 
 def find_caller(box: Box, context: Context) -> User:
-    """The user that the call is made as."""
+    """Return the user that makes the call."""
     try:
         return find_user(box, user_in_header(context.request_headers.get("authorization")))
     except UserError as error:
@@ -47,7 +47,7 @@ def find_caller(box: Box, context: Context) -> User:
 
 
 def resolve_path(user: User, path: str) -> str:
-    """The absolute path that the caller means."""
+    """Return the absolute path that a path means for the caller."""
     try:
         return user.resolve(path)
     except PathError as error:
@@ -55,13 +55,13 @@ def resolve_path(user: User, path: str) -> str:
 
 
 def timeout_s(context: Context) -> float | None:
-    """How many seconds the client gives this call; None for as long as it takes."""
+    """Return the client's timeout for this call in seconds; None if there is none."""
     remaining = context.timeout_ms
     return None if remaining is None or remaining <= 0 else remaining / 1000
 
 
 def keep_alive_s(context: Context) -> float:
-    """After how many seconds of silence a stream must show that it lives."""
+    """Return the interval of keep-alive messages on a silent stream in seconds."""
     try:
         seconds = float(context.request_headers.get("keepalive-ping-interval") or _KEEP_ALIVE_SECONDS)
     except ValueError:
@@ -70,7 +70,7 @@ def keep_alive_s(context: Context) -> float:
 
 
 async def read_channel(channel: Channel[T], context: Context) -> AsyncGenerator[T | None, None]:
-    """What comes through a channel, None being a sign of life; its failures in the protocol's words."""
+    """Yield the items of a channel, and None as a keep-alive. Failures become errors of the protocol."""
     try:
         async with aclosing(channel.items(keep_alive_s(context))) as items:
             async for item in items:
@@ -82,21 +82,21 @@ async def read_channel(channel: Channel[T], context: Context) -> AsyncGenerator[
 
 
 class _Codec:
-    """A codec that says of a message it cannot read that the client's argument is wrong."""
+    """A codec that reports an unreadable message as an invalid argument."""
 
     def __init__(self, codec: Codec[Any, Any]) -> None:
         self._codec = codec
 
     def name(self) -> str:
-        """What the content type calls it."""
+        """Return the codec's name in the content type."""
         return self._codec.name()
 
     def encode(self, message: Any) -> bytes:
-        """From a message to bytes."""
+        """Encode a message."""
         return self._codec.encode(message)
 
     def decode(self, data: bytes | bytearray, message_class: type[Any]) -> Any:
-        """From bytes to a message."""
+        """Decode a message. Raises ConnectError."""
         try:
             return self._codec.decode(data, message_class)
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
@@ -104,16 +104,16 @@ class _Codec:
 
 
 CODECS = (_Codec(proto_json_codec()), _Codec(proto_binary_codec()))
-"""JSON, as the SDKs speak it, and protobuf's own form."""
+"""JSON, which the SDKs use, and protobuf's binary form."""
 
 
 class LostSandboxInterceptor:
-    """An interceptor: a call that finds its sandbox dead says so in words on which the SDK asks for its health."""
+    """An interceptor that maps the death of the sandbox to an error after which the SDK checks its health."""
 
     async def intercept_unary(
         self, call_next: Callable[[T, Context], Awaitable[R]], request: T, ctx: Context
     ) -> R:
-        """Calls with one request and one reply."""
+        """Intercept calls with one request and one reply."""
         with _map_box_died():
             return await call_next(request, ctx)
 
@@ -123,14 +123,14 @@ class LostSandboxInterceptor:
         request: AsyncIterator[T],
         ctx: Context,
     ) -> R:
-        """Calls with a stream of requests."""
+        """Intercept calls with a stream of requests."""
         with _map_box_died():
             return await call_next(request, ctx)
 
     async def intercept_server_stream(
         self, call_next: Callable[[T, Context], AsyncGenerator[R, None]], request: T, ctx: Context
     ) -> AsyncGenerator[R, None]:
-        """Calls with a stream of replies."""
+        """Intercept calls with a stream of replies."""
         with _map_box_died():
             async with aclosing(call_next(request, ctx)) as replies:
                 async for reply in replies:
@@ -147,7 +147,7 @@ def _map_box_died() -> Iterator[None]:
 
 
 def to_connect_error(doing: str, error: OSError) -> ConnectError:
-    """The reply to a call that the sandbox's file system refused."""
+    """Map an error of the sandbox's file system to an error of the protocol."""
     return ConnectError(
         _CODES.get(error.errno or 0, Code.INTERNAL), f"error {doing}: {error.strerror or error}"
     )

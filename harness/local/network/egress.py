@@ -1,11 +1,11 @@
-"""The only way out of a sandbox: listeners on its own loopback that are served from out here.
+"""The only network access of a sandbox: listeners on its own loopback that the server serves from outside.
 
-The guest opens a listening socket in the sandbox's network and hands it over, so that connections made
-inside are accepted by the server, which checks them against the policy. There are two kinds: an HTTP proxy
-(CONNECT for TLS, and plain HTTP), and single ports of this machine's loopback.
+The guest opens a listening socket in the sandbox's network and passes it to the server. So the server accepts the
+connections made inside, and checks them against the policy. There are two kinds of listeners: an HTTP proxy (CONNECT
+for TLS, and plain HTTP), and single ports of this machine's loopback.
 
-Where the policy adds header fields for a host, its requests are opened: those over TLS by a certificate of the
-sandbox's own authority. Such a connection carries one request, so that none goes out unchanged.
+If the policy adds header fields for a host, the proxy changes the requests to it. For TLS it uses a certificate of the
+sandbox's own authority. Such a connection carries one request, so that no request goes out unchanged.
 """
 
 import asyncio
@@ -27,15 +27,15 @@ _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _NO_REQUEST = (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 
 Listen = Callable[[int], Awaitable[socket.socket]]
-"""Open a listening socket on the sandbox's 127.0.0.1; port 0 for any."""
+"""Opens a listening socket on the sandbox's 127.0.0.1. Port 0 takes any free port."""
 
 
 Connect = Callable[[int], Awaitable[socket.socket]]
-"""A connection to a port of the sandbox's own."""
+"""Connects to a port inside the sandbox."""
 
 
 class ProxyError(Exception):
-    """A request of the sandbox's that is answered with an error."""
+    """A request from the sandbox that is answered with an error."""
 
     def __init__(self, status: str, reason: str) -> None:
         super().__init__(reason)
@@ -50,21 +50,21 @@ class Request:
     host: str
     port: int
     head: bytes
-    """What to send on to the server; empty for CONNECT."""
+    """The bytes to send to the upstream server; empty for CONNECT."""
 
 
 @dataclass(frozen=True)
 class LoopbackAlias:
-    """A way from the sandbox to a port of its own by the name that the port has outside, over TLS."""
+    """A host name for a port of the sandbox itself, which is the port's name outside. It is served over TLS."""
 
     host: str
     port: int
-    """Where the name's URL says, and where it is listened inside."""
+    """The port in the name's URL, on which the alias listens inside."""
     target: int
 
 
 class Egress:
-    """The ways out of one sandbox; what they let through follows the policy of the moment."""
+    """The listeners of one sandbox. They let through what the current policy allows."""
 
     def __init__(self, listen: Listen) -> None:
         self._listen = listen
@@ -78,27 +78,27 @@ class Egress:
         self._alias: LoopbackAlias | None = None
 
     async def open_alias(self, alias: LoopbackAlias, connect: Connect) -> None:
-        """Serve what `connect` leads to as this host, to who resolves its name and to who asks the proxy for it.
+        """Serve the alias's target under its host name, both directly and through the proxy.
 
-        Raises OSError when the port is taken inside.
+        `connect` opens connections to the target. Raises OSError if the port is taken inside.
         """
         self._alias, self._connect_inside = alias, connect
         await self._serve(alias.port, self._serve_alias, self._trusted().context(alias.host))
 
     async def _serve_alias(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        assert self._alias is not None  # else nobody would listen
+        assert self._alias is not None  # this handler is set only with an alias
         inside = await asyncio.open_connection(sock=await self._connect_inside(self._alias.target))
         await splice((reader, writer), inside)
 
     @property
     def authority(self) -> Authority | None:
-        """What the sandbox has to trust, if there is anything."""
+        """The certificate authority that the sandbox has to trust; None if there is none."""
         return self._authority
 
     async def apply(self, policy: NetworkPolicy) -> None:
-        """Let through what this policy allows, and cut the connections made under another.
+        """Apply a policy. Connections made under another policy are closed.
 
-        Raises OSError when a port is taken inside.
+        Raises OSError if a port is taken inside.
         """
         for port in policy.loopback_ports - self._ports.keys():
             self._ports[port] = await self._serve(port, self._to_loopback(port))
@@ -116,7 +116,7 @@ class Egress:
 
     @property
     def env(self) -> dict[str, str]:
-        """What tells programs of the proxy, and what to trust; empty when nothing outside can be reached."""
+        """The variables that name the proxy, if there is network access, and the trusted certificates."""
         trust = TRUST if self._authority else {}
         if self._proxy is None or not self._policy.can_reach_out:
             return trust
@@ -126,7 +126,7 @@ class Egress:
         return {**dict.fromkeys(names, url), **nothing, **trust, "NODE_USE_ENV_PROXY": "1"}
 
     def close(self) -> None:
-        """Let nothing through any more."""
+        """Close all listeners and connections."""
         for server in self._servers:
             server.close()
         for connection in self._connections:
@@ -142,7 +142,7 @@ class Egress:
             try:
                 await handle(reader, writer)
             except (OSError, asyncio.CancelledError):
-                pass  # an end broke off, or the policy changed: either way the other end learns of it below
+                pass  # one end broke off, or the policy changed: the other end is closed below
             finally:
                 self._connections.discard(connection)
                 writer.close()
@@ -191,16 +191,16 @@ class Egress:
         await splice((reader, writer), upstream)
 
     def _trusted(self) -> Authority:
-        """Made when it is first needed."""
+        """Return the certificate authority, made at the first call."""
         self._authority = self._authority or Authority()
         return self._authority
 
     async def _open_tls(
         self, request: Request, client: Stream, upstream: Stream, headers: dict[str, str]
     ) -> bool:
-        """Be the host to the client and the client to the host, and pass on the changed head of the request.
+        """Open TLS to the client and to the host, and send the changed head of the request.
 
-        False when it came to nothing; then the connections are closed.
+        Returns False if that fails. Then the connection to the host is closed.
         """
         try:
             async with asyncio.timeout(HEAD_TIMEOUT):
@@ -219,7 +219,7 @@ class Egress:
         return True
 
     async def _connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect to the very address that was checked: looked up again, a name could lead elsewhere."""
+        """Connect to an address that was checked. Looked up again, the name could resolve to another one."""
         reason = self._policy.refusal(host, port)
         if reason is not None:
             raise ProxyError("403 Forbidden", reason)
@@ -275,13 +275,13 @@ def _parse(head: bytes) -> Request:
 
 
 async def _head(reader: asyncio.StreamReader) -> bytes:
-    """A request's first lines. Raises one of _NO_REQUEST when there are none."""
+    """Read the head of a request. Raises one of _NO_REQUEST if there is none."""
     async with asyncio.timeout(HEAD_TIMEOUT):
         return await reader.readuntil(b"\r\n\r\n")
 
 
 def _changed(head: bytes, headers: Mapping[str, str]) -> bytes:
-    """A request's first lines with these header fields, in place of its own of the same names; one request only."""
+    """Return the head of a request with these header fields in place of its own. It then asks for one response only."""
     if not headers:
         return head
     line, _, rest = _one_shot(head).partition(b"\r\n")
@@ -295,8 +295,10 @@ def _changed(head: bytes, headers: Mapping[str, str]) -> bytes:
 
 
 def _one_shot(fields: bytes) -> bytes:
-    """The header fields, asking for one response: the next request on this connection may be for elsewhere.
-    One that asks for another protocol (a web socket) is the last one anyway."""
+    """Return header fields that ask for one response, since the next request may be for another host.
+
+    A request for another protocol (a web socket) is left alone: it is the last one anyway.
+    """
     if b"\nupgrade:" in fields.lower():
         return fields
     dropped = (b"connection:", b"proxy-connection:", b"proxy-authorization:", b"keep-alive:")
