@@ -70,7 +70,8 @@ def share_distributions(names: tuple[str, ...]) -> Path:
     if folder.exists():
         return folder
     with _build_folder(folder) as building:
-        for source in (Path(str(each.locate_file(file))) for each in found for file in each.files or ()):
+        files = ((each, file) for each in found for file in each.files or () if ".." not in file.parts)
+        for source in (Path(str(each.locate_file(file))) for each, file in files):
             if source.is_relative_to(site) and source.suffix != ".pyc" and source.is_file():
                 target = building / source.relative_to(site)
                 target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)

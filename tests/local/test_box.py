@@ -629,7 +629,7 @@ def test_a_box_whose_guest_dies_is_dead(tier: Isolation) -> None:
         mark = f"mark-{os.getpid()}-left"
         await box.spawn(["/bin/bash", "-c", f"exec -a {mark} sleep 60"])
         await eventually(lambda: bool(marked_processes(mark)))
-        guest = box._link.peer
+        guest = box._client.peer
         assert guest is not None
         os.kill(guest, signal.SIGKILL)
         await box.wait()

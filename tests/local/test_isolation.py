@@ -27,7 +27,7 @@ from harness.local.boxes.cgroups import PREFIX, Cgroups
 from harness.local.boxes.guest_launch import Interpreter, PathMap
 from harness.local.boxes.isolation import Isolation, IsolationError
 from harness.local.boxes.types import BoxLimits
-from harness.local.shared_files import is_reachable, share_path
+from harness.local.shared_files import is_reachable, share_distributions, share_path
 from tests.support.boxes import TIERS, eventually, fresh_box, isolation, marked_processes, run, tell, tell_in
 
 ROOT = Path(__file__).parents[2]
@@ -107,7 +107,7 @@ def test_a_sandbox_is_nobody_on_this_machine() -> None:
 
     async def tale(box: Box) -> None:
         await box.spawn(["sleep", "60"])
-        inside = box._host_pids() | {box._launched.process.pid, box._link.peer or 0}
+        inside = box._host_pids() | {box._launched.process.pid, box._client.peer or 0}
         uids = {line for pid in inside for line in _status(pid, "Uid")}
         assert uids == {str(box.account)}
         assert box.account != 0
@@ -504,6 +504,16 @@ def test_many_make_a_twin_at_once(tmp_path: Path) -> None:
     assert len(said) == 1
     assert said.pop().endswith(" 200\n")
     assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_shared_packages_stay_in_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package's programs, which are recorded as ../../../bin/NAME, are not written beside the cache."""
+    above = tmp_path / "above"
+    monkeypatch.setattr(shared_files, "CACHE", above / "cache" / "harness")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(above / "cache"))
+    folder = share_distributions(("uvicorn",))
+    assert (folder / "uvicorn" / "__init__.py").exists()
+    assert [path.name for path in tmp_path.rglob("bin")] == []
 
 
 @given(st.text(alphabet="abc/.", max_size=12))
