@@ -17,7 +17,8 @@ from e2b import Sandbox, SandboxException
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.local.boxes.box import Box, BoxError
+from harness.local.boxes.box import Box
+from harness.local.boxes.types import BoxError
 from harness.local.network.policy import ALL_TRAFFIC, Injection, NetworkPolicy, NetworkPolicyError, Rule
 from harness.local.network.splice import splice
 from harness.local.template import claude_template

@@ -15,9 +15,11 @@ from typing import Any, TypeVar
 
 import pytest
 
-from harness.local.boxes.box import Box, BoxProcess, BoxSpec, ExitStatus
+from harness.local.boxes.box import Box
 from harness.local.boxes.cgroups import Cgroups
 from harness.local.boxes.isolation import Isolation, IsolationError
+from harness.local.boxes.process import BoxProcess
+from harness.local.boxes.types import BoxSpec, ExitStatus
 from harness.local.template import base_template
 
 T = TypeVar("T")

@@ -15,7 +15,6 @@ import dataclasses
 import os
 import resource
 import signal
-import stat
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,51 +22,30 @@ from socket import AF_UNIX, SO_ACCEPTCONN, SO_ERROR, SO_PASSCRED, SOCK_STREAM, S
 from typing import Any
 
 from harness.local.boxes.accounts import NoAccount
-from harness.local.boxes.descriptors import JsonLines, until_ready
+from harness.local.boxes.descriptors import until_ready
 from harness.local.boxes.file_tree import copy_tree, remove_tree
-from harness.local.boxes.guest_client import GuestClient, GuestGone, GuestRefused, Receive
+from harness.local.boxes.files import BoxFiles
+from harness.local.boxes.guest_client import GuestClient, GuestRefused
 from harness.local.boxes.guest_launch import SEARCH_PATH, LaunchedGuest, LaunchSpec, setup
 from harness.local.boxes.isolation import Isolation
-from harness.local.boxes.process import BoxProcess, Watch, checked
+from harness.local.boxes.process import BoxProcess
 from harness.local.boxes.procfs import descendants, mark_env
 from harness.local.boxes.types import (
     BadDirectory,
     BadProgram,
     BoxDied,
     BoxError,
-    BoxLimits,
     BoxSpec,
     BoxStartError,
     ExitStatus,
-    FileEntry,
     OutputName,
     UnknownUser,
     Usage,
-    WatchEvent,
 )
 from harness.local.network.authority import BUNDLE
 from harness.local.network.egress import Egress, LoopbackAlias
 from harness.local.network.policy import NetworkPolicy
 from harness.local.shared_files import share_distributions
-
-__all__ = [
-    "BadDirectory",
-    "BadProgram",
-    "Box",
-    "BoxDied",
-    "BoxError",
-    "BoxLimits",
-    "BoxProcess",
-    "BoxSpec",
-    "BoxStartError",
-    "ExitStatus",
-    "FileEntry",
-    "OutputName",
-    "UnknownUser",
-    "Usage",
-    "Watch",
-    "WatchEvent",
-]
 
 HOMES: Mapping[str, str] = {"user": "/home/user", "root": "/root"}
 START_TIMEOUT = 30.0
@@ -102,6 +80,7 @@ class Box:
         self._last_words = ""
         self._loop.add_reader(self._launcher_pidfd, self._reaped)
         self._client = GuestClient(control, self._on_event)
+        self.files = BoxFiles(self._client, guest.paths, account)
 
     @classmethod
     async def start(cls, spec: BoxSpec, isolation: Isolation) -> "Box":
@@ -137,7 +116,7 @@ class Box:
             # the kernel counts this sandbox's processes apart from all others, and a group need not
             limits.append((resource.RLIMIT_NPROC, bounds.pids, bounds.pids))
             bounds = dataclasses.replace(bounds, pids=None)
-        await self._request("setup", **setup(self._launched, limits))
+        await self._client.request("setup", **setup(self._launched, limits))
         pid = self._client.peer
         if pid is None:
             raise BoxDied("the sandbox's guest did not say who it is")
@@ -213,7 +192,7 @@ class Box:
             (master,) = fds
             return self._adopt(BoxProcess(pid, {"pty": master}, master, self._signal))
 
-        process: BoxProcess = await self._call("spawn", receive=receive, **message)
+        process: BoxProcess = await self._client.call("spawn", receive=receive, **message)
         return process
 
     async def _spawn_on_pipes(self, message: dict[str, Any], stdin: bool) -> BoxProcess:
@@ -226,7 +205,7 @@ class Box:
             return self._adopt(BoxProcess(pid, outputs, ours[2] if stdin else None, self._signal))
 
         try:
-            process: BoxProcess = await self._call("spawn", theirs, receive, **message)
+            process: BoxProcess = await self._client.call("spawn", theirs, receive, **message)
         except BaseException:
             _close_all(ours)
             raise
@@ -241,106 +220,7 @@ class Box:
         return process
 
     async def _signal(self, pid: int, signum: int) -> None:
-        await self._request("signal", pid=pid, signum=signum)
-
-    # --- files
-
-    async def open(
-        self, path: str, flags: int = os.O_RDONLY, mode: int = 0o644, parents: bool = False
-    ) -> int:
-        """A descriptor of a regular file, opened inside the sandbox; the caller closes it. `parents` makes
-        missing folders. Raises OSError: EISDIR for a folder, EINVAL for a FIFO, device or socket."""
-
-        def receive(_: object, fds: list[int]) -> int:
-            (fd,) = fds
-            if stat.S_ISREG(os.fstat(fd).st_mode):
-                return fd
-            os.close(fd)
-            raise OSError("the guest handed over something that is no regular file")
-
-        fd: int = await self._request(
-            "open", receive=receive, path=self._outside(path), flags=flags, mode=mode, parents=parents
-        )
-        return fd
-
-    async def stat(self, path: str) -> FileEntry:
-        """What is at the path (a link itself, not what it leads to). Raises OSError."""
-        return self._entry(await self._request("stat", path=self._outside(path)))
-
-    async def list(self, path: str, depth: int = 1) -> "list[FileEntry]":
-        """Entries below a folder, `depth` levels deep, in depth-first order of names. Raises OSError."""
-        lines = await self._helper("list", path=self._outside(path), depth=depth)
-        try:
-            found = []
-            while "entry" in (said := await checked(lines)):
-                found.append(self._entry(said["entry"]))
-            return found
-        finally:
-            lines.close()
-
-    async def make_dir(self, path: str) -> bool:
-        """Make a folder and those above it; False when it was there. Raises OSError."""
-        return bool(await self._request("make_dir", path=self._outside(path)))
-
-    async def move(self, source: str, target: str) -> FileEntry:
-        """Rename, making the folders above the target; what is at the target is replaced as rename(2) does.
-        Raises OSError."""
-        found = await self._result("move", source=self._outside(source), target=self._outside(target))
-        return self._entry(found)
-
-    async def remove(self, path: str) -> None:
-        """Remove a file, or a folder with all in it. Raises OSError: FileNotFoundError if nothing is there."""
-        await self._result("remove", path=self._outside(path))
-
-    async def watch(self, path: str, recursive: bool = False) -> Watch:
-        """Follow changes below a folder; what happens after this returns is reported. Raises OSError."""
-        lines = await self._helper("watch", path=self._outside(path), recursive=recursive)
-        try:
-            await checked(lines)
-        except BaseException:
-            lines.close()
-            raise
-        return Watch(lines)
-
-    async def _result(self, op: str, **fields: Any) -> Any:
-        lines = await self._helper(op, **fields)
-        try:
-            return (await checked(lines))["ok"]
-        finally:
-            lines.close()
-
-    async def _helper(self, op: str, **fields: Any) -> JsonLines:
-        """What a helper inside has to say about a request that may take long."""
-        ours, theirs = os.pipe()
-        lines = JsonLines(ours)
-        try:
-            await self._request(op, fds=[theirs], **fields)
-        except BaseException:
-            lines.close()
-            raise
-        finally:
-            os.close(theirs)
-        return lines
-
-    def _outside(self, path: str) -> str:
-        if not path.startswith("/"):
-            raise ValueError(f"not an absolute path: {path!r}")
-        return self.paths.outside(os.path.normpath(path))
-
-    def _entry(self, said: dict[str, Any]) -> FileEntry:
-        names = {1000: "user", 0: "root", 65534: "nobody", self.account: "user"}
-        target, target_mode = said["target"], said["target_mode"]
-        return FileEntry(
-            path=self.paths.inside(str(said["path"])),
-            mode=int(said["mode"]),
-            size=int(said["size"]),
-            owner=names.get(int(said["uid"]), str(said["uid"])),
-            group=names.get(int(said["gid"]), str(said["gid"])),
-            mtime_ns=int(said["mtime_ns"]),
-            target=None if target is None else self.paths.inside(str(target)),
-            target_mode=None if target_mode is None else int(target_mode),
-            metadata={str(key): str(value) for key, value in said["metadata"].items()},
-        )
+        await self._client.request("signal", pid=pid, signum=signum)
 
     # --- the sandbox as a whole
 
@@ -362,7 +242,7 @@ class Box:
         except OSError as error:
             raise BoxError(f"a port that the network rules name cannot be opened inside: {error}") from error
         if self._egress.authority is not None:
-            fd = await self.open(BUNDLE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            fd = await self.files.open(BUNDLE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             with os.fdopen(fd, "wb") as file:
                 file.write(self._egress.authority.bundle())
 
@@ -376,7 +256,7 @@ class Box:
             listener.setblocking(False)
             return listener
 
-        listener: socket = await self._request("listen", receive=receive, port=port)
+        listener: socket = await self._client.request("listen", receive=receive, port=port)
         return listener
 
     async def connect(self, port: int) -> socket:
@@ -391,7 +271,7 @@ class Box:
             (fd,) = fds
             return socket(fileno=fd)
 
-        connection: socket = await self._request("connect", receive=receive, port=port, v6=v6)
+        connection: socket = await self._client.request("connect", receive=receive, port=port, v6=v6)
         try:
             connection.setblocking(False)
             await until_ready([], [connection.fileno()], self._dead)
@@ -407,14 +287,14 @@ class Box:
         if "freezer" in self.isolation.cgroups.controllers:
             await self._cgroup.freeze(self._host_pids)
         else:
-            await self._request("stop")
+            await self._client.request("stop")
 
     async def thaw(self) -> None:
         """Let run what `freeze` stopped; fine when nothing is frozen."""
         if "freezer" in self.isolation.cgroups.controllers:
             self._cgroup.thaw()
         else:
-            await self._request("continue")
+            await self._client.request("continue")
 
     def _host_pids(self) -> set[int]:
         """This machine's pids of all that runs inside, the guest aside."""
@@ -422,9 +302,9 @@ class Box:
 
     async def usage(self) -> Usage:
         """What the sandbox uses now. Walks its processes and files: not for free."""
-        said = await self._request("usage")
+        said = await self._client.request("usage")
         places = self.spec.template.places
-        disk = await self._result("disk", paths=[self.paths.outside(inside) for inside in places])
+        disk = await self.files.disk_usage(places)
         now, seconds = time.monotonic(), int(said["ticks"]) / os.sysconf("SC_CLK_TCK")
         (before, used), self._cpu = self._cpu, (now, seconds)
         host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -504,32 +384,6 @@ class Box:
         for process in self._processes.values():
             process.end(None)
         self._processes.clear()
-
-    # --- asking the guest
-
-    async def _call(
-        self,
-        op: str,
-        fds: Sequence[int] = (),
-        receive: Receive | None = None,
-        **fields: Any,
-    ) -> Any:
-        try:
-            return await self._client.request(op, fds, receive, **fields)
-        except GuestGone as error:
-            raise BoxDied("the sandbox is dead") from error
-
-    async def _request(
-        self,
-        op: str,
-        fds: Sequence[int] = (),
-        receive: Receive | None = None,
-        **fields: Any,
-    ) -> Any:
-        try:
-            return await self._call(op, fds, receive, **fields)
-        except GuestRefused as error:
-            raise OSError(error.number, str(error)) from error
 
 
 async def _prepare_launch(spec: BoxSpec, isolation: Isolation) -> LaunchSpec:

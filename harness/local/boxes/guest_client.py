@@ -12,16 +12,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from harness.local.boxes.types import BoxDied
+
 MAX_FRAME = 1 << 20
 MAX_FDS = 8
 _CREDENTIALS = struct.Struct("3i")
 
 Receive = Callable[[Any, list[int]], Any]
 """What is made of an answer and the descriptors that came with it, which it takes over."""
-
-
-class GuestGone(Exception):
-    """The guest has died, or has said something that no guest of ours would say."""
 
 
 class GuestRefused(Exception):
@@ -54,7 +52,7 @@ class GuestClient:
         sock.setblocking(False)
         self._loop.add_reader(sock, self._readable)
 
-    async def request(
+    async def call(
         self,
         op: str,
         fds: Sequence[int] = (),
@@ -67,13 +65,26 @@ class GuestClient:
         Raises GuestRefused, or GuestGone.
         """
         if self.closed:
-            raise GuestGone("the sandbox's guest is gone")
+            raise BoxDied("the sandbox is dead")
         number = next(self._ids)
         body = marshal.dumps({"id": number, "op": op, "fds": len(fds), **fields})
         answer = self._loop.create_future()
         self._waiting[number] = (answer, receive or _value_only)
         self._send(memoryview(len(body).to_bytes(4, "big") + body), list(fds))
         return await answer
+
+    async def request(
+        self,
+        op: str,
+        fds: Sequence[int] = (),
+        receive: Receive | None = None,
+        **fields: Any,
+    ) -> Any:
+        """Call the guest, and raise its errors as OSError. Raises BoxDied too."""
+        try:
+            return await self.call(op, fds, receive, **fields)
+        except GuestRefused as error:
+            raise OSError(error.number, str(error)) from error
 
     def _send(self, data: memoryview, fds: list[int]) -> None:
         # duplicates, because the caller may close its own before a full socket drains
@@ -169,7 +180,7 @@ class GuestClient:
             _close_all(fds)
         for answer, _ in self._waiting.values():
             if not answer.done():
-                answer.set_exception(GuestGone("the sandbox's guest is gone"))
+                answer.set_exception(BoxDied("the sandbox is dead"))
                 answer.exception()  # whoever asked may have been cancelled in this very moment
         self._waiting.clear()
         self._on_event({"event": "gone"})

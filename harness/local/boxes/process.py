@@ -196,7 +196,7 @@ class Watch:
         self._lines.close()
 
 
-async def checked(lines: JsonLines) -> dict[str, Any]:
+async def check_reply(lines: JsonLines) -> dict[str, Any]:
     """A helper's next word. Raises the OSError that it reports, or BoxDied when it says nothing more."""
     try:
         message = await lines.next()

@@ -64,7 +64,7 @@ async def export_files(
 async def _list_entries(box: Box) -> list[FileEntry]:
     if box.tier != "bubblewrap":
         return []  # there the folders belong to this machine and are closed to the box
-    return [entry for folder in _OPEN for entry in await box.list(folder)]
+    return [entry for folder in _OPEN for entry in await box.files.list(folder)]
 
 
 async def _stage(box: Box, new: Mapping[str, str]) -> None:

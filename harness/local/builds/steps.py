@@ -121,7 +121,7 @@ async def _copy(context: StepContext, step: Step, layer: Layer) -> None:
 
 async def _upload(box: Box, source: Path, path: str) -> None:
     with source.open("rb") as file:
-        fd = await box.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600, parents=True)
+        fd = await box.files.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600, parents=True)
         with os.fdopen(fd, "wb") as target:
             await asyncio.to_thread(shutil.copyfileobj, file, target)
 
@@ -149,7 +149,7 @@ async def _expand(context: StepContext, text: str, layer: Layer) -> str:
 
 async def _make_workdir(box: Box, path: str) -> None:
     try:
-        await box.make_dir(path)
+        await box.files.make_dir(path)
     except OSError as error:
         raise StepFailed(f"the folder {path} cannot be made: {error}") from error
 
@@ -157,4 +157,4 @@ async def _make_workdir(box: Box, path: str) -> None:
 async def remove_if_there(box: Box, path: str) -> None:
     """Remove a path inside, if it is there."""
     with suppress(FileNotFoundError):
-        await box.remove(path)
+        await box.files.remove(path)

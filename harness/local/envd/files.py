@@ -156,7 +156,7 @@ def _entry_json(path: str, metadata: Mapping[str, str]) -> dict[str, object]:
 
 async def _open_to_read(box: Box, path: str) -> int:
     try:
-        return await box.open(path, os.O_RDONLY)
+        return await box.files.open(path, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ApiError(404, f"path '{path}' does not exist") from error
     except IsADirectoryError as error:
@@ -231,7 +231,7 @@ async def _read_body(request: Request) -> AsyncGenerator[bytes, None]:
 
 async def _open_to_write(box: Box, path: str) -> int:
     try:
-        return await box.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644, parents=True)
+        return await box.files.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644, parents=True)
     except IsADirectoryError as error:
         raise bad_request(f"path is a directory: {path}") from error
     except (NotADirectoryError, FileExistsError) as error:

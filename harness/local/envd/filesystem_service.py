@@ -52,7 +52,7 @@ class FilesystemService(FilesystemProtocol):
         """Describe the file or directory at a path."""
         path = self._resolve(request.path, ctx)
         try:
-            return pb.StatResponse(entry=_encode(await self._box.stat(path)))
+            return pb.StatResponse(entry=_encode(await self._box.files.stat(path)))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise ConnectError(Code.NOT_FOUND, f"file not found: {path}") from error
         except OSError as error:
@@ -62,7 +62,7 @@ class FilesystemService(FilesystemProtocol):
         """List a directory, `depth` levels deep (1 by default)."""
         path = self._resolve(request.path, ctx)
         try:
-            entries = await self._box.list(path, request.depth or 1)
+            entries = await self._box.files.list(path, request.depth or 1)
         except NotADirectoryError as error:
             raise ConnectError(Code.INVALID_ARGUMENT, f"path is not a directory: {path}") from error
         except FileNotFoundError as error:
@@ -75,8 +75,8 @@ class FilesystemService(FilesystemProtocol):
         """Make a directory and the missing ones above it."""
         path = self._resolve(request.path, ctx)
         try:
-            made = await self._box.make_dir(path)
-            entry = await self._box.stat(path)
+            made = await self._box.files.make_dir(path)
+            entry = await self._box.files.stat(path)
         except (FileExistsError, NotADirectoryError) as error:
             message = f"path already exists but it is not a directory: {path}"
             raise ConnectError(Code.INVALID_ARGUMENT, message) from error
@@ -91,7 +91,7 @@ class FilesystemService(FilesystemProtocol):
         source = self._resolve(request.source, ctx)
         destination = self._resolve(request.destination, ctx)
         try:
-            return pb.MoveResponse(entry=_encode(await self._box.move(source, destination)))
+            return pb.MoveResponse(entry=_encode(await self._box.files.move(source, destination)))
         except FileNotFoundError as error:
             raise ConnectError(Code.NOT_FOUND, f"source file not found: {source}") from error
         except OSError as error:
@@ -101,7 +101,7 @@ class FilesystemService(FilesystemProtocol):
         """Remove a file or a whole directory. A missing one is no error, as on E2B."""
         path = self._resolve(request.path, ctx)
         try:
-            await self._box.remove(path)
+            await self._box.files.remove(path)
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -166,7 +166,7 @@ class FilesystemService(FilesystemProtocol):
     async def _watch(self, path: str, recursive: bool) -> Watch:
         """Watch a directory. Every change after this returns is reported."""
         try:
-            return await self._box.watch(path, recursive)
+            return await self._box.files.watch(path, recursive)
         except FileNotFoundError as error:
             raise ConnectError(Code.NOT_FOUND, f"path {path} not found") from error
         except NotADirectoryError as error:
@@ -205,7 +205,7 @@ class FilesystemService(FilesystemProtocol):
 
     async def _stat_if_there(self, path: str) -> pb.EntryInfo | None:
         try:
-            return _encode(await self._box.stat(path))
+            return _encode(await self._box.files.stat(path))
         except OSError:
             return None  # it has been removed or renamed
 
