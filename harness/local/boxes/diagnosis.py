@@ -1,4 +1,4 @@
-"""Why a tier does not work on this machine, and what would help."""
+"""Causes for which a tier does not work on this machine, and remedies."""
 
 from pathlib import Path
 
@@ -9,25 +9,25 @@ SETTINGS = (
     ("kernel/apparmor_restrict_unprivileged_userns", "1", "kernel.apparmor_restrict_unprivileged_userns=0"),
     ("user/max_user_namespaces", "0", "user.max_user_namespaces=10000"),
 )
-"""Settings by which distributions forbid user namespaces: below /proc/sys, forbidding value, remedy."""
+"""Settings with which distributions forbid user namespaces: path below /proc/sys, forbidding value, remedy."""
 
 
 def is_container() -> bool:
-    """Whether this machine looks like a container: made for one purpose, with walls of its own."""
+    """True if this machine looks like a container."""
     if Path("/.dockerenv").exists() or Path("/run/.containerenv").exists():
         return True
     try:
         first = Path("/proc/1/environ").read_bytes()
         groups = Path("/proc/1/cgroup").read_text()
     except OSError:
-        return False  # not ours to see, which is how it is on a machine of its own
+        return False  # not readable for ordinary users, which is normal outside of containers
     return b"container=" in first or any(
         name in groups for name in ("docker", "kubepods", "lxc", "containerd")
     )
 
 
 def explain_no_namespaces(error: str) -> tuple[str, str]:
-    """Cause and remedy when bubblewrap does not work, given its own words."""
+    """Return cause and remedy if bubblewrap does not work, given its error output."""
     for setting, forbidding, remedy in SETTINGS:
         path = Path("/proc/sys", setting)
         if path.exists() and path.read_text().strip() == forbidding:
@@ -49,7 +49,7 @@ def explain_no_namespaces(error: str) -> tuple[str, str]:
 
 
 def explain_no_landlock(error: str) -> tuple[str, str]:
-    """Cause and remedy when Landlock does not work, given the guest's words."""
+    """Return cause and remedy if Landlock does not work, given the guest's error."""
     if "Landlock is not available" in error:
         remedy = "Linux 5.13 or later with landlock among the kernel's security modules (boot with lsm=landlock,...)."
         return "the kernel has no Landlock, or this container forbids it", remedy

@@ -1,7 +1,4 @@
-"""The files of a box, as the server reads and changes them.
-
-Paths are the sandbox's own, as in box.py.
-"""
+"""File calls of a box. Paths are the sandbox's own, as in box.py."""
 
 import os
 import stat
@@ -26,8 +23,10 @@ class BoxFiles:
     async def open(
         self, path: str, flags: int = os.O_RDONLY, mode: int = 0o644, parents: bool = False
     ) -> int:
-        """A descriptor of a regular file, opened inside the sandbox; the caller closes it. `parents` makes
-        missing folders. Raises OSError: EISDIR for a folder, EINVAL for a FIFO, device or socket."""
+        """Open a regular file inside the sandbox. Returns its descriptor, which the caller closes.
+
+        `parents` makes missing folders. Raises OSError: EISDIR for a folder, EINVAL for a FIFO, device or socket.
+        """
 
         def receive(_: object, fds: list[int]) -> int:
             (fd,) = fds
@@ -42,36 +41,38 @@ class BoxFiles:
         return fd
 
     async def stat(self, path: str) -> FileEntry:
-        """What is at the path (a link itself, not what it leads to). Raises OSError."""
+        """Describe the entry at a path; a link is not followed. Raises OSError."""
         return self._make_entry(await self._client.request("stat", path=self._map_path(path)))
 
     async def list(self, path: str, depth: int = 1) -> "list[FileEntry]":
-        """Entries below a folder, `depth` levels deep, in depth-first order of names. Raises OSError."""
+        """List the entries below a folder, `depth` levels deep, depth first and by name. Raises OSError."""
         lines = await self._start_helper("list", path=self._map_path(path), depth=depth)
         try:
             found = []
-            while "entry" in (said := await check_reply(lines)):
-                found.append(self._make_entry(said["entry"]))
+            while "entry" in (reply := await check_reply(lines)):
+                found.append(self._make_entry(reply["entry"]))
             return found
         finally:
             lines.close()
 
     async def make_dir(self, path: str) -> bool:
-        """Make a folder and those above it; False when it was there. Raises OSError."""
+        """Make a folder and those above it. Returns False if it existed. Raises OSError."""
         return bool(await self._client.request("make_dir", path=self._map_path(path)))
 
     async def move(self, source: str, target: str) -> FileEntry:
-        """Rename, making the folders above the target; what is at the target is replaced as rename(2) does.
-        Raises OSError."""
+        """Rename an entry. Missing folders above the target are made; the target is replaced as by rename(2).
+
+        Raises OSError.
+        """
         found = await self._run_helper("move", source=self._map_path(source), target=self._map_path(target))
         return self._make_entry(found)
 
     async def remove(self, path: str) -> None:
-        """Remove a file, or a folder with all in it. Raises OSError: FileNotFoundError if nothing is there."""
+        """Remove a file, or a folder with its content. Raises OSError, FileNotFoundError if nothing is there."""
         await self._run_helper("remove", path=self._map_path(path))
 
     async def watch(self, path: str, recursive: bool = False) -> Watch:
-        """Follow changes below a folder; what happens after this returns is reported. Raises OSError."""
+        """Watch a folder. Every change after this returns is reported. Raises OSError."""
         lines = await self._start_helper("watch", path=self._map_path(path), recursive=recursive)
         try:
             await check_reply(lines)
@@ -92,7 +93,7 @@ class BoxFiles:
             lines.close()
 
     async def _start_helper(self, op: str, **fields: Any) -> JsonLines:
-        """What a helper inside has to say about a request that may take long."""
+        """Start a request that may take long in a helper inside. Returns the helper's output."""
         ours, theirs = os.pipe()
         lines = JsonLines(ours)
         try:
@@ -109,17 +110,17 @@ class BoxFiles:
             raise ValueError(f"not an absolute path: {path!r}")
         return self._paths.outside(os.path.normpath(path))
 
-    def _make_entry(self, said: dict[str, Any]) -> FileEntry:
+    def _make_entry(self, fields: dict[str, Any]) -> FileEntry:
         names = {1000: "user", 0: "root", 65534: "nobody", self._account: "user"}
-        target, target_mode = said["target"], said["target_mode"]
+        target, target_mode = fields["target"], fields["target_mode"]
         return FileEntry(
-            path=self._paths.inside(str(said["path"])),
-            mode=int(said["mode"]),
-            size=int(said["size"]),
-            owner=names.get(int(said["uid"]), str(said["uid"])),
-            group=names.get(int(said["gid"]), str(said["gid"])),
-            mtime_ns=int(said["mtime_ns"]),
+            path=self._paths.inside(str(fields["path"])),
+            mode=int(fields["mode"]),
+            size=int(fields["size"]),
+            owner=names.get(int(fields["uid"]), str(fields["uid"])),
+            group=names.get(int(fields["gid"]), str(fields["gid"])),
+            mtime_ns=int(fields["mtime_ns"]),
             target=None if target is None else self._paths.inside(str(target)),
             target_mode=None if target_mode is None else int(target_mode),
-            metadata={str(key): str(value) for key, value in said["metadata"].items()},
+            metadata={str(key): str(value) for key, value in fields["metadata"].items()},
         )

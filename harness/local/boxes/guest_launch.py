@@ -1,4 +1,4 @@
-"""What starting a guest takes, whatever walls are put around it."""
+"""Starting a guest: the parts that all isolation tiers share."""
 
 import dataclasses
 import functools
@@ -18,32 +18,33 @@ from harness.local.network.egress import LoopbackAlias
 from harness.local.template import Template
 
 SEARCH_PATH = "/opt/bin:/opt/local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""E2B's PATH, after the folders with the template's own programs and what its build installed."""
+"""E2B's PATH, preceded by the folders of the template's own programs and of those that its build installed."""
 
 ETC_FROM_HOST = (
     *("ssl", "pki", "ca-certificates", "alternatives", "ld.so.cache", "localtime"),
     *("services", "protocols", "mime.types", "perl"),
 )
-"""What of /etc programs in /usr need, and no secret is in. Java's settings are found by pattern, since their
-names hold a version."""
+"""Entries of /etc that programs in /usr need and that contain no secrets.
+
+Java's settings are found by pattern, since their names contain a version."""
 
 
 @dataclass(frozen=True)
 class PathMap:
-    """Where the sandbox's paths really are, in tiers that cannot mount: pairs of (inside, outside)."""
+    """The real locations of the sandbox's paths, in tiers that cannot mount: pairs of (inside, outside)."""
 
     pairs: tuple[tuple[str, str], ...] = ()
 
     def outside(self, path: str) -> str:
-        """The path that processes and the kernel know, for a sandbox path."""
-        return _swap(path, self.pairs)
+        """Return the real path of a sandbox path."""
+        return _replace_prefix(path, self.pairs)
 
     def inside(self, path: str) -> str:
-        """The sandbox path, for one that processes and the kernel know."""
-        return _swap(path, tuple((outside, inside) for inside, outside in self.pairs))
+        """Return the sandbox path of a real path."""
+        return _replace_prefix(path, tuple((outside, inside) for inside, outside in self.pairs))
 
 
-def _swap(path: str, pairs: Sequence[tuple[str, str]]) -> str:
+def _replace_prefix(path: str, pairs: Sequence[tuple[str, str]]) -> str:
     for source, target in pairs:
         if path == source or path.startswith(source + "/"):
             return target + path[len(source) :]
@@ -52,22 +53,22 @@ def _swap(path: str, pairs: Sequence[tuple[str, str]]) -> str:
 
 @dataclass(frozen=True)
 class LaunchSpec:
-    """What a guest is started for."""
+    """The specification of a guest to be started."""
 
     id: str
     state: Path
     template: Template
     account: int
-    """This machine's uid that everything in the sandbox runs as."""
+    """The uid on this machine that everything in the sandbox runs as."""
     alias: LoopbackAlias | None = None
-    """A host name that leads to the sandbox itself."""
+    """A host name for a port of the sandbox itself."""
     open_root: bool = False
-    """Let new files be made outside of the template's places too; they are lost with the sandbox."""
+    """Allow new files outside of the template's places too. They are lost with the sandbox."""
 
 
 @dataclass(frozen=True)
 class LandlockRules:
-    """What stays open to a sandbox that the kernel's Landlock closes everything else to."""
+    """The paths that the kernel's Landlock leaves accessible to a sandbox."""
 
     readable: tuple[str, ...]
     writable: tuple[str, ...]
@@ -76,26 +77,28 @@ class LandlockRules:
 
 @dataclass(frozen=True)
 class LaunchedGuest:
-    """A guest that has been started: the process to watch, and where its files are."""
+    """A guest that has been started, and the facts of its tier."""
 
     process: "subprocess.Popen[bytes]"
     errors: IO[bytes]
-    """What the guest and its launcher say on stderr."""
+    """The stderr of the guest and its launcher."""
     paths: PathMap = field(default_factory=PathMap)
     env: Mapping[str, str] = field(default_factory=dict)
-    """What the tier adds to the environment of every process."""
+    """Variables that the tier adds to the environment of every process."""
     landlock: "LandlockRules | None" = None
-    """What the guest has to confine itself to before it starts anything."""
+    """The rules to which the guest confines itself before it starts anything; None without Landlock."""
     mark: str | None = None
-    """Set where not everything inside ends with the guest: it adopts orphans, and what has this mark is hunted."""
+    """The mark of the sandbox's processes, in tiers where they do not all end with the guest; else None.
+
+    In such tiers the guest also adopts orphans."""
 
     @property
     def is_contained(self) -> bool:
-        """Everything inside ends with the guest."""
+        """True if all processes inside end with the guest."""
         return self.mark is None
 
     def kill_processes(self, account: int) -> None:
-        """Kill all of the sandbox but the guest, where that one's end does not do it."""
+        """Kill all processes of the sandbox except the guest, unless they end with the guest anyway."""
         if self.mark is not None:
             kill_marked(self.process.pid, account, self.mark)
 
@@ -103,8 +106,11 @@ class LaunchedGuest:
 def run_guest(
     argv: Sequence[str], control: socket.socket, fds: Sequence[int], account: int, env: Mapping[str, str]
 ) -> tuple["subprocess.Popen[bytes]", IO[bytes]]:
-    """Start a launcher or a guest with nothing of ours in it: a clean environment (it can be read from
-    inside), no descriptors but the given ones, and another account before anything of the guest's runs."""
+    """Start a launcher or a guest that inherits nothing from the server.
+
+    It gets only the given environment, which can be read from inside, and only the given descriptors. The account is
+    changed before any of its code runs.
+    """
     errors = os.fdopen(os.memfd_create("guest-stderr"), "w+b")
     changes = account != os.geteuid()
     process = subprocess.Popen(
@@ -125,7 +131,7 @@ def run_guest(
 
 @functools.cache
 def guest_bytecode() -> bytes:
-    """guest.py compiled, as a .pyc file: compiling it anew would be a third of a sandbox's start."""
+    """Return guest.py compiled to a .pyc file. Compiling it in each sandbox would take a third of the start."""
     source = Path(__file__).with_name("guest.py")
     code = compile(source.read_bytes(), "guest.py", "exec")
     return importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(code)
@@ -133,21 +139,21 @@ def guest_bytecode() -> bytes:
 
 @dataclass(frozen=True)
 class Interpreter:
-    """The running Python, as a guest needs it."""
+    """The Python installation that guests run on."""
 
     prefix: Path
     program: Path
-    """Relative to the prefix."""
+    """The interpreter's path relative to the prefix."""
 
     @property
     def needs_mount(self) -> bool:
-        """Not part of /usr, which sandboxes have anyway."""
+        """True unless it is part of /usr, which sandboxes see anyway."""
         return not self.prefix.is_relative_to("/usr")
 
     @classmethod
     @functools.cache
     def running(cls) -> "Interpreter":
-        """The interpreter that this process runs on, any virtual environment aside."""
+        """Return the interpreter of this process, without its virtual environment."""
         prefix = Path(sys.base_prefix).resolve()
         program = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
         if not program.is_relative_to(prefix):
@@ -155,29 +161,31 @@ class Interpreter:
         return cls(prefix, program.relative_to(prefix))
 
 
-def wrapper(python: str, libraries: str, packages: str, source: str) -> bytes:
-    """A program that runs one of a template's scripts: this Python, on its own libraries, with these packages."""
+def make_script_wrapper(python: str, libraries: str, packages: str, source: str) -> bytes:
+    """Return a shell script that runs a template's script on this Python, with its libraries and packages."""
     variables = f"PYTHONPATH='{packages}'" + (f" LD_LIBRARY_PATH='{libraries}'" if libraries else "")
     return f"#!/bin/sh\n{variables} exec '{python}' -S -P '{source}' \"$@\"\n".encode()
 
 
-def sudo(root: str, user: str) -> bytes:
-    """The sandbox's `sudo`, given the homes of its users."""
+def make_sudo(root: str, user: str) -> bytes:
+    """Return the sandbox's `sudo`, given the homes of its users."""
     text = Path(__file__).with_name("sudo.sh").read_text(encoding="utf-8")
     return text.replace("@ROOT@", root).replace("@USER@", user).encode()
 
 
-def blob(data: bytes) -> int:
-    """A descriptor from which to read this, for a process that is to be started; the caller closes it."""
+def open_blob(data: bytes) -> int:
+    """Return a descriptor from which a new process can read these bytes. The caller closes it."""
     fd = os.memfd_create("sandbox")
     os.write(fd, data)
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
 
 
-def setup(guest: LaunchedGuest, limits: Sequence[tuple[int, int, int]]) -> dict[str, Any]:
-    """The guest's first request: what it has to do before it starts anything. Limits are (number, soft,
-    hard), as setrlimit(2) takes them."""
+def setup_request(guest: LaunchedGuest, limits: Sequence[tuple[int, int, int]]) -> dict[str, Any]:
+    """Return the fields of the guest's first request, which it executes before it starts anything.
+
+    Limits are (number, soft, hard), as for setrlimit(2).
+    """
     landlock = guest.landlock
     return {
         "limits": list(limits),

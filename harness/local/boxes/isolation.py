@@ -1,13 +1,13 @@
-"""How sandboxes are kept apart from this machine: tiers, and which of them works here.
+"""The isolation of sandboxes from this machine: tiers, and the choice of one that works.
 
-| tier | walls |
+| tier | isolation by |
 |---|---|
 | bubblewrap | namespaces: own files, processes, network and account |
-| landlock | no namespaces: the kernel keeps processes to their own folders, and to themselves |
-| container | the walls of the container that the server runs in: own folders, and an account if it is root |
-| unsafe | none: by explicit choice alone |
+| landlock | no namespaces: the kernel limits processes to their own folders, and their signals to each other |
+| container | the container that the server runs in: own folders, and an own account if the server is root |
+| unsafe | nothing: only if requested |
 
-A tier counts as working when a real guest has been started and set up in it.
+A tier works if a real guest can be started and set up in it.
 """
 
 import contextlib
@@ -24,18 +24,18 @@ from harness.local.boxes import restricted
 from harness.local.boxes.accounts import NoAccount, account_of
 from harness.local.boxes.cgroups import Cgroups
 from harness.local.boxes.diagnosis import explain_no_landlock, explain_no_namespaces, is_container
-from harness.local.boxes.guest_launch import LaunchedGuest, LaunchSpec, setup
+from harness.local.boxes.guest_launch import LaunchedGuest, LaunchSpec, setup_request
 from harness.local.template import base_template
 
 Tier = Literal["bubblewrap", "landlock", "container", "unsafe"]
 
-PROBE_TIMEOUT = 20.0
+PROBE_TIMEOUT_S = 20.0
 SIGNALS_SCOPED = 6
-"""The version of Landlock from which on a sandbox can signal nobody outside."""
+"""The first version of Landlock in which a sandbox cannot send signals outside."""
 
 
 class IsolationError(Exception):
-    """No tier, or not the requested one, works on this machine."""
+    """No tier works on this machine, or the requested one does not."""
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(message)
@@ -44,7 +44,7 @@ class IsolationError(Exception):
 
 @dataclass(frozen=True)
 class UnavailableTier:
-    """A tier that does not work here, in its own words, and what would help."""
+    """A tier that does not work here, with its error, the cause, and a remedy."""
 
     tier: Tier
     error: str
@@ -58,17 +58,18 @@ class Isolation:
 
     tier: Tier
     enforces: frozenset[str]
-    """Of "files", "processes", "network", "memory", "pids", "cpu": what a sandbox cannot get around. Memory,
-    pids and cpu are bounded as far as the sandbox's limits ask for it."""
+    """The limits that a sandbox cannot escape, of "files", "processes", "network", "memory", "pids", "cpu".
+
+    Memory, pids and cpu are limited only if the sandbox's limits say so."""
     unavailable: tuple[UnavailableTier, ...] = ()
     """The better tiers that do not work here."""
     cgroups: Cgroups = field(default_factory=Cgroups)
 
     @classmethod
     def probe(cls, requested: str | None = None) -> "Isolation":
-        """The best tier that works on this machine, or the requested one; $HARNESS_ISOLATION requests too.
+        """Return the best tier that works on this machine, or the one requested here or by $HARNESS_ISOLATION.
 
-        Raises IsolationError when the requested tier, or any tier at all, cannot be had.
+        Raises IsolationError if the requested tier does not work, or if none does.
         """
         requested = requested or os.environ.get("HARNESS_ISOLATION") or None
         if requested is not None:
@@ -104,16 +105,16 @@ class Isolation:
             return UnavailableTier(tier, "no sign of a container", "this machine is not a container", remedy)
         candidate = cls(tier, frozenset(), unavailable, Cgroups.detect())
         try:
-            version, account = _start_guest(candidate)
+            version, account = _probe_guest(candidate)
         except (OSError, NoAccount, _GuestFailed) as error:
             explain = {"bubblewrap": explain_no_namespaces, "landlock": explain_no_landlock}
-            cause, remedy = explain.get(tier, _unexplained)(str(error))
+            cause, remedy = explain.get(tier, _explain_nothing)(str(error))
             return UnavailableTier(tier, str(error), cause, remedy)
         enforces = _enforced_by(tier, version, account != os.geteuid(), candidate.cgroups)
         return cls(tier, enforces, unavailable, candidate.cgroups)
 
     def account_for(self, state: Path) -> int:
-        """The uid that a sandbox with this state directory runs as. Raises NoAccount."""
+        """Return the uid that a sandbox with this state directory runs as. Raises NoAccount."""
         if self.tier == "unsafe":
             return os.geteuid()
         try:
@@ -124,7 +125,7 @@ class Isolation:
             return os.geteuid()
 
     def launch(self, spec: LaunchSpec, control: socket.socket) -> LaunchedGuest:
-        """Start a guest that holds the other end of the server's socket. Raises OSError."""
+        """Start a guest with the other end of the server's socket. Raises OSError."""
         if self.tier != "bubblewrap":
             return restricted.launch(spec, control, landlock=self.tier == "landlock")
         try:
@@ -135,10 +136,10 @@ class Isolation:
 
 
 class _GuestFailed(Exception):
-    """A guest that was started on trial did not come up."""
+    """The guest of a probe did not start."""
 
 
-def _unexplained(error: str) -> tuple[str, str]:
+def _explain_nothing(error: str) -> tuple[str, str]:
     return "a process cannot be started as it has to be", ""
 
 
@@ -155,8 +156,8 @@ def _enforced_by(tier: Tier, landlock: int | None, separate: bool, cgroups: Cgro
     return frozenset(found)
 
 
-def _start_guest(isolation: Isolation) -> tuple[int | None, int]:
-    """Start a guest, set it up, and end it: Landlock's version if it is used, and the account.
+def _probe_guest(isolation: Isolation) -> tuple[int | None, int]:
+    """Start a guest, set it up, and kill it. Returns Landlock's version if it is used, and the account.
 
     Raises OSError, NoAccount, _GuestFailed.
     """
@@ -168,7 +169,7 @@ def _start_guest(isolation: Isolation) -> tuple[int | None, int]:
         guest = isolation.launch(spec, theirs)
         theirs.close()
         try:
-            return _ask_setup(ours, guest), spec.account
+            return _send_setup(ours, guest), spec.account
         finally:
             guest.kill_processes(spec.account)
             guest.process.kill()
@@ -176,9 +177,9 @@ def _start_guest(isolation: Isolation) -> tuple[int | None, int]:
             guest.errors.close()
 
 
-def _ask_setup(control: socket.socket, guest: LaunchedGuest) -> int | None:
-    control.settimeout(PROBE_TIMEOUT)
-    body = marshal.dumps({"id": 1, "op": "setup", "fds": 0, **setup(guest, [])})
+def _send_setup(control: socket.socket, guest: LaunchedGuest) -> int | None:
+    control.settimeout(PROBE_TIMEOUT_S)
+    body = marshal.dumps({"id": 1, "op": "setup", "fds": 0, **setup_request(guest, [])})
     try:
         control.sendall(len(body).to_bytes(4, "big") + body)
         stream = control.makefile("rb")

@@ -1,4 +1,4 @@
-"""What runs in a box, as the server sees it: processes, watches, and helpers that have something to say."""
+"""Processes, watches and helpers that run in a box, as the server sees them."""
 
 import asyncio
 import fcntl
@@ -14,13 +14,13 @@ from harness.local.boxes.types import BoxDied, BoxError, ExitStatus, OutputName,
 SendSignal = Callable[[int, int], Awaitable[None]]
 
 _POLL_S = 0.1
-"""How often a pipe is looked at that is left to fill: a full one would make its writer wait."""
+"""The interval of checks of a pipe that is left to fill. A full pipe would block its writer."""
 
 
 class BoxProcess:
-    """A process in a sandbox. It belongs to the box: dropping this object does not stop it.
+    """A process in a sandbox. It belongs to the box, so dropping this object does not stop it.
 
-    Whoever has it reads until None, or releases it: its descriptors are ours until then.
+    The owner of this object must read until None, or call `release`. Its descriptors are open until then.
     """
 
     def __init__(
@@ -35,10 +35,11 @@ class BoxProcess:
             os.set_blocking(fd, False)
 
     async def read(self) -> tuple[OutputName, bytes] | None:
-        """The next output; None when the process has ended and all it wrote has been read, or when nobody holds
-        the other end any more. What a daemon writes after that is `release`'s. One reader at a time.
+        """Return the next output. One reader at a time.
 
-        Output waits in a pipe until it is read, and the process waits with it: keep reading, or `release`.
+        Returns None when the process has ended and its output has been read, or when no process holds the other end.
+        `release` handles the output of daemons after that. A process blocks when its pipe is full: keep reading, or
+        call `release`.
         """
         while True:
             for channel in list(self._outputs):
@@ -50,14 +51,14 @@ class BoxProcess:
             await until_ready(list(self._outputs.values()), [], self._ended)
 
     def _read_now(self, channel: OutputName) -> bytes | None:
-        fd = self._outputs.pop(channel)  # put back at the end, so that channels take turns
+        fd = self._outputs.pop(channel)  # put back at the end, so that outputs take turns
         try:
             data = os.read(fd, CHUNK)
         except BlockingIOError:
             self._outputs[channel] = fd
             return None
         except OSError:
-            data = b""  # a terminal whose last holder is gone answers EIO
+            data = b""  # EIO: no process holds the terminal any more
         if data:
             self._outputs[channel] = fd
         else:
@@ -67,7 +68,7 @@ class BoxProcess:
     async def write(self, data: bytes) -> None:
         """Write to stdin (or the terminal), waiting while the process does not read.
 
-        Raises BrokenPipeError when stdin is closed, or nobody is there to read it.
+        Raises BrokenPipeError if stdin is closed, or if no process reads it.
         """
         left = memoryview(data)
         while left:
@@ -83,7 +84,7 @@ class BoxProcess:
                 raise BrokenPipeError("the process no longer reads its input") from error
 
     def close_stdin(self) -> None:
-        """End of input. Harmless when closed already; a terminal gets ^D instead."""
+        """Close stdin, if it is open. A terminal gets ^D instead."""
         if self._stdin is None:
             return
         fd, self._stdin = self._stdin, None
@@ -94,25 +95,25 @@ class BoxProcess:
             os.close(fd)
 
     def resize(self, cols: int, rows: int) -> None:
-        """Change the terminal's size; its foreground group gets SIGWINCH. BoxError without a terminal."""
+        """Change the terminal's size; its foreground group gets SIGWINCH. Raises BoxError without a terminal."""
         fd = self._outputs.get("pty")
         if fd is None:
             raise BoxError(f"process {self.pid} has no terminal")
         termios.tcsetwinsize(fd, (rows, cols))
 
     async def signal(self, signum: int) -> None:
-        """Signal the process; one with a terminal, and the terminal's foreground group.
+        """Signal the process, and the foreground group of its terminal if it has one.
 
-        Raises ProcessLookupError when it has ended.
+        Raises ProcessLookupError if it has ended.
         """
         await self._send_signal(self.pid, int(signum))
 
     async def wait(self) -> ExitStatus:
-        """How the process itself ended; output may still follow. BoxDied when the box died first."""
+        """Return the exit status of the process. Output may still follow. Raises BoxDied if the box died first."""
         return await asyncio.shield(self._ended)
 
     async def wait_for_output(self, enough: int, seconds: float) -> None:
-        """Wait until about as many bytes are there to be read, the process itself has ended, or so long."""
+        """Wait until about `enough` bytes can be read, the process has ended, or `seconds` have passed."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         while (left := end - loop.time()) > 0:
@@ -122,23 +123,25 @@ class BoxProcess:
 
     @property
     def has_input(self) -> bool:
-        """Whether something can be written to its stdin, or its terminal."""
+        """True if its stdin or terminal can be written."""
         return self._stdin is not None
 
     @property
     def ended(self) -> ExitStatus | None:
-        """The exit status once there is one."""
+        """The exit status; None while the process runs."""
         done = self._ended.done() and not self._ended.cancelled() and self._ended.exception() is None
         return self._ended.result() if done else None
 
     @property
     def is_open(self) -> bool:
-        """Whether there are descriptors left to close."""
+        """True if it has open descriptors."""
         return bool(self._outputs) or self._stdin is not None
 
     def release(self) -> None:
-        """Read no more: what is still to come is dropped as it comes, so that a daemon which kept the output
-        never waits for a reader, nor dies of having none."""
+        """Drop all further output as it comes.
+
+        So a daemon that holds the output never blocks for lack of a reader, and gets no SIGPIPE.
+        """
         loop = asyncio.get_running_loop()
         for channel, fd in self._outputs.items():
             loop.add_reader(fd, self._drop, channel)
@@ -149,7 +152,7 @@ class BoxProcess:
             asyncio.get_running_loop().remove_reader(fd)
 
     def close(self) -> None:
-        """Give up the descriptors. Only for a dead box: a living process would fail at its next write."""
+        """Close the descriptors. Only for a dead box, since a living process would fail at its next write."""
         loop = asyncio.get_running_loop()
         for fd in self._outputs.values():
             loop.remove_reader(fd)
@@ -165,18 +168,19 @@ class BoxProcess:
             self._stdin = None
         os.close(fd)
 
-    def end(self, status: ExitStatus | None) -> None:
-        """Told by the box: how the process ended, or None when the box died first."""
+    def set_status(self, status: ExitStatus | None) -> None:
+        """Set the exit status. The box calls this; None means that the box died first."""
         if status is not None:
             self._ended.set_result(status)
         else:
             self._ended.set_exception(BoxDied("the sandbox died before the process ended"))
-            self._ended.exception()  # nobody has to ask
+            self._ended.exception()  # marks the exception as retrieved
 
 
 class Watch:
-    """Changes below a folder, in order: iterate with `async for`; ends when closed or when the box dies.
-    Events wait in a pipe and then in the kernel until they are read; an "overflow" says that some are lost.
+    """Changes below a folder in their order, for `async for`. It ends when it is closed, or when the box dies.
+
+    Events wait in a pipe and then in the kernel until they are read. An "overflow" event means that some are lost.
     """
 
     def __init__(self, lines: JsonLines) -> None:
@@ -192,12 +196,12 @@ class Watch:
         return WatchEvent(message["type"], str(message["name"]))
 
     def close(self) -> None:
-        """Watch no more. Fine when closed already."""
+        """Stop watching, if that has not been done."""
         self._lines.close()
 
 
 async def check_reply(lines: JsonLines) -> dict[str, Any]:
-    """A helper's next word. Raises the OSError that it reports, or BoxDied when it says nothing more."""
+    """Return a helper's next message. Raises the OSError that it reports, or BoxDied if it ends."""
     try:
         message = await lines.next()
         if message is None:
@@ -210,5 +214,5 @@ async def check_reply(lines: JsonLines) -> dict[str, Any]:
 
 
 def _waiting_bytes(fd: int) -> int:
-    """How many bytes there are to be read from a pipe."""
+    """Return the number of bytes that can be read from a pipe."""
     return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)

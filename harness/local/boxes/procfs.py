@@ -1,4 +1,4 @@
-"""Processes as this machine sees them, from /proc."""
+"""This machine's processes, read from /proc."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 KILL_TIMEOUT_S = 1.0
-"""Seconds until what does not die is left to die later."""
+"""Seconds to wait for killed processes before giving up."""
 
 _STATE_AND_UIDS = re.compile(rb"^State:\s*(\S).*^Uid:([\s\d]*)$", re.MULTILINE | re.DOTALL)
 _MARK_VARIABLE = "HARNESS_SANDBOX_MARK"
@@ -25,12 +25,12 @@ def new_mark() -> str:
 
 
 def mark_env(mark: str) -> dict[str, str]:
-    """The mark, as all that is started in the sandbox has it in its environment."""
+    """Return the variable that holds the mark in the environment of every process of the sandbox."""
     return {_MARK_VARIABLE: mark}
 
 
 def descendants(pid: int) -> set[int]:
-    """The living processes below this one, zombies aside."""
+    """Return the descendants of a process, without zombies."""
     children: dict[int, list[int]] = {}
     zombies = set()
     for each, line in _read_each("stat"):
@@ -48,13 +48,14 @@ def descendants(pid: int) -> set[int]:
 
 
 def kill_marked(guest: int, account: int, mark: str) -> None:
-    """Kill all processes of a sandbox that shares this machine's pid namespace: those below its guest, and
-    those of its account; if that is ours, those that carry its mark in their environment.
+    """Kill all processes of a sandbox that shares this machine's pid namespace, except its guest.
 
-    One that waits for a disk or a network mount ends when that answers, and is not waited for.
+    These are the guest's descendants and the processes of its account. If that is the server's account, the processes
+    with the sandbox's mark in their environment are killed in place of the latter. A process that waits for a disk or a
+    network mount ends when that answers, and this does not wait for it.
     """
     with contextlib.suppress(ProcessLookupError):
-        os.kill(guest, signal.SIGSTOP)  # else its children could be reaped, and their pids used anew
+        os.kill(guest, signal.SIGSTOP)  # else its children could be reaped and their pids reused
     deadline = time.monotonic() + KILL_TIMEOUT_S
     while time.monotonic() < deadline:
         others = _find_by_mark(mark) if account == os.geteuid() else _find_by_account(account)
@@ -68,7 +69,7 @@ def kill_marked(guest: int, account: int, mark: str) -> None:
 
 
 def has_processes(account: int) -> bool:
-    """Whether any process has this uid, as its real one. The kernel knows it without a look at every process."""
+    """True if any process has this real uid. This asks the kernel and does not read every process."""
     try:
         os.getpriority(os.PRIO_USER, account)
     except ProcessLookupError:
@@ -77,7 +78,7 @@ def has_processes(account: int) -> bool:
 
 
 def _find_by_account(account: int) -> set[int]:
-    """The living processes that have this uid: as real, effective, saved, or the file system's."""
+    """Return the living processes with this uid as their real, effective, saved or file system uid."""
     found = ((pid, _STATE_AND_UIDS.search(status)) for pid, status in _read_each("status"))
     return {
         pid
@@ -96,4 +97,4 @@ def _read_each(name: str) -> Iterator[tuple[int, bytes]]:
         try:
             yield int(pid), Path("/proc", pid, name).read_bytes()
         except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue  # ended since it was listed, or not ours
+            continue  # it has ended since it was listed, or it may not be read

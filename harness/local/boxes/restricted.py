@@ -1,12 +1,12 @@
 """The tiers without namespaces: for containers, and systems that forbid user namespaces.
 
-Processes run among this machine's own, in folders of the sandbox's own, with another path for each:
-`/home/user`, `/root` and `/tmp` are in the state directory, and HOME and TMPDIR say so. A server that is root
-gives each sandbox an account of its own. The guest adopts orphans, and what it cannot end is hunted down.
+Processes run among this machine's own, in the sandbox's own folders. `/home/user`, `/root` and `/tmp` are folders of
+the state directory, which HOME and TMPDIR name. A server that is root gives each sandbox an account of its own. The
+guest adopts orphans, and the server kills the processes that the guest cannot kill.
 
-In the landlock tier the kernel also keeps every process of the sandbox's to its own folders and to what
-programs need to run. LandlockRules's rules for TCP know ports and no addresses, so they would forbid a sandbox its
-own servers on loopback; therefore the network is not restricted here.
+In the landlock tier the kernel also limits every process of the sandbox to its own folders and to the files that
+programs need to run. Landlock's TCP rules have ports but no addresses, so they would forbid a sandbox its own servers
+on loopback. Therefore the network is not restricted here.
 """
 
 import os
@@ -23,11 +23,11 @@ from harness.local.boxes.guest_launch import (
     LaunchedGuest,
     LaunchSpec,
     PathMap,
-    blob,
     guest_bytecode,
+    make_script_wrapper,
+    make_sudo,
+    open_blob,
     run_guest,
-    sudo,
-    wrapper,
 )
 from harness.local.boxes.procfs import new_mark
 from harness.local.shared_files import share_distributions, share_path
@@ -62,7 +62,7 @@ def launch(spec: LaunchSpec, control: socket.socket, *, landlock: bool) -> Launc
         _add_programs(spec)
     interpreter = Interpreter.running()
     prefix = share_path(interpreter.prefix, whole=False)
-    bytecode = blob(guest_bytecode())
+    bytecode = open_blob(guest_bytecode())
     try:
         argv = [
             str(prefix / interpreter.program),
@@ -86,59 +86,61 @@ def launch(spec: LaunchSpec, control: socket.socket, *, landlock: bool) -> Launc
             "GIT_CONFIG_NOSYSTEM": "1",
         },
         mark=new_mark(),
-        landlock=rules(spec, prefix) if landlock else None,
+        landlock=landlock_rules(spec, prefix) if landlock else None,
     )
 
 
 def search_path(spec: LaunchSpec) -> str:
-    """PATH with the template's programs, which have no place of their own here."""
+    """Return PATH with the folder of the template's programs, which is in the state directory."""
     return SEARCH_PATH.replace("/opt/bin", str(spec.state / "bin"), 1)
 
 
 def _add_programs(spec: LaunchSpec) -> None:
-    """Links to the template's programs, and a PATH that survives this machine's /etc/profile."""
+    """Make links to the template's programs, and profiles that restore PATH after this machine's /etc/profile."""
     folder = spec.state / "bin"
     folder.mkdir(mode=0o755)
     for name, inside in spec.template.programs.items():
-        (folder / name).symlink_to(_outside(spec, inside))
+        (folder / name).symlink_to(_real_path(spec, inside))
     if not Path("/usr/bin/python3").exists():
         interpreter = Interpreter.running()
         (folder / "python3").symlink_to(share_path(interpreter.prefix, whole=False) / interpreter.program)
-    (folder / "sudo").write_bytes(sudo(str(spec.state / "root"), str(spec.state / "home")))
+    (folder / "sudo").write_bytes(make_sudo(str(spec.state / "root"), str(spec.state / "home")))
     (folder / "sudo").chmod(0o755)
     for name, script in spec.template.scripts.items():
         interpreter = Interpreter.running()
         prefix = share_path(interpreter.prefix, whole=False)
         libraries = f"{prefix}/lib" if interpreter.needs_mount else ""
         python, packages = str(prefix / interpreter.program), str(share_distributions(script.distributions))
-        (folder / name).write_bytes(wrapper(python, libraries, packages, str(share_path(script.source))))
+        (folder / name).write_bytes(
+            make_script_wrapper(python, libraries, packages, str(share_path(script.source)))
+        )
         (folder / name).chmod(0o755)
     for home in ("home", "root"):
         profile = spec.state / home / ".bash_profile"
         if not os.path.lexists(profile):
-            profile.write_text('PATH="$SANDBOX_PATH"\n')  # nothing that would be wrong in a copy
+            profile.write_text('PATH="$SANDBOX_PATH"\n')  # no path in it, so that it is also right in a copy
             os.chown(profile, spec.account, spec.account)
 
 
-def _outside(spec: LaunchSpec, inside: str) -> Path:
-    """Where a path of the template's really is."""
+def _real_path(spec: LaunchSpec, inside: str) -> Path:
+    """Return the real path of a template's path."""
     for place, path in spec.template.binds.items():
         if Path(inside).is_relative_to(place):
             return path / Path(inside).relative_to(place)
     return Path(inside)
 
 
-def rules(spec: LaunchSpec, prefix: Path) -> LandlockRules:
-    """What LandlockRules is to leave open: never the whole of /etc, for root could read /etc/shadow in it."""
+def landlock_rules(spec: LaunchSpec, prefix: Path) -> LandlockRules:
+    """Return the paths that stay accessible. The whole of /etc never does: root could read /etc/shadow in it."""
     return LandlockRules(
-        readable=tuple(_existing(spec, prefix)),
+        readable=tuple(_readable_paths(spec, prefix)),
         writable=tuple(str(spec.state / name) for name in PLACES.values())
         + tuple(filter(os.path.exists, DEVICE_FOLDERS)),
         devices=tuple(filter(os.path.exists, DEVICES)),
     )
 
 
-def _existing(spec: LaunchSpec, prefix: Path) -> Iterator[str]:
+def _readable_paths(spec: LaunchSpec, prefix: Path) -> Iterator[str]:
     etc = [f"/etc/{name}" for name in (*ETC_FROM_HOST, *ETC_READABLE)]
     etc += [str(path) for path in Path("/etc").glob("java*")]
     ours = [spec.state / "bin", prefix, *spec.template.binds.values()]
