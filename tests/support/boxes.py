@@ -24,7 +24,7 @@ from harness.local.template import base_template
 
 T = TypeVar("T")
 
-PATIENCE = 90.0
+TIMEOUT_S = 90.0
 """No story waits longer than this; it is a bound for what hangs, not a measure of speed."""
 
 TIERS = ("bubblewrap", "landlock", "container", "unsafe")
@@ -108,7 +108,7 @@ def tell(story: Callable[[Box], Awaitable[T]], where: Isolation, **options: Any)
 
     async def main(folder: Path) -> T:
         async with fresh_box(where, folder, **options) as box:
-            return await asyncio.wait_for(story(box), PATIENCE)
+            return await asyncio.wait_for(story(box), TIMEOUT_S)
 
     with state_folder() as folder:
         return asyncio.run(main(folder))
@@ -118,7 +118,7 @@ def tell_in(story: Callable[[Path], Awaitable[T]]) -> T:
     """Run a story that starts its own boxes in a folder."""
 
     async def main(folder: Path) -> T:
-        return await asyncio.wait_for(story(folder), PATIENCE)
+        return await asyncio.wait_for(story(folder), TIMEOUT_S)
 
     with state_folder() as folder:
         return asyncio.run(main(folder))

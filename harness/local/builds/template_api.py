@@ -162,19 +162,19 @@ class TemplateApi:
     # --- lists and details
 
     async def _list(self, request: Request) -> Response:
-        own = [views.built_template(record, self._resources) for record in self._store.list_records()]
+        own = [views.built_template_summary(record, self._resources) for record in self._store.list_records()]
         return JSONResponse(
             own
             + [
-                views.template(one, self._resources, self._started_at, self._registry.count_created(one))
+                views.builtin_template_summary(
+                    one, self._resources, self._started_at, self._registry.count_created(one)
+                )
                 for one in self._catalog.templates
             ]
         )
 
     async def _info(self, request: Request) -> Response:
-        return JSONResponse(
-            views.template_with_builds(self._record(request.path_params["id"]), self._resources)
-        )
+        return JSONResponse(views.template_details(self._record(request.path_params["id"]), self._resources))
 
     async def _alias(self, request: Request) -> Response:
         name, _ = parse_reference(request.path_params["id"])

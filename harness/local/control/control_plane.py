@@ -123,7 +123,7 @@ class ControlPlane:
     async def _create_v1(self, request: Request) -> Response:
         body = await read_body(request)
         wanted = parse_create_request(body, self._catalog, secure=bool(body.boolean("secure")))
-        return JSONResponse(self._created(await self._registry.create(wanted)), 201)
+        return JSONResponse(self._connection_json(await self._registry.create(wanted)), 201)
 
     async def _create_v2(self, request: Request) -> Response:
         body = await read_body(request)
@@ -133,11 +133,11 @@ class ControlPlane:
 
         key = request.headers.get("idempotency-key")
         sandbox = await (create() if key is None else self._idempotency.run(key, body, create))
-        return JSONResponse(self._created(sandbox), 201)
+        return JSONResponse(self._connection_json(sandbox), 201)
 
     async def _list_v1(self, request: Request) -> Response:
         running = [one for one in self._matching(request) if one.state == "running"]
-        return JSONResponse([views.listed(one, self._resources) for one in running])
+        return JSONResponse([views.sandbox_summary(one, self._resources) for one in running])
 
     async def _list_v2(self, request: Request) -> Response:
         found = self._matching(request)
@@ -146,7 +146,7 @@ class ControlPlane:
             raise bad_request(f"Invalid order '{order}', expected 'asc' or 'desc'")
         found.sort(key=_sort_key, reverse=order == "desc")
         page, headers = _paginate(request, found, _sort_key, descending=order == "desc")
-        return JSONResponse([views.listed(one, self._resources) for one in page], headers=headers)
+        return JSONResponse([views.sandbox_summary(one, self._resources) for one in page], headers=headers)
 
     def _matching(self, request: Request) -> list[LocalSandbox]:
         query = request.query_params
@@ -167,7 +167,7 @@ class ControlPlane:
 
     async def _info(self, request: Request) -> Response:
         sandbox = self._registry.find(request.path_params["id"])
-        return JSONResponse(views.detailed(sandbox, self._resources, self._registry.domain))
+        return JSONResponse(views.sandbox_details(sandbox, self._resources, self._registry.domain))
 
     async def _kill(self, request: Request) -> Response:
         await self._registry.kill(request.path_params["id"])
@@ -179,7 +179,7 @@ class ControlPlane:
         keep_memory = body.boolean("memory") is not False
         resumed = await self._registry.connect(sandbox_id, parse_timeout(body), keep_memory)
         sandbox = self._registry.find(sandbox_id)
-        return JSONResponse(self._created(sandbox), 201 if resumed else 200)
+        return JSONResponse(self._connection_json(sandbox), 201 if resumed else 200)
 
     async def _set_timeout(self, request: Request) -> Response:
         body = await read_body(request)
@@ -208,7 +208,7 @@ class ControlPlane:
         snapshot = self._catalog.begin(name, sandbox.id, sandbox.request.template)
         await self._registry.copy_files(sandbox, snapshot.path)
         await self._catalog.add(snapshot)
-        return JSONResponse(views.snapshot(snapshot), 201)
+        return JSONResponse(views.snapshot_summary(snapshot), 201)
 
     async def _fork(self, request: Request) -> Response:
         body = await read_body(request)
@@ -227,11 +227,13 @@ class ControlPlane:
         forks = await self._registry.fork(sandbox, count, parse_timeout(body))
         return JSONResponse([self._fork_result(fork) for fork in forks], 201)
 
-    def _created(self, sandbox: LocalSandbox) -> dict[str, Any]:
-        return views.created(sandbox, self._registry.domain)
+    def _connection_json(self, sandbox: LocalSandbox) -> dict[str, Any]:
+        return views.sandbox_connection(sandbox, self._registry.domain)
 
     def _fork_result(self, fork: LocalSandbox | ApiError) -> dict[str, Any]:
-        return {"error": fork.body} if isinstance(fork, ApiError) else {"sandbox": self._created(fork)}
+        return (
+            {"error": fork.body} if isinstance(fork, ApiError) else {"sandbox": self._connection_json(fork)}
+        )
 
     async def _network(self, request: Request) -> Response:
         body = await read_body(request)
@@ -254,7 +256,7 @@ class ControlPlane:
             await self._registry.sample(sandbox)
         return JSONResponse(
             [
-                views.metric(sample)
+                views.usage_sample(sample)
                 for sample in sandbox.samples
                 if start <= sample.taken_at.timestamp()
                 and (end is None or sample.taken_at.timestamp() <= end)
@@ -296,7 +298,7 @@ class ControlPlane:
         query = request.query_params
         found = self._catalog.snapshots(query.get("sandboxID"), query.get("name"))
         page, headers = _paginate(request, found, lambda one: (one.created_at, one.id), descending=True)
-        return JSONResponse([views.snapshot(one) for one in page], headers=headers)
+        return JSONResponse([views.snapshot_summary(one) for one in page], headers=headers)
 
 
 def _make_unsupported_endpoint(what: str, instead: str) -> type[HTTPEndpoint]:

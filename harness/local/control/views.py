@@ -51,13 +51,13 @@ class Resources:
         }
 
 
-def created(sandbox: LocalSandbox, domain: str) -> Json:
+def sandbox_connection(sandbox: LocalSandbox, domain: str) -> Json:
     """Return the reply to create, connect and fork. A client reaches the sandbox's port N at `N-ID.DOMAIN`."""
     reply = {**_identity(sandbox), "domain": domain, "trafficAccessToken": sandbox.traffic_token}
     return reply if sandbox.token is None else {**reply, "envdAccessToken": sandbox.token}
 
 
-def listed(sandbox: LocalSandbox, resources: Resources) -> Json:
+def sandbox_summary(sandbox: LocalSandbox, resources: Resources) -> Json:
     """Return a sandbox as an item of a list."""
     return {
         **_identity(sandbox),
@@ -69,11 +69,11 @@ def listed(sandbox: LocalSandbox, resources: Resources) -> Json:
     }
 
 
-def detailed(sandbox: LocalSandbox, resources: Resources, domain: str) -> Json:
+def sandbox_details(sandbox: LocalSandbox, resources: Resources, domain: str) -> Json:
     """Return all fields of one sandbox."""
     request = sandbox.request
     detail: Json = {
-        **listed(sandbox, resources),
+        **sandbox_summary(sandbox, resources),
         "domain": domain,
         "allowInternetAccess": request.allow_internet_access,
         "lifecycle": {
@@ -90,7 +90,7 @@ def detailed(sandbox: LocalSandbox, resources: Resources, domain: str) -> Json:
     return detail
 
 
-def metric(sample: Sample) -> Json:
+def usage_sample(sample: Sample) -> Json:
     """Return a sample of a sandbox's resource usage."""
     usage = sample.usage
     return {
@@ -121,20 +121,22 @@ def log_entry(entry: LogEntry) -> Json:
     }
 
 
-def snapshot(one: Snapshot) -> Json:
+def snapshot_summary(snapshot: Snapshot) -> Json:
     """Return a snapshot with the reference that `create` takes."""
-    return {"snapshotID": one.reference, "names": one.names}
+    return {"snapshotID": snapshot.reference, "names": snapshot.names}
 
 
-def template(one: Template, resources: Resources, started_at: datetime, spawn_count: int) -> Json:
+def builtin_template_summary(
+    template: Template, resources: Resources, started_at: datetime, spawn_count: int
+) -> Json:
     """Return a built-in template as an item of a list. It counts as ready since the server started."""
     return {
-        "templateID": one.id,
-        "buildID": one.build_id,
+        "templateID": template.id,
+        "buildID": template.build_id,
         **resources.as_json(),
         "public": True,
-        "aliases": [one.name, *one.aliases],
-        "names": [one.name, *one.aliases],
+        "aliases": [template.name, *template.aliases],
+        "names": [template.name, *template.aliases],
         "createdAt": timestamp(started_at),
         "updatedAt": timestamp(started_at),
         "createdBy": None,
@@ -147,7 +149,7 @@ def template(one: Template, resources: Resources, started_at: datetime, spawn_co
     }
 
 
-def built_template(record: TemplateRecord, resources: Resources) -> Json:
+def built_template_summary(record: TemplateRecord, resources: Resources) -> Json:
     """Return a template that was built here as an item of a list, with the facts of its newest build."""
     newest = max(record.builds.values(), key=lambda build: build.finished_at)
     return {
@@ -169,7 +171,7 @@ def built_template(record: TemplateRecord, resources: Resources) -> Json:
     }
 
 
-def template_with_builds(record: TemplateRecord, resources: Resources) -> Json:
+def template_details(record: TemplateRecord, resources: Resources) -> Json:
     """Return all fields of one template that was built here."""
     builds = [
         {
@@ -183,7 +185,7 @@ def template_with_builds(record: TemplateRecord, resources: Resources) -> Json:
         }
         for build in record.builds.values()
     ]
-    return {**built_template(record, resources), "builds": builds}
+    return {**built_template_summary(record, resources), "builds": builds}
 
 
 def build_log_entry(entry: LogEntry) -> Json:
