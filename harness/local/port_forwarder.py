@@ -53,7 +53,7 @@ class PortForwarder(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Buffer the head of a request until its target is known, then forward it or pass it on to HTTP."""
-        if self._pending or self._idle:
+        if self._pending or self._is_idle:
             self._pending += data
             end = self._pending.find(_END)
             if (len(self._pending) if end < 0 else end) > _MAX_HEAD:
@@ -62,14 +62,14 @@ class PortForwarder(HttpToolsProtocol):
             if end < 0:
                 return
             data, self._pending = self._pending, b""
-            fields = _fields(data)
+            fields = _parse_fields(data)
             if target := self._router.find_port(fields):
                 self._forward(data, target, fields)
                 return
         super().data_received(data)
 
     @property
-    def _idle(self) -> bool:
+    def _is_idle(self) -> bool:
         """True if the next bytes begin a request, and all requests before it have been answered."""
         return not self._reading and (self.cycle is None or self.cycle.response_complete)
 
@@ -106,7 +106,7 @@ class PortForwarder(HttpToolsProtocol):
             client[1].close()
 
 
-def _fields(head: bytes) -> dict[str, str]:
+def _parse_fields(head: bytes) -> dict[str, str]:
     """Return the header fields of a request by their lower-case names."""
     found = _FIELD.findall(head.partition(_END)[0].replace(b"\r\n", b"\n"))
     return {name.decode("ascii").lower(): value.decode("latin-1") for name, value in found}

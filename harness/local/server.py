@@ -86,17 +86,17 @@ class App:
         except ApiError as error:
             if begun:
                 raise
-            await _reply(error)(scope, receive, send)
+            await _error_response(error)(scope, receive, send)
         except ClientDisconnect:
             return  # in the middle of its request: there is nobody left to answer
         except Exception:
             if not begun:
-                await _reply(ApiError(500, "Internal server error"))(scope, receive, send)
+                await _error_response(ApiError(500, "Internal server error"))(scope, receive, send)
             raise  # to the server's log
 
     def find_port(self, fields: Mapping[str, str]) -> tuple[str, int] | None:
         """Return the sandbox and its port that a request is for; None if it is for envd or for the server."""
-        target = _target(fields)
+        target = _parse_target(fields)
         return None if target is None or target[1] == envd.PORT else target
 
     async def connect(self, sandbox_id: str, port: int, fields: Mapping[str, str]) -> Stream:
@@ -104,7 +104,7 @@ class App:
 
         Raises `ApiError`: 502 if nothing listens there, 403 without the token if the sandbox requires one.
         """
-        sandbox = await self._registry.route(sandbox_id)
+        sandbox = await self._registry.find_for_traffic(sandbox_id)
         wanted = sandbox.traffic_token
         if wanted is not None and not hmac.compare_digest(
             wanted.encode(), fields.get("e2b-traffic-access-token", "").encode()
@@ -118,20 +118,20 @@ class App:
             raise sandbox_gone(sandbox_id) from error
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
-        target = self._sandbox_of(Request(scope))
+        target = self._find_target(Request(scope))
         if target is None:
             await self._control_plane(scope, receive, send)
             return
         sandbox_id, _ = target
-        sandbox = await self._registry.route(sandbox_id)
+        sandbox = await self._registry.find_for_traffic(sandbox_id)
         try:
             await sandbox.envd(scope, receive, send)
         except BoxDied as error:
             raise sandbox_gone(sandbox_id) from error
 
-    def _sandbox_of(self, request: Request) -> tuple[str, int] | None:
+    def _find_target(self, request: Request) -> tuple[str, int] | None:
         """Return the sandbox and its port that a request is for; None if it names no sandbox."""
-        if target := _target(request.headers):
+        if target := _parse_target(request.headers):
             return target
         if request.url.path == "/files":
             # A URL that was signed while E2B_SANDBOX_URL was set names no sandbox. Its signature matches exactly one.
@@ -140,7 +140,7 @@ class App:
         return None
 
 
-def _target(fields: Mapping[str, str]) -> tuple[str, int] | None:
+def _parse_target(fields: Mapping[str, str]) -> tuple[str, int] | None:
     """Return the sandbox and its port that a request's header fields name; None if they name none."""
     if sandbox_id := fields.get("e2b-sandbox-id"):
         port = fields.get("e2b-sandbox-port", str(envd.PORT))
@@ -155,22 +155,22 @@ async def serve(settings: Settings, announce: Callable[[Ready], None], stop: asy
 
     Raises `StartError` when it cannot start.
     """
-    sock = _bind(settings.host, settings.port)
-    isolation = await asyncio.to_thread(_probe, settings.isolation)
+    sock = _open_socket(settings.host, settings.port)
+    isolation = await asyncio.to_thread(_probe_isolation, settings.isolation)
     state = open_state(settings.state)
     try:
         limits = BoxLimits()
         host, port = sock.getsockname()[:2]
         registry = Registry(isolation, state, limits, settings.max_sandboxes, f"localhost:{port}")
         store = TemplateStore(settings.state / "templates")
-        catalog = Catalog(_templates(), store, state.snapshots)
-        builder = Builder(isolation, state.sandboxes, store, catalog.template_named)
+        catalog = Catalog(_load_templates(), store, state.snapshots)
+        builder = Builder(isolation, state.sandboxes, store, catalog.find_template)
         resources = Resources.of(limits, state.path)
         templates = TemplateApi(catalog, store, builder, registry, resources)
         api_key = f"e2b_{secrets.token_hex(20)}"
         control_plane = ControlPlane(registry, catalog, templates, resources, isolation, api_key)
         registry.start()
-        serving = asyncio.create_task(_http_server(App(registry, control_plane)).serve(sockets=[sock]))
+        serving = asyncio.create_task(_make_http_server(App(registry, control_plane)).serve(sockets=[sock]))
         announce(Ready(f"http://{host}:{port}", api_key, isolation))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -191,7 +191,7 @@ class _HttpServer(uvicorn.Server):
         yield
 
 
-def _http_server(app: App) -> _HttpServer:
+def _make_http_server(app: App) -> _HttpServer:
     config = uvicorn.Config(
         app,
         http=PortForwarder,
@@ -206,7 +206,7 @@ def _http_server(app: App) -> _HttpServer:
     return _HttpServer(config)
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _open_socket(host: str, port: int) -> socket.socket:
     """Open a listening socket. Raises `StartError` for anything but a free loopback address."""
     try:
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
@@ -233,19 +233,19 @@ def _bind(host: str, port: int) -> socket.socket:
     return sock
 
 
-def _probe(requested: str | None) -> Isolation:
+def _probe_isolation(requested: str | None) -> Isolation:
     try:
         return Isolation.probe(requested)
     except IsolationError as error:
         raise StartError(str(error), error.remedy) from error
 
 
-def _templates() -> tuple[Template, ...]:
+def _load_templates() -> tuple[Template, ...]:
     try:
         return builtin_templates()
     except TemplateError as error:
         raise StartError(str(error), "Install harness with all of its dependencies.") from error
 
 
-def _reply(error: ApiError) -> Response:
+def _error_response(error: ApiError) -> Response:
     return Response(error.encode(), error.status, media_type="application/json")

@@ -66,7 +66,7 @@ def share_distributions(names: tuple[str, ...]) -> Path:
     found = _resolve_distributions(names)
     site = Path(str(found[0].locate_file("")))
     content = "\0".join([str(site), *sorted(f"{each.name} {each.version}" for each in found)])
-    folder = _cache() / hashlib.sha256(content.encode()).hexdigest()[:24]
+    folder = _cache_folder() / hashlib.sha256(content.encode()).hexdigest()[:24]
     if folder.exists():
         return folder
     with _build_folder(folder) as building:
@@ -103,7 +103,7 @@ def _resolve_distributions(names: tuple[str, ...]) -> list[importlib.metadata.Di
     return list(found.values())
 
 
-def _cache() -> Path:
+def _cache_folder() -> Path:
     """Return this account's cache folder of files for sandboxes."""
     if os.geteuid() == 0:
         folder = CACHE
@@ -121,7 +121,7 @@ def _twin_name(path: Path) -> str:
 
 def _make_twin(path: Path, twin: Path, without: frozenset[str]) -> None:
     with _build_folder(twin.parent) as building:
-        for source in _files(path, without):
+        for source in _walk_files(path, without):
             target = building / path.name / source.relative_to(path)
             target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             _link_or_copy(source, target)
@@ -145,7 +145,7 @@ def _build_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _files(path: Path, without: frozenset[str]) -> Iterator[Path]:
+def _walk_files(path: Path, without: frozenset[str]) -> Iterator[Path]:
     if not path.is_dir():
         yield path
         return

@@ -499,13 +499,13 @@ def test_usage_is_measured(tier: Isolation) -> None:
     """CPU time shows a busy process, memory a big one, disk a written file; totals are this machine's."""
 
     async def story(box: Box) -> None:
-        first = await box.usage()
+        first = await box.measure_usage()
         busy = await run(box, "head -c 3000000 /dev/zero > file; timeout 0.3 sh -c 'while :; do :; done'")
         assert busy.exit_code == 124
         script = "import sys; x = bytearray(50 << 20); print(flush=True); sys.stdin.read()"
         big = await box.spawn(["python3", "-c", script], stdin=True)
         await big.read()
-        usage = await box.usage()
+        usage = await box.measure_usage()
         assert isinstance(usage, Usage)
         assert usage.cpu_percent > 0
         assert usage.mem_used > first.mem_used + (40 << 20)
@@ -555,7 +555,7 @@ def test_memory_is_bounded_where_control_groups_are(tier: Isolation) -> None:
         output = await run(box, "python3 -c 'x = bytearray(300 << 20)'; echo $?")
         assert output.stdout == "137\n"
         assert (await run(box, "echo alive")).stdout == "alive\n"
-        assert (await box.usage()).mem_total == 100 << 20
+        assert (await box.measure_usage()).mem_total == 100 << 20
 
     tell(story, tier, limits=BoxLimits(memory_mb=100))
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from harness.local import shared_files
 from harness.local.boxes import diagnosis
-from harness.local.boxes.accounts import UNUSED, NoAccount, candidates, pick
+from harness.local.boxes.accounts import UNUSED, NoAccount, list_candidates, pick_account
 from harness.local.boxes.box import Box
 from harness.local.boxes.cgroups import PREFIX, Cgroups
 from harness.local.boxes.guest_launch import Interpreter, PathMap
@@ -418,8 +418,8 @@ def test_a_killed_server_takes_its_sandboxes_along(tier: str) -> None:
 )
 def test_accounts_come_from_what_the_namespace_has(uid_map: str, expected: range) -> None:
     """All of the machine's, or the upper half of a container's; nobody's uid is never among them."""
-    assert candidates(uid_map) == expected
-    assert 65534 not in candidates(uid_map)
+    assert list_candidates(uid_map) == expected
+    assert 65534 not in list_candidates(uid_map)
 
 
 @needs_root
@@ -429,11 +429,11 @@ def test_no_account_is_given_twice() -> None:
     few = range(UNUSED.start - 3, UNUSED.start)
     sleeper = subprocess.Popen(["sleep", "60"], user=few[0], group=few[0], extra_groups=[])
     try:
-        given = {pick(few), pick(few)}
+        given = {pick_account(few), pick_account(few)}
         assert given == {few[1], few[2]}
-        assert pick(few) in given, "when most were given, those that have ended are given again"
+        assert pick_account(few) in given, "when most were given, those that have ended are given again"
         with pytest.raises(NoAccount, match="at work"):
-            pick(range(few[0], few[0] + 1))
+            pick_account(range(few[0], few[0] + 1))
     finally:
         sleeper.kill()
         sleeper.wait()
@@ -442,7 +442,7 @@ def test_no_account_is_given_twice() -> None:
 def test_a_root_that_is_alone_has_no_accounts() -> None:
     """As in a namespace that maps one uid only."""
     with pytest.raises(NoAccount):
-        candidates("0 1000 1\n")
+        list_candidates("0 1000 1\n")
 
 
 @pytest.mark.parametrize(
@@ -533,7 +533,7 @@ def test_a_starting_server_clears_up_after_the_dead_and_spares_the_living() -> N
         pytest.skip("no control group can be written here")
     gone = subprocess.Popen(["true"])
     gone.wait()
-    living = where.group()
+    living = where.new_group()
     living.set_limits(gone.pid, BoxLimits(memory_mb=64, cpus=1.0))  # it is dead: the group is empty
     leaving = subprocess.Popen([sys.executable, "-c", LEAVE_A_GROUP.format(pid=gone.pid)], cwd=ROOT)
     assert leaving.wait() == 0
@@ -547,7 +547,7 @@ def test_a_starting_server_clears_up_after_the_dead_and_spares_the_living() -> N
 
 
 DETECT = "from harness.local.boxes.cgroups import *; where = Cgroups.detect()"
-LEAVE_A_GROUP = DETECT + "; where.group().set_limits({pid}, BoxLimits(memory_mb=64, cpus=1.0))"
+LEAVE_A_GROUP = DETECT + "; where.new_group().set_limits({pid}, BoxLimits(memory_mb=64, cpus=1.0))"
 
 
 def _groups_of(where: Cgroups, server: int) -> set[Path]:

@@ -37,24 +37,24 @@ def new_account() -> int:
     """
     if os.geteuid() != 0:
         return os.geteuid()
-    return pick(_others())
+    return pick_account(_list_accounts())
 
 
 @functools.cache
-def _others() -> range:
+def _list_accounts() -> range:
     """Return the accounts that this root may change to. Raises NoAccount."""
     capabilities = _capabilities()
     missing = {name for name, number in NEEDED.items() if not capabilities >> number & 1}
     if missing:
         raise NoAccount(f"this root may not change accounts: it lacks {', '.join(sorted(missing))}")
-    return candidates(Path("/proc/self/uid_map").read_text())
+    return list_candidates(Path("/proc/self/uid_map").read_text())
 
 
 _given: set[int] = set()
 """The accounts that this process has given to its sandboxes, including those that have ended."""
 
 
-def pick(accounts: range) -> int:
+def pick_account(accounts: range) -> int:
     """Pick one of these accounts that was not picked before and has no processes. Raises NoAccount."""
     before = {account for account in _given if account in accounts}
     if len(before) > len(accounts) // 2:  # most of them ended long ago, and those in use still have processes
@@ -72,7 +72,7 @@ def _capabilities() -> int:
     return next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff"))
 
 
-def account_of(state: Path) -> int:
+def find_account(state: Path) -> int:
     """Return the uid of the sandbox with this state directory: the one it was made for, or a new one.
 
     Raises NoAccount.
@@ -100,7 +100,7 @@ def prepare_state(state: Path, account: int, places: Iterable[str]) -> None:
     os.chmod(state, 0o700 if own else 0o710)
 
 
-def candidates(uid_map: str) -> range:
+def list_candidates(uid_map: str) -> range:
     """Return the uids to pick from, given the map of the server's user namespace. Raises NoAccount."""
     extents = [(int(first), int(count)) for first, _, count in map(str.split, uid_map.splitlines())]
     for first, count in extents:

@@ -22,14 +22,14 @@ from socket import AF_UNIX, SO_ACCEPTCONN, SO_ERROR, SO_PASSCRED, SOCK_STREAM, S
 from typing import Any
 
 from harness.local.boxes.accounts import NoAccount
-from harness.local.boxes.descriptors import until_ready
+from harness.local.boxes.descriptors import wait_until_ready
 from harness.local.boxes.file_tree import copy_tree, remove_tree
 from harness.local.boxes.files import BoxFiles
 from harness.local.boxes.guest_client import GuestClient, GuestRefused
 from harness.local.boxes.guest_launch import SEARCH_PATH, LaunchedGuest, LaunchSpec, setup_request
 from harness.local.boxes.isolation import Isolation
 from harness.local.boxes.process import BoxProcess
-from harness.local.boxes.procfs import descendants, mark_env
+from harness.local.boxes.procfs import find_descendants, mark_env
 from harness.local.boxes.types import (
     BadDirectory,
     BadProgram,
@@ -73,7 +73,7 @@ class Box:
         self._loop = asyncio.get_running_loop()
         self._processes: dict[int, BoxProcess] = {}
         self._unread: list[BoxProcess] = []
-        self._cgroup = isolation.cgroups.group()
+        self._cgroup = isolation.cgroups.new_group()
         self._egress = Egress(self._listen)
         self._alias = _make_gateway_alias(spec)
         self._cpu = (time.monotonic(), 0.0)
@@ -168,7 +168,7 @@ class Box:
         home = self.home(user)
         message = {
             "argv": list(argv),
-            "env": {**self._environment(user), **(env or {}), **self._mark()},
+            "env": {**self._build_env(user), **(env or {}), **self._mark_env()},
             "cwd": self.paths.outside(cwd or home),
             "pty": pty,
         }
@@ -180,14 +180,14 @@ class Box:
             kinds = {"cwd": BadDirectory, "program": BadProgram}
             raise kinds.get(error.kind, BoxError)(str(error)) from error
 
-    def _environment(self, user: str) -> dict[str, str]:
+    def _build_env(self, user: str) -> dict[str, str]:
         home = self.paths.outside(self.home(user))
         base = {"PATH": SEARCH_PATH, "HOME": home, "USER": user, "LOGNAME": user, "SHELL": "/bin/bash"}
         marks = {"E2B_SANDBOX": "true", "E2B_SANDBOX_ID": self.spec.id}
         tier = {**self._launched.env, **self._egress.env}
         return {**base, **marks, **tier, **self.spec.template.env, **self.spec.env}
 
-    def _mark(self) -> dict[str, str]:
+    def _mark_env(self) -> dict[str, str]:
         """Return the mark's variable, which callers cannot override: it identifies processes when the sandbox ends."""
         mark = self._launched.mark
         return {} if mark is None else mark_env(mark)
@@ -279,7 +279,7 @@ class Box:
         connection: socket = await self._client.request("connect", receive=receive, port=port, v6=v6)
         try:
             connection.setblocking(False)
-            await until_ready([], [connection.fileno()], self._dead)
+            await wait_until_ready([], [connection.fileno()], self._dead)
             if number := connection.getsockopt(SOL_SOCKET, SO_ERROR):
                 raise OSError(number, os.strerror(number))
         except BaseException:
@@ -303,9 +303,9 @@ class Box:
 
     def _host_pids(self) -> set[int]:
         """Return this machine's pids of all processes inside except the guest."""
-        return descendants(self._client.peer or self._launched.process.pid)
+        return find_descendants(self._client.peer or self._launched.process.pid)
 
-    async def usage(self) -> Usage:
+    async def measure_usage(self) -> Usage:
         """Measure the sandbox's present resource usage. This walks all of its processes and files."""
         counters = await self._client.request("usage")
         places = self.spec.template.places

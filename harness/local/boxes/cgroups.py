@@ -53,12 +53,12 @@ class Cgroups:
         taken: frozenset[str] = frozenset()
         for hierarchy in _find_hierarchies(Path("/proc/self/mountinfo").read_text(), _own_groups()):
             free = Hierarchy(hierarchy.base, hierarchy.version, hierarchy.controllers - taken)
-            if free.controllers and _works(free):
+            if free.controllers and _is_usable(free):
                 found.append(free)
                 taken |= free.controllers
         return cls(tuple(found))
 
-    def group(self) -> "Cgroup":
+    def new_group(self) -> "Cgroup":
         """Return a new group for one sandbox. Its folders are made when they are needed."""
         return Cgroup(self, _new_name())
 
@@ -182,7 +182,7 @@ def _group_folder(point: str, root: str, path: str) -> Path:
     return Path(point, os.path.relpath(path, root)) if path.startswith(root) else Path(point)
 
 
-def _works(hierarchy: Hierarchy) -> bool:
+def _is_usable(hierarchy: Hierarchy) -> bool:
     """True if a group can be made, and all limits that are used can be set."""
     folder = hierarchy.base / _new_name()
     try:

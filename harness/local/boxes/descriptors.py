@@ -11,7 +11,7 @@ CHUNK = 1 << 16
 MAX_LINE = 1 << 20
 
 
-async def until_ready(
+async def wait_until_ready(
     readable: Sequence[int], writable: Sequence[int], also: "asyncio.Future[Any] | None" = None
 ) -> None:
     """Wait until one of the descriptors can be read or written, or the future is done."""
@@ -56,7 +56,7 @@ class JsonLines:
             try:
                 data = os.read(self._fd, CHUNK)
             except BlockingIOError:
-                await until_ready([self._fd], [])
+                await wait_until_ready([self._fd], [])
                 continue
             if not data:
                 self.close()

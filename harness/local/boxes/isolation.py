@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from harness.local.boxes import restricted
-from harness.local.boxes.accounts import NoAccount, account_of
+from harness.local.boxes.accounts import NoAccount, find_account
 from harness.local.boxes.cgroups import Cgroups
 from harness.local.boxes.diagnosis import explain_no_landlock, explain_no_namespaces, is_container
 from harness.local.boxes.guest_launch import LaunchedGuest, LaunchSpec, setup_request
@@ -118,7 +118,7 @@ class Isolation:
         if self.tier == "unsafe":
             return os.geteuid()
         try:
-            return account_of(state)
+            return find_account(state)
         except NoAccount:
             if self.tier == "bubblewrap":
                 raise

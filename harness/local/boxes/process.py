@@ -8,7 +8,7 @@ import termios
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from harness.local.boxes.descriptors import CHUNK, JsonLines, until_ready
+from harness.local.boxes.descriptors import CHUNK, JsonLines, wait_until_ready
 from harness.local.boxes.types import BoxDied, BoxError, ExitStatus, OutputName, WatchEvent
 
 SendSignal = Callable[[int, int], Awaitable[None]]
@@ -48,7 +48,7 @@ class BoxProcess:
                     return channel, data
             if not self._outputs or self._ended.done():
                 return None
-            await until_ready(list(self._outputs.values()), [], self._ended)
+            await wait_until_ready(list(self._outputs.values()), [], self._ended)
 
     def _read_now(self, channel: OutputName) -> bytes | None:
         fd = self._outputs.pop(channel)  # put back at the end, so that outputs take turns
@@ -77,7 +77,7 @@ class BoxProcess:
             try:
                 left = left[os.write(self._stdin, left) :]
             except BlockingIOError:
-                await until_ready([], [self._stdin], self._ended)
+                await wait_until_ready([], [self._stdin], self._ended)
                 if self._ended.done():
                     raise BrokenPipeError("the process has ended") from None
             except OSError as error:

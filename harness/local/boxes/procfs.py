@@ -29,8 +29,8 @@ def mark_env(mark: str) -> dict[str, str]:
     return {_MARK_VARIABLE: mark}
 
 
-def descendants(pid: int) -> set[int]:
-    """Return the descendants of a process, without zombies."""
+def find_descendants(pid: int) -> set[int]:
+    """Return the find_descendants of a process, without zombies."""
     children: dict[int, list[int]] = {}
     zombies = set()
     for each, line in _read_each("stat"):
@@ -59,7 +59,7 @@ def kill_marked(guest: int, account: int, mark: str) -> None:
     deadline = time.monotonic() + KILL_TIMEOUT_S
     while time.monotonic() < deadline:
         others = _find_by_mark(mark) if account == os.geteuid() else _find_by_account(account)
-        found = (descendants(guest) | others) - {guest, os.getpid()}
+        found = (find_descendants(guest) | others) - {guest, os.getpid()}
         if not found:
             return
         for pid in found:

@@ -93,7 +93,7 @@ class Builder:
         self._builds[build.id] = build
         return build
 
-    def find(self, template_id: str, build_id: str) -> BuildStatus | None:
+    def find_build(self, template_id: str, build_id: str) -> BuildStatus | None:
         """Return the build with this id, if it belongs to this template."""
         build = self._builds.get(build_id)
         return build if build and template_id in (build.record.id, build.record.name) else None

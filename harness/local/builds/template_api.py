@@ -53,33 +53,33 @@ class TemplateApi:
         one = "/templates/{id:path}"
         build = "/templates/{id}/builds/{build}"
         table = [
-            ("POST", "/v3/templates", self._request),
-            ("POST", "/templates", _too_old),
-            ("POST", "/v2/templates", _too_old),
+            ("POST", "/v3/templates", self._request_build),
+            ("POST", "/templates", _reject_old_sdk),
+            ("POST", "/v2/templates", _reject_old_sdk),
             ("GET", "/templates/{id}/files/{hash}", self._offer_upload),
             ("PUT", "/uploads/{key}", self._upload),
-            ("POST", f"/v2{build}", self._start),
-            ("GET", f"{build}/status", self._status),
-            ("GET", f"{build}/logs", self._logs),
-            ("GET", "/templates", self._list),
-            ("GET", "/v2/templates", self._list),
-            ("GET", "/templates/aliases/{id:path}", self._alias),
+            ("POST", f"/v2{build}", self._start_build),
+            ("GET", f"{build}/status", self._get_status),
+            ("GET", f"{build}/logs", self._get_logs),
+            ("GET", "/templates", self._list_templates),
+            ("GET", "/v2/templates", self._list_templates),
+            ("GET", "/templates/aliases/{id:path}", self._resolve_alias),
             ("POST", "/templates/tags", self._assign_tags),
             ("DELETE", "/templates/tags", self._remove_tags),
-            ("GET", f"{one}/tags", self._tags),
-            ("GET", one, self._info),
-            ("PATCH", one, self._update),
-            ("PATCH", f"/v2{one}", self._update),
-            ("DELETE", one, self._delete),
+            ("GET", f"{one}/tags", self._list_tags),
+            ("GET", one, self._get_template),
+            ("PATCH", one, self._update_template),
+            ("PATCH", f"/v2{one}", self._update_template),
+            ("DELETE", one, self._delete_template),
         ]
         return [Route(path, handler, methods=[method]) for method, path, handler in table]
 
     # --- building
 
-    async def _request(self, request: Request) -> Response:
+    async def _request_build(self, request: Request) -> Response:
         body = await read_body(request)
         name, tag = parse_reference(body.string("name") or body.string("alias") or "")
-        if self._catalog.template(name):
+        if self._catalog.find_builtin(name):
             raise bad_request(f"'{name}' is a built-in template and cannot be built")
         given = [part for part in (body.string("name") or "").split(":")[1:] if part]
         tags = _normalize_tags([*(body.strings("tags") or ()), *given]) or (tag,)
@@ -121,9 +121,9 @@ class TemplateApi:
                 file.write(chunk)
         return Response(status_code=200)
 
-    async def _start(self, request: Request) -> Response:
+    async def _start_build(self, request: Request) -> Response:
         body = await read_body(request)
-        build = self._build_of(request)
+        build = self._find_build(request)
         if build.state != "waiting":
             raise api_errors.conflict(f"build '{build.id}' has been started already")
         if body.raw().get("fromImageRegistry"):
@@ -133,8 +133,8 @@ class TemplateApi:
         self._builder.start(build, parse_build_request(body))
         return Response(status_code=202)
 
-    async def _status(self, request: Request) -> Response:
-        build = self._build_of(request)
+    async def _get_status(self, request: Request) -> Response:
+        build = self._find_build(request)
         offset = _parse_count(request, "logsOffset", 0)
         entries = build.log[offset : offset + min(_parse_count(request, "limit", _PAGE), _PAGE)]
         reply: dict[str, Any] = {
@@ -148,20 +148,20 @@ class TemplateApi:
             reply["reason"] = {"message": str(build.failure), "step": build.failure.step}
         return JSONResponse(reply)
 
-    async def _logs(self, request: Request) -> Response:
-        build = self._build_of(request)
+    async def _get_logs(self, request: Request) -> Response:
+        build = self._find_build(request)
         entries = build.log[: _parse_count(request, "limit", _PAGE)]
         return JSONResponse({"logs": [views.build_log_entry(entry) for entry in entries]})
 
-    def _build_of(self, request: Request) -> BuildStatus:
-        build = self._builder.find(request.path_params["id"], request.path_params["build"])
+    def _find_build(self, request: Request) -> BuildStatus:
+        build = self._builder.find_build(request.path_params["id"], request.path_params["build"])
         if build is None:
             raise ApiError(404, f"build '{request.path_params['build']}' not found")
         return build
 
     # --- lists and details
 
-    async def _list(self, request: Request) -> Response:
+    async def _list_templates(self, request: Request) -> Response:
         own = [views.built_template_summary(record, self._resources) for record in self._store.list_records()]
         return JSONResponse(
             own
@@ -173,26 +173,28 @@ class TemplateApi:
             ]
         )
 
-    async def _info(self, request: Request) -> Response:
-        return JSONResponse(views.template_details(self._record(request.path_params["id"]), self._resources))
+    async def _get_template(self, request: Request) -> Response:
+        return JSONResponse(
+            views.template_details(self._find_record(request.path_params["id"]), self._resources)
+        )
 
-    async def _alias(self, request: Request) -> Response:
+    async def _resolve_alias(self, request: Request) -> Response:
         name, _ = parse_reference(request.path_params["id"])
         record = self._store.find_record(name)
         if record is not None:
             return JSONResponse({"templateID": record.id, "public": False})
-        source = self._catalog.find(request.path_params["id"])
+        source = self._catalog.find_source(request.path_params["id"])
         return JSONResponse({"templateID": source.template.id, "public": True})
 
-    async def _update(self, request: Request) -> Response:
+    async def _update_template(self, request: Request) -> Response:
         (await read_body(request)).boolean("public")  # templates are never published here
-        return JSONResponse({"names": [self._record(request.path_params["id"]).name]})
+        return JSONResponse({"names": [self._find_record(request.path_params["id"]).name]})
 
-    async def _delete(self, request: Request) -> Response:
+    async def _delete_template(self, request: Request) -> Response:
         name, _ = parse_reference(request.path_params["id"])
         record = self._store.find_record(name)
         if record is None:
-            await self._catalog.delete(request.path_params["id"])
+            await self._catalog.delete_snapshot(request.path_params["id"])
         else:
             await self._builder.remove(record)
         return Response(status_code=204)
@@ -202,7 +204,7 @@ class TemplateApi:
     async def _assign_tags(self, request: Request) -> Response:
         body = await read_body(request)
         name, tag = parse_reference(body.string("target") or "")
-        record = self._record(name)
+        record = self._find_record(name)
         build_id = record.tags.get(tag)
         if build_id is None:
             raise api_errors.template_not_found(f"{name}:{tag}")
@@ -214,7 +216,10 @@ class TemplateApi:
 
     async def _remove_tags(self, request: Request) -> Response:
         body = await read_body(request)
-        record, tags = self._record(body.string("name") or ""), _normalize_tags(body.strings("tags") or ())
+        record, tags = (
+            self._find_record(body.string("name") or ""),
+            _normalize_tags(body.strings("tags") or ()),
+        )
         if DEFAULT_TAG in tags:
             raise bad_request(f"the tag '{DEFAULT_TAG}' cannot be removed")
         if missing := next((tag for tag in tags if tag not in record.tags), None):
@@ -222,8 +227,8 @@ class TemplateApi:
         self._store.save_record(record.without_tags(tags))
         return Response(status_code=204)
 
-    async def _tags(self, request: Request) -> Response:
-        record = self._record(request.path_params["id"])
+    async def _list_tags(self, request: Request) -> Response:
+        record = self._find_record(request.path_params["id"])
         return JSONResponse(
             [
                 {"tag": tag, "buildID": build, "createdAt": views.timestamp(record.tagged_at[tag])}
@@ -231,7 +236,7 @@ class TemplateApi:
             ]
         )
 
-    def _record(self, reference: str) -> TemplateRecord:
+    def _find_record(self, reference: str) -> TemplateRecord:
         name, _ = parse_reference(reference)
         record = self._store.find_record(name)
         if record is None:
@@ -254,5 +259,5 @@ def _parse_count(request: Request, field: str, absent: int) -> int:
     return int(text)
 
 
-async def _too_old(request: Request) -> Response:
+async def _reject_old_sdk(request: Request) -> Response:
     raise api_errors.not_on_this_server("A build as older SDKs ask for it", "use a current SDK")

@@ -62,36 +62,36 @@ class Catalog:
         self._directory = directory
         self._snapshots: dict[str, Snapshot] = {}
 
-    def find(self, reference: str) -> TemplateSource:
+    def find_source(self, reference: str) -> TemplateSource:
         """Return the template or snapshot of this name or id. Raises `ApiError` 400 or 404."""
         name, tag = parse_reference(reference)
-        if (template := self.template_named(reference)) is not None:
+        if (template := self.find_template(reference)) is not None:
             return TemplateSource(template)
-        snapshot = self._snapshot(name, tag)
+        snapshot = self._find_snapshot(name, tag)
         if snapshot is None:
             raise template_not_found(reference)
         return TemplateSource(snapshot.template, snapshot.path)
 
-    def template(self, name: str) -> Template | None:
+    def find_builtin(self, name: str) -> Template | None:
         """Return the built-in template of this name, alias or id."""
         return next(
             (one for one in self.templates if name in (one.name, one.id, *one.aliases)),
             None,
         )
 
-    def template_named(self, reference: str) -> Template | None:
+    def find_template(self, reference: str) -> Template | None:
         """Return the template of this name or id, built-in or built here."""
         name, tag = parse_reference(reference)
-        return (self.template(name) if tag == DEFAULT_TAG else None) or self.built(name, tag)
+        return (self.find_builtin(name) if tag == DEFAULT_TAG else None) or self.find_built(name, tag)
 
-    def built(self, name: str, tag: str) -> Template | None:
+    def find_built(self, name: str, tag: str) -> Template | None:
         """Return the template that was built under this name or id, and tag."""
         record = self._store.find_record(name)
         build = record.builds.get(record.tags.get(tag, "")) if record else None
-        root = self.template(build.root) if build else None
+        root = self.find_builtin(build.root) if build else None
         return self._store.make_template(record, build, root) if record and build and root else None
 
-    def snapshots(self, sandbox_id: str | None, name: str | None) -> list[Snapshot]:
+    def list_snapshots(self, sandbox_id: str | None, name: str | None) -> list[Snapshot]:
         """Return the snapshots, the newest first; only those of a sandbox or of a name if it is given."""
         wanted = [
             snapshot
@@ -100,39 +100,39 @@ class Catalog:
         ]
         return sorted(wanted, key=lambda snapshot: (snapshot.created_at, snapshot.id), reverse=True)
 
-    def begin(self, name: str | None, sandbox_id: str, template: Template) -> Snapshot:
-        """Return a new snapshot, to be filled and then to be `add`ed. Raises `ApiError` 400 for a bad name."""
+    def new_snapshot(self, name: str | None, sandbox_id: str, template: Template) -> Snapshot:
+        """Return a new snapshot, to be filled and then added. Raises `ApiError` 400 for a bad name."""
         alias, tag = parse_reference(name) if name else (None, DEFAULT_TAG)
-        if alias is not None and self.template(alias):
+        if alias is not None and self.find_builtin(alias):
             raise bad_request(f"'{alias}' is the name of a built-in template")
         snapshot_id = secrets.token_hex(10)
         path = self._directory / snapshot_id
         return Snapshot(snapshot_id, alias, tag, sandbox_id, template, path, datetime.now(UTC))
 
-    async def add(self, snapshot: Snapshot) -> None:
+    async def add_snapshot(self, snapshot: Snapshot) -> None:
         """Add a snapshot that has been filled. It replaces the one with the same name and tag."""
-        replaced = self._snapshot(snapshot.name, snapshot.tag) if snapshot.name else None
+        replaced = self._find_snapshot(snapshot.name, snapshot.tag) if snapshot.name else None
         self._snapshots[snapshot.id] = snapshot
         if replaced:
-            await self._remove(replaced)
+            await self._remove_snapshot(replaced)
 
-    async def delete(self, reference: str) -> None:
+    async def delete_snapshot(self, reference: str) -> None:
         """Remove a snapshot. Raises `ApiError` 404, and 400 for a built-in template."""
         name, tag = parse_reference(reference)
-        if self.template(name):
+        if self.find_builtin(name):
             raise bad_request(f"'{name}' is a built-in template and cannot be deleted")
-        snapshot = self._snapshot(name, tag)
+        snapshot = self._find_snapshot(name, tag)
         if snapshot is None:
             raise template_not_found(reference)
-        await self._remove(snapshot)
+        await self._remove_snapshot(snapshot)
 
-    def _snapshot(self, name: str, tag: str) -> Snapshot | None:
+    def _find_snapshot(self, name: str, tag: str) -> Snapshot | None:
         return next(
             (one for one in self._snapshots.values() if name in (one.id, one.name) and tag == one.tag),
             None,
         )
 
-    async def _remove(self, snapshot: Snapshot) -> None:
+    async def _remove_snapshot(self, snapshot: Snapshot) -> None:
         del self._snapshots[snapshot.id]
         await asyncio.to_thread(remove_tree, snapshot.path)
 

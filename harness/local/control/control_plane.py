@@ -89,12 +89,12 @@ class ControlPlane:
     def _routes(self) -> list[Route]:
         one = "/sandboxes/{id}"
         table: list[tuple[str, str, Handler]] = [
-            ("GET", "/health", self._health),
+            ("GET", "/health", self._check_health),
             ("POST", "/sandboxes", self._create_v1),
             ("POST", "/v2/sandboxes", self._create_v2),
             ("GET", "/sandboxes", self._list_v1),
             ("GET", "/v2/sandboxes", self._list_v2),
-            ("GET", one, self._info),
+            ("GET", one, self._get_sandbox),
             ("DELETE", one, self._kill),
             ("POST", f"{one}/connect", self._connect),
             ("POST", f"/v2{one}/connect", self._connect),
@@ -102,13 +102,13 @@ class ControlPlane:
             ("POST", f"{one}/timeout", self._set_timeout),
             ("POST", f"{one}/refreshes", self._refresh),
             ("POST", f"{one}/pause", self._pause),
-            ("POST", f"{one}/snapshots", self._snapshot),
+            ("POST", f"{one}/snapshots", self._create_snapshot),
             ("POST", f"{one}/fork", self._fork),
-            ("PUT", f"{one}/network", self._network),
-            ("GET", f"{one}/metrics", self._metrics),
-            ("GET", f"{one}/logs", self._logs_v1),
-            ("GET", f"/v2{one}/logs", self._logs_v2),
-            ("GET", "/snapshots", self._snapshots),
+            ("PUT", f"{one}/network", self._update_network),
+            ("GET", f"{one}/metrics", self._list_metrics),
+            ("GET", f"{one}/logs", self._list_logs_v1),
+            ("GET", f"/v2{one}/logs", self._list_logs_v2),
+            ("GET", "/snapshots", self._list_snapshots),
         ]
         own = [Route(path, handler, methods=[method]) for method, path, handler in table]
         for path, (what, instead) in _UNSUPPORTED.items():
@@ -116,7 +116,7 @@ class ControlPlane:
             own += [Route(path, nothing), Route(f"{path}/{{rest:path}}", nothing)]
         return own + self._templates.routes()
 
-    async def _health(self, request: Request) -> Response:
+    async def _check_health(self, request: Request) -> Response:
         headers = tier.health_headers(self._isolation.tier, self._isolation.enforces)
         return PlainTextResponse("Health check successful", headers=headers)
 
@@ -136,11 +136,11 @@ class ControlPlane:
         return JSONResponse(self._connection_json(sandbox), 201)
 
     async def _list_v1(self, request: Request) -> Response:
-        running = [one for one in self._matching(request) if one.state == "running"]
+        running = [one for one in self._find_matching(request) if one.state == "running"]
         return JSONResponse([views.sandbox_summary(one, self._resources) for one in running])
 
     async def _list_v2(self, request: Request) -> Response:
-        found = self._matching(request)
+        found = self._find_matching(request)
         order = request.query_params.get("order", "desc")
         if order not in ("asc", "desc"):
             raise bad_request(f"Invalid order '{order}', expected 'asc' or 'desc'")
@@ -148,7 +148,7 @@ class ControlPlane:
         page, headers = _paginate(request, found, _sort_key, descending=order == "desc")
         return JSONResponse([views.sandbox_summary(one, self._resources) for one in page], headers=headers)
 
-    def _matching(self, request: Request) -> list[LocalSandbox]:
+    def _find_matching(self, request: Request) -> list[LocalSandbox]:
         query = request.query_params
         states = {state for text in query.getlist("state") for state in text.split(",") if state}
         if unknown := states - {"running", "paused"}:
@@ -165,7 +165,7 @@ class ControlPlane:
             and (after is None or sandbox.started_at >= after)
         ]
 
-    async def _info(self, request: Request) -> Response:
+    async def _get_sandbox(self, request: Request) -> Response:
         sandbox = self._registry.find(request.path_params["id"])
         return JSONResponse(views.sandbox_details(sandbox, self._resources, self._registry.domain))
 
@@ -202,12 +202,12 @@ class ControlPlane:
         await self._registry.pause(request.path_params["id"], keep_memory)
         return Response(status_code=204)
 
-    async def _snapshot(self, request: Request) -> Response:
+    async def _create_snapshot(self, request: Request) -> Response:
         name = (await read_body(request)).string("name")
         sandbox = self._registry.find_running(request.path_params["id"])
-        snapshot = self._catalog.begin(name, sandbox.id, sandbox.request.template)
+        snapshot = self._catalog.new_snapshot(name, sandbox.id, sandbox.request.template)
         await self._registry.copy_files(sandbox, snapshot.path)
-        await self._catalog.add(snapshot)
+        await self._catalog.add_snapshot(snapshot)
         return JSONResponse(views.snapshot_summary(snapshot), 201)
 
     async def _fork(self, request: Request) -> Response:
@@ -235,7 +235,7 @@ class ControlPlane:
             {"error": fork.body} if isinstance(fork, ApiError) else {"sandbox": self._connection_json(fork)}
         )
 
-    async def _network(self, request: Request) -> Response:
+    async def _update_network(self, request: Request) -> Response:
         body = await read_body(request)
         access = body.boolean("allow_internet_access")
         sandbox = self._registry.find_running(request.path_params["id"])
@@ -248,12 +248,12 @@ class ControlPlane:
         await self._registry.update_network(sandbox, changed)
         return Response(status_code=204)
 
-    async def _metrics(self, request: Request) -> Response:
+    async def _list_metrics(self, request: Request) -> Response:
         sandbox = self._registry.find(request.path_params["id"])
         start = _parse_number(request, "start", 0)
         end = _parse_number(request, "end", None)
         if sandbox.state == "running" and end is None:
-            await self._registry.sample(sandbox)
+            await self._registry.take_sample(sandbox)
         return JSONResponse(
             [
                 views.usage_sample(sample)
@@ -263,7 +263,7 @@ class ControlPlane:
             ]
         )
 
-    async def _logs_v1(self, request: Request) -> Response:
+    async def _list_logs_v1(self, request: Request) -> Response:
         start = _parse_number(request, "start", 0)
         limit = _parse_number(request, "limit", _MAX_LOG_PAGE)
         sandbox = self._registry.find(request.path_params["id"])
@@ -275,7 +275,7 @@ class ControlPlane:
             }
         )
 
-    async def _logs_v2(self, request: Request) -> Response:
+    async def _list_logs_v2(self, request: Request) -> Response:
         query = request.query_params
         backward = query.get("direction") == "backward"
         cursor = _parse_number(request, "cursor", None)
@@ -294,9 +294,9 @@ class ControlPlane:
         page = (found[::-1] if backward else found)[: _parse_number(request, "limit", _MAX_LOG_PAGE)]
         return JSONResponse({"logs": [views.log_entry(entry) for entry in page]})
 
-    async def _snapshots(self, request: Request) -> Response:
+    async def _list_snapshots(self, request: Request) -> Response:
         query = request.query_params
-        found = self._catalog.snapshots(query.get("sandboxID"), query.get("name"))
+        found = self._catalog.list_snapshots(query.get("sandboxID"), query.get("name"))
         page, headers = _paginate(request, found, lambda one: (one.created_at, one.id), descending=True)
         return JSONResponse([views.snapshot_summary(one) for one in page], headers=headers)
 

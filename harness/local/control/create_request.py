@@ -73,7 +73,7 @@ def parse_create_request(body: Body, catalog: Catalog, secure: bool) -> CreateRe
     auto_resume = body.object("autoResume")
     network = body.object("network")
     allow_internet_access = body.boolean("allow_internet_access")
-    source = catalog.find(template_id)
+    source = catalog.find_source(template_id)
     return CreateRequest(
         template=with_mcp_gateway(source.template) if body.object("mcp") else source.template,
         seed=source.seed,

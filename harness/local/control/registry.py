@@ -155,7 +155,7 @@ class Registry:
             raise api_errors.sandbox_not_found(sandbox_id)
         return sandbox
 
-    async def route(self, sandbox_id: str) -> LocalSandbox:
+    async def find_for_traffic(self, sandbox_id: str) -> LocalSandbox:
         """Return the running sandbox that traffic is for. A paused one is resumed if it was created with auto-resume.
 
         Raises `ApiError` 502, with the wording of E2B's edge, if it is gone or paused.
@@ -271,10 +271,10 @@ class Registry:
         except ApiError as error:
             return error
 
-    async def sample(self, sandbox: LocalSandbox) -> None:
+    async def take_sample(self, sandbox: LocalSandbox) -> None:
         """Add the present resource usage of a running sandbox to its samples."""
         try:
-            usage = await sandbox.box.usage()
+            usage = await sandbox.box.measure_usage()
         except (BoxError, OSError):
             return  # it has just died, or its files changed during the count; the next sample will come
         sandbox.samples.append(Sample(datetime.now(UTC), usage))
@@ -374,7 +374,7 @@ class Registry:
             await asyncio.sleep(_METRICS_INTERVAL)
             for sandbox in self:
                 if sandbox.state == "running":
-                    await self.sample(sandbox)
+                    await self.take_sample(sandbox)
 
     def _destroy_in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Destroy a box in a task that `close` waits for."""

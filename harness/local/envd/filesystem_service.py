@@ -52,7 +52,7 @@ class FilesystemService(FilesystemProtocol):
         """Describe the file or directory at a path."""
         path = self._resolve(request.path, ctx)
         try:
-            return pb.StatResponse(entry=_encode(await self._box.files.stat(path)))
+            return pb.StatResponse(entry=_encode_entry(await self._box.files.stat(path)))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise ConnectError(Code.NOT_FOUND, f"file not found: {path}") from error
         except OSError as error:
@@ -69,7 +69,7 @@ class FilesystemService(FilesystemProtocol):
             raise ConnectError(Code.NOT_FOUND, f"path not found: {path}") from error
         except OSError as error:
             raise rpc.to_connect_error(f"reading directory {path}", error) from error
-        return pb.ListDirResponse(entries=[_encode(entry) for entry in entries])
+        return pb.ListDirResponse(entries=[_encode_entry(entry) for entry in entries])
 
     async def make_dir(self, request: pb.MakeDirRequest, ctx: rpc.Context) -> pb.MakeDirResponse:
         """Make a directory and the missing ones above it."""
@@ -84,14 +84,14 @@ class FilesystemService(FilesystemProtocol):
             raise rpc.to_connect_error(f"creating directory {path}", error) from error
         if not made:
             raise ConnectError(Code.ALREADY_EXISTS, f"directory already exists: {path}")
-        return pb.MakeDirResponse(entry=_encode(entry))
+        return pb.MakeDirResponse(entry=_encode_entry(entry))
 
     async def move(self, request: pb.MoveRequest, ctx: rpc.Context) -> pb.MoveResponse:
         """Rename a file or directory. Missing directories above the destination are made."""
         source = self._resolve(request.source, ctx)
         destination = self._resolve(request.destination, ctx)
         try:
-            return pb.MoveResponse(entry=_encode(await self._box.files.move(source, destination)))
+            return pb.MoveResponse(entry=_encode_entry(await self._box.files.move(source, destination)))
         except FileNotFoundError as error:
             raise ConnectError(Code.NOT_FOUND, f"source file not found: {source}") from error
         except OSError as error:
@@ -124,7 +124,7 @@ class FilesystemService(FilesystemProtocol):
             watched = rpc.read_channel(channel, ctx)
             async with aclosing(watched):
                 async for event in watched:
-                    yield _change(event)
+                    yield _encode_event(event)
         finally:
             self._channels.discard(channel)
             channel.close_reader()
@@ -137,7 +137,7 @@ class FilesystemService(FilesystemProtocol):
         path = self._resolve(request.path, ctx)
         changes = await self._watch(path, request.recursive)
         watcher_id = "w" + secrets.token_hex(10)
-        self._watchers[watcher_id] = _PolledWatcher(self._changes(changes, path, request.include_entry))
+        self._watchers[watcher_id] = _PolledWatcher(self._watch_events(changes, path, request.include_entry))
         return pb.CreateWatcherResponse(watcher_id=watcher_id)
 
     async def get_watcher_events(
@@ -183,12 +183,12 @@ class FilesystemService(FilesystemProtocol):
     ) -> None:
         # A watch that ends before its client ends it has lost its sandbox.
         with suppress(BoxDied):
-            async with aclosing(self._changes(changes, path, include_entry)) as events:
+            async with aclosing(self._watch_events(changes, path, include_entry)) as events:
                 async for event in events:
                     await channel.put(event)
         channel.fail(LostError("the connection to the sandbox ended while it was watched"))
 
-    async def _changes(
+    async def _watch_events(
         self, changes: Watch, path: str, include_entry: bool
     ) -> AsyncGenerator[pb.FilesystemEvent, None]:
         with closing(changes):
@@ -205,7 +205,7 @@ class FilesystemService(FilesystemProtocol):
 
     async def _stat_if_there(self, path: str) -> pb.EntryInfo | None:
         try:
-            return _encode(await self._box.files.stat(path))
+            return _encode_entry(await self._box.files.stat(path))
         except OSError:
             return None  # it has been removed or renamed
 
@@ -239,7 +239,7 @@ class _PolledWatcher:
                         self._overflowed = True
 
 
-def _change(event: pb.FilesystemEvent | None) -> pb.WatchDirResponse:
+def _encode_event(event: pb.FilesystemEvent | None) -> pb.WatchDirResponse:
     if event is None:
         return _response("keepalive", pb.WatchDirResponse.KeepAlive())
     return _response("filesystem", event)
@@ -251,7 +251,7 @@ def _response(kind: str, content: Any) -> pb.WatchDirResponse:
     return pb.WatchDirResponse(event=one)
 
 
-def _encode(entry: FileEntry) -> pb.EntryInfo:
+def _encode_entry(entry: FileEntry) -> pb.EntryInfo:
     """Encode an entry. For a link E2B sends the target's type, and a flag that it is a link."""
     return pb.EntryInfo(
         name=_text(entry.name),

@@ -83,7 +83,7 @@ class Egress:
         `connect` opens connections to the target. Raises OSError if the port is taken inside.
         """
         self._alias, self._connect_inside = alias, connect
-        await self._serve(alias.port, self._serve_alias, self._trusted().context(alias.host))
+        await self._serve(alias.port, self._serve_alias, self._ensure_authority().context(alias.host))
 
     async def _serve_alias(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert self._alias is not None  # this handler is set only with an alias
@@ -101,14 +101,14 @@ class Egress:
         Raises OSError if a port is taken inside.
         """
         for port in policy.loopback_ports - self._ports.keys():
-            self._ports[port] = await self._serve(port, self._to_loopback(port))
+            self._ports[port] = await self._serve(port, self._make_loopback_handler(port))
         for port in self._ports.keys() - policy.loopback_ports:
             self._ports.pop(port).close()
         if policy.can_reach_out and self._proxy is None:
-            self._proxy = await self._serve(0, self._through_proxy)
+            self._proxy = await self._serve(0, self._serve_proxy)
             self._proxy_port = self._proxy.sockets[0].getsockname()[1]
         if policy.injections:
-            self._trusted()
+            self._ensure_authority()
         if policy != self._policy:
             for connection in self._connections:
                 connection.cancel()
@@ -151,7 +151,7 @@ class Egress:
         self._servers.append(server)
         return server
 
-    def _to_loopback(self, port: int) -> "Handle":
+    def _make_loopback_handler(self, port: int) -> "Handle":
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             upstream = await asyncio.open_connection("127.0.0.1", port)
             headers = self._policy.headers_for("127.0.0.1", port) | self._policy.headers_for(
@@ -159,7 +159,7 @@ class Egress:
             )
             try:
                 if headers:
-                    upstream[1].write(_changed(await _head(reader), headers))
+                    upstream[1].write(_set_headers(await _read_head(reader), headers))
             except _NO_REQUEST:
                 upstream[1].close()
                 return
@@ -167,35 +167,35 @@ class Egress:
 
         return handle
 
-    async def _through_proxy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_proxy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            request = _parse(await _head(reader))
+            request = _parse_request(await _read_head(reader))
             if self._alias and (request.method, request.host) == ("CONNECT", self._alias.host):
                 writer.write(_ESTABLISHED)
-                await writer.start_tls(self._trusted().context(self._alias.host))
+                await writer.start_tls(self._ensure_authority().context(self._alias.host))
                 await self._serve_alias(reader, writer)
                 return
             upstream = await self._connect(request.host, request.port)
         except _NO_REQUEST:
             return
         except ProxyError as refused:
-            await _answer(writer, refused)
+            await _send_error(writer, refused)
             return
         headers = self._policy.headers_for(request.host, request.port)
         if request.method != "CONNECT":
-            upstream[1].write(_changed(request.head, headers))
+            upstream[1].write(_set_headers(request.head, headers))
         else:
             writer.write(_ESTABLISHED)
-            if headers and not await self._open_tls(request, (reader, writer), upstream, headers):
+            if headers and not await self._intercept_tls(request, (reader, writer), upstream, headers):
                 return
         await splice((reader, writer), upstream)
 
-    def _trusted(self) -> Authority:
+    def _ensure_authority(self) -> Authority:
         """Return the certificate authority, made at the first call."""
         self._authority = self._authority or Authority()
         return self._authority
 
-    async def _open_tls(
+    async def _intercept_tls(
         self, request: Request, client: Stream, upstream: Stream, headers: dict[str, str]
     ) -> bool:
         """Open TLS to the client and to the host, and send the changed head of the request.
@@ -204,13 +204,15 @@ class Egress:
         """
         try:
             async with asyncio.timeout(HEAD_TIMEOUT):
-                await client[1].start_tls(self._trusted().context(request.host))
-            head = _changed(await _head(client[0]), headers)
+                await client[1].start_tls(self._ensure_authority().context(request.host))
+            head = _set_headers(await _read_head(client[0]), headers)
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await upstream[1].start_tls(ssl.create_default_context(), server_hostname=request.host)
         except ssl.SSLCertVerificationError as error:
             upstream[1].close()
-            await _answer(client[1], ProxyError("502 Bad Gateway", f"{request.host} is not trusted: {error}"))
+            await _send_error(
+                client[1], ProxyError("502 Bad Gateway", f"{request.host} is not trusted: {error}")
+            )
             return False
         except (*_NO_REQUEST, OSError):
             upstream[1].close()
@@ -255,7 +257,7 @@ async def _resolve(host: str, port: int) -> list[Address]:
     return list(dict.fromkeys(ipaddress.ip_address(item[4][0]) for item in found))
 
 
-def _parse(head: bytes) -> Request:
+def _parse_request(head: bytes) -> Request:
     line, _, rest = head.partition(b"\r\n")
     try:
         method, target, version = line.decode("ascii").split(" ")
@@ -271,20 +273,22 @@ def _parse(head: bytes) -> Request:
         raise ProxyError("400 Bad Request", "a proxy serves CONNECT host:port and http:// targets")
     if method == "CONNECT":
         return Request(method, parts.hostname, port, b"")
-    return Request(method, parts.hostname, port, f"{method} {path} {version}\r\n".encode() + _one_shot(rest))
+    return Request(
+        method, parts.hostname, port, f"{method} {path} {version}\r\n".encode() + _ask_for_one_response(rest)
+    )
 
 
-async def _head(reader: asyncio.StreamReader) -> bytes:
+async def _read_head(reader: asyncio.StreamReader) -> bytes:
     """Read the head of a request. Raises one of _NO_REQUEST if there is none."""
     async with asyncio.timeout(HEAD_TIMEOUT):
         return await reader.readuntil(b"\r\n\r\n")
 
 
-def _changed(head: bytes, headers: Mapping[str, str]) -> bytes:
+def _set_headers(head: bytes, headers: Mapping[str, str]) -> bytes:
     """Return the head of a request with these header fields in place of its own. It then asks for one response only."""
     if not headers:
         return head
-    line, _, rest = _one_shot(head).partition(b"\r\n")
+    line, _, rest = _ask_for_one_response(head).partition(b"\r\n")
     kept = [
         field
         for field in rest.split(b"\r\n")
@@ -294,7 +298,7 @@ def _changed(head: bytes, headers: Mapping[str, str]) -> bytes:
     return b"\r\n".join([line, *kept, *added, b"", b""])
 
 
-def _one_shot(fields: bytes) -> bytes:
+def _ask_for_one_response(fields: bytes) -> bytes:
     """Return header fields that ask for one response, since the next request may be for another host.
 
     A request for another protocol (a web socket) is left alone: it is the last one anyway.
@@ -306,7 +310,7 @@ def _one_shot(fields: bytes) -> bytes:
     return b"\r\n".join([*kept, b"Connection: close", b"", b""])
 
 
-async def _answer(writer: asyncio.StreamWriter, refused: ProxyError) -> None:
+async def _send_error(writer: asyncio.StreamWriter, refused: ProxyError) -> None:
     body = f"{refused}\n".encode()
     head = f"HTTP/1.1 {refused.status}\r\nContent-Type: text/plain; charset=utf-8\r\n"
     head += (
