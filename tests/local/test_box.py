@@ -614,7 +614,7 @@ def test_everybody_hears_of_the_end(tier: Isolation) -> None:
         assert isinstance(died, BoxDied)
         assert output is None
         assert [event async for event in watch] == []
-        for call in (box.stat, box.list, box.watch, lambda path: box.spawn([path])):
+        for call in (box.files.stat, box.files.list, box.files.watch, lambda path: box.spawn([path])):
             with pytest.raises(BoxDied):
                 await call("/tmp")
         await box.kill()
