@@ -22,7 +22,7 @@ class ApiError(Exception):
         self.body: dict[str, object] = {"code": status, "message": message, **extra}
 
     def encode(self) -> bytes:
-        """The body as it goes over the wire."""
+        """Encode the body as JSON."""
         return json.dumps(self.body).encode()
 
 

@@ -45,7 +45,7 @@ class LocalServer:
     _final_log: str = field(default="", repr=False)
 
     def log_tail(self) -> str:
-        """The last lines that the server wrote to its log: unexpected errors, if any."""
+        """Return the end of the server's log, which contains unexpected errors, if any."""
         return self._final_log if self._log.closed else _tail(self._log)
 
     def stop(self) -> None:

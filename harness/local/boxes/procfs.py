@@ -17,7 +17,7 @@ _MARK_VARIABLE = "HARNESS_SANDBOX_MARK"
 
 
 def new_mark() -> str:
-    """A random mark for the processes of one sandbox, by which `kill_marked` finds them.
+    """Return a random mark for the processes of one sandbox, by which `kill_marked` finds them.
 
     The sandbox's id would not do: users have it in their own environment.
     """

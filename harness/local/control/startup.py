@@ -62,9 +62,8 @@ async def forward_lines(process: BoxProcess, on_line: OnLine) -> None:
     partial_lines = {"stdout": "", "stderr": "", "pty": ""}
     while (chunk := await process.read()) is not None:
         channel, data = chunk
-        *lines, partial_lines[channel] = (partial_lines[channel] + data.decode("utf-8", "replace")).split(
-            "\n"
-        )
+        text = partial_lines[channel] + data.decode("utf-8", "replace")
+        *lines, partial_lines[channel] = text.split("\n")
         for line in lines:
             on_line(line)
     for partial in filter(None, partial_lines.values()):

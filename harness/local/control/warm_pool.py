@@ -54,10 +54,10 @@ class WarmPool:
 
     def note_created(self, key: PoolKey) -> None:
         """Note that a sandbox was created. After two of the same key in a row another one is started."""
-        again, self._last = key == self._last, key
+        is_repeated, self._last = key == self._last, key
         if self._keeping and self._keeping[0] != key:
             self._stop_keeping()
-        if again and not self._keeping:
+        if is_repeated and not self._keeping:
             task = asyncio.create_task(self._keep(key))
             self._tasks.add(task)
             task.add_done_callback(self._on_keep_done)

@@ -102,7 +102,7 @@ class ProcessService(ProcessProtocol):
         return pb.SendSignalResponse()
 
     async def close_stdin(self, request: pb.CloseStdinRequest, ctx: rpc.Context) -> pb.CloseStdinResponse:
-        """Let a command read the end of its input."""
+        """Close a command's stdin."""
         process = self._find(request.process)
         if process.has_terminal:
             raise ConnectError(
