@@ -379,13 +379,13 @@ def _sandboxd(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 
 def _run_sandboxd(parsed: argparse.Namespace) -> int:
-    from harness.local.__main__ import People
+    from harness.local.__main__ import TextReporter
     from harness.local.__main__ import main as serve
 
     options = ["--port", str(parsed.port)]
     if parsed.isolation:
         options += ["--isolation", parsed.isolation]
-    return serve(options, People())
+    return serve(options, TextReporter())
 
 
 def _trial(command: argparse.ArgumentParser) -> None:

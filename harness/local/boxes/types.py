@@ -1,4 +1,4 @@
-"""What goes into a box and comes out of it: specifications, facts, and errors."""
+"""The values and errors of boxes."""
 
 import os
 import stat
@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Literal
 
 from harness.local.network.policy import NetworkPolicy
-from harness.local.templates import Template
+from harness.local.template import Template
 
-Channel = Literal["stdout", "stderr", "pty"]
+OutputName = Literal["stdout", "stderr", "pty"]
 WatchKind = Literal["create", "write", "remove", "rename", "chmod", "overflow"]
 
 
 class BoxError(Exception):
-    """Something that a sandbox was asked for cannot be had; `remedy` says what would help, where known."""
+    """A sandbox cannot do what was requested. `remedy` says what would help, if that is known."""
 
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message)
@@ -27,11 +27,11 @@ class BoxStartError(BoxError):
 
 
 class BoxDied(BoxError):
-    """The sandbox is dead: killed, or fallen to what ran inside."""
+    """The sandbox is dead: it was killed, or something that ran inside ended it."""
 
 
 class UnknownUser(BoxError):
-    """No such user in the sandbox."""
+    """The sandbox has no such user."""
 
 
 class BadDirectory(BoxError):
@@ -43,38 +43,40 @@ class BadProgram(BoxError):
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Upper bounds for one sandbox; None means unbounded. What is enforced depends on the tier."""
+class BoxLimits:
+    """Resource limits of one sandbox; None means unlimited. The tier decides which of them are enforced."""
 
     memory_mb: int | None = None
     cpus: float | None = None
     pids: int | None = 2048
-    """Processes and threads."""
+    """The number of processes and threads."""
 
 
 @dataclass(frozen=True)
 class BoxSpec:
-    """A sandbox to be started."""
+    """The specification of a sandbox to be started."""
 
     id: str
     state: Path
-    """This sandbox's own directory, made by Box.start. The folders above it must be enterable by others
-    (mode 0711) when the server is root, since the sandbox's account is then nobody of this machine's."""
+    """This sandbox's own directory, made by Box.start.
+
+    If the server is root, other accounts must be able to enter the folders above it (mode 0711), since the sandbox
+    then runs under another account."""
     template: Template
     env: Mapping[str, str] = field(default_factory=dict)
     network: NetworkPolicy = field(default_factory=NetworkPolicy)
-    limits: Limits = field(default_factory=Limits)
+    limits: BoxLimits = field(default_factory=BoxLimits)
     seed: Path | None = None
-    """A folder made by Box.copy_state, which the sandbox starts from instead of the template's files."""
+    """A folder made by Box.copy_state, whose files the sandbox starts with in place of the template's."""
     domain: str = ""
-    """`HOST:PORT` by which the server says that its sandboxes' ports are to be reached: as `N-ID.HOST:PORT`."""
+    """`HOST:PORT` of the server: clients reach port N of the sandbox at `N-ID.HOST:PORT`."""
     open_root: bool = False
-    """Let new files be made outside of the template's places too; they are lost with the sandbox."""
+    """Allow new files outside of the template's places too. They are lost with the sandbox."""
 
 
 @dataclass(frozen=True)
-class Entry:
-    """What is at a path. For a symbolic link: the link itself, beside what it leads to."""
+class FileEntry:
+    """The entry at a path. For a symbolic link: the link itself, and its target."""
 
     path: str
     mode: int
@@ -84,11 +86,11 @@ class Entry:
     group: str
     mtime_ns: int
     target: str | None
-    """Where a symbolic link leads in the end, all links resolved; None for anything else."""
+    """The final target of a symbolic link, with all links resolved; None for other entries."""
     target_mode: int | None
-    """`st_mode` of what the link leads to; None when it leads nowhere, or is no link."""
+    """`st_mode` of the link's target; None if there is no target, or if the entry is no link."""
     metadata: Mapping[str, str]
-    """What the user attached: extended attributes `user.e2b.*`, prefix stripped."""
+    """The user's metadata: the extended attributes `user.e2b.*`, without the prefix."""
 
     @property
     def name(self) -> str:
@@ -97,7 +99,7 @@ class Entry:
 
     @property
     def is_symlink(self) -> bool:
-        """True for a link, whatever it leads to."""
+        """True for a symbolic link, whatever its target is."""
         return stat.S_ISLNK(self.mode)
 
     @property
@@ -112,34 +114,34 @@ class WatchEvent:
 
     kind: WatchKind
     name: str
-    """Path relative to the watched folder. Empty for the folder itself, and for "overflow" (events lost)."""
+    """The path relative to the watched folder. It is empty for the folder itself, and for "overflow" (lost events)."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a sandbox uses at one moment."""
+    """The resource usage of a sandbox at one moment."""
 
     cpu_percent: float
-    """Of one core, since the last call (since the start, for the first); above 100 on several cores."""
+    """Percent of one core since the last call, or since the start; above 100 on several cores."""
     cpu_count: int
     mem_used: int
-    """Bytes, of all processes in the sandbox."""
+    """Bytes used by all processes in the sandbox."""
     mem_total: int
     disk_used: int
-    """Bytes in the sandbox's own folders."""
+    """Bytes used in the sandbox's own folders."""
     disk_total: int
 
 
 @dataclass(frozen=True)
 class ExitStatus:
-    """How a process ended."""
+    """The exit status of a process."""
 
     exit_code: int
-    """As a shell gives it: 128 + signal number after a signal."""
+    """The exit code as a shell reports it: 128 + signal number after a signal."""
     signal: int | None
 
     @classmethod
     def from_wait(cls, status: int) -> "ExitStatus":
-        """From what waitpid(2) gives."""
+        """Convert the status that waitpid(2) returns."""
         code = os.waitstatus_to_exitcode(status)
         return cls(code, None) if code >= 0 else cls(128 - code, -code)

@@ -1,4 +1,4 @@
-"""The server's end of the socket to a guest: requests, replies, events, and descriptors beside them."""
+"""The server's end of the socket to a guest: requests, replies, events, and descriptors sent with them."""
 
 import array
 import asyncio
@@ -12,20 +12,18 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from harness.local.boxes.types import BoxDied
+
 MAX_FRAME = 1 << 20
 MAX_FDS = 8
 _CREDENTIALS = struct.Struct("3i")
 
 Receive = Callable[[Any, list[int]], Any]
-"""What is made of an answer and the descriptors that came with it, which it takes over."""
-
-
-class GuestGone(Exception):
-    """The guest has died, or has said something that no guest of ours would say."""
+"""Makes a result of a reply and its descriptors. It owns the descriptors from then on."""
 
 
 class GuestRefused(Exception):
-    """The guest's answer to one request is an error."""
+    """The guest replied to a request with an error."""
 
     def __init__(self, kind: str, number: int, message: str) -> None:
         super().__init__(message)
@@ -33,10 +31,10 @@ class GuestRefused(Exception):
         self.number = number
 
 
-class GuestLink:
-    """Requests to one guest. Nothing that arrives here is trusted beyond being small, valid JSON.
+class GuestClient:
+    """Sends requests to one guest. Its messages are not trusted: they must be small, valid JSON.
 
-    The socket must have SO_PASSCRED set from before the guest was started, so that the kernel says who speaks.
+    The socket must have SO_PASSCRED set before the guest is started, so that the kernel identifies the sender.
     """
 
     def __init__(self, sock: socket.socket, on_event: Callable[[dict[str, Any]], None]) -> None:
@@ -49,10 +47,31 @@ class GuestLink:
         self._fds: deque[int] = deque()
         self._outgoing: deque[tuple[memoryview, list[int]]] = deque()
         self.peer: int | None = None
-        """The guest's pid as this machine's kernel knows it; set once the guest has spoken."""
+        """The guest's pid on this machine; None until the guest has sent a message."""
         self.closed = False
         sock.setblocking(False)
-        self._loop.add_reader(sock, self._readable)
+        self._loop.add_reader(sock, self._on_readable)
+
+    async def call(
+        self,
+        op: str,
+        fds: Sequence[int] = (),
+        receive: Receive | None = None,
+        **fields: Any,
+    ) -> Any:
+        """Send a request and wait for the reply. Raises GuestRefused or BoxDied.
+
+        `receive` is called with the reply and its descriptors before any later event is dispatched. Without it the
+        descriptors are closed.
+        """
+        if self.closed:
+            raise BoxDied("the sandbox is dead")
+        number = next(self._ids)
+        body = marshal.dumps({"id": number, "op": op, "fds": len(fds), **fields})
+        answer = self._loop.create_future()
+        self._waiting[number] = (answer, receive or _value_only)
+        self._send(memoryview(len(body).to_bytes(4, "big") + body), list(fds))
+        return await answer
 
     async def request(
         self,
@@ -61,33 +80,25 @@ class GuestLink:
         receive: Receive | None = None,
         **fields: Any,
     ) -> Any:
-        """Ask, and wait for the answer. `receive` is called with the answer and its descriptors before any
-        later event is dispatched; without it descriptors are closed.
-
-        Raises GuestRefused, or GuestGone.
-        """
-        if self.closed:
-            raise GuestGone("the sandbox's guest is gone")
-        number = next(self._ids)
-        body = marshal.dumps({"id": number, "op": op, "fds": len(fds), **fields})
-        answer = self._loop.create_future()
-        self._waiting[number] = (answer, receive or _value_only)
-        self._send(memoryview(len(body).to_bytes(4, "big") + body), list(fds))
-        return await answer
+        """Like `call`, but raises the guest's errors as OSError."""
+        try:
+            return await self.call(op, fds, receive, **fields)
+        except GuestRefused as error:
+            raise OSError(error.number, str(error)) from error
 
     def _send(self, data: memoryview, fds: list[int]) -> None:
-        # duplicates, because the caller may close its own before a full socket drains
+        # duplicates, since the caller may close its own before a full socket drains
         self._outgoing.append((data, [os.dup(fd) for fd in fds]))
         if len(self._outgoing) == 1:
-            self._writable()
+            self._on_writable()
 
-    def _writable(self) -> None:
+    def _on_writable(self) -> None:
         while self._outgoing:
             data, fds = self._outgoing[0]
             try:
                 sent = socket.send_fds(self._sock, [data], fds) if fds else self._sock.send(data)
             except BlockingIOError:
-                self._loop.add_writer(self._sock, self._writable)
+                self._loop.add_writer(self._sock, self._on_writable)
                 return
             except OSError:
                 self.close()
@@ -100,7 +111,7 @@ class GuestLink:
                 self._outgoing.popleft()
         self._loop.remove_writer(self._sock)
 
-    def _readable(self) -> None:
+    def _on_readable(self) -> None:
         space = socket.CMSG_SPACE(4 * MAX_FDS) + socket.CMSG_SPACE(_CREDENTIALS.size)
         try:
             data, ancillary, _, _ = self._sock.recvmsg(1 << 16, space, socket.MSG_CMSG_CLOEXEC)
@@ -145,7 +156,7 @@ class GuestLink:
     def _resolve(self, message: dict[str, Any]) -> None:
         fds = [self._fds.popleft() for _ in range(message["fds"])]
         answer, receive = self._waiting.pop(message["id"])
-        if answer.done():  # the asker was cancelled: nobody takes the descriptors
+        if answer.done():  # the caller was cancelled: nobody takes the descriptors
             _close_all(fds)
         elif "error" in message:
             error = message["error"]
@@ -157,7 +168,7 @@ class GuestLink:
                 answer.set_exception(error)
 
     def close(self) -> None:
-        """Every pending and later request raises GuestGone."""
+        """Close the socket. Every pending and later request raises BoxDied."""
         if self.closed:
             return
         self.closed = True
@@ -169,8 +180,8 @@ class GuestLink:
             _close_all(fds)
         for answer, _ in self._waiting.values():
             if not answer.done():
-                answer.set_exception(GuestGone("the sandbox's guest is gone"))
-                answer.exception()  # whoever asked may have been cancelled in this very moment
+                answer.set_exception(BoxDied("the sandbox is dead"))
+                answer.exception()  # the caller may have been cancelled at the same moment
         self._waiting.clear()
         self._on_event({"event": "gone"})
 

@@ -1,4 +1,4 @@
-"""E2B's control plane: the REST endpoints that manage sandboxes and snapshots, and lead on to templates."""
+"""E2B's control plane: the REST endpoints for sandboxes and snapshots. It also serves those for templates."""
 
 from __future__ import annotations
 
@@ -17,22 +17,27 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
-from harness.local import errors, tier
+from harness.local import api_errors, tier
+from harness.local.api_errors import ApiError, bad_request, not_on_this_server
 from harness.local.boxes.isolation import Isolation
-from harness.local.builds.api import TemplateApi
+from harness.local.builds.template_api import TemplateApi
 from harness.local.control import views
 from harness.local.control.body import read_body
 from harness.local.control.catalog import Catalog
-from harness.local.control.once import Once
-from harness.local.control.plans import plan_of, policy_of, timeout_of
-from harness.local.control.registry import MAX_TIMEOUT_HOURS, Registry, Sandbox
+from harness.local.control.create_request import (
+    MAX_TIMEOUT_HOURS,
+    parse_create_request,
+    parse_network_policy,
+    parse_timeout,
+)
+from harness.local.control.idempotency import IdempotencyCache
+from harness.local.control.registry import LocalSandbox, Registry
 from harness.local.envd.journal import Level
-from harness.local.errors import ApiError, bad_request, not_on_this_server
 
 _MAX_PAGE = 100
 _MAX_FORKS = 100
 _MAX_LOG_PAGE = 1000
-_ELSEWHERE = {
+_UNSUPPORTED = {
     "/volumes": (
         "Storage in volumes",
         "put files into a template (Template().copy), or write and read them with sandbox.files",
@@ -48,8 +53,8 @@ T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-class Control:
-    """The control plane. An ASGI application; every request but `/health` and uploads needs the API key."""
+class ControlPlane:
+    """The control plane, an ASGI application. Every request except `/health` and uploads needs the API key."""
 
     def __init__(
         self,
@@ -66,30 +71,30 @@ class Control:
         self._templates = templates
         self._resources = resources
         self._api_key = api_key.encode()
-        self._once: Once[Sandbox] = Once()
+        self._idempotency: IdempotencyCache[LocalSandbox] = IdempotencyCache()
         self._router = Router(self._routes(), redirect_slashes=False, default=_no_such_endpoint)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Raises `ApiError` before anything is sent."""
         path = scope["path"]
-        open_to_all = path == "/health" or self._templates.may_upload(path)
-        if not open_to_all and not self._holds_key(Request(scope)):
-            raise errors.unauthorized()
+        is_public = path == "/health" or self._templates.is_upload(path)
+        if not is_public and not self._has_api_key(Request(scope)):
+            raise api_errors.unauthorized()
         await self._router(scope, receive, send)
 
-    def _holds_key(self, request: Request) -> bool:
+    def _has_api_key(self, request: Request) -> bool:
         given = request.headers.get("x-api-key", "").encode("latin-1")
         return hmac.compare_digest(given, self._api_key)
 
     def _routes(self) -> list[Route]:
         one = "/sandboxes/{id}"
         table: list[tuple[str, str, Handler]] = [
-            ("GET", "/health", self._health),
+            ("GET", "/health", self._check_health),
             ("POST", "/sandboxes", self._create_v1),
             ("POST", "/v2/sandboxes", self._create_v2),
             ("GET", "/sandboxes", self._list_v1),
             ("GET", "/v2/sandboxes", self._list_v2),
-            ("GET", one, self._info),
+            ("GET", one, self._get_sandbox),
             ("DELETE", one, self._kill),
             ("POST", f"{one}/connect", self._connect),
             ("POST", f"/v2{one}/connect", self._connect),
@@ -97,72 +102,72 @@ class Control:
             ("POST", f"{one}/timeout", self._set_timeout),
             ("POST", f"{one}/refreshes", self._refresh),
             ("POST", f"{one}/pause", self._pause),
-            ("POST", f"{one}/snapshots", self._snapshot),
+            ("POST", f"{one}/snapshots", self._create_snapshot),
             ("POST", f"{one}/fork", self._fork),
-            ("PUT", f"{one}/network", self._network),
-            ("GET", f"{one}/metrics", self._metrics),
-            ("GET", f"{one}/logs", self._logs_v1),
-            ("GET", f"/v2{one}/logs", self._logs_v2),
-            ("GET", "/snapshots", self._snapshots),
+            ("PUT", f"{one}/network", self._update_network),
+            ("GET", f"{one}/metrics", self._list_metrics),
+            ("GET", f"{one}/logs", self._list_logs_v1),
+            ("GET", f"/v2{one}/logs", self._list_logs_v2),
+            ("GET", "/snapshots", self._list_snapshots),
         ]
         own = [Route(path, handler, methods=[method]) for method, path, handler in table]
-        for path, (what, instead) in _ELSEWHERE.items():
-            nothing = _not_here(what, instead)
+        for path, (what, instead) in _UNSUPPORTED.items():
+            nothing = _make_unsupported_endpoint(what, instead)
             own += [Route(path, nothing), Route(f"{path}/{{rest:path}}", nothing)]
         return own + self._templates.routes()
 
-    async def _health(self, request: Request) -> Response:
-        told = tier.fields(self._isolation.tier, self._isolation.enforces)
-        return PlainTextResponse("Health check successful", headers=told)
+    async def _check_health(self, request: Request) -> Response:
+        headers = tier.health_headers(self._isolation.tier, self._isolation.enforces)
+        return PlainTextResponse("Health check successful", headers=headers)
 
     async def _create_v1(self, request: Request) -> Response:
         body = await read_body(request)
-        plan = plan_of(body, self._catalog, secure=bool(body.boolean("secure")))
-        return JSONResponse(self._created(await self._registry.create(plan)), 201)
+        wanted = parse_create_request(body, self._catalog, secure=bool(body.boolean("secure")))
+        return JSONResponse(self._connection_json(await self._registry.create(wanted)), 201)
 
     async def _create_v2(self, request: Request) -> Response:
         body = await read_body(request)
 
-        async def create() -> Sandbox:
-            return await self._registry.create(plan_of(body, self._catalog, secure=True))
+        async def create() -> LocalSandbox:
+            return await self._registry.create(parse_create_request(body, self._catalog, secure=True))
 
         key = request.headers.get("idempotency-key")
-        sandbox = await (create() if key is None else self._once.run(key, body, create))
-        return JSONResponse(self._created(sandbox), 201)
+        sandbox = await (create() if key is None else self._idempotency.run(key, body, create))
+        return JSONResponse(self._connection_json(sandbox), 201)
 
     async def _list_v1(self, request: Request) -> Response:
-        running = [one for one in self._matching(request) if one.state == "running"]
-        return JSONResponse([views.listed(one, self._resources) for one in running])
+        running = [one for one in self._find_matching(request) if one.state == "running"]
+        return JSONResponse([views.sandbox_summary(one, self._resources) for one in running])
 
     async def _list_v2(self, request: Request) -> Response:
-        found = self._matching(request)
+        found = self._find_matching(request)
         order = request.query_params.get("order", "desc")
         if order not in ("asc", "desc"):
             raise bad_request(f"Invalid order '{order}', expected 'asc' or 'desc'")
-        found.sort(key=_place, reverse=order == "desc")
-        page, headers = _page(request, found, _place, descending=order == "desc")
-        return JSONResponse([views.listed(one, self._resources) for one in page], headers=headers)
+        found.sort(key=_sort_key, reverse=order == "desc")
+        page, headers = _paginate(request, found, _sort_key, descending=order == "desc")
+        return JSONResponse([views.sandbox_summary(one, self._resources) for one in page], headers=headers)
 
-    def _matching(self, request: Request) -> list[Sandbox]:
+    def _find_matching(self, request: Request) -> list[LocalSandbox]:
         query = request.query_params
         states = {state for text in query.getlist("state") for state in text.split(",") if state}
         if unknown := states - {"running", "paused"}:
             raise bad_request(f"Invalid state '{unknown.pop()}', expected 'running' or 'paused'")
-        metadata = _metadata_filter(query.get("metadata", ""))
+        metadata = _parse_metadata_filter(query.get("metadata", ""))
         template = query.get("template")
-        after = _moment(query["startedAfter"], "startedAfter") if "startedAfter" in query else None
+        after = _parse_moment(query["startedAfter"], "startedAfter") if "startedAfter" in query else None
         return [
             sandbox
             for sandbox in self._registry
             if (not states or sandbox.state in states)
-            and metadata.items() <= dict(sandbox.plan.metadata).items()
+            and metadata.items() <= dict(sandbox.request.metadata).items()
             and (template is None or template in _template_names(sandbox))
             and (after is None or sandbox.started_at >= after)
         ]
 
-    async def _info(self, request: Request) -> Response:
+    async def _get_sandbox(self, request: Request) -> Response:
         sandbox = self._registry.find(request.path_params["id"])
-        return JSONResponse(views.detailed(sandbox, self._resources, self._registry.domain))
+        return JSONResponse(views.sandbox_details(sandbox, self._resources, self._registry.domain))
 
     async def _kill(self, request: Request) -> Response:
         await self._registry.kill(request.path_params["id"])
@@ -172,15 +177,15 @@ class Control:
         body = await read_body(request)
         sandbox_id = request.path_params["id"]
         keep_memory = body.boolean("memory") is not False
-        resumed = await self._registry.connect(sandbox_id, timeout_of(body), keep_memory)
+        resumed = await self._registry.connect(sandbox_id, parse_timeout(body), keep_memory)
         sandbox = self._registry.find(sandbox_id)
-        return JSONResponse(self._created(sandbox), 201 if resumed else 200)
+        return JSONResponse(self._connection_json(sandbox), 201 if resumed else 200)
 
     async def _set_timeout(self, request: Request) -> Response:
         body = await read_body(request)
         seconds = body.integer("timeout")
         if seconds is None:
-            raise errors.bad_body("timeout is required")
+            raise api_errors.bad_body("timeout is required")
         if seconds > MAX_TIMEOUT_HOURS * 3600:
             raise bad_request(f"Timeout cannot be greater than {MAX_TIMEOUT_HOURS} hours")
         self._registry.set_timeout(request.path_params["id"], seconds)
@@ -197,13 +202,13 @@ class Control:
         await self._registry.pause(request.path_params["id"], keep_memory)
         return Response(status_code=204)
 
-    async def _snapshot(self, request: Request) -> Response:
+    async def _create_snapshot(self, request: Request) -> Response:
         name = (await read_body(request)).string("name")
         sandbox = self._registry.find_running(request.path_params["id"])
-        snapshot = self._catalog.begin(name, sandbox.id, sandbox.plan.template)
+        snapshot = self._catalog.new_snapshot(name, sandbox.id, sandbox.request.template)
         await self._registry.copy_files(sandbox, snapshot.path)
-        await self._catalog.add(snapshot)
-        return JSONResponse(views.snapshot(snapshot), 201)
+        await self._catalog.add_snapshot(snapshot)
+        return JSONResponse(views.snapshot_summary(snapshot), 201)
 
     async def _fork(self, request: Request) -> Response:
         body = await read_body(request)
@@ -218,44 +223,49 @@ class Control:
         sandbox = self._registry.find(request.path_params["id"])
         if sandbox.state == "paused":
             message = f"Sandbox '{sandbox.id}' is paused and cannot be forked; resume it first"
-            raise errors.conflict(message)
-        forks = await self._registry.fork(sandbox, count, timeout_of(body))
+            raise api_errors.conflict(message)
+        forks = await self._registry.fork(sandbox, count, parse_timeout(body))
         return JSONResponse([self._fork_result(fork) for fork in forks], 201)
 
-    def _created(self, sandbox: Sandbox) -> dict[str, Any]:
-        return views.created(sandbox, self._registry.domain)
+    def _connection_json(self, sandbox: LocalSandbox) -> dict[str, Any]:
+        return views.sandbox_connection(sandbox, self._registry.domain)
 
-    def _fork_result(self, fork: Sandbox | ApiError) -> dict[str, Any]:
-        return {"error": fork.body} if isinstance(fork, ApiError) else {"sandbox": self._created(fork)}
+    def _fork_result(self, fork: LocalSandbox | ApiError) -> dict[str, Any]:
+        return (
+            {"error": fork.body} if isinstance(fork, ApiError) else {"sandbox": self._connection_json(fork)}
+        )
 
-    async def _network(self, request: Request) -> Response:
+    async def _update_network(self, request: Request) -> Response:
         body = await read_body(request)
         access = body.boolean("allow_internet_access")
         sandbox = self._registry.find_running(request.path_params["id"])
-        plan = replace(
-            sandbox.plan, policy=policy_of(body, access), network=body.raw(), allow_internet_access=access
+        changed = replace(
+            sandbox.request,
+            policy=parse_network_policy(body, access),
+            network=body.raw(),
+            allow_internet_access=access,
         )
-        await self._registry.update_network(sandbox, plan)
+        await self._registry.update_network(sandbox, changed)
         return Response(status_code=204)
 
-    async def _metrics(self, request: Request) -> Response:
+    async def _list_metrics(self, request: Request) -> Response:
         sandbox = self._registry.find(request.path_params["id"])
-        start = _number(request, "start", 0)
-        end = _number(request, "end", None)
+        start = _parse_number(request, "start", 0)
+        end = _parse_number(request, "end", None)
         if sandbox.state == "running" and end is None:
-            await self._registry.sample(sandbox)
+            await self._registry.take_sample(sandbox)
         return JSONResponse(
             [
-                views.metric(sample)
+                views.usage_sample(sample)
                 for sample in sandbox.samples
                 if start <= sample.taken_at.timestamp()
                 and (end is None or sample.taken_at.timestamp() <= end)
             ]
         )
 
-    async def _logs_v1(self, request: Request) -> Response:
-        start = _number(request, "start", 0)
-        limit = _number(request, "limit", _MAX_LOG_PAGE)
+    async def _list_logs_v1(self, request: Request) -> Response:
+        start = _parse_number(request, "start", 0)
+        limit = _parse_number(request, "limit", _MAX_LOG_PAGE)
         sandbox = self._registry.find(request.path_params["id"])
         found = [entry for entry in sandbox.journal if entry.milliseconds >= start][:limit]
         return JSONResponse(
@@ -265,12 +275,12 @@ class Control:
             }
         )
 
-    async def _logs_v2(self, request: Request) -> Response:
+    async def _list_logs_v2(self, request: Request) -> Response:
         query = request.query_params
         backward = query.get("direction") == "backward"
-        cursor = _number(request, "cursor", None)
+        cursor = _parse_number(request, "cursor", None)
         search = query.get("search", "")
-        level = _level(query.get("level", "debug"))
+        level = _parse_level(query.get("level", "debug"))
         sandbox = self._registry.find(request.path_params["id"])
         found = [
             entry
@@ -281,48 +291,48 @@ class Control:
                 cursor is None or (entry.milliseconds <= cursor if backward else entry.milliseconds >= cursor)
             )
         ]
-        page = (found[::-1] if backward else found)[: _number(request, "limit", _MAX_LOG_PAGE)]
+        page = (found[::-1] if backward else found)[: _parse_number(request, "limit", _MAX_LOG_PAGE)]
         return JSONResponse({"logs": [views.log_entry(entry) for entry in page]})
 
-    async def _snapshots(self, request: Request) -> Response:
+    async def _list_snapshots(self, request: Request) -> Response:
         query = request.query_params
-        found = self._catalog.snapshots(query.get("sandboxID"), query.get("name"))
-        page, headers = _page(request, found, lambda one: (one.created_at, one.id), descending=True)
-        return JSONResponse([views.snapshot(one) for one in page], headers=headers)
+        found = self._catalog.list_snapshots(query.get("sandboxID"), query.get("name"))
+        page, headers = _paginate(request, found, lambda one: (one.created_at, one.id), descending=True)
+        return JSONResponse([views.snapshot_summary(one) for one in page], headers=headers)
 
 
-def _not_here(what: str, instead: str) -> type[HTTPEndpoint]:
-    """An endpoint that says so, whatever the method."""
+def _make_unsupported_endpoint(what: str, instead: str) -> type[HTTPEndpoint]:
+    """Return an endpoint that answers every method with 501."""
 
-    class NotHere(HTTPEndpoint):
+    class UnsupportedEndpoint(HTTPEndpoint):
         async def dispatch(self) -> None:
             raise not_on_this_server(what, instead)
 
-    return NotHere
+    return UnsupportedEndpoint
 
 
 async def _no_such_endpoint(scope: Scope, receive: Receive, send: Send) -> None:
     raise ApiError(404, f"no such endpoint: {scope['method']} {scope['path']}")
 
 
-def _place(sandbox: Sandbox) -> tuple[datetime, str]:
+def _sort_key(sandbox: LocalSandbox) -> tuple[datetime, str]:
     return sandbox.started_at, sandbox.id
 
 
-def _template_names(sandbox: Sandbox) -> tuple[str, ...]:
-    template = sandbox.plan.template
+def _template_names(sandbox: LocalSandbox) -> tuple[str, ...]:
+    template = sandbox.request.template
     return (template.id, template.name, *template.aliases)
 
 
-def _metadata_filter(text: str) -> dict[str, str]:
-    """`key=value` pairs, as the SDK escapes them: once each, and once more as a whole."""
+def _parse_metadata_filter(text: str) -> dict[str, str]:
+    """Parse `key=value` pairs. The SDK escapes each part, and then the whole once more."""
     pairs = [pair.split("=") for pair in unquote_plus(text).split("&") if pair]
     if any(len(pair) != 2 for pair in pairs):
         raise bad_request("invalid key value pair in query")
     return {unquote_plus(key): unquote_plus(value) for key, value in pairs}
 
 
-def _moment(text: str, field: str) -> datetime:
+def _parse_moment(text: str, field: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text.replace(" ", "+"))
     except ValueError as error:
@@ -330,7 +340,7 @@ def _moment(text: str, field: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _number(request: Request, field: str, absent: T) -> int | T:
+def _parse_number(request: Request, field: str, absent: T) -> int | T:
     text = request.query_params.get(field)
     if text is None:
         return absent
@@ -339,19 +349,19 @@ def _number(request: Request, field: str, absent: T) -> int | T:
     return int(text)
 
 
-def _level(text: str) -> Level:
+def _parse_level(text: str) -> Level:
     match text:
         case "debug" | "info" | "warn" | "error":
             return text
     raise bad_request(f"Invalid level '{text}', expected 'debug', 'info', 'warn' or 'error'")
 
 
-def _page(
-    request: Request, items: Sequence[T], place: Callable[[T], tuple[datetime, str]], *, descending: bool
+def _paginate(
+    request: Request, items: Sequence[T], sort_key: Callable[[T], tuple[datetime, str]], *, descending: bool
 ) -> tuple[Sequence[T], dict[str, str]]:
-    """One page of sorted items, and the header that leads to the next.
+    """Return one page of sorted items, and the header with the token of the next page.
 
-    The token says after which item a page begins, so that items which come or go meanwhile move nothing.
+    The token names the last item of the page before, so that items which are added or removed do not shift pages.
     """
     text = request.query_params.get("limit", str(_MAX_PAGE))
     if not _SHORT_NUMBER.fullmatch(text) or not 1 <= int(text) <= _MAX_PAGE:
@@ -359,19 +369,19 @@ def _page(
     limit = int(text)
     if token := request.query_params.get("nextToken"):
         last = _decode_token(token)
-        items = [item for item in items if (place(item) < last if descending else place(item) > last)]
+        items = [item for item in items if (sort_key(item) < last if descending else sort_key(item) > last)]
     page = items[:limit]
-    return page, {"x-next-token": _encode_token(place(page[-1]))} if len(items) > limit else {}
+    return page, {"x-next-token": _encode_token(sort_key(page[-1]))} if len(items) > limit else {}
 
 
-def _encode_token(place: tuple[datetime, str]) -> str:
-    moment, item_id = place
+def _encode_token(sort_key: tuple[datetime, str]) -> str:
+    moment, item_id = sort_key
     return base64.urlsafe_b64encode(f"{moment.isoformat()}__{item_id}".encode()).decode()
 
 
 def _decode_token(token: str) -> tuple[datetime, str]:
     try:
         moment, _, item_id = base64.urlsafe_b64decode(token).decode().partition("__")
-        return _moment(moment, "nextToken"), item_id
+        return _parse_moment(moment, "nextToken"), item_id
     except (ApiError, ValueError) as error:
         raise bad_request("Invalid next token") from error

@@ -1,24 +1,30 @@
-"""From the body of a create request to a `Plan`: everything a client may ask for is checked here."""
+"""The request to create a sandbox, parsed from its JSON body. All of its fields are checked here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+from harness.local.api_errors import bad_body, bad_request, not_on_this_server
 from harness.local.control.body import Body
 from harness.local.control.catalog import Catalog
-from harness.local.control.registry import DEFAULT_TIMEOUT, MAX_TIMEOUT_HOURS, Plan
-from harness.local.errors import bad_body, bad_request, not_on_this_server
 from harness.local.network.policy import Injection, NetworkPolicy, NetworkPolicyError
-from harness.local.templates import with_mcp_gateway
+from harness.local.template import Template, with_mcp_gateway
 
-_NOT_HERE = {
+DEFAULT_TIMEOUT_S = 300
+MAX_TIMEOUT_HOURS = 24
+"""The longest lifetime of a sandbox on E2B's larger plan."""
+
+_UNSUPPORTED = {
     "iam": ("Workload identity (iam)", "have a rule of `network` add a key of yours to requests"),
     "volumeMounts": (
         "Mounting a volume (volume_mounts)",
         "put files into a template (Template().copy), or write and read them with sandbox.files",
     ),
 }
-_NO_NETWORK_HERE = {
+_UNSUPPORTED_NETWORK = {
     "maskRequestHost": (
         "Another host name for a sandbox's ports (mask_request_host)",
         "requests have the name under which they came, or the Host header that their client sends",
@@ -31,24 +37,50 @@ _NO_NETWORK_HERE = {
 }
 
 
-def plan_of(body: Body, catalog: Catalog, secure: bool) -> Plan:
-    """What the client asks for. Raises `ApiError`: 400, 404 for an unknown template, 501 for what is not here."""
+@dataclass(frozen=True)
+class CreateRequest:
+    """The client's request for a sandbox. It is kept for resume, fork and info."""
+
+    template: Template
+    seed: Path | None = None
+    """The folder of a snapshot whose files the sandbox starts with."""
+    timeout: int = DEFAULT_TIMEOUT_S
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    policy: NetworkPolicy = field(default_factory=NetworkPolicy)
+    network: Mapping[str, Any] | None = None
+    """The unchanged network part of the request, for replies."""
+    allow_internet_access: bool | None = None
+    public_traffic: bool = True
+    """True if every client that knows the sandbox's id may connect to its ports."""
+    secure: bool = True
+    pause_on_timeout: bool = False
+    keep_memory: bool = True
+    """True if the pause on timeout keeps the processes, frozen; False if it keeps only the files."""
+    auto_resume: bool = False
+
+
+def parse_create_request(body: Body, catalog: Catalog, secure: bool) -> CreateRequest:
+    """Parse a create request.
+
+    Raises `ApiError`: 400 for a bad field, 404 for an unknown template, 501 for a feature that this server lacks.
+    """
     template_id = body.string("templateID")
     if not template_id:
         raise bad_body("templateID is required")
-    _refuse(body, _NOT_HERE)
+    _reject_unsupported(body, _UNSUPPORTED)
     pause_on_timeout = bool(body.boolean("autoPause"))
     auto_resume = body.object("autoResume")
     network = body.object("network")
     allow_internet_access = body.boolean("allow_internet_access")
-    source = catalog.find(template_id)
-    return Plan(
+    source = catalog.find_source(template_id)
+    return CreateRequest(
         template=with_mcp_gateway(source.template) if body.object("mcp") else source.template,
         seed=source.seed,
-        timeout=timeout_of(body),
+        timeout=parse_timeout(body),
         metadata=body.string_map("metadata"),
-        env=_environment(body),
-        policy=policy_of(network or Body({}), allow_internet_access),
+        env=_parse_env(body),
+        policy=parse_network_policy(network or Body({}), allow_internet_access),
         network=None if network is None else network.raw(),
         allow_internet_access=allow_internet_access,
         public_traffic=network is None or network.boolean("allowPublicTraffic") is not False,
@@ -59,37 +91,37 @@ def plan_of(body: Body, catalog: Catalog, secure: bool) -> Plan:
     )
 
 
-def timeout_of(body: Body) -> int:
-    """How long the sandbox may live, in seconds. Raises `ApiError` 400."""
+def parse_timeout(body: Body) -> int:
+    """Parse the sandbox's lifetime in seconds. Raises `ApiError` 400."""
     seconds = body.integer("timeout", minimum=0)
     if seconds is None:
-        return DEFAULT_TIMEOUT
+        return DEFAULT_TIMEOUT_S
     if seconds > MAX_TIMEOUT_HOURS * 3600:
         raise bad_request(f"Timeout cannot be greater than {MAX_TIMEOUT_HOURS} hours")
     return seconds
 
 
-def policy_of(network: Body, allow_internet_access: bool | None) -> NetworkPolicy:
-    """What the sandbox may reach. Raises `ApiError`: 400 for a rule that says nothing, 501 for an unknown kind."""
-    _refuse(network, _NO_NETWORK_HERE)
+def parse_network_policy(network: Body, allow_internet_access: bool | None) -> NetworkPolicy:
+    """Parse the network rules. Raises `ApiError`: 400 for a bad rule, 501 for an unsupported kind."""
+    _reject_unsupported(network, _UNSUPPORTED_NETWORK)
     try:
         return NetworkPolicy(
             allow_internet_access=allow_internet_access is not False,
             allow_out=tuple(network.strings("allowOut") or ()),
             deny_out=tuple(network.strings("denyOut") or ()),
-            injections=tuple(_injections(network)),
+            injections=tuple(_parse_injections(network)),
         )
     except NetworkPolicyError as error:
         raise bad_request(str(error)) from error
 
 
-def _refuse(body: Body, known: Mapping[str, tuple[str, str]]) -> None:
-    for field, (what, instead) in known.items():
-        if body.raw().get(field):
+def _reject_unsupported(body: Body, known: Mapping[str, tuple[str, str]]) -> None:
+    for name, (what, instead) in known.items():
+        if body.raw().get(name):
             raise not_on_this_server(what, instead)
 
 
-def _injections(network: Body) -> Iterator[Injection]:
+def _parse_injections(network: Body) -> Iterator[Injection]:
     listed = network.object("rules") or Body({})
     for host, rules in listed.raw().items():
         if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
@@ -106,7 +138,7 @@ def _injections(network: Body) -> Iterator[Injection]:
                 yield Injection(host, tuple(headers.items()))
 
 
-def _environment(body: Body) -> dict[str, str]:
+def _parse_env(body: Body) -> dict[str, str]:
     env = body.string_map("envVars")
     if bad := next((name for name in env if not name or "=" in name), None):
         raise bad_body(f"envVars: {bad!r} cannot be the name of a variable")

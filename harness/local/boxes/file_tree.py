@@ -1,7 +1,7 @@
-"""Copying and removing what a sandbox wrote, from outside.
+"""Copying and removing the files of a sandbox from outside.
 
-A sandbox plants links, FIFOs, sparse files, folders of mode 000, and towers of folders; cp, chown, chmod and rm
-know them all, and follow no link here. Nothing inside may run meanwhile: it could swap a folder for a link.
+A sandbox may contain links, FIFOs, sparse files, folders of mode 000, and very deep folders. cp, chown, chmod and rm
+handle all of them, and follow no link here. Nothing inside may run meanwhile: it could replace a folder by a link.
 """
 
 import os
@@ -11,8 +11,9 @@ from pathlib import Path
 
 
 def copy_tree(source: Path, target: Path, account: int | None = None) -> None:
-    """Copy a folder's content, with everything that can be kept, into another folder, made when missing; or
-    a single file. `account` is to own the copy. Raises OSError.
+    """Copy a folder's content with all attributes into another folder, or a single file. Raises OSError.
+
+    A missing target folder is made. `account` will own the copy.
     """
     if source.is_dir():
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -25,13 +26,13 @@ def copy_tree(source: Path, target: Path, account: int | None = None) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder and all in it; absent is fine. Raises OSError."""
+    """Remove a folder and its content, if it exists. Raises OSError."""
     try:
         shutil.rmtree(path)
     except FileNotFoundError:
         return
     except (OSError, RecursionError):
-        # folders that their owner may not enter, or more of them on top of each other than Python can go down
+        # folders that their owner may not enter, or too deep ones for Python
         subprocess.run(["chmod", "-R", "u+rwX", str(path)], capture_output=True, check=False)
         _run("rm", "-rf", str(path))
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from starlette.types import Message, Send
 
-from harness.local.envd.bundle import bundled
+from harness.local.envd.coalesce import coalesce
 
 HEAD: Message = {"type": "http.response.start", "status": 200, "headers": []}
 
@@ -37,7 +37,7 @@ class Client:
 def with_client(story: Callable[[Client, Send], Awaitable[None]]) -> None:
     async def run() -> None:
         client = Client()
-        async with bundled(client.take) as send:
+        async with coalesce(client.take) as send:
             await story(client, send)
 
     asyncio.run(run())
@@ -107,7 +107,7 @@ def test_what_failed_on_its_way_is_told_with_the_next() -> None:
                 tried.set()
                 raise RuntimeError("the reply is closed")
 
-        async with bundled(take) as send:
+        async with coalesce(take) as send:
             await send(part(b"begun"))
             await tried.wait()
             with pytest.raises(RuntimeError, match="the reply is closed"):
@@ -119,7 +119,7 @@ def test_what_failed_on_its_way_is_told_with_the_next() -> None:
 def test_what_was_not_finished_is_not_sent() -> None:
     async def run() -> None:
         client = Client()
-        async with bundled(client.take) as send:
+        async with coalesce(client.take) as send:
             await send(HEAD)
         assert client.got.empty()
 
