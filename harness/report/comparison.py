@@ -14,7 +14,7 @@ from operator import attrgetter
 from harness.errors import UsageError
 from harness.records.metrics import Measured, measured, variants_in_order
 from harness.records.record import TrialRecord
-from harness.report.text import names, several
+from harness.report.formatting import names, several
 from harness.stats.compare import Comparison, Contrast, OneVariant, compare
 from harness.stats.data import METRIC_NAMES, MetricName, Trials
 from harness.stats.sequential import Plan

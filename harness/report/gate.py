@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.errors import UsageError
-from harness.report import words
+from harness.report import phrases
 from harness.report.comparison import ComparisonView
 from harness.report.table import WIDTH, wrapped
 from harness.stats.data import METRIC_NAMES, MetricName
@@ -108,17 +108,17 @@ def _reasons(view: ComparisonView, conditions: Sequence[Condition]) -> Iterator[
     for pair in view.pairs:
         for condition in conditions:
             contrast = pair.contrasts[condition.metric]
-            what = f"{words.LABELS[condition.metric]} of {pair.arm} against {pair.baseline}"
+            what = f"{phrases.LABELS[condition.metric]} of {pair.arm} against {pair.baseline}"
             if contrast.difference.value is None:
                 yield f"{what} cannot be judged: {contrast.difference.reason}"
             elif contrast.verdict == "regression":
-                yield f"{what}: regression, {words.difference(contrast)}"
+                yield f"{what}: regression, {phrases.difference(contrast)}"
 
 
 def unsettled(view: ComparisonView, conditions: Sequence[Condition]) -> tuple[str, ...]:
     """What the gate lets through without being sure of it."""
     return tuple(
-        f"{words.LABELS[condition.metric]} of {pair.arm} is inconclusive: a regression is not ruled out"
+        f"{phrases.LABELS[condition.metric]} of {pair.arm} is inconclusive: a regression is not ruled out"
         for pair in view.pairs
         for condition in conditions
         if pair.verdict(condition.metric) == "inconclusive"

@@ -9,8 +9,8 @@ from typing import Any
 
 from harness.errors import UsageError
 from harness.records.store import RunFolder, list_runs, read_records
+from harness.report.formatting import cost, percent
 from harness.report.table import Column, as_text
-from harness.report.text import cost, percent
 from harness.report.view import view
 
 

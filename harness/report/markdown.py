@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from harness.report import words
+from harness.report import phrases
 from harness.report.comparison import ArmView, ComparisonView, PairView
+from harness.report.formatting import UNKNOWN, cost, percent
 from harness.report.gate import Gate
 from harness.report.table import plain
-from harness.report.text import UNKNOWN, cost, percent
 from harness.stats.compare import Contrast
 from harness.stats.data import METRIC_NAMES
 from harness.stats.verdict import Verdict
@@ -37,7 +37,7 @@ def render(view: ComparisonView, gate: Gate | None = None) -> str:
     if not view.pairs:
         parts.append("There is only one variant: nothing to compare it with.")
     parts.append(_details("Variants", _arms(view.arms)))
-    parts.append(_bullets(words.notes(view)))
+    parts.append(_bullets(phrases.notes(view)))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -63,11 +63,11 @@ def _pair(view: ComparisonView, pair: PairView) -> str:
     verdict = pair.contrasts["pass"].verdict
     rows = [
         [
-            words.LABELS[metric],
-            escape(words.value(base, metric)),
-            escape(words.value(own, metric)),
-            escape(words.change(metric, contrast.difference.value)),
-            escape(words.change_interval(metric, contrast.difference.interval) or UNKNOWN),
+            phrases.LABELS[metric],
+            escape(phrases.value(base, metric)),
+            escape(phrases.value(own, metric)),
+            escape(phrases.change(metric, contrast.difference.value)),
+            escape(phrases.change_interval(metric, contrast.difference.interval) or UNKNOWN),
             _verdict(contrast),
         ]
         for metric in METRIC_NAMES
@@ -76,16 +76,16 @@ def _pair(view: ComparisonView, pair: PairView) -> str:
     head = ["metric", escape(pair.baseline), escape(pair.arm), "difference", "interval", "verdict"]
     return "\n\n".join(
         [
-            f"### {_MARKS[verdict]} {escape(words.headline(pair))}",
-            escape(words.design(view, pair)),
+            f"### {_MARKS[verdict]} {escape(phrases.headline(pair))}",
+            escape(phrases.design(view, pair)),
             _table(head, rows, right=(1, 2, 3, 4)),
-            _details("What this stands on", _bullets(words.details(view, pair))),
+            _details("What this stands on", _bullets(phrases.details(view, pair))),
         ]
     )
 
 
 def _verdict(contrast: Contrast) -> str:
-    said = words.verdict(contrast)
+    said = phrases.verdict(contrast)
     return f"{_MARKS[contrast.verdict]} {said}" if said != UNKNOWN else said
 
 
@@ -99,8 +99,8 @@ def _arms(arms: Sequence[ArmView]) -> str:
             str(arm.errors),
             str(arm.invalid),
             _with_interval(arm),
-            escape(words.at_k(arm.stats.pass_at_k) or UNKNOWN),
-            escape(words.at_k(arm.stats.pass_hat_k) or UNKNOWN),
+            escape(phrases.at_k(arm.stats.pass_at_k) or UNKNOWN),
+            escape(phrases.at_k(arm.stats.pass_hat_k) or UNKNOWN),
             escape(cost(arm.spent_usd)),
         ]
         for arm in arms
@@ -117,15 +117,15 @@ def _arms(arms: Sequence[ArmView]) -> str:
         "pass^k",
         "spent",
     ]
-    flaky = [line for arm in arms if (line := words.flaky(arm))]
+    flaky = [line for arm in arms if (line := phrases.flaky(arm))]
     return "\n\n".join(
         part for part in (_table(head, rows, right=(1, 2, 3, 4, 5, 9)), _bullets(flaky)) if part
     )
 
 
 def _with_interval(arm: ArmView) -> str:
-    interval = words.value_interval(arm, "pass")
-    return escape(percent(words.estimate(arm, "pass").value) + (f" ({interval})" if interval else ""))
+    interval = phrases.value_interval(arm, "pass")
+    return escape(percent(phrases.estimate(arm, "pass").value) + (f" ({interval})" if interval else ""))
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int]) -> str:

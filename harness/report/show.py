@@ -14,11 +14,11 @@ from rich.text import Text
 from harness.records.record import TrialRecord
 from harness.records.store import RunFolder, find_record, find_run, read_records
 from harness.records.stream import parse
-from harness.report.facts import facts
-from harness.report.harmless import harmless
+from harness.report.formatting import cost, count, seconds
+from harness.report.sanitize import sanitize
 from harness.report.table import Column, as_text
-from harness.report.text import cost, count, seconds
 from harness.report.transcript import Entry, entries
+from harness.report.trial_summary import facts
 
 _CUT_LINES = 12
 _STYLES = {
@@ -114,7 +114,7 @@ class _Page:
         self._checks()
 
     def _line(self, text: str = "", style: str = "", indent: int = 0) -> None:
-        for line in harmless(text).expandtabs(4).split("\n"):
+        for line in sanitize(text).expandtabs(4).split("\n"):
             for part in _folded(line, self._width and self._width - indent):
                 self._console.print(Text(" " * indent + part, style=style), soft_wrap=True)
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.harmless import harmless
+from harness.report.sanitize import sanitize
 
 WIDTH = 80
 """What every terminal has; reports fit it."""
@@ -48,7 +48,7 @@ def as_text(
 
 def plain(text: str) -> str:
     """A name on one line, without what would steer a terminal, turn its reading direction, or not be seen."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in harmless(text))
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in sanitize(text))
 
 
 def wrapped(text: str, *, width: int, mark: str = "") -> list[str]:

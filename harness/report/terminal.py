@@ -9,8 +9,8 @@ from typing import Any
 from rich.text import Text
 
 from harness.records.store import RunFolder, read_records
+from harness.report.formatting import cost, count, percent, seconds, several
 from harness.report.table import Column, as_text
-from harness.report.text import cost, count, percent, seconds, several
 from harness.report.view import RunView, VariantView, view
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from rich.text import Text
 
-from harness.report import words
+from harness.report import phrases
 from harness.report.comparison import ComparisonView, PairView
+from harness.report.formatting import UNKNOWN, percent
 from harness.report.table import WIDTH, Column, as_text, wrapped
-from harness.report.text import UNKNOWN, percent
 from harness.stats.data import METRIC_NAMES
 from harness.stats.verdict import Verdict
 
@@ -27,7 +27,7 @@ def render(view: ComparisonView, *, color: bool = False) -> str:
     if not view.pairs:
         parts.append("there is only one variant: nothing to compare it with\n")
     parts.append(_consistency(view, color=color))
-    parts.append(_lines(words.notes(view), "! "))
+    parts.append(_lines(phrases.notes(view), "! "))
     return "\n".join(part for part in parts if part)
 
 
@@ -43,24 +43,24 @@ def _pair(view: ComparisonView, pair: PairView, *, color: bool) -> str:
     ]
     rows: list[list[str | Text]] = [
         [
-            words.LABELS[metric],
-            words.value(base, metric),
-            words.value(own, metric),
-            words.change(metric, contrast.difference.value),
-            words.change_interval(metric, contrast.difference.interval) or UNKNOWN,
-            Text(words.verdict(contrast), style=_STYLES[contrast.verdict]),
+            phrases.LABELS[metric],
+            phrases.value(base, metric),
+            phrases.value(own, metric),
+            phrases.change(metric, contrast.difference.value),
+            phrases.change_interval(metric, contrast.difference.interval) or UNKNOWN,
+            Text(phrases.verdict(contrast), style=_STYLES[contrast.verdict]),
         ]
         for metric in METRIC_NAMES
         if (contrast := pair.contrasts[metric])
     ]
-    head = _lines([words.headline(pair), words.design(view, pair)], "")
-    return head + as_text(columns, rows, width=WIDTH, color=color) + _lines(words.details(view, pair), "- ")
+    head = _lines([phrases.headline(pair), phrases.design(view, pair)], "")
+    return head + as_text(columns, rows, width=WIDTH, color=color) + _lines(phrases.details(view, pair), "- ")
 
 
 def _consistency(view: ComparisonView, *, color: bool) -> str:
     """pass@k and pass^k, where tasks were tried more than once."""
     ks = max((len(arm.stats.pass_at_k) for arm in view.arms), default=0)
-    flaky = _lines((line for arm in view.arms if (line := words.flaky(arm))), "- ")
+    flaky = _lines((line for arm in view.arms if (line := phrases.flaky(arm))), "- ")
     if ks < 2:
         return flaky
     shown = max(view.arms, key=lambda arm: len(arm.stats.pass_at_k)).stats.pass_at_k

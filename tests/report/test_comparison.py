@@ -20,7 +20,7 @@ from harness.errors import UsageError
 from harness.records.metrics import measured, parse
 from harness.records.record import AttemptRecord, ErrorRecord, TokenCounts, TrialRecord
 from harness.records.store import NOTHING_SECRET, RunFolder
-from harness.report import markdown, verdicts, words
+from harness.report import markdown, phrases, verdicts
 from harness.report.comparison import ComparisonView, compare_arms, compare_records
 from harness.report.gate import judge_gate, margins, read_fail_on
 from harness.report.sources import Source, match
@@ -66,7 +66,7 @@ def source(name: str, records: Iterable[TrialRecord]) -> Source:
 
 
 def notes(view: ComparisonView) -> str:
-    return "\n".join(words.notes(view))
+    return "\n".join(phrases.notes(view))
 
 
 # What is read of a record
@@ -198,8 +198,8 @@ def test_a_cut_off_trials_tokens_are_unknown_not_small() -> None:
         trial("t0", "b", 1, True, tokens=TokenCounts(input=9, output=1, cache_read=0, cache_creation=0)),
     ]
     view = compare_records(records)
-    assert words.value(view.arm("a"), "tokens") == "-"
-    assert words.value(view.arm("b"), "tokens") == "10"
+    assert phrases.value(view.arm("a"), "tokens") == "-"
+    assert phrases.value(view.arm("b"), "tokens") == "10"
     assert view.pairs[0].contrasts["tokens"].difference.value is None
     assert "1 trial cut off: their tokens and cost are unknown, and left out" in notes(view)
 
@@ -242,7 +242,7 @@ def test_a_variant_that_was_settled_early_is_judged_as_it_was_then() -> None:
 )
 def test_a_difference_has_its_sign_and_its_unit(metric: Any, number: float | None, shown: str) -> None:
     """Points of a rate, a share of a baseline; only nothing is 0."""
-    assert words.change(metric, number) == shown
+    assert phrases.change(metric, number) == shown
 
 
 # Reports

@@ -21,10 +21,10 @@ from harness.errors import UsageError
 from harness.records.record import CheckResult, ErrorRecord, Tampering, ToolCounts, TrialRecord
 from harness.records.store import NOTHING_SECRET, RunFolder
 from harness.records.stream import turn_marker
-from harness.report.harmless import harmless
 from harness.report.html.charts import Scale, scale_of, spread
+from harness.report.html.render import write_report
 from harness.report.html.trials import Limits, packed
-from harness.report.html.writing import write_report
+from harness.report.sanitize import sanitize
 from tests.support.browser import chromium, chromium_path
 from tests.support.records import a_record
 from tests.support.runs import line, made_up_run, message
@@ -471,14 +471,14 @@ def test_packed_trials_mean_nothing_in_html(text: str) -> None:
     """Whatever they hold, they are letters, digits and `+/=`."""
     pack = packed(Path("/nowhere"), a_record(notes=(text,), model=text), Limits())
     assert re.fullmatch(r"[A-Za-z0-9+/=]*", pack)
-    assert unpacked(pack)["notices"] == [harmless(text).encode("utf-8", "replace").decode()]
+    assert unpacked(pack)["notices"] == [sanitize(text).encode("utf-8", "replace").decode()]
 
 
 @given(st.text())
 def test_harmless_text_is_left_alone(text: str) -> None:
     """What was made harmless once stays as it is, has no control character, and lost none of its lines."""
-    clean = harmless(text)
-    assert harmless(clean) == clean
+    clean = sanitize(text)
+    assert sanitize(clean) == clean
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", clean)
 
 

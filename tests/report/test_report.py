@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from rich.text import Text
 
 from harness.records.record import Phases, TokenCounts, TrialRecord
+from harness.report.formatting import cost, count, percent, seconds
 from harness.report.table import Column, as_text
 from harness.report.terminal import notes, render
-from harness.report.text import cost, count, percent, seconds
 from harness.report.view import RunView, VariantView, view
 from tests.support.records import a_record
 

@@ -1,6 +1,6 @@
 """The HTML report: one file that needs no network.
 
-- `writing`: the door: runs in, a file out;
+- `render`: the door: runs in, a file out;
 - `page`: what the page shows, as plain values, from a comparison and the records; its parts are `variants`, `pairs`,
   `grid`, `amounts` and `tools`;
 - `charts`: values to places on a scale. Pure;

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.records.record import TrialRecord
+from harness.report.formatting import cost, count, percent, seconds
 from harness.report.html.charts import Scale, Spread, Tick, scale_of, spread
 from harness.report.html.variants import Arm, Range, Trial, range_of
-from harness.report.text import cost, count, percent, seconds
 
 
 @dataclass(frozen=True)

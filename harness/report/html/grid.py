@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from harness.records.record import TrialRecord
 from harness.report.comparison import ComparisonView
+from harness.report.formatting import UNKNOWN, cost, seconds
 from harness.report.html.variants import Arm, Trial
-from harness.report.text import UNKNOWN, cost, seconds
 from harness.stats.taskwise import TaskFlip
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.report import words
+from harness.report import phrases
 from harness.report.comparison import ArmView, ComparisonView
+from harness.report.formatting import cost
 from harness.report.html.amounts import Distribution, Scatter, distributions_of, scatter_of
 from harness.report.html.grid import GridRow, filters_of, grid_of
 from harness.report.html.pairs import Pair, pairs_of
 from harness.report.html.tools import ServerRow, ToolRow, servers_of, tools_of
 from harness.report.html.variants import Arm, AtKRow, Trial, arm_of, at_k_of
-from harness.report.text import cost
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def page_of(
         sources=tuple(sources),
         about=tuple(_about(view)),
         plumbing=_plumbing(view),
-        notes=tuple(words.notes(view)),
+        notes=tuple(phrases.notes(view)),
         arms=arms,
         pairs=pairs,
         level=f"{view.level * 100:.3g}%",

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 
-from harness.report import words
+from harness.report import phrases
 from harness.report.comparison import ComparisonView, PairView
+from harness.report.formatting import cost
 from harness.report.html.charts import Scale, Tick, scale_around_zero
 from harness.report.html.variants import Arm, Range
-from harness.report.text import cost
 from harness.stats.compare import Contrast
 from harness.stats.data import METRIC_NAMES, METRICS, MetricName
 from harness.stats.verdict import Verdict, half_width
@@ -91,11 +91,11 @@ def _pair(
         baseline=baseline,
         verdict=contrast.verdict,
         sign=_SIGNS[contrast.verdict],
-        says=words.SAYS[contrast.verdict] if known else "cannot be compared with",
-        sure=f"Pass rate {words.difference(contrast)}",
+        says=phrases.SAYS[contrast.verdict] if known else "cannot be compared with",
+        sure=f"Pass rate {phrases.difference(contrast)}",
         price=_price(pair.contrasts["cost"], own, baseline),
-        design=words.design(view, pair),
-        details=tuple(words.details(view, pair)),
+        design=phrases.design(view, pair),
+        details=tuple(phrases.details(view, pair)),
         glance=tuple(
             _metric_row(pair.contrasts[metric], own, baseline, scale) for metric, scale in scales.items()
         ),
@@ -112,9 +112,9 @@ def _price(contrast: Contrast, own: Arm, baseline: Arm) -> str:
     Where some tasks are not compared, the means are not those of the same tasks, and would say something else.
     """
     if contrast.unpaired:
-        return f"Cost {words.difference(contrast)}"
+        return f"Cost {phrases.difference(contrast)}"
     means = [cost(arm.view.stats.metrics["cost"].mean.value) for arm in (baseline, own)]
-    return f"Cost {words.difference(contrast)}, from {means[0]} to {means[1]} a trial"
+    return f"Cost {phrases.difference(contrast)}, from {means[0]} to {means[1]} a trial"
 
 
 def _group(pair: PairView, names: Sequence[MetricName], own: Arm, baseline: Arm) -> MetricGroup:
@@ -161,11 +161,11 @@ def _metric_row(contrast: Contrast, own: Arm, baseline: Arm, scale: Scale) -> Me
     width = half_width(metric, contrast.margin)
     ends = [None if end is None else scale.at(end) for end in (found.low, found.high, found.center)]
     return MetricRow(
-        name=words.LABELS[contrast.metric],
-        baseline=words.value(baseline.view, contrast.metric),
-        own=words.value(own.view, contrast.metric),
-        difference=words.change(contrast.metric, found.value),
-        interval=words.change_interval(contrast.metric, found.interval),
+        name=phrases.LABELS[contrast.metric],
+        baseline=phrases.value(baseline.view, contrast.metric),
+        own=phrases.value(own.view, contrast.metric),
+        difference=phrases.change(contrast.metric, found.value),
+        interval=phrases.change_interval(contrast.metric, found.interval),
         reason=found.reason,
         verdict=contrast.verdict,
         sign=_SIGNS[contrast.verdict],

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.records.record import TrialRecord
+from harness.report.formatting import UNKNOWN, percent
 from harness.report.html.variants import Arm, Trial
-from harness.report.text import UNKNOWN, percent
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ from typing import Any
 from harness.errors import InternalFault
 from harness.records.record import CheckResult, TrialRecord
 from harness.records.stream import parse
-from harness.report.facts import facts
-from harness.report.harmless import harmless
-from harness.report.text import seconds
+from harness.report.formatting import seconds
+from harness.report.sanitize import sanitize
 from harness.report.transcript import Entry, entries
+from harness.report.trial_summary import facts
 
 _LEVEL = 5
 _MOST_READ = 32_000_000
@@ -97,8 +97,8 @@ class _Trial:
         transcript, transcript_note = self._transcript()
         diff, diff_note = self._diff()
         return {
-            "facts": [[name, harmless(value)] for name, value in facts(self._record)],
-            "notices": [harmless(notice) for notice in _notices(self._record)],
+            "facts": [[name, sanitize(value)] for name, value in facts(self._record)],
+            "notices": [sanitize(notice) for notice in _notices(self._record)],
             "transcript": transcript,
             "transcript_note": transcript_note,
             "diff": diff,
@@ -123,7 +123,7 @@ class _Trial:
         data, note = self._file(relative, "diff")
         if data is None:
             return None, note
-        text = harmless(data.decode("utf-8", "replace"))
+        text = sanitize(data.decode("utf-8", "replace"))
         if len(text) > self._limits.diff:
             note = f"Only its first {self._limits.diff:,} of {len(text):,} characters; {self._where(relative)} has all."
             text = text[: self._limits.diff]
@@ -136,11 +136,11 @@ class _Trial:
         output = check.output_tail.strip("\n")
         after = f"after prompt {check.turn}, " if check.turn else ""
         return {
-            "name": harmless(check.name),
+            "name": sanitize(check.name),
             "passed": check.passed,
             "verdict": ended,
             "about": f"{after}score {check.score:g}, {seconds(check.duration_ms)}",
-            "output": _cut(harmless(output), self._limits.piece),
+            "output": _cut(sanitize(output), self._limits.piece),
             "file": self._where(check.output) if check.output and output else None,
         }
 
@@ -150,7 +150,7 @@ class _Trial:
             return None, f"This trial has no {what}: it ended before there was one."
         path = self._run / relative
         if not os.path.realpath(path).startswith(os.path.join(self._root, "")):
-            return None, f"The record names a {what} outside of its run's folder: {harmless(relative)}"
+            return None, f"The record names a {what} outside of its run's folder: {sanitize(relative)}"
         if not path.is_file():
             return None, f"The {what} is missing: {self._where(relative)} is not there."
         try:
@@ -163,7 +163,7 @@ class _Trial:
         return data[:_MOST_READ], f"Only the file's first {_MOST_READ:,} bytes; see {self._where(relative)}."
 
     def _where(self, relative: str | None) -> str:
-        return harmless(f"{self._run / relative}") if relative else ""
+        return sanitize(f"{self._run / relative}") if relative else ""
 
 
 @cache
@@ -192,7 +192,7 @@ def _steps(found: Iterable[Entry], piece: int) -> list[dict[str, Any]]:
     for entry in found:
         call = calls.pop(entry.call, None) if entry.kind == "result" and entry.call else None
         if call is not None:
-            call["result"] = _cut(harmless(entry.body), piece)
+            call["result"] = _cut(sanitize(entry.body), piece)
             call["error"] = entry.error
             continue
         step = _step(entry, piece)
@@ -205,8 +205,8 @@ def _steps(found: Iterable[Entry], piece: int) -> list[dict[str, Any]]:
 def _step(entry: Entry, piece: int) -> dict[str, Any]:
     return {
         "kind": entry.kind,
-        "title": _cut(harmless(entry.title), piece),
-        "body": _cut(harmless(entry.body), piece),
+        "title": _cut(sanitize(entry.title), piece),
+        "body": _cut(sanitize(entry.body), piece),
         "error": entry.error,
         "inside": entry.subagent,
     }

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 
 from harness.records.record import TrialRecord
-from harness.report import words
+from harness.report import phrases
 from harness.report.comparison import ArmView
+from harness.report.formatting import percent
 from harness.report.html.charts import Scale
-from harness.report.text import percent
 from harness.stats.data import METRIC_NAMES, Estimate, MetricName
 
 COLOURS = 8
@@ -72,7 +72,7 @@ def arm_of(place: int, arm: ArmView) -> Arm:
         rate_interval=_interval(mean, "pass"),
         rate_range=range_of(share, mean),
         numbers=tuple(
-            (words.SHOW[name](summary.mean.value), _interval(summary.mean, name))
+            (phrases.SHOW[name](summary.mean.value), _interval(summary.mean, name))
             for name in METRIC_NAMES
             if name != "pass"
             for summary in (arm.stats.metrics[name],)
@@ -86,7 +86,7 @@ def _key(place: int) -> str:
 
 
 def _interval(estimate: Estimate, metric: MetricName) -> str | None:
-    interval, show = estimate.interval, words.SHOW[metric]
+    interval, show = estimate.interval, phrases.SHOW[metric]
     return f"{show(interval.low)} to {show(interval.high)}" if interval else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.records.record import StartRecord, TrialRecord
-from harness.report.text import cost, seconds
+from harness.report.formatting import cost, seconds
 
 
 def facts(record: TrialRecord) -> Iterator[tuple[str, str]]:

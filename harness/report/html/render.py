@@ -18,10 +18,10 @@ from harness.records.metrics import measured, variants_in_order
 from harness.records.record import TrialRecord
 from harness.records.store import RunFolder, find_run, read_records
 from harness.report.comparison import Arm, compare_arms, pairs_within
-from harness.report.harmless import harmless
 from harness.report.html.page import Page, page_of
 from harness.report.html.trials import all_packed
 from harness.report.html.variants import Trial
+from harness.report.sanitize import sanitize
 from harness.report.sources import planned_rounds
 
 
@@ -125,7 +125,7 @@ def _rendered(page: Page, packs: Iterable[str]) -> Iterator[str]:
         loader=PackageLoader("harness.report", "html"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_harmless,
+        finalize=_sanitize,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -144,9 +144,9 @@ def _rendered(page: Page, packs: Iterable[str]) -> Iterator[str]:
     )
 
 
-def _harmless(value: object) -> object:
+def _sanitize(value: object) -> object:
     """Applied to all that the template shows, before it is escaped; the page's own style and script are no str."""
-    return harmless(value) if type(value) is str else value
+    return sanitize(value) if type(value) is str else value
 
 
 def _policy_hash(text: str) -> str:

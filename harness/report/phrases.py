@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from harness.report.comparison import ArmView, ComparisonView, PairView
-from harness.report.text import UNKNOWN, cost, count, names, percent, seconds, several
+from harness.report.formatting import UNKNOWN, cost, count, names, percent, seconds, several
 from harness.stats.compare import Contrast, IfExcluded
 from harness.stats.data import METRICS, Estimate, Interval, MetricName, Number
 from harness.stats.power import POWER, Needed
