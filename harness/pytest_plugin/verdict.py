@@ -13,47 +13,47 @@ import pytest
 from harness.pytest_plugin.options import SESSION, options_of
 
 if TYPE_CHECKING:
-    from harness.report.judgement import Judgement, Yardstick
+    from harness.report.run_verdict import ComparisonTarget, RunVerdict
 
 _TRIAL = "harness_trial"
 
 
-class Gatekeeper:
+class VerdictPlugin:
     """Registered in every pytest process; one in which no trial runs has nothing to judge."""
 
     def __init__(self, config: pytest.Config, baseline: str | None, fail_on: str | None) -> None:
         self._config = config
-        self._asked = (baseline, fail_on)
+        self._options = (baseline, fail_on)
         self._worker = hasattr(config, "workerinput")
-        self._measure: Yardstick | None = None
-        self._judgement: Judgement | None = None
-        self._unjudged: str | None = None
+        self._target: ComparisonTarget | None = None
+        self._verdict: RunVerdict | None = None
+        self._comparison_error: str | None = None
         self._other_failures = 0
 
     def pytest_sessionstart(self) -> None:
         """Read what the run is to be compared with; what cannot be read must not be found out at the end."""
-        if not any(self._asked) or self._worker:
+        if not any(self._options) or self._worker:
             return
         from harness.errors import UsageError
 
         try:
-            self._yardstick()
+            self._load_target()
         except UsageError as error:
             raise pytest.UsageError(str(error)) from error
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Refuse, before anything is spent, what could not be judged at the end."""
-        if not any(self._asked) or self._worker or SESSION not in self._config.stash:
+        if not any(self._options) or self._worker or SESSION not in self._config.stash:
             return
         from harness.errors import UsageError
         from harness.pytest_plugin.items import TrialItem
-        from harness.report.judgement import refuse_nothing_to_compare
+        from harness.report.run_verdict import refuse_nothing_to_compare
 
         names = dict.fromkeys(item.spec.variant.name for item in session.items if isinstance(item, TrialItem))
         try:
             if names:
-                refuse_nothing_to_compare(self._yardstick(), tuple(names))
+                refuse_nothing_to_compare(self._load_target(), tuple(names))
         except UsageError as error:
             raise pytest.UsageError(str(error)) from error
 
@@ -85,18 +85,18 @@ class Gatekeeper:
         run = None if self._worker else _run(self._config)
         if run is None or not run.records_file.is_file():
             return
-        if not any(self._asked) and not _has_variants(run):
+        if not any(self._options) and not _has_variants(run):
             return
         from harness.errors import UsageError
-        from harness.report.judgement import judge
+        from harness.report.run_verdict import judge
 
         try:
-            self._judgement = judge(run, self._yardstick())
+            self._verdict = judge(run, self._load_target())
         except UsageError as error:
-            self._unjudged = str(error)
-        gated = bool(self._asked[1])
-        gate = self._judgement.gate if self._judgement else None
-        failed = self._unjudged is not None or bool(gate and gate.failed)
+            self._comparison_error = str(error)
+        gated = bool(self._options[1])
+        gate = self._verdict.gate if self._verdict else None
+        failed = self._comparison_error is not None or bool(gate and gate.failed)
         if gated and failed and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         only_trials = not self._other_failures and not session.shouldfail
@@ -106,24 +106,24 @@ class Gatekeeper:
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """The verdicts below the table, and in GitHub's summary of the job."""
-        if self._unjudged is not None:
-            terminalreporter.write_line(f"the run cannot be compared: {self._unjudged}")
-        if self._judgement is None:
+        if self._comparison_error is not None:
+            terminalreporter.write_line(f"the run cannot be compared: {self._comparison_error}")
+        if self._verdict is None:
             return
         terminalreporter.section("verdict")
-        terminalreporter.write(self._judgement.text(color=terminalreporter._tw.hasmarkup))
-        if self._judgement.gate and not self._judgement.gate.failed:
+        terminalreporter.write(self._verdict.text(color=terminalreporter._tw.hasmarkup))
+        if self._verdict.gate and not self._verdict.gate.failed:
             terminalreporter.write_line("trials that failed are data here: they do not fail the run")
-        problem = _append_to_job_summary(self._judgement.markdown())
+        problem = _append_to_job_summary(self._verdict.markdown())
         if problem:
             terminalreporter.write_line(problem)
 
-    def _yardstick(self) -> Yardstick:
-        if self._measure is None:
-            from harness.report.judgement import yardstick
+    def _load_target(self) -> ComparisonTarget:
+        if self._target is None:
+            from harness.report.run_verdict import load_comparison_target
 
-            self._measure = yardstick(options_of(self._config).results, *self._asked)
-        return self._measure
+            self._target = load_comparison_target(options_of(self._config).results, *self._options)
+        return self._target
 
 
 def _run(config: pytest.Config) -> Any:
