@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from harness.report import phrases
 from harness.report.comparison import ArmView, ComparisonView
 from harness.report.formatting import cost
-from harness.report.html.amounts import Distribution, Scatter, distributions_of, scatter_of
-from harness.report.html.grid import GridRow, filters_of, grid_of
+from harness.report.html.arms import ArmRow, AtKRow, NumberedRecord, arm_row, at_k_of
+from harness.report.html.cost_charts import Distribution, Scatter, distributions_of, scatter_of
 from harness.report.html.pairs import Pair, pairs_of
+from harness.report.html.task_matrix import MatrixRow, filters_of, matrix_of
 from harness.report.html.tools import ServerRow, ToolRow, servers_of, tools_of
-from harness.report.html.variants import Arm, AtKRow, Trial, arm_of, at_k_of
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class Page:
     about: tuple[tuple[str, str], ...]
     plumbing: str | None
     notes: tuple[str, ...]
-    arms: tuple[Arm, ...]
+    arms: tuple[ArmRow, ...]
     pairs: tuple[Pair, ...]
     level: str
     ks: tuple[int, ...]
     at_k: tuple[AtKRow, ...]
-    grid: tuple[GridRow, ...]
+    grid: tuple[MatrixRow, ...]
     filters: tuple[tuple[str, str, int], ...]
     scatter: Scatter | None
     distributions: tuple[Distribution, ...]
@@ -39,13 +39,13 @@ class Page:
 
 
 def page_of(
-    title: str, sources: Sequence[str], view: ComparisonView, trials: Mapping[str, Sequence[Trial]]
+    title: str, sources: Sequence[str], view: ComparisonView, trials: Mapping[str, Sequence[NumberedRecord]]
 ) -> Page:
     """The page of a comparison. `trials` has each arm's trials by the arm's name."""
-    arms = tuple(arm_of(place, arm) for place, arm in enumerate(view.arms))
+    arms = tuple(arm_row(place, arm) for place, arm in enumerate(view.arms))
     by_name = {arm.view.name: arm for arm in arms}
     pairs = tuple(pairs_of(view, by_name))
-    grid = tuple(grid_of(view, arms, trials))
+    grid = tuple(matrix_of(view, arms, trials))
     ks = max((tuple(at.k for at in arm.stats.pass_at_k) for arm in view.arms), key=len, default=())
     return Page(
         title=title,

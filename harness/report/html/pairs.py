@@ -9,8 +9,8 @@ from math import log
 from harness.report import phrases
 from harness.report.comparison import ComparisonView, PairView
 from harness.report.formatting import cost
+from harness.report.html.arms import ArmRow, Range
 from harness.report.html.charts import Scale, Tick, scale_around_zero
-from harness.report.html.variants import Arm, Range
 from harness.stats.compare import Contrast
 from harness.stats.data import METRIC_NAMES, METRICS, MetricName
 from harness.stats.verdict import Verdict, half_width
@@ -46,8 +46,8 @@ class MetricGroup:
 class Pair:
     """A variant against its baseline. `verdict` is that on the pass rate."""
 
-    own: Arm
-    baseline: Arm
+    own: ArmRow
+    baseline: ArmRow
     verdict: Verdict
     sign: str
     says: str
@@ -67,7 +67,7 @@ _SIGNS: Mapping[Verdict, str] = {
 }
 
 
-def pairs_of(view: ComparisonView, arms: Mapping[str, Arm]) -> Iterator[Pair]:
+def pairs_of(view: ComparisonView, arms: Mapping[str, ArmRow]) -> Iterator[Pair]:
     """Each comparison's card. The rows `glance` of all of them are drawn on the same scales."""
     scales = {
         metric: scale_around_zero(_reach([pair.contrasts[metric] for pair in view.pairs]))
@@ -81,7 +81,7 @@ _AT_A_GLANCE: tuple[MetricName, ...] = ("pass", "cost")
 
 
 def _pair(
-    view: ComparisonView, pair: PairView, arms: Mapping[str, Arm], scales: Mapping[MetricName, Scale]
+    view: ComparisonView, pair: PairView, arms: Mapping[str, ArmRow], scales: Mapping[MetricName, Scale]
 ) -> Pair:
     own, baseline = arms[pair.arm], arms[pair.baseline]
     contrast = pair.contrasts["pass"]
@@ -106,7 +106,7 @@ def _pair(
     )
 
 
-def _price(contrast: Contrast, own: Arm, baseline: Arm) -> str:
+def _price(contrast: Contrast, own: ArmRow, baseline: ArmRow) -> str:
     """The bill is the mean's; the change is that of a typical trial.
 
     Where some tasks are not compared, the means are not those of the same tasks, and would say something else.
@@ -117,7 +117,7 @@ def _price(contrast: Contrast, own: Arm, baseline: Arm) -> str:
     return f"Cost {phrases.difference(contrast)}, from {means[0]} to {means[1]} a trial"
 
 
-def _group(pair: PairView, names: Sequence[MetricName], own: Arm, baseline: Arm) -> MetricGroup:
+def _group(pair: PairView, names: Sequence[MetricName], own: ArmRow, baseline: ArmRow) -> MetricGroup:
     contrasts = [pair.contrasts[name] for name in names]
     scale = scale_around_zero(_reach(contrasts))
     relative = METRICS[names[0]].relative
@@ -156,7 +156,7 @@ def _factor_ticks(scale: Scale) -> tuple[Tick, ...]:
     )
 
 
-def _metric_row(contrast: Contrast, own: Arm, baseline: Arm, scale: Scale) -> MetricRow:
+def _metric_row(contrast: Contrast, own: ArmRow, baseline: ArmRow, scale: Scale) -> MetricRow:
     metric, found = METRICS[contrast.metric], contrast.difference
     width = half_width(metric, contrast.margin)
     ends = [None if end is None else scale.at(end) for end in (found.low, found.high, found.center)]

@@ -18,9 +18,9 @@ from harness.records.metrics import measured, variants_in_order
 from harness.records.record import TrialRecord
 from harness.records.store import RunFolder, find_run, read_records
 from harness.report.comparison import Arm, compare_arms, pairs_within
+from harness.report.html.arms import NumberedRecord
 from harness.report.html.page import Page, page_of
-from harness.report.html.trials import all_packed
-from harness.report.html.variants import Trial
+from harness.report.html.trials import pack_trials
 from harness.report.sanitize import sanitize
 from harness.report.sources import planned_rounds
 
@@ -53,7 +53,7 @@ def write_report(
     target = output or runs[-1].path / "report.html"
     loaded = [_load(run) for run in runs]
     page, order = _page(loaded, baseline)
-    size = _write(target, _rendered(page, all_packed(order)))
+    size = _write(target, _rendered(page, pack_trials(order)))
     return Written(target, len(order), size)
 
 
@@ -75,11 +75,11 @@ def _load(run: RunFolder) -> _Loaded:
 def _page(loaded: Sequence[_Loaded], baseline: str | None) -> tuple[Page, list[tuple[Path, TrialRecord]]]:
     """The page, and the trials in the order of their numbers on it."""
     order: list[tuple[Path, TrialRecord]] = []
-    trials: dict[str, list[Trial]] = {}
+    trials: dict[str, list[NumberedRecord]] = {}
     arms: list[Arm] = []
     for one, variant, name in _named(loaded):
         records = [record for record in one.records if record.variant == variant]
-        trials[name] = [Trial(len(order) + place, record) for place, record in enumerate(records)]
+        trials[name] = [NumberedRecord(len(order) + place, record) for place, record in enumerate(records)]
         order += [(one.run.path, record) for record in records]
         arms.append(Arm(name, one.run.id, variant, [measured(record) for record in records]))
     notes = [note for one in loaded for note in one.notes]

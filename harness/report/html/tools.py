@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from harness.records.record import TrialRecord
 from harness.report.formatting import UNKNOWN, percent
-from harness.report.html.variants import Arm, Trial
+from harness.report.html.arms import ArmRow, NumberedRecord
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class _Use:
     errors: Counter[str]
 
     @classmethod
-    def of(cls, trials: Sequence[Trial]) -> _Use:
+    def of(cls, trials: Sequence[NumberedRecord]) -> _Use:
         use = cls(sum(trial.counts for trial in trials), Counter(), Counter())
         for trial in trials:
             for tool, counts in trial.record.tools.items() if trial.counts else ():
@@ -68,7 +68,7 @@ class _Use:
         return ToolCell(shown, round(100 * each / most, 1), failed)
 
 
-def tools_of(arms: Sequence[Arm], trials: Mapping[str, Sequence[Trial]]) -> Iterator[ToolRow]:
+def tools_of(arms: Sequence[ArmRow], trials: Mapping[str, Sequence[NumberedRecord]]) -> Iterator[ToolRow]:
     """A row for each tool that was called: Claude Code's own first, then each MCP server's, the busiest first."""
     uses = [_Use.of(trials[arm.view.name]) for arm in arms]
     total = sum((use.calls for use in uses), Counter())
@@ -85,7 +85,7 @@ def _parts(tool: str) -> tuple[str, str]:
     return (server, name) if kind == "mcp" and server and name else ("", tool)
 
 
-def servers_of(arms: Sequence[Arm], trials: Mapping[str, Sequence[Trial]]) -> Iterator[ServerRow]:
+def servers_of(arms: Sequence[ArmRow], trials: Mapping[str, Sequence[NumberedRecord]]) -> Iterator[ServerRow]:
     """A row for each MCP server that any trial had."""
     records = [[trial.record for trial in trials[arm.view.name]] for arm in arms]
     for server in sorted({name for of_arm in records for record in of_arm for name in record.mcp_servers}):

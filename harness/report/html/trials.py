@@ -37,7 +37,7 @@ _AT_ONCE = 16
 
 
 @dataclass(frozen=True)
-class Limits:
+class PackLimits:
     """How many characters of a trial go into the page: all of its transcript, one piece of it, and its diff."""
 
     transcript: int = 600_000
@@ -45,35 +45,35 @@ class Limits:
     diff: int = 200_000
 
     @classmethod
-    def for_trials(cls, trials: int) -> Limits:
+    def for_trials(cls, trials: int) -> PackLimits:
         """Smaller for many trials, so that a browser can open the page at once."""
         share = _MOST_OF_ALL // max(1, trials)
         return cls(min(cls.transcript, share), min(cls.piece, share // 8), min(cls.diff, share // 4))
 
 
-def packed(run: Path, record: TrialRecord, limits: Limits) -> str:
+def pack_trial(run: Path, record: TrialRecord, limits: PackLimits) -> str:
     """A trial for the page, in characters that mean nothing in HTML. `run` is its run's folder."""
-    text = json.dumps(_Trial(run, record, limits).content(), ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(_TrialPacker(run, record, limits).content(), ensure_ascii=False, separators=(",", ":"))
     data = gzip.compress(text.encode("utf-8", "replace"), _LEVEL, mtime=0)
     return base64.b64encode(data).decode("ascii")
 
 
-def all_packed(trials: Sequence[tuple[Path, TrialRecord]]) -> Iterator[str]:
+def pack_trials(trials: Sequence[tuple[Path, TrialRecord]]) -> Iterator[str]:
     """Many trials with their runs' folders, packed in order; thousands on all of the machine's cores.
 
     Raises:
         InternalFault: when a process that packs is killed.
     """
-    limits = Limits.for_trials(len(trials))
+    limits = PackLimits.for_trials(len(trials))
     runs, records = [run for run, _ in trials], [record for _, record in trials]
     if len(trials) < _ONE_PROCESS:
-        yield from map(packed, runs, records, repeat(limits))
+        yield from map(pack_trial, runs, records, repeat(limits))
         return
     pool = ProcessPoolExecutor(
         mp_context=get_context("spawn"), initializer=signal, initargs=(SIGINT, SIG_IGN)
     )
     try:
-        yield from pool.map(packed, runs, records, repeat(limits), chunksize=_AT_ONCE)
+        yield from pool.map(pack_trial, runs, records, repeat(limits), chunksize=_AT_ONCE)
     except BrokenProcessPool as error:
         raise InternalFault(
             "killed",
@@ -86,8 +86,8 @@ def all_packed(trials: Sequence[tuple[Path, TrialRecord]]) -> Iterator[str]:
         pool.shutdown(cancel_futures=True)
 
 
-class _Trial:
-    def __init__(self, run: Path, record: TrialRecord, limits: Limits) -> None:
+class _TrialPacker:
+    def __init__(self, run: Path, record: TrialRecord, limits: PackLimits) -> None:
         self._run = run
         self._record = record
         self._limits = limits

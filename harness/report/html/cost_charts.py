@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 from harness.records.record import TrialRecord
 from harness.report.formatting import cost, count, percent, seconds
+from harness.report.html.arms import ArmRow, NumberedRecord, Range, range_of
 from harness.report.html.charts import Scale, Spread, Tick, scale_of, spread
-from harness.report.html.variants import Arm, Range, Trial, range_of
 
 
 @dataclass(frozen=True)
 class Point:
     """A variant in the chart of cost against pass rate."""
 
-    arm: Arm
+    arm: ArmRow
     x: Range
     y: Range
     label: str
@@ -34,7 +34,7 @@ class Scatter:
 class SpreadRow:
     """One variant in a distribution; None when none of its values is known."""
 
-    arm: Arm
+    arm: ArmRow
     spread: Spread | None
     median: str
     p90: str
@@ -50,7 +50,7 @@ class Distribution:
     ticks: tuple[Tick, ...]
 
 
-def scatter_of(arms: Sequence[Arm]) -> Scatter | None:
+def scatter_of(arms: Sequence[ArmRow]) -> Scatter | None:
     """The chart, None when no variant has a known cost."""
     seen = [
         (arm, arm.view.stats.metrics["cost"].mean, arm.view.stats.metrics["pass"].mean)
@@ -110,7 +110,9 @@ _AMOUNTS = (
 )
 
 
-def distributions_of(arms: Sequence[Arm], trials: Mapping[str, Sequence[Trial]]) -> Iterator[Distribution]:
+def distributions_of(
+    arms: Sequence[ArmRow], trials: Mapping[str, Sequence[NumberedRecord]]
+) -> Iterator[Distribution]:
     """A chart for each amount of which anything is known."""
     for amount in _AMOUNTS:
         values = {arm.key: _known(amount, trials[arm.view.name]) for arm in arms}
@@ -122,12 +124,12 @@ def distributions_of(arms: Sequence[Arm], trials: Mapping[str, Sequence[Trial]])
         yield Distribution(amount.name, scale.log, rows, scale.ticks(amount.show, amount.unit(max(known))))
 
 
-def _known(amount: _Amount, trials: Sequence[Trial]) -> list[float]:
+def _known(amount: _Amount, trials: Sequence[NumberedRecord]) -> list[float]:
     return [value for trial in trials if trial.counts and (value := amount.of(trial.record)) is not None]
 
 
 def _spread_row(
-    arm: Arm, values: Sequence[float], scale: Scale, show: Callable[[float | None], str]
+    arm: ArmRow, values: Sequence[float], scale: Scale, show: Callable[[float | None], str]
 ) -> SpreadRow:
     found = spread(values, scale) if values else None
     return SpreadRow(arm, found, show(found.median if found else None), show(found.p90 if found else None))

@@ -17,7 +17,7 @@ COLOURS = 8
 
 
 @dataclass(frozen=True)
-class Trial:
+class NumberedRecord:
     """A record with its place among the page's packed trials."""
 
     number: int
@@ -39,7 +39,7 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Arm:
+class ArmRow:
     """A variant's row. `key` is its letter on the page: A is the first baseline."""
 
     key: str
@@ -55,16 +55,16 @@ class Arm:
 class AtKRow:
     """A variant's pass@k and pass^k, each with what the numbers leave out."""
 
-    arm: Arm
+    arm: ArmRow
     any_of: tuple[str, ...]
     all_of: tuple[str, ...]
 
 
-def arm_of(place: int, arm: ArmView) -> Arm:
+def arm_row(place: int, arm: ArmView) -> ArmRow:
     """The row of the variant at a place, from 0."""
     mean = arm.stats.metrics["pass"].mean
     share = Scale(0.0, 1.0)
-    return Arm(
+    return ArmRow(
         key=_key(place),
         colour=place % COLOURS,
         view=arm,
@@ -102,7 +102,7 @@ def range_of(scale: Scale, estimate: Estimate) -> Range:
     )
 
 
-def at_k_of(arm: Arm, ks: Sequence[int]) -> AtKRow:
+def at_k_of(arm: ArmRow, ks: Sequence[int]) -> AtKRow:
     """A variant's pass@k and pass^k for each k."""
     any_of = {at.k: at.value for at in arm.view.stats.pass_at_k}
     all_of = {at.k: at.value for at in arm.view.stats.pass_hat_k}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.records.record import TrialRecord
 from harness.report.comparison import ComparisonView
 from harness.report.formatting import UNKNOWN, cost, seconds
-from harness.report.html.variants import Arm, Trial
+from harness.report.html.arms import ArmRow, NumberedRecord
 from harness.stats.taskwise import TaskFlip
 
 
@@ -32,7 +32,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class GridRow:
+class MatrixRow:
     """One task under all variants. `kinds` are the filters that keep it; `gap` says how much its variants differ."""
 
     task: str
@@ -43,11 +43,11 @@ class GridRow:
     gap: float
 
 
-def grid_of(
-    view: ComparisonView, arms: Sequence[Arm], trials: Mapping[str, Sequence[Trial]]
-) -> Iterator[GridRow]:
+def matrix_of(
+    view: ComparisonView, arms: Sequence[ArmRow], trials: Mapping[str, Sequence[NumberedRecord]]
+) -> Iterator[MatrixRow]:
     """A row for each task, by name."""
-    places: dict[tuple[str, str], list[Trial]] = {}
+    places: dict[tuple[str, str], list[NumberedRecord]] = {}
     for name, found in trials.items():
         for trial in found:
             places.setdefault((trial.record.task, name), []).append(trial)
@@ -55,11 +55,11 @@ def grid_of(
     for task in sorted(view.tasks):
         cells = [_cell(arm, places.get((task, arm.view.name), ())) for arm in arms]
         tags = _flip_tags(task, arms, flips)
-        yield _grid_row(task, cells, tags)
+        yield _matrix_row(task, cells, tags)
 
 
 def _flip_tags(
-    task: str, arms: Sequence[Arm], flips: Mapping[str, Mapping[str, TaskFlip]]
+    task: str, arms: Sequence[ArmRow], flips: Mapping[str, Mapping[str, TaskFlip]]
 ) -> list[tuple[str, str]]:
     """What flipped, in words: all variants for which the task did the same, as surely, together."""
     keys: dict[tuple[str, bool], list[str]] = {}
@@ -73,7 +73,7 @@ def _flip_tags(
     ]
 
 
-def _grid_row(task: str, cells: Sequence[Cell], tags: Sequence[tuple[str, str]]) -> GridRow:
+def _matrix_row(task: str, cells: Sequence[Cell], tags: Sequence[tuple[str, str]]) -> MatrixRow:
     rates = [cell.passed / cell.counted for cell in cells if cell.counted]
     outcomes = {mark.outcome for cell in cells for mark in cell.marks}
     kinds = [
@@ -87,7 +87,7 @@ def _grid_row(task: str, cells: Sequence[Cell], tags: Sequence[tuple[str, str]])
         if holds
     ]
     flaky = [("flaky", "flaky")] if "flaky" in kinds else []
-    return GridRow(
+    return MatrixRow(
         task=task,
         cells=tuple(cells),
         kinds=tuple(kinds),
@@ -97,7 +97,7 @@ def _grid_row(task: str, cells: Sequence[Cell], tags: Sequence[tuple[str, str]])
     )
 
 
-def _cell(arm: Arm, trials: Sequence[Trial]) -> Cell:
+def _cell(arm: ArmRow, trials: Sequence[NumberedRecord]) -> Cell:
     ordered = sorted(trials, key=lambda trial: trial.record.index)
     passed = sum(trial.record.outcome == "passed" for trial in ordered)
     counted = sum(trial.counts for trial in ordered)
@@ -109,7 +109,7 @@ def _cell(arm: Arm, trials: Sequence[Trial]) -> Cell:
     )
 
 
-def _label(arm: Arm, record: TrialRecord) -> str:
+def _label(arm: ArmRow, record: TrialRecord) -> str:
     about = [f"{record.task}, {arm.key}, trial {record.index}: {record.outcome}"]
     if record.score is not None:
         about.append(f"score {record.score:.2f}")
@@ -125,7 +125,7 @@ _FILTERS = (
 )
 
 
-def filters_of(grid: Sequence[GridRow]) -> Iterator[tuple[str, str, int]]:
+def filters_of(grid: Sequence[MatrixRow]) -> Iterator[tuple[str, str, int]]:
     """Each filter's kind, its label, and how many tasks it keeps."""
     yield "all", "All tasks", len(grid)
     for kind, label in _FILTERS:
