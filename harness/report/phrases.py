@@ -45,7 +45,7 @@ SHOW: Mapping[MetricName, Callable[[float | None], str]] = {
 def estimate(arm: ArmView, metric: MetricName) -> Estimate:
     """The value that the comparison stands on: the typical one of a skewed metric, the mean of the others."""
     summary = arm.stats.metrics[metric]
-    return summary.typical or summary.mean
+    return summary.geometric_mean or summary.mean
 
 
 def value(arm: ArmView, metric: MetricName) -> str:

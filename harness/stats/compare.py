@@ -16,12 +16,12 @@ from harness.stats.data import (
     MetricName,
     Number,
     Table,
-    Tally,
+    TaskMeans,
     Trials,
 )
 from harness.stats.paired import Difference, difference
 from harness.stats.power import Needed, detectable, needed
-from harness.stats.rates import rate, skewed_mean, typical
+from harness.stats.rates import geometric_mean, rate, skewed_mean
 from harness.stats.sequential import Plan
 from harness.stats.taskwise import AtK, TaskFlip, TaskResult, flips, pass_at_k, pass_hat_k, results
 from harness.stats.verdict import Verdict, family_level, half_width, verdict
@@ -31,13 +31,13 @@ KS = (1, 2, 3, 5, 10, 20, 50, 100)
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One metric of one variant. `typical` is the geometric mean of a relative metric, None for the others.
+    """One metric of one variant. `geometric_mean` is None for metrics that are not relative.
 
     `unknown` counts trials that count, but without a value of this metric.
     """
 
     mean: Estimate
-    typical: Estimate | None
+    geometric_mean: Estimate | None
     unknown: int
 
 
@@ -160,7 +160,9 @@ class _Design:
     plan: Plan | None
 
     def contrast(self, variant: str, baseline: str, metric: Metric, margin: float) -> Contrast:
-        own, base = (self.table.tally(name, metric.name, log=metric.relative) for name in (variant, baseline))
+        own, base = (
+            self.table.task_means(name, metric.name, log=metric.relative) for name in (variant, baseline)
+        )
         found = self._difference((variant, baseline), own, base, metric)
         judged = verdict(found, metric, margin)
         return Contrast(
@@ -177,7 +179,9 @@ class _Design:
             if_excluded=self._if_excluded((variant, baseline), own, base, metric, margin),
         )
 
-    def _difference(self, pair: tuple[str, str], own: Tally, base: Tally, metric: Metric) -> Difference:
+    def _difference(
+        self, pair: tuple[str, str], own: TaskMeans, base: TaskMeans, metric: Metric
+    ) -> Difference:
         level = self._level(pair, int(np.count_nonzero(own.known & base.known)))
         found = difference(own, base, relative=metric.relative, level=level or self.level)
         reason = None if level else "no round is complete yet, or there are more than were planned"
@@ -199,7 +203,7 @@ class _Design:
         return self.plan.level_at(rounds, tasks, self.comparisons) if planned else None
 
     def _if_excluded(
-        self, pair: tuple[str, str], own: Tally, base: Tally, metric: Metric, margin: float
+        self, pair: tuple[str, str], own: TaskMeans, base: TaskMeans, metric: Metric, margin: float
     ) -> IfExcluded | None:
         excluded, base_excluded = (self.table.excluded(name) for name in pair)
         if metric.relative or not (excluded.any() or base_excluded.any()):
@@ -219,7 +223,7 @@ class _Design:
 
 def _one_variant(table: Table, variant: str, metrics: Sequence[MetricName], level: float) -> OneVariant:
     errors, invalid = table.errors_and_invalid(variant)
-    passes = table.tally(variant, "pass")
+    passes = table.task_means(variant, "pass")
     ks = [k for k in KS if k <= passes.n.max(initial=0)]
     return OneVariant(
         variant,
@@ -233,12 +237,12 @@ def _one_variant(table: Table, variant: str, metrics: Sequence[MetricName], leve
 
 
 def _summary(table: Table, variant: str, metric: Metric, level: float) -> Summary:
-    tally, unknown = table.tally(variant, metric.name), table.unknown(variant, metric.name)
+    by_task, unknown = table.task_means(variant, metric.name), table.unknown(variant, metric.name)
     if not metric.relative:
-        return Summary(rate(tally, level), None, unknown)
-    logs = table.tally(variant, metric.name, log=True)
-    return Summary(skewed_mean(tally, logs, level), typical(tally, logs, level), unknown)
+        return Summary(rate(by_task, level), None, unknown)
+    logs = table.task_means(variant, metric.name, log=True)
+    return Summary(skewed_mean(by_task, logs, level), geometric_mean(by_task, logs, level), unknown)
 
 
 def _flips(table: Table, variant: str, baseline: str) -> tuple[TaskFlip, ...]:
-    return flips(table.tally(variant, "pass"), table.tally(baseline, "pass"), table.tasks)
+    return flips(table.task_means(variant, "pass"), table.task_means(baseline, "pass"), table.tasks)

@@ -92,7 +92,7 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class TaskMeans:
     """One metric of one variant, by task: arrays with a place for each task, in the table's order.
 
     `within` is the sample variance between a task's trials. `mean` is NaN where `n` is 0, `within` where `n` is
@@ -108,25 +108,25 @@ class Tally:
         """Which tasks have a value."""
         return self.n > 0
 
-    def only(self, tasks: NDArray[np.bool_]) -> Tally:
+    def only(self, tasks: NDArray[np.bool_]) -> TaskMeans:
         """The chosen tasks."""
-        return Tally(self.n[tasks], self.mean[tasks], self.within[tasks])
+        return TaskMeans(self.n[tasks], self.mean[tasks], self.within[tasks])
 
-    def with_imputed(self, count: Ints, value: float) -> Tally:
+    def with_imputed(self, count: Ints, value: float) -> TaskMeans:
         """As if each task had `count` further trials, all with this value. `within` stays what was seen."""
         n = self.n + count
         total = np.where(self.known, self.n * np.nan_to_num(self.mean), 0.0) + count * value
-        return Tally(n, _ratio(total, n), self.within)
+        return TaskMeans(n, _ratio(total, n), self.within)
 
 
-def tally(task: Ints, value: Floats, tasks: int) -> Tally:
+def task_means(task: Ints, value: Floats, tasks: int) -> TaskMeans:
     """Sum up values that belong to tasks 0 to `tasks` - 1. NaN values are unknown, and left out."""
     seen = ~np.isnan(value)
     task, value = task[seen], value[seen]
     n = np.bincount(task, minlength=tasks)
     mean = _ratio(np.bincount(task, value, minlength=tasks), n)
     squares = np.bincount(task, (value - mean[task]) ** 2, minlength=tasks)
-    return Tally(n, mean, _ratio(squares, n - 1))
+    return TaskMeans(n, mean, _ratio(squares, n - 1))
 
 
 def _ratio(numerator: NDArray[np.number], denominator: Ints) -> Floats:
@@ -157,17 +157,17 @@ class Table:
             for variant, of_variant in cells.items()
         }
         self._columns: dict[tuple[str, MetricName], tuple[Ints, Floats]] = {}
-        self._tallies: dict[tuple[str, MetricName, bool], Tally] = {}
+        self._means: dict[tuple[str, MetricName, bool], TaskMeans] = {}
 
-    def tally(self, variant: str, metric: MetricName, *, log: bool = False) -> Tally:
+    def task_means(self, variant: str, metric: MetricName, *, log: bool = False) -> TaskMeans:
         """One metric of one variant by task, of the values or of their logarithms (of 0: unknown)."""
         key = (variant, metric, log)
-        if key not in self._tallies:
+        if key not in self._means:
             task, value = self._values(variant, metric)
             if log:
                 value = np.log(value, out=np.full(value.shape, np.nan), where=value > 0)
-            self._tallies[key] = tally(task, value, len(self.tasks))
-        return self._tallies[key]
+            self._means[key] = task_means(task, value, len(self.tasks))
+        return self._means[key]
 
     def zeros(self, variant: str, metric: MetricName) -> int:
         """How many values are 0, and so have no logarithm."""
@@ -175,7 +175,7 @@ class Table:
 
     def unknown(self, variant: str, metric: MetricName) -> int:
         """How many of the trials that count do not know this metric."""
-        return sum(self._counted[variant].values()) - int(self.tally(variant, metric).n.sum())
+        return sum(self._counted[variant].values()) - int(self.task_means(variant, metric).n.sum())
 
     def excluded(self, variant: str) -> Ints:
         """How many trials do not count, by task."""

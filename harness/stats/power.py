@@ -68,16 +68,16 @@ def _needed_tasks(difference: Difference, spread: float, settles: Callable[[int,
 
 
 def _needed_trials(difference: Difference, spread: float, settles: Callable[[int, float], bool]) -> Number:
-    if difference.inside is None:
+    if difference.within_task_variance is None:
         return Number(None, "no task was tried twice: how much its trials differ is unknown")
-    inside = min(difference.inside, spread)
-    between = spread - inside
-    if not settles(difference.tasks, between + 1e-4 * inside):
+    within = min(difference.within_task_variance, spread)
+    between = spread - within
+    if not settles(difference.tasks, between + 1e-4 * within):
         return Number(None, "the tasks themselves differ too much: only more tasks would settle it")
     low, high = 0.0, 1e4
     while high - low > 1e-3:
         middle = (low + high) / 2
-        low, high = (low, middle) if settles(difference.tasks, between + inside / middle) else (middle, high)
+        low, high = (low, middle) if settles(difference.tasks, between + within / middle) else (middle, high)
     return Number(max(int(difference.trials) + 1, int(np.ceil(high * difference.trials))))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from harness.stats.data import Floats, Ints, Tally
+from harness.stats.data import Floats, Ints, TaskMeans
 
 Flip = Literal["gained", "lost"]
 
@@ -57,39 +57,39 @@ class TaskFlip:
     established: bool
 
 
-def pass_at_k(tally: Tally, k: int) -> AtK:
+def pass_at_k(by_task: TaskMeans, k: int) -> AtK:
     """How often at least one of k trials passes.
 
     Unbiased: 1 - C(n - c, k) / C(n, k) for c passes of n (Chen et al. 2021, "Evaluating large language models
     trained on code").
     """
-    return _at_k(tally, k, any_of_them=True)
+    return _at_k(by_task, k, any_of_them=True)
 
 
-def pass_hat_k(tally: Tally, k: int) -> AtK:
+def pass_hat_k(by_task: TaskMeans, k: int) -> AtK:
     """How often all of k trials pass: pass^k.
 
     Unbiased: C(c, k) / C(n, k) for c passes of n (Yao et al. 2024, "tau-bench").
     """
-    return _at_k(tally, k, any_of_them=False)
+    return _at_k(by_task, k, any_of_them=False)
 
 
-def _at_k(tally: Tally, k: int, *, any_of_them: bool) -> AtK:
+def _at_k(by_task: TaskMeans, k: int, *, any_of_them: bool) -> AtK:
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
-    enough = tally.n >= k
-    left_out = int(np.count_nonzero(tally.known & ~enough))
+    enough = by_task.n >= k
+    left_out = int(np.count_nonzero(by_task.known & ~enough))
     if not enough.any():
         return AtK(k, None, 0, left_out)
-    n, passes = tally.n[enough], _passes(tally)[enough]
+    n, passes = by_task.n[enough], _passes(by_task)[enough]
     all_of_k = _share_of_draws(n - passes if any_of_them else passes, n, k)
     by_task = 1 - all_of_k if any_of_them else all_of_k
     # Rounded so that pass@1 and pass^1, which are the same number, are shown as the same.
     return AtK(k, round(float(by_task.mean()), 12), int(enough.sum()), left_out)
 
 
-def _passes(tally: Tally) -> Floats:
-    return np.rint(np.where(tally.known, tally.n * np.nan_to_num(tally.mean), 0.0))
+def _passes(by_task: TaskMeans) -> Floats:
+    return np.rint(np.where(by_task.known, by_task.n * np.nan_to_num(by_task.mean), 0.0))
 
 
 def _share_of_draws(chosen: Floats, n: Ints, k: int) -> Floats:
@@ -98,12 +98,12 @@ def _share_of_draws(chosen: Floats, n: Ints, k: int) -> Floats:
     return np.asarray(np.prod(np.maximum(chosen - steps, 0) / (n - steps), axis=0))
 
 
-def results(tally: Tally, tasks: tuple[str, ...]) -> tuple[TaskResult, ...]:
+def results(by_task: TaskMeans, tasks: tuple[str, ...]) -> tuple[TaskResult, ...]:
     """The tasks that have trials that count, in the table's order."""
-    passes = _passes(tally)
-    pairs = np.maximum(tally.n * (tally.n - 1), 1)
-    disagreement = 2 * passes * (tally.n - passes) / pairs
-    rows = zip(tasks, passes.tolist(), tally.n.tolist(), disagreement.tolist(), strict=True)
+    passes = _passes(by_task)
+    pairs = np.maximum(by_task.n * (by_task.n - 1), 1)
+    disagreement = 2 * passes * (by_task.n - passes) / pairs
+    rows = zip(tasks, passes.tolist(), by_task.n.tolist(), disagreement.tolist(), strict=True)
     return tuple(
         TaskResult(task, int(passed), trials, differ if trials > 1 else None)
         for task, passed, trials, differ in rows
@@ -111,7 +111,7 @@ def results(tally: Tally, tasks: tuple[str, ...]) -> tuple[TaskResult, ...]:
     )
 
 
-def flips(variant: Tally, baseline: Tally, tasks: tuple[str, ...]) -> tuple[TaskFlip, ...]:
+def flips(variant: TaskMeans, baseline: TaskMeans, tasks: tuple[str, ...]) -> tuple[TaskFlip, ...]:
     """The tasks whose majority flipped from the baseline to the variant. A tie is no majority."""
     both = variant.known & baseline.known
     now, before = np.where(both, variant.mean, 0.5), np.where(both, baseline.mean, 0.5)
@@ -127,7 +127,7 @@ def flips(variant: Tally, baseline: Tally, tasks: tuple[str, ...]) -> tuple[Task
     )
 
 
-def _fisher(variant: Tally, baseline: Tally) -> Floats:
+def _fisher(variant: TaskMeans, baseline: TaskMeans) -> Floats:
     """Fisher's exact two-sided p-value for each task: the share of tables at most as probable as the one seen."""
     if not variant.n.size:
         return np.ones(0)

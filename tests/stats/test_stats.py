@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.stats.compare import Comparison, Contrast, compare
-from harness.stats.data import METRICS, MetricName, Tally, Trials, tally
+from harness.stats.data import METRICS, MetricName, TaskMeans, Trials, task_means
 from harness.stats.paired import Difference, difference
 from harness.stats.power import detectable, needed
-from harness.stats.rates import rate, skewed_mean, typical
+from harness.stats.rates import geometric_mean, rate, skewed_mean
 from harness.stats.sequential import Plan
 from harness.stats.taskwise import flips, pass_at_k, pass_hat_k, results
 from harness.stats.verdict import family_level, verdict
@@ -23,20 +23,20 @@ from harness.stats.verdict import family_level, verdict
 fewer = settings(max_examples=60)
 
 
-def rows(*by_task: list[float | None]) -> Tally:
+def rows(*by_task: list[float | None]) -> TaskMeans:
     """A tally of tasks, each given by its trials' values."""
     task = [place for place, values in enumerate(by_task) for _ in values]
     value = [value for values in by_task for value in values]
-    return tally(np.array(task, dtype=np.int64), np.array(value, dtype=np.float64), len(by_task))
+    return task_means(np.array(task, dtype=np.int64), np.array(value, dtype=np.float64), len(by_task))
 
 
-def counts(passes: list[int], trials: int) -> Tally:
+def counts(passes: list[int], trials: int) -> TaskMeans:
     """Tasks with so many passes of so many trials."""
     return rows(*([1.0] * k + [0.0] * (trials - k) for k in passes))
 
 
-def logs(table: Tally) -> Tally:
-    return Tally(table.n, np.log(table.mean), table.within)
+def logs(table: TaskMeans) -> TaskMeans:
+    return TaskMeans(table.n, np.log(table.mean), table.within)
 
 
 def a_run(passes: dict[str, list[list[int | None]]], **more: int) -> list[Trials]:
@@ -109,7 +109,7 @@ def test_no_task_that_differs_is_bounded_by_their_number() -> None:
 def test_a_typical_cost_is_the_geometric_mean_with_its_t_interval() -> None:
     """On the scale of logarithms, by SciPy."""
     table = rows([1.0], [2.0], [4.0], [10.0])
-    found = typical(table, logs(table))
+    found = geometric_mean(table, logs(table))
     expected = stats.ttest_1samp(np.log(table.mean), 0).confidence_interval(0.95)
     assert found.value == pytest.approx(stats.gmean(table.mean))
     assert found.interval
@@ -347,7 +347,7 @@ def test_no_look_of_a_plan_is_less_strict_than_the_fixed_design(rounds: int) -> 
 # Calibration. benchmarks/stats_calibration.py has the whole grid; these are cells where intervals use to break.
 
 
-def draw(rng: np.random.Generator, rates: np.ndarray, trials: int) -> Tally:
+def draw(rng: np.random.Generator, rates: np.ndarray, trials: int) -> TaskMeans:
     return counts(rng.binomial(trials, rates).tolist(), trials)
 
 
