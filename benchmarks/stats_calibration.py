@@ -40,11 +40,13 @@ from numpy.typing import NDArray
 from scipy.special import betaincinv, stdtrit
 from scipy.stats import binom
 
+from harness.stats.arrays import Floats, Ints, TaskMeans, task_means
 from harness.stats.compare import compare
-from harness.stats.data import Floats, Ints, TaskMeans, Trials, task_means
-from harness.stats.paired import Difference, difference
+from harness.stats.data import Plan, Trials
+from harness.stats.paired import difference
 from harness.stats.rates import rate_bounds, skewed_mean
-from harness.stats.sequential import Plan
+from harness.stats.results import Difference
+from harness.stats.sequential import level_at
 
 TASKS, TRIALS, RATES, RHOS = (5, 10, 30), (1, 3, 10), (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95), (0.0, 0.2, 0.6)
 LOW, HIGH, FALSE, SAVED = 0.93, 0.98, 0.05, 0.4
@@ -370,7 +372,7 @@ def draw_rounds(rng: np.random.Generator, a: Floats, b: Floats, rounds: int) -> 
 def first_looks(differences: Floats, plan: Plan, *, relative: bool) -> Ints:
     """The first look that excludes no change; one more than the plan's rounds where none does."""
     _, tasks, rounds = differences.shape
-    levels = np.array([plan.level_at(look, tasks) for look in range(1, rounds + 1)])
+    levels = np.array([level_at(plan, look, tasks) for look in range(1, rounds + 1)])
     planned = np.isin(np.arange(1, rounds + 1), plan.looks)
     candidates = excludes_zero(differences, levels) & planned
     return np.array(
@@ -418,7 +420,7 @@ def saved(reps: int, rates: tuple[float, float], rho: float) -> Line:
     rounds = np.arange(1, ROUNDS + 1)
     base, own = (np.cumsum(rng.random((*p.shape, ROUNDS)) < p[..., None], axis=2) / rounds for p in (a, b))
     plan = Plan(ROUNDS)
-    looks = {look: plan.level_at(look, 10) for look in plan.looks}
+    looks = {look: level_at(plan, look, 10) for look in plan.looks}
     stops = np.array([stop(base[i], own[i], looks) for i in range(reps)])
     found, trials = stops <= ROUNDS, float(np.minimum(stops, ROUNDS).mean())
 

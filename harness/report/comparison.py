@@ -15,11 +15,9 @@ from harness.errors import UsageError
 from harness.records.metrics import Measured, measured, variants_in_order
 from harness.records.record import TrialRecord
 from harness.report.formatting import names, several
-from harness.stats.compare import Comparison, Contrast, OneVariant, compare
-from harness.stats.data import METRIC_NAMES, MetricName, Trials
-from harness.stats.sequential import Plan
-from harness.stats.taskwise import TaskFlip
-from harness.stats.verdict import Verdict
+from harness.stats.compare import compare
+from harness.stats.data import METRIC_NAMES, MetricName, Plan, Trials
+from harness.stats.results import Comparison, Contrast, OneVariant, TaskFlip, Verdict
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,8 @@ from harness.report.comparison import ArmView, ComparisonView, PairView
 from harness.report.formatting import UNKNOWN, cost, percent
 from harness.report.gate import Gate
 from harness.report.table import plain
-from harness.stats.compare import Contrast
 from harness.stats.data import METRIC_NAMES
-from harness.stats.verdict import Verdict
+from harness.stats.results import Contrast, Verdict
 
 _MARKS: dict[Verdict, str] = {
     "improvement": "✅",

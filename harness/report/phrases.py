@@ -9,11 +9,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from harness.report.comparison import ArmView, ComparisonView, PairView
 from harness.report.formatting import UNKNOWN, cost, count, names, percent, seconds, several
-from harness.stats.compare import Contrast, IfExcluded
-from harness.stats.data import METRICS, Estimate, Interval, MetricName, Number
-from harness.stats.power import POWER, Needed
-from harness.stats.taskwise import AtK
-from harness.stats.verdict import Verdict
+from harness.stats.data import METRICS, MetricName
+from harness.stats.results import (
+    POWER,
+    AtK,
+    Contrast,
+    Estimate,
+    IfExcluded,
+    Interval,
+    Needed,
+    Number,
+    Verdict,
+)
 
 LABELS: Mapping[MetricName, str] = {
     "pass": "pass rate",

@@ -11,7 +11,7 @@ from harness.report.comparison import ComparisonView, PairView
 from harness.report.formatting import UNKNOWN, percent
 from harness.report.table import WIDTH, Column, as_text, wrapped
 from harness.stats.data import METRIC_NAMES
-from harness.stats.verdict import Verdict
+from harness.stats.results import Verdict
 
 _STYLES: Mapping[Verdict, str] = {
     "improvement": "green",

@@ -16,8 +16,7 @@ from harness.records.metrics import Measured, measured
 from harness.records.record import TrialRecord, TrialSpec
 from harness.report.comparison import arms_by_variant, compare_arms
 from harness.runs.budget import NotStartedError
-from harness.stats.data import MetricName
-from harness.stats.sequential import Plan
+from harness.stats.data import MetricName, Plan
 
 Submit = Callable[[TrialSpec], "Future[TrialRecord]"]
 

@@ -8,102 +8,17 @@ from itertools import chain
 
 import numpy as np
 
-from harness.stats.data import (
-    METRIC_NAMES,
-    METRICS,
-    Estimate,
-    Metric,
-    MetricName,
-    Number,
-    Table,
-    TaskMeans,
-    Trials,
-)
-from harness.stats.paired import Difference, difference
-from harness.stats.power import Needed, detectable, needed
+from harness.stats.arrays import Table, TaskMeans
+from harness.stats.data import METRIC_NAMES, METRICS, Metric, MetricName, Plan, Trials
+from harness.stats.paired import difference
+from harness.stats.power import detectable, needed
 from harness.stats.rates import geometric_mean, rate, skewed_mean
-from harness.stats.sequential import Plan
-from harness.stats.taskwise import AtK, TaskFlip, TaskResult, flips, pass_at_k, pass_hat_k, results
-from harness.stats.verdict import Verdict, family_level, half_width, verdict
+from harness.stats.results import Comparison, Contrast, Difference, IfExcluded, OneVariant, Summary, TaskFlip
+from harness.stats.sequential import level_at
+from harness.stats.taskwise import flips, pass_at_k, pass_hat_k, results
+from harness.stats.verdict import family_level, half_width, verdict
 
 KS = (1, 2, 3, 5, 10, 20, 50, 100)
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """One metric of one variant. `geometric_mean` is None for metrics that are not relative.
-
-    `unknown` counts trials that count, but without a value of this metric.
-    """
-
-    mean: Estimate
-    geometric_mean: Estimate | None
-    unknown: int
-
-
-@dataclass(frozen=True, slots=True)
-class OneVariant:
-    """A variant by itself. `errors` and `invalid` are the trials left out.
-
-    `pass_at_k` and `pass_hat_k` are there for each k that at least one task has enough trials for.
-    """
-
-    name: str
-    errors: int
-    invalid: int
-    metrics: Mapping[MetricName, Summary]
-    pass_at_k: tuple[AtK, ...]
-    pass_hat_k: tuple[AtK, ...]
-    tasks: tuple[TaskResult, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class IfExcluded:
-    """What the difference would be if the excluded trials had all gone against the variant, or all for it.
-
-    Against it: its own excluded trials have failed, the baseline's have passed.
-    """
-
-    against: Difference
-    verdict_against: Verdict
-    favour: Difference
-    verdict_favour: Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class Contrast:
-    """A variant against the baseline in one metric.
-
-    `difference.interval` and `verdict` are corrected for `comparisons` variants compared at once. `margin` is in
-    the units of `difference.value`. `if_excluded` is None where no trial was excluded, or where no bound exists,
-    since the metric has no largest value. `needed` is None when the verdict is settled.
-    """
-
-    metric: MetricName
-    variant: str
-    baseline: str
-    difference: Difference
-    margin: float
-    verdict: Verdict
-    comparisons: int
-    unpaired: int
-    detectable: Number
-    needed: Needed | None
-    if_excluded: IfExcluded | None
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The statistics of all pairs. `flips` has an entry for each variant that was compared with a baseline."""
-
-    level: float
-    variants: tuple[OneVariant, ...]
-    contrasts: tuple[Contrast, ...]
-    flips: Mapping[str, tuple[TaskFlip, ...]]
-
-    def undecided(self, metric: MetricName) -> tuple[str, ...]:
-        """The variants whose verdict in this metric is still open."""
-        return tuple(c.variant for c in self.contrasts if c.metric == metric and c.verdict == "inconclusive")
 
 
 def compare(
@@ -200,7 +115,7 @@ class _Design:
             return family_level(self.level, self.comparisons)
         rounds = int(np.minimum(*(self.table.planned(name) for name in pair)).min())
         planned = 1 <= rounds <= self.plan.rounds
-        return self.plan.level_at(rounds, tasks, self.comparisons) if planned else None
+        return level_at(self.plan, rounds, tasks, self.comparisons) if planned else None
 
     def _if_excluded(
         self, pair: tuple[str, str], own: TaskMeans, base: TaskMeans, metric: Metric, margin: float

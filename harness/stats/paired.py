@@ -18,56 +18,17 @@ logarithm of the mean would have one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from harness.stats.data import Floats, Interval, TaskMeans
+from harness.stats.arrays import Floats, TaskMeans
 from harness.stats.rates import NO_SPREAD, ONE_TASK, any_spread, rate_bounds, t_half_width
+from harness.stats.results import Difference
 
 _MAX_SKEWED_TASKS = 5
 """Up to so many tasks that differ, and half of all, make the t-interval too short when they are skewed. Found by
 simulation: of 30 tasks, 10 trials, 0.05 against 0.15, correlation 0.6, 4 gave a false `equivalent` in 5.8 +- 0.7 %,
 and 10 a coverage of 99.3 %."""
 NO_TASK = "no task has trials that count, with a known value, under both variants"
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A variant minus the baseline, over tasks.
-
-    `center`, `low` and `high` are on the scale where the interval was made: points of a rate, or the logarithm of
-    the ratio for a `relative` metric. `value` and `interval` are what to show: points, or relative change (-0.2:
-    20 % less). What is None was not to be had, and `reason` says why.
-
-    `within_task_variance` is the part of one task's variance that comes from its trials' noise (None: no task was
-    repeated). `trials` is the harmonic mean of the trials that a task has under each variant.
-    """
-
-    relative: bool
-    tasks: int
-    trials: float
-    level: float
-    center: float | None
-    low: float | None = None
-    high: float | None = None
-    reason: str | None = None
-    within_task_variance: float | None = None
-
-    @property
-    def value(self) -> float | None:
-        """Points of a rate, or the relative change."""
-        return None if self.center is None else self._shown(self.center)
-
-    @property
-    def interval(self) -> Interval | None:
-        """The interval of `value`."""
-        if self.low is None or self.high is None:
-            return None
-        return Interval(self._shown(self.low), self._shown(self.high), self.level)
-
-    def _shown(self, number: float) -> float:
-        return float(np.expm1(number)) if self.relative else min(1.0, max(-1.0, number))
 
 
 def difference(variant: TaskMeans, baseline: TaskMeans, *, relative: bool, level: float = 0.95) -> Difference:

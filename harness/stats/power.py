@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import nctdtrinc, stdtrit
 
-from harness.stats.data import Number
-from harness.stats.paired import Difference
+from harness.stats.results import POWER, Difference, Needed, Number
 
-POWER = 0.8
 _MOST_TASKS = 100_000
-
-
-@dataclass(frozen=True, slots=True)
-class Needed:
-    """What would settle a comparison, with power 0.8, if the true difference is the one seen.
-
-    `trials`: how many trials each task then has under each variant, with the same tasks; `tasks`: how many tasks,
-    with the same trials for each. Both are totals, and either one suffices.
-    """
-
-    trials: Number
-    tasks: Number
 
 
 def detectable(difference: Difference) -> Number:

@@ -23,7 +23,8 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import betainc, betaln, chdtri, stdtrit
 
-from harness.stats.data import Estimate, Floats, Interval, TaskMeans
+from harness.stats.arrays import Floats, TaskMeans
+from harness.stats.results import Estimate, Interval
 
 ONE_TASK = "one task only: nothing shows how much tasks differ"
 _GRID = (96, 16)

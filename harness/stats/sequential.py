@@ -24,56 +24,35 @@ once given stays: end the trials of a variant that has one, and do not ask again
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from harness.stats.data import Floats
+from harness.stats.arrays import Floats
+from harness.stats.data import Plan
 from harness.stats.verdict import family_level
 
 _GRID = 401
-_FIRST = 3
-"""The first look's round at the earliest: an earlier one finds little, and takes its share of the error."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Up to `rounds` rounds, fixed before the first: raising it later voids the error that was promised."""
+def level_at(plan: Plan, rounds: int, tasks: int, comparisons: int = 1) -> float:
+    """The level of an interval after so many complete rounds, with this many tasks and comparisons.
 
-    rounds: int
-    level: float = 0.95
-
-    def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise ValueError(f"a plan needs at least one round, not {self.rounds}")
-
-    @property
-    def looks(self) -> tuple[int, ...]:
-        """The rounds after which a verdict may be given."""
-        looks = [self.rounds]
-        while (half := -(-looks[0] // 2)) >= _FIRST and half < looks[0]:
-            looks.insert(0, half)
-        return tuple(looks)
-
-    def level_at(self, rounds: int, tasks: int, comparisons: int = 1) -> float:
-        """The level of an interval after so many complete rounds, with this many tasks and comparisons.
-
-        Between two looks (a run that ended there for another reason) it is that of the next, which is the safe side
-        for a run that ends there (its own bound would be lower, being nearer to the look before).
-        Raises ValueError when the round is not planned, or there are fewer than two tasks.
-        """
-        if not 1 <= rounds <= self.rounds:
-            raise ValueError(f"round {rounds} is not one of the {self.rounds} planned")
-        if tasks < 2:
-            raise ValueError(f"looking again needs two tasks or more, not {tasks}")
-        looks = self.looks
-        error = 1 - family_level(self.level, comparisons)
-        spent = error / (1 + 0.8 * float(np.log(len(looks))) / (tasks - 1))
-        place = next(place for place, look in enumerate(looks) if look >= rounds)
-        return 2 * float(ndtr(_boundary(looks, round(spent, 12))[place])) - 1
+    Between two looks (a run that ended there for another reason) it is that of the next, which is the safe side
+    for a run that ends there (its own bound would be lower, being nearer to the look before).
+    Raises ValueError when the round is not planned, or there are fewer than two tasks.
+    """
+    if not 1 <= rounds <= plan.rounds:
+        raise ValueError(f"round {rounds} is not one of the {plan.rounds} planned")
+    if tasks < 2:
+        raise ValueError(f"looking again needs two tasks or more, not {tasks}")
+    looks = plan.looks
+    error = 1 - family_level(plan.level, comparisons)
+    spent = error / (1 + 0.8 * float(np.log(len(looks))) / (tasks - 1))
+    place = next(place for place, look in enumerate(looks) if look >= rounds)
+    return 2 * float(ndtr(_boundary(looks, round(spent, 12))[place])) - 1
 
 
 @lru_cache(maxsize=64)

@@ -2,59 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from harness.stats.data import Floats, Ints, TaskMeans
-
-Flip = Literal["gained", "lost"]
-
-
-@dataclass(frozen=True, slots=True)
-class AtK:
-    """A mean over the tasks that have at least k trials. `value` is None when there is none, and `left_out`
-    counts the others."""
-
-    k: int
-    value: float | None
-    tasks: int
-    left_out: int
-
-
-@dataclass(frozen=True, slots=True)
-class TaskResult:
-    """One task under one variant. `passes` and `trials` leave out what does not count.
-
-    `disagreement` is the unbiased estimate of how often two trials of the task differ (None below two trials).
-    """
-
-    task: str
-    passes: int
-    trials: int
-    disagreement: float | None
-
-    @property
-    def flaky(self) -> bool:
-        """Both passed and failed."""
-        return 0 < self.passes < self.trials
-
-
-@dataclass(frozen=True, slots=True)
-class TaskFlip:
-    """A task of which most trials passed under one variant and most failed under the other.
-
-    `p_value` is Fisher's exact one for this task alone, two-sided; `established` says whether it stands at 5 % with
-    all tasks corrected for (Holm). A flip that is not established may well be noise.
-    """
-
-    task: str
-    flip: Flip
-    p_value: float
-    established: bool
+from harness.stats.arrays import Floats, Ints, TaskMeans
+from harness.stats.results import AtK, TaskFlip, TaskResult
 
 
 def pass_at_k(by_task: TaskMeans, k: int) -> AtK:
@@ -83,9 +36,9 @@ def _at_k(by_task: TaskMeans, k: int, *, any_of_them: bool) -> AtK:
         return AtK(k, None, 0, left_out)
     n, passes = by_task.n[enough], _passes(by_task)[enough]
     all_of_k = _share_of_draws(n - passes if any_of_them else passes, n, k)
-    by_task = 1 - all_of_k if any_of_them else all_of_k
+    shares = 1 - all_of_k if any_of_them else all_of_k
     # Rounded so that pass@1 and pass^1, which are the same number, are shown as the same.
-    return AtK(k, round(float(by_task.mean()), 12), int(enough.sum()), left_out)
+    return AtK(k, round(float(shares.mean()), 12), int(enough.sum()), left_out)
 
 
 def _passes(by_task: TaskMeans) -> Floats:

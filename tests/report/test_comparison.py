@@ -24,7 +24,7 @@ from harness.report import markdown, phrases, verdicts
 from harness.report.comparison import ComparisonView, compare_arms, compare_records
 from harness.report.gate import judge_gate, margins, read_fail_on
 from harness.report.sources import Source, match
-from harness.stats.sequential import Plan
+from harness.stats.data import Plan
 from tests.support.records import a_record, any_record
 
 fewer = settings(max_examples=50)

@@ -11,7 +11,8 @@ from harness.report import phrases
 from harness.report.comparison import ArmView
 from harness.report.formatting import percent
 from harness.report.html.charts import Scale
-from harness.stats.data import METRIC_NAMES, Estimate, MetricName
+from harness.stats.data import METRIC_NAMES, MetricName
+from harness.stats.results import Estimate
 
 COLOURS = 8
 

@@ -11,9 +11,9 @@ from harness.report.comparison import ComparisonView, PairView
 from harness.report.formatting import cost
 from harness.report.html.arms import ArmRow, Range
 from harness.report.html.charts import Scale, Tick, scale_around_zero
-from harness.stats.compare import Contrast
 from harness.stats.data import METRIC_NAMES, METRICS, MetricName
-from harness.stats.verdict import Verdict, half_width
+from harness.stats.results import Contrast, Verdict
+from harness.stats.verdict import half_width
 
 
 @dataclass(frozen=True)

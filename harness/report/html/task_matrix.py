@@ -9,7 +9,7 @@ from harness.records.record import TrialRecord
 from harness.report.comparison import ComparisonView
 from harness.report.formatting import UNKNOWN, cost, seconds
 from harness.report.html.arms import ArmRow, NumberedRecord
-from harness.stats.taskwise import TaskFlip
+from harness.stats.results import TaskFlip
 
 
 @dataclass(frozen=True)
