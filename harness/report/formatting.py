@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from harness.stats.data import MetricName
 
 UNKNOWN = "-"
 _NAMED = 8
 """How many names a sentence has."""
+
+LABELS: Mapping[MetricName, str] = {
+    "pass": "pass rate",
+    "score": "score",
+    "cost": "cost",
+    "tokens": "tokens",
+    "duration": "duration",
+    "turns": "turns",
+}
 
 
 def seconds(ms: float | None) -> str:

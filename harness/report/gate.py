@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from harness.errors import UsageError
 from harness.report import phrases
 from harness.report.comparison import ComparisonView
+from harness.report.formatting import LABELS
 from harness.report.table import WIDTH, wrapped
 from harness.stats.data import METRIC_NAMES, MetricName
 
@@ -108,7 +109,7 @@ def _reasons(view: ComparisonView, conditions: Sequence[Condition]) -> Iterator[
     for pair in view.pairs:
         for condition in conditions:
             contrast = pair.contrasts[condition.metric]
-            what = f"{phrases.LABELS[condition.metric]} of {pair.arm} against {pair.baseline}"
+            what = f"{LABELS[condition.metric]} of {pair.arm} against {pair.baseline}"
             if contrast.difference.value is None:
                 yield f"{what} cannot be judged: {contrast.difference.reason}"
             elif contrast.verdict == "regression":
@@ -118,7 +119,7 @@ def _reasons(view: ComparisonView, conditions: Sequence[Condition]) -> Iterator[
 def unsettled(view: ComparisonView, conditions: Sequence[Condition]) -> tuple[str, ...]:
     """What the gate lets through without being sure of it."""
     return tuple(
-        f"{phrases.LABELS[condition.metric]} of {pair.arm} is inconclusive: a regression is not ruled out"
+        f"{LABELS[condition.metric]} of {pair.arm} is inconclusive: a regression is not ruled out"
         for pair in view.pairs
         for condition in conditions
         if pair.verdict(condition.metric) == "inconclusive"

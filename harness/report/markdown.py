@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterable, Sequence
 
 from harness.report import phrases
-from harness.report.comparison import ArmView, ComparisonView, PairView
-from harness.report.formatting import UNKNOWN, cost, percent
+from harness.report.arms import ComparedArm
+from harness.report.comparison import ComparisonView, PairView
+from harness.report.formatting import LABELS, UNKNOWN, cost, percent
 from harness.report.gate import Gate
 from harness.report.table import plain
 from harness.stats.data import METRIC_NAMES
@@ -36,7 +37,7 @@ def render(view: ComparisonView, gate: Gate | None = None) -> str:
     if not view.pairs:
         parts.append("There is only one variant: nothing to compare it with.")
     parts.append(_details("Variants", _arms(view.arms)))
-    parts.append(_bullets(phrases.notes(view)))
+    parts.append(_bullets(view.notes))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -62,7 +63,7 @@ def _pair(view: ComparisonView, pair: PairView) -> str:
     verdict = pair.contrasts["pass"].verdict
     rows = [
         [
-            phrases.LABELS[metric],
+            LABELS[metric],
             escape(phrases.value(base, metric)),
             escape(phrases.value(own, metric)),
             escape(phrases.change(metric, contrast.difference.value)),
@@ -88,7 +89,7 @@ def _verdict(contrast: Contrast) -> str:
     return f"{_MARKS[contrast.verdict]} {said}" if said != UNKNOWN else said
 
 
-def _arms(arms: Sequence[ArmView]) -> str:
+def _arms(arms: Sequence[ComparedArm]) -> str:
     rows = [
         [
             escape(arm.name),
@@ -122,7 +123,7 @@ def _arms(arms: Sequence[ArmView]) -> str:
     )
 
 
-def _with_interval(arm: ArmView) -> str:
+def _with_interval(arm: ComparedArm) -> str:
     interval = phrases.value_interval(arm, "pass")
     return escape(percent(phrases.estimate(arm, "pass").value) + (f" ({interval})" if interval else ""))
 

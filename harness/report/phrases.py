@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from harness.report.comparison import ArmView, ComparisonView, PairView
-from harness.report.formatting import UNKNOWN, cost, count, names, percent, seconds, several
+from harness.report.arms import ComparedArm
+from harness.report.comparison import ComparisonView, PairView
+from harness.report.formatting import LABELS, UNKNOWN, cost, count, names, percent, seconds, several
 from harness.stats.data import METRICS, MetricName
 from harness.stats.results import (
     POWER,
@@ -21,15 +22,6 @@ from harness.stats.results import (
     Number,
     Verdict,
 )
-
-LABELS: Mapping[MetricName, str] = {
-    "pass": "pass rate",
-    "score": "score",
-    "cost": "cost",
-    "tokens": "tokens",
-    "duration": "duration",
-    "turns": "turns",
-}
 
 SAYS: Mapping[Verdict, str] = {
     "improvement": "is better than",
@@ -49,18 +41,18 @@ SHOW: Mapping[MetricName, Callable[[float | None], str]] = {
 }
 
 
-def estimate(arm: ArmView, metric: MetricName) -> Estimate:
+def estimate(arm: ComparedArm, metric: MetricName) -> Estimate:
     """The value that the comparison stands on: the typical one of a skewed metric, the mean of the others."""
     summary = arm.stats.metrics[metric]
     return summary.geometric_mean or summary.mean
 
 
-def value(arm: ArmView, metric: MetricName) -> str:
+def value(arm: ComparedArm, metric: MetricName) -> str:
     """An arm's value: `35%`, `$0.41`."""
     return SHOW[metric](estimate(arm, metric).value)
 
 
-def value_interval(arm: ArmView, metric: MetricName) -> str:
+def value_interval(arm: ComparedArm, metric: MetricName) -> str:
     """The interval of an arm's value: `16% to 62%`; empty when there is none."""
     interval = estimate(arm, metric).interval
     show = SHOW[metric]
@@ -202,14 +194,7 @@ def _flips(pair: PairView) -> Iterator[str]:
             yield f"{says} in most trials (may be noise): {names(noisy)}"
 
 
-def excluded(arm: ArmView) -> Iterator[str]:
-    """Which trials of an arm count for nobody, and why."""
-    for entry in arm.excluded:
-        kind = "invalid" if entry.outcome == "invalid" else "errors"
-        yield f"{arm.name}: {several(entry.trials, 'trial')} left out ({kind}): {entry.why}"
-
-
-def flaky(arm: ArmView) -> str | None:
+def flaky(arm: ComparedArm) -> str | None:
     """The tasks of an arm that both passed and failed."""
     tasks = arm.flaky
     return f"{arm.name}: {len(tasks)} flaky: {names(tasks)}" if tasks else None
@@ -222,25 +207,3 @@ def at_k(found: Sequence[AtK]) -> str:
         + (f" ({one.tasks} of {one.tasks + one.left_out} tasks)" if one.left_out else "")
         for one in found
     )
-
-
-def unknown(arm: ArmView) -> Iterator[str]:
-    """Metrics that some of the trials which count do not know. What none of them knows is shown as unknown anyway."""
-    missing = {
-        metric: summary.unknown
-        for metric, summary in arm.stats.metrics.items()
-        if summary.unknown and summary.mean.value is not None
-    }
-    if missing:
-        yield f"{arm.name}: unknown are " + ", ".join(
-            f"{LABELS[metric]} of {several(trials, 'trial')}" for metric, trials in missing.items()
-        )
-
-
-def notes(view: ComparisonView) -> Iterator[str]:
-    """All that a reader must know about the records, the gravest first."""
-    yield from view.notes
-    for arm in view.arms:
-        yield from excluded(arm)
-    for arm in view.arms:
-        yield from unknown(arm)

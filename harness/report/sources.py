@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.errors import UsageError
 from harness.records.metrics import Measured
 from harness.records.store import RECORDS, Records, find_run, measured_in, read_measured
-from harness.report.comparison import Arm, arms_by_variant, pairs_within
+from harness.report.arms import Arm, arms_by_variant, pairs_within
 from harness.stats.data import Plan
 
 _GIT = "git:"

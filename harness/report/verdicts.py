@@ -8,7 +8,7 @@ from rich.text import Text
 
 from harness.report import phrases
 from harness.report.comparison import ComparisonView, PairView
-from harness.report.formatting import UNKNOWN, percent
+from harness.report.formatting import LABELS, UNKNOWN, percent
 from harness.report.table import WIDTH, Column, as_text, wrapped
 from harness.stats.data import METRIC_NAMES
 from harness.stats.results import Verdict
@@ -27,7 +27,7 @@ def render(view: ComparisonView, *, color: bool = False) -> str:
     if not view.pairs:
         parts.append("there is only one variant: nothing to compare it with\n")
     parts.append(_consistency(view, color=color))
-    parts.append(_lines(phrases.notes(view), "! "))
+    parts.append(_lines(view.notes, "! "))
     return "\n".join(part for part in parts if part)
 
 
@@ -43,7 +43,7 @@ def _pair(view: ComparisonView, pair: PairView, *, color: bool) -> str:
     ]
     rows: list[list[str | Text]] = [
         [
-            phrases.LABELS[metric],
+            LABELS[metric],
             phrases.value(base, metric),
             phrases.value(own, metric),
             phrases.change(metric, contrast.difference.value),

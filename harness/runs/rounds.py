@@ -14,7 +14,8 @@ from functools import partial
 
 from harness.records.metrics import Measured, measured
 from harness.records.record import TrialRecord, TrialSpec
-from harness.report.comparison import arms_by_variant, compare_arms
+from harness.report.arms import arms_by_variant
+from harness.report.comparison import compare_arms
 from harness.runs.budget import NotStartedError
 from harness.stats.data import MetricName, Plan
 

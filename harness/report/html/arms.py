@@ -8,7 +8,7 @@ from string import ascii_uppercase
 
 from harness.records.record import TrialRecord
 from harness.report import phrases
-from harness.report.comparison import ArmView
+from harness.report.arms import ComparedArm
 from harness.report.formatting import percent
 from harness.report.html.charts import Scale
 from harness.stats.data import METRIC_NAMES, MetricName
@@ -45,7 +45,7 @@ class ArmRow:
 
     key: str
     colour: int
-    view: ArmView
+    view: ComparedArm
     rate: str
     rate_interval: str | None
     rate_range: Range
@@ -61,7 +61,7 @@ class AtKRow:
     all_of: tuple[str, ...]
 
 
-def arm_row(place: int, arm: ArmView) -> ArmRow:
+def arm_row(place: int, arm: ComparedArm) -> ArmRow:
     """The row of the variant at a place, from 0."""
     mean = arm.stats.metrics["pass"].mean
     share = Scale(0.0, 1.0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.report import phrases
-from harness.report.comparison import ArmView, ComparisonView
+from harness.report.arms import ComparedArm
+from harness.report.comparison import ComparisonView
 from harness.report.formatting import cost
 from harness.report.html.arms import ArmRow, AtKRow, NumberedRecord, arm_row, at_k_of
 from harness.report.html.cost_charts import Distribution, Scatter, distributions_of, scatter_of
@@ -52,7 +52,7 @@ def page_of(
         sources=tuple(sources),
         about=tuple(_about(view)),
         plumbing=_plumbing(view),
-        notes=tuple(phrases.notes(view)),
+        notes=tuple(view.notes),
         arms=arms,
         pairs=pairs,
         level=f"{view.level * 100:.3g}%",
@@ -69,7 +69,7 @@ def page_of(
 
 
 def _about(view: ComparisonView) -> Iterator[tuple[str, str]]:
-    def all_of(values: Callable[[ArmView], tuple[str, ...]]) -> str:
+    def all_of(values: Callable[[ComparedArm], tuple[str, ...]]) -> str:
         return ", ".join(dict.fromkeys(value for arm in view.arms for value in values(arm))) or "unknown"
 
     yield "model", all_of(lambda arm: arm.models)
@@ -83,6 +83,5 @@ def _about(view: ComparisonView) -> Iterator[tuple[str, str]]:
 def _plumbing(view: ComparisonView) -> str | None:
     if not view.replayed:
         return None
-    by_hand = ", some or all of them written by hand," if view.by_hand else ""
-    how = f"Recorded sessions{by_hand} were replayed"
-    return f"{how}: this measures the plumbing (sandboxes, templates, checks), not a model, and nothing was spent."
+    note = view.notes[0]
+    return f"{note[0].upper()}{note[1:]}. Nothing was spent on them."

@@ -8,7 +8,7 @@ from math import log
 
 from harness.report import phrases
 from harness.report.comparison import ComparisonView, PairView
-from harness.report.formatting import cost
+from harness.report.formatting import LABELS, cost
 from harness.report.html.arms import ArmRow, Range
 from harness.report.html.charts import Scale, Tick, scale_around_zero
 from harness.stats.data import METRIC_NAMES, METRICS, MetricName
@@ -161,7 +161,7 @@ def _metric_row(contrast: Contrast, own: ArmRow, baseline: ArmRow, scale: Scale)
     width = half_width(metric, contrast.margin)
     ends = [None if end is None else scale.at(end) for end in (found.low, found.high, found.center)]
     return MetricRow(
-        name=phrases.LABELS[contrast.metric],
+        name=LABELS[contrast.metric],
         baseline=phrases.value(baseline.view, contrast.metric),
         own=phrases.value(own.view, contrast.metric),
         difference=phrases.change(contrast.metric, found.value),

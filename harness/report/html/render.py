@@ -17,7 +17,8 @@ from harness.errors import UsageError
 from harness.records.metrics import measured, variants_in_order
 from harness.records.record import TrialRecord
 from harness.records.store import RunFolder, find_run, read_records
-from harness.report.comparison import Arm, compare_arms, pairs_within
+from harness.report.arms import Arm, pairs_within
+from harness.report.comparison import compare_arms
 from harness.report.html.arms import NumberedRecord
 from harness.report.html.page import Page, page_of
 from harness.report.html.trials import pack_trials
