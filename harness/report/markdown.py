@@ -6,7 +6,7 @@ Names and reasons come from records, and records from agents: nothing of them ma
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from harness.report import phrases
 from harness.report.arms import ComparedArm
@@ -30,14 +30,8 @@ _NOTHING = "\N{ZERO WIDTH SPACE}"
 
 
 def render(view: ComparisonView, gate: Gate | None = None) -> str:
-    """The whole comparison, and what the gate says where there is one."""
-    parts = ["## harness: comparison", *_gate(gate)]
-    parts += [f"> [!WARNING]\n> {_sentence(note)}" for note in view.notes[:1] if view.replayed]
-    parts += [_pair(view, pair) for pair in view.pairs]
-    if not view.pairs:
-        parts.append("There is only one variant: nothing to compare it with.")
-    parts.append(_details("Variants", _arms(view.arms)))
-    parts.append(_bullets(view.notes))
+    """All sections, with an empty line between two. `gate` is there where a run has one."""
+    parts = (part for section in SECTIONS for part in section(view, gate))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -54,8 +48,20 @@ def _sentence(text: str) -> str:
     return _BLOCK.sub(lambda found: f"{_NOTHING}{found[0]}", escape(text))
 
 
-def _gate(gate: Gate | None) -> list[str]:
-    return [f"**Gate: {gate.words}**", _bullets(gate.failed + gate.unsettled)] if gate else []
+def _head(view: ComparisonView, gate: Gate | None) -> Iterator[str]:
+    yield "## harness: comparison"
+    if gate:
+        yield f"**Gate: {gate.words}**"
+        yield _bullets(gate.failed + gate.unsettled)
+    if view.replayed:
+        yield f"> [!WARNING]\n> {_sentence(view.notes[0])}"
+
+
+def _pairs(view: ComparisonView, gate: Gate | None) -> Iterator[str]:
+    for pair in view.pairs:
+        yield _pair(view, pair)
+    if not view.pairs:
+        yield "There is only one variant: nothing to compare it with."
 
 
 def _pair(view: ComparisonView, pair: PairView) -> str:
@@ -89,7 +95,7 @@ def _verdict(contrast: Contrast) -> str:
     return f"{_MARKS[contrast.verdict]} {said}" if said != UNKNOWN else said
 
 
-def _arms(arms: Sequence[ComparedArm]) -> str:
+def _arms(view: ComparisonView, gate: Gate | None) -> Iterator[str]:
     rows = [
         [
             escape(arm.name),
@@ -103,7 +109,7 @@ def _arms(arms: Sequence[ComparedArm]) -> str:
             escape(phrases.at_k(arm.stats.pass_hat_k) or UNKNOWN),
             escape(cost(arm.spent_usd)),
         ]
-        for arm in arms
+        for arm in view.arms
     ]
     head = [
         "variant",
@@ -117,10 +123,17 @@ def _arms(arms: Sequence[ComparedArm]) -> str:
         "pass^k",
         "spent",
     ]
-    flaky = [line for arm in arms if (line := phrases.flaky(arm))]
-    return "\n\n".join(
-        part for part in (_table(head, rows, right=(1, 2, 3, 4, 5, 9)), _bullets(flaky)) if part
-    )
+    table = _table(head, rows, right=(1, 2, 3, 4, 5, 9))
+    flaky = _bullets(line for arm in view.arms if (line := phrases.flaky(arm)))
+    yield _details("Variants", "\n\n".join(part for part in (table, flaky) if part))
+
+
+def _notes(view: ComparisonView, gate: Gate | None) -> Iterator[str]:
+    yield _bullets(view.notes)
+
+
+# The sections in their order: each makes blocks of Markdown.
+SECTIONS: tuple[Callable[[ComparisonView, Gate | None], Iterator[str]], ...] = (_head, _pairs, _arms, _notes)
 
 
 def _with_interval(arm: ComparedArm) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.records.record import TrialRecord
 from harness.report.formatting import cost, count, percent, seconds
-from harness.report.html.arms import ArmRow, NumberedRecord, Range, range_of
 from harness.report.html.charts import Scale, Spread, Tick, scale_of, spread
+from harness.report.html.page_data import ArmRow, NumberedRecord, PageData, Range, range_of
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,20 @@ class Distribution:
     ticks: tuple[Tick, ...]
 
 
-def scatter_of(arms: Sequence[ArmRow]) -> Scatter | None:
-    """The chart, None when no variant has a known cost."""
+@dataclass(frozen=True)
+class AmountsSection:
+    """Both kinds of charts. `scatter` is None when no variant has a known cost."""
+
+    scatter: Scatter | None
+    distributions: tuple[Distribution, ...]
+
+
+def amounts_section(data: PageData) -> AmountsSection:
+    """The section, with a distribution for each amount of which anything is known."""
+    return AmountsSection(_scatter(data.arms), tuple(_distributions(data)))
+
+
+def _scatter(arms: Sequence[ArmRow]) -> Scatter | None:
     seen = [
         (arm, arm.view.stats.metrics["cost"].mean, arm.view.stats.metrics["pass"].mean)
         for arm in arms
@@ -110,17 +122,14 @@ _AMOUNTS = (
 )
 
 
-def distributions_of(
-    arms: Sequence[ArmRow], trials: Mapping[str, Sequence[NumberedRecord]]
-) -> Iterator[Distribution]:
-    """A chart for each amount of which anything is known."""
+def _distributions(data: PageData) -> Iterator[Distribution]:
     for amount in _AMOUNTS:
-        values = {arm.key: _known(amount, trials[arm.view.name]) for arm in arms}
+        values = {arm.key: _known(amount, data.trials[arm.view.name]) for arm in data.arms}
         known = [value for found in values.values() for value in found]
         if not known:
             continue
         scale = scale_of(known)
-        rows = tuple(_spread_row(arm, values[arm.key], scale, amount.show) for arm in arms)
+        rows = tuple(_spread_row(arm, values[arm.key], scale, amount.show) for arm in data.arms)
         yield Distribution(amount.name, scale.log, rows, scale.ticks(amount.show, amount.unit(max(known))))
 
 

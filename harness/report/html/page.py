@@ -1,4 +1,8 @@
-"""What the page shows, as plain values. The template lays them out and computes nothing."""
+"""The page as plain values: its sections, and what stands around them. Templates lay them out and compute nothing.
+
+To add a section: write a function that makes its content from `PageData`, add one line to `SECTIONS`, and lay the
+content out in `sections/KEY.html`, where it is `section.content`.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,32 @@ from dataclasses import dataclass
 from harness.report.arms import ComparedArm
 from harness.report.comparison import ComparisonView
 from harness.report.formatting import cost
-from harness.report.html.arms import ArmRow, AtKRow, NumberedRecord, arm_row, at_k_of
-from harness.report.html.cost_charts import Distribution, Scatter, distributions_of, scatter_of
-from harness.report.html.pairs import Pair, pairs_of
-from harness.report.html.task_matrix import MatrixRow, filters_of, matrix_of
-from harness.report.html.tools import ServerRow, ToolRow, servers_of, tools_of
+from harness.report.html.cost_charts import amounts_section
+from harness.report.html.page_data import ArmRow, NumberedRecord, PageData, arm_row
+from harness.report.html.pairs import verdict_section
+from harness.report.html.pass_at_k import variants_section
+from harness.report.html.task_matrix import tasks_section
+from harness.report.html.tools import tools_section
+
+# The sections in their order: the anchor, the title in the navigation, and the function that makes the content. One
+# that makes None is left out.
+SECTIONS: tuple[tuple[str, str, Callable[[PageData], object]], ...] = (
+    ("verdict", "Verdict", verdict_section),
+    ("variants", "Variants", variants_section),
+    ("tasks", "Tasks", tasks_section),
+    ("amounts", "Cost and time", amounts_section),
+    ("tools", "Tools", tools_section),
+    ("notes", "Notes", lambda data: data.view.notes),
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page. `key` is its anchor, and its template is `sections/KEY.html`."""
+
+    key: str
+    title: str
+    content: object
 
 
 @dataclass(frozen=True)
@@ -23,18 +48,9 @@ class Page:
     sources: tuple[str, ...]
     about: tuple[tuple[str, str], ...]
     plumbing: str | None
-    notes: tuple[str, ...]
-    arms: tuple[ArmRow, ...]
-    pairs: tuple[Pair, ...]
     level: str
-    ks: tuple[int, ...]
-    at_k: tuple[AtKRow, ...]
-    grid: tuple[MatrixRow, ...]
-    filters: tuple[tuple[str, str, int], ...]
-    scatter: Scatter | None
-    distributions: tuple[Distribution, ...]
-    tools: tuple[ToolRow, ...]
-    servers: tuple[ServerRow, ...]
+    arms: tuple[ArmRow, ...]
+    sections: tuple[Section, ...]
     trials: int
 
 
@@ -42,28 +58,16 @@ def page_of(
     title: str, sources: Sequence[str], view: ComparisonView, trials: Mapping[str, Sequence[NumberedRecord]]
 ) -> Page:
     """The page of a comparison. `trials` has each arm's trials by the arm's name."""
-    arms = tuple(arm_row(place, arm) for place, arm in enumerate(view.arms))
-    by_name = {arm.view.name: arm for arm in arms}
-    pairs = tuple(pairs_of(view, by_name))
-    grid = tuple(matrix_of(view, arms, trials))
-    ks = max((tuple(at.k for at in arm.stats.pass_at_k) for arm in view.arms), key=len, default=())
+    data = PageData(view, tuple(arm_row(place, arm) for place, arm in enumerate(view.arms)), trials)
+    sections = [Section(key, name, fill(data)) for key, name, fill in SECTIONS]
     return Page(
         title=title,
         sources=tuple(sources),
         about=tuple(_about(view)),
         plumbing=_plumbing(view),
-        notes=tuple(view.notes),
-        arms=arms,
-        pairs=pairs,
         level=f"{view.level * 100:.3g}%",
-        ks=ks,
-        at_k=tuple(at_k_of(arm, ks) for arm in arms),
-        grid=grid,
-        filters=tuple(filters_of(grid)),
-        scatter=scatter_of(arms),
-        distributions=tuple(distributions_of(arms, trials)),
-        tools=tuple(tools_of(arms, trials)),
-        servers=tuple(servers_of(arms, trials)),
+        arms=data.arms,
+        sections=tuple(section for section in sections if section.content is not None),
         trials=sum(len(found) for found in trials.values()),
     )
 

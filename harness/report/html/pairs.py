@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 
 from harness.report import phrases
-from harness.report.comparison import ComparisonView, PairView
+from harness.report.comparison import PairView
 from harness.report.formatting import LABELS, cost
-from harness.report.html.arms import ArmRow, Range
 from harness.report.html.charts import Scale, Tick, scale_around_zero
+from harness.report.html.page_data import ArmRow, PageData, Range
 from harness.stats.data import METRIC_NAMES, METRICS, MetricName
 from harness.stats.results import Contrast, Verdict
 from harness.stats.verdict import half_width
@@ -67,23 +67,21 @@ _SIGNS: Mapping[Verdict, str] = {
 }
 
 
-def pairs_of(view: ComparisonView, arms: Mapping[str, ArmRow]) -> Iterator[Pair]:
+def verdict_section(data: PageData) -> tuple[Pair, ...]:
     """Each comparison's card. The rows `glance` of all of them are drawn on the same scales."""
+    pairs = data.view.pairs
     scales = {
-        metric: scale_around_zero(_reach([pair.contrasts[metric] for pair in view.pairs]))
-        for metric in (_AT_A_GLANCE if view.pairs else ())
+        metric: scale_around_zero(_reach([pair.contrasts[metric] for pair in pairs]))
+        for metric in (_AT_A_GLANCE if pairs else ())
     }
-    for pair in view.pairs:
-        yield _pair(view, pair, arms, scales)
+    return tuple(_pair(data, pair, scales) for pair in pairs)
 
 
 _AT_A_GLANCE: tuple[MetricName, ...] = ("pass", "cost")
 
 
-def _pair(
-    view: ComparisonView, pair: PairView, arms: Mapping[str, ArmRow], scales: Mapping[MetricName, Scale]
-) -> Pair:
-    own, baseline = arms[pair.arm], arms[pair.baseline]
+def _pair(data: PageData, pair: PairView, scales: Mapping[MetricName, Scale]) -> Pair:
+    own, baseline = data.row(pair.arm), data.row(pair.baseline)
     contrast = pair.contrasts["pass"]
     known = contrast.difference.value is not None
     return Pair(
@@ -94,8 +92,8 @@ def _pair(
         says=phrases.SAYS[contrast.verdict] if known else "cannot be compared with",
         sure=f"Pass rate {phrases.difference(contrast)}",
         price=_price(pair.contrasts["cost"], own, baseline),
-        design=phrases.design(view, pair),
-        details=tuple(phrases.details(view, pair)),
+        design=phrases.design(data.view, pair),
+        details=tuple(phrases.details(data.view, pair)),
         glance=tuple(
             _metric_row(pair.contrasts[metric], own, baseline, scale) for metric, scale in scales.items()
         ),

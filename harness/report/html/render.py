@@ -19,8 +19,8 @@ from harness.records.record import TrialRecord
 from harness.records.store import RunFolder, find_run, read_records
 from harness.report.arms import Arm, pairs_within
 from harness.report.comparison import compare_arms
-from harness.report.html.arms import NumberedRecord
 from harness.report.html.page import Page, page_of
+from harness.report.html.page_data import NumberedRecord
 from harness.report.html.trials import pack_trials
 from harness.report.sanitize import sanitize
 from harness.report.sources import planned_rounds

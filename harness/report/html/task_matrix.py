@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.records.record import TrialRecord
-from harness.report.comparison import ComparisonView
 from harness.report.formatting import UNKNOWN, cost, seconds
-from harness.report.html.arms import ArmRow, NumberedRecord
+from harness.report.html.page_data import ArmRow, NumberedRecord, PageData
 from harness.stats.results import TaskFlip
 
 
@@ -43,19 +42,29 @@ class MatrixRow:
     gap: float
 
 
-def matrix_of(
-    view: ComparisonView, arms: Sequence[ArmRow], trials: Mapping[str, Sequence[NumberedRecord]]
-) -> Iterator[MatrixRow]:
-    """A row for each task, by name."""
+@dataclass(frozen=True)
+class TasksSection:
+    """A row for each task, and the filters: each one's kind, its label, and how many tasks it keeps."""
+
+    grid: tuple[MatrixRow, ...]
+    filters: tuple[tuple[str, str, int], ...]
+
+
+def tasks_section(data: PageData) -> TasksSection:
+    """The section, with the tasks by name."""
+    rows = tuple(_rows(data))
+    return TasksSection(rows, tuple(_filters(rows)))
+
+
+def _rows(data: PageData) -> Iterator[MatrixRow]:
     places: dict[tuple[str, str], list[NumberedRecord]] = {}
-    for name, found in trials.items():
+    for name, found in data.trials.items():
         for trial in found:
             places.setdefault((trial.record.task, name), []).append(trial)
-    flips = {pair.arm: {flip.task: flip for flip in pair.flips} for pair in view.pairs}
-    for task in sorted(view.tasks):
-        cells = [_cell(arm, places.get((task, arm.view.name), ())) for arm in arms]
-        tags = _flip_tags(task, arms, flips)
-        yield _matrix_row(task, cells, tags)
+    flips = {pair.arm: {flip.task: flip for flip in pair.flips} for pair in data.view.pairs}
+    for task in sorted(data.view.tasks):
+        cells = [_cell(arm, places.get((task, arm.view.name), ())) for arm in data.arms]
+        yield _matrix_row(task, cells, _flip_tags(task, data.arms, flips))
 
 
 def _flip_tags(
@@ -125,8 +134,7 @@ _FILTERS = (
 )
 
 
-def filters_of(grid: Sequence[MatrixRow]) -> Iterator[tuple[str, str, int]]:
-    """Each filter's kind, its label, and how many tasks it keeps."""
-    yield "all", "All tasks", len(grid)
+def _filters(rows: Sequence[MatrixRow]) -> Iterator[tuple[str, str, int]]:
+    yield "all", "All tasks", len(rows)
     for kind, label in _FILTERS:
-        yield kind, label, sum(kind in row.kinds for row in grid)
+        yield kind, label, sum(kind in row.kinds for row in rows)

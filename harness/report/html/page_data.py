@@ -1,14 +1,15 @@
-"""The variants by themselves."""
+"""The values that several sections of the page are made from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 
 from harness.records.record import TrialRecord
 from harness.report import phrases
 from harness.report.arms import ComparedArm
+from harness.report.comparison import ComparisonView
 from harness.report.formatting import percent
 from harness.report.html.charts import Scale
 from harness.stats.data import METRIC_NAMES, MetricName
@@ -53,12 +54,16 @@ class ArmRow:
 
 
 @dataclass(frozen=True)
-class AtKRow:
-    """A variant's pass@k and pass^k, each with what the numbers leave out."""
+class PageData:
+    """The material that all sections of the page are made from. `trials` has each arm's trials by the arm's name."""
 
-    arm: ArmRow
-    any_of: tuple[str, ...]
-    all_of: tuple[str, ...]
+    view: ComparisonView
+    arms: tuple[ArmRow, ...]
+    trials: Mapping[str, Sequence[NumberedRecord]]
+
+    def row(self, name: str) -> ArmRow:
+        """The row of the arm of that name."""
+        return next(arm for arm in self.arms if arm.view.name == name)
 
 
 def arm_row(place: int, arm: ComparedArm) -> ArmRow:
@@ -101,10 +106,3 @@ def range_of(scale: Scale, estimate: Estimate) -> Range:
     return Range(
         at(interval.low if interval else None), at(interval.high if interval else None), at(estimate.value)
     )
-
-
-def at_k_of(arm: ArmRow, ks: Sequence[int]) -> AtKRow:
-    """A variant's pass@k and pass^k for each k."""
-    any_of = {at.k: at.value for at in arm.view.stats.pass_at_k}
-    all_of = {at.k: at.value for at in arm.view.stats.pass_hat_k}
-    return AtKRow(arm, tuple(percent(any_of.get(k)) for k in ks), tuple(percent(all_of.get(k)) for k in ks))
