@@ -1,4 +1,4 @@
-"""The plugin's part at a run's end: its verdicts, the gate that they pass or not, and the exit code that says so."""
+"""A run's verdicts at its end: judge them, show them, and let the gate set the exit code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TRIAL = "harness_trial"
 
 
 class VerdictPlugin:
-    """Registered in every pytest process; one in which no trial runs has nothing to judge."""
+    """A pytest plugin that judges the run. It is registered in every process, and does nothing where no trial runs."""
 
     def __init__(self, config: pytest.Config, baseline: str | None, fail_on: str | None) -> None:
         self._config = config
@@ -31,7 +31,7 @@ class VerdictPlugin:
         self._other_failures = 0
 
     def pytest_sessionstart(self) -> None:
-        """Read what the run is to be compared with; what cannot be read must not be found out at the end."""
+        """Load the comparison target now, so that one which cannot be read is refused before the run."""
         if not any(self._options) or self._worker:
             return
         from harness.errors import UsageError
@@ -43,7 +43,7 @@ class VerdictPlugin:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Refuse, before anything is spent, what could not be judged at the end."""
+        """Refuse a run that could not be judged at its end, before anything is spent."""
         if not any(self._options) or self._worker or SESSION not in self._config.stash:
             return
         from harness.errors import UsageError
@@ -61,7 +61,7 @@ class VerdictPlugin:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Tell the reports of trials from those of other tests, also across processes."""
+        """Mark the reports of trials, so that the controller of xdist can tell them from those of other tests."""
         report = yield
         if SESSION in item.config.stash:
             from harness.pytest_plugin.items import uses_trials
@@ -70,18 +70,18 @@ class VerdictPlugin:
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Count what fails and is not a trial's own failure, which the gate judges."""
+        """Count the failures that are not a trial's own: those are for the gate to judge."""
         if report.failed and not (getattr(report, _TRIAL, False) and report.when == "call"):
             self._other_failures += 1
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """A task that cannot be used is no trial's failure."""
+        """Count a task that cannot be used: it is no trial's failure either."""
         if report.failed:
             self._other_failures += 1
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Judge the run. With a gate its verdict is the exit code, unless something else failed too."""
+        """Judge the run. With a gate its verdict sets the exit code, unless something else failed too."""
         run = None if self._worker else _run(self._config)
         if run is None or not run.records_file.is_file():
             return
@@ -105,7 +105,7 @@ class VerdictPlugin:
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """The verdicts below the table, and in GitHub's summary of the job."""
+        """Write the verdicts below the table, and into GitHub's summary of the job."""
         if self._comparison_error is not None:
             terminalreporter.write_line(f"the run cannot be compared: {self._comparison_error}")
         if self._verdict is None:
@@ -127,7 +127,7 @@ class VerdictPlugin:
 
 
 def _run(config: pytest.Config) -> Any:
-    """The run of this session. Where nothing of harness was used, that room was never entered."""
+    """The run of this session; None if no harness test was collected. `session` was not imported then."""
     if "harness.pytest_plugin.session" not in sys.modules:
         return None
     from harness.pytest_plugin.session import run_shown
@@ -136,14 +136,14 @@ def _run(config: pytest.Config) -> Any:
 
 
 def _has_variants(run: Any) -> bool:
-    """Whether there is something to compare: else the arithmetic, which takes half a second to load, is left alone."""
+    """True if the run has two variants or more: without options, nothing else is judged."""
     from harness.records.store import read_measured
 
     return len({record.variant for record in read_measured(run.path).records}) > 1
 
 
 def _append_to_job_summary(text: str) -> str | None:
-    """Append to the file that GitHub Actions shows with the job; what went wrong, if anything did."""
+    """Append to the file that GitHub Actions shows with the job. Returns the problem, if there was one."""
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     if not path:
         return None

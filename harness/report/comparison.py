@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness.records.metrics import measured
-from harness.records.record import TrialRecord
-from harness.report.arms import Arm, ComparedArm, arms_by_variant, pairs_within, view_arm
+from harness.report.arms import Arm, ComparedArm, view_arm
 from harness.report.notes import comparison_notes
 from harness.stats.data import MetricName, Plan
 from harness.stats.results import Comparison, Contrast, TaskFlip, Verdict
@@ -51,22 +49,6 @@ class ComparisonView:
     def arm(self, name: str) -> ComparedArm:
         """The arm of that name."""
         return next(arm for arm in self.arms if arm.name == name)
-
-    def undecided(self, metric: MetricName) -> tuple[str, ...]:
-        """The arms whose verdict in this metric is still open."""
-        return tuple(pair.arm for pair in self.pairs if pair.verdict(metric) == "inconclusive")
-
-
-def compare_records(
-    records: Sequence[TrialRecord], *, source: str = "", baseline: str | None = None
-) -> ComparisonView:
-    """The variants of one run against the baseline among them (the first, if none is named).
-
-    Raises:
-        UsageError: when there is no such variant.
-    """
-    arms = arms_by_variant([measured(record) for record in records], source)
-    return compare_arms(arms, pairs_within(arms, baseline) if arms else [])
 
 
 def compare_arms(

@@ -8,7 +8,7 @@ from harness.stats.data import MetricName
 
 UNKNOWN = "-"
 _NAMED = 8
-"""How many names a sentence has."""
+"""The most names that a sentence lists."""
 
 LABELS: Mapping[MetricName, str] = {
     "pass": "pass rate",

@@ -14,7 +14,7 @@ from harness.report.table import Column, as_text
 
 
 def list_of_runs(results: Path) -> str:
-    """The runs in a folder, oldest first: what they were, and how they went."""
+    """The runs in a folder, oldest first, with their agents, models and outcomes."""
     runs = list_runs(results)
     if not runs:
         return f"no runs in {results}; `pytest tasks` makes one\n"

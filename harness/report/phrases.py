@@ -29,7 +29,7 @@ SAYS: Mapping[Verdict, str] = {
     "equivalent": "is as good as",
     "inconclusive": "may be better or worse than",
 }
-"""What a verdict on the pass rate says of a variant, before the baseline's name."""
+"""A verdict on the pass rate, as it stands between the names of a variant and of its baseline."""
 
 SHOW: Mapping[MetricName, Callable[[float | None], str]] = {
     "pass": percent,
@@ -42,7 +42,7 @@ SHOW: Mapping[MetricName, Callable[[float | None], str]] = {
 
 
 def estimate(arm: ComparedArm, metric: MetricName) -> Estimate:
-    """The value that the comparison stands on: the typical one of a skewed metric, the mean of the others."""
+    """The value that the comparison stands on: the geometric mean of a skewed metric, the mean of the others."""
     summary = arm.stats.metrics[metric]
     return summary.geometric_mean or summary.mean
 
@@ -60,7 +60,7 @@ def value_interval(arm: ComparedArm, metric: MetricName) -> str:
 
 
 def change(metric: MetricName, number: float | None) -> str:
-    """A difference: `+12.5 pts` of a rate, `-20%` of a baseline. What is not nothing is never +0."""
+    """A difference: `+12.5 pts` of a rate, `-20%` of a baseline. Only no difference at all is shown as 0."""
     if number is None:
         return UNKNOWN
     unit = "%" if METRICS[metric].relative else " pts"
@@ -104,7 +104,7 @@ def headline(pair: PairView) -> str:
 
 
 def design(view: ComparisonView, pair: PairView) -> str:
-    """What the verdicts stand on."""
+    """The design that the verdicts stand on: tasks, trials, level and corrections."""
     found = pair.contrasts["pass"].difference
     corrected = f", corrected for {len(view.pairs)} comparisons" if len(view.pairs) > 1 else ""
     tasks = several(found.tasks, "task")

@@ -1,8 +1,9 @@
-"""A run's own verdicts at its end: its variants among themselves, or against what it was told to compare with."""
+"""A run's own verdicts at its end: its variants against each other, or against a comparison target."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,18 +12,18 @@ from harness.records.store import RunFolder
 from harness.report import markdown, verdicts
 from harness.report.comparison import ComparisonView, compare_arms
 from harness.report.gate import Condition, Gate, judge_gate, margins, read_fail_on
-from harness.report.sources import Source, match, read_source
+from harness.report.sources import Match, RecordSource, match, read_source
 
 
 @dataclass(frozen=True)
 class ComparisonTarget:
-    """What a run is to be judged by, read before it starts.
+    """The target that a run is to be compared with, and the gate's conditions. It is read before the run starts.
 
-    `variant` names the baseline among the run's own variants (None: the first), `source` is what came from elsewhere.
+    `variant` names the baseline among the run's own variants (None: the first), `source` has records from elsewhere.
     """
 
     variant: str | None = None
-    source: Source | None = None
+    source: RecordSource | None = None
     conditions: tuple[Condition, ...] = ()
 
 
@@ -60,7 +61,7 @@ def load_comparison_target(results: Path, baseline: str | None, fail_on: str | N
 
 
 def refuse_nothing_to_compare(target: ComparisonTarget, variants: tuple[str, ...]) -> None:
-    """Say before the run that its end could not be judged.
+    """Refuse a run that could not be judged at its end.
 
     Raises:
         UsageError: when the baseline is neither a source nor a variant, or there is nothing to compare.
@@ -87,7 +88,12 @@ def judge(run: RunFolder, target: ComparisonTarget) -> RunVerdict | None:
     found = match(target.source, own) if target.source else match(own, None, target.variant)
     if not found.pairs and not target.conditions:
         return None
+    return judge_match(found, target.conditions)
+
+
+def judge_match(found: Match, conditions: Sequence[Condition]) -> RunVerdict:
+    """Compare matched arms, and judge the gate by its conditions."""
     view = compare_arms(
-        found.arms, found.pairs, margins=margins(target.conditions), plan=found.plan, notes=found.notes
+        found.arms, found.pairs, margins=margins(conditions), plan=found.plan, notes=found.notes
     )
-    return RunVerdict(view, judge_gate(view, target.conditions))
+    return RunVerdict(view, judge_gate(view, conditions))

@@ -1,4 +1,4 @@
-"""Text from an agent, made so that it commands no terminal and misleads no eye."""
+"""Text from an agent, without characters that steer a terminal or mislead a reader."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
 def sanitize(text: str) -> str:
     """The text without control characters, and with those that turn its direction written out (`\\u202e`).
 
-    Escape sequences go whole, so that colours of a terminal leave no litter. Tabs and line ends stay.
+    Escape sequences are removed whole, so that a terminal's colours leave nothing behind. Tabs and line ends stay.
     """
     if not _SUSPECT.search(text):
         return text

@@ -17,29 +17,20 @@ from harness.records.stream import parse
 from harness.report.formatting import cost, count, seconds
 from harness.report.sanitize import sanitize
 from harness.report.table import Column, as_text
-from harness.report.transcript import Entry, entries
+from harness.report.transcript import TranscriptEntry, entries
 from harness.report.trial_summary import facts
 
 _CUT_LINES = 12
-_STYLES = {
-    "text": "default",
-    "thinking": "dim italic",
-    "tool": "cyan",
-    "result": "dim",
-    "note": "yellow",
-    "turn": "bold",
-    "start": "dim",
-    "end": "dim",
-}
-_SIGNS = {
-    "text": "●",
-    "thinking": "…",
-    "tool": "▸",
-    "result": " ",
-    "note": "!",
-    "turn": "■",
-    "start": " ",
-    "end": " ",
+# Each kind of entry has a sign before it, and a style.
+_LOOKS = {
+    "text": ("●", "default"),
+    "thinking": ("…", "dim italic"),
+    "tool": ("▸", "cyan"),
+    "result": (" ", "dim"),
+    "note": ("!", "yellow"),
+    "turn": ("■", "bold"),
+    "start": (" ", "dim"),
+    "end": (" ", "dim"),
 }
 
 
@@ -148,10 +139,11 @@ class _Page:
         for entry in entries(parse(data)):
             self._entry(entry)
 
-    def _entry(self, entry: Entry) -> None:
+    def _entry(self, entry: TranscriptEntry) -> None:
         indent = 4 if entry.subagent else 0
-        style = "red" if entry.error else _STYLES[entry.kind]
-        sign = _SIGNS[entry.kind]
+        sign, style = _LOOKS[entry.kind]
+        if entry.error:
+            style = "red"
         if entry.kind not in ("text", "thinking", "result"):
             self._line(f"{sign} {entry.title}", style, indent)
         elif entry.kind != "result":

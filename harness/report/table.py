@@ -14,7 +14,7 @@ from rich.text import Text
 from harness.report.sanitize import sanitize
 
 WIDTH = 80
-"""What every terminal has; reports fit it."""
+"""Columns that every terminal has; reports fit it."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def as_text(
         table.add_row(*(cell if isinstance(cell, Text) else Text(plain(cell)) for cell in row))
     buffer = io.StringIO()
     console = Console(file=buffer, width=width, force_terminal=color, no_color=not color, highlight=False)
-    # Rich would cut values short: what gives way is the room between them, and then the names, which are folded.
+    # Rich would cut values short. Instead the room between columns gives way first, then names are folded.
     table.collapse_padding = (
         console.measure(table, options=console.options.update(width=10_000)).maximum > width
     )

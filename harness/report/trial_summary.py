@@ -1,4 +1,4 @@
-"""What a trial was, in a few words: for the head of its page, wherever that is shown."""
+"""A trial in a few words, for the head of its page in the terminal and in HTML."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class TaskMeans:
 
     @property
     def known(self) -> NDArray[np.bool_]:
-        """Which tasks have a value."""
+        """True for each task that has a value."""
         return self.n > 0
 
     def only(self, tasks: NDArray[np.bool_]) -> TaskMeans:
@@ -94,23 +94,23 @@ class Table:
         return self._means[key]
 
     def zeros(self, variant: str, metric: MetricName) -> int:
-        """How many values are 0, and so have no logarithm."""
+        """The number of values that are 0, and so have no logarithm."""
         return int(np.count_nonzero(self._values(variant, metric)[1] == 0))
 
     def unknown(self, variant: str, metric: MetricName) -> int:
-        """How many of the trials that count do not know this metric."""
+        """The number of trials that count, but without a value of this metric."""
         return sum(self._counted[variant].values()) - int(self.task_means(variant, metric).n.sum())
 
     def excluded(self, variant: str) -> Ints:
-        """How many trials do not count, by task."""
+        """The number of trials that do not count, by task."""
         return self._by_task({task: cell.excluded for task, cell in self._cells[variant].items()})
 
     def planned(self, variant: str) -> Ints:
-        """How many trials there are, by task, whether they count or not."""
+        """The number of trials, by task, whether they count or not."""
         return self._by_task(self._counted[variant]) + self.excluded(variant)
 
     def errors_and_invalid(self, variant: str) -> tuple[int, int]:
-        """The two kinds of trials that do not count."""
+        """The numbers of the two kinds of trials that do not count."""
         cells = self._cells[variant].values()
         return sum(cell.errors for cell in cells), sum(cell.invalid for cell in cells)
 

@@ -67,7 +67,7 @@ def _refuse_impossible_pairs(table: Table, pairs: Sequence[tuple[str, str]]) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Design:
-    """What all contrasts of a comparison share."""
+    """The design of a comparison, which all its contrasts share."""
 
     table: Table
     comparisons: int

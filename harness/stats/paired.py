@@ -25,8 +25,8 @@ from harness.stats.rates import NO_SPREAD, ONE_TASK, any_spread, rate_bounds, t_
 from harness.stats.results import Difference
 
 _MAX_SKEWED_TASKS = 5
-"""Up to so many tasks that differ, and half of all, make the t-interval too short when they are skewed. Found by
-simulation: of 30 tasks, 10 trials, 0.05 against 0.15, correlation 0.6, 4 gave a false `equivalent` in 5.8 +- 0.7 %,
+"""While at most so many tasks differ, and at most half of all, the t-interval of skewed differences is too short. Found
+by simulation: of 30 tasks, 10 trials, 0.05 against 0.15, correlation 0.6, 4 gave a false `equivalent` in 5.8 +- 0.7 %,
 and 10 a coverage of 99.3 %."""
 NO_TASK = "no task has trials that count, with a known value, under both variants"
 
@@ -89,9 +89,9 @@ def _rate_difference(
 
 
 def _no_task_differs(tasks: int, level: float) -> tuple[float, float]:
-    """How large a mean difference can hide behind `tasks` tasks without any.
+    """The bounds of the mean difference when none of `tasks` tasks shows any.
 
-    At most the share of tasks that show a difference, and that has an exact binomial bound at 0 of `tasks`.
+    The mean is at most the share of tasks that show a difference, which has an exact binomial bound at 0 of `tasks`.
     """
     bound = 1 - float(((1 - level) / 2) ** (1 / tasks))
     return -bound, bound

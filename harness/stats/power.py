@@ -1,4 +1,4 @@
-"""What a design can see: the smallest effect, and how much more would settle an open question."""
+"""The power of a design: the smallest effect that it finds, and the size that would settle an open question."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def detectable(difference: Difference) -> Number:
 
 
 def needed(difference: Difference, margin: float) -> Needed:
-    """What would settle it. `margin` is on the scale of the difference (see `verdict.half_width`)."""
+    """The size that would settle it. `margin` is on the scale of the difference (see `verdict.half_width`)."""
     error, center = _standard_error(difference), difference.center
     if error is None or center is None:
         return Needed(Number(None, difference.reason), Number(None, difference.reason))
@@ -67,7 +67,7 @@ def _needed_trials(difference: Difference, spread: float, settles: Callable[[int
 
 
 def _settles(effect: float, margin: float, tasks: int, level: float, error: float) -> bool:
-    """Whether a true `effect` leads to a verdict with power 0.8: by excluding 0, or by fitting in the margin."""
+    """True if a true `effect` leads to a verdict with power 0.8: by excluding 0, or by fitting in the margin."""
     if tasks < 2:
         return False
     found = effect >= _reach(tasks, level, POWER) * error

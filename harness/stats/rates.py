@@ -29,7 +29,7 @@ from harness.stats.results import Estimate, Interval
 ONE_TASK = "one task only: nothing shows how much tasks differ"
 _GRID = (96, 16)
 NO_SPREAD = 1e-12
-"""What rounding leaves of numbers that are the same."""
+"""The most that rounding leaves between numbers that are the same."""
 
 
 def rate(by_task: TaskMeans, level: float = 0.95) -> Estimate:
@@ -64,12 +64,12 @@ def t_half_width(values: Floats, level: float) -> float:
 
 
 def any_spread(values: Floats) -> bool:
-    """Whether values differ by more than rounding, so that they show how much tasks differ."""
+    """True if values differ by more than rounding, so that they show how much tasks differ."""
     return float(values.std()) > NO_SPREAD * max(1.0, abs(float(values.mean())))
 
 
 def _shows_both_outcomes(by_task: TaskMeans) -> bool:
-    """Whether most tasks have both passed and failed, so that their rates are not piled up at 0 or 1."""
+    """True if most tasks have both passed and failed, so that their rates do not pile up at 0 or 1."""
     fewest = min(np.count_nonzero(by_task.mean > 0), np.count_nonzero(by_task.mean < 1))
     return bool(fewest >= max(4, 0.7 * by_task.n.size))
 
@@ -204,7 +204,7 @@ def _why_no_interval(logs: TaskMeans, whole: bool) -> str | None:
 
 
 def _lognormal_reach(logs: TaskMeans, reach: float, level: float) -> tuple[float, float]:
-    """How far the logarithm of a lognormal mean reaches down and up: location and half the variance, by MOVER."""
+    """The interval's sides for the logarithm of a lognormal mean: location and half the variance, by MOVER."""
     between = float(logs.mean.var(ddof=1))
     below, above = _variance_reach(between, logs.n.size - 1, level)
     repeated = logs.n >= 2
@@ -218,6 +218,6 @@ def _lognormal_reach(logs: TaskMeans, reach: float, level: float) -> tuple[float
 
 
 def _variance_reach(variance: float, freedom: int, level: float) -> tuple[float, float]:
-    """How far a normal sample's variance reaches below and above its estimate."""
+    """The interval's sides, below and above the estimate of a normal sample's variance."""
     upper, lower = chdtri(freedom, (1 - level) / 2), chdtri(freedom, (1 + level) / 2)
     return variance * (1 - freedom / float(upper)), variance * (freedom / float(lower) - 1)

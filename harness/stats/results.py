@@ -208,7 +208,3 @@ class Comparison:
     variants: tuple[OneVariant, ...]
     contrasts: tuple[Contrast, ...]
     flips: Mapping[str, tuple[TaskFlip, ...]]
-
-    def undecided(self, metric: MetricName) -> tuple[str, ...]:
-        """The variants whose verdict in this metric is still open."""
-        return tuple(c.variant for c in self.contrasts if c.metric == metric and c.verdict == "inconclusive")

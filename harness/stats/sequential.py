@@ -18,8 +18,8 @@ assume, and the error is smaller. benchmarks/stats_calibration.py measures all t
 A group-sequential test rather than an e-process: its intervals are the same as those of the report, about tasks as
 clusters. An e-process over trials would have to speak about these tasks only.
 
-How to run it: fix a Plan, and after each of its `looks` ask `compare(..., plan=plan).undecided(metric)`. A verdict
-once given stays: end the trials of a variant that has one, and do not ask again for it.
+To use it: fix a Plan, and after each of its `looks` call `compare(..., plan=plan)`. A verdict once given stays: end the
+trials of a variant that has one, and do not ask again for it.
 """
 
 from __future__ import annotations

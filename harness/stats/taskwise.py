@@ -11,7 +11,7 @@ from harness.stats.results import AtK, TaskFlip, TaskResult
 
 
 def pass_at_k(by_task: TaskMeans, k: int) -> AtK:
-    """How often at least one of k trials passes.
+    """The rate at which at least one of k trials passes.
 
     Unbiased: 1 - C(n - c, k) / C(n, k) for c passes of n (Chen et al. 2021, "Evaluating large language models
     trained on code").
@@ -20,7 +20,7 @@ def pass_at_k(by_task: TaskMeans, k: int) -> AtK:
 
 
 def pass_hat_k(by_task: TaskMeans, k: int) -> AtK:
-    """How often all of k trials pass: pass^k.
+    """The rate at which all of k trials pass: pass^k.
 
     Unbiased: C(c, k) / C(n, k) for c passes of n (Yao et al. 2024, "tau-bench").
     """
@@ -97,13 +97,13 @@ def _fisher(variant: TaskMeans, baseline: TaskMeans) -> Floats:
 
 
 def _log_choose(n: Ints, k: Floats | Ints) -> Floats:
-    """Of k beyond 0 to n: of the nearest end, to be masked by the caller."""
+    """log C(n, k). A k outside of 0 to n is replaced by the nearest end, for the caller to mask."""
     within = np.minimum(np.maximum(k, 0), n)
     return np.asarray(gammaln(n + 1) - gammaln(within + 1) - gammaln(n - within + 1))
 
 
 def _holm(p_values: Floats, tested: NDArray[np.bool_], alpha: float) -> NDArray[np.bool_]:
-    """Which of the tested hypotheses fall, all tested together (Holm 1979)."""
+    """True for each tested hypothesis that falls, all tested together (Holm 1979)."""
     fall = np.zeros(p_values.size, dtype=bool)
     order = [int(i) for i in np.argsort(p_values, kind="stable") if tested[i]]
     for rank, place in enumerate(order):

@@ -21,9 +21,9 @@ from harness.records.metrics import measured, parse
 from harness.records.record import AttemptRecord, ErrorRecord, TokenCounts, TrialRecord
 from harness.records.store import NOTHING_SECRET, RunFolder
 from harness.report import markdown, phrases, verdicts
-from harness.report.comparison import ComparisonView, compare_arms, compare_records
+from harness.report.comparison import ComparisonView, compare_arms
 from harness.report.gate import judge_gate, margins, read_fail_on
-from harness.report.sources import Source, match
+from harness.report.sources import RecordSource, match
 from harness.stats.data import Plan
 from tests.support.records import a_record, any_record
 
@@ -61,8 +61,13 @@ def write(path: Path, records: Iterable[TrialRecord]) -> Path:
     return path
 
 
-def source(name: str, records: Iterable[TrialRecord]) -> Source:
-    return Source(name, tuple(measured(record) for record in records))
+def source(name: str, records: Iterable[TrialRecord]) -> RecordSource:
+    return RecordSource(name, tuple(measured(record) for record in records))
+
+
+def compare_records(records: Iterable[TrialRecord], baseline: str | None = None) -> ComparisonView:
+    found = match(source("run", records), None, baseline)
+    return compare_arms(found.arms, found.pairs)
 
 
 def notes(view: ComparisonView) -> str:
@@ -206,7 +211,7 @@ def test_a_cut_off_trials_tokens_are_unknown_not_small() -> None:
 def test_one_variant_alone_is_shown_without_a_verdict() -> None:
     """And so are no records at all."""
     assert "nothing to compare it with" in verdicts.render(compare_records(a_run({"a": ["+"]})))
-    assert compare_records([]).pairs == ()
+    assert compare_arms([], []).pairs == ()
 
 
 def test_a_variant_that_was_settled_early_is_judged_as_it_was_then() -> None:

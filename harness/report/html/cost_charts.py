@@ -1,4 +1,4 @@
-"""Cost against pass rate, and how tokens, times and cost spread."""
+"""The section of amounts: cost against pass rate, and the spread of tokens, times and cost."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _scatter(arms: Sequence[ArmRow]) -> Scatter | None:
 
 
 def _upside_down(found: Range) -> Range:
-    """From the bottom to from the top."""
+    """Places from the top, for places from the bottom."""
     low, high, value = (None if at is None else 100 - at for at in (found.low, found.high, found.value))
     return Range(high, low, value)
 
@@ -107,7 +107,7 @@ class _Amount:
     is_time: bool = False
 
     def unit(self, most: float) -> float:
-        """What round numbers of it are counted in: long times are read in minutes."""
+        """The unit of the round numbers on the scale: minutes for long times."""
         if not self.is_time:
             return 1.0
         return 60_000.0 if most > 240_000 else 1_000.0

@@ -27,7 +27,7 @@ class NumberedRecord:
 
     @property
     def counts(self) -> bool:
-        """Whether it passed or failed."""
+        """True if it passed or failed."""
         return self.record.outcome in ("passed", "failed")
 
 

@@ -1,4 +1,4 @@
-"""Each variant against its baseline: the verdicts and their drawings."""
+"""The section of verdicts: each variant against its baseline, with drawings."""
 
 from __future__ import annotations
 
@@ -105,9 +105,9 @@ def _pair(data: PageData, pair: PairView, scales: Mapping[MetricName, Scale]) ->
 
 
 def _price(contrast: Contrast, own: ArmRow, baseline: ArmRow) -> str:
-    """The bill is the mean's; the change is that of a typical trial.
+    """The cost in words: the means, which make the bill, and the change of a typical trial (the geometric mean).
 
-    Where some tasks are not compared, the means are not those of the same tasks, and would say something else.
+    Where some tasks are not compared, the means are of different tasks, and are left out.
     """
     if contrast.unpaired:
         return f"Cost {phrases.difference(contrast)}"
@@ -131,7 +131,7 @@ def _point_tick(value: float) -> str:
 
 
 def _reach(contrasts: Sequence[Contrast]) -> float:
-    """As far as the farthest end of an interval, and in any case twice as far as the widest margin."""
+    """The farthest end of an interval, or twice the widest margin if that is farther."""
     found = [contrast.difference for contrast in contrasts]
     ends = [abs(end) for one in found for end in (one.low, one.high, one.center) if end is not None]
     margins = [2 * half_width(METRICS[contrast.metric], contrast.margin) for contrast in contrasts]

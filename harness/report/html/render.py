@@ -28,7 +28,7 @@ from harness.report.sources import planned_rounds
 
 @dataclass(frozen=True)
 class Written:
-    """What was written where."""
+    """The file that was written, its number of trials and its size in bytes."""
 
     path: Path
     trials: int
@@ -99,7 +99,7 @@ def _named(loaded: Sequence[_Loaded]) -> Iterator[tuple[_Loaded, str, str]]:
 
 
 def _pairs(arms: Sequence[Arm], baseline: str | None) -> list[tuple[str, str]]:
-    """What is compared with what, as `harness compare` has it: within one run, or later runs with the first.
+    """The pairs, as `harness compare` makes them: within one run, or those of later runs with the first.
 
     Raises:
         UsageError: when the first run has no variant of the baseline's name.
@@ -146,12 +146,12 @@ def _rendered(page: Page, packs: Iterable[str]) -> Iterator[str]:
 
 
 def _sanitize(value: object) -> object:
-    """Applied to all that the template shows, before it is escaped; the page's own style and script are no str."""
+    """Sanitize all that the templates show, before it is escaped. The page's own style and script are no plain str."""
     return sanitize(value) if type(value) is str else value
 
 
 def _policy_hash(text: str) -> str:
-    """What the page's policy knows its own script and style by: nothing else may run, whatever was let through."""
+    """The hash by which the page's policy allows its own script and style, and nothing else."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 

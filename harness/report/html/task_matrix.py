@@ -1,4 +1,4 @@
-"""Task by task: what became of every trial."""
+"""The section of tasks: the outcome of every trial, task by task."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _rows(data: PageData) -> Iterator[MatrixRow]:
 def _flip_tags(
     task: str, arms: Sequence[ArmRow], flips: Mapping[str, Mapping[str, TaskFlip]]
 ) -> list[tuple[str, str]]:
-    """What flipped, in words: all variants for which the task did the same, as surely, together."""
+    """The flips of a task in words. Variants with the same flip, as surely established, share one tag."""
     keys: dict[tuple[str, bool], list[str]] = {}
     for arm in arms:
         flip = flips.get(arm.view.name, {}).get(task)

@@ -1,4 +1,4 @@
-"""What variants did with their tools and MCP servers."""
+"""The section of tools: the calls of tools, and the MCP servers, by variant."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ToolRow:
 
 @dataclass(frozen=True)
 class ServerRow:
-    """An MCP server: what became of it under each variant, in words."""
+    """An MCP server: its states under each variant, in words."""
 
     name: str
     cells: tuple[str, ...]

@@ -1,7 +1,7 @@
 """A trial's transcript, diff and checks, packed for the page: JSON, gzip, base64.
 
-A browser unpacks one when a reader opens it, so that a page of thousands opens at once. What is too long is cut in
-the middle, and says how much is missing and which file has it.
+A browser unpacks a trial when a reader opens it, so that a page of thousands opens at once. A text that is too long is
+cut in the middle, with a note that says how much is missing and which file has it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from harness.records.record import CheckResult, TrialRecord
 from harness.records.stream import parse
 from harness.report.formatting import seconds
 from harness.report.sanitize import sanitize
-from harness.report.transcript import Entry, entries
+from harness.report.transcript import TranscriptEntry, entries
 from harness.report.trial_summary import facts
 
 _LEVEL = 5
@@ -38,7 +38,7 @@ _AT_ONCE = 16
 
 @dataclass(frozen=True)
 class PackLimits:
-    """How many characters of a trial go into the page: all of its transcript, one piece of it, and its diff."""
+    """The most characters of a trial in the page: of its whole transcript, of one piece of it, and of its diff."""
 
     transcript: int = 600_000
     piece: int = 30_000
@@ -59,7 +59,7 @@ def pack_trial(run: Path, record: TrialRecord, limits: PackLimits) -> str:
 
 
 def pack_trials(trials: Sequence[tuple[Path, TrialRecord]]) -> Iterator[str]:
-    """Many trials with their runs' folders, packed in order; thousands on all of the machine's cores.
+    """Many trials with their runs' folders, packed in order; thousands use all of the machine's cores.
 
     Raises:
         InternalFault: when a process that packs is killed.
@@ -82,7 +82,7 @@ def pack_trials(trials: Sequence[tuple[Path, TrialRecord]]) -> Iterator[str]:
             remedy="make room and write the report again",
         ) from error
     finally:
-        # Whoever stops early, by Ctrl-C or a full disk, waits for no more than what is being packed.
+        # After an early stop, by Ctrl-C or a full disk, only the trials that are being packed are waited for.
         pool.shutdown(cancel_futures=True)
 
 
@@ -172,7 +172,7 @@ def _real(run: Path) -> str:
 
 
 def _notices(record: TrialRecord) -> Iterable[str]:
-    """What a reader must know of the trial before all else."""
+    """Sentences that a reader must know of the trial before all else."""
     if record.error:
         remedy = f" ({record.error.remedy})" if record.error.remedy else ""
         yield f"{record.error.cause} fault, {record.error.type}: {record.error.message}{remedy}"
@@ -185,7 +185,7 @@ def _notices(record: TrialRecord) -> Iterable[str]:
     yield from record.notes
 
 
-def _steps(found: Iterable[Entry], piece: int) -> list[dict[str, Any]]:
+def _steps(found: Iterable[TranscriptEntry], piece: int) -> list[dict[str, Any]]:
     """Entries as the page's steps, each result in the step of its call."""
     steps: list[dict[str, Any]] = []
     calls: dict[str, dict[str, Any]] = {}
@@ -202,7 +202,7 @@ def _steps(found: Iterable[Entry], piece: int) -> list[dict[str, Any]]:
     return steps
 
 
-def _step(entry: Entry, piece: int) -> dict[str, Any]:
+def _step(entry: TranscriptEntry, piece: int) -> dict[str, Any]:
     return {
         "kind": entry.kind,
         "title": _cut(sanitize(entry.title), piece),
@@ -228,7 +228,7 @@ def _within(steps: Sequence[dict[str, Any]], most: int) -> tuple[list[dict[str, 
     first = _fitting(sizes, most * 3 // 4)
     last = _fitting(sizes[: first - 1 : -1] if first else sizes[::-1], most // 4)
     gap = len(steps) - first - last
-    note = Entry("note", f"{gap} steps are left out here")
+    note = TranscriptEntry("note", f"{gap} steps are left out here")
     return [*steps[:first], _step(note, most), *steps[len(steps) - last :]], gap
 
 
