@@ -85,15 +85,14 @@ class VerdictPlugin:
         run = None if self._worker else _run(self._config)
         if run is None or not run.records_file.is_file():
             return
-        if not any(self._options) and not _has_variants(run):
-            return
         from harness.errors import UsageError
         from harness.report.run_verdict import judge
 
         try:
             self._verdict = judge(run, self._load_target())
         except UsageError as error:
-            self._comparison_error = str(error)
+            # Without options nobody asked for a comparison.
+            self._comparison_error = str(error) if any(self._options) else None
         gated = bool(self._options[1])
         gate = self._verdict.gate if self._verdict else None
         failed = self._comparison_error is not None or bool(gate and gate.failed)
@@ -133,13 +132,6 @@ def _run(config: pytest.Config) -> Any:
     from harness.pytest_plugin.session import run_shown
 
     return run_shown(config)
-
-
-def _has_variants(run: Any) -> bool:
-    """True if the run has two variants or more: without options, nothing else is judged."""
-    from harness.records.store import read_measured
-
-    return len({record.variant for record in read_measured(run.path).records}) > 1
 
 
 def _append_to_job_summary(text: str) -> str | None:

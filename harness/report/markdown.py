@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from harness.report import phrases
 from harness.report.arms import ComparedArm
 from harness.report.comparison import ComparisonView, PairView
-from harness.report.formatting import LABELS, UNKNOWN, cost, percent
+from harness.report.formatting import UNKNOWN, cost, percent
 from harness.report.gate import Gate
 from harness.report.table import plain
-from harness.stats.data import METRIC_NAMES
 from harness.stats.results import Contrast, Verdict
 
 _MARKS: dict[Verdict, str] = {
@@ -65,20 +64,8 @@ def _pairs(view: ComparisonView, gate: Gate | None) -> Iterator[str]:
 
 
 def _pair(view: ComparisonView, pair: PairView) -> str:
-    own, base = view.arm(pair.arm), view.arm(pair.baseline)
-    verdict = pair.contrasts["pass"].verdict
-    rows = [
-        [
-            LABELS[metric],
-            escape(phrases.value(base, metric)),
-            escape(phrases.value(own, metric)),
-            escape(phrases.change(metric, contrast.difference.value)),
-            escape(phrases.change_interval(metric, contrast.difference.interval) or UNKNOWN),
-            _verdict(contrast),
-        ]
-        for metric in METRIC_NAMES
-        if (contrast := pair.contrasts[metric])
-    ]
+    verdict = pair.verdict("pass")
+    rows = [[*map(escape, cells), _verdict(contrast)] for contrast, cells in phrases.metric_rows(view, pair)]
     head = ["metric", escape(pair.baseline), escape(pair.arm), "difference", "interval", "verdict"]
     return "\n\n".join(
         [
@@ -93,6 +80,20 @@ def _pair(view: ComparisonView, pair: PairView) -> str:
 def _verdict(contrast: Contrast) -> str:
     said = phrases.verdict(contrast)
     return f"{_MARKS[contrast.verdict]} {said}" if said != UNKNOWN else said
+
+
+_ARM_COLUMNS = [
+    "variant",
+    "trials",
+    "passed",
+    "failed",
+    "errors",
+    "invalid",
+    "pass rate",
+    "pass@k",
+    "pass^k",
+    "spent",
+]
 
 
 def _arms(view: ComparisonView, gate: Gate | None) -> Iterator[str]:
@@ -111,19 +112,7 @@ def _arms(view: ComparisonView, gate: Gate | None) -> Iterator[str]:
         ]
         for arm in view.arms
     ]
-    head = [
-        "variant",
-        "trials",
-        "passed",
-        "failed",
-        "errors",
-        "invalid",
-        "pass rate",
-        "pass@k",
-        "pass^k",
-        "spent",
-    ]
-    table = _table(head, rows, right=(1, 2, 3, 4, 5, 9))
+    table = _table(_ARM_COLUMNS, rows, right=(1, 2, 3, 4, 5, 9))
     flaky = _bullets(line for arm in view.arms if (line := phrases.flaky(arm)))
     yield _details("Variants", "\n\n".join(part for part in (table, flaky) if part))
 
@@ -137,8 +126,9 @@ SECTIONS: tuple[Callable[[ComparisonView, Gate | None], Iterator[str]], ...] = (
 
 
 def _with_interval(arm: ComparedArm) -> str:
-    interval = phrases.value_interval(arm, "pass")
-    return escape(percent(phrases.estimate(arm, "pass").value) + (f" ({interval})" if interval else ""))
+    found = phrases.estimate(arm, "pass")
+    interval = phrases.interval("pass", found)
+    return escape(percent(found.value) + (f" ({interval})" if interval else ""))
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int]) -> str:

@@ -52,11 +52,10 @@ def value(arm: ComparedArm, metric: MetricName) -> str:
     return SHOW[metric](estimate(arm, metric).value)
 
 
-def value_interval(arm: ComparedArm, metric: MetricName) -> str:
-    """The interval of an arm's value: `16% to 62%`; empty when there is none."""
-    interval = estimate(arm, metric).interval
+def interval(metric: MetricName, found: Estimate) -> str:
+    """The interval of a value: `16% to 62%`; empty when there is none."""
     show = SHOW[metric]
-    return f"{show(interval.low)} to {show(interval.high)}" if interval else ""
+    return f"{show(found.interval.low)} to {show(found.interval.high)}" if found.interval else ""
 
 
 def change(metric: MetricName, number: float | None) -> str:
@@ -93,6 +92,16 @@ def difference(contrast: Contrast) -> str:
 def verdict(contrast: Contrast) -> str:
     """The verdict in a word; unknown where there is no value to judge."""
     return UNKNOWN if contrast.difference.value is None else contrast.verdict
+
+
+def metric_rows(view: ComparisonView, pair: PairView) -> Iterator[tuple[Contrast, list[str]]]:
+    """Each metric's contrast, with its name, the baseline's value, the arm's, the difference and its interval."""
+    own, base = view.arm(pair.arm), view.arm(pair.baseline)
+    for metric, contrast in pair.contrasts.items():
+        found = contrast.difference
+        both = value(base, metric), value(own, metric)
+        ends = change_interval(metric, found.interval) or UNKNOWN
+        yield contrast, [LABELS[metric], *both, change(metric, found.value), ends]
 
 
 def headline(pair: PairView) -> str:

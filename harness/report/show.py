@@ -18,7 +18,7 @@ from harness.report.formatting import cost, count, seconds
 from harness.report.sanitize import sanitize
 from harness.report.table import Column, as_text
 from harness.report.transcript import TranscriptEntry, entries
-from harness.report.trial_summary import facts
+from harness.report.trial_summary import check_verdict, facts
 
 _CUT_LINES = 12
 # Each kind of entry has a sign before it, and a style.
@@ -177,17 +177,9 @@ class _Page:
     def _checks(self) -> None:
         self._section("checks")
         for check in self._record.checks:
-            verdict = (
-                "passed"
-                if check.passed
-                else "timed out"
-                if check.timed_out
-                else f"failed ({check.exit_code})"
-            )
-            self._line(
-                f"{verdict:<12}{check.name}{_when(check.turn)}  score {check.score:g}, {seconds(check.duration_ms)}",
-                "green" if check.passed else "red",
-            )
+            about = f"{_when(check.turn)}  score {check.score:g}, {seconds(check.duration_ms)}"
+            style = "green" if check.passed else "red"
+            self._line(f"{check_verdict(check):<12}{check.name}{about}", style)
             for line in self._cut(check.output_tail):
                 self._line(line, "dim", 4)
         if not self._record.checks:

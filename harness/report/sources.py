@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import UsageError
@@ -157,26 +157,18 @@ def _named(
 ) -> Match:
     """Give namesakes different names, and leave out arms without a partner."""
     both = {arm.variant for arm in arms} & {arm.variant for arm in new_arms}
-    news, bases = {new for new, _ in partners}, {base for _, base in partners}
-    names = {
-        "base": {v: f"{v} (base)" if v in both else v for v in (arm.variant for arm in arms)},
-        "new": {v: f"{v} (new)" if v in both else v for v in (arm.variant for arm in new_arms)},
-    }
+    news, bases = zip(*partners, strict=True)
+
+    def name(variant: str, source: str) -> str:
+        return f"{variant} ({source})" if variant in both else variant
+
     left = [arm.variant for arm in new_arms if arm.variant not in news]
     alone = (f"not compared, since the base has no such variant: {', '.join(left)}",) if left else ()
     return Match(
         (
-            *(
-                Arm(names["base"][a.variant], a.source, a.variant, a.records)
-                for a in arms
-                if a.variant in bases
-            ),
-            *(
-                Arm(names["new"][a.variant], a.source, a.variant, a.records)
-                for a in new_arms
-                if a.variant in news
-            ),
+            *(replace(arm, name=name(arm.variant, "base")) for arm in arms if arm.variant in bases),
+            *(replace(arm, name=name(arm.variant, "new")) for arm in new_arms if arm.variant in news),
         ),
-        tuple((names["new"][new], names["base"][base]) for new, base in partners),
+        tuple((name(new, "new"), name(base, "base")) for new, base in partners),
         (*notes, *alone),
     )

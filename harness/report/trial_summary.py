@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.records.record import StartRecord, TrialRecord
+from harness.records.record import CheckResult, StartRecord, TrialRecord
 from harness.report.formatting import cost, seconds
 
 
@@ -45,3 +45,10 @@ def _started(record: TrialRecord, start: StartRecord) -> str:
     asked = record.asked.get("args")
     arguments = [" ".join(map(str, asked))] if isinstance(asked, list | tuple) and start.arguments else []
     return f"with {', '.join((*prompts, *arguments, *start.env)) or 'none of what was asked for'}"
+
+
+def check_verdict(check: CheckResult) -> str:
+    """The end of a check in a word or two."""
+    if check.timed_out:
+        return "timed out"
+    return "passed" if check.passed else f"failed ({check.exit_code})"

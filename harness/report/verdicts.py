@@ -8,9 +8,8 @@ from rich.text import Text
 
 from harness.report import phrases
 from harness.report.comparison import ComparisonView, PairView
-from harness.report.formatting import LABELS, UNKNOWN, percent
+from harness.report.formatting import UNKNOWN, percent
 from harness.report.table import WIDTH, Column, as_text, wrapped
-from harness.stats.data import METRIC_NAMES
 from harness.stats.results import Verdict
 
 _STYLES: Mapping[Verdict, str] = {
@@ -34,26 +33,11 @@ def _pairs(view: ComparisonView, color: bool) -> Iterator[str]:
 
 
 def _pair(view: ComparisonView, pair: PairView, color: bool) -> str:
-    own, base = view.arm(pair.arm), view.arm(pair.baseline)
-    columns = [
-        Column("metric"),
-        Column("baseline", right=True),
-        Column("variant", right=True),
-        Column("difference", right=True),
-        Column("interval", right=True),
-        Column("verdict"),
-    ]
+    numbers = ("baseline", "variant", "difference", "interval")
+    columns = [Column("metric"), *(Column(name, right=True) for name in numbers), Column("verdict")]
     rows: list[list[str | Text]] = [
-        [
-            LABELS[metric],
-            phrases.value(base, metric),
-            phrases.value(own, metric),
-            phrases.change(metric, contrast.difference.value),
-            phrases.change_interval(metric, contrast.difference.interval) or UNKNOWN,
-            Text(phrases.verdict(contrast), style=_STYLES[contrast.verdict]),
-        ]
-        for metric in METRIC_NAMES
-        if (contrast := pair.contrasts[metric])
+        [*cells, Text(phrases.verdict(contrast), style=_STYLES[contrast.verdict])]
+        for contrast, cells in phrases.metric_rows(view, pair)
     ]
     head = _lines([phrases.headline(pair), phrases.design(view, pair)], "")
     return head + as_text(columns, rows, width=WIDTH, color=color) + _lines(phrases.details(view, pair), "- ")

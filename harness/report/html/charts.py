@@ -51,11 +51,6 @@ def scale_of(values: Sequence[float]) -> Scale:
     return Scale(0.0, high * 1.05 if high > _NOTHING else 1.0)
 
 
-def scale_around_zero(reach: float) -> Scale:
-    """A scale for differences, with no change in the middle. `reach` is the farthest that must be seen."""
-    return Scale(-reach, reach)
-
-
 def _round_values(low: float, high: float) -> list[float]:
     raw = (high - low) / 4
     power = 10 ** math.floor(math.log10(raw))

@@ -12,7 +12,7 @@ from harness.report.arms import ComparedArm
 from harness.report.comparison import ComparisonView
 from harness.report.formatting import percent
 from harness.report.html.charts import Scale
-from harness.stats.data import METRIC_NAMES, MetricName
+from harness.stats.data import METRIC_NAMES
 from harness.stats.results import Estimate
 
 COLOURS = 8
@@ -48,9 +48,9 @@ class ArmRow:
     colour: int
     view: ComparedArm
     rate: str
-    rate_interval: str | None
+    rate_interval: str
     rate_range: Range
-    numbers: tuple[tuple[str, str | None], ...]
+    numbers: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,10 @@ def arm_row(place: int, arm: ComparedArm) -> ArmRow:
         colour=place % COLOURS,
         view=arm,
         rate=percent(mean.value),
-        rate_interval=_interval(mean, "pass"),
+        rate_interval=phrases.interval("pass", mean),
         rate_range=range_of(share, mean),
         numbers=tuple(
-            (phrases.SHOW[name](summary.mean.value), _interval(summary.mean, name))
+            (phrases.SHOW[name](summary.mean.value), phrases.interval(name, summary.mean))
             for name in METRIC_NAMES
             if name != "pass"
             for summary in (arm.stats.metrics[name],)
@@ -89,11 +89,6 @@ def arm_row(place: int, arm: ComparedArm) -> ArmRow:
 def _key(place: int) -> str:
     around, letter = divmod(place, len(ascii_uppercase))
     return ascii_uppercase[letter] + (str(around + 1) if around else "")
-
-
-def _interval(estimate: Estimate, metric: MetricName) -> str | None:
-    interval, show = estimate.interval, phrases.SHOW[metric]
-    return f"{show(interval.low)} to {show(interval.high)}" if interval else None
 
 
 def range_of(scale: Scale, estimate: Estimate) -> Range:

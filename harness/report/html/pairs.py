@@ -9,7 +9,7 @@ from math import log
 from harness.report import phrases
 from harness.report.comparison import PairView
 from harness.report.formatting import LABELS, cost
-from harness.report.html.charts import Scale, Tick, scale_around_zero
+from harness.report.html.charts import Scale, Tick
 from harness.report.html.page_data import ArmRow, PageData, Range
 from harness.stats.data import METRIC_NAMES, METRICS, MetricName
 from harness.stats.results import Contrast, Verdict
@@ -71,7 +71,7 @@ def verdict_section(data: PageData) -> tuple[Pair, ...]:
     """Each comparison's card. The rows `glance` of all of them are drawn on the same scales."""
     pairs = data.view.pairs
     scales = {
-        metric: scale_around_zero(_reach([pair.contrasts[metric] for pair in pairs]))
+        metric: _scale([pair.contrasts[metric] for pair in pairs])
         for metric in (_AT_A_GLANCE if pairs else ())
     }
     return tuple(_pair(data, pair, scales) for pair in pairs)
@@ -117,7 +117,7 @@ def _price(contrast: Contrast, own: ArmRow, baseline: ArmRow) -> str:
 
 def _group(pair: PairView, names: Sequence[MetricName], own: ArmRow, baseline: ArmRow) -> MetricGroup:
     contrasts = [pair.contrasts[name] for name in names]
-    scale = scale_around_zero(_reach(contrasts))
+    scale = _scale(contrasts)
     relative = METRICS[names[0]].relative
     return MetricGroup(
         caption="change of a typical trial" if relative else "change in points of 100",
@@ -130,12 +130,13 @@ def _point_tick(value: float) -> str:
     return f"{100 * value:+.3g}" if abs(value) > 1e-9 else "0"
 
 
-def _reach(contrasts: Sequence[Contrast]) -> float:
-    """The farthest end of an interval, or twice the widest margin if that is farther."""
+def _scale(contrasts: Sequence[Contrast]) -> Scale:
+    """As far to both sides as the farthest end of an interval, or twice the widest margin if that is farther."""
     found = [contrast.difference for contrast in contrasts]
     ends = [abs(end) for one in found for end in (one.low, one.high, one.center) if end is not None]
     margins = [2 * half_width(METRICS[contrast.metric], contrast.margin) for contrast in contrasts]
-    return 1.08 * max([*ends, *margins])
+    reach = 1.08 * max([*ends, *margins])
+    return Scale(-reach, reach)
 
 
 _TICK_ROOM = 0.27

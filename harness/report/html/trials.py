@@ -27,7 +27,7 @@ from harness.records.stream import parse
 from harness.report.formatting import seconds
 from harness.report.sanitize import sanitize
 from harness.report.transcript import TranscriptEntry, entries
-from harness.report.trial_summary import facts
+from harness.report.trial_summary import check_verdict, facts
 
 _LEVEL = 5
 _MOST_READ = 32_000_000
@@ -130,15 +130,12 @@ class _TrialPacker:
         return text, note
 
     def _check(self, check: CheckResult) -> dict[str, Any]:
-        ended = (
-            "timed out" if check.timed_out else "passed" if check.passed else f"failed ({check.exit_code})"
-        )
         output = check.output_tail.strip("\n")
         after = f"after prompt {check.turn}, " if check.turn else ""
         return {
             "name": sanitize(check.name),
             "passed": check.passed,
-            "verdict": ended,
+            "verdict": check_verdict(check),
             "about": f"{after}score {check.score:g}, {seconds(check.duration_ms)}",
             "output": _cut(sanitize(output), self._limits.piece),
             "file": self._where(check.output) if check.output and output else None,
