@@ -58,11 +58,7 @@ def show(
         return json.dumps(record.line(), indent=2, ensure_ascii=False) + "\n"
     buffer = io.StringIO()
     console = Console(
-        file=buffer,
-        width=width or 100,
-        force_terminal=color,
-        no_color=not color,
-        highlight=False,
+        file=buffer, width=width or 100, force_terminal=color, no_color=not color, highlight=False
     )
     _Page(console, run, record, full=full, width=width).print()
     return buffer.getvalue()

@@ -125,10 +125,7 @@ class _Design:
             return None
         ends = [
             self._difference(
-                pair,
-                own.with_imputed(excluded, value),
-                base.with_imputed(base_excluded, 1 - value),
-                metric,
+                pair, own.with_imputed(excluded, value), base.with_imputed(base_excluded, 1 - value), metric
             )
             for value in (0.0, 1.0)
         ]

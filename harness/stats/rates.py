@@ -1,19 +1,19 @@
 """One variant's numbers with their intervals: pass rate, score, and the mean of a skewed metric.
 
-Pass rate. Trials of one task resemble each other, by an unknown correlation rho, and rates near 0 or 1 are skewed.
-So the interval comes from the beta-binomial likelihood: task rates vary as Beta with mean mu, rho is integrated
-out. The prior is Jeffreys' for mu and Beta(1, 1/4) for rho, which leans to "tasks differ", the safe side when few
-tasks say little about it. Where most tasks have shown both outcomes the t-interval over tasks is good too, and at
-few tasks it is the sharper one: then the part common to both is taken, the t-interval at 4/5 of the error, unless
-all tasks happen to have the same rate, where it would be a point. With one trial for each task there is no
+Pass rate. Trials of one task resemble each other, by an unknown correlation rho, and rates near 0 or 1 are skewed. So
+the interval comes from the beta-binomial likelihood: task rates vary as Beta with mean mu, and rho is integrated out.
+The prior is Jeffreys' for mu and Beta(1, 1/4) for rho. That leans to "tasks differ", the safe side when few tasks say
+little about it. Where most tasks have shown both outcomes the t-interval over tasks is good too, and at few tasks it is
+the sharper one. Then the part common to both is taken, with the t-interval at 4/5 of the error. If all tasks happen to
+have the same rate, the t-interval would be a point, and is not used. With one trial for each task there is no
 correlation to know, and the interval is the exact mid-P binomial one.
 
 These are choices for coverage: benchmarks/stats_calibration.py measures it.
 
-Skewed metrics (cost, tokens, time). Two values: the mean, which makes the bill, and the geometric mean,
-which the comparison of variants stands on. Both intervals take logarithms as normal, with tasks as a random
-effect; the mean's is by MOVER (Zou, Huo and Taleban 2009, "Simple confidence intervals for lognormal by_task and
-their differences with environmental applications", Environmetrics 20).
+Skewed metrics (cost, tokens, time) have two values: the mean, which makes the bill, and the geometric mean, which the
+comparison of variants uses. Both intervals take logarithms as normal, with tasks as a random effect. The mean's
+interval is by MOVER (Zou, Huo and Taleban 2009, "Simple confidence intervals for lognormal means and their differences
+with environmental applications", Environmetrics 20).
 """
 
 from __future__ import annotations
