@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from harness.stats.data import MetricName
+from harness.stats.data import METRIC_NAMES, MetricName
 
 UNKNOWN = "-"
 _NAMED = 8
 """The most names that a sentence lists."""
 
-LABELS: Mapping[MetricName, str] = {
-    "pass": "pass rate",
-    "score": "score",
-    "cost": "cost",
-    "tokens": "tokens",
-    "duration": "duration",
-    "turns": "turns",
-}
+LABELS: Mapping[MetricName, str] = {name: name for name in METRIC_NAMES} | {"pass": "pass rate"}
 
 
 def seconds(ms: float | None) -> str:

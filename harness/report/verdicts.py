@@ -71,9 +71,4 @@ SECTIONS: tuple[Callable[[ComparisonView, bool], Iterator[str]], ...] = (_pairs,
 
 
 def _lines(lines: Iterable[str], mark: str) -> str:
-    return "".join(f"{line}\n" for line in _wrapped(lines, mark))
-
-
-def _wrapped(lines: Iterable[str], mark: str) -> Iterator[str]:
-    for line in lines:
-        yield from wrapped(line, width=WIDTH, mark=mark)
+    return "".join(f"{part}\n" for line in lines for part in wrapped(line, width=WIDTH, mark=mark))

@@ -13,7 +13,7 @@ from harness.stats.data import METRIC_NAMES, METRICS, Metric, MetricName, Plan, 
 from harness.stats.paired import difference
 from harness.stats.power import detectable, needed
 from harness.stats.rates import geometric_mean, rate, skewed_mean
-from harness.stats.results import Comparison, Contrast, Difference, IfExcluded, OneVariant, Summary, TaskFlip
+from harness.stats.results import Comparison, Contrast, Difference, IfExcluded, OneVariant, Summary
 from harness.stats.sequential import level_at
 from harness.stats.taskwise import flips, pass_at_k, pass_hat_k, results
 from harness.stats.verdict import family_level, half_width, verdict
@@ -51,7 +51,10 @@ def compare(
             for name in metrics
             for variant, baseline in pairs
         ),
-        {variant: _flips(table, variant, baseline) for variant, baseline in pairs},
+        {
+            variant: flips(table.task_means(variant, "pass"), table.task_means(baseline, "pass"), table.tasks)
+            for variant, baseline in pairs
+        },
     )
 
 
@@ -154,7 +157,3 @@ def _summary(table: Table, variant: str, metric: Metric, level: float) -> Summar
         return Summary(rate(by_task, level), None, unknown)
     logs = table.task_means(variant, metric.name, log=True)
     return Summary(skewed_mean(by_task, logs, level), geometric_mean(by_task, logs, level), unknown)
-
-
-def _flips(table: Table, variant: str, baseline: str) -> tuple[TaskFlip, ...]:
-    return flips(table.task_means(variant, "pass"), table.task_means(baseline, "pass"), table.tasks)

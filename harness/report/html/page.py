@@ -1,7 +1,7 @@
 """The page as plain values: its sections, and what stands around them. Templates lay them out and compute nothing.
 
 To add a section: write a function that makes its content from `PageData`, add one line to `SECTIONS`, and lay the
-content out in `sections/KEY.html`, where it is `section.content`.
+content out in `sections/KEY.html`, where it is `content`.
 """
 
 from __future__ import annotations
@@ -32,17 +32,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[PageData], object]], ...] = (
 
 
 @dataclass(frozen=True)
-class Section:
-    """A part of the page. `key` is its anchor, and its template is `sections/KEY.html`."""
-
-    key: str
-    title: str
-    content: object
-
-
-@dataclass(frozen=True)
 class Page:
-    """All of the page but its packed trials."""
+    """All of the page but its packed trials. A section is its anchor, its title and its content."""
 
     title: str
     sources: tuple[str, ...]
@@ -50,7 +41,7 @@ class Page:
     plumbing: str | None
     level: str
     arms: tuple[ArmRow, ...]
-    sections: tuple[Section, ...]
+    sections: tuple[tuple[str, str, object], ...]
     trials: int
 
 
@@ -59,7 +50,7 @@ def page_of(
 ) -> Page:
     """The page of a comparison. `trials` has each arm's trials by the arm's name."""
     data = PageData(view, tuple(arm_row(place, arm) for place, arm in enumerate(view.arms)), trials)
-    sections = [Section(key, name, fill(data)) for key, name, fill in SECTIONS]
+    sections = [(key, name, fill(data)) for key, name, fill in SECTIONS]
     return Page(
         title=title,
         sources=tuple(sources),
@@ -67,7 +58,7 @@ def page_of(
         plumbing=_plumbing(view),
         level=f"{view.level * 100:.3g}%",
         arms=data.arms,
-        sections=tuple(section for section in sections if section.content is not None),
+        sections=tuple(section for section in sections if section[-1] is not None),
         trials=sum(len(found) for found in trials.values()),
     )
 

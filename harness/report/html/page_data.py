@@ -93,11 +93,6 @@ def _key(place: int) -> str:
 
 def range_of(scale: Scale, estimate: Estimate) -> Range:
     """An estimate drawn on a scale."""
-
-    def at(value: float | None) -> float | None:
-        return None if value is None else scale.at(value)
-
     interval = estimate.interval
-    return Range(
-        at(interval.low if interval else None), at(interval.high if interval else None), at(estimate.value)
-    )
+    ends = (interval.low, interval.high) if interval else (None, None)
+    return Range(*(None if value is None else scale.at(value) for value in (*ends, estimate.value)))

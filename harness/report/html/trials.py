@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import cache
 from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
@@ -91,7 +90,7 @@ class _TrialPacker:
         self._run = run
         self._record = record
         self._limits = limits
-        self._root = _real(run)
+        self._root = os.path.realpath(run)
 
     def content(self) -> dict[str, Any]:
         transcript, transcript_note = self._transcript()
@@ -161,11 +160,6 @@ class _TrialPacker:
 
     def _where(self, relative: str | None) -> str:
         return sanitize(f"{self._run / relative}") if relative else ""
-
-
-@cache
-def _real(run: Path) -> str:
-    return os.path.realpath(run)
 
 
 def _notices(record: TrialRecord) -> Iterable[str]:
