@@ -143,7 +143,7 @@ def _compare(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 
 def _run_compare(parsed: argparse.Namespace) -> int:
-    from harness.report.compare import compare_command
+    from harness.report.compare_command import compare_command
 
     text, failed = compare_command(
         parsed.results,
@@ -177,7 +177,7 @@ def _report(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 
 def _run_report(parsed: argparse.Namespace) -> None:
-    from harness.report.html.writing import write_report
+    from harness.report.html.render import write_report
 
     written = write_report(parsed.results, parsed.run_names, parsed.output, parsed.baseline)
     sys.stdout.write(

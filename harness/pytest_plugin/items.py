@@ -210,7 +210,7 @@ def properties(record: TrialRecord) -> list[tuple[str, object]]:
 
 def short_line(record: TrialRecord) -> str:
     """Time, tokens and cost in a few characters."""
-    from harness.report.text import cost, count, seconds
+    from harness.report.formatting import cost, count, seconds
 
     parts = [seconds(record.phases_ms.total)]
     if record.tokens.total is not None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.records.record import TrialRecord, TrialSpec
-from harness.report.text import cost
+from harness.report.formatting import cost
 from harness.trials.context import RunContext
 
 TICK_S = 0.5

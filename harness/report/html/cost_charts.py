@@ -1,21 +1,21 @@
-"""Cost against pass rate, and how tokens, times and cost spread."""
+"""The section of amounts: cost against pass rate, and the spread of tokens, times and cost."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.records.record import TrialRecord
+from harness.report.formatting import cost, count, percent, seconds
 from harness.report.html.charts import Scale, Spread, Tick, scale_of, spread
-from harness.report.html.variants import Arm, Range, Trial, range_of
-from harness.report.text import cost, count, percent, seconds
+from harness.report.html.page_data import ArmRow, NumberedRecord, PageData, Range, range_of
 
 
 @dataclass(frozen=True)
 class Point:
     """A variant in the chart of cost against pass rate."""
 
-    arm: Arm
+    arm: ArmRow
     x: Range
     y: Range
     label: str
@@ -34,7 +34,7 @@ class Scatter:
 class SpreadRow:
     """One variant in a distribution; None when none of its values is known."""
 
-    arm: Arm
+    arm: ArmRow
     spread: Spread | None
     median: str
     p90: str
@@ -50,8 +50,20 @@ class Distribution:
     ticks: tuple[Tick, ...]
 
 
-def scatter_of(arms: Sequence[Arm]) -> Scatter | None:
-    """The chart, None when no variant has a known cost."""
+@dataclass(frozen=True)
+class AmountsSection:
+    """Both kinds of charts. `scatter` is None when no variant has a known cost."""
+
+    scatter: Scatter | None
+    distributions: tuple[Distribution, ...]
+
+
+def amounts_section(data: PageData) -> AmountsSection:
+    """The section, with a distribution for each amount of which anything is known."""
+    return AmountsSection(_scatter(data.arms), tuple(_distributions(data)))
+
+
+def _scatter(arms: Sequence[ArmRow]) -> Scatter | None:
     seen = [
         (arm, arm.view.stats.metrics["cost"].mean, arm.view.stats.metrics["pass"].mean)
         for arm in arms
@@ -82,7 +94,7 @@ def scatter_of(arms: Sequence[Arm]) -> Scatter | None:
 
 
 def _upside_down(found: Range) -> Range:
-    """From the bottom to from the top."""
+    """Places from the top, for places from the bottom."""
     low, high, value = (None if at is None else 100 - at for at in (found.low, found.high, found.value))
     return Range(high, low, value)
 
@@ -95,7 +107,7 @@ class _Amount:
     is_time: bool = False
 
     def unit(self, most: float) -> float:
-        """What round numbers of it are counted in: long times are read in minutes."""
+        """The unit of the round numbers on the scale: minutes for long times."""
         if not self.is_time:
             return 1.0
         return 60_000.0 if most > 240_000 else 1_000.0
@@ -110,24 +122,23 @@ _AMOUNTS = (
 )
 
 
-def distributions_of(arms: Sequence[Arm], trials: Mapping[str, Sequence[Trial]]) -> Iterator[Distribution]:
-    """A chart for each amount of which anything is known."""
+def _distributions(data: PageData) -> Iterator[Distribution]:
     for amount in _AMOUNTS:
-        values = {arm.key: _known(amount, trials[arm.view.name]) for arm in arms}
+        values = {arm.key: _known(amount, data.trials[arm.view.name]) for arm in data.arms}
         known = [value for found in values.values() for value in found]
         if not known:
             continue
         scale = scale_of(known)
-        rows = tuple(_spread_row(arm, values[arm.key], scale, amount.show) for arm in arms)
+        rows = tuple(_spread_row(arm, values[arm.key], scale, amount.show) for arm in data.arms)
         yield Distribution(amount.name, scale.log, rows, scale.ticks(amount.show, amount.unit(max(known))))
 
 
-def _known(amount: _Amount, trials: Sequence[Trial]) -> list[float]:
+def _known(amount: _Amount, trials: Sequence[NumberedRecord]) -> list[float]:
     return [value for trial in trials if trial.counts and (value := amount.of(trial.record)) is not None]
 
 
 def _spread_row(
-    arm: Arm, values: Sequence[float], scale: Scale, show: Callable[[float | None], str]
+    arm: ArmRow, values: Sequence[float], scale: Scale, show: Callable[[float | None], str]
 ) -> SpreadRow:
     found = spread(values, scale) if values else None
     return SpreadRow(arm, found, show(found.median if found else None), show(found.p90 if found else None))

@@ -1,4 +1,4 @@
-"""Text from an agent, made so that it commands no terminal and misleads no eye."""
+"""Text from an agent, without characters that steer a terminal or mislead a reader."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _SUSPECT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 
-def harmless(text: str) -> str:
+def sanitize(text: str) -> str:
     """The text without control characters, and with those that turn its direction written out (`\\u202e`).
 
-    Escape sequences go whole, so that colours of a terminal leave no litter. Tabs and line ends stay.
+    Escape sequences are removed whole, so that a terminal's colours leave nothing behind. Tabs and line ends stay.
     """
     if not _SUSPECT.search(text):
         return text

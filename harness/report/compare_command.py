@@ -1,4 +1,4 @@
-"""`harness compare`: sources -> view -> gate -> text."""
+"""`harness compare`: from sources to a view, the gate, and a text."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.records.store import list_runs
-from harness.report import markdown as as_markdown
-from harness.report import verdicts
-from harness.report.comparison import compare_arms
-from harness.report.gate import judge_gate, margins, read_fail_on
+from harness.report.gate import read_fail_on
+from harness.report.run_verdict import judge_match
 from harness.report.sources import match, read_source
 
 _LATEST = 3
@@ -43,14 +41,9 @@ def compare_command(
             f"{base} has one variant only: there is nothing to compare it with",
             remedy=f"name another run before it (`harness compare BASE {base}`); {_latest(results)}",
         )
-    view = compare_arms(
-        found.arms, found.pairs, margins=margins(conditions), plan=found.plan, notes=found.notes
-    )
-    gate = judge_gate(view, conditions)
-    text = as_markdown.render(view, gate) if markdown else verdicts.render(view, color=color)
-    if gate and not markdown:
-        text += gate.lines()
-    return text, bool(gate and gate.failed)
+    verdict = judge_match(found, conditions)
+    text = verdict.markdown() if markdown else verdict.text(color=color)
+    return text, bool(verdict.gate and verdict.gate.failed)
 
 
 def _latest(results: Path) -> str:

@@ -17,17 +17,18 @@ from harness.errors import UsageError
 from harness.records.metrics import metrics_of, variants_in_order
 from harness.records.record import TrialRecord
 from harness.records.store import RunFolder, find_run, read_records
-from harness.report.comparison import Arm, compare_arms, pairs_within
-from harness.report.harmless import harmless
+from harness.report.arms import Arm, pairs_within
+from harness.report.comparison import compare_arms
 from harness.report.html.page import Page, page_of
-from harness.report.html.trials import all_packed
-from harness.report.html.variants import Trial
+from harness.report.html.page_data import NumberedRecord
+from harness.report.html.trials import pack_trials
+from harness.report.sanitize import sanitize
 from harness.report.sources import planned_rounds
 
 
 @dataclass(frozen=True)
 class Written:
-    """What was written where."""
+    """The file that was written, its number of trials and its size in bytes."""
 
     path: Path
     trials: int
@@ -53,7 +54,7 @@ def write_report(
     target = output or runs[-1].path / "report.html"
     loaded = [_load(run) for run in runs]
     page, order = _page(loaded, baseline)
-    size = _write(target, _rendered(page, all_packed(order)))
+    size = _write(target, _rendered(page, pack_trials(order)))
     return Written(target, len(order), size)
 
 
@@ -75,11 +76,11 @@ def _load(run: RunFolder) -> _Loaded:
 def _page(loaded: Sequence[_Loaded], baseline: str | None) -> tuple[Page, list[tuple[Path, TrialRecord]]]:
     """The page, and the trials in the order of their numbers on it."""
     order: list[tuple[Path, TrialRecord]] = []
-    trials: dict[str, list[Trial]] = {}
+    trials: dict[str, list[NumberedRecord]] = {}
     arms: list[Arm] = []
     for one, variant, name in _named(loaded):
         records = [record for record in one.records if record.variant == variant]
-        trials[name] = [Trial(len(order) + place, record) for place, record in enumerate(records)]
+        trials[name] = [NumberedRecord(len(order) + place, record) for place, record in enumerate(records)]
         order += [(one.run.path, record) for record in records]
         arms.append(Arm(name, one.run.id, variant, [metrics_of(record) for record in records]))
     notes = [note for one in loaded for note in one.notes]
@@ -98,7 +99,7 @@ def _named(loaded: Sequence[_Loaded]) -> Iterator[tuple[_Loaded, str, str]]:
 
 
 def _pairs(arms: Sequence[Arm], baseline: str | None) -> list[tuple[str, str]]:
-    """What is compared with what, as `harness compare` has it: within one run, or later runs with the first.
+    """The pairs, as `harness compare` makes them: within one run, or those of later runs with the first.
 
     Raises:
         UsageError: when the first run has no variant of the baseline's name.
@@ -125,7 +126,7 @@ def _rendered(page: Page, packs: Iterable[str]) -> Iterator[str]:
         loader=PackageLoader("harness.report", "html"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_harmless,
+        finalize=_sanitize,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -144,13 +145,13 @@ def _rendered(page: Page, packs: Iterable[str]) -> Iterator[str]:
     )
 
 
-def _harmless(value: object) -> object:
-    """Applied to all that the template shows, before it is escaped; the page's own style and script are no str."""
-    return harmless(value) if type(value) is str else value
+def _sanitize(value: object) -> object:
+    """Sanitize all that the templates show, before it is escaped. The page's own style and script are no plain str."""
+    return sanitize(value) if type(value) is str else value
 
 
 def _policy_hash(text: str) -> str:
-    """What the page's policy knows its own script and style by: nothing else may run, whatever was let through."""
+    """The hash by which the page's policy allows its own script and style, and nothing else."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 

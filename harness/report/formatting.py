@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from harness.stats.data import METRIC_NAMES, MetricName
 
 UNKNOWN = "-"
 _NAMED = 8
-"""How many names a sentence has."""
+"""The most names that a sentence lists."""
+
+LABELS: Mapping[MetricName, str] = {name: name for name in METRIC_NAMES} | {"pass": "pass rate"}
 
 
 def seconds(ms: float | None) -> str:

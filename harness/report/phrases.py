@@ -7,22 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from harness.report.comparison import ArmView, ComparisonView, PairView
-from harness.report.text import UNKNOWN, cost, count, names, percent, seconds, several
-from harness.stats.compare import Contrast, IfExcluded
-from harness.stats.data import METRICS, Estimate, Interval, MetricName, Number
-from harness.stats.power import POWER, Needed
-from harness.stats.taskwise import AtK
-from harness.stats.verdict import Verdict
-
-LABELS: Mapping[MetricName, str] = {
-    "pass": "pass rate",
-    "score": "score",
-    "cost": "cost",
-    "tokens": "tokens",
-    "duration": "duration",
-    "turns": "turns",
-}
+from harness.report.arms import ComparedArm
+from harness.report.comparison import ComparisonView, PairView
+from harness.report.formatting import LABELS, UNKNOWN, cost, count, names, percent, seconds, several
+from harness.stats.data import METRICS, MetricName
+from harness.stats.results import (
+    POWER,
+    AtK,
+    Contrast,
+    Estimate,
+    IfExcluded,
+    Interval,
+    Needed,
+    Number,
+    Verdict,
+)
 
 SAYS: Mapping[Verdict, str] = {
     "improvement": "is better than",
@@ -30,7 +29,7 @@ SAYS: Mapping[Verdict, str] = {
     "equivalent": "is as good as",
     "inconclusive": "may be better or worse than",
 }
-"""What a verdict on the pass rate says of a variant, before the baseline's name."""
+"""A verdict on the pass rate, as it stands between the names of a variant and of its baseline."""
 
 SHOW: Mapping[MetricName, Callable[[float | None], str]] = {
     "pass": percent,
@@ -42,26 +41,25 @@ SHOW: Mapping[MetricName, Callable[[float | None], str]] = {
 }
 
 
-def estimate(arm: ArmView, metric: MetricName) -> Estimate:
-    """The value that the comparison stands on: the typical one of a skewed metric, the mean of the others."""
+def estimate(arm: ComparedArm, metric: MetricName) -> Estimate:
+    """The value that the comparison stands on: the geometric mean of a skewed metric, the mean of the others."""
     summary = arm.stats.metrics[metric]
-    return summary.typical or summary.mean
+    return summary.geometric_mean or summary.mean
 
 
-def value(arm: ArmView, metric: MetricName) -> str:
+def value(arm: ComparedArm, metric: MetricName) -> str:
     """An arm's value: `35%`, `$0.41`."""
     return SHOW[metric](estimate(arm, metric).value)
 
 
-def value_interval(arm: ArmView, metric: MetricName) -> str:
-    """The interval of an arm's value: `16% to 62%`; empty when there is none."""
-    interval = estimate(arm, metric).interval
+def interval(metric: MetricName, found: Estimate) -> str:
+    """The interval of a value: `16% to 62%`; empty when there is none."""
     show = SHOW[metric]
-    return f"{show(interval.low)} to {show(interval.high)}" if interval else ""
+    return f"{show(found.interval.low)} to {show(found.interval.high)}" if found.interval else ""
 
 
 def change(metric: MetricName, number: float | None) -> str:
-    """A difference: `+12.5 pts` of a rate, `-20%` of a baseline. What is not nothing is never +0."""
+    """A difference: `+12.5 pts` of a rate, `-20%` of a baseline. Only no difference at all is shown as 0."""
     if number is None:
         return UNKNOWN
     unit = "%" if METRICS[metric].relative else " pts"
@@ -96,6 +94,16 @@ def verdict(contrast: Contrast) -> str:
     return UNKNOWN if contrast.difference.value is None else contrast.verdict
 
 
+def metric_rows(view: ComparisonView, pair: PairView) -> Iterator[tuple[Contrast, list[str]]]:
+    """Each metric's contrast, with its name, the baseline's value, the arm's, the difference and its interval."""
+    own, base = view.arm(pair.arm), view.arm(pair.baseline)
+    for metric, contrast in pair.contrasts.items():
+        found = contrast.difference
+        both = value(base, metric), value(own, metric)
+        ends = change_interval(metric, found.interval) or UNKNOWN
+        yield contrast, [LABELS[metric], *both, change(metric, found.value), ends]
+
+
 def headline(pair: PairView) -> str:
     """The answer in one sentence, about the pass rate."""
     contrast = pair.contrasts["pass"]
@@ -105,7 +113,7 @@ def headline(pair: PairView) -> str:
 
 
 def design(view: ComparisonView, pair: PairView) -> str:
-    """What the verdicts stand on."""
+    """The design that the verdicts stand on: tasks, trials, level and corrections."""
     found = pair.contrasts["pass"].difference
     corrected = f", corrected for {len(view.pairs)} comparisons" if len(view.pairs) > 1 else ""
     tasks = several(found.tasks, "task")
@@ -195,14 +203,7 @@ def _flips(pair: PairView) -> Iterator[str]:
             yield f"{says} in most trials (may be noise): {names(noisy)}"
 
 
-def excluded(arm: ArmView) -> Iterator[str]:
-    """Which trials of an arm count for nobody, and why."""
-    for entry in arm.excluded:
-        kind = "invalid" if entry.outcome == "invalid" else "errors"
-        yield f"{arm.name}: {several(entry.trials, 'trial')} left out ({kind}): {entry.why}"
-
-
-def flaky(arm: ArmView) -> str | None:
+def flaky(arm: ComparedArm) -> str | None:
     """The tasks of an arm that both passed and failed."""
     tasks = arm.flaky
     return f"{arm.name}: {len(tasks)} flaky: {names(tasks)}" if tasks else None
@@ -215,25 +216,3 @@ def at_k(found: Sequence[AtK]) -> str:
         + (f" ({one.tasks} of {one.tasks + one.left_out} tasks)" if one.left_out else "")
         for one in found
     )
-
-
-def unknown(arm: ArmView) -> Iterator[str]:
-    """Metrics that some of the trials which count do not know. What none of them knows is shown as unknown anyway."""
-    missing = {
-        metric: summary.unknown
-        for metric, summary in arm.stats.metrics.items()
-        if summary.unknown and summary.mean.value is not None
-    }
-    if missing:
-        yield f"{arm.name}: unknown are " + ", ".join(
-            f"{LABELS[metric]} of {several(trials, 'trial')}" for metric, trials in missing.items()
-        )
-
-
-def notes(view: ComparisonView) -> Iterator[str]:
-    """All that a reader must know about the records, the gravest first."""
-    yield from view.notes
-    for arm in view.arms:
-        yield from excluded(arm)
-    for arm in view.arms:
-        yield from unknown(arm)

@@ -1,23 +1,25 @@
-"""The variants by themselves."""
+"""The values that several sections of the page are made from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 
 from harness.records.record import TrialRecord
-from harness.report import words
-from harness.report.comparison import ArmView
+from harness.report import phrases
+from harness.report.arms import ComparedArm
+from harness.report.comparison import ComparisonView
+from harness.report.formatting import percent
 from harness.report.html.charts import Scale
-from harness.report.text import percent
-from harness.stats.data import METRIC_NAMES, Estimate, MetricName
+from harness.stats.data import METRIC_NAMES
+from harness.stats.results import Estimate
 
 COLOURS = 8
 
 
 @dataclass(frozen=True)
-class Trial:
+class NumberedRecord:
     """A record with its place among the page's packed trials."""
 
     number: int
@@ -25,7 +27,7 @@ class Trial:
 
     @property
     def counts(self) -> bool:
-        """Whether it passed or failed."""
+        """True if it passed or failed."""
         return self.record.outcome in ("passed", "failed")
 
 
@@ -39,40 +41,44 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Arm:
+class ArmRow:
     """A variant's row. `key` is its letter on the page: A is the first baseline."""
 
     key: str
     colour: int
-    view: ArmView
+    view: ComparedArm
     rate: str
-    rate_interval: str | None
+    rate_interval: str
     rate_range: Range
-    numbers: tuple[tuple[str, str | None], ...]
+    numbers: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
-class AtKRow:
-    """A variant's pass@k and pass^k, each with what the numbers leave out."""
+class PageData:
+    """The material that all sections of the page are made from. `trials` has each arm's trials by the arm's name."""
 
-    arm: Arm
-    any_of: tuple[str, ...]
-    all_of: tuple[str, ...]
+    view: ComparisonView
+    arms: tuple[ArmRow, ...]
+    trials: Mapping[str, Sequence[NumberedRecord]]
+
+    def row(self, name: str) -> ArmRow:
+        """The row of the arm of that name."""
+        return next(arm for arm in self.arms if arm.view.name == name)
 
 
-def arm_of(place: int, arm: ArmView) -> Arm:
+def arm_row(place: int, arm: ComparedArm) -> ArmRow:
     """The row of the variant at a place, from 0."""
     mean = arm.stats.metrics["pass"].mean
     share = Scale(0.0, 1.0)
-    return Arm(
+    return ArmRow(
         key=_key(place),
         colour=place % COLOURS,
         view=arm,
         rate=percent(mean.value),
-        rate_interval=_interval(mean, "pass"),
+        rate_interval=phrases.interval("pass", mean),
         rate_range=range_of(share, mean),
         numbers=tuple(
-            (words.SHOW[name](summary.mean.value), _interval(summary.mean, name))
+            (phrases.SHOW[name](summary.mean.value), phrases.interval(name, summary.mean))
             for name in METRIC_NAMES
             if name != "pass"
             for summary in (arm.stats.metrics[name],)
@@ -85,25 +91,8 @@ def _key(place: int) -> str:
     return ascii_uppercase[letter] + (str(around + 1) if around else "")
 
 
-def _interval(estimate: Estimate, metric: MetricName) -> str | None:
-    interval, show = estimate.interval, words.SHOW[metric]
-    return f"{show(interval.low)} to {show(interval.high)}" if interval else None
-
-
 def range_of(scale: Scale, estimate: Estimate) -> Range:
     """An estimate drawn on a scale."""
-
-    def at(value: float | None) -> float | None:
-        return None if value is None else scale.at(value)
-
     interval = estimate.interval
-    return Range(
-        at(interval.low if interval else None), at(interval.high if interval else None), at(estimate.value)
-    )
-
-
-def at_k_of(arm: Arm, ks: Sequence[int]) -> AtKRow:
-    """A variant's pass@k and pass^k for each k."""
-    any_of = {at.k: at.value for at in arm.view.stats.pass_at_k}
-    all_of = {at.k: at.value for at in arm.view.stats.pass_hat_k}
-    return AtKRow(arm, tuple(percent(any_of.get(k)) for k in ks), tuple(percent(all_of.get(k)) for k in ks))
+    ends = (interval.low, interval.high) if interval else (None, None)
+    return Range(*(None if value is None else scale.at(value) for value in (*ends, estimate.value)))

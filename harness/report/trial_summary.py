@@ -1,11 +1,11 @@
-"""What a trial was, in a few words: for the head of its page, wherever that is shown."""
+"""A trial in a few words, for the head of its page in the terminal and in HTML."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.records.record import StartRecord, TrialRecord
-from harness.report.text import cost, seconds
+from harness.records.record import CheckResult, StartRecord, TrialRecord
+from harness.report.formatting import cost, seconds
 
 
 def facts(record: TrialRecord) -> Iterator[tuple[str, str]]:
@@ -45,3 +45,10 @@ def _started(record: TrialRecord, start: StartRecord) -> str:
     asked = record.asked.get("args")
     arguments = [" ".join(map(str, asked))] if isinstance(asked, list | tuple) and start.arguments else []
     return f"with {', '.join((*prompts, *arguments, *start.env)) or 'none of what was asked for'}"
+
+
+def check_verdict(check: CheckResult) -> str:
+    """The end of a check in a word or two."""
+    if check.timed_out:
+        return "timed out"
+    return "passed" if check.passed else f"failed ({check.exit_code})"

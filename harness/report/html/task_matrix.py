@@ -1,4 +1,4 @@
-"""Task by task: what became of every trial."""
+"""The section of tasks: the outcome of every trial, task by task."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.records.record import TrialRecord
-from harness.report.comparison import ComparisonView
-from harness.report.html.variants import Arm, Trial
-from harness.report.text import UNKNOWN, cost, seconds
-from harness.stats.taskwise import TaskFlip
+from harness.report.formatting import UNKNOWN, cost, seconds
+from harness.report.html.page_data import ArmRow, NumberedRecord, PageData
+from harness.stats.results import TaskFlip
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class GridRow:
+class MatrixRow:
     """One task under all variants. `kinds` are the filters that keep it; `gap` says how much its variants differ."""
 
     task: str
@@ -43,25 +42,35 @@ class GridRow:
     gap: float
 
 
-def grid_of(
-    view: ComparisonView, arms: Sequence[Arm], trials: Mapping[str, Sequence[Trial]]
-) -> Iterator[GridRow]:
-    """A row for each task, by name."""
-    places: dict[tuple[str, str], list[Trial]] = {}
-    for name, found in trials.items():
+@dataclass(frozen=True)
+class TasksSection:
+    """A row for each task, and the filters: each one's kind, its label, and how many tasks it keeps."""
+
+    grid: tuple[MatrixRow, ...]
+    filters: tuple[tuple[str, str, int], ...]
+
+
+def tasks_section(data: PageData) -> TasksSection:
+    """The section, with the tasks by name."""
+    rows = tuple(_rows(data))
+    return TasksSection(rows, tuple(_filters(rows)))
+
+
+def _rows(data: PageData) -> Iterator[MatrixRow]:
+    places: dict[tuple[str, str], list[NumberedRecord]] = {}
+    for name, found in data.trials.items():
         for trial in found:
             places.setdefault((trial.record.task, name), []).append(trial)
-    flips = {pair.arm: {flip.task: flip for flip in pair.flips} for pair in view.pairs}
-    for task in sorted(view.tasks):
-        cells = [_cell(arm, places.get((task, arm.view.name), ())) for arm in arms]
-        tags = _flip_tags(task, arms, flips)
-        yield _grid_row(task, cells, tags)
+    flips = {pair.arm: {flip.task: flip for flip in pair.flips} for pair in data.view.pairs}
+    for task in sorted(data.view.tasks):
+        cells = [_cell(arm, places.get((task, arm.view.name), ())) for arm in data.arms]
+        yield _matrix_row(task, cells, _flip_tags(task, data.arms, flips))
 
 
 def _flip_tags(
-    task: str, arms: Sequence[Arm], flips: Mapping[str, Mapping[str, TaskFlip]]
+    task: str, arms: Sequence[ArmRow], flips: Mapping[str, Mapping[str, TaskFlip]]
 ) -> list[tuple[str, str]]:
-    """What flipped, in words: all variants for which the task did the same, as surely, together."""
+    """The flips of a task in words. Variants with the same flip, as surely established, share one tag."""
     keys: dict[tuple[str, bool], list[str]] = {}
     for arm in arms:
         flip = flips.get(arm.view.name, {}).get(task)
@@ -73,7 +82,7 @@ def _flip_tags(
     ]
 
 
-def _grid_row(task: str, cells: Sequence[Cell], tags: Sequence[tuple[str, str]]) -> GridRow:
+def _matrix_row(task: str, cells: Sequence[Cell], tags: Sequence[tuple[str, str]]) -> MatrixRow:
     rates = [cell.passed / cell.counted for cell in cells if cell.counted]
     outcomes = {mark.outcome for cell in cells for mark in cell.marks}
     kinds = [
@@ -87,7 +96,7 @@ def _grid_row(task: str, cells: Sequence[Cell], tags: Sequence[tuple[str, str]])
         if holds
     ]
     flaky = [("flaky", "flaky")] if "flaky" in kinds else []
-    return GridRow(
+    return MatrixRow(
         task=task,
         cells=tuple(cells),
         kinds=tuple(kinds),
@@ -97,7 +106,7 @@ def _grid_row(task: str, cells: Sequence[Cell], tags: Sequence[tuple[str, str]])
     )
 
 
-def _cell(arm: Arm, trials: Sequence[Trial]) -> Cell:
+def _cell(arm: ArmRow, trials: Sequence[NumberedRecord]) -> Cell:
     ordered = sorted(trials, key=lambda trial: trial.record.index)
     passed = sum(trial.record.outcome == "passed" for trial in ordered)
     counted = sum(trial.counts for trial in ordered)
@@ -109,7 +118,7 @@ def _cell(arm: Arm, trials: Sequence[Trial]) -> Cell:
     )
 
 
-def _label(arm: Arm, record: TrialRecord) -> str:
+def _label(arm: ArmRow, record: TrialRecord) -> str:
     about = [f"{record.task}, {arm.key}, trial {record.index}: {record.outcome}"]
     if record.score is not None:
         about.append(f"score {record.score:.2f}")
@@ -125,8 +134,7 @@ _FILTERS = (
 )
 
 
-def filters_of(grid: Sequence[GridRow]) -> Iterator[tuple[str, str, int]]:
-    """Each filter's kind, its label, and how many tasks it keeps."""
-    yield "all", "All tasks", len(grid)
+def _filters(rows: Sequence[MatrixRow]) -> Iterator[tuple[str, str, int]]:
+    yield "all", "All tasks", len(rows)
     for kind, label in _FILTERS:
-        yield kind, label, sum(kind in row.kinds for row in grid)
+        yield kind, label, sum(kind in row.kinds for row in rows)
