@@ -122,6 +122,16 @@ def test_every_trial_has_its_place(tab: Any, report: Path) -> None:
     assert tab.locator("#grid .mark").count() == 72
 
 
+def test_the_navigation_leads_to_every_section(tmp_path: Path) -> None:
+    """In the page's order; a section without content is neither linked nor there."""
+    for tools, more in (({}, []), ({"Bash": ToolCounts(calls=1, errors=0)}, ["tools"])):
+        a_run(tmp_path, a_record(tools=tools))
+        text = written(tmp_path)
+        sections = re.findall(r'<section id="(\w+)"', text)
+        assert sections == ["verdict", "variants", "tasks", "amounts", *more, "notes"]
+        assert re.findall(r'<a href="#(\w+)">', text) == sections
+
+
 def test_a_replayed_run_says_so_before_all_else(tmp_path: Path) -> None:
     """Its numbers measure the plumbing."""
     a_run(tmp_path, a_record(model_source="replay", replay_by_hand=True))
