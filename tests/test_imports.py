@@ -130,8 +130,8 @@ def test_some_need_only_the_standard_library(name: str) -> None:
     ("library", "places"),
     [
         # One vendor, one place; the local server is built on the SDK's own server half.
-        ("e2b", {"sandboxes.sandbox", "sandboxes.building", "local"}),
-        ("httpx", {"sandboxes.sandbox"}),
+        ("e2b", {"sandboxes.sandbox", "sandboxes.faults", "sandboxes.building", "local"}),
+        ("httpx", {"sandboxes.faults"}),
         ("pytest", {"pytest_plugin", "runs.controller", "runs.progress"}),
         ("jsonlines", {"records.store"}),
         ("rich", {"report"}),

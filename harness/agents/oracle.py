@@ -33,12 +33,7 @@ class Oracle:
         task = spec.task
         turns = {turn: own.solution for turn, own in enumerate(task.turns, 1) if own.solution}
         if task.solution is None and not turns:
-            raise CheckFault(
-                "no_solution",
-                f"task {task.name!r} has no solution/ for the oracle",
-                retry=False,
-                remedy="add one, or leave the task out with -k",
-            )
+            raise CheckFault("no_solution", f"task {task.name!r} has no solution/ for the oracle")
         for turn, folder in turns.items():
             if not await _apply(context, task, folder):
                 return "timeout"
@@ -60,6 +55,5 @@ async def _apply(context: AgentContext, task: Task, folder: Path) -> bool:
         raise CheckFault(
             "solution_failed",
             f"the solution ended with exit code {result.exit_code}: {result.stderr.strip()[-2000:]}",
-            retry=False,
         )
     return True

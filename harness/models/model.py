@@ -77,12 +77,7 @@ def load_recording(path: Path) -> TaskRecording:
         with path.open("rb") as lines:
             recording = replay.load(lines)
     except (OSError, replay.BadRecording) as error:
-        raise ProviderFault(
-            "bad_recording",
-            f"{path} cannot be replayed: {error}",
-            retry=False,
-            remedy="name another run with --replay, or record the session again",
-        ) from error
+        raise ProviderFault("bad_recording", f"{path} cannot be replayed: {error}") from error
     return TaskRecording(path, recording.model, recording.written_by is not None)
 
 
@@ -126,12 +121,7 @@ class Model:
             ProviderFault: when they are to be replayed, and there is no recording that can be played.
         """
         if self.source == "replay" and self.recording(task) is None:
-            raise ProviderFault(
-                "no_recording",
-                f"task {task.name!r} has no recorded session to replay",
-                retry=False,
-                remedy="set a model key (ANTHROPIC_API_KEY), name a run with --replay, or give the task a replay.jsonl",
-            )
+            raise ProviderFault("no_recording", f"task {task.name!r} has no recorded session to replay")
 
     def network(self, task: Task, hosts: Sequence[str] = ()) -> Network:
         """What a task's sandbox may reach, given where the model is, and which `hosts` a variant needs.
@@ -144,10 +134,7 @@ class Model:
             return Network(open=True, headers=self.headers)
         if wanted == "none" and self.hosts:
             raise ProviderFault(
-                "no_way",
-                f'task {task.name!r}: network = "none" leaves no way to the model\'s API',
-                retry=False,
-                remedy='use "model" (the API alone), or run with --model-source replay',
+                "no_way", f'task {task.name!r}: network = "none" leaves no way to the model\'s API'
             )
         own = wanted if isinstance(wanted, tuple) else ()
         allowed = tuple(dict.fromkeys((*self.hosts, *own, *hosts)))

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.errors import FAULT_BY_CAUSE, Cause, Fault
+from harness.errors import FAULT_BY_CAUSE, GIVE_UP, Cause, Fault
 from harness.records.stream import Session, Tokens, ToolUse, TurnResult
 from harness.tasks.task import Task
 from harness.variants.variant import TemplateSource, Variant
@@ -175,7 +175,7 @@ class ErrorRecord(_Part):
 
     def fault(self) -> Fault:
         """The fault again, as far as a record tells it."""
-        return FAULT_BY_CAUSE[self.cause](self.type, self.message, retry=False, remedy=self.remedy)
+        return FAULT_BY_CAUSE[self.cause](self.type, self.message, policy=GIVE_UP, remedy=self.remedy)
 
 
 class AttemptRecord(_Part):

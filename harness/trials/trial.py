@@ -147,7 +147,6 @@ async def _attempt_timeout(task: Task, timeouts: Timeouts) -> AsyncIterator[None
             "trial_timeout",
             f"the trial had not ended after {limit_s:g} s: {task.own_seconds:g} s are its task's own, "
             f"and the platform took more than {timeouts.platform_s:g} s beside them",
-            retry=True,
         ) from error
 
 

@@ -78,8 +78,6 @@ def all_packed(trials: Sequence[tuple[Path, TrialRecord]]) -> Iterator[str]:
         raise InternalFault(
             "killed",
             "a process that packs trials was ended from outside, perhaps for want of memory",
-            retry=False,
-            remedy="make room and write the report again",
         ) from error
     finally:
         # Whoever stops early, by Ctrl-C or a full disk, waits for no more than what is being packed.
