@@ -11,6 +11,7 @@ from contextlib import aclosing
 
 from harness.agents.base import AgentContext
 from harness.errors import GIVE_UP, RETRY, AgentFault, ProviderFault
+from harness.models.model import REPLAY_COMMAND
 from harness.records.record import Stop, TrialSpec
 from harness.records.stream import Session, TurnResult, turn_marker
 from harness.sandboxes.sandbox import REPO, CommandTimeoutError, Job, turn_folder
@@ -164,10 +165,8 @@ def argv(spec: TrialSpec, session_id: str, turn: int, model: str | None) -> list
 
 def _with_replay(command: str) -> str:
     """The command, with the recorded session's server beside it, whose first line is its URL."""
-    # -I -S: with nothing of what the task, the repo or the template has for Python but the standard library.
-    server = 'exec python3 -I -S ~/.harness/replay.py --transcript ~/.harness/replay.jsonl --cwd "$PWD"'
     return (
-        f"exec {{said}}< <({server}); replay=$!; "
+        f"exec {{said}}< <(exec {REPLAY_COMMAND}); replay=$!; "
         'if read -r ANTHROPIC_BASE_URL <&"$said" && [ -n "$ANTHROPIC_BASE_URL" ]; then '
         f"export ANTHROPIC_BASE_URL; exec {{said}}<&-; {command}; code=$?; kill $replay; (exit $code); "
         f"else (exit {_NO_REPLAY}); fi"

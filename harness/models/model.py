@@ -10,10 +10,11 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from harness.errors import ProviderFault, UsageError
+from harness.models import replay_server
 from harness.records.record import KeyPlace, ModelSource
 from harness.sandboxes.sandbox import Network
-from harness.tasks import replay
 from harness.tasks.hosts import is_loopback
+from harness.tasks.recording import BadRecording, parse_recording
 from harness.tasks.task import Task
 
 _KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
@@ -49,6 +50,18 @@ _SECRETS = (
 )
 
 
+# -I -S: Python finds nothing there but its standard library and the program itself, whatever the task, the repo or the
+# template have.
+REPLAY_COMMAND = 'python3 -I -S ~/.harness/replay --transcript ~/.harness/replay.jsonl --cwd "$PWD"'
+"""Runs, in a sandbox, the server that plays a recording. Its `files` have to be there. Its first line is its URL."""
+_REPLAY_MAIN = b"""import sys
+
+from harness.models.replay_server import main
+
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 @dataclass(frozen=True)
 class TaskRecording:
     """A session to play: its file, the model that it was recorded with, and whether somebody wrote it by hand."""
@@ -56,6 +69,16 @@ class TaskRecording:
     path: Path
     model: str | None
     by_hand: bool
+
+    def files(self) -> dict[str, bytes]:
+        """The server and the recording, by their paths below a sandbox's home. Modules have the same names as here."""
+        package = Path(replay_server.__file__).parents[1]
+        modules = ("tasks/recording.py", "models/replay_server.py")
+        return {
+            ".harness/replay/__main__.py": _REPLAY_MAIN,
+            **{f".harness/replay/harness/{name}": (package / name).read_bytes() for name in modules},
+            ".harness/replay.jsonl": self.path.read_bytes(),
+        }
 
 
 @dataclass(frozen=True)
@@ -75,8 +98,8 @@ def load_recording(path: Path) -> TaskRecording:
     """
     try:
         with path.open("rb") as lines:
-            recording = replay.load(lines)
-    except (OSError, replay.BadRecording) as error:
+            recording = parse_recording(lines)
+    except (OSError, BadRecording) as error:
         raise ProviderFault("bad_recording", f"{path} cannot be replayed: {error}") from error
     return TaskRecording(path, recording.model, recording.written_by is not None)
 

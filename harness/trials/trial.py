@@ -15,7 +15,6 @@ from harness.agents.claude import Claude
 from harness.agents.nop import Nop
 from harness.agents.oracle import Oracle
 from harness.errors import Fault, NotAppliedError, SandboxFault
-from harness.models.model import TaskRecording
 from harness.records.record import (
     AgentName,
     CheckResult,
@@ -24,7 +23,6 @@ from harness.records.record import (
 from harness.records.stream import Session
 from harness.sandboxes.sandbox import Sandbox
 from harness.sandboxes.shell import SandboxScript, ScriptOutcome, run_scripts
-from harness.tasks import replay
 from harness.tasks.task import Check, Task
 from harness.trials.attempt import Attempt, internal_fault, interrupted, outcome_of
 from harness.trials.checks import Between, run_checks
@@ -63,8 +61,6 @@ from harness.variants.variant import Variant, revealed
 AGENTS: dict[AgentName, type[Agent]] = {"claude": Claude, "oracle": Oracle, "nop": Nop}
 KEPT = "kept.json"
 """In a trial's folder: what `harness attach` and `harness checks` need to know of a sandbox that was kept."""
-
-_REPLAY_SERVER = Path(replay.__file__)
 
 
 async def run_attempt(spec: TrialSpec, context: RunContext, attempt: Attempt) -> None:
@@ -156,7 +152,8 @@ async def _prepare(spec: TrialSpec, context: RunContext, attempt: Attempt, sandb
     with attempt.phase("seed"):
         attempt.template_id = await _template_id(attempt.template, context, sandbox)
         brought = variant_files(spec.variant, context.secrets, sandbox.mcp_token)
-        baseline = await seed(sandbox, spec.task, _replay_files(attempt.recording), brought)
+        replay = attempt.recording.files() if attempt.recording else {}
+        baseline = await seed(sandbox, spec.task, replay, brought)
     attempt.agent_context = _agent_context(spec, context, attempt, sandbox)
     live = PreparedTrial(spec, context, attempt, attempt.agent_context, baseline)
     attempt.agent_context.on_turn_end = live.check_turn
@@ -387,13 +384,3 @@ async def _remove(sandbox: Sandbox) -> None:
     """
     with contextlib.suppress(Fault):
         await asyncio.shield(sandbox.kill())
-
-
-def _replay_files(recording: TaskRecording | None) -> dict[str, bytes]:
-    """What goes into the sandbox beside the repo and the prompts."""
-    if recording is None:
-        return {}
-    return {
-        ".harness/replay.py": _REPLAY_SERVER.read_bytes(),
-        ".harness/replay.jsonl": recording.path.read_bytes(),
-    }
