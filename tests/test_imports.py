@@ -27,7 +27,7 @@ DIRECTIONS: dict[str, str] = {
     "agents": "tasks variants records sandboxes models",
     "trials": "tasks variants records sandboxes models agents",
     "local": "",
-    "runs": "tasks variants records sandboxes models stats report trials local",
+    "runs": "tasks variants records sandboxes models stats report agents trials local",
     "pytest_plugin": "tasks variants records sandboxes report agents trials runs",
     "cli": "tasks records sandboxes report runs local",
 }

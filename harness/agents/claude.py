@@ -43,6 +43,9 @@ _NO_REPLAY = 96
 class Claude:
     """One session of Claude Code in a sandbox, prompt after prompt."""
 
+    needs_model = True
+    is_proved = True
+
     def __init__(self) -> None:
         # Chosen ahead, so that it is known even when the CLI is killed before it says it.
         self.session_id = str(uuid.uuid4())

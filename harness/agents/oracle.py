@@ -24,6 +24,9 @@ cp -a ~/.harness/solution/. .
 class Oracle:
     """Lays `solution/` over the repo, or runs its `solve.sh` there; before it those that turns have of their own."""
 
+    needs_model = False
+    is_proved = False
+
     async def run(self, spec: TrialSpec, context: AgentContext) -> Stop:
         """Apply the solutions of the turns, and the task's own.
 

@@ -11,12 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.agents.base import Agent, AgentContext
-from harness.agents.claude import Claude
-from harness.agents.nop import Nop
-from harness.agents.oracle import Oracle
+from harness.agents.registry import agent_class
 from harness.errors import Fault, NotAppliedError, SandboxFault
 from harness.records.record import (
-    AgentName,
     CheckResult,
     TrialSpec,
 )
@@ -58,7 +55,6 @@ from harness.trials.workspace import (
 from harness.variants.apply import hosts, needs_start_evidence, variant_files
 from harness.variants.variant import Variant, revealed
 
-AGENTS: dict[AgentName, type[Agent]] = {"claude": Claude, "oracle": Oracle, "nop": Nop}
 KEPT = "kept.json"
 """In a trial's folder: what `harness attach` and `harness checks` need to know of a sandbox that was kept."""
 
@@ -70,7 +66,7 @@ async def run_attempt(spec: TrialSpec, context: RunContext, attempt: Attempt) ->
         CancelledError: when it was cut off; the attempt says so, too.
     """
     try:
-        if spec.agent == "claude":
+        if agent_class(spec.agent).needs_model:
             context.model.require_recording(spec.task)
         spec = await _resolve_repo(spec, context, attempt)
         async with (
@@ -228,7 +224,7 @@ class PreparedTrial:
     agent: Agent = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "agent", AGENTS[self.spec.agent]())
+        object.__setattr__(self, "agent", agent_class(self.spec.agent)())
 
     async def agent_runs(self) -> None:
         """The agent does the task's prompts."""
@@ -278,7 +274,7 @@ class PreparedTrial:
             NotAppliedError: when it is not.
             SandboxFault: when that cannot be seen.
         """
-        if self.spec.agent != "claude":
+        if not self.agent.is_proved:
             return
         sandbox, variant, seen = self.agent_context.sandbox, self.spec.variant, seen or {}
         told = await read_loaded_instructions(sandbox, self.baseline.home, seen.get("instructions"))
