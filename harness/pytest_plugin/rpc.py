@@ -51,7 +51,7 @@ class ControllerServer:
                 except HarnessError as error:
                     reply = error
                 except Exception as error:  # noqa: BLE001  (a defect of ours: the worker must not wait for ever)
-                    reply = InternalFault("bug", f"{type(error).__name__}: {error}", retry=False)
+                    reply = InternalFault("bug", f"{type(error).__name__}: {error}")
                 worker.send(reply)
 
 

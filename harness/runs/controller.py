@@ -367,7 +367,7 @@ def _of_the_dead(led: _Led, context: RunContext) -> TrialRecord:
         InternalFault: when it cannot be stored.
     """
     attempt = Attempt.begin(led.spec, context, len(led.earlier) + 1)
-    attempt.fault = InternalFault("worker_died", "the process that ran this test has died", retry=True)
+    attempt.fault = InternalFault("worker_died", "the process that ran this test has died")
     attempt.end()
     record = trial_record(led.spec, context, [attempt], led.earlier)
     context.folder.append(record)

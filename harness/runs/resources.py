@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from harness import __version__
+from harness.agents.registry import agent_class
 from harness.errors import UsageError
 from harness.local import shared_server
 from harness.local.launch import LocalServer, LocalServerError, start_server
@@ -198,7 +199,7 @@ def choose_model(options: Options, *, loopback: bool, can_inject: bool = False) 
     Raises:
         UsageError: when it cannot be had.
     """
-    if options.agent != "claude":
+    if not agent_class(options.agent).needs_model:
         return NO_MODEL
     if options.model_source == "api" or (options.model_source == "auto" and has_key() and not options.replay):
         if options.replay:

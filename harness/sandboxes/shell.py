@@ -108,7 +108,7 @@ def require_finished(seen: ScriptOutcome, kind: str, what: str) -> CommandResult
         SandboxFault: of this kind, saying what could not be done, when it took too long.
     """
     if isinstance(seen, CommandTimeoutError):
-        raise SandboxFault(kind, f"{what}: {seen}", retry=True) from seen
+        raise SandboxFault(kind, f"{what}: {seen}") from seen
     return seen
 
 

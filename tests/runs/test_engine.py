@@ -297,7 +297,7 @@ def test_a_record_holds_while_nothing_changes(tmp_path: Path, change: dict[str, 
 
 def test_an_attempt_before_the_resume_is_kept(tmp_path: Path) -> None:
     """Its transcript, its tokens and its cost are the new record's first attempt."""
-    error = ErrorRecord.of(InternalFault("interrupted", "cut", retry=False))
+    error = ErrorRecord.of(InternalFault("interrupted", "cut"))
     fields = {"variant_hash": Variant("default").hash, "outcome": "error", "error": error, "score": None}
     run = folder_with(tmp_path, paid(0.3, **fields))
     files = run.trial("answer", "default", 1)
