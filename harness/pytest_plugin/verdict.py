@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.pytest_plugin.options import SESSION, options_of
+from harness.pytest_plugin.options import CONTROLLER, SESSION, options_of
 
 if TYPE_CHECKING:
     from harness.report.judgement import Judgement, Yardstick
@@ -103,9 +102,10 @@ class Gatekeeper:
         if gated and not failed and only_trials and session.exitstatus == pytest.ExitCode.TESTS_FAILED:
             session.exitstatus = pytest.ExitCode.OK
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+    @pytest.hookimpl(wrapper=True)
+    def pytest_terminal_summary(self, terminalreporter: Any) -> Generator[None]:
         """The verdicts below the table, and in GitHub's summary of the job."""
+        yield
         if self._unjudged is not None:
             terminalreporter.write_line(f"the run cannot be compared: {self._unjudged}")
         if self._judgement is None:
@@ -127,12 +127,9 @@ class Gatekeeper:
 
 
 def _run(config: pytest.Config) -> Any:
-    """The run of this session. Where nothing of harness was used, that room was never entered."""
-    if "harness.pytest_plugin.session" not in sys.modules:
-        return None
-    from harness.pytest_plugin.session import run_shown
-
-    return run_shown(config)
+    """The run of this session; None if no trial was to be run."""
+    controller = config.stash.get(CONTROLLER, None)
+    return controller.shown if controller else None
 
 
 def _has_variants(run: Any) -> bool:
