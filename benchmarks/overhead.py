@@ -33,7 +33,7 @@ from pathlib import Path
 from statistics import median
 
 from harness.agents.claude import ENV, argv
-from harness.local.templates import claude
+from harness.local.template import claude_template
 from harness.models.model import load_recording
 from harness.records.record import TrialSpec
 from harness.records.store import list_runs
@@ -75,7 +75,7 @@ def shell_loop(tasks: list[Task], at_once: int, place: Path) -> float:
     work = Path(tempfile.mkdtemp(dir=place))
     programs = work / "bin"
     programs.mkdir()
-    template = claude()
+    template = claude_template()
     for name, inside in template.programs.items():
         mount, here = next((m, h) for m, h in template.binds.items() if inside.startswith(f"{m}/"))
         (programs / name).symlink_to(f"{here}{inside.removeprefix(mount)}")

@@ -32,9 +32,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers, and refuse wrong options before anything is collected."""
     if any_given(config):
         options_of(config)
-    from harness.pytest_plugin.verdict import Gatekeeper
+    from harness.pytest_plugin.verdict import VerdictPlugin
 
-    config.pluginmanager.register(Gatekeeper(config, option(config, "baseline"), option(config, "fail-on")))
+    config.pluginmanager.register(
+        VerdictPlugin(config, option(config, "baseline"), option(config, "fail-on"))
+    )
     config.addinivalue_line(
         "markers",
         "task(folder=None, *, repo=None, template=None, checks=None, timeout=600, ...): what the fixtures `claude` and "

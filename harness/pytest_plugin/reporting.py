@@ -12,7 +12,7 @@ import pytest
 from harness.errors import Fault, NotAppliedError, UsageError
 from harness.records.record import CheckResult, TrialRecord
 from harness.records.store import Redactor
-from harness.report.text import cost, count, seconds
+from harness.report.formatting import cost, count, seconds
 
 
 class TrialFailedError(Exception):

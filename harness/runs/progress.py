@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from harness.records.record import TrialRecord, TrialSpec
-from harness.report.text import cost
+from harness.report.formatting import cost
 from harness.trials.context import RunContext
 
 TICK_S = 0.5

@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 
 from harness import __version__
 from harness.errors import UsageError
-from harness.local.lasting import LastingServer, find_lasting, hold_lasting, join_lasting
+from harness.local import shared_server
 from harness.local.launch import LocalServer, LocalServerError, start_server
-from harness.local.tier import tier_at
+from harness.local.shared_server import SharedServer
+from harness.local.tier import probe_tier
 from harness.models.model import (
     NO_MODEL,
     EarlierTranscript,
@@ -41,7 +42,7 @@ class RunResources:
     """The context of a run's trials, and the local server when this process started one."""
 
     context: RunContext
-    server: LocalServer | LastingServer | None
+    server: LocalServer | SharedServer | None
 
     def close(self) -> None:
         """Stop the server, which ends its sandboxes, and remove clones that no other process uses."""
@@ -103,11 +104,11 @@ def remote_platform() -> Platform:
     """
     platform = e2b_platform()
     # Local servers listen on loopback alone, and one elsewhere may let whoever asks it wait.
-    told = tier_at(os.environ["E2B_API_URL"]) if _server_is_here() else None
+    told = probe_tier(os.environ["E2B_API_URL"]) if _server_is_here() else None
     return replace(platform, isolation=told[0], enforces=told[1]) if told else platform
 
 
-def local_platform(server: LocalServer | LastingServer) -> Platform:
+def local_platform(server: LocalServer | SharedServer) -> Platform:
     """The platform of a server on this machine."""
     return Platform(
         "local",
@@ -140,7 +141,7 @@ def lasting_platform() -> Platform:
     Raises:
         UsageError: when there is none any more.
     """
-    server = find_lasting()
+    server = shared_server.find()
     if server is None:
         raise UsageError(
             "the local server that kept this sandbox has ended, and with it the sandbox",
@@ -149,22 +150,22 @@ def lasting_platform() -> Platform:
     return local_platform(server)
 
 
-def hold_local() -> LastingServer | None:
+def hold_local() -> SharedServer | None:
     """The local server that keeps sandboxes, if there is one; to be stopped by the caller.
 
     Raises:
         UsageError: when the user's folder for it cannot be used.
     """
     try:
-        return hold_lasting()
+        return shared_server.acquire()
     except LocalServerError as error:
         raise UsageError(error.message, remedy=error.remedy) from error
 
 
-def _local_server(options: Options) -> LocalServer | LastingServer:
+def _local_server(options: Options) -> LocalServer | SharedServer:
     try:
         if options.keep != "none":
-            return join_lasting(options.isolation)
+            return shared_server.acquire_or_start(options.isolation)
         return start_server(isolation=options.isolation)
     except LocalServerError as error:
         raise UsageError(f"the local sandbox server did not start: {error}", remedy=error.remedy) from error

@@ -14,10 +14,10 @@ from functools import partial
 
 from harness.records.metrics import TrialMetrics, metrics_of
 from harness.records.record import TrialRecord, TrialSpec
-from harness.report.comparison import arms_by_variant, compare_arms
+from harness.report.arms import arms_by_variant
+from harness.report.comparison import compare_arms
 from harness.runs.budget import NotStartedError
-from harness.stats.data import MetricName
-from harness.stats.sequential import Plan
+from harness.stats.data import MetricName, Plan
 
 Submit = Callable[[TrialSpec], "Future[TrialRecord]"]
 

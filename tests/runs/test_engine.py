@@ -10,7 +10,6 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.records import a_record
 
 from harness.errors import InternalFault, UsageError
 from harness.records.history import History, read_history, wall_seconds
@@ -26,6 +25,7 @@ from harness.tasks.task import Limits, Task
 from harness.trials.context import RunContext
 from harness.trials.runner import Retries
 from harness.variants.variant import Variant
+from tests.support.records import a_record
 
 
 def spec(task: str = "answer", index: int = 1, **fields: Any) -> TrialSpec:

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from support.virtual_time import simulate
 
 from harness.errors import SandboxFault
 from harness.sandboxes.pacing import MAX_WAIT_S, SLOWEST, Pacer
+from tests.support.virtual_time import simulate
 
 TOO_MANY = SandboxFault("rate_limit", "too many", retry=True)
 
