@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.pytest_plugin.options import SESSION, options_of
+from harness.pytest_plugin.options import CONTROLLER, SESSION, options_of
 
 if TYPE_CHECKING:
     from harness.report.run_verdict import ComparisonTarget, RunVerdict
@@ -102,9 +101,10 @@ class VerdictPlugin:
         if gated and not failed and only_trials and session.exitstatus == pytest.ExitCode.TESTS_FAILED:
             session.exitstatus = pytest.ExitCode.OK
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+    @pytest.hookimpl(wrapper=True)
+    def pytest_terminal_summary(self, terminalreporter: Any) -> Generator[None]:
         """Write the verdicts below the table, and into GitHub's summary of the job."""
+        yield
         if self._comparison_error is not None:
             terminalreporter.write_line(f"the run cannot be compared: {self._comparison_error}")
         if self._verdict is None:
@@ -126,12 +126,9 @@ class VerdictPlugin:
 
 
 def _run(config: pytest.Config) -> Any:
-    """The run of this session; None if no harness test was collected. `session` was not imported then."""
-    if "harness.pytest_plugin.session" not in sys.modules:
-        return None
-    from harness.pytest_plugin.session import run_shown
-
-    return run_shown(config)
+    """The run of this session; None if no trial was to be run."""
+    controller = config.stash.get(CONTROLLER, None)
+    return controller.shown if controller else None
 
 
 def _append_to_job_summary(text: str) -> str | None:

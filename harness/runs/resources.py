@@ -1,4 +1,4 @@
-"""From options to the world that a run's trials share: sandbox platform, model, results folder."""
+"""From options to the context that a run's trials share: sandbox platform, model, results folder."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from harness.models.model import (
     replay_model,
 )
 from harness.records.store import Redactor, RunFolder, find_run, read_records
+from harness.runs.client import RunAddress
 from harness.runs.options import Options
 from harness.runs.request import RunRequest
 from harness.sandboxes.sandbox import Platform, e2b_platform
@@ -39,27 +40,33 @@ from harness.trials.context import RunContext
 
 @dataclass(frozen=True)
 class RunResources:
-    """A world, and the local server under it when this process started one."""
+    """The context of a run's trials, and the local server when this process started one."""
 
     context: RunContext
     server: LocalServer | SharedServer | None
 
     def close(self) -> None:
-        """Stop the server, and with it every sandbox that it still has; clones that nobody else uses go."""
+        """Stop the server, which ends its sandboxes, and remove clones that no other process uses."""
         self.context.repos.close()
         if self.server:
             self.server.stop()
 
 
 def uses_local(options: Options) -> bool:
-    """Whether the sandboxes are to come from a server on this machine."""
+    """Tell whether the sandboxes are to come from a server on this machine."""
     return options.sandbox == "local" or (options.sandbox == "auto" and not os.environ.get("E2B_API_KEY"))
+
+
+def join_run_resources(options: Options, address: RunAddress, request: RunRequest) -> RunResources:
+    """Open the resources of a run again, in another process than the one that has started it."""
+    options = replace(options, results=address.results)
+    return open_run_resources(options, address.run_id, request, platform=address.platform)
 
 
 def open_run_resources(
     options: Options, run_id: str, request: RunRequest, *, platform: Platform | None = None
 ) -> RunResources:
-    """Start what is needed. `platform` joins the one that another process of the run has started.
+    """Start what is needed, on `platform` where it is there already.
 
     Raises:
         UsageError: when something asked for cannot be had.
@@ -103,7 +110,7 @@ def remote_platform() -> Platform:
 
 
 def local_platform(server: LocalServer | SharedServer) -> Platform:
-    """How the SDK reaches a server on this machine."""
+    """The platform of a server on this machine."""
     return Platform(
         "local",
         {"api_url": server.url, "sandbox_url": server.url, "api_key": server.api_key},
@@ -176,7 +183,7 @@ def _reaches_loopback(platform: Platform) -> bool:
 
 
 def _server_is_here() -> bool:
-    """Whether E2B's variables name a server on this machine's loopback."""
+    """Tell whether E2B's variables name a server on this machine's loopback."""
     try:
         return is_loopback(urlsplit(os.environ.get("E2B_API_URL", "")).hostname or "")
     except ValueError:
@@ -184,7 +191,7 @@ def _server_is_here() -> bool:
 
 
 def can_inject_headers(platform: Platform) -> bool:
-    """Whether a platform is known to put keys on requests outside its sandboxes.
+    """Tell whether a platform is known to put keys on requests outside its sandboxes.
 
     E2B's cloud does, and this machine where sandboxes have networks of their own. A self-hosted E2B may.
     """

@@ -65,8 +65,8 @@ def run_under(
         ]
         returned = [future.result() for future in futures]
         engine.finish(0)
-        engine.call(kill_run_sandboxes("chaos", direct))
-        left = len(engine.call(list_orphans("chaos", params)))
+        engine.loop.call(kill_run_sandboxes("chaos", direct))
+        left = len(engine.loop.call(list_orphans("chaos", params)))
         engine.close()
     return returned, run.records_file.read_bytes(), left
 

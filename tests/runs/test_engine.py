@@ -219,9 +219,9 @@ def test_a_trial_starts_when_those_before_it_have_had_their_turn() -> None:
     )
 
     async def ask() -> list[Any]:
-        return [engine.admit(spec(index=index), nothing) for index in (1, 2, 3)]
+        return [engine.acquire(spec(index=index), nothing) for index in (1, 2, 3)]
 
-    for future in engine.call(ask()):
+    for future in engine.loop.call(ask()):
         future.result()
     engine.finish(0)
     engine.close()
