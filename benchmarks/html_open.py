@@ -21,7 +21,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from harness.report.html.writing import write_report  # noqa: E402
+from harness.report.html.render import write_report  # noqa: E402
 from tests.support.browser import chromium, chromium_path  # noqa: E402
 from tests.support.runs import made_up_run  # noqa: E402
 

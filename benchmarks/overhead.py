@@ -33,11 +33,10 @@ from pathlib import Path
 from statistics import median
 
 from harness.agents.claude import ENV, argv
-from harness.local.templates import claude
+from harness.local.template import claude_template
 from harness.models.model import load_recording
 from harness.records.record import TrialSpec
 from harness.records.store import list_runs
-from harness.tasks import replay
 from harness.tasks.task import Task, load_task
 from harness.variants.variant import DEFAULT
 
@@ -56,7 +55,8 @@ def shell_trial(task: Task, folder: Path) -> str:
     for number, turn in enumerate(task.turns, 1):
         prompt = folder.with_suffix(f".{number}.md")
         prompt.write_text(turn.prompt)
-        server = f'python3 -I -S {replay.__file__} --transcript {task.replay} --cwd "$PWD"'
+        program = f"PYTHONPATH={ROOT} python3 -S -m harness.models.replay_server"
+        server = f'{program} --transcript {task.replay} --cwd "$PWD"'
         lines += [f"mkfifo {folder}/{number} && {{ {server} >{folder}/{number} & }}; server=$!"]
         lines += [f"read -r ANTHROPIC_BASE_URL <{folder}/{number}; export ANTHROPIC_BASE_URL"]
         lines += [
@@ -75,7 +75,7 @@ def shell_loop(tasks: list[Task], at_once: int, place: Path) -> float:
     work = Path(tempfile.mkdtemp(dir=place))
     programs = work / "bin"
     programs.mkdir()
-    template = claude()
+    template = claude_template()
     for name, inside in template.programs.items():
         mount, here = next((m, h) for m, h in template.binds.items() if inside.startswith(f"{m}/"))
         (programs / name).symlink_to(f"{here}{inside.removeprefix(mount)}")

@@ -40,11 +40,13 @@ from numpy.typing import NDArray
 from scipy.special import betaincinv, stdtrit
 from scipy.stats import binom
 
+from harness.stats.arrays import Floats, Ints, TaskMeans, task_means
 from harness.stats.compare import compare
-from harness.stats.data import Floats, Ints, Tally, Trials, tally
-from harness.stats.paired import Difference, difference
+from harness.stats.data import Plan, Trials
+from harness.stats.paired import difference
 from harness.stats.rates import rate_bounds, skewed_mean
-from harness.stats.sequential import Plan
+from harness.stats.results import Difference
+from harness.stats.sequential import level_at
 
 TASKS, TRIALS, RATES, RHOS = (5, 10, 30), (1, 3, 10), (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95), (0.0, 0.2, 0.6)
 LOW, HIGH, FALSE, SAVED = 0.93, 0.98, 0.05, 0.4
@@ -117,8 +119,8 @@ def draw_pair(
     return task_rates(rng, u, rates[0], rho), task_rates(rng, v, rates[1], rho)
 
 
-def one_tally(means: Floats, trials: int) -> Tally:
-    return Tally(np.full(means.size, trials), means, np.full(means.size, np.nan))
+def means_of_one(means: Floats, trials: int) -> TaskMeans:
+    return TaskMeans(np.full(means.size, trials), means, np.full(means.size, np.nan))
 
 
 # One variant's rate
@@ -135,7 +137,7 @@ def one_rate(tasks: int, trials: int, rate: float, rho: float, reps: int, again:
     rng = np.random.default_rng([1, tasks, trials, int(100 * rate), int(100 * rho), again])
     passes = rng.binomial(trials, task_rates(rng, rng.random((reps, tasks)), rate, rho))
     sets, times = np.unique(np.sort(passes, axis=1), axis=0, return_counts=True)
-    bounds = np.array([rate_bounds(one_tally(row / trials, trials), 0.95) for row in sets])
+    bounds = np.array([rate_bounds(means_of_one(row / trials, trials), 0.95) for row in sets])
     covered = float(times[(bounds[:, 0] <= rate + 1e-12) & (rate - 1e-12 <= bounds[:, 1])].sum() / reps)
     width = float((bounds[:, 1] - bounds[:, 0]) @ times / reps)
     why = "lattice" if trials == 1 and not attainable(tasks, rate) else ""
@@ -171,7 +173,7 @@ class Seen:
 def compare_many(base: Floats, own: Floats, trials: int, true: float, margin: float) -> Seen:
     """Compare data sets of task means, one a row."""
     found = [
-        difference(one_tally(b, trials), one_tally(a, trials), relative=False)
+        difference(means_of_one(b, trials), means_of_one(a, trials), relative=False)
         for a, b in zip(base, own, strict=True)
     ]
     low, high = np.array([(d.low, d.high) for d in found], dtype=np.float64).T
@@ -279,9 +281,9 @@ def cost_line(design: str, task: Ints, base: Floats, own: Floats, mean: float, s
     reps, tasks, _ = base.shape
     mean_covered = covered = above = below = 0
     for a, b in zip(base.reshape(reps, -1), own.reshape(reps, -1), strict=True):
-        logs = tally(task, a, tasks)
-        of_mean = skewed_mean(tally(task, np.exp(a), tasks), logs).interval
-        found = difference(tally(task, b, tasks), logs, relative=True)
+        logs = task_means(task, a, tasks)
+        of_mean = skewed_mean(task_means(task, np.exp(a), tasks), logs).interval
+        found = difference(task_means(task, b, tasks), logs, relative=True)
         assert of_mean is not None
         assert found.low is not None
         assert found.high is not None
@@ -370,7 +372,7 @@ def draw_rounds(rng: np.random.Generator, a: Floats, b: Floats, rounds: int) -> 
 def first_looks(differences: Floats, plan: Plan, *, relative: bool) -> Ints:
     """The first look that excludes no change; one more than the plan's rounds where none does."""
     _, tasks, rounds = differences.shape
-    levels = np.array([plan.level_at(look, tasks) for look in range(1, rounds + 1)])
+    levels = np.array([level_at(plan, look, tasks) for look in range(1, rounds + 1)])
     planned = np.isin(np.arange(1, rounds + 1), plan.looks)
     candidates = excludes_zero(differences, levels) & planned
     return np.array(
@@ -403,7 +405,7 @@ def compare_rounds(data: Floats, level: float, relative: bool) -> Difference:
     look = data.shape[1]
     own = np.maximum(data, 0).mean(axis=1) if not relative else data.mean(axis=1)
     base = np.maximum(-data, 0).mean(axis=1) if not relative else np.zeros(data.shape[0])
-    return difference(one_tally(own, look), one_tally(base, look), relative=relative, level=level)
+    return difference(means_of_one(own, look), means_of_one(base, look), relative=relative, level=level)
 
 
 def saved(reps: int, rates: tuple[float, float], rho: float) -> Line:
@@ -418,7 +420,7 @@ def saved(reps: int, rates: tuple[float, float], rho: float) -> Line:
     rounds = np.arange(1, ROUNDS + 1)
     base, own = (np.cumsum(rng.random((*p.shape, ROUNDS)) < p[..., None], axis=2) / rounds for p in (a, b))
     plan = Plan(ROUNDS)
-    looks = {look: plan.level_at(look, 10) for look in plan.looks}
+    looks = {look: level_at(plan, look, 10) for look in plan.looks}
     stops = np.array([stop(base[i], own[i], looks) for i in range(reps)])
     found, trials = stops <= ROUNDS, float(np.minimum(stops, ROUNDS).mean())
 
@@ -459,7 +461,7 @@ def found_by(base: Floats, own: Floats, trials: int) -> NDArray[np.bool_]:
 
 
 def no_zero(base: Floats, own: Floats, trials: int, level: float) -> bool:
-    found = difference(one_tally(own, trials), one_tally(base, trials), relative=False, level=level)
+    found = difference(means_of_one(own, trials), means_of_one(base, trials), relative=False, level=level)
     return found.low is not None and found.high is not None and (found.low > 0 or found.high < 0)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.local.state import spread
+from harness.local.state import spread_inodes
 from harness.models.model import NO_MODEL
 from harness.records.history import History
 from harness.records.record import TrialRecord, TrialSpec
@@ -67,9 +67,9 @@ def stub_server(wait_s: float) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def away_from_removed() -> Iterator[Path]:
-    """A folder that goes afterwards, and was laid out where no files were removed lately: see `spread`."""
+    """A folder that goes afterwards, and was laid out where no files were removed lately: see `spread_inodes`."""
     with tempfile.TemporaryDirectory() as parent:
-        spread(Path(parent))
+        spread_inodes(Path(parent))
         folder = Path(parent) / "bench"
         folder.mkdir()
         yield folder

@@ -143,7 +143,7 @@ def _compare(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 
 def _run_compare(parsed: argparse.Namespace) -> int:
-    from harness.report.compare import compare_command
+    from harness.report.compare_command import compare_command
 
     text, failed = compare_command(
         parsed.results,
@@ -177,7 +177,7 @@ def _report(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 
 def _run_report(parsed: argparse.Namespace) -> None:
-    from harness.report.html.writing import write_report
+    from harness.report.html.render import write_report
 
     written = write_report(parsed.results, parsed.run_names, parsed.output, parsed.baseline)
     sys.stdout.write(
@@ -379,13 +379,13 @@ def _sandboxd(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 
 def _run_sandboxd(parsed: argparse.Namespace) -> int:
-    from harness.local.__main__ import People
+    from harness.local.__main__ import TextReporter
     from harness.local.__main__ import main as serve
 
     options = ["--port", str(parsed.port)]
     if parsed.isolation:
         options += ["--isolation", parsed.isolation]
-    return serve(options, People())
+    return serve(options, TextReporter())
 
 
 def _trial(command: argparse.ArgumentParser) -> None:

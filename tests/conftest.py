@@ -16,7 +16,7 @@ import pytest
 # pytester forgets the modules that a run within this process has loaded, and parts of numpy cannot be loaded twice.
 import scipy.special  # noqa: F401
 
-from harness.local.boxes.tree import remove_tree
+from harness.local.boxes.file_tree import remove_tree
 from harness.local.launch import LocalServer, start_server
 from harness.models.model import PASSED_ON
 

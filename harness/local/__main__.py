@@ -1,7 +1,7 @@
 """`python -m harness.local --port N`: an E2B-compatible server on this machine.
 
-Prints one line of JSON when it is ready: `{"url", "api_key", "isolation", "enforces", "pid"}`; or, when it cannot
-start, `{"error", "remedy"}`, and exits with 1. `harness sandboxd` is the same server with words for people.
+It prints one line of JSON when it is ready: `{"url", "api_key", "isolation", "enforces", "pid"}`. If it cannot start,
+it prints `{"error", "remedy"}` and exits with 1. `harness sandboxd` is the same server with output for a terminal.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from harness.local.server import Ready, Settings
 
 
-def main(arguments: Sequence[str] | None = None, voice: Voice | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, reporter: StartReporter | None = None) -> int:
     """Run a server until SIGTERM, SIGINT or the end of its parent. Returns the exit code."""
-    voice = voice or Machine()
+    reporter = reporter or JsonReporter()
     options = _parser().parse_args(arguments)
-    _leave_out_the_client()
+    _skip_sdk_client()
     from harness.local.server import Settings
 
     settings = Settings(
@@ -39,20 +39,20 @@ def main(arguments: Sequence[str] | None = None, voice: Voice | None = None) -> 
         state=options.state,
         max_sandboxes=options.max_sandboxes,
     )
-    # It warns of malformed uploads, whose senders are told anyway.
+    # This logger warns of malformed uploads, which are reported to their senders anyway.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
-    logging.getLogger("asyncio").addFilter(_is_no_lost_client)
+    logging.getLogger("asyncio").addFilter(_is_not_lost_client)
     try:
-        with asyncio.Runner(loop_factory=_fast_loops()) as runner:
-            runner.run(_run(settings, options.parent_pipe, voice))
+        with asyncio.Runner(loop_factory=_uvloop_factory()) as runner:
+            runner.run(_run(settings, options.parent_pipe, reporter))
     except StartError as error:
-        voice.failed(error)
+        reporter.report_failure(error)
         return 1
     return 0
 
 
-def _fast_loops() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's, where there is one for this Python; None for asyncio's own, which do the same at more CPU."""
+def _uvloop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's loop factory, or None (asyncio's own loop, which needs more CPU) if uvloop is not installed."""
     try:
         from uvloop import new_event_loop
     except ImportError:
@@ -60,27 +60,27 @@ def _fast_loops() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return new_event_loop
 
 
-def _is_no_lost_client(record: logging.LogRecord) -> bool:
-    """asyncio warns of what is written to a client that has just gone, until the loop comes to tell of it."""
+def _is_not_lost_client(record: logging.LogRecord) -> bool:
+    """Drop asyncio's warning about writes to a client that has disconnected a moment before."""
     return record.getMessage() != "socket.send() raised exception."
 
 
-class Voice(Protocol):
-    """How the server says what became of its start."""
+class StartReporter(Protocol):
+    """Reports the result of the server's start."""
 
-    def ready(self, ready: Ready) -> None:
-        """It is up."""
+    def report_ready(self, ready: Ready) -> None:
+        """Report that the server is up."""
 
-    def failed(self, error: StartError) -> None:
-        """It is not, and this is why."""
+    def report_failure(self, error: StartError) -> None:
+        """Report that the server cannot start, and the reason."""
 
 
-class Machine:
-    """For the program that started it: one line of JSON."""
+class JsonReporter:
+    """Reports to the program that started the server: one line of JSON."""
 
-    def ready(self, ready: Ready) -> None:
-        """Where it is, the key to it, and what its walls are."""
-        self._say(
+    def report_ready(self, ready: Ready) -> None:
+        """Print the server's address, its key, and the isolation of its sandboxes."""
+        self._print(
             {
                 "url": ready.url,
                 "api_key": ready.api_key,
@@ -90,39 +90,39 @@ class Machine:
             }
         )
 
-    def failed(self, error: StartError) -> None:
-        """What is wrong, and what would help."""
-        self._say({"error": error.message, "remedy": error.remedy})
+    def report_failure(self, error: StartError) -> None:
+        """Print the error and the remedy."""
+        self._print({"error": error.message, "remedy": error.remedy})
 
-    def _say(self, message: dict[str, object]) -> None:
+    def _print(self, message: dict[str, object]) -> None:
         sys.stdout.write(json.dumps(message) + "\n")
         sys.stdout.flush()
 
 
-class People:
-    """For somebody at a terminal, who can paste the lines into another one."""
+class TextReporter:
+    """Reports to a person at a terminal, in lines that can be pasted into another terminal."""
 
-    def ready(self, ready: Ready) -> None:
-        """The variables that E2B's SDK and tools go by, and what the sandboxes' walls are."""
+    def report_ready(self, ready: Ready) -> None:
+        """Print the variables that E2B's SDK and tools read, and the isolation of the sandboxes."""
         lines = [
-            f"# E2B-compatible sandboxes on {ready.url}, {_walls(ready)}. Ctrl-C ends them all.",
+            f"# E2B-compatible sandboxes on {ready.url}, {_isolation_summary(ready)}. Ctrl-C ends them all.",
             "# For E2B's SDK and tools, in another terminal:",
             f"export E2B_API_KEY={ready.api_key} E2B_API_URL={ready.url} E2B_SANDBOX_URL={ready.url}",
         ]
         sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()
 
-    def failed(self, error: StartError) -> None:
-        """What is wrong, and what would help."""
+    def report_failure(self, error: StartError) -> None:
+        """Print the error and the remedy."""
         sys.stderr.write(f"harness: {error.message}\n  {error.remedy}\n")
 
 
-def _walls(ready: Ready) -> str:
-    """The tier; and for each better one why it is not that."""
-    said = f"isolation {ready.isolation.tier}"
-    for other in ready.isolation.passed_over:
-        said += f" (not {other.tier}: {other.cause}" + (f"; {other.remedy})" if other.remedy else ")")
-    return said
+def _isolation_summary(ready: Ready) -> str:
+    """Return the tier in use, and for each better tier the reason why it is not used."""
+    summary = f"isolation {ready.isolation.tier}"
+    for other in ready.isolation.unavailable:
+        summary += f" (not {other.tier}: {other.cause}" + (f"; {other.remedy})" if other.remedy else ")")
+    return summary
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -142,11 +142,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _leave_out_the_client() -> None:
+def _skip_sdk_client() -> None:
     """Make the wheel's protocol modules importable without the SDK's client.
 
     The package `e2b` imports all of that client, which takes a third of a second and a third of the server's
-    memory; none of it is needed here. Where somebody has imported it already there is nothing to gain.
+    memory. None of it is needed here. If it is imported already, nothing can be saved.
     """
     if "e2b" in sys.modules:
         return
@@ -157,7 +157,7 @@ def _leave_out_the_client() -> None:
         sys.modules["e2b"] = package
 
 
-async def _run(settings: Settings, parent_pipe: bool, voice: Voice) -> None:
+async def _run(settings: Settings, parent_pipe: bool, reporter: StartReporter) -> None:
     from harness.local.server import serve
 
     loop = asyncio.get_running_loop()
@@ -166,13 +166,13 @@ async def _run(settings: Settings, parent_pipe: bool, voice: Voice) -> None:
         loop.add_signal_handler(number, stop.set)
     if parent_pipe:
         _stop_with_parent(stop)
-    await serve(settings, voice.ready, stop)
+    await serve(settings, reporter.report_ready, stop)
 
 
 def _stop_with_parent(stop: asyncio.Event) -> None:
-    """Stop at the end of stdin, or of the parent should somebody else hold the pipe open.
+    """Stop at the end of stdin, or at the end of the parent if another process holds the pipe open.
 
-    Not by PR_SET_PDEATHSIG: that fires at the end of the *thread* that started us.
+    PR_SET_PDEATHSIG would not do: it fires at the end of the *thread* that started this process.
     """
     loop = asyncio.get_running_loop()
 

@@ -1,12 +1,12 @@
 """`mcp-gateway`, as E2B's sandboxes have it: several MCP servers behind one address, port 50005 of the sandbox.
 
-A program that runs inside, by the server's own Python and with the library `mcp` beside it.
+This program runs inside the sandbox, on the server's own Python and with the library `mcp`.
 
-    mcp-gateway --config JSON     start the servers that the JSON names, and serve what they have; returns when it does
+    mcp-gateway --config JSON     start the servers that the JSON names, and return once they are served
     mcp-gateway pull NAME...      check that servers of these names can be started
 
-The JSON is what `create(mcp=...)` was given: names of E2B's catalogue with their settings, and `github/OWNER/REPO` with
-`runCmd`, `installCmd` and `envs`. $GATEWAY_ACCESS_TOKEN is what clients must show.
+The JSON is the argument of `create(mcp=...)`: names of E2B's catalogue with their settings, and `github/OWNER/REPO`
+with `runCmd`, `installCmd` and `envs`. Clients must send $GATEWAY_ACCESS_TOKEN.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ Context = ServerRequestContext[Any]
 
 PORT = 50005
 _HOME = Path.home() / ".mcp-gateway"
-_START_SECONDS = 300.0
+_START_TIMEOUT_S = 300.0
 """A server may first have to be fetched from its registry."""
 
 _CATALOGUE = {
@@ -61,10 +61,10 @@ _CATALOGUE = {
         "@modelcontextprotocol/server-sequential-thinking",
     ),
 }
-"""Those of E2B's names that are known here: the program, and the npm package that has it."""
+"""The names of E2B's catalogue that are supported: the program, and the npm package that contains it."""
 
-_NPX = "--yes --fetch-retries=1 --fetch-retry-mintimeout=1000"
-"""Where the registry cannot be reached that is to be said while the one who waits is still there."""
+_NPX_OPTIONS = "--yes --fetch-retries=1 --fetch-retry-mintimeout=1000"
+"""Few and short retries: an unreachable registry should be reported before the caller gives up."""
 
 
 class GatewayError(Exception):
@@ -72,25 +72,25 @@ class GatewayError(Exception):
 
 
 def main() -> int:
-    """Do as the command line says; the exit code."""
+    """Run the command line. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="mcp-gateway")
     parser.add_argument("--config", help="the servers, as JSON")
     parser.add_argument("pull", nargs="*", metavar="pull NAME")
     options = parser.parse_args()
     for name in ("PYTHONPATH", "LD_LIBRARY_PATH"):
-        os.environ.pop(name, None)  # this program's own, and not for the servers that it starts
+        os.environ.pop(name, None)  # set for this program only, not for the servers that it starts
     try:
         if options.config is None:
             for name in options.pull[1:]:
-                _known(name)
+                _find_in_catalogue(name)
             return 0
-        return _start(_servers(options.config), os.environ.pop("GATEWAY_ACCESS_TOKEN", ""))
+        return _start(_parse_config(options.config), os.environ.pop("GATEWAY_ACCESS_TOKEN", ""))
     except GatewayError as error:
         sys.stderr.write(f"mcp-gateway: {error}\n")
         return 1
 
 
-def _servers(config: str) -> Mapping[str, Mapping[str, Any]]:
+def _parse_config(config: str) -> Mapping[str, Mapping[str, Any]]:
     try:
         servers = json.loads(config)
     except ValueError as error:
@@ -101,22 +101,22 @@ def _servers(config: str) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _start(servers: Mapping[str, Mapping[str, Any]], token: str) -> int:
-    """Serve in a process of its own; return when it is up, or has said why it is not."""
+    """Serve in a separate process. Returns when that process is up, raises GatewayError if it fails."""
     if not token:
         raise GatewayError("GATEWAY_ACCESS_TOKEN is not set")
-    heard, say = os.pipe()
+    reader, writer = os.pipe()
     if os.fork() == 0:
-        os.close(heard)
-        _become_daemon(servers, token, say)
-    os.close(say)
-    with open(heard, encoding="utf-8") as pipe:
-        said = pipe.read()
-    if said != "up":
-        raise GatewayError(said or f"it died at its start; see {_HOME / 'log'}")
+        os.close(reader)
+        _run_daemon(servers, token, writer)
+    os.close(writer)
+    with open(reader, encoding="utf-8") as pipe:
+        answer = pipe.read()
+    if answer != "up":
+        raise GatewayError(answer or f"it died at its start; see {_HOME / 'log'}")
     return 0
 
 
-def _become_daemon(servers: Mapping[str, Mapping[str, Any]], token: str, say: int) -> NoReturn:
+def _run_daemon(servers: Mapping[str, Mapping[str, Any]], token: str, writer: int) -> NoReturn:
     try:
         os.setsid()
         _HOME.mkdir(mode=0o700, exist_ok=True)
@@ -125,9 +125,9 @@ def _become_daemon(servers: Mapping[str, Mapping[str, Any]], token: str, say: in
         nothing = os.open(os.devnull, os.O_RDONLY)
         for target, fd in enumerate((nothing, log, log)):
             os.dup2(fd, target)
-        asyncio.run(_serve(servers, token, say))
+        asyncio.run(_serve(servers, token, writer))
     except GatewayError as error:
-        os.write(say, str(error).encode())
+        os.write(writer, str(error).encode())
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()
@@ -136,34 +136,34 @@ def _become_daemon(servers: Mapping[str, Mapping[str, Any]], token: str, say: in
         os._exit(1)
 
 
-async def _serve(servers: Mapping[str, Mapping[str, Any]], token: str, say: int) -> None:
+async def _serve(servers: Mapping[str, Mapping[str, Any]], token: str, writer: int) -> None:
     try:
         listener = socket.create_server(("127.0.0.1", PORT))
     except OSError as error:
         raise GatewayError(f"port {PORT} cannot be had: {error.strerror}") from error
     async with AsyncExitStack() as stack:
-        offers = Offers()
+        aggregated = AggregatedServer()
         for name, settings in servers.items():
-            await offers.add(name, await _connect(stack, name, settings))
+            await aggregated.add(name, await _start_mcp_server(stack, name, settings))
         server: Server[Any] = Server(
             "mcp-gateway",
-            on_list_tools=offers.list_tools,
-            on_call_tool=offers.call_tool,
-            on_list_prompts=offers.list_prompts if offers.prompts.all else None,
-            on_get_prompt=offers.get_prompt if offers.prompts.all else None,
-            on_list_resources=offers.list_resources if offers.resources else None,
-            on_read_resource=offers.read_resource if offers.resources else None,
+            on_list_tools=aggregated.list_tools,
+            on_call_tool=aggregated.call_tool,
+            on_list_prompts=aggregated.list_prompts if aggregated.prompts.all else None,
+            on_get_prompt=aggregated.get_prompt if aggregated.prompts.all else None,
+            on_list_resources=aggregated.list_resources if aggregated.resources else None,
+            on_read_resource=aggregated.read_resource if aggregated.resources else None,
         )
-        # The token keeps strangers out; the host names by which clients come are not known here.
+        # The token is the protection; the host names that clients use are not known here.
         security = TransportSecuritySettings(enable_dns_rebinding_protection=False)
-        app = Guarded(server.streamable_http_app(transport_security=security), token)
-        os.write(say, b"up")
-        os.close(say)
+        app = BearerAuth(server.streamable_http_app(transport_security=security), token)
+        os.write(writer, b"up")
+        os.close(writer)
         await uvicorn.Server(uvicorn.Config(app, log_level="warning")).serve(sockets=[listener])
 
 
-async def _connect(stack: AsyncExitStack, name: str, settings: Mapping[str, Any]) -> Client:
-    command, folder = await _command(name, settings)
+async def _start_mcp_server(stack: AsyncExitStack, name: str, settings: Mapping[str, Any]) -> Client:
+    command, folder = await _start_command(name, settings)
     envs = settings.get("envs") or {}
     parameters = StdioServerParameters(
         command="/bin/bash", args=["-l", "-c", command], env={**os.environ, **envs}, cwd=folder
@@ -171,7 +171,7 @@ async def _connect(stack: AsyncExitStack, name: str, settings: Mapping[str, Any]
     log = _HOME / "log"
     before = log.stat().st_size
     try:
-        async with asyncio.timeout(_START_SECONDS):
+        async with asyncio.timeout(_START_TIMEOUT_S):
             return await stack.enter_async_context(Client(parameters))
     except Exception as error:
         words = log.read_bytes()[before:].decode("utf-8", "replace").strip()[-1000:] or _reason(error)
@@ -180,19 +180,19 @@ async def _connect(stack: AsyncExitStack, name: str, settings: Mapping[str, Any]
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong, in its own words: a group only says that something did."""
+    """Return the message of an error; for an exception group that of its first leaf."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return str(error) or type(error).__name__
 
 
-async def _command(name: str, settings: Mapping[str, Any]) -> tuple[str, Path]:
-    """What starts a server, and where. Raises GatewayError."""
+async def _start_command(name: str, settings: Mapping[str, Any]) -> tuple[str, Path]:
+    """Return the command that starts a server, and its folder. Raises GatewayError."""
     if not name.startswith("github/"):
-        program, package = _known(name)
+        program, package = _find_in_catalogue(name)
         words = shlex.join(str(path) for path in settings.get("paths") or ())
         return (
-            f"command -v {program} >/dev/null && exec {program} {words}; exec npx {_NPX} {package} {words}",
+            f"command -v {program} >/dev/null && exec {program} {words}; exec npx {_NPX_OPTIONS} {package} {words}",
             Path.home(),
         )
     run = settings.get("runCmd") or settings.get("run_cmd")
@@ -201,13 +201,13 @@ async def _command(name: str, settings: Mapping[str, Any]) -> tuple[str, Path]:
     folder = _HOME / name
     if not folder.exists():
         url = f"https://github.com/{name.removeprefix('github/')}"
-        await _do(f"git clone --quiet --depth 1 {shlex.quote(url)} {folder}", Path.home())
+        await _run_command(f"git clone --quiet --depth 1 {shlex.quote(url)} {folder}", Path.home())
         if install := settings.get("installCmd") or settings.get("install_cmd"):
-            await _do(str(install), folder)
+            await _run_command(str(install), folder)
     return run, folder
 
 
-def _known(name: str) -> tuple[str, str]:
+def _find_in_catalogue(name: str) -> tuple[str, str]:
     if name not in _CATALOGUE:
         raise GatewayError(
             f"the MCP server {name!r} is not known to the local server, which has {', '.join(_CATALOGUE)}; any other "
@@ -216,7 +216,7 @@ def _known(name: str) -> tuple[str, str]:
     return _CATALOGUE[name]
 
 
-async def _do(command: str, folder: Path) -> None:
+async def _run_command(command: str, folder: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         "/bin/bash", "-l", "-c", command, cwd=folder, stderr=asyncio.subprocess.PIPE
     )
@@ -225,80 +225,79 @@ async def _do(command: str, folder: Path) -> None:
         raise GatewayError(f"{command}: {errors.decode('utf-8', 'replace').strip()[-1000:]}")
 
 
-class Named:
-    """Things of several servers, each by its own name; where two servers have one, the later gets its server's name
-    before it."""
+class NamespacedItems:
+    """Items of several servers by name. On a name clash the later item gets its server's name as a prefix."""
 
     def __init__(self) -> None:
         self.all: list[Any] = []
-        self._ways: dict[str, tuple[Client, str]] = {}
+        self._targets: dict[str, tuple[Client, str]] = {}
 
-    def add(self, server: str, client: Client, things: Sequence[Any]) -> None:
-        """Offer these, too."""
-        for thing in things:
-            name = f"{server.rpartition('/')[2]}-{thing.name}" if thing.name in self._ways else thing.name
-            self._ways[name] = client, thing.name
-            self.all.append(thing.model_copy(update={"name": name}))
+    def add(self, server: str, client: Client, items: Sequence[Any]) -> None:
+        """Add the items of one server."""
+        for item in items:
+            name = f"{server.rpartition('/')[2]}-{item.name}" if item.name in self._targets else item.name
+            self._targets[name] = client, item.name
+            self.all.append(item.model_copy(update={"name": name}))
 
-    def way(self, name: str) -> tuple[Client, str]:
-        """Who has the thing of this name, and what it is called there. Raises KeyError."""
-        return self._ways[name]
+    def resolve(self, name: str) -> tuple[Client, str]:
+        """Return the client that has this item, and the item's name there. Raises KeyError."""
+        return self._targets[name]
 
 
-class Offers:
-    """What all servers together have: tools, prompts and resources."""
+class AggregatedServer:
+    """The tools, prompts and resources of all servers together."""
 
     def __init__(self) -> None:
-        self.tools = Named()
-        self.prompts = Named()
+        self.tools = NamespacedItems()
+        self.prompts = NamespacedItems()
         self.resources: list[Resource] = []
-        self._readers: dict[str, Client] = {}
+        self._resource_owners: dict[str, Client] = {}
 
     async def add(self, server: str, client: Client) -> None:
-        """Offer what this server has."""
+        """Add the tools, prompts and resources of one server."""
         has = client.server_capabilities
         if has.tools:
-            self.tools.add(server, client, await _all(client.list_tools, "tools"))
+            self.tools.add(server, client, await _list_all(client.list_tools, "tools"))
         if has.prompts:
-            self.prompts.add(server, client, await _all(client.list_prompts, "prompts"))
+            self.prompts.add(server, client, await _list_all(client.list_prompts, "prompts"))
         if has.resources:
-            found = await _all(client.list_resources, "resources")
+            found = await _list_all(client.list_resources, "resources")
             self.resources += found
-            self._readers.update((str(each.uri), client) for each in found)
+            self._resource_owners.update((str(each.uri), client) for each in found)
 
     async def list_tools(self, context: Context, params: Page | None) -> ListToolsResult:
-        """All of them."""
+        """List the items of all servers."""
         return ListToolsResult(tools=self.tools.all)
 
     async def call_tool(self, context: Context, params: CallToolRequestParams) -> CallToolResult:
-        """Let the server that has it do it."""
+        """Forward the call to the server that has the tool."""
         try:
-            client, name = self.tools.way(params.name)
+            client, name = self.tools.resolve(params.name)
         except KeyError:
             text = TextContent(type="text", text=f"Unknown tool: {params.name}")
             return CallToolResult(content=[text], is_error=True)
         return await client.call_tool(name, params.arguments)
 
     async def list_prompts(self, context: Context, params: Page | None) -> ListPromptsResult:
-        """All of them."""
+        """List the items of all servers."""
         return ListPromptsResult(prompts=self.prompts.all)
 
     async def get_prompt(self, context: Context, params: GetPromptRequestParams) -> GetPromptResult:
-        """From the server that has it."""
-        client, name = self.prompts.way(params.name)
+        """Forward the request to the server that has the item."""
+        client, name = self.prompts.resolve(params.name)
         return await client.get_prompt(name, params.arguments)
 
     async def list_resources(self, context: Context, params: Page | None) -> ListResourcesResult:
-        """All of them."""
+        """List the items of all servers."""
         return ListResourcesResult(resources=self.resources)
 
     async def read_resource(self, context: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
-        """From the server that has it."""
-        return await self._readers[str(params.uri)].read_resource(str(params.uri))
+        """Forward the request to the server that has the item."""
+        return await self._resource_owners[str(params.uri)].read_resource(str(params.uri))
 
 
-async def _all(listing: Callable[..., Awaitable[Any]], field: str) -> list[Any]:
-    """What a listing has on all of its pages."""
+async def _list_all(listing: Callable[..., Awaitable[Any]], field: str) -> list[Any]:
+    """Return the items of all pages of a listing."""
     page = await listing()
     found = list(getattr(page, field))
     while page.next_cursor:
@@ -307,15 +306,15 @@ async def _all(listing: Callable[..., Awaitable[Any]], field: str) -> list[Any]:
     return found
 
 
-class Guarded:
-    """An ASGI application that only answers to who has the token."""
+class BearerAuth:
+    """An ASGI application that answers only requests with the token."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
         self._expected = f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or say 401."""
+        """Pass on a request that has the token; answer any other with 401."""
         if scope["type"] != "http" or hmac.compare_digest(_authorization(scope), self._expected):
             await self._app(scope, receive, send)
             return

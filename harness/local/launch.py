@@ -15,13 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-_START_SECONDS = 60.0
-_STOP_SECONDS = 10.0
+_START_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 10.0
 _TAIL_BYTES = 4096
 
 
 class LocalServerError(Exception):
-    """The local server did not start: why, in its own words, and what would help."""
+    """The local server did not start. `remedy` says what would help."""
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(f"{message}\n  {remedy}" if remedy else message)
@@ -31,32 +31,32 @@ class LocalServerError(Exception):
 
 @dataclass
 class LocalServer:
-    """A running server. It ends with `stop`, or with this process, however that ends."""
+    """A running server. It ends with `stop`, or when this process ends in any way."""
 
     url: str
-    """For E2B_API_URL and E2B_SANDBOX_URL."""
+    """The value for E2B_API_URL and E2B_SANDBOX_URL."""
     api_key: str
     isolation: str
-    """The tier that its sandboxes get."""
+    """The isolation tier of its sandboxes."""
     enforces: frozenset[str]
-    """What sandboxes of that tier cannot get around: of files, processes, network, memory, pids, cpu."""
+    """The limits that sandboxes of this tier cannot escape: of files, processes, network, memory, pids, cpu."""
     process: subprocess.Popen[bytes]
     _log: IO[bytes] = field(repr=False)
-    _last_words: str = field(default="", repr=False)
+    _final_log: str = field(default="", repr=False)
 
     def log_tail(self) -> str:
-        """The last lines that the server wrote to its log: unexpected errors, if any."""
-        return self._last_words if self._log.closed else _tail(self._log)
+        """Return the end of the server's log, which contains unexpected errors, if any."""
+        return self._final_log if self._log.closed else _tail(self._log)
 
     def stop(self) -> None:
         """End the server and all its sandboxes, and wait until they are gone."""
-        _close_pipes(self.process)  # the end of its stdin tells it
+        _close_pipes(self.process)  # the server stops at the end of its stdin
         try:
-            self.process.wait(_STOP_SECONDS)
+            self.process.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        self._last_words = self.log_tail()
+        self._final_log = self.log_tail()
         self._log.close()
 
     def __enter__(self) -> LocalServer:
@@ -71,7 +71,7 @@ class LocalServer:
 def start_server(isolation: str | None = None, max_sandboxes: int | None = None) -> LocalServer:
     """Start a server on a free port and wait until it answers.
 
-    `isolation` names a tier, None takes the best that works here. Raises `LocalServerError`.
+    `isolation` names a tier; None takes the best that works here. Raises `LocalServerError`.
     """
     command = [sys.executable, "-P", "-m", "harness.local", "--port", "0", "--parent-pipe"]
     if isolation is not None:
@@ -79,7 +79,7 @@ def start_server(isolation: str | None = None, max_sandboxes: int | None = None)
     if max_sandboxes is not None:
         command += ["--max-sandboxes", str(max_sandboxes)]
     log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the server that writes to it
-    # A session of its own: Ctrl-C in a terminal is for whoever uses the server, who may need it to end in order.
+    # A separate session: Ctrl-C in a terminal is meant for the user of the server, who may still need it to clean up.
     process = subprocess.Popen(
         command,
         env=child_environment(),
@@ -89,7 +89,7 @@ def start_server(isolation: str | None = None, max_sandboxes: int | None = None)
         start_new_session=True,
     )
     try:
-        said = greeting(process, lambda: f"The local server died at its start: {_tail(log)}")
+        message = read_start_message(process, lambda: f"The local server died at its start: {_tail(log)}")
     except BaseException:
         process.kill()
         process.wait()
@@ -97,10 +97,10 @@ def start_server(isolation: str | None = None, max_sandboxes: int | None = None)
         log.close()
         raise
     return LocalServer(
-        url=said["url"],
-        api_key=said["api_key"],
-        isolation=said["isolation"],
-        enforces=frozenset(said["enforces"]),
+        url=message["url"],
+        api_key=message["api_key"],
+        isolation=message["isolation"],
+        enforces=frozenset(message["enforces"]),
         process=process,
         _log=log,
     )
@@ -113,37 +113,42 @@ def _close_pipes(process: subprocess.Popen[bytes]) -> None:
 
 
 def child_environment() -> dict[str, str]:
-    """Ours, with this very package first: the child must not run another copy of it."""
+    """Return this environment with this package first on PYTHONPATH: the child must not run another copy of it."""
     package = str(Path(__file__).resolve().parents[2])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def greeting(process: subprocess.Popen[bytes], last_words: Callable[[], str]) -> dict[str, Any]:
-    """How to reach a server that starts. Raises `LocalServerError`, with `last_words` when it ends without a word."""
-    said = _first_line(process)
-    if said is None or "error" in said:
-        raise LocalServerError(said["error"] if said else last_words(), said["remedy"] if said else "")
-    return said
+def read_start_message(process: subprocess.Popen[bytes], describe_death: Callable[[], str]) -> dict[str, Any]:
+    """Return the address that a starting server prints.
+
+    Raises `LocalServerError`. Its message comes from `describe_death` if the server ends without printing anything.
+    """
+    message = _read_first_line(process)
+    if message is None or "error" in message:
+        raise LocalServerError(
+            message["error"] if message else describe_death(), message["remedy"] if message else ""
+        )
+    return message
 
 
-def _first_line(process: subprocess.Popen[bytes]) -> dict[str, Any] | None:
-    """The first thing the server says; None when it ends without a word. Raises `LocalServerError`."""
+def _read_first_line(process: subprocess.Popen[bytes]) -> dict[str, Any] | None:
+    """Read the server's first line of JSON; None if it ends without printing one. Raises `LocalServerError`."""
     assert process.stdout
     descriptor = process.stdout.fileno()
     poller = select.poll()
     poller.register(descriptor, select.POLLIN)
-    deadline = time.monotonic() + _START_SECONDS
+    deadline = time.monotonic() + _START_TIMEOUT_S
     line = b""
     while not line.endswith(b"\n"):
         if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            raise LocalServerError(f"The local server did not start within {_START_SECONDS:.0f} s", "")
+            raise LocalServerError(f"The local server did not start within {_START_TIMEOUT_S:.0f} s", "")
         data = os.read(descriptor, 1 << 16)
         if not data:
             return None
         line += data
-    said: dict[str, Any] = json.loads(line)
-    return said
+    message: dict[str, Any] = json.loads(line)
+    return message
 
 
 def _tail(log: IO[bytes]) -> str:

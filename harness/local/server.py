@@ -1,7 +1,7 @@
 """The server: one loopback port, on which E2B's control plane and every sandbox's envd answer.
 
-A request that names a sandbox (by header, by host name, or by a signed URL) is for that sandbox's envd; all
-others are for the control plane.
+A request that names a sandbox (by header, by host name, or by a signed URL) goes to that sandbox's envd. All
+others go to the control plane.
 """
 
 from __future__ import annotations
@@ -22,43 +22,43 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from harness.local.api_errors import ApiError, port_not_open, sandbox_gone
 from harness.local.boxes.isolation import Isolation, IsolationError
-from harness.local.boxes.values import BoxDied, Limits
-from harness.local.builds.api import TemplateApi
+from harness.local.boxes.types import BoxDied, BoxLimits
 from harness.local.builds.builder import Builder
-from harness.local.builds.shelf import Shelf
-from harness.local.control.api import Control
+from harness.local.builds.store import TemplateStore
+from harness.local.builds.template_api import TemplateApi
 from harness.local.control.catalog import Catalog
+from harness.local.control.control_plane import ControlPlane
 from harness.local.control.registry import Registry
 from harness.local.control.views import Resources
 from harness.local.envd import app as envd
-from harness.local.errors import ApiError, port_not_open, sandbox_gone
-from harness.local.front import Front
 from harness.local.network.splice import Stream
+from harness.local.port_forwarder import PortForwarder
 from harness.local.state import StartError, open_state
-from harness.local.templates import Template, TemplateError, builtin_templates
+from harness.local.template import Template, TemplateError, builtin_templates
 
 _SANDBOX_HOST = re.compile(r"(?P<port>\d{1,5})-(?P<id>[a-z0-9]+)\.")
 
 _KEEP_ALIVE_SECONDS = 600
-"""Longer than the SDK keeps idle connections, so that the server never closes one under a request."""
+"""Longer than the SDK keeps idle connections, so that the server never closes one during a request."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a server is to run."""
+    """The settings of a server."""
 
     port: int
     host: str
     isolation: str | None
-    """The tier to use; None for the best that works here."""
+    """The isolation tier to use; None for the best that works here."""
     state: Path
     max_sandboxes: int | None
 
 
 @dataclass(frozen=True)
 class Ready:
-    """What a client needs to know of a server that is up."""
+    """The facts about a running server that a client needs."""
 
     url: str
     api_key: str
@@ -66,14 +66,14 @@ class Ready:
 
 
 class App:
-    """The ASGI application of the whole server, and the way to the sandboxes' own ports."""
+    """The ASGI application of the whole server. It also connects to the sandboxes' own ports."""
 
-    def __init__(self, registry: Registry, control: Control) -> None:
+    def __init__(self, registry: Registry, control_plane: ControlPlane) -> None:
         self._registry = registry
-        self._control = control
+        self._control_plane = control_plane
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, whatever it holds, in E2B's form."""
+        """Answer one request; errors too are answered in E2B's form."""
         begun = False
 
         async def sending(message: Message) -> None:
@@ -86,23 +86,25 @@ class App:
         except ApiError as error:
             if begun:
                 raise
-            await _reply(error)(scope, receive, send)
+            await _error_response(error)(scope, receive, send)
         except ClientDisconnect:
-            return  # in the middle of its request: nobody is there to answer
+            return  # in the middle of its request: there is nobody left to answer
         except Exception:
             if not begun:
-                await _reply(ApiError(500, "Internal server error"))(scope, receive, send)
+                await _error_response(ApiError(500, "Internal server error"))(scope, receive, send)
             raise  # to the server's log
 
-    def port_wanted(self, fields: Mapping[str, str]) -> tuple[str, int] | None:
-        """The sandbox, and the port of it, that a request is for, unless it is for envd or for the server."""
-        target = _target(fields)
+    def find_port(self, fields: Mapping[str, str]) -> tuple[str, int] | None:
+        """Return the sandbox and its port that a request is for; None if it is for envd or for the server."""
+        target = _parse_target(fields)
         return None if target is None or target[1] == envd.PORT else target
 
     async def connect(self, sandbox_id: str, port: int, fields: Mapping[str, str]) -> Stream:
-        """A connection to a sandbox's port. Raises `ApiError` 502 when nothing listens there, 403 without the
-        token where the sandbox wants one."""
-        sandbox = await self._registry.route(sandbox_id)
+        """Connect to a sandbox's port.
+
+        Raises `ApiError`: 502 if nothing listens there, 403 without the token if the sandbox requires one.
+        """
+        sandbox = await self._registry.find_for_traffic(sandbox_id)
         wanted = sandbox.traffic_token
         if wanted is not None and not hmac.compare_digest(
             wanted.encode(), fields.get("e2b-traffic-access-token", "").encode()
@@ -116,30 +118,30 @@ class App:
             raise sandbox_gone(sandbox_id) from error
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
-        target = self._sandbox_of(Request(scope))
+        target = self._find_target(Request(scope))
         if target is None:
-            await self._control(scope, receive, send)
+            await self._control_plane(scope, receive, send)
             return
         sandbox_id, _ = target
-        sandbox = await self._registry.route(sandbox_id)
+        sandbox = await self._registry.find_for_traffic(sandbox_id)
         try:
             await sandbox.envd(scope, receive, send)
         except BoxDied as error:
             raise sandbox_gone(sandbox_id) from error
 
-    def _sandbox_of(self, request: Request) -> tuple[str, int] | None:
-        """The sandbox, and the port in it, that a request is for."""
-        if target := _target(request.headers):
+    def _find_target(self, request: Request) -> tuple[str, int] | None:
+        """Return the sandbox and its port that a request is for; None if it names no sandbox."""
+        if target := _parse_target(request.headers):
             return target
         if request.url.path == "/files":
-            # A URL that was signed while E2B_SANDBOX_URL is set names no sandbox; its signature fits just one.
-            signed = (sandbox.id for sandbox in self._registry if sandbox.envd.signed(request))
+            # A URL that was signed while E2B_SANDBOX_URL was set names no sandbox. Its signature matches exactly one.
+            signed = (sandbox.id for sandbox in self._registry if sandbox.envd.has_valid_signature(request))
             return next(signed, "unknown"), envd.PORT
         return None
 
 
-def _target(fields: Mapping[str, str]) -> tuple[str, int] | None:
-    """The sandbox, and the port in it, that a request's header fields name."""
+def _parse_target(fields: Mapping[str, str]) -> tuple[str, int] | None:
+    """Return the sandbox and its port that a request's header fields name; None if they name none."""
     if sandbox_id := fields.get("e2b-sandbox-id"):
         port = fields.get("e2b-sandbox-port", str(envd.PORT))
         return sandbox_id, int(port) if re.fullmatch(r"\d{1,5}", port) else 0
@@ -153,22 +155,22 @@ async def serve(settings: Settings, announce: Callable[[Ready], None], stop: asy
 
     Raises `StartError` when it cannot start.
     """
-    sock = _bind(settings.host, settings.port)
-    isolation = await asyncio.to_thread(_probe, settings.isolation)
+    sock = _open_socket(settings.host, settings.port)
+    isolation = await asyncio.to_thread(_probe_isolation, settings.isolation)
     state = open_state(settings.state)
     try:
-        limits = Limits()
+        limits = BoxLimits()
         host, port = sock.getsockname()[:2]
         registry = Registry(isolation, state, limits, settings.max_sandboxes, f"localhost:{port}")
-        shelf = Shelf(settings.state / "templates")
-        catalog = Catalog(_templates(), shelf, state.snapshots)
-        builder = Builder(isolation, state.sandboxes, shelf, catalog.template_named)
+        store = TemplateStore(settings.state / "templates")
+        catalog = Catalog(_load_templates(), store, state.snapshots)
+        builder = Builder(isolation, state.sandboxes, store, catalog.find_template)
         resources = Resources.of(limits, state.path)
-        templates = TemplateApi(catalog, shelf, builder, registry, resources)
+        templates = TemplateApi(catalog, store, builder, registry, resources)
         api_key = f"e2b_{secrets.token_hex(20)}"
-        control = Control(registry, catalog, templates, resources, isolation, api_key)
+        control_plane = ControlPlane(registry, catalog, templates, resources, isolation, api_key)
         registry.start()
-        serving = asyncio.create_task(_http_server(App(registry, control)).serve(sockets=[sock]))
+        serving = asyncio.create_task(_make_http_server(App(registry, control_plane)).serve(sockets=[sock]))
         announce(Ready(f"http://{host}:{port}", api_key, isolation))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -181,22 +183,22 @@ async def serve(settings: Settings, announce: Callable[[Ready], None], stop: asy
 
 
 class _HttpServer(uvicorn.Server):
-    """uvicorn, without its signal handlers: what ends this server is decided by its caller."""
+    """uvicorn without its signal handlers: the caller decides when the server ends."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
+        """Capture no signals."""
         yield
 
 
-def _http_server(app: App) -> _HttpServer:
+def _make_http_server(app: App) -> _HttpServer:
     config = uvicorn.Config(
         app,
-        http=Front,
+        http=PortForwarder,
         ws="none",
         lifespan="off",
         log_config=None,
-        log_level="error",  # not for every stray connection that speaks no HTTP
+        log_level="error",  # no warning for each stray connection that does not speak HTTP
         access_log=False,
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
@@ -204,8 +206,8 @@ def _http_server(app: App) -> _HttpServer:
     return _HttpServer(config)
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises `StartError` for anything but a free loopback address."""
+def _open_socket(host: str, port: int) -> socket.socket:
+    """Open a listening socket. Raises `StartError` for anything but a free loopback address."""
     try:
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
     except ValueError as error:
@@ -216,7 +218,7 @@ def _bind(host: str, port: int) -> socket.socket:
             "Use 127.0.0.1, and a tunnel (ssh -L) to reach it from elsewhere.",
         )
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-    # asyncio turns Nagle's algorithm off only where the protocol is named; left on, a reply takes 40 ms.
+    # asyncio turns Nagle's algorithm off only if the protocol is named. With it a reply takes 40 ms.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -231,19 +233,19 @@ def _bind(host: str, port: int) -> socket.socket:
     return sock
 
 
-def _probe(requested: str | None) -> Isolation:
+def _probe_isolation(requested: str | None) -> Isolation:
     try:
         return Isolation.probe(requested)
     except IsolationError as error:
         raise StartError(str(error), error.remedy) from error
 
 
-def _templates() -> tuple[Template, ...]:
+def _load_templates() -> tuple[Template, ...]:
     try:
         return builtin_templates()
     except TemplateError as error:
         raise StartError(str(error), "Install harness with all of its dependencies.") from error
 
 
-def _reply(error: ApiError) -> Response:
+def _error_response(error: ApiError) -> Response:
     return Response(error.encode(), error.status, media_type="application/json")

@@ -1,8 +1,10 @@
-"""The server's directory on disk: made at the start, removed at the end, and a dead server's removed by the next one.
+"""The server's directory on disk. It is made at the start and removed at the end.
+
+The directory of a server that was killed is removed by the next server.
 
 ```
 <root>/                     shared by all servers of this user
-    server-XXXXXXXX/        one server's; `lock` in it is held (flock) for as long as that server lives
+    server-XXXXXXXX/        of one server; `lock` in it is held (flock) while that server lives
         lock
         sandboxes/<id>/
         snapshots/<id>/
@@ -21,10 +23,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.local.boxes.tree import remove_tree
+from harness.local.boxes.file_tree import remove_tree
 
-# Sandboxes run as other users than the server where it is root, and must be able to pass through to their own
-# directory; nobody may list the names.
+# If the server is root, sandboxes run as other users. They must be able to pass through to their own directory,
+# but nobody may list the names.
 _PASS_THROUGH = 0o711
 
 # From linux/fs.h: FS_IOC_GETFLAGS and FS_IOC_SETFLAGS of 64-bit machines, FS_TOPDIR_FL.
@@ -32,7 +34,7 @@ _GET_FLAGS, _SET_FLAGS, _TOP_OF_HIERARCHIES = 0x80086601, 0x40086602, 0x00020000
 
 
 class StartError(Exception):
-    """The server cannot start: what is wrong, and what would help."""
+    """The server cannot start. `remedy` says what would help."""
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(message)
@@ -42,41 +44,41 @@ class StartError(Exception):
 
 @dataclass(frozen=True)
 class StateDirectory:
-    """One server's directory. Its lock lasts until `remove` or the end of the process, however that comes."""
+    """The directory of one server. Its lock lasts until `remove`, or until the process ends in any way."""
 
     path: Path
     lock_fd: int
 
     @property
     def sandboxes(self) -> Path:
-        """Where each sandbox has a directory by its id."""
+        """The folder with one directory for each sandbox, named by its id."""
         return self.path / "sandboxes"
 
     @property
     def snapshots(self) -> Path:
-        """Where each snapshot has a directory by its id."""
+        """The folder with one directory for each snapshot, named by its id."""
         return self.path / "snapshots"
 
     def remove(self) -> None:
-        """Remove everything; the sandboxes must be dead."""
+        """Remove everything. The sandboxes must be dead."""
         remove_tree(self.path)
         os.close(self.lock_fd)
 
 
 def default_root() -> Path:
-    """Where state is kept when nobody says otherwise: one directory per user among the temporary files."""
+    """Return the default state directory: one per user below the folder for temporary files."""
     return Path(tempfile.gettempdir()) / f"harness-local-{os.geteuid()}"
 
 
 def open_state(root: Path) -> StateDirectory:
     """Make this server's directory under `root`, and remove those whose servers are dead.
 
-    Raises `StartError` when `root` cannot be used, or could be tampered with by another user.
+    Raises `StartError` if `root` cannot be used, or if another user can write to it.
     """
     _check_root(root)
-    with _locked(root):
-        dead = _set_aside_dead(root)
-        state = _make(root)
+    with _lock_root(root):
+        dead = _rename_dead(root)
+        state = _make_directory(root)
     for path in dead:
         remove_tree(path)
     return state
@@ -103,8 +105,8 @@ def _check_root(root: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """Hold the root's lock, so that no server sweeps away one that has not locked its own directory yet."""
+def _lock_root(root: Path) -> Iterator[None]:
+    """Hold the root's lock, so that no server removes another one that has not locked its directory yet."""
     fd = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
@@ -113,7 +115,7 @@ def _locked(root: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def _make(root: Path) -> StateDirectory:
+def _make_directory(root: Path) -> StateDirectory:
     path = Path(tempfile.mkdtemp(prefix="server-", dir=root))
     path.chmod(_PASS_THROUGH)
     lock_fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -121,28 +123,28 @@ def _make(root: Path) -> StateDirectory:
     state = StateDirectory(path, lock_fd)
     state.sandboxes.mkdir(mode=_PASS_THROUGH)
     state.snapshots.mkdir(mode=0o700)
-    spread(state.sandboxes)
-    spread(state.snapshots)
+    spread_inodes(state.sandboxes)
+    spread_inodes(state.snapshots)
     return state
 
 
-def spread(folder: Path) -> None:
-    """Ask the file system to lay out what is made in a folder far from each other, where it is one of the ext family.
+def spread_inodes(folder: Path) -> None:
+    """Ask an ext file system to spread the directories made in a folder over its block groups.
 
-    Without a journal, ext4 takes no inode that was deleted within the last minutes, and looks at each of those in a
-    block group again for every file that it makes there. Sandboxes that come and go side by side would cost ever more.
+    Without a journal, ext4 does not reuse an inode that was deleted within the last minutes. For each new file it
+    examines all of them in the block group again. So sandboxes in one block group would become slower and slower.
     """
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with contextlib.suppress(OSError):  # of another family, or not ours to say: it is only slower
+        with contextlib.suppress(OSError):  # another file system, or no permission: it is only slower
             flags = int.from_bytes(fcntl.ioctl(fd, _GET_FLAGS, bytes(4)), sys.byteorder)
             fcntl.ioctl(fd, _SET_FLAGS, (flags | _TOP_OF_HIERARCHIES).to_bytes(4, sys.byteorder))
     finally:
         os.close(fd)
 
 
-def _set_aside_dead(root: Path) -> list[Path]:
-    """The directories of servers that are gone, renamed so that nobody else takes them up."""
+def _rename_dead(root: Path) -> list[Path]:
+    """Return the directories of dead servers, renamed so that no other server removes them too."""
     dead = list(root.glob("dead-*"))
     for path in root.glob("server-*"):
         if _is_dead(path):

@@ -10,10 +10,11 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from harness.errors import ProviderFault, UsageError
+from harness.models import replay_server
 from harness.records.record import KeyPlace, ModelSource
 from harness.sandboxes.sandbox import Network
-from harness.tasks import replay
 from harness.tasks.hosts import is_loopback
+from harness.tasks.recording import BadRecording, parse_recording
 from harness.tasks.task import Task
 
 _KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
@@ -49,6 +50,18 @@ _SECRETS = (
 )
 
 
+# -I -S: Python finds nothing there but its standard library and the program itself, whatever the task, the repo or the
+# template have.
+REPLAY_COMMAND = 'python3 -I -S ~/.harness/replay --transcript ~/.harness/replay.jsonl --cwd "$PWD"'
+"""Runs, in a sandbox, the server that plays a recording. Its `files` have to be there. Its first line is its URL."""
+_REPLAY_MAIN = b"""import sys
+
+from harness.models.replay_server import main
+
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 @dataclass(frozen=True)
 class TaskRecording:
     """A session to play: its file, the model that it was recorded with, and whether somebody wrote it by hand."""
@@ -56,6 +69,16 @@ class TaskRecording:
     path: Path
     model: str | None
     by_hand: bool
+
+    def files(self) -> dict[str, bytes]:
+        """The server and the recording, by their paths below a sandbox's home. Modules have the same names as here."""
+        package = Path(replay_server.__file__).parents[1]
+        modules = ("tasks/recording.py", "models/replay_server.py")
+        return {
+            ".harness/replay/__main__.py": _REPLAY_MAIN,
+            **{f".harness/replay/harness/{name}": (package / name).read_bytes() for name in modules},
+            ".harness/replay.jsonl": self.path.read_bytes(),
+        }
 
 
 @dataclass(frozen=True)
@@ -75,14 +98,9 @@ def load_recording(path: Path) -> TaskRecording:
     """
     try:
         with path.open("rb") as lines:
-            recording = replay.load(lines)
-    except (OSError, replay.BadRecording) as error:
-        raise ProviderFault(
-            "bad_recording",
-            f"{path} cannot be replayed: {error}",
-            retry=False,
-            remedy="name another run with --replay, or record the session again",
-        ) from error
+            recording = parse_recording(lines)
+    except (OSError, BadRecording) as error:
+        raise ProviderFault("bad_recording", f"{path} cannot be replayed: {error}") from error
     return TaskRecording(path, recording.model, recording.written_by is not None)
 
 
@@ -126,12 +144,7 @@ class Model:
             ProviderFault: when they are to be replayed, and there is no recording that can be played.
         """
         if self.source == "replay" and self.recording(task) is None:
-            raise ProviderFault(
-                "no_recording",
-                f"task {task.name!r} has no recorded session to replay",
-                retry=False,
-                remedy="set a model key (ANTHROPIC_API_KEY), name a run with --replay, or give the task a replay.jsonl",
-            )
+            raise ProviderFault("no_recording", f"task {task.name!r} has no recorded session to replay")
 
     def network(self, task: Task, hosts: Sequence[str] = ()) -> Network:
         """What a task's sandbox may reach, given where the model is, and which `hosts` a variant needs.
@@ -144,10 +157,7 @@ class Model:
             return Network(open=True, headers=self.headers)
         if wanted == "none" and self.hosts:
             raise ProviderFault(
-                "no_way",
-                f'task {task.name!r}: network = "none" leaves no way to the model\'s API',
-                retry=False,
-                remedy='use "model" (the API alone), or run with --model-source replay',
+                "no_way", f'task {task.name!r}: network = "none" leaves no way to the model\'s API'
             )
         own = wanted if isinstance(wanted, tuple) else ()
         allowed = tuple(dict.fromkeys((*self.hosts, *own, *hosts)))

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 from collections.abc import Coroutine, Generator, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar, cast
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import pytest
 
 from harness.agents.claude import Claude
-from harness.errors import Fault, HarnessError, NotAppliedError, UsageError
-from harness.pytest_plugin.items import CALL_PASSED, TrialItem, properties, task_name_of_test, uses_trials
+from harness.errors import Fault, NotAppliedError, UsageError
+from harness.pytest_plugin.items import CALL_PASSED, spec_of_test
+from harness.pytest_plugin.reporting import properties
 from harness.pytest_plugin.session import RunSession
 from harness.records.record import CheckResult, Stop, TokenCounts, TrialRecord, TrialSpec
 from harness.records.stream import Session
 from harness.runs.budget import NotStartedError
 from harness.sandboxes.sandbox import REPO, CommandResult, CommandTimeoutError, turn_folder
-from harness.tasks.task import Task, task_of_parts
-from harness.trials.attempt import Attempt, interrupted, trial_record
-from harness.trials.context import RunContext
-from harness.trials.runner import Retries, spent_by
+from harness.trials.attempt import Attempt, interrupted
+from harness.trials.runner import Retries, TrialRunner
 from harness.trials.trial import PreparedTrial, open_trial
 
 T = TypeVar("T")
@@ -30,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ClaudeResult:
-    """What one call of `claude(...)` came to. Tokens and cost are the session's up to here."""
+    """The result of one call of `claude(...)`. Tokens and cost are the session's up to here."""
 
     stop: Stop
     session: Session
@@ -73,7 +70,7 @@ class ClaudeResult:
 
     @property
     def passed_checks(self) -> bool:
-        """Whether all of the marker's checks pass."""
+        """True if all of the marker's checks pass."""
         return all(check.passed for check in self.checks)
 
 
@@ -86,7 +83,7 @@ class SandboxHandle:
     @property
     def id(self) -> str:
         """The sandbox's id on its platform."""
-        return self._trial.live.agent_context.sandbox.id
+        return self._trial.prepared.agent_context.sandbox.id
 
     def run(
         self, command: str, *, timeout: float = 60.0, env: Mapping[str, str] | None = None
@@ -96,7 +93,7 @@ class SandboxHandle:
         Raises:
             TimeoutError: when it takes longer than `timeout` seconds.
         """
-        sandbox = self._trial.live.agent_context.sandbox
+        sandbox = self._trial.prepared.agent_context.sandbox
         try:
             return self._trial.call(sandbox.run(command, timeout=timeout, cwd=REPO, env=env))
         except CommandTimeoutError as error:
@@ -104,12 +101,12 @@ class SandboxHandle:
 
     def read(self, path: str) -> bytes:
         """A file's content."""
-        return self._trial.call(self._trial.live.agent_context.sandbox.read(_below_repo(path)))
+        return self._trial.call(self._trial.prepared.agent_context.sandbox.read(_below_repo(path)))
 
     def write(self, path: str, content: str | bytes) -> None:
         """Write a file, making its folders."""
         data = content.encode() if isinstance(content, str) else content
-        self._trial.call(self._trial.live.agent_context.sandbox.write(_below_repo(path), data))
+        self._trial.call(self._trial.prepared.agent_context.sandbox.write(_below_repo(path), data))
 
 
 def _below_repo(path: str) -> str:
@@ -123,53 +120,43 @@ class FixtureTrial:
     _opening: AbstractAsyncContextManager[PreparedTrial]
 
     def __init__(self, session: RunSession, spec: TrialSpec) -> None:
-        self._session = session
-        self._spec = spec
-        self._attempts: list[Attempt] = []
+        self._client, self._owner = session.client, session.owner
+        earlier = session.begin_external(spec)
+        host = session.fixture_host
+        self._loop = host.loop
+        self._trial = TrialRunner(spec, host.context, tuple(earlier))
         self._prompts = 0
-        self._earlier = session.enter(spec)
-        self.live = self._open(Retries(session.options.retries))
+        self.prepared = self._open(Retries(session.options.retries))
         self.sandbox = SandboxHandle(self)
 
     def _open(self, retries: Retries) -> PreparedTrial:
-        """Open the sandbox; as long as none of the test's own lines has run, a fault may be answered by a new attempt.
+        """Open the sandbox. None of the test's own lines has run yet, so a fault may be answered by a new attempt.
 
         Raises:
             Fault: when there is none to be had; the record is stored.
         """
-        while True:
-            attempt = Attempt.begin(self._spec, self._context, len(self._earlier) + len(self._attempts) + 1)
-            self._attempts.append(attempt)
-            self._opening = open_trial(self._spec, self._context, attempt)
+        while attempt := self._loop.call(self._trial.next_attempt(retries)):
+            self._opening = open_trial(self._trial.spec, self._trial.context, attempt)
             try:
                 return self.call(self._opening.__aenter__())
-            except Fault as fault:
+            except Fault as error:
                 attempt.end()
-                if not fault.retry or len(self._attempts) > retries.limit:
-                    self._store(self._record())
-                    raise
-            self._session.engine.call(asyncio.sleep(retries.wait(len(self._attempts))))
-            attempt.archive_transcript()
-
-    def _record(self) -> TrialRecord:
-        return trial_record(self._spec, self._context, self._attempts, self._earlier)
+                fault = error
+        self._store(self._trial.record())
+        raise fault
 
     def _store(self, record: TrialRecord) -> None:
-        self._context.folder.append(record)
-        self._session.leave(record)
-
-    @property
-    def _context(self) -> RunContext:
-        return self._session.engine.context
+        self._loop.call(self._trial.store(record))
+        self._client.end_external(self._owner, record)
 
     @property
     def _attempt(self) -> Attempt:
-        return self._attempts[-1]
+        return self._trial.attempts[-1]
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a step on the engine's loop; a fault, or a variant that was not applied, is noted for the record."""
+        """Run a step on the trial's loop; a fault, or a variant that was not applied, is noted for the record."""
         try:
-            return self._session.engine.call(work)
+            return self._loop.call(work)
         except Fault as fault:
             self._attempt.fault = fault
             raise
@@ -188,20 +175,20 @@ class FixtureTrial:
         self._attempt.checks = ()
         self._prompts += 1
         try:
-            stop = self.call(self._prompt(prompt, timeout or self._spec.task.timeout))
+            stop = self.call(self._prompt(prompt, timeout or self._trial.spec.task.timeout))
         finally:
-            self._session.spend(spent_by(self._attempts))
+            self._client.report_spend(self._owner, self._trial.spent())
         self._attempt.stop = stop
-        self.call(self.live.verify_variant())
+        self.call(self.prepared.verify_variant())
         return ClaudeResult(stop, self._attempt.session, self)
 
     async def _prompt(self, prompt: str, timeout: float) -> Stop:
-        agent_context, agent = self.live.agent_context, self.live.agent
+        agent_context, agent = self.prepared.agent_context, self.prepared.agent
         with self._attempt.phase("agent"):
             if not isinstance(agent, Claude):
-                return await agent.run(self._spec, agent_context)
+                return await agent.run(self._trial.spec, agent_context)
             await agent_context.sandbox.write(f"{turn_folder(self._prompts)}/prompt.md", prompt.encode())
-            return await agent.prompt(self._spec, agent_context, prompt, timeout)
+            return await agent.prompt(self._trial.spec, agent_context, prompt, timeout)
 
     def run_checks(self) -> tuple[CheckResult, ...]:
         """Run the marker's checks, once after each prompt.
@@ -209,27 +196,27 @@ class FixtureTrial:
         Raises:
             UsageError: when the marker names none.
         """
-        if not self._spec.task.checks:
+        if not self._trial.spec.task.checks:
             raise UsageError(
                 "this test has no checks to run",
                 remedy='name them: @pytest.mark.task(..., checks={"tests": "python3 -m unittest"}), or a task folder',
             )
         if not self._attempt.checks:
-            self.call(self.live.grade_now())
+            self.call(self.prepared.grade_now())
         return self._attempt.checks
 
     def finish(self, *, passed: bool) -> list[tuple[str, object]]:
         """Close the sandbox and store the record, judged as the test was."""
         try:
             if not self._attempt.fault and not self._attempt.diff:
-                self.call(self.live.collect())
+                self.call(self.prepared.collect())
         finally:
             self._attempt.test_passed = passed
-            self._session.engine.call(self._opening.__aexit__(None, None, None))
+            self._loop.call(self._opening.__aexit__(None, None, None))
             if not self._attempt.fault and not self._attempt.diff:
-                self._session.engine.call(self.live.grade(checks=False))
+                self._loop.call(self.prepared.grade(checks=False))
             self._attempt.end()
-            record = self._record()
+            record = self._trial.record()
             if record.outcome in ("passed", "failed"):
                 score = record.score if record.score is not None else float(passed)
                 record = record.model_copy(update={"score": score})
@@ -238,51 +225,10 @@ class FixtureTrial:
 
 
 def run_fixture_trial(request: pytest.FixtureRequest, session: RunSession) -> Generator[FixtureTrial]:
-    """The fixture's body: open, hand over, judge, record."""
+    """Open a trial for a test, hand it over, and record it with the test's verdict."""
     try:
-        trial = FixtureTrial(session, _spec(request.node, session))
+        trial = FixtureTrial(session, spec_of_test(request.node, session))
     except NotStartedError as reason:
         pytest.skip(reason.message)
     yield trial
     request.node.user_properties += trial.finish(passed=request.node.stash.get(CALL_PASSED, False))
-
-
-def reporting_item(item: pytest.Item, session: RunSession) -> pytest.Item:
-    """The item, or where the run that is resumed has a valid record of its trial, one that reports that record."""
-    if isinstance(item, TrialItem) or not uses_trials(item):
-        return item
-    try:
-        spec = _spec(item, session)
-        if not session.has(spec):
-            return item
-    except HarnessError:
-        return item  # it is told when the run or the test starts
-    report: TrialItem = TrialItem.from_parent(
-        cast(Any, item.parent), name=item.name, nodeid=item.nodeid, spec=spec
-    )
-    report.own_markers = item.own_markers
-    return report
-
-
-def _spec(item: pytest.Item, session: RunSession) -> TrialSpec:
-    """The trial of a test.
-
-    Raises:
-        UsageError: when its marker cannot be used.
-    """
-    variant, index = cast(Any, item).callspec.params["harness_trial"]
-    return session.spec(_marked_task(item), variant, index)
-
-
-def _marked_task(item: pytest.Item) -> Task:
-    marker = item.get_closest_marker("task")
-    name = task_name_of_test(item.nodeid)
-    try:
-        task = task_of_parts(
-            name, item.path.parent, *(marker.args if marker else ()), **(marker.kwargs if marker else {})
-        )
-    except TypeError as error:
-        raise UsageError(f"@pytest.mark.task: {error}") from error
-    # Its prompts and its verdict are in the test's own file.
-    content = hashlib.sha256(task.hash.encode() + item.path.read_bytes())
-    return replace(task, hash=content.hexdigest())

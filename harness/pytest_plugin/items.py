@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from harness.errors import Fault, HarnessError, NotAppliedError, Problem, ProblemsError, UsageError
-from harness.pytest_plugin.session import RunSession, controller_of, session_of
-from harness.records.record import CheckResult, TrialRecord, TrialSpec, trial_name
-from harness.records.store import Redactor
+from harness.pytest_plugin.reporting import TrialFailedError, TrialFaultError, failed_lines, properties
+from harness.pytest_plugin.session import RunSession, session_of
+from harness.records.record import TrialRecord, TrialSpec, trial_name
 from harness.runs.budget import NotStartedError
-from harness.runs.forecast import Planned
-from harness.tasks.task import MANIFEST, load_task
+from harness.tasks.task import MANIFEST, Task, load_task, task_of_parts
 from harness.variants.variant import Variant
 
 CALL_PASSED = pytest.StashKey[bool]()
-"""Whether an item's call passed: what a trial behind fixtures is judged by."""
-
-
-class TrialFailedError(Exception):
-    """A trial's checks did not all pass."""
-
-    def __init__(self, record: TrialRecord) -> None:
-        super().__init__(record.trial_id)
-        self.record = record
-
-
-class TrialFaultError(Exception):
-    """Infrastructure broke a trial: pytest's ERROR."""
-
-    def __init__(self, fault: Fault, record: TrialRecord | None) -> None:
-        super().__init__(str(fault))
-        self.fault = fault
-        self.record = record
+"""True if an item's call passed. A trial behind fixtures is judged by it."""
 
 
 class TaskFolder(pytest.Directory):
@@ -101,7 +84,7 @@ class TrialItem(pytest.Item):
 
     @property
     def is_folder_task(self) -> bool:
-        """Whether it is a task folder's, not one that reports the record of a test with the fixtures."""
+        """True for a task folder's trial, false for an item that reports the record of a test with the fixtures."""
         return isinstance(self.parent, TaskFile)
 
     @property
@@ -112,7 +95,7 @@ class TrialItem(pytest.Item):
     def setup(self) -> None:
         """Wait for the trial."""
         try:
-            self._record = self.trials.result(self.spec)
+            self._record = self.trials.client.result(self.spec)
         except NotStartedError as reason:
             pytest.skip(reason.message)
         except Fault as fault:
@@ -130,124 +113,18 @@ class TrialItem(pytest.Item):
             raise TrialFailedError(self._record)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """What a person needs to know, without a traceback."""
+        """Describe a failure to a person, without a traceback."""
         if isinstance(excinfo.value, TrialFailedError):
             return "\n".join(failed_lines(excinfo.value.record, self.trials.options.results))
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        """Where the task is."""
+        """The place of the task."""
         return self.spec.task.path / MANIFEST if self.spec.task.path else self.path, None, self.name
 
 
-def failed_lines(record: TrialRecord, results: Path) -> Iterator[str]:
-    """Which checks failed, what they said, and where in `results` there is more."""
-    passed = [check for check in record.checks if check.passed]
-    failed = ", ".join(check.name for check in record.checks if not check.passed)
-    if failed:
-        yield f"{len(passed)} of {len(record.checks)} checks passed; failed: {failed}"
-    else:
-        yield "the test itself has failed, as the run that is resumed says"
-    for check in record.checks:
-        yield from _check_lines(check)
-    for change in record.tampering:
-        yield f"note: the agent had {change.change} the protected file {change.path}; it was put back"
-    for note in record.notes:
-        yield f"note: {note}"
-    if record.stop != "completed":
-        yield f"note: the agent was stopped: {record.stop}"
-    where = "" if results == Path.cwd() / "results" else f" --results {shlex.quote(os.path.relpath(results))}"
-    yield f"all of it: harness show {shlex.quote(record.trial_id)}{where}"
-
-
-def _check_lines(check: CheckResult) -> Iterator[str]:
-    if check.passed:
-        yield f"  passed  {check.name}"
-        return
-    why = "timed out" if check.timed_out else f"exit code {check.exit_code}"
-    yield f"  FAILED  {check.name} ({why})"
-    for line in check.output_tail.strip().splitlines()[-15:]:
-        yield f"          {line}"
-
-
-def fault_lines(fault: Fault, record: TrialRecord | None) -> Iterator[str]:
-    """Whose fault it was, and what can be done."""
-    yield f"infrastructure ({fault.cause}, {fault.kind}): {fault.message}"
-    if fault.remedy:
-        yield f"  {fault.remedy}"
-    if record and record.attempts:
-        yield f"  {len(record.attempts) + 1} attempts were made"
-    if fault.fatal:
-        yield "  every other trial would meet it too, so that no more are started"
-    yield "This counts neither as passed nor as failed."
-
-
-def invalid_lines(differences: Sequence[str]) -> Iterator[str]:
-    """What was otherwise than the variant asks for."""
-    yield "invalid: the variant was not really applied"
-    for difference in differences:
-        yield f"  {difference}"
-    yield "This counts neither as passed nor as failed."
-
-
-def properties(record: TrialRecord) -> list[tuple[str, object]]:
-    """What goes into junit's XML, and the line for verbose output."""
-    pairs = {
-        "outcome": record.outcome,
-        "score": record.score,
-        "duration_ms": record.duration_ms,
-        "cost_usd": record.total_cost_usd,
-        "tokens_input": record.tokens.input,
-        "tokens_output": record.tokens.output,
-        "tokens_total": record.tokens.total,
-        "num_turns": record.num_turns,
-        "model_source": record.model_source,
-        "transcript": record.transcript,
-    }
-    found: list[tuple[str, object]] = [(name, value) for name, value in pairs.items() if value is not None]
-    return [*found, ("harness_line", short_line(record))]
-
-
-def short_line(record: TrialRecord) -> str:
-    """Time, tokens and cost in a few characters."""
-    from harness.report.text import cost, count, seconds
-
-    parts = [seconds(record.phases_ms.total)]
-    if record.tokens.total is not None:
-        parts.append(f"{count(record.tokens.total)} tokens")
-    if record.total_cost_usd is not None:
-        parts.append(cost(record.total_cost_usd))
-    return f"({', '.join(parts)})"
-
-
-def mark_fault(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
-    """A fault is an ERROR, also in a test's call: there it is reported as pytest does one of the setup."""
-    error = call.excinfo.value if call.excinfo else None
-    if isinstance(error, TrialFaultError):
-        report.longrepr = "\n".join(fault_lines(error.fault, error.record))
-    elif isinstance(error, NotAppliedError):
-        report.longrepr = "\n".join(invalid_lines(error.differences))
-        report.when = "setup" if report.when == "call" else report.when
-    elif isinstance(error, Fault):
-        report.longrepr = "\n".join(fault_lines(error, None))
-        report.when = "setup" if report.when == "call" else report.when
-    elif isinstance(error, UsageError):
-        report.longrepr = str(error)
-    if report.when == "call":
-        item.stash[CALL_PASSED] = report.passed
-
-
-def hide_secrets(report: pytest.TestReport, redact: Redactor) -> None:
-    """What is shown of a test holds no secret either: a check's output, an assertion's values, what was captured."""
-    if report.longrepr:
-        shown = str(report.longrepr)
-        hidden = redact.text(shown)
-        report.longrepr = hidden if hidden != shown else report.longrepr
-    report.sections = [(name, redact.text(text)) for name, text in report.sections]
-
-
 def uses_trials(item: pytest.Item) -> bool:
-    """Whether an item is a trial, or a test that has one behind its fixtures."""
+    """Tell whether an item is a trial, or a test that has one behind its fixtures."""
     return isinstance(item, TrialItem) or "harness_trial" in getattr(item, "fixturenames", ())
 
 
@@ -272,16 +149,42 @@ def trial_id(item: pytest.Item) -> str | None:
     return trial_name(found[0], found[1].name, found[2]) if found else None
 
 
-def forecast(session: RunSession, items: Sequence[pytest.Item]) -> list[str]:
-    """What `--plan` prints.
+def reporting_item(item: pytest.Item, session: RunSession) -> pytest.Item:
+    """With --resume, replace a test that has a valid record by an item that reports this record."""
+    if isinstance(item, TrialItem) or not uses_trials(item):
+        return item
+    try:
+        spec = spec_of_test(item, session)
+        if not session.client.has_record(spec):
+            return item
+    except HarnessError:
+        return item  # it is told when the run or the test starts
+    report: TrialItem = TrialItem.from_parent(
+        cast(Any, item.parent), name=item.name, nodeid=item.nodeid, spec=spec
+    )
+    report.own_markers = item.own_markers
+    return report
+
+
+def spec_of_test(item: pytest.Item, session: RunSession) -> TrialSpec:
+    """The trial of a test with one of the fixtures.
 
     Raises:
-        pytest.UsageError: when something asked for cannot be had.
+        UsageError: when its marker cannot be used.
     """
+    variant, index = cast(Any, item).callspec.params["harness_trial"]
+    return session.spec(_marked_task(item), variant, index)
+
+
+def _marked_task(item: pytest.Item) -> Task:
+    marker = item.get_closest_marker("task")
+    name = task_name_of_test(item.nodeid)
     try:
-        controller = controller_of(session.config)
-        left = [item for item in items if not (isinstance(item, TrialItem) and controller.has(item.spec))]
-        trials = [Planned(found[0], found[1].name) for item in left if (found := trial_of_item(item))]
-        return [f"harness: {line}" for line in controller.forecast(trials)]
-    except HarnessError as error:
-        raise pytest.UsageError(str(error)) from error
+        task = task_of_parts(
+            name, item.path.parent, *(marker.args if marker else ()), **(marker.kwargs if marker else {})
+        )
+    except TypeError as error:
+        raise UsageError(f"@pytest.mark.task: {error}") from error
+    # Its prompts and its verdict are in the test's own file.
+    content = hashlib.sha256(task.hash.encode() + item.path.read_bytes())
+    return replace(task, hash=content.hexdigest())

@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.agents.registry import AGENTS
+
 if TYPE_CHECKING:
     from harness.runs.options import Options
 
 SESSION = pytest.StashKey[Any]()
-"""The run's `RunSession` in this process; `harness.pytest_plugin.session.session_of` makes it."""
+"""The run's `RunSession` in this process; `run_plugin.start_session` makes it."""
 CONTROLLER = pytest.StashKey[Any]()
-"""The run's `RunController`, in the process that leads it; `harness.pytest_plugin.session.controller_of` makes it."""
-SEED = pytest.StashKey[int]()
-"""What draws the order of variants."""
+"""The run's `RunController`, in the process that leads it; `controller_plugin.controller_of` makes it."""
+_SEED = pytest.StashKey[int]()
 
 _OPTIONS: tuple[tuple[str, str | None, str, dict[str, Any]], ...] = (
-    ("agent", "claude", "who does the tasks: claude, oracle (the reference solution) or nop (nothing)",
-     {"choices": ("claude", "oracle", "nop")}),
+    ("agent", "claude", "who does the tasks: " + ", ".join(f"{name} ({entry.about})" for name, entry in AGENTS.items()),
+     {"choices": tuple(AGENTS)}),
     ("sandbox", "auto", "where: e2b (as E2B's variables say), local, or auto (e2b when E2B_API_KEY is set)",
      {"choices": ("auto", "e2b", "local")}),
     ("isolation", None, "tier of the local sandbox: bubblewrap, landlock, container or unsafe (default: the best)",
@@ -85,7 +86,7 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 def any_given(config: pytest.Config) -> bool:
-    """Whether an option is not at its default."""
+    """Tell whether an option is not at its default."""
     defaults = {**{name: default for name, default, _, _ in _OPTIONS}, **dict.fromkeys(_NO_INI)}
     return any(option(config, name) != default for name, default in defaults.items())
 
@@ -118,3 +119,13 @@ def options_of(config: pytest.Config) -> Options:
         return read_options(lambda name: option(config, name), base)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
+
+
+def seed_of(config: pytest.Config) -> int:
+    """The seed of the order of variants: the one asked for, else one that is drawn once."""
+    if _SEED not in config.stash:
+        from harness.runs.order import draw_seed
+
+        given = option(config, "seed")
+        config.stash[_SEED] = draw_seed() if given is None else int(given)
+    return config.stash[_SEED]

@@ -1,8 +1,9 @@
-"""How the worker processes of pytest-xdist ask their controller for trials, which all run there."""
+"""The way from the worker processes of pytest-xdist to the controller, where all trials of a run are led."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import secrets
 import threading
 from collections.abc import Callable
@@ -11,30 +12,29 @@ from multiprocessing.connection import Client, Connection, Listener
 from typing import Any
 
 from harness.errors import HarnessError, InternalFault
-
-Answer = Callable[[str, Any], Any]
-"""Answers a question of that name about that argument; a HarnessError is passed on."""
+from harness.runs.client import METHODS, RunClient
 
 
 class ControllerServer:
     """The controller's end: a socket, and a thread for each worker that waits for an answer.
 
-    `address` and `key` are what a worker needs. What goes over it is pickled; nobody without the key is heard.
+    `controller` gives the object whose methods the workers call; it is first called when one of them calls.
+    `address` and `key` are for the workers. Calls are pickled; a process without the key is turned away.
     """
 
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
+    def __init__(self, controller: Callable[[], RunClient]) -> None:
+        self._controller = controller
         key = secrets.token_bytes(32)
         self._listener = Listener(family="AF_UNIX", backlog=64, authkey=key)
         self.address, self.key = str(self._listener.address), key.hex()
-        threading.Thread(target=self._accept, name="harness-relay", daemon=True).start()
+        threading.Thread(target=self._accept, name="harness-rpc", daemon=True).start()
 
     def close(self) -> None:
-        """Let nobody else in."""
+        """Accept no further worker."""
         self._listener.close()
 
     def _accept(self) -> None:
-        # An OSError is the end: the listener was closed. One who does not know the key is turned away.
+        # An OSError is the end: the listener was closed.
         with contextlib.suppress(OSError):
             while True:
                 with contextlib.suppress(EOFError, ConnectionError, AuthenticationError):
@@ -45,30 +45,39 @@ class ControllerServer:
         # A worker that is gone wants no answer.
         with worker, contextlib.suppress(EOFError, OSError):
             while True:
-                question, argument = worker.recv()
-                try:
-                    reply: Any = self._answer(question, argument)
-                except HarnessError as error:
-                    reply = error
-                except Exception as error:  # noqa: BLE001  (a defect of ours: the worker must not wait for ever)
-                    reply = InternalFault("bug", f"{type(error).__name__}: {error}", retry=False)
-                worker.send(reply)
+                method, args = worker.recv()
+                worker.send(self._dispatch(method, args))
+
+    def _dispatch(self, method: str, args: tuple[Any, ...]) -> Any:
+        try:
+            if method not in METHODS:
+                raise AttributeError(f"a worker may not call {method}")
+            return getattr(self._controller(), method)(*args)
+        except HarnessError as error:
+            return error
+        except Exception as error:  # noqa: BLE001  (a defect of ours: the worker must not wait for ever)
+            return InternalFault("bug", f"{type(error).__name__}: {error}")
 
 
 class ControllerClient:
-    """A worker's end."""
+    """A worker's end: a proxy that has the methods of `RunClient`."""
 
     def __init__(self, address: str, key: str) -> None:
         self._connection = Client(address, family="AF_UNIX", authkey=bytes.fromhex(key))
 
-    def ask(self, question: str, argument: Any = None) -> Any:
-        """Ask, and wait for the answer.
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name not in METHODS:
+            raise AttributeError(name)
+        return functools.partial(self._call, name)
+
+    def _call(self, method: str, *args: object) -> Any:
+        """Call a method of the controller, and wait for its result.
 
         Raises:
-            HarnessError: when that is the answer.
+            HarnessError: when the controller's method raises one.
         """
-        self._connection.send((question, argument))
-        reply = self._connection.recv()
-        if isinstance(reply, HarnessError):
-            raise reply
-        return reply
+        self._connection.send((method, args))
+        result = self._connection.recv()
+        if isinstance(result, HarnessError):
+            raise result
+        return result

@@ -18,13 +18,12 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.errors import FAULT_BY_CAUSE, Cause, Fault
+from harness.errors import FAULT_BY_CAUSE, GIVE_UP, Cause, Fault
 from harness.records.stream import Session, Tokens, ToolUse, TurnResult
 from harness.tasks.task import Task
 from harness.variants.variant import TemplateSource, Variant
 
 Outcome = Literal["passed", "failed", "error", "invalid"]
-AgentName = Literal["claude", "oracle", "nop"]
 ModelSource = Literal["api", "replay", "none"]
 KeyPlace = Literal["platform", "sandbox"]
 Stop = Literal["completed", "max_turns", "max_cost", "timeout", "prompt_too_long"]
@@ -47,7 +46,7 @@ class TrialSpec:
     task: Task
     variant: Variant
     index: int
-    agent: AgentName
+    agent: str
 
     @property
     def id(self) -> str:
@@ -178,7 +177,7 @@ class ErrorRecord(_Part):
 
     def fault(self) -> Fault:
         """The fault again, as far as a record tells it."""
-        return FAULT_BY_CAUSE[self.cause](self.type, self.message, retry=False, remedy=self.remedy)
+        return FAULT_BY_CAUSE[self.cause](self.type, self.message, policy=GIVE_UP, remedy=self.remedy)
 
 
 class AttemptRecord(_Part):
@@ -275,8 +274,8 @@ class TrialRecord(_Part):
         (), description="What was otherwise than asked, in sentences: why the outcome is `invalid`."
     )
     index: int = Field(ge=1, description="Which trial of its task and variant it is, from 1.")
-    agent: AgentName = Field(
-        description="`claude`; `oracle` applies the reference solution, `nop` does nothing."
+    agent: str = Field(
+        description="As `--agent` names it: `claude`; `oracle` applies the reference solution, `nop` does nothing."
     )
     outcome: Outcome = Field(
         description="`error`: infrastructure broke; `invalid`: the variant was not really applied. "

@@ -201,13 +201,7 @@ class LineWriter:
 
 def disk_fault(path: Path, error: OSError) -> InternalFault:
     """What a failed write means: this machine's trouble, and every other trial's too."""
-    return InternalFault(
-        "disk",
-        f"{path} cannot be written: {error.strerror or error}",
-        retry=False,
-        fatal=True,
-        remedy="make room or choose another folder with --results, then run again",
-    )
+    return InternalFault("disk", f"{path} cannot be written: {error.strerror or error}")
 
 
 class RunFolder:

@@ -29,7 +29,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def export_command(
     results: Path, sources: Sequence[str], to: Path | None, push: str | None, *, public: bool
 ) -> str:
-    """Write the records of runs or records files to `to`, and to the Hub's dataset `push`; says what was done.
+    """Write the records of runs or records files to `to`, and to the Hub's dataset `push`. Returns a message on it.
 
     Raises:
         UsageError: when a source, the target or the Hub cannot be used.
@@ -125,7 +125,7 @@ def _push(records: Sequence[TrialRecord], name: str, *, public: bool) -> str:
     from huggingface_hub import HfApi
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # its documented place
 
-    # How it splits files is nobody's concern; what it fails with is told below. Bars are for those who watch.
+    # Its log is about how it splits files, and its errors are reported below. Progress bars are for terminals only.
     datasets.logging.set_verbosity_error()
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
@@ -147,7 +147,7 @@ def _push(records: Sequence[TrialRecord], name: str, *, public: bool) -> str:
 
 
 def _is_public(name: str) -> bool:
-    """Whether everybody can read the dataset; one that is not there is read by nobody."""
+    """True if everybody can read the dataset; nobody can read one that does not exist."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -158,7 +158,7 @@ def _is_public(name: str) -> bool:
 
 
 def _not_pushed(name: str, error: Exception) -> UsageError:
-    """What the Hub's client fails with has several lines, and the reason in the last one or none of them."""
+    """The error to show. The client's own has several lines, and the reason is in the last one or in none of them."""
     from huggingface_hub.errors import HfHubHTTPError
 
     refused = next((cause for cause in _causes(error) if isinstance(cause, HfHubHTTPError)), None)
@@ -215,12 +215,12 @@ def _feature(annotation: Any) -> Any:
         return List({"name": Value("string"), **(of if isinstance(of, dict) else {"value": of})})
     if origin is Literal:
         return Value("int64" if isinstance(arguments[0], int) else "string")
-    # What may be anything is JSON in its column.
+    # A field of any type becomes JSON in its column.
     return Value({str: "string", bool: "bool", int: "int64", float: "float64", Any: "string"}[kind])
 
 
 def _value(annotation: Any, value: Any) -> Any:
-    """A JSON value in its column's form. What a newer version has added to a record has no column."""
+    """A JSON value in its column's form. Fields that a newer version added to the record have no column."""
     kind = _bare(annotation)
     origin, arguments = get_origin(kind), get_args(kind)
     if kind is Any:

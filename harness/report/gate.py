@@ -1,4 +1,4 @@
-"""The gate for CI: which verdicts make a comparison fail, and why it did."""
+"""The gate for CI: the verdicts that make a comparison fail, and the reasons when it does."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.errors import UsageError
-from harness.report import words
+from harness.report import phrases
 from harness.report.comparison import ComparisonView
+from harness.report.formatting import LABELS
 from harness.report.table import WIDTH, wrapped
 from harness.stats.data import METRIC_NAMES, MetricName
 
@@ -29,7 +30,7 @@ def read_fail_on(text: str) -> tuple[Condition, ...]:
     Without a metric it is the pass rate. A margin is a share: 0.1 or 10% (of a rate, 10 points).
 
     Raises:
-        UsageError: when it is something else.
+        UsageError: when the text has another form.
     """
     return tuple(_condition(part.strip()) for part in text.split(","))
 
@@ -70,14 +71,14 @@ def margins(conditions: Sequence[Condition]) -> Mapping[MetricName, float]:
 
 @dataclass(frozen=True)
 class Gate:
-    """Whether a comparison passes: `failed` has why not, `unsettled` what passed without being sure."""
+    """The gate's answer. `failed` has the reasons why it fails, `unsettled` what passes without being sure."""
 
     failed: tuple[str, ...]
     unsettled: tuple[str, ...]
 
     @property
     def words(self) -> str:
-        """What it says, in a few words."""
+        """The answer in a few words."""
         if self.failed:
             return "FAILED"
         return "holds, but is not sure" if self.unsettled else "holds"
@@ -94,32 +95,27 @@ class Gate:
 
 def judge_gate(view: ComparisonView, conditions: Sequence[Condition]) -> Gate | None:
     """Judge a comparison; None without conditions."""
-    return Gate(reasons(view, conditions), unsettled(view, conditions)) if conditions else None
-
-
-def reasons(view: ComparisonView, conditions: Sequence[Condition]) -> tuple[str, ...]:
-    """Why the gate fails; none when it does not. What cannot be compared at all fails too: it shows nothing."""
-    return tuple(_reasons(view, conditions))
+    return (
+        Gate(tuple(_reasons(view, conditions)), tuple(_unsettled(view, conditions))) if conditions else None
+    )
 
 
 def _reasons(view: ComparisonView, conditions: Sequence[Condition]) -> Iterator[str]:
+    """The reasons why the gate fails. A pair that cannot be compared fails too: it shows nothing."""
     if not view.pairs:
         yield "there is nothing to compare"
     for pair in view.pairs:
         for condition in conditions:
             contrast = pair.contrasts[condition.metric]
-            what = f"{words.LABELS[condition.metric]} of {pair.arm} against {pair.baseline}"
+            what = f"{LABELS[condition.metric]} of {pair.arm} against {pair.baseline}"
             if contrast.difference.value is None:
                 yield f"{what} cannot be judged: {contrast.difference.reason}"
             elif contrast.verdict == "regression":
-                yield f"{what}: regression, {words.difference(contrast)}"
+                yield f"{what}: regression, {phrases.difference(contrast)}"
 
 
-def unsettled(view: ComparisonView, conditions: Sequence[Condition]) -> tuple[str, ...]:
-    """What the gate lets through without being sure of it."""
-    return tuple(
-        f"{words.LABELS[condition.metric]} of {pair.arm} is inconclusive: a regression is not ruled out"
-        for pair in view.pairs
-        for condition in conditions
-        if pair.verdict(condition.metric) == "inconclusive"
-    )
+def _unsettled(view: ComparisonView, conditions: Sequence[Condition]) -> Iterator[str]:
+    for pair in view.pairs:
+        for condition in conditions:
+            if pair.verdict(condition.metric) == "inconclusive":
+                yield f"{LABELS[condition.metric]} of {pair.arm} is inconclusive: a regression is not ruled out"

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
 from harness.records.store import RunFolder, list_runs, read_records
+from harness.report.arms import count_records
+from harness.report.formatting import cost, percent
 from harness.report.table import Column, as_text
-from harness.report.text import cost, percent
-from harness.report.view import view
 
 
 def list_of_runs(results: Path) -> str:
-    """The runs in a folder, oldest first: what they were, and how they went."""
+    """The runs in a folder, oldest first, with their agents, models and outcomes."""
     runs = list_runs(results)
     if not runs:
         return f"no runs in {results}; `pytest tasks` makes one\n"
@@ -32,18 +31,17 @@ def _row(run: RunFolder) -> list[str]:
         records = read_records(run.path).records
     except UsageError:
         records = ()
-    outcomes = Counter(record.outcome for record in records)
-    counted = outcomes["passed"] + outcomes["failed"]
+    arm = count_records(run.id, records)
     return [
-        run.id,
+        arm.name,
         str(about.get("agent", "")),
         str(about.get("model_source", "")),
-        str(len(records)),
-        str(outcomes["passed"]),
-        str(outcomes["failed"]),
-        str(outcomes["error"] + outcomes["invalid"]),
-        percent(outcomes["passed"] / counted if counted else None),
-        cost(view(records).cost_usd),
+        str(arm.trials),
+        str(arm.passed),
+        str(arm.failed),
+        str(arm.excluded_trials),
+        percent(arm.pass_share),
+        cost(arm.spent_usd),
     ]
 
 

@@ -6,16 +6,15 @@ Names and reasons come from records, and records from agents: nothing of them ma
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from harness.report import words
-from harness.report.comparison import ArmView, ComparisonView, PairView
+from harness.report import phrases
+from harness.report.arms import ComparedArm
+from harness.report.comparison import ComparisonView, PairView
+from harness.report.formatting import UNKNOWN, cost, percent
 from harness.report.gate import Gate
 from harness.report.table import plain
-from harness.report.text import UNKNOWN, cost, percent
-from harness.stats.compare import Contrast
-from harness.stats.data import METRIC_NAMES
-from harness.stats.verdict import Verdict
+from harness.stats.results import Contrast, Verdict
 
 _MARKS: dict[Verdict, str] = {
     "improvement": "✅",
@@ -30,14 +29,8 @@ _NOTHING = "\N{ZERO WIDTH SPACE}"
 
 
 def render(view: ComparisonView, gate: Gate | None = None) -> str:
-    """The whole comparison, and what the gate says where there is one."""
-    parts = ["## harness: comparison", *_gate(gate)]
-    parts += [f"> [!WARNING]\n> {_sentence(note)}" for note in view.notes[:1] if view.replayed]
-    parts += [_pair(view, pair) for pair in view.pairs]
-    if not view.pairs:
-        parts.append("There is only one variant: nothing to compare it with.")
-    parts.append(_details("Variants", _arms(view.arms)))
-    parts.append(_bullets(words.notes(view)))
+    """All sections, with an empty line between two. `gate` is there where a run has one."""
+    parts = (part for section in SECTIONS for part in section(view, gate))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -54,42 +47,56 @@ def _sentence(text: str) -> str:
     return _BLOCK.sub(lambda found: f"{_NOTHING}{found[0]}", escape(text))
 
 
-def _gate(gate: Gate | None) -> list[str]:
-    return [f"**Gate: {gate.words}**", _bullets(gate.failed + gate.unsettled)] if gate else []
+def _head(view: ComparisonView, gate: Gate | None) -> Iterator[str]:
+    yield "## harness: comparison"
+    if gate:
+        yield f"**Gate: {gate.words}**"
+        yield _bullets(gate.failed + gate.unsettled)
+    if view.replayed:
+        yield f"> [!WARNING]\n> {_sentence(view.notes[0])}"
+
+
+def _pairs(view: ComparisonView, gate: Gate | None) -> Iterator[str]:
+    for pair in view.pairs:
+        yield _pair(view, pair)
+    if not view.pairs:
+        yield "There is only one variant: nothing to compare it with."
 
 
 def _pair(view: ComparisonView, pair: PairView) -> str:
-    own, base = view.arm(pair.arm), view.arm(pair.baseline)
-    verdict = pair.contrasts["pass"].verdict
-    rows = [
-        [
-            words.LABELS[metric],
-            escape(words.value(base, metric)),
-            escape(words.value(own, metric)),
-            escape(words.change(metric, contrast.difference.value)),
-            escape(words.change_interval(metric, contrast.difference.interval) or UNKNOWN),
-            _verdict(contrast),
-        ]
-        for metric in METRIC_NAMES
-        if (contrast := pair.contrasts[metric])
-    ]
+    verdict = pair.verdict("pass")
+    rows = [[*map(escape, cells), _verdict(contrast)] for contrast, cells in phrases.metric_rows(view, pair)]
     head = ["metric", escape(pair.baseline), escape(pair.arm), "difference", "interval", "verdict"]
     return "\n\n".join(
         [
-            f"### {_MARKS[verdict]} {escape(words.headline(pair))}",
-            escape(words.design(view, pair)),
+            f"### {_MARKS[verdict]} {escape(phrases.headline(pair))}",
+            escape(phrases.design(view, pair)),
             _table(head, rows, right=(1, 2, 3, 4)),
-            _details("What this stands on", _bullets(words.details(view, pair))),
+            _details("What this stands on", _bullets(phrases.details(view, pair))),
         ]
     )
 
 
 def _verdict(contrast: Contrast) -> str:
-    said = words.verdict(contrast)
+    said = phrases.verdict(contrast)
     return f"{_MARKS[contrast.verdict]} {said}" if said != UNKNOWN else said
 
 
-def _arms(arms: Sequence[ArmView]) -> str:
+_ARM_COLUMNS = [
+    "variant",
+    "trials",
+    "passed",
+    "failed",
+    "errors",
+    "invalid",
+    "pass rate",
+    "pass@k",
+    "pass^k",
+    "spent",
+]
+
+
+def _arms(view: ComparisonView, gate: Gate | None) -> Iterator[str]:
     rows = [
         [
             escape(arm.name),
@@ -99,33 +106,29 @@ def _arms(arms: Sequence[ArmView]) -> str:
             str(arm.errors),
             str(arm.invalid),
             _with_interval(arm),
-            escape(words.at_k(arm.stats.pass_at_k) or UNKNOWN),
-            escape(words.at_k(arm.stats.pass_hat_k) or UNKNOWN),
+            escape(phrases.at_k(arm.stats.pass_at_k) or UNKNOWN),
+            escape(phrases.at_k(arm.stats.pass_hat_k) or UNKNOWN),
             escape(cost(arm.spent_usd)),
         ]
-        for arm in arms
+        for arm in view.arms
     ]
-    head = [
-        "variant",
-        "trials",
-        "passed",
-        "failed",
-        "errors",
-        "invalid",
-        "pass rate",
-        "pass@k",
-        "pass^k",
-        "spent",
-    ]
-    flaky = [line for arm in arms if (line := words.flaky(arm))]
-    return "\n\n".join(
-        part for part in (_table(head, rows, right=(1, 2, 3, 4, 5, 9)), _bullets(flaky)) if part
-    )
+    table = _table(_ARM_COLUMNS, rows, right=(1, 2, 3, 4, 5, 9))
+    flaky = _bullets(line for arm in view.arms if (line := phrases.flaky(arm)))
+    yield _details("Variants", "\n\n".join(part for part in (table, flaky) if part))
 
 
-def _with_interval(arm: ArmView) -> str:
-    interval = words.value_interval(arm, "pass")
-    return escape(percent(words.estimate(arm, "pass").value) + (f" ({interval})" if interval else ""))
+def _notes(view: ComparisonView, gate: Gate | None) -> Iterator[str]:
+    yield _bullets(view.notes)
+
+
+# The sections in their order: each makes blocks of Markdown.
+SECTIONS: tuple[Callable[[ComparisonView, Gate | None], Iterator[str]], ...] = (_head, _pairs, _arms, _notes)
+
+
+def _with_interval(arm: ComparedArm) -> str:
+    found = phrases.estimate(arm, "pass")
+    interval = phrases.interval("pass", found)
+    return escape(percent(found.value) + (f" ({interval})" if interval else ""))
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int]) -> str:

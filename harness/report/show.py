@@ -14,32 +14,23 @@ from rich.text import Text
 from harness.records.record import TrialRecord
 from harness.records.store import RunFolder, find_record, find_run, read_records
 from harness.records.stream import parse
-from harness.report.facts import facts
-from harness.report.harmless import harmless
+from harness.report.formatting import cost, count, seconds
+from harness.report.sanitize import sanitize
 from harness.report.table import Column, as_text
-from harness.report.text import cost, count, seconds
-from harness.report.transcript import Entry, entries
+from harness.report.transcript import TranscriptEntry, entries
+from harness.report.trial_summary import check_verdict, facts
 
 _CUT_LINES = 12
-_STYLES = {
-    "text": "default",
-    "thinking": "dim italic",
-    "tool": "cyan",
-    "result": "dim",
-    "note": "yellow",
-    "turn": "bold",
-    "start": "dim",
-    "end": "dim",
-}
-_SIGNS = {
-    "text": "●",
-    "thinking": "…",
-    "tool": "▸",
-    "result": " ",
-    "note": "!",
-    "turn": "■",
-    "start": " ",
-    "end": " ",
+# Each kind of entry has a sign before it, and a style.
+_LOOKS = {
+    "text": ("●", "default"),
+    "thinking": ("…", "dim italic"),
+    "tool": ("▸", "cyan"),
+    "result": (" ", "dim"),
+    "note": ("!", "yellow"),
+    "turn": ("■", "bold"),
+    "start": (" ", "dim"),
+    "end": (" ", "dim"),
 }
 
 
@@ -67,11 +58,7 @@ def show(
         return json.dumps(record.line(), indent=2, ensure_ascii=False) + "\n"
     buffer = io.StringIO()
     console = Console(
-        file=buffer,
-        width=width or 100,
-        force_terminal=color,
-        no_color=not color,
-        highlight=False,
+        file=buffer, width=width or 100, force_terminal=color, no_color=not color, highlight=False
     )
     _Page(console, run, record, full=full, width=width).print()
     return buffer.getvalue()
@@ -114,7 +101,7 @@ class _Page:
         self._checks()
 
     def _line(self, text: str = "", style: str = "", indent: int = 0) -> None:
-        for line in harmless(text).expandtabs(4).split("\n"):
+        for line in sanitize(text).expandtabs(4).split("\n"):
             for part in _folded(line, self._width and self._width - indent):
                 self._console.print(Text(" " * indent + part, style=style), soft_wrap=True)
 
@@ -148,10 +135,11 @@ class _Page:
         for entry in entries(parse(data)):
             self._entry(entry)
 
-    def _entry(self, entry: Entry) -> None:
+    def _entry(self, entry: TranscriptEntry) -> None:
         indent = 4 if entry.subagent else 0
-        style = "red" if entry.error else _STYLES[entry.kind]
-        sign = _SIGNS[entry.kind]
+        sign, style = _LOOKS[entry.kind]
+        if entry.error:
+            style = "red"
         if entry.kind not in ("text", "thinking", "result"):
             self._line(f"{sign} {entry.title}", style, indent)
         elif entry.kind != "result":
@@ -185,17 +173,9 @@ class _Page:
     def _checks(self) -> None:
         self._section("checks")
         for check in self._record.checks:
-            verdict = (
-                "passed"
-                if check.passed
-                else "timed out"
-                if check.timed_out
-                else f"failed ({check.exit_code})"
-            )
-            self._line(
-                f"{verdict:<12}{check.name}{_when(check.turn)}  score {check.score:g}, {seconds(check.duration_ms)}",
-                "green" if check.passed else "red",
-            )
+            about = f"{_when(check.turn)}  score {check.score:g}, {seconds(check.duration_ms)}"
+            style = "green" if check.passed else "red"
+            self._line(f"{check_verdict(check):<12}{check.name}{about}", style)
             for line in self._cut(check.output_tail):
                 self._line(line, "dim", 4)
         if not self._record.checks:

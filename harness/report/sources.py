@@ -1,27 +1,27 @@
-"""Where records to compare come from: runs, records files, and both as they were at a git commit."""
+"""Sources of records to compare: runs, records files, and both as they were at a git commit."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import UsageError
 from harness.records.metrics import TrialMetrics
 from harness.records.store import RECORDS, Records, find_run, measured_in, read_measured
-from harness.report.comparison import Arm, arms_by_variant, pairs_within
-from harness.stats.sequential import Plan
+from harness.report.arms import Arm, arms_by_variant, pairs_within
+from harness.stats.data import Plan
 
 _GIT = "git:"
 
 
 @dataclass(frozen=True)
-class Source:
-    """Records, and what to call the place they come from. `notes` tells of lines that were no records.
+class RecordSource:
+    """Records, and a name for the place they come from. `notes` tells of lines that were no records.
 
-    `plan` is there when it is a run whose trials were added until its verdicts were settled.
+    `plan` is there for a run whose trials were added until its verdicts were settled.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Match:
-    """Arms, which of them to compare with which, and what was left without a partner."""
+    """Arms, the pairs of them to compare, and notes on those without a partner."""
 
     arms: tuple[Arm, ...]
     pairs: tuple[tuple[str, str], ...]
@@ -40,7 +40,7 @@ class Match:
     plan: Plan | None = None
 
 
-def read_source(text: str, results: Path) -> Source:
+def read_source(text: str, results: Path) -> RecordSource:
     """Read a run (its name, its unique beginning, or its folder), a records file, or `git:REF:PATH` to one of them.
 
     Raises:
@@ -55,7 +55,7 @@ def read_source(text: str, results: Path) -> Source:
         found, plan = read_measured(path), planned_rounds(path)
     if not found.records:
         raise UsageError(f"{text} holds no records", remedy="`harness ls` lists the runs")
-    return Source(text, found.records, _bad_lines(text, found), plan)
+    return RecordSource(text, found.records, _bad_lines(text, found), plan)
 
 
 def find_source(results: Path, text: str) -> Path:
@@ -117,7 +117,7 @@ def _git(command: str, what: str, name: str, text: str) -> bytes:
     return ended.stdout
 
 
-def match(base: Source, new: Source | None, baseline: str | None = None) -> Match:
+def match(base: RecordSource, new: RecordSource | None, baseline: str | None = None) -> Match:
     """Pair the variants of one source, or of two.
 
     Of one: all against `baseline` (the first). Of two: all of the new against `baseline` of the base, which needs
@@ -155,28 +155,20 @@ def match(base: Source, new: Source | None, baseline: str | None = None) -> Matc
 def _named(
     arms: Sequence[Arm], new_arms: Sequence[Arm], partners: Sequence[tuple[str, str]], notes: Sequence[str]
 ) -> Match:
-    """Give namesakes different names, and leave out who has no partner."""
+    """Give namesakes different names, and leave out arms without a partner."""
     both = {arm.variant for arm in arms} & {arm.variant for arm in new_arms}
-    news, bases = {new for new, _ in partners}, {base for _, base in partners}
-    names = {
-        "base": {v: f"{v} (base)" if v in both else v for v in (arm.variant for arm in arms)},
-        "new": {v: f"{v} (new)" if v in both else v for v in (arm.variant for arm in new_arms)},
-    }
+    news, bases = zip(*partners, strict=True)
+
+    def name(variant: str, source: str) -> str:
+        return f"{variant} ({source})" if variant in both else variant
+
     left = [arm.variant for arm in new_arms if arm.variant not in news]
     alone = (f"not compared, since the base has no such variant: {', '.join(left)}",) if left else ()
     return Match(
         (
-            *(
-                Arm(names["base"][a.variant], a.source, a.variant, a.records)
-                for a in arms
-                if a.variant in bases
-            ),
-            *(
-                Arm(names["new"][a.variant], a.source, a.variant, a.records)
-                for a in new_arms
-                if a.variant in news
-            ),
+            *(replace(arm, name=name(arm.variant, "base")) for arm in arms if arm.variant in bases),
+            *(replace(arm, name=name(arm.variant, "new")) for arm in new_arms if arm.variant in news),
         ),
-        tuple((names["new"][new], names["base"][base]) for new, base in partners),
+        tuple((name(new, "new"), name(base, "base")) for new, base in partners),
         (*notes, *alone),
     )

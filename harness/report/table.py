@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.harmless import harmless
+from harness.report.sanitize import sanitize
 
 WIDTH = 80
-"""What every terminal has; reports fit it."""
+"""Columns that every terminal has; reports fit it."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def as_text(
         table.add_row(*(cell if isinstance(cell, Text) else Text(plain(cell)) for cell in row))
     buffer = io.StringIO()
     console = Console(file=buffer, width=width, force_terminal=color, no_color=not color, highlight=False)
-    # Rich would cut values short: what gives way is the room between them, and then the names, which are folded.
+    # Rich would cut values short. Instead the room between columns gives way first, then names are folded.
     table.collapse_padding = (
         console.measure(table, options=console.options.update(width=10_000)).maximum > width
     )
@@ -48,7 +48,7 @@ def as_text(
 
 def plain(text: str) -> str:
     """A name on one line, without what would steer a terminal, turn its reading direction, or not be seen."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in harmless(text))
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in sanitize(text))
 
 
 def wrapped(text: str, *, width: int, mark: str = "") -> list[str]:

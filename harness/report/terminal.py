@@ -3,30 +3,70 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.text import Text
 
+from harness.records.metrics import variants_in_order
+from harness.records.record import TrialRecord
 from harness.records.store import RunFolder, read_records
+from harness.report.arms import ArmView, count_records
+from harness.report.formatting import cost, count, percent, seconds, several
+from harness.report.notes import summary_notes
 from harness.report.table import Column, as_text
-from harness.report.text import cost, count, percent, seconds, several
-from harness.report.view import RunView, VariantView, view
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """One variant. The means are over its trials that count (passed or failed) and whose value is known."""
+
+    arm: ArmView
+    cost_usd: float | None
+    tokens: float | None
+    output_tokens: float | None
+    total_ms: float | None
+
+
+def summary_rows(records: Sequence[TrialRecord]) -> tuple[SummaryRow, ...]:
+    """A row for each variant, in the order that the run had them in."""
+    return tuple(
+        _summary_row(name, [record for record in records if record.variant == name])
+        for name in variants_in_order(records)
+    )
+
+
+def _summary_row(name: str, records: Sequence[TrialRecord]) -> SummaryRow:
+    counted = [record for record in records if record.outcome in ("passed", "failed")]
+
+    def mean(value: Callable[[TrialRecord], float | None]) -> float | None:
+        known = [number for record in counted if (number := value(record)) is not None]
+        return fmean(known) if known else None
+
+    return SummaryRow(
+        arm=count_records(name, records),
+        cost_usd=mean(lambda record: record.cost_usd),
+        tokens=mean(lambda record: record.tokens.total),
+        output_tokens=mean(lambda record: record.tokens.output),
+        total_ms=mean(lambda record: record.phases_ms.total),
+    )
 
 
 def write_summary(reporter: Any, run: RunFolder, *, not_started: int) -> None:
-    """The table by variant, what was not run at all, and where the records are."""
+    """Write the table by variant, its notes, the trials that were not run at all, and where the records are."""
+    reporter.section("harness")
     if not run.records_file.is_file():
-        reporter.section("harness")
         reporter.write_line(f"no trial ended; {_shown(run.path)} has no records")
         return
     found = read_records(run.path)
-    seen = view(found.records)
-    reporter.section("harness")
-    reporter.write(render(seen, width=reporter._tw.fullwidth, color=reporter._tw.hasmarkup))
+    rows = summary_rows(found.records)
+    reporter.write(render(rows, width=reporter._tw.fullwidth, color=reporter._tw.hasmarkup))
     for bad in found.bad:
         reporter.write_line(f"{_shown(bad.file)}:{bad.number} is no whole record ({bad.reason})")
-    for note in notes(seen):
+    for note in summary_notes(found.records, [row.arm for row in rows]):
         reporter.write_line(note)
     if not_started:
         them = "it" if not_started == 1 else "them"
@@ -43,54 +83,26 @@ def write_summary(reporter: Any, run: RunFolder, *, not_started: int) -> None:
 _NUMBERS = ("passed", "failed", "error", "pass", "cost", "each", "tokens", "output", "time")
 
 
-def render(run: RunView, *, width: int, color: bool) -> str:
+def render(rows: Sequence[SummaryRow], *, width: int, color: bool) -> str:
     """The table as text."""
     columns = [Column("variant"), *(Column(name, right=True) for name in _NUMBERS)]
-    return as_text(columns, [_row(variant) for variant in run.variants], width=max(width, 80), color=color)
+    return as_text(columns, [_cells(row) for row in rows], width=max(width, 80), color=color)
 
 
-def _row(variant: VariantView) -> list[str | Text]:
-    broken = variant.errors + variant.invalid
+def _cells(row: SummaryRow) -> list[str | Text]:
+    arm = row.arm
     return [
-        variant.name,
-        str(variant.passed),
-        Text(str(variant.failed), style="red" if variant.failed else ""),
-        Text(str(broken), style="yellow" if broken else ""),
-        percent(variant.pass_rate),
-        cost(variant.cost_usd),
-        cost(variant.cost_mean_usd),
-        count(variant.tokens_mean),
-        count(variant.tokens_output_mean),
-        seconds(variant.total_ms_mean),
+        arm.name,
+        str(arm.passed),
+        Text(str(arm.failed), style="red" if arm.failed else ""),
+        Text(str(arm.excluded_trials), style="yellow" if arm.excluded_trials else ""),
+        percent(arm.pass_share),
+        cost(arm.spent_usd),
+        cost(row.cost_usd),
+        count(row.tokens),
+        count(row.output_tokens),
+        seconds(row.total_ms),
     ]
-
-
-def notes(run: RunView) -> list[str]:
-    """What a reader must know to read the table rightly."""
-    lines = [
-        "means are a trial's, over those that passed or failed; each: what one cost",
-        "time: of the whole trial, with sandbox and checks",
-    ]
-    stopped = sum(record.error is not None and record.error.type == "interrupted" for record in run.records)
-    if stopped:
-        lines.append(f"{stopped} trials were cut off when the run was stopped; --resume runs them again")
-    errors = sum(row.errors for row in run.variants) - stopped
-    if errors:
-        lines.append(f"{errors} of {len(run.records)} trials broke on infrastructure and count for nobody")
-    invalid = sum(row.invalid for row in run.variants)
-    if invalid:
-        lines.append(
-            f"{invalid} of {len(run.records)} trials are invalid (under error): their variant was not really "
-            "applied; they count for nobody"
-        )
-    cut = sum(record.tokens_partial for record in run.records if record.outcome in ("passed", "failed"))
-    if cut:
-        lines.append(f"{cut} of those were cut off: their tokens are lower bounds, their cost is unknown")
-    if run.replayed:
-        how = "sessions, some written by hand" if run.by_hand else "sessions"
-        lines.append(f"replayed {how}: this measures the plumbing, not a model")
-        lines.append("nothing was spent: the costs are those of the recordings, at list prices")
-    return lines
 
 
 def _shown(path: Path) -> str:

@@ -13,8 +13,8 @@ Kind = Literal["start", "turn", "text", "thinking", "tool", "result", "note", "e
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One thing that was said or done. `subagent` entries belong to a tool call of the main agent.
+class TranscriptEntry:
+    """One thing that was said or done in a session. `subagent` entries belong to a tool call of the main agent.
 
     `call` is the same in a `tool` entry and in the `result` that answers it, however far apart they are.
     """
@@ -27,47 +27,47 @@ class Entry:
     call: str | None = None
 
 
-def entries(events: Iterable[Event]) -> Iterator[Entry]:
-    """The readable parts of a transcript, in order; what no reader needs is left out."""
+def entries(events: Iterable[Event]) -> Iterator[TranscriptEntry]:
+    """The readable parts of a transcript, in order. Events that no reader needs are left out."""
     for event in events:
         maker = _MAKERS.get(event.kind)
         if maker:
             yield from maker(event)
 
 
-def _system(event: Event) -> Iterator[Entry]:
+def _system(event: Event) -> Iterator[TranscriptEntry]:
     raw = event.raw
     if event.subtype == "init":
         servers = raw.get("mcp_servers")
         names = [f"{s.get('name')} ({s.get('status')})" for s in servers or [] if isinstance(s, dict)]
         about = f"Claude Code {raw.get('claude_code_version')}, {raw.get('model')}, in {raw.get('cwd')}"
-        yield Entry("start", about, f"MCP servers: {', '.join(names)}" if names else "")
+        yield TranscriptEntry("start", about, f"MCP servers: {', '.join(names)}" if names else "")
     elif event.subtype == "api_retry":
-        yield Entry(
+        yield TranscriptEntry(
             "note",
             f"the API failed ({raw.get('error_status') or raw.get('error')}); trying again",
             error=True,
         )
 
 
-def _assistant(event: Event) -> Iterator[Entry]:
+def _assistant(event: Event) -> Iterator[TranscriptEntry]:
     inside = event.parent is not None
     content = event.message.get("content")
     for block in content if isinstance(content, list) else ():
         if not isinstance(block, dict):
             continue
         if block.get("type") == "text" and str(block.get("text", "")).strip():
-            yield Entry("text", "Claude", str(block["text"]), subagent=inside)
+            yield TranscriptEntry("text", "Claude", str(block["text"]), subagent=inside)
         elif block.get("type") == "thinking" and str(block.get("thinking", "")).strip():
-            yield Entry("thinking", "thinking", str(block["thinking"]), subagent=inside)
+            yield TranscriptEntry("thinking", "thinking", str(block["thinking"]), subagent=inside)
         elif block.get("type") == "tool_use":
             title, body = _call(str(block.get("name")), block.get("input"))
-            yield Entry("tool", title, body, subagent=inside, call=str(block.get("id")))
+            yield TranscriptEntry("tool", title, body, subagent=inside, call=str(block.get("id")))
 
 
-def _user(event: Event) -> Iterator[Entry]:
+def _user(event: Event) -> Iterator[TranscriptEntry]:
     for block in event.blocks("tool_result"):
-        yield Entry(
+        yield TranscriptEntry(
             "result",
             "error" if block.get("is_error") is True else "result",
             _content_text(block.get("content")),
@@ -77,18 +77,18 @@ def _user(event: Event) -> Iterator[Entry]:
         )
 
 
-def _result(event: Event) -> Iterator[Entry]:
+def _result(event: Event) -> Iterator[TranscriptEntry]:
     reason = str(event.raw.get("terminal_reason") or event.subtype or "")
-    yield Entry("end", f"ended: {reason}", error=event.raw.get("is_error") is True)
+    yield TranscriptEntry("end", f"ended: {reason}", error=event.raw.get("is_error") is True)
 
 
-def _marker(event: Event) -> Iterator[Entry]:
+def _marker(event: Event) -> Iterator[TranscriptEntry]:
     if event.subtype == "turn":
-        yield Entry("turn", f"prompt {event.raw.get('turn')}", str(event.raw.get("prompt") or ""))
+        yield TranscriptEntry("turn", f"prompt {event.raw.get('turn')}", str(event.raw.get("prompt") or ""))
 
 
-def _malformed(event: Event) -> Iterator[Entry]:
-    yield Entry("note", "a line that is no JSON", str(event.raw.get("line", "")), error=True)
+def _malformed(event: Event) -> Iterator[TranscriptEntry]:
+    yield TranscriptEntry("note", "a line that is no JSON", str(event.raw.get("line", "")), error=True)
 
 
 _MAKERS = {

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from rich.text import Text
 
-from harness.report import words
+from harness.report import phrases
 from harness.report.comparison import ComparisonView, PairView
+from harness.report.formatting import UNKNOWN, percent
 from harness.report.table import WIDTH, Column, as_text, wrapped
-from harness.report.text import UNKNOWN, percent
-from harness.stats.data import METRIC_NAMES
-from harness.stats.verdict import Verdict
+from harness.stats.results import Verdict
 
 _STYLES: Mapping[Verdict, str] = {
     "improvement": "green",
@@ -22,47 +21,35 @@ _STYLES: Mapping[Verdict, str] = {
 
 
 def render(view: ComparisonView, *, color: bool = False) -> str:
-    """All pairs with their verdicts, then what a reader must know."""
-    parts = [_pair(view, pair, color=color) for pair in view.pairs]
+    """All sections, with an empty line between two."""
+    return "\n".join(part for section in SECTIONS for part in section(view, color) if part)
+
+
+def _pairs(view: ComparisonView, color: bool) -> Iterator[str]:
+    for pair in view.pairs:
+        yield _pair(view, pair, color)
     if not view.pairs:
-        parts.append("there is only one variant: nothing to compare it with\n")
-    parts.append(_consistency(view, color=color))
-    parts.append(_lines(words.notes(view), "! "))
-    return "\n".join(part for part in parts if part)
+        yield "there is only one variant: nothing to compare it with\n"
 
 
-def _pair(view: ComparisonView, pair: PairView, *, color: bool) -> str:
-    own, base = view.arm(pair.arm), view.arm(pair.baseline)
-    columns = [
-        Column("metric"),
-        Column("baseline", right=True),
-        Column("variant", right=True),
-        Column("difference", right=True),
-        Column("interval", right=True),
-        Column("verdict"),
-    ]
+def _pair(view: ComparisonView, pair: PairView, color: bool) -> str:
+    numbers = ("baseline", "variant", "difference", "interval")
+    columns = [Column("metric"), *(Column(name, right=True) for name in numbers), Column("verdict")]
     rows: list[list[str | Text]] = [
-        [
-            words.LABELS[metric],
-            words.value(base, metric),
-            words.value(own, metric),
-            words.change(metric, contrast.difference.value),
-            words.change_interval(metric, contrast.difference.interval) or UNKNOWN,
-            Text(words.verdict(contrast), style=_STYLES[contrast.verdict]),
-        ]
-        for metric in METRIC_NAMES
-        if (contrast := pair.contrasts[metric])
+        [*cells, Text(phrases.verdict(contrast), style=_STYLES[contrast.verdict])]
+        for contrast, cells in phrases.metric_rows(view, pair)
     ]
-    head = _lines([words.headline(pair), words.design(view, pair)], "")
-    return head + as_text(columns, rows, width=WIDTH, color=color) + _lines(words.details(view, pair), "- ")
+    head = _lines([phrases.headline(pair), phrases.design(view, pair)], "")
+    return head + as_text(columns, rows, width=WIDTH, color=color) + _lines(phrases.details(view, pair), "- ")
 
 
-def _consistency(view: ComparisonView, *, color: bool) -> str:
-    """pass@k and pass^k, where tasks were tried more than once."""
+def _consistency(view: ComparisonView, color: bool) -> Iterator[str]:
+    """pass@k and pass^k, where tasks were tried more than once, and the flaky tasks."""
     ks = max((len(arm.stats.pass_at_k) for arm in view.arms), default=0)
-    flaky = _lines((line for arm in view.arms if (line := words.flaky(arm))), "- ")
+    flaky = _lines((line for arm in view.arms if (line := phrases.flaky(arm))), "- ")
     if ks < 2:
-        return flaky
+        yield flaky
+        return
     shown = max(view.arms, key=lambda arm: len(arm.stats.pass_at_k)).stats.pass_at_k
     columns = [Column("of k trials"), *(Column(f"k={one.k}", right=True) for one in shown)]
     rows: list[list[str]] = []
@@ -72,13 +59,16 @@ def _consistency(view: ComparisonView, *, color: bool) -> str:
             rows.append([f"{arm.name}: {what}", *cells, *[UNKNOWN] * (ks - len(cells))])
     fewer = any(one.left_out for arm in view.arms for one in arm.stats.pass_at_k)
     note = _lines(["each column is over the tasks that have as many trials"], "- ") if fewer else ""
-    return as_text(columns, rows, width=WIDTH, color=color) + note + flaky
+    yield as_text(columns, rows, width=WIDTH, color=color) + note + flaky
+
+
+def _notes(view: ComparisonView, color: bool) -> Iterator[str]:
+    yield _lines(view.notes, "! ")
+
+
+# The sections in their order: each makes texts that end with a line.
+SECTIONS: tuple[Callable[[ComparisonView, bool], Iterator[str]], ...] = (_pairs, _consistency, _notes)
 
 
 def _lines(lines: Iterable[str], mark: str) -> str:
-    return "".join(f"{line}\n" for line in _wrapped(lines, mark))
-
-
-def _wrapped(lines: Iterable[str], mark: str) -> Iterator[str]:
-    for line in lines:
-        yield from wrapped(line, width=WIDTH, mark=mark)
+    return "".join(f"{part}\n" for line in lines for part in wrapped(line, width=WIDTH, mark=mark))

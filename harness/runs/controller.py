@@ -1,4 +1,4 @@
-"""The trials of a run, from wherever they are asked for: one engine, in the process that the user has started."""
+"""The controller of a run: it opens it, has its trials run, and ends it, in the process that the user has started."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from harness.errors import Fault, HarnessError, InternalFault, UsageError
 from harness.records.history import History, read_history
 from harness.records.record import AttemptRecord, TrialRecord, TrialSpec
 from harness.records.store import NO_REDACTION, Redactor, RunFolder, RunLock, find_run, new_run_id
 from harness.runs.budget import Budget, NotStartedError, spent_before
+from harness.runs.client import RunAddress
 from harness.runs.engine import Engine
 from harness.runs.forecast import Planned, forecast
 from harness.runs.options import Options
-from harness.runs.progress import Progress
+from harness.runs.progress import Progress, Terminal
 from harness.runs.request import RunRequest
 from harness.runs.resources import (
     RunResources,
@@ -34,9 +33,9 @@ from harness.runs.resources import (
 from harness.runs.resume import ResumedRun, load_resumed_run
 from harness.sandboxes.cleanup import kill_run_sandboxes
 from harness.sandboxes.pacing import Pacer
-from harness.trials.attempt import Attempt, trial_record
+from harness.trials.attempt import Attempt
 from harness.trials.context import RunContext
-from harness.trials.runner import Retries
+from harness.trials.runner import Retries, TrialRunner
 
 if TYPE_CHECKING:
     from harness.runs.rounds import RoundScheduler
@@ -47,18 +46,23 @@ EXIT_BUDGET = 6
 
 @dataclass(frozen=True)
 class OpenRun:
-    """What an open run has."""
+    """An open run: its resources and engine, the run that it resumes, its lock, and the request it was opened for."""
 
     resources: RunResources
     engine: Engine
-    before: ResumedRun
+    resumed: ResumedRun
     lock: RunLock
     request: RunRequest
 
+    @property
+    def context(self) -> RunContext:
+        """The context that its trials share."""
+        return self.resources.context
+
 
 @dataclass
-class _Led:
-    """A trial that a test leads itself, and its known cost and tokens without one so far."""
+class ExternalTrial:
+    """A trial that a test runs itself; `spent` is its known cost so far, and its tokens whose cost is not known."""
 
     spec: TrialSpec
     earlier: Sequence[AttemptRecord]
@@ -66,25 +70,28 @@ class _Led:
 
 
 class RunController:
-    """Opened when the first trial is asked for. May be used from several threads."""
+    """The run, in the process that the user has started: a `RunClient`, which may be used from several threads.
 
-    def __init__(self, config: pytest.Config, options: Options) -> None:
-        self._config = config
+    It is opened when the first trial is asked for.
+    """
+
+    def __init__(self, options: Options, terminal: Terminal | None) -> None:
         self.options = options
         self.run_id = ""
         self.grace_s = 0.0
         self.error: HarnessError | None = None
+        self._terminal = terminal
         self._open: OpenRun | None = None
         self._futures: dict[str, Future[TrialRecord]] = {}
-        self._leaders: dict[str, str] = {}
-        self._led: dict[str, _Led] = {}
+        self._owners: dict[str, str] = {}
+        self._external: dict[str, ExternalTrial] = {}
         self._lock = threading.RLock()
         self._progress: Progress | None = None
         self._signals = 0
         self._handlers: dict[int, Any] = {}
 
-    def open(self, request: RunRequest | None = None) -> OpenRun:
-        """Start what the run needs: server, world, engine; `request` counts the first time.
+    def open(self, request: RunRequest) -> None:
+        """Start what the run needs, once: server, context, engine.
 
         Raises:
             UsageError: when something asked for cannot be had.
@@ -94,27 +101,43 @@ class RunController:
                 raise self.error
             if self._open is None:
                 try:
-                    self._open = self._opened(request or RunRequest())
+                    self._open = self._open_run(request)
                 except HarnessError as error:
                     self.error = error
                     raise
+
+    def refuse(self, error: UsageError) -> None:
+        """Have the run end with this error before it starts."""
+        self.error = error
+
+    @property
+    def run(self) -> OpenRun:
+        """The open run. One that nobody has opened has no variants but the default.
+
+        Raises:
+            UsageError: when it cannot be opened.
+        """
+        with self._lock:
+            if self._open is None or self.error:
+                self.open(RunRequest())
+            assert self._open
             return self._open
 
     @functools.cached_property
-    def _before(self) -> ResumedRun:
-        """What the run that is resumed has."""
+    def _resumed(self) -> ResumedRun:
+        """The run that is resumed; an empty one without --resume."""
         if self.options.resume is None:
             return ResumedRun()
         run = find_run(self.options.results, self.options.resume or None)
-        before = load_resumed_run(run)
+        resumed = load_resumed_run(run)
         self.options = replace(self.options, results=run.path.parent)
-        return before
+        return resumed
 
-    def _opened(self, request: RunRequest) -> OpenRun:
-        before, options = self._before, self.options
+    def _open_run(self, request: RunRequest) -> OpenRun:
+        resumed, options = self._resumed, self.options
         if options.until_decided:
-            _refuse_undecidable(options, request, before)
-        self.run_id = before.folder.id if before.folder else new_run_id()
+            _refuse_undecidable(options, request, resumed)
+        self.run_id = resumed.folder.id if resumed.folder else new_run_id()
         resources = open_run_resources(options, self.run_id, request)
         try:
             lock = resources.context.folder.lock()
@@ -122,50 +145,60 @@ class RunController:
             resources.close()
             raise
         resources = replace(resources, context=replace(resources.context, pacer=Pacer(options.create_rate)))
-        self._progress = Progress(self._config, resources.context)
+        self._progress = Progress(self._terminal, resources.context)
         resources.context.templates.say = self._progress.note
         engine = Engine(
             resources.context,
             concurrency=options.concurrency
             or default_concurrency(local=resources.context.platform.kind == "local"),
             retries=Retries(options.retries),
-            budget=_budget(options, resources, before),
+            budget=_budget(options, resources, resumed),
             on_start=self._progress.started,
             on_end=self._progress.ended,
         )
-        if before.folder and resources.server is None:
-            # Those of a run that was killed go now if they can be had, else at this one's end.
-            with contextlib.suppress(Fault):
-                engine.call(kill_run_sandboxes(self.run_id, resources.context.platform))
-        return OpenRun(resources, engine, before, lock, request)
+        run = OpenRun(resources, engine, resumed, lock, request)
+        if resumed.folder:
+            # The sandboxes of a run that was killed. Those that cannot be killed now are at this run's end.
+            self._kill_sandboxes(run)
+        return run
 
-    @property
-    def redact(self) -> Redactor:
-        """Takes the run's secrets out of whatever is shown or kept."""
-        return self._open.resources.context.folder.redact if self._open else NO_REDACTION
+    def _kill_sandboxes(self, run: OpenRun) -> None:
+        """Kill the run's sandboxes, except on a server that this process has started: they end with it."""
+        if run.resources.server is None:
+            with contextlib.suppress(Fault):
+                run.engine.loop.call(kill_run_sandboxes(self.run_id, run.context.platform))
+
+    def address(self) -> RunAddress:
+        """Tell how another process joins the open run."""
+        context = self.run.context
+        return RunAddress(self.run_id, context.folder.path.parent, context.platform)
+
+    def redactor(self) -> Redactor:
+        """Give what takes the run's secrets out of whatever is shown or kept."""
+        return self._open.context.folder.redact if self._open else NO_REDACTION
 
     @property
     def shown(self) -> RunFolder | None:
-        """The run that the summary is about."""
-        return self._open.resources.context.folder if self._open else None
+        """The run that the summary is about; None when no trial was to be run."""
+        return self._open.context.folder if self._open else None
 
     @property
     def not_started(self) -> int:
-        """How many trials never got their turn, since the run was stopped."""
+        """The number of trials that never got their turn, since the run was stopped."""
         return sum(future.cancelled() for future in self._futures.values())
 
     @property
-    def out_of_money(self) -> bool:
-        """Whether trials were skipped for the money."""
+    def is_out_of_money(self) -> bool:
+        """True when trials were skipped for the money."""
         return self._open is not None and self._open.engine.budget.reached is not None
 
     def start(self, specs: Sequence[TrialSpec]) -> None:
-        """Have the trials run ahead of those who ask for their results."""
+        """Have trials run ahead of those who ask for their results."""
         with self._lock:
             new = [spec for spec in specs if spec.id not in self._futures]
             self._expect(len(new))
             if self.options.until_decided and new:
-                self._futures |= self._rounds().add(new)
+                self._futures |= self._round_scheduler().add(new)
                 return
             for spec in new:
                 self._futures[spec.id] = self._submit(spec)
@@ -174,58 +207,58 @@ class RunController:
         if self._progress:
             self._progress.expect(trials)
 
-    def enter(self, who: str, spec: TrialSpec) -> Sequence[AttemptRecord]:
-        """Wait until a trial that a test of the process `who` leads itself may start; `leave` tells its end.
-
-        Returns the attempts at it that there were before.
+    def begin_external(self, owner: str, spec: TrialSpec) -> Sequence[AttemptRecord]:
+        """Wait until an external trial may start, and return the attempts at it that a resumed run has.
 
         Raises:
             NotStartedError: when it is not to be run: for the money, or since another process has it.
             Fault: when no trial can be run any more.
         """
-        opened = self.open()
+        run = self.run
         with self._lock:
-            if self._leaders.setdefault(spec.id, who) != who:
+            if self._owners.setdefault(spec.id, owner) != owner:
                 raise NotStartedError("another worker runs this trial (--dist each)")
             self._expect(1)
-        led = _Led(spec, opened.before.attempts(spec))
+        external = ExternalTrial(spec, run.resumed.attempts(spec))
         try:
-            opened.engine.admit(spec, lambda: led.spent).result()
+            run.engine.acquire(spec, lambda: external.spent).result()
         except CancelledError:
             raise NotStartedError("the run was stopped") from None
-        self._led[who] = led
-        return led.earlier
+        self._external[owner] = external
+        return external.earlier
 
-    def spend(self, who: str, spent: tuple[float, int]) -> None:
-        """What the trial that `who` leads has used so far."""
-        self._led[who].spent = spent
+    def report_spend(self, owner: str, spent: tuple[float, int]) -> None:
+        """Tell the known cost of the owner's external trial so far, and its tokens whose cost is not known."""
+        self._external[owner].spent = spent
 
-    def leave(self, who: str, record: TrialRecord | None) -> None:
-        """The trial that `who` leads, if any, has ended; where its process died without a record, it gets one here."""
-        led = self._led.pop(who, None)
-        if led is None or self._open is None:
+    def end_external(self, owner: str, record: TrialRecord | None) -> None:
+        """Tell that the owner's external trial, if any, has ended; without a record, its owner has died.
+
+        Raises:
+            InternalFault: when the record of a dead owner's trial cannot be stored.
+        """
+        external = self._external.pop(owner, None)
+        if external is None or self._open is None:
             return
-        if record is None:
-            record = _of_the_dead(led, self._open.resources.context)
-        self._open.engine.release(led.spec, record)
+        engine = self._open.engine
+        engine.release(external.spec, record or _record_orphan(external, engine))
 
-    def _rounds(self) -> RoundScheduler:
-        """What adds trials until the verdicts are settled."""
+    def _round_scheduler(self) -> RoundScheduler:
         from harness.report.gate import margins, read_fail_on
         from harness.runs.rounds import RoundScheduler
 
-        opened = self.open()
+        request = self.run.request
         return RoundScheduler(
-            [variant.name for variant in opened.request.variants],
-            decided_against(self.options, opened.request),
+            [variant.name for variant in request.variants],
+            decided_against(self.options, request),
             first=self.options.trials,
-            most=self.options.max_trials,
+            max_rounds=self.options.max_trials,
             submit=self._submit,
             margins=margins(read_fail_on(self.options.fail_on)) if self.options.fail_on else None,
         )
 
     def result(self, spec: TrialSpec) -> TrialRecord:
-        """Wait for a trial.
+        """Wait for a trial, which is started if it was not.
 
         Raises:
             NotStartedError: when it was not to be run any more.
@@ -242,27 +275,27 @@ class RunController:
             raise NotStartedError("the run was stopped") from None
 
     def _submit(self, spec: TrialSpec) -> Future[TrialRecord]:
-        opened = self.open()
+        run = self.run
         future: Future[TrialRecord] = Future()
-        record = opened.before.reusable_record(spec, opened.resources.context.model.source)
+        record = run.resumed.reusable_record(spec, run.context.model.source)
         if record:
             if self._progress:
                 self._progress.ended(record)
             future.set_result(record)
         else:
             try:
-                future = opened.engine.submit(spec, opened.before.attempts(spec))
+                future = run.engine.submit(spec, run.resumed.attempts(spec))
             except Fault as fault:
                 future.set_exception(fault)
         return future
 
-    def has(self, spec: TrialSpec) -> bool:
-        """Whether the run that is resumed has a valid record of a trial."""
+    def has_record(self, spec: TrialSpec) -> bool:
+        """Tell whether the run that is resumed has a valid record of a trial."""
         model = choose_model(self.options, loopback=True)
-        return self._before.reusable_record(spec, model.source) is not None
+        return self._resumed.reusable_record(spec, model.source) is not None
 
     def forecast(self, trials: Sequence[Planned]) -> Iterator[str]:
-        """What `--plan` prints, in lines. Nothing is started for it."""
+        """The lines that `--plan` prints. Nothing is started for them."""
         options = self.options
         source = choose_model(options, loopback=True).source
         return forecast(
@@ -274,10 +307,16 @@ class RunController:
         )
 
     def header(self) -> list[str]:
-        """What runs, where, and where the records go."""
+        """Lines about the run: what runs, where, and where the records go.
+
+        Raises:
+            UsageError: when the run cannot start.
+        """
+        if self.error:
+            raise self.error
         if self._open is None:
             return []
-        context, budget = self._open.resources.context, self._open.engine.budget
+        context, budget = self._open.context, self._open.engine.budget
         lines = [
             f"harness: agent {self.options.agent}, model {context.model.description}, "
             f"sandbox {context.platform.description}, {self._open.engine.concurrency} at once, "
@@ -287,8 +326,8 @@ class RunController:
             lines.append(
                 f"harness: at most {budget.limit:.2f} USD (--max-cost), {budget.spent:.2f} spent so far"
             )
-        if self._open.before.folder:
-            lines.append(f"harness: going on with a run that has {len(self._open.before.records)} records")
+        if self._open.resumed.folder:
+            lines.append(f"harness: going on with a run that has {len(self._open.resumed.records)} records")
         variants = [variant.name for variant in self._open.request.variants]
         if len(variants) > 1:
             seed = self._open.request.seed
@@ -296,21 +335,23 @@ class RunController:
         return [*lines, *_warnings(context.platform)]
 
     def finish(self) -> None:
-        """Start nothing more, and give what runs `grace_s` seconds to end; it is cut off then, and recorded."""
+        """Start nothing more, and give what runs `grace_s` seconds to end; it is cancelled then, and recorded."""
         if self._open is None:
             return
-        grace_s = self.grace_s
-        if grace_s and self._open.engine.running:
-            self._say(
-                f"stopping: {self._open.engine.running} trials run, and have {grace_s:g} s to end; "
+        engine = self._open.engine
+        if self.grace_s and engine.running and self._terminal:
+            if self._progress:
+                self._progress.clear()
+            self._terminal.write_line(
+                f"harness: stopping: {engine.running} trials run, and have {self.grace_s:g} s to end; "
                 "Ctrl-C again cuts them off"
             )
-        self._open.engine.finish(grace_s)
+        engine.finish(self.grace_s)
         if self._progress:
             self._progress.close()
 
-    def heed_signals(self) -> None:
-        """From now on, Ctrl-C stops the run as a whole; called in the main thread once there is something to run."""
+    def handle_signals(self) -> None:
+        """From now on, Ctrl-C stops the run as a whole. Called in the main thread once there is something to run."""
         if threading.current_thread() is not threading.main_thread() or self._handlers:
             return
         for number, default in (
@@ -321,16 +362,16 @@ class RunController:
                 self._handlers[number] = signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: object) -> None:
-        """Stop at the first; cut off at the second, or when asked to terminate; at the third, wait no longer.
+        """Stop at the first signal, cancel at the second or when asked to terminate, and wait no longer at the third.
 
-        Only the first and the third interrupt what pytest is doing: in between it is busy with ending in order.
+        Only the first and the third interrupt what pytest is doing. In between it is busy with ending in order.
         """
         self._signals += 1
         if self._open:
             self._open.engine.stop()
             if self._signals > 1:
                 self._open.engine.cancel_running()
-        # What is to end at once is cut off by `finish`, when pytest is done with the interruption.
+        # With no grace, `finish` cancels what runs when pytest is done with the interruption.
         self.grace_s = 0 if number == signal.SIGTERM else self.options.grace
         if self._signals != 2:
             raise KeyboardInterrupt
@@ -342,35 +383,26 @@ class RunController:
         self._handlers.clear()
         if self._open is None:
             return
-        opened, self._open = self._open, None
-        with contextlib.suppress(Fault):
-            # A sandbox whose making was answered by nothing but an error may be there all the same.
-            if opened.resources.server is None:
-                opened.engine.call(kill_run_sandboxes(self.run_id, opened.resources.context.platform))
-        opened.engine.close()
-        opened.resources.close()
-        opened.lock.release()
-
-    def _say(self, text: str) -> None:
-        terminal: Any = self._config.pluginmanager.get_plugin("terminalreporter")
-        if terminal:
-            if self._progress:
-                self._progress.clear()
-            terminal.ensure_newline()
-            terminal.write_line(f"harness: {text}")
+        run, self._open = self._open, None
+        # A sandbox may be there although E2B answered its making with an error.
+        self._kill_sandboxes(run)
+        run.engine.close()
+        run.resources.close()
+        run.lock.release()
 
 
-def _of_the_dead(led: _Led, context: RunContext) -> TrialRecord:
-    """The record of a trial whose test's process has died, stored; nothing is known but that.
+def _record_orphan(external: ExternalTrial, engine: Engine) -> TrialRecord:
+    """Store the record of a trial whose owner has died. Nothing is known of it but that.
 
     Raises:
         InternalFault: when it cannot be stored.
     """
-    attempt = Attempt.begin(led.spec, context, len(led.earlier) + 1)
-    attempt.fault = InternalFault("worker_died", "the process that ran this test has died", retry=True)
+    attempt = Attempt.begin(external.spec, engine.context, len(external.earlier) + 1)
+    attempt.fault = InternalFault("worker_died", "the process that ran this test has died")
     attempt.end()
-    record = trial_record(led.spec, context, [attempt], led.earlier)
-    context.folder.append(record)
+    trial = TrialRunner(external.spec, engine.context, tuple(external.earlier), [attempt])
+    record = trial.record()
+    engine.loop.call(trial.store(record))
     return record
 
 
@@ -379,18 +411,18 @@ def decided_against(options: Options, request: RunRequest) -> str:
     return options.baseline or request.variants[0].name
 
 
-def _refuse_undecidable(options: Options, request: RunRequest, before: ResumedRun) -> None:
-    """Raise a UsageError where no look could settle anything, or would be one that was not planned."""
+def _refuse_undecidable(options: Options, request: RunRequest, resumed: ResumedRun) -> None:
+    """Raise a UsageError where no verdict could be settled, or its statistics would be invalid."""
     names = [variant.name for variant in request.variants]
     if len(names) < 2 or decided_against(options, request) not in names:
         raise UsageError(
             "--until-decided compares variants of this run, and needs two or more",
             remedy=f"the variants are: {', '.join(names)}; --baseline may name one of them",
         )
-    if before.folder:
+    if resumed.folder:
         from harness.report.sources import planned_rounds
 
-        planned = planned_rounds(before.folder.path)
+        planned = planned_rounds(resumed.folder.path)
         if planned is None or planned.rounds != options.max_trials:
             was = f"--max-trials {planned.rounds}" if planned else "no --until-decided"
             raise UsageError(
@@ -399,12 +431,12 @@ def _refuse_undecidable(options: Options, request: RunRequest, before: ResumedRu
             )
 
 
-def _budget(options: Options, resources: RunResources, before: ResumedRun) -> Budget:
-    """Only a model that is asked costs anything."""
+def _budget(options: Options, resources: RunResources, resumed: ResumedRun) -> Budget:
+    """The run's budget. Without a limit if no API is asked, since replies that are replayed cost nothing."""
     if resources.context.model.source != "api" or options.max_cost is None:
         return Budget(None, History())
     history = read_history(options.results, options.agent, "api")
-    return Budget(options.max_cost, history, spent_before(before.records.values()))
+    return Budget(options.max_cost, history, spent_before(resumed.records.values()))
 
 
 def _warnings(platform: Any) -> list[str]:

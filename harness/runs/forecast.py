@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.records.history import History, wall_seconds
-from harness.report.text import seconds
+from harness.report.formatting import seconds
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""From options to the world that a run's trials share: sandbox platform, model, results folder."""
+"""From options to the context that a run's trials share: sandbox platform, model, results folder."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from harness import __version__
+from harness.agents.registry import agent_class
 from harness.errors import UsageError
-from harness.local.lasting import LastingServer, find_lasting, hold_lasting, join_lasting
+from harness.local import shared_server
 from harness.local.launch import LocalServer, LocalServerError, start_server
-from harness.local.tier import tier_at
+from harness.local.shared_server import SharedServer
+from harness.local.tier import probe_tier
 from harness.models.model import (
     NO_MODEL,
     EarlierTranscript,
@@ -26,6 +28,7 @@ from harness.models.model import (
     replay_model,
 )
 from harness.records.store import Redactor, RunFolder, find_run, read_records
+from harness.runs.client import RunAddress
 from harness.runs.options import Options
 from harness.runs.request import RunRequest
 from harness.sandboxes.sandbox import Platform, e2b_platform
@@ -37,27 +40,33 @@ from harness.trials.context import RunContext
 
 @dataclass(frozen=True)
 class RunResources:
-    """A world, and the local server under it when this process started one."""
+    """The context of a run's trials, and the local server when this process started one."""
 
     context: RunContext
-    server: LocalServer | LastingServer | None
+    server: LocalServer | SharedServer | None
 
     def close(self) -> None:
-        """Stop the server, and with it every sandbox that it still has; clones that nobody else uses go."""
+        """Stop the server, which ends its sandboxes, and remove clones that no other process uses."""
         self.context.repos.close()
         if self.server:
             self.server.stop()
 
 
 def uses_local(options: Options) -> bool:
-    """Whether the sandboxes are to come from a server on this machine."""
+    """Tell whether the sandboxes are to come from a server on this machine."""
     return options.sandbox == "local" or (options.sandbox == "auto" and not os.environ.get("E2B_API_KEY"))
+
+
+def join_run_resources(options: Options, address: RunAddress, request: RunRequest) -> RunResources:
+    """Open the resources of a run again, in another process than the one that has started it."""
+    options = replace(options, results=address.results)
+    return open_run_resources(options, address.run_id, request, platform=address.platform)
 
 
 def open_run_resources(
     options: Options, run_id: str, request: RunRequest, *, platform: Platform | None = None
 ) -> RunResources:
-    """Start what is needed. `platform` joins the one that another process of the run has started.
+    """Start what is needed, on `platform` where it is there already.
 
     Raises:
         UsageError: when something asked for cannot be had.
@@ -96,12 +105,12 @@ def remote_platform() -> Platform:
     """
     platform = e2b_platform()
     # Local servers listen on loopback alone, and one elsewhere may let whoever asks it wait.
-    told = tier_at(os.environ["E2B_API_URL"]) if _server_is_here() else None
+    told = probe_tier(os.environ["E2B_API_URL"]) if _server_is_here() else None
     return replace(platform, isolation=told[0], enforces=told[1]) if told else platform
 
 
-def local_platform(server: LocalServer | LastingServer) -> Platform:
-    """How the SDK reaches a server on this machine."""
+def local_platform(server: LocalServer | SharedServer) -> Platform:
+    """The platform of a server on this machine."""
     return Platform(
         "local",
         {"api_url": server.url, "sandbox_url": server.url, "api_key": server.api_key},
@@ -133,7 +142,7 @@ def lasting_platform() -> Platform:
     Raises:
         UsageError: when there is none any more.
     """
-    server = find_lasting()
+    server = shared_server.find()
     if server is None:
         raise UsageError(
             "the local server that kept this sandbox has ended, and with it the sandbox",
@@ -142,22 +151,22 @@ def lasting_platform() -> Platform:
     return local_platform(server)
 
 
-def hold_local() -> LastingServer | None:
+def hold_local() -> SharedServer | None:
     """The local server that keeps sandboxes, if there is one; to be stopped by the caller.
 
     Raises:
         UsageError: when the user's folder for it cannot be used.
     """
     try:
-        return hold_lasting()
+        return shared_server.acquire()
     except LocalServerError as error:
         raise UsageError(error.message, remedy=error.remedy) from error
 
 
-def _local_server(options: Options) -> LocalServer | LastingServer:
+def _local_server(options: Options) -> LocalServer | SharedServer:
     try:
         if options.keep != "none":
-            return join_lasting(options.isolation)
+            return shared_server.acquire_or_start(options.isolation)
         return start_server(isolation=options.isolation)
     except LocalServerError as error:
         raise UsageError(f"the local sandbox server did not start: {error}", remedy=error.remedy) from error
@@ -174,7 +183,7 @@ def _reaches_loopback(platform: Platform) -> bool:
 
 
 def _server_is_here() -> bool:
-    """Whether E2B's variables name a server on this machine's loopback."""
+    """Tell whether E2B's variables name a server on this machine's loopback."""
     try:
         return is_loopback(urlsplit(os.environ.get("E2B_API_URL", "")).hostname or "")
     except ValueError:
@@ -182,7 +191,7 @@ def _server_is_here() -> bool:
 
 
 def can_inject_headers(platform: Platform) -> bool:
-    """Whether a platform is known to put keys on requests outside its sandboxes.
+    """Tell whether a platform is known to put keys on requests outside its sandboxes.
 
     E2B's cloud does, and this machine where sandboxes have networks of their own. A self-hosted E2B may.
     """
@@ -197,7 +206,7 @@ def choose_model(options: Options, *, loopback: bool, can_inject: bool = False) 
     Raises:
         UsageError: when it cannot be had.
     """
-    if options.agent != "claude":
+    if not agent_class(options.agent).needs_model:
         return NO_MODEL
     if options.model_source == "api" or (options.model_source == "auto" and has_key() and not options.replay):
         if options.replay:

@@ -14,10 +14,10 @@ from functools import partial
 
 from harness.records.metrics import TrialMetrics, metrics_of
 from harness.records.record import TrialRecord, TrialSpec
-from harness.report.comparison import arms_by_variant, compare_arms
+from harness.report.arms import arms_by_variant
+from harness.report.comparison import compare_arms
 from harness.runs.budget import NotStartedError
-from harness.stats.data import MetricName
-from harness.stats.sequential import Plan
+from harness.stats.data import MetricName, Plan
 
 Submit = Callable[[TrialSpec], "Future[TrialRecord]"]
 
@@ -35,16 +35,16 @@ class RoundScheduler:
         baseline: str,
         *,
         first: int,
-        most: int,
+        max_rounds: int,
         submit: Submit,
         margins: Mapping[MetricName, float] | None = None,
     ) -> None:
         self._pairs = [(name, baseline) for name in variants if name != baseline]
-        self._first, self._plan = first, Plan(most)
+        self._first, self._plan = first, Plan(max_rounds)
         self._submit, self._margins = submit, margins
         self._lock = threading.RLock()
         self._waiting: dict[int, list[tuple[TrialSpec, Future[TrialRecord]]]] = {}
-        self._left: set[str] = set()
+        self._pending: set[str] = set()
         self._records: list[TrialMetrics] = []
         self._settled: dict[str, str] = {}
         self._tasks: set[str] = set()
@@ -59,16 +59,16 @@ class RoundScheduler:
             self._tasks.update(spec.task.name for spec in specs)
             for spec in specs:
                 self._waiting.setdefault(spec.index, []).append((spec, futures[spec.id]))
-            if not self._left:
+            if not self._pending:
                 self._begin()
             return futures
 
     def _begin(self) -> None:
         """Submit the next round in which anything is left to do."""
-        while self._waiting and not self._left:
+        while self._waiting and not self._pending:
             index = min(self._waiting)
             trials = [(spec, future, self._not_needed(spec)) for spec, future in self._waiting.pop(index)]
-            self._left = {spec.id for spec, _, reason in trials if reason is None}
+            self._pending = {spec.id for spec, _, reason in trials if reason is None}
             for spec, future, reason in trials:
                 if reason is None:
                     self._submit(spec).add_done_callback(partial(self._ended, spec, future))
@@ -76,7 +76,7 @@ class RoundScheduler:
                     future.set_exception(NotStartedError(reason))
 
     def _not_needed(self, spec: TrialSpec) -> str | None:
-        """Why a trial is not needed any more."""
+        """The reason why a trial is not needed any more; None if it is."""
         name = spec.variant.name
         if name in self._settled:
             return self._settled[name]
@@ -88,7 +88,7 @@ class RoundScheduler:
 
     def _ended(self, spec: TrialSpec, outer: Future[TrialRecord], inner: Future[TrialRecord]) -> None:
         with self._lock:
-            self._left.discard(spec.id)
+            self._pending.discard(spec.id)
             if inner.cancelled():
                 outer.cancel()
                 self._stop()
@@ -99,19 +99,19 @@ class RoundScheduler:
             else:
                 self._records.append(metrics_of(inner.result()))
                 outer.set_result(inner.result())
-            if not self._left:
+            if not self._pending:
                 if spec.index >= self._first and spec.index in self._plan.looks:
-                    self._look(spec.index)
+                    self._settle_verdicts(spec.index)
                 self._begin()
 
     def _stop(self) -> None:
-        """The run was stopped: what waits will not begin."""
+        """Cancel what waits, since the run was stopped."""
         for _, future in (trial for trials in self._waiting.values() for trial in trials):
             future.cancel()
         self._waiting.clear()
 
-    def _look(self, index: int) -> None:
-        """Settle what can be. A verdict once given stays: later looks are not asked about it."""
+    def _settle_verdicts(self, index: int) -> None:
+        """Settle what can be. A verdict once given stays, whatever later rounds say."""
         arms = arms_by_variant(self._records, "")
         if {arm.name for arm in arms} != {name for pair in self._pairs for name in pair}:
             return

@@ -7,7 +7,7 @@ import hashlib
 import importlib.util
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from e2b.connection_config import ConnectionConfig
 from e2b.template.main import TemplateBuilder, TemplateFinal
 
 from harness.errors import TaskFault
-from harness.sandboxes.sandbox import to_fault
+from harness.sandboxes.faults import raising_faults
 from harness.tasks.templatefile import TemplateFile
 
 PREFIX = "harness-"
@@ -62,7 +62,7 @@ def read_recipe(file: TemplateFile) -> TemplateBuild:
     except Exception as error:
         words = " ".join(str(error).split()) or "nothing"
         raise TaskFault(
-            "template_file", f"{file.shown} cannot be used: {type(error).__name__}: {words}", retry=False
+            "template_file", f"{file.shown} cannot be used: {type(error).__name__}: {words}"
         ) from error
     digest = hashlib.sha256(content.encode()).hexdigest()[:_HASH_DIGITS]
     return TemplateBuild(file, f"{PREFIX}{_stem(file)}-{digest}", template)
@@ -84,7 +84,6 @@ def _of_python(file: TemplateFile) -> Any:
         raise TaskFault(
             "template_file",
             f"{file.path} {what} {file.name!r}",
-            retry=False,
             remedy=f'write {file.name} = Template().from_template("claude")... with e2b\'s Template',
         )
     return found
@@ -97,7 +96,7 @@ def _stem(file: TemplateFile) -> str:
 
 async def is_built(name: str, params: Mapping[str, Any]) -> bool:
     """Whether the platform has a template of this name. Raises SandboxFault."""
-    with _faults(f"ask for template {name}"):
+    with raising_faults(f"ask for template {name}"):
         return await AsyncTemplate.exists(name, **params)
 
 
@@ -114,20 +113,19 @@ async def build(recipe: TemplateBuild, params: Mapping[str, Any], log: Callable[
         lines.append(entry.message)
         log(entry.message)
 
-    try:
-        with _faults(f"build {recipe.file.shown}"):
+    with raising_faults(f"build {recipe.file.shown}"):
+        try:
             await AsyncTemplate.build(recipe.template, recipe.name, on_build_logs=take, **params)
-    except exceptions.BuildException as error:
-        with contextlib.suppress(Exception):
-            await remove(recipe.name, params)
-        words = " ".join(str(error).split())[-_SAID:]
-        message = f"{recipe.file.shown} could not be built: {words}"
-        raise TaskFault("template_build", message, retry=False, remedy="its log says more") from error
+        except exceptions.BuildException as error:
+            with contextlib.suppress(Exception):
+                await remove(recipe.name, params)
+            words = " ".join(str(error).split())[-_SAID:]
+            raise TaskFault("template_build", f"{recipe.file.shown} could not be built: {words}") from error
 
 
 async def built(params: Mapping[str, Any]) -> list[BuiltTemplate]:
     """The templates that harness has built on the platform. Raises SandboxFault."""
-    with _faults("list templates"):
+    with raising_faults("list templates"):
         reply = await get_templates.asyncio_detailed(client=get_api_client(ConnectionConfig(**params)))
         if reply.status_code >= 300:
             raise handle_api_exception(reply)
@@ -142,7 +140,7 @@ async def built(params: Mapping[str, Any]) -> list[BuiltTemplate]:
 
 async def remove(name: str, params: Mapping[str, Any]) -> bool:
     """Remove a template; False when there is none of this name. Raises SandboxFault."""
-    with _faults(f"remove template {name}"):
+    with raising_faults(f"remove template {name}"):
         client = get_api_client(ConnectionConfig(**params))
         reply = await delete_templates_template_id.asyncio_detailed(encode_path_param(name), client=client)
         if reply.status_code == 404:
@@ -150,16 +148,3 @@ async def remove(name: str, params: Mapping[str, Any]) -> bool:
         if reply.status_code >= 300:
             raise handle_api_exception(reply)
         return True
-
-
-@contextlib.contextmanager
-def _faults(doing: str) -> Iterator[None]:
-    try:
-        yield
-    except exceptions.BuildException:
-        raise
-    except Exception as error:
-        fault = to_fault(error, doing)
-        if fault is None:
-            raise
-        raise fault from error

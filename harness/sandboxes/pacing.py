@@ -51,7 +51,7 @@ class Pacer:
             try:
                 made = await make(self._refused > 0)
             except SandboxFault as fault:
-                if fault.kind != "rate_limit" or _now() >= give_up:
+                if not fault.policy.is_refusal or _now() >= give_up:
                     raise
                 self._slow_down(asked)
             else:

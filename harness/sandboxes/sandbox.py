@@ -1,7 +1,4 @@
-"""A sandbox of any server that speaks E2B's protocol. The only module that imports the `e2b` SDK.
-
-Every error of the SDK and of the network under it leaves here as a `SandboxFault`, by one table (`FAULTS`).
-"""
+"""A sandbox of any server that speaks E2B's protocol."""
 
 from __future__ import annotations
 
@@ -11,23 +8,18 @@ import contextlib
 import functools
 import os
 import shlex
-import traceback
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
-# Before the SDK is loaded: over plain HTTP/1.1 a command that runs holds a connection, and 200 are all it would make.
-os.environ.setdefault("E2B_MAX_CONNECTIONS", "20000")
-os.environ.setdefault("E2B_MAX_KEEPALIVE_CONNECTIONS", "256")
-
 import e2b
-import httpx
 from e2b import AsyncSandbox, exceptions
 
 from harness.errors import SandboxFault, UsageError
 from harness.records.stream import Lines
+from harness.sandboxes.faults import raising_faults, to_fault
 from harness.sandboxes.owner import is_in_use, is_owner_alive, process_tag
 
 T = TypeVar("T")
@@ -63,92 +55,6 @@ def turn_folder(number: int) -> str:
     return f".harness/turn-{number}"
 
 
-@dataclass(frozen=True)
-class FaultPolicy:
-    """What one kind of error means: its name in the record, and whether a fresh sandbox may help."""
-
-    kind: str
-    retry: bool
-    fatal: bool = False
-    remedy: str | None = None
-
-
-FAULTS: Mapping[type[BaseException], FaultPolicy] = {
-    exceptions.AuthenticationException: FaultPolicy(
-        "auth", retry=False, fatal=True, remedy="check E2B_API_KEY (and E2B_DOMAIN, E2B_API_URL)"
-    ),
-    exceptions.GitAuthException: FaultPolicy("git_auth", retry=False),
-    exceptions.GitUpstreamException: FaultPolicy("git", retry=False),
-    exceptions.InvalidArgumentException: FaultPolicy("invalid_request", retry=False),
-    exceptions.NotEnoughSpaceException: FaultPolicy("disk_full", retry=False),
-    exceptions.FileNotFoundException: FaultPolicy("file_not_found", retry=False),
-    exceptions.SandboxNotFoundException: FaultPolicy("sandbox_gone", retry=True),
-    exceptions.SandboxNotRunningException: FaultPolicy("sandbox_gone", retry=True),
-    exceptions.SandboxUnreachableException: FaultPolicy("unreachable", retry=True),
-    exceptions.NotFoundException: FaultPolicy("not_found", retry=False),
-    exceptions.TimeoutException: FaultPolicy("timeout", retry=True),
-    exceptions.TemplateException: FaultPolicy("template", retry=False),
-    exceptions.RateLimitException: FaultPolicy("rate_limit", retry=True, remedy="lower --concurrency"),
-    exceptions.ServiceBusyException: FaultPolicy("busy", retry=True),
-    exceptions.GuestUnresponsiveException: FaultPolicy("unresponsive", retry=True),
-    e2b.DockerfileSyntaxError: FaultPolicy("template", retry=False, remedy="mend the template's Dockerfile"),
-    exceptions.BuildException: FaultPolicy("build", retry=False),
-    exceptions.FileUploadException: FaultPolicy("upload", retry=True),
-    exceptions.VolumeException: FaultPolicy("volume", retry=False),
-    exceptions.VolumeNotFoundException: FaultPolicy("volume", retry=False),
-    exceptions.VolumePathNotFoundException: FaultPolicy("volume", retry=False),
-    exceptions.SecretException: FaultPolicy("secret", retry=False),
-    exceptions.SecretNotFoundException: FaultPolicy("secret", retry=False),
-    exceptions.SandboxException: FaultPolicy("sandbox", retry=True),
-    httpx.HTTPError: FaultPolicy("connection", retry=True),
-    httpx.InvalidURL: FaultPolicy(
-        "connection", retry=False, fatal=True, remedy="check E2B_API_URL and E2B_SANDBOX_URL"
-    ),
-    TimeoutError: FaultPolicy("timeout", retry=True),
-    OSError: FaultPolicy("connection", retry=True),
-}
-
-
-def to_fault(error: BaseException, doing: str) -> SandboxFault | None:
-    """The fault that an error of the SDK means; None for an error that is not the SDK's or the network's."""
-    policy = next((FAULTS[kind] for kind in type(error).__mro__ if kind in FAULTS), None)
-    if policy is None and (_of_sdk(type(error).__module__) or _raised_in_sdk(error)):
-        policy = FaultPolicy("protocol", retry=True)
-    if policy is None:
-        return None
-    status = getattr(error, "status_code", None)
-    rejected = policy.kind == "sandbox" and isinstance(status, int) and 400 <= status < 500
-    message = " ".join(str(error).split()) or type(error).__name__
-    return SandboxFault(
-        policy.kind,
-        f"{doing}: {message}",
-        retry=policy.retry and not rejected,
-        fatal=policy.fatal,
-        remedy=policy.remedy,
-    )
-
-
-def _of_sdk(module: str) -> bool:
-    return module.split(".")[0] in {"e2b", "pyqwest", "connectrpc"}
-
-
-def _raised_in_sdk(error: BaseException) -> bool:
-    """Whether an error passed through the SDK's code: a reply in no form that it knows makes it a KeyError, say."""
-    frames = traceback.walk_tb(error.__traceback__)
-    return any(_of_sdk(frame.f_globals.get("__name__", "")) for frame, _ in frames)
-
-
-@contextlib.contextmanager
-def _faults(doing: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        fault = to_fault(error, doing)
-        if fault is None:
-            raise
-        raise fault from error
-
-
 async def _with_retries(doing: str, call: Callable[[], Awaitable[T]], seconds: float) -> T:
     """Do what may as well be done twice: again after a fault of the way there, within `seconds` each time.
 
@@ -157,11 +63,11 @@ async def _with_retries(doing: str, call: Callable[[], Awaitable[T]], seconds: f
     """
     for wait in (*_RETRY_DELAYS_S, None):
         try:
-            with _faults(doing):
+            with raising_faults(doing):
                 async with asyncio.timeout(seconds):
                     return await call()
         except SandboxFault as fault:
-            if wait is None or not fault.retry or fault.kind == "sandbox_gone":
+            if wait is None or not fault.retry or fault.policy.is_gone:
                 raise
             await asyncio.sleep(wait)
     raise AssertionError("the last try returns or raises")
@@ -271,7 +177,7 @@ async def _kill_when_created(creating: asyncio.Task[Any]) -> None:
     """End a sandbox that is still being made: cutting the request off would leave it to live out its lifetime."""
     await asyncio.wait([creating], timeout=_KILL_WHEN_CREATED_S)
     if creating.done() and not creating.exception():
-        with contextlib.suppress(SandboxFault), _faults("kill the sandbox"):
+        with contextlib.suppress(SandboxFault), raising_faults("kill the sandbox"):
             await creating.result().kill()
     creating.cancel()
 
@@ -309,7 +215,7 @@ class Sandbox:
         Raises:
             SandboxFault: when there is none to be had within `timeout` seconds.
         """
-        with _faults("create a sandbox"):
+        with raising_faults("create a sandbox"):
             try:
                 sdk = await _create(
                     timeout,
@@ -329,7 +235,6 @@ class Sandbox:
                 raise SandboxFault(
                     "template",
                     f"there is no template {template!r}: {error}",
-                    retry=False,
                     remedy="`claude` and `base` are always there; check the task's [sandbox] template",
                 ) from error
 
@@ -341,7 +246,7 @@ class Sandbox:
             UsageError: when it is gone.
             SandboxFault: when it cannot be reached.
         """
-        with _faults("wake the sandbox"):
+        with raising_faults("wake the sandbox"):
             try:
                 async with asyncio.timeout(120):
                     return cls(await AsyncSandbox.connect(sandbox_id, timeout=LIFETIME_S, **platform.params))
@@ -360,7 +265,7 @@ class Sandbox:
 
     async def pause(self) -> None:
         """Keep it, asleep, until somebody connects to it."""
-        with _faults("pause the sandbox"):
+        with raising_faults("pause the sandbox"):
             async with asyncio.timeout(60):
                 await self._sdk.pause()
 
@@ -370,7 +275,7 @@ class Sandbox:
         Raises:
             SandboxFault: when it does not wake.
         """
-        with _faults("wake the sandbox"):
+        with raising_faults("wake the sandbox"):
             async with asyncio.timeout(120):
                 await self._sdk.connect(timeout=LIFETIME_S)
 
@@ -381,11 +286,11 @@ class Sandbox:
             SandboxFault: when the sandbox is lost on the way.
         """
         try:
-            with _faults("take a snapshot"):
+            with raising_faults("take a snapshot"):
                 async with asyncio.timeout(_SNAPSHOT_S):
                     made = await self._sdk.create_snapshot(name, request_timeout=_SNAPSHOT_S)
         except SandboxFault as fault:
-            if fault.kind in ("sandbox_gone", "unreachable", "auth"):
+            if fault.policy.is_gone or fault.fatal:
                 raise
             return None
         return made.snapshot_id
@@ -404,7 +309,7 @@ class Sandbox:
         while True:
             await asyncio.sleep(LIFETIME_S / 3)
             # A failure here needs no answer: a sandbox that is really gone shows in whatever is done with it next.
-            with contextlib.suppress(SandboxFault), _faults("extend the sandbox's lifetime"):
+            with contextlib.suppress(SandboxFault), raising_faults("extend the sandbox's lifetime"):
                 await self._sdk.set_timeout(LIFETIME_S)
 
     async def write(self, path: str, data: bytes) -> None:
@@ -439,7 +344,7 @@ class Sandbox:
         self, path: str, take: Callable[[bytes], object], limit: int, user: str | None
     ) -> None:
         size = 0
-        with _faults(f"read {path}"):
+        with raising_faults(f"read {path}"):
             async with asyncio.timeout(_TRANSFER_S):
                 async for piece in await self._sdk.files.read(path, format="stream", user=cast(Any, user)):
                     size += len(piece)
@@ -471,7 +376,7 @@ class Sandbox:
             CommandTimeoutError: when it has not ended after `timeout` seconds.
             SandboxFault: when it could not be started, or was lost.
         """
-        with _faults("run a command"):
+        with raising_faults("run a command"):
             running = self._run(command, timeout=timeout, cwd=cwd, envs=dict(env or {}), user=cast(Any, user))
             try:
                 # The SDK enforces no limit of its own when the server is silent.
@@ -489,7 +394,7 @@ class Sandbox:
 
     async def _run(self, command: str, **options: Any) -> e2b.CommandResult:
         """As the SDK runs a command, but that one which does not start is no command that takes too long."""
-        with _faults("start a command"):
+        with raising_faults("start a command"):
             # The SDK's own limit for this would cost a task for each command.
             async with asyncio.timeout(_START_S):
                 handle = await self._sdk.commands.run(command, background=True, request_timeout=0, **options)
@@ -507,7 +412,7 @@ class Sandbox:
             while not calling.done():
                 await asyncio.wait([calling], timeout=PROBE_S)
                 if not calling.done() and not await self._is_running() and not calling.done():
-                    raise SandboxFault("sandbox_gone", "the sandbox is gone", retry=True)
+                    raise SandboxFault("sandbox_gone", "the sandbox is gone")
             return calling.result()
         finally:
             calling.cancel()
@@ -522,7 +427,7 @@ class Sandbox:
         Raises:
             SandboxFault: when there is none to be had.
         """
-        with _faults("open a terminal"):
+        with raising_faults("open a terminal"):
             async with asyncio.timeout(60):
                 handle = await self._sdk.pty.create(
                     e2b.PtySize(rows=size[0], cols=size[1]),
@@ -534,7 +439,7 @@ class Sandbox:
         try:
             yield Terminal(self._sdk, handle)
         finally:
-            with contextlib.suppress(SandboxFault), _faults("close the terminal"):
+            with contextlib.suppress(SandboxFault), raising_faults("close the terminal"):
                 await handle.kill()
 
     async def start(self, job: Job) -> AsyncGenerator[bytes]:
@@ -573,7 +478,7 @@ class Sandbox:
             script, env = bypass_profile(script, {**login, **env})
         queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         stderr: list[str] = []
-        with _faults("follow the agent's output"):
+        with raising_faults("follow the agent's output"):
             async with asyncio.timeout(60):
                 handle = await self._sdk.commands.run(
                     script,
@@ -595,11 +500,11 @@ class Sandbox:
                 except TimeoutError:
                     if await self._is_running():
                         continue
-                    raise SandboxFault("sandbox_gone", "the sandbox is gone", retry=True) from None
+                    raise SandboxFault("sandbox_gone", "the sandbox is gone") from None
                 if chunk is None:
                     break
                 yield chunk
-            with _faults("follow the agent's output"):
+            with raising_faults("follow the agent's output"):
                 await waiter
             job.ended("".join(stderr))
         finally:
@@ -615,7 +520,7 @@ class Sandbox:
         try:
             result = await self.run("env -0 | base64 -w0")
         except CommandTimeoutError as error:
-            raise SandboxFault("timeout", f"ask for the login environment: {error}", retry=True) from error
+            raise SandboxFault("timeout", f"ask for the login environment: {error}") from error
         pairs = base64.b64decode(result.stdout).decode("utf-8", "replace").split("\0")
         env = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
         return {name: value for name, value in env.items() if name not in _SHELL_VARIABLES}
@@ -643,17 +548,17 @@ class Terminal:
 
     async def send(self, data: bytes) -> None:
         """Type."""
-        with _faults("type into the terminal"):
+        with raising_faults("type into the terminal"):
             await self._sdk.pty.send_stdin(self._handle.pid, data)
 
     async def resize(self, size: tuple[int, int]) -> None:
         """Give it another size, in rows and columns."""
-        with _faults("resize the terminal"):
+        with raising_faults("resize the terminal"):
             await self._sdk.pty.resize(self._handle.pid, e2b.PtySize(rows=size[0], cols=size[1]))
 
     async def wait(self) -> None:
         """Wait until its shell has ended, however it did."""
-        with _faults("follow the terminal"), contextlib.suppress(e2b.CommandExitException):
+        with raising_faults("follow the terminal"), contextlib.suppress(e2b.CommandExitException):
             await self._handle.wait()
 
 
@@ -742,7 +647,7 @@ async def list_orphans(run: str | None, params: Mapping[str, Any]) -> list[Orpha
     """
     found: list[OrphanSandbox] = []
     query = e2b.SandboxQuery(metadata={_RUN_TAG: run}) if run else None
-    with _faults("list sandboxes"):
+    with raising_faults("list sandboxes"):
         pages = AsyncSandbox.list(query=query, **params)
         while pages.has_next:
             for info in await pages.next_items():
@@ -758,7 +663,7 @@ async def list_orphans(run: str | None, params: Mapping[str, Any]) -> list[Orpha
 
 async def kill_orphan(leftover: OrphanSandbox, params: Mapping[str, Any]) -> None:
     """End a sandbox by its id; one that is gone already is fine."""
-    with _faults(f"end sandbox {leftover.sandbox_id}"):
+    with raising_faults(f"end sandbox {leftover.sandbox_id}"):
         await AsyncSandbox.kill(leftover.sandbox_id, **params)
 
 
@@ -768,7 +673,7 @@ async def delete_snapshot(snapshot_id: str, params: Mapping[str, Any]) -> None:
     Raises:
         SandboxFault: when the platform does not do it.
     """
-    with _faults(f"delete snapshot {snapshot_id}"):
+    with raising_faults(f"delete snapshot {snapshot_id}"):
         await AsyncSandbox.delete_snapshot(snapshot_id, **params)
 
 
@@ -779,7 +684,7 @@ async def list_snapshots(prefix: str, params: Mapping[str, Any]) -> list[tuple[s
         SandboxFault: when the platform cannot be asked.
     """
     found: list[tuple[str, str]] = []
-    with _faults("list snapshots"):
+    with raising_faults("list snapshots"):
         pages = AsyncSandbox.list_snapshots(**params)
         while pages.has_next:
             for one in await pages.next_items():

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harness.errors import InternalFault, TaskFault, UsageError
+from harness.errors import GIVE_UP, InternalFault, TaskFault, UsageError
 from harness.sandboxes.building import (
     BuiltTemplate,
     TemplateBuild,
@@ -56,7 +56,7 @@ class Templates:
                     await self.build(recipe)
         except OSError as error:
             raise InternalFault(
-                "disk", f"{recipe.name} cannot be built: {error.strerror or error}", retry=False
+                "disk", f"{recipe.name} cannot be built: {error.strerror or error}", policy=GIVE_UP
             ) from error
         return recipe.name
 
@@ -94,7 +94,6 @@ def resolve_template_file(template: str, start: Path) -> TemplateFile:
         raise TaskFault(
             "template_file",
             f"template {template!r} is neither in {start} nor in a folder that it is in",
-            retry=False,
             remedy="give a path relative to one of them",
         )
     return file

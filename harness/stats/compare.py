@@ -8,102 +8,17 @@ from itertools import chain
 
 import numpy as np
 
-from harness.stats.data import (
-    METRIC_NAMES,
-    METRICS,
-    Estimate,
-    Metric,
-    MetricName,
-    Number,
-    Table,
-    Tally,
-    Trials,
-)
-from harness.stats.paired import Difference, difference
-from harness.stats.power import Needed, detectable, needed
-from harness.stats.rates import rate, skewed_mean, typical
-from harness.stats.sequential import Plan
-from harness.stats.taskwise import AtK, TaskFlip, TaskResult, flips, pass_at_k, pass_hat_k, results
-from harness.stats.verdict import Verdict, family_level, half_width, verdict
+from harness.stats.arrays import Table, TaskMeans
+from harness.stats.data import METRIC_NAMES, METRICS, Metric, MetricName, Plan, Trials
+from harness.stats.paired import difference
+from harness.stats.power import detectable, needed
+from harness.stats.rates import geometric_mean, rate, skewed_mean
+from harness.stats.results import Comparison, Contrast, Difference, IfExcluded, OneVariant, Summary
+from harness.stats.sequential import level_at
+from harness.stats.taskwise import flips, pass_at_k, pass_hat_k, results
+from harness.stats.verdict import family_level, half_width, verdict
 
 KS = (1, 2, 3, 5, 10, 20, 50, 100)
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """One metric of one variant. `typical` is the geometric mean of a relative metric, None for the others.
-
-    `unknown` counts trials that count, but without a value of this metric.
-    """
-
-    mean: Estimate
-    typical: Estimate | None
-    unknown: int
-
-
-@dataclass(frozen=True, slots=True)
-class OneVariant:
-    """A variant by itself. `errors` and `invalid` are the trials left out.
-
-    `pass_at_k` and `pass_hat_k` are there for each k that at least one task has enough trials for.
-    """
-
-    name: str
-    errors: int
-    invalid: int
-    metrics: Mapping[MetricName, Summary]
-    pass_at_k: tuple[AtK, ...]
-    pass_hat_k: tuple[AtK, ...]
-    tasks: tuple[TaskResult, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class IfExcluded:
-    """What the difference would be if the excluded trials had all gone against the variant, or all for it.
-
-    Against it: its own excluded trials have failed, the baseline's have passed.
-    """
-
-    against: Difference
-    verdict_against: Verdict
-    favour: Difference
-    verdict_favour: Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class Contrast:
-    """A variant against the baseline in one metric.
-
-    `difference.interval` and `verdict` are corrected for `comparisons` variants compared at once. `margin` is in
-    the units of `difference.value`. `if_excluded` is None where no trial was excluded, or where no bound exists,
-    since the metric has no largest value. `needed` is None when the verdict is settled.
-    """
-
-    metric: MetricName
-    variant: str
-    baseline: str
-    difference: Difference
-    margin: float
-    verdict: Verdict
-    comparisons: int
-    unpaired: int
-    detectable: Number
-    needed: Needed | None
-    if_excluded: IfExcluded | None
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The statistics of all pairs. `flips` has an entry for each variant that was compared with a baseline."""
-
-    level: float
-    variants: tuple[OneVariant, ...]
-    contrasts: tuple[Contrast, ...]
-    flips: Mapping[str, tuple[TaskFlip, ...]]
-
-    def undecided(self, metric: MetricName) -> tuple[str, ...]:
-        """The variants whose verdict in this metric is still open."""
-        return tuple(c.variant for c in self.contrasts if c.metric == metric and c.verdict == "inconclusive")
 
 
 def compare(
@@ -136,7 +51,10 @@ def compare(
             for name in metrics
             for variant, baseline in pairs
         ),
-        {variant: _flips(table, variant, baseline) for variant, baseline in pairs},
+        {
+            variant: flips(table.task_means(variant, "pass"), table.task_means(baseline, "pass"), table.tasks)
+            for variant, baseline in pairs
+        },
     )
 
 
@@ -152,7 +70,7 @@ def _refuse_impossible_pairs(table: Table, pairs: Sequence[tuple[str, str]]) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Design:
-    """What all contrasts of a comparison share."""
+    """The design of a comparison, which all its contrasts share."""
 
     table: Table
     comparisons: int
@@ -160,7 +78,9 @@ class _Design:
     plan: Plan | None
 
     def contrast(self, variant: str, baseline: str, metric: Metric, margin: float) -> Contrast:
-        own, base = (self.table.tally(name, metric.name, log=metric.relative) for name in (variant, baseline))
+        own, base = (
+            self.table.task_means(name, metric.name, log=metric.relative) for name in (variant, baseline)
+        )
         found = self._difference((variant, baseline), own, base, metric)
         judged = verdict(found, metric, margin)
         return Contrast(
@@ -177,7 +97,9 @@ class _Design:
             if_excluded=self._if_excluded((variant, baseline), own, base, metric, margin),
         )
 
-    def _difference(self, pair: tuple[str, str], own: Tally, base: Tally, metric: Metric) -> Difference:
+    def _difference(
+        self, pair: tuple[str, str], own: TaskMeans, base: TaskMeans, metric: Metric
+    ) -> Difference:
         level = self._level(pair, int(np.count_nonzero(own.known & base.known)))
         found = difference(own, base, relative=metric.relative, level=level or self.level)
         reason = None if level else "no round is complete yet, or there are more than were planned"
@@ -196,20 +118,17 @@ class _Design:
             return family_level(self.level, self.comparisons)
         rounds = int(np.minimum(*(self.table.planned(name) for name in pair)).min())
         planned = 1 <= rounds <= self.plan.rounds
-        return self.plan.level_at(rounds, tasks, self.comparisons) if planned else None
+        return level_at(self.plan, rounds, tasks, self.comparisons) if planned else None
 
     def _if_excluded(
-        self, pair: tuple[str, str], own: Tally, base: Tally, metric: Metric, margin: float
+        self, pair: tuple[str, str], own: TaskMeans, base: TaskMeans, metric: Metric, margin: float
     ) -> IfExcluded | None:
         excluded, base_excluded = (self.table.excluded(name) for name in pair)
         if metric.relative or not (excluded.any() or base_excluded.any()):
             return None
         ends = [
             self._difference(
-                pair,
-                own.with_imputed(excluded, value),
-                base.with_imputed(base_excluded, 1 - value),
-                metric,
+                pair, own.with_imputed(excluded, value), base.with_imputed(base_excluded, 1 - value), metric
             )
             for value in (0.0, 1.0)
         ]
@@ -219,7 +138,7 @@ class _Design:
 
 def _one_variant(table: Table, variant: str, metrics: Sequence[MetricName], level: float) -> OneVariant:
     errors, invalid = table.errors_and_invalid(variant)
-    passes = table.tally(variant, "pass")
+    passes = table.task_means(variant, "pass")
     ks = [k for k in KS if k <= passes.n.max(initial=0)]
     return OneVariant(
         variant,
@@ -233,12 +152,8 @@ def _one_variant(table: Table, variant: str, metrics: Sequence[MetricName], leve
 
 
 def _summary(table: Table, variant: str, metric: Metric, level: float) -> Summary:
-    tally, unknown = table.tally(variant, metric.name), table.unknown(variant, metric.name)
+    by_task, unknown = table.task_means(variant, metric.name), table.unknown(variant, metric.name)
     if not metric.relative:
-        return Summary(rate(tally, level), None, unknown)
-    logs = table.tally(variant, metric.name, log=True)
-    return Summary(skewed_mean(tally, logs, level), typical(tally, logs, level), unknown)
-
-
-def _flips(table: Table, variant: str, baseline: str) -> tuple[TaskFlip, ...]:
-    return flips(table.tally(variant, "pass"), table.tally(baseline, "pass"), table.tasks)
+        return Summary(rate(by_task, level), None, unknown)
+    logs = table.task_means(variant, metric.name, log=True)
+    return Summary(skewed_mean(by_task, logs, level), geometric_mean(by_task, logs, level), unknown)

@@ -1,23 +1,18 @@
-"""What goes into the statistics, and the numbers that come out."""
+"""Metrics, trials and looks: the values that go into the statistics. This module needs no NumPy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Literal, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
 MetricName = Literal["pass", "score", "cost", "tokens", "duration", "turns"]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+METRIC_NAMES: tuple[MetricName, ...] = get_args(MetricName)
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """How a metric is compared.
+    """A metric, and the way in which it is compared.
 
     `relative` metrics (positive, skewed) are compared by ratio, the others (from 0 to 1) by difference. `margin`
     is the default for the smallest change worth speaking of: in points of the rate (0.05 is 5 points), or as a
@@ -63,166 +58,25 @@ class Trials:
         return self.errors + self.invalid
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """From `low` to `high`, at a confidence `level` such as 0.95."""
-
-    low: float
-    high: float
-    level: float
+_FIRST_LOOK = 3
+"""The first look's round at the earliest: an earlier one finds little, and takes its share of the error."""
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """A value with its interval. What is None was not to be had, and `reason` says why."""
+class Plan:
+    """Up to `rounds` rounds, fixed before the first: raising it later voids the error that was promised."""
 
-    value: float | None
-    interval: Interval | None
-    reason: str | None
-    tasks: int
-    trials: int
+    rounds: int
+    level: float = 0.95
 
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A number, or the reason why there is none."""
-
-    value: float | None
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """One metric of one variant, by task: arrays with a place for each task, in the table's order.
-
-    `within` is the sample variance between a task's trials. `mean` is NaN where `n` is 0, `within` where `n` is
-    less than 2.
-    """
-
-    n: Ints
-    mean: Floats
-    within: Floats
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ValueError(f"a plan needs at least one round, not {self.rounds}")
 
     @property
-    def known(self) -> NDArray[np.bool_]:
-        """Which tasks have a value."""
-        return self.n > 0
-
-    def only(self, tasks: NDArray[np.bool_]) -> Tally:
-        """The chosen tasks."""
-        return Tally(self.n[tasks], self.mean[tasks], self.within[tasks])
-
-    def with_imputed(self, count: Ints, value: float) -> Tally:
-        """As if each task had `count` further trials, all with this value. `within` stays what was seen."""
-        n = self.n + count
-        total = np.where(self.known, self.n * np.nan_to_num(self.mean), 0.0) + count * value
-        return Tally(n, _ratio(total, n), self.within)
-
-
-def tally(task: Ints, value: Floats, tasks: int) -> Tally:
-    """Sum up values that belong to tasks 0 to `tasks` - 1. NaN values are unknown, and left out."""
-    seen = ~np.isnan(value)
-    task, value = task[seen], value[seen]
-    n = np.bincount(task, minlength=tasks)
-    mean = _ratio(np.bincount(task, value, minlength=tasks), n)
-    squares = np.bincount(task, (value - mean[task]) ** 2, minlength=tasks)
-    return Tally(n, mean, _ratio(squares, n - 1))
-
-
-def _ratio(numerator: NDArray[np.number], denominator: Ints) -> Floats:
-    quotient = np.full(numerator.shape, np.nan)
-    np.divide(numerator, denominator, out=quotient, where=denominator > 0)
-    return quotient
-
-
-class Table:
-    """The trials of a run as arrays: for each variant and metric, values with the tasks that they belong to.
-
-    Raises ValueError when a task and variant come twice, or a value is impossible for its metric.
-    """
-
-    def __init__(self, trials: Iterable[Trials]) -> None:
-        cells: dict[str, dict[str, Trials]] = {}
-        for cell in trials:
-            of_variant = cells.setdefault(cell.variant, {})
-            if cell.task in of_variant:
-                raise ValueError(f"task {cell.task!r} of variant {cell.variant!r} comes twice")
-            of_variant[cell.task] = cell
-        self.tasks: tuple[str, ...] = tuple(dict.fromkeys(chain.from_iterable(cells.values())))
-        self.variants: tuple[str, ...] = tuple(cells)
-        self._place = {task: place for place, task in enumerate(self.tasks)}
-        self._cells = cells
-        self._counted = {
-            variant: {task: _length(cell) for task, cell in of_variant.items()}
-            for variant, of_variant in cells.items()
-        }
-        self._columns: dict[tuple[str, MetricName], tuple[Ints, Floats]] = {}
-        self._tallies: dict[tuple[str, MetricName, bool], Tally] = {}
-
-    def tally(self, variant: str, metric: MetricName, *, log: bool = False) -> Tally:
-        """One metric of one variant by task, of the values or of their logarithms (of 0: unknown)."""
-        key = (variant, metric, log)
-        if key not in self._tallies:
-            task, value = self._values(variant, metric)
-            if log:
-                value = np.log(value, out=np.full(value.shape, np.nan), where=value > 0)
-            self._tallies[key] = tally(task, value, len(self.tasks))
-        return self._tallies[key]
-
-    def zeros(self, variant: str, metric: MetricName) -> int:
-        """How many values are 0, and so have no logarithm."""
-        return int(np.count_nonzero(self._values(variant, metric)[1] == 0))
-
-    def unknown(self, variant: str, metric: MetricName) -> int:
-        """How many of the trials that count do not know this metric."""
-        return sum(self._counted[variant].values()) - int(self.tally(variant, metric).n.sum())
-
-    def excluded(self, variant: str) -> Ints:
-        """How many trials do not count, by task."""
-        return self._by_task({task: cell.excluded for task, cell in self._cells[variant].items()})
-
-    def planned(self, variant: str) -> Ints:
-        """How many trials there are, by task, whether they count or not."""
-        return self._by_task(self._counted[variant]) + self.excluded(variant)
-
-    def errors_and_invalid(self, variant: str) -> tuple[int, int]:
-        """The two kinds of trials that do not count."""
-        cells = self._cells[variant].values()
-        return sum(cell.errors for cell in cells), sum(cell.invalid for cell in cells)
-
-    def _by_task(self, numbers: Mapping[str, int]) -> Ints:
-        return np.array([numbers.get(task, 0) for task in self.tasks], dtype=np.int64)
-
-    def _values(self, variant: str, metric: MetricName) -> tuple[Ints, Floats]:
-        key = (variant, metric)
-        if key not in self._columns:
-            self._columns[key] = self._read(variant, metric)
-        return self._columns[key]
-
-    def _read(self, variant: str, metric: MetricName) -> tuple[Ints, Floats]:
-        cells = list(self._cells[variant].values())
-        columns = [cell.values.get(metric, ()) for cell in cells]
-        value = np.array(list(chain.from_iterable(columns)), dtype=np.float64)
-        places = np.array([self._place[cell.task] for cell in cells], dtype=np.int64)
-        task = np.repeat(places, np.array([len(column) for column in columns], dtype=np.int64))
-        _refuse_impossible(metric, value)
-        return task, value
-
-
-def _length(cell: Trials) -> int:
-    return max((len(column) for column in cell.values.values()), default=0)
-
-
-def _refuse_impossible(metric: MetricName, value: Floats) -> None:
-    known = value[~np.isnan(value)]
-    if metric == "pass":
-        wrong = known[(known != 0) & (known != 1)]
-    elif metric == "score":
-        wrong = known[(known < 0) | (known > 1)]
-    else:
-        wrong = known[(known < 0) | np.isinf(known)]
-    if wrong.size:
-        raise ValueError(f"{wrong[0]} is no value of {metric!r}")
-
-
-METRIC_NAMES: tuple[MetricName, ...] = get_args(MetricName)
+    def looks(self) -> tuple[int, ...]:
+        """The rounds after which a verdict may be given."""
+        looks = [self.rounds]
+        while (half := -(-looks[0] // 2)) >= _FIRST_LOOK and half < looks[0]:
+            looks.insert(0, half)
+        return tuple(looks)

@@ -1,76 +1,38 @@
 """A variant against the baseline, task by task: the difference over the tasks that both have.
 
-Pass rate and score: the mean over tasks of the difference of their rates, in points. The t-interval over the tasks'
-differences is right by itself where they are symmetric, as they are when there is no effect, whatever the
-correlation. An effect on few tasks makes them skewed: it has not yet seen the next task that jumps from 0 to 1. So
-while no more than a handful of tasks differ, on the side of the longer tail the interval reaches at least as far as
-another, which knows that rates end at 0 and 1: the two rates' own intervals put together by MOVER, with the
-correlation of the tasks' rates (Zou and Donner 2008, "Construction of confidence limits about effect measures",
-Statistics in Medicine 27; after Newcombe 1998). Where more of them differ it would only make the interval too wide.
+Pass rate and score. The difference is the mean over tasks of the difference of their rates, in points. The t-interval
+over the tasks' differences is right by itself where these are symmetric, as they are when there is no effect,
+whatever the correlation. An effect on few tasks makes them skewed: the sample may lack the next task that goes from 0
+to 1. So while at most `_MAX_SKEWED_TASKS` tasks differ, the interval's side with the longer tail reaches at least as
+far as that of a second interval, which respects that rates end at 0 and 1. That one combines the intervals of the two
+rates by MOVER, with the correlation of the tasks' rates (Zou and Donner 2008, "Construction of confidence limits about
+effect measures", Statistics in Medicine 27; after Newcombe 1998). Where more tasks differ it would only make the
+interval too wide.
 
-Cost, tokens, duration, turns: the mean over tasks of the difference of their mean logarithms, that is the ratio of
-geometric means, given as relative change. Logarithms, since these metrics are skewed and tasks differ by factors:
-the t-interval is right on that scale at few tasks, no dear task drowns the others, and swapping the two variants
-gives the reciprocal. The mean of the logarithm has no bias from unequal numbers of trials; the logarithm of the mean
-would.
+Cost, tokens, duration, turns. The difference is the mean over tasks of the difference of their mean logarithms, that
+is the ratio of geometric means, given as relative change. These metrics are skewed and tasks differ by factors. On the
+logarithmic scale the t-interval is right at few tasks, an expensive task does not dominate the others, and swapping
+the two variants gives the reciprocal. The mean of the logarithms has no bias from unequal numbers of trials; the
+logarithm of the mean would have one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from harness.stats.data import Floats, Interval, Tally
-from harness.stats.rates import NO_SPREAD, ONE_TASK, differ, rate_bounds, t_reach
+from harness.stats.arrays import Floats, TaskMeans
+from harness.stats.rates import NO_SPREAD, ONE_TASK, any_spread, rate_bounds, t_half_width
+from harness.stats.results import Difference
 
-_HANDFUL = 5
-"""Up to so many tasks that differ, and half of all, make the t-interval too short when they are skewed. Found by
-simulation: of 30 tasks, 10 trials, 0.05 against 0.15, correlation 0.6, 4 gave a false `equivalent` in 5.8 +- 0.7 %,
+_MAX_SKEWED_TASKS = 5
+"""While at most so many tasks differ, and at most half of all, the t-interval of skewed differences is too short. Found
+by simulation: of 30 tasks, 10 trials, 0.05 against 0.15, correlation 0.6, 4 gave a false `equivalent` in 5.8 +- 0.7 %,
 and 10 a coverage of 99.3 %."""
 NO_TASK = "no task has trials that count, with a known value, under both variants"
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A variant minus the baseline, over tasks.
-
-    `center`, `low` and `high` are on the scale where the interval was made: points of a rate, or the logarithm of
-    the ratio for a `relative` metric. `value` and `interval` are what to show: points, or relative change (-0.2:
-    20 % less). What is None was not to be had, and `reason` says why.
-
-    `inside` is the part of one task's variance that comes from its trials' noise (None: no task was repeated),
-    `trials` how many trials a task has under each variant, as their harmonic mean.
-    """
-
-    relative: bool
-    tasks: int
-    trials: float
-    level: float
-    center: float | None
-    low: float | None = None
-    high: float | None = None
-    reason: str | None = None
-    inside: float | None = None
-
-    @property
-    def value(self) -> float | None:
-        """Points of a rate, or the relative change."""
-        return None if self.center is None else self._shown(self.center)
-
-    @property
-    def interval(self) -> Interval | None:
-        """The interval of `value`."""
-        if self.low is None or self.high is None:
-            return None
-        return Interval(self._shown(self.low), self._shown(self.high), self.level)
-
-    def _shown(self, number: float) -> float:
-        return float(np.expm1(number)) if self.relative else min(1.0, max(-1.0, number))
-
-
-def difference(variant: Tally, baseline: Tally, *, relative: bool, level: float = 0.95) -> Difference:
-    """Compare two tallies of the same tasks; for a `relative` metric, tallies of logarithms."""
+def difference(variant: TaskMeans, baseline: TaskMeans, *, relative: bool, level: float = 0.95) -> Difference:
+    """Compare the task means of the same tasks; for a `relative` metric, those of the logarithms."""
     both = variant.known & baseline.known
     variant, baseline = variant.only(both), baseline.only(both)
     tasks = int(both.sum())
@@ -83,18 +45,20 @@ def difference(variant: Tally, baseline: Tally, *, relative: bool, level: float 
     reason: str | None = None
     if tasks == 1:
         reason = ONE_TASK
-    elif relative and not differ(by_task):
+    elif relative and not any_spread(by_task):
         reason = "all tasks differ by the same factor: nothing shows how much tasks differ"
     elif relative:
-        reach = t_reach(by_task, level)
+        reach = t_half_width(by_task, level)
         bounds = center - reach, center + reach
     else:
         bounds = _rate_difference(variant, baseline, by_task, level)
     low, high = bounds or (None, None)
-    return Difference(relative, tasks, trials, level, center, low, high, reason, _inside(variant, baseline))
+    return Difference(
+        relative, tasks, trials, level, center, low, high, reason, _within_task_variance(variant, baseline)
+    )
 
 
-def _inside(variant: Tally, baseline: Tally) -> float | None:
+def _within_task_variance(variant: TaskMeans, baseline: TaskMeans) -> float | None:
     """The mean over repeated tasks of the variance that their difference owes to the noise of trials."""
     repeated = (variant.n >= 2) & (baseline.n >= 2)
     if not repeated.any():
@@ -103,15 +67,17 @@ def _inside(variant: Tally, baseline: Tally) -> float | None:
     return float((variant.within / variant.n + baseline.within / baseline.n).mean())
 
 
-def _rate_difference(variant: Tally, baseline: Tally, by_task: Floats, level: float) -> tuple[float, float]:
+def _rate_difference(
+    variant: TaskMeans, baseline: TaskMeans, by_task: Floats, level: float
+) -> tuple[float, float]:
     if not by_task.any():
         return _no_task_differs(by_task.size, level)
     center = float(by_task.mean())
-    if not differ(by_task):
+    if not any_spread(by_task):
         return _mover(variant, baseline, level, correlation=0.0)
-    reach = t_reach(by_task, level)
+    reach = t_half_width(by_task, level)
     differing = np.count_nonzero(by_task)
-    if differing > min(_HANDFUL, by_task.size / 2):
+    if differing > min(_MAX_SKEWED_TASKS, by_task.size / 2):
         return center - reach, center + reach
     low, high = _mover(variant, baseline, level, _correlation(variant.mean, baseline.mean))
     tail = float(((by_task - center) ** 3).mean())
@@ -123,15 +89,15 @@ def _rate_difference(variant: Tally, baseline: Tally, by_task: Floats, level: fl
 
 
 def _no_task_differs(tasks: int, level: float) -> tuple[float, float]:
-    """How large a mean difference can hide behind `tasks` tasks without any.
+    """The bounds of the mean difference when none of `tasks` tasks shows any.
 
-    At most the share of tasks that show a difference, and that has an exact binomial bound at 0 of `tasks`.
+    The mean is at most the share of tasks that show a difference, which has an exact binomial bound at 0 of `tasks`.
     """
     bound = 1 - float(((1 - level) / 2) ** (1 / tasks))
     return -bound, bound
 
 
-def _mover(variant: Tally, baseline: Tally, level: float, correlation: float) -> tuple[float, float]:
+def _mover(variant: TaskMeans, baseline: TaskMeans, level: float, correlation: float) -> tuple[float, float]:
     (low, high), (base_low, base_high) = rate_bounds(variant, level), rate_bounds(baseline, level)
     mean, base = float(variant.mean.mean()), float(baseline.mean.mean())
     down = _side(mean - low, base_high - base, correlation)

@@ -1,30 +1,15 @@
-"""What a design can see: the smallest effect, and how much more would settle an open question."""
+"""The power of a design: the smallest effect that it finds, and the size that would settle an open question."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import nctdtrinc, stdtrit
 
-from harness.stats.data import Number
-from harness.stats.paired import Difference
+from harness.stats.results import POWER, Difference, Needed, Number
 
-POWER = 0.8
 _MOST_TASKS = 100_000
-
-
-@dataclass(frozen=True, slots=True)
-class Needed:
-    """What would settle a comparison, with power 0.8, if the true difference is the one seen.
-
-    `trials`: how many trials each task then has under each variant, with the same tasks; `tasks`: how many tasks,
-    with the same trials for each. Both are totals, and either one suffices.
-    """
-
-    trials: Number
-    tasks: Number
 
 
 def detectable(difference: Difference) -> Number:
@@ -45,7 +30,7 @@ def detectable(difference: Difference) -> Number:
 
 
 def needed(difference: Difference, margin: float) -> Needed:
-    """What would settle it. `margin` is on the scale of the difference (see `verdict.half_width`)."""
+    """The size that would settle it. `margin` is on the scale of the difference (see `verdict.half_width`)."""
     error, center = _standard_error(difference), difference.center
     if error is None or center is None:
         return Needed(Number(None, difference.reason), Number(None, difference.reason))
@@ -68,21 +53,21 @@ def _needed_tasks(difference: Difference, spread: float, settles: Callable[[int,
 
 
 def _needed_trials(difference: Difference, spread: float, settles: Callable[[int, float], bool]) -> Number:
-    if difference.inside is None:
+    if difference.within_task_variance is None:
         return Number(None, "no task was tried twice: how much its trials differ is unknown")
-    inside = min(difference.inside, spread)
-    between = spread - inside
-    if not settles(difference.tasks, between + 1e-4 * inside):
+    within = min(difference.within_task_variance, spread)
+    between = spread - within
+    if not settles(difference.tasks, between + 1e-4 * within):
         return Number(None, "the tasks themselves differ too much: only more tasks would settle it")
     low, high = 0.0, 1e4
     while high - low > 1e-3:
         middle = (low + high) / 2
-        low, high = (low, middle) if settles(difference.tasks, between + inside / middle) else (middle, high)
+        low, high = (low, middle) if settles(difference.tasks, between + within / middle) else (middle, high)
     return Number(max(int(difference.trials) + 1, int(np.ceil(high * difference.trials))))
 
 
 def _settles(effect: float, margin: float, tasks: int, level: float, error: float) -> bool:
-    """Whether a true `effect` leads to a verdict with power 0.8: by excluding 0, or by fitting in the margin."""
+    """True if a true `effect` leads to a verdict with power 0.8: by excluding 0, or by fitting in the margin."""
     if tasks < 2:
         return False
     found = effect >= _reach(tasks, level, POWER) * error

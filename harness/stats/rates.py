@@ -1,19 +1,19 @@
 """One variant's numbers with their intervals: pass rate, score, and the mean of a skewed metric.
 
-Pass rate. Trials of one task resemble each other, by an unknown correlation rho, and rates near 0 or 1 are skewed.
-So the interval comes from the beta-binomial likelihood: task rates vary as Beta with mean mu, rho is integrated
-out. The prior is Jeffreys' for mu and Beta(1, 1/4) for rho, which leans to "tasks differ", the safe side when few
-tasks say little about it. Where most tasks have shown both outcomes the t-interval over tasks is good too, and at
-few tasks it is the sharper one: then the part common to both is taken, the t-interval at 4/5 of the error, unless
-all tasks happen to have the same rate, where it would be a point. With one trial for each task there is no
+Pass rate. Trials of one task resemble each other, by an unknown correlation rho, and rates near 0 or 1 are skewed. So
+the interval comes from the beta-binomial likelihood: task rates vary as Beta with mean mu, and rho is integrated out.
+The prior is Jeffreys' for mu and Beta(1, 1/4) for rho. That leans to "tasks differ", the safe side when few tasks say
+little about it. Where most tasks have shown both outcomes the t-interval over tasks is good too, and at few tasks it is
+the sharper one. Then the part common to both is taken, with the t-interval at 4/5 of the error. If all tasks happen to
+have the same rate, the t-interval would be a point, and is not used. With one trial for each task there is no
 correlation to know, and the interval is the exact mid-P binomial one.
 
 These are choices for coverage: benchmarks/stats_calibration.py measures it.
 
-Skewed metrics (cost, tokens, time). Two values: the mean, which makes the bill, and the typical (geometric mean),
-which the comparison of variants stands on. Both intervals take logarithms as normal, with tasks as a random
-effect; the mean's is by MOVER (Zou, Huo and Taleban 2009, "Simple confidence intervals for lognormal means and
-their differences with environmental applications", Environmetrics 20).
+Skewed metrics (cost, tokens, time) have two values: the mean, which makes the bill, and the geometric mean, which the
+comparison of variants uses. Both intervals take logarithms as normal, with tasks as a random effect. The mean's
+interval is by MOVER (Zou, Huo and Taleban 2009, "Simple confidence intervals for lognormal means and their differences
+with environmental applications", Environmetrics 20).
 """
 
 from __future__ import annotations
@@ -23,54 +23,55 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import betainc, betaln, chdtri, stdtrit
 
-from harness.stats.data import Estimate, Floats, Interval, Tally
+from harness.stats.arrays import Floats, TaskMeans
+from harness.stats.results import Estimate, Interval
 
 ONE_TASK = "one task only: nothing shows how much tasks differ"
 _GRID = (96, 16)
 NO_SPREAD = 1e-12
-"""What rounding leaves of numbers that are the same."""
+"""The most that rounding leaves between numbers that are the same."""
 
 
-def rate(tally: Tally, level: float = 0.95) -> Estimate:
+def rate(by_task: TaskMeans, level: float = 0.95) -> Estimate:
     """The mean over tasks of their pass rates (or scores from 0 to 1), each task weighing the same."""
-    tally = tally.only(tally.known)
-    tasks, trials = tally.n.size, int(tally.n.sum())
+    by_task = by_task.only(by_task.known)
+    tasks, trials = by_task.n.size, int(by_task.n.sum())
     if tasks == 0:
         return Estimate(None, None, "no trial counts", 0, 0)
-    value = round(float(tally.mean.mean()), 12)
+    value = round(float(by_task.mean.mean()), 12)
     if tasks == 1:
         return Estimate(value, None, ONE_TASK, tasks, trials)
-    return Estimate(value, Interval(*rate_bounds(tally, level), level), None, tasks, trials)
+    return Estimate(value, Interval(*rate_bounds(by_task, level), level), None, tasks, trials)
 
 
-def rate_bounds(tally: Tally, level: float) -> tuple[float, float]:
+def rate_bounds(by_task: TaskMeans, level: float) -> tuple[float, float]:
     """The interval of `rate`, for two or more tasks that all have trials."""
-    mean = float(tally.mean.mean())
-    if tally.n.max() == 1:
-        low, high = _mid_p(float(tally.mean.sum()), tally.n.size, level)
+    mean = float(by_task.mean.mean())
+    if by_task.n.max() == 1:
+        low, high = _mid_p(float(by_task.mean.sum()), by_task.n.size, level)
     else:
-        low, high = _beta_binomial(*_counts(tally), level)
-    if _shows_both_outcomes(tally) and differ(tally.mean):
-        reach = t_reach(tally.mean, 1 - 0.8 * (1 - level))
+        low, high = _beta_binomial(*_counts(by_task), level)
+    if _shows_both_outcomes(by_task) and any_spread(by_task.mean):
+        reach = t_half_width(by_task.mean, 1 - 0.8 * (1 - level))
         low, high = max(low, mean - reach), min(high, mean + reach)
     return min(low, mean), max(high, mean)
 
 
-def t_reach(values: Floats, level: float) -> float:
+def t_half_width(values: Floats, level: float) -> float:
     """Half the width of the t-interval for the mean of independent values."""
     quantile = float(stdtrit(values.size - 1, (1 + level) / 2))
     return quantile * float(values.std(ddof=1)) / float(np.sqrt(values.size))
 
 
-def differ(values: Floats) -> bool:
-    """Whether values differ by more than rounding, so that they show how much tasks differ."""
+def any_spread(values: Floats) -> bool:
+    """True if values differ by more than rounding, so that they show how much tasks differ."""
     return float(values.std()) > NO_SPREAD * max(1.0, abs(float(values.mean())))
 
 
-def _shows_both_outcomes(tally: Tally) -> bool:
-    """Whether most tasks have both passed and failed, so that their rates are not piled up at 0 or 1."""
-    fewest = min(np.count_nonzero(tally.mean > 0), np.count_nonzero(tally.mean < 1))
-    return bool(fewest >= max(4, 0.7 * tally.n.size))
+def _shows_both_outcomes(by_task: TaskMeans) -> bool:
+    """True if most tasks have both passed and failed, so that their rates do not pile up at 0 or 1."""
+    fewest = min(np.count_nonzero(by_task.mean > 0), np.count_nonzero(by_task.mean < 1))
+    return bool(fewest >= max(4, 0.7 * by_task.n.size))
 
 
 def _mid_p(passes: float, n: int, level: float) -> tuple[float, float]:
@@ -95,16 +96,16 @@ def _solve_mid_p(passes: float, n: int, target: float) -> float:
     return (low + high) / 2
 
 
-def _counts(tally: Tally) -> tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...]]:
+def _counts(by_task: TaskMeans) -> tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...]]:
     """Distinct (passes, trials) with the number of tasks that have them.
 
     A score that is no whole number of passes is split between its two neighbours.
     """
-    passes = np.clip(tally.n * tally.mean, 0, tally.n)
+    passes = np.clip(by_task.n * by_task.mean, 0, by_task.n)
     below = np.floor(passes + 1e-9)
     share = np.clip(passes - below, 0, 1)
     pairs = np.concatenate(
-        [np.stack([below, tally.n]), np.stack([np.minimum(below + 1, tally.n), tally.n])], 1
+        [np.stack([below, by_task.n]), np.stack([np.minimum(below + 1, by_task.n), by_task.n])], 1
     )
     weights = np.concatenate([1 - share, share])
     pairs, weights = pairs[:, weights > 1e-9], weights[weights > 1e-9]
@@ -162,61 +163,61 @@ def _support(mass: Floats, span: tuple[float, float]) -> tuple[float, float]:
     return max(0.0, span[0] + width * (cells[0] - 1)), min(1.0, span[0] + width * (cells[-1] + 2))
 
 
-def skewed_mean(tally: Tally, logs: Tally, level: float = 0.95) -> Estimate:
+def skewed_mean(by_task: TaskMeans, logs: TaskMeans, level: float = 0.95) -> Estimate:
     """The mean over tasks of a positive metric. `logs` are the same values' logarithms."""
-    return _skewed(tally, logs, level, typical=False)
+    return _skewed(by_task, logs, level, geometric=False)
 
 
-def typical(tally: Tally, logs: Tally, level: float = 0.95) -> Estimate:
-    """The geometric mean: half of the trials of a skewed metric cost less, half more."""
-    return _skewed(tally, logs, level, typical=True)
+def geometric_mean(by_task: TaskMeans, logs: TaskMeans, level: float = 0.95) -> Estimate:
+    """The geometric mean (the median if the metric is log-normal). `logs` are the same values' logarithms."""
+    return _skewed(by_task, logs, level, geometric=True)
 
 
-def _skewed(tally: Tally, logs: Tally, level: float, *, typical: bool) -> Estimate:
-    tally = tally.only(tally.known)
-    tasks, trials = tally.n.size, int(tally.n.sum())
+def _skewed(by_task: TaskMeans, logs: TaskMeans, level: float, *, geometric: bool) -> Estimate:
+    by_task = by_task.only(by_task.known)
+    tasks, trials = by_task.n.size, int(by_task.n.sum())
     if tasks == 0:
         return Estimate(None, None, "no trial that counts has a known value", 0, 0)
     whole = int(logs.n.sum()) == trials
     logs = logs.only(logs.known)
-    value: float | None = float(tally.mean.mean())
-    if typical:
+    value: float | None = float(by_task.mean.mean())
+    if geometric:
         value = float(np.exp(logs.mean.mean())) if whole else None
     reason = _why_no_interval(logs, whole)
     if reason is not None or value is None:
         return Estimate(value, None, reason, tasks, trials)
-    reach = t_reach(logs.mean, level)
-    down, up = (reach, reach) if typical else _lognormal_reach(logs, reach, level)
+    reach = t_half_width(logs.mean, level)
+    down, up = (reach, reach) if geometric else _lognormal_reach(logs, reach, level)
     return Estimate(
         value, Interval(value * float(np.exp(-down)), value * float(np.exp(up)), level), None, tasks, trials
     )
 
 
-def _why_no_interval(logs: Tally, whole: bool) -> str | None:
+def _why_no_interval(logs: TaskMeans, whole: bool) -> str | None:
     if not whole:
         return "some values are 0, and have no logarithm"
     if logs.n.size == 1:
         return ONE_TASK
-    if not differ(logs.mean):
+    if not any_spread(logs.mean):
         return "all tasks have the same value: nothing shows how much tasks differ"
     return None
 
 
-def _lognormal_reach(logs: Tally, reach: float, level: float) -> tuple[float, float]:
-    """How far the logarithm of a lognormal mean reaches down and up: location and half the variance, by MOVER."""
+def _lognormal_reach(logs: TaskMeans, reach: float, level: float) -> tuple[float, float]:
+    """The interval's sides for the logarithm of a lognormal mean: location and half the variance, by MOVER."""
     between = float(logs.mean.var(ddof=1))
     below, above = _variance_reach(between, logs.n.size - 1, level)
     repeated = logs.n >= 2
     freedom = int((logs.n[repeated] - 1).sum())
     if freedom:
         pooled = float((logs.within[repeated] * (logs.n[repeated] - 1)).sum()) / freedom
-        inside = pooled * float((1 - 1 / logs.n).mean())
-        below_inside, above_inside = _variance_reach(inside, freedom, level)
-        below, above = np.hypot(below, below_inside), np.hypot(above, above_inside)
+        within = pooled * float((1 - 1 / logs.n).mean())
+        below_within, above_within = _variance_reach(within, freedom, level)
+        below, above = np.hypot(below, below_within), np.hypot(above, above_within)
     return float(np.hypot(reach, below / 2)), float(np.hypot(reach, above / 2))
 
 
 def _variance_reach(variance: float, freedom: int, level: float) -> tuple[float, float]:
-    """How far a normal sample's variance reaches below and above its estimate."""
+    """The interval's sides, below and above the estimate of a normal sample's variance."""
     upper, lower = chdtri(freedom, (1 - level) / 2), chdtri(freedom, (1 + level) / 2)
     return variance * (1 - freedom / float(upper)), variance * (freedom / float(lower) - 1)

@@ -1,79 +1,58 @@
 """Looking again and again: levels that stay valid when trials are added until the verdict is settled.
 
-A round is one more trial of every task under every variant compared; a group-sequential test looks at the last of
-the planned rounds, at half as many, at a quarter, and so on down to three. So the looks are as far apart as what they
-can newly show, and each keeps a large share of the error: with few tasks the t-distribution makes small shares dear
-(of 20 rounds, a look after each needs up to a quarter more trials for the same power). The error is spent in equal
-parts over the looks (Lan and DeMets 1983, "Discrete sequential boundaries for clinical trials", Biometrika 70). Each
-look gives a repeated confidence interval (Jennison and Turnbull 1989, "Interim analyses: the repeated confidence
-interval approach", JRSS B 51): all of them together hold the true difference with the planned confidence, so a
-verdict may be read from any of them, and looking less often only errs on the safe side.
+A round is one more trial of every task under every variant compared. A group-sequential test looks at the last of the
+planned rounds, at half as many, at a quarter, and so on down to three. So successive looks have much new data between
+them, and each gets a large share of the error. With few tasks the t-distribution makes small shares costly: of 20
+rounds, a look after each needs up to a quarter more trials for the same power. The error is spent in equal parts over
+the looks (Lan and DeMets 1983, "Discrete sequential boundaries for clinical trials", Biometrika 70). Each look gives a
+repeated confidence interval (Jennison and Turnbull 1989, "Interim analyses: the repeated confidence interval approach",
+JRSS B 51). All of them together hold the true difference with the planned confidence. So a verdict may be read from any
+of them, and looking less often only errs on the safe side.
 
 The bounds are those of Brownian motion, turned into levels for the t-intervals over tasks (the significance level
 approach for t-tests of Jennison and Turnbull 2000, "Group Sequential Methods"). With few tasks the spread over tasks
-itself changes from look to look, which adds error; simulation puts that at 0.8 ln(looks) / (tasks - 1) of it, and
-that much less is spent. Where an effect differs from task to task, looks resemble each other more than the bounds
+itself changes from look to look, which adds error. Simulation puts that at 0.8 ln(looks) / (tasks - 1) of the error,
+and that much less is spent. Where an effect differs from task to task, looks resemble each other more than the bounds
 assume, and the error is smaller. benchmarks/stats_calibration.py measures all this.
 
-A group-sequential test rather than an e-process: its intervals are the same as those of the report, about tasks as
-clusters. An e-process over trials would have to speak about these tasks only.
+An e-process was not chosen: over trials it would have to speak about these tasks only. The intervals of a
+group-sequential test are the same as those of the report, about tasks as clusters.
 
-How to run it: fix a Plan, and after each of its `looks` ask `compare(..., plan=plan).undecided(metric)`. A verdict
-once given stays: end the trials of a variant that has one, and do not ask again for it.
+To use it: fix a Plan, and after each of its `looks` call `compare(..., plan=plan)`. A verdict once given stays: end the
+trials of a variant that has one, and do not ask again for it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from harness.stats.data import Floats
+from harness.stats.arrays import Floats
+from harness.stats.data import Plan
 from harness.stats.verdict import family_level
 
 _GRID = 401
-_FIRST = 3
-"""The first look's round at the earliest: an earlier one finds little, and takes its share of the error."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Up to `rounds` rounds, fixed before the first: raising it later voids the error that was promised."""
+def level_at(plan: Plan, rounds: int, tasks: int, comparisons: int = 1) -> float:
+    """The level of an interval after so many complete rounds, with this many tasks and comparisons.
 
-    rounds: int
-    level: float = 0.95
-
-    def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise ValueError(f"a plan needs at least one round, not {self.rounds}")
-
-    @property
-    def looks(self) -> tuple[int, ...]:
-        """The rounds after which a verdict may be given."""
-        looks = [self.rounds]
-        while (half := -(-looks[0] // 2)) >= _FIRST and half < looks[0]:
-            looks.insert(0, half)
-        return tuple(looks)
-
-    def level_at(self, rounds: int, tasks: int, comparisons: int = 1) -> float:
-        """The level of an interval after so many complete rounds, with this many tasks and comparisons.
-
-        Between two looks (a run that ended there for another reason) it is that of the next, which is the safe side
-        for a run that ends there (its own bound would be lower, being nearer to the look before).
-        Raises ValueError when the round is not planned, or there are fewer than two tasks.
-        """
-        if not 1 <= rounds <= self.rounds:
-            raise ValueError(f"round {rounds} is not one of the {self.rounds} planned")
-        if tasks < 2:
-            raise ValueError(f"looking again needs two tasks or more, not {tasks}")
-        looks = self.looks
-        error = 1 - family_level(self.level, comparisons)
-        spent = error / (1 + 0.8 * float(np.log(len(looks))) / (tasks - 1))
-        place = next(place for place, look in enumerate(looks) if look >= rounds)
-        return 2 * float(ndtr(_boundary(looks, round(spent, 12))[place])) - 1
+    A run may end between two looks for another reason. Its level is that of the next look, which is the safe side: its
+    own bound would be lower, being nearer to the look before.
+    Raises ValueError when the round is not planned, or there are fewer than two tasks.
+    """
+    if not 1 <= rounds <= plan.rounds:
+        raise ValueError(f"round {rounds} is not one of the {plan.rounds} planned")
+    if tasks < 2:
+        raise ValueError(f"looking again needs two tasks or more, not {tasks}")
+    looks = plan.looks
+    error = 1 - family_level(plan.level, comparisons)
+    spent = error / (1 + 0.8 * float(np.log(len(looks))) / (tasks - 1))
+    place = next(place for place, look in enumerate(looks) if look >= rounds)
+    return 2 * float(ndtr(_boundary(looks, round(spent, 12))[place])) - 1
 
 
 @lru_cache(maxsize=64)

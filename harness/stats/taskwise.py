@@ -2,94 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from harness.stats.data import Floats, Ints, Tally
-
-Flip = Literal["gained", "lost"]
-
-
-@dataclass(frozen=True, slots=True)
-class AtK:
-    """A mean over the tasks that have at least k trials. `value` is None when there is none, and `left_out`
-    counts the others."""
-
-    k: int
-    value: float | None
-    tasks: int
-    left_out: int
+from harness.stats.arrays import Floats, Ints, TaskMeans
+from harness.stats.results import AtK, TaskFlip, TaskResult
 
 
-@dataclass(frozen=True, slots=True)
-class TaskResult:
-    """One task under one variant. `passes` and `trials` leave out what does not count.
-
-    `disagreement` is the unbiased estimate of how often two trials of the task differ (None below two trials).
-    """
-
-    task: str
-    passes: int
-    trials: int
-    disagreement: float | None
-
-    @property
-    def flaky(self) -> bool:
-        """Both passed and failed."""
-        return 0 < self.passes < self.trials
-
-
-@dataclass(frozen=True, slots=True)
-class TaskFlip:
-    """A task of which most trials passed under one variant and most failed under the other.
-
-    `p_value` is Fisher's exact one for this task alone, two-sided; `established` says whether it stands at 5 % with
-    all tasks corrected for (Holm). A flip that is not established may well be noise.
-    """
-
-    task: str
-    flip: Flip
-    p_value: float
-    established: bool
-
-
-def pass_at_k(tally: Tally, k: int) -> AtK:
-    """How often at least one of k trials passes.
+def pass_at_k(by_task: TaskMeans, k: int) -> AtK:
+    """The rate at which at least one of k trials passes.
 
     Unbiased: 1 - C(n - c, k) / C(n, k) for c passes of n (Chen et al. 2021, "Evaluating large language models
     trained on code").
     """
-    return _at_k(tally, k, any_of_them=True)
+    return _at_k(by_task, k, any_of_them=True)
 
 
-def pass_hat_k(tally: Tally, k: int) -> AtK:
-    """How often all of k trials pass: pass^k.
+def pass_hat_k(by_task: TaskMeans, k: int) -> AtK:
+    """The rate at which all of k trials pass: pass^k.
 
     Unbiased: C(c, k) / C(n, k) for c passes of n (Yao et al. 2024, "tau-bench").
     """
-    return _at_k(tally, k, any_of_them=False)
+    return _at_k(by_task, k, any_of_them=False)
 
 
-def _at_k(tally: Tally, k: int, *, any_of_them: bool) -> AtK:
+def _at_k(by_task: TaskMeans, k: int, *, any_of_them: bool) -> AtK:
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
-    enough = tally.n >= k
-    left_out = int(np.count_nonzero(tally.known & ~enough))
+    enough = by_task.n >= k
+    left_out = int(np.count_nonzero(by_task.known & ~enough))
     if not enough.any():
         return AtK(k, None, 0, left_out)
-    n, passes = tally.n[enough], _passes(tally)[enough]
+    n, passes = by_task.n[enough], _passes(by_task)[enough]
     all_of_k = _share_of_draws(n - passes if any_of_them else passes, n, k)
-    by_task = 1 - all_of_k if any_of_them else all_of_k
+    shares = 1 - all_of_k if any_of_them else all_of_k
     # Rounded so that pass@1 and pass^1, which are the same number, are shown as the same.
-    return AtK(k, round(float(by_task.mean()), 12), int(enough.sum()), left_out)
+    return AtK(k, round(float(shares.mean()), 12), int(enough.sum()), left_out)
 
 
-def _passes(tally: Tally) -> Floats:
-    return np.rint(np.where(tally.known, tally.n * np.nan_to_num(tally.mean), 0.0))
+def _passes(by_task: TaskMeans) -> Floats:
+    return np.rint(np.where(by_task.known, by_task.n * np.nan_to_num(by_task.mean), 0.0))
 
 
 def _share_of_draws(chosen: Floats, n: Ints, k: int) -> Floats:
@@ -98,12 +51,12 @@ def _share_of_draws(chosen: Floats, n: Ints, k: int) -> Floats:
     return np.asarray(np.prod(np.maximum(chosen - steps, 0) / (n - steps), axis=0))
 
 
-def results(tally: Tally, tasks: tuple[str, ...]) -> tuple[TaskResult, ...]:
+def results(by_task: TaskMeans, tasks: tuple[str, ...]) -> tuple[TaskResult, ...]:
     """The tasks that have trials that count, in the table's order."""
-    passes = _passes(tally)
-    pairs = np.maximum(tally.n * (tally.n - 1), 1)
-    disagreement = 2 * passes * (tally.n - passes) / pairs
-    rows = zip(tasks, passes.tolist(), tally.n.tolist(), disagreement.tolist(), strict=True)
+    passes = _passes(by_task)
+    pairs = np.maximum(by_task.n * (by_task.n - 1), 1)
+    disagreement = 2 * passes * (by_task.n - passes) / pairs
+    rows = zip(tasks, passes.tolist(), by_task.n.tolist(), disagreement.tolist(), strict=True)
     return tuple(
         TaskResult(task, int(passed), trials, differ if trials > 1 else None)
         for task, passed, trials, differ in rows
@@ -111,7 +64,7 @@ def results(tally: Tally, tasks: tuple[str, ...]) -> tuple[TaskResult, ...]:
     )
 
 
-def flips(variant: Tally, baseline: Tally, tasks: tuple[str, ...]) -> tuple[TaskFlip, ...]:
+def flips(variant: TaskMeans, baseline: TaskMeans, tasks: tuple[str, ...]) -> tuple[TaskFlip, ...]:
     """The tasks whose majority flipped from the baseline to the variant. A tie is no majority."""
     both = variant.known & baseline.known
     now, before = np.where(both, variant.mean, 0.5), np.where(both, baseline.mean, 0.5)
@@ -127,7 +80,7 @@ def flips(variant: Tally, baseline: Tally, tasks: tuple[str, ...]) -> tuple[Task
     )
 
 
-def _fisher(variant: Tally, baseline: Tally) -> Floats:
+def _fisher(variant: TaskMeans, baseline: TaskMeans) -> Floats:
     """Fisher's exact two-sided p-value for each task: the share of tables at most as probable as the one seen."""
     if not variant.n.size:
         return np.ones(0)
@@ -144,13 +97,13 @@ def _fisher(variant: Tally, baseline: Tally) -> Floats:
 
 
 def _log_choose(n: Ints, k: Floats | Ints) -> Floats:
-    """Of k beyond 0 to n: of the nearest end, to be masked by the caller."""
+    """log C(n, k). A k outside of 0 to n is replaced by the nearest end, for the caller to mask."""
     within = np.minimum(np.maximum(k, 0), n)
     return np.asarray(gammaln(n + 1) - gammaln(within + 1) - gammaln(n - within + 1))
 
 
 def _holm(p_values: Floats, tested: NDArray[np.bool_], alpha: float) -> NDArray[np.bool_]:
-    """Which of the tested hypotheses fall, all tested together (Holm 1979)."""
+    """True for each tested hypothesis that falls, all tested together (Holm 1979)."""
     fall = np.zeros(p_values.size, dtype=bool)
     order = [int(i) for i in np.argsort(p_values, kind="stable") if tested[i]]
     for rank, place in enumerate(order):

@@ -18,14 +18,10 @@ intervals say nothing about the size of what they found.
 
 from __future__ import annotations
 
-from typing import Literal
-
-import numpy as np
+from math import log1p
 
 from harness.stats.data import Metric
-from harness.stats.paired import Difference
-
-Verdict = Literal["improvement", "regression", "equivalent", "inconclusive"]
+from harness.stats.results import Difference, Verdict
 
 
 def family_level(level: float, comparisons: int) -> float:
@@ -40,7 +36,7 @@ def half_width(metric: Metric, margin: float) -> float:
     """
     if not margin > 0:
         raise ValueError(f"the margin of {metric.name!r} must be above 0, not {margin}")
-    return float(np.log1p(margin)) if metric.relative else margin
+    return log1p(margin) if metric.relative else margin
 
 
 def verdict(difference: Difference, metric: Metric, margin: float) -> Verdict:

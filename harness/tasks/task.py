@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.tasks import manifest as toml
-from harness.tasks import replay
 from harness.tasks.contents import file_hash, files_in, folder_hash, is_executable, escapes_folder
 from harness.errors import Problem, ProblemsError
 from harness.tasks.gitsource import GitSource, problems_of
 from harness.tasks.manifest import MANIFEST as MANIFEST
 from harness.tasks.manifest import Manifest
+from harness.tasks.recording import BadRecording, parse_recording
 from harness.tasks.templatefile import find_template_file, names_no_template, template_file
 from harness.tasks.tomlfile import display_path
 
@@ -536,8 +536,8 @@ class _Reader:
     def recording(self, path: Path) -> None:
         try:
             with path.open("rb") as lines:
-                replay.load(lines)
-        except replay.BadRecording as bad:
+                parse_recording(lines)
+        except BadRecording as bad:
             for problem in bad.problems[:_BAD_LINES_SHOWN]:
                 self.complain(path, None, f"cannot be played: {problem}", "record it again, or remove it")
             if len(bad.problems) > _BAD_LINES_SHOWN:

@@ -126,10 +126,10 @@ async def _lay(place: Place, command: str) -> None:
     try:
         done = await run_without_profile(place.sandbox, command, timeout=_STEP_S)
     except CommandTimeoutError as error:
-        raise SandboxFault("checks", f"the checks could not be put in place: {error}", retry=True) from error
+        raise SandboxFault("checks", f"the checks could not be put in place: {error}") from error
     if done.exit_code:
         words = done.stderr.strip()[-2000:]
-        raise SandboxFault("checks", f"the checks could not be put in place: {words}", retry=True)
+        raise SandboxFault("checks", f"the checks could not be put in place: {words}")
 
 
 async def _run_check(place: Place, task: Task, check: Check, laid: str) -> tuple[CheckResult | None, bytes]:

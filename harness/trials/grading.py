@@ -83,7 +83,7 @@ async def grade_work(
         except UnusableWorkError as error:
             return Grade(tuple(failed_check(check, str(error)) for check in checks), notes=(str(error),))
         except SandboxFault as fault:
-            lost += fault.kind == "sandbox_gone"
+            lost += fault.policy.is_gone
             if lost == _MAX_TRIES:
                 why = f"the sandbox was lost each time that the work was graded in one: {fault.message}"
                 return Grade(tuple(failed_check(check, why) for check in checks), notes=(why,))
@@ -134,7 +134,7 @@ async def lay_work(place: Place, spec: TrialSpec, work: Work) -> Grade:
         raise UnusableWorkError(f"the repo cannot be unpacked elsewhere: {done.stderr.strip()[-500:]}")
     if done.exit_code:
         words = done.stderr.strip()[-2000:]
-        raise SandboxFault("grade", f"the work could not be laid over the starter repo: {words}", retry=True)
+        raise SandboxFault("grade", f"the work could not be laid over the starter repo: {words}")
     await _lay_carried(place, work)
     return await _read_grade(place.sandbox, read_answers(done.stdout), done.stderr)
 
@@ -184,9 +184,7 @@ async def _step(sandbox: Sandbox, script: str) -> CommandResult:
     try:
         return await run_without_profile(sandbox, script, timeout=_STEP_S)
     except CommandTimeoutError as error:
-        raise SandboxFault(
-            "grade", f"the work could not be laid over the starter repo: {error}", retry=True
-        ) from error
+        raise SandboxFault("grade", f"the work could not be laid over the starter repo: {error}") from error
 
 
 async def _lay_carried(place: Place, work: Work) -> None:
@@ -198,7 +196,7 @@ async def _lay_carried(place: Place, work: Work) -> None:
         try:
             done = await run_as_root(place.sandbox, script, home=place.baseline.home, timeout=_STEP_S)
         except CommandTimeoutError as error:
-            raise SandboxFault("grade", f"{path} could not be laid down: {error}", retry=True) from error
+            raise SandboxFault("grade", f"{path} could not be laid down: {error}") from error
         if done.exit_code:
             raise UnusableWorkError(f"{path} cannot be unpacked elsewhere: {done.stderr.strip()[-500:]}")
 

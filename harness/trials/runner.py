@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from harness.errors import Fault
@@ -16,7 +16,7 @@ from harness.trials.trial import run_attempt
 
 @dataclass(frozen=True)
 class Retries:
-    """How often a fault is answered by a new attempt, and how long to wait before: base * 2^k, with jitter."""
+    """The number of new attempts after a fault, and the wait before each: base * 2^k seconds, with jitter."""
 
     limit: int = 2
     base_s: float = 1.0
@@ -29,7 +29,10 @@ class Retries:
 
 @dataclass
 class TrialRunner:
-    """A trial that runs. `earlier` are attempts of a run that is resumed: they count in the record, not as retries."""
+    """A trial that runs, here or in a test's fixtures.
+
+    `earlier` are attempts of a run that is resumed. They count in the record, but not as retries.
+    """
 
     spec: TrialSpec
     context: RunContext
@@ -39,7 +42,7 @@ class TrialRunner:
     async def run(self, retries: Retries) -> tuple[TrialRecord, Fault | None]:
         """Run it to its record, which is stored before this returns; a failed task is never tried again.
 
-        When it is cancelled, what there is so far becomes the record, an error of type `interrupted`.
+        When it is cancelled, the attempts so far become the record, an error of type `interrupted`.
         Returns the fault behind an error, too.
 
         Raises:
@@ -47,44 +50,56 @@ class TrialRunner:
             CancelledError: when it was cancelled before it had begun.
         """
         try:
-            await self._attempts(retries)
+            while attempt := await self.next_attempt(retries):
+                await run_attempt(self.spec, self.context, attempt)
         except asyncio.CancelledError:
             if not self.attempts:
                 raise
-        record = trial_record(self.spec, self.context, self.attempts, self.earlier)
-        await self._store(record)
+        record = self.record()
+        await self.store(record)
         return record, self.attempts[-1].fault
 
-    async def _store(self, record: TrialRecord) -> None:
-        """Append the record, to the end whatever happens."""
+    async def next_attempt(self, retries: Retries) -> Attempt | None:
+        """Begin the first attempt, or after a wait another; None when the last one is not to be repeated."""
+        if self.attempts:
+            last = self.attempts[-1]
+            # What was paid for is not paid again: the work is there, and grading it has its own tries.
+            if (
+                not last.fault
+                or not last.fault.retry
+                or last.is_collected
+                or len(self.attempts) > retries.limit
+            ):
+                return None
+            await asyncio.sleep(retries.wait(len(self.attempts)))
+            last.archive_transcript()
+        attempt = Attempt.begin(self.spec, self.context, len(self.earlier) + len(self.attempts) + 1)
+        self.attempts.append(attempt)
+        return attempt
+
+    def record(self) -> TrialRecord:
+        """The record that the attempts come to."""
+        return trial_record(self.spec, self.context, self.attempts, self.earlier)
+
+    async def store(self, record: TrialRecord) -> None:
+        """Append the record to the run's. A cancellation waits until that is done.
+
+        Raises:
+            InternalFault: when it cannot be stored.
+        """
         storing = asyncio.ensure_future(self.context.disk.run(self.context.folder.prepare_append(record)))
         try:
             await asyncio.shield(storing)
         except asyncio.CancelledError:
             await storing
 
-    async def _attempts(self, retries: Retries) -> None:
-        while True:
-            attempt = Attempt.begin(self.spec, self.context, len(self.earlier) + len(self.attempts) + 1)
-            self.attempts.append(attempt)
-            await run_attempt(self.spec, self.context, attempt)
-            if not attempt.fault or not attempt.fault.retry or len(self.attempts) > retries.limit:
-                return
-            await asyncio.sleep(retries.wait(len(self.attempts)))
-            attempt.archive_transcript()
-
     def spent(self) -> tuple[float, int]:
         """The known cost so far in US dollars, and the tokens whose cost is not known."""
-        return spent_by(self.attempts)
-
-
-def spent_by(attempts: Iterable[Attempt]) -> tuple[float, int]:
-    """What attempts have cost so far in US dollars, as far as known, and their tokens whose cost is not."""
-    cost, tokens = 0.0, 0
-    for attempt in attempts:
-        session = attempt.session
-        if session.cost_usd is not None and not session.partial:
-            cost += session.cost_usd
-        else:
-            tokens += session.tokens.total
-    return cost, tokens
+        cost, tokens = 0.0, 0
+        for attempt in self.attempts:
+            session = attempt.session
+            if session.cost_usd is not None and not session.partial:
+                cost += session.cost_usd
+            else:
+                tokens += session.tokens.total
+        return cost, tokens

@@ -107,7 +107,7 @@ async def _apply(sandbox: Sandbox, script: str) -> None:
     try:
         result = await sandbox.run(f"set -e\n{script}", timeout=_TIMEOUT_S)
     except CommandTimeoutError as error:
-        raise SandboxFault("apply", f"the variant could not be put in place: {error}", retry=True) from error
+        raise SandboxFault("apply", f"the variant could not be put in place: {error}") from error
     if result.exit_code:
         words = result.stderr.strip()[-2000:]
         raise NotAppliedError([f"what the variant brings could not be laid over the repo: {words}"])
@@ -130,15 +130,12 @@ async def run_setup(sandbox: Sandbox, task: Task) -> None:
             raise TaskFault(
                 "setup_timeout",
                 f"setup command {command!r} had not ended when the setup's {task.setup_timeout:g} s were over",
-                retry=True,
-                remedy="give it more with [setup] timeout, or put what it makes into the template",
             ) from error
         if result.exit_code:
             words = (result.stderr.strip() or result.stdout.strip())[-2000:]
             raise TaskFault(
                 "setup_failed",
                 f"setup command {command!r} ended with {result.exit_code}: {words}",
-                retry=False,
             )
 
 
@@ -160,14 +157,11 @@ async def _run_step(sandbox: Sandbox, script: str) -> str:
     try:
         result = await sandbox.run(script, timeout=_TIMEOUT_S)
     except CommandTimeoutError as error:
-        raise SandboxFault(
-            "seed", f"the starter repo could not be put in place: {error}", retry=True
-        ) from error
+        raise SandboxFault("seed", f"the starter repo could not be put in place: {error}") from error
     if result.exit_code:
         raise SandboxFault(
             "seed",
             f"the starter repo could not be put in place (exit {result.exit_code}): {result.stderr.strip()[-2000:]}",
-            retry=True,
             remedy="the template needs bash, git, tar and coreutils" if result.exit_code == 127 else None,
         )
     return result.stdout

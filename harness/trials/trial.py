@@ -11,15 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.agents.base import Agent, AgentContext
-from harness.agents.claude import Claude
-from harness.agents.nop import Nop
-from harness.agents.oracle import Oracle
+from harness.agents.registry import agent_class
 from harness.errors import Fault, NotAppliedError, SandboxFault
-from harness.models.model import TaskRecording
-from harness.records.record import AgentName, TrialSpec
+from harness.records.record import TrialSpec
 from harness.records.stream import Session
 from harness.sandboxes.sandbox import Sandbox
-from harness.tasks import replay
 from harness.tasks.task import Check, Task
 from harness.trials.attempt import Attempt, internal_fault, interrupted, outcome_of
 from harness.trials.checks import Place, failed_check
@@ -41,11 +37,8 @@ from harness.trials.work import NotCarriedError, Work, collect_work
 from harness.variants.apply import hosts, variant_files
 from harness.variants.variant import Variant, revealed
 
-AGENTS: dict[AgentName, type[Agent]] = {"claude": Claude, "oracle": Oracle, "nop": Nop}
 KEPT = "kept.json"
 """In a trial's folder: what `harness attach` and `harness checks` need to know of a sandbox that was kept."""
-
-_REPLAY_SERVER = Path(replay.__file__)
 
 
 async def run_attempt(spec: TrialSpec, context: RunContext, attempt: Attempt) -> None:
@@ -55,7 +48,7 @@ async def run_attempt(spec: TrialSpec, context: RunContext, attempt: Attempt) ->
         CancelledError: when it was cancelled; the attempt says so, too.
     """
     try:
-        if spec.agent == "claude":
+        if agent_class(spec.agent).needs_model:
             context.model.require_recording(spec.task)
         async with (
             open_trial(spec, context, attempt) as trial,
@@ -123,7 +116,7 @@ async def _prepare(
         baseline = await seed(
             sandbox,
             spec.task,
-            extra=_replay_files(attempt.recording),
+            extra=attempt.recording.files() if attempt.recording else {},
             variant=variant_files(spec.variant, context.secrets, sandbox.mcp_token),
             is_set_up=start.is_set_up,
         )
@@ -150,7 +143,6 @@ async def _attempt_timeout(task: Task, timeouts: Timeouts) -> AsyncIterator[None
             "trial_timeout",
             f"the trial had not ended after {limit_s:g} s: {task.own_seconds:g} s are its task's own, "
             f"and the platform took more than {timeouts.platform_s:g} s beside them",
-            retry=True,
         ) from error
 
 
@@ -192,7 +184,7 @@ class PreparedTrial:
     _works: dict[int | None, Work | NotCarriedError] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.agent = AGENTS[self.spec.agent]()
+        self.agent = agent_class(self.spec.agent)()
         self.agent_context = AgentContext(
             self.sandbox,
             self.context.model,
@@ -221,7 +213,7 @@ class PreparedTrial:
             NotAppliedError: when it is something else.
             SandboxFault: when that cannot be seen.
         """
-        if self.spec.agent != "claude":
+        if not self.agent.is_proved:
             return
         variant, attempt = self.spec.variant, self.attempt
         with attempt.phase("collect"):
@@ -268,7 +260,7 @@ class PreparedTrial:
             return error
 
     async def grade(self, *, checks: bool = True) -> None:
-        """Judge what was carried, in fresh sandboxes: first each turn's, then the last; without `checks`, only the diff.
+        """Judge what was carried, in fresh sandboxes: each turn's, then the last; without `checks`, only the diff.
 
         Raises:
             Fault: when the platform gives no sandbox that lasts. Nothing that was paid for is done again for it.
@@ -374,13 +366,3 @@ def _should_keep(keep: Keep, error: BaseException | None) -> bool:
     if keep == "none" or not (error is None or isinstance(error, NotAppliedError | Fault)):
         return False
     return not (isinstance(error, Fault) and (error.retry or error.fatal))
-
-
-def _replay_files(recording: TaskRecording | None) -> dict[str, bytes]:
-    """What a replay needs in the sandbox."""
-    if recording is None:
-        return {}
-    return {
-        ".harness/replay.py": _REPLAY_SERVER.read_bytes(),
-        ".harness/replay.jsonl": recording.path.read_bytes(),
-    }

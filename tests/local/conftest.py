@@ -14,7 +14,7 @@ from harness.local.launch import LocalServer, start_server
 T = TypeVar("T")
 Story = Callable[[AsyncSandbox], Awaitable[T]]
 
-PATIENCE = 90.0
+TIMEOUT_S = 90.0
 """No test waits longer than this for anything; it is a bound for what hangs, not a measure of speed."""
 
 
@@ -40,7 +40,7 @@ def in_sandbox(api: dict[str, str]) -> Callable[..., Any]:
         async def main() -> T:
             sandbox = await AsyncSandbox.create(**options, **api)
             try:
-                return await asyncio.wait_for(story(sandbox), PATIENCE)
+                return await asyncio.wait_for(story(sandbox), TIMEOUT_S)
             finally:
                 await sandbox.kill()
 
@@ -55,7 +55,7 @@ def with_server() -> Callable[[Callable[[], Awaitable[T]]], T]:
 
     def run(story: Callable[[], Awaitable[T]]) -> T:
         async def main() -> T:
-            return await asyncio.wait_for(story(), PATIENCE)
+            return await asyncio.wait_for(story(), TIMEOUT_S)
 
         return asyncio.run(main())
 

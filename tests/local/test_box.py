@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from harness.local.boxes.box import (
+from harness.local.boxes.box import Box
+from harness.local.boxes.isolation import Isolation
+from harness.local.boxes.types import (
     BadDirectory,
     BadProgram,
-    Box,
     BoxDied,
     BoxError,
+    BoxLimits,
     BoxSpec,
-    Limits,
     UnknownUser,
     Usage,
 )
-from harness.local.boxes.isolation import Isolation
-from harness.local.templates import base
+from harness.local.template import base_template
 from tests.support.boxes import (
     TIERS,
     eventually,
@@ -219,7 +219,7 @@ def test_bytes_that_are_no_text_come_through(tier: Isolation) -> None:
         name = os.fsdecode(b"caf\xe9 \xff")
         process = await box.spawn(["/bin/bash", "-c", 'printf "%s" "$1"; touch -- "$1"', "bash", name])
         assert (await read_all(process))[0] == os.fsencode(name)
-        entry = await box.stat(f"/home/user/{name}")
+        entry = await box.files.stat(f"/home/user/{name}")
         assert entry.name == name
 
     tell(story, tier)
@@ -233,16 +233,16 @@ def test_files_are_written_read_and_described(tier: Isolation) -> None:
 
     async def story(box: Box) -> None:
         path = "/home/user/deep/er/file.txt"
-        fd = await box.open(path, os.O_WRONLY | os.O_CREAT, 0o640, parents=True)
+        fd = await box.files.open(path, os.O_WRONLY | os.O_CREAT, 0o640, parents=True)
         with os.fdopen(fd, "wb") as file:
             file.write(b"hello")
             os.setxattr(file.fileno(), "user.e2b.kind", b"greeting")
-        entry = await box.stat(path)
+        entry = await box.files.stat(path)
         assert (entry.path, entry.name, entry.size, entry.owner) == (path, "file.txt", 5, "user")
         assert stat.S_ISREG(entry.mode)
         assert stat.S_IMODE(entry.mode) == 0o640
         assert entry.metadata == {"kind": "greeting"}
-        with os.fdopen(await box.open(path)) as file:
+        with os.fdopen(await box.files.open(path)) as file:
             assert file.read() == "hello"
         assert (await run(box, "cat ~/deep/er/file.txt; stat -c %U:%s ~/deep/er/file.txt")).stdout[
             :5
@@ -256,12 +256,12 @@ def test_links_are_described_as_links(tier: Isolation) -> None:
 
     async def story(box: Box) -> None:
         await run(box, "mkdir d; ln -s d to-d; ln -s nothing dangling")
-        link = await box.stat("/home/user/to-d")
+        link = await box.files.stat("/home/user/to-d")
         assert link.is_symlink
         assert link.target == "/home/user/d"
         assert link.target_mode is not None
         assert stat.S_ISDIR(link.target_mode)
-        dangling = await box.stat("/home/user/dangling")
+        dangling = await box.files.stat("/home/user/dangling")
         assert dangling.is_symlink
         assert dangling.target_mode is None
 
@@ -273,13 +273,13 @@ def test_a_folder_is_listed_to_a_depth(tier: Isolation) -> None:
 
     async def story(box: Box) -> None:
         await run(box, "rm -f .bash_profile; mkdir -p a/b/c; touch a/f; ln -s a z")
-        assert [e.path for e in await box.list("/home/user")] == ["/home/user/a", "/home/user/z"]
-        found = [e.path.removeprefix("/home/user/") for e in await box.list("/home/user", 3)]
+        assert [e.path for e in await box.files.list("/home/user")] == ["/home/user/a", "/home/user/z"]
+        found = [e.path.removeprefix("/home/user/") for e in await box.files.list("/home/user", 3)]
         assert found == ["a", "a/b", "a/b/c", "a/f", "z"]
         with pytest.raises(NotADirectoryError):
-            await box.list("/home/user/a/f")
+            await box.files.list("/home/user/a/f")
         with pytest.raises(FileNotFoundError):
-            await box.list("/home/user/none")
+            await box.files.list("/home/user/none")
 
     tell(story, tier)
 
@@ -289,8 +289,8 @@ def test_a_huge_folder_holds_nothing_up(tier: Isolation) -> None:
 
     async def story(box: Box) -> None:
         await run(box, "mkdir big; cd big; seq 2000 | xargs touch")
-        listing = asyncio.create_task(box.list("/home/user/big"))
-        assert (await box.stat("/home/user/big")).is_dir
+        listing = asyncio.create_task(box.files.list("/home/user/big"))
+        assert (await box.files.stat("/home/user/big")).is_dir
         assert len(await listing) == 2000
 
     tell(story, tier)
@@ -300,11 +300,11 @@ def test_folders_are_made_once(tier: Isolation) -> None:
     """Making a folder says whether it was new; a file in its place is an error."""
 
     async def story(box: Box) -> None:
-        assert await box.make_dir("/home/user/x/y") is True
-        assert await box.make_dir("/home/user/x/y") is False
+        assert await box.files.make_dir("/home/user/x/y") is True
+        assert await box.files.make_dir("/home/user/x/y") is False
         await run(box, "touch file")
         with pytest.raises(NotADirectoryError):
-            await box.make_dir("/home/user/file")
+            await box.files.make_dir("/home/user/file")
 
     tell(story, tier)
 
@@ -314,11 +314,11 @@ def test_moving_crosses_the_sandboxs_mounts(tier: Isolation) -> None:
 
     async def story(box: Box) -> None:
         await run(box, "mkdir -p from/sub; echo 1 > from/sub/file")
-        entry = await box.move("/home/user/from", "/tmp/new/place")
+        entry = await box.files.move("/home/user/from", "/tmp/new/place")
         assert entry.path == "/tmp/new/place"
-        assert (await box.stat("/tmp/new/place/sub/file")).size == 2
+        assert (await box.files.stat("/tmp/new/place/sub/file")).size == 2
         with pytest.raises(FileNotFoundError):
-            await box.stat("/home/user/from")
+            await box.files.stat("/home/user/from")
 
     tell(story, tier)
 
@@ -328,10 +328,10 @@ def test_removing_takes_all_that_is_below_and_follows_no_link(tier: Isolation) -
 
     async def story(box: Box) -> None:
         await run(box, "mkdir -p keep rm/a/b; touch keep/f rm/a/b/f; ln -s ../keep rm/link")
-        await box.remove("/home/user/rm")
-        assert (await box.stat("/home/user/keep/f")).size == 0
+        await box.files.remove("/home/user/rm")
+        assert (await box.files.stat("/home/user/keep/f")).size == 0
         with pytest.raises(FileNotFoundError):
-            await box.remove("/home/user/rm")
+            await box.files.remove("/home/user/rm")
 
     tell(story, tier)
 
@@ -342,12 +342,12 @@ def test_what_is_no_file_is_not_opened(tier: Isolation) -> None:
     async def story(box: Box) -> None:
         await run(box, "mkfifo fifo; ln -s fifo link; ln -s /dev/zero zero")
         with pytest.raises(IsADirectoryError):
-            await box.open("/home/user")
+            await box.files.open("/home/user")
         for name in ("fifo", "link", "zero"):
             with pytest.raises(OSError, match="Not a regular file"):
-                await box.open(f"/home/user/{name}")
+                await box.files.open(f"/home/user/{name}")
         with pytest.raises(OSError, match="No such device or address"):
-            await box.open("/home/user/fifo", os.O_WRONLY)
+            await box.files.open("/home/user/fifo", os.O_WRONLY)
 
     tell(story, tier)
 
@@ -356,7 +356,7 @@ def test_changes_are_watched(tier: Isolation) -> None:
     """Everything that happens after `watch` has returned is reported, in new folders too."""
 
     async def story(box: Box) -> None:
-        watch = await box.watch("/home/user", recursive=True)
+        watch = await box.files.watch("/home/user", recursive=True)
         await run(
             box, "mkdir -p x/y; sleep 0.05; echo 1 > x/y/z; mv x/y/z x/w; chmod 600 x/w; rm -r x; touch end"
         )
@@ -370,7 +370,7 @@ def test_changes_are_watched(tier: Isolation) -> None:
         assert {("write", "x/y/z"), ("create", "x/w"), ("chmod", "x/w"), ("remove", "x/w")} <= set(seen)
         assert {("remove", "x/y"), ("remove", "x")} <= set(seen)
         with pytest.raises(NotADirectoryError):
-            await box.watch("/home/user/end")
+            await box.files.watch("/home/user/end")
 
     tell(story, tier)
 
@@ -380,7 +380,7 @@ def test_a_watch_that_is_not_recursive_sees_its_own_folder_only(tier: Isolation)
 
     async def story(box: Box) -> None:
         await run(box, "mkdir sub")
-        watch = await box.watch("/home/user")
+        watch = await box.files.watch("/home/user")
         await run(box, "touch sub/hidden; touch seen")
         event = await anext(watch)
         assert (event.kind, event.name) == ("create", "seen")
@@ -415,8 +415,8 @@ def test_a_frozen_box_stands_still_until_it_is_thawed(freezing: Isolation) -> No
         await eventually(lambda: ticks.exists() and ticks.stat().st_size > 10)
         await box.freeze()
         before = ticks.stat().st_size
-        assert (await box.stat("/home/user/ticks")).size == before
-        assert (await box.list("/home/user"))[-1].size == before
+        assert (await box.files.stat("/home/user/ticks")).size == before
+        assert (await box.files.list("/home/user"))[-1].size == before
         await box.thaw()
         await eventually(lambda: ticks.stat().st_size > before)
         assert stopped.ended is None
@@ -472,8 +472,8 @@ def test_a_copy_of_the_state_starts_another_box(tier: Isolation) -> None:
                 second, 'cat hard "${TMPDIR:-/tmp}/t"; stat -c %h:%a file; echo more >> file; touch d/g'
             )
             assert (output.stdout, output.stderr) == ("text\ntmp\n2:640\n", "")
-            assert (await second.stat("/home/user/evil")).is_symlink
-            assert stat.S_ISFIFO((await second.stat("/home/user/fifo")).mode)
+            assert (await second.files.stat("/home/user/evil")).is_symlink
+            assert stat.S_ISFIFO((await second.files.stat("/home/user/fifo")).mode)
             assert (folder / "second/home/sparse").stat().st_blocks < 100
 
     tell_in(story)
@@ -483,7 +483,7 @@ def test_a_box_is_started_again_on_its_own_state(tier: Isolation) -> None:
     """What was in the state directory is there, and still the sandbox's own."""
 
     async def story(folder: Path) -> None:
-        box = await Box.start(BoxSpec("box1", folder / "box1", base()), tier)
+        box = await Box.start(BoxSpec("box1", folder / "box1", base_template()), tier)
         await run(box, "echo 1 > file; mkdir -m 700 closed")
         await box.kill()
         async with fresh_box(tier, folder) as again:
@@ -499,13 +499,13 @@ def test_usage_is_measured(tier: Isolation) -> None:
     """CPU time shows a busy process, memory a big one, disk a written file; totals are this machine's."""
 
     async def story(box: Box) -> None:
-        first = await box.usage()
+        first = await box.measure_usage()
         busy = await run(box, "head -c 3000000 /dev/zero > file; timeout 0.3 sh -c 'while :; do :; done'")
         assert busy.exit_code == 124
         script = "import sys; x = bytearray(50 << 20); print(flush=True); sys.stdin.read()"
         big = await box.spawn(["python3", "-c", script], stdin=True)
         await big.read()
-        usage = await box.usage()
+        usage = await box.measure_usage()
         assert isinstance(usage, Usage)
         assert usage.cpu_percent > 0
         assert usage.mem_used > first.mem_used + (40 << 20)
@@ -537,10 +537,10 @@ def test_a_fork_bomb_stays_within_its_box(tier: Isolation) -> None:
         pytest.skip(f"{tier.tier} does not bound processes here")
 
     async def story(folder: Path) -> None:
-        async with fresh_box(tier, folder, "bomb", limits=Limits(pids=40)) as bomb:
+        async with fresh_box(tier, folder, "bomb", limits=BoxLimits(pids=40)) as bomb:
             output = await run(bomb, f"python3 -c '{FORK_BOMB}'")
             assert 0 < int(output.stdout) < 40
-            async with fresh_box(tier, folder, "other", limits=Limits(pids=40)) as other:
+            async with fresh_box(tier, folder, "other", limits=BoxLimits(pids=40)) as other:
                 assert (await run(other, "echo fine")).stdout == "fine\n"
 
     tell_in(story)
@@ -555,9 +555,9 @@ def test_memory_is_bounded_where_control_groups_are(tier: Isolation) -> None:
         output = await run(box, "python3 -c 'x = bytearray(300 << 20)'; echo $?")
         assert output.stdout == "137\n"
         assert (await run(box, "echo alive")).stdout == "alive\n"
-        assert (await box.usage()).mem_total == 100 << 20
+        assert (await box.measure_usage()).mem_total == 100 << 20
 
-    tell(story, tier, limits=Limits(memory_mb=100))
+    tell(story, tier, limits=BoxLimits(memory_mb=100))
 
 
 # --- the end
@@ -605,7 +605,7 @@ def test_everybody_hears_of_the_end(tier: Isolation) -> None:
 
     async def story(box: Box) -> None:
         process = await box.spawn(["sleep", "60"])
-        watch = await box.watch("/home/user")
+        watch = await box.files.watch("/home/user")
         waiting = asyncio.gather(box.wait(), process.wait(), process.read(), return_exceptions=True)
         await asyncio.sleep(0)
         await box.kill()
@@ -614,7 +614,7 @@ def test_everybody_hears_of_the_end(tier: Isolation) -> None:
         assert isinstance(died, BoxDied)
         assert output is None
         assert [event async for event in watch] == []
-        for call in (box.stat, box.list, box.watch, lambda path: box.spawn([path])):
+        for call in (box.files.stat, box.files.list, box.files.watch, lambda path: box.spawn([path])):
             with pytest.raises(BoxDied):
                 await call("/tmp")
         await box.kill()
@@ -629,7 +629,7 @@ def test_a_box_whose_guest_dies_is_dead(tier: Isolation) -> None:
         mark = f"mark-{os.getpid()}-left"
         await box.spawn(["/bin/bash", "-c", f"exec -a {mark} sleep 60"])
         await eventually(lambda: bool(marked_processes(mark)))
-        guest = box._link.peer
+        guest = box._client.peer
         assert guest is not None
         os.kill(guest, signal.SIGKILL)
         await box.wait()
@@ -672,7 +672,7 @@ def test_a_box_that_cannot_start_says_why() -> None:
     """The launcher's own words are in the error, and nothing is left."""
 
     async def story(folder: Path) -> None:
-        template = base()
+        template = base_template()
         broken = type(template)(**{**vars(template), "binds": {"/opt/x": folder / "missing"}})
         with pytest.raises(BoxError, match="missing"):
             await Box.start(BoxSpec("box1", folder / "box1", broken), isolation("bubblewrap"))

@@ -273,7 +273,7 @@ def test_an_archive_cannot_lead_out(build: Build, name: str, api: Api, tmp_path:
 
 
 def test_an_upload_is_not_disturbed_when_a_template_is_removed(server: LocalServer, build: Build) -> None:
-    """By whichever server that shares the shelf: the archive is whole and there when its build asks for it."""
+    """By every server that shares the store: the archive is whole and there when its build asks for it."""
     key, digest, other = {"X-API-KEY": server.api_key}, secrets.token_hex(32), f"test-{secrets.token_hex(6)}"
     build(Template().from_template("base").set_envs({"A": fresh()}), other)
     made = httpx.post(f"{server.url}/v3/templates", headers=key, json={"name": f"test-{fresh()}"}).json()

@@ -19,15 +19,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.local import shared
+from harness.local import shared_files
 from harness.local.boxes import diagnosis
-from harness.local.boxes.accounts import UNUSED, NoAccount, candidates, pick
+from harness.local.boxes.accounts import UNUSED, NoAccount, list_candidates, pick_account
 from harness.local.boxes.box import Box
 from harness.local.boxes.cgroups import PREFIX, Cgroups
+from harness.local.boxes.guest_launch import Interpreter, PathMap
 from harness.local.boxes.isolation import Isolation, IsolationError
-from harness.local.boxes.launching import Interpreter, PathMap
-from harness.local.boxes.values import Limits
-from harness.local.shared import reachable, share
+from harness.local.boxes.types import BoxLimits
+from harness.local.shared_files import is_reachable, share_distributions, share_path
 from tests.support.boxes import TIERS, eventually, fresh_box, isolation, marked_processes, run, tell, tell_in
 
 ROOT = Path(__file__).parents[2]
@@ -44,10 +44,10 @@ def storyteller(
 ) -> Iterator[subprocess.Popen[str]]:
     """box_story.py in a process of its own, on an interpreter that any account can reach."""
     interpreter = Interpreter.running()
-    prefix = share(interpreter.prefix, whole=False)
+    prefix = share_path(interpreter.prefix, whole=False)
     python = str(prefix / interpreter.program)
     paths = [str(ROOT), *(path for path in sys.path if path.endswith("site-packages"))]
-    if account is not None and not all(reachable(Path(path)) for path in paths):
+    if account is not None and not all(is_reachable(Path(path)) for path in paths):
         pytest.skip("another account cannot read this checkout, or this environment")
     argv = [python, str(FORBID), *forbidden, "--"] if forbidden else []
     argv += [python, "-m", "tests.support.box_story", json.dumps({"commands": [], **wish})]
@@ -107,7 +107,7 @@ def test_a_sandbox_is_nobody_on_this_machine() -> None:
 
     async def tale(box: Box) -> None:
         await box.spawn(["sleep", "60"])
-        inside = box._host_pids() | {box._launched.process.pid, box._link.peer or 0}
+        inside = box._host_pids() | {box._launched.process.pid, box._client.peer or 0}
         uids = {line for pid in inside for line in _status(pid, "Uid")}
         assert uids == {str(box.account)}
         assert box.account != 0
@@ -307,7 +307,7 @@ def test_the_best_tier_is_taken() -> None:
     """On a machine where everything works that is bubblewrap, which enforces what it says."""
     isolation("bubblewrap")
     found = Isolation.probe()
-    assert (found.tier, found.passed_over) == ("bubblewrap", ())
+    assert (found.tier, found.unavailable) == ("bubblewrap", ())
     assert found.enforces >= {"files", "processes", "network", "pids"}
 
 
@@ -336,7 +336,7 @@ def test_where_namespaces_are_forbidden_landlock_steps_in() -> None:
     assert said["tier"] == "landlock"
     assert "files" in said["enforces"]
     assert "network" not in said["enforces"]
-    (passed,) = said["passed_over"]
+    (passed,) = said["unavailable"]
     assert passed["tier"] == "bubblewrap"
     assert passed["error"].startswith("bwrap: ")
     assert "namespaces" in passed["cause"]
@@ -347,14 +347,14 @@ def test_where_namespaces_are_forbidden_landlock_steps_in() -> None:
 def test_without_landlock_a_container_does() -> None:
     """Its own walls are what is left; outside a container there is nothing, and the error says all of it."""
     said = story(forbidden=("namespaces", "landlock"), commands=COMMANDS)
-    if not diagnosis.within_container():
+    if not diagnosis.is_container():
         assert "cannot be isolated" in said["error"]
         assert "unsafe" in said["remedy"]
         return
     assert said["tier"] == "container"
     assert "files" not in said["enforces"]
-    assert [each["tier"] for each in said["passed_over"]] == ["bubblewrap", "landlock"]
-    assert "Landlock is not available" in said["passed_over"][1]["error"]
+    assert [each["tier"] for each in said["unavailable"]] == ["bubblewrap", "landlock"]
+    assert "Landlock is not available" in said["unavailable"][1]["error"]
     assert [code for code, _ in said["outputs"]][:2] == [0, 0]
     assert (said["account"] != os.geteuid()) == (os.geteuid() == 0)
 
@@ -373,7 +373,7 @@ def test_an_ordinary_user_has_sandboxes_too(forbidden: tuple[str, ...], tmp_path
     """With an empty home, no privilege, and whatever is forbidden."""
     os.chown(tmp_path, SOMEBODY, SOMEBODY)
     said = story(forbidden=forbidden, account=SOMEBODY, home=tmp_path, commands=COMMANDS)
-    if len(forbidden) == 2 and not diagnosis.within_container():
+    if len(forbidden) == 2 and not diagnosis.is_container():
         assert "cannot be isolated" in said["error"]
         return
     assert said["tier"] == ("bubblewrap", "landlock", "container")[len(forbidden)]
@@ -418,8 +418,8 @@ def test_a_killed_server_takes_its_sandboxes_along(tier: str) -> None:
 )
 def test_accounts_come_from_what_the_namespace_has(uid_map: str, expected: range) -> None:
     """All of the machine's, or the upper half of a container's; nobody's uid is never among them."""
-    assert candidates(uid_map) == expected
-    assert 65534 not in candidates(uid_map)
+    assert list_candidates(uid_map) == expected
+    assert 65534 not in list_candidates(uid_map)
 
 
 @needs_root
@@ -429,11 +429,11 @@ def test_no_account_is_given_twice() -> None:
     few = range(UNUSED.start - 3, UNUSED.start)
     sleeper = subprocess.Popen(["sleep", "60"], user=few[0], group=few[0], extra_groups=[])
     try:
-        given = {pick(few), pick(few)}
+        given = {pick_account(few), pick_account(few)}
         assert given == {few[1], few[2]}
-        assert pick(few) in given, "when most were given, those that have ended are given again"
+        assert pick_account(few) in given, "when most were given, those that have ended are given again"
         with pytest.raises(NoAccount, match="at work"):
-            pick(range(few[0], few[0] + 1))
+            pick_account(range(few[0], few[0] + 1))
     finally:
         sleeper.kill()
         sleeper.wait()
@@ -442,7 +442,7 @@ def test_no_account_is_given_twice() -> None:
 def test_a_root_that_is_alone_has_no_accounts() -> None:
     """As in a namespace that maps one uid only."""
     with pytest.raises(NoAccount):
-        candidates("0 1000 1\n")
+        list_candidates("0 1000 1\n")
 
 
 @pytest.mark.parametrize(
@@ -457,13 +457,13 @@ def test_a_root_that_is_alone_has_no_accounts() -> None:
 )
 def test_bubblewraps_words_are_explained(words: str, cause: str) -> None:
     """Each known failure has a cause of its own."""
-    assert cause in diagnosis.why_no_namespaces(words)[0]
+    assert cause in diagnosis.explain_no_namespaces(words)[0]
 
 
 @needs_root
 def test_what_only_root_can_reach_is_shared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file below a closed folder gets one twin, a hard link of it; what all can reach is taken as it is."""
-    monkeypatch.setattr(shared, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(shared_files, "CACHE", tmp_path / "cache")
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     (closed / "program").write_text("text")
@@ -472,15 +472,15 @@ def test_what_only_root_can_reach_is_shared_once(tmp_path: Path, monkeypatch: py
     (closed / "private").chmod(0o600)
     for folder in (tmp_path, *tmp_path.parents[:-1]):
         folder.chmod(folder.stat().st_mode | 0o011)
-    twin = share(closed / "program")
+    twin = share_path(closed / "program")
     assert twin != closed / "program"
     assert twin.samefile(closed / "program")
-    assert share(closed / "program") == twin
-    assert reachable(twin)
-    readable = share(closed / "private")
-    assert reachable(readable)
+    assert share_path(closed / "program") == twin
+    assert is_reachable(twin)
+    readable = share_path(closed / "private")
+    assert is_reachable(readable)
     assert (closed / "private").stat().st_mode & 0o777 == 0o600
-    assert share(Path("/usr/bin/env")) == Path("/usr/bin/env").resolve()
+    assert share_path(Path("/usr/bin/env")) == Path("/usr/bin/env").resolve()
     assert [path.name for path in (tmp_path / "cache").iterdir() if path.name.startswith(".")] == []
 
 
@@ -493,9 +493,9 @@ def test_many_make_a_twin_at_once(tmp_path: Path) -> None:
     for n in range(200):
         (source / "sub" / str(n)).write_text(str(n))
     script = (
-        "import sys; from pathlib import Path; from harness.local import shared;"
-        f"shared.CACHE = Path({str(tmp_path / 'cache')!r});"
-        f"twin = shared.share(Path({str(source)!r})); print(twin, len(list((twin / 'sub').iterdir())))"
+        "import sys; from pathlib import Path; from harness.local import shared_files;"
+        f"shared_files.CACHE = Path({str(tmp_path / 'cache')!r});"
+        f"twin = shared_files.share_path(Path({str(source)!r})); print(twin, len(list((twin / 'sub').iterdir())))"
     )
     processes = [
         subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(4)
@@ -504,6 +504,16 @@ def test_many_make_a_twin_at_once(tmp_path: Path) -> None:
     assert len(said) == 1
     assert said.pop().endswith(" 200\n")
     assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_shared_packages_stay_in_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package's programs, which are recorded as ../../../bin/NAME, are not written beside the cache."""
+    above = tmp_path / "above"
+    monkeypatch.setattr(shared_files, "CACHE", above / "cache" / "harness")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(above / "cache"))
+    folder = share_distributions(("uvicorn",))
+    assert (folder / "uvicorn" / "__init__.py").exists()
+    assert [path.name for path in tmp_path.rglob("bin")] == []
 
 
 @given(st.text(alphabet="abc/.", max_size=12))
@@ -523,8 +533,8 @@ def test_a_starting_server_clears_up_after_the_dead_and_spares_the_living() -> N
         pytest.skip("no control group can be written here")
     gone = subprocess.Popen(["true"])
     gone.wait()
-    living = where.group()
-    living.bound(gone.pid, Limits(memory_mb=64, cpus=1.0))  # it is dead: the group is there, and empty
+    living = where.new_group()
+    living.set_limits(gone.pid, BoxLimits(memory_mb=64, cpus=1.0))  # it is dead: the group is empty
     leaving = subprocess.Popen([sys.executable, "-c", LEAVE_A_GROUP.format(pid=gone.pid)], cwd=ROOT)
     assert leaving.wait() == 0
     assert _groups_of(where, os.getpid())
@@ -537,7 +547,7 @@ def test_a_starting_server_clears_up_after_the_dead_and_spares_the_living() -> N
 
 
 DETECT = "from harness.local.boxes.cgroups import *; where = Cgroups.detect()"
-LEAVE_A_GROUP = DETECT + "; where.group().bound({pid}, Limits(memory_mb=64, cpus=1.0))"
+LEAVE_A_GROUP = DETECT + "; where.new_group().set_limits({pid}, BoxLimits(memory_mb=64, cpus=1.0))"
 
 
 def _groups_of(where: Cgroups, server: int) -> set[Path]:

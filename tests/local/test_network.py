@@ -17,10 +17,11 @@ from e2b import Sandbox, SandboxException
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.local.boxes.box import Box, BoxError
+from harness.local.boxes.box import Box
+from harness.local.boxes.types import BoxError
 from harness.local.network.policy import ALL_TRAFFIC, Injection, NetworkPolicy, NetworkPolicyError, Rule
 from harness.local.network.splice import splice
-from harness.local.templates import claude
+from harness.local.template import claude_template
 from tests.support.boxes import isolation, read_until, run, tell
 from tests.support.messages_api import MessagesApi, Say
 
@@ -455,4 +456,4 @@ def test_claude_code_trusts_the_proxy_that_adds_its_key(
             deny_out=(ALL_TRAFFIC,),
             injections=(Injection("localhost", (("x-api-key", "sk-ant-true"),)),),
         )
-        tell(story, isolation("bubblewrap"), network=policy, template=claude())
+        tell(story, isolation("bubblewrap"), network=policy, template=claude_template())

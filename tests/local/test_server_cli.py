@@ -19,7 +19,7 @@ import pytest
 from harness.local.launch import LocalServer
 
 VERSION = "2.19.0"
-PATIENCE = 60.0
+TIMEOUT_S = 60.0
 
 pytestmark = pytest.mark.slow
 
@@ -72,7 +72,7 @@ def e2b(program: list[str], environment: dict[str, str]) -> Run:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT_S,
             check=False,
         )
         assert done.returncode == exit_code, done.stdout + done.stderr
@@ -136,7 +136,7 @@ def test_connect_opens_a_terminal(program: list[str], environment: dict[str, str
         terminal.types("echo $((6*7)) in $E2B_SANDBOX_ID\r")
         terminal.shows(f"42 in {sandbox_id}")
         terminal.types("exit\r")
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT_S) == 0
 
 
 def test_create_opens_a_terminal_in_which_claude_starts(
@@ -150,7 +150,7 @@ def test_create_opens_a_terminal_in_which_claude_starts(
         terminal.types("claude\r")
         terminal.shows("Welcome")
         process.terminate()
-        process.wait(PATIENCE)
+        process.wait(TIMEOUT_S)
     for one in json.loads(e2b("sandbox", "list", "--format", "json") or "[]"):
         if one["sandboxId"] not in before:
             e2b("sandbox", "kill", one["sandboxId"])
@@ -184,6 +184,6 @@ class _Terminal:
     def shows(self, text: str) -> None:
         """Wait until the text is on the screen."""
         while text not in self._shown:
-            assert select.select([self._descriptor], [], [], PATIENCE)[0], self._shown
+            assert select.select([self._descriptor], [], [], TIMEOUT_S)[0], self._shown
             self._shown += os.read(self._descriptor, 4096).decode("utf-8", "replace")
         self._shown = self._shown.partition(text)[2]

@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.local.launch import LocalServer
-from harness.local.tier import tier_at
+from harness.local.tier import probe_tier
 from harness.runs.resources import remote_platform
 
 
@@ -41,7 +41,7 @@ def another(request: pytest.FixtureRequest) -> Iterator[str]:
 
 def test_another_server_has_none(another: str) -> None:
     """A self-hosted E2B, say."""
-    assert tier_at(another) is None
+    assert probe_tier(another) is None
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_another_server_has_none(another: str) -> None:
 )
 def test_nobody_there_has_none(url: str) -> None:
     """What is wrong with it is said when a sandbox is asked for."""
-    assert tier_at(url) is None
+    assert probe_tier(url) is None
 
 
 def test_who_is_elsewhere_is_not_asked(as_e2b: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +59,7 @@ def test_who_is_elsewhere_is_not_asked(as_e2b: LocalServer, monkeypatch: pytest.
     This address leads to the server as well, which would answer.
     """
     elsewhere = as_e2b.url.replace("127.0.0.1", "0.0.0.0")
-    assert tier_at(elsewhere)
+    assert probe_tier(elsewhere)
     monkeypatch.setenv("E2B_API_URL", elsewhere)
     assert remote_platform().isolation is None
 

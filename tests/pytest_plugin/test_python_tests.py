@@ -70,7 +70,7 @@ def test_broken(sandbox):
     count("broken")
     import os
     if not os.path.exists("mended"):
-        sandbox._trial.call(sandbox._trial.live.place.sandbox.kill())
+        sandbox._trial.call(sandbox._trial.prepared.agent_context.sandbox.kill())
         sandbox.run("true")
 """
 

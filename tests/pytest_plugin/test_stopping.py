@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from support.folders import task_folder
 
 from harness.local.launch import LocalServer
 from harness.records.record import TrialRecord
 from harness.records.store import list_runs, read_records
 from harness.sandboxes.cleanup import kill_orphans
+from tests.support.folders import task_folder
 
 pytestmark = pytest.mark.usefixtures("as_e2b")
 

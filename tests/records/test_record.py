@@ -227,7 +227,7 @@ def test_a_run_without_a_reply_used_nothing() -> None:
 
 def test_a_fault_is_told_in_the_record() -> None:
     """Whose it was, its kind, its words and what to do."""
-    fault = SandboxFault("timeout", "no answer", retry=True, remedy="try again")
+    fault = SandboxFault("timeout", "no answer", remedy="try again")
     assert ErrorRecord.of(fault).model_dump() == {
         "cause": "sandbox",
         "type": "timeout",
@@ -239,7 +239,7 @@ def test_a_fault_is_told_in_the_record() -> None:
 def attempt(cost: float | None) -> AttemptRecord:
     return AttemptRecord(
         number=1,
-        error=ErrorRecord.of(AgentFault("died", "it died", retry=True)),
+        error=ErrorRecord.of(AgentFault("died", "it died")),
         sandbox_id=None,
         started_at="2026-11-23T09:01:41.000Z",
         duration_ms=5,

@@ -20,11 +20,11 @@ from harness.errors import UsageError
 from harness.records.metrics import metrics_of, parse
 from harness.records.record import AttemptRecord, ErrorRecord, TokenCounts, TrialRecord
 from harness.records.store import NO_REDACTION, RunFolder
-from harness.report import markdown, verdicts, words
-from harness.report.comparison import ComparisonView, compare_arms, compare_records
+from harness.report import markdown, phrases, verdicts
+from harness.report.comparison import ComparisonView, compare_arms
 from harness.report.gate import judge_gate, margins, read_fail_on
-from harness.report.sources import Source, match
-from harness.stats.sequential import Plan
+from harness.report.sources import RecordSource, match
+from harness.stats.data import Plan
 from tests.support.records import a_record, any_record
 
 fewer = settings(max_examples=50)
@@ -61,12 +61,17 @@ def write(path: Path, records: Iterable[TrialRecord]) -> Path:
     return path
 
 
-def source(name: str, records: Iterable[TrialRecord]) -> Source:
-    return Source(name, tuple(metrics_of(record) for record in records))
+def source(name: str, records: Iterable[TrialRecord]) -> RecordSource:
+    return RecordSource(name, tuple(metrics_of(record) for record in records))
+
+
+def compare_records(records: Iterable[TrialRecord], baseline: str | None = None) -> ComparisonView:
+    found = match(source("run", records), None, baseline)
+    return compare_arms(found.arms, found.pairs)
 
 
 def notes(view: ComparisonView) -> str:
-    return "\n".join(words.notes(view))
+    return "\n".join(view.notes)
 
 
 # What is read of a record
@@ -161,10 +166,9 @@ def test_a_task_that_broke_under_one_of_the_two_is_told() -> None:
 def test_replayed_and_hand_written_sessions_are_told_first() -> None:
     """Whoever reads a verdict must know that no model was measured."""
     view = compare_records(a_run(BETTER, model_source="replay", replay_by_hand=True))
-    assert (view.replayed, view.by_hand) == (True, True)
+    assert view.replayed
     assert view.notes[0] == (
-        "all trials replayed recorded sessions (36 of them written by hand): "
-        "the verdicts measure the plumbing, not a model"
+        "all trials replayed sessions (36 of them written by hand): this measures the plumbing, not a model"
     )
     assert "not a model" not in notes(compare_records(a_run(BETTER, model_source="api")))
 
@@ -198,8 +202,8 @@ def test_a_cut_off_trials_tokens_are_unknown_not_small() -> None:
         trial("t0", "b", 1, True, tokens=TokenCounts(input=9, output=1, cache_read=0, cache_creation=0)),
     ]
     view = compare_records(records)
-    assert words.value(view.arm("a"), "tokens") == "-"
-    assert words.value(view.arm("b"), "tokens") == "10"
+    assert phrases.value(view.arm("a"), "tokens") == "-"
+    assert phrases.value(view.arm("b"), "tokens") == "10"
     assert view.pairs[0].contrasts["tokens"].difference.value is None
     assert "1 trial cut off: their tokens and cost are unknown, and left out" in notes(view)
 
@@ -207,7 +211,7 @@ def test_a_cut_off_trials_tokens_are_unknown_not_small() -> None:
 def test_one_variant_alone_is_shown_without_a_verdict() -> None:
     """And so are no records at all."""
     assert "nothing to compare it with" in verdicts.render(compare_records(a_run({"a": ["+"]})))
-    assert compare_records([]).pairs == ()
+    assert compare_arms([], []).pairs == ()
 
 
 def test_a_variant_that_was_settled_early_is_judged_as_it_was_then() -> None:
@@ -242,7 +246,7 @@ def test_a_variant_that_was_settled_early_is_judged_as_it_was_then() -> None:
 )
 def test_a_difference_has_its_sign_and_its_unit(metric: Any, number: float | None, shown: str) -> None:
     """Points of a rate, a share of a baseline; only nothing is 0."""
-    assert words.change(metric, number) == shown
+    assert phrases.change(metric, number) == shown
 
 
 # Reports

@@ -21,10 +21,10 @@ from harness.errors import UsageError
 from harness.records.record import CheckResult, ErrorRecord, Tampering, ToolCounts, TrialRecord
 from harness.records.store import NO_REDACTION, RunFolder
 from harness.records.stream import turn_marker
-from harness.report.harmless import harmless
 from harness.report.html.charts import Scale, scale_of, spread
-from harness.report.html.trials import Limits, packed
-from harness.report.html.writing import write_report
+from harness.report.html.render import write_report
+from harness.report.html.trials import PackLimits, pack_trial
+from harness.report.sanitize import sanitize
 from tests.support.browser import chromium, chromium_path
 from tests.support.records import a_record
 from tests.support.runs import line, made_up_run, message
@@ -120,6 +120,16 @@ def test_every_trial_has_its_place(tab: Any, report: Path) -> None:
     assert tab.locator("#grid tbody tr").count() == 12
     assert tab.locator("#grid td.cell").count() == 24
     assert tab.locator("#grid .mark").count() == 72
+
+
+def test_the_navigation_leads_to_every_section(tmp_path: Path) -> None:
+    """In the page's order; a section without content is neither linked nor there."""
+    for tools, more in (({}, []), ({"Bash": ToolCounts(calls=1, errors=0)}, ["tools"])):
+        a_run(tmp_path, a_record(tools=tools))
+        text = written(tmp_path)
+        sections = re.findall(r'<section id="(\w+)"', text)
+        assert sections == ["verdict", "variants", "tasks", "amounts", *more, "notes"]
+        assert re.findall(r'<a href="#(\w+)">', text) == sections
 
 
 def test_a_replayed_run_says_so_before_all_else(tmp_path: Path) -> None:
@@ -277,7 +287,7 @@ def test_the_whole_trial_is_there() -> None:
         tampering=(Tampering(path="tests/x.py", change="deleted"),),
         notes=("one note",),
     )
-    told = "\n".join(unpacked(packed(Path("/nowhere"), record, Limits()))["notices"])
+    told = "\n".join(unpacked(pack_trial(Path("/nowhere"), record, PackLimits()))["notices"])
     assert "E2B answered 429 (wait)" in told
     assert "deleted the protected file tests/x.py" in told
     assert "one note" in told
@@ -300,7 +310,7 @@ def test_a_missing_transcript_is_told(tmp_path: Path, transcript: str | None, sa
     (run / "trials").mkdir(parents=True)
     (tmp_path / "secret.txt").write_text("secret")
     (run / "link").symlink_to(tmp_path / "secret.txt")
-    content = unpacked(packed(run, a_record(transcript=transcript, diff=transcript), Limits()))
+    content = unpacked(pack_trial(run, a_record(transcript=transcript, diff=transcript), PackLimits()))
     assert re.search(said, content["transcript_note"])
     assert content["transcript"] == []
     assert content["diff"] is None
@@ -311,9 +321,9 @@ def test_a_long_trial_is_cut_in_the_middle(tmp_path: Path) -> None:
     lines = [message([{"type": "text", "text": f"{number} " + "x" * 500}]) for number in range(100)]
     (tmp_path / "transcript.jsonl").write_bytes(b"".join(lines))
     (tmp_path / "diff.patch").write_text("+y\n" * 4_000)
-    limits = Limits(transcript=10_000, piece=400, diff=1_000)
+    limits = PackLimits(transcript=10_000, piece=400, diff=1_000)
     record = a_record(transcript="transcript.jsonl", diff="diff.patch")
-    content = unpacked(packed(tmp_path, record, limits))
+    content = unpacked(pack_trial(tmp_path, record, limits))
     bodies = [step["body"] for step in content["transcript"]]
     assert bodies[0].startswith("0 x")
     assert bodies[-1].startswith("99 x")
@@ -469,16 +479,16 @@ def test_no_text_makes_markup(tmp_path: Path, tags_of_a_word: list[Any], text: s
 @given(st.text())
 def test_packed_trials_mean_nothing_in_html(text: str) -> None:
     """Whatever they hold, they are letters, digits and `+/=`."""
-    pack = packed(Path("/nowhere"), a_record(notes=(text,), model=text), Limits())
+    pack = pack_trial(Path("/nowhere"), a_record(notes=(text,), model=text), PackLimits())
     assert re.fullmatch(r"[A-Za-z0-9+/=]*", pack)
-    assert unpacked(pack)["notices"] == [harmless(text).encode("utf-8", "replace").decode()]
+    assert unpacked(pack)["notices"] == [sanitize(text).encode("utf-8", "replace").decode()]
 
 
 @given(st.text())
 def test_harmless_text_is_left_alone(text: str) -> None:
     """What was made harmless once stays as it is, has no control character, and lost none of its lines."""
-    clean = harmless(text)
-    assert harmless(clean) == clean
+    clean = sanitize(text)
+    assert sanitize(clean) == clean
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", clean)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections import Counter
 from typing import Any
 
@@ -12,10 +14,11 @@ from hypothesis import strategies as st
 from rich.text import Text
 
 from harness.records.record import Phases, TokenCounts, TrialRecord
+from harness.report.arms import ArmView, count_records
+from harness.report.formatting import cost, count, percent, seconds
+from harness.report.notes import summary_notes
 from harness.report.table import Column, as_text
-from harness.report.terminal import notes, render
-from harness.report.text import cost, count, percent, seconds
-from harness.report.view import RunView, VariantView, view
+from harness.report.terminal import SummaryRow, render, summary_rows
 from tests.support.records import a_record
 
 NUMBERS_OF = (cost, count, percent, seconds)
@@ -27,9 +30,13 @@ def trial(outcome: str, variant: str = "default", index: int = 1, **fields: Any)
     return a_record(variant=variant, index=index, outcome=outcome, score=score, **fields)
 
 
-def one_variant(*records: TrialRecord) -> VariantView:
-    (found,) = view(records).variants
+def one_variant(*records: TrialRecord) -> SummaryRow:
+    (found,) = summary_rows(records)
     return found
+
+
+def notes(*records: TrialRecord) -> list[str]:
+    return list(summary_notes(records, [row.arm for row in summary_rows(records)]))
 
 
 # Numbers
@@ -123,16 +130,16 @@ def test_a_fault_counts_for_nobody() -> None:
     """`[passed, passed, error]` is 100 % of two, with one excluded; so it is for an invalid one."""
     found = one_variant(
         trial("passed"), trial("passed", index=2), trial("error", index=3), trial("invalid", index=4)
-    )
+    ).arm
     assert (found.trials, found.passed, found.failed, found.errors, found.invalid) == (4, 2, 0, 1, 1)
-    assert found.pass_rate == 1.0
+    assert found.pass_share == 1.0
 
 
 def test_without_a_trial_that_counts_there_is_no_rate() -> None:
     """Not 0 %."""
     found = one_variant(trial("error"))
-    assert found.pass_rate is None
-    assert (found.cost_mean_usd, found.tokens_mean, found.total_ms_mean) == (None, None, None)
+    assert found.arm.pass_share is None
+    assert (found.cost_usd, found.tokens, found.total_ms) == (None, None, None)
 
 
 def test_means_are_over_what_counts_and_is_known() -> None:
@@ -148,65 +155,55 @@ def test_means_are_over_what_counts_and_is_known() -> None:
         ),
         trial("error", index=3, tokens=used(1000), cost_usd=5.0, duration_ms=9, phases_ms=Phases(total=9)),
     )
-    assert found.pass_rate == 0.5
-    assert found.tokens_output_mean == 20
-    assert found.tokens_mean == 30
-    assert found.cost_mean_usd == 1.0
-    assert found.cost_usd == 6.0
-    assert (found.duration_ms_mean, found.total_ms_mean) == (100, 300)
+    assert found.arm.pass_share == 0.5
+    assert found.output_tokens == 20
+    assert found.tokens == 30
+    assert found.cost_usd == 1.0
+    assert found.arm.spent_usd == 6.0
+    assert found.total_ms == 300
 
 
 def test_variants_stand_apart_in_the_order_of_their_coming() -> None:
     """Each with its own trials."""
-    found = view([trial("passed", "b"), trial("failed", "a"), trial("failed", "b", 2)])
-    assert [(row.name, row.passed, row.failed) for row in found.variants] == [("b", 1, 1), ("a", 0, 1)]
+    found = summary_rows([trial("passed", "b"), trial("failed", "a"), trial("failed", "b", 2)])
+    assert [(row.arm.name, row.arm.passed, row.arm.failed) for row in found] == [("b", 1, 1), ("a", 0, 1)]
 
 
 def test_what_was_spent_is_summed_as_far_as_it_is_known() -> None:
     """Over variants too; nothing known is not nothing spent."""
-    assert view([trial("passed", "a", cost_usd=1.0), trial("failed", "b", cost_usd=0.5)]).cost_usd == 1.5
-    assert view([trial("passed", "a", cost_usd=1.0), trial("failed", "b")]).cost_usd == 1.0
-    assert view([trial("passed")]).cost_usd is None
-    assert view([]) == RunView((), (), replayed=False, by_hand=False)
+    known, unknown = trial("passed", "a", cost_usd=1.0), trial("failed", "b")
+    assert count_records("run", [known, trial("failed", "b", cost_usd=0.5)]).spent_usd == 1.5
+    assert count_records("run", [known, unknown]).spent_usd == 1.0
+    assert count_records("run", [unknown]).spent_usd is None
+    assert summary_rows([]) == ()
 
 
 # The table
 
 
-def row(name: str = "default", **fields: Any) -> VariantView:
-    given: dict[str, Any] = {
-        "trials": 3,
-        "passed": 2,
-        "failed": 1,
-        "errors": 0,
-        "invalid": 0,
-        "pass_rate": 2 / 3,
-        "cost_usd": None,
-        "cost_mean_usd": None,
-        "tokens_mean": None,
-        "tokens_output_mean": None,
-        "duration_ms_mean": None,
-        "total_ms_mean": 840,
-    }
-    return VariantView(name, **{**given, **fields})
-
-
-LARGE = {
-    "passed": 9876,
+SMALL: dict[str, Any] = {"passed": 2, "failed": 1, "errors": 0, "invalid": 0, "total_ms": 840}
+LARGE: dict[str, Any] = {
+    "passed": 987_654,
     "failed": 1234,
     "errors": 99,
     "invalid": 24,
-    "pass_rate": 0.996,
-    "cost_usd": 12345.678,
-    "cost_mean_usd": 12.3456,
-    "tokens_mean": 1_234_567.0,
-    "tokens_output_mean": 123_456.0,
-    "total_ms_mean": 7_387_000.0,
+    "spent_usd": 12345.678,
+    "cost_usd": 12.3456,
+    "tokens": 1_234_567.0,
+    "output_tokens": 123_456.0,
+    "total_ms": 7_387_000.0,
 }
 
 
-def table(*rows: VariantView, width: int = 80, color: bool = False) -> str:
-    return render(RunView(rows, (), replayed=False, by_hand=False), width=width, color=color)
+def row(name: str = "default", **fields: Any) -> SummaryRow:
+    given = {"spent_usd": None, "cost_usd": None, "tokens": None, "output_tokens": None, **SMALL, **fields}
+    counts = {key: given.pop(key) for key in ("passed", "failed", "errors", "invalid")}
+    arm = ArmView(name, trials=sum(counts.values()), **counts, spent_usd=given.pop("spent_usd"))
+    return SummaryRow(arm, **given)
+
+
+def table(*rows: SummaryRow, width: int = 80, color: bool = False) -> str:
+    return render(rows, width=width, color=color)
 
 
 def test_a_row_says_it_all() -> None:
@@ -261,20 +258,35 @@ def test_values_are_taken_literally(cells: list[tuple[str, str]], color: bool) -
 
 def test_notes_say_how_to_read_the_table() -> None:
     """What was excluded, what is only a bound, and that a replay measures no model."""
-    plain = [trial("passed")]
-    assert len(notes(view(plain))) == 2
-    assert all(len(line) <= 80 for line in notes(view(plain)))
-    told = "\n".join(notes(view([*plain, trial("error", index=2), trial("invalid", index=3)])))
+    plain = trial("passed")
+    assert len(notes(plain)) == 2
+    assert all(len(line) <= 80 for line in notes(plain))
+    told = "\n".join(notes(plain, trial("error", index=2), trial("invalid", index=3)))
     assert "1 of 3 trials broke on infrastructure and count for nobody" in told
     assert "1 of 3 trials are invalid" in told
-    told = "\n".join(notes(view([*plain, trial("failed", index=2, tokens_partial=True)])))
+    told = "\n".join(notes(plain, trial("failed", index=2, tokens_partial=True)))
     assert "1 of those were cut off: their tokens are lower bounds, their cost is unknown" in told
-    told = "\n".join(notes(view([trial("passed", model_source="replay", replay_by_hand=False)])))
+    told = "\n".join(notes(trial("passed", model_source="replay", replay_by_hand=False)))
     assert "replayed sessions: this measures the plumbing, not a model" in told
-    told = "\n".join(notes(view([trial("passed", model_source="replay", replay_by_hand=True)])))
-    assert "some written by hand" in told
+    told = "\n".join(notes(trial("passed", model_source="replay", replay_by_hand=True)))
+    assert "1 of them written by hand" in told
 
 
 def test_an_excluded_trials_cut_is_not_told_twice() -> None:
     """It counts for nobody already."""
-    assert not any("cut off" in line for line in notes(view([trial("error", tokens_partial=True)])))
+    assert not any("cut off" in line for line in notes(trial("error", tokens_partial=True)))
+
+
+# The arithmetic
+
+
+def test_only_a_comparison_loads_the_arithmetic() -> None:
+    """NumPy and SciPy take half a second: the summary of a run with one variant does not wait for them."""
+    program = (
+        "import importlib, pkgutil, sys, harness.report as report\n"
+        "for module in pkgutil.walk_packages(report.__path__, 'harness.report.'):\n"
+        "    importlib.import_module(module.name)\n"
+        "print(sorted({'numpy', 'scipy'} & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"

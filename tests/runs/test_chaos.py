@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.chaos_proxy import FAULTS, ChaosProxy, Fault
-from support.folders import by_hand, says, task_folder, uses
 
 from harness.local.launch import LocalServer
 from harness.models.model import NO_MODEL
@@ -32,6 +30,8 @@ from harness.trials.context import RunContext
 from harness.trials.runner import Retries
 from harness.trials.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from harness.variants.variant import Variant
+from tests.support.chaos_proxy import FAULTS, ChaosProxy, Fault
+from tests.support.folders import by_hand, says, task_folder, uses
 
 TRIALS = 3
 SCHEDULES = st.lists(st.sampled_from(["pass", *FAULTS]), max_size=60)
@@ -65,8 +65,8 @@ def run_under(
         ]
         returned = [future.result() for future in futures]
         engine.finish(0)
-        engine.call(kill_run_sandboxes("chaos", direct))
-        left = len(engine.call(list_orphans("chaos", params)))
+        engine.loop.call(kill_run_sandboxes("chaos", direct))
+        left = len(engine.loop.call(list_orphans("chaos", params)))
         engine.close()
     return returned, run.records_file.read_bytes(), left
 

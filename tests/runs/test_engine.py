@@ -10,7 +10,6 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.records import a_record
 
 from harness.errors import InternalFault, UsageError
 from harness.records.history import History, read_history, wall_seconds
@@ -26,6 +25,7 @@ from harness.tasks.task import Limits, Task
 from harness.trials.context import RunContext
 from harness.trials.runner import Retries
 from harness.variants.variant import Variant
+from tests.support.records import a_record
 
 
 def spec(task: str = "answer", index: int = 1, **fields: Any) -> TrialSpec:
@@ -219,9 +219,9 @@ def test_a_trial_starts_when_those_before_it_have_had_their_turn() -> None:
     )
 
     async def ask() -> list[Any]:
-        return [engine.admit(spec(index=index), nothing) for index in (1, 2, 3)]
+        return [engine.acquire(spec(index=index), nothing) for index in (1, 2, 3)]
 
-    for future in engine.call(ask()):
+    for future in engine.loop.call(ask()):
         future.result()
     engine.finish(0)
     engine.close()
@@ -297,7 +297,7 @@ def test_a_record_holds_while_nothing_changes(tmp_path: Path, change: dict[str, 
 
 def test_an_attempt_before_the_resume_is_kept(tmp_path: Path) -> None:
     """Its transcript, its tokens and its cost are the new record's first attempt."""
-    error = ErrorRecord.of(InternalFault("interrupted", "cut", retry=False))
+    error = ErrorRecord.of(InternalFault("interrupted", "cut"))
     fields = {"variant_hash": Variant("default").hash, "outcome": "error", "error": error, "score": None}
     run = folder_with(tmp_path, paid(0.3, **fields))
     files = run.trial("answer", "default", 1)

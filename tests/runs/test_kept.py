@@ -10,7 +10,7 @@ import pytest
 
 from harness.cli import main
 from harness.errors import UsageError
-from harness.local.lasting import find_lasting
+from harness.local import shared_server
 from harness.records.record import TrialRecord
 from harness.records.store import list_runs, read_records
 from harness.runs.kept import attach, check_again, find_kept, sweep
@@ -48,9 +48,9 @@ def own_server(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> It
     """A lasting server of the test's own, which is gone afterwards."""
     monkeypatch.setenv("XDG_STATE_HOME", str(pytester.path / "state"))
     yield
-    if find_lasting():
+    if shared_server.find():
         sweep(None, kept=True, in_use=True, dry_run=False)
-    assert find_lasting() is None
+    assert shared_server.find() is None
 
 
 @pytest.mark.usefixtures("_swept")
@@ -131,7 +131,7 @@ def test_this_machine_keeps_them_too(pytester: pytest.Pytester, results: Path) -
     """By a server that outlives the run, for as long as it has something to keep."""
     records = run(pytester, "--sandbox", "local", "--keep", "failed", "-n2")
     assert records["wrong"].kept
-    server = find_lasting()
+    server = shared_server.find()
     assert server
     state = pytester.path / "state" / "harness" / "server.json"
     assert state.stat().st_mode & 0o77 == 0
@@ -141,9 +141,9 @@ def test_this_machine_keeps_them_too(pytester: pytest.Pytester, results: Path) -
     assert "failed (1)  answer" in text
     assert "answer.txt does not say 42" in text
     assert "1 sandbox paused and kept" in sweep(None, kept=False, dry_run=False)
-    assert find_lasting()
+    assert shared_server.find()
     assert "1 sandbox ended" in sweep(None, kept=True, dry_run=False)
-    assert find_lasting() is None
+    assert shared_server.find() is None
     with pytest.raises(UsageError, match="has ended"):
         find_kept(results, None, "wrong")
 
@@ -155,7 +155,7 @@ def test_a_server_with_nothing_to_keep_ends(pytester: pytest.Pytester) -> None:
     pytester.runpytest(
         "tasks", "--agent", "oracle", "--sandbox", "local", "--keep", "failed"
     ).assert_outcomes(passed=1)
-    assert find_lasting() is None
+    assert shared_server.find() is None
 
 
 @pytest.mark.usefixtures("own_server")

@@ -60,7 +60,7 @@ class Engine:
 
 def rounds(engine: Engine, first: int = 1, margin: float = 0.05) -> RoundScheduler:
     return RoundScheduler(
-        ["a", "b", "c"], "a", first=first, most=MOST, submit=engine.submit, margins={"pass": margin}
+        ["a", "b", "c"], "a", first=first, max_rounds=MOST, submit=engine.submit, margins={"pass": margin}
     )
 
 

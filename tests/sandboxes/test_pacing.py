@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from support.virtual_time import simulate
 
 from harness.errors import SandboxFault
 from harness.sandboxes.pacing import MAX_WAIT_S, SLOWEST, Pacer
+from tests.support.virtual_time import simulate
 
-TOO_MANY = SandboxFault("rate_limit", "too many", retry=True)
+TOO_MANY = SandboxFault("rate_limit", "too many")
 
 
 def now() -> float:
@@ -125,7 +125,7 @@ def test_other_faults_are_not_its_business() -> None:
     """They go to whoever decides on a new attempt."""
 
     async def make(after_rate_limit: bool) -> None:
-        raise SandboxFault("unreachable", "no answer", retry=True)
+        raise SandboxFault("unreachable", "no answer")
 
     with pytest.raises(SandboxFault, match="no answer"):
         simulate(Pacer().create(make))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 
 import pytest
-from support.sandboxes import bash, with_sandbox
 
 from harness.local.launch import LocalServer
 from harness.sandboxes.archive import pack
 from harness.sandboxes.sandbox import CommandResult, CommandTimeoutError, Sandbox
 from harness.sandboxes.shell import SandboxScript, ScriptOutcome, handed_over, run_scripts
+from tests.support.sandboxes import bash, with_sandbox
 
 
 def seen_by(server: LocalServer, *scripts: str, timeout: float = 20) -> list[ScriptOutcome]:

@@ -6,14 +6,14 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from support.chaos_proxy import STALL_S, ChaosProxy
-from support.sandboxes import with_sandbox
 
 from harness.errors import SandboxFault
 from harness.local.launch import LocalServer
 from harness.runs.resources import local_platform
 from harness.sandboxes import sandbox as room
 from harness.sandboxes.sandbox import Network, Sandbox
+from tests.support.chaos_proxy import STALL_S, ChaosProxy
+from tests.support.sandboxes import with_sandbox
 
 
 def test_the_limits_add_up() -> None:

@@ -11,32 +11,34 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.stats.compare import Comparison, Contrast, compare
-from harness.stats.data import METRICS, MetricName, Tally, Trials, tally
-from harness.stats.paired import Difference, difference
+from harness.stats.arrays import TaskMeans, task_means
+from harness.stats.compare import compare
+from harness.stats.data import METRICS, MetricName, Plan, Trials
+from harness.stats.paired import difference
 from harness.stats.power import detectable, needed
-from harness.stats.rates import rate, skewed_mean, typical
-from harness.stats.sequential import Plan
+from harness.stats.rates import geometric_mean, rate, skewed_mean
+from harness.stats.results import Comparison, Contrast, Difference
+from harness.stats.sequential import level_at
 from harness.stats.taskwise import flips, pass_at_k, pass_hat_k, results
 from harness.stats.verdict import family_level, verdict
 
 fewer = settings(max_examples=60)
 
 
-def rows(*by_task: list[float | None]) -> Tally:
+def rows(*by_task: list[float | None]) -> TaskMeans:
     """A tally of tasks, each given by its trials' values."""
     task = [place for place, values in enumerate(by_task) for _ in values]
     value = [value for values in by_task for value in values]
-    return tally(np.array(task, dtype=np.int64), np.array(value, dtype=np.float64), len(by_task))
+    return task_means(np.array(task, dtype=np.int64), np.array(value, dtype=np.float64), len(by_task))
 
 
-def counts(passes: list[int], trials: int) -> Tally:
+def counts(passes: list[int], trials: int) -> TaskMeans:
     """Tasks with so many passes of so many trials."""
     return rows(*([1.0] * k + [0.0] * (trials - k) for k in passes))
 
 
-def logs(table: Tally) -> Tally:
-    return Tally(table.n, np.log(table.mean), table.within)
+def logs(table: TaskMeans) -> TaskMeans:
+    return TaskMeans(table.n, np.log(table.mean), table.within)
 
 
 def a_run(passes: dict[str, list[list[int | None]]], **more: int) -> list[Trials]:
@@ -109,7 +111,7 @@ def test_no_task_that_differs_is_bounded_by_their_number() -> None:
 def test_a_typical_cost_is_the_geometric_mean_with_its_t_interval() -> None:
     """On the scale of logarithms, by SciPy."""
     table = rows([1.0], [2.0], [4.0], [10.0])
-    found = typical(table, logs(table))
+    found = geometric_mean(table, logs(table))
     expected = stats.ttest_1samp(np.log(table.mean), 0).confidence_interval(0.95)
     assert found.value == pytest.approx(stats.gmean(table.mean))
     assert found.interval
@@ -184,7 +186,7 @@ def test_the_bounds_of_two_looks_spend_half_of_the_error_each() -> None:
     """By SciPy's bivariate normal; with so many tasks that t is normal."""
     tasks = 10**9
     assert Plan(5).looks == (3, 5)
-    first, second = (stats.norm.ppf((1 + Plan(5).level_at(look, tasks)) / 2) for look in (3, 5))
+    first, second = (stats.norm.ppf((1 + level_at(Plan(5), look, tasks)) / 2) for look in (3, 5))
     inside = stats.multivariate_normal([0, 0], [[1, np.sqrt(0.6)], [np.sqrt(0.6), 1]])
     both = inside.cdf([first, second], lower_limit=[-first, -second])
     assert 2 * stats.norm.sf(first) == pytest.approx(0.025, rel=1e-3)
@@ -193,7 +195,7 @@ def test_the_bounds_of_two_looks_spend_half_of_the_error_each() -> None:
 
 def test_a_plan_of_one_look_is_the_fixed_design() -> None:
     """There is nothing to correct for."""
-    assert Plan(1).level_at(1, 10) == pytest.approx(0.95)
+    assert level_at(Plan(1), 1, 10) == pytest.approx(0.95)
 
 
 # Verdicts
@@ -339,7 +341,7 @@ def test_failures_are_passes_seen_from_the_other_side(passes: list[int]) -> None
 def test_no_look_of_a_plan_is_less_strict_than_the_fixed_design(rounds: int) -> None:
     """Looking again costs something at every look, the more the fewer tasks."""
     for tasks in (2, 5, 30):
-        levels = [Plan(rounds).level_at(look, tasks) for look in range(1, rounds + 1)]
+        levels = [level_at(Plan(rounds), look, tasks) for look in range(1, rounds + 1)]
         assert min(levels) > 0.95
         assert levels == sorted(levels, reverse=True)
 
@@ -347,7 +349,7 @@ def test_no_look_of_a_plan_is_less_strict_than_the_fixed_design(rounds: int) -> 
 # Calibration. benchmarks/stats_calibration.py has the whole grid; these are cells where intervals use to break.
 
 
-def draw(rng: np.random.Generator, rates: np.ndarray, trials: int) -> Tally:
+def draw(rng: np.random.Generator, rates: np.ndarray, trials: int) -> TaskMeans:
     return counts(rng.binomial(trials, rates).tolist(), trials)
 
 
@@ -386,7 +388,7 @@ def test_variants_that_do_nothing_are_rarely_told_apart(tasks: int, trials: int,
 def test_looking_again_and_again_raises_no_more_false_alarms() -> None:
     """Every look of twenty rounds: in at most 5 of 100 runs any is wrong (plus three standard errors of 300)."""
     rng, plan, tasks, false = np.random.default_rng(3), Plan(20), 10, 0
-    levels = {look: plan.level_at(look, tasks) for look in plan.looks}
+    levels = {look: level_at(plan, look, tasks) for look in plan.looks}
     for _ in range(300):
         rates = rng.beta(2, 2, tasks)
         own, base = (rng.random((tasks, 20)) < rates[:, None] for _ in range(2))

@@ -28,7 +28,7 @@ async def tell(found: Isolation, wish: dict[str, Any], folder: Path) -> None:
         said = {
             "tier": found.tier,
             "enforces": sorted(found.enforces),
-            "passed_over": [asdict(each) for each in found.passed_over],
+            "unavailable": [asdict(each) for each in found.unavailable],
             "account": box.account,
             "server": os.getpid(),
             "outputs": [[output.exit_code, output.stdout + output.stderr] for output in outputs],

@@ -15,14 +15,16 @@ from typing import Any, TypeVar
 
 import pytest
 
-from harness.local.boxes.box import Box, BoxProcess, BoxSpec, ExitStatus
+from harness.local.boxes.box import Box
 from harness.local.boxes.cgroups import Cgroups
 from harness.local.boxes.isolation import Isolation, IsolationError
-from harness.local.templates import base
+from harness.local.boxes.process import BoxProcess
+from harness.local.boxes.types import BoxSpec, ExitStatus
+from harness.local.template import base_template
 
 T = TypeVar("T")
 
-PATIENCE = 90.0
+TIMEOUT_S = 90.0
 """No story waits longer than this; it is a bound for what hangs, not a measure of speed."""
 
 TIERS = ("bubblewrap", "landlock", "container", "unsafe")
@@ -94,7 +96,7 @@ def state_folder() -> Iterator[Path]:
 @contextlib.asynccontextmanager
 async def fresh_box(where: Isolation, folder: Path, name: str = "box1", **options: Any) -> AsyncIterator[Box]:
     """A box, destroyed at the end."""
-    box = await Box.start(BoxSpec(name, folder / name, **{"template": base(), **options}), where)
+    box = await Box.start(BoxSpec(name, folder / name, **{"template": base_template(), **options}), where)
     try:
         yield box
     finally:
@@ -106,7 +108,7 @@ def tell(story: Callable[[Box], Awaitable[T]], where: Isolation, **options: Any)
 
     async def main(folder: Path) -> T:
         async with fresh_box(where, folder, **options) as box:
-            return await asyncio.wait_for(story(box), PATIENCE)
+            return await asyncio.wait_for(story(box), TIMEOUT_S)
 
     with state_folder() as folder:
         return asyncio.run(main(folder))
@@ -116,7 +118,7 @@ def tell_in(story: Callable[[Path], Awaitable[T]]) -> T:
     """Run a story that starts its own boxes in a folder."""
 
     async def main(folder: Path) -> T:
-        return await asyncio.wait_for(story(folder), PATIENCE)
+        return await asyncio.wait_for(story(folder), TIMEOUT_S)
 
     with state_folder() as folder:
         return asyncio.run(main(folder))

@@ -1,1 +1,1 @@
-"""Sandboxes on this machine: what keeps them apart, and the guest inside that acts for the server."""
+"""Sandboxes on this machine: their isolation, and the guest inside that acts for the server."""

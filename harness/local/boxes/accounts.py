@@ -1,8 +1,8 @@
-"""Which of this machine's accounts sandboxes run as.
+"""The accounts of this machine that sandboxes run as.
 
-bwrap started by root would give the guest root's powers over this machine's files and /proc/sys, whatever
-uid it shows inside. So a server that is root gives every sandbox an account of its own, which owns nothing
-else; a server that is not root can only use its own.
+bwrap started by root would give the guest root's power over this machine's files and /proc/sys, whatever uid is shown
+inside. So a server that is root gives every sandbox an account of its own, which owns nothing else. A server that is
+not root can only use its own account.
 """
 
 import functools
@@ -11,57 +11,57 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness.local.boxes.hostprocesses import at_work
+from harness.local.boxes.procfs import has_processes
 
 UNUSED = range(1_879_048_192, 2_147_352_575)
-"""uids that neither users, subordinate ranges nor system services are given (systemd's UIDS-GIDS)."""
+"""uids that are given to neither users, subordinate ranges nor system services (systemd's UIDS-GIDS)."""
 
 NOBODY = 65_534
 
 
 NEEDED = {"CAP_CHOWN": 0, "CAP_DAC_OVERRIDE": 1, "CAP_KILL": 5, "CAP_SETGID": 6, "CAP_SETUID": 7}
-"""What it takes to run something as another account, and to end it and remove its files."""
+"""Capabilities needed to run processes as another account, to kill them, and to remove their files."""
 
 
 class NoAccount(Exception):
-    """A server that is root cannot become anybody else here."""
+    """A server that is root cannot change to another account here."""
 
 
 def new_account() -> int:
-    """A uid for one sandbox: one's own, or, for root, one picked at random from those nobody has.
+    """Return a uid for one sandbox: the server's own, or, for root, a random unused one.
 
-    A sandbox's end is the end of all that runs under its uid, so no two have the same: not of this server, and
-    none of another's that is at work.
+    When a sandbox ends, all processes of its uid are killed. So no two sandboxes share a uid, on this server or on
+    another one that runs.
 
-    Raises NoAccount when this root may not become anybody else, or is alone in its user namespace.
+    Raises NoAccount if this root may not change accounts, or if its user namespace has no others.
     """
     if os.geteuid() != 0:
         return os.geteuid()
-    return pick(_others())
+    return pick_account(_list_accounts())
 
 
 @functools.cache
-def _others() -> range:
-    """The accounts that this root may become. Raises NoAccount."""
+def _list_accounts() -> range:
+    """Return the accounts that this root may change to. Raises NoAccount."""
     capabilities = _capabilities()
     missing = {name for name, number in NEEDED.items() if not capabilities >> number & 1}
     if missing:
         raise NoAccount(f"this root may not change accounts: it lacks {', '.join(sorted(missing))}")
-    return candidates(Path("/proc/self/uid_map").read_text())
+    return list_candidates(Path("/proc/self/uid_map").read_text())
 
 
 _given: set[int] = set()
-"""What this process has given to its sandboxes, those that have ended included."""
+"""The accounts that this process has given to its sandboxes, including those that have ended."""
 
 
-def pick(accounts: range) -> int:
-    """One of these that was not given away before, and that no process has. Raises NoAccount."""
+def pick_account(accounts: range) -> int:
+    """Pick one of these accounts that was not picked before and has no processes. Raises NoAccount."""
     before = {account for account in _given if account in accounts}
-    if len(before) > len(accounts) // 2:  # most of these have ended long ago, and those at work are seen
+    if len(before) > len(accounts) // 2:  # most of them ended long ago, and those in use still have processes
         _given.difference_update(before)
     for _ in range(1000):
         account = secrets.choice(accounts)
-        if account not in _given and not at_work(account):
+        if account not in _given and not has_processes(account):
             _given.add(account)
             return account
     raise NoAccount("every account that this root could give to a sandbox is at work")
@@ -72,8 +72,8 @@ def _capabilities() -> int:
     return next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff"))
 
 
-def account_of(state: Path) -> int:
-    """The uid that a sandbox with this state directory runs as: the one it was made for, if it has been made.
+def find_account(state: Path) -> int:
+    """Return the uid of the sandbox with this state directory: the one it was made for, or a new one.
 
     Raises NoAccount.
     """
@@ -82,8 +82,10 @@ def account_of(state: Path) -> int:
 
 
 def prepare_state(state: Path, account: int, places: Iterable[str]) -> None:
-    """Make the sandbox's places and give them to its account. The state directory itself, which no other
-    account may enter, stays ours: else a sandbox could put a link where we expect a folder. Raises OSError.
+    """Make the sandbox's places and give them to its account. Raises OSError.
+
+    The state directory itself stays the server's, and no other account may enter it. Else a sandbox could put a link
+    where the server expects a folder.
     """
     own = account == os.geteuid()
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -98,8 +100,8 @@ def prepare_state(state: Path, account: int, places: Iterable[str]) -> None:
     os.chmod(state, 0o700 if own else 0o710)
 
 
-def candidates(uid_map: str) -> range:
-    """The uids to pick from, given the map of the user namespace that the server is in."""
+def list_candidates(uid_map: str) -> range:
+    """Return the uids to pick from, given the map of the server's user namespace. Raises NoAccount."""
     extents = [(int(first), int(count)) for first, _, count in map(str.split, uid_map.splitlines())]
     for first, count in extents:
         if first <= UNUSED.start and first + count >= UNUSED.stop:

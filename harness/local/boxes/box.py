@@ -1,12 +1,12 @@
 """One sandbox on this machine, as the server sees it.
 
-`Box.start` raises a guest (guest.py) behind the walls that an Isolation gives, and everything else asks that
-guest: processes are started by it, files are opened by it and handed over as descriptors.
+`Box.start` starts a guest (guest.py) inside the isolation, and everything else is a request to that guest. It starts
+processes, and it opens files and passes their descriptors to the server.
 
-Paths given to and returned by a Box are the sandbox's own: absolute, `/home/user` being the home of `user`
-and `/root` that of `root`. In tiers that cannot mount (see isolation.py) processes see other paths for these;
-Box translates for the file calls, for `cwd` and for HOME, and `Box.paths` tells.
-Both users are the sandbox's one account; they differ in HOME and USER alone.
+Paths given to and returned by a Box are the sandbox's own and absolute: `/home/user` is the home of `user`, and `/root`
+that of `root`. In tiers that cannot mount (see isolation.py) processes see other paths for these. Box translates them
+for file calls, for `cwd` and for HOME by `Box.paths`.
+Both users run under the sandbox's one account. They differ only in HOME and USER.
 """
 
 import asyncio
@@ -15,7 +15,6 @@ import dataclasses
 import os
 import resource
 import signal
-import stat
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,108 +22,91 @@ from socket import AF_UNIX, SO_ACCEPTCONN, SO_ERROR, SO_PASSCRED, SOCK_STREAM, S
 from typing import Any
 
 from harness.local.boxes.accounts import NoAccount
-from harness.local.boxes.descriptors import JsonLines, until_ready
-from harness.local.boxes.hostprocesses import descendants, marked
+from harness.local.boxes.descriptors import wait_until_ready
+from harness.local.boxes.file_tree import copy_tree, remove_tree
+from harness.local.boxes.files import BoxFiles
+from harness.local.boxes.guest_client import GuestClient, GuestRefused
+from harness.local.boxes.guest_launch import SEARCH_PATH, LaunchedGuest, LaunchSpec, setup_request
 from harness.local.boxes.isolation import Isolation
-from harness.local.boxes.launching import SEARCH_PATH, Launched, Plan, setup
-from harness.local.boxes.link import GuestGone, GuestLink, GuestRefused, Receive
-from harness.local.boxes.running import BoxProcess, Watch, checked
-from harness.local.boxes.tree import copy_tree, remove_tree
-from harness.local.boxes.values import (
+from harness.local.boxes.process import BoxProcess
+from harness.local.boxes.procfs import find_descendants, mark_env
+from harness.local.boxes.types import (
     BadDirectory,
     BadProgram,
     BoxDied,
     BoxError,
     BoxSpec,
     BoxStartError,
-    Channel,
-    Entry,
     ExitStatus,
-    Limits,
+    OutputName,
     UnknownUser,
     Usage,
-    WatchEvent,
 )
 from harness.local.network.authority import BUNDLE
-from harness.local.network.egress import Door, Egress
+from harness.local.network.egress import Egress, LoopbackAlias
 from harness.local.network.policy import NetworkPolicy
-from harness.local.shared import share_distributions
-
-__all__ = [
-    "BadDirectory",
-    "BadProgram",
-    "Box",
-    "BoxDied",
-    "BoxError",
-    "BoxProcess",
-    "BoxSpec",
-    "BoxStartError",
-    "Channel",
-    "Entry",
-    "ExitStatus",
-    "Limits",
-    "UnknownUser",
-    "Usage",
-    "Watch",
-    "WatchEvent",
-]
+from harness.local.shared_files import share_distributions
 
 HOMES: Mapping[str, str] = {"user": "/home/user", "root": "/root"}
-START_TIMEOUT = 30.0
+START_TIMEOUT_S = 30.0
 GATEWAY_PORT = 50005
-"""Where the SDK looks for a sandbox's MCP gateway."""
+"""The port at which the SDK expects a sandbox's MCP gateway."""
 
 
 class Box:
-    """One live sandbox. Start it from a thread that lives as long as the sandbox should: the kernel ends a
-    sandbox with the thread that started it."""
+    """One live sandbox.
+
+    Start it from a thread that lives as long as the sandbox should: the kernel ends a sandbox with the thread that
+    started it.
+    """
 
     def __init__(
-        self, spec: BoxSpec, isolation: Isolation, launched: Launched, account: int, control: socket
+        self, spec: BoxSpec, isolation: Isolation, guest: LaunchedGuest, account: int, control: socket
     ) -> None:
         self.spec = spec
         self.isolation = isolation
         self.account = account
-        """This machine's uid that everything in the sandbox runs as."""
+        """The uid on this machine that everything in the sandbox runs as."""
         self.tier = isolation.tier
-        self.paths = launched.paths
-        self._launched = launched
+        self.paths = guest.paths
+        self._launched = guest
         self._loop = asyncio.get_running_loop()
         self._processes: dict[int, BoxProcess] = {}
         self._unread: list[BoxProcess] = []
-        self._cgroup = isolation.cgroups.group()
+        self._cgroup = isolation.cgroups.new_group()
         self._egress = Egress(self._listen)
-        self._door = _door(spec)
+        self._alias = _make_gateway_alias(spec)
         self._cpu = (time.monotonic(), 0.0)
         self._dead: asyncio.Future[None] = self._loop.create_future()
-        self._pidfd = os.pidfd_open(launched.process.pid)
-        self._guest: int | None = None
-        self._last_words = ""
-        self._loop.add_reader(self._pidfd, self._reaped)
-        self._link = GuestLink(control, self._on_event)
+        self._launcher_pidfd = os.pidfd_open(guest.process.pid)
+        self._guest_pidfd: int | None = None
+        self._launcher_output = ""
+        self._loop.add_reader(self._launcher_pidfd, self._on_launcher_exit)
+        self._client = GuestClient(control, self._on_event)
+        self.files = BoxFiles(self._client, guest.paths, account)
 
     @classmethod
     async def start(cls, spec: BoxSpec, isolation: Isolation) -> "Box":
-        """A running sandbox, with the content that `spec.state` has, or `spec.seed` if it has none.
+        """Start a sandbox with the files in `spec.state`, or with those of `spec.seed` if it has none.
 
-        Raises BoxStartError with the launcher's own words.
+        Raises BoxStartError with the launcher's error output.
         """
         ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
         ours.setsockopt(SOL_SOCKET, SO_PASSCRED, 1)  # before the guest speaks for the first time
         try:
             with theirs:
-                plan = await _plan(spec, isolation)
-                launched = isolation.launch(plan, theirs)
+                launch_spec = await _prepare_launch(spec, isolation)
+                guest = isolation.launch(launch_spec, theirs)
         except (OSError, NoAccount) as error:
             ours.close()
             raise BoxStartError(f"the sandbox could not be started: {error}") from error
-        box = cls(spec, isolation, launched, plan.account, ours)
+        box = cls(spec, isolation, guest, launch_spec.account, ours)
         try:
-            async with asyncio.timeout(START_TIMEOUT):
+            async with asyncio.timeout(START_TIMEOUT_S):
                 await box._set_up()
         except (BoxDied, OSError, TimeoutError) as error:
             await box.kill()
-            raise BoxStartError(f"the sandbox did not start: {box._last_words or error}") from error
+            raise BoxStartError(f"the sandbox did not start: {box._launcher_output or error}") from error
         except BaseException:
             await box.kill()
             raise
@@ -134,33 +116,33 @@ class Box:
         limits = [(resource.RLIMIT_CORE, 0, 0)]
         bounds = self.spec.limits
         if bounds.pids is not None and (self.tier == "bubblewrap" or self.account != os.geteuid()):
-            # the kernel counts this sandbox's processes apart from all others, and a group need not
+            # the kernel counts this sandbox's processes separately, so the control group need not
             limits.append((resource.RLIMIT_NPROC, bounds.pids, bounds.pids))
             bounds = dataclasses.replace(bounds, pids=None)
-        await self._request("setup", **setup(self._launched, limits))
-        pid = self._link.peer
+        await self._client.request("setup", **setup_request(self._launched, limits))
+        pid = self._client.peer
         if pid is None:
             raise BoxDied("the sandbox's guest did not say who it is")
-        self._guest = os.pidfd_open(pid)
-        if self.isolation.cgroups.bounds(bounds):
-            await asyncio.to_thread(self._cgroup.bound, pid, bounds)
-        if self._door and "network" in self.isolation.enforces:
-            await self._egress.open_door(self._door, self.connect)
+        self._guest_pidfd = os.pidfd_open(pid)
+        if self.isolation.cgroups.can_limit(bounds):
+            await asyncio.to_thread(self._cgroup.set_limits, pid, bounds)
+        if self._alias and "network" in self.isolation.enforces:
+            await self._egress.open_alias(self._alias, self.connect)
         await self.update_network(self.spec.network)
 
-    def give(self, env: Mapping[str, str]) -> None:
-        """Let everything that is started from now on have this environment: of one that nothing has run in yet."""
+    def set_env(self, env: Mapping[str, str]) -> None:
+        """Set the environment of all processes to come. Call it before anything has run in the sandbox."""
         self.spec = dataclasses.replace(self.spec, env=env)
 
     @property
-    def alive(self) -> bool:
-        """Whether anything can be asked of it."""
+    def is_alive(self) -> bool:
+        """True until the sandbox has died."""
         return not self._dead.done()
 
     # --- processes
 
     def home(self, user: str) -> str:
-        """The home of a user, as a sandbox path. Raises UnknownUser."""
+        """Return the home of a user, as a sandbox path. Raises UnknownUser."""
         try:
             return HOMES[user]
         except KeyError:
@@ -176,15 +158,17 @@ class Box:
         pty: tuple[int, int] | None = None,
         stdin: bool = False,
     ) -> BoxProcess:
-        """Start a program (looked up on PATH) in a session of its own. `pty` is (columns, rows). Without
-        `stdin` it reads /dev/null. `env` adds to the sandbox's environment; `cwd` is the user's home if None.
+        """Start a program (looked up on PATH) in a session of its own.
+
+        `pty` is (columns, rows). Without `stdin` the program reads /dev/null. `env` adds to the sandbox's environment.
+        `cwd` is the user's home if None.
 
         Raises UnknownUser, BadDirectory, BadProgram, BoxDied.
         """
         home = self.home(user)
         message = {
             "argv": list(argv),
-            "env": {**self._environment(user), **(env or {}), **self._mark()},
+            "env": {**self._build_env(user), **(env or {}), **self._mark_env()},
             "cwd": self.paths.outside(cwd or home),
             "pty": pty,
         }
@@ -196,24 +180,24 @@ class Box:
             kinds = {"cwd": BadDirectory, "program": BadProgram}
             raise kinds.get(error.kind, BoxError)(str(error)) from error
 
-    def _environment(self, user: str) -> dict[str, str]:
+    def _build_env(self, user: str) -> dict[str, str]:
         home = self.paths.outside(self.home(user))
         base = {"PATH": SEARCH_PATH, "HOME": home, "USER": user, "LOGNAME": user, "SHELL": "/bin/bash"}
         marks = {"E2B_SANDBOX": "true", "E2B_SANDBOX_ID": self.spec.id}
         tier = {**self._launched.env, **self._egress.env}
         return {**base, **marks, **tier, **self.spec.template.env, **self.spec.env}
 
-    def _mark(self) -> dict[str, str]:
-        """What nobody may set otherwise: without it a process could not be found when the sandbox ends."""
+    def _mark_env(self) -> dict[str, str]:
+        """Return the mark's variable, which callers cannot override: it identifies processes when the sandbox ends."""
         mark = self._launched.mark
-        return {} if mark is None else marked(mark)
+        return {} if mark is None else mark_env(mark)
 
     async def _spawn_on_terminal(self, message: dict[str, Any]) -> BoxProcess:
         def receive(pid: int, fds: list[int]) -> BoxProcess:
             (master,) = fds
-            return self._adopt(BoxProcess(pid, {"pty": master}, master, self._signal))
+            return self._register(BoxProcess(pid, {"pty": master}, master, self._signal))
 
-        process: BoxProcess = await self._ask("spawn", receive=receive, **message)
+        process: BoxProcess = await self._client.call("spawn", receive=receive, **message)
         return process
 
     async def _spawn_on_pipes(self, message: dict[str, Any], stdin: bool) -> BoxProcess:
@@ -222,11 +206,11 @@ class Box:
         theirs = [read for read, _ in pipes[2:]] + [write for _, write in pipes[:2]]
 
         def receive(pid: int, _: list[int]) -> BoxProcess:
-            outputs: dict[Channel, int] = {"stdout": ours[0], "stderr": ours[1]}
-            return self._adopt(BoxProcess(pid, outputs, ours[2] if stdin else None, self._signal))
+            outputs: dict[OutputName, int] = {"stdout": ours[0], "stderr": ours[1]}
+            return self._register(BoxProcess(pid, outputs, ours[2] if stdin else None, self._signal))
 
         try:
-            process: BoxProcess = await self._ask("spawn", theirs, receive, **message)
+            process: BoxProcess = await self._client.call("spawn", theirs, receive, **message)
         except BaseException:
             _close_all(ours)
             raise
@@ -234,122 +218,23 @@ class Box:
             _close_all(theirs)
         return process
 
-    def _adopt(self, process: BoxProcess) -> BoxProcess:
+    def _register(self, process: BoxProcess) -> BoxProcess:
         self._processes[process.pid] = process
         self._unread = [other for other in self._unread if other.is_open]
         self._unread.append(process)
         return process
 
     async def _signal(self, pid: int, signum: int) -> None:
-        await self._request("signal", pid=pid, signum=signum)
-
-    # --- files
-
-    async def open(
-        self, path: str, flags: int = os.O_RDONLY, mode: int = 0o644, parents: bool = False
-    ) -> int:
-        """A descriptor of a regular file, opened inside the sandbox; the caller closes it. `parents` makes
-        missing folders. Raises OSError: EISDIR for a folder, EINVAL for a FIFO, device or socket."""
-
-        def receive(_: object, fds: list[int]) -> int:
-            (fd,) = fds
-            if stat.S_ISREG(os.fstat(fd).st_mode):
-                return fd
-            os.close(fd)
-            raise OSError("the guest handed over something that is no regular file")
-
-        fd: int = await self._request(
-            "open", receive=receive, path=self._outside(path), flags=flags, mode=mode, parents=parents
-        )
-        return fd
-
-    async def stat(self, path: str) -> Entry:
-        """What is at the path (a link itself, not what it leads to). Raises OSError."""
-        return self._entry(await self._request("stat", path=self._outside(path)))
-
-    async def list(self, path: str, depth: int = 1) -> "list[Entry]":
-        """Entries below a folder, `depth` levels deep, in depth-first order of names. Raises OSError."""
-        lines = await self._helper("list", path=self._outside(path), depth=depth)
-        try:
-            found = []
-            while "entry" in (said := await checked(lines)):
-                found.append(self._entry(said["entry"]))
-            return found
-        finally:
-            lines.close()
-
-    async def make_dir(self, path: str) -> bool:
-        """Make a folder and those above it; False when it was there. Raises OSError."""
-        return bool(await self._request("make_dir", path=self._outside(path)))
-
-    async def move(self, source: str, target: str) -> Entry:
-        """Rename, making the folders above the target; what is at the target is replaced as rename(2) does.
-        Raises OSError."""
-        found = await self._result("move", source=self._outside(source), target=self._outside(target))
-        return self._entry(found)
-
-    async def remove(self, path: str) -> None:
-        """Remove a file, or a folder with all in it. Raises OSError: FileNotFoundError if nothing is there."""
-        await self._result("remove", path=self._outside(path))
-
-    async def watch(self, path: str, recursive: bool = False) -> Watch:
-        """Follow changes below a folder; what happens after this returns is reported. Raises OSError."""
-        lines = await self._helper("watch", path=self._outside(path), recursive=recursive)
-        try:
-            await checked(lines)
-        except BaseException:
-            lines.close()
-            raise
-        return Watch(lines)
-
-    async def _result(self, op: str, **fields: Any) -> Any:
-        lines = await self._helper(op, **fields)
-        try:
-            return (await checked(lines))["ok"]
-        finally:
-            lines.close()
-
-    async def _helper(self, op: str, **fields: Any) -> JsonLines:
-        """What a helper inside has to say about a request that may take long."""
-        ours, theirs = os.pipe()
-        lines = JsonLines(ours)
-        try:
-            await self._request(op, fds=[theirs], **fields)
-        except BaseException:
-            lines.close()
-            raise
-        finally:
-            os.close(theirs)
-        return lines
-
-    def _outside(self, path: str) -> str:
-        if not path.startswith("/"):
-            raise ValueError(f"not an absolute path: {path!r}")
-        return self.paths.outside(os.path.normpath(path))
-
-    def _entry(self, said: dict[str, Any]) -> Entry:
-        names = {1000: "user", 0: "root", 65534: "nobody", self.account: "user"}
-        target, target_mode = said["target"], said["target_mode"]
-        return Entry(
-            path=self.paths.inside(str(said["path"])),
-            mode=int(said["mode"]),
-            size=int(said["size"]),
-            owner=names.get(int(said["uid"]), str(said["uid"])),
-            group=names.get(int(said["gid"]), str(said["gid"])),
-            mtime_ns=int(said["mtime_ns"]),
-            target=None if target is None else self.paths.inside(str(target)),
-            target_mode=None if target_mode is None else int(target_mode),
-            metadata={str(key): str(value) for key, value in said["metadata"].items()},
-        )
+        await self._client.request("signal", pid=pid, signum=signum)
 
     # --- the sandbox as a whole
 
     async def update_network(self, policy: NetworkPolicy) -> None:
-        """Let it reach what this policy allows, from now on; connections made under another are cut.
+        """Apply a network policy. Connections made under another policy are closed.
 
-        Processes that run already do not hear of a proxy that they did not have. Where the tier does not
-        enforce "network" nothing changes. Raises BoxError when a port of the policy's is taken inside, and when
-        requests are to be changed in such a tier.
+        Processes that run already get no variables for a new proxy. If the tier does not enforce "network", nothing
+        changes. Raises BoxError if a port of the policy is taken inside, or if the policy changes requests in a tier
+        that cannot.
         """
         if "network" not in self.isolation.enforces:
             if policy.injections:
@@ -362,7 +247,7 @@ class Box:
         except OSError as error:
             raise BoxError(f"a port that the network rules name cannot be opened inside: {error}") from error
         if self._egress.authority is not None:
-            fd = await self.open(BUNDLE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            fd = await self.files.open(BUNDLE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             with os.fdopen(fd, "wb") as file:
                 file.write(self._egress.authority.bundle())
 
@@ -376,11 +261,11 @@ class Box:
             listener.setblocking(False)
             return listener
 
-        listener: socket = await self._request("listen", receive=receive, port=port)
+        listener: socket = await self._client.request("listen", receive=receive, port=port)
         return listener
 
     async def connect(self, port: int) -> socket:
-        """A connection to a port on the sandbox's own loopback. Raises OSError when nothing listens there."""
+        """Connect to a port on the sandbox's own loopback. Raises OSError if nothing listens there."""
         try:
             return await self._connect(port, v6=False)
         except ConnectionRefusedError:
@@ -391,10 +276,10 @@ class Box:
             (fd,) = fds
             return socket(fileno=fd)
 
-        connection: socket = await self._request("connect", receive=receive, port=port, v6=v6)
+        connection: socket = await self._client.request("connect", receive=receive, port=port, v6=v6)
         try:
             connection.setblocking(False)
-            await until_ready([], [connection.fileno()], self._dead)
+            await wait_until_ready([], [connection.fileno()], self._dead)
             if number := connection.getsockopt(SOL_SOCKET, SO_ERROR):
                 raise OSError(number, os.strerror(number))
         except BaseException:
@@ -407,25 +292,25 @@ class Box:
         if "freezer" in self.isolation.cgroups.controllers:
             await self._cgroup.freeze(self._host_pids)
         else:
-            await self._request("stop")
+            await self._client.request("stop")
 
     async def thaw(self) -> None:
-        """Let run what `freeze` stopped; fine when nothing is frozen."""
+        """Continue the processes that `freeze` stopped, if any."""
         if "freezer" in self.isolation.cgroups.controllers:
             self._cgroup.thaw()
         else:
-            await self._request("continue")
+            await self._client.request("continue")
 
     def _host_pids(self) -> set[int]:
-        """This machine's pids of all that runs inside, the guest aside."""
-        return descendants(self._link.peer or self._launched.process.pid)
+        """Return this machine's pids of all processes inside except the guest."""
+        return find_descendants(self._client.peer or self._launched.process.pid)
 
-    async def usage(self) -> Usage:
-        """What the sandbox uses now. Walks its processes and files: not for free."""
-        said = await self._request("usage")
+    async def measure_usage(self) -> Usage:
+        """Measure the sandbox's present resource usage. This walks all of its processes and files."""
+        counters = await self._client.request("usage")
         places = self.spec.template.places
-        disk = await self._result("disk", paths=[self.paths.outside(inside) for inside in places])
-        now, seconds = time.monotonic(), int(said["ticks"]) / os.sysconf("SC_CLK_TCK")
+        disk = await self.files.disk_usage(places)
+        now, seconds = time.monotonic(), int(counters["ticks"]) / os.sysconf("SC_CLK_TCK")
         (before, used), self._cpu = self._cpu, (now, seconds)
         host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         bound = self.spec.limits.memory_mb
@@ -433,16 +318,16 @@ class Box:
         return Usage(
             cpu_percent=max(0.0, 100 * (seconds - used) / max(now - before, 0.001)),
             cpu_count=len(os.sched_getaffinity(0)),
-            mem_used=int(said["memory"]),
+            mem_used=int(counters["memory"]),
             mem_total=host if bound is None else min(host, bound << 20),
             disk_used=int(disk),
             disk_total=volume.f_frsize * volume.f_blocks,
         )
 
     async def copy_state(self, to: Path) -> None:
-        """Copy the sandbox's files into a folder, for `BoxSpec.seed`; it stands still meanwhile.
+        """Copy the sandbox's files into a folder, for `BoxSpec.seed`. The sandbox is frozen meanwhile.
 
-        A frozen box stays frozen. Raises OSError.
+        Raises OSError.
         """
         await self.freeze()
         try:
@@ -454,16 +339,16 @@ class Box:
     # --- the end
 
     async def wait(self) -> None:
-        """Return when the sandbox has died, for whatever reason."""
+        """Return when the sandbox has died for any reason."""
         await asyncio.shield(self._dead)
 
     async def kill(self) -> None:
-        """End everything inside; nothing of it runs any more when this returns. Fine when it is dead."""
+        """Kill everything inside. No process of the sandbox runs when this returns. Does nothing if it is dead."""
         self._kill_now()
         await self.wait()
 
     async def destroy(self) -> None:
-        """Kill, and remove the state directory. Fine when that has been done. Raises OSError."""
+        """Kill the sandbox and remove its state directory, if that has not been done. Raises OSError."""
         await self.kill()
         for process in self._unread:
             process.close()
@@ -472,84 +357,58 @@ class Box:
     def _kill_now(self) -> None:
         if self._dead.done():
             return
-        self._launched.hunt(self.account)
-        if self._guest is None:
+        self._launched.kill_processes(self.account)
+        if self._guest_pidfd is None:
             self._launched.process.kill()
-        else:  # not its launcher: that one would be gone before everything inside is
+        else:  # not the launcher, which would be gone before everything inside is dead
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._guest, signal.SIGKILL)
+                signal.pidfd_send_signal(self._guest_pidfd, signal.SIGKILL)
 
     def _on_event(self, message: dict[str, Any]) -> None:
         if message["event"] == "exit":
             process = self._processes.pop(int(message["pid"]), None)
             if process is not None:
-                process.end(ExitStatus.from_wait(int(message["status"])))
+                process.set_status(ExitStatus.from_wait(int(message["status"])))
         elif message["event"] == "gone":
             self._kill_now()
 
-    def _reaped(self) -> None:
-        self._loop.remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        self._launched.hunt(self.account)  # what killed the guest may go on without it
-        self._launched.process.wait()  # not before: until then the pid is nobody else's
-        if self._guest is not None:
-            os.close(self._guest)
+    def _on_launcher_exit(self) -> None:
+        self._loop.remove_reader(self._launcher_pidfd)
+        os.close(self._launcher_pidfd)
+        self._launched.kill_processes(self.account)  # other processes may outlive the guest
+        self._launched.process.wait()  # not earlier: until then the pid cannot be reused
+        if self._guest_pidfd is not None:
+            os.close(self._guest_pidfd)
         with self._launched.errors as errors:
             errors.seek(0)
-            self._last_words = errors.read(4096).decode("utf-8", "replace").strip()
+            self._launcher_output = errors.read(4096).decode("utf-8", "replace").strip()
         self._dead.set_result(None)
-        self._link.close()
+        self._client.close()
         self._egress.close()
         self._cgroup.remove()
         for process in self._processes.values():
-            process.end(None)
+            process.set_status(None)
         self._processes.clear()
 
-    # --- asking the guest
 
-    async def _ask(
-        self,
-        op: str,
-        fds: Sequence[int] = (),
-        receive: Receive | None = None,
-        **fields: Any,
-    ) -> Any:
-        try:
-            return await self._link.request(op, fds, receive, **fields)
-        except GuestGone as error:
-            raise BoxDied("the sandbox is dead") from error
-
-    async def _request(
-        self,
-        op: str,
-        fds: Sequence[int] = (),
-        receive: Receive | None = None,
-        **fields: Any,
-    ) -> Any:
-        try:
-            return await self._ask(op, fds, receive, **fields)
-        except GuestRefused as error:
-            raise OSError(error.number, str(error)) from error
-
-
-async def _plan(spec: BoxSpec, isolation: Isolation) -> Plan:
-    """What to launch, and as whom; a new sandbox gets its seed's files first."""
+async def _prepare_launch(spec: BoxSpec, isolation: Isolation) -> LaunchSpec:
+    """Choose the account and prepare the files of a sandbox. A new one gets its seed's files."""
     account = isolation.account_for(spec.state)
-    for script in spec.template.scripts.values():  # the first time this takes seconds, and later nothing
+    for script in spec.template.scripts.values():  # this takes seconds the first time
         await asyncio.to_thread(share_distributions, script.distributions)
     seed = spec.seed or spec.template.files
     if seed is not None and not spec.state.exists():
         for name in spec.template.places.values():
             await asyncio.to_thread(copy_tree, seed / name, spec.state / name, account)
-    return Plan(spec.id, spec.state, spec.template, account, _door(spec), spec.open_root)
+    return LaunchSpec(spec.id, spec.state, spec.template, account, _make_gateway_alias(spec), spec.open_root)
 
 
-def _door(spec: BoxSpec) -> Door | None:
-    """The MCP gateway is asked for by its outer name from inside, too: the SDK knows no other."""
+def _make_gateway_alias(spec: BoxSpec) -> LoopbackAlias | None:
+    """Return the host name of the MCP gateway, if there is one. The SDK uses its outer name also from inside."""
     if "mcp-gateway" not in spec.template.scripts or not spec.domain:
         return None
     host, _, port = spec.domain.rpartition(":")
-    return Door(f"{GATEWAY_PORT}-{spec.id}.{host}", int(port), GATEWAY_PORT)
+    return LoopbackAlias(f"{GATEWAY_PORT}-{spec.id}.{host}", int(port), GATEWAY_PORT)
 
 
 def _close_all(fds: Sequence[int]) -> None:

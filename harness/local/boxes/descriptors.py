@@ -1,4 +1,4 @@
-"""Waiting for descriptors in asyncio, without a transport: read when asked to, and never ahead."""
+"""Waiting for descriptors in asyncio without a transport, so that nothing is read ahead."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ CHUNK = 1 << 16
 MAX_LINE = 1 << 20
 
 
-async def until_ready(
+async def wait_until_ready(
     readable: Sequence[int], writable: Sequence[int], also: "asyncio.Future[Any] | None" = None
 ) -> None:
     """Wait until one of the descriptors can be read or written, or the future is done."""
@@ -40,7 +40,7 @@ async def until_ready(
 
 
 class JsonLines:
-    """JSON values, one a line, from a pipe whose other end is not trusted. Owns the descriptor."""
+    """Reads JSON values, one a line, from a pipe whose other end is not trusted. Owns the descriptor."""
 
     def __init__(self, fd: int) -> None:
         os.set_blocking(fd, False)
@@ -49,14 +49,14 @@ class JsonLines:
         self._lines: deque[bytes] = deque()
 
     async def next(self) -> Any:
-        """The next value, or None at the end. Raises ValueError for what is no JSON line."""
+        """Return the next value, or None at the end. Raises ValueError for an invalid line."""
         while not self._lines:
             if self._fd is None:
                 return None
             try:
                 data = os.read(self._fd, CHUNK)
             except BlockingIOError:
-                await until_ready([self._fd], [])
+                await wait_until_ready([self._fd], [])
                 continue
             if not data:
                 self.close()
@@ -68,7 +68,7 @@ class JsonLines:
         return json.loads(self._lines.popleft())
 
     def close(self) -> None:
-        """Read no more. Fine when closed already."""
+        """Close the descriptor, if it is open."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None

@@ -1,4 +1,4 @@
-"""Why a tier does not work on this machine, and what would help."""
+"""Causes for which a tier does not work on this machine, and remedies."""
 
 from pathlib import Path
 
@@ -9,25 +9,25 @@ SETTINGS = (
     ("kernel/apparmor_restrict_unprivileged_userns", "1", "kernel.apparmor_restrict_unprivileged_userns=0"),
     ("user/max_user_namespaces", "0", "user.max_user_namespaces=10000"),
 )
-"""Settings by which distributions forbid user namespaces: below /proc/sys, forbidding value, remedy."""
+"""Settings with which distributions forbid user namespaces: path below /proc/sys, forbidding value, remedy."""
 
 
-def within_container() -> bool:
-    """Whether this machine looks like a container: made for one purpose, with walls of its own."""
+def is_container() -> bool:
+    """True if this machine looks like a container."""
     if Path("/.dockerenv").exists() or Path("/run/.containerenv").exists():
         return True
     try:
         first = Path("/proc/1/environ").read_bytes()
         groups = Path("/proc/1/cgroup").read_text()
     except OSError:
-        return False  # not ours to see, which is how it is on a machine of its own
+        return False  # not readable for ordinary users, which is normal outside of containers
     return b"container=" in first or any(
         name in groups for name in ("docker", "kubepods", "lxc", "containerd")
     )
 
 
-def why_no_namespaces(error: str) -> tuple[str, str]:
-    """Cause and remedy when bubblewrap does not work, given its own words."""
+def explain_no_namespaces(error: str) -> tuple[str, str]:
+    """Return cause and remedy if bubblewrap does not work, given its error output."""
     for setting, forbidding, remedy in SETTINGS:
         path = Path("/proc/sys", setting)
         if path.exists() and path.read_text().strip() == forbidding:
@@ -37,7 +37,7 @@ def why_no_namespaces(error: str) -> tuple[str, str]:
     if "mount proc" in error:
         return "this container hides parts of /proc", f"Start the container with: {DOCKER}"
     if "namespace" in error or "Operation not permitted" in error or "uid map" in error:
-        if within_container():
+        if is_container():
             return "this container forbids user namespaces", f"Start the container with: {DOCKER}"
         return (
             "this system forbids user namespaces to ordinary users",
@@ -48,8 +48,8 @@ def why_no_namespaces(error: str) -> tuple[str, str]:
     return "bubblewrap cannot set up a sandbox", ""
 
 
-def why_no_landlock(error: str) -> tuple[str, str]:
-    """Cause and remedy when Landlock does not work, given the guest's words."""
+def explain_no_landlock(error: str) -> tuple[str, str]:
+    """Return cause and remedy if Landlock does not work, given the guest's error."""
     if "Landlock is not available" in error:
         remedy = "Linux 5.13 or later with landlock among the kernel's security modules (boot with lsm=landlock,...)."
         return "the kernel has no Landlock, or this container forbids it", remedy

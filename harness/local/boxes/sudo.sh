@@ -1,6 +1,6 @@
 #!/bin/sh
-# E2B's sandboxes have sudo. Here both users are one account: what is run gets the other one's name and home, and no
-# more power than before.
+# E2B's sandboxes have sudo. Here both users share one account: the command gets the other user's name and home, but
+# no more permissions than before.
 user=root
 while [ $# -gt 0 ]; do
     case $1 in

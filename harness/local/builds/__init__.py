@@ -1,1 +1,1 @@
-"""Building templates, as E2B builds them: from a template, in steps, each kept under the hash of all it depends on."""
+"""Template builds as on E2B: steps on top of a template, each cached under the hash of all that it depends on."""

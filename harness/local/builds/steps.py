@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.local.boxes.box import HOMES, Box
-from harness.local.builds.recipe import Step
-from harness.local.builds.shelf import Layer
-from harness.local.control.startup import lines_of
+from harness.local.builds.build_request import Step
+from harness.local.builds.store import Layer
+from harness.local.control.startup import forward_lines
 
 _COPY_SCRIPT = Path(__file__).with_name("copy.sh")
 _APT = re.compile(
@@ -26,37 +26,37 @@ _APT = re.compile(
 )
 _INSTALLER = re.compile(r"\b(apt-get|apt|dpkg|yum|dnf|apk|pacman)\b")
 
-Say = Callable[[str], None]
+OnLine = Callable[[str], None]
 
 
 class StepFailed(Exception):
-    """A step cannot be done, or its command failed; the message is for whoever wrote the template."""
+    """A step cannot be run, or its command failed. The message is for the author of the template."""
 
 
 @dataclass(frozen=True)
-class Workshop:
-    """What a step has to work with."""
+class StepContext:
+    """The box, the log and the archives that a step uses."""
 
     box: Box
-    say: Say
+    on_line: OnLine
     archives: Callable[[str], Path]
-    """Where the uploaded archive of this hash is."""
+    """Returns the path of the uploaded archive with this hash."""
 
 
-async def perform(shop: Workshop, step: Step, layer: Layer) -> Layer:
-    """What the layer has become by this step, files aside: those are in the box. Raises StepFailed, BoxError."""
+async def run_step(context: StepContext, step: Step, layer: Layer) -> Layer:
+    """Run a step in the box. Returns the layer with the changes that are not files. Raises StepFailed, BoxError."""
     match step.kind:
         case "RUN":
-            await _run(shop, step, layer)
+            await _run(context, step, layer)
             return layer
         case "COPY":
-            await _copy(shop, step, layer)
+            await _copy(context, step, layer)
             return layer
         case "ENV":
-            return replace(layer, env={**layer.env, **await _variables(shop, step, layer)})
+            return replace(layer, env={**layer.env, **await _expand_env(context, step, layer)})
         case "WORKDIR":
-            workdir = posixpath.join(layer.workdir, await _expanded(shop, step.args[0], layer))
-            await _make_workdir(shop.box, workdir)
+            workdir = posixpath.join(layer.workdir, await _expand(context, step.args[0], layer))
+            await _make_workdir(context.box, workdir)
             return replace(layer, workdir=posixpath.normpath(workdir))
         case "USER":
             if step.args[0] not in HOMES:
@@ -64,15 +64,15 @@ async def perform(shop: Workshop, step: Step, layer: Layer) -> Layer:
             return replace(layer, user=step.args[0])
 
 
-async def _run(shop: Workshop, step: Step, layer: Layer) -> None:
+async def _run(context: StepContext, step: Step, layer: Layer) -> None:
     command = step.args[0]
     user = step.args[1] if len(step.args) > 1 else layer.user
     if user not in HOMES:
         raise StepFailed(f"there is no user {user!r} here; there are {', '.join(HOMES)}")
-    if installed := _apt_packages_on_this_machine(command):
-        shop.say(f"this machine has {installed}: nothing to install")
+    if installed := _installed_apt_packages(command):
+        context.on_line(f"this machine has {installed}: nothing to install")
         return
-    code = await _sh(shop, [command], layer, user)
+    code = await _run_bash(context, [command], layer, user)
     if code != 0:
         message = f"failed to run command '{command}': exit status {code}"
         if tool := _INSTALLER.search(command):
@@ -83,16 +83,16 @@ async def _run(shop: Workshop, step: Step, layer: Layer) -> None:
         raise StepFailed(message)
 
 
-async def _sh(shop: Workshop, script: list[str], layer: Layer, user: str) -> int:
-    """Run `bash -l -c SCRIPT ARGS...`, saying what it prints; its exit code."""
+async def _run_bash(context: StepContext, script: list[str], layer: Layer, user: str) -> int:
+    """Run `bash -l -c SCRIPT ARGS...` and pass on its lines. Returns the exit code."""
     argv = ["/bin/bash", "-l", "-c", *script]
-    process = await shop.box.spawn(argv, env=layer.env, cwd=layer.workdir, user=user)
-    await lines_of(process, shop.say)
+    process = await context.box.spawn(argv, env=layer.env, cwd=layer.workdir, user=user)
+    await forward_lines(process, context.on_line)
     return (await process.wait()).exit_code
 
 
-def _apt_packages_on_this_machine(command: str) -> str:
-    """The packages that the SDK's apt_install asks for, when this machine has every one of them."""
+def _installed_apt_packages(command: str) -> str:
+    """Return the packages of the SDK's apt_install command if all of them are installed on this machine, else ""."""
     match = _APT.fullmatch(command.strip())
     if match is None:
         return ""
@@ -104,55 +104,57 @@ def _apt_packages_on_this_machine(command: str) -> str:
     return match["packages"] if set(done.stdout.split()) == {"installed"} else ""
 
 
-async def _copy(shop: Workshop, step: Step, layer: Layer) -> None:
-    """Unpacked inside: what is in an archive leads nowhere but there."""
+async def _copy(context: StepContext, step: Step, layer: Layer) -> None:
+    """Upload the archive and unpack it inside the box, so that links in it lead nowhere outside."""
     source, target, _, mode = (*step.args, "", "")[:4]
-    archive = shop.archives(step.files_hash or "")
+    archive = context.archives(step.files_hash or "")
     staging = f"/tmp/.harness-copy-{secrets.token_hex(8)}"
     try:
-        await _carry_in(shop.box, archive, f"{staging}/archive")
+        await _upload(context.box, archive, f"{staging}/archive")
     except FileNotFoundError as error:
-        raise StepFailed(f"the files of {step.words} have not been uploaded") from error
-    target = await _expanded(shop, target, layer)
-    script = [_COPY_SCRIPT.read_text(), "copy", shop.box.paths.outside(staging), source, target, mode]
-    if await _sh(shop, script, layer, layer.user) != 0:
-        raise StepFailed(f"failed to {step.words}")
+        raise StepFailed(f"the files of {step.text} have not been uploaded") from error
+    target = await _expand(context, target, layer)
+    script = [_COPY_SCRIPT.read_text(), "copy", context.box.paths.outside(staging), source, target, mode]
+    if await _run_bash(context, script, layer, layer.user) != 0:
+        raise StepFailed(f"failed to {step.text}")
 
 
-async def _carry_in(box: Box, source: Path, path: str) -> None:
+async def _upload(box: Box, source: Path, path: str) -> None:
     with source.open("rb") as file:
-        fd = await box.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600, parents=True)
+        fd = await box.files.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600, parents=True)
         with os.fdopen(fd, "wb") as target:
             await asyncio.to_thread(shutil.copyfileobj, file, target)
 
 
-async def _variables(shop: Workshop, step: Step, layer: Layer) -> Mapping[str, str]:
+async def _expand_env(context: StepContext, step: Step, layer: Layer) -> Mapping[str, str]:
     names, values = step.args[::2], step.args[1::2]
     if bad := next((name for name in names if not name or "=" in name), None):
         raise StepFailed(f"{bad!r} cannot be the name of a variable")
-    return {name: await _expanded(shop, value, layer) for name, value in zip(names, values, strict=True)}
+    return {name: await _expand(context, value, layer) for name, value in zip(names, values, strict=True)}
 
 
-async def _expanded(shop: Workshop, text: str, layer: Layer) -> str:
-    """The text with the build's variables put in, as the shell does it."""
+async def _expand(context: StepContext, text: str, layer: Layer) -> str:
+    """Expand the build's variables in a text, as the shell does."""
     if "$" not in text:
         return text
-    said: list[str] = []
+    output: list[str] = []
     quoted = text.replace("\\", "\\\\").replace('"', '\\"').replace("`", "\\`")
-    code = await _sh(replace(shop, say=said.append), [f'printf %s "{quoted}"'], layer, layer.user)
+    code = await _run_bash(
+        replace(context, on_line=output.append), [f'printf %s "{quoted}"'], layer, layer.user
+    )
     if code != 0:
-        raise StepFailed(f"{text!r} cannot be expanded: {' '.join(said)}")
-    return "\n".join(said)
+        raise StepFailed(f"{text!r} cannot be expanded: {' '.join(output)}")
+    return "\n".join(output)
 
 
 async def _make_workdir(box: Box, path: str) -> None:
     try:
-        await box.make_dir(path)
+        await box.files.make_dir(path)
     except OSError as error:
         raise StepFailed(f"the folder {path} cannot be made: {error}") from error
 
 
-async def remove_quietly(box: Box, path: str) -> None:
+async def remove_if_there(box: Box, path: str) -> None:
     """Remove a path inside, if it is there."""
     with suppress(FileNotFoundError):
-        await box.remove(path)
+        await box.files.remove(path)

@@ -1,4 +1,4 @@
-"""Request bodies, checked field by field: what gets past here has the type it claims."""
+"""JSON request bodies whose fields are checked for their types when they are read."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 from starlette.requests import Request
 
-from harness.local.errors import ApiError, bad_body
+from harness.local.api_errors import ApiError, bad_body
 
 MAX_BODY_BYTES = 4 << 20
-"""No request of the control plane comes near this; more is somebody's mistake or malice."""
+"""Far more than any valid request of the control plane needs."""
 
 
 class Body:
-    """A JSON object from a client. Every getter raises `ApiError` 400 for a value of the wrong kind."""
+    """A JSON object from a client. Every getter raises `ApiError` 400 for a value of the wrong type."""
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
         self._fields = fields
@@ -24,17 +24,17 @@ class Body:
         return self._fields.get(name) is not None
 
     def string(self, name: str) -> str | None:
-        """A string, or None where the field is absent or null."""
+        """Return a string, or None if the field is absent or null."""
         value: str | None = self._typed(name, str, "a string")
         return value
 
     def boolean(self, name: str) -> bool | None:
-        """A boolean, or None where the field is absent or null."""
+        """Return a boolean, or None if the field is absent or null."""
         value: bool | None = self._typed(name, bool, "a boolean")
         return value
 
     def integer(self, name: str, minimum: int | None = None) -> int | None:
-        """A whole number of at least `minimum`, or None where the field is absent or null."""
+        """Return an integer of at least `minimum`, or None if the field is absent or null."""
         value: int | None = self._typed(name, int, "an integer")
         if isinstance(value, bool):
             raise bad_body(f"{name} must be an integer")
@@ -43,14 +43,14 @@ class Body:
         return value
 
     def strings(self, name: str) -> list[str] | None:
-        """A list of strings, or None where the field is absent or null."""
+        """Return a list of strings, or None if the field is absent or null."""
         value: list[Any] | None = self._typed(name, list, "a list of strings")
         if value is not None and not all(isinstance(item, str) for item in value):
             raise bad_body(f"{name} must be a list of strings")
         return value
 
     def string_map(self, name: str) -> dict[str, str]:
-        """An object whose values are strings; empty where the field is absent or null."""
+        """Return an object whose values are strings; an empty one if the field is absent or null."""
         value: dict[str, Any] = self._typed(name, dict, "an object") or {}
         for key, item in value.items():
             if not isinstance(item, str):
@@ -60,12 +60,12 @@ class Body:
         return value
 
     def object(self, name: str) -> Body | None:
-        """A nested object, or None where the field is absent or null."""
+        """Return a nested object, or None if the field is absent or null."""
         value: dict[str, Any] | None = self._typed(name, dict, "an object")
         return None if value is None else Body(value)
 
     def raw(self) -> Mapping[str, Any]:
-        """The object as it came."""
+        """Return the unchecked object."""
         return self._fields
 
     def _typed(self, name: str, kind: type, description: str) -> Any:
@@ -76,7 +76,7 @@ class Body:
 
 
 async def read_body(request: Request) -> Body:
-    """The request's JSON object; an absent body counts as an empty one, as E2B's optional bodies do."""
+    """Return the request's JSON object. An absent body counts as an empty object, as on E2B."""
     data = bytearray()
     async for chunk in request.stream():
         data += chunk
@@ -88,7 +88,7 @@ async def read_body(request: Request) -> Body:
         fields = json.loads(data, parse_constant=_no_constant)
         json.dumps(
             fields, ensure_ascii=False
-        ).encode()  # what cannot be sent back is not taken: half characters
+        ).encode()  # fails for lone surrogates, which no reply could hold
     except (ValueError, RecursionError) as error:
         raise bad_body(f"invalid JSON: {error}") from error
     if not isinstance(fields, dict):

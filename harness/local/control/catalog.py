@@ -1,6 +1,6 @@
-"""What sandboxes can be made from: the built-in templates, those that were built, and snapshots of sandboxes.
+"""The sources of new sandboxes: built-in templates, templates that were built, and snapshots of sandboxes.
 
-E2B treats a snapshot as a template: it has an id and perhaps a name, both with a tag, and `create` takes either.
+E2B treats a snapshot as a template. It has an id and optionally a name, both with a tag, and `create` takes either.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harness.local.boxes.tree import remove_tree
-from harness.local.builds.shelf import Shelf
-from harness.local.errors import bad_request, template_not_found
-from harness.local.templates import Template
+from harness.local.api_errors import bad_request, template_not_found
+from harness.local.boxes.file_tree import remove_tree
+from harness.local.builds.store import TemplateStore
+from harness.local.template import Template
 
 DEFAULT_TAG = "default"
 _REFERENCE = re.compile(r"(?:(?P<space>[a-z0-9_-]+)/)?(?P<name>[a-z0-9_-]+)(?::(?P<tag>[a-z0-9._-]+))?")
@@ -36,63 +36,63 @@ class Snapshot:
 
     @property
     def reference(self) -> str:
-        """What `create` takes to start from it."""
+        """The reference by which `create` starts a sandbox from it."""
         return f"{self.name or self.id}:{self.tag}"
 
     @property
     def names(self) -> list[str]:
-        """The names it goes by, if it was given one."""
+        """Its names; empty if it was given none."""
         return [self.reference] if self.name else []
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where a sandbox's first content comes from: a template, and over it the files of a snapshot."""
+class TemplateSource:
+    """The source of a sandbox's initial content: a template, optionally with the files of a snapshot."""
 
     template: Template
     seed: Path | None = None
 
 
 class Catalog:
-    """Everything that `create` can be asked for by name."""
+    """All templates and snapshots that `create` can start a sandbox from."""
 
-    def __init__(self, templates: Sequence[Template], shelf: Shelf, directory: Path) -> None:
+    def __init__(self, templates: Sequence[Template], store: TemplateStore, directory: Path) -> None:
         self.templates = tuple(templates)
-        self._shelf = shelf
+        self._store = store
         self._directory = directory
         self._snapshots: dict[str, Snapshot] = {}
 
-    def find(self, reference: str) -> Source:
-        """The template or snapshot of this name or id. Raises `ApiError` 400 or 404."""
-        name, tag = parse(reference)
-        if (template := self.template_named(reference)) is not None:
-            return Source(template)
-        snapshot = self._snapshot(name, tag)
+    def find_source(self, reference: str) -> TemplateSource:
+        """Return the template or snapshot of this name or id. Raises `ApiError` 400 or 404."""
+        name, tag = parse_reference(reference)
+        if (template := self.find_template(reference)) is not None:
+            return TemplateSource(template)
+        snapshot = self._find_snapshot(name, tag)
         if snapshot is None:
             raise template_not_found(reference)
-        return Source(snapshot.template, snapshot.path)
+        return TemplateSource(snapshot.template, snapshot.path)
 
-    def template(self, name: str) -> Template | None:
-        """The built-in template of this name, alias or id."""
+    def find_builtin(self, name: str) -> Template | None:
+        """Return the built-in template of this name, alias or id."""
         return next(
             (one for one in self.templates if name in (one.name, one.id, *one.aliases)),
             None,
         )
 
-    def template_named(self, reference: str) -> Template | None:
-        """The template of this name or id, built-in or built here."""
-        name, tag = parse(reference)
-        return (self.template(name) if tag == DEFAULT_TAG else None) or self.built(name, tag)
+    def find_template(self, reference: str) -> Template | None:
+        """Return the template of this name or id, built-in or built here."""
+        name, tag = parse_reference(reference)
+        return (self.find_builtin(name) if tag == DEFAULT_TAG else None) or self.find_built(name, tag)
 
-    def built(self, name: str, tag: str) -> Template | None:
-        """What was built under this name or id, and tag."""
-        record = self._shelf.find(name)
+    def find_built(self, name: str, tag: str) -> Template | None:
+        """Return the template that was built under this name or id, and tag."""
+        record = self._store.find_record(name)
         build = record.builds.get(record.tags.get(tag, "")) if record else None
-        root = self.template(build.root) if build else None
-        return self._shelf.template(record, build, root) if record and build and root else None
+        root = self.find_builtin(build.root) if build else None
+        return self._store.make_template(record, build, root) if record and build and root else None
 
-    def snapshots(self, sandbox_id: str | None, name: str | None) -> list[Snapshot]:
-        """Snapshots, the newest first; of one sandbox, or of one name, where that is given."""
+    def list_snapshots(self, sandbox_id: str | None, name: str | None) -> list[Snapshot]:
+        """Return the snapshots, the newest first; only those of a sandbox or of a name if it is given."""
         wanted = [
             snapshot
             for snapshot in self._snapshots.values()
@@ -100,45 +100,45 @@ class Catalog:
         ]
         return sorted(wanted, key=lambda snapshot: (snapshot.created_at, snapshot.id), reverse=True)
 
-    def begin(self, name: str | None, sandbox_id: str, template: Template) -> Snapshot:
-        """A snapshot still to be filled, and then to be `add`ed. Raises `ApiError` 400 for a bad name."""
-        alias, tag = parse(name) if name else (None, DEFAULT_TAG)
-        if alias is not None and self.template(alias):
+    def new_snapshot(self, name: str | None, sandbox_id: str, template: Template) -> Snapshot:
+        """Return a new snapshot, to be filled and then added. Raises `ApiError` 400 for a bad name."""
+        alias, tag = parse_reference(name) if name else (None, DEFAULT_TAG)
+        if alias is not None and self.find_builtin(alias):
             raise bad_request(f"'{alias}' is the name of a built-in template")
         snapshot_id = secrets.token_hex(10)
         path = self._directory / snapshot_id
         return Snapshot(snapshot_id, alias, tag, sandbox_id, template, path, datetime.now(UTC))
 
-    async def add(self, snapshot: Snapshot) -> None:
-        """From now on sandboxes can be made from it. It takes the place of one with the same name and tag."""
-        replaced = self._snapshot(snapshot.name, snapshot.tag) if snapshot.name else None
+    async def add_snapshot(self, snapshot: Snapshot) -> None:
+        """Add a snapshot that has been filled. It replaces the one with the same name and tag."""
+        replaced = self._find_snapshot(snapshot.name, snapshot.tag) if snapshot.name else None
         self._snapshots[snapshot.id] = snapshot
         if replaced:
-            await self._remove(replaced)
+            await self._remove_snapshot(replaced)
 
-    async def delete(self, reference: str) -> None:
+    async def delete_snapshot(self, reference: str) -> None:
         """Remove a snapshot. Raises `ApiError` 404, and 400 for a built-in template."""
-        name, tag = parse(reference)
-        if self.template(name):
+        name, tag = parse_reference(reference)
+        if self.find_builtin(name):
             raise bad_request(f"'{name}' is a built-in template and cannot be deleted")
-        snapshot = self._snapshot(name, tag)
+        snapshot = self._find_snapshot(name, tag)
         if snapshot is None:
             raise template_not_found(reference)
-        await self._remove(snapshot)
+        await self._remove_snapshot(snapshot)
 
-    def _snapshot(self, name: str, tag: str) -> Snapshot | None:
+    def _find_snapshot(self, name: str, tag: str) -> Snapshot | None:
         return next(
             (one for one in self._snapshots.values() if name in (one.id, one.name) and tag == one.tag),
             None,
         )
 
-    async def _remove(self, snapshot: Snapshot) -> None:
+    async def _remove_snapshot(self, snapshot: Snapshot) -> None:
         del self._snapshots[snapshot.id]
         await asyncio.to_thread(remove_tree, snapshot.path)
 
 
-def parse(reference: str) -> tuple[str, str]:
-    """Name and tag; a namespace is taken and passed over, since there is one owner here."""
+def parse_reference(reference: str) -> tuple[str, str]:
+    """Split a reference into name and tag. A namespace is accepted and ignored: this server has one owner."""
     match = _REFERENCE.fullmatch(reference.lower())
     if match is None:
         raise bad_request(f"Invalid template reference: {reference!r}")

@@ -1,7 +1,7 @@
-"""The sandboxes that exist, and their lives: created, paused, resumed, expired, killed.
+"""All sandboxes of a server, and their lifecycle: create, pause, resume, expire, kill.
 
-The registry is the only one that starts and ends boxes. A sandbox that is killed leaves the registry first and
-dies second, so that whoever asks in between already hears that it is gone.
+Only the registry starts and ends boxes. A sandbox that is killed is first removed from the registry and then ended, so
+that a client that asks in between is told that it is gone.
 """
 
 from __future__ import annotations
@@ -10,32 +10,28 @@ import asyncio
 import secrets
 import string
 from collections import Counter, deque
-from collections.abc import Coroutine, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.local import errors
+from harness.local import api_errors
+from harness.local.api_errors import ApiError
 from harness.local.boxes.box import Box
+from harness.local.boxes.file_tree import remove_tree
 from harness.local.boxes.isolation import Isolation
-from harness.local.boxes.tree import remove_tree
-from harness.local.boxes.values import BoxError, BoxSpec, Limits, Usage
-from harness.local.control.spares import Kind, Spares
+from harness.local.boxes.types import BoxError, BoxLimits, BoxSpec, Usage
+from harness.local.control.create_request import CreateRequest
 from harness.local.control.startup import StartUpError, start_up
+from harness.local.control.warm_pool import PoolKey, WarmPool
 from harness.local.envd.app import Envd
 from harness.local.envd.journal import Journal
-from harness.local.errors import ApiError
-from harness.local.network.policy import NetworkPolicy
 from harness.local.state import StateDirectory
-from harness.local.templates import Template
-
-DEFAULT_TIMEOUT = 300
-MAX_TIMEOUT_HOURS = 24
-"""As long as a sandbox may live on E2B's larger plan."""
+from harness.local.template import Template
 
 _AUTO_RESUME_SECONDS = 300
-"""How long a sandbox lives at least when traffic wakes it, as on E2B."""
+"""The shortest lifetime of a sandbox that traffic resumes, as on E2B."""
 
 _METRICS_INTERVAL = 5.0
 _METRICS_KEPT = 720
@@ -43,58 +39,35 @@ _ID_ALPHABET = string.ascii_lowercase + string.digits
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a client asked for when it created a sandbox; kept for resume, fork and info."""
-
-    template: Template
-    seed: Path | None = None
-    """The files of a snapshot that it starts from."""
-    timeout: int = DEFAULT_TIMEOUT
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    env: Mapping[str, str] = field(default_factory=dict)
-    policy: NetworkPolicy = field(default_factory=NetworkPolicy)
-    network: Mapping[str, Any] | None = None
-    """The network part of the request as it came, to be shown again."""
-    allow_internet_access: bool | None = None
-    public_traffic: bool = True
-    """Whether its ports are open to whoever knows its id."""
-    secure: bool = True
-    pause_on_timeout: bool = False
-    keep_memory: bool = True
-    """Whether the pause on timeout keeps the processes, frozen, or only the files."""
-    auto_resume: bool = False
-
-
-@dataclass(frozen=True)
 class Sample:
-    """What a sandbox used at one moment."""
+    """The resources that a sandbox used at one moment."""
 
     taken_at: datetime
     usage: Usage
 
 
-class Sandbox:
-    """One sandbox. Changed by the registry alone."""
+class LocalSandbox:
+    """One sandbox. Only the registry changes it."""
 
-    def __init__(self, sandbox_id: str, plan: Plan, box: Box) -> None:
+    def __init__(self, sandbox_id: str, request: CreateRequest, box: Box) -> None:
         self.id = sandbox_id
-        self.plan = plan
-        self.token = secrets.token_hex(32) if plan.secure else None
-        self.traffic_token = None if plan.public_traffic else secrets.token_hex(32)
-        """What requests to its ports must carry, where it is not open to all."""
+        self.request = request
+        self.token = secrets.token_hex(32) if request.secure else None
+        self.traffic_token = None if request.public_traffic else secrets.token_hex(32)
+        """The token that requests to its ports must carry; None if they need none."""
         self.state: Literal["running", "paused"] = "running"
         self.frozen = False
-        """Paused with its processes. A sandbox that is paused without them has no living box, only its files."""
+        """True if it is paused with its processes. A sandbox paused without them has no living box, only its files."""
         self.started_at = datetime.now(UTC)
         self.end_at = self.started_at
         self.samples: deque[Sample] = deque(maxlen=_METRICS_KEPT)
         self.journal = Journal()
-        self.changing = asyncio.Lock()
+        self.lock = asyncio.Lock()
         self.expiry: asyncio.TimerHandle | None = None
-        self.attach(box)
+        self.use_box(box)
 
-    def attach(self, box: Box) -> None:
-        """Run on this box from now on."""
+    def use_box(self, box: Box) -> None:
+        """Use this box from now on."""
         self.box = box
         self.envd = Envd(box, self.token, self.journal)
 
@@ -106,120 +79,123 @@ class Registry:
         self,
         isolation: Isolation,
         state: StateDirectory,
-        limits: Limits,
+        limits: BoxLimits,
         max_sandboxes: int | None,
         domain: str,
     ) -> None:
         self.max_sandboxes = max_sandboxes
         self.limits = limits
         self.domain = domain
-        """`HOST:PORT`: a sandbox's port N is to be found at `N-ID.HOST:PORT`."""
+        """`HOST:PORT`: clients reach a sandbox's port N at `N-ID.HOST:PORT`."""
         self._isolation = isolation
         self._state = state
-        self._sandboxes: dict[str, Sandbox] = {}
+        self._sandboxes: dict[str, LocalSandbox] = {}
         self._created: Counter[str] = Counter()
-        self._spares = Spares(self._start_spare)
+        self._warm_pool = WarmPool(self._start_pooled)
         self._starting: set[asyncio.Task[Box]] = set()
-        self._waking: set[asyncio.Task[None]] = set()
-        """Boxes whose start commands are not ready yet."""
-        self._ending: set[asyncio.Task[None]] = set()
+        self._starting_up: set[asyncio.Task[None]] = set()
+        """Tasks that wait until a start command is ready."""
+        self._destroying: set[asyncio.Task[None]] = set()
         self._background: set[asyncio.Task[None]] = set()
         self._closing = False
 
-    def __iter__(self) -> Iterator[Sandbox]:
+    def __iter__(self) -> Iterator[LocalSandbox]:
         return iter(tuple(self._sandboxes.values()))
 
     def start(self) -> None:
-        """Begin to take samples of what the sandboxes use."""
-        self._spawn(self._sample_all())
+        """Begin to take samples of the resources that sandboxes use."""
+        self._run_in_background(self._sample_all())
 
     async def close(self) -> None:
         """Kill every sandbox and remove its files."""
         self._closing = True
-        for task in (*self._background, *self._waking):
+        for task in (*self._background, *self._starting_up):
             task.cancel()
-        await asyncio.gather(self._spares.close(), *self._waking, return_exceptions=True)
+        await asyncio.gather(self._warm_pool.close(), *self._starting_up, return_exceptions=True)
         started = await asyncio.gather(*self._starting, return_exceptions=True)
         for sandbox in self:
-            self._end(sandbox.box.destroy())
+            self._destroy_in_background(sandbox.box.destroy())
         for box in started:
             if isinstance(box, Box):
-                self._end(box.destroy())
-        await asyncio.gather(*self._background, *self._ending, return_exceptions=True)
+                self._destroy_in_background(box.destroy())
+        await asyncio.gather(*self._background, *self._destroying, return_exceptions=True)
         self._sandboxes.clear()
 
-    async def create(self, plan: Plan) -> Sandbox:
-        """Start a sandbox. Raises `ApiError` 429 when as many run as may, 500 when it cannot be started."""
+    async def create(self, request: CreateRequest) -> LocalSandbox:
+        """Start a sandbox. Raises `ApiError`: 429 at the limit of sandboxes, 500 if it cannot be started."""
         running = sum(sandbox.state == "running" for sandbox in self)
-        coming = len(self._starting) + len(self._waking)
-        if self.max_sandboxes is not None and running + coming >= self.max_sandboxes:
-            raise errors.too_many_sandboxes(self.max_sandboxes)
-        box = await self._box_for(plan)
-        sandbox = Sandbox(box.spec.id, plan, box)
+        starting = len(self._starting) + len(self._starting_up)
+        if self.max_sandboxes is not None and running + starting >= self.max_sandboxes:
+            raise api_errors.too_many_sandboxes(self.max_sandboxes)
+        box = await self._take_or_start_box(request)
+        sandbox = LocalSandbox(box.spec.id, request, box)
         await self._start_up(sandbox)
         self._sandboxes[sandbox.id] = sandbox
-        self._created[plan.template.id] += 1
-        self._expire_after(sandbox, plan.timeout)
-        self._spawn(self._watch(sandbox, sandbox.box))
+        self._created[request.template.id] += 1
+        self._expire_after(sandbox, request.timeout)
+        self._run_in_background(self._watch(sandbox, sandbox.box))
         return sandbox
 
-    def created_from(self, template: Template) -> int:
-        """How many sandboxes were made from a template."""
+    def count_created(self, template: Template) -> int:
+        """Return the number of sandboxes that were made from a template."""
         return self._created[template.id]
 
-    def find(self, sandbox_id: str) -> Sandbox:
-        """The sandbox with this id, running or paused. Raises `ApiError` 404."""
+    def find(self, sandbox_id: str) -> LocalSandbox:
+        """Return the sandbox with this id, running or paused. Raises `ApiError` 404."""
         # Clients of the first protocol append an id of the machine: `ID-CLIENT`.
         sandbox = self._sandboxes.get(sandbox_id.partition("-")[0])
         if sandbox is None:
-            raise errors.sandbox_not_found(sandbox_id)
+            raise api_errors.sandbox_not_found(sandbox_id)
         return sandbox
 
-    def find_running(self, sandbox_id: str) -> Sandbox:
-        """The running sandbox with this id. Raises `ApiError` 404, for a paused one too."""
+    def find_running(self, sandbox_id: str) -> LocalSandbox:
+        """Return the running sandbox with this id. Raises `ApiError` 404, also for a paused one."""
         sandbox = self.find(sandbox_id)
         if sandbox.state != "running":
-            raise errors.sandbox_not_found(sandbox_id)
+            raise api_errors.sandbox_not_found(sandbox_id)
         return sandbox
 
-    async def route(self, sandbox_id: str) -> Sandbox:
-        """The sandbox that traffic is for, woken when it is paused and was created to be woken by traffic.
+    async def find_for_traffic(self, sandbox_id: str) -> LocalSandbox:
+        """Return the running sandbox that traffic is for. A paused one is resumed if it was created with auto-resume.
 
-        Raises `ApiError` 502, in the words of E2B's edge, when it is gone or asleep.
+        Raises `ApiError` 502, with the wording of E2B's edge, if it is gone or paused.
         """
         try:
             sandbox = self.find(sandbox_id)
-            if sandbox.state == "paused" and sandbox.plan.auto_resume and sandbox.frozen:
-                await self.connect(sandbox_id, max(sandbox.plan.timeout, _AUTO_RESUME_SECONDS))
+            if sandbox.state == "paused" and sandbox.request.auto_resume and sandbox.frozen:
+                await self.connect(sandbox_id, max(sandbox.request.timeout, _AUTO_RESUME_SECONDS))
             return self.find_running(sandbox_id)
         except ApiError as error:
-            raise errors.sandbox_gone(sandbox_id) from error
+            raise api_errors.sandbox_gone(sandbox_id) from error
 
     async def kill(self, sandbox_id: str) -> None:
-        """End a sandbox: nothing in it lives when this returns. Raises `ApiError` 404."""
+        """End a sandbox. All of its processes are dead when this returns. Raises `ApiError` 404."""
         sandbox = self.find(sandbox_id)
         del self._sandboxes[sandbox.id]
         if sandbox.expiry:
             sandbox.expiry.cancel()
-        sandbox.envd.lose()
+        sandbox.envd.fail_streams()
         await sandbox.box.kill()
-        self._end(sandbox.box.destroy())
+        self._destroy_in_background(sandbox.box.destroy())
 
     def set_timeout(self, sandbox_id: str, seconds: int) -> None:
-        """Let a running sandbox live for so many seconds from now, longer or shorter. Raises `ApiError`."""
+        """Set the time that a running sandbox has left, in seconds from now. Raises `ApiError`."""
         self._expire_after(self.find_running(sandbox_id), max(0, seconds))
 
     async def pause(self, sandbox_id: str, keep_memory: bool) -> None:
         """Freeze a running sandbox with its processes, or end them and keep the files.
 
-        Raises `ApiError`: 404, and 409 when it is paused already.
+        Raises `ApiError`: 404 if it is unknown, 409 if it is paused already.
         """
         sandbox = self.find(sandbox_id)
-        async with sandbox.changing:
+        async with sandbox.lock:
             if self.find(sandbox_id).state == "paused":
-                raise errors.conflict(f"Error pausing sandbox - sandbox '{sandbox.id}' is already paused")
-            sandbox.state, sandbox.frozen = "paused", keep_memory  # at once: nothing new may begin in it
-            sandbox.envd.lose()
+                raise api_errors.conflict(f"Error pausing sandbox - sandbox '{sandbox.id}' is already paused")
+            sandbox.state, sandbox.frozen = (
+                "paused",
+                keep_memory,
+            )  # set first, so that nothing new starts in it
+            sandbox.envd.fail_streams()
             try:
                 await (sandbox.box.freeze() if keep_memory else sandbox.box.kill())
             except (BoxError, OSError) as error:
@@ -231,13 +207,13 @@ class Registry:
             sandbox.journal.note("Sandbox paused")
 
     async def connect(self, sandbox_id: str, seconds: int, keep_memory: bool = True) -> bool:
-        """Resume a paused sandbox, or let a running one live for `seconds` more, unless it does anyway.
+        """Resume a paused sandbox, or let a running one live for at least `seconds` from now.
 
-        Without `keep_memory` a sandbox that was paused with its processes starts anew from its files. Returns
-        whether it was paused. Raises `ApiError` 404.
+        Without `keep_memory` a sandbox that was paused with its processes is started again from its files. Returns
+        True if it was paused. Raises `ApiError` 404.
         """
         sandbox = self.find(sandbox_id)
-        async with sandbox.changing:
+        async with sandbox.lock:
             if self.find(sandbox_id).state == "running":
                 if datetime.now(UTC) + timedelta(seconds=seconds) > sandbox.end_at:
                     self._expire_after(sandbox, seconds)
@@ -246,103 +222,105 @@ class Registry:
             self._expire_after(sandbox, seconds)
             return True
 
-    async def _resume(self, sandbox: Sandbox, keep_memory: bool) -> None:
+    async def _resume(self, sandbox: LocalSandbox, keep_memory: bool) -> None:
         if sandbox.frozen and keep_memory:
             await sandbox.box.thaw()
         else:
             sandbox.frozen = False
             await sandbox.box.kill()
-            box = await self._start_box(sandbox.id, sandbox.plan, seed=None)  # on the files it left
-            sandbox.attach(box)
-            if sandbox.id not in self._sandboxes:  # killed meanwhile, and nobody else knows the new box
+            box = await self._start_box(sandbox.id, sandbox.request, seed=None)  # with the files that it had
+            sandbox.use_box(box)
+            if (
+                sandbox.id not in self._sandboxes
+            ):  # it was killed meanwhile, and only this call knows the new box
                 await box.destroy()
-                raise errors.sandbox_not_found(sandbox.id)
-            self._spawn(self._watch(sandbox, box))
+                raise api_errors.sandbox_not_found(sandbox.id)
+            self._run_in_background(self._watch(sandbox, box))
         sandbox.state, sandbox.frozen = "running", False
         sandbox.journal.note("Sandbox resumed")
 
-    async def update_network(self, sandbox: Sandbox, plan: Plan) -> None:
-        """Change what a running sandbox may reach to what this plan says, at once. Raises `ApiError` 400."""
+    async def update_network(self, sandbox: LocalSandbox, request: CreateRequest) -> None:
+        """Apply the network rules of this request to a running sandbox at once. Raises `ApiError` 400."""
         try:
-            await sandbox.box.update_network(plan.policy)
+            await sandbox.box.update_network(request.policy)
         except BoxError as error:
-            raise errors.bad_request(str(error)) from error
-        sandbox.plan = plan
+            raise api_errors.bad_request(str(error)) from error
+        sandbox.request = request
 
-    async def copy_files(self, sandbox: Sandbox, to: Path) -> None:
-        """Copy the files of a running sandbox, which stands still meanwhile. Raises `ApiError` 404."""
-        async with sandbox.changing:
+    async def copy_files(self, sandbox: LocalSandbox, to: Path) -> None:
+        """Copy the files of a running sandbox, which is frozen meanwhile. Raises `ApiError` 404."""
+        async with sandbox.lock:
             try:
                 await self.find_running(sandbox.id).box.copy_state(to)
             except OSError as error:
                 raise ApiError(500, f"Error copying the sandbox's files: {error}") from error
 
-    async def fork(self, sandbox: Sandbox, count: int, seconds: int) -> list[Sandbox | ApiError]:
-        """Start sandboxes with the files of this one: each of them, or why it could not be started."""
+    async def fork(self, sandbox: LocalSandbox, count: int, seconds: int) -> list[LocalSandbox | ApiError]:
+        """Start sandboxes with the files of this one. Returns each, or the error that prevented it."""
         files = self._state.snapshots / f"fork-{secrets.token_hex(8)}"
         try:
             await self.copy_files(sandbox, files)
-            plan = replace(sandbox.plan, seed=files, timeout=seconds)
-            return await asyncio.gather(*(self._try_create(plan) for _ in range(count)))
+            request = replace(sandbox.request, seed=files, timeout=seconds)
+            return await asyncio.gather(*(self._try_create(request) for _ in range(count)))
         finally:
             await asyncio.to_thread(remove_tree, files)
 
-    async def _try_create(self, plan: Plan) -> Sandbox | ApiError:
+    async def _try_create(self, request: CreateRequest) -> LocalSandbox | ApiError:
         try:
-            return await self.create(plan)
+            return await self.create(request)
         except ApiError as error:
             return error
 
-    async def sample(self, sandbox: Sandbox) -> None:
-        """Add what a running sandbox uses now to its samples."""
+    async def take_sample(self, sandbox: LocalSandbox) -> None:
+        """Add the present resource usage of a running sandbox to its samples."""
         try:
-            usage = await sandbox.box.usage()
+            usage = await sandbox.box.measure_usage()
         except (BoxError, OSError):
-            return  # it has just died, or its files change under the count: there is always a next time
+            return  # it has just died, or its files changed during the count; the next sample will come
         sandbox.samples.append(Sample(datetime.now(UTC), usage))
 
-    async def _start_up(self, sandbox: Sandbox) -> None:
-        """Run the template's start command; a sandbox that does not become ready is no sandbox."""
-        if sandbox.plan.template.start is None:
+    async def _start_up(self, sandbox: LocalSandbox) -> None:
+        """Run the template's start command. The sandbox is destroyed if it does not become ready."""
+        if sandbox.request.template.start is None:
             return
-        waking = asyncio.create_task(self._until_ready(sandbox))
-        self._waking.add(waking)
+        starting_up = asyncio.create_task(self._start_up_or_destroy(sandbox))
+        self._starting_up.add(starting_up)
         try:
-            await waking
+            await starting_up
         except (StartUpError, BoxError) as error:
             raise ApiError(500, f"Failed to start sandbox: {error}") from error
         finally:
-            self._waking.discard(waking)
+            self._starting_up.discard(starting_up)
 
-    async def _until_ready(self, sandbox: Sandbox) -> None:
+    async def _start_up_or_destroy(self, sandbox: LocalSandbox) -> None:
         try:
             await start_up(sandbox.box, sandbox.journal.note)
         except BaseException:
             await sandbox.box.destroy()
             raise
 
-    async def _box_for(self, plan: Plan) -> Box:
-        if plan.seed:
-            return await self._start_box(_new_id(), plan, plan.seed)
-        kind = Kind(plan.template, plan.policy)
-        box = await self._spares.take(kind)
+    async def _take_or_start_box(self, request: CreateRequest) -> Box:
+        if request.seed:
+            return await self._start_box(_new_id(), request, request.seed)
+        key = PoolKey(request.template, request.policy)
+        box = await self._warm_pool.take(key)
         if box:
-            box.give(plan.env)
+            box.set_env(request.env)
         else:
-            box = await self._start_box(_new_id(), plan, None)
-        self._spares.asked_for(kind)
+            box = await self._start_box(_new_id(), request, None)
+        self._warm_pool.note_created(key)
         return box
 
-    async def _start_spare(self, kind: Kind) -> Box:
-        spec = self._spec(_new_id(), Plan(kind.template, policy=kind.policy), None)
+    async def _start_pooled(self, key: PoolKey) -> Box:
+        spec = self._spec(_new_id(), CreateRequest(key.template, policy=key.policy), None)
         try:
             return await Box.start(spec, self._isolation)
         except BoxError:
             await asyncio.to_thread(remove_tree, spec.state)
             raise
 
-    async def _start_box(self, sandbox_id: str, plan: Plan, seed: Path | None) -> Box:
-        starting = asyncio.create_task(Box.start(self._spec(sandbox_id, plan, seed), self._isolation))
+    async def _start_box(self, sandbox_id: str, request: CreateRequest, seed: Path | None) -> Box:
+        starting = asyncio.create_task(Box.start(self._spec(sandbox_id, request, seed), self._isolation))
         self._starting.add(starting)
         try:
             box = await starting
@@ -350,42 +328,42 @@ class Registry:
             raise ApiError(500, f"Failed to start sandbox: {error}") from error
         finally:
             self._starting.discard(starting)
-        if self._closing:  # `close` has it, and ends it
+        if self._closing:  # `close` destroys it
             raise ApiError(503, "The server is stopping")
         return box
 
-    def _spec(self, sandbox_id: str, plan: Plan, seed: Path | None) -> BoxSpec:
+    def _spec(self, sandbox_id: str, request: CreateRequest, seed: Path | None) -> BoxSpec:
         return BoxSpec(
             id=sandbox_id,
             state=self._state.sandboxes / sandbox_id,
-            template=plan.template,
-            env=plan.env,
-            network=plan.policy,
+            template=request.template,
+            env=request.env,
+            network=request.policy,
             limits=self.limits,
             seed=seed,
             domain=self.domain,
         )
 
-    def _expire_after(self, sandbox: Sandbox, seconds: int) -> None:
+    def _expire_after(self, sandbox: LocalSandbox, seconds: int) -> None:
         if sandbox.expiry:
             sandbox.expiry.cancel()
         sandbox.end_at = datetime.now(UTC) + timedelta(seconds=seconds)
         loop = asyncio.get_running_loop()
-        sandbox.expiry = loop.call_later(seconds, lambda: self._spawn(self._expire(sandbox)))
+        sandbox.expiry = loop.call_later(seconds, lambda: self._run_in_background(self._expire(sandbox)))
 
-    async def _expire(self, sandbox: Sandbox) -> None:
+    async def _expire(self, sandbox: LocalSandbox) -> None:
         try:
-            if sandbox.plan.pause_on_timeout:
-                await self.pause(sandbox.id, sandbox.plan.keep_memory)
+            if sandbox.request.pause_on_timeout:
+                await self.pause(sandbox.id, sandbox.request.keep_memory)
             else:
                 await self.kill(sandbox.id)
         except ApiError as error:
-            # 404 and 409: a client has killed or paused it at the same moment.
+            # 404 and 409: a client killed or paused it at the same moment.
             if error.status >= 500 and sandbox.id in self._sandboxes:
                 await self.kill(sandbox.id)
 
-    async def _watch(self, sandbox: Sandbox, box: Box) -> None:
-        """Take a sandbox out when its box dies by itself."""
+    async def _watch(self, sandbox: LocalSandbox, box: Box) -> None:
+        """Remove a sandbox when its box dies by itself."""
         await box.wait()
         alive = sandbox.state == "running" or sandbox.frozen
         if sandbox.box is box and alive and self._sandboxes.get(sandbox.id) is sandbox:
@@ -396,21 +374,21 @@ class Registry:
             await asyncio.sleep(_METRICS_INTERVAL)
             for sandbox in self:
                 if sandbox.state == "running":
-                    await self.sample(sandbox)
+                    await self.take_sample(sandbox)
 
-    def _end(self, work: Coroutine[Any, Any, None]) -> None:
-        """Let this run to its end, also when the server stops."""
+    def _destroy_in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Destroy a box in a task that `close` waits for."""
         task = asyncio.create_task(work)
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
-        task.add_done_callback(self._finished)
+        self._destroying.add(task)
+        task.add_done_callback(self._destroying.discard)
+        task.add_done_callback(self._on_task_done)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._background.add(task)
-        task.add_done_callback(self._finished)
+        task.add_done_callback(self._on_task_done)
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._background.discard(task)
         if not task.cancelled() and (error := task.exception()):
             asyncio.get_running_loop().call_exception_handler(

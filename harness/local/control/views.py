@@ -1,4 +1,4 @@
-"""How sandboxes, snapshots, templates and metrics look in the control plane's replies."""
+"""The JSON of sandboxes, snapshots, templates and metrics in the control plane's replies."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from harness.local.boxes.values import Limits
-from harness.local.builds.shelf import Record
+from harness.local.boxes.types import BoxLimits
+from harness.local.builds.store import TemplateRecord
 from harness.local.control.catalog import Snapshot
-from harness.local.control.registry import Sample, Sandbox
+from harness.local.control.registry import LocalSandbox, Sample
 from harness.local.envd import app as envd
 from harness.local.envd.journal import LogEntry
-from harness.local.templates import Template
+from harness.local.template import Template
 
 Json = dict[str, Any]
 
 _CLIENT_ID = "local"
-"""E2B still names the machine of a sandbox, for clients of its first protocol."""
+"""The id of the sandbox's machine, which E2B still sends for clients of its first protocol."""
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one sandbox can use at most: its limits, or else what the machine has."""
+    """The most that one sandbox can use: its limits, or else the machine's resources."""
 
     cpu_count: int
     memory_mb: int
     disk_size_mb: int
 
     @classmethod
-    def of(cls, limits: Limits, state: Path) -> Resources:
-        """The machine's own numbers where nothing limits a sandbox."""
+    def of(cls, limits: BoxLimits, state: Path) -> Resources:
+        """Return the limits, completed by the machine's own numbers."""
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
         return cls(
             cpu_count=max(1, int(limits.cpus or os.cpu_count() or 1)),
@@ -43,7 +43,7 @@ class Resources:
         )
 
     def as_json(self) -> Json:
-        """The three fields that E2B shows with sandboxes and templates."""
+        """Return the three fields that E2B shows with sandboxes and templates."""
         return {
             "cpuCount": self.cpu_count,
             "memoryMB": self.memory_mb,
@@ -51,48 +51,47 @@ class Resources:
         }
 
 
-def created(sandbox: Sandbox, domain: str) -> Json:
-    """The reply to create, connect and fork: what a client needs to work with the sandbox. Its port N is to be
-    found at the host `N-ID.DOMAIN`."""
+def sandbox_connection(sandbox: LocalSandbox, domain: str) -> Json:
+    """Return the reply to create, connect and fork. A client reaches the sandbox's port N at `N-ID.DOMAIN`."""
     reply = {**_identity(sandbox), "domain": domain, "trafficAccessToken": sandbox.traffic_token}
     return reply if sandbox.token is None else {**reply, "envdAccessToken": sandbox.token}
 
 
-def listed(sandbox: Sandbox, resources: Resources) -> Json:
-    """A sandbox in a list."""
+def sandbox_summary(sandbox: LocalSandbox, resources: Resources) -> Json:
+    """Return a sandbox as an item of a list."""
     return {
         **_identity(sandbox),
         **resources.as_json(),
         "startedAt": timestamp(sandbox.started_at),
         "endAt": timestamp(sandbox.end_at),
         "state": sandbox.state,
-        "metadata": dict(sandbox.plan.metadata),
+        "metadata": dict(sandbox.request.metadata),
     }
 
 
-def detailed(sandbox: Sandbox, resources: Resources, domain: str) -> Json:
-    """All about one sandbox."""
-    plan = sandbox.plan
+def sandbox_details(sandbox: LocalSandbox, resources: Resources, domain: str) -> Json:
+    """Return all fields of one sandbox."""
+    request = sandbox.request
     detail: Json = {
-        **listed(sandbox, resources),
+        **sandbox_summary(sandbox, resources),
         "domain": domain,
-        "allowInternetAccess": plan.allow_internet_access,
+        "allowInternetAccess": request.allow_internet_access,
         "lifecycle": {
-            "onTimeout": "pause" if plan.pause_on_timeout else "kill",
-            "autoResume": plan.auto_resume,
+            "onTimeout": "pause" if request.pause_on_timeout else "kill",
+            "autoResume": request.auto_resume,
         },
     }
     if sandbox.token is not None:
         detail["envdAccessToken"] = sandbox.token
-    if plan.network is not None:
-        detail["network"] = dict(plan.network)
+    if request.network is not None:
+        detail["network"] = dict(request.network)
     if sandbox.state == "paused":
         detail["pauseMode"] = "full" if sandbox.frozen else "filesystem"
     return detail
 
 
-def metric(sample: Sample) -> Json:
-    """What a sandbox used at one moment."""
+def usage_sample(sample: Sample) -> Json:
+    """Return a sample of a sandbox's resource usage."""
     usage = sample.usage
     return {
         "timestamp": timestamp(sample.taken_at),
@@ -101,19 +100,19 @@ def metric(sample: Sample) -> Json:
         "cpuUsedPct": round(usage.cpu_percent, 2),
         "memUsed": usage.mem_used,
         "memTotal": usage.mem_total,
-        "memCache": 0,  # the page cache is the machine's, and not counted for any sandbox
+        "memCache": 0,  # the page cache belongs to the machine and is counted for no sandbox
         "diskUsed": usage.disk_used,
         "diskTotal": usage.disk_total,
     }
 
 
 def log_line(entry: LogEntry) -> Json:
-    """An event in the log's first form: a line."""
+    """Return an event in the log's first form: a line."""
     return {"timestamp": timestamp(entry.taken_at), "line": entry.line}
 
 
 def log_entry(entry: LogEntry) -> Json:
-    """An event in the log's later form: message and fields."""
+    """Return an event in the log's later form: message and fields."""
     return {
         "timestamp": timestamp(entry.taken_at),
         "level": entry.level,
@@ -122,20 +121,22 @@ def log_entry(entry: LogEntry) -> Json:
     }
 
 
-def snapshot(one: Snapshot) -> Json:
-    """A snapshot, by the reference that `create` takes."""
-    return {"snapshotID": one.reference, "names": one.names}
+def snapshot_summary(snapshot: Snapshot) -> Json:
+    """Return a snapshot with the reference that `create` takes."""
+    return {"snapshotID": snapshot.reference, "names": snapshot.names}
 
 
-def template(one: Template, resources: Resources, started_at: datetime, spawn_count: int) -> Json:
-    """A template in a list: the built-in ones come with the server, ready since it started."""
+def builtin_template_summary(
+    template: Template, resources: Resources, started_at: datetime, spawn_count: int
+) -> Json:
+    """Return a built-in template as an item of a list. It counts as ready since the server started."""
     return {
-        "templateID": one.id,
-        "buildID": one.build_id,
+        "templateID": template.id,
+        "buildID": template.build_id,
         **resources.as_json(),
         "public": True,
-        "aliases": [one.name, *one.aliases],
-        "names": [one.name, *one.aliases],
+        "aliases": [template.name, *template.aliases],
+        "names": [template.name, *template.aliases],
         "createdAt": timestamp(started_at),
         "updatedAt": timestamp(started_at),
         "createdBy": None,
@@ -148,8 +149,8 @@ def template(one: Template, resources: Resources, started_at: datetime, spawn_co
     }
 
 
-def own_template(record: Record, resources: Resources) -> Json:
-    """A template that was built here, in a list: as its newest build is."""
+def built_template_summary(record: TemplateRecord, resources: Resources) -> Json:
+    """Return a template that was built here as an item of a list, with the facts of its newest build."""
     newest = max(record.builds.values(), key=lambda build: build.finished_at)
     return {
         "templateID": record.id,
@@ -170,8 +171,8 @@ def own_template(record: Record, resources: Resources) -> Json:
     }
 
 
-def template_with_builds(record: Record, resources: Resources) -> Json:
-    """All about one template that was built here."""
+def template_details(record: TemplateRecord, resources: Resources) -> Json:
+    """Return all fields of one template that was built here."""
     builds = [
         {
             "buildID": build.id,
@@ -184,11 +185,11 @@ def template_with_builds(record: Record, resources: Resources) -> Json:
         }
         for build in record.builds.values()
     ]
-    return {**own_template(record, resources), "builds": builds}
+    return {**built_template_summary(record, resources), "builds": builds}
 
 
 def build_log_entry(entry: LogEntry) -> Json:
-    """A line of a build's log."""
+    """Return a line of a build's log."""
     return {
         "timestamp": timestamp(entry.taken_at),
         "level": entry.level,
@@ -198,15 +199,15 @@ def build_log_entry(entry: LogEntry) -> Json:
 
 
 def timestamp(moment: datetime) -> str:
-    """A moment as E2B writes it: UTC, RFC 3339."""
+    """Format a moment as E2B does: UTC, RFC 3339."""
     return moment.isoformat().replace("+00:00", "Z")
 
 
-def _identity(sandbox: Sandbox) -> Mapping[str, Any]:
+def _identity(sandbox: LocalSandbox) -> Mapping[str, Any]:
     return {
-        "templateID": sandbox.plan.template.id,
+        "templateID": sandbox.request.template.id,
         "sandboxID": sandbox.id,
         "clientID": _CLIENT_ID,
         "envdVersion": envd.VERSION,
-        "alias": sandbox.plan.template.name,
+        "alias": sandbox.request.template.name,
     }

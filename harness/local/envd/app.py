@@ -1,4 +1,4 @@
-"""The daemon that E2B runs in every sandbox on port 49983: who may speak to it, and what it offers."""
+"""envd, the daemon that E2B runs in every sandbox on port 49983: authorization and routing of its requests."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from harness.local.api_errors import ApiError
 from harness.local.boxes.box import Box
 from harness.local.envd import rpc
-from harness.local.envd.bundle import bundled
+from harness.local.envd.coalesce import coalesce
 from harness.local.envd.files import read_file, write_files
 from harness.local.envd.filesystem_service import FilesystemService
 from harness.local.envd.journal import Journal
 from harness.local.envd.process_service import ProcessService
 from harness.local.envd.processes import ProcessTable
 from harness.local.envd.users import UserError, find_user
-from harness.local.errors import ApiError
 
 VERSION = "0.6.13"
-"""The version that sandboxes claim; the SDK allows itself what an envd of this version can do."""
+"""The version that sandboxes report. The SDK uses the features of an envd of this version."""
 
 PORT = 49983
 
-_INTERCEPTORS = (rpc.LostSandbox(),)
+_INTERCEPTORS = (rpc.LostSandboxInterceptor(),)
 
 _MAX_MESSAGE = 64 << 20
-"""A single input to a command may be large, but it is held in memory."""
+"""The largest message. A single input to a command may be large, but it is held in memory."""
 
 _OPERATIONS = {"GET": "read", "POST": "write"}
 
 
 class Envd:
-    """Everything that a client may do inside one sandbox. An ASGI application."""
+    """envd of one sandbox, an ASGI application."""
 
     def __init__(self, box: Box, token: str | None, journal: Journal) -> None:
         self._box = box
@@ -53,13 +53,13 @@ class Envd:
             self._filesystem, interceptors=_INTERCEPTORS, codecs=rpc.CODECS, read_max_bytes=_MAX_MESSAGE
         )
 
-    def lose(self) -> None:
-        """The sandbox is being killed or paused: end the streams of all clients."""
-        self._processes.lose()
-        self._filesystem.lose()
+    def fail_streams(self) -> None:
+        """End the streams of all clients with an error, because the sandbox is being killed or paused."""
+        self._processes.fail_streams()
+        self._filesystem.fail_streams()
 
-    def signed(self, request: Request) -> bool:
-        """Whether a `/files` request carries a signature that only this sandbox's token can have made."""
+    def has_valid_signature(self, request: Request) -> bool:
+        """True if a `/files` request carries a signature made with this sandbox's token."""
         signature = request.query_params.get("signature")
         operation = _OPERATIONS.get(request.method)
         if self._token is None or signature is None or operation is None:
@@ -86,7 +86,7 @@ class Envd:
             if request.headers.get("content-type", "").startswith("application/grpc"):
                 raise ApiError(415, "envd speaks the Connect protocol over HTTP/1.1, not gRPC")
             if path.startswith("/process.Process/"):
-                async with bundled(send) as sending:
+                async with coalesce(send) as sending:
                     await self._process_rpc(scope, receive, sending)
             elif path.startswith("/filesystem.Filesystem/"):
                 await self._filesystem_rpc(scope, receive, send)
@@ -113,14 +113,14 @@ class Envd:
             )
 
     def _authorize_files(self, request: Request) -> None:
-        """Files may also be reached by a signed URL, without the token."""
+        """Accept the token, or for a signed URL a signature in its place. Raises `ApiError` 401."""
         if self._token is None or self._holds_token(request):
             return
         if "x-access-token" in request.headers:
             raise ApiError(401, "access token present in header but does not match")
         if "signature" not in request.query_params:
             raise ApiError(401, "missing signature query parameter")
-        if not self.signed(request):
+        if not self.has_valid_signature(request):
             raise ApiError(401, "invalid signature")
         expiration = request.query_params.get("signature_expiration")
         if expiration is not None and not (expiration.isdecimal() and int(expiration) >= time.time()):

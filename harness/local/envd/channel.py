@@ -1,4 +1,4 @@
-"""What lies between something that happens in a sandbox and one client that watches it."""
+"""A queue of events from a sandbox to one client."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 _CAPACITY = 16
-"""How far a client may fall behind before the producer has to wait."""
+"""The number of items that may wait for the client before the producer has to wait."""
 
 
 class DeadlineError(Exception):
-    """The time that the client gave its call has passed."""
+    """The client's timeout for the call has passed."""
 
 
 class LostError(Exception):
-    """The sandbox was killed or paused while a client watched it."""
+    """The sandbox was killed or paused while a client was reading."""
 
 
 class Channel(Generic[T]):
-    """A bounded queue from one producer to one client, which either of them may end.
+    """A bounded queue from one producer to one client. Either of them may end it.
 
-    A client that reads slowly slows the producer down; one that has gone never does.
+    A client that reads slowly slows the producer down; a client that has disconnected does not.
     """
 
     def __init__(self) -> None:
@@ -33,29 +33,29 @@ class Channel(Generic[T]):
         self._deadline: asyncio.TimerHandle | None = None
 
     async def put(self, item: T) -> None:
-        """Hand over an item: waits while the client is behind, drops it when there is nobody to take it."""
+        """Add an item. This waits while the queue is full, and drops the item if the channel is closed."""
         if not self._closed:
             await self._queue.put(item)
 
     def finish(self) -> None:
-        """Nothing more will come."""
+        """End the channel after the items that are queued."""
         self._close()
         if self._queue.empty():
             self._queue.put_nowait(None)
 
     def fail(self, error: Exception) -> None:
-        """End with an error, after what is queued already. The first end counts."""
+        """End the channel with an error after the items that are queued. Only the first end counts."""
         if not self._closed:
             self._failure = error
             self.finish()
 
     def fail_after(self, seconds: float) -> None:
-        """End with `DeadlineError` when it has not ended by then."""
+        """End the channel with `DeadlineError` if it has not ended after so many seconds."""
         error = DeadlineError("the time given for the call has passed")
         self._deadline = asyncio.get_running_loop().call_later(seconds, self.fail, error)
 
-    def leave(self) -> None:
-        """The client is gone: release a producer that waits for it."""
+    def close_reader(self) -> None:
+        """Close the channel after the client has disconnected, and release a producer that waits for space."""
         self._close()
         while not self._queue.empty():
             self._queue.get_nowait()
@@ -66,9 +66,9 @@ class Channel(Generic[T]):
             self._deadline.cancel()
 
     async def items(self, keep_alive: float) -> AsyncGenerator[T | None, None]:
-        """The items, until the producer has finished; None after each `keep_alive` seconds of silence.
+        """Yield the items until the producer has finished, and None after each `keep_alive` seconds without one.
 
-        Raises what `fail` was given.
+        Raises the error that `fail` was given.
         """
         while True:
             if self._queue.empty():

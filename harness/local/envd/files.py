@@ -1,7 +1,7 @@
-"""`/files`: the contents of a sandbox's files, in and out, in chunks.
+"""`/files`: reading and writing a sandbox's files in chunks.
 
-Every file is opened inside the sandbox, and read or written through that descriptor: the server never opens a
-path of a sandbox itself.
+Every file is opened inside the sandbox, and read or written through that descriptor. The server never opens a path of
+a sandbox itself.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from harness.local.api_errors import ApiError, bad_request
 from harness.local.boxes.box import Box
 from harness.local.envd.users import PathError, User
-from harness.local.errors import ApiError, bad_request
 
-_CHUNK = 1 << 18
-_INLINE = 1 << 14
-"""Up to here a read or write of a cached file is cheaper than handing it to a thread."""
+_CHUNK_BYTES = 1 << 18
+_INLINE_BYTES = 1 << 14
+"""Up to this size reading or writing a cached file is cheaper than handing it to a thread."""
 
 _METADATA_HEADER = "x-metadata-"
 _METADATA_ATTRIBUTE = "user.e2b."
@@ -39,14 +39,14 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True)
 class _PartHead:
-    """The head of one part of a multipart body; its bytes follow."""
+    """The head of one part of a multipart body. Its bytes follow."""
 
     name: str
     filename: str
 
 
 class _Sink:
-    """A file in a sandbox that is being written."""
+    """A file in a sandbox that is open for writing."""
 
     def __init__(self, path: str, fd: int) -> None:
         self.path = path
@@ -55,38 +55,38 @@ class _Sink:
 
     @classmethod
     async def open(cls, box: Box, path: str, metadata: Mapping[str, str]) -> _Sink:
-        """Begin a file, empty, with what the client attaches to it. Raises `ApiError`."""
+        """Open an empty file with the client's metadata as extended attributes. Raises `ApiError`."""
         sink = cls(path, await _open_to_write(box, path))
         try:
             for key, value in metadata.items():
                 os.setxattr(sink._fd, _METADATA_ATTRIBUTE + key, value.encode())
         except OSError as error:
             sink.close()
-            raise _unwritten("error setting metadata", error) from error
+            raise _write_error("error setting metadata", error) from error
         return sink
 
     async def write(self, data: bytes) -> None:
-        """Append. Raises `ApiError` 507 when the disk is full."""
+        """Append bytes. Raises `ApiError`, 507 if the disk is full."""
         try:
-            if len(data) <= _INLINE:
+            if len(data) <= _INLINE_BYTES:
                 _write_all(self._fd, data)
             else:
                 await asyncio.to_thread(_write_all, self._fd, data)
         except OSError as error:
-            raise _unwritten(f"error writing file after {self._written} bytes", error) from error
+            raise _write_error(f"error writing file after {self._written} bytes", error) from error
         self._written += len(data)
 
     def close(self) -> None:
-        """The file is whole, or given up."""
+        """Close the file."""
         os.close(self._fd)
 
 
 async def read_file(request: Request, box: Box, user: User) -> Response:
-    """`GET /files?path=`: the file's bytes, whole or one range of them, gzipped for a client that wants just that.
+    """Answer `GET /files?path=` with a file or one range of it, gzipped for clients that accept only gzip.
 
-    Raises `ApiError`: 404 when there is no such file, 400 for a directory, 416 for a range outside of the file.
+    Raises `ApiError`: 404 if there is no such file, 400 for a directory, 416 for a range outside of the file.
     """
-    path = _path(request, user)
+    path = _query_path(request, user)
     fd = await _open_to_read(box, path)
     handed_over = False
     try:
@@ -97,14 +97,14 @@ async def read_file(request: Request, box: Box, user: User) -> Response:
             "accept-ranges": "bytes",
             "vary": "Accept-Encoding",
         }
-        start, end = _range(request, status.st_size)
+        start, end = _parse_range(request, status.st_size)
         whole = end - start == status.st_size
         if not whole:
             headers["content-range"] = f"bytes {start}-{end - 1}/{status.st_size}"
-        chunks = _chunks(fd, start, end)
+        chunks = _read_chunks(fd, start, end)
         if whole and request.headers.get("accept-encoding", "").strip().lower() == "gzip":
             headers["content-encoding"] = "gzip"
-            chunks = _compressed(chunks)
+            chunks = _gzip(chunks)
         else:
             headers["content-length"] = str(end - start)
         handed_over = True
@@ -115,27 +115,27 @@ async def read_file(request: Request, box: Box, user: User) -> Response:
 
 
 async def write_files(request: Request, box: Box, user: User) -> Response:
-    """`POST /files?path=`: write what is sent, as it is (octet-stream) or as the parts of a form (multipart).
+    """Answer `POST /files?path=`: write the body (octet-stream), or the files in it (multipart).
 
     Missing directories are made. Raises `ApiError`: 400 for a directory or a malformed body, 507 on a full disk.
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
-    metadata = _metadata(request)
-    async with aclosing(_decoded(request)) as body:
+    metadata = _read_metadata(request)
+    async with aclosing(_read_body(request)) as body:
         if kind == b"application/octet-stream":
-            written = [await _write_whole(box, _path(request, user), body, metadata)]
+            written = [await _write_whole(box, _query_path(request, user), body, metadata)]
         elif kind.startswith(b"multipart/"):
-            parts = _parts(body, options.get(b"boundary", b""))
+            parts = _read_parts(body, options.get(b"boundary", b""))
             written = await _write_parts(box, parts, lambda head: _part_path(request, user, head), metadata)
         else:
             raise bad_request(
                 f"unsupported content type: {kind.decode('latin-1')}, "
                 "expected multipart/form-data or application/octet-stream"
             )
-    return JSONResponse([_described(path, metadata) for path in written])
+    return JSONResponse([_entry_json(path, metadata) for path in written])
 
 
-def _path(request: Request, user: User) -> str:
+def _query_path(request: Request, user: User) -> str:
     path = request.query_params.get("path")
     if not path:
         raise bad_request("path query parameter is required")
@@ -149,30 +149,30 @@ def _resolve(path: str, user: User) -> str:
         raise bad_request(f"error resolving path: {error}") from error
 
 
-def _described(path: str, metadata: Mapping[str, str]) -> dict[str, object]:
+def _entry_json(path: str, metadata: Mapping[str, str]) -> dict[str, object]:
     entry: dict[str, object] = {"path": path, "name": posixpath.basename(path), "type": "file"}
     return {**entry, "metadata": dict(metadata)} if metadata else entry
 
 
 async def _open_to_read(box: Box, path: str) -> int:
     try:
-        return await box.open(path, os.O_RDONLY)
+        return await box.files.open(path, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ApiError(404, f"path '{path}' does not exist") from error
     except IsADirectoryError as error:
         raise bad_request(f"path '{path}' is a directory") from error
     except OSError as error:
-        raise _refused(f"error opening file '{path}'", error) from error
+        raise _open_error(f"error opening file '{path}'", error) from error
 
 
-def _refused(doing: str, error: OSError) -> ApiError:
-    """What is left: a special file, a link that leads in circles, something that the account may not touch."""
+def _open_error(doing: str, error: OSError) -> ApiError:
+    """Return the reply for the other errors of open: special files, circular links, missing permissions."""
     status = 400 if error.errno in (errno.EINVAL, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO) else 403
     return ApiError(status, f"{doing}: {error.strerror or error}")
 
 
-def _range(request: Request, size: int) -> tuple[int, int]:
-    """The half-open range of bytes that is asked for; what is no single range of bytes counts as none."""
+def _parse_range(request: Request, size: int) -> tuple[int, int]:
+    """Return the requested half-open range of bytes; the whole file unless exactly one range is requested."""
     match = _RANGE.fullmatch(request.headers.get("range", "").strip())
     if not match or match[0] == "bytes=-":
         return 0, size
@@ -185,12 +185,12 @@ def _range(request: Request, size: int) -> tuple[int, int]:
     return start, end
 
 
-async def _chunks(fd: int, start: int, end: int) -> AsyncGenerator[bytes, None]:
-    """The bytes of an open file; closes it. A file that is cut short meanwhile ends early."""
+async def _read_chunks(fd: int, start: int, end: int) -> AsyncGenerator[bytes, None]:
+    """Yield the bytes of an open file, and close it. A file that is truncated meanwhile ends early."""
     try:
         while start < end:
-            size = min(_CHUNK, end - start)
-            inline = size <= _INLINE
+            size = min(_CHUNK_BYTES, end - start)
+            inline = size <= _INLINE_BYTES
             data = os.pread(fd, size, start) if inline else await asyncio.to_thread(os.pread, fd, size, start)
             if not data:
                 return
@@ -200,7 +200,7 @@ async def _chunks(fd: int, start: int, end: int) -> AsyncGenerator[bytes, None]:
         os.close(fd)
 
 
-async def _compressed(chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+async def _gzip(chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
     packer = zlib.compressobj(level=1, wbits=31)
     async with aclosing(chunks):
         async for chunk in chunks:
@@ -209,8 +209,8 @@ async def _compressed(chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[byt
     yield packer.flush()
 
 
-async def _decoded(request: Request) -> AsyncGenerator[bytes, None]:
-    """The request's body, unpacked when it comes gzipped. Raises `ApiError` 400 when it cannot be."""
+async def _read_body(request: Request) -> AsyncGenerator[bytes, None]:
+    """Yield the request's body, decompressed if it is gzipped. Raises `ApiError` 400 if that fails."""
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "", "gzip"):
         raise bad_request(f"unsupported Content-Encoding: {encoding}")
@@ -221,7 +221,7 @@ async def _decoded(request: Request) -> AsyncGenerator[bytes, None]:
             continue
         while chunk:
             try:
-                yield unpacker.decompress(chunk, _CHUNK)
+                yield unpacker.decompress(chunk, _CHUNK_BYTES)
             except zlib.error as error:
                 raise bad_request(f"error decompressing request body: {error}") from error
             chunk = unpacker.unconsumed_tail
@@ -231,18 +231,18 @@ async def _decoded(request: Request) -> AsyncGenerator[bytes, None]:
 
 async def _open_to_write(box: Box, path: str) -> int:
     try:
-        return await box.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644, parents=True)
+        return await box.files.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644, parents=True)
     except IsADirectoryError as error:
         raise bad_request(f"path is a directory: {path}") from error
     except (NotADirectoryError, FileExistsError) as error:
         raise bad_request(f"error ensuring directories: a file is in the way of {path}") from error
     except OSError as error:
         if error.errno in _NO_SPACE:
-            raise _unwritten("error opening file", error) from error
-        raise _refused("error opening file", error) from error
+            raise _write_error("error opening file", error) from error
+        raise _open_error("error opening file", error) from error
 
 
-def _unwritten(doing: str, error: OSError) -> ApiError:
+def _write_error(doing: str, error: OSError) -> ApiError:
     if error.errno in _NO_SPACE:
         return ApiError(507, f"{doing}: not enough disk space available")
     return ApiError(500, f"{doing}: {error.strerror or error}")
@@ -270,7 +270,7 @@ async def _write_parts(
     path_of: Callable[[_PartHead], str],
     metadata: Mapping[str, str],
 ) -> list[str]:
-    """Write each file of a form while it comes in; parts that are no files are passed over."""
+    """Write each file of a form as it arrives. Parts that are not files are ignored."""
     written: list[str] = []
     sink: _Sink | None = None
     try:
@@ -297,15 +297,15 @@ async def _write_parts(
 
 
 def _part_path(request: Request, user: User, head: _PartHead) -> str:
-    """A file of a form goes where the query says, or else where its own name says."""
+    """Return the path for a file of a form: the query's, or else the file's own name."""
     path = request.query_params.get("path") or head.filename
     if not path:
         raise bad_request("a file of the form has no name, and the query names no path")
     return _resolve(path, user)
 
 
-async def _parts(body: AsyncIterator[bytes], boundary: bytes) -> AsyncGenerator[_PartHead | bytes, None]:
-    """The parts of a multipart body: each one's head, then its bytes. Raises `ApiError` 400."""
+async def _read_parts(body: AsyncIterator[bytes], boundary: bytes) -> AsyncGenerator[_PartHead | bytes, None]:
+    """Yield the parts of a multipart body: each one's head, then its bytes. Raises `ApiError` 400."""
     reader = _PartReader(boundary)
     async for chunk in body:
         for item in reader.feed(chunk):
@@ -338,7 +338,7 @@ class _PartReader:
         )
 
     def feed(self, chunk: bytes) -> list[_PartHead | bytes]:
-        """What this much more of the body brings."""
+        """Parse more of the body. Returns the heads and bytes in it."""
         self._items = []
         try:
             self._parser.write(chunk)
@@ -367,8 +367,8 @@ class _PartReader:
         self.complete = True
 
 
-def _metadata(request: Request) -> dict[str, str]:
-    """What the client attaches to the files it sends, one header for each key."""
+def _read_metadata(request: Request) -> dict[str, str]:
+    """Return the metadata for the files sent: one header for each key."""
     return {
         name.removeprefix(_METADATA_HEADER): value
         for name, value in request.headers.items()

@@ -1,4 +1,4 @@
-"""The RPC service of files and directories, `filesystem.Filesystem`; contents go through `files.py`."""
+"""The RPC service for files and directories, `filesystem.Filesystem`. File contents go through `files.py`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from protobuf import Oneof
 from protobuf.wkt import Timestamp
 
 from harness.local.boxes.box import Box
-from harness.local.boxes.running import Watch
-from harness.local.boxes.values import BoxDied, Entry, WatchEvent
+from harness.local.boxes.process import Watch
+from harness.local.boxes.types import BoxDied, FileEntry, WatchEvent
 from harness.local.envd import rpc
 from harness.local.envd.channel import Channel, LostError
 
 _MAX_POLLED_EVENTS = 100_000
-"""A polled watcher whose client never asks must not fill the server's memory."""
+"""The most events of a polled watcher, so that a client which never polls cannot fill the server's memory."""
 
 _EVENTS = {
     "create": pb.EventType.CREATE,
@@ -36,120 +36,120 @@ _EVENTS = {
 
 
 class FilesystemService(FilesystemProtocol):
-    """Files of one sandbox, as envd offers them."""
+    """envd's service for the files of one sandbox."""
 
     def __init__(self, box: Box) -> None:
         self._box = box
         self._watchers: dict[str, _PolledWatcher] = {}
         self._channels: set[Channel[pb.FilesystemEvent]] = set()
 
-    def lose(self) -> None:
-        """The sandbox is gone or frozen: end all clients' streams."""
+    def fail_streams(self) -> None:
+        """End the streams of all clients with an error, because the sandbox is dead or frozen."""
         for channel in self._channels:
             channel.fail(LostError("the connection to the sandbox ended while it was watched"))
 
     async def stat(self, request: pb.StatRequest, ctx: rpc.Context) -> pb.StatResponse:
-        """What is at a path."""
+        """Describe the file or directory at a path."""
         path = self._resolve(request.path, ctx)
         try:
-            return pb.StatResponse(entry=_encode(await self._box.stat(path)))
+            return pb.StatResponse(entry=_encode_entry(await self._box.files.stat(path)))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise ConnectError(Code.NOT_FOUND, f"file not found: {path}") from error
         except OSError as error:
-            raise rpc.failed("getting file info", error) from error
+            raise rpc.to_connect_error("getting file info", error) from error
 
     async def list_dir(self, request: pb.ListDirRequest, ctx: rpc.Context) -> pb.ListDirResponse:
-        """What is in a directory, `depth` levels deep (1 where it is not given)."""
+        """List a directory, `depth` levels deep (1 by default)."""
         path = self._resolve(request.path, ctx)
         try:
-            entries = await self._box.list(path, request.depth or 1)
+            entries = await self._box.files.list(path, request.depth or 1)
         except NotADirectoryError as error:
             raise ConnectError(Code.INVALID_ARGUMENT, f"path is not a directory: {path}") from error
         except FileNotFoundError as error:
             raise ConnectError(Code.NOT_FOUND, f"path not found: {path}") from error
         except OSError as error:
-            raise rpc.failed(f"reading directory {path}", error) from error
-        return pb.ListDirResponse(entries=[_encode(entry) for entry in entries])
+            raise rpc.to_connect_error(f"reading directory {path}", error) from error
+        return pb.ListDirResponse(entries=[_encode_entry(entry) for entry in entries])
 
     async def make_dir(self, request: pb.MakeDirRequest, ctx: rpc.Context) -> pb.MakeDirResponse:
-        """Make a directory and what is missing above it."""
+        """Make a directory and the missing ones above it."""
         path = self._resolve(request.path, ctx)
         try:
-            made = await self._box.make_dir(path)
-            entry = await self._box.stat(path)
+            made = await self._box.files.make_dir(path)
+            entry = await self._box.files.stat(path)
         except (FileExistsError, NotADirectoryError) as error:
             message = f"path already exists but it is not a directory: {path}"
             raise ConnectError(Code.INVALID_ARGUMENT, message) from error
         except OSError as error:
-            raise rpc.failed(f"creating directory {path}", error) from error
+            raise rpc.to_connect_error(f"creating directory {path}", error) from error
         if not made:
             raise ConnectError(Code.ALREADY_EXISTS, f"directory already exists: {path}")
-        return pb.MakeDirResponse(entry=_encode(entry))
+        return pb.MakeDirResponse(entry=_encode_entry(entry))
 
     async def move(self, request: pb.MoveRequest, ctx: rpc.Context) -> pb.MoveResponse:
-        """Rename, making what is missing above the destination."""
+        """Rename a file or directory. Missing directories above the destination are made."""
         source = self._resolve(request.source, ctx)
         destination = self._resolve(request.destination, ctx)
         try:
-            return pb.MoveResponse(entry=_encode(await self._box.move(source, destination)))
+            return pb.MoveResponse(entry=_encode_entry(await self._box.files.move(source, destination)))
         except FileNotFoundError as error:
             raise ConnectError(Code.NOT_FOUND, f"source file not found: {source}") from error
         except OSError as error:
-            raise rpc.failed(f"renaming {source}", error) from error
+            raise rpc.to_connect_error(f"renaming {source}", error) from error
 
     async def remove(self, request: pb.RemoveRequest, ctx: rpc.Context) -> pb.RemoveResponse:
-        """Remove a file or a whole directory; nothing there is fine, as on E2B."""
+        """Remove a file or a whole directory. A missing one is no error, as on E2B."""
         path = self._resolve(request.path, ctx)
         try:
-            await self._box.remove(path)
+            await self._box.files.remove(path)
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise rpc.failed("removing file or directory", error) from error
+            raise rpc.to_connect_error("removing file or directory", error) from error
         return pb.RemoveResponse()
 
     async def watch_dir(
         self, request: pb.WatchDirRequest, ctx: rpc.Context
     ) -> AsyncIterator[pb.WatchDirResponse]:
-        """Stream the changes in a directory, from the start event on."""
+        """Stream the changes in a directory, beginning with a start event."""
         path = self._resolve(request.path, ctx)
         changes = await self._watch(path, request.recursive)
         channel: Channel[pb.FilesystemEvent] = Channel()
-        if (seconds := rpc.timeout(ctx)) is not None:
+        if (seconds := rpc.timeout_s(ctx)) is not None:
             channel.fail_after(seconds)
         feeding = asyncio.create_task(self._feed(changes, path, request.include_entry, channel))
         self._channels.add(channel)
         try:
             yield _response("start", pb.WatchDirResponse.StartEvent())
-            watched = rpc.watched(channel, ctx)
+            watched = rpc.read_channel(channel, ctx)
             async with aclosing(watched):
                 async for event in watched:
-                    yield _change(event)
+                    yield _encode_event(event)
         finally:
             self._channels.discard(channel)
-            channel.leave()
+            channel.close_reader()
             feeding.cancel()
 
     async def create_watcher(
         self, request: pb.CreateWatcherRequest, ctx: rpc.Context
     ) -> pb.CreateWatcherResponse:
-        """Collect the changes in a directory until the client asks for them."""
+        """Collect the changes in a directory until the client polls."""
         path = self._resolve(request.path, ctx)
         changes = await self._watch(path, request.recursive)
         watcher_id = "w" + secrets.token_hex(10)
-        self._watchers[watcher_id] = _PolledWatcher(self._changes(changes, path, request.include_entry))
+        self._watchers[watcher_id] = _PolledWatcher(self._watch_events(changes, path, request.include_entry))
         return pb.CreateWatcherResponse(watcher_id=watcher_id)
 
     async def get_watcher_events(
         self, request: pb.GetWatcherEventsRequest, ctx: rpc.Context
     ) -> pb.GetWatcherEventsResponse:
-        """The changes since the client last asked."""
+        """Return the changes since the client last polled."""
         return pb.GetWatcherEventsResponse(events=self._watcher(request.watcher_id).take())
 
     async def remove_watcher(
         self, request: pb.RemoveWatcherRequest, ctx: rpc.Context
     ) -> pb.RemoveWatcherResponse:
-        """Stop collecting."""
+        """Stop collecting changes."""
         self._watcher(request.watcher_id).stop()
         del self._watchers[request.watcher_id]
         return pb.RemoveWatcherResponse()
@@ -161,18 +161,18 @@ class FilesystemService(FilesystemProtocol):
             raise ConnectError(Code.NOT_FOUND, f"watcher with id {watcher_id} not found") from None
 
     def _resolve(self, path: str, ctx: rpc.Context) -> str:
-        return rpc.resolve(rpc.caller(self._box, ctx), path)
+        return rpc.resolve_path(rpc.find_caller(self._box, ctx), path)
 
     async def _watch(self, path: str, recursive: bool) -> Watch:
-        """The changes below a directory, none missed from the moment when this returns."""
+        """Watch a directory. Every change after this returns is reported."""
         try:
-            return await self._box.watch(path, recursive)
+            return await self._box.files.watch(path, recursive)
         except FileNotFoundError as error:
             raise ConnectError(Code.NOT_FOUND, f"path {path} not found") from error
         except NotADirectoryError as error:
             raise ConnectError(Code.INVALID_ARGUMENT, f"path {path} not a directory") from error
         except OSError as error:
-            raise rpc.failed(f"watching {path}", error) from error
+            raise rpc.to_connect_error(f"watching {path}", error) from error
 
     async def _feed(
         self,
@@ -181,37 +181,37 @@ class FilesystemService(FilesystemProtocol):
         include_entry: bool,
         channel: Channel[pb.FilesystemEvent],
     ) -> None:
-        # A watch that its client does not end has lost its sandbox, however that shows.
+        # A watch that ends before its client ends it has lost its sandbox.
         with suppress(BoxDied):
-            async with aclosing(self._changes(changes, path, include_entry)) as events:
+            async with aclosing(self._watch_events(changes, path, include_entry)) as events:
                 async for event in events:
                     await channel.put(event)
         channel.fail(LostError("the connection to the sandbox ended while it was watched"))
 
-    async def _changes(
+    async def _watch_events(
         self, changes: Watch, path: str, include_entry: bool
     ) -> AsyncGenerator[pb.FilesystemEvent, None]:
         with closing(changes):
             try:
                 async for change in changes:
-                    if change.kind != "overflow":  # for which E2B has no word
-                        yield await self._told(change, path, include_entry)
+                    if change.kind != "overflow":  # E2B's protocol has no such event
+                        yield await self._make_event(change, path, include_entry)
             except (ValueError, KeyError, TypeError) as error:
                 raise BoxDied("what watches in the sandbox makes no sense any more") from error
 
-    async def _told(self, change: WatchEvent, path: str, include_entry: bool) -> pb.FilesystemEvent:
-        entry = await self._entry_of(posixpath.join(path, change.name)) if include_entry else None
+    async def _make_event(self, change: WatchEvent, path: str, include_entry: bool) -> pb.FilesystemEvent:
+        entry = await self._stat_if_there(posixpath.join(path, change.name)) if include_entry else None
         return pb.FilesystemEvent(name=_text(change.name), type=_EVENTS[change.kind], entry=entry)
 
-    async def _entry_of(self, path: str) -> pb.EntryInfo | None:
+    async def _stat_if_there(self, path: str) -> pb.EntryInfo | None:
         try:
-            return _encode(await self._box.stat(path))
+            return _encode_entry(await self._box.files.stat(path))
         except OSError:
-            return None  # removed or renamed: there is nothing to describe any more
+            return None  # it has been removed or renamed
 
 
 class _PolledWatcher:
-    """Changes that wait for a client to ask."""
+    """Changes that wait until their client polls."""
 
     def __init__(self, changes: AsyncGenerator[pb.FilesystemEvent, None]) -> None:
         self._events: list[pb.FilesystemEvent] = []
@@ -219,7 +219,7 @@ class _PolledWatcher:
         self._task = asyncio.create_task(self._collect(changes))
 
     def take(self) -> list[pb.FilesystemEvent]:
-        """What has come since the last time. Raises ConnectError when some of it was lost."""
+        """Return the changes since the last poll. Raises ConnectError if some were lost."""
         events, self._events = self._events, []
         if self._overflowed:
             self._overflowed = False
@@ -230,7 +230,7 @@ class _PolledWatcher:
         self._task.cancel()
 
     async def _collect(self, changes: AsyncGenerator[pb.FilesystemEvent, None]) -> None:
-        with suppress(BoxDied):  # who asks from then on hears it anyway
+        with suppress(BoxDied):  # later polls report it
             async with aclosing(changes):
                 async for event in changes:
                     if len(self._events) < _MAX_POLLED_EVENTS:
@@ -239,20 +239,20 @@ class _PolledWatcher:
                         self._overflowed = True
 
 
-def _change(event: pb.FilesystemEvent | None) -> pb.WatchDirResponse:
+def _encode_event(event: pb.FilesystemEvent | None) -> pb.WatchDirResponse:
     if event is None:
         return _response("keepalive", pb.WatchDirResponse.KeepAlive())
     return _response("filesystem", event)
 
 
 def _response(kind: str, content: Any) -> pb.WatchDirResponse:
-    # The type of a oneof lists its fields as literals, which a name in a variable is not.
+    # The type of a oneof lists its field names as literals, so a variable does not type-check.
     one: Any = Oneof(kind, content)
     return pb.WatchDirResponse(event=one)
 
 
-def _encode(entry: Entry) -> pb.EntryInfo:
-    """E2B says of a link what it leads to, and beside that that it is one."""
+def _encode_entry(entry: FileEntry) -> pb.EntryInfo:
+    """Encode an entry. For a link E2B sends the target's type, and a flag that it is a link."""
     return pb.EntryInfo(
         name=_text(entry.name),
         type=_type(entry.mode if entry.target_mode is None else entry.target_mode),
@@ -270,7 +270,7 @@ def _encode(entry: Entry) -> pb.EntryInfo:
 
 
 def _text(name: str) -> str:
-    """A name that is no UTF-8, which files may have and the protocol may not, made presentable."""
+    """Replace bytes that are not UTF-8, which file names may contain but the protocol may not."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
@@ -283,6 +283,6 @@ def _type(mode: int) -> pb.FileType:
 
 
 def _permissions(mode: int) -> str:
-    """As Go writes a mode: like ls, but with a capital L for links."""
+    """Format a mode as Go does: like ls, but with a capital L for links."""
     text = stat.filemode(mode)
     return "L" + text[1:] if stat.S_ISLNK(mode) else text

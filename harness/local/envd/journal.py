@@ -1,4 +1,4 @@
-"""The log of one sandbox, as E2B's `sandbox logs` shows it: what was started in it, and how that ended."""
+"""The log of one sandbox, as E2B's `sandbox logs` shows it: the starts and ends of its processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Literal
 
 _KEPT = 1000
 _SHOWN = 4000
-"""Characters of a value: a command may have a whole archive in it."""
+"""The most characters of a value, since a command may contain a whole archive."""
 _LEVELS = ("debug", "info", "warn", "error")
 
 Level = Literal["debug", "info", "warn", "error"]
@@ -28,16 +28,16 @@ class LogEntry:
 
     @property
     def milliseconds(self) -> int:
-        """When it was, as a Unix time."""
+        """The time of the event in milliseconds since the Unix epoch."""
         return int(self.taken_at.timestamp() * 1000)
 
     @property
     def line(self) -> str:
-        """The form in which the first version of the protocol shows it."""
+        """The event in the form of the protocol's first version."""
         return json.dumps({"level": self.level, "message": self.message, "logger": "process", **self.fields})
 
     def at_least(self, level: Level) -> bool:
-        """Whether it is as grave as this level, or graver."""
+        """True if the event's level is at least this one."""
         return _LEVELS.index(self.level) >= _LEVELS.index(level)
 
 

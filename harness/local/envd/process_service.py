@@ -1,4 +1,4 @@
-"""The RPC service of commands and terminals, `process.Process`."""
+"""The RPC service for commands and terminals, `process.Process`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from e2b.envd.process.process_connect import Process as ProcessProtocol
 from protobuf import Oneof
 
 from harness.local.boxes.box import Box
-from harness.local.boxes.values import BadDirectory, BadProgram, BoxError
+from harness.local.boxes.types import BadDirectory, BadProgram, BoxError
 from harness.local.envd import rpc
 from harness.local.envd.channel import Channel
 from harness.local.envd.processes import Command, End, Event, Output, Process, ProcessTable
@@ -26,14 +26,14 @@ _Selector: TypeAlias = pb.ProcessSelector | None
 
 
 class ProcessService(ProcessProtocol):
-    """Commands of one sandbox, as envd offers them."""
+    """envd's service for the commands of one sandbox."""
 
     def __init__(self, box: Box, table: ProcessTable) -> None:
         self._box = box
         self._table = table
 
     async def start(self, request: pb.StartRequest, ctx: rpc.Context) -> AsyncIterator[pb.StartResponse]:
-        """Run a command and stream what it writes; it goes on when this stream is lost."""
+        """Run a command and stream its output. The command keeps running if this stream breaks."""
         process, listener = await self._spawn(request, ctx)
         async with aclosing(_stream(process, listener, ctx)) as events:
             async for event in events:
@@ -42,17 +42,17 @@ class ProcessService(ProcessProtocol):
     async def connect(
         self, request: pb.ConnectRequest, ctx: rpc.Context
     ) -> AsyncIterator[pb.ConnectResponse]:
-        """Stream what a running command writes from now on."""
+        """Stream the output of a running command from now on."""
         process = self._find(request.process)
-        listener = process.listen()
-        if (seconds := rpc.timeout(ctx)) is not None:
+        listener = process.add_listener()
+        if (seconds := rpc.timeout_s(ctx)) is not None:
             listener.fail_after(seconds)
         async with aclosing(_stream(process, listener, ctx)) as events:
             async for event in events:
                 yield pb.ConnectResponse(event=event)
 
     async def list(self, request: pb.ListRequest, ctx: rpc.Context) -> pb.ListResponse:
-        """The commands that run."""
+        """List the running commands."""
         return pb.ListResponse(processes=[_info(process) for process in self._table])
 
     async def update(self, request: pb.UpdateRequest, ctx: rpc.Context) -> pb.UpdateResponse:
@@ -67,14 +67,14 @@ class ProcessService(ProcessProtocol):
         return pb.UpdateResponse()
 
     async def send_input(self, request: pb.SendInputRequest, ctx: rpc.Context) -> pb.SendInputResponse:
-        """Write to a command's stdin or terminal; returns when it is taken."""
+        """Write to a command's stdin or terminal. Returns when all has been written."""
         await _write(self._find(request.process), request.input)
         return pb.SendInputResponse()
 
     async def stream_input(
         self, request: AsyncIterator[pb.StreamInputRequest], ctx: rpc.Context
     ) -> pb.StreamInputResponse:
-        """Write a sequence of inputs in the order in which they come."""
+        """Write a sequence of inputs in their order."""
         process: Process | None = None
         async for message in request:
             match message.event:
@@ -102,7 +102,7 @@ class ProcessService(ProcessProtocol):
         return pb.SendSignalResponse()
 
     async def close_stdin(self, request: pb.CloseStdinRequest, ctx: rpc.Context) -> pb.CloseStdinResponse:
-        """Let a command read the end of its input."""
+        """Close a command's stdin."""
         process = self._find(request.process)
         if process.has_terminal:
             raise ConnectError(
@@ -114,8 +114,8 @@ class ProcessService(ProcessProtocol):
     async def _spawn(self, request: pb.StartRequest, ctx: rpc.Context) -> tuple[Process, Channel[Event]]:
         config = request.process or pb.ProcessConfig()
         _check(config)
-        user = rpc.caller(self._box, ctx)
-        cwd = rpc.resolve(user, config.cwd)
+        user = rpc.find_caller(self._box, ctx)
+        cwd = rpc.resolve_path(user, config.cwd)
         command = Command(
             program=config.cmd,
             args=tuple(config.args),
@@ -129,9 +129,9 @@ class ProcessService(ProcessProtocol):
                 cwd=cwd,
                 user=user.name,
                 pty=None if request.pty is None else _size(request.pty),
-                # Absent means yes: clients older than the field relied on an open stdin.
+                # The default is True: clients older than the field rely on an open stdin.
                 stdin=request.stdin if request.has_field("stdin") else True,
-                seconds=rpc.timeout(ctx),
+                seconds=rpc.timeout_s(ctx),
             )
         except BadDirectory as error:
             raise ConnectError(Code.INVALID_ARGUMENT, f"cwd '{cwd}' does not exist: {error}") from error
@@ -143,9 +143,9 @@ class ProcessService(ProcessProtocol):
     def _find(self, selector: _Selector) -> Process:
         match selector.selector if selector else None:
             case Oneof(field="pid", value=int() as pid):
-                process, name = self._table.by_pid(pid), f"pid {pid}"
+                process, name = self._table.find_by_pid(pid), f"pid {pid}"
             case Oneof(field="tag", value=str() as tag):
-                process, name = self._table.by_tag(tag), f"tag {tag}"
+                process, name = self._table.find_by_tag(tag), f"tag {tag}"
             case _:
                 raise ConnectError(Code.INVALID_ARGUMENT, "a process must be named by pid or tag")
         if process is None:
@@ -158,10 +158,10 @@ async def _stream(
 ) -> AsyncGenerator[pb.ProcessEvent, None]:
     try:
         yield _event("start", pb.ProcessEvent.StartEvent(pid=process.pid))
-        async for event in rpc.watched(listener, ctx):
+        async for event in rpc.read_channel(listener, ctx):
             yield _encode(event)
     finally:
-        process.leave(listener)
+        process.remove_listener(listener)
 
 
 def _encode(event: Event | None) -> pb.ProcessEvent:
@@ -180,7 +180,7 @@ def _event(kind: str, content: Any) -> pb.ProcessEvent:
 
 
 def _one_of(field: str, value: Any) -> Any:
-    """The type of a oneof lists its fields as literals, which a name in a variable is not."""
+    """Make a oneof. Its type lists the field names as literals, so a variable does not type-check."""
     return Oneof(field, value)
 
 
@@ -215,7 +215,7 @@ def _size(pty: pb.PTY) -> tuple[int, int]:
 
 
 def _check(config: pb.ProcessConfig) -> None:
-    """Refuse what the kernel cannot be asked for: it ends strings at a null character, and names at '='."""
+    """Reject strings with null characters and variable names with '=', which the kernel cannot take."""
     if not config.cmd:
         raise ConnectError(Code.INVALID_ARGUMENT, "a process needs a command")
     if any("\0" in text for text in (config.cmd, *config.args, *config.envs.keys(), *config.envs.values())):

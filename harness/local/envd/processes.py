@@ -1,9 +1,9 @@
-"""The commands of one sandbox: who listens to them, and what becomes of their output.
+"""The commands of one sandbox, and the forwarding of their output to clients.
 
-A process outlives the client that started it. Its output goes to all who listen at that moment; while nobody
-does, it is read and dropped, so that a process never blocks on a pipe because its client has gone. A client that
-listens but reads slowly does slow the process down, through a bounded channel: memory stays flat however much
-is printed. What a process writes bit by bit is told in fewer pieces, unless somebody may be waiting to answer it.
+A process outlives the client that started it. Its output goes to all current listeners. Without listeners it is read
+and dropped, so that a process never blocks on a pipe because its client has disconnected. A listener that reads slowly
+slows the process down through a bounded channel, so that memory stays flat however much is printed. Small pieces of
+output are collected into fewer messages, unless the process may be waiting for input.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.local.boxes.box import Box
-from harness.local.boxes.running import BoxProcess
-from harness.local.boxes.values import BoxDied, ExitStatus
+from harness.local.boxes.process import BoxProcess
+from harness.local.boxes.types import BoxDied, ExitStatus
 from harness.local.envd.channel import Channel, LostError
 from harness.local.envd.journal import Journal
 
-_GATHER_SECONDS = 0.2
-"""A piece costs the server and its client half a millisecond each, however small it is."""
+_COLLECT_S = 0.2
+"""The time to collect small pieces. Each message costs the server and its client half a millisecond."""
 _LARGE = 16 * 1024
-"""A piece of as many bytes is told at once, and what follows it for a while: who writes much is not slowed down."""
-_HURRY_SECONDS = 1.0
+"""A piece of this size is sent at once, and so is all output shortly after it: fast writers are not slowed down."""
+_NO_COLLECT_S = 1.0
 
 
 @dataclass(frozen=True)
 class Command:
-    """What a client asked to run: as it is shown again by `list`."""
+    """The command that a client requested, as `list` shows it."""
 
     program: str
     args: Sequence[str]
@@ -41,7 +41,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Output:
-    """Bytes that a process wrote."""
+    """Bytes that a process has written."""
 
     stream: Literal["stdout", "stderr", "pty"]
     data: bytes
@@ -49,7 +49,7 @@ class Output:
 
 @dataclass(frozen=True)
 class End:
-    """How a process ended, in the words of E2B's envd (which are those of Go's os/exec)."""
+    """The end of a process, with the wording of E2B's envd (that of Go's os/exec)."""
 
     exit_code: int
     exited: bool
@@ -67,40 +67,40 @@ class Process:
         self.command = command
         self.has_terminal = has_terminal
         self.status: str | None = None
-        """How it ended; None while it runs."""
+        """The wording of its end; None while it runs."""
         self._process = box_process
         self._listeners: list[Channel[Event]] = []
         self._writing = asyncio.Lock()
         self._deadline: asyncio.TimerHandle | None = None
-        self._killing: asyncio.Task[None] | None = None  # held, because the loop holds tasks only weakly
+        self._killing: asyncio.Task[None] | None = None  # the loop holds tasks only weakly
 
     @property
     def pid(self) -> int:
-        """Its process id, as seen inside the sandbox."""
+        """Its process id inside the sandbox."""
         return self._process.pid
 
-    def listen(self) -> Channel[Event]:
-        """A new listener, for all that happens from now on."""
+    def add_listener(self) -> Channel[Event]:
+        """Add and return a listener for all events from now on."""
         listener: Channel[Event] = Channel()
         self._listeners.append(listener)
         return listener
 
-    def leave(self, listener: Channel[Event]) -> None:
-        """The client no longer listens. The process goes on."""
-        listener.leave()
+    def remove_listener(self, listener: Channel[Event]) -> None:
+        """Remove a listener whose client has disconnected. The process keeps running."""
+        listener.close_reader()
         self._listeners.remove(listener)
 
     def kill_after(self, seconds: float) -> None:
-        """Kill the process when it has not ended by then, whoever listens."""
+        """Kill the process if it has not ended after so many seconds."""
         self._deadline = asyncio.get_running_loop().call_later(seconds, self._expire)
 
     async def write(self, data: bytes) -> None:
-        """Write to its stdin or terminal, waiting until it is taken. Raises OSError when that is closed."""
-        async with self._writing:  # in the order of the calls, and one at a time
+        """Write to its stdin or terminal, and wait until all is written. Raises OSError if that is closed."""
+        async with self._writing:  # one at a time, in the order of the calls
             await self._process.write(data)
 
     def close_stdin(self) -> None:
-        """Let it read the end of its input."""
+        """Close its stdin, so that it reads the end of its input."""
         self._process.close_stdin()
 
     def resize(self, cols: int, rows: int) -> None:
@@ -108,37 +108,37 @@ class Process:
         self._process.resize(cols, rows)
 
     async def signal(self, signum: int) -> None:
-        """Send it a signal. Raises ProcessLookupError when it has ended."""
+        """Send it a signal. Raises ProcessLookupError if it has ended."""
         await self._process.signal(signum)
 
-    async def pump(self) -> None:
-        """Carry its output to the listeners until it has ended and they know."""
+    async def forward_output(self) -> None:
+        """Forward its output to the listeners until it has ended and its end has been sent."""
         try:
-            clock, hurry_until = asyncio.get_running_loop().time, 0.0
+            clock, no_collect_until = asyncio.get_running_loop().time, 0.0
             while (chunk := await self._process.read()) is not None:
-                await self._tell(Output(*chunk))
+                await self._send(Output(*chunk))
                 if len(chunk[1]) >= _LARGE:
-                    hurry_until = clock() + _HURRY_SECONDS
-                elif not self._process.takes_input and clock() >= hurry_until:
-                    await self._process.gather(_LARGE, _GATHER_SECONDS)
-            self._process.release()  # daemons of its may still write
-            end = _end(await self._process.wait())
+                    no_collect_until = clock() + _NO_COLLECT_S
+                elif not self._process.has_input and clock() >= no_collect_until:
+                    await self._process.wait_for_output(_LARGE, _COLLECT_S)
+            self._process.release()  # daemons that it started may still write
+            end = _make_end(await self._process.wait())
             self.status = end.status
-            await self._tell(end)
+            await self._send(end)
             for listener in self._listeners:
                 listener.finish()
         except BoxDied:
-            self.lose()
+            self.fail_streams()
         finally:
             if self._deadline:
                 self._deadline.cancel()
 
-    def lose(self) -> None:
-        """The sandbox is gone (or frozen): end every client's stream."""
+    def fail_streams(self) -> None:
+        """End every client's stream with an error, because the sandbox is dead or frozen."""
         for listener in self._listeners:
             listener.fail(LostError("the connection to the sandbox ended before the stream completed"))
 
-    async def _tell(self, event: Event) -> None:
+    async def _send(self, event: Event) -> None:
         for listener in tuple(self._listeners):
             await listener.put(event)
 
@@ -146,7 +146,7 @@ class Process:
         self._killing = asyncio.create_task(self._kill())
 
     async def _kill(self) -> None:
-        with suppress(ProcessLookupError, BoxDied):  # it has ended at this very moment
+        with suppress(ProcessLookupError, BoxDied):  # it has ended at the same moment
             await self._process.signal(int(signal.SIGKILL))
 
 
@@ -157,7 +157,7 @@ class ProcessTable:
         self._box = box
         self._journal = journal
         self._processes: dict[int, Process] = {}
-        self._pumps: set[asyncio.Task[None]] = set()
+        self._forwarders: set[asyncio.Task[None]] = set()
 
     async def start(
         self,
@@ -169,57 +169,59 @@ class ProcessTable:
         stdin: bool,
         seconds: float | None,
     ) -> tuple[Process, Channel[Event]]:
-        """Start a command, with a first listener that misses nothing.
+        """Start a command with a first listener that gets all of its events.
 
-        After so many `seconds` the command is killed, and that listener's stream ends with `DeadlineError`.
+        After `seconds` the command is killed, and that listener's stream ends with `DeadlineError`.
         Raises `BadProgram` or `BadDirectory`.
         """
         box_process = await self._box.spawn(
             [command.program, *command.args], env=command.env, cwd=cwd, user=user, pty=pty, stdin=stdin
         )
         process = Process(command, box_process, has_terminal=pty is not None)
-        listener = process.listen()
+        listener = process.add_listener()
         if seconds is not None:
-            listener.fail_after(seconds)  # armed first: the client hears of the deadline, not of the kill
+            listener.fail_after(
+                seconds
+            )  # first, so that the client is told of the deadline and not of the kill
             process.kill_after(seconds)
         self._processes[process.pid] = process
         words = " ".join([command.program, *command.args])
         self._journal.note(f"Process with pid {process.pid} started", command=words, user=user)
-        pump = asyncio.create_task(process.pump())
-        self._pumps.add(pump)
-        pump.add_done_callback(lambda done: self._ended(process, done))
+        forwarder = asyncio.create_task(process.forward_output())
+        self._forwarders.add(forwarder)
+        forwarder.add_done_callback(lambda done: self._on_forwarder_done(process, done))
         return process, listener
 
     def __iter__(self) -> Iterator[Process]:
-        # One that has ended stays in the table until all its listeners know: too late to begin to listen.
+        # An ended process stays in the table until its end has been sent. It takes no new listeners.
         return iter([process for process in self._processes.values() if process.status is None])
 
-    def by_pid(self, pid: int) -> Process | None:
-        """The running process with this pid."""
+    def find_by_pid(self, pid: int) -> Process | None:
+        """Return the running process with this pid."""
         return next((process for process in self if process.pid == pid), None)
 
-    def by_tag(self, tag: str) -> Process | None:
-        """A running process that was started with this tag."""
+    def find_by_tag(self, tag: str) -> Process | None:
+        """Return a running process that was started with this tag."""
         return next((process for process in self if process.command.tag == tag), None)
 
-    def lose(self) -> None:
-        """The sandbox is gone or frozen: end all clients' streams."""
+    def fail_streams(self) -> None:
+        """End the streams of all clients with an error, because the sandbox is dead or frozen."""
         for process in self._processes.values():
-            process.lose()
+            process.fail_streams()
 
-    def _ended(self, process: Process, pump: asyncio.Task[None]) -> None:
-        self._pumps.discard(pump)
-        if self._processes.get(process.pid) is process:  # the pid may have been given out anew
+    def _on_forwarder_done(self, process: Process, forwarder: asyncio.Task[None]) -> None:
+        self._forwarders.discard(forwarder)
+        if self._processes.get(process.pid) is process:  # the kernel may have reused the pid
             del self._processes[process.pid]
         self._journal.note(f"Process with pid {process.pid} ended", status=process.status or "lost")
-        if not pump.cancelled() and (error := pump.exception()):
-            process.lose()
+        if not forwarder.cancelled() and (error := forwarder.exception()):
+            process.fail_streams()
             asyncio.get_running_loop().call_exception_handler(
                 {"message": f"the output of process {process.pid} was lost", "exception": error}
             )
 
 
-def _end(status: ExitStatus) -> End:
+def _make_end(status: ExitStatus) -> End:
     if status.signal is not None:
         words = f"signal: {(signal.strsignal(status.signal) or str(status.signal)).lower()}"
         return End(exit_code=-1, exited=False, status=words, error=words)

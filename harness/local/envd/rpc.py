@@ -1,4 +1,4 @@
-"""What the two RPC services have in common: whose call it is, how long it may take, and how an error is said."""
+"""Common parts of the two RPC services: the calling user, timeouts, and error replies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
 
 from harness.local.boxes.box import Box
-from harness.local.boxes.values import BoxDied
+from harness.local.boxes.types import BoxDied
 from harness.local.envd.channel import Channel, DeadlineError, LostError
 from harness.local.envd.users import PathError, User, UserError, find_user, user_in_header
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _KEEP_ALIVE_SECONDS = 90.0
-"""How often envd says that a silent stream lives, where the client does not name an interval."""
+"""envd's interval for keep-alive messages on a silent stream, if the client does not set one."""
 
 _CODES = {
     errno.ENOENT: Code.NOT_FOUND,
@@ -38,30 +38,30 @@ _CODES = {
 }
 
 
-def caller(box: Box, context: Context) -> User:
-    """The user that the call is made as."""
+def find_caller(box: Box, context: Context) -> User:
+    """Return the user that makes the call."""
     try:
         return find_user(box, user_in_header(context.request_headers.get("authorization")))
     except UserError as error:
         raise ConnectError(Code.UNAUTHENTICATED, str(error)) from error
 
 
-def resolve(user: User, path: str) -> str:
-    """The absolute path that the caller means."""
+def resolve_path(user: User, path: str) -> str:
+    """Return the absolute path that a path means for the caller."""
     try:
         return user.resolve(path)
     except PathError as error:
         raise ConnectError(Code.INVALID_ARGUMENT, str(error)) from error
 
 
-def timeout(context: Context) -> float | None:
-    """How many seconds the client gives this call; None for as long as it takes."""
+def timeout_s(context: Context) -> float | None:
+    """Return the client's timeout for this call in seconds; None if there is none."""
     remaining = context.timeout_ms
     return None if remaining is None or remaining <= 0 else remaining / 1000
 
 
-def keep_alive(context: Context) -> float:
-    """After how many seconds of silence a stream must show that it lives."""
+def keep_alive_s(context: Context) -> float:
+    """Return the interval of keep-alive messages on a silent stream in seconds."""
     try:
         seconds = float(context.request_headers.get("keepalive-ping-interval") or _KEEP_ALIVE_SECONDS)
     except ValueError:
@@ -69,10 +69,10 @@ def keep_alive(context: Context) -> float:
     return seconds if 0 < seconds < float("inf") else _KEEP_ALIVE_SECONDS
 
 
-async def watched(channel: Channel[T], context: Context) -> AsyncGenerator[T | None, None]:
-    """What comes through a channel, None being a sign of life; its failures in the protocol's words."""
+async def read_channel(channel: Channel[T], context: Context) -> AsyncGenerator[T | None, None]:
+    """Yield the items of a channel, and None as a keep-alive. Failures become errors of the protocol."""
     try:
-        async with aclosing(channel.items(keep_alive(context))) as items:
+        async with aclosing(channel.items(keep_alive_s(context))) as items:
             async for item in items:
                 yield item
     except DeadlineError as error:
@@ -82,21 +82,21 @@ async def watched(channel: Channel[T], context: Context) -> AsyncGenerator[T | N
 
 
 class _Codec:
-    """A codec that says of a message it cannot read that the client's argument is wrong."""
+    """A codec that reports an unreadable message as an invalid argument."""
 
     def __init__(self, codec: Codec[Any, Any]) -> None:
         self._codec = codec
 
     def name(self) -> str:
-        """What the content type calls it."""
+        """Return the codec's name in the content type."""
         return self._codec.name()
 
     def encode(self, message: Any) -> bytes:
-        """From a message to bytes."""
+        """Encode a message."""
         return self._codec.encode(message)
 
     def decode(self, data: bytes | bytearray, message_class: type[Any]) -> Any:
-        """From bytes to a message."""
+        """Decode a message. Raises ConnectError."""
         try:
             return self._codec.decode(data, message_class)
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
@@ -104,17 +104,17 @@ class _Codec:
 
 
 CODECS = (_Codec(proto_json_codec()), _Codec(proto_binary_codec()))
-"""JSON, as the SDKs speak it, and protobuf's own form."""
+"""JSON, which the SDKs use, and protobuf's binary form."""
 
 
-class LostSandbox:
-    """An interceptor: a call that finds its sandbox dead says so in words on which the SDK asks for its health."""
+class LostSandboxInterceptor:
+    """An interceptor that maps the death of the sandbox to an error after which the SDK checks its health."""
 
     async def intercept_unary(
         self, call_next: Callable[[T, Context], Awaitable[R]], request: T, ctx: Context
     ) -> R:
-        """Calls with one request and one reply."""
-        with _lost_is_unavailable():
+        """Intercept calls with one request and one reply."""
+        with _map_box_died():
             return await call_next(request, ctx)
 
     async def intercept_client_stream(
@@ -123,22 +123,22 @@ class LostSandbox:
         request: AsyncIterator[T],
         ctx: Context,
     ) -> R:
-        """Calls with a stream of requests."""
-        with _lost_is_unavailable():
+        """Intercept calls with a stream of requests."""
+        with _map_box_died():
             return await call_next(request, ctx)
 
     async def intercept_server_stream(
         self, call_next: Callable[[T, Context], AsyncGenerator[R, None]], request: T, ctx: Context
     ) -> AsyncGenerator[R, None]:
-        """Calls with a stream of replies."""
-        with _lost_is_unavailable():
+        """Intercept calls with a stream of replies."""
+        with _map_box_died():
             async with aclosing(call_next(request, ctx)) as replies:
                 async for reply in replies:
                     yield reply
 
 
 @contextmanager
-def _lost_is_unavailable() -> Iterator[None]:
+def _map_box_died() -> Iterator[None]:
     try:
         yield
     except BoxDied as error:
@@ -146,8 +146,8 @@ def _lost_is_unavailable() -> Iterator[None]:
         raise ConnectError(Code.UNAVAILABLE, message) from error
 
 
-def failed(doing: str, error: OSError) -> ConnectError:
-    """The reply to a call that the sandbox's file system refused."""
+def to_connect_error(doing: str, error: OSError) -> ConnectError:
+    """Map an error of the sandbox's file system to an error of the protocol."""
     return ConnectError(
         _CODES.get(error.errno or 0, Code.INTERNAL), f"error {doing}: {error.strerror or error}"
     )

@@ -1,5 +1,7 @@
-"""Whose request it is, and what its paths mean: `~` is that user's home, and relative ones start there or where
-the template says, as on E2B."""
+"""The user of a request, and the meaning of its paths.
+
+`~` is the user's home. Relative paths start there, or in the template's working directory, as on E2B.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ import posixpath
 from dataclasses import dataclass
 
 from harness.local.boxes.box import Box
-from harness.local.boxes.values import UnknownUser
+from harness.local.boxes.types import UnknownUser
 
 
 class UserError(Exception):
@@ -27,10 +29,10 @@ class User:
     name: str
     home: str
     start: str
-    """Where relative paths start, and commands that name no folder: the template's, or else the home."""
+    """The start of relative paths, and the folder of commands that name none: the template's, or else the home."""
 
     def resolve(self, path: str) -> str:
-        """The absolute path that `path` means for this user. Raises `PathError`."""
+        """Return the absolute path that `path` means for this user. Raises `PathError`."""
         if "\0" in path:
             raise PathError("a path must not hold a null character")
         if path.startswith("~"):
@@ -41,7 +43,7 @@ class User:
 
 
 def find_user(box: Box, name: str | None) -> User:
-    """The user of this name, or the template's own. Raises `UserError`."""
+    """Return the user of this name, or the template's own. Raises `UserError`."""
     template = box.spec.template
     name = name or template.user
     try:
@@ -52,7 +54,7 @@ def find_user(box: Box, name: str | None) -> User:
 
 
 def user_in_header(authorization: str | None) -> str | None:
-    """The name in a `Basic` authorization header, whose password E2B leaves empty. Raises `UserError`."""
+    """Return the name in a `Basic` authorization header. E2B leaves the password empty. Raises `UserError`."""
     scheme, _, encoded = (authorization or "").partition(" ")
     if scheme.lower() != "basic":
         return None

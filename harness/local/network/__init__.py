@@ -1,1 +1,1 @@
-"""What a sandbox may reach, and the way there."""
+"""The network of sandboxes: rules, and the proxy that enforces them."""

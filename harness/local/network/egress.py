@@ -1,11 +1,11 @@
-"""The only way out of a sandbox: listeners on its own loopback that are served from out here.
+"""The only network access of a sandbox: listeners on its own loopback that the server serves from outside.
 
-The guest opens a listening socket in the sandbox's network and hands it over, so that connections made
-inside are accepted by the server, which checks them against the policy. There are two kinds: an HTTP proxy
-(CONNECT for TLS, and plain HTTP), and single ports of this machine's loopback.
+The guest opens a listening socket in the sandbox's network and passes it to the server. So the server accepts the
+connections made inside, and checks them against the policy. There are two kinds of listeners: an HTTP proxy (CONNECT
+for TLS, and plain HTTP), and single ports of this machine's loopback.
 
-Where the policy adds header fields for a host, its requests are opened: those over TLS by a certificate of the
-sandbox's own authority. Such a connection carries one request, so that none goes out unchanged.
+If the policy adds header fields for a host, the proxy changes the requests to it. For TLS it uses a certificate of the
+sandbox's own authority. Such a connection carries one request, so that no request goes out unchanged.
 """
 
 import asyncio
@@ -27,15 +27,15 @@ _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _NO_REQUEST = (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 
 Listen = Callable[[int], Awaitable[socket.socket]]
-"""Open a listening socket on the sandbox's 127.0.0.1; port 0 for any."""
+"""Opens a listening socket on the sandbox's 127.0.0.1. Port 0 takes any free port."""
 
 
 Connect = Callable[[int], Awaitable[socket.socket]]
-"""A connection to a port of the sandbox's own."""
+"""Connects to a port inside the sandbox."""
 
 
-class Refused(Exception):
-    """A request of the sandbox's that is answered with an error."""
+class ProxyError(Exception):
+    """A request from the sandbox that is answered with an error."""
 
     def __init__(self, status: str, reason: str) -> None:
         super().__init__(reason)
@@ -50,21 +50,21 @@ class Request:
     host: str
     port: int
     head: bytes
-    """What to send on to the server; empty for CONNECT."""
+    """The bytes to send to the upstream server; empty for CONNECT."""
 
 
 @dataclass(frozen=True)
-class Door:
-    """A way from the sandbox to a port of its own by the name that the port has outside, over TLS."""
+class LoopbackAlias:
+    """A host name for a port of the sandbox itself, which is the port's name outside. It is served over TLS."""
 
     host: str
     port: int
-    """Where the name's URL says, and where it is listened inside."""
+    """The port in the name's URL, on which the alias listens inside."""
     target: int
 
 
 class Egress:
-    """The ways out of one sandbox; what they let through follows the policy of the moment."""
+    """The listeners of one sandbox. They let through what the current policy allows."""
 
     def __init__(self, listen: Listen) -> None:
         self._listen = listen
@@ -75,40 +75,40 @@ class Egress:
         self._servers: list[asyncio.Server] = []
         self._connections: set[asyncio.Task[None]] = set()
         self._authority: Authority | None = None
-        self._door: Door | None = None
+        self._alias: LoopbackAlias | None = None
 
-    async def open_door(self, door: Door, connect: Connect) -> None:
-        """Serve what `connect` leads to as this host, to who resolves its name and to who asks the proxy for it.
+    async def open_alias(self, alias: LoopbackAlias, connect: Connect) -> None:
+        """Serve the alias's target under its host name, both directly and through the proxy.
 
-        Raises OSError when the port is taken inside.
+        `connect` opens connections to the target. Raises OSError if the port is taken inside.
         """
-        self._door, self._connect_inside = door, connect
-        await self._serve(door.port, self._through_door, self._trusted().context(door.host))
+        self._alias, self._connect_inside = alias, connect
+        await self._serve(alias.port, self._serve_alias, self._ensure_authority().context(alias.host))
 
-    async def _through_door(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        assert self._door is not None  # else nobody would listen
-        inside = await asyncio.open_connection(sock=await self._connect_inside(self._door.target))
+    async def _serve_alias(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert self._alias is not None  # this handler is set only with an alias
+        inside = await asyncio.open_connection(sock=await self._connect_inside(self._alias.target))
         await splice((reader, writer), inside)
 
     @property
     def authority(self) -> Authority | None:
-        """What the sandbox has to trust, if there is anything."""
+        """The certificate authority that the sandbox has to trust; None if there is none."""
         return self._authority
 
     async def apply(self, policy: NetworkPolicy) -> None:
-        """Let through what this policy allows, and cut the connections made under another.
+        """Apply a policy. Connections made under another policy are closed.
 
-        Raises OSError when a port is taken inside.
+        Raises OSError if a port is taken inside.
         """
         for port in policy.loopback_ports - self._ports.keys():
-            self._ports[port] = await self._serve(port, self._to_loopback(port))
+            self._ports[port] = await self._serve(port, self._make_loopback_handler(port))
         for port in self._ports.keys() - policy.loopback_ports:
             self._ports.pop(port).close()
-        if policy.reaches_out and self._proxy is None:
-            self._proxy = await self._serve(0, self._through_proxy)
+        if policy.can_reach_out and self._proxy is None:
+            self._proxy = await self._serve(0, self._serve_proxy)
             self._proxy_port = self._proxy.sockets[0].getsockname()[1]
         if policy.injections:
-            self._trusted()
+            self._ensure_authority()
         if policy != self._policy:
             for connection in self._connections:
                 connection.cancel()
@@ -116,9 +116,9 @@ class Egress:
 
     @property
     def env(self) -> dict[str, str]:
-        """What tells programs of the proxy, and what to trust; empty when nothing outside can be reached."""
+        """The variables that name the proxy, if there is network access, and the trusted certificates."""
         trust = TRUST if self._authority else {}
-        if self._proxy is None or not self._policy.reaches_out:
+        if self._proxy is None or not self._policy.can_reach_out:
             return trust
         url = f"http://127.0.0.1:{self._proxy_port}"
         names = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
@@ -126,7 +126,7 @@ class Egress:
         return {**dict.fromkeys(names, url), **nothing, **trust, "NODE_USE_ENV_PROXY": "1"}
 
     def close(self) -> None:
-        """Let nothing through any more."""
+        """Close all listeners and connections."""
         for server in self._servers:
             server.close()
         for connection in self._connections:
@@ -142,7 +142,7 @@ class Egress:
             try:
                 await handle(reader, writer)
             except (OSError, asyncio.CancelledError):
-                pass  # an end broke off, or the policy changed: either way the other end learns of it below
+                pass  # one end broke off, or the policy changed: the other end is closed below
             finally:
                 self._connections.discard(connection)
                 writer.close()
@@ -151,7 +151,7 @@ class Egress:
         self._servers.append(server)
         return server
 
-    def _to_loopback(self, port: int) -> "Handle":
+    def _make_loopback_handler(self, port: int) -> "Handle":
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             upstream = await asyncio.open_connection("127.0.0.1", port)
             headers = self._policy.headers_for("127.0.0.1", port) | self._policy.headers_for(
@@ -159,7 +159,7 @@ class Egress:
             )
             try:
                 if headers:
-                    upstream[1].write(_changed(await _head(reader), headers))
+                    upstream[1].write(_set_headers(await _read_head(reader), headers))
             except _NO_REQUEST:
                 upstream[1].close()
                 return
@@ -167,50 +167,52 @@ class Egress:
 
         return handle
 
-    async def _through_proxy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_proxy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            request = _parse(await _head(reader))
-            if self._door and (request.method, request.host) == ("CONNECT", self._door.host):
+            request = _parse_request(await _read_head(reader))
+            if self._alias and (request.method, request.host) == ("CONNECT", self._alias.host):
                 writer.write(_ESTABLISHED)
-                await writer.start_tls(self._trusted().context(self._door.host))
-                await self._through_door(reader, writer)
+                await writer.start_tls(self._ensure_authority().context(self._alias.host))
+                await self._serve_alias(reader, writer)
                 return
             upstream = await self._connect(request.host, request.port)
         except _NO_REQUEST:
             return
-        except Refused as refused:
-            await _answer(writer, refused)
+        except ProxyError as refused:
+            await _send_error(writer, refused)
             return
         headers = self._policy.headers_for(request.host, request.port)
         if request.method != "CONNECT":
-            upstream[1].write(_changed(request.head, headers))
+            upstream[1].write(_set_headers(request.head, headers))
         else:
             writer.write(_ESTABLISHED)
-            if headers and not await self._open_tls(request, (reader, writer), upstream, headers):
+            if headers and not await self._intercept_tls(request, (reader, writer), upstream, headers):
                 return
         await splice((reader, writer), upstream)
 
-    def _trusted(self) -> Authority:
-        """Made when it is first needed."""
+    def _ensure_authority(self) -> Authority:
+        """Return the certificate authority, made at the first call."""
         self._authority = self._authority or Authority()
         return self._authority
 
-    async def _open_tls(
+    async def _intercept_tls(
         self, request: Request, client: Stream, upstream: Stream, headers: dict[str, str]
     ) -> bool:
-        """Be the host to the client and the client to the host, and pass on the changed head of the request.
+        """Open TLS to the client and to the host, and send the changed head of the request.
 
-        False when it came to nothing; then the connections are closed.
+        Returns False if that fails. Then the connection to the host is closed.
         """
         try:
             async with asyncio.timeout(HEAD_TIMEOUT):
-                await client[1].start_tls(self._trusted().context(request.host))
-            head = _changed(await _head(client[0]), headers)
+                await client[1].start_tls(self._ensure_authority().context(request.host))
+            head = _set_headers(await _read_head(client[0]), headers)
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await upstream[1].start_tls(ssl.create_default_context(), server_hostname=request.host)
         except ssl.SSLCertVerificationError as error:
             upstream[1].close()
-            await _answer(client[1], Refused("502 Bad Gateway", f"{request.host} is not trusted: {error}"))
+            await _send_error(
+                client[1], ProxyError("502 Bad Gateway", f"{request.host} is not trusted: {error}")
+            )
             return False
         except (*_NO_REQUEST, OSError):
             upstream[1].close()
@@ -219,15 +221,15 @@ class Egress:
         return True
 
     async def _connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect to the very address that was checked: looked up again, a name could lead elsewhere."""
+        """Connect to an address that was checked. Looked up again, the name could resolve to another one."""
         reason = self._policy.refusal(host, port)
         if reason is not None:
-            raise Refused("403 Forbidden", reason)
+            raise ProxyError("403 Forbidden", reason)
         addresses = await _resolve(host, port)
         permitted = self._policy.permitted(host, port, addresses)
         if not permitted:
             listed = ", ".join(map(str, addresses))
-            raise Refused(
+            raise ProxyError(
                 "403 Forbidden", f"{host}:{port} ({listed}) is not allowed by the sandbox's network rules"
             )
         problem = ""
@@ -237,7 +239,7 @@ class Egress:
                     return await asyncio.open_connection(str(address), port)
             except (OSError, TimeoutError) as error:
                 problem = f"{address}: {error or 'timed out'}"
-        raise Refused("502 Bad Gateway", f"cannot connect to {host}:{port}: {problem}")
+        raise ProxyError("502 Bad Gateway", f"cannot connect to {host}:{port}: {problem}")
 
 
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -251,11 +253,11 @@ async def _resolve(host: str, port: int) -> list[Address]:
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise Refused("502 Bad Gateway", f"cannot resolve {host}: {error}") from error
+        raise ProxyError("502 Bad Gateway", f"cannot resolve {host}: {error}") from error
     return list(dict.fromkeys(ipaddress.ip_address(item[4][0]) for item in found))
 
 
-def _parse(head: bytes) -> Request:
+def _parse_request(head: bytes) -> Request:
     line, _, rest = head.partition(b"\r\n")
     try:
         method, target, version = line.decode("ascii").split(" ")
@@ -266,25 +268,27 @@ def _parse(head: bytes) -> Request:
             parts = urlsplit(target)
             path, port = parts._replace(scheme="", netloc="").geturl() or "/", parts.port or 80
     except ValueError:
-        raise Refused("400 Bad Request", "not a proxy request") from None
+        raise ProxyError("400 Bad Request", "not a proxy request") from None
     if not parts.hostname or port is None or (method != "CONNECT" and parts.scheme != "http"):
-        raise Refused("400 Bad Request", "a proxy serves CONNECT host:port and http:// targets")
+        raise ProxyError("400 Bad Request", "a proxy serves CONNECT host:port and http:// targets")
     if method == "CONNECT":
         return Request(method, parts.hostname, port, b"")
-    return Request(method, parts.hostname, port, f"{method} {path} {version}\r\n".encode() + _one_shot(rest))
+    return Request(
+        method, parts.hostname, port, f"{method} {path} {version}\r\n".encode() + _ask_for_one_response(rest)
+    )
 
 
-async def _head(reader: asyncio.StreamReader) -> bytes:
-    """A request's first lines. Raises one of _NO_REQUEST when there are none."""
+async def _read_head(reader: asyncio.StreamReader) -> bytes:
+    """Read the head of a request. Raises one of _NO_REQUEST if there is none."""
     async with asyncio.timeout(HEAD_TIMEOUT):
         return await reader.readuntil(b"\r\n\r\n")
 
 
-def _changed(head: bytes, headers: Mapping[str, str]) -> bytes:
-    """A request's first lines with these header fields, in place of its own of the same names; one request only."""
+def _set_headers(head: bytes, headers: Mapping[str, str]) -> bytes:
+    """Return the head of a request with these header fields in place of its own. It then asks for one response only."""
     if not headers:
         return head
-    line, _, rest = _one_shot(head).partition(b"\r\n")
+    line, _, rest = _ask_for_one_response(head).partition(b"\r\n")
     kept = [
         field
         for field in rest.split(b"\r\n")
@@ -294,9 +298,11 @@ def _changed(head: bytes, headers: Mapping[str, str]) -> bytes:
     return b"\r\n".join([line, *kept, *added, b"", b""])
 
 
-def _one_shot(fields: bytes) -> bytes:
-    """The header fields, asking for one response: the next request on this connection may be for elsewhere.
-    One that asks for another protocol (a web socket) is the last one anyway."""
+def _ask_for_one_response(fields: bytes) -> bytes:
+    """Return header fields that ask for one response, since the next request may be for another host.
+
+    A request for another protocol (a web socket) is left alone: it is the last one anyway.
+    """
     if b"\nupgrade:" in fields.lower():
         return fields
     dropped = (b"connection:", b"proxy-connection:", b"proxy-authorization:", b"keep-alive:")
@@ -304,7 +310,7 @@ def _one_shot(fields: bytes) -> bytes:
     return b"\r\n".join([*kept, b"Connection: close", b"", b""])
 
 
-async def _answer(writer: asyncio.StreamWriter, refused: Refused) -> None:
+async def _send_error(writer: asyncio.StreamWriter, refused: ProxyError) -> None:
     body = f"{refused}\n".encode()
     head = f"HTTP/1.1 {refused.status}\r\nContent-Type: text/plain; charset=utf-8\r\n"
     head += (

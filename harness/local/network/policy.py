@@ -1,12 +1,11 @@
-"""What a sandbox may reach: egress rules with E2B's meaning.
+"""Egress rules of a sandbox, with E2B's meaning.
 
 `allow_out` wins over `deny_out`, which wins over the default (everything, or nothing without internet access).
 A rule is an address, a block of addresses, a host name, `*.name`, or one of these with `:port`.
 
-Addresses of this machine and of the networks around it are not the internet: only a rule that gives such
-an address (not `0.0.0.0/0`, and not a name that happens to lead there) opens them. `127.0.0.1:PORT` in
-`allow_out` is an extension of ours: that port of this machine's loopback is then the sandbox's own
-127.0.0.1:PORT too, for a model's API that is served here.
+Addresses of this machine and of its local networks are not the internet. Only a rule that names such an address opens
+them; `0.0.0.0/0`, or a name that resolves to one, does not. `127.0.0.1:PORT` in `allow_out` is an extension: that port
+of this machine's loopback is then also the sandbox's own 127.0.0.1:PORT, for a model's API that is served here.
 """
 
 import ipaddress
@@ -26,7 +25,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class NetworkPolicyError(ValueError):
-    """A rule that makes no sense; the message says which, and what would."""
+    """A rule is invalid. The message says which one, and what would be valid."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +39,12 @@ class Rule:
 
     @classmethod
     def parse(cls, text: str) -> "Rule":
-        """Raises NetworkPolicyError."""
+        """Parse a rule. Raises NetworkPolicyError."""
         host, port = _split_port(text.strip().lower())
         try:
             return cls(text, ipaddress.ip_network(host, strict=False), None, port)
         except ValueError:
-            pass  # no address: then it must be a name
+            pass  # not an address, so it must be a name
         if not _NAME.fullmatch(host) or re.fullmatch(r"[0-9./:]+", host):
             raise NetworkPolicyError(
                 f"invalid network rule {text!r}: give an address, a CIDR block, a host name or *.name, "
@@ -55,17 +54,17 @@ class Rule:
 
     @property
     def is_everything(self) -> bool:
-        """All addresses, on all ports."""
+        """True for all addresses on all ports."""
         return self.block is not None and self.block.prefixlen == 0 and self.port is None
 
     @property
     def loopback_port(self) -> int | None:
-        """The port of this machine's loopback that the rule opens, if that is what it does."""
+        """The port of this machine's loopback that the rule opens; None for any other rule."""
         here = self.name == "localhost" or (self.block is not None and str(self.block) == "127.0.0.1/32")
         return self.port if here else None
 
     def covers_name(self, name: str, port: int) -> bool:
-        """Whether a host name, in whatever case and with or without the root's dot, falls under the rule."""
+        """True if the rule covers a host name, in any case and with or without the trailing dot."""
         if self.name is None or self.port not in (None, port):
             return False
         name = name.lower().removesuffix(".")
@@ -74,24 +73,24 @@ class Rule:
         return self.name in ("*", name)
 
     def covers_address(self, address: Address, port: int) -> bool:
-        """Whether an address falls under the rule."""
+        """True if the rule covers an address."""
         return self.block is not None and self.port in (None, port) and address in self.block
 
     def names_address(self, address: Address, port: int) -> bool:
-        """Whether the rule means this address in particular, rather than all there are."""
+        """True if the rule covers this address, and not simply all addresses."""
         return self.covers_address(address, port) and self.block is not None and self.block.prefixlen > 0
 
 
 @dataclass(frozen=True)
 class Injection:
-    """Header fields that requests to some hosts get on their way out, so that a key need not be in the sandbox."""
+    """Header fields that the proxy adds to requests to some hosts, so that a key need not be in the sandbox."""
 
     host: str
-    """A pattern as rules have it: a name, `*.name`, an address or a block of them, perhaps with a port."""
+    """A pattern as in rules: a name, `*.name`, an address or a block, optionally with a port."""
     headers: tuple[tuple[str, str], ...]
 
     def __post_init__(self) -> None:
-        """Raises NetworkPolicyError for what cannot be sent as a header."""
+        """Raise NetworkPolicyError for values that cannot be sent as a header."""
         for name, value in self.headers:
             if not _FIELD_NAME.fullmatch(name) or not _FIELD_VALUE.fullmatch(value):
                 raise NetworkPolicyError(f"invalid header {name!r} in the network rules of {self.host!r}")
@@ -101,7 +100,7 @@ class Injection:
         return Rule.parse(self.host)
 
     def covers(self, host: str, port: int) -> bool:
-        """Whether a request to this name or address gets the fields."""
+        """True if a request to this name or address gets the fields."""
         try:
             return self._rule.covers_address(ipaddress.ip_address(host), port)
         except ValueError:
@@ -122,7 +121,7 @@ def _split_port(text: str) -> tuple[str, int | None]:
 
 @dataclass(frozen=True)
 class NetworkPolicy:
-    """What a sandbox may reach. Raises NetworkPolicyError for lists that make no sense."""
+    """The egress rules of one sandbox. Raises NetworkPolicyError for invalid lists."""
 
     allow_internet_access: bool = True
     allow_out: tuple[str, ...] = ()
@@ -155,16 +154,16 @@ class NetworkPolicy:
 
     @property
     def loopback_ports(self) -> frozenset[int]:
-        """Ports of this machine's loopback that are the sandbox's too."""
+        """Ports of this machine's loopback that the sandbox can reach."""
         return frozenset(rule.loopback_port for rule in self._allow if rule.loopback_port is not None)
 
     @property
-    def reaches_out(self) -> bool:
-        """Whether anything beyond this machine can be reached at all."""
+    def can_reach_out(self) -> bool:
+        """True if any address beyond this machine can be reached."""
         return self._default_is_open or any(rule.loopback_port is None for rule in self._allow)
 
     def refusal(self, host: str, port: int) -> str | None:
-        """Why this host may not even be looked up, or None when its addresses decide."""
+        """Return the reason why this host may not even be looked up; None if its addresses decide."""
         named = any(rule.covers_name(host, port) for rule in self._allow)
         by_address = any(rule.block is not None for rule in self._allow)
         if named or by_address or self._default_is_open:
@@ -172,7 +171,7 @@ class NetworkPolicy:
         return f"{host}:{port} is not in the sandbox's allow_out"
 
     def headers_for(self, host: str, port: int) -> dict[str, str]:
-        """The header fields that a request to this host gets; a later rule's win."""
+        """Return the header fields that a request to this host gets. Later rules win."""
         found: dict[str, str] = {}
         for injection in self.injections:
             if injection.covers(host, port):
@@ -180,7 +179,7 @@ class NetworkPolicy:
         return found
 
     def permitted(self, host: str, port: int, addresses: Iterable[Address]) -> list[Address]:
-        """Those of a host's addresses that may be connected to. `host` is a name or an address."""
+        """Return those of a host's addresses that may be connected to. `host` is a name or an address."""
         named = any(rule.covers_name(host, port) for rule in self._allow)
         return [address for address in addresses if self._permits(_unmapped(address), port, named)]
 
@@ -195,6 +194,6 @@ class NetworkPolicy:
 
 
 def _unmapped(address: Address) -> Address:
-    """The IPv4 address inside ::ffff:a.b.c.d, which would otherwise slip past rules for IPv4."""
+    """Return the IPv4 address inside ::ffff:a.b.c.d, so that rules for IPv4 apply to it."""
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address

@@ -1,4 +1,4 @@
-"""Carrying bytes between two connections."""
+"""Copying bytes between two connections."""
 
 import asyncio
 import contextlib
@@ -9,18 +9,18 @@ Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 async def splice(one: Stream, other: Stream) -> None:
-    """Carry bytes both ways until both have ended; closes the other's writer, whatever happens."""
+    """Copy bytes both ways until both sides have ended. The writer of `other` is always closed."""
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(_carry(one[0], other[1]))
-            group.create_task(_carry(other[0], one[1]))
+            group.create_task(_copy(one[0], other[1]))
+            group.create_task(_copy(other[0], one[1]))
     except* OSError:
-        pass  # a broken connection is the end of it
+        pass  # a broken connection ends the copying
     finally:
         other[1].close()
 
 
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while data := await reader.read(_CHUNK):
         writer.write(data)
         await writer.drain()
@@ -28,4 +28,4 @@ async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         if writer.can_write_eof():
             writer.write_eof()
         else:
-            writer.close()  # TLS has no end of one direction alone
+            writer.close()  # TLS cannot end one direction alone

@@ -1,12 +1,12 @@
 """The HTML report: one file that needs no network.
 
-- `writing`: the door: runs in, a file out;
-- `page`: what the page shows, as plain values, from a comparison and the records; its parts are `variants`, `pairs`,
-  `grid`, `amounts` and `tools`;
-- `charts`: values to places on a scale. Pure;
+- `render`: the entry point, from runs to a file;
+- `page`: the page as plain values, with its list of sections; `page_data` is the material that sections are made from,
+  and `pairs`, `pass_at_k`, `task_matrix`, `cost_charts` and `tools` make one section each;
+- `charts`: pure functions from values to places on a scale;
 - `trials`: a trial's transcript, diff and checks, packed to be unpacked when a reader opens it;
-- `report.html`, `report.css`, `report.js`: how it looks.
+- `report.html`, `macros.html`, `sections/`, `report.css`, `report.js`: layout, looks and behaviour.
 
-All text is untrusted. The template escapes whatever it is given, the script only ever makes text nodes, packed trials
-are base64, and the page's policy lets no script run but its own.
+All text is untrusted. The templates escape whatever they are given, the script only ever makes text nodes, packed
+trials are base64, and the page's policy lets no script run but its own.
 """

@@ -1,4 +1,4 @@
-"""Values to places on a scale, in percent of its length: a chart is as wide as its reader likes. Pure."""
+"""Pure functions from values to places on a scale, in percent of its length, so that a chart can have any width."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Scale:
-    """From values to percent of the width; what lies outside is held at the edge."""
+    """From values to percent of the width. Values outside of it are drawn at the edge."""
 
     low: float
     high: float
@@ -51,11 +51,6 @@ def scale_of(values: Sequence[float]) -> Scale:
     return Scale(0.0, high * 1.05 if high > _NOTHING else 1.0)
 
 
-def scale_around_zero(reach: float) -> Scale:
-    """A scale for differences, with no change in the middle. `reach` is the farthest that must be seen."""
-    return Scale(-reach, reach)
-
-
 def _round_values(low: float, high: float) -> list[float]:
     raw = (high - low) / 4
     power = 10 ** math.floor(math.log10(raw))
@@ -77,7 +72,7 @@ def _round_logs(low: float, high: float) -> list[float]:
 
 @dataclass(frozen=True)
 class Spread:
-    """How one variant's values lie along a scale: the middle half, the median, and every value as a dot.
+    """One variant's values along a scale: the middle half, the median, and every value as a dot.
 
     `dots` is an SVG path in a box 1000 wide and 100 high: one element, however many values there are.
     """
@@ -110,7 +105,7 @@ def spread(values: Sequence[float], scale: Scale) -> Spread:
 
 
 def _height(place: int) -> float:
-    """Where a dot goes, so that neighbours stand apart: the van der Corput sequence, the same at every drawing."""
+    """The height of a dot. The van der Corput sequence keeps neighbours apart, and is the same at every drawing."""
     share, step = 0.0, 0.5
     number = place + 1
     while number:

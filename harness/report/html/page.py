@@ -1,75 +1,70 @@
-"""What the page shows, as plain values. The template lays them out and computes nothing."""
+"""The page as plain values: its sections, and what stands around them. Templates lay them out and compute nothing.
+
+To add a section: write a function that makes its content from `PageData`, add one line to `SECTIONS`, and lay the
+content out in `sections/KEY.html`, where it is `content`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.report import words
-from harness.report.comparison import ArmView, ComparisonView
-from harness.report.html.amounts import Distribution, Scatter, distributions_of, scatter_of
-from harness.report.html.grid import GridRow, filters_of, grid_of
-from harness.report.html.pairs import Pair, pairs_of
-from harness.report.html.tools import ServerRow, ToolRow, expected_mcp_servers, tools_of
-from harness.report.html.variants import Arm, AtKRow, Trial, arm_of, at_k_of
-from harness.report.text import cost
+from harness.report.arms import ComparedArm
+from harness.report.comparison import ComparisonView
+from harness.report.formatting import cost
+from harness.report.html.cost_charts import amounts_section
+from harness.report.html.page_data import ArmRow, NumberedRecord, PageData, arm_row
+from harness.report.html.pairs import verdict_section
+from harness.report.html.pass_at_k import variants_section
+from harness.report.html.task_matrix import tasks_section
+from harness.report.html.tools import tools_section
+
+# The sections in their order: the anchor, the title in the navigation, and the function that makes the content. One
+# that makes None is left out.
+SECTIONS: tuple[tuple[str, str, Callable[[PageData], object]], ...] = (
+    ("verdict", "Verdict", verdict_section),
+    ("variants", "Variants", variants_section),
+    ("tasks", "Tasks", tasks_section),
+    ("amounts", "Cost and time", amounts_section),
+    ("tools", "Tools", tools_section),
+    ("notes", "Notes", lambda data: data.view.notes),
+)
 
 
 @dataclass(frozen=True)
 class Page:
-    """All of the page but its packed trials."""
+    """All of the page but its packed trials. A section is its anchor, its title and its content."""
 
     title: str
     sources: tuple[str, ...]
     about: tuple[tuple[str, str], ...]
     plumbing: str | None
-    notes: tuple[str, ...]
-    arms: tuple[Arm, ...]
-    pairs: tuple[Pair, ...]
     level: str
-    ks: tuple[int, ...]
-    at_k: tuple[AtKRow, ...]
-    grid: tuple[GridRow, ...]
-    filters: tuple[tuple[str, str, int], ...]
-    scatter: Scatter | None
-    distributions: tuple[Distribution, ...]
-    tools: tuple[ToolRow, ...]
-    servers: tuple[ServerRow, ...]
+    arms: tuple[ArmRow, ...]
+    sections: tuple[tuple[str, str, object], ...]
     trials: int
 
 
 def page_of(
-    title: str, sources: Sequence[str], view: ComparisonView, trials: Mapping[str, Sequence[Trial]]
+    title: str, sources: Sequence[str], view: ComparisonView, trials: Mapping[str, Sequence[NumberedRecord]]
 ) -> Page:
     """The page of a comparison. `trials` has each arm's trials by the arm's name."""
-    arms = tuple(arm_of(place, arm) for place, arm in enumerate(view.arms))
-    by_name = {arm.view.name: arm for arm in arms}
-    pairs = tuple(pairs_of(view, by_name))
-    grid = tuple(grid_of(view, arms, trials))
-    ks = max((tuple(at.k for at in arm.stats.pass_at_k) for arm in view.arms), key=len, default=())
+    data = PageData(view, tuple(arm_row(place, arm) for place, arm in enumerate(view.arms)), trials)
+    sections = [(key, name, fill(data)) for key, name, fill in SECTIONS]
     return Page(
         title=title,
         sources=tuple(sources),
         about=tuple(_about(view)),
         plumbing=_plumbing(view),
-        notes=tuple(words.notes(view)),
-        arms=arms,
-        pairs=pairs,
         level=f"{view.level * 100:.3g}%",
-        ks=ks,
-        at_k=tuple(at_k_of(arm, ks) for arm in arms),
-        grid=grid,
-        filters=tuple(filters_of(grid)),
-        scatter=scatter_of(arms),
-        distributions=tuple(distributions_of(arms, trials)),
-        tools=tuple(tools_of(arms, trials)),
-        servers=tuple(expected_mcp_servers(arms, trials)),
+        arms=data.arms,
+        sections=tuple(section for section in sections if section[-1] is not None),
         trials=sum(len(found) for found in trials.values()),
     )
 
 
 def _about(view: ComparisonView) -> Iterator[tuple[str, str]]:
-    def all_of(values: Callable[[ArmView], tuple[str, ...]]) -> str:
+    def all_of(values: Callable[[ComparedArm], tuple[str, ...]]) -> str:
         return ", ".join(dict.fromkeys(value for arm in view.arms for value in values(arm))) or "unknown"
 
     yield "model", all_of(lambda arm: arm.models)
@@ -83,6 +78,5 @@ def _about(view: ComparisonView) -> Iterator[tuple[str, str]]:
 def _plumbing(view: ComparisonView) -> str | None:
     if not view.replayed:
         return None
-    by_hand = ", some or all of them written by hand," if view.by_hand else ""
-    how = f"Recorded sessions{by_hand} were replayed"
-    return f"{how}: this measures the plumbing (sandboxes, templates, checks), not a model, and nothing was spent."
+    note = view.notes[0]
+    return f"{note[0].upper()}{note[1:]}. Nothing was spent on them."

@@ -1,19 +1,19 @@
-"""Each variant against its baseline: the verdicts and their drawings."""
+"""The section of verdicts: each variant against its baseline, with drawings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 
-from harness.report import words
-from harness.report.comparison import ComparisonView, PairView
-from harness.report.html.charts import Scale, Tick, scale_around_zero
-from harness.report.html.variants import Arm, Range
-from harness.report.text import cost
-from harness.stats.compare import Contrast
+from harness.report import phrases
+from harness.report.comparison import PairView
+from harness.report.formatting import LABELS, cost
+from harness.report.html.charts import Scale, Tick
+from harness.report.html.page_data import ArmRow, PageData, Range
 from harness.stats.data import METRIC_NAMES, METRICS, MetricName
-from harness.stats.verdict import Verdict, half_width
+from harness.stats.results import Contrast, Verdict
+from harness.stats.verdict import half_width
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class MetricGroup:
 class Pair:
     """A variant against its baseline. `verdict` is that on the pass rate."""
 
-    own: Arm
-    baseline: Arm
+    own: ArmRow
+    baseline: ArmRow
     verdict: Verdict
     sign: str
     says: str
@@ -67,23 +67,21 @@ _SIGNS: Mapping[Verdict, str] = {
 }
 
 
-def pairs_of(view: ComparisonView, arms: Mapping[str, Arm]) -> Iterator[Pair]:
+def verdict_section(data: PageData) -> tuple[Pair, ...]:
     """Each comparison's card. The rows `glance` of all of them are drawn on the same scales."""
+    pairs = data.view.pairs
     scales = {
-        metric: scale_around_zero(_reach([pair.contrasts[metric] for pair in view.pairs]))
-        for metric in (_AT_A_GLANCE if view.pairs else ())
+        metric: _scale([pair.contrasts[metric] for pair in pairs])
+        for metric in (_AT_A_GLANCE if pairs else ())
     }
-    for pair in view.pairs:
-        yield _pair(view, pair, arms, scales)
+    return tuple(_pair(data, pair, scales) for pair in pairs)
 
 
 _AT_A_GLANCE: tuple[MetricName, ...] = ("pass", "cost")
 
 
-def _pair(
-    view: ComparisonView, pair: PairView, arms: Mapping[str, Arm], scales: Mapping[MetricName, Scale]
-) -> Pair:
-    own, baseline = arms[pair.arm], arms[pair.baseline]
+def _pair(data: PageData, pair: PairView, scales: Mapping[MetricName, Scale]) -> Pair:
+    own, baseline = data.row(pair.arm), data.row(pair.baseline)
     contrast = pair.contrasts["pass"]
     known = contrast.difference.value is not None
     return Pair(
@@ -91,11 +89,11 @@ def _pair(
         baseline=baseline,
         verdict=contrast.verdict,
         sign=_SIGNS[contrast.verdict],
-        says=words.SAYS[contrast.verdict] if known else "cannot be compared with",
-        sure=f"Pass rate {words.difference(contrast)}",
+        says=phrases.SAYS[contrast.verdict] if known else "cannot be compared with",
+        sure=f"Pass rate {phrases.difference(contrast)}",
         price=_price(pair.contrasts["cost"], own, baseline),
-        design=words.design(view, pair),
-        details=tuple(words.details(view, pair)),
+        design=phrases.design(data.view, pair),
+        details=tuple(phrases.details(data.view, pair)),
         glance=tuple(
             _metric_row(pair.contrasts[metric], own, baseline, scale) for metric, scale in scales.items()
         ),
@@ -106,20 +104,20 @@ def _pair(
     )
 
 
-def _price(contrast: Contrast, own: Arm, baseline: Arm) -> str:
-    """The bill is the mean's; the change is that of a typical trial.
+def _price(contrast: Contrast, own: ArmRow, baseline: ArmRow) -> str:
+    """The cost in words: the means, which make the bill, and the change of a typical trial (the geometric mean).
 
-    Where some tasks are not compared, the means are not those of the same tasks, and would say something else.
+    Where some tasks are not compared, the means are of different tasks, and are left out.
     """
     if contrast.unpaired:
-        return f"Cost {words.difference(contrast)}"
+        return f"Cost {phrases.difference(contrast)}"
     means = [cost(arm.view.stats.metrics["cost"].mean.value) for arm in (baseline, own)]
-    return f"Cost {words.difference(contrast)}, from {means[0]} to {means[1]} a trial"
+    return f"Cost {phrases.difference(contrast)}, from {means[0]} to {means[1]} a trial"
 
 
-def _group(pair: PairView, names: Sequence[MetricName], own: Arm, baseline: Arm) -> MetricGroup:
+def _group(pair: PairView, names: Sequence[MetricName], own: ArmRow, baseline: ArmRow) -> MetricGroup:
     contrasts = [pair.contrasts[name] for name in names]
-    scale = scale_around_zero(_reach(contrasts))
+    scale = _scale(contrasts)
     relative = METRICS[names[0]].relative
     return MetricGroup(
         caption="change of a typical trial" if relative else "change in points of 100",
@@ -132,12 +130,13 @@ def _point_tick(value: float) -> str:
     return f"{100 * value:+.3g}" if abs(value) > 1e-9 else "0"
 
 
-def _reach(contrasts: Sequence[Contrast]) -> float:
-    """As far as the farthest end of an interval, and in any case twice as far as the widest margin."""
+def _scale(contrasts: Sequence[Contrast]) -> Scale:
+    """As far to both sides as the farthest end of an interval, or twice the widest margin if that is farther."""
     found = [contrast.difference for contrast in contrasts]
     ends = [abs(end) for one in found for end in (one.low, one.high, one.center) if end is not None]
     margins = [2 * half_width(METRICS[contrast.metric], contrast.margin) for contrast in contrasts]
-    return 1.08 * max([*ends, *margins])
+    reach = 1.08 * max([*ends, *margins])
+    return Scale(-reach, reach)
 
 
 _TICK_ROOM = 0.27
@@ -156,16 +155,16 @@ def _factor_ticks(scale: Scale) -> tuple[Tick, ...]:
     )
 
 
-def _metric_row(contrast: Contrast, own: Arm, baseline: Arm, scale: Scale) -> MetricRow:
+def _metric_row(contrast: Contrast, own: ArmRow, baseline: ArmRow, scale: Scale) -> MetricRow:
     metric, found = METRICS[contrast.metric], contrast.difference
     width = half_width(metric, contrast.margin)
     ends = [None if end is None else scale.at(end) for end in (found.low, found.high, found.center)]
     return MetricRow(
-        name=words.LABELS[contrast.metric],
-        baseline=words.value(baseline.view, contrast.metric),
-        own=words.value(own.view, contrast.metric),
-        difference=words.change(contrast.metric, found.value),
-        interval=words.change_interval(contrast.metric, found.interval),
+        name=LABELS[contrast.metric],
+        baseline=phrases.value(baseline.view, contrast.metric),
+        own=phrases.value(own.view, contrast.metric),
+        difference=phrases.change(contrast.metric, found.value),
+        interval=phrases.change_interval(contrast.metric, found.interval),
         reason=found.reason,
         verdict=contrast.verdict,
         sign=_SIGNS[contrast.verdict],

@@ -1,14 +1,14 @@
-"""What variants did with their tools and MCP servers."""
+"""The section of tools: the calls of tools, and the MCP servers, by variant."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.records.record import TrialRecord
-from harness.report.html.variants import Arm, Trial
-from harness.report.text import UNKNOWN, percent
+from harness.report.formatting import UNKNOWN, percent
+from harness.report.html.page_data import NumberedRecord, PageData
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,25 @@ class ToolRow:
 
 @dataclass(frozen=True)
 class ServerRow:
-    """An MCP server: what became of it under each variant, in words."""
+    """An MCP server: its states under each variant, in words."""
 
     name: str
     cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ToolsSection:
+    """A row for each tool that was called, and one for each MCP server that any trial had."""
+
+    tools: tuple[ToolRow, ...]
+    servers: tuple[ServerRow, ...]
+
+
+def tools_section(data: PageData) -> ToolsSection | None:
+    """The section, None when there is neither a tool nor a server."""
+    trials = [data.trials[arm.view.name] for arm in data.arms]
+    tools, servers = tuple(_tools(trials)), tuple(_servers(trials))
+    return ToolsSection(tools, servers) if tools or servers else None
 
 
 @dataclass(frozen=True)
@@ -46,7 +61,7 @@ class _Use:
     errors: Counter[str]
 
     @classmethod
-    def of(cls, trials: Sequence[Trial]) -> _Use:
+    def of(cls, trials: Sequence[NumberedRecord]) -> _Use:
         use = cls(sum(trial.counts for trial in trials), Counter(), Counter())
         for trial in trials:
             for tool, counts in trial.record.tools.items() if trial.counts else ():
@@ -68,9 +83,9 @@ class _Use:
         return ToolCell(shown, round(100 * each / most, 1), failed)
 
 
-def tools_of(arms: Sequence[Arm], trials: Mapping[str, Sequence[Trial]]) -> Iterator[ToolRow]:
-    """A row for each tool that was called: Claude Code's own first, then each MCP server's, the busiest first."""
-    uses = [_Use.of(trials[arm.view.name]) for arm in arms]
+def _tools(trials: Sequence[Sequence[NumberedRecord]]) -> Iterator[ToolRow]:
+    """Claude Code\'s own first, then each MCP server\'s, the busiest first."""
+    uses = [_Use.of(of_arm) for of_arm in trials]
     total = sum((use.calls for use in uses), Counter())
     most = max((use.each(tool) for use in uses for tool in total), default=0.0) or 1.0
     for tool in sorted(total, key=lambda name: (_parts(name)[0], -total[name], name)):
@@ -85,9 +100,8 @@ def _parts(tool: str) -> tuple[str, str]:
     return (server, name) if kind == "mcp" and server and name else ("", tool)
 
 
-def expected_mcp_servers(arms: Sequence[Arm], trials: Mapping[str, Sequence[Trial]]) -> Iterator[ServerRow]:
-    """A row for each MCP server that any trial had."""
-    records = [[trial.record for trial in trials[arm.view.name]] for arm in arms]
+def _servers(trials: Sequence[Sequence[NumberedRecord]]) -> Iterator[ServerRow]:
+    records = [[trial.record for trial in of_arm] for of_arm in trials]
     for server in sorted({name for of_arm in records for record in of_arm for name in record.mcp_servers}):
         yield ServerRow(server, tuple(_server_in_words(server, of_arm) for of_arm in records))
 

@@ -1,7 +1,7 @@
 """A trial's transcript, diff and checks, packed for the page: JSON, gzip, base64.
 
-A browser unpacks one when a reader opens it, so that a page of thousands opens at once. What is too long is cut in
-the middle, and says how much is missing and which file has it.
+A browser unpacks a trial when a reader opens it, so that a page of thousands opens at once. A text that is too long is
+cut in the middle, with a note that says how much is missing and which file has it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import cache
 from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,10 +23,10 @@ from typing import Any
 from harness.errors import InternalFault
 from harness.records.record import CheckResult, TrialRecord
 from harness.records.stream import parse
-from harness.report.facts import facts
-from harness.report.harmless import harmless
-from harness.report.text import seconds
-from harness.report.transcript import Entry, entries
+from harness.report.formatting import seconds
+from harness.report.sanitize import sanitize
+from harness.report.transcript import TranscriptEntry, entries
+from harness.report.trial_summary import check_verdict, facts
 
 _LEVEL = 5
 _MOST_READ = 32_000_000
@@ -37,68 +36,66 @@ _AT_ONCE = 16
 
 
 @dataclass(frozen=True)
-class Limits:
-    """How many characters of a trial go into the page: all of its transcript, one piece of it, and its diff."""
+class PackLimits:
+    """The most characters of a trial in the page: of its whole transcript, of one piece of it, and of its diff."""
 
     transcript: int = 600_000
     piece: int = 30_000
     diff: int = 200_000
 
     @classmethod
-    def for_trials(cls, trials: int) -> Limits:
+    def for_trials(cls, trials: int) -> PackLimits:
         """Smaller for many trials, so that a browser can open the page at once."""
         share = _MOST_OF_ALL // max(1, trials)
         return cls(min(cls.transcript, share), min(cls.piece, share // 8), min(cls.diff, share // 4))
 
 
-def packed(run: Path, record: TrialRecord, limits: Limits) -> str:
+def pack_trial(run: Path, record: TrialRecord, limits: PackLimits) -> str:
     """A trial for the page, in characters that mean nothing in HTML. `run` is its run's folder."""
-    text = json.dumps(_Trial(run, record, limits).content(), ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(_TrialPacker(run, record, limits).content(), ensure_ascii=False, separators=(",", ":"))
     data = gzip.compress(text.encode("utf-8", "replace"), _LEVEL, mtime=0)
     return base64.b64encode(data).decode("ascii")
 
 
-def all_packed(trials: Sequence[tuple[Path, TrialRecord]]) -> Iterator[str]:
-    """Many trials with their runs' folders, packed in order; thousands on all of the machine's cores.
+def pack_trials(trials: Sequence[tuple[Path, TrialRecord]]) -> Iterator[str]:
+    """Many trials with their runs' folders, packed in order; thousands use all of the machine's cores.
 
     Raises:
         InternalFault: when a process that packs is killed.
     """
-    limits = Limits.for_trials(len(trials))
+    limits = PackLimits.for_trials(len(trials))
     runs, records = [run for run, _ in trials], [record for _, record in trials]
     if len(trials) < _ONE_PROCESS:
-        yield from map(packed, runs, records, repeat(limits))
+        yield from map(pack_trial, runs, records, repeat(limits))
         return
     pool = ProcessPoolExecutor(
         mp_context=get_context("spawn"), initializer=signal, initargs=(SIGINT, SIG_IGN)
     )
     try:
-        yield from pool.map(packed, runs, records, repeat(limits), chunksize=_AT_ONCE)
+        yield from pool.map(pack_trial, runs, records, repeat(limits), chunksize=_AT_ONCE)
     except BrokenProcessPool as error:
         raise InternalFault(
             "killed",
             "a process that packs trials was ended from outside, perhaps for want of memory",
-            retry=False,
-            remedy="make room and write the report again",
         ) from error
     finally:
-        # Whoever stops early, by Ctrl-C or a full disk, waits for no more than what is being packed.
+        # After an early stop, by Ctrl-C or a full disk, only the trials that are being packed are waited for.
         pool.shutdown(cancel_futures=True)
 
 
-class _Trial:
-    def __init__(self, run: Path, record: TrialRecord, limits: Limits) -> None:
+class _TrialPacker:
+    def __init__(self, run: Path, record: TrialRecord, limits: PackLimits) -> None:
         self._run = run
         self._record = record
         self._limits = limits
-        self._root = _real(run)
+        self._root = os.path.realpath(run)
 
     def content(self) -> dict[str, Any]:
         transcript, transcript_note = self._transcript()
         diff, diff_note = self._diff()
         return {
-            "facts": [[name, harmless(value)] for name, value in facts(self._record)],
-            "notices": [harmless(notice) for notice in _notices(self._record)],
+            "facts": [[name, sanitize(value)] for name, value in facts(self._record)],
+            "notices": [sanitize(notice) for notice in _notices(self._record)],
             "transcript": transcript,
             "transcript_note": transcript_note,
             "diff": diff,
@@ -123,24 +120,21 @@ class _Trial:
         data, note = self._file(relative, "diff")
         if data is None:
             return None, note
-        text = harmless(data.decode("utf-8", "replace"))
+        text = sanitize(data.decode("utf-8", "replace"))
         if len(text) > self._limits.diff:
             note = f"Only its first {self._limits.diff:,} of {len(text):,} characters; {self._where(relative)} has all."
             text = text[: self._limits.diff]
         return text, note
 
     def _check(self, check: CheckResult) -> dict[str, Any]:
-        ended = (
-            "timed out" if check.timed_out else "passed" if check.passed else f"failed ({check.exit_code})"
-        )
         output = check.output_tail.strip("\n")
         after = f"after prompt {check.turn}, " if check.turn else ""
         return {
-            "name": harmless(check.name),
+            "name": sanitize(check.name),
             "passed": check.passed,
-            "verdict": ended,
+            "verdict": check_verdict(check),
             "about": f"{after}score {check.score:g}, {seconds(check.duration_ms)}",
-            "output": _cut(harmless(output), self._limits.piece),
+            "output": _cut(sanitize(output), self._limits.piece),
             "file": self._where(check.output) if check.output and output else None,
         }
 
@@ -150,7 +144,7 @@ class _Trial:
             return None, f"This trial has no {what}: it ended before there was one."
         path = self._run / relative
         if not os.path.realpath(path).startswith(os.path.join(self._root, "")):
-            return None, f"The record names a {what} outside of its run's folder: {harmless(relative)}"
+            return None, f"The record names a {what} outside of its run's folder: {sanitize(relative)}"
         if not path.is_file():
             return None, f"The {what} is missing: {self._where(relative)} is not there."
         try:
@@ -163,16 +157,11 @@ class _Trial:
         return data[:_MOST_READ], f"Only the file's first {_MOST_READ:,} bytes; see {self._where(relative)}."
 
     def _where(self, relative: str | None) -> str:
-        return harmless(f"{self._run / relative}") if relative else ""
-
-
-@cache
-def _real(run: Path) -> str:
-    return os.path.realpath(run)
+        return sanitize(f"{self._run / relative}") if relative else ""
 
 
 def _notices(record: TrialRecord) -> Iterable[str]:
-    """What a reader must know of the trial before all else."""
+    """Sentences that a reader must know of the trial before all else."""
     if record.error:
         remedy = f" ({record.error.remedy})" if record.error.remedy else ""
         yield f"{record.error.cause} fault, {record.error.type}: {record.error.message}{remedy}"
@@ -185,14 +174,14 @@ def _notices(record: TrialRecord) -> Iterable[str]:
     yield from record.notes
 
 
-def _steps(found: Iterable[Entry], piece: int) -> list[dict[str, Any]]:
+def _steps(found: Iterable[TranscriptEntry], piece: int) -> list[dict[str, Any]]:
     """Entries as the page's steps, each result in the step of its call."""
     steps: list[dict[str, Any]] = []
     calls: dict[str, dict[str, Any]] = {}
     for entry in found:
         call = calls.pop(entry.call, None) if entry.kind == "result" and entry.call else None
         if call is not None:
-            call["result"] = _cut(harmless(entry.body), piece)
+            call["result"] = _cut(sanitize(entry.body), piece)
             call["error"] = entry.error
             continue
         step = _step(entry, piece)
@@ -202,11 +191,11 @@ def _steps(found: Iterable[Entry], piece: int) -> list[dict[str, Any]]:
     return steps
 
 
-def _step(entry: Entry, piece: int) -> dict[str, Any]:
+def _step(entry: TranscriptEntry, piece: int) -> dict[str, Any]:
     return {
         "kind": entry.kind,
-        "title": _cut(harmless(entry.title), piece),
-        "body": _cut(harmless(entry.body), piece),
+        "title": _cut(sanitize(entry.title), piece),
+        "body": _cut(sanitize(entry.body), piece),
         "error": entry.error,
         "inside": entry.subagent,
     }
@@ -228,7 +217,7 @@ def _within(steps: Sequence[dict[str, Any]], most: int) -> tuple[list[dict[str, 
     first = _fitting(sizes, most * 3 // 4)
     last = _fitting(sizes[: first - 1 : -1] if first else sizes[::-1], most // 4)
     gap = len(steps) - first - last
-    note = Entry("note", f"{gap} steps are left out here")
+    note = TranscriptEntry("note", f"{gap} steps are left out here")
     return [*steps[:first], _step(note, most), *steps[len(steps) - last :]], gap
 
 

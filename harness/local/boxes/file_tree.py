@@ -1,0 +1,43 @@
+"""Copying and removing the files of a sandbox from outside.
+
+A sandbox may contain links, FIFOs, sparse files, folders of mode 000, and very deep folders. cp, chown, chmod and rm
+handle all of them, and follow no link here. Nothing inside may run meanwhile: it could replace a folder by a link.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+
+def copy_tree(source: Path, target: Path, account: int | None = None) -> None:
+    """Copy a folder's content with all attributes into another folder, or a single file. Raises OSError.
+
+    A missing target folder is made. `account` will own the copy.
+    """
+    if source.is_dir():
+        target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _run("cp", "-a", f"{source}/.", str(target))
+    else:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _run("cp", "-a", "-T", str(source), str(target))
+    if account is not None and os.geteuid() == 0:
+        _run("chown", "-R", "-h", f"{account}:{account}", str(target))
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder and its content, if it exists. Raises OSError."""
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return
+    except (OSError, RecursionError):
+        # folders that their owner may not enter, or too deep ones for Python
+        subprocess.run(["chmod", "-R", "u+rwX", str(path)], capture_output=True, check=False)
+        _run("rm", "-rf", str(path))
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise OSError(f"{command[0]} failed: {done.stderr.strip()}")

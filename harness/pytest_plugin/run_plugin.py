@@ -1,0 +1,131 @@
+"""The hooks of a process that collects trials: shards, resuming, `--plan`, and the reports of trials."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, cast
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.pytest_plugin.items import (
+    CALL_PASSED,
+    TrialItem,
+    reporting_item,
+    trial_id,
+    trial_of_item,
+    uses_trials,
+)
+from harness.pytest_plugin.options import SESSION, seed_of
+from harness.pytest_plugin.reporting import hide_secrets, mark_fault
+from harness.pytest_plugin.rpc import ControllerClient
+from harness.pytest_plugin.session import MAIN_PROCESS, RunSession
+from harness.runs.client import RunClient
+from harness.runs.forecast import Planned
+from harness.runs.shard import WHOLE
+
+
+class RunPlugin:
+    """Registered with the run's session."""
+
+    def __init__(self, session: RunSession) -> None:
+        self._session = session
+        self._options = session.options
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Replace tests that have a valid record (`--resume`), and deselect the trials of other shards."""
+        if self._options.resume is not None:
+            items[:] = [reporting_item(item, self._session) for item in items]
+        shard = self._options.shard
+        if shard == WHOLE:
+            return
+        others = {item for item in items if (name := trial_id(item)) is not None and not shard.has(name)}
+        if others:
+            config.hook.pytest_deselected(items=[item for item in items if item in others])
+            items[:] = [item for item in items if item not in others]
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Open the run if there is something to run, so that the header can tell of it."""
+        if self._session.broken:
+            self._session.refuse(self._session.broken)
+            return
+        runs = not session.config.option.collectonly and not self._options.plan
+        if runs and any(uses_trials(item) for item in session.items):
+            self._session.open()
+
+    def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> list[str]:
+        """Show what `--plan` foresees."""
+        controller = self._session.controller
+        if not self._options.plan or controller is None:
+            return []
+        try:
+            left = [
+                item
+                for item in items
+                if not (isinstance(item, TrialItem) and controller.has_record(item.spec))
+            ]
+            trials = [Planned(found[0], found[1].name) for item in left if (found := trial_of_item(item))]
+            return [f"harness: {line}" for line in controller.forecast(trials)]
+        except HarnessError as error:
+            raise pytest.UsageError(str(error)) from error
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Have trials run ahead of the items that report them; a task that cannot be used does not hold up others."""
+        option = session.config.option
+        if option.collectonly:
+            return
+        if session.testsfailed == self._session.bad_tasks:
+            option.continue_on_collection_errors = True
+        if not session.testsfailed or option.continue_on_collection_errors:
+            items = [item for item in session.items if isinstance(item, TrialItem) and item.is_folder_task]
+            self._session.client.start([item.spec for item in items])
+
+    @pytest.hookimpl(wrapper=True, trylast=True, specname="pytest_runtest_makereport")
+    def pytest_show_fault_and_hide_secrets(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Report a fault as an ERROR wherever it shows, and take secrets out, before other plugins see the report."""
+        report = yield
+        mark_fault(call, report)
+        hide_secrets(report, self._session.client.redactor())
+        return report
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Note whether a test passed, after the plugins that know of expected failures."""
+        report = yield
+        if report.when == "call":
+            item.stash[CALL_PASSED] = report.passed
+        return report
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self) -> Generator[None]:
+        """Let fixtures tear down, then close this process's part in the run."""
+        yield
+        self._session.close()
+
+
+def start_session(config: pytest.Config) -> RunSession:
+    """The run's session in this process, made with its plugin when the first task or fixture is met."""
+    session: RunSession | None = config.stash.get(SESSION, None)
+    if session is None:
+        session = config.stash[SESSION] = _new_session(config)
+        config.pluginmanager.register(RunPlugin(session), "harness-run")
+    return session
+
+
+def _new_session(config: pytest.Config) -> RunSession:
+    if hasattr(config, "workerinput"):
+        worker: dict[str, Any] = cast(Any, config).workerinput
+        given: dict[str, str] = worker["harness"]
+        client = cast(RunClient, ControllerClient(given["address"], given["key"]))
+        return RunSession(config, client, worker["workerid"], int(given["seed"]), None)
+    # A worker needs neither the controller nor what it imports.
+    from harness.pytest_plugin.controller_plugin import controller_of
+
+    controller = controller_of(config)
+    return RunSession(config, controller, MAIN_PROCESS, seed_of(config), controller)

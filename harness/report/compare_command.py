@@ -1,0 +1,52 @@
+"""`harness compare`: from sources to a view, the gate, and a text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.records.store import list_runs
+from harness.report.gate import read_fail_on
+from harness.report.run_verdict import judge_match
+from harness.report.sources import match, read_source
+
+_LATEST = 3
+
+
+def compare_command(
+    results: Path,
+    base: str | None,
+    new: str | None,
+    *,
+    baseline: str | None,
+    fail_on: str,
+    markdown: bool,
+    color: bool,
+) -> tuple[str, bool]:
+    """The comparison as text, and whether the gate failed.
+
+    Raises:
+        UsageError: when a source, a variant or a condition cannot be used.
+    """
+    if base is None:
+        raise UsageError(
+            "harness compare needs a run, or two",
+            remedy="`harness compare RUN` compares its variants, `harness compare BASE NEW` two runs; "
+            f"{_latest(results)}",
+        )
+    conditions = read_fail_on(fail_on) if fail_on else ()
+    found = match(read_source(base, results), read_source(new, results) if new else None, baseline)
+    if not found.pairs and new is None:
+        raise UsageError(
+            f"{base} has one variant only: there is nothing to compare it with",
+            remedy=f"name another run before it (`harness compare BASE {base}`); {_latest(results)}",
+        )
+    verdict = judge_match(found, conditions)
+    text = verdict.markdown() if markdown else verdict.text(color=color)
+    return text, bool(verdict.gate and verdict.gate.failed)
+
+
+def _latest(results: Path) -> str:
+    """The names that may be given, the newest first."""
+    names = [run.id for run in list_runs(results)][-_LATEST:][::-1]
+    return f"the latest runs: {', '.join(names)}" if names else f"there is no run in {results}"

@@ -1,0 +1,190 @@
+"""`harness report`: runs in, one HTML file out."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from harness import __version__
+from harness.errors import UsageError
+from harness.records.metrics import metrics_of, variants_in_order
+from harness.records.record import TrialRecord
+from harness.records.store import RunFolder, find_run, read_records
+from harness.report.arms import Arm, pairs_within
+from harness.report.comparison import compare_arms
+from harness.report.html.page import Page, page_of
+from harness.report.html.page_data import NumberedRecord
+from harness.report.html.trials import pack_trials
+from harness.report.sanitize import sanitize
+from harness.report.sources import planned_rounds
+
+
+@dataclass(frozen=True)
+class Written:
+    """The file that was written, its number of trials and its size in bytes."""
+
+    path: Path
+    trials: int
+    size: int
+
+
+def write_report(
+    results: Path, names: Sequence[str], output: Path | None, baseline: str | None = None
+) -> Written:
+    """Write the report of some runs (without a name: of the last), by default into the last one's folder.
+
+    Raises:
+        UsageError: when a run or the baseline is not there, a run has no records, or the file cannot be written.
+    """
+    for name in names:
+        if Path(name).is_file():
+            raise UsageError(
+                f"{name} is a file: a report is of a run's folder, which has the transcripts too",
+                remedy=f"`harness compare {name}` needs the records only",
+            )
+    runs = [find_run(results, name) for name in names] or [find_run(results, None)]
+    runs = list({run.path.resolve(): run for run in runs}.values())
+    target = output or runs[-1].path / "report.html"
+    loaded = [_load(run) for run in runs]
+    page, order = _page(loaded, baseline)
+    size = _write(target, _rendered(page, pack_trials(order)))
+    return Written(target, len(order), size)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    run: RunFolder
+    records: tuple[TrialRecord, ...]
+    notes: tuple[str, ...]
+
+
+def _load(run: RunFolder) -> _Loaded:
+    found = read_records(run.path)
+    if not found.records:
+        raise UsageError(f"run {run.id} has no records", remedy="`harness ls` lists runs and their trials")
+    notes = tuple(f"{bad.file}:{bad.number} is no whole record ({bad.reason})" for bad in found.bad)
+    return _Loaded(run, found.records, notes)
+
+
+def _page(loaded: Sequence[_Loaded], baseline: str | None) -> tuple[Page, list[tuple[Path, TrialRecord]]]:
+    """The page, and the trials in the order of their numbers on it."""
+    order: list[tuple[Path, TrialRecord]] = []
+    trials: dict[str, list[NumberedRecord]] = {}
+    arms: list[Arm] = []
+    for one, variant, name in _named(loaded):
+        records = [record for record in one.records if record.variant == variant]
+        trials[name] = [NumberedRecord(len(order) + place, record) for place, record in enumerate(records)]
+        order += [(one.run.path, record) for record in records]
+        arms.append(Arm(name, one.run.id, variant, [metrics_of(record) for record in records]))
+    notes = [note for one in loaded for note in one.notes]
+    plan = planned_rounds(loaded[0].run.path) if len(loaded) == 1 else None
+    view = compare_arms(arms, _pairs(arms, baseline), plan=plan, notes=notes)
+    sources = [one.run.id for one in loaded]
+    return page_of(" and ".join(sources), sources, view, trials), order
+
+
+def _named(loaded: Sequence[_Loaded]) -> Iterator[tuple[_Loaded, str, str]]:
+    """Each run's variants, each with a name that no other has: with its run's, where two runs have the variant."""
+    variants = [(one, variant) for one in loaded for variant in variants_in_order(one.records)]
+    times = Counter(variant for _, variant in variants)
+    for one, variant in variants:
+        yield one, variant, variant if times[variant] == 1 else f"{variant} @ {one.run.id}"
+
+
+def _pairs(arms: Sequence[Arm], baseline: str | None) -> list[tuple[str, str]]:
+    """The pairs, as `harness compare` makes them: within one run, or those of later runs with the first.
+
+    Raises:
+        UsageError: when the first run has no variant of the baseline's name.
+    """
+    first = {arm.variant: arm.name for arm in arms if arm.source == arms[0].source}
+    if baseline is not None and baseline not in first:
+        raise UsageError(
+            f"the baseline {baseline!r} is none of the variants", remedy=f"there are: {', '.join(first)}"
+        )
+    later = [arm for arm in arms if arm.source != arms[0].source]
+    if not later:
+        return pairs_within(arms, baseline)
+    if baseline is None and len(first) == 1:
+        (baseline,) = first
+    partners = [(arm.name, first.get(baseline or arm.variant)) for arm in later]
+    return [(name, partner) for name, partner in partners if partner]
+
+
+def _rendered(page: Page, packs: Iterable[str]) -> Iterator[str]:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("harness.report", "html"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_sanitize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    own = {
+        name: (files("harness.report.html") / f"report.{name}").read_text(encoding="utf-8")
+        for name in ("css", "js")
+    }
+    return environment.get_template("report.html").generate(
+        page=page,
+        packs=packs,
+        version=__version__,
+        css=Markup(own["css"]),
+        js=Markup(own["js"]),
+        css_hash=_policy_hash(own["css"]),
+        js_hash=_policy_hash(own["js"]),
+    )
+
+
+def _sanitize(value: object) -> object:
+    """Sanitize all that the templates show, before it is escaped. The page's own style and script are no plain str."""
+    return sanitize(value) if type(value) is str else value
+
+
+def _policy_hash(text: str) -> str:
+    """The hash by which the page's policy allows its own script and style, and nothing else."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _write(target: Path, parts: Iterable[str]) -> int:
+    """Write the file whole or not at all; returns its size in bytes."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w",
+            encoding="utf-8",
+            errors="replace",
+            newline="\n",
+            dir=target.parent,
+            prefix=".report-",
+            delete=False,
+        ) as file:
+            temporary = Path(file.name)
+            try:
+                file.writelines(parts)
+            except BaseException:
+                temporary.unlink()
+                raise
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(target)
+        return target.stat().st_size
+    except OSError as error:
+        raise UsageError(
+            f"the report cannot be written to {target}: {error.strerror or error}",
+            remedy="name another --output",
+        ) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

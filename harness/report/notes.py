@@ -1,0 +1,126 @@
+"""Notes: the sentences that a reader must know to read the numbers rightly, the gravest first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
+
+from harness.records.record import TrialRecord
+from harness.report.arms import Arm, ArmView, ComparedArm
+from harness.report.formatting import LABELS, names, several
+
+
+def replay_note(by_hand: Sequence[bool], trials: int) -> str | None:
+    """The sentence that no model was measured. `by_hand` tells of each replayed session whether a person wrote it."""
+    if not by_hand:
+        return None
+    some = "all" if len(by_hand) == trials else f"{len(by_hand)} of {trials}"
+    hand = f" ({sum(by_hand)} of them written by hand)" if any(by_hand) else ""
+    return f"{some} trials replayed sessions{hand}: this measures the plumbing, not a model"
+
+
+def summary_notes(records: Sequence[TrialRecord], arms: Sequence[ArmView]) -> Iterator[str]:
+    """Notes on the summary of a run."""
+    yield "means are a trial's, over those that passed or failed; each: what one cost"
+    yield "time: of the whole trial, with sandbox and checks"
+    stopped = sum(record.error is not None and record.error.type == "interrupted" for record in records)
+    if stopped:
+        yield f"{stopped} trials were cut off when the run was stopped; --resume runs them again"
+    if errors := sum(arm.errors for arm in arms) - stopped:
+        yield f"{errors} of {len(records)} trials broke on infrastructure and count for nobody"
+    if invalid := sum(arm.invalid for arm in arms):
+        yield (
+            f"{invalid} of {len(records)} trials are invalid (under error): their variant was not really "
+            "applied; they count for nobody"
+        )
+    cut = sum(record.tokens_partial for record in records if record.outcome in ("passed", "failed"))
+    if cut:
+        yield f"{cut} of those were cut off: their tokens are lower bounds, their cost is unknown"
+    replayed = [bool(record.replay_by_hand) for record in records if record.model_source == "replay"]
+    if note := replay_note(replayed, len(records)):
+        yield note
+        yield "nothing was spent: the costs are those of the recordings, at list prices"
+
+
+def comparison_notes(
+    arms: Sequence[Arm], pairs: Sequence[tuple[str, str]], views: Sequence[ComparedArm], more: Sequence[str]
+) -> Iterator[str]:
+    """Notes on a comparison. `more` are those on the records as a whole."""
+    yield from _no_model(arms)
+    for arm in arms:
+        yield from _mixed(arm)
+    yield from _changed_tasks(arms, pairs)
+    cut = sum(record.cut_off and record.is_counted for arm in arms for record in arm.records)
+    if cut:
+        yield f"{several(cut, 'trial')} cut off: their tokens and cost are unknown, and left out"
+    yield from more
+    for view in views:
+        yield from _excluded(view)
+    for view in views:
+        yield from _unknown(view)
+
+
+def _no_model(arms: Sequence[Arm]) -> Iterator[str]:
+    records = [record for arm in arms for record in arm.records]
+    replayed = [record.by_hand for record in records if record.model_source == "replay"]
+    if note := replay_note(replayed, len(records)):
+        yield note
+    others = Counter(record.agent for record in records if record.agent != "claude")
+    for agent, trials in others.items():
+        yield f"{several(trials, 'trial')} by the agent {agent}: they say nothing about Claude Code"
+
+
+def _mixed(arm: Arm) -> Iterator[str]:
+    """Notes on an arm that is not one treatment."""
+    # Tasks may name templates of their own.
+    templates = Counter(task for task, _ in set(map(attrgetter("task", "template"), arm.records)))
+    mixed = sorted(task for task, found in templates.items() if found > 1)
+    if mixed:
+        yield f"{arm.name} mixes templates in {several(len(mixed), 'task')}: {names(mixed)}"
+    settings = tuple(digest[:8] for digest in arm.distinct("variant_hash"))
+    for what, values in (
+        ("settings", settings),
+        ("models", arm.distinct("model")),
+        ("versions of Claude Code", arm.distinct("claude_version")),
+    ):
+        if len(values) > 1:
+            yield f"{arm.name} mixes {len(values)} {what}: {names(values)}"
+
+
+def _changed_tasks(arms: Sequence[Arm], pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
+    hashes: dict[str, dict[str, set[str]]] = {}
+    for arm in arms:
+        for task, digest in set(map(attrgetter("task", "task_hash"), arm.records)):
+            hashes.setdefault(arm.name, {}).setdefault(task, set()).add(digest)
+    for arm_name, base in pairs:
+        own, before = hashes.get(arm_name, {}), hashes.get(base, {})
+        changed = sorted(task for task in own.keys() & before.keys() if len(own[task] | before[task]) > 1)
+        if changed:
+            yield (
+                f"{several(len(changed), 'task')} changed between {arm_name} and {base}, and a difference may "
+                f"come from that: {names(changed)}"
+            )
+        for one, here, other in ((arm_name, own, before), (base, before, own)):
+            alone = sorted(here.keys() - other.keys())
+            if alone:
+                yield f"{several(len(alone), 'task')} with trials of {one} only, not compared: {names(alone)}"
+
+
+def _excluded(arm: ComparedArm) -> Iterator[str]:
+    for entry in arm.excluded:
+        kind = "invalid" if entry.outcome == "invalid" else "errors"
+        yield f"{arm.name}: {several(entry.trials, 'trial')} left out ({kind}): {entry.why}"
+
+
+def _unknown(arm: ComparedArm) -> Iterator[str]:
+    """A note on metrics that only some of the counted trials know. One that none of them knows is shown as unknown."""
+    missing = {
+        metric: summary.unknown
+        for metric, summary in arm.stats.metrics.items()
+        if summary.unknown and summary.mean.value is not None
+    }
+    if missing:
+        yield f"{arm.name}: unknown are " + ", ".join(
+            f"{LABELS[metric]} of {several(trials, 'trial')}" for metric, trials in missing.items()
+        )

@@ -1,0 +1,23 @@
+"""Text from an agent, without characters that steer a terminal or mislead a reader."""
+
+from __future__ import annotations
+
+import re
+
+_CONTROL = re.compile(
+    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # an operating system command: titles, links
+    r"|\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-Z\\-_]"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+)
+_SUSPECT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
+
+
+def sanitize(text: str) -> str:
+    """The text without control characters, and with those that turn its direction written out (`\\u202e`).
+
+    Escape sequences are removed whole, so that a terminal's colours leave nothing behind. Tabs and line ends stay.
+    """
+    if not _SUSPECT.search(text):
+        return text
+    return _BIDI.sub(lambda found: f"\\u{ord(found[0]):04x}", _CONTROL.sub("", text))

@@ -1,0 +1,89 @@
+"""The door to a run's trials, the same in the process that runs them and in the workers of pytest-xdist."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from harness.errors import UsageError
+    from harness.records.record import AttemptRecord, TrialRecord, TrialSpec
+    from harness.records.store import Redactor
+    from harness.runs.request import RunRequest
+    from harness.sandboxes.sandbox import Platform
+
+
+@dataclass(frozen=True)
+class RunAddress:
+    """An open run, as another process of it needs to know it."""
+
+    run_id: str
+    results: Path
+    platform: Platform
+
+
+class RunClient(Protocol):
+    """Asks for the trials of a run. `RunController` is one; a worker of xdist has a proxy of it.
+
+    An external trial is one that a test runs itself, through its fixtures. Its owner is the process of that test,
+    which has one at a time.
+    """
+
+    def open(self, request: RunRequest) -> None:
+        """Start what the run needs, once: server, context, engine.
+
+        Raises:
+            UsageError: when something asked for cannot be had.
+        """
+
+    def refuse(self, error: UsageError) -> None:
+        """Have the run end with this error before it starts."""
+
+    def address(self) -> RunAddress:
+        """Tell how another process joins the open run."""
+
+    def redactor(self) -> Redactor:
+        """Give what takes the run's secrets out of whatever is shown or kept."""
+
+    def start(self, specs: Sequence[TrialSpec]) -> None:
+        """Have trials run ahead of those who ask for their results."""
+
+    def result(self, spec: TrialSpec) -> TrialRecord:
+        """Wait for a trial, which is started if it was not.
+
+        Raises:
+            NotStartedError: when it was not to be run any more.
+            Fault: when there can be no record of it.
+        """
+
+    def has_record(self, spec: TrialSpec) -> bool:
+        """Tell whether the run that is resumed has a valid record of a trial.
+
+        Raises:
+            UsageError: when there is no such run.
+        """
+
+    def begin_external(self, owner: str, spec: TrialSpec) -> Sequence[AttemptRecord]:
+        """Wait until an external trial may start; `end_external` tells its end.
+
+        Returns the attempts at it that a resumed run has.
+
+        Raises:
+            NotStartedError: when it is not to be run: for the money, or since another process has it.
+            Fault: when no trial can be run any more.
+        """
+
+    def report_spend(self, owner: str, spent: tuple[float, int]) -> None:
+        """Tell the known cost of the owner's external trial so far, and its tokens whose cost is not known."""
+
+    def end_external(self, owner: str, record: TrialRecord | None) -> None:
+        """Tell that the owner's external trial, if any, has ended.
+
+        Without a record, the owner has died; the trial gets a record then.
+        """
+
+
+METHODS = frozenset(name for name in vars(RunClient) if not name.startswith("_"))
+"""The names that a worker may call."""

@@ -1,0 +1,117 @@
+"""The sandbox that the local server starts before it is asked for: new, given to whom it fits, and nobody's burden."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from e2b import Sandbox, SandboxQuery
+
+Options = dict[str, str]
+TIMEOUT_S = 60.0
+OFFLINE = {"allow_internet_access": False}
+
+
+class Server:
+    """A server of this test's own, whose folders can be looked into."""
+
+    def __init__(self, options: Options, state: Path, process: subprocess.Popen[bytes]) -> None:
+        self.options, self.state, self.process = options, state, process
+
+    def folders(self) -> set[str]:
+        """The ids of all the sandboxes that it has files of, pooled ones too."""
+        (own,) = self.state.glob("server-*")
+        return {path.name for path in (own / "sandboxes").iterdir()}
+
+    def until(self, done: Callable[[set[str]], bool]) -> set[str]:
+        """The folders, once they are as they are to be."""
+        end = time.monotonic() + TIMEOUT_S
+        while not done(found := self.folders()):
+            assert time.monotonic() < end, found
+            time.sleep(0.02)
+        return found
+
+    def pooled(self, others: list[Sandbox]) -> str:
+        """The id of the sandbox that nobody has asked for yet."""
+        known = {other.sandbox_id for other in others}
+        (pooled,) = self.until(lambda found: len(found - known) == 1) - known
+        return pooled
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
+        state = Path(folder, "state")
+        command = [sys.executable, "-m", "harness.local", "--port", "0", "--state", str(state)]
+        command += ["--max-sandboxes", "3"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout
+            said = json.loads(process.stdout.readline())
+            options = {"api_key": said["api_key"], "api_url": said["url"], "sandbox_url": said["url"]}
+            yield Server(options, state, process)
+            process.kill()
+
+
+def test_the_next_of_a_kind_is_there_already(server: Server) -> None:
+    """It is the one that was started for it: as new as another, with its own variables and its own name."""
+    first, second = (Sandbox.create(**OFFLINE, **server.options) for _ in range(2))
+    first.files.write("mine", "first")
+    pooled = server.pooled([first, second])
+    third = Sandbox.create(envs={"WHOSE": "third"}, metadata={"a": "b"}, **OFFLINE, **server.options)
+    assert third.sandbox_id == pooled
+    told = third.commands.run("echo $WHOSE $E2B_SANDBOX_ID; ls ~ /tmp | wc -l").stdout
+    assert told.split() == ["third", pooled, third.commands.run("ls ~ /tmp | wc -l").stdout.strip()]
+    assert not third.files.exists("mine")
+    assert third.get_info().metadata == {"a": "b"}
+    assert server.pooled([first, second, third]) != pooled
+
+
+def test_nobody_sees_the_pooled_one(server: Server) -> None:
+    """It is in no list, cannot be reached by its id, and takes nobody's place among as many as may run."""
+    made = [Sandbox.create(**server.options) for _ in range(2)]
+    pooled = server.pooled(made)
+    listed = Sandbox.list(query=SandboxQuery(), **server.options).next_items()
+    assert {info.sandbox_id for info in listed} == {sandbox.sandbox_id for sandbox in made}
+    assert not Sandbox.kill(pooled, **server.options)
+    assert Sandbox.create(**server.options).sandbox_id == pooled
+
+
+def test_another_kind_gets_one_of_its_own(server: Server) -> None:
+    """Another template, and another network, are not to be had of it; and what nobody asks for any more goes."""
+    made = [Sandbox.create(**OFFLINE, **server.options) for _ in range(2)]
+    pooled = server.pooled(made)
+    other = Sandbox.create("claude", **server.options)
+    assert other.sandbox_id != pooled
+    assert other.commands.run("claude --version").exit_code == 0
+    server.until(lambda found: pooled not in found)
+
+
+def test_a_pooled_one_that_died_is_not_given_away(server: Server) -> None:
+    """Then another is started, as without it."""
+    made = [Sandbox.create(**OFFLINE, **server.options) for _ in range(2)]
+    pooled = server.pooled(made)
+    pid = server.process.pid
+    newest = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[-1]
+    os.kill(int(newest), signal.SIGKILL)
+    server.until(lambda found: pooled not in found)
+    third = Sandbox.create(**OFFLINE, **server.options)
+    assert third.sandbox_id != pooled
+    assert third.commands.run("echo up").stdout == "up\n"
+
+
+def test_a_pooled_one_ends_with_the_server(server: Server) -> None:
+    """Orderly, with its files, whether it has been started or is being so."""
+    made = [Sandbox.create(**OFFLINE, **server.options) for _ in range(2)]
+    server.pooled(made)
+    server.process.terminate()
+    assert server.process.wait(10) == 0
+    assert not list(server.state.glob("server-*"))
