@@ -74,14 +74,14 @@ class Claude:
         return stop
 
     async def prompt(self, spec: TrialSpec, context: AgentContext, text: str, seconds: float) -> Stop:
-        """Have the next prompt done within `seconds`: `text`, which is in the turn's folder.
+        """Have the next prompt done within `seconds`.
 
         Raises as `run` does.
         """
         context.model.require_recording(spec.task)
         self._turn_number += 1
         context.on_line(turn_marker(self._turn_number, text))
-        job = self._job(spec, context)
+        job = self._job(spec, context, text)
         if self._turn_number == 1 and len(spec.task.turns) != 1:
             # A turn's agent could write into the shell's start-up files what the next turn's CLI would run under.
             self._login = await context.sandbox.login_environment()
@@ -93,7 +93,7 @@ class Claude:
             _raise_if_nobody_worked(spec, context)
             return "timeout"
 
-    def _job(self, spec: TrialSpec, context: AgentContext) -> Job:
+    def _job(self, spec: TrialSpec, context: AgentContext, text: str) -> Job:
         turn = self._turn_number
         model = _model(spec, context)
         words = [shlex.join(argv(spec, self.session_id, turn, model)), arguments(spec.variant)]
@@ -103,6 +103,7 @@ class Claude:
         return Job(
             command=command,
             folder=turn_folder(turn),
+            files={"prompt.md": text.encode()},
             cwd=REPO,
             env={**ENV, **context.model.env, **context.env},
             login_env=self._login,

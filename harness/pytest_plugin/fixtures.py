@@ -17,7 +17,7 @@ from harness.pytest_plugin.session import RunSession
 from harness.records.record import CheckResult, Stop, TokenCounts, TrialRecord, TrialSpec
 from harness.records.stream import Session
 from harness.runs.budget import NotStartedError
-from harness.sandboxes.sandbox import REPO, CommandResult, CommandTimeoutError, turn_folder
+from harness.sandboxes.sandbox import REPO, CommandResult, CommandTimeoutError
 from harness.trials.attempt import Attempt, interrupted
 from harness.trials.runner import Retries, TrialRunner
 from harness.trials.trial import PreparedTrial, open_trial
@@ -187,7 +187,6 @@ class FixtureTrial:
         with self._attempt.phase("agent"):
             if not isinstance(agent, Claude):
                 return await agent.run(self._trial.spec, agent_context)
-            await agent_context.sandbox.write(f"{turn_folder(self._prompts)}/prompt.md", prompt.encode())
             return await agent.prompt(self._trial.spec, agent_context, prompt, timeout)
 
     def run_checks(self) -> tuple[CheckResult, ...]:

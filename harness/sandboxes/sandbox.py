@@ -19,6 +19,7 @@ from e2b import AsyncSandbox, exceptions
 
 from harness.errors import SandboxFault, UsageError
 from harness.records.stream import Lines
+from harness.sandboxes.archive import pack, unpack_command
 from harness.sandboxes.faults import raising_faults, to_fault
 from harness.sandboxes.owner import is_in_use, is_owner_alive, process_tag
 
@@ -450,7 +451,7 @@ class Sandbox:
         Raises:
             SandboxFault: when the sandbox is gone, or cannot be reached again.
         """
-        seen, tries, script = 0, 0, job.start_script()
+        seen, tries, script = 0, 0, job.start_script(await self._hand_over(job))
         login = job.login_env
         while True:
             lines = Lines()
@@ -470,6 +471,17 @@ class Sandbox:
             script = job.follow_script(from_line=seen + 1)
             # By now the agent may have written into the start-up files.
             login = login or {}
+
+    async def _hand_over(self, job: Job) -> str:
+        """A command that puts a job's files in place, below the home; large ones are written before."""
+        if not job.files:
+            return "true"
+        files = {f"{job.folder}/{name}": data for name, data in job.files.items()}
+        command = unpack_command(pack(files, {}))
+        if command is None:
+            for path, data in files.items():
+                await self.write(path, data)
+        return f"( cd ~ && {command} )" if command else "true"
 
     async def _output(self, script: str, job: Job, login: Mapping[str, str] | None) -> AsyncGenerator[bytes]:
         """A command's stdout as it comes; its stderr, at the end, tells how the job ended."""
@@ -574,17 +586,18 @@ class Job:
     command: str
     folder: str
     cwd: str
+    files: Mapping[str, bytes] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     login_env: Mapping[str, str] | None = None
     exit_code: int | None = None
     stderr: str = ""
 
-    def start_script(self) -> str:
-        """Start it detached, and follow its output."""
+    def start_script(self, hand_over: str = "true") -> str:
+        """Start it detached, once `hand_over` has put its files in place, and follow its output."""
         out, err, exit_file = map(self._file, ("out", "err", "exit"))
         body = f"{{ {self.command}\n}} >{out} 2>{err}; echo $? >{exit_file}"
         return (
-            f"{{ [ -d ~/{self.folder} ] || mkdir -p ~/{self.folder}; }} && : >{out} || exit\n"
+            f"{{ [ -d ~/{self.folder} ] || mkdir -p ~/{self.folder}; }} && : >{out} || exit\n{hand_over} || exit\n"
             f"cd {self._shell(self.cwd)} || exit\n"
             f"setsid bash -c {shlex.quote(body)} >/dev/null 2>&1 </dev/null &\n"
             f"echo $! >{self._file('pid')}\n" + self.follow_script(from_line=1)
