@@ -23,7 +23,7 @@ from harness.records.record import TrialRecord, TrialSpec
 from harness.records.store import NO_REDACTION, RunFolder
 from harness.runs.budget import Budget
 from harness.runs.engine import Engine
-from harness.sandboxes.sandbox import Platform
+from harness.sandboxes.platform import Platform
 from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos
 from harness.tasks.task import load_task

@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 from harness.errors import ProviderFault, UsageError
 from harness.models import replay_server
 from harness.records.record import KeyPlace, ModelSource
-from harness.sandboxes.sandbox import Network
+from harness.sandboxes.platform import Network
 from harness.tasks.hosts import is_loopback
 from harness.tasks.recording import BadRecording, parse_recording
 from harness.tasks.task import Task

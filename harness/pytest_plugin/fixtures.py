@@ -18,7 +18,8 @@ from harness.pytest_plugin.session import RunSession
 from harness.records.record import CheckResult, Stop, TokenCounts, TrialRecord, TrialSpec
 from harness.records.stream import Session
 from harness.runs.budget import NotStartedError
-from harness.sandboxes.sandbox import REPO, CommandResult, CommandTimeoutError, turn_folder
+from harness.sandboxes.layout import REPO, turn_folder
+from harness.sandboxes.sandbox import CommandResult, CommandTimeoutError
 from harness.tasks.task import Task, task_of_parts
 from harness.trials.attempt import Attempt, interrupted, trial_record
 from harness.trials.context import RunContext

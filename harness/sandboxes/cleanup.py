@@ -5,11 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
+import e2b
+from e2b import AsyncSandbox
+
 from harness.errors import SandboxFault
-from harness.sandboxes.owner import is_in_use
-from harness.sandboxes.sandbox import OrphanSandbox, Platform, e2b_platform, kill_orphan, list_orphans
+from harness.sandboxes.faults import raising_faults
+from harness.sandboxes.owner import is_in_use, is_owner_alive
+from harness.sandboxes.platform import Platform, e2b_platform
+from harness.sandboxes.sandbox import LIFETIME_S, OWNER_TAG, RUN_TAG, TRIAL_TAG
 
 _RETRY_DELAYS_S = (0.2, 0.5, 1.0, 2.0, 3.0, 5.0)
 
@@ -87,3 +94,53 @@ async def kill_run_sandboxes(run: str, platform: Platform) -> None:
             await asyncio.sleep(wait)
         else:
             return
+
+
+@dataclass(frozen=True)
+class OrphanSandbox:
+    """A sandbox that carries harness's tags."""
+
+    sandbox_id: str
+    state: str
+    started_at: str
+    run: str
+    trial: str
+    in_use: bool
+
+
+def _in_use(info: e2b.SandboxInfo) -> bool:
+    """Whether the process that opened it lives, or another works in it after that; of one on another machine, whether
+    its lifetime was just extended."""
+    if is_in_use(info.sandbox_id):
+        return True
+    lives = is_owner_alive((info.metadata or {}).get(OWNER_TAG, ""))
+    left = (info.end_at - datetime.now(UTC)).total_seconds()
+    return left > LIFETIME_S * 2 / 3 - 10 if lives is None else lives
+
+
+async def list_orphans(run: str | None, params: Mapping[str, Any]) -> list[OrphanSandbox]:
+    """All sandboxes on the platform that harness started, in one run or in any.
+
+    Raises:
+        SandboxFault: when the platform cannot be asked.
+    """
+    found: list[OrphanSandbox] = []
+    query = e2b.SandboxQuery(metadata={RUN_TAG: run}) if run else None
+    with raising_faults("list sandboxes"):
+        pages = AsyncSandbox.list(query=query, **params)
+        while pages.has_next:
+            for info in await pages.next_items():
+                tags = info.metadata or {}
+                if RUN_TAG in tags:
+                    started = info.started_at.isoformat(timespec="seconds")
+                    trial = tags.get(TRIAL_TAG, "")
+                    state = str(getattr(info.state, "value", info.state))
+                    run_id, in_use = tags[RUN_TAG], _in_use(info)
+                    found.append(OrphanSandbox(info.sandbox_id, state, started, run_id, trial, in_use))
+    return found
+
+
+async def kill_orphan(leftover: OrphanSandbox, params: Mapping[str, Any]) -> None:
+    """End a sandbox by its id; one that is gone already is fine."""
+    with raising_faults(f"end sandbox {leftover.sandbox_id}"):
+        await AsyncSandbox.kill(leftover.sandbox_id, **params)

@@ -12,7 +12,8 @@ from typing import TypeAlias
 
 from harness.errors import SandboxFault
 from harness.sandboxes.archive import unpack_command
-from harness.sandboxes.sandbox import HOME, CommandResult, CommandTimeoutError, Sandbox, bypass_profile
+from harness.sandboxes.layout import HOME
+from harness.sandboxes.sandbox import CommandResult, CommandTimeoutError, Sandbox, bypass_profile
 
 
 @dataclass(frozen=True)

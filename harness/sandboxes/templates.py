@@ -17,7 +17,7 @@ from harness.sandboxes.building import (
     read_recipe,
     remove,
 )
-from harness.sandboxes.sandbox import Platform
+from harness.sandboxes.platform import Platform
 from harness.sandboxes.userstate import state_folder
 from harness.tasks.single_flight import SingleFlight, locked
 from harness.tasks.templatefile import TemplateFile, find_template_file, template_file

@@ -19,7 +19,7 @@ from harness.models.model import (
     has_key,
     replay_model,
 )
-from harness.sandboxes.sandbox import Network
+from harness.sandboxes.platform import Network
 from harness.tasks.task import SandboxSpec, Task
 from tests.support.folders import by_hand, says
 

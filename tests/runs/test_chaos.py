@@ -23,8 +23,8 @@ from harness.records.store import NO_REDACTION, RunFolder, list_runs, read_recor
 from harness.records.stream import parse
 from harness.runs.budget import Budget
 from harness.runs.engine import Engine
-from harness.sandboxes.cleanup import kill_run_sandboxes
-from harness.sandboxes.sandbox import Platform, list_orphans
+from harness.sandboxes.cleanup import kill_run_sandboxes, list_orphans
+from harness.sandboxes.platform import Platform
 from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos
 from harness.tasks.task import load_task
