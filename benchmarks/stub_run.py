@@ -26,7 +26,7 @@ from harness.runs.engine import Engine
 from harness.sandboxes.platform import Platform
 from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos
-from harness.tasks.task import load_task
+from harness.tasks.loading import load_task
 from harness.trials.context import RunContext
 from harness.trials.runner import Retries
 from harness.variants.variant import Variant

@@ -20,7 +20,8 @@ from harness.records.stream import Session
 from harness.runs.budget import NotStartedError
 from harness.sandboxes.layout import REPO, turn_folder
 from harness.sandboxes.sandbox import CommandResult, CommandTimeoutError
-from harness.tasks.task import Task, task_of_parts
+from harness.tasks.loading import task_of_parts
+from harness.tasks.task import Task
 from harness.trials.attempt import Attempt, interrupted, trial_record
 from harness.trials.context import RunContext
 from harness.trials.runner import Retries, spent_by

@@ -17,7 +17,8 @@ from harness.records.record import CheckResult, TrialRecord, TrialSpec, trial_na
 from harness.records.store import Redactor
 from harness.runs.budget import NotStartedError
 from harness.runs.forecast import Planned
-from harness.tasks.task import MANIFEST, load_task
+from harness.tasks.loading import load_task
+from harness.tasks.manifest import MANIFEST
 from harness.variants.variant import Variant
 
 CALL_PASSED = pytest.StashKey[bool]()

@@ -20,7 +20,7 @@ from harness.sandboxes.cleanup import kill_orphans
 from harness.sandboxes.owner import hold_in_use, is_last_user
 from harness.sandboxes.platform import Platform, e2b_platform
 from harness.sandboxes.sandbox import Sandbox
-from harness.tasks.task import load_task
+from harness.tasks.loading import load_task
 from harness.trials.checks import run_checks
 from harness.trials.trial import KEPT
 

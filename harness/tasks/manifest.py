@@ -58,7 +58,7 @@ Variable = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
 # No option, no refspec: one name as git would list it, or an id.
 GitRef = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./@#+=-]*$")]
 Network = Annotated[
-    Annotated[Literal["model", "none", "open"], Tag("word")] | Annotated[list[Host], Tag("hosts")],
+    Annotated[Literal["model", "none", "open"], Tag("word")] | Annotated[tuple[Host, ...], Tag("hosts")],
     Discriminator(lambda value: "hosts" if isinstance(value, list | tuple) else "word"),
 ]
 
@@ -105,7 +105,7 @@ class Checks(_Table):
     )
 
 
-class Sandbox(_Table):
+class SandboxSpec(_Table):
     """`[sandbox]`."""
 
     template: str = Field(
@@ -158,7 +158,7 @@ class Manifest(_Table):
     repo: Repo = Field(Repo(), description="a table: [repo]")
     setup: Setup = Field(Setup(), description="a table: [setup]")
     checks: Checks = Field(Checks(), description="a table: [checks]")
-    sandbox: Sandbox = Field(Sandbox(), description="a table: [sandbox]")
+    sandbox: SandboxSpec = Field(SandboxSpec(), description="a table: [sandbox]")
     limits: Limits = Field(Limits(), description="a table: [limits]")
 
 

@@ -20,7 +20,8 @@ from harness.models.model import (
     replay_model,
 )
 from harness.sandboxes.platform import Network
-from harness.tasks.task import SandboxSpec, Task
+from harness.tasks.manifest import SandboxSpec
+from harness.tasks.task import Task
 from tests.support.folders import by_hand, says
 
 KEY = {"ANTHROPIC_API_KEY": "sk-ant-0123456789"}
