@@ -25,14 +25,14 @@ from harness.sandboxes.faults import raising_faults
 from harness.tasks.templatefile import TemplateFile
 
 PREFIX = "harness-"
-"""What the names of templates that harness has built begin with."""
+"""The prefix of the names of templates that harness has built."""
 _HASH_DIGITS = 12
 _SAID = 2000
 
 
 @dataclass(frozen=True)
 class TemplateBuild:
-    """What a file asks for, and the name that it gets: the file's own and a hash of all that goes into it."""
+    """A template to build, and its name: the file's own and a hash of all that goes into it."""
 
     file: TemplateFile
     name: str
@@ -95,7 +95,7 @@ def _stem(file: TemplateFile) -> str:
 
 
 async def is_built(name: str, params: Mapping[str, Any]) -> bool:
-    """Whether the platform has a template of this name. Raises SandboxFault."""
+    """True if the platform has a template of this name. Raises SandboxFault."""
     with raising_faults(f"ask for template {name}"):
         return await AsyncTemplate.exists(name, **params)
 

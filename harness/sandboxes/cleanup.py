@@ -1,4 +1,4 @@
-"""Sandboxes that outlived their run: found by their tags, and ended."""
+"""Sandboxes that outlived their run are found by their tags, and killed."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _line(leftover: OrphanSandbox) -> str:
 
 
 async def kill_run_sandboxes(run: str, platform: Platform) -> None:
-    """End the running sandboxes of one run, which has ended; what is kept on purpose is paused, or visited.
+    """Kill the running sandboxes of a run that has ended. Those that are kept on purpose are paused, or in use.
 
     Raises:
         SandboxFault: when after several tries the platform cannot be asked, or does not end one.
@@ -109,8 +109,10 @@ class OrphanSandbox:
 
 
 def _in_use(info: e2b.SandboxInfo) -> bool:
-    """Whether the process that opened it lives, or another works in it after that; of one on another machine, whether
-    its lifetime was just extended."""
+    """True if the process that opened it lives, or another works in it after that.
+
+    For a sandbox of another machine: if its lifetime was just extended.
+    """
     if is_in_use(info.sandbox_id):
         return True
     lives = is_owner_alive((info.metadata or {}).get(OWNER_TAG, ""))

@@ -13,8 +13,8 @@ from harness.sandboxes.layout import HOME
 class Job:
     """A command that runs apart in the sandbox, its output in files of `folder` (below the home).
 
-    It starts from a login shell, or, where `login` is given, with those variables instead of what the shell's
-    start-up files say now. `exit_code` and `stderr` (its end) are known once it has ended; None when the job was
+    It starts from a login shell. With `login_env`, it starts with those variables, and the shell's start-up files are
+    not read. `exit_code` and `stderr` (its end) are known once it has ended; None when the job was
     killed.
     """
 

@@ -1,4 +1,4 @@
-"""Which process a run's sandboxes belong to, told by a mark on each; whether it lives, or somebody is in a kept one."""
+"""The owner of a sandbox: the process whose tag it carries. A sandbox that was kept may have other users."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _mark(pid: int) -> str:
 
 
 def is_owner_alive(mark: str) -> bool | None:
-    """Whether the process with this mark lives; None where it cannot be told, as of another machine's."""
+    """True if the process with this tag lives; None if that is unknown, as for another machine's."""
     machine, _, rest = mark.partition(" ")
     pid, _, started = rest.partition(" ")
     if machine != socket.gethostname() or not pid.isdigit():
@@ -72,7 +72,7 @@ def is_last_user(visit: IO[bytes]) -> bool:
 
 
 def is_in_use(sandbox_id: str) -> bool:
-    """Whether a process of this user on this machine works in a kept sandbox."""
+    """True if a process of this user on this machine works in a kept sandbox."""
     try:
         with _visited(sandbox_id).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,7 +12,9 @@ from harness.errors import UsageError
 
 @dataclass(frozen=True)
 class Platform:
-    """Which server gives the sandboxes. `params` go to every call of the SDK; none leave it to E2B's variables.
+    """The server that gives the sandboxes.
+
+    `params` go to every call of the SDK. Without them the SDK reads the variables E2B_* itself.
 
     `isolation` is the tier of a local server, also of one that E2B's variables name, and `enforces` what that enforces.
     """
@@ -32,7 +34,7 @@ class Platform:
 
     @property
     def root_is_user(self) -> bool:
-        """Whether root in its sandboxes is no other account than their user, and has no more power."""
+        """True if root in its sandboxes is the same account as their user, with no more rights."""
         return self.kind == "local"
 
 
@@ -52,7 +54,7 @@ def e2b_platform() -> Platform:
 
 @dataclass(frozen=True)
 class Network:
-    """What may be reached from a sandbox: everything, or only `allow` (hosts, CIDR; on local also 127.0.0.1:PORT)."""
+    """The hosts that a sandbox may reach: all, or only `allow` (hosts, CIDR; on local also 127.0.0.1:PORT)."""
 
     open: bool = False
     allow: tuple[str, ...] = ()

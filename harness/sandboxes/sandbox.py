@@ -56,7 +56,7 @@ OWNER_TAG = "harness_owner"
 
 
 async def _with_retries(doing: str, call: Callable[[], Awaitable[T]], seconds: float) -> T:
-    """Do what may as well be done twice: again after a fault of the way there, within `seconds` each time.
+    """Do a call that may safely be repeated, again after a fault of the connection, within `seconds` each time.
 
     Raises:
         SandboxFault: the last of them, or one that another try cannot help.
@@ -75,7 +75,7 @@ async def _with_retries(doing: str, call: Callable[[], Awaitable[T]], seconds: f
 
 @dataclass(frozen=True)
 class CommandResult:
-    """What a command gave back."""
+    """The output and the exit code of a command."""
 
     stdout: str
     stderr: str
@@ -87,18 +87,18 @@ class CommandTimeoutError(Exception):
 
 
 def bypass_profile(script: str, env: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """A script and its variables, such that what an agent wrote into the shell's start-up files has no say.
+    """Keep the login shell from reading profile files, which the agent may have changed; returns script and variables.
 
-    The platform's shell is a login shell, which reads those of $HOME: one line in them could forge any verdict.
-    So it gets a home without any, and the script the directory that it starts in. A PATH among the variables is
-    set by the script, since a login shell makes its own.
+    The platform's shell is a login shell, which reads those of $HOME. One line in them could forge any verdict. So the
+    shell gets a home without such files, and the script has the directory that it starts in as its home. A PATH among
+    the variables is set by the script, since a login shell makes its own.
     """
     path = f"export PATH={shlex.quote(env['PATH'])}\n" if "PATH" in env else ""
     return f"export HOME=$PWD\n{path}{script}", {**env, "HOME": "/"}
 
 
 async def _create(seconds: float, template: str, **options: Any) -> AsyncSandbox:
-    """Create a sandbox within `seconds`. One that comes when nobody waits for it any more is ended at once."""
+    """Create a sandbox within `seconds`. One that is created too late is killed at once."""
     creating = asyncio.create_task(AsyncSandbox.create(template, **options))
     try:
         async with asyncio.timeout(seconds):
@@ -109,7 +109,7 @@ async def _create(seconds: float, template: str, **options: Any) -> AsyncSandbox
 
 
 async def _kill_when_created(creating: asyncio.Task[Any]) -> None:
-    """End a sandbox that is still being made: cutting the request off would leave it to live out its lifetime."""
+    """Kill a sandbox that is still being created. After a cancelled request it would live until its timeout."""
     await asyncio.wait([creating], timeout=_KILL_WHEN_CREATED_S)
     if creating.done() and not creating.exception():
         with contextlib.suppress(SandboxFault), raising_faults("kill the sandbox"):
@@ -141,10 +141,10 @@ class Sandbox:
     ) -> Sandbox:
         """Create a sandbox, tagged with its run and trial so that it can be found again.
 
-        `again`: the platform has refused this one or another just now (429); a further refusal is then answered as
-        it asks to be (Retry-After). Otherwise it is told at once, for the sake of all that wait.
+        `after_rate_limit`: the platform has refused this sandbox or another just now (429). Then a further refusal is
+        answered as it asks for (Retry-After). Otherwise it is raised at once, so that all others that wait know.
 
-        With `mcp` it has E2B's MCP gateway, which runs these servers.
+        With `mcp` the sandbox has E2B's MCP gateway, which runs these servers.
 
         Raises:
             SandboxFault: when there is none to be had within `timeout` seconds.
@@ -294,7 +294,9 @@ class Sandbox:
             return CommandResult(done.stdout, done.stderr, done.exit_code)
 
     async def _run(self, command: str, **options: Any) -> e2b.CommandResult:
-        """As the SDK runs a command, but that one which does not start is no command that takes too long."""
+        """Run a command through the SDK.
+
+        A command that cannot be started raises SandboxFault. CommandTimeoutError is only for one that started."""
         with raising_faults("start a command"):
             # The SDK's own limit for this would cost a task for each command.
             async with asyncio.timeout(_START_S):
@@ -303,7 +305,7 @@ class Sandbox:
         return done
 
     async def _fail_if_gone(self, call: Coroutine[Any, Any, T]) -> T:
-        """What a call gives, unless the sandbox is gone meanwhile: a lost connection may stay silent for ever.
+        """Wait for a call, and ask meanwhile if the sandbox is gone, since a lost connection may stay silent for ever.
 
         Raises:
             SandboxFault: when it is gone.
@@ -427,7 +429,7 @@ class Sandbox:
         return {name: value for name, value in env.items() if name not in _SHELL_VARIABLES}
 
     async def _is_running(self) -> bool:
-        """Whether the sandbox answers; asked three times, since one lost answer proves nothing."""
+        """True if the sandbox answers. It is asked three times, since one lost answer proves nothing."""
         for wait in (0.2, 1.0, 2.0):
             try:
                 async with asyncio.timeout(_IS_RUNNING_S):

@@ -61,7 +61,7 @@ class Templates:
         return recipe.name
 
     async def build(self, recipe: TemplateBuild) -> None:
-        """Build it, whether it is there already or not. Raises as `name` does, and OSError."""
+        """Build it, whether it is there already or not. Raises as `ensure_built` does, and OSError."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self.say(f"building template {recipe.name} from {recipe.file.shown}")
         with (self._folder / f"{recipe.name}.log").open("a", encoding="utf-8") as log:

@@ -100,7 +100,7 @@ def task_of_parts(
 
 
 def _named(**values: object) -> dict[str, Any]:
-    """What was given."""
+    """The values that were given."""
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -127,7 +127,7 @@ def _unreadable(error: OSError) -> Problem:
 
 @dataclass(frozen=True)
 class _Parts:
-    """What a Python test names of its task."""
+    """The parts of a task that a Python test names."""
 
     manifest: Manifest
     checks: tuple[Check, ...]
@@ -153,9 +153,9 @@ class _Parts:
 
 @dataclass
 class _Reader:
-    """Looks at all that a manifest names, collecting problems on the way. `file` is where its fields stand.
+    """Reads everything that a manifest names, and collects problems. `file` is the one with its fields.
 
-    Whatever the manifest itself has wrong has been told, and is not told again by what follows from it.
+    A problem of the manifest itself is there already. What follows from it is not reported again.
     """
 
     folder: Path
@@ -163,7 +163,7 @@ class _Reader:
     problems: list[Problem]
 
     def wrong(self, field_: str) -> bool:
-        """Whether the manifest has this field wrong, or something in it."""
+        """True if the manifest has this field wrong, or something in it."""
         return any(f"{problem.field}.".startswith(f"{field_}.") for problem in self.problems)
 
     def task(self, manifest: Manifest) -> Task:
@@ -192,7 +192,7 @@ class _Reader:
         )
 
     def parts(self, manifest: Manifest, folder: Any, repo: Any, recording: Any) -> _Parts:
-        """What a Python test names; its paths may lead anywhere."""
+        """The parts that a Python test names. Its paths may lead anywhere."""
         self.part("folder", folder, os.path.isdir, "folder")
         repo_path = self.part("repo", repo, os.path.isdir, "folder")
         self.protect(manifest, repo_path)
@@ -414,7 +414,7 @@ class _Reader:
 
 
 def _script_problem(path: Path) -> tuple[str, str] | None:
-    """Why a file of `checks/` is probably not what its author thinks, and what would be right."""
+    """The problem and the remedy of a file of `checks/` that is probably not what its author thinks."""
     with path.open("rb") as file:
         first = file.readline(1000)
     if first.startswith(b"#!"):

@@ -25,7 +25,7 @@ from harness.tasks.tomlfile import field_for, suggest_key, read_toml, abbreviate
 
 MANIFEST = "task.toml"
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
-"""What names of tasks and checks look like: they stand in test ids and in file names."""
+"""The form of names of tasks and checks, which are part of test ids and of file names."""
 
 _NOT_TAGS = frozenset(
     [
@@ -225,5 +225,5 @@ def _problem(file: Path, details: ErrorDetails) -> Problem:
 
 
 def is_name(text: str) -> bool:
-    """Whether it can be the name of a task or a check."""
+    """True if it can be the name of a task or a check."""
     return re.fullmatch(NAME, text) is not None
