@@ -47,15 +47,15 @@ async def _collect(
 ) -> str:
     found: list[tuple[OrphanSandbox, Mapping[str, Any]]] = []
     for platform in platforms:
-        found += [(leftover, platform.params) for leftover in await list_orphans(run, platform.params)]
-    asleep = [leftover for leftover, _ in found if leftover.state == "paused"]
+        found += [(orphan, platform.params) for orphan in await list_orphans(run, platform.params)]
+    asleep = [orphan for orphan, _ in found if orphan.state == "paused"]
     kept = asleep if spared["kept"] else []
     # No run goes on with a sandbox that it has paused.
-    busy = [one for one, _ in found if spared["in use"] and one.in_use and one not in asleep]
-    left = [(leftover, params) for leftover, params in found if leftover not in kept and leftover not in busy]
+    busy = [orphan for orphan, _ in found if spared["in use"] and orphan.in_use and orphan not in asleep]
+    left = [(orphan, params) for orphan, params in found if orphan not in kept and orphan not in busy]
     if not dry_run:
-        await asyncio.gather(*(kill_orphan(leftover, params) for leftover, params in left))
-    lines = [_line(leftover) for leftover in (*(leftover for leftover, _ in left), *kept)]
+        await asyncio.gather(*(kill_orphan(orphan, params) for orphan, params in left))
+    lines = [_line(orphan) for orphan in (*(orphan for orphan, _ in left), *kept)]
     lines.append(f"{_sandboxes(len(left))} {'would be ended' if dry_run else 'ended'}")
     if busy:
         lines.append(f"{_sandboxes(len(busy))} left alone: in use (--in-use ends these too)")
@@ -68,8 +68,8 @@ def _sandboxes(count: int) -> str:
     return f"{count} sandbox{'' if count == 1 else 'es'}"
 
 
-def _line(leftover: OrphanSandbox) -> str:
-    return f"{leftover.sandbox_id}  {leftover.state:<8} since {leftover.started_at}  {leftover.run}  {leftover.trial}"
+def _line(orphan: OrphanSandbox) -> str:
+    return f"{orphan.sandbox_id}  {orphan.state:<8} since {orphan.started_at}  {orphan.run}  {orphan.trial}"
 
 
 async def kill_run_sandboxes(run: str, platform: Platform) -> None:
@@ -82,9 +82,11 @@ async def kill_run_sandboxes(run: str, platform: Platform) -> None:
     for wait in (*_RETRY_DELAYS_S, None):
         try:
             found = await list_orphans(run, params)
-            left = [one for one in found if one.state == "running" and not is_in_use(one.sandbox_id)]
+            left = [
+                orphan for orphan in found if orphan.state == "running" and not is_in_use(orphan.sandbox_id)
+            ]
             ended = await asyncio.gather(
-                *(kill_orphan(leftover, params) for leftover in left), return_exceptions=True
+                *(kill_orphan(orphan, params) for orphan in left), return_exceptions=True
             )
             for problem in filter(None, ended):
                 raise problem
@@ -142,7 +144,7 @@ async def list_orphans(run: str | None, params: Mapping[str, Any]) -> list[Orpha
     return found
 
 
-async def kill_orphan(leftover: OrphanSandbox, params: Mapping[str, Any]) -> None:
+async def kill_orphan(orphan: OrphanSandbox, params: Mapping[str, Any]) -> None:
     """End a sandbox by its id; one that is gone already is fine."""
-    with raising_faults(f"end sandbox {leftover.sandbox_id}"):
-        await AsyncSandbox.kill(leftover.sandbox_id, **params)
+    with raising_faults(f"end sandbox {orphan.sandbox_id}"):
+        await AsyncSandbox.kill(orphan.sandbox_id, **params)

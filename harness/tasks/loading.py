@@ -11,14 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.tasks.contents import file_hash, files_in, folder_hash, is_executable, escapes_folder
 from harness.errors import Problem, ProblemsError
+from harness.tasks.contents import escapes_folder, file_hash, files_in, folder_hash, is_executable
 from harness.tasks.gitsource import GitSource, problems_of
 from harness.tasks.manifest import MANIFEST, Limits, Manifest, SandboxSpec, is_name, read_manifest, validated
 from harness.tasks.recording import BadRecording, parse_recording
+from harness.tasks.task import Check, Task, Turn
 from harness.tasks.templatefile import find_template_file, names_no_template, template_file
 from harness.tasks.tomlfile import display_path
-from harness.tasks.task import Check, Task, Turn
 
 _BAD_LINES_SHOWN = 5
 
@@ -42,20 +42,26 @@ def load_task(folder: Path) -> Task:
     return task
 
 
+_PARTS = {
+    "timeout": "timeout",
+    "setup": "setup.run",
+    "checks": "checks.run",
+    "protect": "checks.protect",
+    "template": "sandbox.template",
+    "env": "sandbox.env",
+    "network": "sandbox.network",
+}
+"""The keys of a manifest that a Python test can give, by the names of its marker's arguments."""
+
+
 def task_of_parts(
     name: str,
     base: Path,
     folder: str | None = None,
     *,
     repo: str | None = None,
-    template: str | None = None,
-    checks: Mapping[str, str] | None = None,
-    protect: Sequence[str] | None = None,
-    setup: Sequence[str] | None = None,
-    timeout: float | None = None,
-    env: Mapping[str, str] | None = None,
-    network: str | Sequence[str] | None = None,
     replay: str | None = None,
+    **parts_of_manifest: Any,
 ) -> Task:
     """A task for a Python test, which brings its own prompts: from a task folder, or from parts named one by one.
 
@@ -64,24 +70,19 @@ def task_of_parts(
         base: what paths are relative to.
         folder: a task folder; the other parts replace its own.
         repo: a folder with the starter repo; by default an empty one.
-        template: the sandbox's template.
-        checks: shell commands by name.
-        protect: patterns of files that the agent must not change.
-        setup: shell commands to run before the agent.
-        timeout: seconds for each prompt.
-        env: the sandbox's environment.
-        network: `model`, `none`, `open` or hosts.
         replay: a recorded session.
+        parts_of_manifest: values for keys of a manifest, as `_PARTS` names them.
 
     Raises:
         ProblemsError: when a part cannot be used.
+        TypeError: when there is no such part.
     """
-    given = {
-        "timeout": timeout,
-        "setup": _named(run=setup),
-        "checks": _named(run=checks, protect=protect),
-        "sandbox": _named(template=template, env=env, network=network),
-    }
+    given: dict[str, Any] = {"timeout": None, "setup": {}, "checks": {}, "sandbox": {}}
+    for argument, value in _named(**parts_of_manifest).items():
+        if argument not in _PARTS:
+            raise TypeError(f"task_of_parts() got an unexpected keyword argument {argument!r}")
+        table, _, key = _PARTS[argument].rpartition(".")
+        (given[table] if table else given)[key] = value
     subject = f"@pytest.mark.task of {name} cannot be used:"
     manifest, problems = validated({"schema": 1, **_named(**given)}, base)
     reader = _Reader(base, base, problems)
@@ -106,18 +107,10 @@ def _named(**values: object) -> dict[str, Any]:
 
 def _as_argument(field_: str | None) -> str | None:
     """The marker's name for a manifest's field."""
-    for prefix, argument in _ARGUMENTS:
-        if field_ and field_.startswith(prefix):
-            return argument + field_.removeprefix(prefix)
+    for argument, key in _PARTS.items():
+        if field_ and f"{field_}.".startswith(f"{key}."):
+            return argument + field_.removeprefix(key)
     return field_
-
-
-_ARGUMENTS = (
-    ("checks.run", "checks"),
-    ("checks.protect", "protect"),
-    ("setup.run", "setup"),
-    ("sandbox.", ""),
-)
 
 
 def _unreadable(error: OSError) -> Problem:

@@ -21,7 +21,7 @@ from pydantic_core import ErrorDetails
 
 from harness.errors import Problem
 from harness.tasks.hosts import Host
-from harness.tasks.tomlfile import field_for, suggest_key, read_toml, abbreviate, display_path, describe_error
+from harness.tasks.tomlfile import abbreviate, describe_error, display_path, field_for, read_toml, suggest_key
 
 MANIFEST = "task.toml"
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
