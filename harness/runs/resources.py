@@ -31,7 +31,7 @@ from harness.records.store import Redactor, RunFolder, find_run, read_records
 from harness.runs.client import RunAddress
 from harness.runs.options import Options
 from harness.runs.request import RunRequest
-from harness.sandboxes.sandbox import Platform, e2b_platform
+from harness.sandboxes.platform import Platform, e2b_platform
 from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos
 from harness.tasks.hosts import is_loopback

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from harness.errors import NotAppliedError, SandboxFault, TaskFault
 from harness.sandboxes.archive import pack
-from harness.sandboxes.sandbox import REPO, CommandTimeoutError, Sandbox, turn_folder
+from harness.sandboxes.layout import REPO, turn_folder
+from harness.sandboxes.sandbox import CommandTimeoutError, Sandbox
 from harness.sandboxes.shell import (
     SandboxScript,
     ScriptOutcome,
