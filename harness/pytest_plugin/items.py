@@ -77,7 +77,7 @@ def _same_name(path: Path, owner: Path) -> ProblemsError:
 
 
 class TrialItem(pytest.Item):
-    """One trial. Its setup waits for the trial, so that a fault is an ERROR; its call tells what the checks said."""
+    """One trial. Its setup waits for it, so that a fault is an ERROR; its call passes if the checks did."""
 
     def __init__(self, *, spec: TrialSpec, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -160,7 +160,7 @@ def reporting_item(item: pytest.Item, session: RunSession) -> pytest.Item:
         if not session.client.has_record(spec):
             return item
     except HarnessError:
-        return item  # it is told when the run or the test starts
+        return item  # The run or the test reports the error when it starts.
     report: TrialItem = TrialItem.from_parent(
         cast(Any, item.parent), name=item.name, nodeid=item.nodeid, spec=spec
     )
