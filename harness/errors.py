@@ -65,7 +65,7 @@ class ProblemsError(UsageError):
 
 
 class NotAppliedError(HarnessError):
-    """What a trial ran with is not what its variant asks for: the outcome is `invalid` and counts for nobody."""
+    """The trial did not run with what its variant asks for. The outcome is `invalid` and counts for nobody."""
 
     def __init__(self, differences: Sequence[str]) -> None:
         super().__init__("; ".join(differences))
@@ -241,7 +241,7 @@ class CheckFault(Fault):
 
 
 class TaskFault(Fault):
-    """What a task needs before its agent can start, such as a repository to clone or its setup, cannot be had."""
+    """A task cannot have what it needs before its agent starts, such as a repository to clone or its setup."""
 
     cause = "task"
 

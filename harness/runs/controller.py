@@ -424,9 +424,10 @@ def _refuse_undecidable(options: Options, request: RunRequest, resumed: ResumedR
 
         planned = planned_rounds(resumed.folder.path)
         if planned is None or planned.rounds != options.max_trials:
-            was = f"--max-trials {planned.rounds}" if planned else "no --until-decided"
+            was = f"with --max-trials {planned.rounds}" if planned else "without --until-decided"
             raise UsageError(
-                f"the run that is resumed was started with {was}: other looks would void its verdicts",
+                f"run {resumed.folder.id} was started {was}; to change that on --resume would make its verdicts "
+                "invalid",
                 remedy="resume it as it was started, or start a new run",
             )
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from harness.errors import Fault
 from harness.records.record import TrialSpec
-from harness.sandboxes.sandbox import Network, Sandbox
+from harness.sandboxes.platform import Network
+from harness.sandboxes.sandbox import Sandbox
 from harness.trials.attempt import Attempt
 from harness.trials.context import RunContext
 from harness.trials.seeding import seed

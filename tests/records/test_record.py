@@ -25,7 +25,8 @@ from harness.records.record import (
     session_fields,
 )
 from harness.records.stream import Session, SessionBuilder, Tokens, parse
-from harness.tasks.task import SandboxSpec, Task
+from harness.tasks.manifest import SandboxSpec
+from harness.tasks.task import Task
 from harness.variants.variant import DEFAULT, Variant
 from tests.support.records import a_record, any_record
 

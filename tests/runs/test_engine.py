@@ -21,7 +21,8 @@ from harness.runs.engine import Engine
 from harness.runs.forecast import Planned, forecast
 from harness.runs.resume import load_resumed_run
 from harness.runs.shard import Shard, read_shard
-from harness.tasks.task import Limits, Task
+from harness.tasks.manifest import Limits
+from harness.tasks.task import Task
 from harness.trials.context import RunContext
 from harness.trials.runner import Retries
 from harness.variants.variant import Variant

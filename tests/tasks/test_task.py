@@ -19,15 +19,9 @@ from hypothesis import strategies as st
 from harness.tasks.contents import folder_hash
 from harness.errors import Problem, ProblemsError
 from harness.tasks.gitsource import GitSource
-from harness.tasks.task import (
-    Check,
-    Limits,
-    SandboxSpec,
-    Turn,
-    find_tasks,
-    load_task,
-    task_of_parts,
-)
+from harness.tasks.loading import find_tasks, load_task, task_of_parts
+from harness.tasks.manifest import Limits, SandboxSpec
+from harness.tasks.task import Check, Turn
 from tests.support.folders import by_hand, says, task_folder, write_files
 
 
@@ -99,7 +93,7 @@ max_cost_usd = 1
         Check("tests", command="make test"),
     )
     hosts = ("pypi.org", "*.npmjs.org", "10.0.0.0/8", "127.0.0.1:8080")
-    assert task.sandbox == SandboxSpec("base", {"LANG": "C"}, hosts)
+    assert task.sandbox == SandboxSpec(template="base", env={"LANG": "C"}, network=hosts)
     assert task.limits == Limits(max_turns=7, max_cost_usd=1.0)
     assert task.replay == folder / "replay.jsonl"
     assert task.checks_folder == folder / "checks"
@@ -111,7 +105,7 @@ def test_little_is_enough(tmp_path: Path) -> None:
     write_files(folder, {"task.toml": "schema = 1\n[checks.run]\nok = 'true'\n", "prompt.md": "Do it."})
     task = load_task(folder)
     assert (task.repo, task.solution, task.replay, task.checks_folder) == (None, None, None, None)
-    assert task.sandbox == SandboxSpec("claude", {}, "model")
+    assert task.sandbox == SandboxSpec(template="claude", env={}, network="model")
     assert (task.timeout, task.check_timeout, task.limits) == (600.0, 60.0, Limits())
     assert task.setup_timeout == 600.0
     assert task.own_seconds == 660, "a setup without commands takes no time"
@@ -877,7 +871,7 @@ def test_a_test_names_the_parts_of_its_task(tmp_path: Path) -> None:
     assert task.repo == tmp_path / "tests" / "answer" / "repo"
     assert task.checks == (Check("said", command="grep -q 42 answer.txt"),)
     assert (task.protect, task.setup, task.timeout) == (("question.txt",), ("make",), 5.0)
-    assert task.sandbox == SandboxSpec("base", {"A": "1"}, ("pypi.org",))
+    assert task.sandbox == SandboxSpec(template="base", env={"A": "1"}, network=("pypi.org",))
     plain = task_of_parts("test_it", tmp_path)
     assert (plain.repo, plain.checks, plain.sandbox, plain.timeout) == (None, (), SandboxSpec(), 600.0)
 
@@ -890,7 +884,7 @@ def test_parts_replace_those_of_a_folder(tmp_path: Path) -> None:
     task = task_of_parts("test_it", tmp_path, "answer", repo="other", env={"B": "2"})
     own = load_task(folder)
     assert (task.timeout, task.setup, task.checks) == (9.0, ("make",), own.checks)
-    assert task.sandbox == SandboxSpec("claude", {"A": "1", "B": "2"}, "open")
+    assert task.sandbox == SandboxSpec(template="claude", env={"A": "1", "B": "2"}, network="open")
     assert task.repo == tmp_path / "other"
     assert (task.path, task.solution) == (folder, own.solution)
     assert task_of_parts("test_it", tmp_path, "answer", timeout=600.0).timeout == 600.0

@@ -15,7 +15,7 @@ from harness.local.launch import LocalServer
 from harness.records.record import CheckResult
 from harness.sandboxes.sandbox import Sandbox
 from harness.sandboxes.shell import SandboxScript
-from harness.tasks.task import load_task
+from harness.tasks.loading import load_task
 from harness.trials.checks import OUTPUT_BYTES, Between, run_checks
 from tests.support.folders import task_folder, write_files
 from tests.support.sandboxes import bash, with_sandbox
