@@ -356,6 +356,10 @@ class TrialRecord(_Part):
         (), description="Paths of the work that an ignore rule keeps out of the diff; at most 200."
     )
     transcript: str | None = Field(None, description="Raw stream-json, relative to the run's folder.")
+    work: str | None = Field(
+        None,
+        description="The folder with what the agent left, as tars that nobody has opened; null: it was not kept.",
+    )
     diff: str | None = Field(None, description="What the agent changed, relative to the run's folder.")
     started_at: str = Field(description="When the first attempt began.")
     finished_at: str = Field(description="When the last attempt had ended.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import platform as machine
@@ -48,6 +49,8 @@ class RunResources:
     def close(self) -> None:
         """Stop the server, which ends its sandboxes, and remove clones that no other process uses."""
         self.context.repos.close()
+        if self.server is None and self.context.snapshots.ids:
+            asyncio.run(self.context.snapshots.delete(self.context.platform.params))
         if self.server:
             self.server.stop()
 
@@ -91,7 +94,15 @@ def open_run_resources(
     templates = Templates(platform, folder.path / "templates")
     return RunResources(
         RunContext(
-            platform, model, folder, repos, templates, _git_commit(), secrets=secrets, keep=options.keep
+            platform,
+            model,
+            folder,
+            repos,
+            templates,
+            _git_commit(),
+            secrets=secrets,
+            keep=options.keep,
+            keep_work=options.keep_work,
         ),
         server,
     )

@@ -20,7 +20,7 @@ class Snapshots:
     def __init__(self) -> None:
         self._makers: dict[str, Callable[[], Awaitable[str | None]]] = {}
         self._known = SingleFlight[str, str | None](self._make)
-        self._ids: list[str] = []
+        self.ids: list[str] = []
 
     async def get(self, key: str, make: Callable[[], Awaitable[str | None]]) -> str | None:
         """The snapshot's id, made by the first who asks for it; None where the platform takes none.
@@ -34,11 +34,11 @@ class Snapshots:
     async def _make(self, key: str) -> str | None:
         made = await self._makers[key]()
         if made is not None:
-            self._ids.append(made)
+            self.ids.append(made)
         return made
 
     async def delete(self, params: Mapping[str, Any]) -> None:
         """Delete them all. One that the platform still needs, for a sandbox that was kept, stays."""
-        while self._ids:
+        while self.ids:
             with contextlib.suppress(SandboxFault):
-                await delete_snapshot(self._ids.pop(), params)
+                await delete_snapshot(self.ids.pop(), params)
