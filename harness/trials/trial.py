@@ -49,6 +49,7 @@ async def run_attempt(spec: TrialSpec, context: RunContext, attempt: Attempt) ->
     Raises:
         CancelledError: when it was cancelled; the attempt says so, too.
     """
+    trial: PreparedTrial | None = None
     try:
         if agent_class(spec.agent).needs_model:
             context.model.require_recording(spec.task)
@@ -61,7 +62,6 @@ async def run_attempt(spec: TrialSpec, context: RunContext, attempt: Attempt) ->
             await trial.verify_variant()
             await trial.check_in_place()
         await trial.grade()
-        await trial.finish()
     except NotAppliedError as error:
         attempt.differences = error.differences
     except Fault as fault:
@@ -72,6 +72,8 @@ async def run_attempt(spec: TrialSpec, context: RunContext, attempt: Attempt) ->
     except Exception as error:  # noqa: BLE001  (a defect of ours must not take the other trials down)
         attempt.fault = internal_fault(error, attempt.files)
     finally:
+        if trial:
+            await trial.finish()
         attempt.end()
 
 
@@ -346,9 +348,8 @@ class PreparedTrial:
                 await self.sandbox.kill()
         wanted = self.context.keep_work
         if wanted == "all" or (wanted == "failed" and not has_passed):
-            attempt.work, notes = await self.context.disk.run(
-                functools.partial(attempt.files.keep_without_secrets, WORK)
-            )
+            keep = functools.partial(attempt.files.keep_without_secrets, WORK)
+            attempt.work, notes = await self.context.disk.run(keep)
             attempt.notes += notes
         else:
             await self.context.disk.run(functools.partial(attempt.files.remove, WORK))
