@@ -42,7 +42,7 @@ matches "$starter" >"$scratch/starter"
 cd ~/repo
 for pattern; do
   literal=${pattern%%[][*?]*}
-  printf '%s\0' "$literal/x"
+  case $literal in */*) printf '%s\0' "${literal%/*}/x" ;; esac
 done | cat - "$scratch/starter" | clear_way >"$scratch/way"
 matches ~/repo >"$scratch/work"
 cd ~/repo
