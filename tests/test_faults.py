@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Mapping
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
 
 import e2b
 import httpx
 import pytest
 from e2b import exceptions
 
+from harness.budget import NotStartedError
 from harness.errors import (
     AgentFault,
     CheckFault,
     Fault,
     HarnessError,
     InternalFault,
+    NotAppliedError,
     Problem,
     ProblemsError,
     ProviderFault,
@@ -179,3 +183,49 @@ def test_problems_are_told_together() -> None:
     ]
     assert len(error.problems) == 2
     assert isinstance(error, UsageError)
+
+
+# From process to process
+
+
+def tree(root: type[Fault]) -> Iterator[type[Fault]]:
+    """A class and all that come from it."""
+    yield root
+    for kind in root.__subclasses__():
+        yield from tree(kind)
+
+
+FATES = [(True, False), (False, True), (True, True), (False, False)]
+
+
+@pytest.mark.parametrize(("retry", "fatal"), FATES, ids=["retry", "fatal", "both", "neither"])
+@pytest.mark.parametrize("kind", list(tree(Fault)), ids=lambda kind: kind.__name__)
+def test_a_fault_goes_from_process_to_process_whole(kind: type[Fault], retry: bool, fatal: bool) -> None:
+    """A worker of xdist meets it, and the main process decides on it."""
+    for remedy in (None, "wait a while"):
+        fault = kind("rate_limit", "too many, 50% of all\nof them", retry=retry, fatal=fatal, remedy=remedy)
+        for again in (pickle.loads(pickle.dumps(fault)), copy.copy(fault), copy.deepcopy(fault)):
+            assert type(again) is kind
+            assert vars(again) == vars(fault)
+            assert (again.kind, again.message, again.cause) == (fault.kind, fault.message, fault.cause)
+            assert (again.retry, again.fatal, again.remedy) == (retry, fatal, remedy)
+            assert str(again) == str(fault)
+
+
+ERRORS: Sequence[HarnessError] = [
+    HarnessError("it is wrong", remedy="do it right"),
+    UsageError("it is wrong", remedy="do it right"),
+    NotStartedError("the limit is reached"),
+    ProblemsError("task 'a' cannot be used:", [Problem("task.toml", "timeout", "is wrong", "give seconds")]),
+    NotAppliedError(["the model is a, not b", "the tool 'c' is offered"]),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_an_error_that_is_no_fault_goes_whole_too(error: HarnessError) -> None:
+    """With all that it was made of."""
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert vars(again) == vars(error)
+    assert again.args == error.args
+    assert str(again) == str(error)
