@@ -226,3 +226,11 @@ def test_a_refusal_of_what_was_asked_for_before_the_last_one_says_nothing_new() 
 
     simulate(story())
     assert rates[0] == 16
+
+
+def test_a_refusal_never_makes_the_next_come_sooner() -> None:
+    """At one in ten seconds, the second that a first refusal waits is over before the next turn."""
+    refused = iter([True])
+    platform = Platform(refuse=lambda at: next(refused, False))
+    simulate(create_all(Pacer(0.1, draw=lambda: 0.5), platform.make, 1))
+    assert platform.asked == [0.0, pytest.approx(10.0)]
