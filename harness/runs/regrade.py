@@ -16,6 +16,7 @@ from harness.records.record import CheckResult, Outcome, TrialRecord, TrialSpec
 from harness.records.store import RunFolder, find_run, new_run_id, read_records
 from harness.runs.options import Options
 from harness.runs.resources import default_concurrency, platform_of
+from harness.sandboxes.cleanup import delete_snapshots
 from harness.sandboxes.platform import Platform
 from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos
@@ -101,7 +102,8 @@ async def _regrade_all(
     try:
         return list(await asyncio.gather(*map(one, records)))
     finally:
-        await context.snapshots.delete(platform.params)
+        if context.snapshots.is_used:
+            await delete_snapshots(new.id, platform)
         context.repos.close()
 
 

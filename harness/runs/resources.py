@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import platform as machine
@@ -49,8 +48,6 @@ class RunResources:
     def close(self) -> None:
         """Stop the server, which ends its sandboxes, and remove clones that no other process uses."""
         self.context.repos.close()
-        if self.server is None and self.context.snapshots.ids:
-            asyncio.run(self.context.snapshots.delete(self.context.platform.params))
         if self.server:
             self.server.stop()
 

@@ -517,29 +517,3 @@ class Terminal:
         """Wait until its shell has ended, however it did."""
         with raising_faults("follow the terminal"), contextlib.suppress(e2b.CommandExitException):
             await self._handle.wait()
-
-
-async def delete_snapshot(snapshot_id: str, params: Mapping[str, Any]) -> None:
-    """Delete a snapshot; one that is gone already is fine.
-
-    Raises:
-        SandboxFault: when the platform does not do it.
-    """
-    with raising_faults(f"delete snapshot {snapshot_id}"):
-        await AsyncSandbox.delete_snapshot(snapshot_id, **params)
-
-
-async def list_snapshots(prefix: str, params: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Ids and names of the platform's snapshots whose names start with `prefix`.
-
-    Raises:
-        SandboxFault: when the platform cannot be asked.
-    """
-    found: list[tuple[str, str]] = []
-    with raising_faults("list snapshots"):
-        pages = AsyncSandbox.list_snapshots(**params)
-        while pages.has_next:
-            for one in await pages.next_items():
-                names = [str(name).rpartition("/")[2].partition(":")[0] for name in one.names or ()]
-                found += [(one.snapshot_id, name) for name in names if name.startswith(prefix)]
-    return found
