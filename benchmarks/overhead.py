@@ -37,8 +37,8 @@ from harness.local.template import claude_template
 from harness.models.model import load_recording
 from harness.records.record import TrialSpec
 from harness.records.store import list_runs
-from harness.tasks import replay
-from harness.tasks.task import Task, load_task
+from harness.tasks.loading import load_task
+from harness.tasks.task import Task
 from harness.variants.variant import DEFAULT
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +56,8 @@ def shell_trial(task: Task, folder: Path) -> str:
     for number, turn in enumerate(task.turns, 1):
         prompt = folder.with_suffix(f".{number}.md")
         prompt.write_text(turn.prompt)
-        server = f'python3 -I -S {replay.__file__} --transcript {task.replay} --cwd "$PWD"'
+        program = f"PYTHONPATH={ROOT} python3 -S -m harness.models.replay_server"
+        server = f'{program} --transcript {task.replay} --cwd "$PWD"'
         lines += [f"mkfifo {folder}/{number} && {{ {server} >{folder}/{number} & }}; server=$!"]
         lines += [f"read -r ANTHROPIC_BASE_URL <{folder}/{number}; export ANTHROPIC_BASE_URL"]
         lines += [

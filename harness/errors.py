@@ -14,8 +14,7 @@ HarnessError                  anything that harness raises on purpose
     └── InternalFault         harness's own doing
 ```
 
-A fault's `retry` says whether a new attempt in a fresh sandbox may help; `fatal` that every other trial of the
-run would meet it too, so that nothing new should be started.
+A fault is raised with its kind and a message. `FAULTS`, the table below, says what follows from each kind.
 """
 
 from __future__ import annotations
@@ -37,6 +36,16 @@ class HarnessError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n  {self.remedy}" if self.remedy else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # From process to process; pickle would call the type with the message alone.
+        return _restored, (type(self), self.args, vars(self))
+
+
+def _restored(type_: type[HarnessError], args: tuple[Any, ...], fields: Mapping[str, Any]) -> HarnessError:
+    error = type_.__new__(type_, *args)
+    vars(error).update(fields)
+    return error
 
 
 class UsageError(HarnessError):
@@ -66,35 +75,149 @@ class ProblemsError(UsageError):
 
 
 class NotAppliedError(HarnessError):
-    """What a trial ran with is not what its variant asks for: the outcome is `invalid` and counts for nobody."""
+    """The trial did not run with what its variant asks for. The outcome is `invalid` and counts for nobody."""
 
     def __init__(self, differences: Sequence[str]) -> None:
         super().__init__("; ".join(differences))
         self.differences = tuple(differences)
 
 
-class Fault(HarnessError):
-    """Infrastructure broke: the trial's outcome is `error` and counts for nobody."""
+@dataclass(frozen=True)
+class FaultPolicy:
+    """The consequences of a fault.
 
-    cause: ClassVar[Cause] = "harness"
+    `retry`: a new attempt in a fresh sandbox may help. `fatal`: every other trial of the run would meet it too, so that
+    nothing new should be started. `is_gone`: no call to this sandbox can succeed any more. `is_refusal`: the platform
+    asks to be called less often.
+    """
+
+    retry: bool = False
+    fatal: bool = False
+    remedy: str | None = None
+    is_gone: bool = False
+    is_refusal: bool = False
+
+
+GIVE_UP = FaultPolicy()
+RETRY = FaultPolicy(retry=True)
+
+FAULTS: Mapping[Cause, Mapping[str, FaultPolicy]] = {
+    "sandbox": {
+        # From errors of the SDK; `harness.sandboxes.faults` maps these to the kinds.
+        "auth": FaultPolicy(fatal=True, remedy="check E2B_API_KEY (and E2B_DOMAIN, E2B_API_URL)"),
+        "build": GIVE_UP,
+        "busy": RETRY,
+        "connection": RETRY,
+        "disk_full": GIVE_UP,
+        "file_not_found": GIVE_UP,
+        "git": GIVE_UP,
+        "git_auth": GIVE_UP,
+        "invalid_request": GIVE_UP,
+        "not_found": GIVE_UP,
+        "protocol": RETRY,
+        "rate_limit": FaultPolicy(retry=True, remedy="lower --concurrency", is_refusal=True),
+        "sandbox": RETRY,
+        "sandbox_gone": FaultPolicy(retry=True, is_gone=True),
+        "secret": GIVE_UP,
+        "template": GIVE_UP,
+        "timeout": RETRY,
+        "unreachable": RETRY,
+        "unresponsive": RETRY,
+        "upload": RETRY,
+        "volume": GIVE_UP,
+        # From harness's own steps in a sandbox.
+        "apply": RETRY,
+        "checks": RETRY,
+        "copy": RETRY,
+        "leftovers": RETRY,
+        "protect": RETRY,
+        "prove": RETRY,
+        "seed": RETRY,
+        "trial_timeout": RETRY,
+    },
+    "provider": {
+        "api_error": RETRY,
+        "auth": FaultPolicy(fatal=True, remedy="check the model's key (ANTHROPIC_API_KEY or its kin)"),
+        "bad_recording": FaultPolicy(remedy="name another run with --replay, or record the session again"),
+        "bad_request": GIVE_UP,
+        "no_recording": FaultPolicy(
+            remedy="set a model key (ANTHROPIC_API_KEY), name a run with --replay, or give the task a replay.jsonl"
+        ),
+        "no_way": FaultPolicy(remedy='use "model" (the API alone), or run with --model-source replay'),
+        "not_found": FaultPolicy(remedy="check the model's name"),
+        "overloaded": RETRY,
+        "rate_limit": FaultPolicy(retry=True, remedy="lower --concurrency"),
+        "replay": FaultPolicy(remedy="a replay needs python3 (3.9 or later) in the template"),
+        "silent": RETRY,
+        "too_large": GIVE_UP,
+    },
+    "agent": {
+        "did_not_start": GIVE_UP,
+        "died": RETRY,
+        "error_result": RETRY,
+        "not_installed": FaultPolicy(remedy="use a template that has `claude`"),
+    },
+    "check": {
+        "no_solution": FaultPolicy(remedy="add one, or leave the task out with -k"),
+        "solution_failed": GIVE_UP,
+    },
+    "task": {
+        "repo_git": GIVE_UP,
+        "repo_not_found": FaultPolicy(remedy="check the URL"),
+        "repo_ref": FaultPolicy(remedy="give a tag, a branch, or all 40 digits of a commit's id"),
+        "repo_refused": GIVE_UP,
+        "repo_subdir": FaultPolicy(remedy="check [repo] subdir"),
+        "repo_token": GIVE_UP,
+        "repo_unreachable": RETRY,
+        "setup_failed": GIVE_UP,
+        # Mostly a download, which may do better another time.
+        "setup_timeout": FaultPolicy(
+            retry=True, remedy="give it more with [setup] timeout, or put what it makes into the template"
+        ),
+        "template_build": FaultPolicy(remedy="its log says more"),
+        "template_file": GIVE_UP,
+    },
+    "harness": {
+        "bug": GIVE_UP,
+        "disk": FaultPolicy(
+            fatal=True, remedy="make room or choose another folder with --results, then run again"
+        ),
+        "interrupted": GIVE_UP,
+        "killed": FaultPolicy(remedy="make room and write the report again"),
+        "starter_gone": GIVE_UP,
+        "worker_died": RETRY,
+    },
+}
+"""By cause and kind. Records carry both, so neither is renamed."""
+
+
+class Fault(HarnessError):
+    """Infrastructure broke: the trial's outcome is `error` and counts for nobody.
+
+    `policy` takes the place of the table's row, and `remedy` that of its remedy, where they depend on the moment.
+
+    Raises:
+        KeyError: when the table has no row for the kind.
+    """
+
+    cause: ClassVar[Cause]
 
     def __init__(
-        self, kind: str, message: str, *, retry: bool, fatal: bool = False, remedy: str | None = None
+        self, kind: str, message: str, *, policy: FaultPolicy | None = None, remedy: str | None = None
     ) -> None:
-        super().__init__(message, remedy=remedy)
         self.kind = kind
-        self.retry = retry
-        self.fatal = fatal
+        self.policy = policy or FAULTS[self.cause][kind]
+        super().__init__(message, remedy=remedy or self.policy.remedy)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # From process to process; pickle knows nothing of arguments by name.
-        return _fault, (type(self), self.kind, self.message, self.retry, self.fatal, self.remedy)
+    @property
+    def retry(self) -> bool:
+        """A new attempt in a fresh sandbox may help."""
+        return self.policy.retry
 
-
-def _fault(
-    type_: type[Fault], kind: str, message: str, retry: bool, fatal: bool, remedy: str | None
-) -> Fault:
-    return type_(kind, message, retry=retry, fatal=fatal, remedy=remedy)
+    @property
+    def fatal(self) -> bool:
+        """Every other trial of the run would meet it too."""
+        return self.policy.fatal
 
 
 class SandboxFault(Fault):
@@ -122,7 +245,7 @@ class CheckFault(Fault):
 
 
 class TaskFault(Fault):
-    """What a task needs before its agent can start, such as a repository to clone or its setup, cannot be had."""
+    """A task cannot have what it needs before its agent starts, such as a repository to clone or its setup."""
 
     cause = "task"
 

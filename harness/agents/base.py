@@ -1,4 +1,4 @@
-"""What every agent is given, and what it gives back."""
+"""The protocol of agents, and the context that each is given."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from harness.models.model import Model
 from harness.records.record import Stop, TrialSpec
@@ -20,7 +20,7 @@ async def _nothing(turn: int) -> None:
 
 @dataclass
 class AgentContext:
-    """What an agent is given: the sandbox with the repo in it, and callbacks for what it does.
+    """The sandbox with the repo in it, and callbacks for what an agent does.
 
     Args:
         sandbox: where it works.
@@ -63,7 +63,14 @@ class AgentContext:
 
 
 class Agent(Protocol):
-    """Does a task's work in a sandbox."""
+    """Does a task's work in a sandbox. `harness/agents/registry.py` has a line for each.
+
+    `needs_model`: it gets replies from the run's model. `is_proved`: Claude Code's own evidence of what it started with
+    is compared with the variant.
+    """
+
+    needs_model: ClassVar[bool]
+    is_proved: ClassVar[bool]
 
     async def run(self, spec: TrialSpec, context: AgentContext) -> Stop:
         """Do the task, and say what ended it.

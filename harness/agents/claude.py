@@ -10,10 +10,13 @@ from collections.abc import Mapping
 from contextlib import aclosing
 
 from harness.agents.base import AgentContext
-from harness.errors import AgentFault, ProviderFault
+from harness.errors import GIVE_UP, RETRY, AgentFault, ProviderFault
+from harness.models.model import REPLAY_COMMAND
 from harness.records.record import Stop, TrialSpec
 from harness.records.stream import Session, TurnResult, turn_marker
-from harness.sandboxes.sandbox import REPO, CommandTimeoutError, Job, turn_folder
+from harness.sandboxes.job import Job
+from harness.sandboxes.layout import REPO, turn_folder
+from harness.sandboxes.sandbox import CommandTimeoutError
 from harness.sandboxes.shell import run_without_profile
 from harness.variants.apply import arguments, expected_mcp_servers
 
@@ -41,6 +44,9 @@ _NO_REPLAY = 96
 
 class Claude:
     """One session of Claude Code in a sandbox, prompt after prompt."""
+
+    needs_model = True
+    is_proved = True
 
     def __init__(self) -> None:
         # Chosen ahead, so that it is known even when the CLI is killed before it says it.
@@ -164,10 +170,8 @@ def argv(spec: TrialSpec, session_id: str, turn: int, model: str | None) -> list
 
 def _with_replay(command: str) -> str:
     """The command, with the recorded session's server beside it, whose first line is its URL."""
-    # -I -S: with nothing of what the task, the repo or the template has for Python but the standard library.
-    server = 'exec python3 -I -S ~/.harness/replay.py --transcript ~/.harness/replay.jsonl --cwd "$PWD"'
     return (
-        f"exec {{said}}< <({server}); replay=$!; "
+        f"exec {{said}}< <(exec {REPLAY_COMMAND}); replay=$!; "
         'if read -r ANTHROPIC_BASE_URL <&"$said" && [ -n "$ANTHROPIC_BASE_URL" ]; then '
         f"export ANTHROPIC_BASE_URL; exec {{said}}<&-; {command}; code=$?; kill $replay; (exit $code); "
         f"else (exit {_NO_REPLAY}); fi"
@@ -197,43 +201,35 @@ def _ending(session: Session, job: Job, *, ended: bool) -> Stop:
 
 def _error_result(result: TurnResult) -> AgentFault:
     what = result.text or result.terminal_reason or "no reason given"
-    return AgentFault("error_result", f"Claude Code reported an error: {what}", retry=True)
+    return AgentFault("error_result", f"Claude Code reported an error: {what}")
 
 
 def _died(session: Session, job: Job) -> AgentFault | ProviderFault:
     words = job.stderr.strip()[-2000:] or "it said nothing on stderr"
     if job.exit_code == _NO_REPLAY:
-        remedy = "a replay needs python3 (3.9 or later) in the template"
-        return ProviderFault(
-            "replay", f"the replay server did not start: {words}", retry=False, remedy=remedy
-        )
+        return ProviderFault("replay", f"the replay server did not start: {words}")
     if session.session_id is None:
-        missing = job.exit_code == 127
-        return AgentFault(
-            "not_installed" if missing else "did_not_start",
-            f"Claude Code did not start (exit code {job.exit_code}): {words}",
-            retry=False,
-            remedy="use a template that has `claude`" if missing else None,
-        )
+        kind = "not_installed" if job.exit_code == 127 else "did_not_start"
+        return AgentFault(kind, f"Claude Code did not start (exit code {job.exit_code}): {words}")
     how = f"exit code {job.exit_code}" if job.exit_code is not None else "killed"
-    return AgentFault("died", f"Claude Code ended without a result ({how}): {words}", retry=True)
+    return AgentFault("died", f"Claude Code ended without a result ({how}): {words}")
 
 
 def _provider_fault(status: int | None, message: str) -> ProviderFault:
-    kind, retry, remedy = _BY_STATUS.get(status or 0, ("api_error", (status or 500) >= 500, None))
     said = f"HTTP {status}: {message}" if status and str(status) not in message else message
-    return ProviderFault(kind, said, retry=retry, fatal=kind == "auth", remedy=remedy)
+    # An unknown status below 500 is a refusal, which a new attempt would meet again.
+    policy = GIVE_UP if status and status < 500 and status not in KIND_BY_STATUS else None
+    return ProviderFault(KIND_BY_STATUS.get(status or 0, "api_error"), said, policy=policy)
 
 
-_AUTH = ("auth", False, "check the model's key (ANTHROPIC_API_KEY or its kin)")
-_BY_STATUS: dict[int, tuple[str, bool, str | None]] = {
-    400: ("bad_request", False, None),
-    401: _AUTH,
-    403: _AUTH,
-    404: ("not_found", False, "check the model's name"),
-    413: ("too_large", False, None),
-    429: ("rate_limit", True, "lower --concurrency"),
-    529: ("overloaded", True, None),
+KIND_BY_STATUS: Mapping[int, str] = {
+    400: "bad_request",
+    401: "auth",
+    403: "auth",
+    404: "not_found",
+    413: "too_large",
+    429: "rate_limit",
+    529: "overloaded",
 }
 
 
@@ -246,12 +242,10 @@ def _raise_if_nobody_worked(spec: TrialSpec, context: AgentContext) -> None:
     """
     idle_s = context.idle_s()
     if context.session_builder.session().session_id is None and not expected_mcp_servers(spec.variant):
-        raise AgentFault("did_not_start", f"Claude Code had not started after {idle_s:.0f} s", retry=True)
+        raise AgentFault("did_not_start", f"Claude Code had not started after {idle_s:.0f} s", policy=RETRY)
     if context.session_builder.awaits_model and idle_s >= min(
         SILENCE_S, context.model_idle_timeout_s, spec.task.timeout / 2
     ):
         raise ProviderFault(
-            "silent",
-            f"the model's API had sent nothing for {idle_s:.0f} s when the agent was stopped",
-            retry=True,
+            "silent", f"the model's API had sent nothing for {idle_s:.0f} s when the agent was stopped"
         )

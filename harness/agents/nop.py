@@ -9,6 +9,9 @@ from harness.records.record import Stop, TrialSpec
 class Nop:
     """Leaves the repo as it is."""
 
+    needs_model = False
+    is_proved = False
+
     async def run(self, spec: TrialSpec, context: AgentContext) -> Stop:
         """Do nothing."""
         return "completed"

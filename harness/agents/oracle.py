@@ -8,7 +8,8 @@ from harness.agents.base import AgentContext
 from harness.errors import CheckFault
 from harness.records.record import Stop, TrialSpec
 from harness.sandboxes.archive import pack_folder
-from harness.sandboxes.sandbox import REPO, CommandTimeoutError
+from harness.sandboxes.layout import REPO
+from harness.sandboxes.sandbox import CommandTimeoutError
 from harness.sandboxes.shell import handed_over
 from harness.tasks.task import Task
 
@@ -24,6 +25,9 @@ cp -a ~/.harness/solution/. .
 class Oracle:
     """Lays `solution/` over the repo, or runs its `solve.sh` there; before it those that turns have of their own."""
 
+    needs_model = False
+    is_proved = False
+
     async def run(self, spec: TrialSpec, context: AgentContext) -> Stop:
         """Apply the solutions of the turns, and the task's own.
 
@@ -33,12 +37,7 @@ class Oracle:
         task = spec.task
         turns = {turn: own.solution for turn, own in enumerate(task.turns, 1) if own.solution}
         if task.solution is None and not turns:
-            raise CheckFault(
-                "no_solution",
-                f"task {task.name!r} has no solution/ for the oracle",
-                retry=False,
-                remedy="add one, or leave the task out with -k",
-            )
+            raise CheckFault("no_solution", f"task {task.name!r} has no solution/ for the oracle")
         for turn, folder in turns.items():
             if not await _apply(context, task, folder):
                 return "timeout"
@@ -60,6 +59,5 @@ async def _apply(context: AgentContext, task: Task, folder: Path) -> bool:
         raise CheckFault(
             "solution_failed",
             f"the solution ended with exit code {result.exit_code}: {result.stderr.strip()[-2000:]}",
-            retry=False,
         )
     return True

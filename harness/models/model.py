@@ -1,4 +1,4 @@
-"""Where the model's replies come from: the API that the environment names, or a recorded session."""
+"""The source of the model's replies: the API that the environment names, or a recorded session."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from harness.errors import ProviderFault, UsageError
+from harness.models import replay_server
 from harness.records.record import KeyPlace, ModelSource
-from harness.sandboxes.sandbox import Network
-from harness.tasks import replay
+from harness.sandboxes.platform import Network
 from harness.tasks.hosts import is_loopback
+from harness.tasks.recording import BadRecording, parse_recording
 from harness.tasks.task import Task
 
 _KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
@@ -49,6 +50,18 @@ _SECRETS = (
 )
 
 
+# -I -S: Python finds nothing there but its standard library and the program itself, whatever the task, the repo or the
+# template have.
+REPLAY_COMMAND = 'python3 -I -S ~/.harness/replay --transcript ~/.harness/replay.jsonl --cwd "$PWD"'
+"""Runs, in a sandbox, the server that plays a recording. Its `files` have to be there. Its first line is its URL."""
+_REPLAY_MAIN = b"""import sys
+
+from harness.models.replay_server import main
+
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 @dataclass(frozen=True)
 class TaskRecording:
     """A session to play: its file, the model that it was recorded with, and whether somebody wrote it by hand."""
@@ -56,6 +69,16 @@ class TaskRecording:
     path: Path
     model: str | None
     by_hand: bool
+
+    def files(self) -> dict[str, bytes]:
+        """The server and the recording, by their paths below a sandbox's home. Modules have the same names as here."""
+        package = Path(replay_server.__file__).parents[1]
+        modules = ("tasks/recording.py", "models/replay_server.py")
+        return {
+            ".harness/replay/__main__.py": _REPLAY_MAIN,
+            **{f".harness/replay/harness/{name}": (package / name).read_bytes() for name in modules},
+            ".harness/replay.jsonl": self.path.read_bytes(),
+        }
 
 
 @dataclass(frozen=True)
@@ -75,20 +98,15 @@ def load_recording(path: Path) -> TaskRecording:
     """
     try:
         with path.open("rb") as lines:
-            recording = replay.load(lines)
-    except (OSError, replay.BadRecording) as error:
-        raise ProviderFault(
-            "bad_recording",
-            f"{path} cannot be replayed: {error}",
-            retry=False,
-            remedy="name another run with --replay, or record the session again",
-        ) from error
+            recording = parse_recording(lines)
+    except (OSError, BadRecording) as error:
+        raise ProviderFault("bad_recording", f"{path} cannot be replayed: {error}") from error
     return TaskRecording(path, recording.model, recording.written_by is not None)
 
 
 @dataclass(frozen=True)
 class Model:
-    """How Claude Code in a sandbox gets its replies.
+    """The source of the replies for Claude Code in a sandbox.
 
     `env` is the CLI's; `hosts` what it must reach; `secrets` the values that must never be stored. `headers` are those
     that the platform puts on requests to a host, for what is not in `env` then. With `replay`, `recording(task)` is
@@ -126,15 +144,10 @@ class Model:
             ProviderFault: when they are to be replayed, and there is no recording that can be played.
         """
         if self.source == "replay" and self.recording(task) is None:
-            raise ProviderFault(
-                "no_recording",
-                f"task {task.name!r} has no recorded session to replay",
-                retry=False,
-                remedy="set a model key (ANTHROPIC_API_KEY), name a run with --replay, or give the task a replay.jsonl",
-            )
+            raise ProviderFault("no_recording", f"task {task.name!r} has no recorded session to replay")
 
     def network(self, task: Task, hosts: Sequence[str] = ()) -> Network:
-        """What a task's sandbox may reach, given where the model is, and which `hosts` a variant needs.
+        """The network of a task's sandbox, given where the model is, and the `hosts` that a variant needs.
 
         Raises:
             ProviderFault: when the task leaves no way to the model.
@@ -144,10 +157,7 @@ class Model:
             return Network(open=True, headers=self.headers)
         if wanted == "none" and self.hosts:
             raise ProviderFault(
-                "no_way",
-                f'task {task.name!r}: network = "none" leaves no way to the model\'s API',
-                retry=False,
-                remedy='use "model" (the API alone), or run with --model-source replay',
+                "no_way", f'task {task.name!r}: network = "none" leaves no way to the model\'s API'
             )
         own = wanted if isinstance(wanted, tuple) else ()
         allowed = tuple(dict.fromkeys((*self.hosts, *own, *hosts)))
@@ -155,7 +165,7 @@ class Model:
 
     @property
     def key_place(self) -> KeyPlace | None:
-        """Where the key is; None where no API is asked."""
+        """The place of the key; None where no API is asked."""
         if self.source != "api":
             return None
         return "platform" if self.headers else "sandbox"
@@ -165,12 +175,12 @@ NO_MODEL = Model("none", "no model")
 
 
 def has_key(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether the environment names a model API to pay for."""
+    """True if the environment names a model API to pay for."""
     return any(environ.get(name) for name in _KEYS) or _is_on(environ, _BEDROCK) or _is_on(environ, _VERTEX)
 
 
 def _is_on(environ: Mapping[str, str], switch: str) -> bool:
-    """Whether Claude Code takes a variable for set: `0` and `false` are not."""
+    """True if Claude Code takes a variable for set. `0` and `false` are not."""
     return environ.get(switch, "").strip().lower() in ("1", "true", "yes", "on")
 
 
@@ -201,7 +211,7 @@ def api_model(environ: Mapping[str, str] = os.environ, *, loopback: bool) -> Mod
 
 
 KEY_PLACEHOLDER = "kept-outside-the-sandbox"
-"""What stands in a key's place where the platform adds the key itself: Claude Code wants to see one."""
+"""Placeholder of a key. The platform injects the real one, but Claude Code expects a key to be set."""
 
 
 def move_key_to_platform(model: Model, *, asked: bool = False) -> Model:
@@ -244,7 +254,7 @@ def _key_headers(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def _secrets(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """What must never be stored: credentials, whole and in the parts by which they may show up."""
+    """The values that must never be stored: credentials, whole and in the parts by which they may show up."""
     for name in _SECRETS:
         if name in env:
             yield name, env[name]

@@ -17,7 +17,8 @@ from harness.pytest_plugin.session import RunSession
 from harness.records.record import CheckResult, Stop, TokenCounts, TrialRecord, TrialSpec
 from harness.records.stream import Session
 from harness.runs.budget import NotStartedError
-from harness.sandboxes.sandbox import REPO, CommandResult, CommandTimeoutError, turn_folder
+from harness.sandboxes.layout import REPO, turn_folder
+from harness.sandboxes.sandbox import CommandResult, CommandTimeoutError
 from harness.trials.attempt import Attempt, interrupted
 from harness.trials.runner import Retries, TrialRunner
 from harness.trials.trial import PreparedTrial, open_trial

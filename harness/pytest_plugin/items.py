@@ -17,7 +17,9 @@ from harness.pytest_plugin.reporting import TrialFailedError, TrialFaultError, f
 from harness.pytest_plugin.session import RunSession, session_of
 from harness.records.record import TrialRecord, TrialSpec, trial_name
 from harness.runs.budget import NotStartedError
-from harness.tasks.task import MANIFEST, Task, load_task, task_of_parts
+from harness.tasks.loading import load_task, task_of_parts
+from harness.tasks.manifest import MANIFEST
+from harness.tasks.task import Task
 from harness.variants.variant import Variant
 
 CALL_PASSED = pytest.StashKey[bool]()

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.agents.registry import AGENTS
+
 if TYPE_CHECKING:
     from harness.runs.options import Options
 
@@ -20,8 +22,8 @@ CONTROLLER = pytest.StashKey[Any]()
 _SEED = pytest.StashKey[int]()
 
 _OPTIONS: tuple[tuple[str, str | None, str, dict[str, Any]], ...] = (
-    ("agent", "claude", "who does the tasks: claude, oracle (the reference solution) or nop (nothing)",
-     {"choices": ("claude", "oracle", "nop")}),
+    ("agent", "claude", "who does the tasks: " + ", ".join(f"{name} ({entry.about})" for name, entry in AGENTS.items()),
+     {"choices": tuple(AGENTS)}),
     ("sandbox", "auto", "where: e2b (as E2B's variables say), local, or auto (e2b when E2B_API_KEY is set)",
      {"choices": ("auto", "e2b", "local")}),
     ("isolation", None, "tier of the local sandbox: bubblewrap, landlock, container or unsafe (default: the best)",

@@ -56,7 +56,7 @@ class ControllerServer:
         except HarnessError as error:
             return error
         except Exception as error:  # noqa: BLE001  (a defect of ours: the worker must not wait for ever)
-            return InternalFault("bug", f"{type(error).__name__}: {error}", retry=False)
+            return InternalFault("bug", f"{type(error).__name__}: {error}")
 
 
 class ControllerClient:

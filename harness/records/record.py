@@ -18,13 +18,12 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.errors import FAULT_BY_CAUSE, Cause, Fault
+from harness.errors import FAULT_BY_CAUSE, GIVE_UP, Cause, Fault
 from harness.records.stream import Session, Tokens, ToolUse, TurnResult
 from harness.tasks.task import Task
 from harness.variants.variant import TemplateSource, Variant
 
 Outcome = Literal["passed", "failed", "error", "invalid"]
-AgentName = Literal["claude", "oracle", "nop"]
 ModelSource = Literal["api", "replay", "none"]
 KeyPlace = Literal["platform", "sandbox"]
 Stop = Literal["completed", "max_turns", "max_cost", "timeout", "prompt_too_long"]
@@ -47,7 +46,7 @@ class TrialSpec:
     task: Task
     variant: Variant
     index: int
-    agent: AgentName
+    agent: str
 
     @property
     def id(self) -> str:
@@ -56,7 +55,7 @@ class TrialSpec:
 
     @property
     def template(self) -> str:
-        """The sandbox template: the variant's, or else the task's; where that is plain, the one for what is asked."""
+        """The variant's template, else the task's; `mcp-gateway` in place of the default if the variant uses it."""
         plain = self.task.sandbox.template == PLAIN_TEMPLATE and self.variant.mcp_gateway is not None
         chosen = self.variant.template
         if isinstance(chosen, TemplateSource):
@@ -124,7 +123,7 @@ class ModelCounts(TokenCounts):
 
 
 class ToolCounts(_Part):
-    """How often a tool was called."""
+    """The calls of a tool."""
 
     calls: Count = Field(description="All its calls, subagents' included.")
     errors: Count = Field(description="Those of its calls that returned an error.")
@@ -161,7 +160,7 @@ class Phases(_Part):
 
 
 class ErrorRecord(_Part):
-    """Why a trial is an `error`."""
+    """The reason for which a trial is an `error`."""
 
     cause: Cause = Field(description="Whose fault it was.")
     type: str = Field(description="The kind of fault, as one word: `timeout`, `rate_limit`, ...")
@@ -175,7 +174,7 @@ class ErrorRecord(_Part):
 
     def fault(self) -> Fault:
         """The fault again, as far as a record tells it."""
-        return FAULT_BY_CAUSE[self.cause](self.type, self.message, retry=False, remedy=self.remedy)
+        return FAULT_BY_CAUSE[self.cause](self.type, self.message, policy=GIVE_UP, remedy=self.remedy)
 
 
 class AttemptRecord(_Part):
@@ -206,7 +205,7 @@ class InstructionsRecord(_Part):
 
 
 class StartRecord(_Part):
-    """How Claude Code was started for a prompt, as a hook of its own session saw it before the first message."""
+    """The start of Claude Code for a prompt, as a hook of its own session saw it before the first message."""
 
     arguments: tuple[str, ...] = Field(description="The process's own, its program first.")
     files: Mapping[str, str] = Field(
@@ -233,7 +232,7 @@ class Tampering(_Part):
 
 
 class SandboxRecord(_Part):
-    """Where the trial ran: the platform, and what kept the sandbox apart."""
+    """The platform on which the trial ran, and what kept the sandbox apart."""
 
     kind: Literal["e2b", "local"] = Field(description="`e2b`: any server that E2B's variables name.")
     isolation: str | None = Field(
@@ -272,8 +271,8 @@ class TrialRecord(_Part):
         (), description="What was otherwise than asked, in sentences: why the outcome is `invalid`."
     )
     index: int = Field(ge=1, description="Which trial of its task and variant it is, from 1.")
-    agent: AgentName = Field(
-        description="`claude`; `oracle` applies the reference solution, `nop` does nothing."
+    agent: str = Field(
+        description="As `--agent` names it: `claude`; `oracle` applies the reference solution, `nop` does nothing."
     )
     outcome: Outcome = Field(
         description="`error`: infrastructure broke; `invalid`: the variant was not really applied. "
@@ -351,7 +350,7 @@ class TrialRecord(_Part):
 
     @property
     def total_cost_usd(self) -> float | None:
-        """What all attempts cost together, as far as known; None when nothing is known."""
+        """The cost of all attempts together, as far as known; None when nothing is known."""
         parts = [self.cost_usd, *(attempt.cost_usd for attempt in self.attempts)]
         known = [part for part in parts if part is not None]
         return sum(known) if known else None
@@ -362,7 +361,7 @@ class TrialRecord(_Part):
 
 
 def session_fields(session: Session) -> dict[str, Any]:
-    """What a transcript contributes to a record."""
+    """The fields of a record that come from a transcript."""
     known = bool(session.models) or bool(session.turns)
     return {
         "duration_ms": session.duration_ms,
@@ -435,7 +434,7 @@ def _turn_record(turn: TurnResult, before: TurnResult) -> TurnRecord:
 
 
 def _more(now: _Number | None, before: _Number | None) -> _Number | None:
-    """How much was added; None where that cannot be told, as when a count went down."""
+    """The amount that was added; None where that is unknown, as when a count went down."""
     return now - before if now is not None and before is not None and now >= before else None
 
 

@@ -84,7 +84,7 @@ def new_run_id(now: datetime | None = None) -> str:
 
 @dataclass(frozen=True)
 class TrialFolder:
-    """Where one trial's files go. Paths in records are relative to the run's folder."""
+    """The files of one trial. Paths in records are relative to the run's folder."""
 
     run: Path
     relative: str
@@ -150,7 +150,7 @@ class LineWriter:
 
     @property
     def started(self) -> bool:
-        """Whether anything was written."""
+        """True if anything was written."""
         return self._file is not None
 
     def write(self, line: bytes) -> None:
@@ -186,14 +186,8 @@ class LineWriter:
 
 
 def disk_fault(path: Path, error: OSError) -> InternalFault:
-    """What a failed write means: this machine's trouble, and every other trial's too."""
-    return InternalFault(
-        "disk",
-        f"{path} cannot be written: {error.strerror or error}",
-        retry=False,
-        fatal=True,
-        remedy="make room or choose another folder with --results, then run again",
-    )
+    """The fault that a failed write means. Every other trial would meet it too."""
+    return InternalFault("disk", f"{path} cannot be written: {error.strerror or error}")
 
 
 class RunFolder:
@@ -256,7 +250,7 @@ class RunFolder:
         self.prepare_append(record)()
 
     def prepare_append(self, record: TrialRecord) -> Callable[[], None]:
-        """What appends a record, as `append` does, when it is called; it goes with the first that is called of many."""
+        """A function that appends a record, as `append` does. The first of many that is called appends all of them."""
         buffer = io.StringIO()
         with jsonlines.Writer(buffer, compact=True) as writer:
             writer.write(record.line())
@@ -372,7 +366,7 @@ R = TypeVar("R", TrialRecord, TrialMetrics)
 
 @dataclass(frozen=True)
 class Records(Generic[R]):
-    """What a records file holds: for each trial its last record, and the lines that could not be read."""
+    """The content of a records file: for each trial its last record, and the lines that could not be read."""
 
     records: tuple[R, ...]
     bad: tuple[BadLine, ...]
@@ -449,7 +443,7 @@ def list_runs(results: Path) -> list[RunFolder]:
 
 
 def _sort_key(run: Path) -> tuple[str, int, str]:
-    """What runs are sorted by: their names, which begin with a second; within one, when they began."""
+    """The order of runs: by their names, which begin with a second; within one, by the time when they began."""
     second = _RUN_ID_TIME.match(run.name)
     return second[0] if second else run.name, (run / "run.json").stat().st_mtime_ns, run.name
 

@@ -118,7 +118,7 @@ def count_records(name: str, records: Sequence[TrialRecord]) -> ArmView:
 
 def view_arm(arm: Arm, stats: OneVariant) -> ComparedArm:
     """An arm with its statistics."""
-    reasons = Counter(map(attrgetter("outcome", "why"), arm.records)).most_common()
+    reasons = Counter(map(attrgetter("outcome", "excluded_because"), arm.records)).most_common()
     return ComparedArm(
         arm.name,
         **_counts(arm.records, [record.spent_usd for record in arm.records]),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from harness.records.record import AttemptRecord, TrialRecord, TrialSpec
     from harness.records.store import Redactor
     from harness.runs.request import RunRequest
-    from harness.sandboxes.sandbox import Platform
+    from harness.sandboxes.platform import Platform
 
 
 @dataclass(frozen=True)

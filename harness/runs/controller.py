@@ -398,7 +398,7 @@ def _record_orphan(external: ExternalTrial, engine: Engine) -> TrialRecord:
         InternalFault: when it cannot be stored.
     """
     attempt = Attempt.begin(external.spec, engine.context, len(external.earlier) + 1)
-    attempt.fault = InternalFault("worker_died", "the process that ran this test has died", retry=True)
+    attempt.fault = InternalFault("worker_died", "the process that ran this test has died")
     attempt.end()
     trial = TrialRunner(external.spec, engine.context, tuple(external.earlier), [attempt])
     record = trial.record()

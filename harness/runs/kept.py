@@ -18,8 +18,9 @@ from harness.runs.resources import acquire_shared_server, local_platform, shared
 from harness.sandboxes.attach import open_shell
 from harness.sandboxes.cleanup import kill_orphans
 from harness.sandboxes.owner import hold_in_use, is_last_user
-from harness.sandboxes.sandbox import Platform, Sandbox, e2b_platform
-from harness.tasks.task import load_task
+from harness.sandboxes.platform import Platform, e2b_platform
+from harness.sandboxes.sandbox import Sandbox
+from harness.tasks.loading import load_task
 from harness.trials.checks import run_checks
 from harness.trials.trial import KEPT
 

@@ -14,7 +14,6 @@ from typing import Any, Literal
 from harness.errors import UsageError
 from harness.runs.shard import WHOLE, Shard, read_shard
 
-AgentChoice = Literal["claude", "oracle", "nop"]
 SandboxChoice = Literal["auto", "e2b", "local"]
 KeyChoice = Literal["auto", "platform", "sandbox"]
 KeepChoice = Literal["none", "failed", "all"]
@@ -35,7 +34,7 @@ class Options:
     limit), `grace` seconds; `resume` names a run (empty: the last), None starts a new one.
     """
 
-    agent: AgentChoice = "claude"
+    agent: str = "claude"
     sandbox: SandboxChoice = "auto"
     isolation: str | None = None
     model_source: SourceChoice = "auto"

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from harness import __version__
+from harness.agents.registry import agent_class
 from harness.errors import UsageError
 from harness.local import shared_server
 from harness.local.launch import LocalServer, LocalServerError, start_server
@@ -30,7 +31,7 @@ from harness.records.store import Redactor, RunFolder, find_run, read_records
 from harness.runs.client import RunAddress
 from harness.runs.options import Options
 from harness.runs.request import RunRequest
-from harness.sandboxes.sandbox import Platform, e2b_platform
+from harness.sandboxes.platform import Platform, e2b_platform
 from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos
 from harness.tasks.hosts import is_loopback
@@ -205,7 +206,7 @@ def choose_model(options: Options, *, loopback: bool, can_inject: bool = False) 
     Raises:
         UsageError: when it cannot be had.
     """
-    if options.agent != "claude":
+    if not agent_class(options.agent).needs_model:
         return NO_MODEL
     if options.model_source == "api" or (options.model_source == "auto" and has_key() and not options.replay):
         if options.replay:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.errors import InternalFault, TaskFault
+from harness.errors import TaskFault
 from harness.records.record import AttemptRecord, ErrorRecord, TrialRecord, TrialSpec, session_fields
 from harness.records.store import TRANSCRIPT, RunFolder, TrialFolder, read_records
 from harness.records.stream import SessionBuilder, parse
@@ -76,8 +76,8 @@ def load_resumed_run(folder: RunFolder) -> ResumedRun:
 
 
 def _of_record(record: TrialRecord, number: int, transcript: str | None) -> AttemptRecord:
-    error = record.error or ErrorRecord.of(
-        InternalFault(record.outcome, "its verdict did not count", retry=True)
+    error = record.error or ErrorRecord(
+        cause="harness", type=record.outcome, message="its verdict did not count"
     )
     return AttemptRecord(
         number=number,
@@ -97,8 +97,8 @@ def _of_transcript(files: TrialFolder, number: int) -> AttemptRecord:
     fields = session_fields(session)
     return AttemptRecord(
         number=number,
-        error=ErrorRecord.of(
-            InternalFault(INTERRUPTED, "the harness was killed before it could record this", retry=True)
+        error=ErrorRecord(
+            cause="harness", type=INTERRUPTED, message="the harness was killed before it could record this"
         ),
         sandbox_id=None,
         started_at=None,

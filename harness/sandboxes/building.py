@@ -7,7 +7,7 @@ import hashlib
 import importlib.util
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,18 +21,18 @@ from e2b.connection_config import ConnectionConfig
 from e2b.template.main import TemplateBuilder, TemplateFinal
 
 from harness.errors import TaskFault
-from harness.sandboxes.sandbox import to_fault
+from harness.sandboxes.faults import raising_faults
 from harness.tasks.templatefile import TemplateFile
 
 PREFIX = "harness-"
-"""What the names of templates that harness has built begin with."""
+"""The prefix of the names of templates that harness has built."""
 _HASH_DIGITS = 12
 _SAID = 2000
 
 
 @dataclass(frozen=True)
 class TemplateBuild:
-    """What a file asks for, and the name that it gets: the file's own and a hash of all that goes into it."""
+    """A template to build, and its name: the file's own and a hash of all that goes into it."""
 
     file: TemplateFile
     name: str
@@ -48,7 +48,7 @@ class BuiltTemplate:
     created_at: datetime
 
 
-def read_recipe(file: TemplateFile) -> TemplateBuild:
+def read_template_build(file: TemplateFile) -> TemplateBuild:
     """Read a file, and hash what it and the files that it copies say. A Python file is run for it.
 
     Raises:
@@ -62,7 +62,7 @@ def read_recipe(file: TemplateFile) -> TemplateBuild:
     except Exception as error:
         words = " ".join(str(error).split()) or "nothing"
         raise TaskFault(
-            "template_file", f"{file.shown} cannot be used: {type(error).__name__}: {words}", retry=False
+            "template_file", f"{file.shown} cannot be used: {type(error).__name__}: {words}"
         ) from error
     digest = hashlib.sha256(content.encode()).hexdigest()[:_HASH_DIGITS]
     return TemplateBuild(file, f"{PREFIX}{_stem(file)}-{digest}", template)
@@ -84,7 +84,6 @@ def _of_python(file: TemplateFile) -> Any:
         raise TaskFault(
             "template_file",
             f"{file.path} {what} {file.name!r}",
-            retry=False,
             remedy=f'write {file.name} = Template().from_template("claude")... with e2b\'s Template',
         )
     return found
@@ -96,12 +95,12 @@ def _stem(file: TemplateFile) -> str:
 
 
 async def is_built(name: str, params: Mapping[str, Any]) -> bool:
-    """Whether the platform has a template of this name. Raises SandboxFault."""
-    with _faults(f"ask for template {name}"):
+    """True if the platform has a template of this name. Raises SandboxFault."""
+    with raising_faults(f"ask for template {name}"):
         return await AsyncTemplate.exists(name, **params)
 
 
-async def build(recipe: TemplateBuild, params: Mapping[str, Any], log: Callable[[str], None]) -> None:
+async def build(template_build: TemplateBuild, params: Mapping[str, Any], log: Callable[[str], None]) -> None:
     """Build a template, with each line of the platform's log as it comes. What failed leaves no name behind.
 
     Raises:
@@ -114,20 +113,23 @@ async def build(recipe: TemplateBuild, params: Mapping[str, Any], log: Callable[
         lines.append(entry.message)
         log(entry.message)
 
-    try:
-        with _faults(f"build {recipe.file.shown}"):
-            await AsyncTemplate.build(recipe.template, recipe.name, on_build_logs=take, **params)
-    except exceptions.BuildException as error:
-        with contextlib.suppress(Exception):
-            await remove(recipe.name, params)
-        words = " ".join(str(error).split())[-_SAID:]
-        message = f"{recipe.file.shown} could not be built: {words}"
-        raise TaskFault("template_build", message, retry=False, remedy="its log says more") from error
+    with raising_faults(f"build {template_build.file.shown}"):
+        try:
+            await AsyncTemplate.build(
+                template_build.template, template_build.name, on_build_logs=take, **params
+            )
+        except exceptions.BuildException as error:
+            with contextlib.suppress(Exception):
+                await remove(template_build.name, params)
+            words = " ".join(str(error).split())[-_SAID:]
+            raise TaskFault(
+                "template_build", f"{template_build.file.shown} could not be built: {words}"
+            ) from error
 
 
 async def built(params: Mapping[str, Any]) -> list[BuiltTemplate]:
     """The templates that harness has built on the platform. Raises SandboxFault."""
-    with _faults("list templates"):
+    with raising_faults("list templates"):
         reply = await get_templates.asyncio_detailed(client=get_api_client(ConnectionConfig(**params)))
         if reply.status_code >= 300:
             raise handle_api_exception(reply)
@@ -142,7 +144,7 @@ async def built(params: Mapping[str, Any]) -> list[BuiltTemplate]:
 
 async def remove(name: str, params: Mapping[str, Any]) -> bool:
     """Remove a template; False when there is none of this name. Raises SandboxFault."""
-    with _faults(f"remove template {name}"):
+    with raising_faults(f"remove template {name}"):
         client = get_api_client(ConnectionConfig(**params))
         reply = await delete_templates_template_id.asyncio_detailed(encode_path_param(name), client=client)
         if reply.status_code == 404:
@@ -150,16 +152,3 @@ async def remove(name: str, params: Mapping[str, Any]) -> bool:
         if reply.status_code >= 300:
             raise handle_api_exception(reply)
         return True
-
-
-@contextlib.contextmanager
-def _faults(doing: str) -> Iterator[None]:
-    try:
-        yield
-    except exceptions.BuildException:
-        raise
-    except Exception as error:
-        fault = to_fault(error, doing)
-        if fault is None:
-            raise
-        raise fault from error

@@ -1,7 +1,4 @@
-"""A sandbox of any server that speaks E2B's protocol. The only module that imports the `e2b` SDK.
-
-Every error of the SDK and of the network under it leaves here as a `SandboxFault`, by one table (`FAULTS`).
-"""
+"""A sandbox of any server that speaks E2B's protocol."""
 
 from __future__ import annotations
 
@@ -9,226 +6,76 @@ import asyncio
 import base64
 import contextlib
 import functools
-import os
 import shlex
-import traceback
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any, Literal, TypeVar, cast
-
-# Before the SDK is loaded: over plain HTTP/1.1 a command that runs holds a connection, and 200 are all it would make.
-os.environ.setdefault("E2B_MAX_CONNECTIONS", "20000")
-os.environ.setdefault("E2B_MAX_KEEPALIVE_CONNECTIONS", "256")
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 import e2b
-import httpx
 from e2b import AsyncSandbox, exceptions
 
 from harness.errors import SandboxFault, UsageError
 from harness.records.stream import Lines
-from harness.sandboxes.owner import is_in_use, is_owner_alive, process_tag
+from harness.sandboxes.faults import raising_faults, to_fault
+from harness.sandboxes.job import Job
+from harness.sandboxes.layout import HOME, REPO
+from harness.sandboxes.owner import process_tag
+from harness.sandboxes.platform import Network, Platform
 
 T = TypeVar("T")
 
-HOME = "/home/user"
-REPO = f"{HOME}/repo"
 LIFETIME_S = 300
-"""How long a sandbox outlives a harness that vanished; extended while it is needed."""
+"""The time that a sandbox outlives a harness that vanished. It is extended while the sandbox is needed."""
+_CREATE_S = 120.0
+"""The most that a sandbox may take to be there: a new one, one that is woken, a copy."""
+_START_S = 60.0
+"""The most that a command or a terminal may take to start."""
+_COMMAND_S = 60.0
+"""The most that a command may take, unless it is given another time."""
+_CALL_S = 30.0
+_PAUSE_S = 60.0
+_TRANSFER_S = 600.0
 _KILL_WHEN_CREATED_S = 20.0
+_IS_RUNNING_S = 5.0
+_LATE_S = 15.0
+"""The time after a command's own limit in which the server should say that the limit was reached."""
 _RETRIES = 3
 _RETRY_DELAYS_S = (0.2, 1.0, 3.0)
-_TRANSFER_S = 600.0
-_START_S = 60.0
-"""How long a command may take to start."""
 PROBE_S = 11.0
-"""How long a stream may be silent before the sandbox is asked whether it is still there.
+"""The silence of a stream after which the sandbox is asked whether it is still there.
 
-No divisor of the round numbers of seconds that commands are told to take: a thousand trials that end together have
-enough to do then.
+11 and not 10: commands often take round times, and probes should not fall on the moment when many end.
 """
 MAX_REATTACHES = 5
-"""How often in a row a stream is picked up again without a line in between."""
+"""The number of times in a row that a stream is picked up again without a line in between."""
 
 _SHELL_VARIABLES = frozenset({"HOME", "PWD", "OLDPWD", "SHLVL", "_"})
-_RUN_TAG = "harness_run"
-_TRIAL_TAG = "harness_trial"
-_OWNER_TAG = "harness_owner"
-
-
-def turn_folder(number: int) -> str:
-    """Where a turn's prompt is, as `prompt.md`, and what its agent says; below the home. Turns count from 1."""
-    return f".harness/turn-{number}"
-
-
-@dataclass(frozen=True)
-class FaultPolicy:
-    """What one kind of error means: its name in the record, and whether a fresh sandbox may help."""
-
-    kind: str
-    retry: bool
-    fatal: bool = False
-    remedy: str | None = None
-
-
-FAULTS: Mapping[type[BaseException], FaultPolicy] = {
-    exceptions.AuthenticationException: FaultPolicy(
-        "auth", retry=False, fatal=True, remedy="check E2B_API_KEY (and E2B_DOMAIN, E2B_API_URL)"
-    ),
-    exceptions.GitAuthException: FaultPolicy("git_auth", retry=False),
-    exceptions.GitUpstreamException: FaultPolicy("git", retry=False),
-    exceptions.InvalidArgumentException: FaultPolicy("invalid_request", retry=False),
-    exceptions.NotEnoughSpaceException: FaultPolicy("disk_full", retry=False),
-    exceptions.FileNotFoundException: FaultPolicy("file_not_found", retry=False),
-    exceptions.SandboxNotFoundException: FaultPolicy("sandbox_gone", retry=True),
-    exceptions.SandboxNotRunningException: FaultPolicy("sandbox_gone", retry=True),
-    exceptions.SandboxUnreachableException: FaultPolicy("unreachable", retry=True),
-    exceptions.NotFoundException: FaultPolicy("not_found", retry=False),
-    exceptions.TimeoutException: FaultPolicy("timeout", retry=True),
-    exceptions.TemplateException: FaultPolicy("template", retry=False),
-    exceptions.RateLimitException: FaultPolicy("rate_limit", retry=True, remedy="lower --concurrency"),
-    exceptions.ServiceBusyException: FaultPolicy("busy", retry=True),
-    exceptions.GuestUnresponsiveException: FaultPolicy("unresponsive", retry=True),
-    e2b.DockerfileSyntaxError: FaultPolicy("template", retry=False, remedy="mend the template's Dockerfile"),
-    exceptions.BuildException: FaultPolicy("build", retry=False),
-    exceptions.FileUploadException: FaultPolicy("upload", retry=True),
-    exceptions.VolumeException: FaultPolicy("volume", retry=False),
-    exceptions.VolumeNotFoundException: FaultPolicy("volume", retry=False),
-    exceptions.VolumePathNotFoundException: FaultPolicy("volume", retry=False),
-    exceptions.SecretException: FaultPolicy("secret", retry=False),
-    exceptions.SecretNotFoundException: FaultPolicy("secret", retry=False),
-    exceptions.SandboxException: FaultPolicy("sandbox", retry=True),
-    httpx.HTTPError: FaultPolicy("connection", retry=True),
-    httpx.InvalidURL: FaultPolicy(
-        "connection", retry=False, fatal=True, remedy="check E2B_API_URL and E2B_SANDBOX_URL"
-    ),
-    TimeoutError: FaultPolicy("timeout", retry=True),
-    OSError: FaultPolicy("connection", retry=True),
-}
-
-
-def to_fault(error: BaseException, doing: str) -> SandboxFault | None:
-    """The fault that an error of the SDK means; None for an error that is not the SDK's or the network's."""
-    policy = next((FAULTS[kind] for kind in type(error).__mro__ if kind in FAULTS), None)
-    if policy is None and (_of_sdk(type(error).__module__) or _raised_in_sdk(error)):
-        policy = FaultPolicy("protocol", retry=True)
-    if policy is None:
-        return None
-    status = getattr(error, "status_code", None)
-    rejected = policy.kind == "sandbox" and isinstance(status, int) and 400 <= status < 500
-    message = " ".join(str(error).split()) or type(error).__name__
-    return SandboxFault(
-        policy.kind,
-        f"{doing}: {message}",
-        retry=policy.retry and not rejected,
-        fatal=policy.fatal,
-        remedy=policy.remedy,
-    )
-
-
-def _of_sdk(module: str) -> bool:
-    return module.split(".")[0] in {"e2b", "pyqwest", "connectrpc"}
-
-
-def _raised_in_sdk(error: BaseException) -> bool:
-    """Whether an error passed through the SDK's code: a reply in no form that it knows makes it a KeyError, say."""
-    frames = traceback.walk_tb(error.__traceback__)
-    return any(_of_sdk(frame.f_globals.get("__name__", "")) for frame, _ in frames)
-
-
-@contextlib.contextmanager
-def _faults(doing: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        fault = to_fault(error, doing)
-        if fault is None:
-            raise
-        raise fault from error
+RUN_TAG = "harness_run"
+TRIAL_TAG = "harness_trial"
+OWNER_TAG = "harness_owner"
 
 
 async def _with_retries(doing: str, call: Callable[[], Awaitable[T]], seconds: float) -> T:
-    """Do what may as well be done twice: again after a fault of the way there, within `seconds` each time.
+    """Do a call that may safely be repeated, again after a fault of the connection, within `seconds` each time.
 
     Raises:
         SandboxFault: the last of them, or one that another try cannot help.
     """
     for wait in (*_RETRY_DELAYS_S, None):
         try:
-            with _faults(doing):
+            with raising_faults(doing):
                 async with asyncio.timeout(seconds):
                     return await call()
         except SandboxFault as fault:
-            if wait is None or not fault.retry or fault.kind == "sandbox_gone":
+            if wait is None or not fault.retry or fault.policy.is_gone:
                 raise
             await asyncio.sleep(wait)
     raise AssertionError("the last try returns or raises")
 
 
 @dataclass(frozen=True)
-class Platform:
-    """Which server gives the sandboxes. `params` go to every call of the SDK; none leave it to E2B's variables.
-
-    `isolation` is the tier of a local server, also of one that E2B's variables name, and `enforces` what that enforces.
-    """
-
-    kind: Literal["e2b", "local"]
-    params: Mapping[str, Any] = field(default_factory=dict)
-    isolation: str | None = None
-    enforces: tuple[str, ...] | None = None
-
-    @property
-    def description(self) -> str:
-        """As the run's header says it."""
-        if self.kind == "local":
-            return f"local ({self.isolation})"
-        server = os.environ.get("E2B_API_URL") or os.environ.get("E2B_DOMAIN") or "e2b.app"
-        return f"e2b ({server}, {self.isolation})" if self.isolation else f"e2b ({server})"
-
-    @property
-    def root_is_user(self) -> bool:
-        """Whether root in its sandboxes is no other account than their user, and has no more power."""
-        return self.kind == "local"
-
-
-def e2b_platform() -> Platform:
-    """The server that the SDK's own environment variables name.
-
-    Raises:
-        UsageError: without a key.
-    """
-    if not os.environ.get("E2B_API_KEY"):
-        raise UsageError(
-            "--sandbox e2b needs E2B_API_KEY",
-            remedy="set it (https://e2b.dev/dashboard), or use --sandbox local",
-        )
-    return Platform("e2b")
-
-
-@dataclass(frozen=True)
-class Network:
-    """What may be reached from a sandbox: everything, or only `allow` (hosts, CIDR; on local also 127.0.0.1:PORT)."""
-
-    open: bool = False
-    allow: tuple[str, ...] = ()
-    headers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-
-    def options(self) -> dict[str, Any]:
-        """As `create` takes it. `headers` are put on requests to a host by the platform, outside the sandbox."""
-        rules = {host: [{"transform": {"headers": dict(add)}}] for host, add in self.headers.items()}
-        if self.open:
-            return {"network": {"rules": rules}} if rules else {}
-        if not self.allow:
-            return {"allow_internet_access": False}
-        network: dict[str, Any] = {"allow_out": list(self.allow), "deny_out": ["0.0.0.0/0"]}
-        if rules:
-            network["rules"] = rules
-        return {"network": network}
-
-
-@dataclass(frozen=True)
 class CommandResult:
-    """What a command gave back."""
+    """The output and the exit code of a command."""
 
     stdout: str
     stderr: str
@@ -240,18 +87,18 @@ class CommandTimeoutError(Exception):
 
 
 def bypass_profile(script: str, env: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """A script and its variables, such that what an agent wrote into the shell's start-up files has no say.
+    """Keep the login shell from reading profile files, which the agent may have changed; returns script and variables.
 
-    The platform's shell is a login shell, which reads those of $HOME: one line in them could forge any verdict.
-    So it gets a home without any, and the script the directory that it starts in. A PATH among the variables is
-    set by the script, since a login shell makes its own.
+    The platform's shell is a login shell, which reads those of $HOME. One line in them could forge any verdict. So the
+    shell gets a home without such files, and the script has the directory that it starts in as its home. A PATH among
+    the variables is set by the script, since a login shell makes its own.
     """
     path = f"export PATH={shlex.quote(env['PATH'])}\n" if "PATH" in env else ""
     return f"export HOME=$PWD\n{path}{script}", {**env, "HOME": "/"}
 
 
 async def _create(seconds: float, template: str, **options: Any) -> AsyncSandbox:
-    """Create a sandbox within `seconds`. One that comes when nobody waits for it any more is ended at once."""
+    """Create a sandbox within `seconds`. One that is created too late is killed at once."""
     creating = asyncio.create_task(AsyncSandbox.create(template, **options))
     try:
         async with asyncio.timeout(seconds):
@@ -262,10 +109,10 @@ async def _create(seconds: float, template: str, **options: Any) -> AsyncSandbox
 
 
 async def _kill_when_created(creating: asyncio.Task[Any]) -> None:
-    """End a sandbox that is still being made: cutting the request off would leave it to live out its lifetime."""
+    """Kill a sandbox that is still being created. After a cancelled request it would live until its timeout."""
     await asyncio.wait([creating], timeout=_KILL_WHEN_CREATED_S)
     if creating.done() and not creating.exception():
-        with contextlib.suppress(SandboxFault), _faults("kill the sandbox"):
+        with contextlib.suppress(SandboxFault), raising_faults("kill the sandbox"):
             await creating.result().kill()
     creating.cancel()
 
@@ -290,25 +137,25 @@ class Sandbox:
         trial: str,
         after_rate_limit: bool = False,
         mcp: Mapping[str, Any] | None = None,
-        timeout: float = 120.0,
+        timeout: float = _CREATE_S,
     ) -> Sandbox:
         """Create a sandbox, tagged with its run and trial so that it can be found again.
 
-        `again`: the platform has refused this one or another just now (429); a further refusal is then answered as
-        it asks to be (Retry-After). Otherwise it is told at once, for the sake of all that wait.
+        `after_rate_limit`: the platform has refused this sandbox or another just now (429). Then a further refusal is
+        answered as it asks for (Retry-After). Otherwise it is raised at once, so that all others that wait know.
 
-        With `mcp` it has E2B's MCP gateway, which runs these servers.
+        With `mcp` the sandbox has E2B's MCP gateway, which runs these servers.
 
         Raises:
             SandboxFault: when there is none to be had within `timeout` seconds.
         """
-        with _faults("create a sandbox"):
+        with raising_faults("create a sandbox"):
             try:
                 sdk = await _create(
                     timeout,
                     template,
                     timeout=LIFETIME_S,
-                    metadata={_RUN_TAG: run, _TRIAL_TAG: trial, _OWNER_TAG: process_tag()},
+                    metadata={RUN_TAG: run, TRIAL_TAG: trial, OWNER_TAG: process_tag()},
                     envs=dict(env),
                     **network.options(),
                     **({} if mcp is None else {"mcp": mcp}),
@@ -322,7 +169,6 @@ class Sandbox:
                 raise SandboxFault(
                     "template",
                     f"there is no template {template!r}: {error}",
-                    retry=False,
                     remedy="`claude` and `base` are always there; check the task's [sandbox] template",
                 ) from error
 
@@ -334,9 +180,9 @@ class Sandbox:
             UsageError: when it is gone.
             SandboxFault: when it cannot be reached.
         """
-        with _faults("wake the sandbox"):
+        with raising_faults("wake the sandbox"):
             try:
-                async with asyncio.timeout(120):
+                async with asyncio.timeout(_CREATE_S):
                     return cls(await AsyncSandbox.connect(sandbox_id, timeout=LIFETIME_S, **platform.params))
             except exceptions.NotFoundException as error:
                 raise UsageError(
@@ -345,16 +191,18 @@ class Sandbox:
 
     async def template_id(self) -> str:
         """The id of the template that the platform made it from, whatever it was asked for by."""
-        return (await _with_retries("ask for the sandbox's template", self._sdk.get_info, 30)).template_id
+        return (
+            await _with_retries("ask for the sandbox's template", self._sdk.get_info, _CALL_S)
+        ).template_id
 
     async def kill(self) -> None:
         """End the sandbox; one that is gone already is fine."""
-        await _with_retries("kill the sandbox", self._sdk.kill, 30)
+        await _with_retries("kill the sandbox", self._sdk.kill, _CALL_S)
 
     async def pause(self) -> None:
         """Keep it, asleep, until somebody connects to it."""
-        with _faults("pause the sandbox"):
-            async with asyncio.timeout(60):
+        with raising_faults("pause the sandbox"):
+            async with asyncio.timeout(_PAUSE_S):
                 await self._sdk.pause()
 
     @contextlib.asynccontextmanager
@@ -378,8 +226,8 @@ class Sandbox:
                 await asyncio.shield(copy.kill())
 
     async def _fork(self) -> Sandbox:
-        with _faults("copy the sandbox"):
-            async with asyncio.timeout(120):
+        with raising_faults("copy the sandbox"):
+            async with asyncio.timeout(_CREATE_S):
                 (copy,) = await self._sdk.fork(timeout=LIFETIME_S, count=1)
             if isinstance(copy, Exception):
                 raise copy
@@ -399,7 +247,7 @@ class Sandbox:
         while True:
             await asyncio.sleep(LIFETIME_S / 3)
             # A failure here needs no answer: a sandbox that is really gone shows in whatever is done with it next.
-            with contextlib.suppress(SandboxFault), _faults("extend the sandbox's lifetime"):
+            with contextlib.suppress(SandboxFault), raising_faults("extend the sandbox's lifetime"):
                 await self._sdk.set_timeout(LIFETIME_S)
 
     async def write(self, path: str, data: bytes) -> None:
@@ -418,7 +266,7 @@ class Sandbox:
         self,
         command: str,
         *,
-        timeout: float = 60.0,
+        timeout: float = _COMMAND_S,
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         user: str | None = None,
@@ -429,11 +277,11 @@ class Sandbox:
             CommandTimeoutError: when it has not ended after `timeout` seconds.
             SandboxFault: when it could not be started, or was lost.
         """
-        with _faults("run a command"):
+        with raising_faults("run a command"):
             running = self._run(command, timeout=timeout, cwd=cwd, envs=dict(env or {}), user=cast(Any, user))
             try:
                 # The SDK enforces no limit of its own when the server is silent.
-                async with asyncio.timeout(timeout + 15):
+                async with asyncio.timeout(timeout + _LATE_S):
                     done = await self._fail_if_gone(running)
             except e2b.CommandExitException as error:
                 return CommandResult(error.stdout or "", error.stderr or "", error.exit_code)
@@ -446,8 +294,10 @@ class Sandbox:
             return CommandResult(done.stdout, done.stderr, done.exit_code)
 
     async def _run(self, command: str, **options: Any) -> e2b.CommandResult:
-        """As the SDK runs a command, but that one which does not start is no command that takes too long."""
-        with _faults("start a command"):
+        """Run a command through the SDK.
+
+        A command that cannot be started raises SandboxFault. CommandTimeoutError is only for one that started."""
+        with raising_faults("start a command"):
             # The SDK's own limit for this would cost a task for each command.
             async with asyncio.timeout(_START_S):
                 handle = await self._sdk.commands.run(command, background=True, request_timeout=0, **options)
@@ -455,7 +305,7 @@ class Sandbox:
         return done
 
     async def _fail_if_gone(self, call: Coroutine[Any, Any, T]) -> T:
-        """What a call gives, unless the sandbox is gone meanwhile: a lost connection may stay silent for ever.
+        """Wait for a call, and ask meanwhile if the sandbox is gone, since a lost connection may stay silent for ever.
 
         Raises:
             SandboxFault: when it is gone.
@@ -465,7 +315,7 @@ class Sandbox:
             while not calling.done():
                 await asyncio.wait([calling], timeout=PROBE_S)
                 if not calling.done() and not await self._is_running() and not calling.done():
-                    raise SandboxFault("sandbox_gone", "the sandbox is gone", retry=True)
+                    raise SandboxFault("sandbox_gone", "the sandbox is gone")
             return calling.result()
         finally:
             calling.cancel()
@@ -480,8 +330,8 @@ class Sandbox:
         Raises:
             SandboxFault: when there is none to be had.
         """
-        with _faults("open a terminal"):
-            async with asyncio.timeout(60):
+        with raising_faults("open a terminal"):
+            async with asyncio.timeout(_START_S):
                 handle = await self._sdk.pty.create(
                     e2b.PtySize(rows=size[0], cols=size[1]),
                     on_data=show,
@@ -492,7 +342,7 @@ class Sandbox:
         try:
             yield Terminal(self._sdk, handle)
         finally:
-            with contextlib.suppress(SandboxFault), _faults("close the terminal"):
+            with contextlib.suppress(SandboxFault), raising_faults("close the terminal"):
                 await handle.kill()
 
     async def start(self, job: Job) -> AsyncGenerator[bytes]:
@@ -531,8 +381,8 @@ class Sandbox:
             script, env = bypass_profile(script, {**login, **env})
         queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         stderr: list[str] = []
-        with _faults("follow the agent's output"):
-            async with asyncio.timeout(60):
+        with raising_faults("follow the agent's output"):
+            async with asyncio.timeout(_START_S):
                 handle = await self._sdk.commands.run(
                     script,
                     background=True,
@@ -553,11 +403,11 @@ class Sandbox:
                 except TimeoutError:
                     if await self._is_running():
                         continue
-                    raise SandboxFault("sandbox_gone", "the sandbox is gone", retry=True) from None
+                    raise SandboxFault("sandbox_gone", "the sandbox is gone") from None
                 if chunk is None:
                     break
                 yield chunk
-            with _faults("follow the agent's output"):
+            with raising_faults("follow the agent's output"):
                 await waiter
             job.ended("".join(stderr))
         finally:
@@ -573,16 +423,16 @@ class Sandbox:
         try:
             result = await self.run("env -0 | base64 -w0")
         except CommandTimeoutError as error:
-            raise SandboxFault("timeout", f"ask for the login environment: {error}", retry=True) from error
+            raise SandboxFault("timeout", f"ask for the login environment: {error}") from error
         pairs = base64.b64decode(result.stdout).decode("utf-8", "replace").split("\0")
         env = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
         return {name: value for name, value in env.items() if name not in _SHELL_VARIABLES}
 
     async def _is_running(self) -> bool:
-        """Whether the sandbox answers; asked three times, since one lost answer proves nothing."""
+        """True if the sandbox answers. It is asked three times, since one lost answer proves nothing."""
         for wait in (0.2, 1.0, 2.0):
             try:
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(_IS_RUNNING_S):
                     if await self._sdk.is_running():
                         return True
                 return False
@@ -601,120 +451,15 @@ class Terminal:
 
     async def send(self, data: bytes) -> None:
         """Type."""
-        with _faults("type into the terminal"):
+        with raising_faults("type into the terminal"):
             await self._sdk.pty.send_stdin(self._handle.pid, data)
 
     async def resize(self, size: tuple[int, int]) -> None:
         """Give it another size, in rows and columns."""
-        with _faults("resize the terminal"):
+        with raising_faults("resize the terminal"):
             await self._sdk.pty.resize(self._handle.pid, e2b.PtySize(rows=size[0], cols=size[1]))
 
     async def wait(self) -> None:
         """Wait until its shell has ended, however it did."""
-        with _faults("follow the terminal"), contextlib.suppress(e2b.CommandExitException):
+        with raising_faults("follow the terminal"), contextlib.suppress(e2b.CommandExitException):
             await self._handle.wait()
-
-
-@dataclass
-class Job:
-    """A command that runs apart in the sandbox, its output in files of `folder` (below the home).
-
-    It starts from a login shell, or, where `login` is given, with those variables instead of what the shell's
-    start-up files say now. `exit_code` and `stderr` (its end) are known once it has ended; None when the job was
-    killed.
-    """
-
-    command: str
-    folder: str
-    cwd: str
-    env: Mapping[str, str] = field(default_factory=dict)
-    login_env: Mapping[str, str] | None = None
-    exit_code: int | None = None
-    stderr: str = ""
-
-    def start_script(self) -> str:
-        """Start it detached, and follow its output."""
-        out, err, exit_file = map(self._file, ("out", "err", "exit"))
-        body = f"{{ {self.command}\n}} >{out} 2>{err}; echo $? >{exit_file}"
-        return (
-            f"{{ [ -d ~/{self.folder} ] || mkdir -p ~/{self.folder}; }} && : >{out} || exit\n"
-            f"cd {self._shell(self.cwd)} || exit\n"
-            f"setsid bash -c {shlex.quote(body)} >/dev/null 2>&1 </dev/null &\n"
-            f"echo $! >{self._file('pid')}\n" + self.follow_script(from_line=1)
-        )
-
-    def follow_script(self, from_line: int) -> str:
-        """Print its output from a line on until it has ended, then on stderr its exit code and its own stderr."""
-        out, err, exit_file, pid = map(self._file, ("out", "err", "exit", "pid"))
-        return (
-            # Named, the file would be watched by inotify, whose end takes the kernel 10 to 20 ms.
-            f"tail -n +{from_line} -s 0.01 --pid=$(<{pid}) -f <{out}\n"
-            f"code=; [ ! -f {exit_file} ] || read -r code <{exit_file}\n"
-            f'{{ echo "$code"; [ ! -s {err} ] || tail -c 20000 {err}; }} >&2'
-        )
-
-    def kill_script(self) -> str:
-        """End it and all of its session, at once."""
-        return f"kill -KILL -- -$(<{self._file('pid')}) 2>/dev/null; true"
-
-    def ended(self, report: str) -> None:
-        """Take note of what the follow script said at its end."""
-        code, _, self.stderr = report.partition("\n")
-        self.exit_code = int(code) if code.strip().isdigit() else None
-
-    def _file(self, name: str) -> str:
-        return f"~/{self.folder}/{name}"
-
-    @staticmethod
-    def _shell(path: str) -> str:
-        return path.replace(HOME, "~", 1)
-
-
-@dataclass(frozen=True)
-class OrphanSandbox:
-    """A sandbox that carries harness's tags."""
-
-    sandbox_id: str
-    state: str
-    started_at: str
-    run: str
-    trial: str
-    in_use: bool
-
-
-def _in_use(info: e2b.SandboxInfo) -> bool:
-    """Whether the process that opened it lives, or another works in it after that; of one on another machine, whether
-    its lifetime was just extended."""
-    if is_in_use(info.sandbox_id):
-        return True
-    lives = is_owner_alive((info.metadata or {}).get(_OWNER_TAG, ""))
-    left = (info.end_at - datetime.now(UTC)).total_seconds()
-    return left > LIFETIME_S * 2 / 3 - 10 if lives is None else lives
-
-
-async def list_orphans(run: str | None, params: Mapping[str, Any]) -> list[OrphanSandbox]:
-    """All sandboxes on the platform that harness started, in one run or in any.
-
-    Raises:
-        SandboxFault: when the platform cannot be asked.
-    """
-    found: list[OrphanSandbox] = []
-    query = e2b.SandboxQuery(metadata={_RUN_TAG: run}) if run else None
-    with _faults("list sandboxes"):
-        pages = AsyncSandbox.list(query=query, **params)
-        while pages.has_next:
-            for info in await pages.next_items():
-                tags = info.metadata or {}
-                if _RUN_TAG in tags:
-                    started = info.started_at.isoformat(timespec="seconds")
-                    trial = tags.get(_TRIAL_TAG, "")
-                    state = str(getattr(info.state, "value", info.state))
-                    run_id, in_use = tags[_RUN_TAG], _in_use(info)
-                    found.append(OrphanSandbox(info.sandbox_id, state, started, run_id, trial, in_use))
-    return found
-
-
-async def kill_orphan(leftover: OrphanSandbox, params: Mapping[str, Any]) -> None:
-    """End a sandbox by its id; one that is gone already is fine."""
-    with _faults(f"end sandbox {leftover.sandbox_id}"):
-        await AsyncSandbox.kill(leftover.sandbox_id, **params)

@@ -12,7 +12,8 @@ from typing import TypeAlias
 
 from harness.errors import SandboxFault
 from harness.sandboxes.archive import unpack_command
-from harness.sandboxes.sandbox import HOME, CommandResult, CommandTimeoutError, Sandbox, bypass_profile
+from harness.sandboxes.layout import HOME
+from harness.sandboxes.sandbox import CommandResult, CommandTimeoutError, Sandbox, bypass_profile
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class SandboxScript:
 
 
 ScriptOutcome: TypeAlias = CommandResult | CommandTimeoutError
-"""What a script has given back, or that it took too long."""
+"""The result of a script, or the error that it took too long."""
 
 
 _KEY, _NUMBERS = secrets.token_bytes(32), itertools.count()
@@ -60,7 +61,7 @@ async def run_without_profile(
 
 
 async def look(sandbox: Sandbox, script: SandboxScript, root_in: str | None = None) -> ScriptOutcome:
-    """What one script sees: as the sandbox's user, or as root, given that user's home, which is then its home too.
+    """Run one script: as the sandbox's user, or as root, given that user's home, which is then its home too.
 
     Raises:
         SandboxFault: when the sandbox is lost.
@@ -78,7 +79,7 @@ async def look(sandbox: Sandbox, script: SandboxScript, root_in: str | None = No
 async def run_scripts(
     sandbox: Sandbox, scripts: Sequence[SandboxScript], root_in: str | None = None
 ) -> list[ScriptOutcome]:
-    """What each script sees, in one command: every command costs a way there and back, and a shell's start.
+    """Run scripts in one command, since each command costs a round trip and the start of a shell.
 
     When that takes too long or breaks off, each is run by itself, so that one that hangs does not hide the others.
     A `required` one that fails, or takes too long, is the last. `root_in` is as for `look`.
@@ -102,18 +103,18 @@ async def run_scripts(
 
 
 def require_finished(seen: ScriptOutcome, kind: str, what: str) -> CommandResult:
-    """What a script that had to come to its end has given back.
+    """The result of a script that had to come to its end.
 
     Raises:
         SandboxFault: of this kind, saying what could not be done, when it took too long.
     """
     if isinstance(seen, CommandTimeoutError):
-        raise SandboxFault(kind, f"{what}: {seen}", retry=True) from seen
+        raise SandboxFault(kind, f"{what}: {seen}") from seen
     return seen
 
 
 def _ends(script: SandboxScript, seen: ScriptOutcome) -> bool:
-    """Whether nothing may come after it."""
+    """True if no other script may run after it."""
     return script.required and (isinstance(seen, CommandTimeoutError) or seen.exit_code != 0)
 
 
@@ -132,7 +133,7 @@ def _split(result: CommandResult, mark: str) -> list[CommandResult]:
 
 
 def _parts(text: str, mark: str) -> Iterator[tuple[str, int]]:
-    """What each script has said, and the number that is told after it."""
+    """The output of each script, and the number after it."""
     said, *told = text.split(f"\n{mark} ")
     for part in told:
         number, ended, following = part.partition("\n")

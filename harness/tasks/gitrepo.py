@@ -20,12 +20,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from harness.errors import InternalFault, TaskFault
+from harness.errors import GIVE_UP, InternalFault, TaskFault
 from harness.tasks.gitsource import GitSource, problems_of
 from harness.tasks.single_flight import SingleFlight, locked
 
 CLONE_S = 600.0
-"""How long a clone may take, in seconds."""
+"""The most that a clone may take, in seconds."""
 _WORDS = 600
 
 _NOT_REACHED = re.compile(
@@ -101,7 +101,7 @@ class Repos:
                 return Checkout(_subdir(source, place), commit, tuple(map(_lacks, lacking)))
         except OSError as error:
             raise InternalFault(
-                "disk", f"{source.shown} cannot be kept in {place}: {error.strerror or error}", retry=False
+                "disk", f"{source.shown} cannot be kept in {place}: {error.strerror or error}", policy=GIVE_UP
             ) from error
 
     def _join(self) -> None:
@@ -119,7 +119,6 @@ class Repos:
             raise TaskFault(
                 "repo_token",
                 f"{source.url} needs a token, and the variable {source.token_env} is not set",
-                retry=False,
                 remedy=f"set {source.token_env}",
             )
         return token
@@ -168,7 +167,7 @@ class Repos:
         except TaskFault as fault:
             remedy = "take a ref whose submodules are there" if fault.kind == "repo_ref" else fault.remedy
             message = f"the submodule {path!r} of {source.shown}: {fault.message}"
-            raise TaskFault(fault.kind, message, retry=fault.retry, remedy=remedy) from fault
+            raise TaskFault(fault.kind, message, remedy=remedy) from fault
         await asyncio.to_thread(_replace, made, place, path)
         return [f"{path}/{below}" for below in lacking]
 
@@ -267,7 +266,6 @@ async def _git(
         raise TaskFault(
             "repo_git",
             f"{source.shown} cannot be cloned: there is no git here",
-            retry=False,
             remedy="install git",
         ) from error
     try:
@@ -275,7 +273,7 @@ async def _git(
             out, err = await process.communicate()
     except TimeoutError as error:
         message = f"{source.shown} could not be cloned within {CLONE_S:.0f} s"
-        raise TaskFault("repo_unreachable", message, retry=True) from error
+        raise TaskFault("repo_unreachable", message) from error
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -291,32 +289,25 @@ async def _git(
 
 
 def _fault(source: GitSource, said: str) -> TaskFault:
-    """What git's words mean."""
+    """The fault that git's words mean."""
     words = " ".join(said.split())[-_WORDS:]
     if _NO_REF.search(said):
-        return TaskFault(
-            "repo_ref",
-            f"{source.url} has no {source.ref or 'HEAD'!r}: {words}",
-            retry=False,
-            remedy="give a tag, a branch, or all 40 digits of a commit's id",
-        )
+        return TaskFault("repo_ref", f"{source.url} has no {source.ref or 'HEAD'!r}: {words}")
     if _REFUSED.search(said):
         remedy = (
             f"check the token in {source.token_env}" if source.token_env else "name a token with token_env"
         )
         if _ASKED.search(said):  # of nobody: what git says about that would lead astray
             words = "it does not take the token" if source.token_env else "it wants credentials"
-        return TaskFault("repo_refused", f"{source.url} refused: {words}", retry=False, remedy=remedy)
+        return TaskFault("repo_refused", f"{source.url} refused: {words}", remedy=remedy)
     if _NO_REPOSITORY.search(said):
         return TaskFault(
             "repo_not_found",
             f"there is no repository at {source.url}: {words}",
-            retry=False,
-            remedy="check the URL" if source.token_env else "check the URL; a private one needs token_env",
+            remedy=None if source.token_env else "check the URL; a private one needs token_env",
         )
-    reached = not _NOT_REACHED.search(said)
-    kind = "repo_git" if reached else "repo_unreachable"
-    return TaskFault(kind, f"{source.shown} could not be cloned: {words}", retry=not reached)
+    kind = "repo_unreachable" if _NOT_REACHED.search(said) else "repo_git"
+    return TaskFault(kind, f"{source.shown} could not be cloned: {words}")
 
 
 def _subdir(source: GitSource, place: Path) -> Path:
@@ -325,10 +316,5 @@ def _subdir(source: GitSource, place: Path) -> Path:
         return place
     folder = place / source.subdir
     if not folder.is_dir() or not folder.resolve().is_relative_to(place.resolve()):
-        raise TaskFault(
-            "repo_subdir",
-            f"{source.shown} has no folder {source.subdir!r}",
-            retry=False,
-            remedy="check [repo] subdir",
-        )
+        raise TaskFault("repo_subdir", f"{source.shown} has no folder {source.subdir!r}")
     return folder

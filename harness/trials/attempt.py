@@ -121,7 +121,6 @@ def internal_fault(error: Exception, files: TrialFolder) -> InternalFault:
     fault = InternalFault(
         "bug",
         f"{type(error).__name__}: {error}",
-        retry=False,
         remedy="this is a defect of harness; traceback.txt in the trial's folder says where",
     )
     fault.__cause__ = error
@@ -130,7 +129,7 @@ def internal_fault(error: Exception, files: TrialFolder) -> InternalFault:
 
 def interrupted() -> InternalFault:
     """What a trial that is cut off has for a fault."""
-    return InternalFault(INTERRUPTED, "the run was stopped before this trial had ended", retry=False)
+    return InternalFault(INTERRUPTED, "the run was stopped before this trial had ended")
 
 
 def trial_record(

@@ -185,7 +185,7 @@ def _verdict(task: Task, check: Check, seen: ScriptOutcome) -> tuple[CheckResult
     report = _REPORT.search(seen.stderr)
     if report is None and seen.exit_code == _NOT_IN_PLACE:
         words = seen.stderr.strip()[-2000:]
-        raise SandboxFault("checks", f"the checks could not be put in place: {words}", retry=True)
+        raise SandboxFault("checks", f"the checks could not be put in place: {words}")
     if report is None:
         return _failed(check, f"the check's shell was killed (exit code {seen.exit_code})"), None
     code, ms, score = report.groups()

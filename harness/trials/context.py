@@ -10,7 +10,7 @@ from typing import Literal
 from harness.models.model import Model
 from harness.records.store import RunFolder
 from harness.sandboxes.pacing import Pacer
-from harness.sandboxes.sandbox import Platform
+from harness.sandboxes.platform import Platform
 from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos
 from harness.trials.disk import DiskExecutor

@@ -177,9 +177,7 @@ async def _put_back(sandbox: Sandbox, changed: list[str], before: Protected) -> 
     try:
         archive = pack(files, starter)
     except OSError as error:
-        raise InternalFault(
-            "starter_gone", f"the starter repo changed during the run: {error}", retry=False
-        ) from error
+        raise InternalFault("starter_gone", f"the starter repo changed during the run: {error}") from error
     await sandbox.write(".harness/protected.tar", archive)
     await _run(sandbox, _PUT_BACK)
 
@@ -196,5 +194,5 @@ def _said(seen: ScriptOutcome) -> str:
     result = require_finished(seen, "protect", "protected files could not be compared")
     if result.exit_code:
         words = result.stderr.strip()[-2000:]
-        raise SandboxFault("protect", f"protected files could not be looked after: {words}", retry=True)
+        raise SandboxFault("protect", f"protected files could not be looked after: {words}")
     return result.stdout

@@ -11,20 +11,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.agents.base import Agent, AgentContext
-from harness.agents.claude import Claude
-from harness.agents.nop import Nop
-from harness.agents.oracle import Oracle
+from harness.agents.registry import agent_class
 from harness.errors import Fault, NotAppliedError, SandboxFault
-from harness.models.model import TaskRecording
 from harness.records.record import (
-    AgentName,
     CheckResult,
     TrialSpec,
 )
 from harness.records.stream import Session
 from harness.sandboxes.sandbox import Sandbox
 from harness.sandboxes.shell import SandboxScript, ScriptOutcome, run_scripts
-from harness.tasks import replay
 from harness.tasks.task import Check, Task
 from harness.trials.attempt import Attempt, internal_fault, interrupted, outcome_of
 from harness.trials.checks import Between, run_checks
@@ -60,11 +55,8 @@ from harness.trials.workspace import (
 from harness.variants.apply import hosts, needs_start_evidence, variant_files
 from harness.variants.variant import Variant, revealed
 
-AGENTS: dict[AgentName, type[Agent]] = {"claude": Claude, "oracle": Oracle, "nop": Nop}
 KEPT = "kept.json"
 """In a trial's folder: what `harness attach` and `harness checks` need to know of a sandbox that was kept."""
-
-_REPLAY_SERVER = Path(replay.__file__)
 
 
 async def run_attempt(spec: TrialSpec, context: RunContext, attempt: Attempt) -> None:
@@ -74,7 +66,7 @@ async def run_attempt(spec: TrialSpec, context: RunContext, attempt: Attempt) ->
         CancelledError: when it was cut off; the attempt says so, too.
     """
     try:
-        if spec.agent == "claude":
+        if agent_class(spec.agent).needs_model:
             context.model.require_recording(spec.task)
         spec = await _resolve_repo(spec, context, attempt)
         async with (
@@ -147,7 +139,6 @@ async def _attempt_timeout(task: Task, timeouts: Timeouts) -> AsyncIterator[None
             "trial_timeout",
             f"the trial had not ended after {limit_s:g} s: {task.own_seconds:g} s are its task's own, "
             f"and the platform took more than {timeouts.platform_s:g} s beside them",
-            retry=True,
         ) from error
 
 
@@ -157,7 +148,8 @@ async def _prepare(spec: TrialSpec, context: RunContext, attempt: Attempt, sandb
     with attempt.phase("seed"):
         attempt.template_id = await _template_id(attempt.template, context, sandbox)
         brought = variant_files(spec.variant, context.secrets, sandbox.mcp_token)
-        baseline = await seed(sandbox, spec.task, _replay_files(attempt.recording), brought)
+        replay = attempt.recording.files() if attempt.recording else {}
+        baseline = await seed(sandbox, spec.task, replay, brought)
     attempt.agent_context = _agent_context(spec, context, attempt, sandbox)
     live = PreparedTrial(spec, context, attempt, attempt.agent_context, baseline)
     attempt.agent_context.on_turn_end = live.check_turn
@@ -232,7 +224,7 @@ class PreparedTrial:
     agent: Agent = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "agent", AGENTS[self.spec.agent]())
+        object.__setattr__(self, "agent", agent_class(self.spec.agent)())
 
     async def agent_runs(self) -> None:
         """The agent does the task's prompts."""
@@ -282,7 +274,7 @@ class PreparedTrial:
             NotAppliedError: when it is not.
             SandboxFault: when that cannot be seen.
         """
-        if self.spec.agent != "claude":
+        if not self.agent.is_proved:
             return
         sandbox, variant, seen = self.agent_context.sandbox, self.spec.variant, seen or {}
         told = await read_loaded_instructions(sandbox, self.baseline.home, seen.get("instructions"))
@@ -388,13 +380,3 @@ async def _remove(sandbox: Sandbox) -> None:
     """
     with contextlib.suppress(Fault):
         await asyncio.shield(sandbox.kill())
-
-
-def _replay_files(recording: TaskRecording | None) -> dict[str, bytes]:
-    """What goes into the sandbox beside the repo and the prompts."""
-    if recording is None:
-        return {}
-    return {
-        ".harness/replay.py": _REPLAY_SERVER.read_bytes(),
-        ".harness/replay.jsonl": recording.path.read_bytes(),
-    }

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from harness.errors import NotAppliedError, SandboxFault, TaskFault
 from harness.sandboxes.archive import pack
-from harness.sandboxes.sandbox import REPO, CommandTimeoutError, Sandbox, turn_folder
+from harness.sandboxes.layout import REPO, turn_folder
+from harness.sandboxes.sandbox import CommandTimeoutError, Sandbox
 from harness.sandboxes.shell import (
     SandboxScript,
     ScriptOutcome,
@@ -174,7 +175,7 @@ async def _apply(sandbox: Sandbox, script: str) -> None:
     try:
         result = await sandbox.run(f"set -e\n{script}", timeout=120)
     except CommandTimeoutError as error:
-        raise SandboxFault("apply", f"the variant could not be put in place: {error}", retry=True) from error
+        raise SandboxFault("apply", f"the variant could not be put in place: {error}") from error
     if result.exit_code:
         words = result.stderr.strip()[-2000:]
         raise NotAppliedError([f"what the variant brings could not be laid over the repo: {words}"])
@@ -198,19 +199,15 @@ async def _run_setup(sandbox: Sandbox, task: Task) -> None:
             # A timeout of 0 would be none.
             result = await sandbox.run(command, cwd=REPO, timeout=max(end - clock(), 0.01))
         except CommandTimeoutError as error:
-            # What takes long here is mostly a download, which may do better another time.
             raise TaskFault(
                 "setup_timeout",
                 f"setup command {command!r} had not ended when the setup's {task.setup_timeout:g} s were over",
-                retry=True,
-                remedy="give it more with [setup] timeout, or put what it makes into the template",
             ) from error
         if result.exit_code:
             words = (result.stderr.strip() or result.stdout.strip())[-2000:]
             raise TaskFault(
                 "setup_failed",
                 f"setup command {command!r} ended with {result.exit_code}: {words}",
-                retry=False,
             )
 
 
@@ -218,14 +215,11 @@ async def _seed_step(sandbox: Sandbox, script: str) -> str:
     try:
         result = await sandbox.run(script, timeout=120)
     except CommandTimeoutError as error:
-        raise SandboxFault(
-            "seed", f"the starter repo could not be put in place: {error}", retry=True
-        ) from error
+        raise SandboxFault("seed", f"the starter repo could not be put in place: {error}") from error
     if result.exit_code:
         raise SandboxFault(
             "seed",
             f"the starter repo could not be put in place (exit {result.exit_code}): {result.stderr.strip()[-2000:]}",
-            retry=True,
             remedy="the template needs bash, git, tar and coreutils" if result.exit_code == 127 else None,
         )
     return result.stdout
@@ -246,7 +240,7 @@ async def in_copy(copy: Sandbox, baseline: Baseline) -> Baseline:
     try:
         result = await run_without_profile(copy, 'echo "$UID:$GROUPS $HOME"', timeout=60)
     except CommandTimeoutError as error:
-        raise SandboxFault("copy", f"the sandbox's copy does not answer: {error}", retry=True) from error
+        raise SandboxFault("copy", f"the sandbox's copy does not answer: {error}") from error
     owner, home = result.stdout.removesuffix("\n").split(" ", 1)
     return replace(baseline, owner=owner, home=home)
 
@@ -272,7 +266,7 @@ def require_stopped(seen: ScriptOutcome) -> None:
     what = "the agent's processes could not be ended"
     result = require_finished(seen, "leftovers", what)
     if result.exit_code:
-        raise SandboxFault("leftovers", f"{what}: {result.stderr.strip()}", retry=True)
+        raise SandboxFault("leftovers", f"{what}: {result.stderr.strip()}")
 
 
 async def stop_processes(sandbox: Sandbox, baseline: Baseline, script: SandboxScript) -> None:

@@ -5,22 +5,29 @@ from __future__ import annotations
 import ast
 import http.client
 import json
+import shlex
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.tasks import replay
+from harness.models import replay_server
+from harness.models.model import TaskRecording
+from harness.models.replay_server import NOT_RECORDED, Player
+from harness.tasks import recording as recordings
+from harness.tasks.recording import BadRecording, parse_recording
 from tests.support.claude_cli import ClaudeCli
 
 STREAMS = Path(__file__).parents[1] / "data" / "streams"
+SERVER = (sys.executable, "-m", "harness.models.replay_server")
 SERVED = json.loads((STREAMS / "served.json").read_text())
 BUGGY = {"calc.py": "def add(a, b):\n    return a - b\n"}
 
@@ -32,8 +39,12 @@ JSON = st.recursive(
 )
 
 
-def recording(*names: str) -> replay.Recording:
-    return replay.load(b"".join((STREAMS / f"{name}.jsonl").read_bytes() for name in names).splitlines())
+def player(lines: Iterable[bytes | str]) -> Player:
+    return Player(parse_recording(lines))
+
+
+def recording(*names: str) -> Player:
+    return player(b"".join((STREAMS / f"{name}.jsonl").read_bytes() for name in names).splitlines())
 
 
 def by_hand(*contents: list[Json], **header: Any) -> list[str]:
@@ -63,7 +74,7 @@ def request(*messages: Json, **more: Any) -> Json:
     return {"model": "claude-x", "tools": tools, "messages": list(messages) or [user()], **more}
 
 
-def conversation(recording: replay.Recording, *messages: Json, agent: str = "") -> list[Json]:
+def conversation(recording: Player, *messages: Json, agent: str = "") -> list[Json]:
     """All messages of the recording, each asked for with those before it, until it has no more."""
     history, replies = list(messages) or [user()], []
     while (reply := recording.reply(request(*history), agent))["type"] == "message":
@@ -104,7 +115,7 @@ def test_what_messages_lack_or_exceed_is_settled_from_the_last_on(billed: int, p
     """A request that the stream does not show is the last message's; no message uses less than nothing."""
     lines = [assistant([text("a")], model="m", usage={"input_tokens": tokens}) for tokens in (10, 20)]
     result = {"type": "result", "modelUsage": {"m": {"inputTokens": billed}}}
-    replies = conversation(replay.load(map(json.dumps, [*lines, result])))
+    replies = conversation(player(map(json.dumps, [*lines, result])))
 
     assert [reply["usage"]["input_tokens"] for reply in replies] == played
 
@@ -129,11 +140,11 @@ def test_its_messages_use_what_the_recorded_session_was_billed(names: list[str])
     """Over all its conversations, by model and to the digit."""
     played = recording(*names)
     replies = conversation(played)
-    for number, prompt in enumerate(played.prompts.values()):
+    for number, prompt in enumerate(played.recording.prompts.values()):
         replies += conversation(played, user(prompt), agent=f"agent-{number}")
 
     assert tokens(replies) == SERVED[names[-1]]["served"]
-    assert played.notes == []
+    assert played.recording.notes == []
 
 
 def test_each_run_of_a_session_uses_its_own_share() -> None:
@@ -151,7 +162,7 @@ def test_older_results_tell_a_runs_share_by_the_difference() -> None:
             event = json.loads(line)
             event.pop("model_usage_since_last_result", None)
             lines.append(json.dumps(event))
-    replies = conversation(replay.load(lines))
+    replies = conversation(player(lines))
 
     assert tokens(replies[:-1]) == SERVED["resumed_1"]["served"]
     assert tokens(replies) == SERVED["resumed_2"]["served"]
@@ -165,7 +176,7 @@ def test_a_killed_run_keeps_its_lower_bound() -> None:
         **SERVED["killed"]["served"]["claude-opus-5-5"],
         "output": 4,
     }
-    assert played.notes == ["the last line is cut: the recorded run was killed"]
+    assert played.recording.notes == ["the last line is cut: the recorded run was killed"]
 
 
 def test_usage_without_a_message_is_noted() -> None:
@@ -174,7 +185,7 @@ def test_usage_without_a_message_is_noted() -> None:
     result = json.loads(lines[-1])
     result["model_usage_since_last_result"]["claude-haiku-5-5"] = {"inputTokens": 7, "outputTokens": 2}
 
-    (note,) = replay.load([*lines[:-1], json.dumps(result)]).notes
+    (note,) = parse_recording([*lines[:-1], json.dumps(result)]).notes
     assert note.startswith("claude-haiku-5-5")
     assert note.endswith("7 input_tokens, 2 output_tokens")
 
@@ -191,10 +202,10 @@ def test_a_bill_under_another_name_is_the_messages_bill(answered: str, asked: st
     """The bill goes by the model that was asked for, the messages by the one that answered."""
     message = assistant([text("done")], model=answered, usage={"input_tokens": 3, "output_tokens": 1})
     result = {"type": "result", "modelUsage": {asked: {"inputTokens": 3, "outputTokens": 42}}}
-    played = replay.load([json.dumps(message), json.dumps(result)])
+    played = player([json.dumps(message), json.dumps(result)])
 
     assert [reply["usage"]["output_tokens"] for reply in conversation(played)] == [42]
-    assert played.notes == []
+    assert played.recording.notes == []
 
 
 def test_the_request_alone_decides() -> None:
@@ -217,7 +228,7 @@ def test_one_message_is_put_together_from_its_events() -> None:
 
 def test_beyond_its_end_is_an_error_that_says_so() -> None:
     """The client is told how many messages there are."""
-    played = replay.load(by_hand([text("done")]))
+    played = player(by_hand([text("done")]))
     reply = played.reply(request(user(), {"role": "assistant", "content": "done"}, user()))
 
     assert reply["error"]["type"] == "invalid_request_error"
@@ -237,7 +248,7 @@ def test_a_known_tool_call_tells_where_the_session_is() -> None:
 
 def test_a_message_that_no_model_said_does_not_count() -> None:
     """After an interrupted turn, Claude Code puts in an answer of its own when it resumes."""
-    played = replay.load(by_hand([call("Bash", command="ls")], [text("done")]))
+    played = player(by_hand([call("Bash", command="ls")], [text("done")]))
     first = played.reply(request())
     history = [user(), {"role": "assistant", "content": first["content"]}, user()]
     filler = {"role": "assistant", "content": [text("No response requested.")]}
@@ -252,7 +263,7 @@ def test_asking_beside_the_conversation_costs_nothing() -> None:
 
     for aside in (request(tools=[]), request(tools=web_search)):
         reply = played.reply(aside)
-        assert reply["content"] == [text(replay.NOT_RECORDED)]
+        assert reply["content"] == [text(NOT_RECORDED)]
         assert set(tokens([reply])["claude-x"].values()) == {0}
 
 
@@ -266,7 +277,7 @@ def test_an_aside_that_wants_json_gets_json() -> None:
 
 def test_a_session_without_tools_has_no_asides() -> None:
     """Where nobody has tools, a request without tools is the conversation."""
-    assert replay.load(by_hand([text("four")])).reply(request(tools=[]))["content"] == [text("four")]
+    assert player(by_hand([text("four")])).reply(request(tools=[]))["content"] == [text("four")]
 
 
 # Directories
@@ -289,30 +300,30 @@ def test_a_session_without_tools_has_no_asides() -> None:
 def test_tool_calls_name_the_live_directory(recorded: str, played: str) -> None:
     """The recorded directory is replaced as a whole path or a parent in one, anywhere in the input."""
     content = [call("Any", path=recorded, nested={"list": [recorded, 7]})]
-    player = replay.load(by_hand(content, [text("done")], cwd="/home/user/repo"))
-    player.move_to("/live")
+    lines = by_hand(content, [text("done")], cwd="/home/user/repo")
+    moved = Player(parse_recording(lines), "/live")
 
-    assert player.reply(request())["content"][0]["input"] == {"path": played, "nested": {"list": [played, 7]}}
+    assert moved.reply(request())["content"][0]["input"] == {"path": played, "nested": {"list": [played, 7]}}
 
 
 def test_without_a_live_directory_paths_stay() -> None:
     """So a sandbox that has the recorded directory needs nothing."""
     content = [call("Any", path="/home/user/repo/a.py")]
-    player = replay.load(by_hand(content, [text("done")], cwd="/home/user/repo"))
+    unmoved = player(by_hand(content, [text("done")], cwd="/home/user/repo"))
 
-    assert player.reply(request())["content"][0]["input"] == {"path": "/home/user/repo/a.py"}
+    assert unmoved.reply(request())["content"][0]["input"] == {"path": "/home/user/repo/a.py"}
 
 
 # Subagents
 
 
-def two_subagents(first: str, second: str) -> replay.Recording:
+def two_subagents(first: str, second: str) -> Player:
     lines = by_hand(
         [call("Agent", prompt=first) | {"id": "A"}, call("Agent", prompt=second) | {"id": "B"}], [text("end")]
     )
     for parent, said in (("A", "I am A"), ("B", "I am B")):
         lines.append(json.dumps(assistant([text(said)]) | {"parent_tool_use_id": parent}))
-    return replay.load(lines)
+    return player(lines)
 
 
 def test_subagents_are_told_apart_by_their_prompts() -> None:
@@ -348,7 +359,7 @@ def test_an_unknown_subagent_is_an_error_that_says_so() -> None:
 
 def test_a_subagent_that_was_not_recorded_is_an_error_that_says_so() -> None:
     """A run that was killed before the subagent said anything."""
-    played = replay.load(by_hand([call("Agent", prompt="Count") | {"id": "A"}], [text("end")]))
+    played = player(by_hand([call("Agent", prompt="Count") | {"id": "A"}], [text("end")]))
 
     error = played.reply(request(user("Count")), "x")["error"]
     assert error["message"].startswith("replay: the recording of the subagent of A ends after 0 messages")
@@ -373,7 +384,7 @@ def test_a_subagents_last_message_is_played_once() -> None:
     event = assistant([text("Two files.")], id="msg_0003", model="claude-haiku-5-5")
     lines.insert(index, json.dumps(event | {"parent_tool_use_id": parent}))
 
-    said = conversation(replay.load(lines), user("COUNT the files here"), agent="x")
+    said = conversation(player(lines), user("COUNT the files here"), agent="x")
     assert [reply["id"] for reply in said] == ["msg_0002", "msg_0003"]
 
 
@@ -382,7 +393,7 @@ def test_a_subagents_last_message_is_played_once() -> None:
 
 def test_a_minimal_recording_has_declared_defaults() -> None:
     """Ids of its own, the model that is asked for, no tokens, the stop reason that the content implies."""
-    played = replay.load(by_hand([call("Bash", command="ls"), call("Bash", command="pwd")], [text("done")]))
+    played = player(by_hand([call("Bash", command="ls"), call("Bash", command="pwd")], [text("done")]))
     first, last = conversation(played)
 
     assert len({block["id"] for block in first["content"]}) == 2
@@ -391,7 +402,7 @@ def test_a_minimal_recording_has_declared_defaults() -> None:
         "claude-x": dict.fromkeys(["input", "output", "cache_read", "cache_creation"], 0)
     }
     assert (first["stop_reason"], last["stop_reason"]) == ("tool_use", "end_turn")
-    assert (played.written_by, played.model) == ("hand", None)
+    assert (played.recording.written_by, played.recording.model) == ("hand", None)
 
 
 def test_usage_written_by_hand_is_played_as_written() -> None:
@@ -400,7 +411,7 @@ def test_usage_written_by_hand_is_played_as_written() -> None:
         assistant([text("done")], model="claude-y", usage={"input_tokens": 3, "output_tokens": 9})
     )
 
-    (reply,) = conversation(replay.load([by_hand()[0], line]))
+    (reply,) = conversation(player([by_hand()[0], line]))
     assert tokens([reply]) == {"claude-y": {"input": 3, "output": 9, "cache_read": 0, "cache_creation": 0}}
 
 
@@ -439,8 +450,8 @@ def test_usage_written_by_hand_is_played_as_written() -> None:
 )
 def test_a_bad_recording_is_told_before_it_plays(lines: list[str], problem: str) -> None:
     """Where, and what is wrong."""
-    with pytest.raises(replay.BadRecording) as caught:
-        replay.load(lines)
+    with pytest.raises(BadRecording) as caught:
+        parse_recording(lines)
     assert any(problem in told for told in caught.value.problems), caught.value.problems
 
 
@@ -475,8 +486,8 @@ EVENT = st.fixed_dictionaries(
 def test_any_lines_are_a_recording_or_a_list_of_problems(events: list[Any]) -> None:
     """Never a crash: people write these by hand."""
     try:
-        answer = replay.load([json.dumps(event) for event in events]).reply(request())["type"]
-    except replay.BadRecording as bad:
+        answer = player([json.dumps(event) for event in events]).reply(request())["type"]
+    except BadRecording as bad:
         answer = bad.problems[0]
 
     assert answer == "message" or answer.startswith(("line ", "there is no assistant message"))
@@ -484,8 +495,8 @@ def test_any_lines_are_a_recording_or_a_list_of_problems(events: list[Any]) -> N
 
 def test_all_problems_are_told_at_once() -> None:
     """Nobody likes to find them one by one."""
-    with pytest.raises(replay.BadRecording) as caught:
-        replay.load(["{", "[]", json.dumps(assistant([]))])
+    with pytest.raises(BadRecording) as caught:
+        parse_recording(["{", "[]", json.dumps(assistant([]))])
     assert [told[:6] for told in caught.value.problems] == ["line 1", "line 2", "line 3"]
 
 
@@ -494,8 +505,8 @@ def test_all_problems_are_told_at_once() -> None:
 
 @contextmanager
 def playing(transcript: Path, *args: str) -> Iterator[str]:
-    """replay.py as a process of its own; yields its URL."""
-    command = [sys.executable, replay.__file__, "--transcript", str(transcript), *args]
+    """The server as a process of its own; yields its URL."""
+    command = [*SERVER, "--transcript", str(transcript), *args]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -607,7 +618,7 @@ def test_the_ready_file_has_the_url(tmp_path: Path) -> None:
 
 def test_it_ends_with_its_parent() -> None:
     """Killed or not, the process that started it takes it along: its end of the pipe closes."""
-    command = f"{sys.executable} {replay.__file__} --transcript {STREAMS / 'success.jsonl'} & wait"
+    command = f"{shlex.join(SERVER)} --transcript {STREAMS / 'success.jsonl'} & wait"
     with subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, text=True) as shell:
         assert shell.stdout is not None
         assert shell.stdout.readline().startswith("http://127.0.0.1:")
@@ -632,7 +643,7 @@ def test_what_cannot_be_served_ends_with_code_2(
     transcript = tmp_path / "replay.jsonl"
     if content is not None:
         transcript.write_text(content)
-    command = [sys.executable, replay.__file__, "--transcript", str(transcript), *args]
+    command = [*SERVER, "--transcript", str(transcript), *args]
     done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
 
     assert done.returncode == 2
@@ -643,8 +654,7 @@ def test_a_taken_port_ends_with_code_2(url: str) -> None:
     """Not with a traceback."""
     port = url.rpartition(":")[2]
     command = [
-        sys.executable,
-        replay.__file__,
+        *SERVER,
         "--transcript",
         str(STREAMS / "success.jsonl"),
         "--port",
@@ -655,13 +665,31 @@ def test_a_taken_port_ends_with_code_2(url: str) -> None:
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
-def test_it_needs_only_the_standard_library_of_python_3_9() -> None:
-    """It runs in sandboxes with any Python: old syntax, no package."""
-    tree = ast.parse(Path(replay.__file__).read_text(), feature_version=(3, 9))
+@pytest.mark.parametrize("module", [replay_server, recordings])
+def test_it_needs_only_the_standard_library_of_python_3_9(module: ModuleType) -> None:
+    """It runs in sandboxes with any Python: old syntax, no package but its other file."""
+    tree = ast.parse(Path(str(module.__file__)).read_text(), feature_version=(3, 9))
     imported = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
     imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
 
-    assert {name.partition(".")[0] for name in imported} <= set(sys.stdlib_module_names)
+    assert {name.partition(".")[0] for name in imported - {recordings.__name__}} <= set(
+        sys.stdlib_module_names
+    )
+
+
+def test_its_files_are_enough_for_it(tmp_path: Path) -> None:
+    """Python finds nothing else in a sandbox, neither harness nor a package of the sandbox's own."""
+    for name, data in TaskRecording(STREAMS / "success.jsonl", None, by_hand=False).files().items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    below = tmp_path / ".harness"
+    command = [sys.executable, "-I", "-S", below / "replay", "--transcript", below / "replay.jsonl"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd="/") as process:
+        assert process.stdout is not None
+        try:
+            assert ask(process.stdout.readline().strip(), "GET", "/")[0] == 200
+        finally:
+            process.kill()
 
 
 # The real Claude Code
@@ -670,7 +698,7 @@ def test_it_needs_only_the_standard_library_of_python_3_9() -> None:
 def play(root: Path, transcript: Path, *prompts: str) -> tuple[ClaudeCli, list[Any]]:
     """Play a transcript to the real binary in a fresh repo, one run for each prompt."""
     cli = ClaudeCli.fresh(root, {"ANTHROPIC_API_KEY": "none"}, BUGGY)
-    model = replay.load(transcript.read_bytes().splitlines()).model
+    model = parse_recording(transcript.read_bytes().splitlines()).model
     options = ["--model", model] if model else []
     runs: list[Any] = []
     with playing(transcript, "--cwd", str(cli.cwd)) as url:

@@ -14,7 +14,7 @@ from harness.local.launch import LocalServer
 from harness.records.record import CheckResult
 from harness.sandboxes.sandbox import Sandbox
 from harness.sandboxes.shell import SandboxScript
-from harness.tasks.task import load_task
+from harness.tasks.loading import load_task
 from harness.trials.checks import OUTPUT_BYTES, Between, run_checks
 from harness.trials.workspace import seed, stop_processes, stop_script
 from tests.support.folders import task_folder, write_files
@@ -41,6 +41,7 @@ COMMANDS = {
     "odd_bytes": r"printf 'a\377\000b\n'; exit 1",
     "flood": f"yes 0123456 | head -c {OUTPUT_BYTES + 1000}; echo the end",
     "suicide": "kill -KILL $PPID; sleep 1",
+    "murder": "read -r _ _ _ shell _ </proc/$PPID/stat; kill -KILL $shell",
 }
 PYTHON = "#!/usr/bin/env python3\nimport helper, sys\nsys.exit(helper.VALUE)\n"
 SHELL = "#!/bin/sh\ngrep -qs 42 answer.txt || { echo 'no 42'; exit 1; }\n"
@@ -235,7 +236,7 @@ def test_no_check_has_a_hand_in_the_next(
         baseline = await seed(sandbox, task, {})
         stop = stop_script(baseline, private=server.isolation == "bubblewrap", mark=mark)
         alone = functools.partial(stop_processes, sandbox, baseline, stop)
-        marked = replace(task, sandbox=replace(task.sandbox, env={"HARNESS_TRIAL": mark}))
+        marked = replace(task, sandbox=task.sandbox.model_copy(update={"env": {"HARNESS_TRIAL": mark}}))
         between = Between(alone, stop if together else None)
         return await run_checks(sandbox, marked, between=between)
 
@@ -298,3 +299,35 @@ def test_some_checks_can_be_run_alone(server: LocalServer, tmp_path: Path) -> No
         return [check.name for check in await run_checks(sandbox, task, checks=task.checks[1:])]
 
     assert with_sandbox(server, run) == ["more"]
+
+
+def test_the_record_has_the_end_of_what_a_check_said(verdicts: Verdicts) -> None:
+    """Its last 2,000 characters; a record stays small whatever a check writes."""
+    results, kept = verdicts
+    tail = results["flood"].output_tail
+    assert len(tail) == 2000
+    assert kept["checks/flood.txt"].decode().endswith(tail)
+
+
+def test_a_check_whose_shell_is_gone_has_said_nothing(verdicts: Verdicts) -> None:
+    """Neither an exit code nor a time came back, and no output to keep: that is told in its place."""
+    results, kept = verdicts
+    result = results["murder"]
+    assert (result.passed, result.score, result.exit_code, result.timed_out) == (False, 0.0, None, False)
+    assert (result.duration_ms, result.output) == (None, None)
+    assert result.output_tail.startswith("the check's shell was killed (exit code ")
+    assert "checks/murder.txt" not in kept
+
+
+def test_a_check_that_is_killed_early_has_not_timed_out(verdicts: Verdicts) -> None:
+    """137 is what a check that was stopped for its time ends with too: the time tells them apart."""
+    result = verdicts[0]["suicide"]
+    assert (result.exit_code, result.timed_out) == (137, False)
+    assert "stopped" not in result.output_tail
+
+
+def test_a_score_that_is_none_is_told_with_what_it_says(verdicts: Verdicts) -> None:
+    """After the check's own words, so that its author sees what it wrote."""
+    said = "\n[harness] $HARNESS_SCORE holds 'many', not a number from 0 to 1"
+    assert verdicts[0]["words"].output_tail.rstrip() == said
+    assert "[harness]" not in verdicts[0]["code_124"].output_tail

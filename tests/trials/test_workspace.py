@@ -18,7 +18,8 @@ from harness.local.launch import LocalServer
 from harness.sandboxes.archive import pack, pack_folder, unpack_command
 from harness.sandboxes.sandbox import Sandbox
 from harness.sandboxes.shell import run_without_profile
-from harness.tasks.task import Task, load_task
+from harness.tasks.loading import load_task
+from harness.tasks.task import Task
 from harness.trials.protect import restore
 from harness.trials.workspace import Baseline, NoDiffError, seed, stop_processes, stop_script, take_diff
 from tests.support.folders import task_folder, write_files

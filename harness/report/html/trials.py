@@ -77,8 +77,6 @@ def pack_trials(trials: Sequence[tuple[Path, TrialRecord]]) -> Iterator[str]:
         raise InternalFault(
             "killed",
             "a process that packs trials was ended from outside, perhaps for want of memory",
-            retry=False,
-            remedy="make room and write the report again",
         ) from error
     finally:
         # After an early stop, by Ctrl-C or a full disk, only the trials that are being packed are waited for.
