@@ -10,7 +10,7 @@ mkdir -p "$GIT_DIR/objects/info" "$GIT_DIR/refs" "$GIT_DIR/info"
 echo 'ref: refs/heads/none' >"$GIT_DIR/HEAD"
 printf '[core]\n\tautocrlf = false\n\tbigFileThreshold = 1g\n' >"$GIT_DIR/config"
 echo "$HOME/.harness/starter/.git/objects" >"$GIT_DIR/objects/info/alternates"
-echo '* -text -ident !eol !filter !working-tree-encoding' >"$GIT_DIR/info/attributes"
+echo '* -text -ident !eol !filter !working-tree-encoding !diff' >"$GIT_DIR/info/attributes"
 export GIT_INDEX_FILE=$GIT_DIR/index
 cp ~/.harness/starter/.git/index "$GIT_INDEX_FILE"
 read -r before <~/.harness/starter/.git/refs/heads/main
