@@ -92,7 +92,7 @@ SHOWN: Mapping[str, str] = {
     ),
     "the user's ignore file": "mkdir -p ~/.config/git; echo '*' >~/.config/git/ignore; echo shown >a.py",
     "the repo's exclude file": "echo '*' >.git/info/exclude; echo shown >a.py",
-    "the user's settings": "git config --global core.excludesFile /dev/stdin; git config core.ignoreCase true; echo shown >a",
+    "the user's settings": "git config --global core.excludesFile /dev/stdin; echo shown >a",
     "a filter": (
         "git config filter.hide.clean 'echo hidden'; echo '* filter=hide -diff' >.gitattributes; echo shown >a.py"
     ),

@@ -124,7 +124,7 @@ def test_what_the_task_names_beside_the_repo_is_carried(server: LocalServer, tmp
     """A folder, a file, and that something is not there; with its modes, and owned by the user below the home."""
     paths = ["/home/user/.config/app", "/home/user/notes", "/home/user/gone"]
     task = protecting_task(tmp_path, protect=f"carry = {paths}")
-    script = "mkdir -p ~/.config/app; echo 1 >~/.config/app/a; chmod 600 ~/.config/app/a; echo n >~/notes; echo s >~/not"
+    script = "cd ~; mkdir -p .config/app; echo 1 >.config/app/a; chmod 600 .config/app/a; echo n >notes; echo s >not"
     work = collected(server, task, script, tmp_path / "kept")
     assert [(path, file is not None) for path, file in work.carried] == [
         (paths[0], True),

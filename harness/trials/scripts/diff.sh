@@ -31,7 +31,7 @@ add_all() {
   # Files in a repository of the agent's own are its work too; git would take each for a submodule.
   while IFS= read -r -d '' nested; do
     if [ "$nested" = . ]; then continue; fi
-    git rm -rq --cached --ignore-unmatch -- "$nested" 2>/dev/null || true
+    git rm -rfq --cached --ignore-unmatch -- "$nested" 2>/dev/null || true
     find "$nested" -name .git -prune -o '(' -type f ! -size +"$largest"c -o -type l ')' -print0 |
       sed -z 's,^\./,,' | git update-index --add -z --stdin
   done <"$GIT_DIR/nested"
