@@ -1,4 +1,5 @@
 #!/bin/sh
+# shellcheck shell=sh
 # E2B's sandboxes have sudo. Here both users share one account: the command gets the other user's name and home, but
 # no more permissions than before.
 user=root
@@ -8,7 +9,10 @@ while [ $# -gt 0 ]; do
     --) shift && break ;;
     -[EHSbikn]* | --preserve-env* | --set-home | --stdin | --background | --login | --non-interactive) ;;
     -*) echo "sudo: the option $1 is not known in this sandbox" >&2 && exit 1 ;;
-    *=*) export "$1" ;;
+    *=*)
+        # shellcheck disable=SC2163  # $1 is NAME=VALUE
+        export "$1"
+        ;;
     *) break ;;
     esac
     shift

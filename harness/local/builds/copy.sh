@@ -11,6 +11,7 @@ cd "$staging/files"
 if [ -e "$source" ] || [ -L "$source" ]; then
     found=("$source")
 else
+    # shellcheck disable=SC2206  # a pattern is to be spread
     IFS= found=($source)
 fi
 [ ${#found[@]} -gt 0 ] || { echo "nothing matches $source" >&2; exit 1; }

@@ -1,5 +1,5 @@
 # Makes the protected paths of ~/repo the starter's again, and tells what the agent had done to them.
-#   $1 the folder with the starter   $2... patterns, as bash's globstar and dotglob read them
+#   $1 the folder with the starter   $2... patterns, as bash reads them with globstar and dotglob
 # Answers: `modified=`, `deleted=`, `added=`: base64 of names, each ended by NUL.
 set -e
 export LC_ALL=C
