@@ -382,7 +382,7 @@ class Sandbox:
         try:
             while not calling.done():
                 await asyncio.wait([calling], timeout=PROBE_S)
-                if not calling.done() and not await self._is_running() and not calling.done():
+                if not calling.done() and not await self.is_running() and not calling.done():
                     raise SandboxFault("sandbox_gone", "the sandbox is gone")
             return calling.result()
         finally:
@@ -435,7 +435,7 @@ class Sandbox:
                 return
             except SandboxFault as fault:
                 tries += 1
-                if tries > MAX_REATTACHES or fault.fatal or not await self._is_running():
+                if tries > MAX_REATTACHES or fault.fatal or not await self.is_running():
                     raise
             await asyncio.sleep(min(0.1 * 2**tries, 5))
             script = job.follow_script(from_line=seen + 1)
@@ -480,7 +480,7 @@ class Sandbox:
                     async with asyncio.timeout(PROBE_S):
                         chunk = await queue.get()
                 except TimeoutError:
-                    if await self._is_running():
+                    if await self.is_running():
                         continue
                     raise SandboxFault("sandbox_gone", "the sandbox is gone") from None
                 if chunk is None:
@@ -507,7 +507,7 @@ class Sandbox:
         env = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
         return {name: value for name, value in env.items() if name not in _SHELL_VARIABLES}
 
-    async def _is_running(self) -> bool:
+    async def is_running(self) -> bool:
         """True if the sandbox answers. It is asked three times, since one lost answer proves nothing."""
         for wait in (0.2, 1.0, 2.0):
             try:

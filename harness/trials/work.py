@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from harness.trials.seeding import Baseline
 _INLINE_BYTES = 96 * 1024
 """A smaller tar comes with the answer of the command that packs it: one trip less."""
 _OUTSIDE_NAMES = 20
+_RETRY_DELAYS_S = (0.5, 2.0)
 
 Store = Callable[[str, bytes], Awaitable[Path]]
 """Writes a file of the trial's folder, and gives its path."""
@@ -55,6 +57,21 @@ async def collect_work(
         NotCarriedError: when it cannot be carried though the sandbox is there and answers.
         SandboxFault: when the sandbox is lost.
     """
+    for wait in (*_RETRY_DELAYS_S, None):
+        try:
+            return await _collect(sandbox, task, baseline, store, name)
+        except SandboxFault as fault:
+            # The platform that is there, and a sandbox in which nothing can be run: an agent can bring that about.
+            if fault.fatal or fault.policy.is_gone or not await sandbox.is_running():
+                raise
+            if wait is None:
+                what = f"the repo cannot be carried: the sandbox runs, and does not do it: {fault.message}"
+                raise NotCarriedError(what) from fault
+            await asyncio.sleep(wait)
+    raise AssertionError("the last try returns or raises")
+
+
+async def _collect(sandbox: Sandbox, task: Task, baseline: Baseline, store: Store, name: str) -> Work:
     outside = call(scripts.OUTSIDE, str(_OUTSIDE_NAMES))
     repo = await _pack(sandbox, Path(f"{baseline.home}/repo"), ".", task, baseline, outside)
     if repo is None:
