@@ -28,6 +28,7 @@ from harness.records.record import (
     TokenCounts,
     TrialRecord,
     TrialSpec,
+    forgeries,
     session_fields,
 )
 from harness.records.store import TRANSCRIPT, LineWriter, TrialFolder
@@ -176,7 +177,7 @@ def trial_record(
         kept=last.kept,
         error=ErrorRecord.of(last.fault) if last.fault else None,
         attempts=(*earlier, *(_attempt_record(attempt) for attempt in attempts[:-1])),
-        tampering=last.tampering,
+        tampering=(*last.tampering, *forgeries(last.session, TRANSCRIPT)),
         transcript=last.transcript.path if last.transcript.started else None,
         diff=last.diff,
         notes=last.notes,
