@@ -26,7 +26,18 @@ from harness.variants.variant import TemplateSource, Variant
 Outcome = Literal["passed", "failed", "error", "invalid"]
 ModelSource = Literal["api", "replay", "none"]
 KeyPlace = Literal["platform", "sandbox"]
-Stop = Literal["completed", "max_turns", "max_cost", "timeout", "prompt_too_long"]
+Stop = Literal[
+    "completed",
+    "max_turns",
+    "max_cost",
+    "timeout",
+    "prompt_too_long",
+    "refusal",
+    "max_output",
+    "api_error",
+    "killed",
+    "sandbox_lost",
+]
 
 
 PLAIN_TEMPLATE = "claude"

@@ -302,6 +302,11 @@ class SessionBuilder:
         return self._running and not self._open_calls
 
     @property
+    def last_retry_status(self) -> int | None:
+        """The API's status for which it was last asked again."""
+        return self._session.last_retry_status
+
+    @property
     def is_retrying(self) -> bool:
         """Whether the last that was told is that the API is asked again."""
         return self._running and self._is_retrying

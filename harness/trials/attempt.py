@@ -95,6 +95,10 @@ class Attempt:
             for outer in self._phase_stack[-1:]:
                 self.phases[outer] = self.phases.get(outer, 0) - took
 
+    def note(self, sentence: str) -> None:
+        """Something that a reader of the record should know."""
+        self.notes += (sentence,)
+
     def redact_also(self, name: str, secret: str) -> None:
         """Keep a secret of the sandbox's own out of the trial's files, none of which is begun yet."""
         self.has_own_secret = True
