@@ -12,7 +12,7 @@ import pytest
 
 import harness
 from harness import errors
-from harness.agents.claude import KIND_BY_STATUS
+from harness.agents.endings import KIND_BY_STATUS
 from harness.errors import (
     FAULT_BY_CAUSE,
     FAULTS,
@@ -108,8 +108,8 @@ def test_a_policy_of_its_own_is_rare() -> None:
         if node.arg == "policy"
     ]
     assert keywords == [
-        "agents/claude.py",
-        "agents/claude.py",
+        "agents/endings.py",
+        "agents/endings.py",
         "records/record.py",
         "sandboxes/faults.py",
         "sandboxes/templates.py",

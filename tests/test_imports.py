@@ -139,7 +139,7 @@ def test_some_need_only_the_standard_library(name: str) -> None:
     [
         # One vendor, one place; the local server is built on the SDK's own server half.
         ("e2b", {"sandboxes", "local"}),
-        ("httpx", {"sandboxes.faults"}),
+        ("httpx", {"sandboxes.faults", "models.provider"}),
         ("pytest", {"pytest_plugin"}),
         ("jsonlines", {"records.store"}),
         ("rich", {"report"}),

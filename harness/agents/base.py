@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from harness.models.model import Model
+from harness.models.provider import Provider
 from harness.records.record import Stop, TrialSpec
 from harness.records.stream import Session, SessionBuilder, parse_line
 from harness.sandboxes.sandbox import Sandbox
@@ -30,6 +31,8 @@ class AgentContext:
         prove: is called each time that a session starts. It raises NotAppliedError when the session is not what the
             variant asks for, so that no more money is spent on it.
         on_turn_end: is awaited after each prompt (from 1) but the last. Its time is not the agent's.
+        provider: asks the model's API itself.
+        note: takes a sentence for the record.
         model_idle_timeout_s: how long the stream may be silent while the model owes a reply, in seconds.
         session_builder: makes the session from the stream's events.
     """
@@ -40,6 +43,8 @@ class AgentContext:
     env: Mapping[str, str] = field(default_factory=dict)
     prove: Callable[[Session], None] = lambda session: None
     on_turn_end: Callable[[int], Awaitable[None]] = _nothing
+    provider: Provider = field(default_factory=Provider)
+    note: Callable[[str], None] = lambda sentence: None
     model_idle_timeout_s: float = math.inf
     session_builder: SessionBuilder = field(default_factory=SessionBuilder)
     _last_line_at: float = field(default_factory=time.monotonic)

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import math
 import shlex
 import uuid
 from collections.abc import Mapping
 from contextlib import aclosing
 
 from harness.agents.base import AgentContext
-from harness.errors import GIVE_UP, RETRY, AgentFault, ProviderFault
+from harness.agents.endings import (
+    NO_REPLAY,
+    SILENCE_S,
+    Ending,
+    Exit,
+    Run,
+    judge_death,
+    judge_result,
+    judge_timeout,
+    refused_key,
+)
 from harness.models.model import REPLAY_COMMAND
+from harness.models.provider import ProviderState
 from harness.records.record import Stop, TrialSpec
-from harness.records.stream import Session, TurnResult, turn_marker
+from harness.records.stream import turn_marker
 from harness.sandboxes.job import Job
 from harness.sandboxes.layout import REPO, turn_folder
 from harness.sandboxes.sandbox import CommandTimeoutError
@@ -29,17 +42,8 @@ ENV = {
     # Servers are connected before the first turn, so that a setup's tools are there from the start.
     "MCP_CONNECTION_NONBLOCKING": "false",
 }
-SILENCE_S = 120.0
-"""A model that owed a reply for so long when the time was up had fallen silent: not the agent's slowness."""
-
-# A conversation that outgrew the model's context is the agent's doing, though the API says it with a 400.
-_STOPS: dict[str, Stop] = {
-    "max_turns": "max_turns",
-    "budget_exhausted": "max_cost",
-    "prompt_too_long": "prompt_too_long",
-}
-_NO_REPLAY = 96
-"""Exit code of a job whose replay server did not come up: the CLI was not started, or it would ask the real API."""
+GRACE_S = 5.0
+"""How long Claude Code may take to go on or to end after its result: a server that the agent left running keeps it."""
 
 
 class Claude:
@@ -88,12 +92,11 @@ class Claude:
             # A turn's agent could write into the shell's start-up files what the next turn's CLI would run under.
             self._login = await context.sandbox.login_environment()
         context.reset_idle()
-        try:
-            return await self._turn(job, context, seconds)
-        except TimeoutError:
-            await _kill(context, job)
-            _raise_if_nobody_worked(spec, context)
-            return "timeout"
+        has_timed_out = await self._follow(job, context, seconds)
+        ending = await self._judge(spec, context, job, has_timed_out=has_timed_out)
+        if ending.note:
+            context.note(ending.note)
+        return ending.stop
 
     def _job(self, spec: TrialSpec, context: AgentContext, text: str) -> Job:
         turn = self._turn_number
@@ -111,28 +114,70 @@ class Claude:
             login_env=self._login,
         )
 
-    async def _turn(self, job: Job, context: AgentContext, seconds: float) -> Stop:
-        """One prompt's run.
+    async def _follow(self, job: Job, context: AgentContext, seconds: float) -> bool:
+        """Take one prompt's run as it comes, to its end; whether it had to be stopped, since its time was up.
 
         Raises:
-            TimeoutError: when it is not done after `seconds`, or the model that owes a reply is silent for too long.
+            ProviderFault: when the API refuses the key.
+            SandboxFault: when the sandbox is lost.
         """
         clock = asyncio.get_running_loop().time
         end = clock() + max(seconds, 0)
-        async with asyncio.timeout_at(end) as limit, aclosing(context.sandbox.start(job)) as lines:
-            async for line in lines:
-                context.on_line(line)
-                # A tool may work in silence for as long as the agent has time.
-                limit.reschedule(
-                    min(end, clock() + context.model_idle_timeout_s)
-                    if context.session_builder.awaits_model
-                    else end
-                )
-                refused = _refused(context.session_builder.session())
-                if refused:
-                    await _kill(context, job)
-                    raise refused
-        return _ending(context.session_builder.session(), job, ended=context.session_builder.ended)
+        has_asked = False
+        try:
+            async with asyncio.timeout_at(end) as limit, aclosing(context.sandbox.start(job)) as lines:
+                async for line in lines:
+                    context.on_line(line)
+                    limit.reschedule(min(end, clock() + _limit_s(context)))
+                    if not has_asked and context.session_builder.last_retry_status in (401, 403):
+                        has_asked = True
+                        await self._stop_if_refused(job, context)
+        except TimeoutError:
+            await _kill(context, job)
+            return True
+        return False
+
+    async def _stop_if_refused(self, job: Job, context: AgentContext) -> None:
+        session = context.session_builder.session()
+        refused = await refused_key(session, functools.partial(_ask_provider, context))
+        if refused:
+            await _kill(context, job)
+            raise refused
+
+    async def _judge(
+        self, spec: TrialSpec, context: AgentContext, job: Job, *, has_timed_out: bool
+    ) -> Ending:
+        builder = context.session_builder
+        run = Run(
+            builder.session(),
+            has_acted=builder.has_called_tool,
+            has_result=builder.ended,
+            waits=builder.awaits_model,
+            is_retrying=builder.is_retrying,
+            idle_s=context.idle_s(),
+        )
+        ask = functools.partial(_ask_provider, context)
+        if run.has_result:
+            return await judge_result(run, ask)
+        if has_timed_out:
+            silence_s = min(SILENCE_S, context.model_idle_timeout_s, spec.task.timeout / 2)
+            is_held_up = bool(expected_mcp_servers(spec.variant))
+            return await judge_timeout(run, silence_s, is_held_up, ask)
+        return judge_death(run, Exit(job.exit_code, job.stderr))
+
+
+def _limit_s(context: AgentContext) -> float:
+    """How long the stream may now be silent. A tool may work in silence for as long as the agent has time."""
+    builder = context.session_builder
+    if builder.ended:
+        return GRACE_S
+    return context.model_idle_timeout_s if builder.awaits_model else math.inf
+
+
+async def _ask_provider(context: AgentContext) -> ProviderState | None:
+    """The harness's own request to the API that Claude Code asks."""
+    model = context.session_builder.session().model
+    return await context.provider.ask(context.model, {**context.model.env, **context.env}, model)
 
 
 async def _kill(context: AgentContext, job: Job) -> None:
@@ -175,78 +220,5 @@ def _with_replay(command: str) -> str:
         f"exec {{said}}< <(exec {REPLAY_COMMAND}); replay=$!; "
         'if read -r ANTHROPIC_BASE_URL <&"$said" && [ -n "$ANTHROPIC_BASE_URL" ]; then '
         f"export ANTHROPIC_BASE_URL; exec {{said}}<&-; {command}; code=$?; kill $replay; (exit $code); "
-        f"else (exit {_NO_REPLAY}); fi"
+        f"else (exit {NO_REPLAY}); fi"
     )
-
-
-def _refused(session: Session) -> ProviderFault | None:
-    """A refused key does not get better with the CLI's ten retries, which take minutes."""
-    if session.last_retry_status in (401, 403):
-        return _provider_fault(session.last_retry_status, "the API refused the key")
-    return None
-
-
-def _ending(session: Session, job: Job, *, ended: bool) -> Stop:
-    if not ended:
-        raise _died(session, job)
-    result = session.turns[-1]
-    reason = result.terminal_reason
-    if reason in _STOPS:
-        return _STOPS[reason]
-    if reason == "api_error" or result.api_error_status is not None:
-        raise _provider_fault(result.api_error_status, result.text or "the API failed")
-    if result.is_error:
-        raise _error_result(result)
-    return "completed"
-
-
-def _error_result(result: TurnResult) -> AgentFault:
-    what = result.text or result.terminal_reason or "no reason given"
-    return AgentFault("error_result", f"Claude Code reported an error: {what}")
-
-
-def _died(session: Session, job: Job) -> AgentFault | ProviderFault:
-    words = job.stderr.strip()[-2000:] or "it said nothing on stderr"
-    if job.exit_code == _NO_REPLAY:
-        return ProviderFault("replay", f"the replay server did not start: {words}")
-    if session.session_id is None:
-        kind = "not_installed" if job.exit_code == 127 else "did_not_start"
-        return AgentFault(kind, f"Claude Code did not start (exit code {job.exit_code}): {words}")
-    how = f"exit code {job.exit_code}" if job.exit_code is not None else "killed"
-    return AgentFault("died", f"Claude Code ended without a result ({how}): {words}")
-
-
-def _provider_fault(status: int | None, message: str) -> ProviderFault:
-    said = f"HTTP {status}: {message}" if status and str(status) not in message else message
-    # An unknown status below 500 is a refusal, which a new attempt would meet again.
-    policy = GIVE_UP if status and status < 500 and status not in KIND_BY_STATUS else None
-    return ProviderFault(KIND_BY_STATUS.get(status or 0, "api_error"), said, policy=policy)
-
-
-KIND_BY_STATUS: Mapping[int, str] = {
-    400: "bad_request",
-    401: "auth",
-    403: "auth",
-    404: "not_found",
-    413: "too_large",
-    429: "rate_limit",
-    529: "overloaded",
-}
-
-
-def _raise_if_nobody_worked(spec: TrialSpec, context: AgentContext) -> None:
-    """Tell an agent that was slow from one that never came to work.
-
-    Raises:
-        AgentFault: when Claude Code had not even started, and not for a variant's servers that it waited for.
-        ProviderFault: when the model had fallen silent.
-    """
-    idle_s = context.idle_s()
-    if context.session_builder.session().session_id is None and not expected_mcp_servers(spec.variant):
-        raise AgentFault("did_not_start", f"Claude Code had not started after {idle_s:.0f} s", policy=RETRY)
-    if context.session_builder.awaits_model and idle_s >= min(
-        SILENCE_S, context.model_idle_timeout_s, spec.task.timeout / 2
-    ):
-        raise ProviderFault(
-            "silent", f"the model's API had sent nothing for {idle_s:.0f} s when the agent was stopped"
-        )

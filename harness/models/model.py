@@ -163,6 +163,10 @@ class Model:
         allowed = tuple(dict.fromkeys((*self.hosts, *own, *hosts)))
         return Network(allow=allowed, headers=self.headers)
 
+    def is_signed(self, env: Mapping[str, str]) -> bool:
+        """Whether Claude Code, with `env`, signs its requests itself (Bedrock, Vertex AI)."""
+        return _is_on(env, _BEDROCK) or _is_on(env, _VERTEX)
+
     @property
     def key_place(self) -> KeyPlace | None:
         """The place of the key; None where no API is asked."""
@@ -222,7 +226,7 @@ def move_key_to_platform(model: Model, *, asked: bool = False) -> Model:
     Raises:
         UsageError: when it was `asked` for in so many words, and cannot be.
     """
-    headers = dict(_key_headers(model.env))
+    headers = dict(key_headers(model.env))
     env = {
         name: KEY_PLACEHOLDER if name in _KEYS else value
         for name, value in model.env.items()
@@ -240,12 +244,12 @@ def move_key_to_platform(model: Model, *, asked: bool = False) -> Model:
     return replace(model, env=env, headers={host.partition(":")[0]: headers})
 
 
-def _key_headers(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def key_headers(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """The headers that Claude Code makes of its variables."""
-    if "ANTHROPIC_API_KEY" in env:
+    if env.get("ANTHROPIC_API_KEY", KEY_PLACEHOLDER) != KEY_PLACEHOLDER:
         yield "X-Api-Key", env["ANTHROPIC_API_KEY"]
     for name in ("CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_AUTH_TOKEN"):
-        if name in env:
+        if env.get(name, KEY_PLACEHOLDER) != KEY_PLACEHOLDER:
             yield "Authorization", f"Bearer {env[name]}"
     for line in env.get(_HEADERS, "").splitlines():
         header, _, value = line.partition(":")

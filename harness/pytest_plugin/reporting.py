@@ -43,7 +43,7 @@ def failed_lines(record: TrialRecord, results: Path) -> Iterator[str]:
     for check in record.checks:
         yield from _check_lines(check)
     for change in record.tampering:
-        yield f"note: the agent had {change.change} the protected file {change.path}; it was put back"
+        yield f"note: {change.sentence}"
     for note in record.notes:
         yield f"note: {note}"
     if record.stop != "completed":

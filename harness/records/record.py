@@ -26,7 +26,18 @@ from harness.variants.variant import TemplateSource, Variant
 Outcome = Literal["passed", "failed", "error", "invalid"]
 ModelSource = Literal["api", "replay", "none"]
 KeyPlace = Literal["platform", "sandbox"]
-Stop = Literal["completed", "max_turns", "max_cost", "timeout", "prompt_too_long"]
+Stop = Literal[
+    "completed",
+    "max_turns",
+    "max_cost",
+    "timeout",
+    "prompt_too_long",
+    "refusal",
+    "max_output",
+    "api_error",
+    "killed",
+    "sandbox_lost",
+]
 
 
 PLAIN_TEMPLATE = "claude"
@@ -228,10 +239,28 @@ class McpServerRecord(_Part):
 
 
 class Tampering(_Part):
-    """A protected file that the agent changed; it was put back before the checks."""
+    """What the agent did to what it has no business with: a protected file, which was put back before the checks, or
+    Claude Code's stream, of which what is forged counts for nothing.
+    """
 
-    path: str = Field(description="Relative to the repo.")
-    change: Literal["modified", "deleted", "added"] = Field(description="What the agent had done to it.")
+    path: str = Field(description="Relative to the repo; of what is `forged`, the transcript's name.")
+    change: Literal["modified", "deleted", "added", "forged"] = Field(
+        description="What the agent had done to it. `forged`: there are events that Claude Code cannot have written."
+    )
+    detail: str | None = Field(
+        None, description="Of what is forged: how many events, and why they cannot be true."
+    )
+
+    @property
+    def sentence(self) -> str:
+        """It, for a reader."""
+        if self.change == "forged":
+            return (
+                f"{self.path} has {self.detail}: Claude Code did not write them, and they count for nothing"
+            )
+        return (
+            f"the agent had {self.change} the protected file {self.path}; it was put back before the checks"
+        )
 
 
 class SandboxRecord(_Part):
@@ -348,7 +377,9 @@ class TrialRecord(_Part):
     )
     error: ErrorRecord | None = Field(None, description="The fault behind the outcome `error`.")
     attempts: tuple[AttemptRecord, ...] = Field((), description="The attempts before the last, oldest first.")
-    tampering: tuple[Tampering, ...] = Field((), description="Protected files that the agent changed.")
+    tampering: tuple[Tampering, ...] = Field(
+        (), description="Protected files that it changed, and what it forged."
+    )
     notes: tuple[str, ...] = Field(
         (), description="What else a reader of this record should know, in sentences."
     )
@@ -405,6 +436,14 @@ def session_fields(session: Session) -> dict[str, Any]:
         "model": session.model,
         "claude_version": session.claude_version,
     }
+
+
+def forgeries(session: Session, transcript: str) -> tuple[Tampering, ...]:
+    """What in a transcript of that name is not Claude Code's."""
+    return tuple(
+        Tampering(path=transcript, change="forged", detail=f"{count} event{'s' * (count > 1)} {why}")
+        for why, count in session.forged.items()
+    )
 
 
 def _tool_counts(use: ToolUse) -> ToolCounts:

@@ -16,6 +16,14 @@ MARKER = "harness"
 """`type` of the lines that harness itself puts into a transcript, between the turns of a session."""
 
 _SUBAGENT_TOOLS = ("Agent", "Task")
+_WAKING_TOOLS = frozenset({"CronCreate", "Monitor", "ScheduleWakeup"})
+"""Tools after whose call Claude Code may go on by itself when the agent has ended."""
+_SYNTHETIC = "<synthetic>"
+"""The model of a message that Claude Code itself says in the model's place."""
+
+AFTER_RESULT = "after the session's result"
+OTHER_SESSION = "of another session"
+OUT_OF_ORDER = "in an order that Claude Code does not produce"
 _MAX_SAFE_INT = 2**53
 
 
@@ -147,6 +155,7 @@ class TurnResult:
     is_error: bool
     api_error_status: int | None
     text: str | None
+    stop_reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +163,8 @@ class Session:
     """All that a transcript tells. Tokens and cost cover every turn and every subagent.
 
     `partial` says that a run ended (or still goes on) without its `result`: tokens are then a lower bound, and
-    cost and durations are unknown.
+    cost and durations are unknown. `forged` counts the events that Claude Code cannot have written where they are,
+    by why; nothing else of them counts. `api_error` is Claude Code's word for what it last said in the model's place.
     """
 
     session_id: str | None = None
@@ -172,7 +182,9 @@ class Session:
     tools: Mapping[str, ToolUse] = field(default_factory=dict)
     api_retries: int = 0
     last_retry_status: int | None = None
+    api_error: str | None = None
     malformed: int = 0
+    forged: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def tokens(self) -> Tokens:
@@ -217,12 +229,61 @@ class SessionBuilder:
         self._calls: dict[str, tuple[str, bool]] = {}
         self._errors: set[str] = set()
         self._open_calls: set[str] = set()
+        self._known_ids: set[str] = set()
+        self._forged: Counter[str] = Counter()
+        self._turn_id: str | None = None
+        self._message: str | None = None
+        self._starts, self._results = 0, 0
+        self._goes_on = False
+        self._is_retrying = False
 
     def add(self, event: Event) -> None:
-        """Take one event into account; an unknown kind changes nothing."""
+        """Take one event into account; an unknown kind changes nothing.
+
+        One that Claude Code cannot have written where it is, is counted as that, and as nothing else.
+        """
         handler = _HANDLERS.get(event.kind)
-        if handler:
+        if not handler:
+            return
+        why = self._why_forged(event)
+        if why:
+            self._forged[why] += 1
+        else:
             handler(self, event)
+
+    def _why_forged(self, event: Event) -> str | None:
+        if event.kind not in _CLAUDES_OWN:
+            return None
+        session = event.raw.get("session_id")
+        if isinstance(session, str):
+            self._turn_id = self._turn_id or session
+            if session != self._turn_id:
+                return OTHER_SESSION
+        is_start = (event.kind, event.subtype) == ("system", "init")
+        if event.kind == "system" and not is_start and event.subtype != "api_retry":
+            return None
+        # A run ends with its result, unless something that it left in the background starts it again.
+        if self._results >= max(self._starts, 1) and not (is_start and self._goes_on):
+            return AFTER_RESULT
+        return OUT_OF_ORDER if self._is_out_of_order(event) else None
+
+    def _is_out_of_order(self, event: Event) -> bool:
+        """Whether it tells of a call that nobody made, or lets the model speak while its own command runs."""
+        if event.parent is not None and event.parent not in self._known_ids:
+            return True
+        if event.kind == "user":
+            return any(
+                str(block.get("tool_use_id")) not in self._known_ids for block in event.blocks("tool_result")
+            )
+        if event.parent is not None or not self._runs_command:
+            return False
+        if event.kind == "assistant":
+            return event.message.get("model") != _SYNTHETIC and event.message.get("id") != self._message
+        return event.kind == "result" and event.raw.get("terminal_reason") == "completed"
+
+    @property
+    def _runs_command(self) -> bool:
+        return any(self._calls.get(call) == ("Bash", False) for call in self._open_calls)
 
     def add_all(self, events: Iterable[Event]) -> SessionBuilder:
         """Take events into account, and return the tally itself."""
@@ -240,6 +301,21 @@ class SessionBuilder:
         """True if the session waits for a reply of the model, to the agent or to a subagent, and not for a tool."""
         return self._running and not self._open_calls
 
+    @property
+    def last_retry_status(self) -> int | None:
+        """The API's status for which it was last asked again."""
+        return self._session.last_retry_status
+
+    @property
+    def is_retrying(self) -> bool:
+        """Whether the last that was told is that the API is asked again."""
+        return self._running and self._is_retrying
+
+    @property
+    def has_called_tool(self) -> bool:
+        """Whether the agent has called a tool: from then on its sandbox is what it made of it."""
+        return bool(self._calls)
+
     def begin_turn(self) -> None:
         """The next events are those of another prompt's run."""
         # The CLI counts over all runs of a session, but for those that were killed.
@@ -248,6 +324,9 @@ class SessionBuilder:
         self._open_calls.clear()
         self._session = replace(self.session(), models={}, tools={})
         self._result, self._running = None, False
+        self._turn_id, self._message = None, None
+        self._starts, self._results = 0, 0
+        self._goes_on = self._is_retrying = False
 
     def session(self) -> Session:
         """The session as far as it is known. While a run goes on, `partial` is true."""
@@ -257,6 +336,7 @@ class SessionBuilder:
             partial=self._session.partial or self._running,
             models=self._models(),
             tools=self._tools(),
+            forged=dict(self._forged),
         )
 
     def _models(self) -> dict[str, ModelUsage]:
@@ -275,9 +355,15 @@ class SessionBuilder:
 
     def _on_system(self, event: Event) -> None:
         if event.subtype == "init":
-            self._running = True
-            self._session = replace(self._session, **_init_fields(event.raw))
+            self._running, self._is_retrying = True, False
+            self._starts += 1
+            # Claude Code starts again by itself for what ran in the background, with nothing else than before.
+            if self._starts == 1:
+                self._session = replace(self._session, **_init_fields(event.raw))
+        elif event.subtype in ("background_tasks_changed", "task_started"):
+            self._goes_on = True
         elif event.subtype == "api_retry":
+            self._is_retrying = True
             self._session = replace(
                 self._session,
                 api_retries=self._session.api_retries + 1,
@@ -285,14 +371,20 @@ class SessionBuilder:
             )
 
     def _on_assistant(self, event: Event) -> None:
-        self._running = True
+        self._running, self._is_retrying = True, False
         message = event.message
         identity, model = message.get("id"), message.get("model")
-        if isinstance(identity, str) and isinstance(model, str) and model != "<synthetic>":
+        if model == _SYNTHETIC:
+            self._session = replace(self._session, api_error=_str(event.raw.get("error")))
+        elif isinstance(identity, str) and isinstance(model, str):
             self._messages[identity] = (model, _api_tokens(_mapping(message.get("usage"))))
+        if event.parent is None and isinstance(identity, str):
+            self._message = identity
+        self._known_ids |= _block_ids(message)
         for block in event.blocks("tool_use"):
             call, name = str(block.get("id")), str(block.get("name"))
             self._calls[call] = (name, event.parent is not None)
+            self._goes_on |= name in _WAKING_TOOLS
             if name not in _SUBAGENT_TOOLS:
                 self._open_calls.add(call)
 
@@ -305,6 +397,7 @@ class SessionBuilder:
 
     def _on_result(self, event: Event) -> None:
         self._running = False
+        self._results += 1
         self._billed = {
             name: _billed(_mapping(usage)) for name, usage in _mapping(event.raw.get("modelUsage")).items()
         }
@@ -321,6 +414,7 @@ class SessionBuilder:
         self._session = replace(self._session, malformed=self._session.malformed + 1)
 
 
+_CLAUDES_OWN = ("system", "assistant", "user", "result")
 _HANDLERS = {
     "system": SessionBuilder._on_system,
     "assistant": SessionBuilder._on_assistant,
@@ -355,6 +449,12 @@ def _init_fields(raw: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _block_ids(message: Mapping[str, Any]) -> set[str]:
+    content = message.get("content")
+    blocks = content if isinstance(content, list) else ()
+    return {block["id"] for block in blocks if isinstance(block, dict) and isinstance(block.get("id"), str)}
+
+
 def _names(value: object) -> tuple[str, ...]:
     return tuple(name for name in value if isinstance(name, str)) if isinstance(value, list) else ()
 
@@ -375,6 +475,7 @@ def _turn_result(raw: Mapping[str, Any], tokens: Tokens, *, before: TurnResult |
         is_error=raw.get("is_error") is True,
         api_error_status=_int(raw.get("api_error_status")),
         text=_str(raw.get("result")),
+        stop_reason=_str(raw.get("stop_reason")),
     )
 
 

@@ -121,8 +121,7 @@ class _Page:
         for attempt in record.attempts:
             self._line(f"  attempt {attempt.number} was broken off: {attempt.error.message}", "yellow")
         for change in record.tampering:
-            self._line(f"  the agent had {change.change} the protected {change.path}", "yellow")
-
+            self._line(f"  {change.sentence}", "yellow")
         for note in record.notes:
             self._line(f"  {note}", "yellow")
 

@@ -28,6 +28,7 @@ from harness.records.record import (
     TokenCounts,
     TrialRecord,
     TrialSpec,
+    forgeries,
     session_fields,
 )
 from harness.records.store import TRANSCRIPT, LineWriter, TrialFolder
@@ -94,6 +95,10 @@ class Attempt:
             self.phases[name] = self.phases.get(name, 0) + took
             for outer in self._phase_stack[-1:]:
                 self.phases[outer] = self.phases.get(outer, 0) - took
+
+    def note(self, sentence: str) -> None:
+        """Something that a reader of the record should know."""
+        self.notes += (sentence,)
 
     def redact_also(self, name: str, secret: str) -> None:
         """Keep a secret of the sandbox's own out of the trial's files, none of which is begun yet."""
@@ -178,7 +183,7 @@ def trial_record(
         kept=last.kept,
         error=ErrorRecord.of(last.fault) if last.fault else None,
         attempts=(*earlier, *(_attempt_record(attempt) for attempt in attempts[:-1])),
-        tampering=last.tampering,
+        tampering=(*last.tampering, *forgeries(last.session, TRANSCRIPT)),
         transcript=last.transcript.path if last.transcript.started else None,
         diff=last.diff,
         notes=last.notes,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from harness.models.model import Model
+from harness.models.provider import Provider
 from harness.records.store import RunFolder
 from harness.sandboxes.pacing import Pacer
 from harness.sandboxes.platform import Platform
@@ -37,6 +38,7 @@ class RunContext:
     git_commit: str | None = None
     pacer: Pacer = field(default_factory=Pacer)
     timeouts: Timeouts = DEFAULT_TIMEOUTS
+    provider: Provider = field(default_factory=Provider)
     template_ids: dict[str, str] = field(default_factory=dict)
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     snapshots: Snapshots = field(default_factory=Snapshots)

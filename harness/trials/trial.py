@@ -196,6 +196,8 @@ class PreparedTrial:
             _env(self.spec, self.context),
             functools.partial(_check_init, self.spec.variant),
             self._collect_turn,
+            provider=self.context.provider,
+            note=self.attempt.note,
             model_idle_timeout_s=self.context.timeouts.model_s,
         )
         self.attempt.session_builder = self.agent_context.session_builder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.records.stream import (
+    AFTER_RESULT,
+    OTHER_SESSION,
+    OUT_OF_ORDER,
     Event,
     Lines,
     ModelUsage,
@@ -75,6 +79,9 @@ def result(models: dict[str, int], **raw: Any) -> bytes:
 
 
 INIT = line(type="system", subtype="init", session_id="s")
+BACKGROUND = line(type="system", subtype="background_tasks_changed", session_id="s", tasks=[{"task_id": "b"}])
+BASH: Json = {"type": "tool_use", "id": "call", "name": "Bash", "input": {}}
+BASH_DONE = line(type="user", message={"content": [{"type": "tool_result", "tool_use_id": "call"}]})
 
 
 # What a session used
@@ -171,7 +178,8 @@ def test_a_killed_runs_tokens_are_added_to_later_results() -> None:
 
 def test_what_goes_on_after_a_result_is_not_lost() -> None:
     """A run cut off in a background subagent's turn: what came after the first result counts, as a bound."""
-    going_on = tally(INIT + message("a", 1) + result({"m": 30}, total_cost_usd=1) + INIT + message("b", 2))
+    ended = INIT + message("a", 1) + BACKGROUND + result({"m": 30}, total_cost_usd=1)
+    going_on = tally(ended + INIT + message("b", 2))
     found = going_on.session()
     assert found.tokens == Tokens(output=32)
     assert found.partial
@@ -265,6 +273,79 @@ def test_whose_turn_it_is() -> None:
     assert ("user", True, True) in owed
     assert owed[-1] == ("result", False, False)
     assert live.ended
+
+
+# What Claude Code cannot have written
+
+HONEST = INIT + message("a", 3, "m", BASH) + BASH_DONE + message("b", 4) + result({"m": 30}, num_turns=2)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_that_claude_code_says_is_taken_for_forged(name: str) -> None:
+    """Whatever its real streams hold: subagents in the background, retries, broken messages, torn ends."""
+    assert session(name).forged == {}
+
+
+@pytest.mark.parametrize(
+    ("before", "forged", "after", "why"),
+    [
+        (HONEST, result({"m": 1}, num_turns=1), b"", AFTER_RESULT),
+        (HONEST, message("c", 900, "m", {**BASH, "name": "mcp__x__y", "id": "c"}), b"", AFTER_RESULT),
+        (HONEST, INIT, b"", AFTER_RESULT),
+        (HONEST, line(type="system", subtype="api_retry", error_status=401), b"", AFTER_RESULT),
+        (
+            INIT,
+            line(type="result", session_id="t", terminal_reason="completed"),
+            HONEST[len(INIT) :],
+            OTHER_SESSION,
+        ),
+        (
+            INIT + message("a", 3, "m", BASH),
+            result({"m": 1}, terminal_reason="completed"),
+            HONEST[len(INIT + message("a", 3, "m", BASH)) :],
+            OUT_OF_ORDER,
+        ),
+        (
+            INIT + message("a", 3, "m", BASH),
+            message("x", 900),
+            HONEST[len(INIT + message("a", 3, "m", BASH)) :],
+            OUT_OF_ORDER,
+        ),
+        (
+            INIT,
+            line(type="user", message={"content": [{"type": "tool_result", "tool_use_id": "nobody's"}]}),
+            HONEST[len(INIT) :],
+            OUT_OF_ORDER,
+        ),
+        (
+            INIT,
+            line(type="assistant", parent_tool_use_id="nobody's", message={"id": "x", "model": "m"}),
+            HONEST[len(INIT) :],
+            OUT_OF_ORDER,
+        ),
+    ],
+)
+def test_what_cannot_be_is_told_and_never_counted(
+    before: bytes, forged: bytes, after: bytes, why: str
+) -> None:
+    """After the result, of another session, or out of order: the session is what it would be without."""
+    found = tally(before + forged + after).session()
+    assert found.forged == {why: 1}
+    assert replace(found, forged={}) == tally(HONEST).session()
+
+
+def test_the_next_turn_is_one_of_its_own() -> None:
+    """What follows a turn's result in the next turn is no forgery, and what is forged there is told as well."""
+    twice = HONEST + turn_marker(2, "go on") + INIT + message("c", 5) + result({"m": 40})
+    assert tally(twice).session().forged == {}
+    assert tally(twice + message("d", 5)).session().forged == {AFTER_RESULT: 1}
+
+
+def test_an_init_that_comes_again_changes_nothing() -> None:
+    """Claude Code starts again for what ran in the background; its first word on what it started with stands."""
+    other = line(type="system", subtype="init", session_id="s", model="another", tools=["x"])
+    found = tally(INIT + BACKGROUND + other).session()
+    assert (found.model, found.tools_offered) == (None, ())
 
 
 # Whatever comes

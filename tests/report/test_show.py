@@ -65,7 +65,7 @@ def test_it_tells_verdict_transcript_diff_and_checks(tmp_path: Path) -> None:
         "+42",
         "failed (3)  said  score 0.5, 1.2 s",
         "expected 42",
-        "the agent had deleted the protected tests/x.py",
+        "the agent had deleted the protected file tests/x.py",
     ):
         assert words in page
 

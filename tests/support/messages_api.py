@@ -107,6 +107,8 @@ class Forever:
 
 Step = Answer | Forever
 
+OWN = Turn([{"type": "text", "text": "Hi"}], NOTHING)
+
 
 def Say(text: str, usage: Usage | None = None, *, stop_reason: str | None = None) -> Turn:
     """A message of text only, which ends the agent's run."""
@@ -192,7 +194,8 @@ class MessagesApi:
 
     `models` gives requests for a model a script of their own, by the model's name; `subagents` does so by a
     text in the subagent's prompt. `keys` limits the API keys that are accepted (others get 401).
-    `answering_as` is the model named in the replies, when it is not the one that was asked for.
+    `answering_as` is the model named in the replies, when it is not the one that was asked for. `own` is the reply
+    to requests of the harness itself, which are kept in `own_requests` and not billed.
     """
 
     def __init__(
@@ -203,12 +206,15 @@ class MessagesApi:
         models: Mapping[str, Sequence[Step]] | None = None,
         keys: Sequence[str] | None = None,
         answering_as: str | None = None,
+        own: Reply = OWN,
     ) -> None:
         self._script = script
         self._subagents = dict(subagents or {})
         self._models = dict(models or {})
         self._keys = keys
         self._answering_as = answering_as
+        self._own = own
+        self.own_requests: list[Request] = []
         self._lock = threading.Lock()
         self._positions: dict[tuple[str, ...], int] = defaultdict(int)
         self._count = 0
@@ -278,6 +284,13 @@ class MessagesApi:
         answer = step.answer if isinstance(step, Forever) else step
         return answer(request) if callable(answer) else answer
 
+    def reply_to_harness(self, request: Request) -> Reply:
+        """The reply to a request of the harness's own."""
+        self.own_requests.append(request)
+        if self._keys is not None and request.headers.get("x-api-key") not in self._keys:
+            return Fail(401, "invalid x-api-key")
+        return self._own
+
     def _script_for(self, request: Request) -> tuple[tuple[str, ...], Sequence[Step]]:
         session = request.session_id
         if request.agent_id:
@@ -331,6 +344,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._json(200, {"input_tokens": 10})
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Request(self.path, headers, json.loads(body))
+        if headers.get("user-agent", "").startswith("harness/"):
+            return self._answer_harness(self.server.api.reply_to_harness(request))
         return self._send(request, self.server.api.reply_to(request))
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -363,6 +378,15 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
             case Disconnect():
                 self.close_connection = True
+
+    def _answer_harness(self, reply: Reply) -> None:
+        match reply:
+            case Fail():
+                self._fail(reply)
+            case Turn():
+                self._json(200, _message("msg_own", "m", reply))
+            case _:
+                self._hold()
 
     def _billed(self, events: Iterator[Json], model: str, usage: Usage) -> Iterator[Json]:
         """The events; the bill comes before the client can know the last of them, so no test can be too early."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import resource
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 
 from harness.local.launch import LocalServer, start_server
+from harness.models.model import api_model
+from harness.models.provider import Provider, ProviderState
 from harness.records.store import list_runs, read_records
 from harness.trials.timeouts import Timeouts
 from tests.support.folders import ANSWER_CHECK, by_hand, says, task_folder, uses
@@ -35,6 +38,18 @@ from tests.support.messages_api import (
 from tests.support.trials import Story, tell
 
 NO_RETRY = '[sandbox]\nenv = {CLAUDE_CODE_MAX_RETRIES = "0"}\n'
+DIES_EARLY = r"""
+[setup]
+run = ['''mkdir ~/bin && cat >~/bin/claude <<'EOF' && chmod +x ~/bin/claude
+#!/bin/bash
+/opt/claude/claude "$@" | while IFS= read -r line; do
+  printf '%s\n' "$line"
+  case $line in *'"subtype":"init"'*) kill -KILL 0 ;; esac
+done
+EOF''']
+[sandbox]
+env = {PATH = "/home/user/bin:/opt/bin:/usr/local/bin:/usr/bin:/bin"}
+"""
 ANSWER = Use("Bash", {"command": "echo 42 >answer.txt"}, Usage(11, 7))
 DONE = Say("Done.")
 
@@ -52,8 +67,11 @@ class Trouble:
     api: dict[str, Any] = field(default_factory=dict)
 
 
-def of_the_api(name: str, step: Step, kind: str, says: str) -> Trouble:
-    return Trouble(name, [ANSWER, Forever(step)], ("error", None, "provider", kind), NO_RETRY, says)
+def of_the_api(name: str, step: Fail | Disconnect, kind: str, says: str) -> Trouble:
+    """The API fails for everybody, the harness too."""
+    own = step if isinstance(step, Fail) else Fail(500)
+    told = ("error", None, "provider", kind)
+    return Trouble(name, [ANSWER, Forever(step)], told, NO_RETRY, says, api={"own": own})
 
 
 TROUBLES = [
@@ -114,10 +132,39 @@ TROUBLES = [
         "a 429 on the way", [Fail(429, retry_after=0), ANSWER, DONE], ("passed", "completed", None, None)
     ),
     Trouble(
+        "the API fails until the time is up",
+        [ANSWER, Forever(Fail(529, "overloaded"))],
+        ("error", None, "provider", "overloaded"),
+        "timeout = 12\n",
+        "was being asked again",
+        api={"own": Fail(529)},
+    ),
+    Trouble(
         "the CLI dies",
-        [Use("Bash", {"command": "kill -9 $PPID; pkill -9 -f claude; sleep 60"})],
+        [Forever(Hang())],
         ("error", None, "agent", "died"),
-        says="ended without a result",
+        DIES_EARLY,
+        "ended without a result",
+    ),
+    Trouble(
+        "the model refuses",
+        [ANSWER, Forever(Say("No.", stop_reason="refusal"))],
+        ("passed", "refusal", None, None),
+    ),
+    Trouble(
+        "the output limit",
+        [ANSWER, Forever(Say("and", stop_reason="max_tokens"))],
+        ("passed", "max_output", None, None),
+    ),
+    Trouble(
+        "a server is left running",
+        [
+            ANSWER,
+            Use("Bash", {"command": "sleep 600", "run_in_background": True}),
+            DONE,
+        ],
+        ("passed", "completed", None, None),
+        "timeout = 300\n",
     ),
     Trouble(
         "no CLI",
@@ -178,9 +225,73 @@ def test_each_ending_has_its_outcome_and_its_cause(
     assert trouble.says in message
     if story.record.tokens_partial:
         assert story.record.cost_usd is None
-    elif story.record.models and trouble.name != "breaks off":
+    elif story.record.models and trouble.name not in ("breaks off", "the model refuses"):
         # Claude Code counts what a broken message's start told; what it is billed, nobody tells.
         assert_billed(story, api)
+
+
+SETTINGS = "mkdir -p ~/.claude && echo '{\"env\": {%s}}' >~/.claude/settings.json; sleep 3"
+
+
+def imitates(name: str, command: str, stop: str, *, toml: str = "", **api: Any) -> Trouble:
+    """An agent that makes the same trouble with its own hands, and has not done its work."""
+    steps = [Use("Bash", {"command": command}), Forever(Say("Done."))]
+    return Trouble(name, steps, ("failed", stop, None, None), toml, api=api)
+
+
+IMITATED = [
+    imitates(
+        "the API cannot be reached",
+        SETTINGS % '"ANTHROPIC_BASE_URL": "http://127.0.0.1:9", "CLAUDE_CODE_MAX_RETRIES": "0"',
+        "api_error",
+        toml=NO_RETRY,
+    ),
+    imitates(
+        "the API cannot be reached until the time is up",
+        SETTINGS % '"ANTHROPIC_BASE_URL": "http://127.0.0.1:9"',
+        "timeout",
+        toml="timeout = 15\n",
+    ),
+    imitates(
+        "the key is refused",
+        SETTINGS % '"ANTHROPIC_API_KEY": "sk-ant-mine"',
+        "timeout",
+        toml="timeout = 15\n",
+        keys=["sk-ant-scripted"],
+    ),
+    imitates("the CLI dies", "kill -9 $PPID; pkill -9 -f claude; sleep 60", "killed"),
+    imitates("the CLI is interrupted", "kill -INT $PPID; pkill -INT -f claude; sleep 60", "killed"),
+]
+
+
+@pytest.mark.parametrize("trouble", [pytest.param(trouble, id=trouble.name) for trouble in IMITATED])
+def test_an_agent_that_imitates_a_fault_is_judged(
+    server: LocalServer, tmp_path: Path, trouble: Trouble
+) -> None:
+    """What the stream alone tells after the agent's first tool call excuses nobody, and ends no run."""
+    task = task_folder(tmp_path, toml=trouble.toml, **trouble.task)
+    with MessagesApi(trouble.script, **trouble.api) as api:
+        story = tell(server, api, task, retries=1)
+
+    assert story.told() == trouble.told, (story.record.error, story.record.notes)
+    assert not story.record.attempts
+    if trouble.told[1] != "completed":
+        assert story.record.notes
+
+
+def test_one_request_of_the_harness_stands_for_many_trials() -> None:
+    """Trials that meet the same trouble at the same time do not add to it."""
+
+    async def ask_often(api: MessagesApi) -> list[ProviderState | None]:
+        provider, model = Provider(), api_model(api.env(), loopback=True)
+        return await asyncio.gather(*(provider.ask(model, model.env, "claude-x[1m]") for _ in range(20)))
+
+    with MessagesApi([], own=Fail(529, "overloaded")) as api:
+        states = asyncio.run(ask_often(api))
+
+    assert set(states) == {ProviderState(529, "overloaded")}
+    (request,) = api.own_requests
+    assert (request.model, request.body["max_tokens"]) == ("claude-x", 1)
 
 
 IMPATIENT = Timeouts(platform_s=5, model_s=3)
@@ -274,7 +385,7 @@ def test_a_faulty_attempts_spend_is_kept(server: LocalServer, tmp_path: Path) ->
         broke.append(request.session_id)
         return Fail(529, "overloaded") if len(broke) == 1 else DONE
 
-    with MessagesApi([ANSWER, busy_once]) as api:
+    with MessagesApi([ANSWER, busy_once], own=Fail(529)) as api:
         story = tell(server, api, task, retries=1)
 
     assert story.told() == ("passed", "completed", None, None)

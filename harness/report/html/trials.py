@@ -170,7 +170,7 @@ def _notices(record: TrialRecord) -> Iterable[str]:
         yield f"Attempt {attempt.number} was broken off: {attempt.error.message}{where}"
     yield from record.differences
     for change in record.tampering:
-        yield f"The agent had {change.change} the protected file {change.path}; it was put back before the checks."
+        yield f"{change.sentence[0].upper()}{change.sentence[1:]}."
     yield from record.notes
 
 

@@ -1,0 +1,198 @@
+"""Who decides `error`: only what an agent cannot bring about. Each way in which Claude Code can end, and what it means.
+
+Before the agent's first tool call nobody has acted in its sandbox, and Claude Code's own word is enough. After it, the
+word of the stream alone is not: a fault of the provider is one when the harness's own request meets it too. All else
+is the agent's, and its work is judged.
+
+`docs/records.md` has the same as a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+
+from harness.errors import FAULTS, GIVE_UP, RETRY, AgentFault, ProviderFault
+from harness.models.provider import ProviderState
+from harness.records.record import Stop
+from harness.records.stream import Session, TurnResult
+
+SILENCE_S = 120.0
+"""A model that owed a reply for so long when the time was up had fallen silent: not the agent's slowness."""
+NO_REPLAY = 96
+"""Exit code of a job whose replay server did not come up: the CLI was not started, or it would ask the real API."""
+
+# A conversation that outgrew the model's context is the agent's doing, though the API says it with a 400.
+_STOPS: Mapping[str, Stop] = {
+    "max_turns": "max_turns",
+    "budget_exhausted": "max_cost",
+    "prompt_too_long": "prompt_too_long",
+}
+_API_WORDS = ("API Error", "Failed to authenticate", "Credit balance")
+_OUTPUT_LIMIT = "max_output_tokens"
+
+KIND_BY_STATUS: Mapping[int, str] = {
+    400: "bad_request",
+    401: "auth",
+    403: "auth",
+    404: "not_found",
+    413: "too_large",
+    429: "rate_limit",
+    529: "overloaded",
+}
+
+AskProvider = Callable[[], Awaitable[ProviderState | None]]
+"""The harness's own request to the model's API; None where it cannot make one."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What stopped the agent, for a run that is judged, and what its record should say of it."""
+
+    stop: Stop
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How Claude Code's process ended: its exit code (None: it was killed), and the end of its stderr."""
+
+    code: int | None
+    stderr: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is known of a prompt's run when it has ended: the session so far, and how far the agent had come.
+
+    `has_acted`: it has called a tool. `has_result`: the run's result is there. `idle_s`: how long nothing was said;
+    `waits`: for the model.
+    """
+
+    session: Session
+    has_acted: bool
+    has_result: bool
+    waits: bool = False
+    is_retrying: bool = False
+    idle_s: float = 0.0
+
+
+async def judge_result(run: Run, ask: AskProvider) -> Ending:
+    """What a run with a result has come to.
+
+    Raises:
+        ProviderFault: when the API failed, and the harness sees it too.
+        AgentFault: when Claude Code failed before the agent did anything.
+    """
+    result = run.session.turns[-1]
+    reason = result.terminal_reason
+    if reason is not None and reason in _STOPS:
+        return Ending(_STOPS[reason])
+    if result.stop_reason == "refusal":
+        return Ending("refusal", _said("the model refused", result))
+    if result.is_error and _OUTPUT_LIMIT in (run.session.api_error or ""):
+        return Ending("max_output", _said("the model's output reached its limit again and again", result))
+    if is_api_error(result):
+        fault = provider_fault(result.api_error_status, result.text or "the API failed")
+        return await _judge_provider(run, result.api_error_status, fault, ask, "api_error")
+    if not result.is_error:
+        return Ending("completed")
+    words = result.text or reason or "no reason given"
+    if run.has_acted:
+        return Ending("killed", f"Claude Code reported an error after the agent's first tool call: {words}")
+    raise AgentFault("error_result", f"Claude Code reported an error: {words}")
+
+
+def judge_death(run: Run, exit: Exit) -> Ending:
+    """What a run without a result has come to.
+
+    Raises:
+        ProviderFault: when a replay's server did not start.
+        AgentFault: when Claude Code did not start, or died before the agent did anything.
+    """
+    words = exit.stderr.strip()[-2000:] or "it said nothing on stderr"
+    how = "killed" if exit.code is None else f"exit code {exit.code}"
+    if run.has_acted:
+        return Ending(
+            "killed", f"Claude Code ended without a result ({how}) after the first tool call: {words}"
+        )
+    if exit.code == NO_REPLAY:
+        raise ProviderFault("replay", f"the replay server did not start: {words}")
+    if run.session.session_id is None:
+        kind = "not_installed" if exit.code == 127 else "did_not_start"
+        raise AgentFault(kind, f"Claude Code did not start ({how}): {words}")
+    raise AgentFault("died", f"Claude Code ended without a result ({how}): {words}")
+
+
+async def judge_timeout(run: Run, silence_s: float, is_held_up: bool, ask: AskProvider) -> Ending:
+    """What a run whose time was up has come to.
+
+    Args:
+        run: the run.
+        silence_s: the silence of a model that owes a reply that is no slowness any more.
+        is_held_up: whether the variant's servers may have kept the session from its start.
+        ask: asks the model's API.
+
+    Raises:
+        AgentFault: when Claude Code had not even started.
+        ProviderFault: when the model had fallen silent, or could not be reached, and the harness sees it too.
+    """
+    if run.session.session_id is None and not run.has_acted and not is_held_up:
+        raise AgentFault(
+            "did_not_start", f"Claude Code had not started after {run.idle_s:.0f} s", policy=RETRY
+        )
+    if run.is_retrying:
+        status = run.session.last_retry_status
+        fault = provider_fault(status, "the API was being asked again when the time was up")
+        return await _judge_provider(run, status, fault, ask, "timeout")
+    if run.waits and run.idle_s >= silence_s:
+        words = f"the model's API had sent nothing for {run.idle_s:.0f} s when the agent was stopped"
+        return await _judge_provider(run, None, ProviderFault("silent", words), ask, "timeout")
+    return Ending("timeout")
+
+
+async def refused_key(session: Session, ask: AskProvider) -> ProviderFault | None:
+    """The fault of a key that the API refuses, as the harness sees it too: it does not get better with retries."""
+    status = session.last_retry_status
+    if status not in (401, 403):
+        return None
+    state = await ask()
+    if state and state.confirms(status):
+        return provider_fault(state.status, f"the API refused the key: {state.words}")
+    return None
+
+
+async def _judge_provider(
+    run: Run, status: int | None, fault: ProviderFault, ask: AskProvider, stop: Stop
+) -> Ending:
+    """What an API's trouble that Claude Code tells of means."""
+    state = await ask()
+    if state and state.confirms(status):
+        raise fault
+    if not run.has_acted:
+        # What only Claude Code met ends no run.
+        fault.policy = replace(fault.policy, fatal=False)
+        raise fault
+    own = "could not be made" if state is None else f"had HTTP {state.status}"
+    told = f"Claude Code told of trouble with the API ({fault.message})"
+    return Ending(stop, f"{told}; the harness's own request {own}: what the agent left is judged")
+
+
+def provider_fault(status: int | None, message: str) -> ProviderFault:
+    """The fault that an answer of the API with this status is."""
+    said = f"HTTP {status}: {message}" if status and str(status) not in message else message
+    kind = KIND_BY_STATUS.get(status or 0, "api_error")
+    # An unknown status below 500 is a refusal, which a new attempt would meet again.
+    is_refusal = status is not None and status < 500 and status not in KIND_BY_STATUS
+    return ProviderFault(kind, said, policy=GIVE_UP if is_refusal else FAULTS["provider"][kind])
+
+
+def is_api_error(result: TurnResult) -> bool:
+    """Whether the result is Claude Code's own word on the API's trouble, and not the model's."""
+    if result.terminal_reason == "api_error" or result.api_error_status is not None:
+        return True
+    return bool(result.text and result.text.startswith(_API_WORDS)) and result.tokens.output == 0
+
+
+def _said(what: str, result: TurnResult) -> str:
+    return f"{what}: {' '.join((result.text or '').split())[:500]}"
