@@ -1,9 +1,9 @@
 # Names what was changed since the baseline in places where an honest agent may install something, and which are not
-# carried to where the checks run. $1: how many names at most.
+# carried to where the checks run. $1: how many names at most. A place that this account cannot write to is unchanged.
 export LC_ALL=C
 places=()
 for place in ~/.local/lib ~/.local/bin ~/.npm-global ~/node_modules /usr/local /usr/lib/node_modules /usr/lib/python3; do
-  if [ -d "$place" ]; then places+=("$place"); fi
+  if [ -d "$place" ] && [ -w "$place" ]; then places+=("$place"); fi
 done
 if [ "${#places[@]}" -eq 0 ] || [ ! -f ~/.harness/baseline ]; then exit 0; fi
 timeout 5 find "${places[@]}" -xdev -name __pycache__ -prune -o -maxdepth 6 -newercm ~/.harness/baseline ! -type d -print 2>/dev/null |
