@@ -33,6 +33,7 @@ _KILL_WHEN_CREATED_S = 20.0
 _RETRIES = 3
 _RETRY_DELAYS_S = (0.2, 1.0, 3.0)
 _TRANSFER_S = 600.0
+_ANSWER_S = 10.0
 _SNAPSHOT_S = 1200.0
 _START_S = 60.0
 """How long a command may take to start."""
@@ -672,6 +673,15 @@ async def list_orphans(run: str | None, params: Mapping[str, Any]) -> list[Orpha
                     run_id, in_use = tags[_RUN_TAG], _in_use(info)
                     found.append(OrphanSandbox(info.sandbox_id, state, started, run_id, trial, in_use))
     return found
+
+
+async def is_answering(params: Mapping[str, Any]) -> bool:
+    """Whether the platform itself can be reached now, whatever became of a sandbox."""
+    with contextlib.suppress(SandboxFault, TimeoutError), raising_faults("ask the platform"):
+        async with asyncio.timeout(_ANSWER_S):
+            await AsyncSandbox.list(limit=1, **params).next_items()
+            return True
+    return False
 
 
 async def kill_orphan(leftover: OrphanSandbox, params: Mapping[str, Any]) -> None:
