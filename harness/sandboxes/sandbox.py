@@ -43,6 +43,7 @@ _LATE_S = 15.0
 """The time after a command's own limit in which the server should say that the limit was reached."""
 _RETRIES = 3
 _RETRY_DELAYS_S = (0.2, 1.0, 3.0)
+_ANSWER_S = 10.0
 _SNAPSHOT_S = 1200.0
 PROBE_S = 11.0
 """The silence of a stream after which the sandbox is asked whether it is still there.
@@ -542,3 +543,12 @@ class Terminal:
         """Wait until its shell has ended, however it did."""
         with raising_faults("follow the terminal"), contextlib.suppress(e2b.CommandExitException):
             await self._handle.wait()
+
+
+async def is_answering(params: Mapping[str, Any]) -> bool:
+    """True if the platform itself can be reached now, whatever became of a sandbox."""
+    with contextlib.suppress(SandboxFault, TimeoutError), raising_faults("ask the platform"):
+        async with asyncio.timeout(_ANSWER_S):
+            await AsyncSandbox.list(limit=1, **params).next_items()
+            return True
+    return False

@@ -33,6 +33,8 @@ from harness.records.record import (
 )
 from harness.records.store import TRANSCRIPT, LineWriter, TrialFolder
 from harness.records.stream import Session, SessionBuilder
+from harness.tasks.task import Check
+from harness.trials.checks import failed_check
 from harness.trials.context import RunContext
 
 INTERRUPTED = "interrupted"
@@ -43,6 +45,7 @@ INTERRUPTED = "interrupted"
 class Attempt:
     """What is known of one attempt so far; filled in as it goes, so that nothing is lost when it breaks off.
 
+    `is_sandbox_lost`: the platform, which answers, has not got the sandbox of an agent that had called a tool.
     `verdict` is a Python test's own, where one judges in the checks' agent_context.
     """
 
@@ -65,6 +68,7 @@ class Attempt:
     diff: str | None = None
     notes: tuple[str, ...] = ()
     fault: Fault | None = None
+    is_sandbox_lost: bool = False
     test_passed: bool | None = None
     kept: bool = False
     is_collected: bool = False
@@ -110,6 +114,14 @@ class Attempt:
     def session(self) -> Session:
         """What the transcript tells so far."""
         return self.session_builder.session() if self.session_builder else Session()
+
+    def judge_lost_sandbox(self, checks: Sequence[Check]) -> None:
+        """Make it a failure: nothing of what the agent did can be judged, and not for the first time."""
+        assert self.fault, "a sandbox that is lost is a fault"
+        why = f"the agent's sandbox was lost again after a tool call: {self.fault.message}"
+        self.checks = tuple(failed_check(check, why) for check in checks)
+        self.stop, self.fault = "sandbox_lost", None
+        self.note(why)
 
     def archive_transcript(self) -> None:
         """Make room for the next attempt; this one's transcript is kept."""

@@ -63,6 +63,8 @@ class TrialRunner:
         """Begin the first attempt, or after a wait another; None when the last one is not to be repeated."""
         if self.attempts:
             last = self.attempts[-1]
+            if last.is_sandbox_lost and sum(attempt.is_sandbox_lost for attempt in self.attempts) > 1:
+                last.judge_lost_sandbox(self.spec.task.checks)
             # What was paid for is not paid again: the work is there, and grading it has its own tries.
             if (
                 not last.fault

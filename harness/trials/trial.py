@@ -15,7 +15,7 @@ from harness.agents.registry import agent_class
 from harness.errors import Fault, NotAppliedError, SandboxFault
 from harness.records.record import TrialSpec
 from harness.records.stream import Session
-from harness.sandboxes.sandbox import Sandbox
+from harness.sandboxes.sandbox import Sandbox, is_answering
 from harness.tasks.task import Task
 from harness.trials.attempt import Attempt, internal_fault, interrupted, outcome_of
 from harness.trials.checks import Place
@@ -66,6 +66,7 @@ async def run_attempt(spec: TrialSpec, context: RunContext, attempt: Attempt) ->
         attempt.differences = error.differences
     except Fault as fault:
         attempt.fault = fault
+        attempt.is_sandbox_lost = await _is_sandbox_lost(fault, context, attempt)
     except asyncio.CancelledError:
         attempt.fault = interrupted()
         raise
@@ -75,6 +76,14 @@ async def run_attempt(spec: TrialSpec, context: RunContext, attempt: Attempt) ->
         if trial:
             await trial.finish()
         attempt.end()
+
+
+async def _is_sandbox_lost(fault: Fault, context: RunContext, attempt: Attempt) -> bool:
+    """Whether an agent may have brought about that its sandbox is gone or does not answer: the platform does."""
+    if attempt.is_collected or not isinstance(fault, SandboxFault) or fault.kind == "prove":
+        return False
+    has_acted = attempt.session_builder is not None and attempt.session_builder.has_called_tool
+    return has_acted and fault.retry and await is_answering(context.platform.params)
 
 
 @contextlib.asynccontextmanager

@@ -8,17 +8,19 @@ import os
 import resource
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import e2b
 import pytest
 
 from harness.local.launch import LocalServer, start_server
 from harness.models.model import api_model
 from harness.models.provider import Provider, ProviderState
 from harness.records.store import list_runs, read_records
+from harness.runs.resources import local_platform
 from harness.trials.timeouts import Timeouts
 from tests.support.folders import ANSWER_CHECK, by_hand, says, task_folder, uses
 from tests.support.messages_api import (
@@ -277,6 +279,48 @@ def test_an_agent_that_imitates_a_fault_is_judged(
     assert not story.record.attempts
     if trouble.told[1] != "completed":
         assert story.record.notes
+
+
+def lose_sandboxes(server: LocalServer, times: int) -> Callable[[Request], Turn]:
+    """A step that has the platform end the trial's sandbox, the first so many times."""
+    lost: list[str] = []
+
+    def lose(request: Request) -> Turn:
+        if len(lost) < times:
+            params = local_platform(server).params
+            (found,) = e2b.Sandbox.list(**params).next_items()
+            lost.append(found.sandbox_id)
+            e2b.Sandbox.kill(found.sandbox_id, **params)
+        return DONE
+
+    return lose
+
+
+@pytest.mark.parametrize(
+    ("times", "told"),
+    [(1, ("passed", "completed", None, None)), (9, ("failed", "sandbox_lost", None, None))],
+    ids=["once", "each time"],
+)
+def test_a_sandbox_that_is_lost_again_after_a_tool_call_is_the_agents(
+    own_server: LocalServer, tmp_path: Path, times: int, told: tuple[str, str | None, str | None, str | None]
+) -> None:
+    """The first is the platform's, and tried again; an agent that ends its sandbox each time has failed."""
+    task = task_folder(tmp_path)
+    with MessagesApi([ANSWER, lose_sandboxes(own_server, times)]) as api:
+        story = tell(own_server, api, task, retries=2)
+
+    assert story.told() == told, (story.record.error, story.record.notes)
+    (first,) = story.record.attempts
+    assert first.error.cause == "sandbox"
+    assert all(check.passed == (times == 1) for check in story.record.checks)
+    assert story.record.checks
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[LocalServer]:
+    """A server whose sandboxes are this module's alone."""
+    with start_server() as server:
+        yield server
 
 
 def test_one_request_of_the_harness_stands_for_many_trials() -> None:
