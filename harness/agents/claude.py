@@ -14,7 +14,9 @@ from harness.errors import GIVE_UP, RETRY, AgentFault, ProviderFault
 from harness.models.model import REPLAY_COMMAND
 from harness.records.record import Stop, TrialSpec
 from harness.records.stream import Session, TurnResult, turn_marker
-from harness.sandboxes.sandbox import REPO, CommandTimeoutError, Job, turn_folder
+from harness.sandboxes.job import Job
+from harness.sandboxes.layout import REPO, turn_folder
+from harness.sandboxes.sandbox import CommandTimeoutError
 from harness.sandboxes.shell import run_without_profile
 from harness.variants.apply import arguments, expected_mcp_servers
 

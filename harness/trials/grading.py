@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import math
 import shlex
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from harness.trials.checks import Keep, Place, failed_check, run_checks
 from harness.trials.context import RunContext
 from harness.trials.opening import Start, open_sandbox, process_mark, setup_network
 from harness.trials.seeding import seed
-from harness.trials.work import Work
+from harness.trials.work import NotCarriedError, Work
 from harness.variants.apply import repo_files
 
 MAX_DIFF_BYTES = 64 * 1024 * 1024
@@ -63,6 +64,42 @@ class Grade:
     ignored: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     sandbox_id: str | None = None
+
+
+Works = Mapping[int | None, Work | NotCarriedError]
+"""What was carried after each turn that has checks (from 1), and at the end (None)."""
+
+
+async def grade_works(
+    spec: TrialSpec, context: RunContext, start: Start, works: Works, keep: Keep, *, checks: bool = True
+) -> Grade:
+    """Grade each turn's work and the last, each in a sandbox of its own; without `checks`, tell only the diff.
+
+    Checks of turns that the agent did not come to judge the last work.
+
+    Raises:
+        Fault: when the platform gives no sandbox that lasts.
+    """
+    grade, results = Grade(), list[CheckResult]()
+    for turn, work in sorted(works.items(), key=lambda pair: pair[0] or math.inf):
+        asked = asked_checks(spec.task, works, turn) if checks else ()
+        if turn is None and spec.task.grade_in_agents_sandbox:
+            asked = ()
+        if isinstance(work, NotCarriedError):
+            found = Grade(tuple(failed_check(check, str(work)) for check in asked), notes=(str(work),))
+        else:
+            found = await grade_work(spec, context, start, work, asked, keep)
+        results += (one.model_copy(update={"turn": turn}) for one in found.checks)
+        if turn is None:
+            grade = found
+    return replace(grade, checks=tuple(results))
+
+
+def asked_checks(task: Task, works: Works, turn: int | None) -> tuple[Check, ...]:
+    """The checks of a turn's work; those of the last work are all that no earlier turn's work was carried for."""
+    if turn is not None:
+        return tuple(check for check in task.checks if check.turn == turn)
+    return tuple(check for check in task.checks if check.turn is None or check.turn not in works)
 
 
 async def grade_work(

@@ -12,7 +12,8 @@ from harness.local.launch import LocalServer
 from harness.records.record import TrialSpec
 from harness.runs.resources import local_platform
 from harness.sandboxes.sandbox import Network, Sandbox
-from harness.tasks.task import Task, load_task
+from harness.tasks.loading import load_task
+from harness.tasks.task import Task
 from harness.trials.checks import Place
 from harness.trials.grading import Grade, lay_work
 from harness.trials.seeding import Baseline, seed

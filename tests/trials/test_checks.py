@@ -11,7 +11,7 @@ import pytest
 from harness.errors import SandboxFault
 from harness.local.launch import LocalServer
 from harness.records.record import CheckResult
-from harness.tasks.task import load_task
+from harness.tasks.loading import load_task
 from harness.trials.checks import OUTPUT_BYTES, Place, run_checks
 from tests.support.folders import task_folder, write_files
 from tests.support.grading import collected, laid, with_place
@@ -269,3 +269,25 @@ def test_some_checks_can_be_run_alone(server: LocalServer, tmp_path: Path) -> No
         return [check.name for check in await run_checks(place, task, task.checks[1:])]
 
     assert with_place(server, task, run) == ["more"]
+
+
+def test_the_record_has_the_end_of_what_a_check_said(verdicts: Verdicts) -> None:
+    """Its last 2,000 characters; a record stays small whatever a check writes."""
+    results, kept = verdicts
+    tail = results["flood"].output_tail
+    assert len(tail) == 2000
+    assert kept["checks/flood.txt"].decode().endswith(tail)
+
+
+def test_a_check_that_is_killed_early_has_not_timed_out(verdicts: Verdicts) -> None:
+    """137 is what a check that was stopped for its time ends with too: the time tells them apart."""
+    result = verdicts[0]["suicide"]
+    assert (result.exit_code, result.timed_out) == (137, False)
+    assert "stopped" not in result.output_tail
+
+
+def test_a_score_that_is_none_is_told_with_what_it_says(verdicts: Verdicts) -> None:
+    """After the check's own words, so that its author sees what it wrote."""
+    said = "\n[harness] $HARNESS_SCORE holds 'many', not a number from 0 to 1"
+    assert verdicts[0]["words"].output_tail.rstrip() == said
+    assert "[harness]" not in verdicts[0]["code_124"].output_tail

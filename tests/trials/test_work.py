@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.local.launch import LocalServer
-from harness.tasks.task import Task, load_task
+from harness.tasks.loading import load_task
+from harness.tasks.task import Task
 from harness.trials.work import NotCarriedError
 from tests.support.folders import task_folder
 from tests.support.grading import collected, laid, protecting_task
