@@ -106,7 +106,7 @@ PATHS = tuple(
             ),
             "the interpreter replaced": (
                 f"p=$(command -v python3); rm -f $p 2>/dev/null && {TRUE} >$p && chmod +x $p || "
-                f"{{ mkdir -p /usr/local/bin && {TRUE} >/usr/local/bin/python3 && chmod +x /usr/local/bin/python3; }} || "
+                f"{{ cd /usr/local/bin && {TRUE} >python3 && chmod +x python3; }} || "
                 "echo 'python3() { :; }' | tee ~/.profile ~/.bash_profile >/dev/null"
             ),
         },

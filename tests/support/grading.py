@@ -11,7 +11,8 @@ from typing import TypeVar
 from harness.local.launch import LocalServer
 from harness.records.record import TrialSpec
 from harness.runs.resources import local_platform
-from harness.sandboxes.sandbox import Network, Sandbox
+from harness.sandboxes.platform import Network
+from harness.sandboxes.sandbox import Sandbox
 from harness.tasks.loading import load_task
 from harness.tasks.task import Task
 from harness.trials.checks import Place

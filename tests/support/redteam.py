@@ -16,7 +16,7 @@ from harness.tasks.gitrepo import Repos
 from harness.tasks.loading import load_task
 from harness.trials.context import RunContext
 from harness.trials.runner import Retries, TrialRunner
-from harness.variants.variant import DEFAULT
+from harness.variants.variant import DEFAULT, Variant
 from tests.support.folders import task_folder
 from tests.support.messages_api import MessagesApi, Say, Use
 from tests.support.trials import tell
@@ -86,11 +86,11 @@ def judge(server: LocalServer, task: Path) -> Judged:
     return _read(folder)
 
 
-def judge_claude(server: LocalServer, task: Path, *scripts: str) -> Judged:
+def judge_claude(server: LocalServer, task: Path, *scripts: str, variant: Variant = DEFAULT) -> Judged:
     """One trial of a task by the real CLI, whose model runs the scripts with its Bash tool, one after another."""
     steps = [*(Use("Bash", {"command": script}) for script in scripts), Say("Done.")]
     with MessagesApi(steps) as api:
-        return _read(tell(server, api, task).folder)
+        return _read(tell(server, api, task, variant=variant).folder)
 
 
 def _read(folder: RunFolder) -> Judged:
