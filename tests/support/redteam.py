@@ -86,9 +86,14 @@ def judge(server: LocalServer, task: Path) -> Judged:
     return _read(folder)
 
 
-def judge_claude(server: LocalServer, task: Path, *scripts: str, variant: Variant = DEFAULT) -> Judged:
-    """One trial of a task by the real CLI, whose model runs the scripts with its Bash tool, one after another."""
-    steps = [*(Use("Bash", {"command": script}) for script in scripts), Say("Done.")]
+def judge_claude(server: LocalServer, task: Path, script: str, variant: Variant = DEFAULT) -> Judged:
+    """One trial of a task by the real CLI, whose model runs a script with its Bash tool."""
+    return judge_claude_turns(server, task, script, variant=variant)
+
+
+def judge_claude_turns(server: LocalServer, task: Path, *scripts: str, variant: Variant = DEFAULT) -> Judged:
+    """One trial by the real CLI, whose model runs one script in each turn."""
+    steps = [step for script in scripts for step in (Use("Bash", {"command": script}), Say("Done."))]
     with MessagesApi(steps) as api:
         return _read(tell(server, api, task, variant=variant).folder)
 
