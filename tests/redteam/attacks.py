@@ -155,7 +155,10 @@ LEFT = (
                 f'echo "{WAIT}" >/tmp/w; echo "while :; do sh /tmp/w; sleep 0.1; done" >/tmp/l; '
                 "setsid -f sh /tmp/l >/dev/null 2>&1 </dev/null"
             ),
-            "under another name": f"(cd /; setsid -f bash -c \"exec -a [kworker/0:1] sh -c '{WAIT}'\" >/dev/null 2>&1)",
+            "under another name": (
+                f'echo "{WAIT}" >/tmp/k; '
+                "setsid -f bash -c \"exec -a '[kworker/0:1]' sh /tmp/k\" >/dev/null 2>&1 </dev/null"
+            ),
         },
         check=ANSWER_LATE,
     ),

@@ -147,7 +147,7 @@ def naive_verdict(server: LocalServer, attack: Attack, task: Path) -> str:
                 f"cd ~/repo && bash ~/.harness/checks/check.sh\n{attack.check}", timeout=20
             )
         except (HarnessError, CommandTimeoutError) as error:
-            return f"error: {error}"
+            return "hidden" if attack.fools == "hidden" else f"error: {error}"
         if attack.fools == "error" and (diff.exit_code or check.exit_code not in (0, 1) or done.exit_code):
             return "error"
         if check.exit_code == 0:

@@ -26,7 +26,10 @@ protect = ["tests/**"]
 run = {{ first = '''{CHECK}''', last = '''{CHECK}''' }}
 """
 UNDO = "git checkout -q calc.py 2>/dev/null; echo 'def add(a, b): return a - b' >calc.py"
-LATER = "setsid -f sh -c 'until pgrep -f unit[t]est; do sleep 0.02; done; cp /tmp/calc.py /home/user/repo' >/dev/null 2>&1"
+LATER = (
+    "setsid -f sh -c 'until pgrep -f unit[t]est; do sleep 0.02; done; "
+    "cp /tmp/calc.py /home/user/repo' >/dev/null 2>&1"
+)
 TWO_TURNS: Mapping[str, tuple[str, str, tuple[bool, bool]]] = {
     # What it does in the first turn and in the second, and which of the two checks pass.
     "done late": ("true", WORK, (False, True)),
