@@ -358,20 +358,24 @@ class Sandbox:
                 handle = await self._sdk.commands.run(
                     command, background=True, request_timeout=0, on_stdout=count, on_stderr=count, **options
                 )
-        ended = asyncio.ensure_future(handle.wait())
-        flooded = asyncio.ensure_future(too_much.wait())
+
+        async def end_flood() -> None:
+            await too_much.wait()
+            await handle.kill()
+
+        # The SDK's time limit cancels the task that has started the command: it has to be the one that waits for it.
+        watching = asyncio.create_task(end_flood())
         try:
-            await asyncio.wait((ended, flooded), return_when=asyncio.FIRST_COMPLETED)
-            if not ended.done():
-                with raising_faults("end a command"):
-                    await handle.kill()
-                raise CommandTimeoutError(f"it printed more than {MAX_OUTPUT_CHARS} characters")
-            done: e2b.CommandResult = ended.result()
-            return done
+            done: e2b.CommandResult = await handle.wait()
+        except e2b.CommandExitException:
+            if not too_much.is_set():
+                raise
         finally:
-            flooded.cancel()
-            ended.cancel()
-            await asyncio.gather(ended, flooded, return_exceptions=True)
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+        if too_much.is_set():
+            raise CommandTimeoutError(f"it printed more than {MAX_OUTPUT_CHARS} characters")
+        return done
 
     async def _fail_if_gone(self, call: Coroutine[Any, Any, T]) -> T:
         """Wait for a call, and ask meanwhile if the sandbox is gone, since a lost connection may stay silent for ever.

@@ -45,8 +45,14 @@ _CARRIED, _STARTER = ".harness/carried.tar", ".harness/starter.tar"
 _STEP_S = 300.0
 _DIFF_S = 120
 _MAX_TRIES = 3
-_WORKS_OWN = frozenset({"checks", "disk_full", "grade"})
+_WORKS_OWN = frozenset({"checks", "disk_full", "file_not_found", "grade", "invalid_request", "not_found"})
 """Kinds of faults that the work can bring about in a sandbox that is there."""
+_CLEAR_WAY = """
+if [ -L ~/.harness ] || [ ! -d ~/.harness ]; then rm -rf ~/.harness; mkdir ~/.harness; fi
+chmod u+rwx ~ ~/.harness ~/repo
+rm -rf ~/.harness/{starter,starter.tar,checks,checks.tar}
+chown %s ~/.harness
+"""
 _NOT_UNPACKED = 97
 
 
@@ -206,21 +212,32 @@ async def grade_in_place(
     Raises:
         SandboxFault: when the sandbox is lost.
     """
-    home = place.baseline.home
-    script = place.end_processes()
-    if task.protect and task.repo:
-        await place.sandbox.write(_STARTER, pack({}, {"starter": task.repo}, {"starter": task.hash}))
-        unpack = f"rm -rf ~/.harness/starter && tar -xf ~/{_STARTER} -C ~/.harness && rm ~/{_STARTER}"
-        script = chain(script, unpack, call(scripts.PROTECT, f"{home}/.harness/starter", *task.protect))
-        script = chain(script, f"chown -R {place.baseline.owner} ~/repo")
     try:
-        done = await run_as_root(place.sandbox, script, home=home, timeout=_STEP_S)
-    except CommandTimeoutError as error:
-        done = CommandResult("", str(error), 1)
-    if done.exit_code:
+        done = await _make_ready(place, task)
         why = f"the sandbox could not be made ready for the checks: {done.stderr.strip()[-1000:]}"
-        return tuple(failed_check(check, why) for check in checks)
-    return await run_checks(place, task, checks, keep)
+        if not done.exit_code:
+            return await run_checks(place, task, checks, keep)
+    except CommandTimeoutError as error:
+        why = f"the sandbox could not be made ready for the checks: {error}"
+    except SandboxFault as fault:
+        if fault.kind not in _WORKS_OWN:
+            raise
+        why = fault.message
+    return tuple(failed_check(check, why) for check in checks)
+
+
+async def _make_ready(place: Place, task: Task) -> CommandResult:
+    """End all processes, clear the way of what the checks need, and make protected paths the starter's again."""
+    home, owner = place.baseline.home, place.baseline.owner
+    script = chain(place.end_processes(), _CLEAR_WAY % owner)
+    done = await run_as_root(place.sandbox, script, home=home, timeout=_STEP_S)
+    if done.exit_code or not (task.protect and task.repo):
+        return done
+    await place.sandbox.write(_STARTER, pack({}, {"starter": task.repo}, {"starter": task.hash}))
+    unpack = f"tar -xf ~/{_STARTER} -C ~/.harness && rm ~/{_STARTER}"
+    protect = call(scripts.PROTECT, f"{home}/.harness/starter", *task.protect)
+    script = chain(unpack, protect, f"chown -R {owner} ~/repo")
+    return await run_as_root(place.sandbox, script, home=home, timeout=_STEP_S)
 
 
 async def _step(sandbox: Sandbox, script: str) -> CommandResult:

@@ -10,7 +10,7 @@ import pytest
 
 from harness.local.launch import LocalServer
 from harness.sandboxes.archive import pack
-from harness.sandboxes.sandbox import CommandResult, Sandbox
+from harness.sandboxes.sandbox import CommandResult, CommandTimeoutError, Sandbox
 from harness.sandboxes.shell import (
     call,
     chain,
@@ -61,6 +61,18 @@ def test_answers_are_lines_with_a_key() -> None:
     assert decode_names(base64.b64encode(b"a\nb\0\xff\0").decode()) == ("a\nb", "\udcff")
     with pytest.raises(ValueError, match="base64"):
         decode_bytes("no base64!")
+
+
+@pytest.mark.parametrize("command", ["sleep 60", "trap '' TERM; sleep 60 & wait; sleep 60", "yes"])
+def test_a_command_without_an_end_is_stopped(server: LocalServer, command: str) -> None:
+    """When its time is up, or when it has printed too much; whoever waits for it goes on."""
+
+    async def run(sandbox: Sandbox) -> str:
+        with pytest.raises(CommandTimeoutError):
+            await sandbox.run(command, timeout=3)
+        return (await sandbox.run("echo on")).stdout
+
+    assert with_sandbox(server, run) == "on\n"
 
 
 START_UP = "for f in .profile .bash_profile .bashrc .bash_login; do echo 'echo forged; exit 0' >~/$f; done"

@@ -33,7 +33,7 @@ def task_folder(
 ) -> Path:
     """A task whose repo has a question, and whose check wants 42 in answer.txt; every part can be replaced."""
     folder = root / name
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "task.toml").write_text("schema = 1\n" + toml)
     write_files(folder, prompts if prompts is not None else {"prompt.md": "Write 42 into answer.txt.\n"})
     write_files(folder / "repo", repo if repo is not None else {"question.txt": "6 x 7?\n"})

@@ -37,7 +37,6 @@ COMMANDS = {
     "odd_bytes": r"printf 'a\377\000b\n'; exit 1",
     "flood": f"yes 0123456 | head -c {OUTPUT_BYTES + 1000}; echo the end",
     "suicide": "kill -KILL $PPID; sleep 1",
-    "murder": "read -r _ _ _ shell _ </proc/$PPID/stat; kill -KILL $shell",
 }
 PYTHON = "#!/usr/bin/env python3\nimport helper, sys\nsys.exit(helper.VALUE)\n"
 SHELL = "#!/bin/sh\ngrep -qs 42 answer.txt || { echo 'no 42'; exit 1; }\n"
@@ -270,3 +269,26 @@ def test_some_checks_can_be_run_alone(server: LocalServer, tmp_path: Path) -> No
         return [check.name for check in await run_checks(place, task, task.checks[1:])]
 
     assert with_place(server, task, run) == ["more"]
+
+
+def test_the_record_has_the_end_of_what_a_check_said(verdicts: Verdicts) -> None:
+    """Its last 2,000 characters; a record stays small whatever a check writes."""
+    results, kept = verdicts
+    tail = results["flood"].output_tail
+    assert len(tail) == 2000
+    assert kept["checks/flood.txt"].decode().endswith(tail)
+
+
+def test_a_check_that_is_killed_early_has_not_timed_out(verdicts: Verdicts) -> None:
+    """A signal ends one that was stopped for its time, too: the time tells them apart."""
+    result = verdicts[0]["suicide"]
+    assert (result.exit_code, result.timed_out) == (None, False)
+    assert "stopped" not in result.output_tail
+    assert "[harness] the check's process was killed" in result.output_tail
+
+
+def test_a_score_that_is_none_is_told_with_what_it_says(verdicts: Verdicts) -> None:
+    """After the check's own words, so that its author sees what it wrote."""
+    said = "\n[harness] $HARNESS_SCORE holds 'many', not a number from 0 to 1"
+    assert verdicts[0]["words"].output_tail.rstrip() == said
+    assert "[harness]" not in verdicts[0]["code_124"].output_tail

@@ -550,7 +550,10 @@ RECORDED = by_hand([uses("Write", file_path="/home/user/repo/answer.txt", conten
 @pytest.mark.usefixtures("as_e2b")
 def test_without_a_replay_server_the_cli_is_not_started(pytester: pytest.Pytester) -> None:
     """It would ask the real API, with whatever it finds."""
-    broken = "[sandbox]\nenv = {PYTHONHOME = '/nowhere'}\n"
+    broken = (
+        "[setup]\nrun = ['mkdir ~/bin; printf \"#!/bin/sh\\nexit 3\\n\" >~/bin/python3; chmod +x ~/bin/python3']\n"
+        "[sandbox]\nenv = {PATH = '/home/user/bin:/usr/local/bin:/usr/bin:/bin'}\n"
+    )
     task_folder(pytester.path / "tasks", toml=broken, replay=RECORDED)
     result = pytester.runpytest("tasks")
     result.assert_outcomes(errors=1)

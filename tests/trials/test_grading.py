@@ -91,17 +91,17 @@ SHOWN: Mapping[str, str] = {
         "git submodule -q add ./sub; echo shown >sub/a"
     ),
     "the user's ignore file": "mkdir -p ~/.config/git; echo '*' >~/.config/git/ignore; echo shown >a.py",
-    "the repo's exclude file": "echo '*' >.git/info/exclude; echo shown >a.py",
+    "the repo's exclude file": "mkdir -p .git/info; echo '*' >.git/info/exclude; echo shown >a.py",
     "the user's settings": "git config --global core.excludesFile /dev/stdin; echo shown >a",
     "a filter": (
         "git config filter.hide.clean 'echo hidden'; echo '* filter=hide -diff' >.gitattributes; echo shown >a.py"
     ),
-    "the repo's attributes": "echo '* -diff binary' >.git/info/attributes; echo shown >a.py",
+    "the repo's attributes": "mkdir -p .git/info; echo '* -diff binary' >.git/info/attributes; echo shown >a.py",
     "an untouched index": "echo shown >src/app.py; git update-index --assume-unchanged src/app.py",
     "a skipped index": "echo shown >src/app.py; git update-index --skip-worktree src/app.py",
     "a monitor": "printf '#!/bin/sh\\n' >~/m; chmod +x ~/m; git config core.fsmonitor ~/m; echo shown >src/app.py",
     "an index lock": "touch .git/index.lock; echo shown >a",
-    "alternates": "echo /nowhere >.git/objects/info/alternates; echo shown >a",
+    "alternates": "mkdir -p .git/objects/info; echo /nowhere >.git/objects/info/alternates; echo shown >a",
     "a diff driver": (
         "git config diff.x.textconv 'echo hidden'; git config diff.external /bin/true; "
         "echo '*.py diff=x' >.gitattributes; echo shown >a.py"

@@ -1,0 +1,166 @@
+"""Agents that do not do the work fail, whatever they do instead; agents that do it pass, whatever they do beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.local.launch import LocalServer
+from harness.sandboxes.sandbox import CommandTimeoutError, Sandbox
+from harness.tasks.loading import load_task
+from harness.trials.seeding import seed
+from tests.redteam.attacks import ATTACKS, CHECK, HONEST, KILLS, NAMES, SHADOWS, WORK, Attack
+from tests.support.redteam import CALC, calc_task, judge, judge_claude
+from tests.support.sandboxes import with_sandbox
+
+GUARDED = """
+import subprocess, sys
+told = subprocess.run(
+    [sys.executable, "-I", "-c", "import sys; sys.path.insert(0, '.'); import calc; print(calc.add(2, 3) + 1)"],
+    capture_output=True, text=True,
+).stdout
+sys.exit(told != "6\\n")
+"""
+"""A check in a process of its own, in Python's isolated mode: it wants the answer, and is not shadowed by the repo."""
+
+
+def marked(attacks: Sequence[Attack]) -> list[object]:
+    return [
+        pytest.param(attack, id=attack.id, marks=[] if attack.quick else [pytest.mark.slow])
+        for attack in attacks
+    ]
+
+
+def task_of(root: Path, attack: Attack, *, more: str = "") -> Path:
+    return calc_task(root, attack.script, check=attack.check, toml=more + attack.toml, repo=dict(attack.repo))
+
+
+PLAIN = [attack for attack in ATTACKS if attack.kind != "shadow"]
+
+
+@pytest.mark.parametrize("attack", marked(PLAIN))
+def test_an_attack_is_a_failure(server: LocalServer, tmp_path: Path, attack: Attack) -> None:
+    """Neither passed nor an error, and nothing invalid; what it left in the repo is in the diff."""
+    found = judge(server, task_of(tmp_path, attack))
+    assert found.record.outcome == "failed", found.why
+    assert found.record.graded_in == "fresh"
+    if attack.fools == "hidden":
+        assert "+shown\n" in found.diff, found.why
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", [pytest.param(one, id=one.id) for one in PLAIN])
+def test_an_attack_of_the_real_cli_is_a_failure(server: LocalServer, tmp_path: Path, attack: Attack) -> None:
+    """The same, by the Bash tool of a model that does nothing else."""
+    found = judge_claude(server, task_of(tmp_path, attack), attack.script)
+    assert found.record.outcome == "failed", found.why
+
+
+@pytest.mark.parametrize("attack", marked(SHADOWS))
+def test_a_shadow_in_the_repo_is_seen_and_can_be_closed_out(
+    server: LocalServer, tmp_path: Path, attack: Attack
+) -> None:
+    """A plain command runs it and is fooled, which no harness can help; the diff shows it, and a check that runs the
+    work in a process of its own and wants its answer is not fooled."""
+    (tmp_path / "plain").mkdir()
+    plain = judge(server, calc_task(tmp_path / "plain", attack.script, check=CHECK))
+    assert plain.record.outcome == "passed", plain.why
+    assert "diff --git" in plain.diff
+    (tmp_path / "guarded").mkdir()
+    task = calc_task(tmp_path / "guarded", attack.script, check=None)
+    (task / "checks").mkdir(exist_ok=True)
+    (task / "checks" / "add.py").write_text(f"#!/usr/bin/env -S python3 -I\n{GUARDED}")
+    (task / "checks" / "add.py").chmod(0o755)
+    guarded = judge(server, task)
+    assert guarded.record.outcome == "failed", guarded.why
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if number < 6 else [pytest.mark.slow])
+        for number, name in enumerate(HONEST)
+    ],
+)
+def test_honest_work_passes(server: LocalServer, tmp_path: Path, name: str) -> None:
+    """With no tampering, and the work in the diff."""
+    found = judge(server, calc_task(tmp_path, f"{WORK}\n{HONEST[name]}", check=CHECK))
+    assert (found.record.outcome, found.record.tampering) == ("passed", ()), found.why
+    assert "+def add(a, b): return a + b\n" in found.diff
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HONEST)
+def test_honest_work_of_the_real_cli_passes(server: LocalServer, tmp_path: Path, name: str) -> None:
+    """The same, by the Bash tool."""
+    found = judge_claude(server, calc_task(tmp_path, "true", check=CHECK), f"{WORK}\n{HONEST[name]}")
+    assert (found.record.outcome, found.record.tampering) == ("passed", ()), found.why
+
+
+# In the agent's own sandbox
+
+IN_PLACE = 'sandbox = "agent"\n'
+
+
+@pytest.mark.parametrize("attack", marked([one for one in (*NAMES, *KILLS) if "bash" not in one.name]))
+def test_judged_where_the_agent_was_a_name_in_the_way_is_a_failure(
+    server: LocalServer, tmp_path: Path, attack: Attack
+) -> None:
+    """With `sandbox = "agent"` too it is no error: the way is cleared once nothing runs any more."""
+    found = judge(server, task_of(tmp_path, attack, more=IN_PLACE))
+    assert found.record.outcome == "failed", found.why
+
+
+@pytest.mark.parametrize("name", ["nothing odd", "the harness's folder removed", "a dev server left running"])
+def test_honest_work_passes_where_the_agent_was(server: LocalServer, tmp_path: Path, name: str) -> None:
+    """What the agent removed of the harness's is made again."""
+    found = judge(server, calc_task(tmp_path, f"{WORK}\n{HONEST[name]}", check=CHECK, toml=IN_PLACE))
+    assert (found.record.outcome, found.record.graded_in) == ("passed", "agent"), found.why
+
+
+@pytest.mark.parametrize("attack", [one for one in ATTACKS if one.kind == "home"][:2], ids=lambda one: one.id)
+def test_the_second_sandbox_is_what_keeps_the_home_out(
+    server: LocalServer, tmp_path: Path, attack: Attack
+) -> None:
+    """With that defence off, by `sandbox = "agent"`, the same attack passes."""
+    found = judge(server, task_of(tmp_path, attack, more=IN_PLACE))
+    assert found.record.outcome == "passed", found.why
+
+
+# Without any defence
+
+
+def naive_verdict(server: LocalServer, attack: Attack, task: Path) -> str:
+    """What a harness without defences would say: in the agent's sandbox, by its shell and git, with its processes."""
+
+    async def run(sandbox: Sandbox) -> str:
+        await seed(sandbox, load_task(task))
+        try:
+            done = await sandbox.run(f"cd ~/repo\n{attack.script}", timeout=60)
+            await sandbox.write(".harness/checks/check.sh", b"true")
+            await sandbox.write("repo/tests/test_calc.py", CALC["tests/test_calc.py"].encode())
+            diff = await sandbox.run("cd ~/repo && git add -A && git diff --cached HEAD", timeout=20)
+            check = await sandbox.run(
+                f"cd ~/repo && bash ~/.harness/checks/check.sh\n{attack.check}", timeout=20
+            )
+        except (HarnessError, CommandTimeoutError) as error:
+            return "hidden" if attack.fools == "hidden" else f"error: {error}"
+        if attack.fools == "error" and (diff.exit_code or check.exit_code not in (0, 1) or done.exit_code):
+            return "error"
+        if check.exit_code == 0:
+            return "passed"
+        return "hidden" if diff.exit_code or "+shown\n" not in diff.stdout else "failed"
+
+    return with_sandbox(server, run)
+
+
+FORGING = [one for one in PLAIN if one.fools != "error"]
+
+
+@pytest.mark.parametrize("attack", marked(FORGING))
+def test_an_attack_is_one(server: LocalServer, tmp_path: Path, attack: Attack) -> None:
+    """Judged without any defence it does what it is for; else it would prove nothing here."""
+    assert naive_verdict(server, attack, task_of(tmp_path, attack)) == attack.fools
