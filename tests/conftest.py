@@ -43,6 +43,17 @@ def _no_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+OTHER_PLUGINS = ("random_order", "randomly", "repeat", "rerunfailures", "timeout")
+"""Plugins that are installed to be tested with: a run within a test has those that it names by `-p`."""
+
+
+@pytest.fixture
+def pytester(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """pytest's own; a run in it has no plugin that changes what tests run, or in which order."""
+    monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(f"-p no:{name}" for name in OTHER_PLUGINS))
+    return pytester
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_folders() -> Iterator[None]:
     """What the programs under test keep on this machine, and find there, is this test process's own.
