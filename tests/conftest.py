@@ -16,6 +16,7 @@ import pytest
 # pytester forgets the modules that a run within this process has loaded, and parts of numpy cannot be loaded twice.
 import scipy.special  # noqa: F401
 
+from benchmarks.stub_run import Server, stub_server
 from harness.local.boxes.file_tree import remove_tree
 from harness.local.launch import LocalServer, start_server
 from harness.models.model import PASSED_ON
@@ -85,3 +86,19 @@ def as_e2b(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> LocalServer:
     monkeypatch.setenv("E2B_API_URL", server.url)
     monkeypatch.setenv("E2B_SANDBOX_URL", server.url)
     return server
+
+
+@pytest.fixture(scope="session")
+def stub() -> Iterator[Server]:
+    """A server whose sandboxes say nothing, for what is about trials and not about what is in them."""
+    with stub_server(0) as server:
+        yield server
+
+
+@pytest.fixture
+def as_stub(stub: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """E2B's own variables name the stub."""
+    monkeypatch.setenv("E2B_API_KEY", "e2b_stub")
+    monkeypatch.setenv("E2B_API_URL", stub.url)
+    monkeypatch.setenv("E2B_SANDBOX_URL", stub.url)
+    return stub
