@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -100,14 +100,16 @@ def _digest(text: str) -> str:
 
 def tell_namesakes_apart(items: Sequence[pytest.Item]) -> None:
     """Have the tests that pytest gives one node id be tasks of their own: the ids `a-b`, `c` and `a`, `b-c`."""
-    by_id: dict[str, list[Any]] = defaultdict(list)
+    by_id: dict[str, list[tuple[pytest.Item, str]]] = defaultdict(list)
     for item in items:
         if python_trial(item):
-            by_id[item.nodeid].append(item)
-    for same in by_id.values():
-        for item in same if len(same) > 1 else ():
-            places = sorted(item.callspec.indices.items())
-            item.stash[_PLACES] = f"-{_digest(repr([place for place in places if place[0] != TRIAL]))[:8]}"
+            indices = {**cast(Any, item).callspec.indices, TRIAL: 0}
+            by_id[item.nodeid].append((item, repr(sorted(indices.items()))))
+    for namesakes in by_id.values():
+        # A test that was named twice is one task.
+        if len({places for _, places in namesakes}) > 1:
+            for item, places in namesakes:
+                item.stash[_PLACES] = f"-{_digest(places)[:8]}"
 
 
 def unstable_parameter(trial: PythonTrial) -> tuple[str, str] | None:

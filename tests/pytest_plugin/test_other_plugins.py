@@ -13,11 +13,16 @@ FAILING = """
 import pytest
 
 {marker}
-def test_it(sandbox):
+def test_{name}({fixture}):
     with open("ran.txt", "a") as file:
-        file.write("it\\n")
+        file.write("{name}\\n")
     assert False
 """
+
+
+def failing(marker: str = "", *, name: str = "it", fixture: str = "sandbox") -> str:
+    """A test that writes its name down, and fails."""
+    return FAILING.format(marker=marker, name=name, fixture=fixture)
 
 
 @pytest.mark.parametrize(
@@ -26,7 +31,7 @@ def test_it(sandbox):
 )
 def test_each_repetition_is_a_trial(pytester: pytest.Pytester, marker: str, options: list[str]) -> None:
     """pytest-repeat gives further trials of the same task, beside those of --trials."""
-    write_files(pytester.path, {"test_it.py": FAILING.format(marker=marker)})
+    write_files(pytester.path, {"test_it.py": failing(marker)})
     run(pytester, ".", "-p", "repeat", "--trials", "2", *options).assert_outcomes(failed=6)
     assert set(outcomes(pytester)) == {f"test_it.py.test_it[default-t{index}]" for index in range(1, 7)}
     assert len(ran(pytester)) == 6
@@ -43,8 +48,8 @@ def test_each_repetition_is_a_trial(pytester: pytest.Pytester, marker: str, opti
 )
 def test_no_failure_is_rerun(pytester: pytest.Pytester, marker: str, options: list[str]) -> None:
     """pytest-rerunfailures leaves trials alone, in words, and goes on rerunning other tests."""
-    other = "def test_other():\n    with open('ran.txt', 'a') as file:\n        file.write('other\\n')\n    assert False\n"
-    write_files(pytester.path, {"test_it.py": FAILING.format(marker=marker), "test_other.py": other})
+    other = failing(name="other", fixture="")
+    write_files(pytester.path, {"test_it.py": failing(marker), "test_other.py": other})
     result = run(pytester, ".", "-p", "rerunfailures", *options)
     others = 1 if marker else 3
     assert result.parseoutcomes() == {"failed": 2, **({} if marker else {"rerun": 2})}
@@ -55,7 +60,7 @@ def test_no_failure_is_rerun(pytester: pytest.Pytester, marker: str, options: li
 
 def test_one_test_named_twice_has_one_trial(pytester: pytest.Pytester) -> None:
     """The second run of the same test is refused in words, whoever has asked for it."""
-    write_files(pytester.path, {"test_it.py": FAILING.format(marker="")})
+    write_files(pytester.path, {"test_it.py": failing()})
     result = run(pytester, "--keep-duplicates", "test_it.py", "test_it.py")
     result.assert_outcomes(failed=1, errors=1)
     result.stdout.fnmatch_lines(["*test_it.py.test_it?default-t1? was run already, and its record stands*"])
@@ -130,7 +135,7 @@ def test_other_wide(sandbox, wide):
     "shuffle",
     [
         ["-p", "randomly", "-p", "no:cacheprovider", "--randomly-seed=7"],
-        ["-p", "random_order", "--random-order-bucket=global", "--random-order-seed=7"],
+        ["-p", "random_order", "--random-order-bucket=module", "--random-order-seed=7"],
     ],
     ids=lambda shuffle: shuffle[1],
 )

@@ -292,7 +292,7 @@ def test_bad(sandbox, value):
 def test_a_value_that_cannot_be_recognized_is_run_again(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A resume reuses the records of values that another process, with other hashes, knows again; of others it says why."""
+    """A resume reuses records of values that a process with other hashes knows again; of others it says why."""
     write_files(pytester.path, {"test_it.py": VALUES})
     for seed, resume in (("1", []), ("2", ["--resume"])):
         monkeypatch.setenv("PYTHONHASHSEED", seed)

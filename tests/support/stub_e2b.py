@@ -25,6 +25,7 @@ SAYS = (
     ("git rev-parse HEAD", BASELINE, b""),
     ("diff --cached", b".harness/collect/diff.patch\n", b""),
     ("$HARNESS_SCORE", b"", b"0 1 \n"),
+    ("cat answer.txt", b"42\n", b""),
 )
 TOLD = re.compile(r"; printf '\\n%s 0\\n' (\w+) >&2")
 """After each of several scripts that are run by one command: `run_scripts` of harness/sandboxes/shell.py."""
