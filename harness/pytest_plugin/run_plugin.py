@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, cast
 
 import pytest
@@ -19,7 +19,7 @@ from harness.pytest_plugin.items import (
 from harness.pytest_plugin.options import SESSION, seed_of
 from harness.pytest_plugin.other_plugins import OnceOnly, notes_on_plugins
 from harness.pytest_plugin.plan_order import PlanOrder
-from harness.pytest_plugin.python_tests import tell_namesakes_apart
+from harness.pytest_plugin.python_tests import python_trial, tell_namesakes_apart
 from harness.pytest_plugin.reporting import hide_secrets, mark_fault
 from harness.pytest_plugin.rpc import ControllerClient
 from harness.pytest_plugin.session import MAIN_PROCESS, RunSession
@@ -44,11 +44,19 @@ class RunPlugin:
         order = PlanOrder(items, self._session)
         yield
         order.restore(items)
-        for note in notes_on_plugins(config, [item for item in items if uses_trials(item)]):
-            self._session.client.note(note)
+        self._note(config, [item for item in items if uses_trials(item)])
         if self._options.resume is not None:
             items[:] = [reporting_item(item, self._session) for item in items]
         self._leave_own_shard(config, items)
+
+    def _note(self, config: pytest.Config, trials: Sequence[pytest.Item]) -> None:
+        """Have the run's header say what was asked for and does not hold for some trials."""
+        for note in notes_on_plugins(config, trials):
+            self._session.client.note(note)
+        if self._options.until_decided and any(python_trial(item) for item in trials):
+            self._session.client.note(
+                "--until-decided adds rounds of task folders only: tests with claude or sandbox have --trials trials"
+            )
 
     def _leave_own_shard(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Deselect the trials of other shards."""

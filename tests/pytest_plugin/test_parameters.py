@@ -56,6 +56,16 @@ def test_each_set_has_its_own_trials_under_each_variant(pytester: pytest.Pyteste
     assert failed == {f"test_it.py.test_p-2[{variant}-t{index}]" for variant in "ab" for index in (1, 2)}
 
 
+def test_rounds_of_python_tests_are_declined_in_words(pytester: pytest.Pytester) -> None:
+    """With --until-decided each set has --trials trials, the verdict counts it as one task, and the header says so."""
+    write_files(pytester.path, {"test_it.py": THREE, "variants.toml": "[a]\n[b]\n"})
+    result = run(pytester, ".", "--trials", "2", "--until-decided", "--max-trials", "6")
+    result.assert_outcomes(passed=8, failed=4)
+    result.stdout.fnmatch_lines(
+        ["harness: --until-decided adds rounds of task folders only*", "3 tasks, 2 trials each;*"]
+    )
+
+
 def test_each_set_is_in_one_shard(pytester: pytest.Pytester) -> None:
     """The shards share the sets among them."""
     write_files(pytester.path, {"test_it.py": THREE})
