@@ -17,6 +17,7 @@ import hypothesis
 import pytest
 import scipy.special  # noqa: F401
 
+from benchmarks.stub_run import Server, stub_server
 from harness.local.boxes.file_tree import remove_tree
 from harness.local.launch import LocalServer, start_server
 from harness.models.model import PASSED_ON
@@ -42,6 +43,17 @@ def _no_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
         "HARNESS_ISOLATION",
     ):
         monkeypatch.delenv(name, raising=False)
+
+
+OTHER_PLUGINS = ("random_order", "randomly", "repeat", "rerunfailures", "timeout")
+"""Plugins that are installed to be tested with: a run within a test has those that it names by `-p`."""
+
+
+@pytest.fixture
+def pytester(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """pytest's own; a run in it has no plugin that changes what tests run, or in which order."""
+    monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(f"-p no:{name}" for name in OTHER_PLUGINS))
+    return pytester
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -75,3 +87,19 @@ def as_e2b(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> LocalServer:
     monkeypatch.setenv("E2B_API_URL", server.url)
     monkeypatch.setenv("E2B_SANDBOX_URL", server.url)
     return server
+
+
+@pytest.fixture(scope="session")
+def stub() -> Iterator[Server]:
+    """A server whose sandboxes say nothing, for what is about trials and not about what is in them."""
+    with stub_server(0) as server:
+        yield server
+
+
+@pytest.fixture
+def as_stub(stub: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """E2B's own variables name the stub."""
+    monkeypatch.setenv("E2B_API_KEY", "e2b_stub")
+    monkeypatch.setenv("E2B_API_URL", stub.url)
+    monkeypatch.setenv("E2B_SANDBOX_URL", stub.url)
+    return stub

@@ -23,7 +23,7 @@ SESSION = by_hand([uses("Write", file_path="/home/user/repo/answer.txt", content
 @pytest.mark.usefixtures("as_e2b")
 def test_the_page_on_python_tests_can_be_copied(pytester: pytest.Pytester) -> None:
     """Its example passes as it stands."""
-    (example,) = re.findall(r"```python\n(.*?)```", (DOCS / "fixtures.md").read_text(), re.DOTALL)
+    example = blocks("fixtures.md", "python")[0]
     task_folder(pytester.path / "tasks", replay=SESSION)
     lines = "".join(json.dumps(line) + "\n" for line in SESSION)
     write_files(
@@ -35,6 +35,28 @@ def test_the_page_on_python_tests_can_be_copied(pytester: pytest.Pytester) -> No
 def blocks(page: str, language: str) -> list[str]:
     """What a page shows in one language."""
     return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.usefixtures("as_stub")
+def test_the_table_of_the_page_on_python_tests_is_a_task_for_each_row(pytester: pytest.Pytester) -> None:
+    """Fifty rows, two variants, three trials: as many records, none twice, and a verdict over fifty tasks."""
+    example = blocks("fixtures.md", "python")[1]
+    answers = ["42" if number % 3 else "43" for number in range(50)]
+    rows = [
+        {"id": f"case {n}", "question": f"{answer} x 1", "answer": answer} for n, answer in enumerate(answers)
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    write_files(
+        pytester.path, {"rows.jsonl": lines, "test_rows.py": example, "variants.toml": "[plain]\n[other]\n"}
+    )
+    result = pytester.runpytest("test_rows.py", "--agent", "nop", "--trials", "3")
+    result.assert_outcomes(passed=33 * 6, failed=17 * 6)
+    (run,) = list_runs(pytester.path / "results")
+    records = read_records(run.path).records
+    assert len(run.records_file.read_bytes().splitlines()) == len(records) == 300
+    assert len({(record.task, record.variant, record.index) for record in records}) == 300
+    assert len({record.task for record in records}) == 50
+    result.stdout.fnmatch_lines(["50 tasks, 3 trials each; 95% intervals*"])
 
 
 SKILL = "---\nname: release-notes\ndescription: Writes them.\n---\nWrite them.\n"

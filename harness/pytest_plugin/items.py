@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from harness.errors import Fault, HarnessError, NotAppliedError, Problem, ProblemsError, UsageError
+from harness.pytest_plugin.python_tests import PythonTrial, marked_task, python_trial, unstable_parameter
 from harness.pytest_plugin.reporting import TrialFailedError, TrialFaultError, failed_lines, properties
-from harness.pytest_plugin.session import RunSession, session_of
+from harness.pytest_plugin.session import Owner, RunSession, session_of
 from harness.records.record import TrialRecord, TrialSpec, trial_name
 from harness.runs.budget import NotStartedError
-from harness.tasks.loading import load_task, task_of_parts
+from harness.tasks.loading import load_task
 from harness.tasks.manifest import MANIFEST
-from harness.tasks.task import Task
 from harness.variants.variant import Variant
 
 CALL_PASSED = pytest.StashKey[bool]()
@@ -66,12 +63,10 @@ class TaskFile(pytest.File):
         return super().repr_failure(excinfo)
 
 
-def _same_name(path: Path, owner: Path) -> ProblemsError:
+def _same_name(path: Path, owner: Owner) -> ProblemsError:
+    of = f"the task in {os.path.relpath(owner)}" if isinstance(owner, Path) else f"the test {owner}"
     problem = Problem(
-        os.path.relpath(path / MANIFEST),
-        None,
-        f"the task in {os.path.relpath(owner)} has the same name",
-        "rename one of the two folders",
+        os.path.relpath(path / MANIFEST), None, f"{of} has the same name", "rename one of the two"
     )
     return ProblemsError(f"task {path.name!r} cannot be used:", [problem])
 
@@ -127,22 +122,15 @@ class TrialItem(pytest.Item):
 
 def uses_trials(item: pytest.Item) -> bool:
     """Tell whether an item is a trial, or a test that has one behind its fixtures."""
-    return isinstance(item, TrialItem) or "harness_trial" in getattr(item, "fixturenames", ())
-
-
-def task_name_of_test(nodeid: str) -> str:
-    """The name of the task behind a test's fixtures."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", nodeid.partition("[")[0].replace("::", "."))
+    return isinstance(item, TrialItem) or python_trial(item) is not None
 
 
 def trial_of_item(item: pytest.Item) -> tuple[str, Variant, int] | None:
     """The task's name, the variant and the index of an item that is a trial or has one behind its fixtures."""
     if isinstance(item, TrialItem):
         return item.spec.task.name, item.spec.variant, item.spec.index
-    if not uses_trials(item):
-        return None
-    variant, index = cast(Any, item).callspec.params["harness_trial"]
-    return task_name_of_test(item.nodeid), variant, index
+    trial = python_trial(item)
+    return (trial.task, trial.variant, trial.index) if trial else None
 
 
 def trial_id(item: pytest.Item) -> str | None:
@@ -153,14 +141,23 @@ def trial_id(item: pytest.Item) -> str | None:
 
 def reporting_item(item: pytest.Item, session: RunSession) -> pytest.Item:
     """With --resume, replace a test that has a valid record by an item that reports this record."""
-    if isinstance(item, TrialItem) or not uses_trials(item):
+    trial = None if isinstance(item, TrialItem) else python_trial(item)
+    if trial is None:
         return item
     try:
-        spec = spec_of_test(item, session)
+        spec = _spec(item, trial, session)
         if not session.client.has_record(spec):
             return item
     except HarnessError:
         return item  # The run or the test reports the error when it starts.
+    unstable = unstable_parameter(trial)
+    if unstable:
+        name, why = unstable
+        session.client.note(
+            f"{trial.test} runs again where it has a record: nobody can tell whether its parameter {name!r} is still "
+            f"the same ({why})"
+        )
+        return item
     report: TrialItem = TrialItem.from_parent(
         cast(Any, item.parent), name=item.name, nodeid=item.nodeid, spec=spec
     )
@@ -172,21 +169,17 @@ def spec_of_test(item: pytest.Item, session: RunSession) -> TrialSpec:
     """The trial of a test with one of the fixtures.
 
     Raises:
-        UsageError: when its marker cannot be used.
+        UsageError: when its marker cannot be used, or pytest has not made it a test for each variant and trial.
     """
-    variant, index = cast(Any, item).callspec.params["harness_trial"]
-    return session.spec(_marked_task(item), variant, index)
-
-
-def _marked_task(item: pytest.Item) -> Task:
-    marker = item.get_closest_marker("task")
-    name = task_name_of_test(item.nodeid)
-    try:
-        task = task_of_parts(
-            name, item.path.parent, *(marker.args if marker else ()), **(marker.kwargs if marker else {})
+    trial = python_trial(item)
+    if trial is None:
+        raise UsageError(
+            f"{item.nodeid} cannot have a trial, since pytest does not run it once for each variant and trial",
+            remedy="take claude or sandbox as an argument of a test function or of a method of a plain class; "
+            "neither request.getfixturevalue nor a unittest.TestCase can do this",
         )
-    except TypeError as error:
-        raise UsageError(f"@pytest.mark.task: {error}") from error
-    # Its prompts and its verdict are in the test's own file.
-    content = hashlib.sha256(task.hash.encode() + item.path.read_bytes())
-    return replace(task, hash=content.hexdigest())
+    return _spec(item, trial, session)
+
+
+def _spec(item: pytest.Item, trial: PythonTrial, session: RunSession) -> TrialSpec:
+    return session.spec(marked_task(item, trial), trial.variant, trial.index)

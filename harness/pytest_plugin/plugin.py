@@ -76,11 +76,23 @@ def _start_session(config: pytest.Config) -> RunSession:
     return start_session(config)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test with one of the fixtures once for each variant and trial, as a task folder is."""
-    if "harness_trial" in metafunc.fixturenames:
-        plan = _start_session(metafunc.config).plan(metafunc.definition.nodeid, metafunc.definition.path)
-        metafunc.parametrize("harness_trial", plan, indirect=True, ids=[f"{v.name}-t{i}" for v, i in plan])
+    if "harness_trial" not in metafunc.fixturenames:
+        return
+    session = _start_session(metafunc.config)
+    from harness.pytest_plugin.python_tests import task_name, trial_label
+
+    test = metafunc.definition.nodeid
+    owner = session.take_name(task_name(test), test)
+    if owner:
+        raise pytest.Collector.CollectError(
+            f"{test}: in records its name is that of {owner}; rename one of the two"
+        )
+    plan = session.plan(task_name(test), metafunc.definition.path)
+    ids = [trial_label(variant, index) for variant, index in plan]
+    metafunc.parametrize("harness_trial", plan, indirect=True, ids=ids)
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
-"""The hooks of a process that collects trials: shards, resuming, `--plan`, and the reports of trials."""
+"""The hooks of a process that collects trials: their order, shards, resuming, `--plan`, and the reports of trials."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, cast
 
 import pytest
@@ -17,6 +17,9 @@ from harness.pytest_plugin.items import (
     uses_trials,
 )
 from harness.pytest_plugin.options import SESSION, seed_of
+from harness.pytest_plugin.other_plugins import OnceOnly, notes_on_plugins
+from harness.pytest_plugin.plan_order import PlanOrder
+from harness.pytest_plugin.python_tests import python_trial, tell_namesakes_apart
 from harness.pytest_plugin.reporting import hide_secrets, mark_fault
 from harness.pytest_plugin.rpc import ControllerClient
 from harness.pytest_plugin.session import MAIN_PROCESS, RunSession
@@ -32,11 +35,31 @@ class RunPlugin:
         self._session = session
         self._options = session.options
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Replace tests that have a valid record (`--resume`), and deselect the trials of other shards."""
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> Generator[None, None, None]:
+        """Put trials into the plan's order, whatever other plugins make of it, and leave those of this process."""
+        tell_namesakes_apart(items)
+        order = PlanOrder(items, self._session)
+        yield
+        order.restore(items)
+        self._note(config, [item for item in items if uses_trials(item)])
         if self._options.resume is not None:
             items[:] = [reporting_item(item, self._session) for item in items]
+        self._leave_own_shard(config, items)
+
+    def _note(self, config: pytest.Config, trials: Sequence[pytest.Item]) -> None:
+        """Have the run's header say what was asked for and does not hold for some trials."""
+        for note in notes_on_plugins(config, trials):
+            self._session.client.note(note)
+        if self._options.until_decided and any(python_trial(item) for item in trials):
+            self._session.client.note(
+                "--until-decided adds rounds of task folders only: tests with claude or sandbox have --trials trials"
+            )
+
+    def _leave_own_shard(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Deselect the trials of other shards."""
         shard = self._options.shard
         if shard == WHOLE:
             return
@@ -115,6 +138,7 @@ def start_session(config: pytest.Config) -> RunSession:
     if session is None:
         session = config.stash[SESSION] = _new_session(config)
         config.pluginmanager.register(RunPlugin(session), "harness-run")
+        config.pluginmanager.register(OnceOnly(), "harness-once-only")
     return session
 
 

@@ -15,8 +15,9 @@ from harness.errors import HarnessError, UsageError
 from harness.pytest_plugin.options import SESSION, options_of
 from harness.records.record import AttemptRecord, TrialSpec
 from harness.runs.client import RunClient
-from harness.runs.order import interleaved
+from harness.runs.order import interleaved, shuffled_block
 from harness.runs.request import RunRequest
+from harness.tasks.contents import file_hash
 from harness.tasks.task import Task
 from harness.variants.declared import VariantResolver
 from harness.variants.variant import Variant
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from harness.runs.loop import LoopThread
     from harness.trials.context import RunContext
 
+Owner = Path | str
+"""Who has a task's name: a task folder, or a test by its node id."""
 MAIN_PROCESS = "main"
 """The name of the one process of a run without workers."""
 
@@ -63,7 +66,8 @@ class RunSession:
         self._seed = seed
         self._variant_resolver = VariantResolver(config.rootpath, self.options.variants, self.options.variant)
         self._variants: dict[str, Variant] = {}
-        self._names: dict[str, Path] = {}
+        self._names: dict[str, Owner] = {}
+        self._hashes: dict[Path, str | None] = {}
         self._cleanup = contextlib.ExitStack()
 
     def spec(self, task: Task, variant: Variant, index: int) -> TrialSpec:
@@ -83,10 +87,25 @@ class RunSession:
         self._variants |= {variant.name: variant for variant in variants}
         return interleaved(task, variants, trials or self.options.trials, self._seed)
 
-    def take_name(self, task: str, path: Path) -> Path | None:
-        """Claim a task's name; the path of the one that has it already, or None."""
-        owner = self._names.setdefault(task, path)
-        return owner if owner != path else None
+    def place_in_block(self, task: str, folder: Path, variant: Variant, index: int) -> int:
+        """Tell where a trial stands among those of its task and index, one for each variant."""
+        block = shuffled_block(task, self._variant_resolver.for_task(folder), index, self._seed)
+        return [other.name for other in block].index(variant.name)
+
+    def take_name(self, task: str, owner: Owner) -> Owner | None:
+        """Claim a task's name for a folder or a test; whoever has it already, or None."""
+        first = self._names.setdefault(task, owner)
+        return first if first != owner else None
+
+    def file_hash(self, path: Path) -> str | None:
+        """The hash of a file as it was when this was first asked; None where there is none.
+
+        Raises:
+            OSError: when it cannot be read.
+        """
+        if path not in self._hashes:
+            self._hashes[path] = file_hash(path) if path.is_file() else None
+        return self._hashes[path]
 
     def open(self) -> None:
         """Start what the run needs.

@@ -40,6 +40,9 @@ class RunClient(Protocol):
     def address(self) -> RunAddress:
         """Tell how another process joins the open run."""
 
+    def note(self, text: str) -> None:
+        """Have the run's header say this, once, however many processes find it."""
+
     def redactor(self) -> Redactor:
         """Give what takes the run's secrets out of whatever is shown or kept."""
 

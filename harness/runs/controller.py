@@ -84,6 +84,7 @@ class RunController:
         self._open: OpenRun | None = None
         self._futures: dict[str, Future[TrialRecord]] = {}
         self._owners: dict[str, str] = {}
+        self._notes: dict[str, None] = {}
         self._external: dict[str, ExternalTrial] = {}
         self._lock = threading.RLock()
         self._progress: Progress | None = None
@@ -174,6 +175,10 @@ class RunController:
         context = self.run.context
         return RunAddress(self.run_id, context.folder.path.parent, context.platform)
 
+    def note(self, text: str) -> None:
+        """Have the run's header say this, once, however many processes find it."""
+        self._notes[text] = None
+
     def redactor(self) -> Redactor:
         """Give what takes the run's secrets out of whatever is shown or kept."""
         return self._open.context.folder.redact if self._open else NO_REDACTION
@@ -213,12 +218,13 @@ class RunController:
 
         Raises:
             NotStartedError: when it is not to be run: for the money, or since another process has it.
+            UsageError: when this process has had it already.
             Fault: when no trial can be run any more.
         """
         run = self.run
         with self._lock:
-            if self._owners.setdefault(spec.id, owner) != owner:
-                raise NotStartedError("another worker runs this trial (--dist each)")
+            _refuse_second(spec, self._owners.get(spec.id), owner)
+            self._owners[spec.id] = owner
             self._expect(1)
         external = ExternalTrial(spec, run.resumed.attempts(spec))
         try:
@@ -333,7 +339,8 @@ class RunController:
         if len(variants) > 1:
             seed = self._open.request.seed
             lines.append(f"harness: variants {', '.join(variants)}; in an order drawn from --seed {seed}")
-        return [*lines, *_warnings(context.platform)]
+        notes = [f"harness: {note}" for note in self._notes]
+        return [*lines, *_warnings(context.platform), *notes]
 
     def finish(self) -> None:
         """Start nothing more, and give what runs `grace_s` seconds to end; it is cancelled then, and recorded."""
@@ -405,6 +412,17 @@ def _record_orphan(external: ExternalTrial, engine: Engine) -> TrialRecord:
     record = trial.record()
     engine.loop.call(trial.store(record))
     return record
+
+
+def _refuse_second(spec: TrialSpec, first: str | None, owner: str) -> None:
+    """Raise an error where a trial has an owner already: there is one record of it in a run."""
+    if first == owner:
+        raise UsageError(
+            f"{spec.id} was run already, and its record stands: a trial is not run again by running its test again",
+            remedy="--trials N gives more trials; --retries N answers faults of the infrastructure",
+        )
+    if first is not None:
+        raise NotStartedError("another worker runs this trial (--dist each)")
 
 
 def decided_against(options: Options, request: RunRequest) -> str:

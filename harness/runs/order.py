@@ -16,14 +16,20 @@ def draw_seed() -> int:
     return random.SystemRandom().randrange(SEEDS)
 
 
-def interleaved(task: str, variants: Sequence[Variant], trials: int, seed: int) -> list[tuple[Variant, int]]:
-    """A task's trials (variant, index from 1): for each index all variants side by side, in an order of their own.
+def shuffled_block(task: str, variants: Sequence[Variant], index: int, seed: int) -> list[Variant]:
+    """All variants for one trial of a task, in an order of its own.
 
     The order depends on nothing but the arguments, so that every process of a run finds the same.
     """
-    trials_in_order: list[tuple[Variant, int]] = []
-    for index in range(1, trials + 1):
-        block = list(variants)
-        random.Random(f"{seed}/{task}/{index}").shuffle(block)
-        trials_in_order += ((variant, index) for variant in block)
-    return trials_in_order
+    block = list(variants)
+    random.Random(f"{seed}/{task}/{index}").shuffle(block)
+    return block
+
+
+def interleaved(task: str, variants: Sequence[Variant], trials: int, seed: int) -> list[tuple[Variant, int]]:
+    """A task's trials (variant, index from 1): for each index all variants side by side, in the order of its block."""
+    return [
+        (variant, index)
+        for index in range(1, trials + 1)
+        for variant in shuffled_block(task, variants, index, seed)
+    ]

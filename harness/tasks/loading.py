@@ -61,6 +61,7 @@ def task_of_parts(
     *,
     repo: str | None = None,
     replay: str | None = None,
+    data: Sequence[str] = (),
     **parts_of_manifest: Any,
 ) -> Task:
     """A task for a Python test, which brings its own prompts: from a task folder, or from parts named one by one.
@@ -71,6 +72,7 @@ def task_of_parts(
         folder: a task folder; the other parts replace its own.
         repo: a folder with the starter repo; by default an empty one.
         replay: a recorded session.
+        data: files and folders that the test reads.
         parts_of_manifest: values for keys of a manifest, as `_PARTS` names them.
 
     Raises:
@@ -88,10 +90,12 @@ def task_of_parts(
     reader = _Reader(base, base, problems)
     try:
         parts = reader.parts(manifest, folder, repo, replay)
+        data_paths = reader.data(data)
         if problems:
             raise ProblemsError(subject, [replace(p, field=_as_argument(p.field)) for p in problems])
         task = load_task(base / folder) if folder is not None else Task(name, None, "")
         contents = [folder_hash(parts.repo) if parts.repo else None, file_hash(parts.replay)]
+        contents += [folder_hash(path) if path.is_dir() else file_hash(path) for path in data_paths]
     except OSError as error:
         raise ProblemsError(subject, [_unreadable(error)]) from error
     hashed = json.dumps([task.hash, given, contents], sort_keys=True, default=str)
@@ -209,6 +213,17 @@ class _Reader:
         remedy = "paths are relative to the test's file"
         self.complain(self.file, argument, f"{str(given)!r} is not a {kind}", remedy)
         return None
+
+    def data(self, given: Any) -> list[Path]:
+        """The files and folders that a Python test reads."""
+        if isinstance(given, str | bytes) or not isinstance(given, Sequence):
+            remedy = 'give a list, such as data=["rows.jsonl"]'
+            self.complain(self.file, "data", f"{given!r} is not a list of paths", remedy)
+            return []
+        found = [
+            self.part(f"data.{n}", path, os.path.exists, "file or folder") for n, path in enumerate(given)
+        ]
+        return [path for path in found if path]
 
     def complain(self, file: Path, field_: str | None, what: str, remedy: str | None = None) -> None:
         self.problems.append(Problem(display_path(file), field_, what, remedy))

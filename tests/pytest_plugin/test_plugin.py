@@ -102,7 +102,7 @@ def test_two_tasks_of_one_name_are_an_error(pytester: pytest.Pytester) -> None:
     task_folder(pytester.path / "tasks" / "b", "same")
     result = pytester.runpytest("tasks", "--agent", "oracle")
     result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*has the same name (rename one of the two folders)*"])
+    result.stdout.fnmatch_lines(["*has the same name (rename one of the two)*"])
 
 
 def test_selection_works_as_in_any_pytest(pytester: pytest.Pytester) -> None:

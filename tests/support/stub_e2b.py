@@ -23,6 +23,7 @@ SAYS = (
     ("/proc/$BASHPID/stat", b"since=100\nowner=1000:1000\nhome=/home/user\n"),
     ("set -- /home/user/repo . ", b"files=1\nkib=4\ntar=\n"),
     ("set -- commit ", b"large=\nignored=\ndiff=\ndiff_code=0\nmodified=\ndeleted=\nadded=\n"),
+    ("cat answer.txt", b"42\n"),
 )
 """The scripts of harness/trials/scripts, told by what is in them or by their arguments."""
 AGENT = ".harness/solution"
