@@ -138,14 +138,14 @@ def suggest_key(model: type[BaseModel], location: Sequence[str]) -> str:
     """The key that was probably meant by an unknown one: the same of another table, or a similar one."""
     table, name = _table_of(model, location[:-1]), location[-1]
     known = [key for where, key in _keys(model) if where == table]
-    close = difflib.get_close_matches(name, known, n=1)
     for where, key in _keys(model):
-        if key == name and not close:
+        if key == name:
             return (
                 f"it belongs into [{'.'.join(where)}]"
                 if where
                 else "it belongs to the top, above the first [table]"
             )
+    close = difflib.get_close_matches(name, known, n=1)
     if close:
         return f"did you mean {close[0]!r}?"
     return f"known here: {', '.join(known)}"

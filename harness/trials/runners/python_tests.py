@@ -61,13 +61,14 @@ class Guard:
         for module in modules:
             self._before += _attributes(module)
 
-    def changed(self) -> str | None:
-        """The first that is another one now."""
+    def tell_changes(self, tell: Tell) -> None:
+        """Tell of the first that is another one now."""
         for owner, name, value, code in self._before:
             now = vars(owner).get(name)
             if now is not value or getattr(now, "__code__", None) is not code:
-                return f"{getattr(owner, '__name__', owner)}.{name}"
-        return None
+                what = f"{getattr(owner, '__name__', owner)}.{name}"
+                tell("problem", f"{what} was replaced while the tests ran")
+                return
 
 
 def _attributes(module: types.ModuleType) -> Iterator[Attribute]:
@@ -160,6 +161,15 @@ class Places:
                 folders[:] = sorted(name for name in folders if not name.startswith((".", "__pycache__")))
                 yield from (os.path.join(folder, name) for name in sorted(names))
 
+    def roots(self) -> list[str]:
+        """The folders from which tests import what lies beside them: those that hold them, or their package."""
+        found: dict[str, None] = {}
+        for folder in sorted({os.path.dirname(path) for path in self.files()}):
+            while os.path.isfile(os.path.join(folder, "__init__.py")):
+                folder = os.path.dirname(folder)
+            found[folder] = None
+        return list(found)
+
     def forget_compiled(self) -> None:
         """Remove what may have been compiled from other sources than those that are there."""
         for folder in {os.path.dirname(path) for path in self.files()}:
@@ -197,8 +207,8 @@ class Verdicts:
 
     RANKS = ("passed", "skipped", "failed", "error")
 
-    def __init__(self, tell: Tell, guard: Guard) -> None:
-        self._tell, self._guard = tell, guard
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
         self._found: dict[str, str] = {}
         self._told: set[str] = set()
 
@@ -209,9 +219,6 @@ class Verdicts:
 
     def tell(self, name: str) -> None:
         """Tell a test's."""
-        changed = self._guard.changed()
-        if changed:
-            self._tell("problem", f"{changed} was replaced while the tests ran")
         if name in self._found:
             self._told.add(name)
             self._tell("test", self._found[name], name)
@@ -224,7 +231,7 @@ class Verdicts:
 
 def run_unittest(places: Places, tell: Tell) -> None:
     """Run with unittest what the files have, with a result of our own."""
-    verdicts = Verdicts(tell, Guard(["unittest"]))
+    verdicts, guard = Verdicts(tell), Guard(["unittest"])
 
     class Result(unittest.TextTestResult):
         def addSuccess(self, test: Any) -> None:
@@ -259,6 +266,7 @@ def run_unittest(places: Places, tell: Tell) -> None:
 
         def stopTest(self, test: Any) -> None:
             super().stopTest(test)
+            guard.tell_changes(tell)
             verdicts.tell(test.id())
 
     suite = unittest.TestSuite()
@@ -311,7 +319,7 @@ def load_pytest(tell: Tell, plugins: list[str]) -> Any:
 def run_pytest(pytest: Any, places: Places, tell: Tell, plugins: list[str], own_folder: str) -> None:
     """Run with pytest what the files have, with no configuration, conftest or plugin but the task's own."""
     arguments = [*_pytest_options(places, own_folder), *(f"-p{name}" for name in plugins), *places.paths]
-    verdicts = Verdicts(tell, Guard(["_pytest", "pluggy"]))
+    verdicts = Verdicts(tell)
     code = int(pytest.main(arguments, plugins=[_pytest_reporter(pytest, places, tell, verdicts)]))
     verdicts.tell_others()
     if code in _BAD_ENDS or code > 5:
@@ -319,7 +327,7 @@ def run_pytest(pytest: Any, places: Places, tell: Tell, plugins: list[str], own_
 
 
 def _pytest_options(places: Places, own_folder: str) -> Iterator[str]:
-    yield from ("-pno:cacheprovider", "--import-mode=append", "--color=no", "-rfE", "--tb=short")
+    yield from ("-pno:cacheprovider", "--import-mode=importlib", "--color=no", "-rfE", "--tb=short")
     yield from ("--continue-on-collection-errors", "-oaddopts=", "--rootdir", places.repo)
     yield from ("-c", _configuration(places, own_folder), "--confcutdir", os.path.dirname(places.repo))
     conftests = [path for path in _conftests(places) if places.is_trusted(path)]
@@ -368,6 +376,11 @@ def _pytest_reporter(pytest: Any, places: Places, tell: Tell, verdicts: Verdicts
 
     class Reporter:
         @pytest.hookimpl(trylast=True)  # type: ignore[untyped-decorator]
+        def pytest_sessionstart(self) -> None:
+            # Pytest and its plugins have done what they do to each other, and no test has been loaded.
+            self.guard = Guard(["_pytest", "pluggy", "unittest"])
+
+        @pytest.hookimpl(trylast=True)  # type: ignore[untyped-decorator]
         def pytest_collection_finish(self, session: Any) -> None:
             for item in session.items:
                 names[item.nodeid] = own_name(item)
@@ -385,6 +398,7 @@ def _pytest_reporter(pytest: Any, places: Places, tell: Tell, verdicts: Verdicts
                 verdicts.add(names.get(report.nodeid, report.nodeid), outcome)
 
         def pytest_runtest_logfinish(self, nodeid: str) -> None:
+            self.guard.tell_changes(tell)
             verdicts.tell(names.get(nodeid, nodeid))
 
     return Reporter()
@@ -402,6 +416,7 @@ def run(orders: dict[str, Any], tell: Tell, own_folder: str) -> None:
     in_checks = [places.checks] if any(places.base(path) == places.checks for path in places.paths) else []
     folders = in_checks + [os.path.normpath(os.path.join(places.repo, one)) for one in orders["pythonpath"]]
     sys.path[standard:standard] = folders
+    sys.path += [folder for folder in places.roots() if folder not in sys.path]
     sys.meta_path.insert(0, RepoFinder(folders))
     places.forget_compiled()
     if is_of_pytest:
