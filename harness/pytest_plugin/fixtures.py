@@ -215,6 +215,7 @@ class FixtureTrial:
             self._loop.call(self._opening.__aexit__(None, None, None))
             if not self._attempt.fault and not self._attempt.diff:
                 self._loop.call(self.prepared.grade(checks=False))
+            self._loop.call(self.prepared.finish())
             self._attempt.end()
             record = self._trial.record()
             if record.outcome in ("passed", "failed"):

@@ -54,6 +54,8 @@ _OPTIONS: tuple[tuple[str, str | None, str, dict[str, Any]], ...] = (
      {"metavar": "SECONDS"}),
     ("keep", "none", "pause sandboxes and keep them for `harness attach`: failed (what did not pass), all, or none",
      {"choices": ("none", "failed", "all")}),
+    ("keep-work", "all", "keep what the agent left, for `harness regrade`: failed (what did not pass), all, or none",
+     {"choices": ("none", "failed", "all")}),
     ("results", "results", "the folder for the run's records", {"metavar": "DIR"}),
 )  # fmt: skip
 _ONCE: tuple[tuple[str, str, dict[str, Any]], ...] = (

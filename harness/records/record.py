@@ -383,7 +383,14 @@ class TrialRecord(_Part):
         (), description="Paths of the work that an ignore rule keeps out of the diff; at most 200."
     )
     transcript: str | None = Field(None, description="Raw stream-json, relative to the run's folder.")
+    work: str | None = Field(
+        None,
+        description="The folder with what the agent left, as tars that nobody has opened; null: it was not kept.",
+    )
     diff: str | None = Field(None, description="What the agent changed, relative to the run's folder.")
+    regraded_from: str | None = Field(
+        None, description="The run whose work was judged again by later checks; null: judged at its end."
+    )
     started_at: str = Field(description="When the first attempt began.")
     finished_at: str = Field(description="When the last attempt had ended.")
     git_commit: str | None = Field(None, description="Of the checkout that the tasks are in.")

@@ -20,6 +20,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -41,6 +42,7 @@ TRANSCRIPT = "transcript.jsonl"
 SHORTEST_SECRET = 8
 """A shorter value would hit innocent text; no real credential is that short."""
 _NAME_CHARS = 150
+_PIECE_BYTES = 1024 * 1024
 
 
 class Redactor:
@@ -61,6 +63,19 @@ class Redactor:
     def __call__(self, data: bytes) -> bytes:
         """The data, with every secret replaced."""
         return self._pattern.sub(lambda found: self._names[found[0]], data) if self._pattern else data
+
+    def is_in(self, file: Path) -> bool:
+        """True if a file holds a secret, as it stands. It is read piece by piece."""
+        if self._pattern is None:
+            return False
+        longest = max(map(len, self._names))
+        with file.open("rb") as content:
+            kept = b""
+            while piece := content.read(_PIECE_BYTES):
+                if self._pattern.search(kept + piece):
+                    return True
+                kept = piece[-longest:]
+        return False
 
     def with_secret(self, name: str, value: str) -> Redactor:
         """One that knows a further secret."""
@@ -122,6 +137,21 @@ class TrialFolder:
         except OSError as error:
             raise disk_fault(target, error) from error
         return target
+
+    def remove(self, name: str) -> None:
+        """Remove a folder, if it is there."""
+        shutil.rmtree(self.path / name, ignore_errors=True)
+
+    def keep_without_secrets(self, name: str) -> tuple[str | None, tuple[str, ...]]:
+        """Keep a folder, but for its files that hold a secret; its path for the record, and what is to be told."""
+        folder = self.path / name
+        if not folder.is_dir():
+            return None, ()
+        held = [file for file in sorted(folder.rglob("*")) if file.is_file() and self.redact.is_in(file)]
+        if not held:
+            return f"{self.relative}/{name}", ()
+        shutil.rmtree(folder)
+        return None, ("what the agent left is not kept: it holds a secret of the run",)
 
     def line_writer(self, name: str) -> LineWriter:
         """A file that grows line by line while the trial runs."""

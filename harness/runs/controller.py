@@ -31,7 +31,7 @@ from harness.runs.resources import (
     uses_local,
 )
 from harness.runs.resume import ResumedRun, load_resumed_run
-from harness.sandboxes.cleanup import kill_run_sandboxes
+from harness.sandboxes.cleanup import delete_snapshots, kill_run_sandboxes
 from harness.sandboxes.pacing import Pacer
 from harness.trials.attempt import Attempt
 from harness.trials.context import RunContext
@@ -167,6 +167,7 @@ class RunController:
         if run.resources.server is None:
             with contextlib.suppress(Fault):
                 run.engine.loop.call(kill_run_sandboxes(self.run_id, run.context.platform))
+                run.engine.loop.call(delete_snapshots(self.run_id, run.context.platform))
 
     def address(self) -> RunAddress:
         """Tell how another process joins the open run."""

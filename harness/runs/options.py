@@ -51,6 +51,7 @@ class Options:
     seed: int | None = None
     retries: int = 2
     keep: KeepChoice = "none"
+    keep_work: KeepChoice = "all"
     create_rate: float | None = None
     max_cost: float | None = MAX_COST_USD
     grace: float = 60.0

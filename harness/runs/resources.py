@@ -91,7 +91,15 @@ def open_run_resources(
     templates = Templates(platform, folder.path / "templates")
     return RunResources(
         RunContext(
-            platform, model, folder, repos, templates, _git_commit(), secrets=secrets, keep=options.keep
+            platform,
+            model,
+            folder,
+            repos,
+            templates,
+            _git_commit(),
+            secrets=secrets,
+            keep=options.keep,
+            keep_work=options.keep_work,
         ),
         server,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,13 +56,31 @@ async def _collect(
     left = [(orphan, params) for orphan, params in found if orphan not in kept and orphan not in busy]
     if not dry_run:
         await asyncio.gather(*(kill_orphan(orphan, params) for orphan, params in left))
+    snapshots = await _collect_snapshots(run, platforms, {one.run for one in (*kept, *busy)}, dry_run=dry_run)
     lines = [_line(orphan) for orphan in (*(orphan for orphan, _ in left), *kept)]
     lines.append(f"{_sandboxes(len(left))} {'would be ended' if dry_run else 'ended'}")
+    if snapshots:
+        count = f"{snapshots} snapshot{'' if snapshots == 1 else 's'}"
+        lines.append(f"{count} {'would be deleted' if dry_run else 'deleted'}")
     if busy:
         lines.append(f"{_sandboxes(len(busy))} left alone: in use (--in-use ends these too)")
     if kept:
         lines.append(f"{_sandboxes(len(kept))} paused and kept on purpose (--kept ends these too)")
     return "".join(f"{line}\n" for line in lines)
+
+
+async def _collect_snapshots(
+    run: str | None, platforms: list[Platform], in_use: set[str], *, dry_run: bool
+) -> int:
+    """Delete the snapshots of runs (one, or any) of which no sandbox is in use; their number."""
+    deleted = 0
+    for platform in platforms:
+        for snapshot_id, name in await list_snapshots(platform.params):
+            owner = name.removeprefix(_SNAPSHOT_PREFIX).rpartition("-")[0]
+            if owner in in_use or (run and owner != run):
+                continue
+            deleted += dry_run or await _delete_snapshot(snapshot_id, platform.params)
+    return deleted
 
 
 def _sandboxes(count: int) -> str:
@@ -148,3 +167,46 @@ async def kill_orphan(orphan: OrphanSandbox, params: Mapping[str, Any]) -> None:
     """End a sandbox by its id; one that is gone already is fine."""
     with raising_faults(f"end sandbox {orphan.sandbox_id}"):
         await AsyncSandbox.kill(orphan.sandbox_id, **params)
+
+
+_SNAPSHOT_PREFIX = "harness-"
+
+
+def snapshot_name(run: str, key: str) -> str:
+    """The name of a snapshot that a run takes."""
+    return f"{_SNAPSHOT_PREFIX}{run}-{key}"
+
+
+async def delete_snapshots(run: str, platform: Platform) -> None:
+    """Delete the snapshots of a run that has ended. One that a kept sandbox still needs stays, for `harness gc`.
+
+    Raises:
+        SandboxFault: when the platform cannot be asked.
+    """
+    for snapshot_id, name in await list_snapshots(platform.params):
+        if name.startswith(snapshot_name(run, "")):
+            await _delete_snapshot(snapshot_id, platform.params)
+
+
+async def _delete_snapshot(snapshot_id: str, params: Mapping[str, Any]) -> bool:
+    """Delete a snapshot; False where the platform does not, since a sandbox that was made from it is there."""
+    with contextlib.suppress(SandboxFault), raising_faults(f"delete snapshot {snapshot_id}"):
+        await AsyncSandbox.delete_snapshot(snapshot_id, **params)
+        return True
+    return False
+
+
+async def list_snapshots(params: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Ids and names of the platform's snapshots that runs have taken.
+
+    Raises:
+        SandboxFault: when the platform cannot be asked.
+    """
+    found: list[tuple[str, str]] = []
+    with raising_faults("list snapshots"):
+        pages = AsyncSandbox.list_snapshots(**params)
+        while pages.has_next:
+            for one in await pages.next_items():
+                names = [str(name).rpartition("/")[2].partition(":")[0] for name in one.names or ()]
+                found += [(one.snapshot_id, name) for name in names if name.startswith(_SNAPSHOT_PREFIX)]
+    return found

@@ -43,6 +43,7 @@ class RunContext:
     disk: DiskExecutor = field(default_factory=DiskExecutor)
     secrets: Mapping[str, str] = field(default_factory=dict)
     keep: Keep = "none"
+    keep_work: Keep = "all"
 
     async def remember_template_id(self, name: str, is_snapshot: bool, sandbox: Sandbox) -> str | None:
         """The platform's id of a template, asked for once a run; a sandbox from a snapshot does not know it."""

@@ -1006,3 +1006,35 @@ def test_the_hash_of_parts_changes_with_each(tmp_path: Path) -> None:
     write_files(tmp_path / "answer" / "repo", {"README.md": "part of what the agent sees"})
     after = hashes()
     assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, False, *[True] * 5]
+
+
+def test_a_test_on_a_folder_that_clones_its_repo_clones_it_too(tmp_path: Path) -> None:
+    """Unless the test brings another repo: then nothing is cloned."""
+    toml = "git = 'https://example.com/widget.git'\nref = 'v1.2'"
+    cloned(tmp_path, toml)
+    write_files(tmp_path / "other", {"a.txt": "A\n"})
+    kept = task_of_parts("test_it", tmp_path, "cloned")
+    assert kept.git == GitSource("https://example.com/widget.git", ref="v1.2")
+    assert kept.repo is None
+    replaced = task_of_parts("test_it", tmp_path, "cloned", repo="other")
+    assert (replaced.git, replaced.repo) == (None, tmp_path / "other")
+
+
+@pytest.mark.parametrize("part", [{}, {"env": {"B": "2"}}, {"network": "open"}, {"template": "base"}])
+def test_a_sandbox_part_that_is_not_named_stays_the_folders(tmp_path: Path, part: dict[str, Any]) -> None:
+    """Each by itself: the template, the network, and each variable."""
+    task_folder(tmp_path, toml="[sandbox]\ntemplate = 'mine'\nnetwork = 'none'\nenv = { A = '1', B = '1' }\n")
+    task = task_of_parts("test_it", tmp_path, "answer", **part)
+    expected = {"template": "mine", "network": "none", **part}
+    assert (task.sandbox.template, task.sandbox.network) == (expected["template"], expected["network"])
+    assert task.sandbox.env == {"A": "1", "B": "1", **part.get("env", {})}
+
+
+def test_a_recording_that_a_test_names_is_played_in_place_of_the_folders(tmp_path: Path) -> None:
+    """And the folder's where it names none."""
+    says_no = by_hand([says("no")])
+    folder = task_folder(tmp_path, replay=by_hand([says("yes")]))
+    write_files(tmp_path, {"own.jsonl": "".join(json.dumps(line) + "\n" for line in says_no)})
+    assert task_of_parts("test_it", tmp_path, "answer").replay == folder / "replay.jsonl"
+    assert task_of_parts("test_it", tmp_path, "answer", replay="own.jsonl").replay == tmp_path / "own.jsonl"
+    assert task_of_parts("test_it", tmp_path, replay="own.jsonl").replay == tmp_path / "own.jsonl"

@@ -18,13 +18,19 @@ import httpx
 import pytest
 from e2b import Template
 
+from harness.errors import SandboxFault
 from harness.local.launch import LocalServer
-from harness.records.record import TrialRecord
+from harness.records.record import InstructionsRecord, TrialRecord
 from harness.records.stream import Session
 from harness.trials.cli_starts import differences_in_starts, parsed, start_records, unseen_notes
-from harness.trials.verification import differences_in_init
+from harness.trials.verification import (
+    Instructions,
+    differences_in_init,
+    differences_in_instructions,
+    missing_evidence_notes,
+)
 from harness.variants.declared import load_variants
-from harness.variants.variant import Text, Variant
+from harness.variants.variant import ClaudeMd, NoClaudeMd, Text, Variant
 from tests.support import mcp_echo, mcp_http
 from tests.support.folders import task_folder, write_files
 from tests.support.messages_api import Forever, Hang, MessagesApi, Say, Step, Use
@@ -649,3 +655,64 @@ def test_a_server_from_npm_is_used(server: LocalServer, tmp_path: Path) -> None:
     assert story.record.outcome == "passed"
     assert (used["write_file"].calls, used["write_file"].errors) == (1, 0)
     assert (used["read_text_file"].calls, used["read_text_file"].errors) == (1, 1)
+
+
+# What the hook told of CLAUDE.md, without a sandbox
+
+
+NEW = ClaudeMd("New rules.")
+OURS = Variant("v", claude_md=NEW)
+
+
+def entry(path: str, text: str) -> InstructionsRecord:
+    """A file that Claude Code told of, with what it said."""
+    return InstructionsRecord(path=path, memory_type="Project", load_reason="session_start", sha256=sha(text))
+
+
+def test_a_variants_claude_md_is_demanded_without_the_note_about_it() -> None:
+    """The note lies in the sandbox, where an agent can do away with it: then what the variant says must be there."""
+    gone = Instructions({}, ())
+    assert differences_in_instructions(OURS, gone) == (
+        "repo/CLAUDE.md was put there, and Claude Code did not load it",
+    )
+    (other,) = differences_in_instructions(OURS, Instructions({}, (entry("repo/CLAUDE.md", OLD),)))
+    assert other.startswith(
+        f"Claude Code loaded another repo/CLAUDE.md (sha256 {sha(OLD)[:12]}) than was put"
+    )
+    assert other.endswith(f"there ({sha('New rules.')[:12]})")
+    assert differences_in_instructions(OURS, Instructions({}, (entry("repo/CLAUDE.md", "New rules."),))) == ()
+
+
+def test_where_the_note_is_it_counts() -> None:
+    """A CLAUDE.md that goes on after the repo's own has another hash than the variant's text, and another place."""
+    appended = Instructions(
+        {"repo/.claude/CLAUDE.md": sha("both")}, (entry("repo/.claude/CLAUDE.md", "both"),)
+    )
+    assert differences_in_instructions(OURS, appended) == ()
+    mine = Instructions({"repo/CLAUDE.md": sha("both")}, (entry("repo/CLAUDE.md", "New rules."),))
+    assert len(differences_in_instructions(OURS, mine)) == 1
+
+
+@pytest.mark.parametrize("claude_md", [NEW, NoClaudeMd()], ids=["put there", "taken away"])
+def test_what_a_hook_that_was_cut_off_leaves_open_is_tried_again(claude_md: ClaudeMd | NoClaudeMd) -> None:
+    """In a fresh sandbox the hook may come to its end; every other trial may as well."""
+    told = Instructions({}, (entry("repo/deeper/CLAUDE.md", "More."),), cut_off=True)
+    with pytest.raises(SandboxFault, match="had not come to its end") as caught:
+        differences_in_instructions(Variant("v", claude_md=claude_md), told)
+    assert (caught.value.kind, caught.value.retry, caught.value.fatal) == ("prove", True, False)
+
+
+def test_what_was_told_before_a_hook_was_cut_off_decides() -> None:
+    """Nothing is open then: the variant's CLAUDE.md was loaded, or another, or the one that was to be gone."""
+    for asked, text, differences in ((NEW, "New rules.", 0), (NEW, OLD, 1), (NoClaudeMd(), OLD, 1)):
+        told = Instructions({}, (entry("repo/CLAUDE.md", text),), cut_off=True)
+        assert len(differences_in_instructions(Variant("v", claude_md=asked), told)) == differences
+        assert len(missing_evidence_notes(told)) == 1
+    assert missing_evidence_notes(Instructions({}, ())) == ()
+
+
+def test_a_plain_variant_demands_no_claude_md() -> None:
+    """Whatever a hook told, or did not come to tell."""
+    for cut_off in (False, True):
+        told = Instructions({}, (entry("repo/CLAUDE.md", OLD),), cut_off=cut_off)
+        assert differences_in_instructions(Variant("v"), told) == ()
