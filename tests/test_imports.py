@@ -143,7 +143,6 @@ def test_some_need_only_the_standard_library(name: str) -> None:
         ("pytest", {"pytest_plugin"}),
         ("jsonlines", {"records.store"}),
         ("rich", {"report"}),
-        ("wcmatch", {"trials.runners.tests_check"}),
         ("pydantic", {"tasks", "variants", "records"}),
     ],
 )

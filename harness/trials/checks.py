@@ -9,13 +9,11 @@ from dataclasses import dataclass
 
 from harness.errors import SandboxFault
 from harness.records.record import CheckResult
-from harness.sandboxes.archive import pack_folder
 from harness.sandboxes.sandbox import CommandResult, CommandTimeoutError, Sandbox
 from harness.sandboxes.shell import (
     call,
     chain,
     decode_bytes,
-    handed_over,
     random_token,
     read_answers,
     run_as_root,
@@ -23,6 +21,7 @@ from harness.sandboxes.shell import (
 )
 from harness.tasks.task import Check, Task
 from harness.trials import scripts
+from harness.trials.check_files import CheckFiles
 from harness.trials.check_kinds import plan_check
 from harness.trials.check_plan import Ended, Plan
 from harness.trials.seeding import Baseline
@@ -71,7 +70,7 @@ async def run_checks(
     """Run checks in the repo.
 
     A check may run what the agent wrote. So its processes are ended before its score is read, and the files of
-    `checks/` are put in place anew before the next one.
+    `checks/` and the protected ones are put in place anew before the next one; after `[checks] prepare` too.
 
     Args:
         place: where.
@@ -83,18 +82,23 @@ async def run_checks(
         SandboxFault: when the sandbox is lost on the way; there are no verdicts then.
     """
     results: list[CheckResult] = []
-    laid = await _lay_command(place, task) if checks else ""
-    if laid:
-        await _lay(place, laid)
+    has_run = bool(task.prepare)
+    files = CheckFiles.of(task, is_anew=has_run or len(checks) > 1)
+    if has_run or files.checks:
+        await _lay(place, files, after=place.end_processes() if has_run else "true")
     for number, check in enumerate(checks, 1):
         is_last = number == len(checks)
-        result, output = await _run_check(place, task, check, "" if is_last else laid)
+        again = await files.lay_command(place.sandbox) if files.is_small and not is_last else "true"
+        result, output = await _run_check(place, task, check, again)
         if result is None:
             why = "what an earlier check left running could not be ended"
             results += [
                 failed_check(one, output.decode("utf-8", "replace") or why) for one in checks[number - 1 :]
             ]
             break
+        if not files.is_small and not is_last:
+            # Only now that nothing runs any more that could change what is uploaded.
+            await _lay(place, files)
         if keep and result.duration_ms is not None:
             path = await keep(f"checks/{check.name}.txt", output)
             result = result.model_copy(update={"output": path})
@@ -115,19 +119,10 @@ def failed_check(check: Check, words: str, *, timed_out: bool = False) -> CheckR
     )
 
 
-async def _lay_command(place: Place, task: Task) -> str:
-    """A command that puts the files of `checks/` in place anew; empty without any."""
-    if task.checks_folder is None:
-        return ""
-    packed = pack_folder(task.checks_folder, task.hash, "checks")
-    unpack = await handed_over(place.sandbox, packed, ".harness/checks.tar", anew=True)
-    # A large one stays where it was put, for the checks to come.
-    return f"cd ~/.harness && {unpack.replace(' && rm ~/.harness/checks.tar', '')}"
-
-
-async def _lay(place: Place, command: str) -> None:
+async def _lay(place: Place, files: CheckFiles, after: str = "true") -> None:
+    script = chain(after, await files.lay_command(place.sandbox))
     try:
-        done = await run_without_profile(place.sandbox, command, timeout=_STEP_S)
+        done = await run_as_root(place.sandbox, script, home=place.baseline.home, timeout=_STEP_S)
     except CommandTimeoutError as error:
         raise SandboxFault("checks", f"the checks could not be put in place: {error}") from error
     if done.exit_code:
@@ -167,14 +162,9 @@ async def _after(place: Place, output: str, plan: Plan, laid: str) -> CommandRes
     home = place.baseline.home
     bounds = (str(OUTPUT_BYTES), plan.reports, str(plan.report_bytes))
     told = call(scripts.AFTER_CHECK, f"{home}/{output}", *bounds)
-    again = (
-        f"rm -rf ~/.harness/checks; {laid} && chown -R {place.baseline.owner} ~/.harness/checks"
-        if laid
-        else "true"
-    )
     # The check may have closed them.
     opened = "chmod u+rwx ~ ~/.harness ~/repo 2>/dev/null; true"
-    script = chain(place.end_processes(), opened, told, again)
+    script = chain(place.end_processes(), opened, told, laid)
     try:
         return await run_as_root(place.sandbox, script, home=home, timeout=_STEP_S)
     except CommandTimeoutError as error:

@@ -17,7 +17,6 @@ import importlib.machinery
 import importlib.util
 import json
 import os
-import re
 import shutil
 import site
 import sys
@@ -130,7 +129,7 @@ class RepoFinder:
 
 
 class Places:
-    """Where the tests are, and what of it the task protects."""
+    """Where the tests are, and which configuration and conftest files the task protects."""
 
     def __init__(self, orders: dict[str, Any]) -> None:
         self.repo: str = os.path.realpath(orders["repo"])
@@ -139,7 +138,7 @@ class Places:
         self.paths += [
             os.path.normpath(os.path.join(self.checks, path)) for path in orders["paths_in_checks"]
         ]
-        self._protected: list[str] = orders["protected"]
+        self._trusted = frozenset(orders["trusted"])
 
     def base(self, path: str) -> str:
         """The folder that names of tests are relative to."""
@@ -149,8 +148,7 @@ class Places:
         """True for a file of the task's own."""
         if self.base(path) == self.checks:
             return True
-        name = os.path.relpath(path, self.repo)
-        return not name.startswith("..") and any(re.fullmatch(one, name) for one in self._protected)
+        return os.path.relpath(path, self.repo) in self._trusted
 
     def files(self) -> Iterator[str]:
         """The files that are named, and those in the folders that are."""

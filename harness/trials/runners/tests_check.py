@@ -9,12 +9,11 @@ import secrets
 import shlex
 from pathlib import Path
 
-from wcmatch import glob
-
 from harness.tasks.manifest import RunnerSpec
 from harness.tasks.runnerspec import lies_in_checks
 from harness.tasks.task import Check, Task
 from harness.trials.check_plan import Ended, Plan, Verdict
+from harness.trials.runners.globs import matching_files
 from harness.trials.runners.judging import judge_tests
 from harness.trials.runners.junit import read_junit
 from harness.trials.runners.report import REPORT_BYTES, Report, read_report
@@ -26,6 +25,9 @@ _SCRIPTS = {
     "unittest": _PYTHON,
     "node": (_FOLDER / "node_tests.mjs", "exec node"),
 }
+_CONFIGURING = frozenset(
+    "conftest.py pytest.toml .pytest.toml pytest.ini .pytest.ini pyproject.toml tox.ini setup.cfg".split()  # noqa: SIM905
+)
 _NOT_THERE = 127
 
 
@@ -77,14 +79,14 @@ def _unquoted(pattern: str) -> str:
 
 def _orders(spec: RunnerSpec, task: Task, home: str) -> dict[str, object]:
     in_checks = [path for path in spec.paths if lies_in_checks(path, task.checks_folder)]
-    protected, _ = glob.translate(list(task.protect), flags=glob.GLOBSTAR | glob.DOTGLOB)
+    trusted = matching_files(task.repo, task.protect) if task.repo else []
     return {
         "runner": spec.runner,
         "repo": f"{home}/repo",
         "checks": f"{home}/.harness/checks",
         "paths": [path for path in spec.paths if path not in in_checks],
         "paths_in_checks": in_checks,
-        "protected": protected,
+        "trusted": [name for name in trusted if name.rpartition("/")[2] in _CONFIGURING],
         "plugins": spec.plugins,
         "pythonpath": spec.pythonpath,
         # What the agent installed for itself counts only where it is a part of the work.
