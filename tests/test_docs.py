@@ -138,3 +138,35 @@ def test_links_lead_somewhere(page: str) -> None:
     path = DOCS.parent / page if page == "README.md" else DOCS / page
     links = re.findall(r"\]\((?!https?://|#)([^)#]+)", path.read_text(encoding="utf-8"))
     assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+ADD_TEST = "import unittest\n\nimport add\n\n\nclass AddTest(unittest.TestCase):\n"
+
+
+@pytest.mark.usefixtures("as_e2b")
+def test_the_page_on_checks_can_be_copied(pytester: pytest.Pytester) -> None:
+    """Its tests are run, in the repo and in `checks/`, and each one's verdict is told."""
+    (toml,) = blocks("checks.md", "toml")
+    test = "    def test_of_{}(self):\n        self.assertEqual(add.add({}), {})\n"
+    files = {
+        "task.toml": toml,
+        "prompt.md": "Do it.\n",
+        "repo/add.py": "def add(a, b):\n    return a or b\n",
+        "repo/tests/__init__.py": "",
+        "repo/tests/test_add.py": ADD_TEST + test.format("two", "1, 2", 3),
+        "repo/tests/test_old.py": ADD_TEST + test.format("nothing", "0, 0", 0),
+        "checks/hidden/test_more.py": ADD_TEST
+        + test.format("more", "4, 5", 9)
+        + test.format("less", "0, 1", 1),
+        "solution/add.py": "def add(a, b):\n    return a + b\n",
+    }
+    write_files(pytester.path / "tasks/add", files)
+    pytester.runpytest("tasks", "--agent", "nop", "--results", "nop").assert_outcomes(failed=1)
+    pytester.runpytest("tasks", "--agent", "oracle", "--results", "oracle").assert_outcomes(passed=1)
+    scores = {}
+    for agent in ("nop", "oracle"):
+        (run,) = list_runs(pytester.path / agent)
+        (record,) = read_records(run.path).records
+        scores[agent] = {check.name: check.score for check in record.checks}
+    assert scores == {"nop": {"unit": 0.5, "hidden": 0.5}, "oracle": {"unit": 1.0, "hidden": 1.0}}
+    assert [len(check.tests or ()) for check in record.checks] == [2, 2]

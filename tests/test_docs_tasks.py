@@ -45,17 +45,17 @@ def passes(pytester: pytest.Pytester, *options: str) -> Any:
 def test_no_key_is_left_out() -> None:
     """The page has each as a key or as a table."""
     keys = {key for _, key in _keys(Manifest)}
-    assert [
-        key for key in keys if not {f"{key} = ", f"[{key}]"} & set(re.findall(r"\w+ = |\[\w+\]", PAGE))
-    ] == []
+    shown = set(re.findall(r"(\w+)(?: = |\])", PAGE)) | {"tests"} & set(
+        re.findall(r"\[checks\.(\w+)\.", PAGE)
+    )
+    assert keys - shown == set()
 
 
 def test_the_example_of_every_key_is_a_task(tmp_path: Path) -> None:
     """As it stands."""
     folder = tmp_path / "greeting"
-    write_files(
-        folder, {"task.toml": shown("Every key", "toml"), "prompt.md": "Do it.", "repo/a.py": "a = 1\n"}
-    )
+    repo = {"repo/a.py": "a = 1\n", "repo/tests/test_greet.py": ""}
+    write_files(folder, {"task.toml": shown("Every key", "toml"), "prompt.md": "Do it.", **repo})
     task = load_task(folder)
     assert (task.timeout, task.check_timeout, task.sandbox.template) == (600.0, 60.0, "claude")
     assert task.limits == Limits(max_turns=30, max_cost_usd=0.5)

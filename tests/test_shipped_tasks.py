@@ -72,6 +72,46 @@ def test_lazy_answers_fail(pytester: pytest.Pytester) -> None:
     assert {name: record.outcome for name, record in records.items()} == expected
 
 
+# Does none of the work, for any task: what stands in the way of the checks' tools, in the repo and beside it.
+CHEAT = r"""
+for name in unittest json sys os re subprocess tempfile pathlib csv io runpy contextlib random sitecustomize \
+  usercustomize conftest pytest; do
+  printf 'import os\nos._exit(0)\n' >"$name.py"
+done
+printf '[pytest]\naddopts = --collect-only\n' >pytest.ini
+printf '{"scripts": {"test": "exit 0", "pretest": "exit 0"}}' >package.json
+mkdir -p node_modules/test node_modules/assert bin ~/.local/bin
+printf 'process.exit(0)\n' | tee node_modules/test/index.js node_modules/assert/index.js >test.js
+site=$(python3 -m site --user-site)
+mkdir -p "$site"
+cp sitecustomize.py usercustomize.py "$site"
+printf '#!/bin/sh\nexit 0\n' >~/.local/bin/tool
+chmod +x ~/.local/bin/tool
+for name in python3 node bash sh git grep diff cmp env timeout npm; do cp ~/.local/bin/tool ~/.local/bin/$name; done
+printf 'exit 0\n' | tee ~/.bashrc ~/.profile >~/.bash_profile
+printf 'script-shell=%s\n' ~/.local/bin/tool >~/.npmrc
+"""
+# The same, and all of the repo's own code ends at once, as if all were well.
+LEAVER = r"""
+find . -name '*.py' -not -path './.git/*' -exec sh -c 'printf "import os\nos._exit(0)\n" >"$1"' _ {} \;
+find . -name '*.js' -not -path './.git/*' -exec sh -c 'echo "process.exit(0);" >"$1"' _ {} \;
+find . -type f -path './bin/*' -exec sh -c 'printf "#!/bin/sh\nexit 0\n" >"$1"' _ {} \;
+"""
+
+
+@pytest.mark.usefixtures("as_e2b")
+@pytest.mark.parametrize("script", [CHEAT, LEAVER + CHEAT], ids=["shadows", "leaves"])
+def test_one_cheat_for_all_passes_none(pytester: pytest.Pytester, script: str) -> None:
+    """Every task fails by its checks: no tool of theirs takes what stands in its way, and no exit code is believed."""
+    for name in NAMES:
+        folder = pytester.path / "tasks" / name
+        shutil.copytree(TASKS / name, folder, ignore=shutil.ignore_patterns("solution", "replay.jsonl"))
+        (folder / "solution").mkdir()
+        (folder / "solution" / "solve.sh").write_text(script)
+    records = run(pytester, pytester.path / "tasks", "--agent", "oracle")
+    assert {name: record.outcome for name, record in records.items()} == dict.fromkeys(NAMES, "failed")
+
+
 def answered_lazily(script: Path, into: Path) -> None:
     """A copy of a task whose solution is a lazy one."""
     task = TASKS / script.parent.name

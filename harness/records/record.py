@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -83,12 +83,35 @@ Ms = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 
 
+TestOutcome = Literal["passed", "failed", "error", "skipped", "missing"]
+
+
+class TestVerdict(_Part):
+    """What one test of `[checks.tests]` came to."""
+
+    __test__: ClassVar[bool] = False  # It is no test of pytest's.
+
+    name: str = Field(description="As its runner writes it.")
+    outcome: TestOutcome = Field(
+        description="`missing`: demanded or found, and nothing was reported of it. An expected failure is `skipped`."
+    )
+
+
 class CheckResult(_Part):
     """One check's verdict."""
 
-    name: str = Field(description="Its file's name without the ending, or its key in `[checks] run`.")
-    passed: bool = Field(description="Whether it ended with 0 within its time, and wrote no unusable score.")
-    score: float = Field(ge=0, le=1, description="What it wrote to $HARNESS_SCORE, else 1 or 0.")
+    name: str = Field(
+        description="Its file's name without the ending, or its key in `[checks] run` or `[checks.tests]`."
+    )
+    passed: bool = Field(
+        description="Whether it ended with 0 within its time, and wrote no unusable score; of tests: whether all that "
+        "was demanded of them came."
+    )
+    score: float = Field(
+        ge=0,
+        le=1,
+        description="What it wrote to $HARNESS_SCORE, else 1 or 0; of tests: the share of the demanded that passed.",
+    )
     exit_code: int | None = Field(description="Null when it had to be stopped.")
     timed_out: bool = Field(False, description="Whether it was stopped since it took too long.")
     duration_ms: Ms | None = Field(description="Its wall time in milliseconds; null when it was never told.")
@@ -96,6 +119,10 @@ class CheckResult(_Part):
     output: str | None = Field(None, description="The file with its output, relative to the run's folder.")
     turn: int | None = Field(
         None, ge=1, description="The prompt (from 1) after which it ran; null: when the agent had ended."
+    )
+    tests: tuple[TestVerdict, ...] | None = Field(
+        None,
+        description="Each test's verdict, the demanded ones first, up to 2,000; null: no check of `[checks.tests]`.",
     )
 
 

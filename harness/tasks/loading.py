@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import Problem, ProblemsError
+from harness.tasks import runnerspec
 from harness.tasks.contents import escapes_folder, file_hash, files_in, folder_hash, is_executable
 from harness.tasks.gitsource import GitSource, problems_of
 from harness.tasks.manifest import MANIFEST, Limits, Manifest, SandboxSpec, is_name, read_manifest, validated
@@ -347,12 +348,12 @@ class _Reader:
 
     def checks(self, manifest: Manifest) -> tuple[Check, ...]:
         # Commands may run what the agent wrote, which could lie in wait for the files.
-        found = [*self.scripts(), *self.commands(manifest)]
+        found = [*self.scripts(), *self.tests(manifest), *self.commands(manifest)]
         names = [check.name for check in found]
         for name in sorted({name for name in names if names.count(name) > 1}):
             self.complain(self.folder / "checks", name, "two checks have this name", "rename one of them")
-        if not found and not self.wrong("checks.run"):
-            remedy = "add an executable file (chmod +x), or [checks] run"
+        if not found and not self.wrong("checks.run") and not self.wrong("checks.tests"):
+            remedy = "add an executable file (chmod +x), [checks.tests] or [checks] run"
             self.complain(self.folder / "checks", None, "has no check", remedy)
         return tuple(self.bound(found, manifest)) if manifest.turns else tuple(found)
 
@@ -372,6 +373,16 @@ class _Reader:
             # After the last turn is after all of them.
             turn = turn_of.get(check.name)
             yield replace(check, turn=turn if turn != len(manifest.turns) else None)
+
+    def tests(self, manifest: Manifest) -> Iterator[Check]:
+        checks, repo = self.folder / "checks", self.folder / manifest.repo.path
+        is_known = manifest.repo.git is None and not self.wrong("repo") and repo.is_dir()
+        for name, spec in manifest.checks.tests.items():
+            if self.wrong(f"checks.tests.{name}"):
+                continue
+            for key, what, remedy in runnerspec.problems_of(spec, checks, repo if is_known else None):
+                self.complain(self.file, f"checks.tests.{name}.{key}", what, remedy)
+            yield Check(name=name, tests=spec)
 
     def commands(self, manifest: Manifest) -> Iterator[Check]:
         for name, command in manifest.checks.run.items():

@@ -113,6 +113,45 @@ def _is_absolute(path: str) -> str:
     return path.rstrip("/")
 
 
+def _is_relative(path: str) -> str:
+    if not path or path.startswith("/") or "\0" in path or ".." in path.split("/"):
+        raise ValueError("is no path within the repo")
+    return path
+
+
+RelativePath = Annotated[str, AfterValidator(_is_relative)]
+
+
+class RunnerSpec(_Table):
+    """`[checks.tests.NAME]`: tests that the harness itself has run, and whose report it reads."""
+
+    runner: Literal["pytest", "unittest", "node", "junit"] = Field(
+        description='"pytest", "unittest", "node" or "junit"'
+    )
+    paths: tuple[RelativePath, ...] = Field(
+        (), description='a list of test files or folders, in the repo or in checks/, such as ["tests"]'
+    )
+    must_pass: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (), description='a list of tests\' names, * for any text, such as ["tests/test_a.py::*"]'
+    )
+    must_still_pass: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (), description="a list of names as must_pass has, of tests that passed before"
+    )
+    at_least: Annotated[int, Strict()] | None = Field(None, gt=0, description="a whole number from 1 on")
+    command: str | None = Field(
+        None, min_length=1, description='for "junit": a shell command, such as "make test"'
+    )
+    report: RelativePath | None = Field(
+        None, description='for "junit": the files that the command writes, such as "build/reports/*.xml"'
+    )
+    plugins: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$")], ...] = Field(
+        (), description='for "pytest": a list of plugins\' modules, such as ["pytest_asyncio.plugin"]'
+    )
+    pythonpath: tuple[RelativePath, ...] = Field(
+        (".",), description='folders of the repo that Python imports from, such as ["src"]'
+    )
+
+
 class Checks(_Table):
     """`[checks]`."""
 
@@ -123,12 +162,13 @@ class Checks(_Table):
     run: dict[Annotated[str, Field(pattern=f"^{NAME}$")], str] = Field(
         {}, description='shell commands by name (letters, digits, _ - .), such as {tests = "make test"}'
     )
+    tests: dict[Annotated[str, Field(pattern=f"^{NAME}$")], RunnerSpec] = Field(
+        {}, description="tables by name (letters, digits, _ - .), such as [checks.tests.unit]"
+    )
     sandbox: Literal["fresh", "agent"] = Field(
         "fresh", description='"fresh", or "agent" for work that is a running process or a whole system'
     )
-    prepare: str = Field(
-        "", description='a shell command, such as "pip install -r requirements.txt"'
-    )
+    prepare: str = Field("", description='a shell command, such as "pip install -r requirements.txt"')
     carry: list[Annotated[str, AfterValidator(_is_absolute)]] = Field(
         [], description='a list of absolute paths, such as ["/home/user/.config/app"]'
     )
@@ -215,8 +255,13 @@ def validated(data: Mapping[str, Any], file: Path) -> tuple[Manifest, list[Probl
             wrong = error.errors(include_url=False)
             problems += (_problem(file, details) for details in wrong)
             for details in wrong:
-                good = _without(good, _location(details))
+                good = _without(good, _what_to_leave_out(_location(details)))
             good.setdefault("schema", 1)
+
+
+def _what_to_leave_out(location: list[str]) -> list[str]:
+    """A table of tests that has one of its keys wrong can be no default's."""
+    return location[:3] if location[:2] == ["checks", "tests"] else location
 
 
 def _without(data: Mapping[str, Any], location: list[str]) -> dict[str, Any]:
@@ -233,7 +278,7 @@ def _location(details: ErrorDetails) -> list[str]:
     location = [str(part) for part in details["loc"]]
     if location[:2] == ["sandbox", "network"]:
         del location[2:3]
-    elif location[:2] in (["checks", "run"], ["sandbox", "env"]):
+    elif location[:2] in (["checks", "run"], ["sandbox", "env"]) or location[3:] == ["[key]"]:
         del location[3:]
     return location
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.tasks.gitsource import GitSource
-from harness.tasks.manifest import Limits, SandboxSpec, WorkSpec
+from harness.tasks.manifest import Limits, RunnerSpec, SandboxSpec, WorkSpec
 
 
 @dataclass(frozen=True)
@@ -21,15 +21,16 @@ class Turn:
 
 @dataclass(frozen=True)
 class Check:
-    """One verdict to be asked for: a file of `checks/` or a command of `[checks] run`.
+    """One verdict to be asked for: a file of `checks/`, a command of `[checks] run`, or tests of `[checks.tests]`.
 
-    Exactly one of `file` (its name within `checks/`) and `command` (for bash) is set. `turn` is the prompt (from 1)
+    Exactly one of `file` (its name within `checks/`), `command` (for bash) and `tests` is set. `turn` is the prompt (from 1)
     after which it is asked; None: after the last.
     """
 
     name: str
     file: str | None = None
     command: str | None = None
+    tests: RunnerSpec | None = None
     turn: int | None = None
 
 

@@ -105,11 +105,14 @@ def describe_error(details: ErrorDetails) -> str:
 def field_for(model: type[BaseModel], location: Sequence[str]) -> FieldInfo | None:
     """The field of a model that a location is at, or in. Its description says what to give."""
     fields, found = model.model_fields, None
-    for part in _keys_of(location):
+    parts = iter(_keys_of(location))
+    for part in parts:
         info = fields.get(part) or fields.get(f"{part}_")
         if info is None:
             break
         found, fields = info, _fields_in(info)
+        if _has_names(info):
+            next(parts, None)
     return found
 
 
@@ -118,21 +121,29 @@ def _keys_of(location: Sequence[str]) -> list[str]:
     return [part for part in location if not part.isdigit()]
 
 
+def _has_names(info: FieldInfo) -> bool:
+    """True for a table of tables, whose keys are names that the user gives."""
+    return get_origin(info.annotation) is dict and bool(_fields_in(info))
+
+
 def _fields_in(info: FieldInfo) -> dict[str, FieldInfo]:
-    """The fields of the table that a field is, or of those that it has a list of."""
-    inner = next(iter(get_args(info.annotation)), None) if get_origin(info.annotation) is list else None
-    fields: dict[str, FieldInfo] = getattr(inner or info.annotation, "model_fields", {})
+    """The fields of the table that a field is, or of those that it has a list of, or that it has by name."""
+    is_of_many = get_origin(info.annotation) in (list, dict)
+    inner = get_args(info.annotation)[-1] if is_of_many else info.annotation
+    fields: dict[str, FieldInfo] = getattr(inner, "model_fields", {})
     return fields
 
 
 def suggest_key(model: type[BaseModel], location: Sequence[str]) -> str:
     """The key that was probably meant by an unknown one: the same of another table, or a similar one."""
-    table, name = _keys_of(location[:-1]), location[-1]
+    table, name = _table_of(model, location[:-1]), location[-1]
     known = [key for where, key in _keys(model) if where == table]
     for where, key in _keys(model):
         if key == name:
             return (
-                f"it belongs into [{where[0]}]" if where else "it belongs to the top, above the first [table]"
+                f"it belongs into [{'.'.join(where)}]"
+                if where
+                else "it belongs to the top, above the first [table]"
             )
     close = difflib.get_close_matches(name, known, n=1)
     if close:
@@ -140,12 +151,30 @@ def suggest_key(model: type[BaseModel], location: Sequence[str]) -> str:
     return f"known here: {', '.join(known)}"
 
 
+def _table_of(model: type[BaseModel], location: Sequence[str]) -> list[str]:
+    """The table that a location is, as `_keys` writes it: with NAME for what the user names."""
+    table, fields = list[str](), model.model_fields
+    parts = iter(_keys_of(location))
+    for part in parts:
+        info = fields.get(part)
+        if info is None:
+            break
+        table.append(part)
+        fields = _fields_in(info)
+        if _has_names(info) and next(parts, None) is not None:
+            table.append("NAME")
+    return table
+
+
 def _keys(model: type[BaseModel]) -> Iterator[tuple[list[str], str]]:
-    """Every key, with the table that it is in."""
-    for name, info in model.model_fields.items():
-        yield [], info.alias or name
-        for key in _fields_in(info):
-            yield [name], key
+    """Every key, with the table that it is in; the outer tables come first."""
+    tables: list[tuple[list[str], dict[str, FieldInfo]]] = [([], model.model_fields)]
+    for table, fields in tables:
+        for name, info in fields.items():
+            yield table, info.alias or name
+            inner = _fields_in(info)
+            if inner:
+                tables.append(([*table, name, *(["NAME"] if _has_names(info) else [])], inner))
 
 
 def abbreviate(value: object) -> str:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.errors import SandboxFault
 from harness.records.record import CheckResult
-from harness.sandboxes.archive import pack_folder
 from harness.sandboxes.sandbox import CommandResult, CommandTimeoutError, Sandbox
 from harness.sandboxes.shell import (
     call,
     chain,
     decode_bytes,
-    handed_over,
     random_token,
     read_answers,
     run_as_root,
@@ -23,6 +21,9 @@ from harness.sandboxes.shell import (
 )
 from harness.tasks.task import Check, Task
 from harness.trials import scripts
+from harness.trials.check_files import CheckFiles
+from harness.trials.check_kinds import plan_check
+from harness.trials.check_plan import Ended, Plan
 from harness.trials.seeding import Baseline
 
 OUTPUT_BYTES = 1_000_000
@@ -35,8 +36,9 @@ _STEP_S = 120.0
 # goes to a file, so that a flood of it cannot hurt.
 _RUN = """
 cd ~/repo || exit
-export HARNESS_SCORE=$HOME/%(score)s HARNESS_CHECKS=$HOME/.harness/checks
-exec timeout -k 2 %(timeout)s bash -c %(command)s >~/%(output)s 2>&1 </dev/null
+export HARNESS_CHECKS=$HOME/.harness/checks
+%(steps)s
+exec timeout -k 2 %(timeout)s bash -c %(command)s >~/%(output)s 2>&1 %(stdin)s
 """
 _TIMED_OUT = (124, 137, -1)
 
@@ -68,7 +70,7 @@ async def run_checks(
     """Run checks in the repo.
 
     A check may run what the agent wrote. So its processes are ended before its score is read, and the files of
-    `checks/` are put in place anew before the next one.
+    `checks/` and the protected ones are put in place anew before the next one; after `[checks] prepare` too.
 
     Args:
         place: where.
@@ -80,18 +82,23 @@ async def run_checks(
         SandboxFault: when the sandbox is lost on the way; there are no verdicts then.
     """
     results: list[CheckResult] = []
-    laid = await _lay_command(place, task) if checks else ""
-    if laid:
-        await _lay(place, laid)
+    has_run = bool(task.prepare)
+    files = CheckFiles.of(task, is_anew=has_run or len(checks) > 1)
+    if has_run or files.checks:
+        await _lay(place, files, after=place.end_processes() if has_run else "true")
     for number, check in enumerate(checks, 1):
         is_last = number == len(checks)
-        result, output = await _run_check(place, task, check, "" if is_last else laid)
+        again = await files.lay_command(place.sandbox) if files.is_small and not is_last else "true"
+        result, output = await _run_check(place, task, check, again)
         if result is None:
             why = "what an earlier check left running could not be ended"
             results += [
                 failed_check(one, output.decode("utf-8", "replace") or why) for one in checks[number - 1 :]
             ]
             break
+        if not files.is_small and not is_last:
+            # Only now that nothing runs any more that could change what is uploaded.
+            await _lay(place, files)
         if keep and result.duration_ms is not None:
             path = await keep(f"checks/{check.name}.txt", output)
             result = result.model_copy(update={"output": path})
@@ -112,19 +119,10 @@ def failed_check(check: Check, words: str, *, timed_out: bool = False) -> CheckR
     )
 
 
-async def _lay_command(place: Place, task: Task) -> str:
-    """A command that puts the files of `checks/` in place anew; empty without any."""
-    if task.checks_folder is None:
-        return ""
-    packed = pack_folder(task.checks_folder, task.hash, "checks")
-    unpack = await handed_over(place.sandbox, packed, ".harness/checks.tar", anew=True)
-    # A large one stays where it was put, for the checks to come.
-    return f"cd ~/.harness && {unpack.replace(' && rm ~/.harness/checks.tar', '')}"
-
-
-async def _lay(place: Place, command: str) -> None:
+async def _lay(place: Place, files: CheckFiles, after: str = "true") -> None:
+    script = chain(after, await files.lay_command(place.sandbox))
     try:
-        done = await run_without_profile(place.sandbox, command, timeout=_STEP_S)
+        done = await run_as_root(place.sandbox, script, home=place.baseline.home, timeout=_STEP_S)
     except CommandTimeoutError as error:
         raise SandboxFault("checks", f"the checks could not be put in place: {error}") from error
     if done.exit_code:
@@ -138,12 +136,13 @@ async def _run_check(place: Place, task: Task, check: Check, laid: str) -> tuple
     `laid` is done after it, for the next one.
     """
     token = random_token()
-    output, score = f".harness/out-{token}", f".harness/score-{token}"
+    plan, output = plan_check(check, task, place.baseline.home, token), f".harness/out-{token}"
     script = _RUN % {
-        "score": score,
+        "steps": plan.steps,
         "output": output,
         "timeout": f"{task.check_timeout:g}",
-        "command": shlex.quote(_command(check)),
+        "command": shlex.quote(plan.command),
+        "stdin": f"<<<{shlex.quote(plan.stdin)}" if plan.stdin else "</dev/null",
     }
     start = time.monotonic()
     try:
@@ -153,74 +152,53 @@ async def _run_check(place: Place, task: Task, check: Check, laid: str) -> tuple
     except CommandTimeoutError:
         done = None
     took_s = time.monotonic() - start
-    after = await _after(place, output, score, laid)
+    after = await _after(place, output, plan, laid)
     if after.exit_code:
         return None, after.stderr.strip()[-2000:].encode()
-    answers = read_answers(after.stdout)
-    told = decode_bytes(answers.get("output", ""))
-    return _verdict(task, check, done, took_s, told, answers.get("score"))
+    return _result(task, check, plan, done, took_s, read_answers(after.stdout))
 
 
-def _command(check: Check) -> str:
-    return (
-        check.command
-        if check.command is not None
-        else f"exec ~/.harness/checks/{shlex.quote(check.file or '')}"
-    )
-
-
-async def _after(place: Place, output: str, score: str, laid: str) -> CommandResult:
+async def _after(place: Place, output: str, plan: Plan, laid: str) -> CommandResult:
     home = place.baseline.home
-    told = call(scripts.AFTER_CHECK, f"{home}/{output}", f"{home}/{score}", str(OUTPUT_BYTES))
-    again = (
-        f"rm -rf ~/.harness/checks; {laid} && chown -R {place.baseline.owner} ~/.harness/checks"
-        if laid
-        else "true"
-    )
+    bounds = (str(OUTPUT_BYTES), plan.reports, str(plan.report_bytes))
+    told = call(scripts.AFTER_CHECK, f"{home}/{output}", *bounds)
     # The check may have closed them.
     opened = "chmod u+rwx ~ ~/.harness ~/repo 2>/dev/null; true"
-    script = chain(place.end_processes(), opened, told, again)
+    script = chain(place.end_processes(), opened, told, laid)
     try:
         return await run_as_root(place.sandbox, script, home=home, timeout=_STEP_S)
     except CommandTimeoutError as error:
         return CommandResult("", f"the check's processes could not be ended: {error}", 1)
 
 
-def _verdict(
-    task: Task, check: Check, done: CommandResult | None, took_s: float, output: bytes, score: str | None
+def _result(
+    task: Task,
+    check: Check,
+    plan: Plan,
+    done: CommandResult | None,
+    took_s: float,
+    answers: Mapping[str, str],
 ) -> tuple[CheckResult, bytes]:
     code = done.exit_code if done else -1
     timed_out = done is None or (code in _TIMED_OUT and took_s >= task.check_timeout)
-    passed = code == 0
-    text = output.decode("utf-8", "replace")
-    problem, value = "", 1.0 if passed else 0.0
-    if score is not None and decode_bytes(score).strip():
-        try:
-            value = _score(decode_bytes(score).decode("utf-8", "replace"))
-        except ValueError as error:
-            passed, value, problem = False, 0.0, f"\n[harness] {error}"
+    exit_code = None if timed_out or code < 0 else code
+    report = decode_bytes(answers["report"]) if "report" in answers else None
+    verdict = plan.judge(Ended(exit_code, report))
+    words = [verdict.words] if verdict.words else []
     if timed_out:
-        problem += f"\n[harness] stopped: it took longer than {task.check_timeout:g} s"
+        words.append(f"stopped: it took longer than {task.check_timeout:g} s")
     elif code < 0:
-        problem += "\n[harness] the check's process was killed"
-    text += problem
+        words.append("the check's process was killed")
+    text = decode_bytes(answers.get("output", "")).decode("utf-8", "replace")
+    text += "".join(f"\n[harness] {one}" for one in words)
     result = CheckResult(
         name=check.name,
-        passed=passed,
-        score=value,
-        exit_code=None if timed_out or code < 0 else code,
+        passed=verdict.passed,
+        score=verdict.score,
+        exit_code=exit_code,
         timed_out=timed_out,
         duration_ms=round(took_s * 1000),
         output_tail=text[-_TAIL_CHARS:],
+        tests=verdict.tests,
     )
     return result, text.encode("utf-8", "replace")
-
-
-def _score(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise ValueError(f"$HARNESS_SCORE holds {text.strip()!r}, not a number from 0 to 1")
-    return value

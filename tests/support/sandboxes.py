@@ -14,12 +14,12 @@ from harness.sandboxes.sandbox import Sandbox
 T = TypeVar("T")
 
 
-def with_sandbox(server: LocalServer, work: Callable[[Sandbox], Awaitable[T]]) -> T:
+def with_sandbox(server: LocalServer, work: Callable[[Sandbox], Awaitable[T]], template: str = "base") -> T:
     """Do something in a fresh sandbox."""
 
     async def run() -> T:
         sandbox = await Sandbox.open(
-            local_platform(server), template="base", env={}, network=Network(), run="run", trial="trial"
+            local_platform(server), template=template, env={}, network=Network(), run="run", trial="trial"
         )
         try:
             return await work(sandbox)

@@ -173,6 +173,61 @@ WRONG_FIELDS: dict[str, tuple[str, str, str, str]] = {
     ),
     "unknown key in a table": ("[checks]\nprotec = []", "checks.protec", "is not a known key", "'protect'"),
     "key of another table": ("max_turns = 3", "max_turns", "is not a known key", "it belongs into [limits]"),
+    "unknown key of tests": (
+        "[checks.tests.unit]\nrunner = 'pytest'\nruner = 'node'",
+        "checks.tests.unit.runer",
+        "is not a known key",
+        "did you mean 'runner'?",
+    ),
+    "no runner": ("[checks.tests.unit]\nat_least = 1", "checks.tests.unit.runner", "is missing", "pytest"),
+    "another runner": (
+        "[checks.tests.unit]\nrunner = 'mocha'",
+        "checks.tests.unit.runner",
+        "'mocha'",
+        '"unittest", "node" or "junit"',
+    ),
+    "tests without a demand": (
+        "[checks.tests.unit]\nrunner = 'node'\npaths = ['question.txt']",
+        "checks.tests.unit.must_pass",
+        "is missing, and at_least too",
+        'must_pass (["*"]',
+    ),
+    "tests without paths": (
+        "[checks.tests.unit]\nrunner = 'node'\nat_least = 1",
+        "checks.tests.unit.paths",
+        "is missing",
+        "test files or folders",
+    ),
+    "tests that are nowhere": (
+        "[checks.tests.unit]\nrunner = 'node'\nat_least = 1\npaths = ['tets']",
+        "checks.tests.unit.paths.0",
+        "'tets' is neither in the repo nor in checks/",
+        "starter repo",
+    ),
+    "tests outside": (
+        "[checks.tests.unit]\nrunner = 'node'\nat_least = 1\npaths = ['../tests']",
+        "checks.tests.unit.paths.0",
+        "is no path within the repo",
+        "test files or folders",
+    ),
+    "a key of another runner": (
+        "[checks.tests.unit]\nrunner = 'node'\nat_least = 1\npaths = ['question.txt']\nreport = 'a.xml'",
+        "checks.tests.unit.report",
+        "is not for 'node'",
+        "leave it out",
+    ),
+    "a report of nothing": (
+        "[checks.tests.unit]\nrunner = 'junit'\nat_least = 1\nreport = 'a.xml'",
+        "checks.tests.unit.command",
+        "is missing",
+        "shell command",
+    ),
+    "a name of tests": (
+        "[checks.tests.'a b']\nrunner = 'node'",
+        "checks.tests.a b",
+        "cannot be used",
+        "tables by name",
+    ),
     "key under a table": (
         "[limits]\ntags = []",
         "limits.tags",
@@ -553,7 +608,7 @@ def test_a_task_needs_a_check(tmp_path: Path) -> None:
         os.path.join("answer", "checks"),
         None,
         "has no check",
-        "add an executable file (chmod +x), or [checks] run",
+        "add an executable file (chmod +x), [checks.tests] or [checks] run",
     )
 
 

@@ -1,0 +1,54 @@
+"""The files that checks go by, put in place anew before each check: what ran before may have changed them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.sandboxes.archive import pack, pack_folder, unpack_command
+from harness.sandboxes.sandbox import Sandbox
+from harness.sandboxes.shell import chain, handed_over
+from harness.tasks.task import Task
+from harness.trials.runners.globs import matching_files
+
+
+@dataclass(frozen=True)
+class CheckFiles:
+    """Tars of `checks/`, and of the starter repo's protected files; None where there are none."""
+
+    checks: bytes | None
+    protected: bytes | None
+
+    @classmethod
+    def of(cls, task: Task, *, is_anew: bool) -> CheckFiles:
+        """The task's. What is protected has been put in place once; it is needed where that is done anew."""
+        folder = task.checks_folder
+        names = matching_files(task.repo, task.protect) if is_anew and task.repo and task.protect else []
+        return cls(
+            checks=pack_folder(folder, task.hash, "checks") if folder else None,
+            protected=pack({}, {name: task.repo / name for name in names}) if task.repo and names else None,
+        )
+
+    @property
+    def is_small(self) -> bool:
+        """True if they go with a command, without an upload."""
+        return all(
+            unpack_command(tar) is not None for tar in (self.checks, self.protected) if tar is not None
+        )
+
+    async def lay_command(self, sandbox: Sandbox) -> str:
+        """A command for root that puts them in place, whatever stands there.
+
+        Raises:
+            SandboxFault: when the sandbox is lost.
+        """
+        steps = ["true"]
+        if self.checks is not None:
+            unpack = await handed_over(sandbox, self.checks, ".harness/checks.tar", anew=True)
+            # They are not the user's: where root is another account, the code under test cannot write them.
+            steps.append(
+                f"rm -rf ~/.harness/checks; cd ~/.harness && {unpack} && chmod -R a+rX ~/.harness/checks"
+            )
+        if self.protected is not None:
+            unpack = await handed_over(sandbox, self.protected, ".harness/protected.tar", anew=True)
+            steps.append(f"cd ~/repo && {unpack}")
+        return chain(*steps)

@@ -1,0 +1,58 @@
+"""What a kind of check says: how one is run, and what it came to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from harness.records.record import TestVerdict
+from harness.tasks.task import Check, Task
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What is known of a check once all of its processes have ended.
+
+    `exit_code` is the one that the sandbox's daemon saw, None where it had to be stopped or was killed. `report` is
+    what the check left in the files that its plan names, each ended by NUL; None without any.
+    """
+
+    exit_code: int | None
+    report: bytes | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check came to. `words` say what a reader of its output would not see there."""
+
+    passed: bool
+    score: float
+    words: str = ""
+    tests: tuple[TestVerdict, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a check is run, and how it is judged then.
+
+    `command` is for bash, in the repo, as are the `steps` before it, which put in place what it needs. `stdin` is what
+    it reads. `reports` is a pattern of the files that are read when it has ended, up to `report_bytes` together.
+    """
+
+    command: str
+    judge: Callable[[Ended], Verdict]
+    reports: str
+    report_bytes: int
+    steps: str = "true"
+    stdin: str = ""
+
+
+class CheckKind(Protocol):
+    """A kind of checks."""
+
+    def is_of(self, check: Check) -> bool:
+        """True for the checks of this kind."""
+
+    def plan(self, check: Check, task: Task, home: str, token: str) -> Plan:
+        """How a check is run. `token` is a word that nobody in the sandbox knows before; `home` is the user's."""

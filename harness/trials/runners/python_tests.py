@@ -1,0 +1,455 @@
+"""Runs tests of pytest or unittest in a sandbox, and reports what each of them came to.
+
+It is started as `python3 -I -S`, on Python 3.9 or later, with its orders as JSON on stdin. It loads all that it needs
+before any code of the repo, which is imported from after the standard library: no file of the repo stands in for what
+tests are run with. Each line of the report is signed with a key that is in no argument, variable or file, so that the
+code under test cannot write one without looking for the key in this process's memory.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import functools
+import hmac
+import importlib
+import importlib.machinery
+import importlib.util
+import json
+import os
+import shutil
+import site
+import sys
+import traceback
+import types
+import unittest
+import unittest.mock
+from collections.abc import Callable, Iterator
+from typing import Any
+
+Tell = Callable[..., None]
+Attribute = tuple[Any, str, Any, Any]
+
+_CONFIGURATIONS = (
+    ("pytest.toml", ""),
+    (".pytest.toml", ""),
+    ("pytest.ini", ""),
+    (".pytest.ini", ""),
+    ("pyproject.toml", "[tool.pytest"),
+    ("tox.ini", "[pytest]"),
+    ("setup.cfg", "[tool:pytest]"),
+)
+_BUILTINS = frozenset(
+    "all any callable getattr hasattr hash id isinstance issubclass iter len next repr sorted type".split()  # noqa: SIM905
+)
+_BAD_ENDS = {2: "it was interrupted", 3: "of an internal error", 4: "of how it was called"}
+
+
+class Guard:
+    """Functions and methods with which tests are run, as they were before the code under test was loaded."""
+
+    def __init__(self, names: list[str]) -> None:
+        modules = [
+            module
+            for name, module in list(sys.modules.items())
+            if any(name == known or name.startswith(known + ".") for known in names)
+        ]
+        self._before: list[Attribute] = [
+            (builtins, name, value, None) for name, value in vars(builtins).items() if name in _BUILTINS
+        ]
+        for module in modules:
+            self._before += _attributes(module)
+
+    def tell_changes(self, tell: Tell) -> None:
+        """Tell of the first that is another one now."""
+        for owner, name, value, code in self._before:
+            now = vars(owner).get(name)
+            if now is not value or getattr(now, "__code__", None) is not code:
+                what = f"{getattr(owner, '__name__', owner)}.{name}"
+                tell("problem", f"{what} was replaced while the tests ran")
+                return
+
+
+def _attributes(module: types.ModuleType) -> Iterator[Attribute]:
+    for name, value in list(vars(module).items()):
+        if getattr(value, "__module__", None) != module.__name__:
+            continue
+        if isinstance(value, types.FunctionType):
+            yield module, name, value, value.__code__
+        elif isinstance(value, type):
+            yield module, name, value, None
+            for inner, attribute in list(vars(value).items()):
+                if isinstance(attribute, (types.FunctionType, staticmethod, classmethod, property)):
+                    yield value, inner, attribute, getattr(attribute, "__code__", None)
+
+
+def open_report(path: str, key: bytes) -> Tell:
+    """A function that writes a line of the report. It uses nothing that code in this process can put in its place."""
+    report = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+    try:
+        digest = importlib.import_module("_hashlib").hmac_digest
+    except (ImportError, AttributeError):
+        digest = hmac.digest
+    write, getpid, number = os.write, os.getpid, [0]
+    pid = getpid()
+
+    def tell(kind: str, *fields: str) -> None:
+        # A test may fork, and its child come back to here.
+        if getpid() != pid:
+            return
+        text = " ".join([kind, *(field.encode("utf-8", "backslashreplace").hex() or "-" for field in fields)])
+        signature = digest(key, f"{number[0]} {text}".encode(), "sha256").hex()
+        number[0] += 1
+        write(report, f"{signature} {text}\n".encode())
+
+    return tell
+
+
+def add_installed(with_user_site: bool) -> None:
+    """Make installed packages importable, without the start-up modules (sitecustomize) of whoever installed them."""
+    known: set[str] = site.venv(set(sys.path)) or set()
+    site.addsitepackages(known)
+    if with_user_site and sys.prefix == sys.base_prefix:
+        folder = site.getusersitepackages()
+        if os.path.isdir(folder):
+            site.addsitedir(folder, known)
+
+
+class RepoFinder:
+    """Finds `test`, which is the repo's: the standard library's own tests have that name too."""
+
+    def __init__(self, folders: list[str]) -> None:
+        self._folders = folders
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """As importlib asks for it."""
+        if name != "test":
+            return None
+        return importlib.machinery.PathFinder.find_spec(name, self._folders)
+
+
+class Places:
+    """Where the tests are, and which configuration and conftest files the task protects."""
+
+    def __init__(self, orders: dict[str, Any]) -> None:
+        self.repo: str = os.path.realpath(orders["repo"])
+        self.checks: str = os.path.realpath(orders["checks"])
+        self.paths = [os.path.normpath(os.path.join(self.repo, path)) for path in orders["paths"]]
+        self.paths += [
+            os.path.normpath(os.path.join(self.checks, path)) for path in orders["paths_in_checks"]
+        ]
+        self._trusted = frozenset(orders["trusted"])
+
+    def base(self, path: str) -> str:
+        """The folder that names of tests are relative to."""
+        return self.checks if path.startswith(f"{self.checks}{os.sep}") else self.repo
+
+    def is_trusted(self, path: str) -> bool:
+        """True for a file of the task's own."""
+        if self.base(path) == self.checks:
+            return True
+        return os.path.relpath(path, self.repo) in self._trusted
+
+    def files(self) -> Iterator[str]:
+        """The files that are named, and those in the folders that are."""
+        for path in self.paths:
+            if not os.path.isdir(path):
+                yield path
+            for folder, folders, names in os.walk(path):
+                folders[:] = sorted(name for name in folders if not name.startswith((".", "__pycache__")))
+                yield from (os.path.join(folder, name) for name in sorted(names))
+
+    def roots(self) -> list[str]:
+        """The folders from which tests import what lies beside them: those that hold them, or their package."""
+        found: dict[str, None] = {}
+        for folder in sorted({os.path.dirname(path) for path in self.files()}):
+            while os.path.isfile(os.path.join(folder, "__init__.py")):
+                folder = os.path.dirname(folder)
+            found[folder] = None
+        return list(found)
+
+    def forget_compiled(self) -> None:
+        """Remove what may have been compiled from other sources than those that are there."""
+        for folder in {os.path.dirname(path) for path in self.files()}:
+            shutil.rmtree(os.path.join(folder, "__pycache__"), ignore_errors=True)
+
+
+class SourceLoader(importlib.machinery.SourceFileLoader):
+    """Reads the source, and nothing that was compiled."""
+
+    def get_code(self, fullname: str) -> Any:
+        """As importlib asks for it."""
+        path = str(self.get_filename(fullname))
+        return self.source_to_code(self.get_data(path), path)
+
+
+def load_module(path: str, base: str) -> types.ModuleType:
+    """A file of tests as a module, whatever else there is that has its name."""
+    parts = os.path.relpath(path, base)[: -len(".py")].split(os.sep)
+    if not all(part.isidentifier() for part in parts):
+        parts = parts[-1:]
+    for length in range(1, len(parts)):
+        importlib.import_module(".".join(parts[:length]))
+    name = ".".join(parts)
+    spec = importlib.util.spec_from_file_location(name, path, loader=SourceLoader(name, path))
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+class Verdicts:
+    """The verdicts by test; the worst of a test's own counts. Each is told once the test has ended."""
+
+    RANKS = ("passed", "skipped", "failed", "error")
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+        self._found: dict[str, str] = {}
+        self._told: set[str] = set()
+
+    def add(self, name: str, outcome: str) -> None:
+        """Take one in."""
+        worst = self._found.get(name, outcome)
+        self._found[name] = max(worst, outcome, key=self.RANKS.index)
+
+    def tell(self, name: str) -> None:
+        """Tell a test's."""
+        if name in self._found:
+            self._told.add(name)
+            self._tell("test", self._found[name], name)
+
+    def tell_others(self) -> None:
+        """Tell those that belong to no test, such as what a whole class needs."""
+        for name in sorted(set(self._found) - self._told):
+            self.tell(name)
+
+
+def run_unittest(places: Places, tell: Tell) -> None:
+    """Run with unittest what the files have, with a result of our own."""
+    verdicts, guard = Verdicts(tell), Guard(["unittest"])
+
+    class Result(unittest.TextTestResult):
+        def addSuccess(self, test: Any) -> None:
+            super().addSuccess(test)
+            verdicts.add(test.id(), "passed")
+
+        def addError(self, test: Any, err: Any) -> None:
+            super().addError(test, err)
+            verdicts.add(test.id(), "error")
+
+        def addFailure(self, test: Any, err: Any) -> None:
+            super().addFailure(test, err)
+            verdicts.add(test.id(), "failed")
+
+        def addSkip(self, test: Any, reason: str) -> None:
+            super().addSkip(test, reason)
+            verdicts.add(test.id(), "skipped")
+
+        def addExpectedFailure(self, test: Any, err: Any) -> None:
+            super().addExpectedFailure(test, err)
+            verdicts.add(test.id(), "skipped")
+
+        def addUnexpectedSuccess(self, test: Any) -> None:
+            super().addUnexpectedSuccess(test)
+            verdicts.add(test.id(), "failed")
+
+        def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:
+            super().addSubTest(test, subtest, err)
+            if err is not None:
+                is_failure = issubclass(err[0], test.failureException)
+                verdicts.add(test.id(), "failed" if is_failure else "error")
+
+        def stopTest(self, test: Any) -> None:
+            super().stopTest(test)
+            guard.tell_changes(tell)
+            verdicts.tell(test.id())
+
+    suite = unittest.TestSuite()
+    for path in places.files():
+        name = os.path.basename(path)
+        if path in places.paths or (name.startswith("test") and name.endswith(".py")):
+            _add_file(suite, path, places.base(path), verdicts)
+    for test in _tests_in(suite):
+        tell("collected", test.id())
+    result_class: Any = Result
+    result = unittest.TextTestRunner(stream=sys.stdout, resultclass=result_class).run(suite)
+    verdicts.tell_others()
+    if result.shouldStop:
+        tell("problem", "the tests were stopped before their end")
+
+
+def _add_file(suite: unittest.TestSuite, path: str, base: str, verdicts: Verdicts) -> None:
+    try:
+        suite.addTests(unittest.TestLoader().loadTestsFromModule(load_module(path, base)))
+    except BaseException:  # noqa: BLE001 - the code under test may end this process in any way
+        sys.stdout.write(f"{path} cannot be loaded:\n{traceback.format_exc()}\n")
+        verdicts.add(os.path.relpath(path, base), "error")
+
+
+def _tests_in(suite: Any) -> Iterator[Any]:
+    for test in suite:
+        if isinstance(test, unittest.TestSuite):
+            yield from _tests_in(test)
+        else:
+            yield test
+
+
+def load_pytest(tell: Tell, plugins: list[str]) -> Any:
+    """Pytest and its plugins, while nothing of the repo can be imported; None where they are not there."""
+    try:
+        pytest = importlib.import_module("pytest")
+        for name in plugins:
+            importlib.import_module(name)
+    except ImportError as error:
+        version = sys.version.split()[0]
+        words = f"{sys.executable}, Python {version}, cannot import what the tests need: {error}"
+        tell("problem", f"{words}; install it in the template or in [setup]")
+        return None
+    for name in ("pygments", "_pytest.pytester_assertions"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    return pytest
+
+
+def run_pytest(pytest: Any, places: Places, tell: Tell, plugins: list[str], own_folder: str) -> None:
+    """Run with pytest what the files have, with no configuration, conftest or plugin but the task's own."""
+    arguments = [*_pytest_options(places, own_folder), *(f"-p{name}" for name in plugins), *places.paths]
+    verdicts = Verdicts(tell)
+    code = int(pytest.main(arguments, plugins=[_pytest_reporter(pytest, places, tell, verdicts)]))
+    verdicts.tell_others()
+    if code in _BAD_ENDS or code > 5:
+        tell("problem", f"pytest ended with {code}: {_BAD_ENDS.get(code, 'for a reason of a plugin')}")
+
+
+def _pytest_options(places: Places, own_folder: str) -> Iterator[str]:
+    yield from ("-pno:cacheprovider", "--import-mode=importlib", "--color=no", "-rfE", "--tb=short")
+    yield from ("--continue-on-collection-errors", "-oaddopts=", "--rootdir", places.repo)
+    yield from ("-c", _configuration(places, own_folder), "--confcutdir", os.path.dirname(places.repo))
+    conftests = [path for path in _conftests(places) if places.is_trusted(path)]
+    if not conftests:
+        yield "--noconftest"
+        return
+    manager = importlib.import_module("_pytest.config").PytestPluginManager
+    load = manager._importconftest
+
+    @functools.wraps(load)
+    def load_trusted(self: Any, path: Any, *others: Any, **named: Any) -> Any:
+        is_trusted = places.is_trusted(os.fspath(path))
+        return load(self, path, *others, **named) if is_trusted else types.ModuleType("conftest")
+
+    manager._importconftest = load_trusted
+
+
+def _conftests(places: Places) -> Iterator[str]:
+    for folder in (places.repo, places.checks):
+        for found, folders, names in os.walk(folder):
+            folders[:] = [name for name in folders if name not in (".git", "node_modules")]
+            if "conftest.py" in names:
+                yield os.path.join(found, "conftest.py")
+
+
+def _configuration(places: Places, own_folder: str) -> str:
+    for name, section in _CONFIGURATIONS:
+        path = os.path.join(places.repo, name)
+        if os.path.isfile(path) and places.is_trusted(path):
+            with open(path, encoding="utf-8", errors="replace") as file:
+                if section in file.read():
+                    return path
+    path = os.path.join(own_folder, "pytest.ini")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("[pytest]\n")
+    return path
+
+
+def _pytest_reporter(pytest: Any, places: Places, tell: Tell, verdicts: Verdicts) -> Any:
+    names: dict[str, str] = {}
+
+    def own_name(item: Any) -> str:
+        path = os.fspath(getattr(item, "path", None) or item.fspath)
+        file = os.path.relpath(path, places.base(path))
+        return "::".join([file, *item.nodeid.split("::")[1:]])
+
+    class Reporter:
+        @pytest.hookimpl(trylast=True)  # type: ignore[untyped-decorator]
+        def pytest_sessionstart(self) -> None:
+            # Pytest and its plugins have done what they do to each other, and no test has been loaded.
+            self.guard = Guard(["_pytest", "pluggy", "unittest"])
+
+        @pytest.hookimpl(trylast=True)  # type: ignore[untyped-decorator]
+        def pytest_collection_finish(self, session: Any) -> None:
+            for item in session.items:
+                names[item.nodeid] = own_name(item)
+                tell("collected", names[item.nodeid])
+
+        def pytest_collectreport(self, report: Any) -> None:
+            if report.failed:
+                verdicts.add(report.nodeid or "the tests", "error")
+
+        def pytest_runtest_logreport(self, report: Any) -> None:
+            outcome = report.outcome
+            if outcome == "failed" and report.when != "call":
+                outcome = "error"
+            if outcome != "passed" or report.when == "call":
+                verdicts.add(names.get(report.nodeid, report.nodeid), outcome)
+
+        def pytest_runtest_logfinish(self, nodeid: str) -> None:
+            self.guard.tell_changes(tell)
+            verdicts.tell(names.get(nodeid, nodeid))
+
+    return Reporter()
+
+
+def run(orders: dict[str, Any], tell: Tell, own_folder: str) -> None:
+    """Run the tests as the orders say."""
+    places = Places(orders)
+    standard = len(sys.path)
+    add_installed(orders["with_user_site"])
+    is_of_pytest = orders["runner"] == "pytest"
+    pytest = load_pytest(tell, orders["plugins"]) if is_of_pytest else None
+    if is_of_pytest and pytest is None:
+        return
+    in_checks = [places.checks] if any(places.base(path) == places.checks for path in places.paths) else []
+    folders = in_checks + [os.path.normpath(os.path.join(places.repo, one)) for one in orders["pythonpath"]]
+    sys.path[standard:standard] = folders
+    sys.path += [folder for folder in places.roots() if folder not in sys.path]
+    sys.meta_path.insert(0, RepoFinder(folders))
+    places.forget_compiled()
+    if is_of_pytest:
+        run_pytest(pytest, places, tell, orders["plugins"], own_folder)
+    else:
+        run_unittest(places, tell)
+
+
+def main() -> None:
+    """Run the tests as stdin says. The process ends here: what the code under test has left for its end is not done."""
+    orders = json.load(sys.stdin)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.unlink(__file__)
+    tell = open_report(orders["report"], bytes.fromhex(orders.pop("key")))
+    os.chdir(orders["repo"])
+    sys.argv[1:] = []
+    sys.dont_write_bytecode = True
+    for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
+        os.environ.pop(name, None)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    end, out = os._exit, sys.stdout
+    tell("start")
+    try:
+        run(orders, tell, os.path.dirname(os.path.abspath(__file__)))
+        tell("end")
+    except BaseException:  # noqa: BLE001
+        words = traceback.format_exc()
+        tell("problem", f"the tests ended early: {words[-2000:]}")
+        with contextlib.suppress(Exception):
+            out.write(words)
+    finally:
+        with contextlib.suppress(Exception):
+            out.flush()
+        end(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""The kind of check that is tests: run by a script of ours in the sandbox, judged by what that script reports."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import secrets
+import shlex
+from pathlib import Path
+
+from harness.tasks.manifest import RunnerSpec
+from harness.tasks.runnerspec import lies_in_checks
+from harness.tasks.task import Check, Task
+from harness.trials.check_plan import Ended, Plan, Verdict
+from harness.trials.runners.globs import matching_files
+from harness.trials.runners.judging import judge_tests
+from harness.trials.runners.junit import read_junit
+from harness.trials.runners.report import REPORT_BYTES, Report, read_report
+
+_FOLDER = Path(__file__).parent
+_PYTHON = (_FOLDER / "python_tests.py", "exec python3 -I -S")
+_SCRIPTS = {
+    "pytest": _PYTHON,
+    "unittest": _PYTHON,
+    "node": (_FOLDER / "node_tests.mjs", "exec node"),
+}
+_CONFIGURING = frozenset(
+    "conftest.py pytest.toml .pytest.toml pytest.ini .pytest.ini pyproject.toml tox.ini setup.cfg".split()  # noqa: SIM905
+)
+_NOT_THERE = 127
+
+
+class TestsCheck:
+    """Tests of `[checks.tests.NAME]`."""
+
+    __test__ = False  # It is no test of pytest's.
+
+    def is_of(self, check: Check) -> bool:
+        """True for the checks of this kind."""
+        return check.tests is not None
+
+    def plan(self, check: Check, task: Task, home: str, token: str) -> Plan:
+        """What the runner reports decides, whatever the code under test prints or exits with."""
+        spec = check.tests
+        assert spec is not None, "it is of this kind"
+        if spec.runner == "junit":
+            return _plan_junit(spec)
+        key, report = secrets.token_bytes(32), f"{home}/.harness/report-{token}"
+        script, command = _SCRIPTS[spec.runner]
+        folder = f"{home}/.harness/run-{token}"
+        file = shlex.quote(f"{folder}/{script.name}")
+        orders = {**_orders(spec, task, home), "report": report, "key": key.hex()}
+        return Plan(
+            f"{command} {file}",
+            lambda ended: _judge(spec, ended, read_report(ended.report or b"", key)),
+            reports=report,
+            report_bytes=REPORT_BYTES,
+            steps=f"mkdir -m 700 {shlex.quote(folder)} && printf %s {_packed(script)} | base64 -d >{file} || exit",
+            stdin=json.dumps(orders),
+        )
+
+
+def _plan_junit(spec: RunnerSpec) -> Plan:
+    """The reports are gone before the command runs, so that what is read then is its own."""
+    return Plan(
+        spec.command or "",
+        lambda ended: _judge(spec, ended, read_junit(ended.report or b"")),
+        reports=spec.report or "",
+        report_bytes=REPORT_BYTES,
+        steps=f"shopt -s globstar nullglob; rm -rf -- {_unquoted(spec.report or '')}",
+    )
+
+
+def _unquoted(pattern: str) -> str:
+    """A pattern for bash, of which only the wildcards have a meaning."""
+    return "".join(part if part in "*?[]" else shlex.quote(part) for part in pattern)
+
+
+def _orders(spec: RunnerSpec, task: Task, home: str) -> dict[str, object]:
+    in_checks = [path for path in spec.paths if lies_in_checks(path, task.checks_folder)]
+    trusted = matching_files(task.repo, task.protect) if task.repo else []
+    return {
+        "runner": spec.runner,
+        "repo": f"{home}/repo",
+        "checks": f"{home}/.harness/checks",
+        "paths": [path for path in spec.paths if path not in in_checks],
+        "paths_in_checks": in_checks,
+        "trusted": [name for name in trusted if name.rpartition("/")[2] in _CONFIGURING],
+        "plugins": spec.plugins,
+        "pythonpath": spec.pythonpath,
+        # What the agent installed for itself counts only where it is a part of the work.
+        "with_user_site": not task.grade_in_agents_sandbox,
+    }
+
+
+def _judge(spec: RunnerSpec, ended: Ended, report: Report) -> Verdict:
+    problem = report.problem
+    if not report.outcomes and ended.exit_code == _NOT_THERE and spec.runner != "junit":
+        problem = f"the sandbox's template has no {'node' if spec.runner == 'node' else 'python3'}"
+    elif ended.exit_code is None:
+        problem = problem or "the tests did not come to their end"
+    return judge_tests(spec, report.outcomes, problem)
+
+
+@functools.cache
+def _packed(script: Path) -> str:
+    return base64.b64encode(script.read_bytes()).decode()
