@@ -140,6 +140,14 @@ def test_what_ends_the_run_can_be_remedied() -> None:
     assert all(policy.remedy and not policy.retry for policy in ends)
 
 
+def test_only_a_sandbox_that_is_gone_is_given_up_at_once() -> None:
+    """And only a refusal by the platform makes everybody ask it less often."""
+    rows = [(cause, kind, policy) for cause, kinds in FAULTS.items() for kind, policy in kinds.items()]
+    assert [(cause, kind) for cause, kind, policy in rows if policy.is_gone] == [("sandbox", "sandbox_gone")]
+    assert [(cause, kind) for cause, kind, policy in rows if policy.is_refusal] == [("sandbox", "rate_limit")]
+    assert all(policy.retry for _, _, policy in rows if policy.is_gone or policy.is_refusal)
+
+
 def test_a_raise_can_overrule_its_row() -> None:
     """As a whole by a policy, or only in what can be done about it."""
     fault = InternalFault("disk", "it is full", policy=GIVE_UP)
