@@ -135,9 +135,37 @@ def test_a_fault_has_what_its_row_says(cause: Cause, kind: str) -> None:
 
 def test_what_ends_the_run_can_be_remedied() -> None:
     """What every trial would meet, a new attempt would meet too: somebody has to do something."""
-    ends = [policy for kinds in FAULTS.values() for policy in kinds.values() if policy.fatal]
-    assert ends
-    assert all(policy.remedy and not policy.retry for policy in ends)
+    ends = {
+        (cause, kind): policy
+        for cause, kinds in FAULTS.items()
+        for kind, policy in kinds.items()
+        if policy.fatal
+    }
+    assert set(ends) == {("sandbox", "auth"), ("provider", "auth"), ("harness", "disk")}
+    assert all(policy.remedy and not policy.retry for policy in ends.values())
+
+
+@pytest.mark.parametrize(
+    ("cause", "kinds"),
+    [
+        ("provider", {"api_error", "overloaded", "rate_limit", "silent"}),
+        ("agent", {"died", "error_result"}),
+        ("check", set()),
+        ("task", {"repo_unreachable", "setup_timeout"}),
+        ("harness", {"worker_died"}),
+    ],
+)
+def test_what_may_be_over_soon_is_tried_again(cause: Cause, kinds: set[str]) -> None:
+    """Everything else would end the same way in a fresh sandbox."""
+    assert {kind for kind, policy in FAULTS[cause].items() if policy.retry} == kinds
+
+
+def test_only_a_sandbox_that_is_gone_is_given_up_at_once() -> None:
+    """And only a refusal by the platform makes everybody ask it less often."""
+    rows = [(cause, kind, policy) for cause, kinds in FAULTS.items() for kind, policy in kinds.items()]
+    assert [(cause, kind) for cause, kind, policy in rows if policy.is_gone] == [("sandbox", "sandbox_gone")]
+    assert [(cause, kind) for cause, kind, policy in rows if policy.is_refusal] == [("sandbox", "rate_limit")]
+    assert all(policy.retry for _, _, policy in rows if policy.is_gone or policy.is_refusal)
 
 
 def test_a_raise_can_overrule_its_row() -> None:

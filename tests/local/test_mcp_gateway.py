@@ -36,7 +36,7 @@ answers = {
     "prompts/list": {"prompts": [{"name": "summary"}]},
     "prompts/get": {"messages": [{"role": "user", "content": text}]},
     "resources/list": {"resources": [book]},
-    "resources/read": {"contents": [{"uri": "book://one", "text": "SingleFlight upon a time."}]},
+    "resources/read": {"contents": [{"uri": "book://one", "text": "Once upon a time."}]},
 }
 for line in sys.stdin:
     request = json.loads(line)

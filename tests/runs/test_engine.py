@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from harness.errors import InternalFault, UsageError
 from harness.records.history import History, read_history, wall_seconds
 from harness.records.merge import merge
-from harness.records.record import ErrorRecord, Phases, TokenCounts, TrialRecord, TrialSpec
+from harness.records.record import ErrorRecord, Outcome, Phases, TokenCounts, TrialRecord, TrialSpec
 from harness.records.store import NO_REDACTION, RunFolder, read_records
 from harness.runs.budget import ASSUMED_USD, Budget, NotStartedError, spent_before
 from harness.runs.engine import Engine
@@ -358,6 +358,28 @@ def test_shards_become_one_run(tmp_path: Path) -> None:
     assert {record.run_id for record in found.values()} == {"all"}
     assert (merged.path / "trials/answer/default-t2/transcript.jsonl").read_bytes() == b"{}\n"
     assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "kept"),
+    [
+        (("passed", "error"), "one"),
+        (("error", "passed"), "two"),
+        (("invalid", "failed"), "two"),
+        (("error", "error"), "two"),
+    ],
+)
+def test_a_verdict_is_kept_whichever_run_has_it(
+    tmp_path: Path, outcomes: tuple[Outcome, Outcome], kept: str
+) -> None:
+    """Of two trials without one, that of the later run."""
+    for name, outcome in zip(("one", "two"), outcomes, strict=True):
+        score = 1.0 if outcome == "passed" else None
+        run = RunFolder.create(tmp_path, name, {}, NO_REDACTION)
+        run.append(a_record(outcome=outcome, score=score, session_id=name))
+    merged, _ = merge(tmp_path, ["one", "two"], None)
+    (record,) = read_records(merged.path).records
+    assert record.session_id == kept
 
 
 def test_two_verdicts_on_one_trial_are_not_merged(tmp_path: Path) -> None:

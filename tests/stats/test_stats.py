@@ -685,3 +685,104 @@ def test_each_k_that_a_task_has_trials_for_is_told() -> None:
     assert [at.k for at in other.pass_at_k] == [at.k for at in other.pass_hat_k] == [1]
     assert one.pass_at_k[1].value == pytest.approx((1 + 14 / 15) / 2)
     assert one.pass_hat_k[1].value == pytest.approx((0 + 6 / 15) / 2)
+
+
+# What a mutant has shown to be unchecked
+
+
+def test_less_is_better_of_everything_but_passes_and_score() -> None:
+    """These two are points of a rate; the others are compared by their ratio."""
+    assert [name for name, metric in METRICS.items() if metric.higher_is_better] == ["pass", "score"]
+    assert [name for name, metric in METRICS.items() if not metric.relative] == ["pass", "score"]
+
+
+@pytest.mark.parametrize(
+    ("passes", "low", "high"), [(0, 0.0, 1 - 0.05 ** (1 / 8)), (8, 0.05 ** (1 / 8), 1.0)]
+)
+def test_none_or_all_of_single_trials_has_half_of_the_mid_p_tail(
+    passes: int, low: float, high: float
+) -> None:
+    """By hand: (1 - p)^8 / 2 is 2.5 % at the upper end for none of 8."""
+    interval = rate(counts([1] * passes + [0] * (8 - passes), 1)).interval
+    assert interval
+    assert (interval.low, interval.high) == (pytest.approx(low, abs=1e-9), pytest.approx(high, abs=1e-9))
+
+
+def test_an_estimate_of_nothing_has_no_tasks_and_no_trials() -> None:
+    """For rates and for costs."""
+    nothing = rows([], [])
+    for found in (rate(nothing), skewed_mean(nothing, nothing), geometric_mean(nothing, nothing)):
+        assert (found.value, found.interval, found.tasks, found.trials) == (None, None, 0, 0)
+        assert found.reason is not None
+        assert found.reason.startswith("no trial")
+
+
+def test_a_tie_is_no_majority_that_flips() -> None:
+    """From half to all, or from all to half."""
+    assert flips(counts([10, 5, 5], 10), counts([5, 0, 5], 10), ("a", "b", "c")) == ()
+
+
+def test_a_difference_of_costs_says_how_many_are_0() -> None:
+    """Of both variants together."""
+    costs = {"a": [0.0, 1.0, 2.0], "b": [0.0, 0.0, 3.0]}
+    cells = [
+        Trials(f"t{place}", name, {"pass": [1], "cost": [cost]})
+        for name, values in costs.items()
+        for place, cost in enumerate(values)
+    ]
+    found = against(compare(cells, [("b", "a")], metrics=["cost"]), "b", "cost").difference
+    assert (found.center, found.low, found.high) == (None, None, None)
+    assert found.reason == "3 values are 0: a relative difference needs values above 0"
+
+
+def mover(own: TaskMeans, base: TaskMeans, correlation: float) -> tuple[float, float]:
+    """The bounds of a difference of rates, recovered from the rates' own intervals (Zou and Donner 2008)."""
+    one, other = rate(own), rate(base)
+    assert one.interval
+    assert other.interval
+    assert one.value is not None
+    assert other.value is not None
+
+    def side(near: float, far: float) -> float:
+        return float(np.sqrt(near**2 - 2 * correlation * near * far + far**2))
+
+    down = side(one.value - one.interval.low, other.interval.high - other.value)
+    up = side(one.interval.high - one.value, other.value - other.interval.low)
+    return one.value - other.value - down, one.value - other.value + up
+
+
+def test_a_difference_that_is_the_same_on_every_task_comes_from_the_rates_own_intervals() -> None:
+    """No spread of the differences is shown; the rates still have theirs."""
+    own, base = counts([4, 6, 9, 7], 10), counts([2, 4, 7, 5], 10)
+    found = difference(own, base, relative=False)
+    assert found.center == pytest.approx(0.2)
+    assert (found.low, found.high) == pytest.approx(mover(own, base, 0.0))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_longer_tail_of_a_few_tasks_comes_from_the_rates_own_intervals(sign: int) -> None:
+    """With the correlation of the tasks' rates; the other side is the t-interval's."""
+    lower, higher = counts([1, 2, 0, 1] + [0] * 26, 10), counts([3, 4, 0, 1] + [0] * 26, 10)
+    own, base = (higher, lower) if sign > 0 else (lower, higher)
+    found = difference(own, base, relative=False)
+    plain = stats.ttest_rel(own.mean, base.mean).confidence_interval(0.95)
+    low, high = mover(own, base, float(np.corrcoef(own.mean, base.mean)[0, 1]))
+    assert low < plain.low < plain.high < high
+    assert (found.low, found.high) == pytest.approx((plain.low, high) if sign > 0 else (low, plain.high))
+
+
+def test_rates_that_are_the_same_on_every_task_correlate_with_nothing() -> None:
+    """Of a baseline without spread."""
+    own, base = counts([9, 5, 5, 5, 5, 5, 5, 5], 10), counts([5] * 8, 10)
+    plain = stats.ttest_rel(own.mean, base.mean).confidence_interval(0.95)
+    found = difference(own, base, relative=False)
+    assert (found.low, found.high) == pytest.approx((plain.low, max(plain.high, mover(own, base, 0.0)[1])))
+
+
+@pytest.mark.parametrize("tasks", [2, 5, 20])
+def test_few_tasks_spend_less_error_on_looking_twice(tasks: int) -> None:
+    """By SciPy's bivariate normal: 5 % divided by 1 + 0.8 ln(looks) / (tasks - 1)."""
+    first, second = (stats.norm.ppf((1 + level_at(Plan(5), look, tasks)) / 2) for look in (3, 5))
+    inside = stats.multivariate_normal([0, 0], [[1, np.sqrt(0.6)], [np.sqrt(0.6), 1]])
+    both = inside.cdf([first, second], lower_limit=[-first, -second])
+    assert 1 - both == pytest.approx(0.05 / (1 + 0.8 * np.log(2) / (tasks - 1)), rel=2e-3)

@@ -1,0 +1,280 @@
+"""How many of a seeded sample of mutants the tests kill.
+
+    python benchmarks/mutants.py [--sample 60] [--seed 1] [--jobs 1] [FILE_OR_FOLDER ...]
+
+A mutant is a module with one small change, such as `<` in place of `<=`, made by Cosmic Ray (`pip install -e
+'.[mutation]'`). Each runs in a copy of the checkout against the tests that `[tool.mutants.tests]` of pyproject.toml
+names for its module: the entry with the longest path counts. A test that fails, or takes far longer than without
+the change, kills the mutant. The survivors are printed as diffs. Each is either equivalent, which means that no
+input tells it from the original, or a hole in the tests; only a reader can say which.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import multiprocessing
+import os
+import random
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+COPIED = ("harness", "tests", "tasks", "benchmarks", "docs", "conftest.py", "pyproject.toml", "README.md")
+PRELOADED = [
+    "pytest",
+    "scipy.stats",
+    "hypothesis",
+    "pydantic",
+    "e2b",
+    "rich.console",
+    "jsonschema",
+    "xdist",
+    "uvicorn",
+]
+NEVER_ENDS_S = 60.0
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change: the module's path, the change's place and operator, and the module's text before and after."""
+
+    module: str
+    line: int
+    operator: str
+    before: str
+    after: str
+
+    def diff(self) -> str:
+        """The change as a unified diff."""
+        lines = difflib.unified_diff(
+            self.before.splitlines(), self.after.splitlines(), self.module, self.module, lineterm="", n=2
+        )
+        return "\n".join(lines)
+
+
+def config() -> Mapping[str, Any]:
+    """`[tool.mutants]` of pyproject.toml."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    return dict(tomllib.loads(text)["tool"]["mutants"])
+
+
+def find_modules(given: Sequence[str], configured: Iterable[str]) -> list[str]:
+    """The modules of the given files and folders, as paths from the root."""
+    files = [file for name in given or configured for file in [ROOT / name, *(ROOT / name).rglob("*.py")]]
+    return sorted({str(file.resolve().relative_to(ROOT)) for file in files if file.suffix == ".py"})
+
+
+def draw_mutants(modules: Sequence[str], exclude: Sequence[str], count: int, seed: int) -> list[Mutant]:
+    """A sample over the places in all modules that can be changed, with one change for each place."""
+    rng = random.Random(seed)
+    places = [
+        (module, place, changes) for module in modules for place, changes in find_places(module, exclude)
+    ]
+    drawn = rng.sample(places, min(count, len(places)))
+    print(
+        f"{len(places)} places in {len(modules)} modules; a sample of {len(drawn)} with seed {seed}",
+        flush=True,
+    )
+    return [mutate(module, place[0], *rng.choice(changes)) for module, place, changes in drawn]
+
+
+def find_places(module: str, exclude: Sequence[str]) -> list[tuple[tuple[int, int], list[tuple[str, int]]]]:
+    """Where a module can be changed, and there each operator with the number of its occurrence."""
+    from cosmic_ray.ast import ast_nodes, get_ast
+    from cosmic_ray.plugins import get_operator, operator_names
+
+    text = (ROOT / module).read_text(encoding="utf-8")
+    declared = set(declared_places(text))
+    nodes = list(ast_nodes(get_ast(text)))
+    places: dict[tuple[int, int], list[tuple[str, int]]] = {}
+    for name in sorted(operator_names()):
+        operator_class = get_operator(name)
+        if operator_class.arguments() or any(re.search(pattern, name) for pattern in exclude):
+            continue
+        operator = operator_class()
+        positions = (start for node in nodes for start, _ in operator.mutation_positions(node))
+        for occurrence, start in enumerate(positions):
+            if start not in declared:
+                places.setdefault(start, []).append((name, occurrence))
+    return sorted(places.items())
+
+
+def declared_places(text: str) -> Iterator[tuple[int, int]]:
+    """Every place that only the type checker looks at: annotations, and what decorates a class (`frozen=True`)."""
+    lines = text.splitlines()
+    for node in ast.walk(ast.parse(text)):
+        declarations = [getattr(node, "annotation", None), getattr(node, "returns", None)]
+        if isinstance(node, ast.ClassDef):
+            declarations += node.decorator_list
+        for declared in filter(None, declarations):
+            for line in range(declared.lineno, declared.end_lineno + 1):
+                start = declared.col_offset if line == declared.lineno else 0
+                end = declared.end_col_offset if line == declared.end_lineno else len(lines[line - 1])
+                yield from ((line, column) for column in range(start, end + 1))
+
+
+def mutate(module: str, line: int, operator: str, occurrence: int) -> Mutant:
+    """Make one change."""
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator
+
+    text = (ROOT / module).read_text(encoding="utf-8")
+    changed = mutate_code(text, get_operator(operator)(), occurrence)
+    assert changed is not None, "the occurrence was found before"
+    return Mutant(module, line, operator.removeprefix("core/"), text, changed)
+
+
+class Checkout:
+    """A copy of the checkout, in which one mutant at a time is tested."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._writes = 0
+        ignored = shutil.ignore_patterns("__pycache__")
+        for name in COPIED:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, path / name, ignore=ignored)
+            else:
+                shutil.copy(ROOT / name, path / name)
+
+    def write(self, module: str, text: str) -> None:
+        """Write a module with a time of its own, by which Python knows that its bytecode is old."""
+        file = self.path / module
+        file.write_text(text, encoding="utf-8")
+        self._writes += 1
+        os.utime(file, (1_000_000_000 + self._writes,) * 2)
+
+    def run(self, tests: Sequence[str], timeout: float) -> int | None:
+        """Run tests; return pytest's exit code, or None when they took too long."""
+        context = multiprocessing.get_context("forkserver")
+        process = context.Process(target=run_pytest, args=(self.path, tuple(tests)))
+        process.start()
+        process.join(timeout)
+        took_too_long = process.is_alive()
+        if process.pid:
+            stop_group(process.pid)
+        process.join()
+        return None if took_too_long else process.exitcode
+
+
+def stop_group(group: int) -> None:
+    """End what a run of tests has left."""
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def run_pytest(checkout: Path, tests: Sequence[str]) -> None:
+    """Run pytest within this process, on the checkout's own package."""
+    os.setsid()
+    os.chdir(checkout)
+    os.environ["PYTHONPATH"] = str(checkout)
+    sys.path[:] = [str(checkout), *(entry for entry in sys.path if Path(entry or ".").resolve() != ROOT)]
+    with (checkout / "output.txt").open("w") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+    import pytest
+
+    # A run of its own: what tests leave running must not keep this process.
+    os._exit(pytest.main([*tests, "-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", "--tb=line"]))
+
+
+class Trials:
+    """Runs mutants, each in a checkout that is free, against the tests of its module."""
+
+    def __init__(self, tests: Mapping[str, Sequence[str]], folder: Path, jobs: int) -> None:
+        self._tests = tests
+        self._jobs = jobs
+        self._free: SimpleQueue[Checkout] = SimpleQueue()
+        for number in range(jobs):
+            self._free.put(Checkout(folder / str(number)))
+        self._seconds: dict[str, float] = {}
+
+    def measure(self, modules: Iterable[str]) -> None:
+        """Run each set of tests without a change.
+
+        Raises:
+            SystemExit: when one fails.
+        """
+        checkout = self._free.get()
+        for entry in sorted({self._entry(module) for module in modules}):
+            started = time.monotonic()
+            code = checkout.run(self._tests[entry], timeout=1800)
+            self._seconds[entry] = time.monotonic() - started
+            print(f"{entry}: {self._seconds[entry]:.0f} s without a change", flush=True)
+            if code != 0:
+                raise SystemExit(f"its tests fail:\n{(checkout.path / 'output.txt').read_text()}")
+        self._free.put(checkout)
+
+    def survivors(self, mutants: Sequence[Mutant]) -> list[Mutant]:
+        """Run all; return those that no test has killed."""
+        with ThreadPoolExecutor(self._jobs) as pool:
+            killed = list(pool.map(self._kills, mutants))
+        return [mutant for mutant, was_killed in zip(mutants, killed, strict=True) if not was_killed]
+
+    def _kills(self, mutant: Mutant) -> bool:
+        checkout = self._free.get()
+        checkout.write(mutant.module, mutant.after)
+        entry = self._entry(mutant.module)
+        code = checkout.run(self._tests[entry], timeout=NEVER_ENDS_S + 3 * self._seconds[entry])
+        checkout.write(mutant.module, mutant.before)
+        self._free.put(checkout)
+        end = "survived" if code == 0 else "killed" if code is not None else "timed out"
+        print(f"{end:9} {mutant.module}:{mutant.line} {mutant.operator}", flush=True)
+        return code != 0
+
+    def _entry(self, module: str) -> str:
+        return max((entry for entry in self._tests if module.startswith(entry)), key=len)
+
+
+def print_result(mutants: Sequence[Mutant], survivors: Sequence[Mutant]) -> None:
+    """The survivors, and the share that was killed of each folder and of all."""
+    for mutant in survivors:
+        print(f"\n{mutant.module}:{mutant.line} {mutant.operator} survived\n{mutant.diff()}")
+    print()
+    alive = Counter(str(Path(mutant.module).parent) for mutant in survivors)
+    for folder, total in sorted(Counter(str(Path(mutant.module).parent) for mutant in mutants).items()):
+        print(f"{folder}: {total - alive[folder]} of {total} killed")
+    killed = len(mutants) - len(survivors)
+    print(f"all: {killed} of {len(mutants)} killed, {killed / len(mutants):.1%}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "modules", nargs="*", help="files or folders (default: all that pyproject.toml names)"
+    )
+    parser.add_argument("--sample", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1)
+    options = parser.parse_args()
+    settings = config()
+    modules = find_modules(options.modules, settings["tests"])
+    mutants = draw_mutants(modules, settings["exclude-operators"], options.sample, options.seed)
+    multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
+    with tempfile.TemporaryDirectory(prefix="mutants-", ignore_cleanup_errors=True) as folder:
+        os.chmod(folder, 0o755)  # Tests that start a server as another account read the package.
+        trials = Trials(settings["tests"], Path(folder), options.jobs)
+        trials.measure({mutant.module for mutant in mutants})
+        print_result(mutants, trials.survivors(mutants))
+
+
+if __name__ == "__main__":
+    main()
