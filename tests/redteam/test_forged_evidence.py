@@ -115,7 +115,8 @@ def quick(scripts: Mapping[str, str], *names: str) -> list[object]:
     ]
 
 
-TIMED = "timeout = 20\n"
+TIMED = "timeout = 45\n"
+"""Some of these agents wait until their time is up."""
 
 
 def timed_task(root: Path) -> Path:
@@ -144,7 +145,8 @@ def test_forged_evidence_of_the_variant_is_no_way_out(
 @pytest.mark.parametrize("script", quick(HOOKS))
 def test_work_with_spoilt_evidence_passes(server: LocalServer, tmp_path: Path, script: str) -> None:
     """Whatever became of the evidence, the work that was done counts."""
-    found = judge_claude(server, timed_task(tmp_path), f"{script}\n{WORK}", variant=variant(tmp_path))
+    task = calc_task(tmp_path, "true", check=CHECK)
+    found = judge_claude(server, task, f"{script}\n{WORK}", variant=variant(tmp_path))
     assert found.record.outcome == "passed", found.why
 
 
