@@ -182,7 +182,6 @@ FAULTS: Mapping[Cause, Mapping[str, FaultPolicy]] = {
         ),
         "interrupted": GIVE_UP,
         "killed": FaultPolicy(remedy="make room and write the report again"),
-        "starter_gone": GIVE_UP,
         "worker_died": RETRY,
     },
 }

@@ -35,7 +35,7 @@ from harness.sandboxes.faults import KIND_BY_ERROR
 PACKAGE = Path(harness.__file__).parent
 CAUSES: dict[str, Cause] = {type_.__name__: cause for cause, type_ in FAULT_BY_CAUSE.items()}
 # These pass a kind on that somebody else has named.
-PASS_ON = {"records/record.py", "sandboxes/shell.py", "tasks/gitrepo.py"}
+PASS_ON = {"records/record.py", "tasks/gitrepo.py"}
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:

@@ -49,6 +49,8 @@ PROBE_S = 11.0
 
 11 and not 10: commands often take round times, and probes should not fall on the moment when many end.
 """
+MAX_OUTPUT_CHARS = 16 * 1024 * 1024
+"""The most that a command may print, since an agent may have a say in it. Ours print far less."""
 MAX_REATTACHES = 5
 """The number of times in a row that a stream is picked up again without a line in between."""
 
@@ -86,7 +88,7 @@ class CommandResult:
 
 
 class CommandTimeoutError(Exception):
-    """The command took longer than it was given."""
+    """The command was stopped: it took longer than it was given, or printed more than it may."""
 
 
 class TooLargeError(Exception):
@@ -337,15 +339,38 @@ class Sandbox:
             return CommandResult(done.stdout, done.stderr, done.exit_code)
 
     async def _run(self, command: str, **options: Any) -> e2b.CommandResult:
-        """Run a command through the SDK.
+        """Run a command as the SDK does.
 
-        A command that cannot be started raises SandboxFault. CommandTimeoutError is only for one that started."""
+        A command that cannot be started raises a SandboxFault. CommandTimeoutError is only for one that has started.
+        """
+        size, too_much = 0, asyncio.Event()
+
+        def count(text: str) -> None:
+            nonlocal size
+            size += len(text)
+            if size > MAX_OUTPUT_CHARS:
+                too_much.set()
+
         with raising_faults("start a command"):
             # The SDK's own limit for this would cost a task for each command.
             async with asyncio.timeout(_START_S):
-                handle = await self._sdk.commands.run(command, background=True, request_timeout=0, **options)
-        done: e2b.CommandResult = await handle.wait()
-        return done
+                handle = await self._sdk.commands.run(
+                    command, background=True, request_timeout=0, on_stdout=count, on_stderr=count, **options
+                )
+        ended = asyncio.ensure_future(handle.wait())
+        flooded = asyncio.ensure_future(too_much.wait())
+        try:
+            await asyncio.wait((ended, flooded), return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():
+                with raising_faults("end a command"):
+                    await handle.kill()
+                raise CommandTimeoutError(f"it printed more than {MAX_OUTPUT_CHARS} characters")
+            done: e2b.CommandResult = ended.result()
+            return done
+        finally:
+            flooded.cancel()
+            ended.cancel()
+            await asyncio.gather(ended, flooded, return_exceptions=True)
 
     async def _fail_if_gone(self, call: Coroutine[Any, Any, T]) -> T:
         """Wait for a call, and ask meanwhile if the sandbox is gone, since a lost connection may stay silent for ever.

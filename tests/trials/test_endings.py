@@ -395,7 +395,7 @@ RECORDED = by_hand([uses("Write", file_path="/home/user/repo/answer.txt", conten
 @pytest.mark.usefixtures("as_e2b")
 def test_without_a_replay_server_the_cli_is_not_started(pytester: pytest.Pytester) -> None:
     """It would ask the real API, with whatever it finds."""
-    broken = "[setup]\nrun = ['echo \"import sys; sys.exit(3)\" >~/.harness/replay/__main__.py']\n"
+    broken = "[sandbox]\nenv = {PYTHONHOME = '/nowhere'}\n"
     task_folder(pytester.path / "tasks", toml=broken, replay=RECORDED)
     result = pytester.runpytest("tasks")
     result.assert_outcomes(errors=1)
