@@ -131,11 +131,17 @@ def test_the_grids_of_the_page_on_variants_are_what_it_says(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "page", sorted(path.name for path in [*DOCS.glob("*.md"), DOCS.parent / "README.md"])
+    "page",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "tasks/README.md",
+        *sorted(f"docs/{path.name}" for path in DOCS.glob("*.md")),
+    ],
 )
 def test_links_lead_somewhere(page: str) -> None:
     """A relative link names a file that is there."""
-    path = DOCS.parent / page if page == "README.md" else DOCS / page
+    path = DOCS.parent / page
     links = re.findall(r"\]\((?!https?://|#)([^)#]+)", path.read_text(encoding="utf-8"))
     assert [link for link in links if not (path.parent / link).exists()] == []
 

@@ -1,0 +1,97 @@
+"""The page on the architecture says what is: its files, its names, its directions."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.test_imports import DIRECTIONS
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+PROSE = re.sub(r"^```.*?^```$", "", PAGE, flags=re.DOTALL | re.MULTILINE)
+# A paragraph may be wrapped; a row of a table may not.
+BLOCKS = [
+    block for part in PROSE.split("\n\n") for block in (part.split("\n") if part[:1] == "|" else [part])
+]
+
+
+def code_in(text: str) -> list[str]:
+    return re.findall(r"`([^`\n]+)`", text)
+
+
+def is_path(code: str) -> bool:
+    return "/" in code
+
+
+def defined_in(place: str) -> Iterator[str]:
+    """The names that a Python file defines, those of a class with the class before them, too."""
+    for node in ast.walk(ast.parse((ROOT / place).read_text(encoding="utf-8"))):
+        yield from names_of(node)
+        if isinstance(node, ast.ClassDef):
+            yield from (f"{node.name}.{name}" for inner in node.body for name in names_of(inner))
+
+
+def names_of(node: ast.AST) -> Iterator[str]:
+    match node:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            yield name
+        case ast.AnnAssign(target=ast.Name(id=name)):
+            yield name
+        case ast.Assign(targets=targets):
+            yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+def test_there_is_something_to_hold_it_to() -> None:
+    """The tests below look at what they are meant to look at."""
+    assert len([code for code in code_in(PROSE) if is_path(code)]) > 60
+    assert len([code for code in code_in(PROSE) if not is_path(code)]) > 40
+
+
+@pytest.mark.parametrize("path", sorted({code for code in code_in(PROSE) if is_path(code)}))
+def test_every_file_is_there(path: str) -> None:
+    """A folder's name ends with a slash."""
+    assert (ROOT / path).is_dir() if path.endswith("/") else (ROOT / path).is_file()
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if code_in(block)], ids=lambda block: block[:40])
+def test_every_name_is_defined_in_a_file_beside_it(block: str) -> None:
+    """Those of a row in the files of the row; `Task` of a sub-package's row in any of its files."""
+    places = [code for code in code_in(block) if is_path(code)]
+    files = [
+        file
+        for place in places
+        for file in (
+            [str(path.relative_to(ROOT)) for path in (ROOT / place).rglob("*.py")]
+            if place.endswith("/")
+            else [place] * place.endswith(".py")
+        )
+    ]
+    known = {name for file in files for name in defined_in(file)}
+    assert {code for code in code_in(block) if not is_path(code)} - known == set()
+
+
+def test_the_table_has_the_directions() -> None:
+    """Those that are kept: the same sub-packages, and what each may import."""
+    rows = re.findall(r"^\| `harness/(\w+)(?:/|\.py)` \| ([a-z_ ]*?) ?\| ", PAGE, re.MULTILINE)
+    assert dict(rows) == DIRECTIONS
+
+
+def test_the_drawing_has_each_above_what_it_imports() -> None:
+    (drawing,) = re.findall(r"^```\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    line_of = {
+        name: number for number, line in enumerate(drawing.splitlines()) for name in re.findall(r"\w+", line)
+    }
+    assert set(line_of) == set(DIRECTIONS)
+    wrong = [(name, below) for name in DIRECTIONS for below in DIRECTIONS[name].split()]
+    assert [pair for pair in wrong if line_of[pair[0]] >= line_of[pair[1]]] == []
+
+
+def test_every_sub_package_has_a_sentence() -> None:
+    rows = re.findall(r"^\| `harness/\w+(?:/|\.py)` \|[^|]*\| ([^|]*) \|$", PAGE, re.MULTILINE)
+    assert len(rows) == len(DIRECTIONS)
+    assert all(row.endswith(".") for row in rows)
