@@ -483,3 +483,65 @@ def test_a_report_that_is_none_fails(junit: dict[str, CheckResult], name: str, w
     """One that was there before, that leads elsewhere, or cannot be read."""
     assert (junit[name].passed, junit[name].score) == (False, 0.0)
     assert words in junit[name].output_tail
+
+
+# What code under test may do in one check to be taken for right in the next.
+MISCHIEF = """\
+#!/bin/sh
+echo 'import unittest' >tests/test_calc.py
+ln -sf /dev/null tests/data.txt
+mkdir -p elsewhere && mv tests/sub elsewhere/sub && ln -s ../elsewhere/sub tests/sub && : >elsewhere/sub/test_sub.py
+echo 'import os; os._exit(0)' >tests/conftest.py
+chmod -R u+w ~/.harness/checks
+echo '#!/bin/sh' >~/.harness/checks/second.sh
+echo 'import unittest' >~/.harness/checks/hidden/test_hidden.py
+"""
+LATER = """\
+[checks]
+protect = ["tests/**"]
+[checks.tests.third]
+runner = "unittest"
+paths = ["tests/test_calc.py", "tests/sub/test_sub.py"]
+must_pass = ["tests.test_calc.T.test_add", "tests.sub.test_sub.T.test_add"]
+[checks.tests.fourth]
+runner = "unittest"
+paths = ["hidden"]
+must_pass = ["hidden.test_hidden.T.test_add"]
+[checks.run]
+fifth = "test ! -L tests/data.txt && grep -q data tests/data.txt"
+"""
+
+
+@pytest.mark.parametrize("ballast", [0, 400_000], ids=["small", "large"])
+def test_a_check_finds_nothing_of_what_the_one_before_did(
+    server: LocalServer, tmp_path: Path, ballast: int
+) -> None:
+    """Protected files and those of `checks/` are the task's, also where they are too large to go with a command."""
+    test = "import unittest, calc\nclass T(unittest.TestCase):\n    def test_add(self):\n"
+    test += "        self.assertEqual(calc.add(2, 3), 5)\n"
+    repo = {
+        "calc.py": ADD,
+        "tests/data.txt": "data\n",
+        "tests/test_calc.py": test,
+        "tests/sub/test_sub.py": test,
+    }
+    checks = {"first.sh": MISCHIEF, "second.sh": "#!/bin/sh\nexit 3\n"}
+    folder = task_folder(tmp_path, toml=LATER, repo=repo, checks=checks)
+    noise = "".join(f"{number * 7919 % 104729:x}" for number in range(ballast // 4))
+    write_files(folder / "checks", {"hidden/test_hidden.py": test, "noise.txt": noise})
+    task = load_task(folder)
+
+    async def run(sandbox: Sandbox) -> dict[str, CheckResult]:
+        place = Place(
+            sandbox, await seed(sandbox, task), local_platform(server).has_own_processes, "run-trial"
+        )
+        return {result.name: result for result in await run_checks(place, task, task.checks)}
+
+    found = with_sandbox(server, run)
+    assert {name: (result.passed, result.exit_code) for name, result in found.items()} == {
+        "first": (True, 0),
+        "second": (False, 3),
+        "third": (True, 0),
+        "fourth": (True, 0),
+        "fifth": (True, 0),
+    }, {name: result.output_tail for name, result in found.items()}
