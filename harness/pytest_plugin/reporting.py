@@ -56,7 +56,7 @@ def _check_lines(check: CheckResult) -> Iterator[str]:
     if check.passed:
         yield f"  passed  {check.name}"
         return
-    why = "timed out" if check.timed_out else f"exit code {check.exit_code}"
+    why = "timed out" if check.timed_out else check.tests_passed or f"exit code {check.exit_code}"
     yield f"  FAILED  {check.name} ({why})"
     for line in check.output_tail.strip().splitlines()[-15:]:
         yield f"          {line}"

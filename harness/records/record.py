@@ -125,6 +125,13 @@ class CheckResult(_Part):
         description="Each test's verdict, the demanded ones first, up to 2,000; null: no check of `[checks.tests]`.",
     )
 
+    @property
+    def tests_passed(self) -> str | None:
+        """How many of its tests passed, in words; None for a check that is no tests, which its exit code decides."""
+        if self.tests is None:
+            return None
+        return f"{sum(test.outcome == 'passed' for test in self.tests)} of {len(self.tests)} tests passed"
+
 
 class TokenCounts(_Part):
     """Tokens as the API bills them; the four do not overlap. Null: unknown."""

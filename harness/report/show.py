@@ -174,7 +174,7 @@ class _Page:
         for check in self._record.checks:
             about = f"{_when(check.turn)}  score {check.score:g}, {seconds(check.duration_ms)}"
             style = "green" if check.passed else "red"
-            self._line(f"{check_verdict(check):<12}{check.name}{about}", style)
+            self._line(f"{check_verdict(check):<11} {check.name}{about}", style)
             for line in self._cut(check.output_tail):
                 self._line(line, "dim", 4)
         if not self._record.checks:

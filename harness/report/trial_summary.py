@@ -51,4 +51,4 @@ def check_verdict(check: CheckResult) -> str:
     """The end of a check in a word or two."""
     if check.timed_out:
         return "timed out"
-    return "passed" if check.passed else f"failed ({check.exit_code})"
+    return "passed" if check.passed else f"failed ({check.tests_passed or check.exit_code})"

@@ -82,8 +82,12 @@ def check_again(results: Path, run: str | None, trial: str) -> tuple[str, bool]:
 
 
 def _lines(check: CheckResult) -> list[str]:
-    verdict = "passed" if check.passed else "timed out" if check.timed_out else f"failed ({check.exit_code})"
-    return [f"{verdict:<12}{check.name}", *(f"    {line}" for line in check.output_tail.strip().splitlines())]
+    failed = f"failed ({check.tests_passed or check.exit_code})"
+    verdict = "passed" if check.passed else "timed out" if check.timed_out else failed
+    return [
+        f"{verdict:<11} {check.name}",
+        *(f"    {line}" for line in check.output_tail.strip().splitlines()),
+    ]
 
 
 def sweep(run: str | None, *, kept: bool, dry_run: bool, in_use: bool = False) -> str:

@@ -199,6 +199,7 @@ def test_the_verdicts_of_the_tests_are_told(python: dict[str, CheckResult]) -> N
     """The score is the share of them that passed."""
     assert outcomes(python["bad"]) == {"test_two_and_three": "failed", "test_nothing": "passed"}
     assert python["bad"].score == 0.5
+    assert python["bad"].tests_passed == "1 of 2 tests passed"
     assert outcomes(python["skips"]) == dict.fromkeys(PASSED, "skipped")
     assert set(outcomes(python["raises"]).values()) <= {"failed", "error"}
 
