@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import math
 import shlex
@@ -27,8 +26,7 @@ from harness.models.model import REPLAY_COMMAND
 from harness.models.provider import ProviderState
 from harness.records.record import Stop, TrialSpec
 from harness.records.stream import turn_marker
-from harness.sandboxes.sandbox import REPO, CommandTimeoutError, Job, turn_folder
-from harness.sandboxes.shell import run_without_profile
+from harness.sandboxes.job import REPO, Job, turn_folder
 from harness.variants.apply import arguments, expected_mcp_servers
 
 ENV = {
@@ -42,6 +40,15 @@ ENV = {
 }
 GRACE_S = 5.0
 """How long Claude Code may take to go on or to end after its result: a server that the agent left running keeps it."""
+
+# The recorded session's server runs beside the CLI, into which this shell turns, and ends with it. Its first line is
+# its URL.
+_START_REPLAY = (
+    f"exec {{said}}< <(exec {REPLAY_COMMAND})\n"
+    'read -r ANTHROPIC_BASE_URL <&"$said" && [ -n "$ANTHROPIC_BASE_URL" ] || '
+    f"exit {NO_REPLAY}\n"
+    "export ANTHROPIC_BASE_URL; exec {said}<&-"
+)
 
 
 class Claude:
@@ -100,11 +107,9 @@ class Claude:
         turn = self._turn_number
         model = _model(spec, context)
         words = [shlex.join(argv(spec, self.session_id, turn, model)), arguments(spec.variant)]
-        command = f"{' '.join(words)} <~/{turn_folder(turn)}/prompt.md"
-        if context.model.source == "replay":
-            command = _with_replay(command)
         return Job(
-            command=command,
+            command=f"{' '.join(words)} <~/{turn_folder(turn)}/prompt.md",
+            prepare=_START_REPLAY if context.model.source == "replay" else "",
             folder=turn_folder(turn),
             files={"prompt.md": text.encode()},
             cwd=REPO,
@@ -131,7 +136,7 @@ class Claude:
                         has_asked = True
                         await self._stop_if_refused(job, context)
         except TimeoutError:
-            await _kill(context, job)
+            await context.sandbox.kill_job(job)
             return True
         return False
 
@@ -139,7 +144,7 @@ class Claude:
         session = context.session_builder.session()
         refused = await refused_key(session, functools.partial(_ask_provider, context))
         if refused:
-            await _kill(context, job)
+            await context.sandbox.kill_job(job)
             raise refused
 
     async def _judge(
@@ -178,12 +183,6 @@ async def _ask_provider(context: AgentContext) -> ProviderState | None:
     return await context.provider.ask(context.model, {**context.model.env, **context.env}, model)
 
 
-async def _kill(context: AgentContext, job: Job) -> None:
-    """End a job; what of it cannot be ended like this goes with the rest of the agent's processes."""
-    with contextlib.suppress(CommandTimeoutError):
-        await run_without_profile(context.sandbox, job.kill_script(), timeout=30)
-
-
 def _model(spec: TrialSpec, context: AgentContext) -> str | None:
     """The model to ask for: a replay asks for the recorded one, or the CLI would report and price another."""
     if spec.variant.model or context.model.source != "replay":
@@ -210,13 +209,3 @@ def argv(spec: TrialSpec, session_id: str, turn: int, model: str | None) -> list
     if spec.task.limits.max_cost_usd is not None:
         arguments += ["--max-budget-usd", f"{spec.task.limits.max_cost_usd:g}"]
     return [*arguments, *spec.variant.args]
-
-
-def _with_replay(command: str) -> str:
-    """The command, with the recorded session's server beside it, whose first line is its URL."""
-    return (
-        f"exec {{said}}< <(exec {REPLAY_COMMAND}); replay=$!; "
-        'if read -r ANTHROPIC_BASE_URL <&"$said" && [ -n "$ANTHROPIC_BASE_URL" ]; then '
-        f"export ANTHROPIC_BASE_URL; exec {{said}}<&-; {command}; code=$?; kill $replay; (exit $code); "
-        f"else (exit {NO_REPLAY}); fi"
-    )
