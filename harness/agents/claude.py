@@ -38,6 +38,8 @@ ENV = {
     # Servers are connected before the first turn, so that a setup's tools are there from the start.
     "MCP_CONNECTION_NONBLOCKING": "false",
 }
+HOOK_EVENTS = "--include-hook-events"
+"""Has Claude Code tell in its stream what hooks say; older versions do not know it, and do not start with it."""
 GRACE_S = 5.0
 """How long Claude Code may take to go on or to end after its result: a server that the agent left running keeps it."""
 
@@ -98,6 +100,10 @@ class Claude:
             self._login = await context.sandbox.login_environment()
         context.reset_idle()
         has_timed_out = await self._follow(job, context, seconds)
+        if context.tells_hooks and f"unknown option '{HOOK_EVENTS}'" in job.stderr:
+            context.tells_hooks = False
+            job = self._job(spec, context, text)
+            has_timed_out = await self._follow(job, context, seconds)
         ending = await self._judge(spec, context, job, has_timed_out=has_timed_out)
         if ending.note:
             context.note(ending.note)
@@ -106,7 +112,10 @@ class Claude:
     def _job(self, spec: TrialSpec, context: AgentContext, text: str) -> Job:
         turn = self._turn_number
         model = _model(spec, context)
-        words = [shlex.join(argv(spec, self.session_id, turn, model)), arguments(spec.variant)]
+        words = [
+            shlex.join(argv(spec, self.session_id, turn, model, tells_hooks=context.tells_hooks)),
+            arguments(spec.variant),
+        ]
         return Job(
             command=f"{' '.join(words)} <~/{turn_folder(turn)}/prompt.md",
             prepare=_START_REPLAY if context.model.source == "replay" else "",
@@ -191,7 +200,9 @@ def _model(spec: TrialSpec, context: AgentContext) -> str | None:
     return recording.model if recording else None
 
 
-def argv(spec: TrialSpec, session_id: str, turn: int, model: str | None) -> list[str]:
+def argv(
+    spec: TrialSpec, session_id: str, turn: int, model: str | None, *, tells_hooks: bool = True
+) -> list[str]:
     """The CLI's arguments for one prompt of a session (turns from 1)."""
     arguments = [
         "claude",
@@ -201,6 +212,8 @@ def argv(spec: TrialSpec, session_id: str, turn: int, model: str | None) -> list
         "--verbose",
         "--dangerously-skip-permissions",
     ]
+    if tells_hooks:
+        arguments.append(HOOK_EVENTS)
     arguments += ["--session-id" if turn == 1 else "--resume", session_id]
     if model:
         arguments += ["--model", model]

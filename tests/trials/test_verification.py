@@ -170,7 +170,7 @@ import os, pathlib, signal
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 if b"/hook.sh" in pathlib.Path(f"/proc/{os.getppid()}/cmdline").read_bytes():
     signal.sigwait([signal.SIGTERM])
-    while FOREVER:
+    while True:
         signal.pause()
 os.execv("/usr/bin/sha256sum", ["sha256sum"])
 """
@@ -180,22 +180,38 @@ os.execv("/usr/bin/sha256sum", ["sha256sum"])
 SLOW_FIRST = 'env = { PATH = "/home/user/bin:/opt/claude:/usr/local/bin:/usr/bin:/bin" }'
 
 
-def slow_to_tell(*, forever: bool) -> str:
+def never_tells() -> str:
     """A task that puts such a `sha256sum` where `SLOW_FIRST` has it found."""
-    encoded = base64.b64encode(SLOW.replace("FOREVER", str(forever)).encode()).decode()
+    encoded = base64.b64encode(SLOW.encode()).decode()
     install = f"mkdir ~/bin && echo {encoded} | base64 -d >~/bin/sha256sum && chmod +x ~/bin/sha256sum"
     return f"[setup]\nrun = [{json.dumps(install)}]\n"
 
 
-def test_a_hook_that_is_slower_than_the_session_tells_what_was_loaded(
-    server: LocalServer, tmp_path: Path
-) -> None:
-    """Claude Code waits for none of these when it exits: it sends them SIGTERM."""
+def test_a_hook_that_is_slow_is_waited_for(server: LocalServer, tmp_path: Path) -> None:
+    """What was loaded is told before the first message, however late the hook comes to its end."""
+    slow = "mkdir ~/bin && printf '#!/bin/sh\\nsleep 1; exec /usr/bin/sha256sum\\n' >~/bin/sha256sum && chmod +x ~/bin/*"
     toml = f'claude_md = {{ text = "New rules." }}\n{SLOW_FIRST}'
-    story, _ = trial(server, tmp_path, toml, task=slow_to_tell(forever=False))
+    story, _ = trial(server, tmp_path, toml, task=f"[setup]\nrun = [{json.dumps(slow)}]\n")
 
     assert (story.record.outcome, story.record.differences, story.record.notes) == ("passed", (), ())
     assert loaded(story.record) == {"repo/CLAUDE.md": sha("New rules.")}
+
+
+def test_evidence_costs_no_tokens_and_is_not_shown_to_the_model(server: LocalServer, tmp_path: Path) -> None:
+    """What the hooks say is in the stream, and in no request."""
+    story, api = trial(server, tmp_path, 'claude_md = { text = "New rules." }\nenv = { A_NAME = "1" }')
+
+    assert story.record.outcome == "passed"
+    assert b"harness-evidence" in story.transcript
+    assert "harness" not in json.dumps([request.body for request in api.requests])
+
+
+def test_evidence_that_is_missing_is_no_verdict_on_the_variant(server: LocalServer, tmp_path: Path) -> None:
+    """Claude Code passes over settings with one wrong type, hooks and all: nobody knows what it started with."""
+    toml = 'claude_md = { text = "New rules." }\nsettings = { permissions = { deny = "Bash" } }'
+    story, _ = trial(server, tmp_path, toml)
+
+    assert story.told() == ("error", None, "sandbox", "prove")
 
 
 @pytest.mark.parametrize("claude_md", ['{ text = "New rules." }', "false"])
@@ -206,7 +222,7 @@ def test_what_a_hook_that_was_cut_off_leaves_open_is_no_difference(
     toml = f"claude_md = {claude_md}\n{SLOW_FIRST}"
     repo: dict[str, str | bytes] = {**REPO, "deeper/CLAUDE.md": "More.\n", "deeper/a.txt": "A\n"}
     script: list[Step] = [Use("Read", {"file_path": "/home/user/repo/deeper/a.txt"}), WRITE, Say("done")]
-    story, _ = trial(server, tmp_path, toml, task=slow_to_tell(forever=True), repo=repo, script=script)
+    story, _ = trial(server, tmp_path, toml, task=never_tells(), repo=repo, script=script)
 
     assert (story.record.outcome, story.record.differences) == ("error", ())
     assert story.record.error
