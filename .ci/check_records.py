@@ -15,7 +15,7 @@ from harness.records.store import list_runs
 
 results = Path(sys.argv[1])
 schema = json.loads(
-    Path(harness.__file__).with_name("records") / "record.schema.json".read_text(encoding="utf-8")
+    (Path(harness.__file__).parent / "records" / "record.schema.json").read_text(encoding="utf-8")
 )
 tasks = {path.parent.name for path in Path("tasks").glob("*/task.toml")}
 (run,) = list_runs(results)

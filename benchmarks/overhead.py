@@ -37,7 +37,8 @@ from harness.local.template import claude_template
 from harness.models.model import load_recording
 from harness.records.record import TrialSpec
 from harness.records.store import list_runs
-from harness.tasks.task import Task, load_task
+from harness.tasks.loading import load_task
+from harness.tasks.task import Task
 from harness.variants.variant import DEFAULT
 
 ROOT = Path(__file__).parents[1]

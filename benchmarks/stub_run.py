@@ -23,10 +23,10 @@ from harness.records.record import TrialRecord, TrialSpec
 from harness.records.store import NO_REDACTION, RunFolder
 from harness.runs.budget import Budget
 from harness.runs.engine import Engine
-from harness.sandboxes.sandbox import Platform
+from harness.sandboxes.platform import Platform
 from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos
-from harness.tasks.task import load_task
+from harness.tasks.loading import load_task
 from harness.trials.context import RunContext
 from harness.trials.runner import Retries
 from harness.variants.variant import Variant

@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     _apply(commands)
     _attach(commands)
     _checks(commands)
+    _regrade(commands)
     _merge(commands)
     _template(commands)
     _gc(commands)
@@ -338,6 +339,33 @@ def _run_template(parsed: argparse.Namespace) -> None:
 def _say_line(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
+
+
+def _regrade(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "regrade",
+        help="judge a run's trials again, by today's checks",
+        description="Judge the work that was kept of a run's trials again, in fresh sandboxes, by the checks as they "
+        "are now. No agent runs and no model is asked. The new records are a run of their own.",
+    )
+    command.add_argument("run_name", metavar="RUN", help="a run's name or folder")
+    command.add_argument(
+        "tasks", nargs="*", type=Path, metavar="TASK", help="folders of tasks (default: all in tasks/)"
+    )
+    command.add_argument("--sandbox", choices=("auto", "e2b", "local"), default="auto", help="where")
+    command.add_argument("--concurrency", type=int, metavar="N", help="how many at once")
+    _results(command)
+    command.set_defaults(run=_run_regrade)
+
+
+def _run_regrade(parsed: argparse.Namespace) -> None:
+    from harness.runs.options import Options
+    from harness.runs.regrade import regrade
+    from harness.tasks.loading import find_tasks
+
+    options = Options(sandbox=parsed.sandbox, concurrency=parsed.concurrency)
+    folders = parsed.tasks or list(find_tasks(Path("tasks")))
+    sys.stdout.write(regrade(parsed.results, parsed.run_name, folders, options))
 
 
 def _gc(commands: _Commands[argparse.ArgumentParser]) -> None:

@@ -37,6 +37,16 @@ class HarnessError(Exception):
     def __str__(self) -> str:
         return f"{self.message}\n  {self.remedy}" if self.remedy else self.message
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # From process to process; pickle would call the type with the message alone.
+        return _restored, (type(self), self.args, vars(self))
+
+
+def _restored(type_: type[HarnessError], args: tuple[Any, ...], fields: Mapping[str, Any]) -> HarnessError:
+    error = type_.__new__(type_, *args)
+    vars(error).update(fields)
+    return error
+
 
 class UsageError(HarnessError):
     """Something the user gave (an option, a file, an environment variable) cannot be used."""
@@ -65,7 +75,7 @@ class ProblemsError(UsageError):
 
 
 class NotAppliedError(HarnessError):
-    """What a trial ran with is not what its variant asks for: the outcome is `invalid` and counts for nobody."""
+    """The trial did not run with what its variant asks for. The outcome is `invalid` and counts for nobody."""
 
     def __init__(self, differences: Sequence[str]) -> None:
         super().__init__("; ".join(differences))
@@ -172,7 +182,6 @@ FAULTS: Mapping[Cause, Mapping[str, FaultPolicy]] = {
         ),
         "interrupted": GIVE_UP,
         "killed": FaultPolicy(remedy="make room and write the report again"),
-        "starter_gone": GIVE_UP,
         "worker_died": RETRY,
     },
 }
@@ -207,14 +216,6 @@ class Fault(HarnessError):
         """Every other trial of the run would meet it too."""
         return self.policy.fatal
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # From process to process; pickle knows nothing of arguments by name.
-        return _fault, (type(self), self.kind, self.message, self.policy, self.remedy)
-
-
-def _fault(type_: type[Fault], kind: str, message: str, policy: FaultPolicy, remedy: str | None) -> Fault:
-    return type_(kind, message, policy=policy, remedy=remedy)
-
 
 class SandboxFault(Fault):
     """The sandbox, its platform or the connection to it."""
@@ -241,7 +242,7 @@ class CheckFault(Fault):
 
 
 class TaskFault(Fault):
-    """What a task needs before its agent can start, such as a repository to clone or its setup, cannot be had."""
+    """A task cannot have what it needs before its agent starts, such as a repository to clone or its setup."""
 
     cause = "task"
 

@@ -10,10 +10,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+# pytester forgets the modules that a run within this process has loaded. Parts of numpy, and of the protobuf that e2b
+# needs, cannot be loaded twice.
+import e2b  # noqa: F401
 import hypothesis
 import pytest
-
-# pytester forgets the modules that a run within this process has loaded, and parts of numpy cannot be loaded twice.
 import scipy.special  # noqa: F401
 
 from harness.local.boxes.file_tree import remove_tree

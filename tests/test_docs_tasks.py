@@ -13,8 +13,8 @@ from harness.local.launch import LocalServer
 from harness.records.store import list_runs, read_records
 from harness.runs.resources import local_platform
 from harness.sandboxes.templates import remove_built
-from harness.tasks.manifest import Manifest
-from harness.tasks.task import Limits, load_task
+from harness.tasks.loading import load_task
+from harness.tasks.manifest import Limits, Manifest
 from harness.tasks.tomlfile import _keys
 from tests.support.folders import task_folder, write_files
 from tests.support.git_server import GitServer, git
@@ -58,7 +58,7 @@ def test_the_example_of_every_key_is_a_task(tmp_path: Path) -> None:
     )
     task = load_task(folder)
     assert (task.timeout, task.check_timeout, task.sandbox.template) == (600.0, 60.0, "claude")
-    assert task.limits == Limits(30, 0.5)
+    assert task.limits == Limits(max_turns=30, max_cost_usd=0.5)
     assert task.protect == ("tests/**",)
 
 

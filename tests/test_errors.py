@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+import copy
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,29 @@ import pytest
 import harness
 from harness import errors
 from harness.agents.endings import KIND_BY_STATUS
-from harness.errors import FAULT_BY_CAUSE, FAULTS, GIVE_UP, RETRY, Cause, Fault, InternalFault, SandboxFault
+from harness.errors import (
+    FAULT_BY_CAUSE,
+    FAULTS,
+    GIVE_UP,
+    RETRY,
+    Cause,
+    Fault,
+    FaultPolicy,
+    HarnessError,
+    InternalFault,
+    NotAppliedError,
+    Problem,
+    ProblemsError,
+    SandboxFault,
+    UsageError,
+)
+from harness.runs.budget import NotStartedError
 from harness.sandboxes.faults import KIND_BY_ERROR
 
 PACKAGE = Path(harness.__file__).parent
 CAUSES: dict[str, Cause] = {type_.__name__: cause for cause, type_ in FAULT_BY_CAUSE.items()}
 # These pass a kind on that somebody else has named.
-PASS_ON = {"records/record.py", "sandboxes/shell.py", "tasks/gitrepo.py"}
+PASS_ON = {"records/record.py", "tasks/gitrepo.py"}
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
@@ -131,6 +148,51 @@ def test_a_raise_can_overrule_its_row() -> None:
     assert (fault.retry, fault.fatal, fault.remedy) == (False, True, "buy one")
 
 
+def test_every_fault_of_the_tree_has_a_cause() -> None:
+    """The table of causes is complete."""
+    assert set(errors.Fault.__subclasses__()) == set(FAULT_BY_CAUSE.values())
+    assert set(FAULTS) == set(FAULT_BY_CAUSE)
+
+
+# From process to process
+
+
+FATES = [(True, False), (False, True), (True, True), (False, False)]
+
+
+@pytest.mark.parametrize(("retry", "fatal"), FATES, ids=["retry", "fatal", "both", "neither"])
+@pytest.mark.parametrize("kind", FAULT_BY_CAUSE.values(), ids=lambda kind: kind.__name__)
+def test_a_fault_goes_from_process_to_process_whole(kind: type[Fault], retry: bool, fatal: bool) -> None:
+    """A worker of xdist meets it, and the main process decides on it."""
+    for remedy in (None, "wait a while"):
+        fault = kind("any", "too many, 50% of all\nof them", policy=FaultPolicy(retry, fatal), remedy=remedy)
+        for again in (pickle.loads(pickle.dumps(fault)), copy.copy(fault), copy.deepcopy(fault)):
+            assert type(again) is kind
+            assert vars(again) == vars(fault)
+            assert (again.kind, again.message, again.cause) == (fault.kind, fault.message, fault.cause)
+            assert (again.retry, again.fatal, again.remedy) == (retry, fatal, remedy)
+            assert str(again) == str(fault)
+
+
+ERRORS: Sequence[HarnessError] = [
+    HarnessError("it is wrong", remedy="do it right"),
+    UsageError("it is wrong", remedy="do it right"),
+    NotStartedError("the limit is reached"),
+    ProblemsError("task 'a' cannot be used:", [Problem("task.toml", "timeout", "is wrong", "give seconds")]),
+    NotAppliedError(["the model is a, not b", "the tool 'c' is offered"]),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_an_error_that_is_no_fault_goes_whole_too(error: HarnessError) -> None:
+    """With all that it was made of."""
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert vars(again) == vars(error)
+    assert again.args == error.args
+    assert str(again) == str(error)
+
+
 @pytest.mark.parametrize(
     "fault",
     [
@@ -143,13 +205,7 @@ def test_a_raise_can_overrule_its_row() -> None:
 )
 def test_a_fault_survives_the_way_to_another_process(fault: Fault) -> None:
     """With everything that anybody decides by."""
-    copy = pickle.loads(pickle.dumps(fault))
-    assert type(copy) is type(fault)
-    assert (copy.kind, copy.message, copy.remedy) == (fault.kind, fault.message, fault.remedy)
-    assert (copy.policy, str(copy)) == (fault.policy, str(fault))
-
-
-def test_every_fault_of_the_tree_has_a_cause() -> None:
-    """The table of causes is complete."""
-    assert set(errors.Fault.__subclasses__()) == set(FAULT_BY_CAUSE.values())
-    assert set(FAULTS) == set(FAULT_BY_CAUSE)
+    again = pickle.loads(pickle.dumps(fault))
+    assert type(again) is type(fault)
+    assert (again.kind, again.message, again.remedy) == (fault.kind, fault.message, fault.remedy)
+    assert (again.policy, str(again)) == (fault.policy, str(fault))

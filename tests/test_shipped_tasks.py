@@ -9,7 +9,7 @@ import pytest
 
 from harness.records.record import TrialRecord
 from harness.records.store import list_runs, read_records
-from harness.tasks.task import find_tasks, load_task
+from harness.tasks.loading import find_tasks, load_task
 
 TASKS = Path(__file__).parents[1] / "tasks"
 # TASK/WHAT.sh answers a task lazily: run in its repo, with the reference solution in `reference/` beside it.

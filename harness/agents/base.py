@@ -1,4 +1,4 @@
-"""What every agent is given, and what it gives back."""
+"""The protocol of agents, and the context that each is given."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def _nothing(turn: int) -> None:
 
 @dataclass
 class AgentContext:
-    """What an agent is given: the sandbox with the repo in it, and callbacks for what it does.
+    """The sandbox with the repo in it, and callbacks for what an agent does.
 
     Args:
         sandbox: where it works.

@@ -26,7 +26,8 @@ from harness.models.model import REPLAY_COMMAND
 from harness.models.provider import ProviderState
 from harness.records.record import Stop, TrialSpec
 from harness.records.stream import turn_marker
-from harness.sandboxes.job import REPO, Job, turn_folder
+from harness.sandboxes.job import Job
+from harness.sandboxes.layout import REPO, turn_folder
 from harness.variants.apply import arguments, expected_mcp_servers
 
 ENV = {

@@ -8,7 +8,8 @@ from harness.agents.base import AgentContext
 from harness.errors import CheckFault
 from harness.records.record import Stop, TrialSpec
 from harness.sandboxes.archive import pack_folder
-from harness.sandboxes.sandbox import REPO, CommandTimeoutError
+from harness.sandboxes.layout import REPO
+from harness.sandboxes.sandbox import CommandTimeoutError
 from harness.sandboxes.shell import handed_over
 from harness.tasks.task import Task
 

@@ -1,1 +1,1 @@
-"""Where the model's replies come from: an API, or a recorded session that is replayed."""
+"""The source of the model's replies: an API, or a recorded session that is replayed."""

@@ -1,4 +1,4 @@
-"""Where the model's replies come from: the API that the environment names, or a recorded session."""
+"""The source of the model's replies: the API that the environment names, or a recorded session."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 from harness.errors import ProviderFault, UsageError
 from harness.models import replay_server
 from harness.records.record import KeyPlace, ModelSource
-from harness.sandboxes.sandbox import Network
+from harness.sandboxes.platform import Network
 from harness.tasks.hosts import is_loopback
 from harness.tasks.recording import BadRecording, parse_recording
 from harness.tasks.task import Task
@@ -106,7 +106,7 @@ def load_recording(path: Path) -> TaskRecording:
 
 @dataclass(frozen=True)
 class Model:
-    """How Claude Code in a sandbox gets its replies.
+    """The source of the replies for Claude Code in a sandbox.
 
     `env` is the CLI's; `hosts` what it must reach; `secrets` the values that must never be stored. `headers` are those
     that the platform puts on requests to a host, for what is not in `env` then. With `replay`, `recording(task)` is
@@ -147,7 +147,7 @@ class Model:
             raise ProviderFault("no_recording", f"task {task.name!r} has no recorded session to replay")
 
     def network(self, task: Task, hosts: Sequence[str] = ()) -> Network:
-        """What a task's sandbox may reach, given where the model is, and which `hosts` a variant needs.
+        """The network of a task's sandbox, given where the model is, and the `hosts` that a variant needs.
 
         Raises:
             ProviderFault: when the task leaves no way to the model.
@@ -169,7 +169,7 @@ class Model:
 
     @property
     def key_place(self) -> KeyPlace | None:
-        """Where the key is; None where no API is asked."""
+        """The place of the key; None where no API is asked."""
         if self.source != "api":
             return None
         return "platform" if self.headers else "sandbox"
@@ -179,12 +179,12 @@ NO_MODEL = Model("none", "no model")
 
 
 def has_key(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether the environment names a model API to pay for."""
+    """True if the environment names a model API to pay for."""
     return any(environ.get(name) for name in _KEYS) or _is_on(environ, _BEDROCK) or _is_on(environ, _VERTEX)
 
 
 def _is_on(environ: Mapping[str, str], switch: str) -> bool:
-    """Whether Claude Code takes a variable for set: `0` and `false` are not."""
+    """True if Claude Code takes a variable for set. `0` and `false` are not."""
     return environ.get(switch, "").strip().lower() in ("1", "true", "yes", "on")
 
 
@@ -215,7 +215,7 @@ def api_model(environ: Mapping[str, str] = os.environ, *, loopback: bool) -> Mod
 
 
 KEY_PLACEHOLDER = "kept-outside-the-sandbox"
-"""What stands in a key's place where the platform adds the key itself: Claude Code wants to see one."""
+"""Placeholder of a key. The platform injects the real one, but Claude Code expects a key to be set."""
 
 
 def move_key_to_platform(model: Model, *, asked: bool = False) -> Model:
@@ -258,7 +258,7 @@ def key_headers(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def _secrets(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """What must never be stored: credentials, whole and in the parts by which they may show up."""
+    """The values that must never be stored: credentials, whole and in the parts by which they may show up."""
     for name in _SECRETS:
         if name in env:
             yield name, env[name]

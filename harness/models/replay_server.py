@@ -100,7 +100,7 @@ class Player:
         return _reply(recorded[position], request["model"], self._cwd)
 
     def _is_aside(self, request: Json) -> bool:
-        """Whether the request has none of the tools that the conversation needs."""
+        """True if the request has none of the tools that the conversation needs."""
         return self.recording.has_tools and not any(
             "input_schema" in tool for tool in request.get("tools") or []
         )
@@ -151,7 +151,7 @@ def _contains_prompt(text: str, prompt: str) -> bool:
 
 
 def _user_indexes(messages: list[Json]) -> list[int]:
-    """Where the user's messages are, the last one first."""
+    """The positions of the user's messages, the last one first."""
     return [index for index in reversed(range(len(messages))) if messages[index]["role"] == "user"]
 
 
@@ -164,7 +164,7 @@ def _last_user_text(messages: list[Json]) -> str:
 
 
 def _position(recorded: list[Message], messages: list[Json]) -> int:
-    """How many of the recorded messages the request carries.
+    """The number of recorded messages that the request carries.
 
     A known tool call tells it exactly; other messages of the assistant count one each. After a compaction,
     the summary tells how many came before.

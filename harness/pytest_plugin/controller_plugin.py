@@ -1,4 +1,4 @@
-"""The hooks of the process that leads a run: its header, its summary, its end, and the workers of xdist."""
+"""The hooks of the process that has the run's controller: header, summary, end, and xdist's workers."""
 
 from __future__ import annotations
 

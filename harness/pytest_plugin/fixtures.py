@@ -17,7 +17,8 @@ from harness.pytest_plugin.session import RunSession
 from harness.records.record import CheckResult, Stop, TokenCounts, TrialRecord, TrialSpec
 from harness.records.stream import Session
 from harness.runs.budget import NotStartedError
-from harness.sandboxes.sandbox import REPO, CommandResult, CommandTimeoutError
+from harness.sandboxes.layout import REPO
+from harness.sandboxes.sandbox import CommandResult, CommandTimeoutError
 from harness.trials.attempt import Attempt, interrupted
 from harness.trials.runner import Retries, TrialRunner
 from harness.trials.trial import PreparedTrial, open_trial
@@ -214,6 +215,7 @@ class FixtureTrial:
             self._loop.call(self._opening.__aexit__(None, None, None))
             if not self._attempt.fault and not self._attempt.diff:
                 self._loop.call(self.prepared.grade(checks=False))
+            self._loop.call(self.prepared.finish())
             self._attempt.end()
             record = self._trial.record()
             if record.outcome in ("passed", "failed"):

@@ -17,7 +17,9 @@ from harness.pytest_plugin.reporting import TrialFailedError, TrialFaultError, f
 from harness.pytest_plugin.session import RunSession, session_of
 from harness.records.record import TrialRecord, TrialSpec, trial_name
 from harness.runs.budget import NotStartedError
-from harness.tasks.task import MANIFEST, Task, load_task, task_of_parts
+from harness.tasks.loading import load_task, task_of_parts
+from harness.tasks.manifest import MANIFEST
+from harness.tasks.task import Task
 from harness.variants.variant import Variant
 
 CALL_PASSED = pytest.StashKey[bool]()
@@ -75,7 +77,7 @@ def _same_name(path: Path, owner: Path) -> ProblemsError:
 
 
 class TrialItem(pytest.Item):
-    """One trial. Its setup waits for the trial, so that a fault is an ERROR; its call tells what the checks said."""
+    """One trial. Its setup waits for it, so that a fault is an ERROR; its call passes if the checks did."""
 
     def __init__(self, *, spec: TrialSpec, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -158,7 +160,7 @@ def reporting_item(item: pytest.Item, session: RunSession) -> pytest.Item:
         if not session.client.has_record(spec):
             return item
     except HarnessError:
-        return item  # it is told when the run or the test starts
+        return item  # The run or the test reports the error when it starts.
     report: TrialItem = TrialItem.from_parent(
         cast(Any, item.parent), name=item.name, nodeid=item.nodeid, spec=spec
     )

@@ -1,4 +1,4 @@
-"""pytest's options of harness with their ini twins, and the keys under which the plugin's files share what they have.
+"""pytest's options of harness with their ini twins, and the keys of what the plugin's modules share.
 
 Read in every pytest run on a machine that has harness installed, so that it imports nothing heavy.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SESSION = pytest.StashKey[Any]()
 """The run's `RunSession` in this process; `run_plugin.start_session` makes it."""
 CONTROLLER = pytest.StashKey[Any]()
-"""The run's `RunController`, in the process that leads it; `controller_plugin.controller_of` makes it."""
+"""The run's `RunController`, in the process that the user has started; `controller_plugin.controller_of` makes it."""
 _SEED = pytest.StashKey[int]()
 
 _OPTIONS: tuple[tuple[str, str | None, str, dict[str, Any]], ...] = (
@@ -53,6 +53,8 @@ _OPTIONS: tuple[tuple[str, str | None, str, dict[str, Any]], ...] = (
     ("grace", "60", "seconds that running trials get to end after Ctrl-C; a second Ctrl-C cuts them off",
      {"metavar": "SECONDS"}),
     ("keep", "none", "pause sandboxes and keep them for `harness attach`: failed (what did not pass), all, or none",
+     {"choices": ("none", "failed", "all")}),
+    ("keep-work", "all", "keep what the agent left, for `harness regrade`: failed (what did not pass), all, or none",
      {"choices": ("none", "failed", "all")}),
     ("results", "results", "the folder for the run's records", {"metavar": "DIR"}),
 )  # fmt: skip

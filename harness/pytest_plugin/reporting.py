@@ -96,8 +96,8 @@ def properties(record: TrialRecord) -> list[tuple[str, object]]:
         "model_source": record.model_source,
         "transcript": record.transcript,
     }
-    found: list[tuple[str, object]] = [(name, value) for name, value in pairs.items() if value is not None]
-    return [*found, ("harness_line", short_line(record))]
+    known: list[tuple[str, object]] = [(name, value) for name, value in pairs.items() if value is not None]
+    return [*known, ("harness_line", short_line(record))]
 
 
 def short_line(record: TrialRecord) -> str:

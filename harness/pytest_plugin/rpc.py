@@ -1,4 +1,4 @@
-"""The way from the worker processes of pytest-xdist to the controller, where all trials of a run are led."""
+"""The way from the worker processes of pytest-xdist to the run's controller, which schedules all trials."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class RunPlugin:
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         """Have trials run ahead of the items that report them; a task that cannot be used does not hold up others."""
         option = session.config.option
-        if option.collectonly:
+        if option.collectonly or self._options.plan:
             return
         if session.testsfailed == self._session.bad_tasks:
             option.continue_on_collection_errors = True

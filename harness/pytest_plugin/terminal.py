@@ -18,6 +18,7 @@ class PytestTerminal:
     def __init__(self, plugins: pytest.PytestPluginManager, reporter: Any) -> None:
         self._plugins = plugins
         self._reporter = reporter
+        self._clear: Callable[[], None] = lambda: None
 
     @property
     def is_live(self) -> bool:
@@ -35,39 +36,33 @@ class PytestTerminal:
         self._reporter.ensure_newline()
         self._reporter.write_line(text)
 
-    def uncaptured(self) -> AbstractContextManager[None]:
+    def uncaptured(self) -> AbstractContextManager[Any]:
         """Let text through, while this is open, that pytest would capture as a test's output."""
         capture: Any = self._plugins.get_plugin("capturemanager")
-        paused: AbstractContextManager[None] = (
-            capture.global_and_fixture_disabled() if capture else contextlib.nullcontext()
-        )
-        return paused
+        return capture.global_and_fixture_disabled() if capture else contextlib.nullcontext()
 
     def before_output(self, clear: Callable[[], None]) -> None:
         """Have `clear` called before pytest writes."""
-        self._plugins.register(_BeforeOutput(clear), "harness-progress")
+        self._clear = clear
+        self._plugins.register(self, "harness-progress")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logstart(self) -> None:
+        """Make room for the line of a test that starts."""
+        self._clear()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self) -> None:
+        """Make room for a test's result."""
+        self._clear()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        """Make room for the summary."""
+        self._clear()
 
 
 def terminal_of(config: pytest.Config) -> Terminal | None:
     """pytest's terminal; None where it has none."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     return PytestTerminal(config.pluginmanager, reporter) if reporter else None
-
-
-class _BeforeOutput:
-    """Calls a function before pytest's reporter is called."""
-
-    def __init__(self, clear: Callable[[], None]) -> None:
-        self._clear = clear
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_logstart(self) -> None:
-        self._clear()
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_logreport(self) -> None:
-        self._clear()
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self) -> None:
-        self._clear()

@@ -1,4 +1,4 @@
-"""What earlier trials cost and took, and so what the next ones will: means, of the closest kin that there is."""
+"""The cost and duration of the next trials, from the means of the earlier trials that are most like them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.records.record import TrialRecord
 from harness.records.store import list_runs, read_records
 
 RUNS = 20
-"""How many of the last runs are looked at."""
+"""The number of runs that are read, from the last on."""
 
 
 @dataclass
@@ -67,24 +67,24 @@ class History:
             self._token_cost += record.cost_usd
 
     def cost_usd(self, task: str, variant: str) -> float | None:
-        """What a trial will cost in US dollars; None: nothing is known."""
+        """The expected cost of a trial in US dollars; None: nothing is known."""
         return self._forecast(task, variant, "cost_usd")
 
     def seconds(self, task: str, variant: str) -> float | None:
-        """How long a trial will hold its sandbox; None: nothing is known."""
+        """The seconds for which a trial will hold its sandbox; None: nothing is known."""
         return self._forecast(task, variant, "seconds")
 
     def knows(self, task: str) -> bool:
-        """Whether there are earlier trials of the very task."""
+        """True if there are earlier trials of the very task."""
         return (task,) in self._kin
 
     @property
     def trials(self) -> int:
-        """How many trials this knows of."""
+        """The number of earlier trials."""
         return self._kin[()].seconds.count if () in self._kin else 0
 
     def cost_of_tokens(self, tokens: int) -> float | None:
-        """What so many tokens cost, at the mean price so far; None: nothing is known."""
+        """The cost of so many tokens, at the mean price so far; None: nothing is known."""
         return tokens * self._token_cost / self._tokens if self._tokens else None
 
     def _forecast(self, task: str, variant: str, what: str) -> float | None:
@@ -104,7 +104,7 @@ def _seconds(record: TrialRecord) -> float | None:
 
 
 def read_history(results: Path, agent: str, model_source: str) -> History:
-    """What the last runs of the same agent and source of replies tell."""
+    """Read the last runs of the same agent and source of replies."""
     history = History()
     for run in list_runs(results)[-RUNS:]:
         try:
@@ -123,7 +123,7 @@ def add_all(history: History, records: Iterable[TrialRecord], agent: str, model_
 
 
 def wall_seconds(seconds: Sequence[float], concurrency: int) -> float:
-    """How long trials take that start in this order, so many at once."""
+    """The seconds until trials are done that start in this order, so many at once."""
     ends: list[float] = []
     for length in seconds:
         start = heapq.heappop(ends) if len(ends) >= concurrency else 0.0

@@ -1,4 +1,4 @@
-"""What a comparison needs to know of a trial: few values, so that a hundred thousand trials are read in seconds."""
+"""The few values of a trial that a comparison needs, so that a hundred thousand trials are read in seconds."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TrialMetrics:
 
     @property
     def is_counted(self) -> bool:
-        """Whether it passed or failed."""
+        """True if it passed or failed."""
         return self.outcome in ("passed", "failed")
 
 

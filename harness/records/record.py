@@ -66,7 +66,7 @@ class TrialSpec:
 
     @property
     def template(self) -> str:
-        """The sandbox template: the variant's, or else the task's; where that is plain, the one for what is asked."""
+        """The variant's template, else the task's; `mcp-gateway` in place of the default if the variant uses it."""
         plain = self.task.sandbox.template == PLAIN_TEMPLATE and self.variant.mcp_gateway is not None
         chosen = self.variant.template
         if isinstance(chosen, TemplateSource):
@@ -134,7 +134,7 @@ class ModelCounts(TokenCounts):
 
 
 class ToolCounts(_Part):
-    """How often a tool was called."""
+    """The calls of a tool."""
 
     calls: Count = Field(description="All its calls, subagents' included.")
     errors: Count = Field(description="Those of its calls that returned an error.")
@@ -174,7 +174,7 @@ class Phases(_Part):
 
 
 class ErrorRecord(_Part):
-    """Why a trial is an `error`."""
+    """The reason for which a trial is an `error`."""
 
     cause: Cause = Field(description="Whose fault it was.")
     type: str = Field(description="The kind of fault, as one word: `timeout`, `rate_limit`, ...")
@@ -219,7 +219,7 @@ class InstructionsRecord(_Part):
 
 
 class StartRecord(_Part):
-    """How Claude Code was started for a prompt, as a hook of its own session saw it before the first message."""
+    """The start of Claude Code for a prompt, as a hook of its own session saw it before the first message."""
 
     arguments: tuple[str, ...] = Field(description="The process's own, its program first.")
     files: Mapping[str, str] = Field(
@@ -264,7 +264,7 @@ class Tampering(_Part):
 
 
 class SandboxRecord(_Part):
-    """Where the trial ran: the platform, and what kept the sandbox apart."""
+    """The platform on which the trial ran, and what kept the sandbox apart."""
 
     kind: Literal["e2b", "local"] = Field(description="`e2b`: any server that E2B's variables name.")
     isolation: str | None = Field(
@@ -392,7 +392,14 @@ class TrialRecord(_Part):
         (), description="Paths of the work that an ignore rule keeps out of the diff; at most 200."
     )
     transcript: str | None = Field(None, description="Raw stream-json, relative to the run's folder.")
+    work: str | None = Field(
+        None,
+        description="The folder with what the agent left, as tars that nobody has opened; null: it was not kept.",
+    )
     diff: str | None = Field(None, description="What the agent changed, relative to the run's folder.")
+    regraded_from: str | None = Field(
+        None, description="The run whose work was judged again by later checks; null: judged at its end."
+    )
     started_at: str = Field(description="When the first attempt began.")
     finished_at: str = Field(description="When the last attempt had ended.")
     git_commit: str | None = Field(None, description="Of the checkout that the tasks are in.")
@@ -401,7 +408,7 @@ class TrialRecord(_Part):
 
     @property
     def total_cost_usd(self) -> float | None:
-        """What all attempts cost together, as far as known; None when nothing is known."""
+        """The cost of all attempts together, as far as known; None when nothing is known."""
         parts = [self.cost_usd, *(attempt.cost_usd for attempt in self.attempts)]
         known = [part for part in parts if part is not None]
         return sum(known) if known else None
@@ -412,7 +419,7 @@ class TrialRecord(_Part):
 
 
 def session_fields(session: Session) -> dict[str, Any]:
-    """What a transcript contributes to a record."""
+    """The fields of a record that come from a transcript."""
     known = bool(session.models) or bool(session.turns)
     return {
         "duration_ms": session.duration_ms,
@@ -493,7 +500,7 @@ def _turn_record(turn: TurnResult, before: TurnResult) -> TurnRecord:
 
 
 def _more(now: _Number | None, before: _Number | None) -> _Number | None:
-    """How much was added; None where that cannot be told, as when a count went down."""
+    """The amount that was added; None where that is unknown, as when a count went down."""
     return now - before if now is not None and before is not None and now >= before else None
 
 

@@ -20,6 +20,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -41,6 +42,7 @@ TRANSCRIPT = "transcript.jsonl"
 SHORTEST_SECRET = 8
 """A shorter value would hit innocent text; no real credential is that short."""
 _NAME_CHARS = 150
+_PIECE_BYTES = 1024 * 1024
 
 
 class Redactor:
@@ -61,6 +63,19 @@ class Redactor:
     def __call__(self, data: bytes) -> bytes:
         """The data, with every secret replaced."""
         return self._pattern.sub(lambda found: self._names[found[0]], data) if self._pattern else data
+
+    def is_in(self, file: Path) -> bool:
+        """True if a file holds a secret, as it stands. It is read piece by piece."""
+        if self._pattern is None:
+            return False
+        longest = max(map(len, self._names))
+        with file.open("rb") as content:
+            kept = b""
+            while piece := content.read(_PIECE_BYTES):
+                if self._pattern.search(kept + piece):
+                    return True
+                kept = piece[-longest:]
+        return False
 
     def with_secret(self, name: str, value: str) -> Redactor:
         """One that knows a further secret."""
@@ -84,7 +99,7 @@ def new_run_id(now: datetime | None = None) -> str:
 
 @dataclass(frozen=True)
 class TrialFolder:
-    """Where one trial's files go. Paths in records are relative to the run's folder."""
+    """The files of one trial. Paths in records are relative to the run's folder."""
 
     run: Path
     relative: str
@@ -122,6 +137,21 @@ class TrialFolder:
         except OSError as error:
             raise disk_fault(target, error) from error
         return target
+
+    def remove(self, name: str) -> None:
+        """Remove a folder, if it is there."""
+        shutil.rmtree(self.path / name, ignore_errors=True)
+
+    def keep_without_secrets(self, name: str) -> tuple[str | None, tuple[str, ...]]:
+        """Keep a folder, but for its files that hold a secret; its path for the record, and what is to be told."""
+        folder = self.path / name
+        if not folder.is_dir():
+            return None, ()
+        held = [file for file in sorted(folder.rglob("*")) if file.is_file() and self.redact.is_in(file)]
+        if not held:
+            return f"{self.relative}/{name}", ()
+        shutil.rmtree(folder)
+        return None, ("what the agent left is not kept: it holds a secret of the run",)
 
     def line_writer(self, name: str) -> LineWriter:
         """A file that grows line by line while the trial runs."""
@@ -164,7 +194,7 @@ class LineWriter:
 
     @property
     def started(self) -> bool:
-        """Whether anything was written."""
+        """True if anything was written."""
         return self._file is not None
 
     def write(self, line: bytes) -> None:
@@ -200,7 +230,7 @@ class LineWriter:
 
 
 def disk_fault(path: Path, error: OSError) -> InternalFault:
-    """What a failed write means: this machine's trouble, and every other trial's too."""
+    """The fault that a failed write means. Every other trial would meet it too."""
     return InternalFault("disk", f"{path} cannot be written: {error.strerror or error}")
 
 
@@ -264,7 +294,7 @@ class RunFolder:
         self.prepare_append(record)()
 
     def prepare_append(self, record: TrialRecord) -> Callable[[], None]:
-        """What appends a record, as `append` does, when it is called; it goes with the first that is called of many."""
+        """A function that appends a record, as `append` does. The first of many that is called appends all of them."""
         buffer = io.StringIO()
         with jsonlines.Writer(buffer, compact=True) as writer:
             writer.write(record.line())
@@ -380,7 +410,7 @@ R = TypeVar("R", TrialRecord, TrialMetrics)
 
 @dataclass(frozen=True)
 class Records(Generic[R]):
-    """What a records file holds: for each trial its last record, and the lines that could not be read."""
+    """The content of a records file: for each trial its last record, and the lines that could not be read."""
 
     records: tuple[R, ...]
     bad: tuple[BadLine, ...]
@@ -457,7 +487,7 @@ def list_runs(results: Path) -> list[RunFolder]:
 
 
 def _sort_key(run: Path) -> tuple[str, int, str]:
-    """What runs are sorted by: their names, which begin with a second; within one, when they began."""
+    """The order of runs: by their names, which begin with a second; within one, by the time when they began."""
     second = _RUN_ID_TIME.match(run.name)
     return second[0] if second else run.name, (run / "run.json").stat().st_mtime_ns, run.name
 

@@ -72,7 +72,7 @@ class Lines:
         return [line for line in lines if line.strip()]
 
     def finish(self) -> list[bytes]:
-        """What came after the last line end: a torn line, or nothing."""
+        """The bytes after the last line end: a torn line, or nothing."""
         rest, self._rest = bytes(self._rest), bytearray()
         return [rest] if rest.strip() else []
 
@@ -122,7 +122,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class ModelUsage:
-    """What one model was billed for; `cost_usd` is None where the CLI did not say."""
+    """The usage that one model was billed for; `cost_usd` is None where the CLI did not say."""
 
     tokens: Tokens
     cost_usd: float | None
@@ -304,12 +304,12 @@ class SessionBuilder:
 
     @property
     def ended(self) -> bool:
-        """Whether the present run has had its last `result`, as far as can be told."""
+        """True if the present run has had its last `result`, as far as can be told."""
         return self._result is not None and not self._running
 
     @property
     def awaits_model(self) -> bool:
-        """Whether the model's reply, to the agent or to a subagent, is what the session waits for, and no tool."""
+        """True if the session waits for a reply of the model, to the agent or to a subagent, and not for a tool."""
         return self._running and not self._open_calls
 
     @property
@@ -340,7 +340,7 @@ class SessionBuilder:
         self._goes_on = self._is_retrying = self._has_acted = False
 
     def session(self) -> Session:
-        """What is known so far. While a run goes on, `partial` is true."""
+        """The session as far as it is known. While a run goes on, `partial` is true."""
         return replace(
             self._session,
             turns=(*self._session.turns, self._result) if self._result else self._session.turns,

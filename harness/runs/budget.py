@@ -12,7 +12,7 @@ from harness.records.history import History
 from harness.records.record import TrialRecord, TrialSpec
 
 ASSUMED_USD = 0.50
-"""What a trial is taken to cost while nothing is known: high, so that too few are started rather than too many."""
+"""The assumed cost of a trial while nothing is known. It is high: too few are started rather than too many."""
 _REFRESH_S = 1.0
 
 Spent = Callable[[], tuple[float, int]]
@@ -20,7 +20,7 @@ Spent = Callable[[], tuple[float, int]]
 
 
 class NotStartedError(HarnessError):
-    """A trial was not started, for the reason given: its test is skipped."""
+    """A trial was not started, for the reason given. Its test is skipped."""
 
 
 @dataclass
@@ -45,10 +45,10 @@ class Budget:
     reached: str | None = None
     clock: Callable[[], float] = time.monotonic
     _running: dict[str, _Running] = field(default_factory=dict)
-    _looked: float = -math.inf
+    _refreshed_at: float = -math.inf
 
     def can_start(self, spec: TrialSpec) -> bool:
-        """Whether a trial may start now; if not, ask again when one has ended.
+        """Tell whether a trial may start now; if not, ask again when one has ended.
 
         Raises:
             NotStartedError: when it may not start at all any more.
@@ -63,17 +63,17 @@ class Budget:
         if self._running:
             return False
         if not known and not self.spent:
-            return True  # somebody must be the first; what it costs will be known then
+            return True  # One trial must be the first. Its cost is known afterwards.
         self.reached = self._reason(expected, known=known)
         raise NotStartedError(self.reached)
 
     def started(self, spec: TrialSpec, spent: Spent) -> None:
-        """A trial runs."""
+        """Note that a trial runs."""
         expected, _ = self._expected(spec)
         self._running[spec.id] = _Running(expected, spent, expected)
 
     def ended(self, spec_id: str, record: TrialRecord | None) -> None:
-        """A trial has ended; one cut off counts with what its tokens are worth."""
+        """Note that a trial has ended; one that was cut off counts with the worth of its tokens."""
         running = self._running.pop(spec_id)
         known = record.total_cost_usd if record and not record.tokens_partial else None
         self.spent += self._used(running) if known is None else known
@@ -81,16 +81,16 @@ class Budget:
             self.history.add(record)
 
     def committed_usd(self) -> float:
-        """US dollars that are spent or may be when all that runs has ended; looked up once a second."""
+        """US dollars that are spent, or may be when all that runs has ended; refreshed once a second."""
         now = self.clock()
-        if now >= self._looked + _REFRESH_S:
-            self._looked = now
+        if now >= self._refreshed_at + _REFRESH_S:
+            self._refreshed_at = now
             for running in self._running.values():
                 running.counted = max(running.expected, self._used(running))
         return self.spent + sum(running.counted for running in self._running.values())
 
     def _expected(self, spec: TrialSpec) -> tuple[float, bool]:
-        """What a trial will cost, and whether that is more than an assumption."""
+        """The expected cost of a trial, and whether earlier trials tell it."""
         forecast = self.history.cost_usd(spec.task.name, spec.variant.name)
         expected = ASSUMED_USD if forecast is None else forecast
         return min(expected, spec.task.limits.max_cost_usd or expected), forecast is not None
@@ -101,12 +101,12 @@ class Budget:
 
     def _reason(self, expected: float, *, known: bool) -> str:
         assert self.limit is not None
-        said = f"--max-cost {self.limit:g} is reached: {self.spent:.2f} USD are spent"
+        text = f"--max-cost {self.limit:g} is reached: {self.spent:.2f} USD are spent"
         if self.spent < self.limit:
-            said += f", and the next trial would cost {'' if known else 'perhaps '}{expected:.2f}"
-        return said
+            text += f", and the next trial would cost {'' if known else 'perhaps '}{expected:.2f}"
+        return text
 
 
 def spent_before(records: Iterable[TrialRecord]) -> float:
-    """What the records of a run that is resumed say was spent."""
+    """US dollars that a run has spent by its records."""
     return sum(record.total_cost_usd or 0.0 for record in records)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from harness.records.record import AttemptRecord, TrialRecord, TrialSpec
     from harness.records.store import Redactor
     from harness.runs.request import RunRequest
-    from harness.sandboxes.sandbox import Platform
+    from harness.sandboxes.platform import Platform
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,14 @@ class RunAddress:
 
 
 class RunClient(Protocol):
-    """Asks for the trials of a run. `RunController` is one; a worker of xdist has a proxy of it.
+    """Asks for the trials of a run. `RunController` is one, and says what is raised; a worker of xdist has a proxy.
 
     An external trial is one that a test runs itself, through its fixtures. Its owner is the process of that test,
     which has one at a time.
     """
 
     def open(self, request: RunRequest) -> None:
-        """Start what the run needs, once: server, context, engine.
-
-        Raises:
-            UsageError: when something asked for cannot be had.
-        """
+        """Start what the run needs, once."""
 
     def refuse(self, error: UsageError) -> None:
         """Have the run end with this error before it starts."""
@@ -51,38 +47,19 @@ class RunClient(Protocol):
         """Have trials run ahead of those who ask for their results."""
 
     def result(self, spec: TrialSpec) -> TrialRecord:
-        """Wait for a trial, which is started if it was not.
-
-        Raises:
-            NotStartedError: when it was not to be run any more.
-            Fault: when there can be no record of it.
-        """
+        """Wait for a trial, which is started if it was not."""
 
     def has_record(self, spec: TrialSpec) -> bool:
-        """Tell whether the run that is resumed has a valid record of a trial.
-
-        Raises:
-            UsageError: when there is no such run.
-        """
+        """Tell whether the run that is resumed has a valid record of a trial."""
 
     def begin_external(self, owner: str, spec: TrialSpec) -> Sequence[AttemptRecord]:
-        """Wait until an external trial may start; `end_external` tells its end.
-
-        Returns the attempts at it that a resumed run has.
-
-        Raises:
-            NotStartedError: when it is not to be run: for the money, or since another process has it.
-            Fault: when no trial can be run any more.
-        """
+        """Wait until an external trial may start, and return the attempts at it that a resumed run has."""
 
     def report_spend(self, owner: str, spent: tuple[float, int]) -> None:
         """Tell the known cost of the owner's external trial so far, and its tokens whose cost is not known."""
 
     def end_external(self, owner: str, record: TrialRecord | None) -> None:
-        """Tell that the owner's external trial, if any, has ended.
-
-        Without a record, the owner has died; the trial gets a record then.
-        """
+        """Tell that the owner's external trial, if any, has ended; without a record, its owner has died."""
 
 
 METHODS = frozenset(name for name in vars(RunClient) if not name.startswith("_"))

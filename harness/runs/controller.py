@@ -31,7 +31,7 @@ from harness.runs.resources import (
     uses_local,
 )
 from harness.runs.resume import ResumedRun, load_resumed_run
-from harness.sandboxes.cleanup import kill_run_sandboxes
+from harness.sandboxes.cleanup import delete_snapshots, kill_run_sandboxes
 from harness.sandboxes.pacing import Pacer
 from harness.trials.attempt import Attempt
 from harness.trials.context import RunContext
@@ -167,6 +167,7 @@ class RunController:
         if run.resources.server is None:
             with contextlib.suppress(Fault):
                 run.engine.loop.call(kill_run_sandboxes(self.run_id, run.context.platform))
+                run.engine.loop.call(delete_snapshots(self.run_id, run.context.platform))
 
     def address(self) -> RunAddress:
         """Tell how another process joins the open run."""
@@ -424,9 +425,10 @@ def _refuse_undecidable(options: Options, request: RunRequest, resumed: ResumedR
 
         planned = planned_rounds(resumed.folder.path)
         if planned is None or planned.rounds != options.max_trials:
-            was = f"--max-trials {planned.rounds}" if planned else "no --until-decided"
+            was = f"with --max-trials {planned.rounds}" if planned else "without --until-decided"
             raise UsageError(
-                f"the run that is resumed was started with {was}: other looks would void its verdicts",
+                f"run {resumed.folder.id} was started {was}; to change that on --resume would make its verdicts "
+                "invalid",
                 remedy="resume it as it was started, or start a new run",
             )
 

@@ -1,4 +1,4 @@
-"""`--plan`: which trials there are, and what they will cost and take, as far as earlier ones tell."""
+"""`--plan`: the trials of a run, and the cost and time that earlier ones foretell."""
 
 from __future__ import annotations
 

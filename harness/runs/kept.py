@@ -1,4 +1,4 @@
-"""Sandboxes that `--keep` has kept: a shell in one, its checks once more."""
+"""Sandboxes that `--keep` has kept: open a shell in one, or run its checks again."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 from harness.errors import UsageError
 from harness.records.record import CheckResult, TrialRecord
 from harness.records.store import RunFolder, find_record, find_run, read_records
-from harness.runs.resources import hold_local, lasting_platform, local_platform
+from harness.runs.resources import acquire_shared_server, local_platform, shared_platform
 from harness.sandboxes.attach import open_shell
 from harness.sandboxes.cleanup import kill_orphans
 from harness.sandboxes.owner import hold_in_use, is_last_user
-from harness.sandboxes.sandbox import Platform, Sandbox, e2b_platform
-from harness.tasks.task import load_task
+from harness.sandboxes.platform import Platform, e2b_platform
+from harness.sandboxes.sandbox import Sandbox
+from harness.tasks.loading import load_task
 from harness.trials.checks import Place, run_checks
 from harness.trials.opening import process_mark
 from harness.trials.seeding import take_baseline
@@ -40,19 +41,21 @@ class Kept:
 
 
 def attach(results: Path, run: str | None, trial: str) -> str:
-    """Open a shell in a trial's kept sandbox, and keep it again; returns what is to be said at the end.
+    """Open a shell in a trial's kept sandbox, and keep it again; returns the message for its end.
 
     Raises:
         UsageError: when there is no such sandbox, or no terminal here.
         SandboxFault: when the sandbox is lost.
     """
     kept = find_kept(results, run, trial)
-    _awake(kept, open_shell)
+    _use_sandbox(kept, open_shell)
     return f"{kept.trial}: its sandbox {kept.sandbox_id} is kept on; `harness gc --kept` ends it\n"
 
 
 def check_again(results: Path, run: str | None, trial: str) -> tuple[str, bool]:
-    """Run the checks of a trial's task, as they are now, in its kept sandbox; what they said, and whether all passed.
+    """Run the checks of a trial's task, as they are now, in its kept sandbox.
+
+    Returns their results as text, and whether all passed.
 
     Raises:
         UsageError: when there is no such sandbox, or no task any more.
@@ -71,11 +74,11 @@ def check_again(results: Path, run: str | None, trial: str) -> tuple[str, bool]:
         place = Place(sandbox, baseline, kept.platform.has_own_processes, mark)
         return await run_checks(place, task, task.checks)
 
-    found = _awake(kept, checks)
-    passed = sum(check.passed for check in found)
-    lines = [line for check in found for line in _lines(check)]
-    text = "\n".join([*lines, f"{passed} of {len(found)} checks passed (the record stays as it is)"])
-    return f"{text}\n", passed == len(found)
+    checked = _use_sandbox(kept, checks)
+    passed = sum(check.passed for check in checked)
+    lines = [line for check in checked for line in _lines(check)]
+    text = "\n".join([*lines, f"{passed} of {len(checked)} checks passed (the record stays as it is)"])
+    return f"{text}\n", passed == len(checked)
 
 
 def _lines(check: CheckResult) -> list[str]:
@@ -84,8 +87,8 @@ def _lines(check: CheckResult) -> list[str]:
 
 
 def sweep(run: str | None, *, kept: bool, dry_run: bool, in_use: bool = False) -> str:
-    """End sandboxes that were left behind, on E2B and on this machine, as `kill_orphans` does."""
-    server = hold_local()
+    """Kill sandboxes that were left behind, on E2B and on this machine, as `kill_orphans` does."""
+    server = acquire_shared_server()
     try:
         local = local_platform(server) if server else None
         return kill_orphans(run, dry_run=dry_run, in_use=in_use, kept=kept, local=local)
@@ -107,7 +110,7 @@ def find_kept(results: Path, run: str | None, trial: str) -> Kept:
             f"no sandbox of {record.trial_id} was kept",
             remedy="run it again with --keep failed or --keep all",
         )
-    platform = e2b_platform() if record.sandbox.kind == "e2b" else lasting_platform()
+    platform = e2b_platform() if record.sandbox.kind == "e2b" else shared_platform()
     return Kept(folder.id, record.trial_id, platform, record.sandbox_id, _task(folder, record))
 
 
@@ -122,8 +125,8 @@ def _task(folder: RunFolder, record: TrialRecord) -> Path | None:
     return Path(about["task"]) if about.get("task") else None
 
 
-def _awake(kept: Kept, work: Callable[[Sandbox], Awaitable[T]]) -> T:
-    """Do something in the sandbox. A signal, such as that of a closed window, does not leave it awake to expire."""
+def _use_sandbox(kept: Kept, work: Callable[[Sandbox], Awaitable[T]]) -> T:
+    """Do something in the sandbox. It is paused again also after a signal, such as that of a closed window."""
 
     async def run() -> T:
         loop, this = asyncio.get_running_loop(), asyncio.current_task()
@@ -141,12 +144,12 @@ def _awake(kept: Kept, work: Callable[[Sandbox], Awaitable[T]]) -> T:
 
 @contextlib.asynccontextmanager
 async def _resumed(kept: Kept) -> AsyncIterator[Sandbox]:
-    """The sandbox, awake; asleep again when the last one who is in it leaves, whatever happened."""
-    with hold_in_use(kept.sandbox_id) as visit:
+    """Resume the sandbox, and pause it again when its last user leaves, whatever happened."""
+    with hold_in_use(kept.sandbox_id) as use:
         sandbox = await Sandbox.connect(kept.platform, kept.sandbox_id)
         try:
             async with sandbox.kept_alive():
                 yield sandbox
         finally:
-            if is_last_user(visit):
+            if is_last_user(use):
                 await asyncio.shield(sandbox.pause())

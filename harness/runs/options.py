@@ -1,4 +1,4 @@
-"""What was asked for: on the command line, in the ini file, or not at all.
+"""The options of a run, from the command line or the ini file, or their defaults.
 
 Read in every pytest run that names an option of ours, so that it imports nothing heavy.
 """
@@ -18,7 +18,7 @@ SandboxChoice = Literal["auto", "e2b", "local"]
 KeyChoice = Literal["auto", "platform", "sandbox"]
 KeepChoice = Literal["none", "failed", "all"]
 MAX_COST_USD = 10.0
-"""What a run may spend unless it is told otherwise."""
+"""The default of --max-cost."""
 SourceChoice = Literal["auto", "api", "replay"]
 
 
@@ -51,6 +51,7 @@ class Options:
     seed: int | None = None
     retries: int = 2
     keep: KeepChoice = "none"
+    keep_work: KeepChoice = "all"
     create_rate: float | None = None
     max_cost: float | None = MAX_COST_USD
     grace: float = 60.0
@@ -61,7 +62,7 @@ class Options:
 
     @property
     def most_trials(self) -> int:
-        """How many trials a task folder may get under each variant."""
+        """The most trials that a task folder may get under each variant."""
         return self.max_trials if self.until_decided else self.trials
 
 

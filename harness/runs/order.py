@@ -1,4 +1,4 @@
-"""The order of trials: in blocks, so that drift of the API or the machine hits all variants alike."""
+"""The order of trials: in blocks, so that drift of the API or of the machine affects all variants alike."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def interleaved(task: str, variants: Sequence[Variant], trials: int, seed: int) 
 
     The order depends on nothing but the arguments, so that every process of a run finds the same.
     """
-    found: list[tuple[Variant, int]] = []
+    trials_in_order: list[tuple[Variant, int]] = []
     for index in range(1, trials + 1):
         block = list(variants)
         random.Random(f"{seed}/{task}/{index}").shuffle(block)
-        found += ((variant, index) for variant in block)
-    return found
+        trials_in_order += ((variant, index) for variant in block)
+    return trials_in_order

@@ -30,7 +30,7 @@ class Terminal(Protocol):
     def write_line(self, text: str) -> None:
         """Write a line of its own."""
 
-    def uncaptured(self) -> AbstractContextManager[None]:
+    def uncaptured(self) -> AbstractContextManager[object]:
         """Let text through, while this is open, that would be captured as a test's output."""
 
     def before_output(self, clear: Callable[[], None]) -> None:

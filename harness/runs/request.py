@@ -1,4 +1,4 @@
-"""What the trials of a run were asked to be, beside the options."""
+"""The variants and the seed of a run: what its trials depend on beside the options."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class RunRequest:
     seed: int = 0
 
     def secrets(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """The values that the variants refer to.
+        """The secret values that the variants refer to.
 
         Raises:
-            UsageError: when one is not there, or could not be told from innocent text.
+            UsageError: when one is not there, or is too short to be told from other text.
         """
         wanted = {name: variant.name for variant in reversed(self.variants) for name in variant.secrets}
         for name, variant in wanted.items():
@@ -33,6 +33,6 @@ class RunRequest:
                 )
                 raise UsageError(
                     f"variant {variant!r} refers to ${{env:{name}}}, and {name} {what}",
-                    remedy=f"set {name} to the secret; what is none can be written into the file as it is",
+                    remedy=f"set {name} to the secret; a value that is not secret can stand in variants.toml itself",
                 )
         return {name: environ[name] for name in wanted}

@@ -31,7 +31,7 @@ from harness.records.store import Redactor, RunFolder, find_run, read_records
 from harness.runs.client import RunAddress
 from harness.runs.options import Options
 from harness.runs.request import RunRequest
-from harness.sandboxes.sandbox import Platform, e2b_platform
+from harness.sandboxes.platform import Platform, e2b_platform
 from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos
 from harness.tasks.hosts import is_loopback
@@ -91,7 +91,15 @@ def open_run_resources(
     templates = Templates(platform, folder.path / "templates")
     return RunResources(
         RunContext(
-            platform, model, folder, repos, templates, _git_commit(), secrets=secrets, keep=options.keep
+            platform,
+            model,
+            folder,
+            repos,
+            templates,
+            _git_commit(),
+            secrets=secrets,
+            keep=options.keep,
+            keep_work=options.keep_work,
         ),
         server,
     )
@@ -105,8 +113,8 @@ def remote_platform() -> Platform:
     """
     platform = e2b_platform()
     # Local servers listen on loopback alone, and one elsewhere may let whoever asks it wait.
-    told = probe_tier(os.environ["E2B_API_URL"]) if _server_is_here() else None
-    return replace(platform, isolation=told[0], enforces=told[1]) if told else platform
+    tier = probe_tier(os.environ["E2B_API_URL"]) if _server_is_here() else None
+    return replace(platform, isolation=tier[0], enforces=tier[1]) if tier else platform
 
 
 def local_platform(server: LocalServer | SharedServer) -> Platform:
@@ -136,7 +144,7 @@ def platform_of(options: Options) -> Iterator[Platform]:
         server.stop()
 
 
-def lasting_platform() -> Platform:
+def shared_platform() -> Platform:
     """The local server that keeps sandboxes.
 
     Raises:
@@ -151,7 +159,7 @@ def lasting_platform() -> Platform:
     return local_platform(server)
 
 
-def hold_local() -> SharedServer | None:
+def acquire_shared_server() -> SharedServer | None:
     """The local server that keeps sandboxes, if there is one; to be stopped by the caller.
 
     Raises:
@@ -224,16 +232,18 @@ def _recordings(options: Options) -> Mapping[str, EarlierTranscript]:
     records = sorted(
         read_records(run.path).records, key=lambda record: (record.outcome != "passed", record.index)
     )
-    found: dict[str, EarlierTranscript] = {}
+    transcripts: dict[str, EarlierTranscript] = {}
     for record in records:
         if record.transcript and (run.path / record.transcript).is_file():
             transcript = run.path / record.transcript
-            found.setdefault(record.task, EarlierTranscript(transcript, by_hand=bool(record.replay_by_hand)))
-    if not found:
+            transcripts.setdefault(
+                record.task, EarlierTranscript(transcript, by_hand=bool(record.replay_by_hand))
+            )
+    if not transcripts:
         raise UsageError(
             f"run {run.id} has no transcripts to replay", remedy="name a run of the agent `claude`"
         )
-    return found
+    return transcripts
 
 
 def _e2b_secret() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Going on with a run that was not finished: which of its records still hold, and what the others have cost so far."""
+"""A run that is resumed: its records that are still valid, and the attempts behind the others."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from harness.trials.attempt import INTERRUPTED
 
 @dataclass(frozen=True)
 class ResumedRun:
-    """What a run has already; of a new run, nothing."""
+    """The records of a run that is resumed; a new run has none."""
 
     folder: RunFolder | None = None
     records: Mapping[str, TrialRecord] = field(default_factory=dict)
     _templates: dict[tuple[str, Path], str | None] = field(default_factory=dict)
 
     def reusable_record(self, spec: TrialSpec, model_source: str) -> TrialRecord | None:
-        """The record that makes another trial needless.
+        """The record that makes another trial needless, if there is one.
 
         It must have come to a verdict, on the same task, variant and template by content, with the same agent and
         source of replies.
@@ -31,9 +31,9 @@ class ResumedRun:
         record = self.records.get(spec.id)
         if record is None or record.outcome not in ("passed", "failed"):
             return None
-        had = (record.task_hash, record.variant_hash, record.template, record.agent, record.model_source)
+        actual = (record.task_hash, record.variant_hash, record.template, record.agent, record.model_source)
         wanted = (spec.task.hash, spec.variant.hash, self._template(spec), spec.agent, model_source)
-        return record if had == wanted else None
+        return record if actual == wanted else None
 
     def _template(self, spec: TrialSpec) -> str | None:
         """The name of the trial's template by its content now; None when there is none to be had."""
@@ -42,7 +42,7 @@ class ResumedRun:
             try:
                 self._templates[key] = name_by_content(*key)
             except TaskFault:
-                self._templates[key] = None  # the trial runs into it, and tells
+                self._templates[key] = None  # The trial will meet the same fault, and report it.
         return self._templates[key]
 
     def attempts(self, spec: TrialSpec) -> Sequence[AttemptRecord]:
@@ -56,17 +56,17 @@ class ResumedRun:
         files = self.folder.trial(spec.task.name, spec.variant.name, spec.index)
         record = self.records.get(spec.id)
         if record is None:
-            # A kill left what it had, and no record of it.
+            # A kill left the transcripts, and no record of them.
             files.archive_transcript(len(files.attempts()) + 1)
             return [_of_transcript(attempt, number) for number, attempt in enumerate(files.attempts(), 1)]
         if (record.task_hash, record.variant_hash) != (spec.task.hash, spec.variant.hash):
-            return ()  # it was another task or variant, and no try at this one
+            return ()  # It was another task or variant.
         number = len(record.attempts) + 1
         return (*record.attempts, _of_record(record, number, files.archive_transcript(number)))
 
 
 def load_resumed_run(folder: RunFolder) -> ResumedRun:
-    """What a run has already.
+    """Read the records of a run that is resumed.
 
     Raises:
         UsageError: when its records cannot be read.

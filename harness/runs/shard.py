@@ -17,7 +17,7 @@ class Shard:
     total: int = 1
 
     def has(self, trial: str) -> bool:
-        """Whether the trial of this name is in this part; it does not depend on which others there are."""
+        """Tell whether the trial of this name is in this part. It does not depend on the other trials."""
         digest = hashlib.sha256(trial.encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(digest[:8], "big") % self.total == self.number - 1
 
@@ -35,8 +35,8 @@ def read_shard(text: str) -> Shard:
     Raises:
         UsageError: when it is something else.
     """
-    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
-    shard = Shard(int(found[1]), int(found[2])) if found else Shard(0, 0)
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    shard = Shard(int(match[1]), int(match[2])) if match else Shard(0, 0)
     if not 1 <= shard.number <= shard.total:
         raise UsageError(f"--shard {text!r} is not a part of a whole", remedy="give I/N, such as 1/4 ... 4/4")
     return shard

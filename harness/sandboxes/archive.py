@@ -57,7 +57,7 @@ def pack(
     parts.append(_of_files(tuple(files.items())))
     end = _Part(bytes(2 * tarfile.BLOCKSIZE), zipped=False)
     if any(part.zipped for part in parts) or sum(len(part.data) for part in parts) > _GZIP_THRESHOLD:
-        # What is zipped may follow each other.
+        # Concatenated gzip members are one valid gzip file.
         return b"".join(part.data if part.zipped else _zip(part.data) for part in (*parts, end))
     return b"".join(part.data for part in (*parts, end))
 
@@ -80,7 +80,7 @@ def unpack_command(archive: bytes) -> str | None:
 
 
 def _printf_escape(data: bytes) -> str:
-    """What bash's `printf`, given this between single quotes, prints as `data`, without a program that decodes it."""
+    """The format for which bash's `printf` prints `data`, between single quotes. No program has to decode it."""
 
     def escape(match: re.Match[bytes]) -> bytes:
         found = match[0]

@@ -58,7 +58,7 @@ def _raw(descriptor: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _typed(terminal: Terminal) -> Iterator[None]:
-    """What is typed goes to the terminal, in its order."""
+    """Send typed keys to the terminal, in their order, while this is open."""
     loop, keys = asyncio.get_running_loop(), asyncio.Queue[bytes]()
     stdin = sys.stdin.fileno()
 

@@ -25,14 +25,14 @@ from harness.sandboxes.faults import raising_faults
 from harness.tasks.templatefile import TemplateFile
 
 PREFIX = "harness-"
-"""What the names of templates that harness has built begin with."""
+"""The prefix of the names of templates that harness has built."""
 _HASH_DIGITS = 12
 _SAID = 2000
 
 
 @dataclass(frozen=True)
 class TemplateBuild:
-    """What a file asks for, and the name that it gets: the file's own and a hash of all that goes into it."""
+    """A template to build, and its name: the file's own and a hash of all that goes into it."""
 
     file: TemplateFile
     name: str
@@ -48,7 +48,7 @@ class BuiltTemplate:
     created_at: datetime
 
 
-def read_recipe(file: TemplateFile) -> TemplateBuild:
+def read_template_build(file: TemplateFile) -> TemplateBuild:
     """Read a file, and hash what it and the files that it copies say. A Python file is run for it.
 
     Raises:
@@ -95,12 +95,12 @@ def _stem(file: TemplateFile) -> str:
 
 
 async def is_built(name: str, params: Mapping[str, Any]) -> bool:
-    """Whether the platform has a template of this name. Raises SandboxFault."""
+    """True if the platform has a template of this name. Raises SandboxFault."""
     with raising_faults(f"ask for template {name}"):
         return await AsyncTemplate.exists(name, **params)
 
 
-async def build(recipe: TemplateBuild, params: Mapping[str, Any], log: Callable[[str], None]) -> None:
+async def build(template_build: TemplateBuild, params: Mapping[str, Any], log: Callable[[str], None]) -> None:
     """Build a template, with each line of the platform's log as it comes. What failed leaves no name behind.
 
     Raises:
@@ -113,14 +113,18 @@ async def build(recipe: TemplateBuild, params: Mapping[str, Any], log: Callable[
         lines.append(entry.message)
         log(entry.message)
 
-    with raising_faults(f"build {recipe.file.shown}"):
+    with raising_faults(f"build {template_build.file.shown}"):
         try:
-            await AsyncTemplate.build(recipe.template, recipe.name, on_build_logs=take, **params)
+            await AsyncTemplate.build(
+                template_build.template, template_build.name, on_build_logs=take, **params
+            )
         except exceptions.BuildException as error:
             with contextlib.suppress(Exception):
-                await remove(recipe.name, params)
+                await remove(template_build.name, params)
             words = " ".join(str(error).split())[-_SAID:]
-            raise TaskFault("template_build", f"{recipe.file.shown} could not be built: {words}") from error
+            raise TaskFault(
+                "template_build", f"{template_build.file.shown} could not be built: {words}"
+            ) from error
 
 
 async def built(params: Mapping[str, Any]) -> list[BuiltTemplate]:

@@ -13,8 +13,8 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-HOME = "/home/user"
-REPO = f"{HOME}/repo"
+from harness.sandboxes.layout import HOME
+
 JOB = "HARNESS_JOB"
 _KEEP = "HARNESS_KEEP_OUTPUT"
 _TAIL_CHARS = 20_000
@@ -22,11 +22,6 @@ _TAIL_CHARS = 20_000
 _RUNS_ON = "runs on"
 _PID = re.compile(r"^pid=(\d+)$", re.MULTILINE)
 _ENDED = re.compile(r"^ended=(\d*)\n", re.MULTILINE)
-
-
-def turn_folder(number: int) -> str:
-    """Where a turn's prompt is, as `prompt.md`, and what its agent says; below the home. Turns count from 1."""
-    return f".harness/turn-{number}"
 
 
 class Tail:

@@ -1,4 +1,4 @@
-"""Which process a run's sandboxes belong to, told by a mark on each; whether it lives, or somebody is in a kept one."""
+"""The owner of a sandbox: the process whose tag it carries. A sandbox that was kept may have other users."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from harness.sandboxes.userstate import state_folder
 
 
 def process_tag() -> str:
-    """This process's mark: its machine, its id, and when it started, since ids are used again."""
-    return _mark(os.getpid())
+    """This process's tag: its machine, its id, and when it started, since ids are used again."""
+    return _tag(os.getpid())
 
 
 @functools.cache
-def _mark(pid: int) -> str:
+def _tag(pid: int) -> str:
     """Kept, since each sandbox gets it: the files of a process are slow to read while it has many."""
     return f"{socket.gethostname()} {pid} {_started(pid)}"
 
 
-def is_owner_alive(mark: str) -> bool | None:
-    """Whether the process with this mark lives; None where it cannot be told, as of another machine's."""
-    machine, _, rest = mark.partition(" ")
+def is_owner_alive(tag: str) -> bool | None:
+    """True if the process with this tag lives; None if that is unknown, as for another machine's."""
+    machine, _, rest = tag.partition(" ")
     pid, _, started = rest.partition(" ")
     if machine != socket.gethostname() or not pid.isdigit():
         return None
@@ -52,29 +52,29 @@ def _started(pid: int) -> str:
 def hold_in_use(sandbox_id: str) -> Iterator[IO[bytes]]:
     """Mark a kept sandbox as in use, for this user's other processes on this machine.
 
-    The mark is a shared lock on a file, which the system releases when the process dies. `is_last_user` takes the file.
+    Its sign is a shared lock on a file, which the system releases when the process dies. `is_last_user` takes the file.
     """
-    path = _visited(sandbox_id)
+    path = _lock_file(sandbox_id)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with path.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         yield file
 
 
-def is_last_user(visit: IO[bytes]) -> bool:
+def is_last_user(lock: IO[bytes]) -> bool:
     """Try to make the shared lock exclusive. True: this is the last user, and the sandbox counts as unused then."""
     try:
-        fcntl.flock(visit, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    Path(visit.name).unlink(missing_ok=True)
+    Path(lock.name).unlink(missing_ok=True)
     return True
 
 
 def is_in_use(sandbox_id: str) -> bool:
-    """Whether a process of this user on this machine works in a kept sandbox."""
+    """True if a process of this user on this machine works in a kept sandbox."""
     try:
-        with _visited(sandbox_id).open("rb") as file:
+        with _lock_file(sandbox_id).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
@@ -83,5 +83,5 @@ def is_in_use(sandbox_id: str) -> bool:
     return False
 
 
-def _visited(sandbox_id: str) -> Path:
+def _lock_file(sandbox_id: str) -> Path:
     return state_folder() / "visited" / sandbox_id

@@ -1,4 +1,4 @@
-"""How fast sandboxes are asked for: a steady rate, slowed down by refusals (429), and recovering by itself."""
+"""The rate at which sandboxes are created. Refusals (429) lower it, and it recovers by itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.errors import SandboxFault
 T = TypeVar("T")
 
 MAX_WAIT_S = 900.0
-"""How long a trial goes on asking while it is refused; then that is its fault, `rate_limit`."""
+"""The seconds for which a trial goes on asking while it is refused. Then that is its fault, `rate_limit`."""
 SLOWEST = 0.1
 """Creations a second, however often they are refused."""
 _UNBOUNDED_FROM = 32.0

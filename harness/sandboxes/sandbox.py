@@ -6,13 +6,11 @@ import asyncio
 import base64
 import contextlib
 import functools
-import os
 import shlex
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import e2b
 from e2b import AsyncSandbox, exceptions
@@ -21,40 +19,49 @@ from harness.errors import SandboxFault, UsageError
 from harness.records.stream import Lines
 from harness.sandboxes.archive import pack, unpack_command
 from harness.sandboxes.faults import raising_faults, to_fault
-from harness.sandboxes.job import HOME as HOME
 from harness.sandboxes.job import JOB, Job, Tail
-from harness.sandboxes.job import REPO as REPO
-from harness.sandboxes.owner import is_in_use, is_owner_alive, process_tag
+from harness.sandboxes.layout import HOME, REPO
+from harness.sandboxes.owner import process_tag
+from harness.sandboxes.platform import Network, Platform
 
 T = TypeVar("T")
 
 LIFETIME_S = 300
-"""How long a sandbox outlives a harness that vanished; extended while it is needed."""
+"""The time that a sandbox outlives a harness that vanished. It is extended while the sandbox is needed."""
+_CREATE_S = 120.0
+"""The most that a sandbox may take to be there: a new one, one that is woken, a copy."""
+_START_S = 60.0
+"""The most that a command or a terminal may take to start."""
+_COMMAND_S = 60.0
+"""The most that a command may take, unless it is given another time."""
+_CALL_S = 30.0
+_PAUSE_S = 60.0
+_TRANSFER_S = 600.0
 _KILL_WHEN_CREATED_S = 20.0
+_IS_RUNNING_S = 5.0
+_LATE_S = 15.0
+"""The time after a command's own limit in which the server should say that the limit was reached."""
 _RETRIES = 3
 _RETRY_DELAYS_S = (0.2, 1.0, 3.0)
-_TRANSFER_S = 600.0
-_ANSWER_S = 10.0
 _SNAPSHOT_S = 1200.0
-_START_S = 60.0
-"""How long a command may take to start."""
 PROBE_S = 11.0
-"""How long a stream may be silent before the sandbox is asked whether it is still there.
+"""The silence of a stream after which the sandbox is asked whether it is still there.
 
-No divisor of the round numbers of seconds that commands are told to take: a thousand trials that end together have
-enough to do then.
+11 and not 10: commands often take round times, and probes should not fall on the moment when many end.
 """
+MAX_OUTPUT_CHARS = 16 * 1024 * 1024
+"""The most that a command may print, since an agent may have a say in it. Ours print far less."""
 MAX_REATTACHES = 5
-"""How often in a row a stream is picked up again without a line in between."""
+"""The number of times in a row that a stream is picked up again without a line in between."""
 
 _SHELL_VARIABLES = frozenset({"HOME", "PWD", "OLDPWD", "SHLVL", "_"})
-_RUN_TAG = "harness_run"
-_TRIAL_TAG = "harness_trial"
-_OWNER_TAG = "harness_owner"
+RUN_TAG = "harness_run"
+TRIAL_TAG = "harness_trial"
+OWNER_TAG = "harness_owner"
 
 
 async def _with_retries(doing: str, call: Callable[[], Awaitable[T]], seconds: float) -> T:
-    """Do what may as well be done twice: again after a fault of the way there, within `seconds` each time.
+    """Do a call that may safely be repeated, again after a fault of the connection, within `seconds` each time.
 
     Raises:
         SandboxFault: the last of them, or one that another try cannot help.
@@ -72,74 +79,8 @@ async def _with_retries(doing: str, call: Callable[[], Awaitable[T]], seconds: f
 
 
 @dataclass(frozen=True)
-class Platform:
-    """Which server gives the sandboxes. `params` go to every call of the SDK; none leave it to E2B's variables.
-
-    `isolation` is the tier of a local server, also of one that E2B's variables name, and `enforces` what that enforces.
-    """
-
-    kind: Literal["e2b", "local"]
-    params: Mapping[str, Any] = field(default_factory=dict)
-    isolation: str | None = None
-    enforces: tuple[str, ...] | None = None
-
-    @property
-    def description(self) -> str:
-        """As the run's header says it."""
-        if self.kind == "local":
-            return f"local ({self.isolation})"
-        server = os.environ.get("E2B_API_URL") or os.environ.get("E2B_DOMAIN") or "e2b.app"
-        return f"e2b ({server}, {self.isolation})" if self.isolation else f"e2b ({server})"
-
-    @property
-    def keeps_output(self) -> bool:
-        """Whether the server keeps a command's output outside of the sandbox, for who has lost a part of it."""
-        return self.kind == "local" or self.isolation is not None
-
-    @property
-    def has_own_processes(self) -> bool:
-        """Whether every process in sight inside a sandbox is the sandbox's own."""
-        return self.isolation in (None, "bubblewrap")
-
-
-def e2b_platform() -> Platform:
-    """The server that the SDK's own environment variables name.
-
-    Raises:
-        UsageError: without a key.
-    """
-    if not os.environ.get("E2B_API_KEY"):
-        raise UsageError(
-            "--sandbox e2b needs E2B_API_KEY",
-            remedy="set it (https://e2b.dev/dashboard), or use --sandbox local",
-        )
-    return Platform("e2b")
-
-
-@dataclass(frozen=True)
-class Network:
-    """What may be reached from a sandbox: everything, or only `allow` (hosts, CIDR; on local also 127.0.0.1:PORT)."""
-
-    open: bool = False
-    allow: tuple[str, ...] = ()
-    headers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-
-    def options(self) -> dict[str, Any]:
-        """As `create` takes it. `headers` are put on requests to a host by the platform, outside the sandbox."""
-        rules = {host: [{"transform": {"headers": dict(add)}}] for host, add in self.headers.items()}
-        if self.open:
-            return {"network": {"rules": rules}} if rules else {}
-        if not self.allow:
-            return {"allow_internet_access": False}
-        network: dict[str, Any] = {"allow_out": list(self.allow), "deny_out": ["0.0.0.0/0"]}
-        if rules:
-            network["rules"] = rules
-        return {"network": network}
-
-
-@dataclass(frozen=True)
 class CommandResult:
-    """What a command gave back."""
+    """The output and the exit code of a command."""
 
     stdout: str
     stderr: str
@@ -147,7 +88,7 @@ class CommandResult:
 
 
 class CommandTimeoutError(Exception):
-    """The command took longer than it was given."""
+    """The command was stopped: it took longer than it was given, or printed more than it may."""
 
 
 class TooLargeError(Exception):
@@ -155,18 +96,18 @@ class TooLargeError(Exception):
 
 
 def bypass_profile(script: str, env: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """A script and its variables, such that what an agent wrote into the shell's start-up files has no say.
+    """Keep the login shell from reading profile files, which the agent may have changed; returns script and variables.
 
-    The platform's shell is a login shell, which reads those of $HOME: one line in them could forge any verdict.
-    So it gets a home without any, and the script the directory that it starts in. A PATH among the variables is
-    set by the script, since a login shell makes its own.
+    The platform's shell is a login shell, which reads those of $HOME. One line in them could forge any verdict. So the
+    shell gets a home without such files, and the script has the directory that it starts in as its home. A PATH among
+    the variables is set by the script, since a login shell makes its own.
     """
     path = f"export PATH={shlex.quote(env['PATH'])}\n" if "PATH" in env else ""
     return f"export HOME=$PWD\n{path}{script}", {**env, "HOME": "/"}
 
 
 async def _create(seconds: float, template: str, **options: Any) -> AsyncSandbox:
-    """Create a sandbox within `seconds`. One that comes when nobody waits for it any more is ended at once."""
+    """Create a sandbox within `seconds`. One that is created too late is killed at once."""
     creating = asyncio.create_task(AsyncSandbox.create(template, **options))
     try:
         async with asyncio.timeout(seconds):
@@ -177,7 +118,7 @@ async def _create(seconds: float, template: str, **options: Any) -> AsyncSandbox
 
 
 async def _kill_when_created(creating: asyncio.Task[Any]) -> None:
-    """End a sandbox that is still being made: cutting the request off would leave it to live out its lifetime."""
+    """Kill a sandbox that is still being created. After a cancelled request it would live until its timeout."""
     await asyncio.wait([creating], timeout=_KILL_WHEN_CREATED_S)
     if creating.done() and not creating.exception():
         with contextlib.suppress(SandboxFault), raising_faults("kill the sandbox"):
@@ -212,14 +153,14 @@ class Sandbox:
         trial: str,
         after_rate_limit: bool = False,
         mcp: Mapping[str, Any] | None = None,
-        timeout: float = 120.0,
+        timeout: float = _CREATE_S,
     ) -> Sandbox:
         """Create a sandbox, tagged with its run and trial so that it can be found again.
 
-        `again`: the platform has refused this one or another just now (429); a further refusal is then answered as
-        it asks to be (Retry-After). Otherwise it is told at once, for the sake of all that wait.
+        `after_rate_limit`: the platform has refused this sandbox or another just now (429). Then a further refusal is
+        answered as it asks for (Retry-After). Otherwise it is raised at once, so that all others that wait know.
 
-        With `mcp` it has E2B's MCP gateway, which runs these servers.
+        With `mcp` the sandbox has E2B's MCP gateway, which runs these servers.
 
         Raises:
             SandboxFault: when there is none to be had within `timeout` seconds.
@@ -230,7 +171,7 @@ class Sandbox:
                     timeout,
                     template,
                     timeout=LIFETIME_S,
-                    metadata={_RUN_TAG: run, _TRIAL_TAG: trial, _OWNER_TAG: process_tag()},
+                    metadata={RUN_TAG: run, TRIAL_TAG: trial, OWNER_TAG: process_tag()},
                     envs=dict(env),
                     **network.options(),
                     **({} if mcp is None else {"mcp": mcp}),
@@ -258,7 +199,7 @@ class Sandbox:
         """
         with raising_faults("wake the sandbox"):
             try:
-                async with asyncio.timeout(120):
+                async with asyncio.timeout(_CREATE_S):
                     sdk = await AsyncSandbox.connect(sandbox_id, timeout=LIFETIME_S, **platform.params)
                     return cls(sdk, keeps_output=platform.keeps_output)
             except exceptions.NotFoundException as error:
@@ -268,16 +209,18 @@ class Sandbox:
 
     async def template_id(self) -> str:
         """The id of the template that the platform made it from, whatever it was asked for by."""
-        return (await _with_retries("ask for the sandbox's template", self._sdk.get_info, 30)).template_id
+        return (
+            await _with_retries("ask for the sandbox's template", self._sdk.get_info, _CALL_S)
+        ).template_id
 
     async def kill(self) -> None:
         """End the sandbox; one that is gone already is fine."""
-        await _with_retries("kill the sandbox", self._sdk.kill, 30)
+        await _with_retries("kill the sandbox", self._sdk.kill, _CALL_S)
 
     async def pause(self) -> None:
         """Keep it, asleep, until somebody connects to it."""
         with raising_faults("pause the sandbox"):
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(_PAUSE_S):
                 await self._sdk.pause()
 
     async def resume(self) -> None:
@@ -287,7 +230,7 @@ class Sandbox:
             SandboxFault: when it does not wake.
         """
         with raising_faults("wake the sandbox"):
-            async with asyncio.timeout(120):
+            async with asyncio.timeout(_CREATE_S):
                 await self._sdk.connect(timeout=LIFETIME_S)
 
     async def create_snapshot(self, name: str) -> str | None:
@@ -376,7 +319,7 @@ class Sandbox:
         self,
         command: str,
         *,
-        timeout: float = 60.0,
+        timeout: float = _COMMAND_S,
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         user: str | None = None,
@@ -391,7 +334,7 @@ class Sandbox:
             running = self._run(command, timeout=timeout, cwd=cwd, envs=dict(env or {}), user=cast(Any, user))
             try:
                 # The SDK enforces no limit of its own when the server is silent.
-                async with asyncio.timeout(timeout + 15):
+                async with asyncio.timeout(timeout + _LATE_S):
                     done = await self._fail_if_gone(running)
             except e2b.CommandExitException as error:
                 return CommandResult(error.stdout or "", error.stderr or "", error.exit_code)
@@ -404,16 +347,41 @@ class Sandbox:
             return CommandResult(done.stdout, done.stderr, done.exit_code)
 
     async def _run(self, command: str, **options: Any) -> e2b.CommandResult:
-        """As the SDK runs a command, but that one which does not start is no command that takes too long."""
+        """Run a command as the SDK does.
+
+        A command that cannot be started raises a SandboxFault. CommandTimeoutError is only for one that has started.
+        """
+        size, too_much = 0, asyncio.Event()
+
+        def count(text: str) -> None:
+            nonlocal size
+            size += len(text)
+            if size > MAX_OUTPUT_CHARS:
+                too_much.set()
+
         with raising_faults("start a command"):
             # The SDK's own limit for this would cost a task for each command.
             async with asyncio.timeout(_START_S):
-                handle = await self._sdk.commands.run(command, background=True, request_timeout=0, **options)
-        done: e2b.CommandResult = await handle.wait()
-        return done
+                handle = await self._sdk.commands.run(
+                    command, background=True, request_timeout=0, on_stdout=count, on_stderr=count, **options
+                )
+        ended = asyncio.ensure_future(handle.wait())
+        flooded = asyncio.ensure_future(too_much.wait())
+        try:
+            await asyncio.wait((ended, flooded), return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():
+                with raising_faults("end a command"):
+                    await handle.kill()
+                raise CommandTimeoutError(f"it printed more than {MAX_OUTPUT_CHARS} characters")
+            done: e2b.CommandResult = ended.result()
+            return done
+        finally:
+            flooded.cancel()
+            ended.cancel()
+            await asyncio.gather(ended, flooded, return_exceptions=True)
 
     async def _fail_if_gone(self, call: Coroutine[Any, Any, T]) -> T:
-        """What a call gives, unless the sandbox is gone meanwhile: a lost connection may stay silent for ever.
+        """Wait for a call, and ask meanwhile if the sandbox is gone, since a lost connection may stay silent for ever.
 
         Raises:
             SandboxFault: when it is gone.
@@ -439,7 +407,7 @@ class Sandbox:
             SandboxFault: when there is none to be had.
         """
         with raising_faults("open a terminal"):
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(_START_S):
                 handle = await self._sdk.pty.create(
                     e2b.PtySize(rows=size[0], cols=size[1]),
                     on_data=show,
@@ -499,7 +467,7 @@ class Sandbox:
     async def _find_job(self, job: Job) -> int | None:
         """The process of a job whose start was not confirmed."""
         with contextlib.suppress(SandboxFault), raising_faults("look for the agent"):
-            async with asyncio.timeout(_ANSWER_S):
+            async with asyncio.timeout(_CALL_S):
                 running = await self._sdk.commands.list()
             return next((one.pid for one in running if one.envs.get(JOB) == job.token), None)
         return None
@@ -511,11 +479,11 @@ class Sandbox:
             SandboxFault: when the sandbox is lost.
         """
         if self.keeps_output and job.pid is not None:
-            await _with_retries("end the agent", lambda: self._sdk.commands.kill(job.pid or 0), 30)
+            await _with_retries("end the agent", lambda: self._sdk.commands.kill(job.pid or 0), _CALL_S)
             return
         script, env = bypass_profile(job.kill_script(), {})
         with contextlib.suppress(CommandTimeoutError):
-            await self.run(script, timeout=30, cwd=HOME, env=env)
+            await self.run(script, timeout=_CALL_S, cwd=HOME, env=env)
 
     async def _hand_over(self, job: Job) -> str:
         """A command that puts a job's files in place, below the home; large ones are written before."""
@@ -538,7 +506,7 @@ class Sandbox:
             "on_stderr": stderr.add,
         }
         with raising_faults("follow the agent's output"):
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(_START_S):
                 handle = await self._follow(script, job, login, hear)
         waiter = asyncio.ensure_future(_exit_code(handle))
         waiter.add_done_callback(lambda _: queue.put_nowait(None))
@@ -594,10 +562,10 @@ class Sandbox:
         return {name: value for name, value in env.items() if name not in _SHELL_VARIABLES}
 
     async def _is_running(self) -> bool:
-        """Whether the sandbox answers; asked three times, since one lost answer proves nothing."""
+        """True if the sandbox answers. It is asked three times, since one lost answer proves nothing."""
         for wait in (0.2, 1.0, 2.0):
             try:
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(_IS_RUNNING_S):
                     if await self._sdk.is_running():
                         return True
                 return False
@@ -638,86 +606,10 @@ class Terminal:
             await self._handle.wait()
 
 
-@dataclass(frozen=True)
-class OrphanSandbox:
-    """A sandbox that carries harness's tags."""
-
-    sandbox_id: str
-    state: str
-    started_at: str
-    run: str
-    trial: str
-    in_use: bool
-
-
-def _in_use(info: e2b.SandboxInfo) -> bool:
-    """Whether the process that opened it lives, or another works in it after that; of one on another machine, whether
-    its lifetime was just extended."""
-    if is_in_use(info.sandbox_id):
+async def is_answering(platform: Platform) -> bool:
+    """True if the platform itself can be reached now, whatever became of a sandbox."""
+    with contextlib.suppress(SandboxFault), raising_faults("ask the platform"):
+        async with asyncio.timeout(_CALL_S):
+            await AsyncSandbox.list(limit=1, **platform.params).next_items()
         return True
-    lives = is_owner_alive((info.metadata or {}).get(_OWNER_TAG, ""))
-    left = (info.end_at - datetime.now(UTC)).total_seconds()
-    return left > LIFETIME_S * 2 / 3 - 10 if lives is None else lives
-
-
-async def list_orphans(run: str | None, params: Mapping[str, Any]) -> list[OrphanSandbox]:
-    """All sandboxes on the platform that harness started, in one run or in any.
-
-    Raises:
-        SandboxFault: when the platform cannot be asked.
-    """
-    found: list[OrphanSandbox] = []
-    query = e2b.SandboxQuery(metadata={_RUN_TAG: run}) if run else None
-    with raising_faults("list sandboxes"):
-        pages = AsyncSandbox.list(query=query, **params)
-        while pages.has_next:
-            for info in await pages.next_items():
-                tags = info.metadata or {}
-                if _RUN_TAG in tags:
-                    started = info.started_at.isoformat(timespec="seconds")
-                    trial = tags.get(_TRIAL_TAG, "")
-                    state = str(getattr(info.state, "value", info.state))
-                    run_id, in_use = tags[_RUN_TAG], _in_use(info)
-                    found.append(OrphanSandbox(info.sandbox_id, state, started, run_id, trial, in_use))
-    return found
-
-
-async def is_answering(params: Mapping[str, Any]) -> bool:
-    """Whether the platform itself can be reached now, whatever became of a sandbox."""
-    with contextlib.suppress(SandboxFault, TimeoutError), raising_faults("ask the platform"):
-        async with asyncio.timeout(_ANSWER_S):
-            await AsyncSandbox.list(limit=1, **params).next_items()
-            return True
     return False
-
-
-async def kill_orphan(leftover: OrphanSandbox, params: Mapping[str, Any]) -> None:
-    """End a sandbox by its id; one that is gone already is fine."""
-    with raising_faults(f"end sandbox {leftover.sandbox_id}"):
-        await AsyncSandbox.kill(leftover.sandbox_id, **params)
-
-
-async def delete_snapshot(snapshot_id: str, params: Mapping[str, Any]) -> None:
-    """Delete a snapshot; one that is gone already is fine.
-
-    Raises:
-        SandboxFault: when the platform does not do it.
-    """
-    with raising_faults(f"delete snapshot {snapshot_id}"):
-        await AsyncSandbox.delete_snapshot(snapshot_id, **params)
-
-
-async def list_snapshots(prefix: str, params: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Ids and names of the platform's snapshots whose names start with `prefix`.
-
-    Raises:
-        SandboxFault: when the platform cannot be asked.
-    """
-    found: list[tuple[str, str]] = []
-    with raising_faults("list snapshots"):
-        pages = AsyncSandbox.list_snapshots(**params)
-        while pages.has_next:
-            for one in await pages.next_items():
-                names = [str(name).rpartition("/")[2].partition(":")[0] for name in one.names or ()]
-                found += [(one.snapshot_id, name) for name in names if name.startswith(prefix)]
-    return found

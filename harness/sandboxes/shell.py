@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.sandboxes.archive import unpack_command
-from harness.sandboxes.sandbox import HOME, CommandResult, Sandbox, bypass_profile
+from harness.sandboxes.layout import HOME
+from harness.sandboxes.sandbox import CommandResult, Sandbox, bypass_profile
 
 _KEY, _NUMBERS = secrets.token_bytes(32), itertools.count()
 

@@ -14,10 +14,10 @@ from harness.sandboxes.building import (
     build,
     built,
     is_built,
-    read_recipe,
+    read_template_build,
     remove,
 )
-from harness.sandboxes.sandbox import Platform
+from harness.sandboxes.platform import Platform
 from harness.sandboxes.userstate import state_folder
 from harness.tasks.single_flight import SingleFlight, locked
 from harness.tasks.templatefile import TemplateFile, find_template_file, template_file
@@ -49,29 +49,29 @@ class Templates:
         return await self._known.get(resolve_template_file(template, start))
 
     async def _ready(self, file: TemplateFile) -> str:
-        recipe = await asyncio.to_thread(read_recipe, file)
+        template_build = await asyncio.to_thread(read_template_build, file)
         try:
-            async with locked(_lock(recipe.name)):
-                if not await is_built(recipe.name, self._platform.params):
-                    await self.build(recipe)
+            async with locked(_lock(template_build.name)):
+                if not await is_built(template_build.name, self._platform.params):
+                    await self.build(template_build)
         except OSError as error:
             raise InternalFault(
-                "disk", f"{recipe.name} cannot be built: {error.strerror or error}", policy=GIVE_UP
+                "disk", f"{template_build.name} cannot be built: {error.strerror or error}", policy=GIVE_UP
             ) from error
-        return recipe.name
+        return template_build.name
 
-    async def build(self, recipe: TemplateBuild) -> None:
-        """Build it, whether it is there already or not. Raises as `name` does, and OSError."""
+    async def build(self, template_build: TemplateBuild) -> None:
+        """Build it, whether it is there already or not. Raises as `ensure_built` does, and OSError."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self.say(f"building template {recipe.name} from {recipe.file.shown}")
-        with (self._folder / f"{recipe.name}.log").open("a", encoding="utf-8") as log:
+        self.say(f"building template {template_build.name} from {template_build.file.shown}")
+        with (self._folder / f"{template_build.name}.log").open("a", encoding="utf-8") as log:
 
             def take(line: str) -> None:
                 log.write(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {line}\n")
                 log.flush()
-                self.say(f"{recipe.name}: {line}")
+                self.say(f"{template_build.name}: {line}")
 
-            await build(recipe, self._platform.params, take)
+            await build(template_build, self._platform.params, take)
 
 
 def name_by_content(template: str, start: Path) -> str:
@@ -83,7 +83,7 @@ def name_by_content(template: str, start: Path) -> str:
     return (
         template
         if template_file(template) is None
-        else read_recipe(resolve_template_file(template, start)).name
+        else read_template_build(resolve_template_file(template, start)).name
     )
 
 
@@ -117,9 +117,9 @@ def build_now(platform: Platform, template: str, logs: Path, say: Callable[[str]
         raise UsageError(
             f"{template!r} is no file to build from", remedy="give FILE.py:NAME or a path to a Dockerfile"
         )
-    recipe = read_recipe(resolve_template_file(template, Path.cwd()))
-    asyncio.run(Templates(platform, logs, say).build(recipe))
-    return recipe.name
+    template_build = read_template_build(resolve_template_file(template, Path.cwd()))
+    asyncio.run(Templates(platform, logs, say).build(template_build))
+    return template_build.name
 
 
 def list_built(platform: Platform) -> str:

@@ -1,4 +1,4 @@
-"""Where this user's processes on this machine keep what outlives a run."""
+"""The folder for what outlives a run, shared by this user's processes on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a folder holds that counts: its files and links, and a hash of them."""
+"""The content of a folder: its files and links, and a hash of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 IGNORED_NAMES = frozenset({"__pycache__", ".git", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".DS_Store"})
-"""What is no part of a task, wherever in its folder it lies: it goes into no sandbox, and changes no hash."""
+"""Names of no part of a task, wherever in its folder they are. They go into no sandbox, and change no hash."""
 
 
 def files_in(folder: Path) -> Iterator[Path]:
@@ -25,7 +25,7 @@ def files_in(folder: Path) -> Iterator[Path]:
 
 
 def escapes_folder(link: Path, folder: Path) -> bool:
-    """Whether a link leads out of its folder, be it on the way only, or by an absolute path."""
+    """True if a link leads out of its folder, also if only on its way, or by an absolute path."""
     target = os.readlink(link)
     written = os.path.normpath(os.path.join(os.path.dirname(os.path.relpath(link, folder)), target))
     real, root = os.path.realpath(link), os.path.realpath(folder)
@@ -33,7 +33,7 @@ def escapes_folder(link: Path, folder: Path) -> bool:
 
 
 def is_executable(path: Path) -> bool:
-    """Whether its owner may run it, as the sandbox's user will; what root may do here tells nothing."""
+    """True if a file's owner may run it, as the sandbox's user will. Root's rights here do not count."""
     return bool(path.stat().st_mode & stat.S_IXUSR)
 
 

@@ -25,7 +25,7 @@ from harness.tasks.gitsource import GitSource, problems_of
 from harness.tasks.single_flight import SingleFlight, locked
 
 CLONE_S = 600.0
-"""How long a clone may take, in seconds."""
+"""The most that a clone may take, in seconds."""
 _WORDS = 600
 
 _NOT_REACHED = re.compile(
@@ -289,7 +289,7 @@ async def _git(
 
 
 def _fault(source: GitSource, said: str) -> TaskFault:
-    """What git's words mean."""
+    """The fault that git's words mean."""
     words = " ".join(said.split())[-_WORDS:]
     if _NO_REF.search(said):
         return TaskFault("repo_ref", f"{source.url} has no {source.ref or 'HEAD'!r}: {words}")

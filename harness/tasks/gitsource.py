@@ -1,4 +1,4 @@
-"""Where a cloned starter repo comes from, and what is wrong with such a source."""
+"""The source of a cloned starter repo, and the problems that it may have."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class GitSource:
         return f"{parts.scheme}://{parts.netloc}/"
 
     def is_beside(self, other: GitSource) -> bool:
-        """Whether it is on the same host, reached in the same way: what one may be asked for, the other may be."""
+        """True if both are on the same host, reached in the same way. Then whoever may ask one may ask the other."""
         return _place(self.url) == _place(other.url)
 
     def submodule(self, url: str, commit: str) -> GitSource:
-        """What a submodule's entry in this repository leads to; its URL may be relative to this one's."""
+        """The source of a submodule of this repository. Its URL may be relative to this one's."""
         base = self.url.rstrip("/")
         relative = url.startswith(("./", "../"))
         while url.startswith(("./", "../")):
@@ -60,7 +60,7 @@ def _place(url: str) -> str:
 
 
 def problems_of(source: GitSource) -> Iterator[tuple[str, str, str]]:
-    """What keeps a source from being used: the key, what is wrong, and the remedy."""
+    """The problems of a source: key, what is wrong, and remedy."""
     parts = _split(source.url)
     scheme = "ssh" if _SCP_LIKE.match(source.url) else parts.scheme if parts and parts.netloc else None
     if scheme not in ("https", "http", "ssh"):

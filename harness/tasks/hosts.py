@@ -27,7 +27,7 @@ Host = Annotated[
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or an address is this machine's own loopback."""
+    """True if a name or an address is this machine's own loopback."""
     if host == "localhost":
         return True
     try:

@@ -21,11 +21,11 @@ from pydantic_core import ErrorDetails
 
 from harness.errors import Problem
 from harness.tasks.hosts import Host
-from harness.tasks.tomlfile import field_for, suggest_key, read_toml, abbreviate, display_path, describe_error
+from harness.tasks.tomlfile import abbreviate, describe_error, display_path, field_for, read_toml, suggest_key
 
 MANIFEST = "task.toml"
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
-"""What names of tasks and checks look like: they stand in test ids and in file names."""
+"""The form of names of tasks and checks, which are part of test ids and of file names."""
 
 _NOT_TAGS = frozenset(
     [
@@ -58,7 +58,7 @@ Variable = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
 # No option, no refspec: one name as git would list it, or an id.
 GitRef = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./@#+=-]*$")]
 Network = Annotated[
-    Annotated[Literal["model", "none", "open"], Tag("word")] | Annotated[list[Host], Tag("hosts")],
+    Annotated[Literal["model", "none", "open"], Tag("word")] | Annotated[tuple[Host, ...], Tag("hosts")],
     Discriminator(lambda value: "hosts" if isinstance(value, list | tuple) else "word"),
 ]
 
@@ -93,13 +93,18 @@ class Setup(_Table):
     )
 
 
-class WorkTable(_Table):
+class WorkSpec(_Table):
     """`[checks.work]`: the bounds of what is carried from the agent's sandbox to where the checks run."""
 
     max_mb: Annotated[int, Strict()] = Field(1024, gt=0, description="a whole number of MiB")
     max_files: Annotated[int, Strict()] = Field(200_000, gt=0, description="a whole number")
     max_depth: Annotated[int, Strict()] = Field(100, gt=0, description="a whole number")
     timeout: Seconds = Field(300.0, description="the seconds that packing may take, up to 86400")
+
+    @property
+    def max_bytes(self) -> int:
+        """The most that the work may have, on disk and packed."""
+        return self.max_mb * 1024 * 1024
 
 
 def _is_absolute(path: str) -> str:
@@ -130,10 +135,10 @@ class Checks(_Table):
     leave: list[str] = Field(
         [], description='a list of patterns of files in the repo, such as ["node_modules/*"]'
     )
-    work: WorkTable = Field(WorkTable(), description="a table: [checks.work]")
+    work: WorkSpec = Field(WorkSpec(), description="a table: [checks.work]")
 
 
-class Sandbox(_Table):
+class SandboxSpec(_Table):
     """`[sandbox]`."""
 
     template: str = Field(
@@ -186,7 +191,7 @@ class Manifest(_Table):
     repo: Repo = Field(Repo(), description="a table: [repo]")
     setup: Setup = Field(Setup(), description="a table: [setup]")
     checks: Checks = Field(Checks(), description="a table: [checks]")
-    sandbox: Sandbox = Field(Sandbox(), description="a table: [sandbox]")
+    sandbox: SandboxSpec = Field(SandboxSpec(), description="a table: [sandbox]")
     limits: Limits = Field(Limits(), description="a table: [limits]")
 
 
@@ -253,5 +258,5 @@ def _problem(file: Path, details: ErrorDetails) -> Problem:
 
 
 def is_name(text: str) -> bool:
-    """Whether it can be the name of a task or a check."""
+    """True if it can be the name of a task or a check."""
     return re.fullmatch(NAME, text) is not None

@@ -256,7 +256,7 @@ class _Loader:
         self._add(key, last).usage_is_final = "usage" in result
 
     def _result(self, event: Json) -> None:
-        """What the run used, by model; `modelUsage` counts from the session's start, over resumed runs."""
+        """Note what the run used, by model; `modelUsage` counts from the session's start, over resumed runs."""
         used = {model: _used(counts) for model, counts in (event.get("modelUsage") or {}).items()}
         since = event.get("model_usage_since_last_result")
         if since is not None:

@@ -1,4 +1,4 @@
-"""What a `template` names: one that the platform has, or a file from which it is built."""
+"""A `template` names one that the platform has, or a file from which it is built."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def template_file(template: str) -> TemplateFile | None:
 
 
 def names_no_template(template: str) -> str | None:
-    """What to write in place of a Python file without the name of the template in it; None when it is no such."""
+    """The remedy for a Python file without the name of the template in it; None for any other template."""
     return f"say which of its names is the template: {template}:NAME" if template.endswith(".py") else None
 
 

@@ -89,7 +89,7 @@ def read_toml(file: Path, subject: str) -> TomlFile:
 
 
 def describe_error(details: ErrorDetails) -> str:
-    """What is wrong with a value, in words that go with TOML."""
+    """Say what is wrong with a value, in TOML's words."""
     kind, given = details["type"], abbreviate(details["input"])
     if kind == "string_pattern_mismatch":
         return f"{given} cannot be used"
@@ -126,7 +126,7 @@ def _fields_in(info: FieldInfo) -> dict[str, FieldInfo]:
 
 
 def suggest_key(model: type[BaseModel], location: Sequence[str]) -> str:
-    """What an unknown key was probably meant to be: the same of another table, or a similar one."""
+    """The key that was probably meant by an unknown one: the same of another table, or a similar one."""
     table, name = _keys_of(location[:-1]), location[-1]
     known = [key for where, key in _keys(model) if where == table]
     for where, key in _keys(model):

@@ -74,6 +74,7 @@ class Attempt:
     is_collected: bool = False
     grading_sandbox_id: str | None = None
     ignored: tuple[str, ...] = ()
+    work: str | None = None
     has_own_secret: bool = False
     differences: tuple[str, ...] = ()
     instructions: tuple[InstructionsRecord, ...] = ()
@@ -191,6 +192,7 @@ def trial_record(
         grading_sandbox_id=last.grading_sandbox_id,
         graded_in=_graded_in(spec, last),
         ignored=last.ignored,
+        work=last.work,
         kept=last.kept,
         error=ErrorRecord.of(last.fault) if last.fault else None,
         attempts=(*earlier, *(_attempt_record(attempt) for attempt in attempts[:-1])),

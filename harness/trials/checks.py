@@ -177,7 +177,9 @@ async def _after(place: Place, output: str, score: str, laid: str) -> CommandRes
         if laid
         else "true"
     )
-    script = chain(place.end_processes(), told, again)
+    # The check may have closed them.
+    opened = "chmod u+rwx ~ ~/.harness ~/repo 2>/dev/null; true"
+    script = chain(place.end_processes(), opened, told, again)
     try:
         return await run_as_root(place.sandbox, script, home=home, timeout=_STEP_S)
     except CommandTimeoutError as error:

@@ -11,7 +11,8 @@ from harness.models.model import Model
 from harness.models.provider import Provider
 from harness.records.store import RunFolder
 from harness.sandboxes.pacing import Pacer
-from harness.sandboxes.sandbox import Platform, Sandbox
+from harness.sandboxes.platform import Platform
+from harness.sandboxes.sandbox import Sandbox
 from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos
 from harness.trials.disk import DiskExecutor
@@ -44,6 +45,7 @@ class RunContext:
     disk: DiskExecutor = field(default_factory=DiskExecutor)
     secrets: Mapping[str, str] = field(default_factory=dict)
     keep: Keep = "none"
+    keep_work: Keep = "all"
 
     async def remember_template_id(self, name: str, is_snapshot: bool, sandbox: Sandbox) -> str | None:
         """The platform's id of a template, asked for once a run; a sandbox from a snapshot does not know it."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import math
+import shlex
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +29,7 @@ from harness.trials.checks import Keep, Place, failed_check, run_checks
 from harness.trials.context import RunContext
 from harness.trials.opening import Start, open_sandbox, process_mark, setup_network
 from harness.trials.seeding import seed
-from harness.trials.work import Work
+from harness.trials.work import NotCarriedError, Work
 from harness.variants.apply import repo_files
 
 MAX_DIFF_BYTES = 64 * 1024 * 1024
@@ -40,8 +42,11 @@ _TOLD_BYTES = 256 * 1024
 """A longer diff is read from its file."""
 _IGNORED_NAMES = 200
 _CARRIED, _STARTER = ".harness/carried.tar", ".harness/starter.tar"
-_STEP_S = 120.0
+_STEP_S = 300.0
+_DIFF_S = 120
 _MAX_TRIES = 3
+_WORKS_OWN = frozenset({"checks", "disk_full", "grade"})
+"""Kinds of faults that the work can bring about in a sandbox that is there."""
 _NOT_UNPACKED = 97
 
 
@@ -61,6 +66,42 @@ class Grade:
     sandbox_id: str | None = None
 
 
+Works = Mapping[int | None, Work | NotCarriedError]
+"""What was carried after each turn that has checks (from 1), and at the end (None)."""
+
+
+async def grade_works(
+    spec: TrialSpec, context: RunContext, start: Start, works: Works, keep: Keep, *, checks: bool = True
+) -> Grade:
+    """Grade each turn's work and the last, each in a sandbox of its own; without `checks`, tell only the diff.
+
+    Checks of turns that the agent did not come to judge the last work.
+
+    Raises:
+        Fault: when the platform gives no sandbox that lasts.
+    """
+    grade, results = Grade(), list[CheckResult]()
+    for turn, work in sorted(works.items(), key=lambda pair: pair[0] or math.inf):
+        asked = asked_checks(spec.task, works, turn) if checks else ()
+        if turn is None and spec.task.grade_in_agents_sandbox:
+            asked = ()
+        if isinstance(work, NotCarriedError):
+            found = Grade(tuple(failed_check(check, str(work)) for check in asked), notes=(str(work),))
+        else:
+            found = await grade_work(spec, context, start, work, asked, keep)
+        results += (one.model_copy(update={"turn": turn}) for one in found.checks)
+        if turn is None:
+            grade = found
+    return replace(grade, checks=tuple(results))
+
+
+def asked_checks(task: Task, works: Works, turn: int | None) -> tuple[Check, ...]:
+    """The checks of a turn's work; those of the last work are all that no earlier turn's work was carried for."""
+    if turn is not None:
+        return tuple(check for check in task.checks if check.turn == turn)
+    return tuple(check for check in task.checks if check.turn is None or check.turn not in works)
+
+
 async def grade_work(
     spec: TrialSpec,
     context: RunContext,
@@ -71,7 +112,7 @@ async def grade_work(
 ) -> Grade:
     """Grade the work in a fresh sandbox, and in another one when that is lost: the same bytes are graded again.
 
-    A sandbox that is gone each time goes by the work's own doing: its checks have failed.
+    What goes wrong each time, in sandboxes that were there, goes wrong by the work's own doing: its checks have failed.
 
     Raises:
         Fault: when the platform gives no sandbox that lasts.
@@ -83,11 +124,12 @@ async def grade_work(
         except UnusableWorkError as error:
             return Grade(tuple(failed_check(check, str(error)) for check in checks), notes=(str(error),))
         except SandboxFault as fault:
-            lost += fault.policy.is_gone
+            is_own = fault.policy.is_gone or fault.kind in _WORKS_OWN
+            lost += is_own
             if lost == _MAX_TRIES:
-                why = f"the sandbox was lost each time that the work was graded in one: {fault.message}"
+                why = f"the work could not be graded in any of {lost} sandboxes: {fault.message}"
                 return Grade(tuple(failed_check(check, why) for check in checks), notes=(why,))
-            if number == _MAX_TRIES or not fault.retry:
+            if number == _MAX_TRIES or not (fault.retry or is_own):
                 raise
     raise AssertionError("the last try returns or raises")
 
@@ -128,7 +170,8 @@ async def lay_work(place: Place, spec: TrialSpec, work: Work) -> Grade:
     diff = call(scripts.DIFF, since, str(_MAX_FILE_BYTES), str(_TOLD_BYTES), str(_IGNORED_NAMES))
     protect = call(scripts.PROTECT, f"{place.baseline.home}/.harness/starter", *spec.task.protect)
     # Without a diff the checks can judge the work all the same.
-    script = chain(unpack, call(scripts.LAY_WORK, "work.tar"), f'{diff}\necho "diff_code=$?"', protect)
+    diff = f'timeout -k 1 {_DIFF_S} bash -c {shlex.quote(diff)}\necho "diff_code=$?"'
+    script = chain(unpack, call(scripts.LAY_WORK, "work.tar"), diff, protect)
     done = await _step(place.sandbox, script)
     if done.exit_code == _NOT_UNPACKED:
         raise UnusableWorkError(f"the repo cannot be unpacked elsewhere: {done.stderr.strip()[-500:]}")

@@ -13,11 +13,12 @@ from typing import Any
 
 from harness.errors import Fault
 from harness.records.record import TrialSpec
-from harness.sandboxes.sandbox import Network, Sandbox
+from harness.sandboxes.cleanup import snapshot_name
+from harness.sandboxes.platform import Network
+from harness.sandboxes.sandbox import Sandbox
 from harness.trials.attempt import Attempt
 from harness.trials.context import RunContext
 from harness.trials.seeding import seed
-from harness.trials.snapshots import PREFIX
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ async def _take_snapshot(spec: TrialSpec, context: RunContext, template: str) ->
     ) as sandbox:
         await context.remember_template_id(template, False, sandbox)
         await seed(sandbox, spec.task)
-        return await sandbox.create_snapshot(f"{PREFIX}{context.folder.id}-{_snapshot_key(spec, template)}")
+        return await sandbox.create_snapshot(snapshot_name(context.folder.id, _snapshot_key(spec, template)))
 
 
 def setup_network(spec: TrialSpec) -> Network:

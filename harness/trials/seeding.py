@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from harness.errors import NotAppliedError, SandboxFault, TaskFault
 from harness.sandboxes.archive import pack
-from harness.sandboxes.sandbox import REPO, CommandTimeoutError, Sandbox
+from harness.sandboxes.layout import REPO
+from harness.sandboxes.sandbox import CommandTimeoutError, Sandbox
 from harness.sandboxes.shell import call, chain, handed_over, read_answers
 from harness.tasks.task import Task
 from harness.trials import scripts

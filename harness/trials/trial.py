@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,13 +16,13 @@ from harness.errors import Fault, NotAppliedError, SandboxFault
 from harness.records.record import TrialSpec
 from harness.records.stream import Session
 from harness.sandboxes.sandbox import Sandbox, is_answering
-from harness.tasks.task import Check, Task
+from harness.tasks.task import Task
 from harness.trials.attempt import Attempt, internal_fault, interrupted, outcome_of
-from harness.trials.checks import Place, failed_check
+from harness.trials.checks import Place
 from harness.trials.cli_starts import differences_in_starts, read_cli_starts, start_records, unseen_notes
 from harness.trials.context import Keep, RunContext
 from harness.trials.evidence import evidence_of
-from harness.trials.grading import Grade, grade_in_place, grade_work
+from harness.trials.grading import asked_checks, grade_in_place, grade_works
 from harness.trials.opening import Start, open_sandbox, prepare_start, process_mark
 from harness.trials.seeding import Baseline, seed
 from harness.trials.timeouts import Timeouts
@@ -38,6 +38,8 @@ from harness.trials.work import NotCarriedError, Work, collect_work
 from harness.variants.apply import hosts, variant_files
 from harness.variants.variant import Variant, revealed
 
+WORK = "work"
+"""The folder of what the agent left, in a trial's folder."""
 KEPT = "kept.json"
 """In a trial's folder: what `harness attach` and `harness checks` need to know of a sandbox that was kept."""
 
@@ -48,6 +50,7 @@ async def run_attempt(spec: TrialSpec, context: RunContext, attempt: Attempt) ->
     Raises:
         CancelledError: when it was cancelled; the attempt says so, too.
     """
+    trial: PreparedTrial | None = None
     try:
         if agent_class(spec.agent).needs_model:
             context.model.require_recording(spec.task)
@@ -60,7 +63,6 @@ async def run_attempt(spec: TrialSpec, context: RunContext, attempt: Attempt) ->
             await trial.verify_variant()
             await trial.check_in_place()
         await trial.grade()
-        await trial.end_sandbox()
     except NotAppliedError as error:
         attempt.differences = error.differences
     except Fault as fault:
@@ -72,6 +74,8 @@ async def run_attempt(spec: TrialSpec, context: RunContext, attempt: Attempt) ->
     except Exception as error:  # noqa: BLE001  (a defect of ours must not take the other trials down)
         attempt.fault = internal_fault(error, attempt.files)
     finally:
+        if trial:
+            await trial.finish()
         attempt.end()
 
 
@@ -80,7 +84,7 @@ async def _is_sandbox_lost(fault: Fault, context: RunContext, attempt: Attempt) 
     if attempt.is_collected or not isinstance(fault, SandboxFault) or fault.kind == "prove":
         return False
     has_acted = attempt.session_builder is not None and attempt.session_builder.has_called_tool
-    return has_acted and fault.retry and await is_answering(context.platform.params)
+    return has_acted and fault.retry and await is_answering(context.platform)
 
 
 @contextlib.asynccontextmanager
@@ -249,21 +253,23 @@ class PreparedTrial:
     async def collect(self) -> None:
         """Carry the work out of the sandbox."""
         with self.attempt.phase("collect"):
-            self._works[None] = await self._collected("work")
+            self._works[None] = await self._collected(WORK)
 
     async def check_in_place(self) -> None:
         """Judge the work in the agent's own sandbox, where the task asks for it."""
         if self.task.grade_in_agents_sandbox:
             place = self._place()
             with self.attempt.phase("checks"):
-                checks = await grade_in_place(place, self.task, self._last_checks, self._keep)
+                checks = await grade_in_place(
+                    place, self.task, asked_checks(self.task, self._works, None), self._keep
+                )
             self.attempt.checks += checks
 
     async def _collect_turn(self, turn: int) -> None:
         """Carry a turn's work, where the turn has checks. Nothing is stopped, and the agent finds nothing of them."""
         if any(check.turn == turn for check in self.task.checks):
             with self.attempt.phase("collect"):
-                self._works[turn] = await self._collected(f"work/turn-{turn}")
+                self._works[turn] = await self._collected(f"{WORK}/turn-{turn}")
 
     async def _collected(self, name: str) -> Work | NotCarriedError:
         try:
@@ -277,10 +283,18 @@ class PreparedTrial:
         Raises:
             Fault: when the platform gives no sandbox that lasts. Nothing that was paid for is done again for it.
         """
-        self.attempt.is_collected = True
-        with self.attempt.phase("checks"):
-            for turn, work in sorted(self._works.items(), key=lambda pair: pair[0] or 10**9):
-                await self._grade_turn(turn, work, checks=checks)
+        attempt = self.attempt
+        attempt.is_collected = True
+        with attempt.phase("checks"):
+            grade = await grade_works(
+                self.spec, self.context, self.start, self._works, self._keep, checks=checks
+            )
+        attempt.checks += grade.checks
+        attempt.grading_sandbox_id = grade.sandbox_id
+        attempt.tampering, attempt.ignored = grade.tampering, grade.ignored
+        attempt.notes += grade.notes + self._outside_notes()
+        if grade.diff is not None:
+            attempt.diff = await self._keep("diff.patch", grade.diff)
 
     async def grade_now(self) -> None:
         """Judge the work as it is, in the middle of a test: the agent's sandbox sleeps meanwhile, and goes on then.
@@ -296,41 +310,20 @@ class PreparedTrial:
         finally:
             await self.sandbox.resume()
 
-    async def _grade_turn(self, turn: int | None, work: Work | NotCarriedError, *, checks: bool) -> None:
-        asked = self._last_checks if turn is None else [c for c in self.task.checks if c.turn == turn]
-        if not checks or (turn is None and self.task.grade_in_agents_sandbox):
-            asked = []
-        if isinstance(work, NotCarriedError):
-            grade = Grade(tuple(failed_check(check, str(work)) for check in asked), notes=(str(work),))
-        else:
-            grade = await grade_work(self.spec, self.context, self.start, work, asked, self._keep)
-        if turn is None:
-            await self._take_grade(grade, work)
-        else:
-            grade = replace(
-                grade, checks=tuple(one.model_copy(update={"turn": turn}) for one in grade.checks)
-            )
-        self.attempt.checks += grade.checks
-
-    @property
-    def _last_checks(self) -> Sequence[Check]:
-        """The checks after the last prompt, and those of turns that the agent did not come to."""
-        return [check for check in self.task.checks if check.turn not in self._works or check.turn is None]
-
-    async def _take_grade(self, grade: Grade, work: Work | NotCarriedError) -> None:
-        attempt = self.attempt
-        attempt.grading_sandbox_id = grade.sandbox_id
-        attempt.tampering, attempt.ignored = grade.tampering, grade.ignored
-        attempt.notes += grade.notes
-        if grade.diff is not None:
-            attempt.diff = await self._keep("diff.patch", grade.diff)
-        has_failed = any(not check.passed for check in (*attempt.checks, *grade.checks))
-        if isinstance(work, Work) and work.outside and has_failed:
-            names = ", ".join(work.outside[:5]) + (", ..." if len(work.outside) > 5 else "")
-            attempt.notes += (
-                f"the agent also changed what is not carried to where the checks run: {names} "
-                "([checks] carry names more of it, [checks] prepare installs what the work needs)",
-            )
+    def _outside_notes(self) -> tuple[str, ...]:
+        """Names of what was changed and not carried, where a check has failed, perhaps for want of it."""
+        work = self._works.get(None)
+        if (
+            not isinstance(work, Work)
+            or not work.outside
+            or all(check.passed for check in self.attempt.checks)
+        ):
+            return ()
+        names = ", ".join(work.outside[:5]) + (", ..." if len(work.outside) > 5 else "")
+        return (
+            f"the agent also changed what is not carried to where the checks run: {names} "
+            "([checks] carry names more of it, [checks] prepare installs what the work needs)",
+        )
 
     def _place(self) -> Place:
         mark = process_mark(self.context.folder.id, self.spec.id)
@@ -358,13 +351,20 @@ class PreparedTrial:
         about = {"sandbox": self.context.platform.kind, "sandbox_id": self.sandbox.id, "task": folder}
         self.attempt.files.write(KEPT, json.dumps(about, indent=2).encode() + b"\n")
 
-    async def end_sandbox(self) -> None:
-        """End a sandbox that was paused in case the trial would fail, and did not have to be kept."""
-        attempt = self.attempt
-        if attempt.kept and self.context.keep == "failed" and outcome_of(attempt) == "passed":
+    async def finish(self) -> None:
+        """End a sandbox that was paused in case the trial would fail, and drop work that is not to be kept."""
+        attempt, has_passed = self.attempt, outcome_of(self.attempt) == "passed"
+        if attempt.kept and self.context.keep == "failed" and has_passed:
             attempt.kept = False
             with contextlib.suppress(Fault):
                 await self.sandbox.kill()
+        wanted = self.context.keep_work
+        if wanted == "all" or (wanted == "failed" and not has_passed):
+            keep = functools.partial(attempt.files.keep_without_secrets, WORK)
+            attempt.work, notes = await self.context.disk.run(keep)
+            attempt.notes += notes
+        else:
+            await self.context.disk.run(functools.partial(attempt.files.remove, WORK))
 
 
 def _check_init(variant: Variant, session: Session) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from harness.errors import SandboxFault
 from harness.sandboxes.sandbox import CommandTimeoutError, Sandbox, TooLargeError
 from harness.sandboxes.shell import call, decode_bytes, read_answers, run_as_root
-from harness.tasks.task import Task, WorkSpec
+from harness.tasks.manifest import WorkSpec
+from harness.tasks.task import Task
 from harness.trials import scripts
 from harness.trials.seeding import Baseline
 
@@ -55,12 +56,12 @@ async def collect_work(
         SandboxFault: when the sandbox is lost.
     """
     outside = call(scripts.OUTSIDE, str(_OUTSIDE_NAMES))
-    repo = await _pack(sandbox, Path(f"{baseline.home}/repo"), ".", task.work, baseline, outside)
+    repo = await _pack(sandbox, Path(f"{baseline.home}/repo"), ".", task, baseline, outside)
     if repo is None:
         raise NotCarriedError("the repo cannot be carried: it is gone")
     carried: list[tuple[str, Path | None]] = []
-    for number, path in enumerate(task.work.carry, 1):
-        packed = await _pack(sandbox, Path(path).parent, f"./{Path(path).name}", task.work, baseline)
+    for number, path in enumerate(task.carry, 1):
+        packed = await _pack(sandbox, Path(path).parent, f"./{Path(path).name}", task, baseline)
         file = f"{name}/carried-{number}.tar"
         carried.append((path, await _keep(sandbox, packed, file, task.work, store) if packed else None))
     kept = await _keep(sandbox, repo, f"{name}/repo.tar", task.work, store)
@@ -78,12 +79,13 @@ class _Packed:
 
 
 async def _pack(
-    sandbox: Sandbox, folder: Path, what: str, spec: WorkSpec, baseline: Baseline, also: str = ""
+    sandbox: Sandbox, folder: Path, what: str, task: Task, baseline: Baseline, also: str = ""
 ) -> _Packed | None:
     """Have a folder, or what is below it under a name, packed in the sandbox; None where there is nothing."""
+    spec = task.work
     subject = "the repo" if what == "." else str(folder / what)
     bounds = (spec.max_files, spec.max_bytes // 1024, spec.max_depth, spec.max_bytes, _INLINE_BYTES)
-    leave = spec.leave if what == "." else ()
+    leave = task.leave if what == "." else ()
     script = f"{call(scripts.COLLECT, str(folder), what, *map(str, bounds), *leave)}\n{also}"
     try:
         result = await run_as_root(sandbox, script, home=baseline.home, timeout=spec.timeout)

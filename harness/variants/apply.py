@@ -38,7 +38,7 @@ _SHELLS_OWN = frozenset(("PWD", "OLDPWD", "SHLVL", "_"))
 """Variables that each shell sets anew, the one of a hook too."""
 
 _GATEWAY_URL = "http://localhost:50005/mcp"
-"""Where the gateway listens inside the sandbox, whatever the sandbox may reach outside."""
+"""The gateway's address inside the sandbox. The sandbox's network rules do not apply to it."""
 
 # Claude Code tells no event of these hooks. So each is kept in a file of its own, since several run at once, until the
 # next one tells them; one that stays empty says that its hook was cut off. The hook's event comes on stdin.
@@ -120,7 +120,7 @@ _NOTE = f'sha256sum "$target" >~/{FOLDER}/applied\n'
 
 @dataclass(frozen=True)
 class VariantFiles:
-    """What goes into a sandbox beside the repo: `files` and `paths` by their places below the home, and a bash
+    """The content of a sandbox beside the repo: `files` and `paths` by their places below the home, and a bash
     `script` that puts them where they belong, before the repo's first commit. `secret`: some hold a secret.
     `version` changes with what is in the paths."""
 
@@ -217,12 +217,12 @@ def has_hooks(variant: Variant) -> bool:
 
 
 def needs_start_evidence(variant: Variant) -> bool:
-    """Whether the variant sets something that no event of the session tells, and the CLI's start does."""
+    """True if the variant sets something that only the CLI's start shows, and no event of the session."""
     return bool(variant.args or variant.env or variant.system_prompt or variant.append_system_prompt)
 
 
 def sets_mcp_servers(variant: Variant) -> bool:
-    """Whether the variant says which MCP servers there are."""
+    """True if the variant says which MCP servers there are."""
     return variant.mcp is not None or variant.mcp_gateway is not None
 
 
@@ -235,7 +235,7 @@ def expected_mcp_servers(variant: Variant) -> dict[str, tuple[str, ...] | None] 
 
 
 def hosts(variant: Variant) -> tuple[str, ...]:
-    """What the sandbox must reach for the variant: what it names, and where its servers on HTTP are."""
+    """The hosts that the sandbox must reach for the variant: those that it names, and those of its HTTP servers."""
     urls = [urlsplit(server.url) for server in (variant.mcp or {}).values() if server.url is not None]
     return tuple(
         dict.fromkeys((*variant.network, *(url.hostname or "" for url in urls if not _is_own(url.hostname))))
@@ -243,7 +243,7 @@ def hosts(variant: Variant) -> tuple[str, ...]:
 
 
 def _is_own(host: str | None) -> bool:
-    """Whether a name means the sandbox itself, for which it needs no way out."""
+    """True if a name means the sandbox itself, which can always reach itself."""
     return host == "localhost" or str(host).startswith("127.") or host == "::1"
 
 

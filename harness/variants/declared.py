@@ -50,7 +50,7 @@ _AGENT_NAME = re.compile(r"\A---\s*\n(?:.*\n)*?name:[ \t]*(\S.*?)[ \t]*\r?\n(?:.
 _WORDS_OF_PYTEST = ("and", "or", "not")
 
 Parts = dict[str, Any]
-"""What some table gives, by the fields of Variant."""
+"""The values of a table, by the fields of Variant."""
 
 
 @dataclass(frozen=True)
@@ -300,7 +300,7 @@ class _Reader:
         return text
 
     def existing(self, location: tuple[str, ...], name: str, kind: str) -> Path | None:
-        """What a name stands for, relative to the file in which it is given."""
+        """The path that a name stands for, relative to the file in which it is given."""
         path = self.file.path.parent / name
         if "\0" not in name and (path.is_file() if kind == "file" else path.is_dir()):
             return path
@@ -368,7 +368,7 @@ class _Reader:
 
 
 def _at(table: tuple[str, ...], key: str) -> tuple[str, ...]:
-    """Where a key stands: in its table, or, as an axis of a grid, where that is."""
+    """The place of a key: in its table, or, as an axis of a grid, where that is."""
     return table if table[0] == MATRIX and table[-1] == key else (*table, key)
 
 
@@ -389,7 +389,7 @@ def _server(table: ServerTable) -> McpServer:
 
 
 def _names(folder: Path, files: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """What Claude Code will call the skills, agents and commands of an overlay."""
+    """Claude Code's names for the skills, agents and commands of an overlay."""
     found: dict[str, list[str]] = {"skill": [], "agent": [], "command": []}
     in_plugin = any(".claude-plugin" in Path(name).parts for name in files)
     for name in sorted(files):
@@ -412,7 +412,7 @@ def _names(folder: Path, files: Collection[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _is_json(content: Any) -> bool:
-    """Whether JSON can hold it; TOML has dates too."""
+    """True if JSON can hold it. TOML has dates too."""
     try:
         json.dumps(content, allow_nan=False)
     except (TypeError, ValueError):

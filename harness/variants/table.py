@@ -36,7 +36,7 @@ _OWN_FLAGS = {
 
 @dataclass(frozen=True)
 class Source:
-    """Where a text comes from: a file, or the text itself. Exactly one of the two is set."""
+    """The source of a text: a file, or the text itself. Exactly one of the two is set."""
 
     file: str | None
     text: str | None

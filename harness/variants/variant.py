@@ -16,7 +16,7 @@ _SECRET = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 
 @dataclass(frozen=True)
 class Text:
-    """What a file said when the variant was read, or what was given in its place."""
+    """The text of a file when the variant was read, or the text that was given in its place."""
 
     text: str
 
@@ -105,7 +105,7 @@ class McpServer:
 
 @dataclass(frozen=True)
 class Variant:
-    """What differs from running `claude` plainly. None or empty leaves it as it is without the variant.
+    """The differences from running `claude` plainly. None or empty: no difference.
 
     `args` are appended to the CLI's argument vector; `env` is laid over the task's; `template` replaces the
     task's; `network` has hosts to reach beside the task's; `mcp` has exactly the servers to use, and `mcp_gateway`
@@ -134,7 +134,7 @@ class Variant:
     position: int = 0
 
     def as_record(self) -> dict[str, Any]:
-        """What it sets, as a record tells it: texts and folders by their hashes, secrets by their names."""
+        """The values that it sets, for a record: texts and folders by their hashes, secrets by their names."""
         return {name: value for name, value in _as_record(self).items() if name not in ("name", "position")}
 
     @functools.cached_property

@@ -457,3 +457,56 @@ def test_claude_code_trusts_the_proxy_that_adds_its_key(
             injections=(Injection("localhost", (("x-api-key", "sk-ant-true"),)),),
         )
         tell(story, isolation("bubblewrap"), network=policy, template=claude_template())
+
+
+# --- the rules' edges
+
+
+@pytest.mark.parametrize(
+    "text", ["300.1.1.1", "1.2.3", "10.0.0.0/40", "1.2.3.4.5:80", "", "*.", "a..b", "a_b c"]
+)
+def test_what_is_neither_an_address_nor_a_name_is_refused_as_such(text: str) -> None:
+    """Not as a name that needs another list: digits and dots alone would be a host that nobody has."""
+    with pytest.raises(
+        NetworkPolicyError, match=r"invalid network rule .*: give an address, a CIDR block, a host"
+    ):
+        NetworkPolicy(allow_out=(text,), deny_out=(ALL_TRAFFIC,))
+
+
+@pytest.mark.parametrize(("port", "is_one"), [(0, False), (1, True), (65535, True), (65536, False)])
+def test_a_rules_port_is_one_that_there_is(port: int, is_one: bool) -> None:
+    """From 1 to 65535, of names and addresses alike."""
+    for host in ("example.com", "8.8.8.8", "[2001:db8::1]"):
+        if is_one:
+            assert Rule.parse(f"{host}:{port}").port == port
+        else:
+            with pytest.raises(NetworkPolicyError, match="no such port"):
+                Rule.parse(f"{host}:{port}")
+
+
+def test_a_host_is_refused_before_it_is_looked_up_when_no_rule_can_open_it() -> None:
+    """A rule for addresses leaves it to what the name leads to; a rule for other names or ports does not."""
+    assert only("example.com:443").refusal("example.com", 443) is None
+    for port, host in ((80, "example.com"), (443, "other.com")):
+        said = only("example.com:443").refusal(host, port)
+        assert said == f"{host}:{port} is not in the sandbox's allow_out"
+    assert only("8.8.8.8").refusal("dns.google", 53) is None
+    assert NetworkPolicy().refusal("example.com", 80) is None
+    assert NOTHING.refusal("example.com", 80) is not None
+
+
+def test_only_a_rule_for_addresses_of_one_place_opens_this_machines_surroundings() -> None:
+    """A multicast address is no more the internet than a private one."""
+    for address in ("224.0.0.1", "10.0.0.1", "ff02::1"):
+        assert not NetworkPolicy(allow_out=(ALL_TRAFFIC,)).permitted("x", 80, [ipaddress.ip_address(address)])
+        assert only(address).permitted("x", 80, [ipaddress.ip_address(address)])
+
+
+def test_what_reaches_out_is_told_from_a_port_of_this_machine() -> None:
+    """Only 127.0.0.1 or localhost with a port is one."""
+    assert only("127.0.0.1:8000", "localhost:9000").loopback_ports == {8000, 9000}
+    assert not only("127.0.0.1:8000", "localhost:9000").can_reach_out
+    assert only("127.0.0.1:8000", "8.8.8.8").can_reach_out
+    assert only("8.8.8.8:53", "127.0.0.1").loopback_ports == frozenset()
+    assert NetworkPolicy().can_reach_out
+    assert not NOTHING.can_reach_out

@@ -19,8 +19,9 @@ from harness.models.model import (
     has_key,
     replay_model,
 )
-from harness.sandboxes.sandbox import Network
-from harness.tasks.task import SandboxSpec, Task
+from harness.sandboxes.platform import Network
+from harness.tasks.manifest import SandboxSpec
+from harness.tasks.task import Task
 from tests.support.folders import by_hand, says
 
 KEY = {"ANTHROPIC_API_KEY": "sk-ant-0123456789"}

@@ -10,7 +10,7 @@ from harness.models.model import KEY_PLACEHOLDER, api_model, move_key_to_platfor
 from harness.records.record import TrialRecord
 from harness.records.store import list_runs, read_records
 from harness.runs.resources import can_inject_headers, local_platform
-from harness.sandboxes.sandbox import Platform
+from harness.sandboxes.platform import Platform
 from tests.support.folders import task_folder
 from tests.support.messages_api import MessagesApi, Say, Use
 

@@ -149,11 +149,49 @@ def test_a_fault_is_an_error_and_never_a_failure(pytester: pytest.Pytester, way:
     assert next(ET.parse(pytester.path / "out.xml").iter("testcase")).find("error") is not None
 
 
+def test_a_projects_own_hooks_see_a_fault_as_an_error(pytester: pytest.Pytester) -> None:
+    """A report is marked before a conftest.py gets it, so that nobody takes infrastructure for a test's failure."""
+    pytester.makeconftest(
+        """
+        from pathlib import Path
+        import pytest
+
+        @pytest.hookimpl(wrapper=True)
+        def pytest_runtest_makereport(item, call):
+            report = yield
+            if report.failed:
+                Path("seen.txt").write_text(f"{report.when} {report.longrepr}")
+            return report
+        """
+    )
+    pytester.makepyfile(
+        """
+        def test_it(sandbox):
+            sandbox._trial.call(sandbox._trial.prepared.agent_context.sandbox.kill())
+            sandbox.run("true")
+        """
+    )
+    pytester.runpytest("--agent", "oracle")
+    seen = (pytester.path / "seen.txt").read_text()
+    assert seen.startswith("setup infrastructure (sandbox, ")
+
+
 def test_a_bare_pytest_leaves_tasks_alone(pytester: pytest.Pytester) -> None:
     """What may cost money runs only when it is named; neither are the starter repos' tests collected."""
     task_folder(pytester.path / "tasks", repo={"test_x.py": "def test_never(): raise Exception"})
     pytester.makepyfile(test_own="def test_own(): pass")
     pytester.runpytest().assert_outcomes(passed=1)
+    assert not (pytester.path / "results").exists()
+
+
+def test_a_plan_runs_nothing(pytester: pytest.Pytester, way: list[str]) -> None:
+    """--plan starts no trial and no other test, and makes no run."""
+    task_folder(pytester.path / "tasks")
+    pytester.makepyfile(test_own="def test_own(): raise AssertionError('never comes to this')")
+    result = pytester.runpytest("tasks", "test_own.py", "--agent", "oracle", "--plan", *way)
+    result.assert_outcomes()
+    if "-n2" not in way:  # Its controller collects nothing.
+        result.stdout.fnmatch_lines(["harness: plan: 1 trials (1 tasks, 1 variants), * at once"])
     assert not (pytester.path / "results").exists()
 
 

@@ -24,8 +24,9 @@ from harness.records.record import (
     schema,
     session_fields,
 )
-from harness.records.stream import Session, SessionBuilder, Tokens, parse
-from harness.tasks.task import SandboxSpec, Task
+from harness.records.stream import Session, SessionBuilder, Tokens, TurnResult, parse
+from harness.tasks.manifest import SandboxSpec
+from harness.tasks.task import Task
 from harness.variants.variant import DEFAULT, Variant
 from tests.support.records import a_record, any_record
 
@@ -267,3 +268,54 @@ def test_earlier_attempts_spend_is_real(
     """What all attempts cost, as far as it is known."""
     record = a_record(cost_usd=last, attempts=tuple(attempt(cost) for cost in before))
     assert record.total_cost_usd == total
+
+
+def a_turn(cost: float | None, tokens: Tokens, api_ms: int | None) -> TurnResult:
+    """A run's result, with the session's counts up to it."""
+    return TurnResult(
+        duration_ms=7,
+        duration_api_ms=api_ms,
+        num_turns=2,
+        tokens=tokens,
+        cost_usd=cost,
+        terminal_reason="completed",
+        is_error=False,
+        api_error_status=None,
+        text="done",
+    )
+
+
+def test_a_turns_own_numbers_are_what_it_added() -> None:
+    """Cost, API time and tokens count up over the session; a turn that added nothing used 0."""
+    first = a_turn(0.5, Tokens(10, 20, 30, 40), 100)
+    second = a_turn(0.75, Tokens(11, 22, 33, 44), 150)
+    turns = a_record(**session_fields(Session(turns=(first, second, second)))).turns
+    assert [turn.cost_usd for turn in turns] == [0.5, 0.25, 0.0]
+    assert [turn.duration_api_ms for turn in turns] == [100, 50, 0]
+    assert [turn.tokens for turn in turns] == [
+        TokenCounts.of(Tokens(*n)) for n in ((10, 20, 30, 40), (1, 2, 3, 4), ())
+    ]
+    assert [(turn.duration_ms, turn.num_turns) for turn in turns] == [(7, 2)] * 3
+
+
+def test_a_count_that_goes_down_tells_nothing_of_its_turn() -> None:
+    """A session that began anew, or an agent that writes into its own stream: null, and no number below 0."""
+    first = a_turn(0.5, Tokens(10, 20, 30, 40), 100)
+    turns = (first, a_turn(0.25, Tokens(9, 19, 29, 39), 99), a_turn(0.75, Tokens(12, 22, 32, 42), 101))
+    record = a_record(**session_fields(Session(turns=turns)))
+    _, lower, last = record.turns
+    assert (lower.cost_usd, lower.duration_api_ms, lower.tokens) == (None, None, TokenCounts())
+    assert (lower.duration_ms, lower.num_turns, lower.result) == (7, 2, "done")
+    assert (last.cost_usd, last.duration_api_ms) == (0.5, 2)
+    assert last.tokens == TokenCounts.of(Tokens(3, 3, 3, 3))
+    assert record.cost_usd == 0.75
+
+
+def test_each_count_of_a_turn_is_unknown_by_itself() -> None:
+    """One that goes down, or that nobody told, takes no other with it."""
+    first = a_turn(None, Tokens(10, 20, 30, 40), 100)
+    turns = (first, a_turn(0.5, Tokens(11, 19, 31, 39), None), a_turn(0.5, Tokens(11, 19, 31, 39), 200))
+    one, two, three = a_record(**session_fields(Session(turns=turns))).turns
+    assert (one.cost_usd, two.cost_usd, three.cost_usd) == (None, None, 0.0)
+    assert (one.duration_api_ms, two.duration_api_ms, three.duration_api_ms) == (100, None, None)
+    assert two.tokens == TokenCounts(input=1, output=None, cache_read=1, cache_creation=None)

@@ -489,3 +489,41 @@ def test_a_run_is_partial_until_its_result(name: str) -> None:
     first = next(index for index, event in enumerate(parse(stream(name))) if event.kind == "result")
     assert all(found.partial and found.cost_usd is None for found in before[:first])
     assert not last.partial
+
+
+# Runs without a result, one after the other
+
+
+def test_two_runs_without_a_result_count_each_message_once() -> None:
+    """The first one's messages are kept for the bound, and those of the second come on top."""
+    killed = INIT + message("a", 7) + turn_marker(2, "go on")
+    assert tally(killed).session().tokens == Tokens(output=7)
+    assert tally(killed + INIT + message("b", 1)).session().tokens == Tokens(output=8)
+    third = killed + INIT + message("b", 1) + turn_marker(3, "go on") + INIT + message("c", 2)
+    assert tally(third).session().tokens == Tokens(output=10)
+
+
+def test_a_run_without_a_result_adds_to_the_bill_before_it() -> None:
+    """The first run's result has its own messages in it: they are not counted again when the second is cut off."""
+    billed = INIT + message("a", 7) + result({"m": 30}, total_cost_usd=1)
+    found = tally(billed + turn_marker(2, "go on") + INIT + message("b", 2)).session()
+    assert found.tokens == Tokens(output=32)
+    assert len(found.turns) == 1
+
+
+@pytest.mark.parametrize("end", [b"", result({"m": 30}, total_cost_usd=1)], ids=["cut off", "with a result"])
+def test_a_tool_that_never_answered_is_not_waited_for_in_the_next_run(end: bytes) -> None:
+    """Between the runs nothing is awaited; the next run begins with the model's reply."""
+    live = tally(INIT + message("a", 7, "m", {"type": "tool_use", "id": "t", "name": "Bash"}))
+    assert not live.awaits_model
+    live.add_all(parse(end + turn_marker(2, "go on")))
+    assert not live.awaits_model
+    live.add_all(parse(INIT))
+    assert live.awaits_model
+
+
+def test_a_tool_that_never_answered_is_not_waited_for_after_a_result() -> None:
+    """A run that goes on with a background subagent's report waits for the model."""
+    live = tally(INIT + message("a", 7, "m", {"type": "tool_use", "id": "t", "name": "Bash"}))
+    live.add_all(parse(result({"m": 30}, total_cost_usd=1) + INIT))
+    assert live.awaits_model

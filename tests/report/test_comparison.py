@@ -474,3 +474,31 @@ def test_records_are_read_from_a_commit(files: Path, capsys: pytest.CaptureFixtu
         code, out, _ = compare(capsys, base, "new.jsonl", "--format", "markdown")
         assert code == 0
         assert out.startswith("## harness: comparison")
+
+
+# Which k of pass@k
+
+
+def test_the_terminal_has_a_column_for_each_k_that_some_variant_has() -> None:
+    """A variant with fewer trials has no number there, and tasks with fewer are said to be left out."""
+    view = compare_records(a_run({"a": ["+", "-"], "b": ["+-", "+-+"]}))
+    lines = [line.split() for line in verdicts.render(view).splitlines()]
+    assert ["of", "k", "trials", "k=1", "k=2", "k=3"] in lines
+    assert ["a:", "one", "passes", "50%", "-", "-"] in lines
+    assert ["a:", "all", "pass", "50%", "-", "-"] in lines
+    assert ["b:", "one", "passes", "58%", "100%", "100%"] in lines
+    assert ["b:", "all", "pass", "58%", "17%", "0%"] in lines
+    assert "- each column is over the tasks that have as many trials" in verdicts.render(view)
+
+
+def test_the_terminal_has_no_k_where_nothing_was_tried_twice() -> None:
+    """pass@1 is the pass rate, which is told already."""
+    assert "of k trials" not in verdicts.render(compare_records(a_run({"a": ["+", "-"], "b": ["-", "+"]})))
+    assert "of k trials" in verdicts.render(compare_records(a_run({"a": ["+", "-"], "b": ["-", "++"]})))
+
+
+def test_markdown_tells_each_k_with_the_tasks_that_it_is_over() -> None:
+    """`3: 100% (1 of 2 tasks)`: a task with two trials says nothing about three."""
+    text = markdown.render(compare_records(a_run({"a": ["+", "-"], "b": ["+-", "+-+"]})), None)
+    (row,) = [unescape(line) for line in text.splitlines() if line.startswith("| b | 5 |")]
+    assert "| 1: 58%, 2: 100%, 3: 100% (1 of 2 tasks) | 1: 58%, 2: 17%, 3: 0% (1 of 2 tasks) |" in row

@@ -21,11 +21,11 @@ from harness.records.store import NO_REDACTION, RunFolder, list_runs, read_recor
 from harness.records.stream import parse
 from harness.runs.budget import Budget
 from harness.runs.engine import Engine
-from harness.sandboxes.cleanup import kill_run_sandboxes
-from harness.sandboxes.sandbox import Platform, list_orphans
+from harness.sandboxes.cleanup import kill_run_sandboxes, list_orphans
+from harness.sandboxes.platform import Platform
 from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos
-from harness.tasks.task import load_task
+from harness.tasks.loading import load_task
 from harness.trials.context import RunContext
 from harness.trials.runner import Retries
 from harness.trials.timeouts import DEFAULT_TIMEOUTS, Timeouts

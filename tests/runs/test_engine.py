@@ -16,12 +16,14 @@ from harness.records.history import History, read_history, wall_seconds
 from harness.records.merge import merge
 from harness.records.record import ErrorRecord, Phases, TokenCounts, TrialRecord, TrialSpec
 from harness.records.store import NO_REDACTION, RunFolder, read_records
-from harness.runs.budget import ASSUMED_USD, Budget, NotStartedError
+from harness.runs.budget import ASSUMED_USD, Budget, NotStartedError, spent_before
 from harness.runs.engine import Engine
 from harness.runs.forecast import Planned, forecast
+from harness.runs.order import SEEDS, draw_seed, interleaved
 from harness.runs.resume import load_resumed_run
 from harness.runs.shard import Shard, read_shard
-from harness.tasks.task import Limits, Task
+from harness.tasks.manifest import Limits
+from harness.tasks.task import Task
 from harness.trials.context import RunContext
 from harness.trials.runner import Retries
 from harness.variants.variant import Variant
@@ -85,11 +87,14 @@ def test_tokens_without_a_price_yet_cost_what_earlier_ones_did() -> None:
 
 
 def test_a_reached_limit_says_why_and_stays() -> None:
-    """The reason has the numbers; nothing starts later either."""
-    budget = Budget(1.0, history(0.4), spent=0.7)
+    """The reason has the numbers; nothing starts later either, not even what would be within the limit."""
+    known = history(0.4)
+    known.add(paid(0.01, task="cheap"))
+    assert Budget(1.0, known, spent=0.7).can_start(spec("cheap"))
+    budget = Budget(1.0, known, spent=0.7)
     with pytest.raises(NotStartedError, match=r"--max-cost 1 is reached: 0.70 USD are spent, .* cost 0.40"):
         budget.can_start(spec())
-    with pytest.raises(NotStartedError):
+    with pytest.raises(NotStartedError, match=r"0.70 USD are spent, and the next trial would cost 0.40"):
         budget.can_start(spec("cheap"))
 
 
@@ -102,7 +107,8 @@ def test_without_history_few_start_at_first() -> None:
         budget.started(spec(index=started), nothing)
     assert started == 2.0 / ASSUMED_USD
     budget.ended(spec(index=1).id, paid(0.01))
-    budget.ended(spec(index=2).id, paid(0.01, 2))
+    # 0.01 is spent and three run, taken to cost 0.50 each: no room for another of 0.50, but for those of 0.01.
+    assert budget.committed_usd() + ASSUMED_USD > 2.0
     assert budget.can_start(spec(index=9))
 
 
@@ -113,7 +119,7 @@ def test_a_limit_below_any_assumption_still_starts_one() -> None:
     budget.started(spec(), nothing)
     assert not budget.can_start(spec(index=2))
     budget.ended(spec().id, paid(0.09))
-    with pytest.raises(NotStartedError):
+    with pytest.raises(NotStartedError, match=r"0.09 USD are spent, and the next trial would cost 0.09$"):
         budget.can_start(spec(index=2))
 
 
@@ -363,3 +369,114 @@ def test_two_verdicts_on_one_trial_are_not_merged(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nothing to merge"):
         merge(tmp_path, ["one", "one"], None)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+
+
+# Money, what only some runs meet
+
+
+def test_replays_and_trials_without_a_record_teach_nothing() -> None:
+    """What a recorded session cost says nothing of the next one's cost; one that left no record, neither."""
+    budget = Budget(10.0, History())
+    for index in (1, 2):
+        budget.started(spec(index=index), nothing)
+    budget.ended(spec(index=1).id, paid(0.01).model_copy(update={"model_source": "replay"}))
+    budget.ended(spec(index=2).id, None)
+    budget.started(spec(index=3), nothing)
+    assert budget.committed_usd() == pytest.approx(0.01 + ASSUMED_USD)
+
+
+def test_a_trial_without_a_record_has_spent_what_it_used() -> None:
+    """Its test was ended from outside; the money is gone."""
+    budget = Budget(10.0, history(0.1))
+    budget.started(spec(), lambda: (0.5, 5_000))
+    budget.ended(spec().id, None)
+    assert (budget.spent, budget.committed_usd()) == (pytest.approx(1.0), pytest.approx(1.0))
+
+
+def test_a_lower_bound_is_not_taken_for_the_cost() -> None:
+    """A record with partial tokens knows an earlier attempt's cost only: what the trial used counts."""
+    budget = Budget(10.0, history(0.1))
+    budget.started(spec(), lambda: (0.5, 5_000))
+    budget.ended(spec().id, paid(0.2).model_copy(update={"tokens_partial": True}))
+    assert budget.spent == pytest.approx(1.0)
+
+
+def test_a_resumed_run_that_knows_no_price_starts_nothing_beyond_its_limit() -> None:
+    """Only a run that has spent nothing needs somebody to be the first."""
+    budget = Budget(0.3, History(), spent=0.1)
+    with pytest.raises(
+        NotStartedError, match=r"0.10 USD are spent, and the next trial would cost perhaps 0.50"
+    ):
+        budget.can_start(spec())
+
+
+def test_a_limit_that_is_spent_to_the_cent_says_no_more_than_that() -> None:
+    """What the next one would cost does not matter then."""
+    budget = Budget(0.5, history(0.4), spent=0.5)
+    with pytest.raises(NotStartedError, match=r"--max-cost 0.5 is reached: 0.50 USD are spent$"):
+        budget.can_start(spec())
+
+
+def test_running_trials_are_looked_at_once_a_second() -> None:
+    """A look reads what each has streamed so far, which takes time where many run."""
+    now, looks = [0.0], [0]
+
+    def spent() -> tuple[float, int]:
+        looks[0] += 1
+        return 0.0, 0
+
+    budget = Budget(10.0, history(0.1), clock=lambda: now[0])
+    budget.started(spec(), spent)
+    for at, seen in ((0.0, 1), (0.5, 1), (1.0, 2), (1.9, 2), (2.0, 3)):
+        now[0] = at
+        budget.committed_usd()
+        assert looks[0] == seen
+
+
+def test_what_was_spent_before_a_resume_is_all_attempts_cost() -> None:
+    """As far as it is known."""
+    unknown = paid(0.0).model_copy(update={"cost_usd": None})
+    assert spent_before([paid(0.2), unknown, paid(0.3, 2)]) == pytest.approx(0.5)
+    assert spent_before([]) == 0
+
+
+# The order of trials
+
+
+EIGHT = [Variant(f"v{place}") for place in range(8)]
+
+
+def order(task: str = "answer", seed: int = 1, index: int = 1) -> list[str]:
+    """The names of one block's variants."""
+    found = interleaved(task, EIGHT, index, seed)
+    return [variant.name for variant, at in found if at == index]
+
+
+def test_each_block_has_every_variant_once() -> None:
+    """Block by block, so that drift hits all alike; a second process finds the same."""
+    found = interleaved("answer", EIGHT, 5, 7)
+    assert [index for _, index in found] == [index for index in range(1, 6) for _ in EIGHT]
+    for index in range(1, 6):
+        names = [variant.name for variant, at in found if at == index]
+        assert sorted(names) == [variant.name for variant in EIGHT]
+    assert interleaved("answer", EIGHT, 5, 7) == found
+    assert interleaved("answer", EIGHT, 0, 7) == []
+
+
+def test_each_block_has_an_order_of_its_own() -> None:
+    """By task, index and seed: else one variant would always come first."""
+    orders = [order(), order(index=2), order(seed=2), order("other"), [variant.name for variant in EIGHT]]
+    assert len({tuple(names) for names in orders}) == len(orders)
+
+
+def test_the_order_is_the_same_on_every_machine() -> None:
+    """A run that is resumed, or split into shards, goes on in it."""
+    assert order() == ["v5", "v0", "v3", "v1", "v7", "v6", "v2", "v4"]
+
+
+def test_a_drawn_seed_is_short_enough_to_be_typed() -> None:
+    """And another each time."""
+    seeds = {draw_seed() for _ in range(20)}
+    assert len(seeds) > 1
+    assert all(0 <= seed < SEEDS for seed in seeds)
+    assert SEEDS == 2**32

@@ -11,7 +11,7 @@ import pytest
 from harness.records.record import TrialRecord, TrialSpec
 from harness.runs.budget import NotStartedError
 from harness.runs.rounds import RoundScheduler
-from harness.tasks.task import load_task
+from harness.tasks.loading import load_task
 from harness.variants.variant import Variant
 from tests.support.folders import task_folder
 from tests.support.records import a_record

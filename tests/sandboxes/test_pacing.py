@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -142,3 +143,94 @@ def test_whoever_asks_again_is_told_so() -> None:
 
     simulate(Pacer().create(make))
     assert told == [False, True, True]
+
+
+@pytest.mark.parametrize(("drawn", "share"), [(0.0, 0.5), (0.5, 1.0), (1.0, 1.5)])
+def test_each_refusal_in_a_row_makes_all_wait_twice_as_long(drawn: float, share: float) -> None:
+    """A second, two, four, ... and at most half a minute, each half to one and a half times as long."""
+    refused = iter([True] * 8)
+    platform = Platform(refuse=lambda at: next(refused, False))
+    simulate(create_all(Pacer(draw=lambda: drawn), platform.make, 1))
+    # A refusal takes 0.05 s; at the slowest rate the next is due 10 s after the last.
+    waits = [b - a - 0.05 for a, b in zip(platform.asked, platform.asked[1:], strict=False)]
+    assert waits == pytest.approx([share * pause for pause in (1, 2, 4, 8, 16, 30, 30, 30)])
+
+
+def test_a_sandbox_that_comes_ends_the_row_of_refusals() -> None:
+    """The next refusal waits a second again, and whoever asks then has not been refused."""
+    answers = iter([True, True, False, True, False])
+    platform = Platform(refuse=lambda at: next(answers))
+
+    async def story() -> None:
+        pacer = Pacer(draw=lambda: 0.5)
+        await pacer.create(platform.make)
+        await asyncio.sleep(100)
+        await pacer.create(platform.make)
+
+    simulate(story())
+    *_, third, again, last = platform.asked
+    assert again - third > 100
+    assert last - again == pytest.approx(1.05)
+
+
+@pytest.mark.parametrize(
+    ("limit", "rates"),
+    [
+        (10.0, [5.0, 6.0, 7.2, 8.64, 10.0, 10.0]),
+        (100.0, [16.0, 19.2, 23.04, 27.648, 100.0, 100.0]),
+        (None, [16.0, 19.2, 23.04, 27.648, math.inf, math.inf]),
+        (0.15, [0.1, 0.12, 0.144, 0.15, 0.15, 0.15]),
+    ],
+)
+def test_a_refusal_halves_the_rate_and_each_sandbox_gives_a_fifth_back(
+    limit: float | None, rates: list[float]
+) -> None:
+    """Down to the slowest, and up to the one that was set; what was never bounded is halved from 32 a second."""
+    refused = iter([True])
+    found: list[float] = []
+
+    async def story() -> None:
+        pacer = Pacer(limit, draw=lambda: 0.5)
+
+        async def make(again: bool) -> None:
+            if again:
+                found.append(pacer.rate)
+            if next(refused, False):
+                raise TOO_MANY
+
+        await pacer.create(make)
+        for _ in rates[1:]:
+            found.append(pacer.rate)
+            await pacer.create(make)
+
+    simulate(story())
+    assert found == pytest.approx(rates)
+
+
+def test_a_refusal_of_what_was_asked_for_before_the_last_one_says_nothing_new() -> None:
+    """Two under way when the first is refused: the second's refusal, later, neither halves nor waits again."""
+    rates: list[float] = []
+
+    async def story() -> None:
+        pacer = Pacer(32, draw=lambda: 0.5)
+        takes = iter([0.5, 1.0])
+
+        async def make(again: bool) -> None:
+            if (late := next(takes, None)) is None:
+                rates.append(pacer.rate)
+                return
+            await asyncio.sleep(late)
+            raise TOO_MANY
+
+        await asyncio.gather(pacer.create(make), pacer.create(make))
+
+    simulate(story())
+    assert rates[0] == 16
+
+
+def test_a_refusal_never_makes_the_next_come_sooner() -> None:
+    """At one in ten seconds, the second that a first refusal waits is over before the next turn."""
+    refused = iter([True])
+    platform = Platform(refuse=lambda at: next(refused, False))
+    simulate(create_all(Pacer(0.1, draw=lambda: 0.5), platform.make, 1))
+    assert platform.asked == [0.0, pytest.approx(10.0)]

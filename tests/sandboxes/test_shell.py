@@ -2,78 +2,85 @@
 
 from __future__ import annotations
 
+import base64
 import random
+from pathlib import Path
 
 import pytest
 
 from harness.local.launch import LocalServer
 from harness.sandboxes.archive import pack
-from harness.sandboxes.sandbox import CommandResult, CommandTimeoutError, Sandbox
-from harness.sandboxes.shell import SandboxScript, ScriptOutcome, handed_over, run_scripts
+from harness.sandboxes.sandbox import CommandResult, Sandbox
+from harness.sandboxes.shell import (
+    call,
+    chain,
+    decode_bytes,
+    decode_names,
+    handed_over,
+    read_answers,
+    run_as_root,
+    run_without_profile,
+)
 from tests.support.sandboxes import bash, with_sandbox
 
 
-def seen_by(server: LocalServer, *scripts: str, timeout: float = 20) -> list[ScriptOutcome]:
-    async def look(sandbox: Sandbox) -> list[ScriptOutcome]:
-        return await run_scripts(sandbox, [SandboxScript(text, timeout) for text in scripts])
+def test_scripts_one_after_another_end_with_the_first_that_fails(server: LocalServer, tmp_path: Path) -> None:
+    """Its exit code is the whole's, and its own `set -e` has its effect; arguments arrive as they are."""
+    script = tmp_path / "script.sh"
+    script.write_text('# A comment.\nset -e\necho "said=$1 $#"\n[ "$2" = ok ]\necho "more=$1"\n')
+    odd = "a 'b' $HOME\n* \\"
 
-    return with_sandbox(server, look)
+    async def run(sandbox: Sandbox) -> list[CommandResult]:
+        good, bad = call(script, odd, "ok"), call(script, "x", "no")
+        return [
+            await sandbox.run(chain(*steps))
+            for steps in ((good, good), (bad, good), (good, "exit 7", "echo no"))
+        ]
 
-
-def test_each_script_is_alone(server: LocalServer) -> None:
-    """Its output, its exit code, its folder, its variables, its options: none are another's."""
-    first = "set -eu; cd /tmp; x=1; echo out; echo err >&2; false; echo never"
-    second = 'printf %s "$PWD ${x-none} $-" | grep -c "[eu] *$"; printf "no newline"'
-    assert seen_by(server, first, "exit 3", second, "true") == [
-        CommandResult("out\n", "err\n", 1),
-        CommandResult("", "", 3),
-        CommandResult("0\nno newline", "", 0),
-        CommandResult("", "", 0),
-    ]
-
-
-def test_output_that_looks_like_an_end_is_output(server: LocalServer) -> None:
-    """The line between two scripts cannot be guessed."""
-    text = f"\n{'0' * 32} 0\n"
-    assert seen_by(server, f"printf %s '{text}'", "echo two") == [
-        CommandResult(text, "", 0),
-        CommandResult("two\n", "", 0),
-    ]
+    whole, first, second = with_sandbox(server, run)
+    assert (whole.exit_code, first.exit_code, second.exit_code) == (0, 1, 7)
+    assert whole.stdout == f"said={odd} 2\nmore={odd}\n" * 2
+    assert first.stdout == "said=x 2\n"
+    assert second.stdout == f"said={odd} 2\nmore={odd}\n"
 
 
-def test_one_that_hangs_does_not_hide_the_others(server: LocalServer) -> None:
-    """Nor does one that takes its shell away."""
-    one, two, three = seen_by(server, "echo one", "sleep 60", "echo three", timeout=1)
-    assert (one, three) == (CommandResult("one\n", "", 0), CommandResult("three\n", "", 0))
-    assert isinstance(two, CommandTimeoutError)
-    first, second = seen_by(server, "kill -KILL $$", "echo two")
-    assert isinstance(first, CommandResult)
-    assert first.exit_code
-    assert second == CommandResult("two\n", "", 0)
+def test_a_script_has_no_hold_on_the_next(server: LocalServer, tmp_path: Path) -> None:
+    """Its folder, its variables and its arguments are its own."""
+    script = tmp_path / "script.sh"
+    script.write_text("cd /tmp\nx=1\n")
+
+    async def run(sandbox: Sandbox) -> str:
+        return (await sandbox.run(chain(call(script, "a"), 'echo "$PWD ${x-none} $#"'))).stdout
+
+    assert with_sandbox(server, run) == "/home/user none 0\n"
 
 
-@pytest.mark.parametrize("first", ["echo one; exit 3", "kill -KILL $$", "sleep 60"])
-def test_nothing_comes_after_a_required_one_that_fails(server: LocalServer, first: str) -> None:
-    """However it fails: alone too, when the command that has both takes too long or breaks off."""
-
-    async def story(sandbox: Sandbox) -> tuple[list[ScriptOutcome], str]:
-        scripts = [SandboxScript(first, 1, required=True), SandboxScript("touch ~/came", 1)]
-        return await run_scripts(sandbox, scripts), await bash(sandbox, "ls")
-
-    (seen,), there = with_sandbox(server, story)
-    assert isinstance(seen, CommandTimeoutError) or seen.exit_code
-    assert there == ""
+def test_answers_are_lines_with_a_key() -> None:
+    """What else is printed is passed over."""
+    assert read_answers("a=1\nwords\nb=c=d\n/x y=1\ne=\n") == {"a": "1", "b": "c=d", "e": ""}
+    assert decode_names(base64.b64encode(b"a\nb\0\xff\0").decode()) == ("a\nb", "\udcff")
+    with pytest.raises(ValueError, match="base64"):
+        decode_bytes("no base64!")
 
 
-def test_a_required_one_that_succeeds_is_like_any_other(server: LocalServer) -> None:
-    """What comes after it is run."""
+START_UP = "for f in .profile .bash_profile .bashrc .bash_login; do echo 'echo forged; exit 0' >~/$f; done"
 
-    async def story(sandbox: Sandbox) -> list[ScriptOutcome]:
-        return await run_scripts(
-            sandbox, [SandboxScript("echo one", 20, required=True), SandboxScript("echo two; exit 3", 20)]
+
+@pytest.mark.parametrize("root", [False, True], ids=["user", "root"])
+def test_start_up_files_have_no_say(server: LocalServer, root: bool) -> None:
+    """A line in an agent's `.profile` stands in for no script; without the way around them it would."""
+
+    async def run(sandbox: Sandbox) -> tuple[str, str]:
+        await sandbox.run(START_UP)
+        fooled = (await sandbox.run("echo said; echo $HOME")).stdout
+        own = (
+            await run_as_root(sandbox, "echo said; echo $HOME", home="/home/user", timeout=20)
+            if root
+            else await run_without_profile(sandbox, "echo said; echo $HOME", timeout=20)
         )
+        return fooled, own.stdout
 
-    assert with_sandbox(server, story) == [CommandResult("one\n", "", 0), CommandResult("two\n", "", 3)]
+    assert with_sandbox(server, run) == ("forged\n", "said\n/home/user\n")
 
 
 @pytest.mark.parametrize("size", [10, 70_000, 200_000, 400_000])

@@ -16,7 +16,7 @@ from harness.records.record import TrialRecord
 from harness.records.store import RunFolder, list_runs, read_records
 from harness.runs.resources import local_platform
 from harness.sandboxes.templates import Templates, list_built, remove_built
-from harness.tasks.task import load_task
+from harness.tasks.loading import load_task
 from harness.tasks.templatefile import TemplateFile, find_template_file, template_file
 from tests.support.folders import task_folder, write_files
 

@@ -11,7 +11,8 @@ from harness.errors import SandboxFault
 from harness.local.launch import LocalServer
 from harness.runs.resources import local_platform
 from harness.sandboxes import sandbox as room
-from harness.sandboxes.sandbox import Network, Sandbox
+from harness.sandboxes.platform import Network
+from harness.sandboxes.sandbox import Sandbox
 from tests.support.chaos_proxy import STALL_S, ChaosProxy
 from tests.support.sandboxes import with_sandbox
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import combinations
 from math import comb
 
@@ -17,7 +18,7 @@ from harness.stats.data import METRICS, MetricName, Plan, Trials
 from harness.stats.paired import difference
 from harness.stats.power import detectable, needed
 from harness.stats.rates import geometric_mean, rate, skewed_mean
-from harness.stats.results import Comparison, Contrast, Difference
+from harness.stats.results import Comparison, Contrast, Difference, Estimate
 from harness.stats.sequential import level_at
 from harness.stats.taskwise import flips, pass_at_k, pass_hat_k, results
 from harness.stats.verdict import family_level, verdict
@@ -26,7 +27,7 @@ fewer = settings(max_examples=60)
 
 
 def rows(*by_task: list[float | None]) -> TaskMeans:
-    """A tally of tasks, each given by its trials' values."""
+    """Tasks, each given by its trials' values."""
     task = [place for place, values in enumerate(by_task) for _ in values]
     value = [value for values in by_task for value in values]
     return task_means(np.array(task, dtype=np.int64), np.array(value, dtype=np.float64), len(by_task))
@@ -399,3 +400,288 @@ def test_looking_again_and_again_raises_no_more_false_alarms() -> None:
                 false += 1
                 break
     assert false / 300 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
+
+
+# What would settle it: checked by the noncentral t, and by simulated runs of that size
+
+
+def power_of(tasks: float, effect: float, error: float) -> float:
+    """How often a two-sided t-test at 5 % over so many tasks finds a true effect, by SciPy's noncentral t."""
+    return float(stats.nct.sf(stats.t.ppf(0.975, tasks - 1), tasks - 1, effect / error))
+
+
+PILOT_ERROR = 0.2 / float(stats.t.ppf(0.975, 9))
+"""The standard error of a pilot of 10 tasks whose interval reaches 0.2 to its longer side."""
+
+
+def a_pilot(center: float, inside: float | None, *, tasks: int = 10, trials: float = 4) -> Difference:
+    """A pilot with that error, whose upper side is the shorter one."""
+    reach = PILOT_ERROR * float(stats.t.ppf(0.975, tasks - 1))
+    return Difference(True, tasks, trials, 0.95, center, center - reach, center + reach / 2, None, inside)
+
+
+def trials_error(trials: float, inside: float) -> float:
+    """The error with so many trials in place of the pilot's 4: only the part that comes from trials shrinks."""
+    between = 10 * PILOT_ERROR**2 - inside
+    return float(np.sqrt((between + inside * 4 / trials) / 10))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_so_many_trials_find_the_effect_seen_in_80_of_100_runs(sign: int) -> None:
+    """With one trial less the power is below 0.8; the trials' noise shrinks, what tasks differ by does not."""
+    inside = 9 * PILOT_ERROR**2
+    trials = needed(a_pilot(sign * 0.15, inside), 0.02).trials.value
+    assert trials is not None
+    assert power_of(10, 0.15, trials_error(trials, inside)) >= 0.8
+    assert power_of(10, 0.15, trials_error(trials - 1, inside)) < 0.8
+
+
+def test_so_many_trials_or_tasks_show_that_nothing_changed() -> None:
+    """Each side of the margin may be missed in 10 of 100 runs: together they are the 20 that fail."""
+    inside, center, margin = 9.5 * PILOT_ERROR**2, 0.02, 0.15
+    found = needed(a_pilot(center, inside), margin)
+    trials, tasks = found.trials.value, found.tasks.value
+    assert trials is not None
+    assert tasks is not None
+    assert power_of(10, margin - center, trials_error(trials, inside)) >= 0.9
+    assert power_of(10, margin - center, trials_error(trials - 1, inside)) < 0.9
+    errors = [PILOT_ERROR * np.sqrt(10 / n) for n in (tasks, tasks - 1)]
+    assert (
+        power_of(tasks, margin - center, errors[0]) >= 0.9 > power_of(tasks - 1, margin - center, errors[1])
+    )
+
+
+def test_a_pilots_trials_that_are_no_whole_number_are_scaled_as_they_are() -> None:
+    """Unequal numbers of trials have a harmonic mean, from which the need is counted."""
+    inside = 9 * PILOT_ERROR**2
+    whole = needed(a_pilot(0.15, inside, trials=4), 0.02).trials.value
+    scaled = needed(a_pilot(0.15, inside, trials=2.5), 0.02).trials.value
+    assert whole is not None
+    assert scaled is not None
+    # Trials are rounded up: 2.5 / 4 of what lies between the one number and the one before it.
+    assert np.ceil((whole - 1) * 2.5 / 4) <= scaled <= np.ceil(whole * 2.5 / 4)
+
+
+def test_what_is_nearly_settled_needs_one_trial_more() -> None:
+    """Where the power is there already, the next whole number of trials is named, and not fewer than there are."""
+    found = needed(a_pilot(0.6, 9 * PILOT_ERROR**2), 0.02)
+    assert found.trials.value == 5
+    assert found.tasks.value == 11
+
+
+@pytest.mark.parametrize(("reach", "found"), [(0.2, True), (0.8, False)])
+def test_an_effect_beyond_100_points_is_none(reach: float, found: bool) -> None:
+    """A rate cannot change by more; what is seen can be told as points, else why it cannot."""
+    rates = Difference(False, 10, 3, 0.95, 0.0, -reach, reach)
+    effect = detectable(rates)
+    assert (effect.value is not None) == found
+    assert (effect.reason is None) == found
+    if effect.value is not None:
+        assert power_of(10, effect.value, reach / float(stats.t.ppf(0.975, 9))) == pytest.approx(
+            0.8, abs=1e-4
+        )
+
+
+def test_what_cannot_be_settled_says_so() -> None:
+    """Without repeated trials, where the tasks themselves differ, and where the effect lies at the margin."""
+    assert needed(a_pilot(0.15, None), 0.02).trials.reason == (
+        "no task was tried twice: how much its trials differ is unknown"
+    )
+    stubborn = needed(a_pilot(0.15, 1 * PILOT_ERROR**2), 0.02)
+    assert stubborn.trials.value is None
+    assert stubborn.trials.reason == "the tasks themselves differ too much: only more tasks would settle it"
+    assert stubborn.tasks.value is not None
+    lost = needed(a_pilot(0.0001, 9 * PILOT_ERROR**2), 0.0001)
+    assert lost.tasks.value is None
+    assert lost.tasks.reason is not None
+    assert lost.tasks.reason.startswith("more than 100000 tasks")
+    one = Difference(False, 1, 3, 0.95, 0.5, reason="one task only")
+    assert needed(one, 0.05).trials.reason == needed(one, 0.05).tasks.reason == "one task only"
+
+
+def test_more_noise_within_tasks_than_between_them_is_all_taken_as_noise() -> None:
+    """Chance can show that; then enough trials settle anything."""
+    at_most = needed(a_pilot(0.15, 10 * PILOT_ERROR**2), 0.02).trials.value
+    assert needed(a_pilot(0.15, 90 * PILOT_ERROR**2), 0.02).trials.value == at_most
+    assert at_most is not None
+    assert power_of(10, 0.15, trials_error(at_most, 10 * PILOT_ERROR**2)) >= 0.8
+
+
+def with_spread(means: np.ndarray, trials: int, within: float) -> TaskMeans:
+    """Tasks with these means, so many trials each, and this variance between the trials."""
+    return TaskMeans(np.full(means.size, trials), means, np.full(means.size, within))
+
+
+def settled(center: float, tasks: int, noise: float, margin: float) -> float:
+    """The share of 10,000 simulated runs with the right verdict, their intervals by SciPy.
+
+    Tasks differ by N(center, 0.02), and trials add N(0, noise) to each.
+    """
+    rng = np.random.default_rng(4)
+    by_task = rng.normal(center, np.sqrt(0.02), (10_000, tasks))
+    seen = by_task + rng.normal(0, np.sqrt(noise), by_task.shape)
+    interval = stats.ttest_1samp(seen, 0, axis=1).confidence_interval(0.95)
+    right = interval.low > 0 if center else np.maximum(-interval.low, interval.high) < np.log1p(margin)
+    return float(np.asarray(right).mean())
+
+
+def spread_as_normal(count: int) -> np.ndarray:
+    """Values as normal ones are spread, with mean 0 and sample variance 1."""
+    values = stats.norm.ppf((np.arange(count) + 0.5) / count)
+    return np.asarray(values / values.std(ddof=1))
+
+
+@pytest.mark.parametrize(("center", "margin"), [(0.16, 0.05), (0.0, 0.18)], ids=["an effect", "no effect"])
+def test_simulated_runs_of_the_needed_size_are_settled_in_80_of_100(center: float, margin: float) -> None:
+    """Whichever is added, trials or tasks; with a quarter less of them it is less.
+
+    The pilot (12 tasks; 2 trials of the variant, 4 of the baseline) shows exactly what the runs are drawn with: trials
+    that vary by 0.1.
+    """
+    noise = 0.1 / 2 + 0.1 / 4
+    base, by_task = np.linspace(-1, 1, 12), center + spread_as_normal(12) * np.sqrt(0.02 + noise)
+    pilot = difference(with_spread(base + by_task, 2, 0.1), with_spread(base, 4, 0.1), relative=True)
+    assert (pilot.within_task_variance, pilot.trials) == (pytest.approx(noise), pytest.approx(8 / 3))
+    found = needed(pilot, float(np.log1p(margin)))
+    trials, tasks = found.trials.value, found.tasks.value
+    assert trials is not None
+    assert tasks is not None
+    assert 0.79 < settled(center, 12, 0.1 / trials + 0.1 / trials, margin) < 0.83
+    assert 0.79 < settled(center, int(tasks), noise, margin) < 0.83
+    fewer_trials, fewer_tasks = 0.75 * trials, int(0.75 * tasks)
+    assert settled(center, 12, 0.1 / fewer_trials + 0.1 / fewer_trials, margin) < 0.79
+    assert settled(center, fewer_tasks, noise, margin) < 0.79
+
+
+def test_only_tasks_that_were_repeated_under_both_tell_of_the_trials_noise() -> None:
+    """By hand: the second task's trials vary by 0.5 and by 0.125, and the others were tried once somewhere."""
+    own = rows([1.0], [1.0, 2.0], [5.0, 9.0])
+    base = rows([2.0, 4.0], [1.5, 1.0], [3.0])
+    found = difference(own, base, relative=True)
+    assert found.within_task_variance == pytest.approx(0.5 / 2 + 0.125 / 2)
+    assert found.trials == pytest.approx(2 / np.mean([1 / 1 + 1 / 2, 1 / 2 + 1 / 2, 1 / 2 + 1 / 1]))
+    assert difference(rows([1.0], [2.0]), rows([1.0], [3.0]), relative=True).within_task_variance is None
+
+
+# How wide an interval is
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_a_mean_costs_interval_is_that_of_a_lognormal_mean_by_mover(level: float) -> None:
+    """By SciPy's t and chi-squared: location, variance between tasks, and the trials' share that it lacks."""
+    table = [[1.0, 2.0, 1.5], [2.0, 2.5], [4.0], [10.0, 7.0, 8.0]]
+    ends = [np.log(values) for values in table]
+    whole = skewed_mean(rows(*table), rows(*(list(map(float, values)) for values in ends)), level)
+    means = np.array([values.mean() for values in ends])
+    quantile = stats.t.ppf((1 + level) / 2, 3)
+    location = quantile * means.std(ddof=1) / np.sqrt(4)
+    squares = sum(((values - values.mean()) ** 2).sum() for values in ends)
+    pooled = squares / (2 + 1 + 2)
+    parts = [(means.var(ddof=1), 3), (pooled * np.mean([1 - 1 / len(values) for values in ends]), 5)]
+    down, up = location**2, location**2
+    for variance, freedom in parts:
+        low, high = stats.chi2.interval(level, freedom)
+        down += (variance - variance * freedom / high) ** 2 / 4
+        up += (variance * freedom / low - variance) ** 2 / 4
+    center = np.mean([np.mean(values) for values in table])
+    assert whole.value == pytest.approx(center)
+    assert whole.interval
+    expected = (center * np.exp(-np.sqrt(down)), center * np.exp(np.sqrt(up)))
+    assert (whole.interval.low, whole.interval.high) == pytest.approx(expected)
+    assert whole.interval.level == level
+
+
+def test_a_mean_cost_of_tasks_tried_once_has_the_variance_between_them_only() -> None:
+    """Nothing shows what trials vary by: the interval is that of single values."""
+    costs = np.array([1.0, 2.0, 4.0, 10.0])
+    found = skewed_mean(
+        rows(*([cost] for cost in costs.tolist())), logs(rows(*([c] for c in costs.tolist())))
+    )
+    values = np.log(costs)
+    variance, location = values.var(ddof=1), stats.t.ppf(0.975, 3) * stats.sem(values)
+    low, high = stats.chi2.interval(0.95, 3)
+    down = np.hypot(location, (variance - variance * 3 / high) / 2)
+    up = np.hypot(location, (variance * 3 / low - variance) / 2)
+    assert found.interval
+    assert (found.interval.low, found.interval.high) == pytest.approx(
+        (4.25 * np.exp(-down), 4.25 * np.exp(up))
+    )
+
+
+@pytest.mark.parametrize("estimate", [geometric_mean, skewed_mean])
+def test_equal_costs_have_a_value_and_no_interval(
+    estimate: Callable[[TaskMeans, TaskMeans], Estimate],
+) -> None:
+    """An interval of no width would claim that every task costs the same."""
+    table = rows([0.3], [0.1 + 0.2], [0.3, 0.3])
+    found = estimate(table, logs(table))
+    assert found.value == pytest.approx(0.3)
+    assert found.interval is None
+    assert found.reason == "all tasks have the same value: nothing shows how much tasks differ"
+
+
+def test_equal_factors_have_a_difference_and_no_interval() -> None:
+    """A variant that costs exactly twice as much on every task has shown no spread."""
+    base = rows([1.0], [3.0], [7.0])
+    own = rows([2.0], [6.0], [14.0])
+    found = difference(logs(own), logs(base), relative=True)
+    assert found.value == pytest.approx(1.0)
+    assert found.interval is None
+    assert found.reason == "all tasks differ by the same factor: nothing shows how much tasks differ"
+
+
+def test_costs_of_0_have_a_mean_and_no_geometric_mean() -> None:
+    """A 0 has no logarithm, so that neither has an interval."""
+    cells = [Trials(f"t{i}", "a", {"pass": [1], "cost": [cost]}) for i, cost in enumerate([0.0, 1.0, 2.0])]
+    summary = compare(cells, [], metrics=["cost"]).variants[0].metrics["cost"]
+    assert summary.geometric_mean
+    assert (summary.mean.value, summary.geometric_mean.value) == (pytest.approx(1.0), None)
+    assert summary.mean.interval is summary.geometric_mean.interval is None
+    assert summary.mean.reason == summary.geometric_mean.reason == "some values are 0, and have no logarithm"
+
+
+def test_tasks_that_did_both_and_agree_have_the_sharper_t_interval() -> None:
+    """By SciPy, at 4/5 of the error."""
+    table = counts([4, 5, 6, 5, 4], 10)
+    expected = stats.ttest_1samp(table.mean, 0).confidence_interval(1 - 0.8 * 0.05)
+    found = rate(table).interval
+    assert found
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_a_t_interval_that_is_the_wider_one_is_not_taken() -> None:
+    """Tasks that differ much: what the likelihood allows lies within."""
+    table = counts([2, 4, 6, 8, 5, 3], 10)
+    wider = stats.ttest_1samp(table.mean, 0).confidence_interval(1 - 0.8 * 0.05)
+    found = rate(table).interval
+    assert found
+    assert wider.low < found.low < found.high < wider.high
+
+
+@pytest.mark.parametrize("passes", [[5, 5, 6], [9, 9, 9, 9, 9, 10, 10, 10], [1, 1, 1, 1, 1, 0, 0, 0]])
+def test_few_tasks_that_did_both_get_no_t_interval(passes: list[int]) -> None:
+    """With fewer than four, or seven of ten, the t-interval would be too short."""
+    table = counts(passes, 10)
+    short = stats.ttest_1samp(table.mean, 0).confidence_interval(1 - 0.8 * 0.05)
+    found = rate(table).interval
+    assert found
+    assert found.high - found.low > 1.1 * (short.high - short.low)
+
+
+# Which k of pass@k
+
+
+def test_each_k_that_a_task_has_trials_for_is_told() -> None:
+    """From the list of usual ones; those that do not count are no trials."""
+    run = a_run({"a": [[0, 1], [1, 0, 1, 1, 1, 0]], "b": [[1], [0]]}, errors=9)
+    one, other = compare(run, [("b", "a")], metrics=["pass"]).variants
+    assert [(at.k, at.tasks, at.left_out) for at in one.pass_at_k] == [
+        (1, 2, 0),
+        (2, 2, 0),
+        (3, 1, 1),
+        (5, 1, 1),
+    ]
+    assert [at.k for at in one.pass_hat_k] == [1, 2, 3, 5]
+    assert [at.k for at in other.pass_at_k] == [at.k for at in other.pass_hat_k] == [1]
+    assert one.pass_at_k[1].value == pytest.approx((1 + 14 / 15) / 2)
+    assert one.pass_hat_k[1].value == pytest.approx((0 + 6 / 15) / 2)

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from harness.local.launch import LocalServer
 from harness.runs.resources import local_platform
-from harness.sandboxes.sandbox import Network, Sandbox
+from harness.sandboxes.platform import Network
+from harness.sandboxes.sandbox import Sandbox
 
 T = TypeVar("T")
 

@@ -13,10 +13,10 @@ from harness.models.model import api_model
 from harness.records.record import TrialRecord, TrialSpec
 from harness.records.store import Redactor, RunFolder, read_records
 from harness.runs.resources import local_platform
-from harness.sandboxes.sandbox import Platform
+from harness.sandboxes.platform import Platform
 from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos
-from harness.tasks.task import load_task
+from harness.tasks.loading import load_task
 from harness.trials.context import RunContext
 from harness.trials.runner import Retries, TrialRunner
 from harness.trials.timeouts import DEFAULT_TIMEOUTS, Timeouts

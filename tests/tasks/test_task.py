@@ -19,15 +19,9 @@ from hypothesis import strategies as st
 from harness.tasks.contents import folder_hash
 from harness.errors import Problem, ProblemsError
 from harness.tasks.gitsource import GitSource
-from harness.tasks.task import (
-    Check,
-    Limits,
-    SandboxSpec,
-    Turn,
-    find_tasks,
-    load_task,
-    task_of_parts,
-)
+from harness.tasks.loading import find_tasks, load_task, task_of_parts
+from harness.tasks.manifest import Limits, SandboxSpec
+from harness.tasks.task import Check, Turn
 from tests.support.folders import by_hand, says, task_folder, write_files
 
 
@@ -99,7 +93,7 @@ max_cost_usd = 1
         Check("tests", command="make test"),
     )
     hosts = ("pypi.org", "*.npmjs.org", "10.0.0.0/8", "127.0.0.1:8080")
-    assert task.sandbox == SandboxSpec("base", {"LANG": "C"}, hosts)
+    assert task.sandbox == SandboxSpec(template="base", env={"LANG": "C"}, network=hosts)
     assert task.limits == Limits(max_turns=7, max_cost_usd=1.0)
     assert task.replay == folder / "replay.jsonl"
     assert task.checks_folder == folder / "checks"
@@ -111,7 +105,7 @@ def test_little_is_enough(tmp_path: Path) -> None:
     write_files(folder, {"task.toml": "schema = 1\n[checks.run]\nok = 'true'\n", "prompt.md": "Do it."})
     task = load_task(folder)
     assert (task.repo, task.solution, task.replay, task.checks_folder) == (None, None, None, None)
-    assert task.sandbox == SandboxSpec("claude", {}, "model")
+    assert task.sandbox == SandboxSpec(template="claude", env={}, network="model")
     assert (task.timeout, task.check_timeout, task.limits) == (600.0, 60.0, Limits())
     assert task.setup_timeout == 600.0
     assert task.own_seconds == 660, "a setup without commands takes no time"
@@ -877,7 +871,7 @@ def test_a_test_names_the_parts_of_its_task(tmp_path: Path) -> None:
     assert task.repo == tmp_path / "tests" / "answer" / "repo"
     assert task.checks == (Check("said", command="grep -q 42 answer.txt"),)
     assert (task.protect, task.setup, task.timeout) == (("question.txt",), ("make",), 5.0)
-    assert task.sandbox == SandboxSpec("base", {"A": "1"}, ("pypi.org",))
+    assert task.sandbox == SandboxSpec(template="base", env={"A": "1"}, network=("pypi.org",))
     plain = task_of_parts("test_it", tmp_path)
     assert (plain.repo, plain.checks, plain.sandbox, plain.timeout) == (None, (), SandboxSpec(), 600.0)
 
@@ -890,7 +884,7 @@ def test_parts_replace_those_of_a_folder(tmp_path: Path) -> None:
     task = task_of_parts("test_it", tmp_path, "answer", repo="other", env={"B": "2"})
     own = load_task(folder)
     assert (task.timeout, task.setup, task.checks) == (9.0, ("make",), own.checks)
-    assert task.sandbox == SandboxSpec("claude", {"A": "1", "B": "2"}, "open")
+    assert task.sandbox == SandboxSpec(template="claude", env={"A": "1", "B": "2"}, network="open")
     assert task.repo == tmp_path / "other"
     assert (task.path, task.solution) == (folder, own.solution)
     assert task_of_parts("test_it", tmp_path, "answer", timeout=600.0).timeout == 600.0
@@ -957,3 +951,35 @@ def test_the_hash_of_parts_changes_with_each(tmp_path: Path) -> None:
     write_files(tmp_path / "answer" / "repo", {"README.md": "part of what the agent sees"})
     after = hashes()
     assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, False, *[True] * 5]
+
+
+def test_a_test_on_a_folder_that_clones_its_repo_clones_it_too(tmp_path: Path) -> None:
+    """Unless the test brings another repo: then nothing is cloned."""
+    toml = "git = 'https://example.com/widget.git'\nref = 'v1.2'"
+    cloned(tmp_path, toml)
+    write_files(tmp_path / "other", {"a.txt": "A\n"})
+    kept = task_of_parts("test_it", tmp_path, "cloned")
+    assert kept.git == GitSource("https://example.com/widget.git", ref="v1.2")
+    assert kept.repo is None
+    replaced = task_of_parts("test_it", tmp_path, "cloned", repo="other")
+    assert (replaced.git, replaced.repo) == (None, tmp_path / "other")
+
+
+@pytest.mark.parametrize("part", [{}, {"env": {"B": "2"}}, {"network": "open"}, {"template": "base"}])
+def test_a_sandbox_part_that_is_not_named_stays_the_folders(tmp_path: Path, part: dict[str, Any]) -> None:
+    """Each by itself: the template, the network, and each variable."""
+    task_folder(tmp_path, toml="[sandbox]\ntemplate = 'mine'\nnetwork = 'none'\nenv = { A = '1', B = '1' }\n")
+    task = task_of_parts("test_it", tmp_path, "answer", **part)
+    expected = {"template": "mine", "network": "none", **part}
+    assert (task.sandbox.template, task.sandbox.network) == (expected["template"], expected["network"])
+    assert task.sandbox.env == {"A": "1", "B": "1", **part.get("env", {})}
+
+
+def test_a_recording_that_a_test_names_is_played_in_place_of_the_folders(tmp_path: Path) -> None:
+    """And the folder's where it names none."""
+    says_no = by_hand([says("no")])
+    folder = task_folder(tmp_path, replay=by_hand([says("yes")]))
+    write_files(tmp_path, {"own.jsonl": "".join(json.dumps(line) + "\n" for line in says_no)})
+    assert task_of_parts("test_it", tmp_path, "answer").replay == folder / "replay.jsonl"
+    assert task_of_parts("test_it", tmp_path, "answer", replay="own.jsonl").replay == tmp_path / "own.jsonl"
+    assert task_of_parts("test_it", tmp_path, replay="own.jsonl").replay == tmp_path / "own.jsonl"

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from harness.trials.workspace import seed, stop_processes, stop_script
 
 from harness.errors import SandboxFault
 from harness.local.launch import LocalServer
 from harness.records.record import CheckResult
-from harness.sandboxes.sandbox import Sandbox
-from harness.sandboxes.shell import SandboxScript
-from harness.tasks.task import load_task
-from harness.trials.checks import OUTPUT_BYTES, Between, run_checks
+from harness.tasks.loading import load_task
+from harness.trials.checks import OUTPUT_BYTES, Place, run_checks
 from tests.support.folders import task_folder, write_files
-from tests.support.sandboxes import bash, with_sandbox
+from tests.support.grading import collected, laid, with_place
 
 COMMANDS = {
     "good": "true",
@@ -41,6 +37,7 @@ COMMANDS = {
     "odd_bytes": r"printf 'a\377\000b\n'; exit 1",
     "flood": f"yes 0123456 | head -c {OUTPUT_BYTES + 1000}; echo the end",
     "suicide": "kill -KILL $PPID; sleep 1",
+    "murder": "read -r _ _ _ shell _ </proc/$PPID/stat; kill -KILL $shell",
 }
 PYTHON = "#!/usr/bin/env python3\nimport helper, sys\nsys.exit(helper.VALUE)\n"
 SHELL = "#!/bin/sh\ngrep -qs 42 answer.txt || { echo 'no 42'; exit 1; }\n"
@@ -70,11 +67,10 @@ def verdicts(server: LocalServer, tmp_path_factory: pytest.TempPathFactory) -> V
         kept[name] = data
         return f"trial/{name}"
 
-    async def run(sandbox: Sandbox) -> Mapping[str, CheckResult]:
-        await seed(sandbox, task, {})
-        return {result.name: result for result in await run_checks(sandbox, task, keep)}
+    async def run(place: Place) -> Mapping[str, CheckResult]:
+        return {result.name: result for result in await run_checks(place, task, task.checks, keep)}
 
-    return with_sandbox(server, run), kept
+    return with_place(server, task, run), kept
 
 
 @pytest.mark.parametrize(
@@ -162,43 +158,17 @@ def test_a_check_that_kills_its_shell_has_failed(verdicts: Verdicts) -> None:
     assert (result.passed, result.score) == (False, 0.0)
 
 
-FORGERIES = {
-    "start-up files": "for f in .profile .bash_profile .bashrc; do echo 'echo \"0 5 \" >&2; exit 0' >~/$f; done",
-    "a score left behind": "mkdir -p ~/.harness && echo 1 | tee ~/.harness/score ~/.harness/score-0 >/dev/null",
-    "checks of its own": "mkdir -p ~/.harness/checks && echo '#!/bin/true' >~/.harness/checks/answer.sh",
-    "checks by a link": "rm -rf ~/.harness/checks && mkdir ~/mine && ln -s ~/mine ~/.harness/checks",
-    "tools of its own": "mkdir -p ~/.local/bin ~/bin; for d in .local/bin bin; do cp /bin/true ~/$d/grep; done",
-    "notes gone": "rm -rf ~/.harness",
-}
-
-
-@pytest.mark.parametrize("name", FORGERIES)
-def test_no_verdict_can_be_forged(server: LocalServer, tmp_path: Path, name: str) -> None:
-    """Whatever the agent prepared in its home, the check says what it has to say."""
-    task = load_task(task_folder(tmp_path, checks={"answer.sh": SHELL}))
-
-    async def run(sandbox: Sandbox) -> tuple[CheckResult, ...]:
-        baseline = await seed(sandbox, task, {})
-        await sandbox.run(FORGERIES[name])
-        await stop_processes(sandbox, baseline, stop_script(baseline, private=False, mark="trial"))
-        return await run_checks(sandbox, task)
-
-    (result,) = with_sandbox(server, run)
-    assert (result.passed, result.score, result.exit_code) == (False, 0.0, 1)
-
-
-def test_checks_that_cannot_be_run_are_no_verdict(server: LocalServer, tmp_path: Path) -> None:
-    """A sandbox that does not take them is at fault, not the agent's work."""
+def test_checks_that_cannot_be_put_in_place_are_no_verdict(server: LocalServer, tmp_path: Path) -> None:
+    """A sandbox that does not take them is asked for another; `grade_work` decides what it means when none does."""
     task = load_task(task_folder(tmp_path))
 
-    async def run(sandbox: Sandbox) -> None:
-        await seed(sandbox, task, {})
+    async def run(place: Place) -> None:
         # No access rights: where a sandbox's user is this machine's root, those hinder nobody.
-        await sandbox.run("rm -rf ~/.harness && touch ~/.harness")
+        await place.sandbox.run("rm -rf ~/.harness && touch ~/.harness")
         with pytest.raises(SandboxFault, match=r"the checks could not be put in place: .*Not a directory"):
-            await run_checks(sandbox, task)
+            await run_checks(place, task, task.checks)
 
-    with_sandbox(server, run)
+    with_place(server, task, run)
 
 
 HOSTILE = {
@@ -214,87 +184,89 @@ sleep 0.05""",
 
 
 @pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
-@pytest.mark.parametrize("together", [False, True], ids=["alone", "together"])
+@pytest.mark.parametrize("own_processes", [False, True], ids=["marked", "all"])
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_check_has_a_hand_in_the_next(
-    server: LocalServer, tmp_path: Path, name: str, together: bool, large: bool
+    server: LocalServer, tmp_path: Path, name: str, own_processes: bool, large: bool
 ) -> None:
     """The agent's code runs in checks too: what it does to the others' files, now or later, has no effect.
 
-    However what it leaves running is ended, and whether or not the checks' files go with the command.
+    Whichever way what it leaves running is told from others, and whether or not the checks' files go with the command.
     """
+    if own_processes and server.isolation != "bubblewrap":
+        pytest.skip("the machine's own processes are in sight")
     files = {"one.sh": f"#!/bin/sh\n{HOSTILE[name]}\nexit 3", "two.sh": SHELL}
     toml = "[checks.run]\nlast = 'test ! -e $HARNESS_SCORE'\n"
     folder = task_folder(tmp_path, checks=files, toml=toml)
     if large:
         write_files(folder / "checks", {"data.txt": "much to read\n" * 30_000})
     task = load_task(folder)
-    mark = f"mark-{tmp_path.name}"
 
-    async def run(sandbox: Sandbox) -> tuple[CheckResult, ...]:
-        baseline = await seed(sandbox, task, {})
-        stop = stop_script(baseline, private=server.isolation == "bubblewrap", mark=mark)
-        alone = functools.partial(stop_processes, sandbox, baseline, stop)
-        marked = replace(task, sandbox=replace(task.sandbox, env={"HARNESS_TRIAL": mark}))
-        between = Between(alone, stop if together else None)
-        return await run_checks(sandbox, marked, between=between)
+    async def run(place: Place) -> tuple[CheckResult, ...]:
+        return await run_checks(replace(place, own_processes=own_processes), task, task.checks)
 
-    one, two, last = with_sandbox(server, run)
+    one, two, last = with_place(server, task, run)
     assert (one.exit_code, two.exit_code, two.output_tail) == (3, 1, "no 42\n")
     assert last.passed
 
 
-def test_a_check_that_cannot_be_told_from_the_end_before_it_runs_alone(
-    server: LocalServer, tmp_path: Path
+LEFT_BEHIND = """
+setsid bash -c 'while true; do date >>beat; sleep 0.01; done' >/dev/null 2>&1 &
+(setsid bash -c 'trap "" TERM HUP INT; exec -a quiet sleep 1000' >/dev/null 2>&1 &)
+python3 - >/dev/null 2>&1 <<'P' &
+import ctypes, threading, time
+threading.Thread(target=lambda: [(open("threaded", "w").close(), time.sleep(0.01)) for _ in range(10**5)]).start()
+ctypes.CDLL(None).syscall(60, 0)
+P
+until [ -s beat ] && [ -e threaded ]; do sleep 0.01; done
+"""
+
+
+@pytest.mark.parametrize("own_processes", [True, False], ids=["all", "marked"])
+def test_nothing_that_a_check_started_runs_on(
+    server: LocalServer, tmp_path: Path, own_processes: bool
 ) -> None:
-    """Where ending what ran before fails in the check's own command, it is done by itself, and then the check runs."""
-    task = load_task(task_folder(tmp_path, toml="[checks.run]\none = 'true'\ntwo = 'echo two'\n"))
-    ended: list[bool] = []
+    """In sessions of their own, with signals ignored, or with only the main thread ended: the next check sees none.
 
-    async def alone() -> None:
-        ended.append(True)
+    What was there before stays.
+    """
+    if own_processes and server.isolation != "bubblewrap":
+        pytest.skip("the machine's own processes are in sight")
+    look = "rm -f beat threaded; sleep 0.2; ls; ps -eo args | grep -E 'sleep|beat|python3 -' | grep -v grep"
+    toml = (
+        f'[setup]\nrun = [\'setsid sleep 2000 >/dev/null 2>&1 &\']\n[checks.run]\na = """{LEFT_BEHIND}"""\n'
+    )
+    task = load_task(task_folder(tmp_path, checks={"z.sh": SHELL}, toml=f'{toml}b = """{look}"""\n'))
 
-    async def run(sandbox: Sandbox) -> tuple[CheckResult, ...]:
-        await seed(sandbox, task, {})
-        between = Between(alone, SandboxScript("kill -KILL $BASHPID", 5))
-        return await run_checks(sandbox, task, checks=task.checks[-2:], between=between)
+    async def run(place: Place) -> tuple[CheckResult, ...]:
+        return await run_checks(replace(place, own_processes=own_processes), task, task.checks[1:])
 
-    one, two = with_sandbox(server, run)
-    assert (one.passed, two.passed, two.output_tail, ended) == (True, True, "two\n", [True])
+    one, two = with_place(server, task, run)
+    assert one.passed, one.output_tail
+    assert [line for line in two.output_tail.splitlines() if "sleep 0.2" not in line] == [
+        "question.txt",
+        "sleep 2000",
+    ]
 
 
 def test_stale_bytecode_has_no_say(server: LocalServer, tmp_path: Path) -> None:
     """A module is what its source says, also where an agent left other bytecode beside it."""
-    task = load_task(
-        task_folder(
-            tmp_path,
-            repo={"lib/answer.py": "VALUE = 41\n"},
-            checks={
-                "answer.sh": "#!/bin/sh\nexec python3 -c 'import sys, lib.answer; sys.exit(lib.answer.VALUE != 42)'\n"
-            },
-        )
-    )
+    task = load_task(task_folder(tmp_path, repo={"lib/answer.py": "VALUE = 41\n"}))
     forge = """
-cd ~/repo && cp lib/answer.py ~/kept.py && echo VALUE = 42 >lib/answer.py
+cp lib/answer.py ~/kept.py && echo VALUE = 42 >lib/answer.py
 python3 -m compileall -q --invalidation-mode unchecked-hash lib && cp ~/kept.py lib/answer.py
-python3 -c 'import lib.answer; print(lib.answer.VALUE)'
+python3 -c 'import lib.answer; print(lib.answer.VALUE)' | grep -qx 42
 """
-
-    async def run(sandbox: Sandbox) -> tuple[str, bool]:
-        await seed(sandbox, task, {})
-        forged = await bash(sandbox, forge)
-        (result,) = await run_checks(sandbox, task)
-        return forged, result.passed
-
-    assert with_sandbox(server, run) == ("42\n", False)
+    work = collected(server, task, forge, tmp_path / "kept")
+    look = "python3 -c 'import lib.answer; print(lib.answer.VALUE)'"
+    assert laid(server, task, work, look)[1] == "41\n"
 
 
 def test_some_checks_can_be_run_alone(server: LocalServer, tmp_path: Path) -> None:
-    """As a regrade does."""
+    """As a turn's are."""
     task = load_task(task_folder(tmp_path, toml="[checks.run]\nmore = 'true'\n"))
 
-    async def run(sandbox: Sandbox) -> list[str]:
-        await seed(sandbox, task, {})
-        return [check.name for check in await run_checks(sandbox, task, checks=task.checks[1:])]
+    async def run(place: Place) -> list[str]:
+        return [check.name for check in await run_checks(place, task, task.checks[1:])]
 
-    assert with_sandbox(server, run) == ["more"]
+    assert with_place(server, task, run) == ["more"]

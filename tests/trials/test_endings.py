@@ -21,7 +21,7 @@ from harness.models.model import api_model
 from harness.models.provider import Provider, ProviderState
 from harness.records.store import list_runs, read_records
 from harness.runs.resources import local_platform
-from harness.sandboxes.sandbox import Platform
+from harness.sandboxes.platform import Platform
 from harness.trials.timeouts import Timeouts
 from tests.support.folders import ANSWER_CHECK, by_hand, says, task_folder, uses
 from tests.support.messages_api import (
@@ -605,7 +605,7 @@ RECORDED = by_hand([uses("Write", file_path="/home/user/repo/answer.txt", conten
 @pytest.mark.usefixtures("as_e2b")
 def test_without_a_replay_server_the_cli_is_not_started(pytester: pytest.Pytester) -> None:
     """It would ask the real API, with whatever it finds."""
-    broken = "[setup]\nrun = ['echo \"import sys; sys.exit(3)\" >~/.harness/replay/__main__.py']\n"
+    broken = "[sandbox]\nenv = {PYTHONHOME = '/nowhere'}\n"
     task_folder(pytester.path / "tasks", toml=broken, replay=RECORDED)
     result = pytester.runpytest("tasks")
     result.assert_outcomes(errors=1)

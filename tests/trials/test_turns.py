@@ -11,7 +11,8 @@ from harness.errors import ProblemsError
 from harness.records.record import TokenCounts, TrialRecord
 from harness.records.store import list_runs, read_records
 from harness.report.show import show
-from harness.tasks.task import Check, load_task
+from harness.tasks.loading import load_task
+from harness.tasks.task import Check
 from tests.support.folders import task_folder, write_files
 from tests.support.messages_api import MessagesApi, Say, Usage, Use
 

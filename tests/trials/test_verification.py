@@ -18,13 +18,19 @@ import httpx
 import pytest
 from e2b import Template
 
+from harness.errors import SandboxFault
 from harness.local.launch import LocalServer
-from harness.records.record import TrialRecord
+from harness.records.record import InstructionsRecord, TrialRecord
 from harness.records.stream import Session
 from harness.trials.cli_starts import differences_in_starts, parsed, start_records, unseen_notes
-from harness.trials.verification import differences_in_init
+from harness.trials.verification import (
+    Instructions,
+    differences_in_init,
+    differences_in_instructions,
+    missing_evidence_notes,
+)
 from harness.variants.declared import load_variants
-from harness.variants.variant import Text, Variant
+from harness.variants.variant import ClaudeMd, NoClaudeMd, Text, Variant
 from tests.support import mcp_echo, mcp_http
 from tests.support.folders import task_folder, write_files
 from tests.support.messages_api import Forever, Hang, MessagesApi, Say, Step, Use
@@ -154,12 +160,13 @@ def test_a_claude_md_that_is_not_loaded_makes_a_trial_invalid(
     assert invalid(story) == ("repo/CLAUDE.md was put there, and Claude Code did not load it",)
 
 
-def test_a_claude_md_that_the_setup_replaces_makes_a_trial_invalid(
+def test_a_claude_md_that_a_program_replaces_makes_a_trial_invalid(
     server: LocalServer, tmp_path: Path
 ) -> None:
     """What was loaded is not what was asked for."""
-    setup = '[setup]\nrun = ["echo other >CLAUDE.md"]\n'
-    story, _ = trial(server, tmp_path, 'claude_md = { text = "New rules." }', task=setup)
+    program = 'echo other >CLAUDE.md; exec /opt/claude/claude "$@"'
+    toml = f'claude_md = {{ text = "New rules." }}\n{OWN_PROGRAMS}'
+    story, _ = trial(server, tmp_path, toml, task=with_program("claude", program))
 
     (difference,) = invalid(story)
     assert difference.startswith("Claude Code loaded another repo/CLAUDE.md (sha256 ")
@@ -177,21 +184,26 @@ os.execv("/usr/bin/sha256sum", ["sha256sum"])
 """What hashes the loaded instructions, and has not done so when Claude Code exits and ends its hooks."""
 
 
-SLOW_FIRST = 'env = { PATH = "/home/user/bin:/opt/claude:/usr/local/bin:/usr/bin:/bin" }'
+OWN_PROGRAMS = 'env = { PATH = "/home/user/bin:/opt/claude:/usr/local/bin:/usr/bin:/bin" }'
 
 
-def never_tells() -> str:
-    """A task that puts such a `sha256sum` where `SLOW_FIRST` has it found."""
-    encoded = base64.b64encode(SLOW.encode()).decode()
-    install = f"mkdir ~/bin && echo {encoded} | base64 -d >~/bin/sha256sum && chmod +x ~/bin/sha256sum"
+def with_program(name: str, script: str) -> str:
+    """A task that puts a shell script where `OWN_PROGRAMS` has it found in a program's place."""
+    return with_file(name, f"#!/bin/sh\n{script}\n")
+
+
+def with_file(name: str, text: str) -> str:
+    """The same for a whole file."""
+    encoded = base64.b64encode(text.encode()).decode()
+    install = f"mkdir ~/bin && echo {encoded} | base64 -d >~/bin/{name} && chmod +x ~/bin/{name}"
     return f"[setup]\nrun = [{json.dumps(install)}]\n"
 
 
 def test_a_hook_that_is_slow_is_waited_for(server: LocalServer, tmp_path: Path) -> None:
     """What was loaded is told before the first message, however late the hook comes to its end."""
-    slow = "mkdir ~/bin && printf '#!/bin/sh\\nsleep 1; exec /usr/bin/sha256sum\\n' >~/bin/sha256sum && chmod +x ~/bin/*"
-    toml = f'claude_md = {{ text = "New rules." }}\n{SLOW_FIRST}'
-    story, _ = trial(server, tmp_path, toml, task=f"[setup]\nrun = [{json.dumps(slow)}]\n")
+    program = 'sleep 1; exec /usr/bin/sha256sum "$@"'
+    toml = f'claude_md = {{ text = "New rules." }}\n{OWN_PROGRAMS}'
+    story, _ = trial(server, tmp_path, toml, task=with_program("sha256sum", program))
 
     assert (story.record.outcome, story.record.differences, story.record.notes) == ("passed", (), ())
     assert loaded(story.record) == {"repo/CLAUDE.md": sha("New rules.")}
@@ -203,7 +215,8 @@ def test_evidence_costs_no_tokens_and_is_not_shown_to_the_model(server: LocalSer
 
     assert story.record.outcome == "passed"
     assert b"harness-evidence" in story.transcript
-    assert "harness" not in json.dumps([request.body for request in api.requests])
+    asked = json.dumps([request.body for request in api.requests])
+    assert not [word for word in ("harness-evidence", "instructions=", "starts=") if word in asked]
 
 
 def test_evidence_that_is_missing_is_no_verdict_on_the_variant(server: LocalServer, tmp_path: Path) -> None:
@@ -211,18 +224,19 @@ def test_evidence_that_is_missing_is_no_verdict_on_the_variant(server: LocalServ
     toml = 'claude_md = { text = "New rules." }\nsettings = { permissions = { deny = "Bash" } }'
     story, _ = trial(server, tmp_path, toml)
 
-    assert story.told() == ("error", None, "sandbox", "prove")
+    assert story.record.outcome == "error"
+    assert story.record.error
+    assert (story.record.error.cause, story.record.error.type) == ("sandbox", "prove")
 
 
-@pytest.mark.parametrize("claude_md", ['{ text = "New rules." }', "false"])
 def test_what_a_hook_that_was_cut_off_leaves_open_is_no_difference(
-    server: LocalServer, tmp_path: Path, claude_md: str
+    server: LocalServer, tmp_path: Path
 ) -> None:
     """Nobody knows what was loaded: a matter for a new attempt, and no verdict on the variant."""
-    toml = f"claude_md = {claude_md}\n{SLOW_FIRST}"
+    toml = f'claude_md = {{ text = "New rules." }}\n{OWN_PROGRAMS}'
     repo: dict[str, str | bytes] = {**REPO, "deeper/CLAUDE.md": "More.\n", "deeper/a.txt": "A\n"}
     script: list[Step] = [Use("Read", {"file_path": "/home/user/repo/deeper/a.txt"}), WRITE, Say("done")]
-    story, _ = trial(server, tmp_path, toml, task=never_tells(), repo=repo, script=script)
+    story, _ = trial(server, tmp_path, toml, task=with_file("sha256sum", SLOW), repo=repo, script=script)
 
     assert (story.record.outcome, story.record.differences) == ("error", ())
     assert story.record.error
@@ -294,9 +308,7 @@ def test_a_variable_that_settings_replace_makes_a_trial_invalid(server: LocalSer
     settings = json.dumps({"env": {"MAX_THINKING_TOKENS": "1"}})
     repo: dict[str, str | bytes] = {"q.txt": "6 x 7?\n", ".claude/settings.json": settings}
     story, _ = trial(server, tmp_path, 'env = { MAX_THINKING_TOKENS = "16000" }', repo=repo)
-    assert invalid(story) == (
-        "MAX_THINKING_TOKENS has another value than asked for: settings of Claude Code put it there",
-    )
+    assert invalid(story) == ("MAX_THINKING_TOKENS has another value than asked for",)
 
 
 WRAPPER = """#!/bin/bash
@@ -326,8 +338,8 @@ def test_a_program_in_the_clis_place_that_drops_arguments_makes_a_trial_invalid(
     assert [difference.split(" (")[0] for difference in invalid(story)] == [
         "Claude Code was not started with the arguments --effort high",
         "system-prompt.md was another",
-        "TOKEN had another value than asked for when Claude Code was started",
-        "PATH had another value than asked for when Claude Code was started",
+        "TOKEN has another value than asked for",
+        "PATH has another value than asked for",
     ]
 
 
@@ -530,12 +542,10 @@ def test_e2bs_gateway_is_used_and_counted(server: LocalServer, tmp_path: Path, g
         Use("Bash", {"command": "cat ~/.harness/variant/mcp.json; echo 42 >answer.txt"}),
         Say("done"),
     ]
-    tells = "[checks.run]\ntells = 'cat /home/user/.harness/variant/mcp.json; echo $HOME'\n"
-    story, api = trial(server, tmp_path, toml, script=script, task=tells)
+    story, api = trial(server, tmp_path, toml, script=script)
 
     assert story.record.outcome == "passed"
-    (tail,) = [check.output_tail for check in story.record.checks if check.name == "tells"]
-    assert "Bearer [redacted:MCP_GATEWAY_TOKEN]" in tail
+    assert b"Bearer [redacted:MCP_GATEWAY_TOKEN]" in story.transcript
     assert "please" in str(api.requests[2].tool_results)
     (served,) = story.record.mcp.items()
     assert (served[0], served[1].status, served[1].offered) == ("e2b-mcp-gateway", "connected", ("say",))
@@ -665,3 +675,64 @@ def test_a_server_from_npm_is_used(server: LocalServer, tmp_path: Path) -> None:
     assert story.record.outcome == "passed"
     assert (used["write_file"].calls, used["write_file"].errors) == (1, 0)
     assert (used["read_text_file"].calls, used["read_text_file"].errors) == (1, 1)
+
+
+# What the hook told of CLAUDE.md, without a sandbox
+
+
+NEW = ClaudeMd("New rules.")
+OURS = Variant("v", claude_md=NEW)
+
+
+def entry(path: str, text: str) -> InstructionsRecord:
+    """A file that Claude Code told of, with what it said."""
+    return InstructionsRecord(path=path, memory_type="Project", load_reason="session_start", sha256=sha(text))
+
+
+def test_a_variants_claude_md_is_demanded_without_the_note_about_it() -> None:
+    """The note lies in the sandbox, where an agent can do away with it: then what the variant says must be there."""
+    gone = Instructions({}, ())
+    assert differences_in_instructions(OURS, gone) == (
+        "repo/CLAUDE.md was put there, and Claude Code did not load it",
+    )
+    (other,) = differences_in_instructions(OURS, Instructions({}, (entry("repo/CLAUDE.md", OLD),)))
+    assert other.startswith(
+        f"Claude Code loaded another repo/CLAUDE.md (sha256 {sha(OLD)[:12]}) than was put"
+    )
+    assert other.endswith(f"there ({sha('New rules.')[:12]})")
+    assert differences_in_instructions(OURS, Instructions({}, (entry("repo/CLAUDE.md", "New rules."),))) == ()
+
+
+def test_where_the_note_is_it_counts() -> None:
+    """A CLAUDE.md that goes on after the repo's own has another hash than the variant's text, and another place."""
+    appended = Instructions(
+        {"repo/.claude/CLAUDE.md": sha("both")}, (entry("repo/.claude/CLAUDE.md", "both"),)
+    )
+    assert differences_in_instructions(OURS, appended) == ()
+    mine = Instructions({"repo/CLAUDE.md": sha("both")}, (entry("repo/CLAUDE.md", "New rules."),))
+    assert len(differences_in_instructions(OURS, mine)) == 1
+
+
+@pytest.mark.parametrize("claude_md", [NEW, NoClaudeMd()], ids=["put there", "taken away"])
+def test_what_a_hook_that_was_cut_off_leaves_open_is_tried_again(claude_md: ClaudeMd | NoClaudeMd) -> None:
+    """In a fresh sandbox the hook may come to its end; every other trial may as well."""
+    told = Instructions({}, (entry("repo/deeper/CLAUDE.md", "More."),), cut_off=True)
+    with pytest.raises(SandboxFault, match="had not come to its end") as caught:
+        differences_in_instructions(Variant("v", claude_md=claude_md), told)
+    assert (caught.value.kind, caught.value.retry, caught.value.fatal) == ("prove", True, False)
+
+
+def test_what_was_told_before_a_hook_was_cut_off_decides() -> None:
+    """Nothing is open then: the variant's CLAUDE.md was loaded, or another, or the one that was to be gone."""
+    for asked, text, differences in ((NEW, "New rules.", 0), (NEW, OLD, 1), (NoClaudeMd(), OLD, 1)):
+        told = Instructions({}, (entry("repo/CLAUDE.md", text),), cut_off=True)
+        assert len(differences_in_instructions(Variant("v", claude_md=asked), told)) == differences
+        assert len(missing_evidence_notes(told)) == 1
+    assert missing_evidence_notes(Instructions({}, ())) == ()
+
+
+def test_a_plain_variant_demands_no_claude_md() -> None:
+    """Whatever a hook told, or did not come to tell."""
+    for cut_off in (False, True):
+        told = Instructions({}, (entry("repo/CLAUDE.md", OLD),), cut_off=cut_off)
+        assert differences_in_instructions(Variant("v"), told) == ()

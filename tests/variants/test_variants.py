@@ -88,7 +88,7 @@ def test_every_key_means_what_it_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"),
+    ("given", "expected"),
     [
         ('"terse.md"', ClaudeMd("Be terse.\n")),
         ('{ file = "terse.md" }', ClaudeMd("Be terse.\n")),
@@ -97,9 +97,9 @@ def test_every_key_means_what_it_says(tmp_path: Path) -> None:
         ("false", NoClaudeMd()),
     ],
 )
-def test_a_claude_md_is_a_file_a_text_or_none(tmp_path: Path, given: str, suggest_key: object) -> None:
+def test_a_claude_md_is_a_file_a_text_or_none(tmp_path: Path, given: str, expected: object) -> None:
     """A string names a file, as it does wherever a text is wanted."""
-    assert one(tmp_path, f"[a]\nclaude_md = {given}\n", FILES).claude_md == suggest_key
+    assert one(tmp_path, f"[a]\nclaude_md = {given}\n", FILES).claude_md == expected
 
 
 def test_no_servers_is_something_else_than_no_word_about_them(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ mkdir -p "$GIT_DIR/objects/info" "$GIT_DIR/refs" "$GIT_DIR/info"
 echo 'ref: refs/heads/none' >"$GIT_DIR/HEAD"
 printf '[core]\n\tautocrlf = false\n\tbigFileThreshold = 1g\n' >"$GIT_DIR/config"
 echo "$HOME/.harness/starter/.git/objects" >"$GIT_DIR/objects/info/alternates"
-echo '* -text -ident !eol !filter !working-tree-encoding' >"$GIT_DIR/info/attributes"
+echo '* -text -ident !eol !filter !working-tree-encoding !diff' >"$GIT_DIR/info/attributes"
 export GIT_INDEX_FILE=$GIT_DIR/index
 cp ~/.harness/starter/.git/index "$GIT_INDEX_FILE"
 read -r before <~/.harness/starter/.git/refs/heads/main
@@ -31,7 +31,7 @@ add_all() {
   # Files in a repository of the agent's own are its work too; git would take each for a submodule.
   while IFS= read -r -d '' nested; do
     if [ "$nested" = . ]; then continue; fi
-    git rm -rq --cached --ignore-unmatch -- "$nested" 2>/dev/null || true
+    git rm -rfq --cached --ignore-unmatch -- "$nested" 2>/dev/null || true
     find "$nested" -name .git -prune -o '(' -type f ! -size +"$largest"c -o -type l ')' -print0 |
       sed -z 's,^\./,,' | git update-index --add -z --stdin
   done <"$GIT_DIR/nested"

@@ -24,7 +24,8 @@ for ((round = 1; round <= 100; round++)); do
     if [ "$1" = X ] || { [ "$1" = Z ] && [ "${18}" -le 1 ]; }; then continue; fi
     if [ $(($7 & 0x200000)) -ne 0 ]; then continue; fi
     if [ "${20}" -lt "$since" ]; then continue; fi
-    if [ "$scope" != all ] && ! tr '\0' '\n' <"$dir/environ" 2>/dev/null | grep -qx "$mark"; then continue; fi
+    # Where the main thread alone has ended, only the others have the variables.
+    if [ "$scope" != all ] && ! cat "$dir"/task/*/environ 2>/dev/null | tr '\0' '\n' | grep -qx "$mark"; then continue; fi
     kill -KILL "$pid" 2>/dev/null && left=$((left + 1))
   done
   [ "$left" -eq 0 ] && break

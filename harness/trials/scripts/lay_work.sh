@@ -8,6 +8,8 @@ tar --no-same-owner -xpf ~/"$1" -C ~/.harness/work || { echo "the work cannot be
 rm -f ~/"$1"
 rm -rf ~/.harness/work/.git
 chmod u+rwx ~/.harness/work
+# Git would read such a file of rules for ever.
+find ~/.harness/work -name '.git?*' ! -type d ! -type l '(' ! -type f -o -size +1024k ')' -delete
 mv ~/repo ~/.harness/starter
 mv ~/.harness/work ~/repo
 cp -r ~/.harness/starter/.git ~/repo/.git

@@ -1,5 +1,5 @@
 # Makes the protected paths of ~/repo the starter's again, and tells what the agent had done to them.
-#   $1 the folder with the starter   $2... patterns, as wcmatch's GLOBSTAR and DOTGLOB read them
+#   $1 the folder with the starter   $2... patterns, as bash's globstar and dotglob read them
 # Answers: `modified=`, `deleted=`, `added=`: base64 of names, each ended by NUL.
 set -e
 export LC_ALL=C
@@ -32,7 +32,8 @@ matches() {
       for name in $pattern; do
         name=${name%/}
         case /$name/ in */.git/* | */__pycache__/*) continue ;; esac
-        if [ -L "$name" ] || [ ! -d "$name" ]; then printf '%s\0' "$name"; fi
+        # A pattern without a wildcard stands for itself, whether or not there is such a file.
+        if [ -L "$name" ] || { [ -e "$name" ] && [ ! -d "$name" ]; }; then printf '%s\0' "$name"; fi
       done
     done
   ) | sort -zu
@@ -41,8 +42,7 @@ patterns=("$@")
 matches "$starter" >"$scratch/starter"
 cd ~/repo
 for pattern; do
-  literal=${pattern%%[][*?]*}
-  printf '%s\0' "$literal/x"
+  printf '%s\0' "${pattern%%[][*?]*}"
 done | cat - "$scratch/starter" | clear_way >"$scratch/way"
 matches ~/repo >"$scratch/work"
 cd ~/repo
@@ -57,7 +57,13 @@ comm -z -12 "$scratch/starter" "$scratch/work" | while IFS= read -r -d '' name; 
     printf '%s\0' "$name" >&3
   fi
 done >"$scratch/modified" 3>"$scratch/files"
-hashes() { cd "$1" && xargs -0r sha256sum -z <"$scratch/files" | sort -z; }
+# What has another size is not read: a sparse file may be without an end.
+sizes() { cd "$1" && xargs -0r stat --printf '%s %n\0' -- <"$scratch/files" | sort -z; }
+sizes "$starter" >"$scratch/sizes"
+sizes ~/repo >"$scratch/sizes-now"
+comm -z -13 "$scratch/sizes" "$scratch/sizes-now" | sed -z 's/^[0-9]* //' >>"$scratch/modified"
+comm -z -12 "$scratch/sizes" "$scratch/sizes-now" | sed -z 's/^[0-9]* //' >"$scratch/same-size"
+hashes() { cd "$1" && xargs -0r sha256sum -z -- <"$scratch/same-size" | sort -z; }
 comm -z -13 <(hashes "$starter") <(hashes ~/repo) | cut -z -c67- >>"$scratch/modified"
 # A folder that stands where the starter has a file is in the way too.
 cat "$scratch/deleted" "$scratch/modified" "$scratch/added" | xargs -0r rm -rf --

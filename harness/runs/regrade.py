@@ -1,0 +1,223 @@
+"""Old trials, judged again by today's checks, from the work that was kept of them."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+
+from harness.errors import Fault, UsageError
+from harness.models.model import NO_MODEL
+from harness.records.record import CheckResult, Outcome, TrialRecord, TrialSpec
+from harness.records.store import RunFolder, find_run, new_run_id, read_records
+from harness.runs.options import Options
+from harness.runs.resources import default_concurrency, platform_of
+from harness.sandboxes.cleanup import delete_snapshots
+from harness.sandboxes.platform import Platform
+from harness.sandboxes.templates import Templates
+from harness.tasks.gitrepo import Repos
+from harness.tasks.loading import load_task
+from harness.tasks.task import Task
+from harness.trials.attempt import Attempt
+from harness.trials.context import RunContext
+from harness.trials.grading import Grade, Works, grade_works
+from harness.trials.opening import prepare_start
+from harness.trials.work import Work
+from harness.variants.declared import VariantResolver
+from harness.variants.variant import Variant
+
+
+class _NotRegradableError(Exception):
+    """A trial that cannot be judged again, for the reason given."""
+
+
+@dataclass(frozen=True)
+class _Regraded:
+    """A trial's old record, and the new one; without it the reason."""
+
+    old: TrialRecord
+    new: TrialRecord | None
+    reason: str = ""
+
+
+def regrade(results: Path, run: str | None, tasks: Sequence[Path], options: Options) -> str:
+    """Judge a run's trials again, and write new records beside the old ones, in a run of their own.
+
+    Args:
+        results: the folder with the runs.
+        run: the run's name or folder; None: the last.
+        tasks: folders of tasks as they are now; trials of other tasks are left out.
+        options: where the sandboxes are, and how many at once.
+
+    Returns:
+        A line for each trial, and where the new records are.
+
+    Raises:
+        UsageError: when there is no such run, or nothing of it can be judged again.
+    """
+    old = find_run(results, run)
+    known = {folder.name: load_task(folder) for folder in tasks}
+    records = [record for record in read_records(old.path).records if record.task in known]
+    if not records:
+        raise UsageError(
+            f"run {old.id} has no trial of {', '.join(known) or 'any task'}",
+            remedy="name the folders of its tasks: harness regrade RUN tasks/*",
+        )
+    new = RunFolder.create(
+        results, new_run_id(), {"regraded_from": old.id, "agent": records[0].agent}, old.redact
+    )
+    with platform_of(options) as platform:
+        regraded = asyncio.run(_regrade_all(old, new, records, known, platform, options))
+    return _told(old, new, regraded)
+
+
+async def _regrade_all(
+    old: RunFolder,
+    new: RunFolder,
+    records: Sequence[TrialRecord],
+    tasks: Mapping[str, Task],
+    platform: Platform,
+    options: Options,
+) -> list[_Regraded]:
+    templates = Templates(platform, new.path / "templates")
+    context = RunContext(platform, NO_MODEL, new, Repos(new.path / "repos"), templates)
+    variants = VariantResolver(Path.cwd(), options.variants, ())
+    slots = asyncio.Semaphore(options.concurrency or default_concurrency(local=platform.kind == "local"))
+
+    async def one(record: TrialRecord) -> _Regraded:
+        async with slots:
+            try:
+                task = tasks[record.task]
+                spec = TrialSpec(task, _variant(variants, task, record), record.index, record.agent)
+                return _Regraded(record, await _regrade_one(old, context, spec, record))
+            except _NotRegradableError as reason:
+                return _Regraded(record, None, str(reason))
+            except Fault as fault:
+                return _Regraded(record, None, fault.message)
+
+    try:
+        return list(await asyncio.gather(*map(one, records)))
+    finally:
+        if context.snapshots.is_used:
+            await delete_snapshots(new.id, platform)
+        context.repos.close()
+
+
+def _variant(variants: VariantResolver, task: Task, record: TrialRecord) -> Variant:
+    assert task.path, "a task of a folder"
+    found = {variant.name: variant for variant in variants.for_task(task.path)}
+    if record.variant not in found:
+        raise _NotRegradableError(f"no file declares the variant {record.variant!r} any more")
+    return found[record.variant]
+
+
+async def _regrade_one(
+    old: RunFolder, context: RunContext, spec: TrialSpec, record: TrialRecord
+) -> TrialRecord:
+    if record.outcome == "invalid":
+        raise _NotRegradableError("it is invalid: its variant was not really applied")
+    if spec.task.grade_in_agents_sandbox:
+        raise _NotRegradableError("its task is judged in the agent's sandbox, which is gone")
+    works = _stored_works(old, record, spec.task)
+    if spec.task.git:
+        checkout = await context.repos.checkout(spec.task.git)
+        spec = replace(spec, task=replace(spec.task, repo=checkout.folder))
+    attempt = Attempt.begin(spec, context, 1)
+    start = await prepare_start(spec, context, attempt)
+
+    async def keep(name: str, data: bytes) -> str:
+        return await context.disk.run(functools.partial(attempt.files.write, name, data))
+
+    grade = await grade_works(spec, context, start, works, keep)
+    diff = await keep("diff.patch", grade.diff) if grade.diff is not None else None
+    new = _new_record(old, context.folder, spec.task, record, grade, diff)
+    await context.disk.run(context.folder.prepare_append(new))
+    return new
+
+
+def _stored_works(old: RunFolder, record: TrialRecord, task: Task) -> Works:
+    if record.work is None:
+        raise _NotRegradableError("its work was not kept (--keep-work)")
+    folder = old.path / record.work
+    works: dict[int | None, Work] = {None: _stored_work(folder, task)}
+    for turn in {check.turn for check in task.checks if check.turn is not None}:
+        if (folder / f"turn-{turn}").is_dir():
+            works[turn] = _stored_work(folder / f"turn-{turn}", task)
+    return works
+
+
+def _stored_work(folder: Path, task: Task) -> Work:
+    repo = folder / "repo.tar"
+    if not repo.is_file():
+        raise _NotRegradableError(f"{repo} is not there")
+    files = [folder / f"carried-{number}.tar" for number in range(1, len(task.carry) + 1)]
+    found = [(path, file if file.is_file() else None) for path, file in zip(task.carry, files, strict=True)]
+    return Work(repo, tuple(found))
+
+
+def _new_record(
+    old: RunFolder, new: RunFolder, task: Task, record: TrialRecord, grade: Grade, diff: str | None
+) -> TrialRecord:
+    passed: Outcome = "passed" if grade.checks and all(check.passed for check in grade.checks) else "failed"
+    return record.model_copy(
+        update={
+            "run_id": new.id,
+            "regraded_from": old.id,
+            "task_hash": task.hash,
+            "outcome": passed,
+            "score": fmean(check.score for check in grade.checks) if grade.checks else None,
+            "checks": grade.checks,
+            "error": None,
+            "tampering": grade.tampering,
+            "ignored": grade.ignored,
+            "notes": (*record.notes, *(note for note in grade.notes if note not in record.notes)),
+            "diff": diff,
+            "work": None,
+            "transcript": _copied(old, new, record.transcript),
+            "grading_sandbox_id": grade.sandbox_id,
+            "graded_in": "fresh",
+        }
+    )
+
+
+def _copied(old: RunFolder, new: RunFolder, file: str | None) -> str | None:
+    if file is None or not (old.path / file).is_file():
+        return None
+    target = new.path / file
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(old.path / file, target)
+    return file
+
+
+def _told(old: RunFolder, new: RunFolder, regraded: Sequence[_Regraded]) -> str:
+    lines = [line for one in regraded for line in _lines(one)]
+    done = [one for one in regraded if one.new]
+    changed = sum(one.new is not None and one.new.outcome != one.old.outcome for one in done)
+    lines.append(f"{len(done)} of {len(regraded)} trials judged again, {changed} with another outcome")
+    if done:
+        lines.append(f"records: {new.records_file}")
+        lines.append(f"compare: harness compare {old.id} {new.id}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _lines(one: _Regraded) -> list[str]:
+    if one.new is None:
+        return [f"left out  {one.old.trial_id}: {one.reason}"]
+    outcome = (
+        one.old.outcome if one.old.outcome == one.new.outcome else f"{one.old.outcome} -> {one.new.outcome}"
+    )
+    before = {check.name: check.passed for check in one.old.checks}
+    changes = [_change(check, before.get(check.name)) for check in one.new.checks]
+    told = ", ".join(change for change in changes if change)
+    return [f"{outcome:<16}  {one.new.trial_id}" + (f"  ({told})" if told else "")]
+
+
+def _change(check: CheckResult, before: bool | None) -> str:
+    now = "passes" if check.passed else "fails"
+    if before is None:
+        return f"{check.name} is new and {now}"
+    return "" if before == check.passed else f"{check.name} {now} now"

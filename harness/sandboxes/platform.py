@@ -1,0 +1,78 @@
+"""The server that gives the sandboxes, and what may be reached from them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from harness.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Platform:
+    """The server that gives the sandboxes.
+
+    `params` go to every call of the SDK. Without them the SDK reads the variables E2B_* itself.
+
+    `isolation` is the tier of a local server, also of one that E2B's variables name, and `enforces` what that enforces.
+    """
+
+    kind: Literal["e2b", "local"]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    isolation: str | None = None
+    enforces: tuple[str, ...] | None = None
+
+    @property
+    def description(self) -> str:
+        """As the run's header says it."""
+        if self.kind == "local":
+            return f"local ({self.isolation})"
+        server = os.environ.get("E2B_API_URL") or os.environ.get("E2B_DOMAIN") or "e2b.app"
+        return f"e2b ({server}, {self.isolation})" if self.isolation else f"e2b ({server})"
+
+    @property
+    def keeps_output(self) -> bool:
+        """True if the server keeps a command's output outside of the sandbox, for who has lost a part of it."""
+        return self.kind == "local" or self.isolation is not None
+
+    @property
+    def has_own_processes(self) -> bool:
+        """True if every process in sight inside a sandbox is the sandbox's own."""
+        return self.isolation in (None, "bubblewrap")
+
+
+def e2b_platform() -> Platform:
+    """The server that the SDK's own environment variables name.
+
+    Raises:
+        UsageError: without a key.
+    """
+    if not os.environ.get("E2B_API_KEY"):
+        raise UsageError(
+            "--sandbox e2b needs E2B_API_KEY",
+            remedy="set it (https://e2b.dev/dashboard), or use --sandbox local",
+        )
+    return Platform("e2b")
+
+
+@dataclass(frozen=True)
+class Network:
+    """The hosts that a sandbox may reach: all, or only `allow` (hosts, CIDR; on local also 127.0.0.1:PORT)."""
+
+    open: bool = False
+    allow: tuple[str, ...] = ()
+    headers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def options(self) -> dict[str, Any]:
+        """As `create` takes it. `headers` are put on requests to a host by the platform, outside the sandbox."""
+        rules = {host: [{"transform": {"headers": dict(add)}}] for host, add in self.headers.items()}
+        if self.open:
+            return {"network": {"rules": rules}} if rules else {}
+        if not self.allow:
+            return {"allow_internet_access": False}
+        network: dict[str, Any] = {"allow_out": list(self.allow), "deny_out": ["0.0.0.0/0"]}
+        if rules:
+            network["rules"] = rules
+        return {"network": network}
