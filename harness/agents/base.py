@@ -34,6 +34,7 @@ class AgentContext:
         provider: asks the model's API itself.
         note: takes a sentence for the record.
         model_idle_timeout_s: how long the stream may be silent while the model owes a reply, in seconds.
+        tells_hooks: whether Claude Code can tell what hooks say; older versions cannot.
         session_builder: makes the session from the stream's events.
     """
 
@@ -47,6 +48,7 @@ class AgentContext:
     note: Callable[[str], None] = lambda sentence: None
     model_idle_timeout_s: float = math.inf
     session_builder: SessionBuilder = field(default_factory=SessionBuilder)
+    tells_hooks: bool = True
     _last_line_at: float = field(default_factory=time.monotonic)
 
     def on_line(self, line: bytes) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import math
 import shlex
@@ -29,8 +28,6 @@ from harness.records.record import Stop, TrialSpec
 from harness.records.stream import turn_marker
 from harness.sandboxes.job import Job
 from harness.sandboxes.layout import REPO, turn_folder
-from harness.sandboxes.sandbox import CommandTimeoutError
-from harness.sandboxes.shell import run_without_profile
 from harness.variants.apply import arguments, expected_mcp_servers
 
 ENV = {
@@ -42,8 +39,19 @@ ENV = {
     # Servers are connected before the first turn, so that a setup's tools are there from the start.
     "MCP_CONNECTION_NONBLOCKING": "false",
 }
+HOOK_EVENTS = "--include-hook-events"
+"""Has Claude Code tell in its stream what hooks say; older versions do not know it, and do not start with it."""
 GRACE_S = 5.0
 """How long Claude Code may take to go on or to end after its result: a server that the agent left running keeps it."""
+
+# The recorded session's server runs beside the CLI, into which this shell turns, and ends with it. Its first line is
+# its URL.
+_START_REPLAY = (
+    f"exec {{said}}< <(exec {REPLAY_COMMAND})\n"
+    'read -r ANTHROPIC_BASE_URL <&"$said" && [ -n "$ANTHROPIC_BASE_URL" ] || '
+    f"exit {NO_REPLAY}\n"
+    "export ANTHROPIC_BASE_URL; exec {said}<&-"
+)
 
 
 class Claude:
@@ -93,6 +101,10 @@ class Claude:
             self._login = await context.sandbox.login_environment()
         context.reset_idle()
         has_timed_out = await self._follow(job, context, seconds)
+        if context.tells_hooks and f"unknown option '{HOOK_EVENTS}'" in job.stderr:
+            context.tells_hooks = False
+            job = self._job(spec, context, text)
+            has_timed_out = await self._follow(job, context, seconds)
         ending = await self._judge(spec, context, job, has_timed_out=has_timed_out)
         if ending.note:
             context.note(ending.note)
@@ -101,12 +113,13 @@ class Claude:
     def _job(self, spec: TrialSpec, context: AgentContext, text: str) -> Job:
         turn = self._turn_number
         model = _model(spec, context)
-        words = [shlex.join(argv(spec, self.session_id, turn, model)), arguments(spec.variant)]
-        command = f"{' '.join(words)} <~/{turn_folder(turn)}/prompt.md"
-        if context.model.source == "replay":
-            command = _with_replay(command)
+        words = [
+            shlex.join(argv(spec, self.session_id, turn, model, tells_hooks=context.tells_hooks)),
+            arguments(spec.variant),
+        ]
         return Job(
-            command=command,
+            command=f"{' '.join(words)} <~/{turn_folder(turn)}/prompt.md",
+            prepare=_START_REPLAY if context.model.source == "replay" else "",
             folder=turn_folder(turn),
             files={"prompt.md": text.encode()},
             cwd=REPO,
@@ -133,7 +146,7 @@ class Claude:
                         has_asked = True
                         await self._stop_if_refused(job, context)
         except TimeoutError:
-            await _kill(context, job)
+            await context.sandbox.kill_job(job)
             return True
         return False
 
@@ -141,7 +154,7 @@ class Claude:
         session = context.session_builder.session()
         refused = await refused_key(session, functools.partial(_ask_provider, context))
         if refused:
-            await _kill(context, job)
+            await context.sandbox.kill_job(job)
             raise refused
 
     async def _judge(
@@ -180,12 +193,6 @@ async def _ask_provider(context: AgentContext) -> ProviderState | None:
     return await context.provider.ask(context.model, {**context.model.env, **context.env}, model)
 
 
-async def _kill(context: AgentContext, job: Job) -> None:
-    """End a job; what of it cannot be ended like this goes with the rest of the agent's processes."""
-    with contextlib.suppress(CommandTimeoutError):
-        await run_without_profile(context.sandbox, job.kill_script(), timeout=30)
-
-
 def _model(spec: TrialSpec, context: AgentContext) -> str | None:
     """The model to ask for: a replay asks for the recorded one, or the CLI would report and price another."""
     if spec.variant.model or context.model.source != "replay":
@@ -194,7 +201,9 @@ def _model(spec: TrialSpec, context: AgentContext) -> str | None:
     return recording.model if recording else None
 
 
-def argv(spec: TrialSpec, session_id: str, turn: int, model: str | None) -> list[str]:
+def argv(
+    spec: TrialSpec, session_id: str, turn: int, model: str | None, *, tells_hooks: bool = True
+) -> list[str]:
     """The CLI's arguments for one prompt of a session (turns from 1)."""
     arguments = [
         "claude",
@@ -204,6 +213,8 @@ def argv(spec: TrialSpec, session_id: str, turn: int, model: str | None) -> list
         "--verbose",
         "--dangerously-skip-permissions",
     ]
+    if tells_hooks:
+        arguments.append(HOOK_EVENTS)
     arguments += ["--session-id" if turn == 1 else "--resume", session_id]
     if model:
         arguments += ["--model", model]
@@ -212,13 +223,3 @@ def argv(spec: TrialSpec, session_id: str, turn: int, model: str | None) -> list
     if spec.task.limits.max_cost_usd is not None:
         arguments += ["--max-budget-usd", f"{spec.task.limits.max_cost_usd:g}"]
     return [*arguments, *spec.variant.args]
-
-
-def _with_replay(command: str) -> str:
-    """The command, with the recorded session's server beside it, whose first line is its URL."""
-    return (
-        f"exec {{said}}< <(exec {REPLAY_COMMAND}); replay=$!; "
-        'if read -r ANTHROPIC_BASE_URL <&"$said" && [ -n "$ANTHROPIC_BASE_URL" ]; then '
-        f"export ANTHROPIC_BASE_URL; exec {{said}}<&-; {command}; code=$?; kill $replay; (exit $code); "
-        f"else (exit {NO_REPLAY}); fi"
-    )

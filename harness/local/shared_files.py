@@ -55,6 +55,27 @@ def _find_or_make_twin(path: Path, whole: bool) -> Path:
 
 
 @functools.cache
+def share_unreadable(folder: Path) -> Path:
+    """Return a copy of a folder whose programs can be run and not be read; the folder's twin where there is no room.
+
+    The kernel lets no other process of the same account look into a program that it may not read, or take a descriptor
+    from it. A link would not do: its mode is the original's.
+    """
+    target = _cache_folder() / f"{_twin_name(folder.resolve())}-run" / folder.name
+    if target.exists():
+        return target
+    try:
+        with _build_folder(target.parent) as building:
+            shutil.copytree(folder, building / folder.name)
+            for path in (building / folder.name).iterdir():
+                if path.is_file() and os.access(path, os.X_OK):
+                    path.chmod(0o111)
+    except OSError:
+        return share_path(folder)
+    return target
+
+
+@functools.cache
 def share_distributions(names: tuple[str, ...]) -> Path:
     """Return a folder with these packages of the running environment and all that they require.
 

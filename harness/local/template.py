@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from harness.local.shared_files import share_path
+from harness.local.shared_files import share_path, share_unreadable
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 PLACES: Mapping[str, str] = MappingProxyType({"/home/user": "home", "/root": "root", "/tmp": "tmp"})
@@ -97,7 +97,7 @@ def claude_template() -> Template:
         build_id=f"claude-{version}-node-{node_version}",
         aliases=("claude-code", "anthropic-claude-code"),
         env=MappingProxyType({"DISABLE_AUTOUPDATER": "1"}),
-        binds=MappingProxyType({"/opt/claude": share_path(bundled), "/opt/node": share_path(node)}),
+        binds=MappingProxyType({"/opt/claude": share_unreadable(bundled), "/opt/node": share_path(node)}),
         programs=MappingProxyType(
             {
                 "claude": "/opt/claude/claude",

@@ -305,6 +305,11 @@ class SandboxRecord(_Part):
         None, description="The tier of a local server, also of one that E2B's variables name; null elsewhere."
     )
     enforces: tuple[str, ...] | None = Field(None, description="What that tier really enforces.")
+    stream_kept: Literal["server pipe", "user file"] | None = Field(
+        None,
+        description="Where Claude Code's output was on its way: `server pipe`, which ends outside of the sandbox, or "
+        "`user file`, which the agent's account could have written. Null: there was none, or it is not known.",
+    )
     template_id: str | None = Field(
         None,
         description="The template that the platform says the sandbox was made from; null when none came.",

@@ -159,12 +159,21 @@ class TurnResult:
 
 
 @dataclass(frozen=True)
+class HookTold:
+    """What a hook wrote on its stderr, before the agent's first tool call of the turn."""
+
+    event: str
+    stderr: str
+
+
+@dataclass(frozen=True)
 class Session:
     """All that a transcript tells. Tokens and cost cover every turn and every subagent.
 
     `partial` says that a run ended (or still goes on) without its `result`: tokens are then a lower bound, and
     cost and durations are unknown. `forged` counts the events that Claude Code cannot have written where they are,
     by why; nothing else of them counts. `api_error` is Claude Code's word for what it last said in the model's place.
+    `hooks` is what hooks told while the agent could not yet have done anything to it.
     """
 
     session_id: str | None = None
@@ -183,6 +192,7 @@ class Session:
     api_retries: int = 0
     last_retry_status: int | None = None
     api_error: str | None = None
+    hooks: tuple[HookTold, ...] = ()
     malformed: int = 0
     forged: Mapping[str, int] = field(default_factory=dict)
 
@@ -236,6 +246,7 @@ class SessionBuilder:
         self._starts, self._results = 0, 0
         self._goes_on = False
         self._is_retrying = False
+        self._has_acted = False
 
     def add(self, event: Event) -> None:
         """Take one event into account; an unknown kind changes nothing.
@@ -326,7 +337,7 @@ class SessionBuilder:
         self._result, self._running = None, False
         self._turn_id, self._message = None, None
         self._starts, self._results = 0, 0
-        self._goes_on = self._is_retrying = False
+        self._goes_on = self._is_retrying = self._has_acted = False
 
     def session(self) -> Session:
         """The session as far as it is known. While a run goes on, `partial` is true."""
@@ -360,6 +371,9 @@ class SessionBuilder:
             # Claude Code starts again by itself for what ran in the background, with nothing else than before.
             if self._starts == 1:
                 self._session = replace(self._session, **_init_fields(event.raw))
+        elif event.subtype == "hook_response" and not self._has_acted:
+            told = HookTold(str(event.raw.get("hook_event")), _str(event.raw.get("stderr")) or "")
+            self._session = replace(self._session, hooks=(*self._session.hooks, told))
         elif event.subtype in ("background_tasks_changed", "task_started"):
             self._goes_on = True
         elif event.subtype == "api_retry":
@@ -384,6 +398,7 @@ class SessionBuilder:
         for block in event.blocks("tool_use"):
             call, name = str(block.get("id")), str(block.get("name"))
             self._calls[call] = (name, event.parent is not None)
+            self._has_acted = True
             self._goes_on |= name in _WAKING_TOOLS
             if name not in _SUBAGENT_TOOLS:
                 self._open_calls.add(call)

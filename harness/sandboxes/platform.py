@@ -33,6 +33,11 @@ class Platform:
         return f"e2b ({server}, {self.isolation})" if self.isolation else f"e2b ({server})"
 
     @property
+    def keeps_output(self) -> bool:
+        """True if the server keeps a command's output outside of the sandbox, for who has lost a part of it."""
+        return self.kind == "local" or self.isolation is not None
+
+    @property
     def has_own_processes(self) -> bool:
         """True if every process in sight inside a sandbox is the sandbox's own."""
         return self.isolation in (None, "bubblewrap")

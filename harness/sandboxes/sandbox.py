@@ -19,7 +19,7 @@ from harness.errors import SandboxFault, UsageError
 from harness.records.stream import Lines
 from harness.sandboxes.archive import pack, unpack_command
 from harness.sandboxes.faults import raising_faults, to_fault
-from harness.sandboxes.job import Job
+from harness.sandboxes.job import JOB, Job, Tail
 from harness.sandboxes.layout import HOME, REPO
 from harness.sandboxes.owner import process_tag
 from harness.sandboxes.platform import Network, Platform
@@ -43,7 +43,6 @@ _LATE_S = 15.0
 """The time after a command's own limit in which the server should say that the limit was reached."""
 _RETRIES = 3
 _RETRY_DELAYS_S = (0.2, 1.0, 3.0)
-_ANSWER_S = 10.0
 _SNAPSHOT_S = 1200.0
 PROBE_S = 11.0
 """The silence of a stream after which the sandbox is asked whether it is still there.
@@ -128,10 +127,16 @@ async def _kill_when_created(creating: asyncio.Task[Any]) -> None:
 
 
 class Sandbox:
-    """One running sandbox. `mcp_token` lets one into its MCP gateway; None without one. `is_kept`: nobody ends it."""
+    """One running sandbox. `mcp_token` lets one into its MCP gateway; None without one. `is_kept`: nobody ends it.
 
-    def __init__(self, sdk: AsyncSandbox, mcp_token: str | None = None) -> None:
+    `keeps_output`: its server keeps a job's output.
+    """
+
+    def __init__(
+        self, sdk: AsyncSandbox, mcp_token: str | None = None, *, keeps_output: bool = False
+    ) -> None:
         self._sdk = sdk
+        self.keeps_output = keeps_output
         self.mcp_token = mcp_token
         self.is_kept = False
         self.id: str = sdk.sandbox_id
@@ -172,7 +177,8 @@ class Sandbox:
                     **({} if mcp is None else {"mcp": mcp}),
                     **{**platform.params, "retries": _RETRIES if after_rate_limit else 0},
                 )
-                return cls(sdk, None if mcp is None else await sdk.get_mcp_token())
+                token = None if mcp is None else await sdk.get_mcp_token()
+                return cls(sdk, token, keeps_output=platform.keeps_output)
             except exceptions.SandboxException as error:
                 # The SDK has no error of its own for it: some servers' replies come as NotFoundException, E2B's not.
                 if not isinstance(error, exceptions.NotFoundException) and error.status_code != 404:
@@ -194,7 +200,8 @@ class Sandbox:
         with raising_faults("wake the sandbox"):
             try:
                 async with asyncio.timeout(_CREATE_S):
-                    return cls(await AsyncSandbox.connect(sandbox_id, timeout=LIFETIME_S, **platform.params))
+                    sdk = await AsyncSandbox.connect(sandbox_id, timeout=LIFETIME_S, **platform.params)
+                    return cls(sdk, keeps_output=platform.keeps_output)
             except exceptions.NotFoundException as error:
                 raise UsageError(
                     f"the sandbox {sandbox_id} is gone", remedy="run the trial again with --keep"
@@ -421,31 +428,66 @@ class Sandbox:
     async def start(self, job: Job) -> AsyncGenerator[bytes]:
         """Start a job, and yield its output line by line until it ends.
 
-        The job runs on by itself when the connection is lost; it is picked up again after the last whole line.
+        The job runs on by itself when the connection is lost, or what follows it in the sandbox is killed; it is picked
+        up again after the last whole line.
 
         Raises:
             SandboxFault: when the sandbox is gone, or cannot be reached again.
         """
-        seen, tries, script = 0, 0, job.start_script(await self._hand_over(job))
-        login = job.login_env
+        seen, tries, login = 0, 0, job.login_env
+        hand_over = await self._hand_over(job)
+        script = job.run_script(hand_over) if self.keeps_output else job.start_script(hand_over)
         while True:
-            lines = Lines()
+            # A server that keeps the output tells all of it again.
+            lines, skip = Lines(), seen if self.keeps_output else 0
             try:
                 async for chunk in self._output(script, job, login):
                     for line in lines.feed(chunk):
+                        if skip:
+                            skip -= 1
+                            continue
                         seen, tries = seen + 1, 0
                         yield line
-                for line in lines.finish():
-                    yield line
-                return
+                if not job.is_left:
+                    for line in lines.finish():
+                        yield line
+                    return
+                tries += 1
+                if tries > MAX_REATTACHES:
+                    return
             except SandboxFault as fault:
                 tries += 1
                 if tries > MAX_REATTACHES or fault.fatal or not await self.is_running():
                     raise
+                if self.keeps_output and job.pid is None:
+                    job.pid = await self._find_job(job)
+                    if job.pid is None:
+                        raise
             await asyncio.sleep(min(0.1 * 2**tries, 5))
             script = job.follow_script(from_line=seen + 1)
             # By now the agent may have written into the start-up files.
             login = login or {}
+
+    async def _find_job(self, job: Job) -> int | None:
+        """The process of a job whose start was not confirmed."""
+        with contextlib.suppress(SandboxFault), raising_faults("look for the agent"):
+            async with asyncio.timeout(_CALL_S):
+                running = await self._sdk.commands.list()
+            return next((one.pid for one in running if one.envs.get(JOB) == job.token), None)
+        return None
+
+    async def kill_job(self, job: Job) -> None:
+        """End a job. What it started goes with the rest of the agent's processes.
+
+        Raises:
+            SandboxFault: when the sandbox is lost.
+        """
+        if self.keeps_output and job.pid is not None:
+            await _with_retries("end the agent", lambda: self._sdk.commands.kill(job.pid or 0), _CALL_S)
+            return
+        script, env = bypass_profile(job.kill_script(), {})
+        with contextlib.suppress(CommandTimeoutError):
+            await self.run(script, timeout=_CALL_S, cwd=HOME, env=env)
 
     async def _hand_over(self, job: Job) -> str:
         """A command that puts a job's files in place, below the home; large ones are written before."""
@@ -459,25 +501,18 @@ class Sandbox:
         return f"( cd ~ && {command} )" if command else "true"
 
     async def _output(self, script: str, job: Job, login: Mapping[str, str] | None) -> AsyncGenerator[bytes]:
-        """A command's stdout as it comes; its stderr, at the end, tells how the job ended."""
-        env = dict(job.env)
-        if login is not None:
-            script, env = bypass_profile(script, {**login, **env})
+        """A job's output as it comes; at its end the job knows how it ended."""
         queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-        stderr: list[str] = []
+        stderr = Tail()
+        hear: dict[str, Any] = {
+            "retain_output": False,
+            "on_stdout": lambda text: queue.put_nowait(text.encode("utf-8", "surrogatepass")),
+            "on_stderr": stderr.add,
+        }
         with raising_faults("follow the agent's output"):
             async with asyncio.timeout(_START_S):
-                handle = await self._sdk.commands.run(
-                    script,
-                    background=True,
-                    timeout=0,
-                    cwd=HOME,
-                    envs=env,
-                    retain_output=False,
-                    on_stdout=lambda text: queue.put_nowait(text.encode("utf-8", "surrogatepass")),
-                    on_stderr=stderr.append,
-                )
-        waiter = asyncio.ensure_future(handle.wait())
+                handle = await self._follow(script, job, login, hear)
+        waiter = asyncio.ensure_future(_exit_code(handle))
         waiter.add_done_callback(lambda _: queue.put_nowait(None))
         try:
             while True:
@@ -492,11 +527,29 @@ class Sandbox:
                     break
                 yield chunk
             with raising_faults("follow the agent's output"):
-                await waiter
-            job.ended("".join(stderr))
+                code = await waiter
+            if self.keeps_output:
+                job.exit_code, job.stderr = (code if code >= 0 else None), stderr.text
         finally:
+            if not self.keeps_output:
+                job.take_report(stderr.text)
             waiter.cancel()
             await asyncio.gather(waiter, handle.disconnect(), return_exceptions=True)
+
+    async def _follow(
+        self, script: str, job: Job, login: Mapping[str, str] | None, hear: Mapping[str, Any]
+    ) -> e2b.AsyncCommandHandle[str | None]:
+        handle: e2b.AsyncCommandHandle[str | None]
+        if self.keeps_output and job.pid is not None:
+            handle = await self._sdk.commands.connect(job.pid, timeout=0, **hear)
+            return handle
+        env = {**job.env, **job.marks} if self.keeps_output else dict(job.env)
+        if login is not None:
+            script, env = bypass_profile(script, {**login, **env})
+        handle = await self._sdk.commands.run(script, background=True, timeout=0, cwd=HOME, envs=env, **hear)
+        if self.keeps_output:
+            job.pid = handle.pid
+        return handle
 
     async def login_environment(self) -> dict[str, str]:
         """The variables of a login shell here, for `Job.login_env`; to be taken before an agent has been here.
@@ -527,6 +580,14 @@ class Sandbox:
         return False
 
 
+async def _exit_code(handle: e2b.AsyncCommandHandle[str | None]) -> int:
+    """A command's exit code, once it has ended; -1 when it was killed."""
+    try:
+        return (await handle.wait()).exit_code
+    except e2b.CommandExitException as error:
+        return error.exit_code
+
+
 class Terminal:
     """A terminal in a sandbox."""
 
@@ -549,10 +610,10 @@ class Terminal:
             await self._handle.wait()
 
 
-async def is_answering(params: Mapping[str, Any]) -> bool:
+async def is_answering(platform: Platform) -> bool:
     """True if the platform itself can be reached now, whatever became of a sandbox."""
-    with contextlib.suppress(SandboxFault, TimeoutError), raising_faults("ask the platform"):
-        async with asyncio.timeout(_ANSWER_S):
-            await AsyncSandbox.list(limit=1, **params).next_items()
-            return True
+    with contextlib.suppress(SandboxFault), raising_faults("ask the platform"):
+        async with asyncio.timeout(_CALL_S):
+            await AsyncSandbox.list(limit=1, **platform.params).next_items()
+        return True
     return False

@@ -185,6 +185,7 @@ def trial_record(
             kind=context.platform.kind,
             isolation=context.platform.isolation,
             enforces=context.platform.enforces,
+            stream_kept=_stream_kept(context, last),
             template_id=last.template_id,
         ),
         sandbox_id=last.sandbox_id,
@@ -234,6 +235,12 @@ def _graded_in(spec: TrialSpec, attempt: Attempt) -> Literal["fresh", "agent"] |
     if not attempt.checks:
         return None
     return "agent" if spec.task.grade_in_agents_sandbox else "fresh"
+
+
+def _stream_kept(context: RunContext, attempt: Attempt) -> Literal["server pipe", "user file"] | None:
+    if not attempt.session.session_id:
+        return None
+    return "server pipe" if context.platform.keeps_output else "user file"
 
 
 def _attempt_record(attempt: Attempt) -> AttemptRecord:

@@ -1,7 +1,7 @@
 """How Claude Code was started, as a hook of its own session saw it: what no event of the session tells.
 
 The system prompt, the CLI's arguments and the environment leave no trace in the events. So where a variant sets one of
-them, a SessionStart hook writes down, before the first message, the arguments of the very process that it runs under,
+them, a SessionStart hook tells, before the first message, the arguments of the very process that it runs under,
 the hashes of the files that they name, and the hashes of the variant's variables. It catches a wrapper that drops
 arguments, a template without the flag, a profile or a repo's settings that put another value in a variable's place. It
 does not show what the CLI made of them: that a file was given as system prompt, not that the model was sent it.
@@ -22,7 +22,7 @@ from harness.variants.apply import APPEND_SYSTEM_PROMPT, FOLDER, SYSTEM_PROMPT, 
 from harness.variants.variant import Variant
 
 _PROMPTS = {SYSTEM_PROMPT: "--system-prompt-file", APPEND_SYSTEM_PROMPT: "--append-system-prompt-file"}
-_UNSEEN = "-"
+_UNSEEN, _UNKNOWN = "-", "?"
 _NOT_SEEN = (
     "how Claude Code was started could not be seen: the variant's system prompt, arguments and environment are what "
     "was asked for, and nothing shows that they took hold"
@@ -31,7 +31,8 @@ _NOT_SEEN = (
 
 @dataclass(frozen=True)
 class CliStart:
-    """One start of the CLI. Hashes are SHA-256; of a variable what the hook had, and what the process began with.
+    """One start of the CLI. Hashes are SHA-256; of a variable what the hook had, and what the process began with
+    (`?`: a program that may not be read does not show it).
 
     Without `arguments` the process itself was not seen.
     """
@@ -73,7 +74,10 @@ def _arguments(encoded: str) -> tuple[str, ...]:
 
 def unseen_notes(variant: Variant, starts: Sequence[CliStart]) -> tuple[str, ...]:
     """What a reader of the record must know where the starts leave something open."""
-    whole = starts and all(start.arguments for start in starts)
+    whole = starts and all(
+        start.arguments and (_UNSEEN, _UNKNOWN) not in {(seen, began) for _, seen, began in start.env}
+        for start in starts
+    )
     return (_NOT_SEEN,) if needs_start_evidence(variant) and not whole else ()
 
 
@@ -128,7 +132,10 @@ def _variables(env: Mapping[str, str], start: CliStart) -> Iterator[str]:
             continue
         if seen == began == _UNSEEN and not start.arguments:
             continue
-        if began == _hash(env[name]):
+        if began == _UNKNOWN:
+            if seen != _UNSEEN:
+                yield f"{name} has another value than asked for"
+        elif began == _hash(env[name]):
             yield f"{name} has another value than asked for: settings of Claude Code put it there"
         elif began == _UNSEEN:
             yield f"{name} was not in Claude Code's environment"

@@ -1,41 +1,41 @@
-"""What the variant's hooks wrote down in the agent's sandbox."""
+"""What the variant's hooks have told in the session's own stream, before the agent could do anything to it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.errors import SandboxFault
-from harness.sandboxes.sandbox import CommandTimeoutError, Sandbox
-from harness.sandboxes.shell import call, decode_bytes, read_answers, run_without_profile
-from harness.trials import scripts
-from harness.variants.apply import FOLDER
-
-_MAX_BYTES = 1_000_000
-_TIMEOUT_S = 30.0
+from harness.records.stream import Session
+from harness.sandboxes.shell import decode_bytes, read_answers
+from harness.variants.apply import EVIDENCE
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The texts of the hooks: which CLAUDE.md was put in place, what was loaded, how the CLI was started."""
+    """The texts of the hooks: which CLAUDE.md was put in place, what was loaded, how the CLI was started.
+
+    `is_there`: the hook that tells of instructions, even of none, did so.
+    """
 
     applied: str = ""
     instructions: str = ""
     starts: str = ""
+    is_there: bool = False
 
 
-async def read_evidence(sandbox: Sandbox) -> Evidence:
-    """Read what the hooks have told. What an agent has done away with is not told.
-
-    Raises:
-        SandboxFault: when the sandbox is lost, or does not answer.
-    """
-    script = call(scripts.EVIDENCE, FOLDER, str(_MAX_BYTES))
-    try:
-        done = await run_without_profile(sandbox, script, timeout=_TIMEOUT_S)
-    except CommandTimeoutError as error:
-        raise SandboxFault("prove", f"the variant's evidence could not be read: {error}") from error
-    answers = read_answers(done.stdout)
-    return Evidence(*(_text(answers.get(name, "")) for name in ("applied", "instructions", "starts")))
+def evidence_of(session: Session) -> Evidence:
+    """All that the harness's own hooks told, turn after turn."""
+    found = {"applied": "", "instructions": "", "starts": ""}
+    is_there = False
+    for hook in session.hooks:
+        before, mark, told = hook.stderr.partition(f"{EVIDENCE}\n")
+        if not mark or (before and not before.endswith("\n")):
+            continue
+        answers = read_answers(told)
+        is_there |= "instructions" in answers
+        for name, value in answers.items():
+            if name in found:
+                found[name] += _text(value)
+    return Evidence(**found, is_there=is_there)
 
 
 def _text(value: str) -> str:

@@ -21,7 +21,7 @@ from harness.trials.attempt import Attempt, internal_fault, interrupted, outcome
 from harness.trials.checks import Place
 from harness.trials.cli_starts import differences_in_starts, read_cli_starts, start_records, unseen_notes
 from harness.trials.context import Keep, RunContext
-from harness.trials.evidence import read_evidence
+from harness.trials.evidence import evidence_of
 from harness.trials.grading import asked_checks, grade_in_place, grade_works
 from harness.trials.opening import Start, open_sandbox, prepare_start, process_mark
 from harness.trials.seeding import Baseline, seed
@@ -32,6 +32,7 @@ from harness.trials.verification import (
     differences_without_init,
     missing_evidence_notes,
     read_loaded_instructions,
+    require_evidence,
 )
 from harness.trials.work import NotCarriedError, Work, collect_work
 from harness.variants.apply import hosts, variant_files
@@ -83,7 +84,7 @@ async def _is_sandbox_lost(fault: Fault, context: RunContext, attempt: Attempt) 
     if attempt.is_collected or not isinstance(fault, SandboxFault) or fault.kind == "prove":
         return False
     has_acted = attempt.session_builder is not None and attempt.session_builder.has_called_tool
-    return has_acted and fault.retry and await is_answering(context.platform.params)
+    return has_acted and fault.retry and await is_answering(context.platform)
 
 
 @contextlib.asynccontextmanager
@@ -231,8 +232,8 @@ class PreparedTrial:
         if not self.agent.is_proved:
             return
         variant, attempt = self.spec.variant, self.attempt
-        with attempt.phase("collect"):
-            evidence = await read_evidence(self.sandbox)
+        evidence = evidence_of(attempt.session)
+        require_evidence(variant, attempt.session, evidence, can_tell=self.agent_context.tells_hooks)
         loaded = read_loaded_instructions(evidence, self.baseline.home)
         attempt.instructions = loaded.loaded
         attempt.notes += missing_evidence_notes(loaded)

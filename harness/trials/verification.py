@@ -11,13 +11,17 @@ from harness.errors import SandboxFault
 from harness.records.record import InstructionsRecord
 from harness.records.stream import Session
 from harness.trials.evidence import Evidence
-from harness.variants.apply import expected_mcp_servers
+from harness.variants.apply import expected_mcp_servers, has_hooks, needs_start_evidence
 from harness.variants.variant import ClaudeMd, NoClaudeMd, Variant
 
 _CUT_OFF = "cut off"
 _CUT_OFF_NOTE = (
     "not all instructions that Claude Code loaded could be seen: the hook that tells of them had not come to its end "
     "when Claude Code did"
+)
+_MISSING = (
+    "the hooks that tell what Claude Code started with told nothing before the first tool call: they were cut off, or "
+    "Claude Code did not take up the settings that have them"
 )
 _APPLIED = re.compile(r"^([0-9a-f]{64})  (.+)$", re.MULTILINE)
 _CLAUDE_MD = ("repo/CLAUDE.md", "repo/.claude/CLAUDE.md")
@@ -189,6 +193,17 @@ def differences_in_instructions(variant: Variant, told: Instructions) -> tuple[s
     if is_open and told.cut_off:
         raise SandboxFault("prove", _CUT_OFF_NOTE)
     return found
+
+
+def require_evidence(variant: Variant, session: Session, evidence: Evidence, *, can_tell: bool) -> None:
+    """Make sure that the hooks have told, where they must.
+
+    Raises:
+        SandboxFault: when they have not: nobody knows what the session started with.
+    """
+    is_asked = variant.claude_md is not None or bool(_merged(variant)) or needs_start_evidence(variant)
+    if session.session_id and is_asked and can_tell and has_hooks(variant) and not evidence.is_there:
+        raise SandboxFault("prove", _MISSING)
 
 
 def missing_evidence_notes(told: Instructions) -> tuple[str, ...]:

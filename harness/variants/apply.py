@@ -6,9 +6,11 @@
   CLAUDE.md, system-prompt.md, append-system-prompt.md, mcp.json
   settings.json                the variant's settings, with the hooks that tell what was loaded
   instructions/                what that hook has told, a file each: the hash of what was loaded, and the event
-  starts/                      where the variant sets what no event tells: how the CLI was started, by a hook of its own
   applied                      the CLAUDE.md that was put in place, and its hash
 ```
+What the hooks find leaves the sandbox in the session's own stream, before the agent's first tool call. They say it on
+stderr, which Claude Code tells in its stream, and does not show to the model.
+
 All is in place before the repo's first commit, so that no diff shows it.
 """
 
@@ -25,7 +27,10 @@ from harness.variants.variant import ClaudeMd, McpServer, NoClaudeMd, Variant, r
 
 FOLDER = ".harness/variant"
 SYSTEM_PROMPT, APPEND_SYSTEM_PROMPT = "system-prompt.md", "append-system-prompt.md"
-STARTS = "starts"
+EVIDENCE = "harness-evidence"
+"""The line after which a hook of the harness tells what it has found, as `key=value` lines."""
+_WAIT_S = 3
+_MAX_BYTES = 1_000_000
 GATEWAY = "e2b-mcp-gateway"
 """The name that E2B's page gives to its gateway."""
 
@@ -35,8 +40,8 @@ _SHELLS_OWN = frozenset(("PWD", "OLDPWD", "SHLVL", "_"))
 _GATEWAY_URL = "http://localhost:50005/mcp"
 """The gateway's address inside the sandbox. The sandbox's network rules do not apply to it."""
 
-# The hook's event comes on stdin. Each is kept in a file of its own, since several run at once; one that stays empty
-# says that its hook was cut off.
+# Claude Code tells no event of these hooks. So each is kept in a file of its own, since several run at once, until the
+# next one tells them; one that stays empty says that its hook was cut off. The hook's event comes on stdin.
 _HOOK = f"""
 cd ~/{FOLDER} && mkdir -p instructions && told=instructions/$$-$RANDOM && >"$told" || exit 0
 IFS= read -r -d '' event
@@ -46,11 +51,12 @@ printf '%s\\n%s\\n' "${{digest%% *}}" "$event" >"$told"
 """
 
 # The CLI is the nearest process above that was started with the variant's settings; where it has overwritten its
-# arguments, as Node's programs can, there is none, and they stay unknown. What is read is put in place in one go, so
-# that no half of it is taken for the whole. Values are told by their hashes: they may be secrets.
+# arguments, as Node's programs can, there is none, and they stay unknown. Values are told by their hashes: they may be
+# secrets.
 _START_HOOK = f"""
-cd ~/{FOLDER} && mkdir -p {STARTS} && told=$(mktemp {STARTS}/XXXXXXXX) || exit 0
+cd ~/{FOLDER} || exit 0
 value() {{
+  if [ ! -r "/proc/$1/environ" ]; then echo '?'; return; fi
   while IFS= read -r -d '' pair; do
     if [ "${{pair%%=*}}" = "$2" ]; then printf %s "${{pair#*=}}" | sha256sum | cut -c1-64; return; fi
   done <"/proc/$1/environ"
@@ -60,15 +66,34 @@ cli=$PPID
 while [ "${{cli:-0}}" -gt 1 ] && ! tr '\\0' '\\n' <"/proc/$cli/cmdline" | grep -qxF "$PWD/settings.json"; do
   cli=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$cli/status")
 done
-{{
+told=$({{
   if [ "${{cli:-0}}" -gt 1 ]; then arguments=$(base64 <"/proc/$cli/cmdline" | tr -d '\\n'); else cli=none; fi
   echo "arguments $arguments"
   for file in *.md; do
     if [ -f "$file" ]; then echo "file $file $(sha256sum <"$file" | cut -c1-64)"; fi
   done
   while IFS= read -r name; do echo "env $name $(value $$ "$name") $(value "$cli" "$name")"; done <variables
-}} >"$told" 2>/dev/null
-mv "$told" "$told.told"
+}} 2>/dev/null | base64 | tr -d '\\n')
+printf '%s\\n' {EVIDENCE} "starts=$told" >&2
+"""
+
+# Instructions are loaded before the first prompt; the hooks that tell of them may still run then.
+_TELL_HOOK = f"""
+cd ~/{FOLDER} || exit 0
+end=$((SECONDS + {_WAIT_S}))
+while [ $SECONDS -lt $end ]; do
+  if ! grep -qsa 'variant/hook[.]sh' /proc/[0-9]*/cmdline && {{ [ ! -f expected ] || [ -d instructions ]; }}; then
+    break
+  fi
+  sleep 0.02
+done
+{{
+  echo {EVIDENCE}
+  if [ -f applied ]; then echo "applied=$(head -c 5000 applied | base64 -w0)"; fi
+  echo "instructions=$(for told in instructions/*; do
+    if [ -s "$told" ]; then head -c 10000 "$told"; echo; elif [ -f "$told" ]; then echo "cut off"; fi
+  done | head -c {_MAX_BYTES} | base64 -w0)"
+}} >&2
 """
 
 _OVERLAY = f"""
@@ -141,8 +166,13 @@ def repo_files(variant: Variant) -> VariantFiles:
 def _files(variant: Variant, secrets: Mapping[str, str], token: str | None) -> Iterator[tuple[str, str]]:
     yield "settings.json", json.dumps(_settings(variant))
     yield "hook.sh", _HOOK
+    yield "tell.sh", _TELL_HOOK
     if isinstance(variant.claude_md, ClaudeMd):
         yield "CLAUDE.md", variant.claude_md.text
+    if isinstance(variant.claude_md, ClaudeMd) or any(
+        path.endswith("CLAUDE.md") for path in (variant.overlay.files if variant.overlay else ())
+    ):
+        yield "expected", ""
     if variant.system_prompt:
         yield SYSTEM_PROMPT, variant.system_prompt.text
     if variant.append_system_prompt:
@@ -168,7 +198,7 @@ def _settings(variant: Variant) -> dict[str, Any]:
     """The variant's own settings; its hooks, and ours beside them."""
     settings = dict(variant.settings or {})
     hooks = dict(settings.get("hooks") or {})
-    scripts = {"InstructionsLoaded": "hook.sh"}
+    scripts = {"InstructionsLoaded": "hook.sh", "UserPromptSubmit": "tell.sh"}
     if needs_start_evidence(variant):
         scripts["SessionStart"] = "start-hook.sh"
     for event, script in scripts.items():
@@ -178,6 +208,12 @@ def _settings(variant: Variant) -> dict[str, Any]:
         ours = {"hooks": [{"type": "command", "command": command}]}
         hooks[event] = [*hooks.get(event, []), ours]
     return {**settings, "hooks": hooks}
+
+
+def has_hooks(variant: Variant) -> bool:
+    """Whether the variant leaves hooks on."""
+    off = {"--bare", "--safe-mode"} & set(variant.args)
+    return not off and not (variant.settings or {}).get("disableAllHooks")
 
 
 def needs_start_evidence(variant: Variant) -> bool:

@@ -206,6 +206,27 @@ def test_a_client_can_come_back_to_a_command(in_sandbox: InSandbox) -> None:
     in_sandbox(story)
 
 
+def test_output_that_is_to_be_kept_can_be_had_again(in_sandbox: InSandbox) -> None:
+    """An extension: with HARNESS_KEEP_OUTPUT=1 connect(pid) tells all from the start, also after the end."""
+
+    async def check(sandbox: AsyncSandbox) -> None:
+        script = "seq 100000; echo oops >&2; read; echo more; exit 3"
+        envs = {"HARNESS_KEEP_OUTPUT": "1"}
+        handle = await sandbox.commands.run(script, background=True, envs=envs, stdin=True, timeout=0)
+        await handle.disconnect()
+        again = await sandbox.commands.connect(handle.pid, timeout=0)
+        await sandbox.commands.send_stdin(handle.pid, "\n")
+        for _ in range(2):
+            with pytest.raises(CommandExitException) as caught:
+                await again.wait()
+            assert caught.value.exit_code == 3
+            assert caught.value.stdout.splitlines() == [*map(str, range(1, 100_001)), "more"]
+            assert caught.value.stderr == "oops\n"
+            again = await sandbox.commands.connect(handle.pid, timeout=0)
+
+    in_sandbox(check)
+
+
 def test_stdin_can_be_sent_and_closed(in_sandbox: InSandbox) -> None:
     """send_stdin, an ordered input stream, and close_stdin: a command reads it all and then the end."""
 

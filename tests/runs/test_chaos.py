@@ -135,7 +135,18 @@ def test_a_trial_that_the_platform_holds_up_is_an_error(server: LocalServer, tmp
 
 
 WORK = "for i in 1 2 3 4 5 6; do seq 1000; sleep 0.05; done"
-SAME = {"same.sh": "#!/bin/sh\nsha256sum <~/.harness/turn-1/out\n"}
+SAME = {"same.sh": "#!/bin/sh\nsha256sum <said\n"}
+TEE = r"""
+[setup]
+run = ['''mkdir ~/bin && cat >~/bin/claude <<'EOF' && chmod +x ~/bin/claude
+#!/bin/bash
+/opt/claude/claude "$@" | tee ~/repo/said
+EOF''']
+[sandbox]
+env = {PATH = "/home/user/bin:/opt/bin:/usr/local/bin:/usr/bin:/bin"}
+"""
+FOLLOWED = [b"HARNESS_JOB", b"process.Process/Connect"]
+"""What is in the requests that follow the agent's output."""
 
 
 @pytest.mark.parametrize(
@@ -144,10 +155,10 @@ SAME = {"same.sh": "#!/bin/sh\nsha256sum <~/.harness/turn-1/out\n"}
 def test_no_event_of_a_broken_stream_is_lost_or_doubled(
     as_e2b: LocalServer, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, faults: list[Fault]
 ) -> None:
-    """What Claude Code wrote into a file of its sandbox is in the transcript, byte by byte, after what was asked."""
+    """What Claude Code wrote is in the transcript, byte by byte, after what was asked."""
     steps = [[uses("Bash", command=WORK)] for _ in range(3)]
-    task_folder(pytester.path / "tasks", checks=SAME, replay=by_hand(*steps, [says("Done.")]))
-    with ChaosProxy(as_e2b.url, faults, only=b"turn-1/out") as proxy:
+    task_folder(pytester.path / "tasks", toml=TEE, checks=SAME, replay=by_hand(*steps, [says("Done.")]))
+    with ChaosProxy(as_e2b.url, faults, only=FOLLOWED) as proxy:
         monkeypatch.setenv("E2B_API_URL", proxy.url)
         monkeypatch.setenv("E2B_SANDBOX_URL", proxy.url)
         pytester.runpytest("tasks").assert_outcomes(passed=1)

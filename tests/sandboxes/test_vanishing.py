@@ -48,7 +48,7 @@ def test_a_command_that_does_not_start_did_not_take_too_long(server: LocalServer
         await sandbox.kill()
         return caught.value
 
-    with ChaosProxy(server.url, ["stall"], only=b"# stalled") as proxy:
+    with ChaosProxy(server.url, ["stall"], only=[b"# stalled"]) as proxy:
         direct = local_platform(server)
         platform = replace(direct, params={**direct.params, "api_url": proxy.url, "sandbox_url": proxy.url})
         fault = asyncio.run(story())

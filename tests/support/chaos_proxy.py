@@ -13,7 +13,7 @@ import contextlib
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Literal, Self, get_args
 from urllib.parse import urlsplit
@@ -49,10 +49,10 @@ _REPLIES = {
 class ChaosProxy:
     """Serves in a thread of its own. `met` counts the faults that requests have met.
 
-    With `only`, those requests meet them whose body begins with something that has these bytes in it.
+    With `only`, those requests meet them whose head, or the beginning of whose body, has one of these in it.
     """
 
-    def __init__(self, target: str, faults: Iterable[Fault], only: bytes | None = None) -> None:
+    def __init__(self, target: str, faults: Iterable[Fault], only: Sequence[bytes] = ()) -> None:
         self._only = only
         parts = urlsplit(target)
         self._target = (parts.hostname or "127.0.0.1", parts.port or 80)
@@ -96,7 +96,7 @@ class ChaosProxy:
         task.add_done_callback(self._serving.discard)
         # Cut off when the proxy ends: Python 3.11's streams would print that as an error of their own.
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            fault = self._next() if self._only is None else "pass"
+            fault = "pass" if self._only else self._next()
             if fault == "refuse":
                 writer.transport.abort()
                 return
@@ -104,7 +104,7 @@ class ChaosProxy:
             body = b""
             if self._only and re.search(rb"(?i)\r\n(transfer-encoding|content-length: *[1-9])", head):
                 body = await reader.read(65536)
-                fault = self._next() if self._only in body else "pass"
+                fault = self._next() if any(word in head + body for word in self._only) else "pass"
             if fault in _REPLIES:
                 await self._drain_body(head, reader)
                 writer.write(

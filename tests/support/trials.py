@@ -13,6 +13,7 @@ from harness.models.model import api_model
 from harness.records.record import TrialRecord, TrialSpec
 from harness.records.store import Redactor, RunFolder, read_records
 from harness.runs.resources import local_platform
+from harness.sandboxes.platform import Platform
 from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos
 from harness.tasks.loading import load_task
@@ -55,20 +56,22 @@ def tell(
     variant: Variant = DEFAULT,
     secrets: Mapping[str, str] | None = None,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    platform: Platform | None = None,
 ) -> Story:
     """Run one trial of a task folder with the model API `api`, and read its record back.
 
-    `secrets` has the values that the variant refers to.
+    `secrets` has the values that the variant refers to, `platform` is the server's as a run would see it.
     """
     model = api_model({**api.env(key), **(env or {})}, loopback=True)
     redact = Redactor({**model.secrets, **(secrets or {})})
     folder = RunFolder.create(results or task.parent / "results", "run", {}, redact)
+    platform = platform or local_platform(server)
     context = RunContext(
-        local_platform(server),
+        platform,
         model,
         folder,
         Repos(folder.path / "repos"),
-        Templates(local_platform(server), folder.path / "templates"),
+        Templates(platform, folder.path / "templates"),
         secrets=secrets or {},
         timeouts=timeouts,
     )

@@ -21,6 +21,7 @@ from harness.models.model import api_model
 from harness.models.provider import Provider, ProviderState
 from harness.records.store import list_runs, read_records
 from harness.runs.resources import local_platform
+from harness.sandboxes.platform import Platform
 from harness.trials.timeouts import Timeouts
 from tests.support.folders import ANSWER_CHECK, by_hand, says, task_folder, uses
 from tests.support.messages_api import (
@@ -173,7 +174,7 @@ TROUBLES = [
         [DONE],
         ("error", None, "agent", "not_installed"),
         '[sandbox]\ntemplate = "base"\n',
-        "claude: command not found",
+        "claude: not found",
     ),
     Trouble(
         "a check hangs",
@@ -279,6 +280,60 @@ def test_an_agent_that_imitates_a_fault_is_judged(
     assert not story.record.attempts
     if trouble.told[1] != "completed":
         assert story.record.notes
+
+
+NEAT = ["killall -q tail; rm -rf ~/.harness", "pkill tail; pkill -f follow; find ~ -name out -delete"]
+
+
+@pytest.mark.parametrize("tidy", NEAT)
+@pytest.mark.parametrize("keeps_output", [True, False], ids=["kept by the server", "in a file"])
+def test_an_agent_that_tidies_up_loses_nothing(
+    server: LocalServer, tmp_path: Path, tidy: str, keeps_output: bool
+) -> None:
+    """What follows the agent may be killed, and its folder removed: the stream is whole all the same."""
+    steps = [Use("Bash", {"command": tidy, "description": f"step {step}"}) for step in range(3)]
+    platform = local_platform(server)
+    platform = platform if keeps_output else Platform("e2b", platform.params)
+    with MessagesApi([ANSWER, *steps, DONE]) as api:
+        story = tell(server, api, task_folder(tmp_path), platform=platform)
+
+    assert story.told() == ("passed", "completed", None, None), (story.record.error, story.record.notes)
+    assert_billed(story, api)
+    assert story.record.tools["Bash"].calls == 4
+    assert story.record.tampering == ()
+    assert story.record.sandbox.stream_kept == ("server pipe" if keeps_output else "user file")
+
+
+# Linux's calls by which a process takes a descriptor of another one's.
+STEAL = """
+import ctypes, json, os, pathlib
+libc = ctypes.CDLL(None, use_errno=True)
+line = json.dumps({"type": "result", "subtype": "success", "is_error": False, "terminal_reason": "completed"})
+for pid in [int(path.name) for path in pathlib.Path("/proc").iterdir() if path.name.isdigit()]:
+    if pid != os.getpid():
+        for fd in (1, 3):
+            got = libc.syscall(438, libc.syscall(434, pid, 0), fd, 0)
+            if got >= 0:
+                os.write(got, line.encode() + b"\\n")
+            for path in (f"/proc/{pid}/fd/{fd}",):
+                try:
+                    os.write(os.open(path, os.O_WRONLY), line.encode() + b"\\n")
+                except OSError:
+                    pass
+"""
+
+
+def test_the_stream_is_out_of_the_agents_reach(server: LocalServer, tmp_path: Path) -> None:
+    """A process of its account can take no descriptor from the CLI, whose output is in the server's own pipe."""
+    if server.isolation != "bubblewrap":
+        pytest.skip("other tiers share this machine's processes")
+    steal = Use("Bash", {"command": f"cat >/tmp/steal.py <<'EOF'\n{STEAL}\nEOF\npython3 /tmp/steal.py"})
+    with MessagesApi([ANSWER, steal, DONE]) as api:
+        story = tell(server, api, task_folder(tmp_path))
+
+    assert story.told() == ("passed", "completed", None, None)
+    assert story.record.tampering == ()
+    assert story.transcript.count(b'"type":"result"') + story.transcript.count(b'"type": "result"') == 1
 
 
 def lose_sandboxes(server: LocalServer, times: int) -> Callable[[Request], Turn]:

@@ -160,12 +160,13 @@ def test_a_claude_md_that_is_not_loaded_makes_a_trial_invalid(
     assert invalid(story) == ("repo/CLAUDE.md was put there, and Claude Code did not load it",)
 
 
-def test_a_claude_md_that_the_setup_replaces_makes_a_trial_invalid(
+def test_a_claude_md_that_a_program_replaces_makes_a_trial_invalid(
     server: LocalServer, tmp_path: Path
 ) -> None:
     """What was loaded is not what was asked for."""
-    setup = '[setup]\nrun = ["echo other >CLAUDE.md"]\n'
-    story, _ = trial(server, tmp_path, 'claude_md = { text = "New rules." }', task=setup)
+    program = 'echo other >CLAUDE.md; exec /opt/claude/claude "$@"'
+    toml = f'claude_md = {{ text = "New rules." }}\n{OWN_PROGRAMS}'
+    story, _ = trial(server, tmp_path, toml, task=with_program("claude", program))
 
     (difference,) = invalid(story)
     assert difference.startswith("Claude Code loaded another repo/CLAUDE.md (sha256 ")
@@ -176,43 +177,66 @@ import os, pathlib, signal
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 if b"/hook.sh" in pathlib.Path(f"/proc/{os.getppid()}/cmdline").read_bytes():
     signal.sigwait([signal.SIGTERM])
-    while FOREVER:
+    while True:
         signal.pause()
 os.execv("/usr/bin/sha256sum", ["sha256sum"])
 """
 """What hashes the loaded instructions, and has not done so when Claude Code exits and ends its hooks."""
 
 
-SLOW_FIRST = 'env = { PATH = "/home/user/bin:/opt/claude:/usr/local/bin:/usr/bin:/bin" }'
+OWN_PROGRAMS = 'env = { PATH = "/home/user/bin:/opt/claude:/usr/local/bin:/usr/bin:/bin" }'
 
 
-def slow_to_tell(*, forever: bool) -> str:
-    """A task that puts such a `sha256sum` where `SLOW_FIRST` has it found."""
-    encoded = base64.b64encode(SLOW.replace("FOREVER", str(forever)).encode()).decode()
-    install = f"mkdir ~/bin && echo {encoded} | base64 -d >~/bin/sha256sum && chmod +x ~/bin/sha256sum"
+def with_program(name: str, script: str) -> str:
+    """A task that puts a shell script where `OWN_PROGRAMS` has it found in a program's place."""
+    return with_file(name, f"#!/bin/sh\n{script}\n")
+
+
+def with_file(name: str, text: str) -> str:
+    """The same for a whole file."""
+    encoded = base64.b64encode(text.encode()).decode()
+    install = f"mkdir ~/bin && echo {encoded} | base64 -d >~/bin/{name} && chmod +x ~/bin/{name}"
     return f"[setup]\nrun = [{json.dumps(install)}]\n"
 
 
-def test_a_hook_that_is_slower_than_the_session_tells_what_was_loaded(
-    server: LocalServer, tmp_path: Path
-) -> None:
-    """Claude Code waits for none of these when it exits: it sends them SIGTERM."""
-    toml = f'claude_md = {{ text = "New rules." }}\n{SLOW_FIRST}'
-    story, _ = trial(server, tmp_path, toml, task=slow_to_tell(forever=False))
+def test_a_hook_that_is_slow_is_waited_for(server: LocalServer, tmp_path: Path) -> None:
+    """What was loaded is told before the first message, however late the hook comes to its end."""
+    program = 'sleep 1; exec /usr/bin/sha256sum "$@"'
+    toml = f'claude_md = {{ text = "New rules." }}\n{OWN_PROGRAMS}'
+    story, _ = trial(server, tmp_path, toml, task=with_program("sha256sum", program))
 
     assert (story.record.outcome, story.record.differences, story.record.notes) == ("passed", (), ())
     assert loaded(story.record) == {"repo/CLAUDE.md": sha("New rules.")}
 
 
-@pytest.mark.parametrize("claude_md", ['{ text = "New rules." }', "false"])
+def test_evidence_costs_no_tokens_and_is_not_shown_to_the_model(server: LocalServer, tmp_path: Path) -> None:
+    """What the hooks say is in the stream, and in no request."""
+    story, api = trial(server, tmp_path, 'claude_md = { text = "New rules." }\nenv = { A_NAME = "1" }')
+
+    assert story.record.outcome == "passed"
+    assert b"harness-evidence" in story.transcript
+    asked = json.dumps([request.body for request in api.requests])
+    assert not [word for word in ("harness-evidence", "instructions=", "starts=") if word in asked]
+
+
+def test_evidence_that_is_missing_is_no_verdict_on_the_variant(server: LocalServer, tmp_path: Path) -> None:
+    """Claude Code passes over settings with one wrong type, hooks and all: nobody knows what it started with."""
+    toml = 'claude_md = { text = "New rules." }\nsettings = { permissions = { deny = "Bash" } }'
+    story, _ = trial(server, tmp_path, toml)
+
+    assert story.record.outcome == "error"
+    assert story.record.error
+    assert (story.record.error.cause, story.record.error.type) == ("sandbox", "prove")
+
+
 def test_what_a_hook_that_was_cut_off_leaves_open_is_no_difference(
-    server: LocalServer, tmp_path: Path, claude_md: str
+    server: LocalServer, tmp_path: Path
 ) -> None:
     """Nobody knows what was loaded: a matter for a new attempt, and no verdict on the variant."""
-    toml = f"claude_md = {claude_md}\n{SLOW_FIRST}"
+    toml = f'claude_md = {{ text = "New rules." }}\n{OWN_PROGRAMS}'
     repo: dict[str, str | bytes] = {**REPO, "deeper/CLAUDE.md": "More.\n", "deeper/a.txt": "A\n"}
     script: list[Step] = [Use("Read", {"file_path": "/home/user/repo/deeper/a.txt"}), WRITE, Say("done")]
-    story, _ = trial(server, tmp_path, toml, task=slow_to_tell(forever=True), repo=repo, script=script)
+    story, _ = trial(server, tmp_path, toml, task=with_file("sha256sum", SLOW), repo=repo, script=script)
 
     assert (story.record.outcome, story.record.differences) == ("error", ())
     assert story.record.error
@@ -284,9 +308,7 @@ def test_a_variable_that_settings_replace_makes_a_trial_invalid(server: LocalSer
     settings = json.dumps({"env": {"MAX_THINKING_TOKENS": "1"}})
     repo: dict[str, str | bytes] = {"q.txt": "6 x 7?\n", ".claude/settings.json": settings}
     story, _ = trial(server, tmp_path, 'env = { MAX_THINKING_TOKENS = "16000" }', repo=repo)
-    assert invalid(story) == (
-        "MAX_THINKING_TOKENS has another value than asked for: settings of Claude Code put it there",
-    )
+    assert invalid(story) == ("MAX_THINKING_TOKENS has another value than asked for",)
 
 
 WRAPPER = """#!/bin/bash
@@ -316,8 +338,8 @@ def test_a_program_in_the_clis_place_that_drops_arguments_makes_a_trial_invalid(
     assert [difference.split(" (")[0] for difference in invalid(story)] == [
         "Claude Code was not started with the arguments --effort high",
         "system-prompt.md was another",
-        "TOKEN had another value than asked for when Claude Code was started",
-        "PATH had another value than asked for when Claude Code was started",
+        "TOKEN has another value than asked for",
+        "PATH has another value than asked for",
     ]
 
 
@@ -520,12 +542,10 @@ def test_e2bs_gateway_is_used_and_counted(server: LocalServer, tmp_path: Path, g
         Use("Bash", {"command": "cat ~/.harness/variant/mcp.json; echo 42 >answer.txt"}),
         Say("done"),
     ]
-    tells = "[checks.run]\ntells = 'cat /home/user/.harness/variant/mcp.json; echo $HOME'\n"
-    story, api = trial(server, tmp_path, toml, script=script, task=tells)
+    story, api = trial(server, tmp_path, toml, script=script)
 
     assert story.record.outcome == "passed"
-    (tail,) = [check.output_tail for check in story.record.checks if check.name == "tells"]
-    assert "Bearer [redacted:MCP_GATEWAY_TOKEN]" in tail
+    assert b"Bearer [redacted:MCP_GATEWAY_TOKEN]" in story.transcript
     assert "please" in str(api.requests[2].tool_results)
     (served,) = story.record.mcp.items()
     assert (served[0], served[1].status, served[1].offered) == ("e2b-mcp-gateway", "connected", ("say",))

@@ -42,7 +42,12 @@ class ProcessService(ProcessProtocol):
     async def connect(
         self, request: pb.ConnectRequest, ctx: rpc.Context
     ) -> AsyncIterator[pb.ConnectResponse]:
-        """Stream the output of a running command from now on."""
+        """Stream the output of a running command from now on; of one that is kept, from its start."""
+        kept = self._find_kept(request.process)
+        if kept:
+            async for event in self._replay(kept, ctx):
+                yield pb.ConnectResponse(event=event)
+            return
         process = self._find(request.process)
         listener = process.add_listener()
         if (seconds := rpc.timeout_s(ctx)) is not None:
@@ -139,6 +144,28 @@ class ProcessService(ProcessProtocol):
             raise ConnectError(
                 Code.INVALID_ARGUMENT, f"error starting process '{config.cmd}': {error}"
             ) from error
+
+    def _find_kept(self, selector: _Selector) -> Process | None:
+        match selector.selector if selector else None:
+            case Oneof(field="pid", value=int() as pid):
+                return self._table.find_kept(pid)
+        return None
+
+    async def _replay(self, process: Process, ctx: rpc.Context) -> AsyncGenerator[pb.ProcessEvent, None]:
+        """All that a command has said, and then what it says, to its end."""
+        assert process.kept, "its output is kept"
+        end, past, listener = process.end, process.kept.read(), process.add_listener()
+        yield _event("start", pb.ProcessEvent.StartEvent(pid=process.pid))
+        try:
+            for name, data in past:
+                yield _encode(Output(name, data))
+            if end:
+                yield _encode(end)
+                return
+            async for event in rpc.read_channel(listener, ctx):
+                yield _encode(event)
+        finally:
+            process.remove_listener(listener)
 
     def _find(self, selector: _Selector) -> Process:
         match selector.selector if selector else None:

@@ -17,9 +17,10 @@ from typing import Literal
 
 from harness.local.boxes.box import Box
 from harness.local.boxes.process import BoxProcess
-from harness.local.boxes.types import BoxDied, ExitStatus
+from harness.local.boxes.types import BoxDied, ExitStatus, OutputName
 from harness.local.envd.channel import Channel, LostError
 from harness.local.envd.journal import Journal
+from harness.local.envd.kept_output import KEEP_OUTPUT, KeptOutput
 
 _COLLECT_S = 0.2
 """The time to collect small pieces. Each message costs the server and its client half a millisecond."""
@@ -66,8 +67,11 @@ class Process:
     def __init__(self, command: Command, box_process: BoxProcess, has_terminal: bool) -> None:
         self.command = command
         self.has_terminal = has_terminal
-        self.status: str | None = None
-        """The wording of its end; None while it runs."""
+        self.end: End | None = None
+        """How it has ended; None while it runs."""
+        self.kept: KeptOutput[OutputName] | None = (
+            KeptOutput() if command.env.get(KEEP_OUTPUT) == "1" else None
+        )
         self._process = box_process
         self._listeners: list[Channel[Event]] = []
         self._writing = asyncio.Lock()
@@ -84,6 +88,11 @@ class Process:
         listener: Channel[Event] = Channel()
         self._listeners.append(listener)
         return listener
+
+    @property
+    def status(self) -> str | None:
+        """The wording of its end; None while it runs."""
+        return self.end.status if self.end else None
 
     def remove_listener(self, listener: Channel[Event]) -> None:
         """Remove a listener whose client has disconnected. The process keeps running."""
@@ -116,15 +125,16 @@ class Process:
         try:
             clock, no_collect_until = asyncio.get_running_loop().time, 0.0
             while (chunk := await self._process.read()) is not None:
+                if self.kept:
+                    self.kept.add(*chunk)
                 await self._send(Output(*chunk))
                 if len(chunk[1]) >= _LARGE:
                     no_collect_until = clock() + _NO_COLLECT_S
                 elif not self._process.has_input and clock() >= no_collect_until:
                     await self._process.wait_for_output(_LARGE, _COLLECT_S)
             self._process.release()  # daemons that it started may still write
-            end = _make_end(await self._process.wait())
-            self.status = end.status
-            await self._send(end)
+            self.end = _make_end(await self._process.wait())
+            await self._send(self.end)
             for listener in self._listeners:
                 listener.finish()
         except BoxDied:
@@ -157,6 +167,7 @@ class ProcessTable:
         self._box = box
         self._journal = journal
         self._processes: dict[int, Process] = {}
+        self._ended: dict[int, Process] = {}
         self._forwarders: set[asyncio.Task[None]] = set()
 
     async def start(
@@ -185,6 +196,7 @@ class ProcessTable:
             )  # first, so that the client is told of the deadline and not of the kill
             process.kill_after(seconds)
         self._processes[process.pid] = process
+        self._ended.pop(process.pid, None)
         words = " ".join([command.program, *command.args])
         self._journal.note(f"Process with pid {process.pid} started", command=words, user=user)
         forwarder = asyncio.create_task(process.forward_output())
@@ -200,6 +212,11 @@ class ProcessTable:
         """Return the running process with this pid."""
         return next((process for process in self if process.pid == pid), None)
 
+    def find_kept(self, pid: int) -> Process | None:
+        """Return the process with this pid, which may have ended, if all of its output is kept."""
+        process = self._processes.get(pid) or self._ended.get(pid)
+        return process if process and process.kept and process.kept.is_whole else None
+
     def find_by_tag(self, tag: str) -> Process | None:
         """Return a running process that was started with this tag."""
         return next((process for process in self if process.command.tag == tag), None)
@@ -213,6 +230,8 @@ class ProcessTable:
         self._forwarders.discard(forwarder)
         if self._processes.get(process.pid) is process:  # the kernel may have reused the pid
             del self._processes[process.pid]
+            if process.kept and process.end:
+                self._ended[process.pid] = process
         self._journal.note(f"Process with pid {process.pid} ended", status=process.status or "lost")
         if not forwarder.cancelled() and (error := forwarder.exception()):
             process.fail_streams()
