@@ -164,19 +164,12 @@ class Checkout:
         process = context.Process(target=run_pytest, args=(self.path, tuple(tests)))
         process.start()
         process.join(timeout)
-        took_too_long = process.is_alive()
-        if process.pid:
-            stop_group(process.pid)
+        if not process.is_alive():
+            return process.exitcode
+        assert process.pid, "it was started"
+        os.killpg(process.pid, signal.SIGKILL)  # Its own group, with what its tests have started.
         process.join()
-        return None if took_too_long else process.exitcode
-
-
-def stop_group(group: int) -> None:
-    """End what a run of tests has left."""
-    try:
-        os.killpg(group, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+        return None
 
 
 def run_pytest(checkout: Path, tests: Sequence[str]) -> None:
