@@ -165,6 +165,15 @@ def reporting_item(item: pytest.Item, session: RunSession) -> pytest.Item:
     return report
 
 
+def external_spec(item: pytest.Item, session: RunSession) -> TrialSpec | None:
+    """The trial that a test runs itself; None for any other item, and for a test that will report what is wrong."""
+    trial = None if isinstance(item, TrialItem) else python_trial(item)
+    try:
+        return _spec(item, trial, session) if trial else None
+    except HarnessError:
+        return None
+
+
 def spec_of_test(item: pytest.Item, session: RunSession) -> TrialSpec:
     """The trial of a test with one of the fixtures.
 

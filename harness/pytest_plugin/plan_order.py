@@ -11,7 +11,7 @@ from harness.pytest_plugin.items import TrialItem, trial_id, trial_of_item
 from harness.pytest_plugin.session import RunSession
 
 _Place = tuple[int, int, int]
-"""The number of the task, of the block of variants within it, and of the trial within that."""
+"""The number of the task, of the block of variants within it (in rounds: the other way round), and of the trial."""
 
 
 class PlanOrder:
@@ -25,7 +25,10 @@ class PlanOrder:
             if found:
                 task, variant, index = found
                 within = session.place_in_block(task, _place_of_variants(item), variant, index)
-                self._places[_id(item)] = tasks.setdefault(task, len(tasks)), index, within
+                number = tasks.setdefault(task, len(tasks))
+                # A round of a test's trials waits for the round before, of all tasks.
+                first = (index, number) if session.has_rounds_of_tests else (number, index)
+                self._places[_id(item)] = *first, within
 
     def restore(self, items: list[pytest.Item]) -> None:
         """Put trials into their order among themselves. Other tests stay where they are."""

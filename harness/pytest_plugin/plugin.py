@@ -90,7 +90,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         raise pytest.Collector.CollectError(
             f"{test}: in records its name is that of {owner}; rename one of the two"
         )
-    plan = session.plan(task_name(test), metafunc.definition.path)
+    plan = session.plan(task_name(test), metafunc.definition.path, session.trials_of_tests)
     ids = [trial_label(variant, index) for variant, index in plan]
     metafunc.parametrize("harness_trial", plan, indirect=True, ids=ids)
 

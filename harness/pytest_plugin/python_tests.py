@@ -60,7 +60,7 @@ def python_trial(item: pytest.Item) -> PythonTrial | None:
     if repetition is not None:
         # pytest-repeat's own id is `2-3`, for the second of three. Each repetition is a trial.
         shown = re.sub(rf"-{repetition + 1}-[0-9]+$", "", shown)
-        index += repetition * session_of(item.config).options.trials
+        index += repetition * session_of(item.config).trials_of_tests
     test = item.nodeid.removesuffix(f"[{callspec.id}]")
     task = task_name(test) + _parameters_name(shown) + item.stash.get(_PLACES, "")
     return PythonTrial(test, task, variant, index, parameters)

@@ -11,6 +11,7 @@ from harness.errors import HarnessError
 from harness.pytest_plugin.items import (
     CALL_PASSED,
     TrialItem,
+    external_spec,
     reporting_item,
     trial_id,
     trial_of_item,
@@ -53,9 +54,11 @@ class RunPlugin:
         """Have the run's header say what was asked for and does not hold for some trials."""
         for note in notes_on_plugins(config, trials):
             self._session.client.note(note)
-        if self._options.until_decided and any(python_trial(item) for item in trials):
+        declines = self._options.until_decided and not self._session.has_rounds_of_tests
+        if declines and any(python_trial(item) for item in trials):
             self._session.client.note(
-                "--until-decided adds rounds of task folders only: tests with claude or sandbox have --trials trials"
+                "with -n, --until-decided adds rounds of task folders only: tests with claude or sandbox have "
+                "--trials trials"
             )
 
     def _leave_own_shard(self, config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -102,8 +105,23 @@ class RunPlugin:
         if session.testsfailed == self._session.bad_tasks:
             option.continue_on_collection_errors = True
         if not session.testsfailed or option.continue_on_collection_errors:
-            items = [item for item in session.items if isinstance(item, TrialItem) and item.is_folder_task]
-            self._session.client.start([item.spec for item in items])
+            self._start(session.items)
+
+    def _start(self, items: Sequence[pytest.Item]) -> None:
+        reported = [item for item in items if isinstance(item, TrialItem)]
+        if self._session.controller is None or not self._session.has_rounds_of_tests:
+            self._session.client.start([item.spec for item in reported if item.is_folder_task])
+            return
+        tests = [spec for item in items if (spec := external_spec(item, self._session))]
+        self._session.controller.start([item.spec for item in reported], tests)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Have no round wait for a test that was skipped."""
+        done = yield
+        if self._session.controller and python_trial(item) and not isinstance(item, TrialItem):
+            self._session.controller.give_up_external(trial_id(item) or "")
+        return done
 
     @pytest.hookimpl(wrapper=True, trylast=True, specname="pytest_runtest_makereport")
     def pytest_show_fault_and_hide_secrets(

@@ -87,6 +87,19 @@ class RunSession:
         self._variants |= {variant.name: variant for variant in variants}
         return interleaved(task, variants, trials or self.options.trials, self._seed)
 
+    @property
+    def has_rounds_of_tests(self) -> bool:
+        """True if --until-decided adds trials of tests too.
+
+        A test waits for its round, and in another process tests of the round before could wait behind it.
+        """
+        return self.options.until_decided and self.controller is not None
+
+    @property
+    def trials_of_tests(self) -> int:
+        """The trials of each test under each variant, at most."""
+        return self.options.most_trials if self.has_rounds_of_tests else self.options.trials
+
     def place_in_block(self, task: str, folder: Path, variant: Variant, index: int) -> int:
         """Tell where a trial stands among those of its task and index, one for each variant."""
         block = shuffled_block(task, self._variant_resolver.for_task(folder), index, self._seed)

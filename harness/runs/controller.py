@@ -84,6 +84,8 @@ class RunController:
         self._open: OpenRun | None = None
         self._futures: dict[str, Future[TrialRecord]] = {}
         self._owners: dict[str, str] = {}
+        self._turns: dict[str, Future[None]] = {}
+        self._external_records: dict[str, Future[TrialRecord]] = {}
         self._notes: dict[str, None] = {}
         self._external: dict[str, ExternalTrial] = {}
         self._lock = threading.RLock()
@@ -198,13 +200,21 @@ class RunController:
         """True when trials were skipped for the money."""
         return self._open is not None and self._open.engine.budget.reached is not None
 
-    def start(self, specs: Sequence[TrialSpec]) -> None:
-        """Have trials run ahead of those who ask for their results."""
+    def start(self, specs: Sequence[TrialSpec], external: Sequence[TrialSpec] = ()) -> None:
+        """Have trials run ahead of those who ask for their results.
+
+        With --until-decided, `external` trials take their turns in its rounds.
+        """
         with self._lock:
             new = [spec for spec in specs if spec.id not in self._futures]
             self._expect(len(new))
-            if self.options.until_decided and new:
-                self._futures |= self._round_scheduler().add(new)
+            if self.options.until_decided and (new or external):
+                self._external_records |= {spec.id: Future() for spec in external}
+                self._turns |= {spec.id: Future() for spec in external}
+                futures = self._round_scheduler().add([*new, *external])
+                for spec in external:
+                    futures[spec.id].add_done_callback(functools.partial(_pass_on, self._turns[spec.id]))
+                self._futures |= futures
                 return
             for spec in new:
                 self._futures[spec.id] = self._submit(spec)
@@ -228,6 +238,8 @@ class RunController:
             self._expect(1)
         external = ExternalTrial(spec, run.resumed.attempts(spec))
         try:
+            if spec.id in self._turns:
+                self._turns[spec.id].result()
             run.engine.acquire(spec, lambda: external.spent).result()
         except CancelledError:
             raise NotStartedError("the run was stopped") from None
@@ -248,7 +260,16 @@ class RunController:
         if external is None or self._open is None:
             return
         engine = self._open.engine
-        engine.release(external.spec, record or _record_orphan(external, engine))
+        record = record or _record_orphan(external, engine)
+        engine.release(external.spec, record)
+        if external.spec.id in self._external_records:
+            self._external_records[external.spec.id].set_result(record)
+
+    def give_up_external(self, trial_id: str) -> None:
+        """Tell that the test of an external trial is over. A round does not wait for one that had not begun."""
+        waiting = self._external_records.get(trial_id)
+        if waiting and not waiting.done():
+            waiting.set_exception(NotStartedError("its test was skipped"))
 
     def _round_scheduler(self) -> RoundScheduler:
         from harness.report.gate import margins, read_fail_on
@@ -282,6 +303,9 @@ class RunController:
             raise NotStartedError("the run was stopped") from None
 
     def _submit(self, spec: TrialSpec) -> Future[TrialRecord]:
+        if spec.id in self._external_records:
+            self._turns[spec.id].set_result(None)
+            return self._external_records[spec.id]
         run = self.run
         future: Future[TrialRecord] = Future()
         record = run.resumed.reusable_record(spec, run.context.model.source)
@@ -397,6 +421,16 @@ class RunController:
         run.engine.close()
         run.resources.close()
         run.lock.release()
+
+
+def _pass_on(turn: Future[None], trial: Future[TrialRecord]) -> None:
+    """Tell a test that waits for its turn that it gets none."""
+    if turn.done():
+        return
+    if trial.cancelled():
+        turn.cancel()
+    elif error := trial.exception():
+        turn.set_exception(error)
 
 
 def _record_orphan(external: ExternalTrial, engine: Engine) -> TrialRecord:

@@ -56,14 +56,32 @@ def test_each_set_has_its_own_trials_under_each_variant(pytester: pytest.Pyteste
     assert failed == {f"test_it.py.test_p-2[{variant}-t{index}]" for variant in "ab" for index in (1, 2)}
 
 
-def test_rounds_of_python_tests_are_declined_in_words(pytester: pytest.Pytester) -> None:
-    """With --until-decided each set has --trials trials, the verdict counts it as one task, and the header says so."""
-    write_files(pytester.path, {"test_it.py": THREE, "variants.toml": "[a]\n[b]\n"})
-    result = run(pytester, ".", "--trials", "2", "--until-decided", "--max-trials", "6")
-    result.assert_outcomes(passed=8, failed=4)
-    result.stdout.fnmatch_lines(
-        ["harness: --until-decided adds rounds of task folders only*", "3 tasks, 2 trials each;*"]
-    )
+ARMS = """
+import pytest
+
+@pytest.mark.parametrize("n", [*range(8), pytest.param(8, marks=pytest.mark.skip)])
+def test_arm(request, sandbox, n):
+    assert "[b-" in request.node.name
+"""
+
+
+def test_rounds_are_added_until_the_verdict_is_settled(pytester: pytest.Pytester) -> None:
+    """A set that is skipped holds up no round; what is not needed any more is skipped with the reason."""
+    write_files(pytester.path, {"test_arm.py": ARMS, "variants.toml": "[a]\n\n[b]\n"})
+    result = run(pytester, "test_arm.py", "--trials", "2", "--until-decided", "--max-trials", "9", "-rs")
+    result.stdout.fnmatch_lines(["*not needed: improvement against a is settled after * trials of each task*"])
+    settled = [record for record in records(pytester) if record.outcome in ("passed", "failed")]
+    rounds = {record.index for record in settled}
+    assert rounds == set(range(1, max(rounds) + 1))
+    assert 2 <= max(rounds) < 9
+
+
+def test_rounds_of_processes_are_declined(pytester: pytest.Pytester) -> None:
+    """A test that waits for its round could keep a worker from the tests of the round before."""
+    write_files(pytester.path, {"test_arm.py": ARMS, "variants.toml": "[a]\n\n[b]\n"})
+    result = run(pytester, "test_arm.py", "--trials", "2", "--until-decided", "--max-trials", "6", "-n2")
+    result.stdout.fnmatch_lines(["harness: with -n, --until-decided adds rounds of task folders only*"])
+    assert {record.index for record in records(pytester)} == {1, 2}
 
 
 def test_each_set_is_in_one_shard(pytester: pytest.Pytester) -> None:
