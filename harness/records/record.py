@@ -372,7 +372,8 @@ class TrialRecord(_Part):
         {}, description="What each MCP server offered and was used for."
     )
     instructions: tuple[InstructionsRecord, ...] = Field(
-        (), description="Each CLAUDE.md that was really loaded, as Claude Code's hook told it."
+        (),
+        description="Each CLAUDE.md that was loaded before the first prompt, as Claude Code's hook told it.",
     )
     starts: tuple[StartRecord, ...] = Field(
         (),

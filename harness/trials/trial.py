@@ -33,6 +33,7 @@ from harness.trials.verification import (
     missing_evidence_notes,
     read_loaded_instructions,
     require_evidence,
+    untold_notes,
 )
 from harness.trials.work import NotCarriedError, Work, collect_work
 from harness.variants.apply import hosts, variant_files
@@ -232,8 +233,13 @@ class PreparedTrial:
         if not self.agent.is_proved:
             return
         variant, attempt = self.spec.variant, self.attempt
+        if differences := differences_without_init(variant, attempt.session):
+            raise NotAppliedError(differences)
+        if not self.agent_context.tells_hooks:
+            attempt.notes += untold_notes(variant)
+            return
         evidence = evidence_of(attempt.session)
-        require_evidence(variant, attempt.session, evidence, can_tell=self.agent_context.tells_hooks)
+        require_evidence(variant, attempt.session, evidence)
         loaded = read_loaded_instructions(evidence, self.baseline.home)
         attempt.instructions = loaded.loaded
         attempt.notes += missing_evidence_notes(loaded)
@@ -243,7 +249,6 @@ class PreparedTrial:
         if attempt.session.session_id:
             attempt.notes += unseen_notes(variant, starts)
         differences = (
-            *differences_without_init(variant, attempt.session),
             *differences_in_instructions(variant, loaded),
             *differences_in_starts(variant, env, starts),
         )

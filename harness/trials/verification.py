@@ -23,6 +23,10 @@ _MISSING = (
     "the hooks that tell what Claude Code started with told nothing before the first tool call: they were cut off, or "
     "Claude Code did not take up the settings that have them"
 )
+_TOO_OLD = (
+    "this version of Claude Code does not tell what hooks say: the variant's CLAUDE.md, system prompt, arguments and "
+    "environment are what was asked for, and nothing shows that they took hold"
+)
 _APPLIED = re.compile(r"^([0-9a-f]{64})  (.+)$", re.MULTILINE)
 _CLAUDE_MD = ("repo/CLAUDE.md", "repo/.claude/CLAUDE.md")
 _VAGUE_MODELS = ("default", "best", "opusplan")
@@ -195,14 +199,23 @@ def differences_in_instructions(variant: Variant, told: Instructions) -> tuple[s
     return found
 
 
-def require_evidence(variant: Variant, session: Session, evidence: Evidence, *, can_tell: bool) -> None:
+def untold_notes(variant: Variant) -> tuple[str, ...]:
+    """What a reader of the record must know where Claude Code is too old to tell what hooks say."""
+    return (_TOO_OLD,) if _needs_evidence(variant) else ()
+
+
+def _needs_evidence(variant: Variant) -> bool:
+    return variant.claude_md is not None or bool(_merged(variant)) or needs_start_evidence(variant)
+
+
+def require_evidence(variant: Variant, session: Session, evidence: Evidence) -> None:
     """Make sure that the hooks have told, where they must.
 
     Raises:
         SandboxFault: when they have not: nobody knows what the session started with.
     """
-    is_asked = variant.claude_md is not None or bool(_merged(variant)) or needs_start_evidence(variant)
-    if session.session_id and is_asked and can_tell and has_hooks(variant) and not evidence.is_there:
+    is_asked = _needs_evidence(variant) and has_hooks(variant)
+    if session.session_id and is_asked and not evidence.is_there:
         raise SandboxFault("prove", _MISSING)
 
 

@@ -481,14 +481,16 @@ def applied(tmp_path_factory: Factory) -> tuple[Seen, Path]:
         "echo": {"command": "python3", "args": [mcp_echo.__file__]},
         "broken": {"command": "false", "args": []},
     }
-    hooks = {"InstructionsLoaded": [{"hooks": [{"type": "command", "command": "cat >>loaded.jsonl"}]}]}
+    commands = {event: f"echo {event} says so >&2" for event in ("SessionStart", "UserPromptSubmit")}
+    commands["InstructionsLoaded"] = "cat >>loaded.jsonl; echo InstructionsLoaded says so >&2"
+    hooks = {event: [{"hooks": [{"type": "command", "command": text}]}] for event, text in commands.items()}
     script: list[Step] = [
         Use("ToolSearch", {"query": "select:mcp__echo__say", "max_results": 5}),
         Use("mcp__echo__say", {"text": "please"}),
         Say("done"),
     ]
     options = ["--mcp-config", json.dumps({"mcpServers": servers}), "--strict-mcp-config"]
-    options += ["--settings", json.dumps({"hooks": hooks})]
+    options += ["--settings", json.dumps({"hooks": hooks}), "--include-hook-events"]
     with MessagesApi(script) as api:
         files = {"CLAUDE.md": "Always say please.\n"}
         cli = ClaudeCli.fresh(tmp_path_factory.mktemp("applied"), api.env(), files)
@@ -533,6 +535,17 @@ def test_a_hook_is_told_of_each_loaded_claude_md(applied: tuple[Seen, Path]) -> 
         (str(repo / "CLAUDE.md"), "Project", "session_start")
     ]
     assert "Always say please." in seen.api.requests[0].prompt
+
+
+def test_the_stream_tells_what_hooks_say_before_the_session_starts(applied: tuple[Seen, Path]) -> None:
+    """On stderr it is not shown to the model. The hook of instructions has no events."""
+    seen, _ = applied
+    told = [event["stderr"] for event in seen.run.of("system", "hook_response")]
+    kinds = [event.get("subtype") for event in seen.run.events]
+
+    assert told == ["SessionStart says so\n", "UserPromptSubmit says so\n"]
+    assert kinds.index("init") > max(index for index, kind in enumerate(kinds) if kind == "hook_response")
+    assert "says so" not in json.dumps([request.body for request in seen.api.requests])
 
 
 def test_init_tells_the_version(applied: tuple[Seen, Path]) -> None:

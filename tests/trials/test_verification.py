@@ -219,6 +219,23 @@ def test_evidence_costs_no_tokens_and_is_not_shown_to_the_model(server: LocalSer
     assert not [word for word in ("harness-evidence", "instructions=", "starts=") if word in asked]
 
 
+def test_a_version_that_does_not_tell_what_hooks_say_is_run_without(
+    server: LocalServer, tmp_path: Path
+) -> None:
+    """It does not know the option; then nothing is proved, and the record says so."""
+    old = """
+    case "$*" in *--include-hook-events*) echo "error: unknown option '--include-hook-events'" >&2; exit 1 ;; esac
+    exec /opt/claude/claude "$@"
+    """
+    toml = f'claude_md = {{ text = "New rules." }}\n{OWN_PROGRAMS}'
+    story, api = trial(server, tmp_path, toml, task=with_program("claude", old))
+
+    assert story.record.outcome == "passed"
+    (note,) = story.record.notes
+    assert note.startswith("this version of Claude Code does not tell what hooks say")
+    assert len(api.requests) == 2
+
+
 def test_evidence_that_is_missing_is_no_verdict_on_the_variant(server: LocalServer, tmp_path: Path) -> None:
     """Claude Code passes over settings with one wrong type, hooks and all: nobody knows what it started with."""
     toml = 'claude_md = { text = "New rules." }\nsettings = { permissions = { deny = "Bash" } }'
