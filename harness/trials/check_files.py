@@ -19,10 +19,14 @@ class CheckFiles:
     protected: bytes | None
 
     @classmethod
-    def of(cls, task: Task, *, is_anew: bool) -> CheckFiles:
-        """The task's. What is protected has been put in place once; it is needed where that is done anew."""
+    def of(cls, task: Task, *, is_anew: bool, but: frozenset[str] = frozenset()) -> CheckFiles:
+        """The task's. What is protected has been put in place once; it is needed where that is done anew.
+
+        `but` names files of the repo that are not the starter's: a variant has laid its own there.
+        """
         folder = task.checks_folder
-        names = matching_files(task.repo, task.protect) if is_anew and task.repo and task.protect else []
+        found = matching_files(task.repo, task.protect) if is_anew and task.repo and task.protect else []
+        names = [name for name in found if str(name) not in but]
         return cls(
             checks=pack_folder(folder, task.hash, "checks") if folder else None,
             protected=pack({}, {name: task.repo / name for name in names}) if task.repo and names else None,

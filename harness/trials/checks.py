@@ -51,12 +51,14 @@ class Place:
     """A sandbox with the work in it and no agent at it.
 
     `own_processes`: every process in sight is the sandbox's own; otherwise those with `mark` in their environment are.
+    `laid_by_variant` names files of the repo that are the variant's, and not the starter's.
     """
 
     sandbox: Sandbox
     baseline: Baseline
     own_processes: bool
     mark: str
+    laid_by_variant: frozenset[str] = frozenset()
 
     def end_processes(self) -> str:
         """A script that ends what was started since the baseline; it has to run as root."""
@@ -83,7 +85,7 @@ async def run_checks(
     """
     results: list[CheckResult] = []
     has_run = bool(task.prepare)
-    files = CheckFiles.of(task, is_anew=has_run or len(checks) > 1)
+    files = CheckFiles.of(task, is_anew=has_run or len(checks) > 1, but=place.laid_by_variant)
     if has_run or files.checks:
         await _lay(place, files, after=place.end_processes() if has_run else "true")
     for number, check in enumerate(checks, 1):

@@ -30,7 +30,7 @@ from harness.trials.context import RunContext
 from harness.trials.opening import Start, open_sandbox, process_mark, setup_network
 from harness.trials.seeding import seed
 from harness.trials.work import NotCarriedError, Work
-from harness.variants.apply import repo_files
+from harness.variants.apply import repo_files, repo_names
 
 MAX_DIFF_BYTES = 64 * 1024 * 1024
 """A longer diff is not kept."""
@@ -159,9 +159,8 @@ async def open_grading_sandbox(spec: TrialSpec, context: RunContext, start: Star
     env, network = spec.task.sandbox.env, setup_network(spec)
     async with open_sandbox(spec, context, start, env=env, network=network) as sandbox:
         baseline = await seed(sandbox, spec.task, variant=repo_files(spec.variant), is_set_up=start.is_set_up)
-        yield Place(
-            sandbox, baseline, context.platform.has_own_processes, process_mark(context.folder.id, spec.id)
-        )
+        mark = process_mark(context.folder.id, spec.id)
+        yield Place(sandbox, baseline, context.platform.has_own_processes, mark, repo_names(spec.variant))
 
 
 async def lay_work(place: Place, spec: TrialSpec, work: Work) -> Grade:

@@ -150,6 +150,13 @@ def variant_files(
     return VariantFiles(files, paths, "".join(_steps(variant)), secret, variant.hash)
 
 
+def repo_names(variant: Variant) -> frozenset[str]:
+    """The files of the repo that a variant lays down, replaces or takes away."""
+    files = variant.overlay.files if variant.overlay else {}
+    laid = {name.removeprefix("repo/") for name in files if name.startswith("repo/")}
+    return frozenset(laid | ({"CLAUDE.md", ".claude/CLAUDE.md"} if variant.claude_md else set()))
+
+
 def repo_files(variant: Variant) -> VariantFiles:
     """What a variant lays into the repo, and nothing else: for where its work is judged."""
     files = {}

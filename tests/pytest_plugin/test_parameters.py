@@ -69,7 +69,9 @@ def test_rounds_are_added_until_the_verdict_is_settled(pytester: pytest.Pytester
     """A set that is skipped holds up no round; what is not needed any more is skipped with the reason."""
     write_files(pytester.path, {"test_arm.py": ARMS, "variants.toml": "[a]\n\n[b]\n"})
     result = run(pytester, "test_arm.py", "--trials", "2", "--until-decided", "--max-trials", "9", "-rs")
-    result.stdout.fnmatch_lines(["*not needed: improvement against a is settled after * trials of each task*"])
+    result.stdout.fnmatch_lines(
+        ["*not needed: improvement against a is settled after * trials of each task*"]
+    )
     settled = [record for record in records(pytester) if record.outcome in ("passed", "failed")]
     rounds = {record.index for record in settled}
     assert rounds == set(range(1, max(rounds) + 1))

@@ -525,5 +525,6 @@ def test_a_tool_that_never_answered_is_not_waited_for_in_the_next_run(end: bytes
 def test_a_tool_that_never_answered_is_not_waited_for_after_a_result() -> None:
     """A run that goes on with a background subagent's report waits for the model."""
     live = tally(INIT + message("a", 7, "m", {"type": "tool_use", "id": "t", "name": "Bash"}))
+    live.add_all(parse(b'{"type": "system", "subtype": "task_started"}\n'))
     live.add_all(parse(result({"m": 30}, total_cost_usd=1) + INIT))
     assert live.awaits_model

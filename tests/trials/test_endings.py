@@ -585,16 +585,16 @@ def small_disk() -> Iterator[Path]:
 def test_a_disk_that_an_agent_has_filled_is_judged_or_told(
     small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No verdict is made up: what cannot be looked at any more is an error of the sandbox, within its time."""
+    """It is the agent's doing, and counts: the work cannot be carried, or is judged as it is."""
     monkeypatch.setenv("TMPDIR", str(small_disk))
     task = task_folder(tmp_path, toml="timeout = 20\n[sandbox]\nenv = {CLAUDE_CODE_MAX_RETRIES = '0'}\n")
     fill = Use("Bash", {"command": "cat /dev/zero >big; df -h . ; exit 1"})
     with start_server() as full, MessagesApi([ANSWER, fill, DONE]) as api:
         story = tell(full, api, task)
 
-    assert story.record.outcome == "error"
-    assert story.record.error
-    assert story.record.error.cause in ("sandbox", "agent")
+    assert story.record.outcome == "failed"
+    assert story.record.error is None
+    assert story.record.notes
 
 
 # Replays that cannot be played
