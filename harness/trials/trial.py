@@ -100,7 +100,8 @@ async def open_trial(spec: TrialSpec, context: RunContext, attempt: Attempt) -> 
         attempt.sandbox_id = sandbox.id
         if sandbox.mcp_token:
             attempt.redact_also("MCP_GATEWAY_TOKEN", sandbox.mcp_token)
-        trial = await _prepare(spec, context, attempt, start, sandbox)
+        async with _attempt_timeout(spec.task, context.timeouts):
+            trial = await _prepare(spec, context, attempt, start, sandbox)
         try:
             yield trial
         except BaseException as error:

@@ -399,7 +399,7 @@ IMPATIENT = Timeouts(platform_s=5, model_s=3)
 def test_a_silent_model_is_noticed_before_the_time_is_up(server: LocalServer, tmp_path: Path) -> None:
     """A task may give its agent hours; a model that says nothing for as long as a run puts up with ends it sooner."""
     task = task_folder(tmp_path, toml="timeout = 3600\n")
-    with MessagesApi([ANSWER, Forever(Hang())]) as api:
+    with MessagesApi([ANSWER, Forever(Hang())], own=Hang()) as api:
         story = tell(server, api, task, timeouts=IMPATIENT)
 
     assert story.told() == ("error", None, "provider", "silent"), story.record.error
