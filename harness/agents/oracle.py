@@ -39,25 +39,26 @@ class Oracle:
         if task.solution is None and not turns:
             raise CheckFault("no_solution", f"task {task.name!r} has no solution/ for the oracle")
         for turn, folder in turns.items():
-            if not await _apply(context, task, folder):
-                return "timeout"
+            stop = await _apply(context, task, folder)
+            if stop != "completed":
+                return stop
             if turn < len(task.turns):
                 await context.on_turn_end(turn)
-        if task.solution and not await _apply(context, task, task.solution):
-            return "timeout"
-        return "completed"
+        return await _apply(context, task, task.solution) if task.solution else "completed"
 
 
-async def _apply(context: AgentContext, task: Task, folder: Path) -> bool:
-    """Apply one of a task's solutions; False when it takes longer than the agent may."""
+async def _apply(context: AgentContext, task: Task, folder: Path) -> Stop:
+    """Apply one of a task's solutions, and say what ended it. One that was killed is judged, as Claude Code is."""
     unpack = await handed_over(context.sandbox, pack_folder(folder, task.hash), ".harness/solution.tar")
     try:
         result = await context.sandbox.run(_APPLY % unpack, cwd=REPO, timeout=task.timeout)
     except CommandTimeoutError:
-        return False
+        return "timeout"
+    if result.exit_code < 0:
+        return "killed"
     if result.exit_code:
         raise CheckFault(
             "solution_failed",
             f"the solution ended with exit code {result.exit_code}: {result.stderr.strip()[-2000:]}",
         )
-    return True
+    return "completed"
