@@ -181,13 +181,7 @@ def trial_record(
         repo_commit=last.repo_commit,
         replay_by_hand=last.recording.by_hand if last.recording else None,
         template=last.template or spec.template,
-        sandbox=SandboxRecord(
-            kind=context.platform.kind,
-            isolation=context.platform.isolation,
-            enforces=context.platform.enforces,
-            stream_kept=_stream_kept(context, last),
-            template_id=last.template_id,
-        ),
+        sandbox=_sandbox_record(context, last),
         sandbox_id=last.sandbox_id,
         grading_sandbox_id=last.grading_sandbox_id,
         graded_in=_graded_in(spec, last),
@@ -208,6 +202,16 @@ def trial_record(
         **session_fields(last.session),
     )
     return _without_secrets(record, [attempt for attempt in attempts if attempt.has_own_secret])
+
+
+def _sandbox_record(context: RunContext, attempt: Attempt) -> SandboxRecord:
+    return SandboxRecord(
+        kind=context.platform.kind,
+        isolation=context.platform.isolation,
+        enforces=context.platform.enforces,
+        stream_kept=_stream_kept(context, attempt),
+        template_id=attempt.template_id,
+    )
 
 
 def _without_secrets(record: TrialRecord, hiding: Sequence[Attempt]) -> TrialRecord:

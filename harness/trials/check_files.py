@@ -26,7 +26,7 @@ class CheckFiles:
         """
         folder = task.checks_folder
         found = matching_files(task.repo, task.protect) if is_anew and task.repo and task.protect else []
-        names = [name for name in found if str(name) not in but]
+        names = [name for name in found if name not in but]
         return cls(
             checks=pack_folder(folder, task.hash, "checks") if folder else None,
             protected=pack({}, {name: task.repo / name for name in names}) if task.repo and names else None,
