@@ -39,6 +39,15 @@ class Server:
             time.sleep(0.02)
         return found
 
+    def newest_process(self, of: int) -> int:
+        """The process of the sandbox that was started last, once as many as `of` have one: a folder is there before."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        end = time.monotonic() + TIMEOUT_S
+        while len(found := children.read_text().split()) < of:
+            assert time.monotonic() < end, found
+            time.sleep(0.02)
+        return int(found[-1])
+
     def pooled(self, others: list[Sandbox]) -> str:
         """The id of the sandbox that nobody has asked for yet."""
         known = {other.sandbox_id for other in others}
@@ -99,9 +108,7 @@ def test_a_pooled_one_that_died_is_not_given_away(server: Server) -> None:
     """Then another is started, as without it."""
     made = [Sandbox.create(**OFFLINE, **server.options) for _ in range(2)]
     pooled = server.pooled(made)
-    pid = server.process.pid
-    newest = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[-1]
-    os.kill(int(newest), signal.SIGKILL)
+    os.kill(server.newest_process(of=3), signal.SIGKILL)
     server.until(lambda found: pooled not in found)
     third = Sandbox.create(**OFFLINE, **server.options)
     assert third.sandbox_id != pooled

@@ -228,7 +228,8 @@ def test_a_test_that_cannot_have_trials_says_so(pytester: pytest.Pytester) -> No
     write_files(pytester.path, {"test_it.py": UNABLE})
     result = run(pytester)
     assert result.parseoutcomes().get("passed") is None
-    said = result.stdout.str()
+    # Where $CI is set, pytest's summary repeats what each failure said.
+    said, _, _ = result.stdout.str().partition("short test summary info")
     assert said.count("cannot have a trial, since pytest does not run it once for each variant") == 2
     assert "KeyError" not in said
     assert "AttributeError" not in said

@@ -256,8 +256,9 @@ def test_what_was_asked_is_told(tab: Any, tmp_path: Path) -> None:
     asked = "Fix <b>the</b> overlap.\nKeep the tests."
     transcript.write_bytes(turn_marker(1, asked) + transcript.read_bytes())
     open_trial(tab, write_report(tmp_path, [run.name], None).path)
-    assert tab.locator("#panel .asked").inner_text() == asked
-    assert tab.locator("#panel .step").first.locator("h3").inner_text() == "prompt 1"
+    # `inner_text` is empty until the browser has drawn a step, which it does only once the step is on the screen.
+    assert tab.locator("#panel .asked").text_content() == asked
+    assert tab.locator("#panel .step").first.locator("h3").text_content() == "prompt 1"
 
 
 def test_paper_is_white_and_nothing_is_cut(tab: Any, report: Path) -> None:
