@@ -14,6 +14,7 @@ from typing import Any, Literal
 from harness.errors import Problem, ProblemsError
 from harness.tasks import runnerspec
 from harness.tasks.contents import escapes_folder, file_hash, files_in, folder_hash, is_executable
+from harness.tasks.globs import is_pattern
 from harness.tasks.gitsource import GitSource, problems_of
 from harness.tasks.manifest import MANIFEST, Limits, Manifest, SandboxSpec, is_name, read_manifest, validated
 from harness.tasks.recording import BadRecording, parse_recording
@@ -413,6 +414,9 @@ class _Reader:
                     f"{glob!r} is no pattern of files in the repo",
                     "use a path relative to the repo, such as tests/**",
                 )
+            elif not is_pattern(glob):
+                remedy = "use * ? ** and, in [...], letters, digits and _ . , + @ - alone"
+                self.complain(self.file, f"checks.protect.{index}", f"{glob!r} is no pattern of files", remedy)
             elif repo and os.path.isdir(repo / glob):
                 remedy = f"write {glob.rstrip('/')}/** for all that is in it"
                 self.complain(self.file, f"checks.protect.{index}", f"{glob!r} is a folder", remedy)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from harness.sandboxes.archive import pack, pack_folder, unpack_command
 from harness.sandboxes.sandbox import Sandbox
 from harness.sandboxes.shell import chain, handed_over
+from harness.tasks.globs import matching_files
 from harness.tasks.task import Task
-from harness.trials.runners.globs import matching_files
 
 
 @dataclass(frozen=True)

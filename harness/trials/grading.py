@@ -23,6 +23,7 @@ from harness.sandboxes.shell import (
     run_as_root,
     run_without_profile,
 )
+from harness.tasks.globs import any_glob_regex, fixed_start
 from harness.tasks.task import Check, Task
 from harness.trials import scripts
 from harness.trials.checks import Keep, Place, failed_check, run_checks
@@ -173,7 +174,7 @@ async def lay_work(place: Place, spec: TrialSpec, work: Work) -> Grade:
     unpack = await _hand_over(place.sandbox, work.repo, "work.tar")
     since = "setup" if spec.task.setup else "commit"
     diff = call(scripts.DIFF, since, str(_MAX_FILE_BYTES), str(_TOLD_BYTES), str(_IGNORED_NAMES))
-    protect = call(scripts.PROTECT, f"{place.baseline.home}/.harness/starter", *spec.task.protect)
+    protect = _protect(f"{place.baseline.home}/.harness/starter", spec.task.protect)
     # Without a diff the checks can judge the work all the same.
     diff = f'timeout -k 1 {_DIFF_S} bash -c {shlex.quote(diff)}\necho "diff_code=$?"'
     script = chain(unpack, call(scripts.LAY_WORK, "work.tar"), diff, protect)
@@ -234,9 +235,14 @@ async def _make_ready(place: Place, task: Task) -> CommandResult:
         return done
     await place.sandbox.write(_STARTER, pack({}, {"starter": task.repo}, {"starter": task.hash}))
     unpack = f"tar -xf ~/{_STARTER} -C ~/.harness && rm ~/{_STARTER}"
-    protect = call(scripts.PROTECT, f"{home}/.harness/starter", *task.protect)
+    protect = _protect(f"{home}/.harness/starter", task.protect)
     script = chain(unpack, protect, f"chown -R {owner} ~/repo")
     return await run_as_root(place.sandbox, script, home=home, timeout=_STEP_S)
+
+
+def _protect(starter: str, patterns: Sequence[str]) -> str:
+    starts = sorted({fixed_start(pattern) for pattern in patterns} - {""})
+    return call(scripts.PROTECT, starter, any_glob_regex(patterns) if patterns else "", *starts)
 
 
 async def _step(sandbox: Sandbox, script: str) -> CommandResult:
@@ -264,7 +270,7 @@ async def _read_grade(sandbox: Sandbox, answers: Mapping[str, str], stderr: str)
     tampering = [
         Tampering(path=name, change=change)
         for change in ("modified", "deleted", "added")
-        for name in decode_names(answers.get(change, ""))
+        for name in sorted(decode_names(answers.get(change, "")))
     ]
     if answers.get("diff_code") != "0":
         words = stderr.strip()[-500:]

@@ -191,6 +191,14 @@ TAMPERING: dict[str, tuple[str, set[tuple[str, str]]]] = {
         {("tests/sneaky.py", "added"), ("deep/er/a.txt", "added")},
     ),
     "odd name": ("echo x >$'tests/a\\nb \\xff.py'", {("tests/a\nb \udcff.py", "added")}),
+    "names that are code": (
+        r"""echo x >'tests/$(touch gone)`touch gone`.py'; echo y >'tests/@'; echo z >"tests/']*[\"\$x.py" """,
+        {
+            ("tests/$(touch gone)`touch gone`.py", "added"),
+            ("tests/@", "added"),
+            ("tests/']*[\"$x.py", "added"),
+        },
+    ),
     "hidden": ("echo x >tests/.pytest.ini", {("tests/.pytest.ini", "added")}),
     "folder gone": ("rm -rf tests", ALL_TESTS),
     "folder made a file": ("rm -rf tests; echo x >tests", {*ALL_TESTS, ("tests", "added")}),

@@ -9,11 +9,11 @@ import secrets
 import shlex
 from pathlib import Path
 
+from harness.tasks.globs import matching_files
 from harness.tasks.manifest import RunnerSpec
 from harness.tasks.runnerspec import lies_in_checks
 from harness.tasks.task import Check, Task
 from harness.trials.check_plan import Ended, Plan, Verdict
-from harness.trials.runners.globs import matching_files
 from harness.trials.runners.judging import judge_tests
 from harness.trials.runners.junit import read_junit
 from harness.trials.runners.report import REPORT_BYTES, Report, read_report

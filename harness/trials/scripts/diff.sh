@@ -41,7 +41,7 @@ if [ "$since" = setup ]; then
   before=$(git write-tree)
 fi
 add_all ~/repo
-echo "large=$(base64 -w0 <"$GIT_DIR/large")"
+if [ -s "$GIT_DIR/large" ]; then echo "large=$(base64 -w0 <"$GIT_DIR/large")"; fi
 echo "ignored=$(git ls-files -o -i --exclude-standard --directory -z | head -zn "$names" | base64 -w0)"
 git -c core.quotePath=false diff --cached --binary --no-ext-diff --no-textconv --no-color "$before" >"$GIT_DIR/diff.patch"
 size=$(wc -c <"$GIT_DIR/diff.patch")

@@ -2,11 +2,10 @@
 # what is protected. Runs in the home.
 #   $1 the work's tar, below the home
 set -e
-rm -rf ~/.harness/starter ~/.harness/work
+if [ -e ~/.harness/starter ] || [ -e ~/.harness/work ]; then rm -rf ~/.harness/starter ~/.harness/work; fi
 mkdir -p ~/.harness/work
 tar --no-same-owner -xpf ~/"$1" -C ~/.harness/work || { echo "the work cannot be unpacked" >&2; exit 97; }
-rm -f ~/"$1"
-rm -rf ~/.harness/work/.git
+rm -rf ~/"$1" ~/.harness/work/.git
 chmod u+rwx ~/.harness/work
 # Git would read such a file of rules for ever.
 find ~/.harness/work -name '.git?*' ! -type d ! -type l '(' ! -type f -o -size +1024k ')' -delete

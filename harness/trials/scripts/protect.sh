@@ -1,73 +1,67 @@
 # Makes the protected paths of ~/repo the starter's again, and tells what the agent had done to them.
-#   $1 the folder with the starter   $2... patterns, as bash reads them with globstar and dotglob
-# Answers: `modified=`, `deleted=`, `added=`: base64 of names, each ended by NUL.
+#   $1 the folder with the starter   $2 an extended regular expression of protected paths, or nothing
+#   $3... what each pattern begins with, up to its first wildcard
+# Answers: `modified=`, `deleted=`, `added=`: base64 of names, each ended by NUL; nothing where there are none.
 set -e
 export LC_ALL=C
-starter=$1
-shift
-shopt -s globstar dotglob nullglob
-scratch=$(mktemp -d ~/.harness/protect-XXXXXXXX)
+starter=$1 protected=$2
+shift 2
+# Each key begins with a slash: as a subscript, `@` alone would mean all of them.
+declare -A had hashes
+added=() deleted=() modified=() same_size=()
+# For each protected file: its type, size and target, and its name.
+list() {
+  cd "$1" && find . -regextype posix-extended -name .git -prune -o -name __pycache__ -prune -o ! -type d \
+    -regex "\./$protected" -printf '%y %s %l\0%P\0'
+}
 # What stands in the way of a protected path's folders goes first: a link there would lead the rest astray.
 clear_way() {
-  while IFS= read -r -d '' name; do
-    way=
-    while [ "${name#*/}" != "$name" ]; do
-      way=$way${name%%/*}
-      name=${name#*/}
-      if [ -L "$way" ] || { [ -e "$way" ] && [ ! -d "$way" ]; }; then
-        printf '%s\0' "$way"
-        rm -f -- "$way"
-      fi
-      way=$way/
-    done
+  local name=$1 way=
+  while [ "${name#*/}" != "$name" ]; do
+    way=$way${name%%/*}
+    name=${name#*/}
+    if [ -L "$way" ] || { [ -e "$way" ] && [ ! -d "$way" ]; }; then
+      added+=("$way")
+      rm -f -- "$way"
+    fi
+    way=$way/
   done
 }
-matches() {
-  cd "$1"
-  (
-    IFS=
-    for pattern in "${patterns[@]}"; do
-      # The pattern is to be expanded, and not to be split.
-      # shellcheck disable=SC2086
-      for name in $pattern; do
-        name=${name%/}
-        case /$name/ in */.git/* | */__pycache__/*) continue ;; esac
-        # A pattern without a wildcard stands for itself, whether or not there is such a file.
-        if [ -L "$name" ] || { [ -e "$name" ] && [ ! -d "$name" ]; }; then printf '%s\0' "$name"; fi
-      done
-    done
-  ) | sort -zu
-}
-patterns=("$@")
-matches "$starter" >"$scratch/starter"
+hashes_of() { cd "$1" && printf '%s\0' "${same_size[@]}" | xargs -0 sha256sum -z --; }
+told() { [ $# -le 1 ] || echo "$1=$(printf '%s\0' "${@:2}" | base64 -w0)"; }
 cd ~/repo
-for pattern; do
-  printf '%s\0' "${pattern%%[][*?]*}"
-done | cat - "$scratch/starter" | clear_way >"$scratch/way"
-matches ~/repo >"$scratch/work"
-cd ~/repo
-comm -z -23 "$scratch/starter" "$scratch/work" >"$scratch/deleted"
-comm -z -13 "$scratch/starter" "$scratch/work" >"$scratch/added"
-comm -z -12 "$scratch/starter" "$scratch/work" | while IFS= read -r -d '' name; do
-  if [ -L "$name" ] || [ -L "$starter/$name" ]; then
-    [ "$(readlink -- "$name")" = "$(readlink -- "$starter/$name")" ] || printf '%s\0' "$name"
-  elif [ ! -f "$name" ]; then
-    printf '%s\0' "$name"
-  else
-    printf '%s\0' "$name" >&3
-  fi
-done >"$scratch/modified" 3>"$scratch/files"
-# What has another size is not read: a sparse file may be without an end.
-sizes() { cd "$1" && xargs -0r stat --printf '%s %n\0' -- <"$scratch/files" | sort -z; }
-sizes "$starter" >"$scratch/sizes"
-sizes ~/repo >"$scratch/sizes-now"
-comm -z -13 "$scratch/sizes" "$scratch/sizes-now" | sed -z 's/^[0-9]* //' >>"$scratch/modified"
-comm -z -12 "$scratch/sizes" "$scratch/sizes-now" | sed -z 's/^[0-9]* //' >"$scratch/same-size"
-hashes() { cd "$1" && xargs -0r sha256sum -z -- <"$scratch/same-size" | sort -z; }
-comm -z -13 <(hashes "$starter") <(hashes ~/repo) | cut -z -c67- >>"$scratch/modified"
-# A folder that stands where the starter has a file is in the way too.
-cat "$scratch/deleted" "$scratch/modified" "$scratch/added" | xargs -0r rm -rf --
-cat "$scratch/deleted" "$scratch/modified" | tar -C "$starter" --null --no-recursion -T - -cf - | tar -xpf -
+for start; do clear_way "$start"; done
+if [ -n "$protected" ]; then
+  while IFS= read -r -d '' what && IFS= read -r -d '' name; do
+    had[/$name]=$what
+    clear_way "$name"
+  done < <(list "$starter")
+  while IFS= read -r -d '' what && IFS= read -r -d '' name; do
+    case ${had[/$name]-} in
+      '') added+=("$name") && continue ;;
+      # What has another size is not read: a sparse file may be without an end.
+      "$what") if [ "${what%% *}" = f ]; then same_size+=("$name"); fi ;;
+      *) modified+=("$name") ;;
+    esac
+    had[/$name]=
+  done < <(list ~/repo)
+  # Also a folder that stands where the starter has a file.
+  for key in "${!had[@]}"; do [ -z "${had[$key]}" ] || deleted+=("${key#/}"); done
+fi
+if [ ${#same_size[@]} -gt 0 ]; then
+  while IFS= read -r -d '' line; do hashes[/${line:66}]=${line::64}; done < <(hashes_of ~/repo)
+  while IFS= read -r -d '' line; do
+    name=${line:66}
+    [ "${hashes[/$name]-}" = "${line::64}" ] || modified+=("$name")
+  done < <(hashes_of "$starter")
+fi
+if [ $((${#deleted[@]} + ${#modified[@]} + ${#added[@]})) -gt 0 ]; then
+  printf '%s\0' "${deleted[@]}" "${modified[@]}" "${added[@]}" | xargs -0 rm -rf --
+fi
+if [ $((${#deleted[@]} + ${#modified[@]})) -gt 0 ]; then
+  printf '%s\0' "${deleted[@]}" "${modified[@]}" | tar -C "$starter" --null --no-recursion -T - -cf - | tar -xpf -
+fi
 find . -name .git -prune -o -name __pycache__ -prune -exec rm -rf {} +
-for change in modified deleted; do echo "$change=$(base64 -w0 <"$scratch/$change")"; done
-echo "added=$(cat "$scratch/way" "$scratch/added" | base64 -w0)"
+told modified "${modified[@]}"
+told deleted "${deleted[@]}"
+told added "${added[@]}"
