@@ -242,6 +242,43 @@ def imitates(name: str, command: str, stop: str, *, toml: str = "", **api: Any) 
     return Trouble(name, steps, ("failed", stop, None, None), toml, api=api)
 
 
+# A model's API of the agent's own, in its sandbox.
+OWN_API = """
+import http.server, json
+ERROR = json.dumps({"type": "error", "error": {"type": "api_error", "message": "not now"}})
+def stream(why):
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-4-5", "content": [],
+               "stop_reason": None, "stop_sequence": None, "usage": {"input_tokens": 1, "output_tokens": 1}}
+    events = [{"type": "message_start", "message": message},
+              {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+              {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "No."}},
+              {"type": "content_block_stop", "index": 0},
+              {"type": "message_delta", "delta": {"stop_reason": why, "stop_sequence": None},
+               "usage": {"output_tokens": 1}},
+              {"type": "message_stop"}]
+    return "".join(f"event: {one['type']}\\ndata: {json.dumps(one)}\\n\\n" for one in events)
+class Api(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("content-length") or 0))
+        status, body = ANSWER
+        self.send_response(status)
+        self.send_header("content-type", "text/event-stream" if status == 200 else "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+http.server.ThreadingHTTPServer(("127.0.0.1", 8089), Api).serve_forever()
+"""
+
+
+def answers_itself(answer: str) -> str:
+    """A command after which Claude Code asks a server that the agent has started."""
+    own = OWN_API.replace("ANSWER", answer)
+    start = (
+        f"cat >/tmp/api.py <<'EOF'\n{own}\nEOF\nsetsid -f python3 /tmp/api.py >/dev/null 2>&1 </dev/null\n"
+    )
+    return start + SETTINGS % '"ANTHROPIC_BASE_URL": "http://127.0.0.1:8089"'
+
+
 IMITATED = [
     imitates(
         "the API cannot be reached",
@@ -262,12 +299,28 @@ IMITATED = [
         toml="timeout = 15\n",
         keys=["sk-ant-scripted"],
     ),
+    *(
+        imitates(f"a {status}", answers_itself(f"({status}, ERROR)"), "api_error", toml=NO_RETRY)
+        for status in (400, 403, 404, 429, 500, 529)
+    ),
+    imitates("a 529 until the time is up", answers_itself("(529, ERROR)"), "timeout", toml="timeout = 15\n"),
+    imitates("the model refuses", answers_itself("(200, stream('refusal'))"), "refusal"),
+    imitates("the output limit", answers_itself("(200, stream('max_tokens'))"), "max_output"),
     imitates("the CLI dies", "kill -9 $PPID; pkill -9 -f claude; sleep 60", "killed"),
     imitates("the CLI is interrupted", "kill -INT $PPID; pkill -INT -f claude; sleep 60", "killed"),
 ]
 
 
-@pytest.mark.parametrize("trouble", [pytest.param(trouble, id=trouble.name) for trouble in IMITATED])
+QUICK = {"a 529", "the model refuses", "the CLI dies"}
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        pytest.param(trouble, id=trouble.name, marks=[pytest.mark.slow] * (trouble.name not in QUICK))
+        for trouble in IMITATED
+    ],
+)
 def test_an_agent_that_imitates_a_fault_is_judged(
     server: LocalServer, tmp_path: Path, trouble: Trouble
 ) -> None:
