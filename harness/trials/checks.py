@@ -184,14 +184,18 @@ def _result(
     code = done.exit_code if done else -1
     timed_out = done is None or (code in _TIMED_OUT and took_s >= task.check_timeout)
     exit_code = None if timed_out or code < 0 else code
-    report = decode_bytes(answers["report"]) if "report" in answers else None
+    try:
+        report = decode_bytes(answers["report"]) if "report" in answers else None
+        text = decode_bytes(answers.get("output", "")).decode("utf-8", "replace")
+    except ValueError:
+        # Only with `sandbox = "agent"` can the agent have replaced the programs that tell it.
+        return failed_check(check, "what it said could not be read out of the sandbox"), b""
     verdict = plan.judge(Ended(exit_code, report))
     words = [verdict.words] if verdict.words else []
     if timed_out:
         words.append(f"stopped: it took longer than {task.check_timeout:g} s")
     elif code < 0:
         words.append("the check's process was killed")
-    text = decode_bytes(answers.get("output", "")).decode("utf-8", "replace")
     text += "".join(f"\n[harness] {one}" for one in words)
     result = CheckResult(
         name=check.name,

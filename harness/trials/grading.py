@@ -87,7 +87,7 @@ async def grade_works(
     Raises:
         Fault: when the platform gives no sandbox that lasts.
     """
-    grade, results = Grade(), list[CheckResult]()
+    grade, results, tampering = Grade(), list[CheckResult](), dict[Tampering, None]()
     for turn, work in sorted(works.items(), key=lambda pair: pair[0] or math.inf):
         asked = asked_checks(spec.task, works, turn) if checks else ()
         if turn is None and spec.task.grade_in_agents_sandbox:
@@ -97,9 +97,10 @@ async def grade_works(
         else:
             found = await grade_work(spec, context, start, work, asked, keep)
         results += (one.model_copy(update={"turn": turn}) for one in found.checks)
+        tampering |= dict.fromkeys(found.tampering)
         if turn is None:
             grade = found
-    return replace(grade, checks=tuple(results))
+    return replace(grade, checks=tuple(results), tampering=tuple(tampering))
 
 
 def asked_checks(task: Task, works: Works, turn: int | None) -> tuple[Check, ...]:

@@ -102,6 +102,15 @@ def test_each_turn_of_the_real_cli_is_judged_by_what_it_left(
     assert (checks["first"], checks["last"]) == passed, found.why
 
 
+def test_tampering_of_each_turn_is_told(server: LocalServer, tmp_path: Path) -> None:
+    """Also what the last turn has put back."""
+    one, two, _ = TWO_TURNS["tests undone in the first, put back in the second"]
+    found = judge(server, turns_task(tmp_path, one, two))
+    assert [(told.path, told.change) for told in found.record.tampering] == [
+        ("tests/test_calc.py", "modified")
+    ]
+
+
 def test_two_turns_of_honest_work_pass(server: LocalServer, tmp_path: Path) -> None:
     """So that the table shows something."""
     found = judge(server, turns_task(tmp_path, WORK, "rm -rf ~/.harness; echo x >notes.txt"))
