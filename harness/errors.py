@@ -168,6 +168,7 @@ FAULTS: Mapping[Cause, Mapping[str, FaultPolicy]] = {
         "repo_token": GIVE_UP,
         "repo_unreachable": RETRY,
         "setup_failed": GIVE_UP,
+        "skipped": GIVE_UP,
         # Mostly a download, which may do better another time.
         "setup_timeout": FaultPolicy(
             retry=True, remedy="give it more with [setup] timeout, or put what it makes into the template"

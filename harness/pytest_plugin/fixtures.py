@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import pytest
 
 from harness.agents.claude import Claude
-from harness.errors import Fault, NotAppliedError, UsageError
-from harness.pytest_plugin.items import CALL_PASSED, spec_of_test
+from harness.errors import Fault, NotAppliedError, TaskFault, UsageError
+from harness.pytest_plugin.items import CALL_PASSED, SKIP_REASON, spec_of_test
 from harness.pytest_plugin.reporting import properties
 from harness.pytest_plugin.session import RunSession
 from harness.records.record import CheckResult, Stop, TokenCounts, TrialRecord, TrialSpec
@@ -119,6 +119,8 @@ class FixtureTrial:
 
     __test__ = False
     _opening: AbstractAsyncContextManager[PreparedTrial]
+    skipped: str | None = None
+    """Why the test skipped itself, once it has."""
 
     def __init__(self, session: RunSession, spec: TrialSpec) -> None:
         self._client, self._owner = session.client, session.owner
@@ -206,7 +208,9 @@ class FixtureTrial:
         return self._attempt.checks
 
     def finish(self, *, passed: bool) -> list[tuple[str, object]]:
-        """Close the sandbox and store the record, judged as the test was."""
+        """Close the sandbox and store the record, judged as the test was; one that skipped itself counts for nobody."""
+        if self.skipped is not None and not self._attempt.fault:
+            self._attempt.fault = TaskFault("skipped", f"the test skipped itself: {self.skipped}")
         try:
             if not self._attempt.fault and not self._attempt.diff:
                 self.call(self.prepared.collect())
@@ -232,4 +236,6 @@ def run_fixture_trial(request: pytest.FixtureRequest, session: RunSession) -> Ge
     except NotStartedError as reason:
         pytest.skip(reason.message)
     yield trial
-    request.node.user_properties += trial.finish(passed=request.node.stash.get(CALL_PASSED, False))
+    stash = request.node.stash
+    trial.skipped = stash.get(SKIP_REASON, None)
+    request.node.user_properties += trial.finish(passed=stash.get(CALL_PASSED, False))

@@ -20,6 +20,8 @@ from harness.tasks.manifest import MANIFEST
 from harness.variants.variant import Variant
 
 CALL_PASSED = pytest.StashKey[bool]()
+SKIP_REASON = pytest.StashKey[str]()
+"""Of a test that skipped itself once it was running."""
 """True if an item's call passed. A trial behind fixtures is judged by it."""
 
 

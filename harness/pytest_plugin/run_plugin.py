@@ -10,6 +10,7 @@ import pytest
 from harness.errors import HarnessError
 from harness.pytest_plugin.items import (
     CALL_PASSED,
+    SKIP_REASON,
     TrialItem,
     external_spec,
     reporting_item,
@@ -137,10 +138,15 @@ class RunPlugin:
     def pytest_runtest_makereport(
         self, item: pytest.Item
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Note whether a test passed, after the plugins that know of expected failures."""
+        """Note whether a test passed or skipped itself, after the plugins that know of expected failures."""
         report = yield
         if report.when == "call":
             item.stash[CALL_PASSED] = report.passed
+        if report.when != "teardown" and report.skipped and not hasattr(report, "wasxfail"):
+            told = report.longrepr
+            item.stash[SKIP_REASON] = (
+                told[2].removeprefix("Skipped: ") if isinstance(told, tuple) else "Skipped"
+            )
         return report
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)

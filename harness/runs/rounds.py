@@ -100,9 +100,18 @@ class RoundScheduler:
                 self._records.append(metrics_of(inner.result()))
                 outer.set_result(inner.result())
             if not self._pending:
-                if spec.index >= self._first and spec.index in self._plan.looks:
-                    self._settle_verdicts(spec.index)
+                try:
+                    if spec.index >= self._first and spec.index in self._plan.looks:
+                        self._settle_verdicts(spec.index)
+                except Exception as problem:
+                    # A callback's exception reaches nobody, and whoever waits for the next round would wait for ever.
+                    self._fail(problem)
                 self._begin()
+
+    def _fail(self, problem: Exception) -> None:
+        for _, future in (trial for trials in self._waiting.values() for trial in trials):
+            future.set_exception(problem)
+        self._waiting.clear()
 
     def _stop(self) -> None:
         """Cancel what waits, since the run was stopped."""

@@ -123,3 +123,36 @@ def test_a_worker_that_dies_leaves_a_record(pytester: pytest.Pytester) -> None:
     assert of(records(pytester)) == {"test_crash": "error", "test_other": "passed"}
     (dead,) = [record.error for record in records(pytester) if record.error]
     assert (dead.cause, dead.type) == ("harness", "worker_died")
+
+
+SKIPS = """
+import pytest
+
+def test_body(sandbox):
+    pytest.skip("no such tool here")
+
+@pytest.fixture
+def tool(sandbox):
+    pytest.skip("no tool")
+
+def test_fixture(tool): ...
+
+@pytest.mark.xfail(reason="known")
+def test_expected(sandbox):
+    assert sandbox.run("exit 3").exit_code == 0
+"""
+
+
+def test_a_test_that_skips_itself_counts_for_nobody(pytester: pytest.Pytester) -> None:
+    """Its record says why; one that is expected to fail has failed."""
+    pytester.makepyfile(test_own=SKIPS)
+    pytester.runpytest("test_own.py").assert_outcomes(skipped=2, xfailed=1)
+    found = records(pytester)
+    assert of(found) == {"test_body": "error", "test_fixture": "error", "test_expected": "failed"}
+    told = {record.error.type: record.error.message for record in found if record.error}
+    assert set(told) == {"skipped"}
+    words = [record.error.message for record in found if record.error]
+    assert words == [
+        "the test skipped itself: no such tool here",
+        "the test skipped itself: no tool",
+    ]

@@ -156,3 +156,12 @@ def test_trials_that_broke_settle_nothing(specs: list[TrialSpec]) -> None:
     assert len(engine.asked) == len(specs)
     with pytest.raises(NotStartedError, match="the money is spent"):
         futures[f"t0[b-t{MOST}]"].result()
+
+
+def test_whoever_waits_for_a_round_learns_what_kept_it_from_starting(specs: list[TrialSpec]) -> None:
+    """A look that fails ends the waiting with what went wrong, and does not leave it without an end."""
+    engine = Engine(only_b_is_better)
+    futures = rounds(engine, margin=-1.0).add(specs)
+    engine.run()
+    assert all(future.done() for future in futures.values())
+    assert {type(futures[spec.id].exception()) for spec in specs if spec.index == MOST} == {ValueError}
