@@ -103,7 +103,7 @@ class RoundScheduler:
                 try:
                     if spec.index >= self._first and spec.index in self._plan.looks:
                         self._settle_verdicts(spec.index)
-                except Exception as problem:
+                except Exception as problem:  # noqa: BLE001 - see below
                     # A callback's exception reaches nobody, and whoever waits for the next round would wait for ever.
                     self._fail(problem)
                 self._begin()
