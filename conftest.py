@@ -3,8 +3,16 @@
 import os
 import sys
 
+import pytest
+
 pytest_plugins = ["pytester"]
 
 # The tests start hundreds of Python processes. Where an image forbids bytecode, each would compile all that it imports.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are cores: many of the tests wait for a process most of their time."""
+    return (os.cpu_count() or 1) + 1

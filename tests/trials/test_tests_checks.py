@@ -362,7 +362,10 @@ def node(server: LocalServer, tmp_path_factory: pytest.TempPathFactory) -> dict[
         f"[checks.tests.{name}]\nrunner = 'node'\npaths = ['test/{name}.test.js']\nmust_pass = ['*']\n"
         for name in NODE_MODULES
     )
-    toml = f"{checks}[checks.tests.folder]\nrunner = 'node'\npaths = ['test']\nmust_pass = ['test/good.test.js > *']\n"
+    folder = (
+        "[checks.tests.folder]\nrunner = 'node'\npaths = ['test']\nmust_pass = ['test/good.test.js > *']\n"
+    )
+    toml = f"[checks]\ntimeout = 8\n{checks}{folder}"
     code = {f"{name}.js": text for name, text in NODE_MODULES.items()}
     tests = {f"test/{name}.test.js": NODE_TESTS.format(name=name) for name in NODE_MODULES}
     files = {**code, **tests, **NODE_SHADOWS, "test/helper.js": "process.exit(1);\n"}
