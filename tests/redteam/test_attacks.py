@@ -157,7 +157,20 @@ def naive_verdict(server: LocalServer, attack: Attack, task: Path) -> str:
     return with_sandbox(server, run)
 
 
+AIMED = {
+    *(
+        "too deep",
+        "too many files",
+        "a full /tmp",
+        "odd names",
+        "a tree that grows",
+        "a folder for each file",
+    ),
+    *("each tar", "each bash", "each find", "stopped", "no more processes"),
+}
+"""Aimed at how the work is carried: a harness that carries nothing is not touched by them."""
 FORGING = [one for one in PLAIN if one.fools != "error"]
+DODGING = [one for one in PLAIN if one.fools == "error" and one.name not in AIMED]
 
 
 @pytest.mark.parametrize("attack", marked(FORGING))
@@ -174,3 +187,12 @@ def test_judged_where_the_agent_was_replaced_programs_make_no_error(
     more = f"{IN_PLACE}[sandbox]\nenv = {{ PATH = '/home/user/bin:/usr/local/bin:/usr/bin:/bin' }}\n"
     found = judge(server, calc_task(tmp_path, script, check="true", toml=more))
     assert found.record.outcome == "failed", found.why
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", [pytest.param(one, id=one.id) for one in DODGING])
+def test_an_attack_dodges_its_failure_where_nothing_is_guarded(
+    server: LocalServer, tmp_path: Path, attack: Attack
+) -> None:
+    """Without any defence it makes an error, which would count for nobody."""
+    assert naive_verdict(server, attack, task_of(tmp_path, attack)).startswith("error")
