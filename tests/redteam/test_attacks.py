@@ -142,9 +142,9 @@ def naive_verdict(server: LocalServer, attack: Attack, task: Path) -> str:
             done = await sandbox.run(f"cd ~/repo\n{attack.script}", timeout=60)
             await sandbox.write(".harness/checks/check.sh", b"true")
             await sandbox.write("repo/tests/test_calc.py", CALC["tests/test_calc.py"].encode())
-            diff = await sandbox.run("cd ~/repo && git add -A && git diff --cached HEAD", timeout=20)
+            diff = await sandbox.run("cd ~/repo && git add -A && git diff --cached HEAD", timeout=6)
             check = await sandbox.run(
-                f"cd ~/repo && bash ~/.harness/checks/check.sh\n{attack.check}", timeout=20
+                f"cd ~/repo && bash ~/.harness/checks/check.sh\n{attack.check}", timeout=8
             )
         except (HarnessError, CommandTimeoutError) as error:
             return "hidden" if attack.fools == "hidden" else f"error: {error}"
