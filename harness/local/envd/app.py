@@ -13,7 +13,7 @@ from e2b.envd.filesystem.filesystem_connect import FilesystemASGIApplication
 from e2b.envd.process.process_connect import ProcessASGIApplication
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from harness.local.api_errors import ApiError, bad_request
 from harness.local.boxes.box import Box
@@ -43,6 +43,14 @@ _RPC_OPTIONS: Mapping[str, Any] = {
     "compressions": rpc.COMPRESSIONS,
     "read_max_bytes": _MAX_MESSAGE,
 }
+
+_WORDS = {
+    404: "404 page not found",
+    405: "method not allowed: RPCs are sent by POST",
+    415: "unsupported content type: send application/json or application/proto, "
+    "and application/connect+json or application/connect+proto where there is a stream",
+}
+"""What the RPC library answers with a status alone."""
 
 _OPERATIONS = {"GET": "read", "POST": "write"}
 
@@ -94,9 +102,9 @@ class Envd:
                 raise ApiError(415, "envd speaks the Connect protocol over HTTP/1.1, not gRPC")
             if path.startswith("/process.Process/"):
                 async with coalesce(send) as sending:
-                    await self._process_rpc(scope, receive, sending)
+                    await self._process_rpc(scope, receive, _with_words(sending))
             elif path.startswith("/filesystem.Filesystem/"):
-                await self._filesystem_rpc(scope, receive, send)
+                await self._filesystem_rpc(scope, receive, _with_words(send))
             else:
                 response = await self._answer(request)
                 await response(scope, receive, send)
@@ -178,3 +186,22 @@ def _check_headers(scope: Scope) -> None:
             value.decode()
         except UnicodeDecodeError as error:
             raise bad_request(f"the header field {name.decode('latin-1')} is no UTF-8: {error}") from error
+
+
+def _with_words(send: Send) -> Send:
+    """Return a `send` for the RPC library. Raises `ApiError` in place of a reply that would be a status alone."""
+
+    async def sending(message: Message) -> None:
+        if (
+            message["type"] == "http.response.start"
+            and message["status"] in _WORDS
+            and not _has_content(message)
+        ):
+            raise ApiError(message["status"], _WORDS[message["status"]])
+        await send(message)
+
+    return sending
+
+
+def _has_content(message: Message) -> bool:
+    return any(name.lower() == b"content-type" for name, _ in message["headers"])
