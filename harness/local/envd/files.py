@@ -12,9 +12,10 @@ import mimetypes
 import os
 import posixpath
 import re
+import stat
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from email.utils import formatdate
 
@@ -65,6 +66,8 @@ class _Sink:
         """Open an empty file with the client's metadata as extended attributes. Raises `ApiError`."""
         sink = cls(path, await open_to_write(box, path))
         try:
+            with suppress(PermissionError):  # where the server may not, the sandbox's guest sets the owner
+                os.fchmod(sink._fd, stat.S_IMODE(os.fstat(sink._fd).st_mode))  # E2B's watchers tell of its chown
             _replace_metadata(sink._fd, metadata)
         except OSError as error:
             sink.close()
