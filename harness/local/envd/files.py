@@ -67,7 +67,9 @@ class _Sink:
         sink = cls(path, await open_to_write(box, path))
         try:
             with suppress(PermissionError):  # where the server may not, the sandbox's guest sets the owner
-                os.fchmod(sink._fd, stat.S_IMODE(os.fstat(sink._fd).st_mode))  # E2B's watchers tell of its chown
+                os.fchmod(
+                    sink._fd, stat.S_IMODE(os.fstat(sink._fd).st_mode)
+                )  # E2B's watchers tell of its chown
             _replace_metadata(sink._fd, metadata)
         except OSError as error:
             sink.close()
