@@ -49,8 +49,10 @@ class Target:
     def in_sandbox(self) -> Fields:
         return {b"E2b-Sandbox-Id": self.sandbox_id.encode(), b"X-Access-Token": self.token.encode()}
 
-    def ask(self, method: bytes, path: bytes, fields: Fields, body: bytes) -> tuple[int, bytes]:
-        """Send one request. Gives the status and the body, or the beginning of one that is streamed."""
+    def ask(
+        self, method: bytes, path: bytes, fields: Fields, body: bytes, whole: bool = False
+    ) -> tuple[int, bytes]:
+        """Send one request. Gives the status and the body; of one that is streamed the beginning, or all of it."""
         all_fields = {
             b"Host": b"here",
             b"X-API-KEY": self.server.api_key.encode(),
@@ -59,16 +61,29 @@ class Target:
             **fields,
         }
         head = b"".join(name + b": " + value + b"\r\n" for name, value in all_fields.items())
-        return self.send(method + b" " + path + b" HTTP/1.1\r\n" + head + b"\r\n" + body)
+        return self.send(method + b" " + path + b" HTTP/1.1\r\n" + head + b"\r\n" + body, whole)
 
-    def send(self, data: bytes) -> tuple[int, bytes]:
+    def send(self, data: bytes, whole: bool = False) -> tuple[int, bytes]:
         host, _, port = self.server.url.removeprefix("http://").partition(":")
         with socket.create_connection((host, int(port)), timeout=_TIMEOUT_S) as connection:
             with suppress(BrokenPipeError, ConnectionResetError):  # it has answered before it had all
                 connection.sendall(data)
             reply = http.client.HTTPResponse(connection)
             reply.begin()
-            return reply.status, reply.read1(1 << 16) if reply.chunked else reply.read()
+            return reply.status, reply.read1(1 << 16) if reply.chunked and not whole else reply.read()
+
+    def start(self, request: dict[str, Any], whole: bool = False) -> None:
+        """Start a process; with `whole` until it has ended. An error must be one of the client's, in words."""
+        message = json.dumps(request).encode()
+        fields = {**self.in_sandbox(), b"Content-Type": b"application/connect+json"}
+        envelope = struct.pack(">BI", 0, len(message)) + message
+        status, stream = self.ask(b"POST", b"/process.Process/Start", fields, envelope, whole)
+        assert status == 200
+        while stream:
+            size = struct.unpack(">I", stream[1:5])[0]
+            reply, stream = json.loads(stream[5 : 5 + size]), stream[5 + size :]
+            if error := reply.get("error"):
+                assert (error["code"], bool(error["message"])) == ("invalid_argument", True), error
 
     def check(self, status: int, body: bytes) -> None:
         """Every answer is one that E2B's protocol has, and each refusal has a word."""
@@ -290,6 +305,119 @@ def test_https_is_refused_at_once(target: Target) -> None:
     with socket.create_connection((host, int(port)), timeout=_TIMEOUT_S) as connection:
         connection.sendall(hello)
         assert b"plain HTTP" in connection.makefile("rb").read()
+
+
+# --- what exists, and is not what the request takes it for
+
+_PATHS = [
+    *("/", "/proc", "/proc/self", "/proc/self/mem", "/proc/self/fd/0", "/proc/1/root", "/sys", "////"),
+    *("/dev", "/dev/null", "/dev/ptmx", "/dev/stdin", "/etc/passwd", "/usr/bin/env", "/tmp", "/home"),
+    *(".", "..", "~", "~/..", "~/loop", "~/dangling", "~/fifo", "~/f/below", "~/f"),
+]
+
+
+def test_no_path_breaks_a_file_call(target: Target) -> None:
+    """Devices, loops, pipes, mount points and what is above them: each call on each ends with a word."""
+    target.revive()
+    script = "cd ~; ln -s loop loop; ln -s nothing dangling; mkfifo fifo; echo x >f"
+    target.start({"process": {"cmd": "/bin/bash", "args": ["-c", script]}}, whole=True)
+    fields = {**target.in_sandbox(), b"Content-Type": b"application/json"}
+    for path in _PATHS:
+        for call, message_fields in (
+            *((call, ["path"]) for call in ("Stat", "ListDir", "CreateWatcher", "MakeDir")),
+            ("Move", ["source", "destination"]),
+            ("Remove", ["path"]),
+        ):
+            asked = dict.fromkeys(message_fields, path) | {"recursive": path.startswith("/home"), "depth": 2}
+            body = json.dumps(asked).encode()
+            target.check(*target.ask(b"POST", b"/filesystem.Filesystem/" + call.encode(), fields, body))
+        query = f"/files?path={quote(path, safe='')}".encode()
+        target.check(*target.ask(b"GET", query, target.in_sandbox(), b""))
+        octets = {**target.in_sandbox(), b"Content-Type": b"application/octet-stream"}
+        target.check(*target.ask(b"POST", query, octets, b"x"))
+        body = json.dumps({"source_paths": [path], "destination": "/home/user/composed"}).encode()
+        target.check(*target.ask(b"POST", b"/files/compose", fields, body))
+
+
+@pytest.mark.parametrize("pty", [False, True])
+def test_no_input_breaks_a_process(target: Target, pty: bool) -> None:
+    """Input, sizes and signals that do not fit the process that they are for are refused in words."""
+    target.revive()
+    tag = f"live-{pty}"
+    start: dict[str, Any] = {"process": {"cmd": "/bin/sleep", "args": ["100"]}, "tag": tag}
+    target.start(start | ({"pty": {"size": {"cols": 9, "rows": 9}}} if pty else {"stdin": False}))
+    odd = [0, -1, 7, 65535, 65536, 2**32, 2**70, 0.5, float("inf"), "", "!", "x" * 70_000, None, [], {}, True]
+    for value in odd:
+        for call, rest in (
+            ("SendInput", {"input": {"stdin": value}}),
+            ("SendInput", {"input": {"pty": value}}),
+            ("SendInput", {"input": value}),
+            ("Update", {"pty": {"size": {"cols": value, "rows": value}}}),
+            ("Update", {"pty": value}),
+            ("CloseStdin", {}),
+            ("SendSignal", {"signal": 3 if value == 9 else value}),
+        ):
+            body = json.dumps({"process": {"tag": tag}, **rest}).encode()
+            unary = {**target.in_sandbox(), b"Content-Type": b"application/json"}
+            target.check(*target.ask(b"POST", b"/process.Process/" + call.encode(), unary, body))
+
+
+_STARTS = [
+    {"cmd": "/bin/true", "args": ["x" * 200_000]},
+    {"cmd": "/bin/true", "args": ["x"] * 100_000},
+    {"cmd": "/bin/true", "envs": {"A" * 200_000: "x"}},
+    {"cmd": "/bin/true", "envs": {f"A{number}": "x" * 1000 for number in range(5000)}},
+    {"cmd": "x" * 5000},
+    {"cmd": "/etc/passwd"},
+    {"cmd": "/"},
+    {"cmd": "."},
+    {"cmd": "/bin/true", "cwd": "/proc/self/fd"},
+    {"cmd": "/bin/true", "cwd": "x" * 5000},
+    {"cmd": "/bin/true", "cwd": "~nobody"},
+    {"cmd": "/bin/true", "args": ["\ud800"]},
+]
+
+
+@pytest.mark.parametrize("process", _STARTS, ids=lambda process: json.dumps(process)[:40])
+def test_no_command_breaks_the_server(target: Target, process: dict[str, Any]) -> None:
+    """What the kernel cannot start is an error of its stream, which says so."""
+    target.revive()
+    target.start({"process": process, "stdin": False}, whole=True)
+
+
+_STEPS = st.lists(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "type": st.sampled_from(["RUN", "COPY", "ENV", "WORKDIR", "USER", "NOTHING"]) | st.integers(),
+            "args": st.lists(st.text(max_size=9) | st.integers(), max_size=3) | st.text(max_size=3),
+            "filesHash": st.sampled_from(["0" * 64, "x", ""]) | st.integers(),
+            "force": st.booleans() | st.text(max_size=2),
+        },
+    )
+    | st.integers(),
+    max_size=3,
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    steps=_STEPS | st.integers(),
+    source=st.sampled_from(["base", "base:default", "nothing", "\0", "../..", 7]),
+    key=st.sampled_from(["fromTemplate", "fromImage"]),
+    start=st.text(max_size=9) | st.integers() | st.none(),
+)
+def test_no_build_request_breaks_the_server(
+    target: Target, steps: Any, source: Any, key: str, start: Any
+) -> None:
+    """A build with any steps is taken or refused in words; one that fails says why in its status."""
+    status, body = target.ask(b"POST", b"/v3/templates", {}, b'{"name": "hostile"}')
+    assert status == 202, body
+    made = json.loads(body)
+    build = f"/templates/{made['templateID']}/builds/{made['buildID']}"
+    asked = json.dumps({key: source, "steps": steps, "startCmd": start, "readyCmd": start}).encode()
+    target.check(*target.ask(b"POST", f"/v2{build}".encode(), {}, asked))
+    target.check(*target.ask(b"GET", f"{build}/status".encode(), {}, b""))
 
 
 # --- anything

@@ -137,7 +137,10 @@ class TemplateApi:
             raise api_errors.not_on_this_server(
                 "An image from a private registry", "start from a template, as `claude`"
             )
-        self._builder.start(build, parse_build_request(body))
+        wanted = parse_build_request(body)
+        if wanted.template is not None:
+            parse_reference(wanted.template)
+        self._builder.start(build, wanted)
         return Response(status_code=202)
 
     async def _get_status(self, request: Request) -> Response:

@@ -228,7 +228,7 @@ class _PolledWatcher:
         events, self._events = self._events, []
         if self._overflowed:
             self._overflowed = False
-            raise ConnectError(Code.INTERNAL, f"watcher error: more than {_MAX_POLLED_EVENTS} events waited")
+            raise ConnectError(Code.ABORTED, f"watcher error: more than {_MAX_POLLED_EVENTS} events waited")
         return events
 
     def release(self) -> None:

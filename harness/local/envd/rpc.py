@@ -29,6 +29,7 @@ _KEEP_ALIVE_SECONDS = 90.0
 
 _LONGEST_KEEP_ALIVE_SECONDS = 3600.0
 
+# All others are FAILED_PRECONDITION: what the sandbox's files do not allow is no fault of the server.
 _CODES = {
     errno.ENOENT: Code.NOT_FOUND,
     errno.ENOTDIR: Code.INVALID_ARGUMENT,
@@ -36,7 +37,6 @@ _CODES = {
     errno.EINVAL: Code.INVALID_ARGUMENT,
     errno.ENAMETOOLONG: Code.INVALID_ARGUMENT,
     errno.EEXIST: Code.ALREADY_EXISTS,
-    errno.ELOOP: Code.FAILED_PRECONDITION,
     errno.EACCES: Code.PERMISSION_DENIED,
     errno.EPERM: Code.PERMISSION_DENIED,
     errno.EROFS: Code.PERMISSION_DENIED,
@@ -173,5 +173,5 @@ def _map_box_died() -> Iterator[None]:
 def to_connect_error(doing: str, error: OSError) -> ConnectError:
     """Map an error of the sandbox's file system to an error of the protocol."""
     return ConnectError(
-        _CODES.get(error.errno or 0, Code.INTERNAL), f"error {doing}: {error.strerror or error}"
+        _CODES.get(error.errno or 0, Code.FAILED_PRECONDITION), f"error {doing}: {error.strerror or error}"
     )
