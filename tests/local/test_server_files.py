@@ -414,6 +414,14 @@ def test_the_polled_watcher_tells_the_same(api: dict[str, str]) -> None:
         created = [event for event in handle.get_new_events() if event.type is FilesystemEventType.CREATE]
         assert len(created) == 300
         handle.stop()
+        handle = sandbox.files.watch_dir(".", recursive=True)
+        for number in range(5):
+            sandbox.commands.run(f"mkdir -p new-{number}/deep; echo x >new-{number}/deep/file")
+            told = [(event.name, event.type) for event in handle.get_new_events()]
+            assert (f"new-{number}/deep", FilesystemEventType.CREATE) in told
+            assert (f"new-{number}/deep/file", FilesystemEventType.CREATE) in told
+            assert (f"new-{number}/deep/file", FilesystemEventType.WRITE) in told
+        handle.stop()
         with pytest.raises(SandboxException):
             handle.get_new_events()
 

@@ -487,7 +487,18 @@ class Inotify:
         yield from ((kind, name) for bit, kind in self.KINDS if mask & bit)
         if self.recursive and mask & self.ISDIR and mask & (self.CREATE | self.MOVED_TO):
             # entries made in the new folder before it was watched have caused no events
-            yield from (("create", below) for below in self.add_if_there(name))
+            for below in self.add_if_there(name):
+                yield "create", below
+                if mask & self.CREATE and has_content(os.path.join(self.root, below)):
+                    yield "write", below
+
+
+def has_content(path: str) -> bool:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size > 0
 
 
 def watch(path: str, recursive: bool, out: int) -> None:
