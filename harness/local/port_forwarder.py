@@ -17,6 +17,8 @@ from harness.local.network.splice import splice
 
 _END = b"\r\n\r\n"
 _MAX_HEAD = 1 << 16
+_TLS = b"\x16\x03"
+"""The first bytes of a TLS connection."""
 _FIELD = re.compile(rb"^([!-9;-~]+):[ \t]*([^\r\n]*?)[ \t]*$", re.MULTILINE)
 
 
@@ -55,6 +57,9 @@ class PortForwarder(HttpToolsProtocol):
         """Buffer the head of a request until its target is known, then forward it or pass it on to HTTP."""
         if self._pending or self._is_idle:
             self._pending += data
+            if self._pending.startswith(_TLS):
+                self.send_400_response("This server speaks plain HTTP: use http:// in place of https://")
+                return
             end = self._pending.find(_END)
             if (len(self._pending) if end < 0 else end) > _MAX_HEAD:
                 self.send_400_response("Request header fields too large")

@@ -133,7 +133,7 @@ class App:
         """Return the sandbox and its port that a request is for; None if it names no sandbox."""
         if target := _parse_target(request.headers):
             return target
-        if request.url.path == "/files":
+        if request.scope["path"] == "/files":
             # A URL that was signed while E2B_SANDBOX_URL was set names no sandbox. Its signature matches exactly one.
             signed = (sandbox.id for sandbox in self._registry if sandbox.envd.has_valid_signature(request))
             return next(signed, "unknown"), envd.PORT

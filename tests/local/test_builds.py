@@ -210,6 +210,40 @@ def test_tags_name_builds(build: Build, name: str, api: Api, template_api: Api) 
     assert {tag.tag for tag in Template.get_tags(name, **template_api)} == {"v1", "v2", "default"}
 
 
+def test_a_build_is_named_by_its_id(name: str, api: Api, template_api: Api, server: LocalServer) -> None:
+    """NAME:BUILD_ID and TEMPLATE_ID:BUILD_ID are that build, also after the tags have moved on. `base` has one too."""
+    builds = [
+        Template.build(
+            Template().from_template("base").run_cmd(f"echo {number} {fresh()} > number"),
+            name,
+            **template_api,
+        )
+        for number in (1, 2)
+    ]
+    for build in builds:
+        for reference in (f"{name}:{build.build_id}", f"{build.template_id}:{build.build_id.upper()}"):
+            with Sandbox.create(reference, **api) as sandbox:
+                assert sandbox.files.read("number").startswith(str(builds.index(build) + 1))
+    with pytest.raises(SandboxException, match="not found"):
+        Sandbox.create(f"{name}:{builds[0].build_id[:-1]}", **api)
+    listed = httpx.get(f"{server.url}/templates", headers={"X-API-KEY": server.api_key}).json()
+    (base,) = [one for one in listed if one["templateID"] == "base"]
+    with Sandbox.create(f"base:{base['buildID']}", **api) as sandbox:
+        assert sandbox.is_running()
+
+
+def test_tags_are_counted_and_found(build: Build, name: str, server: LocalServer) -> None:
+    """The SDK's routes for tags answer as E2B's do."""
+    build(Template().from_template("base").run_cmd(f"echo {fresh()}"), f"{name}:v1")
+    with httpx.Client(
+        base_url=f"{server.url}/templates/{name}", headers={"X-API-KEY": server.api_key}
+    ) as client:
+        assert client.get("/tags/count").json() == {"total": 1}
+        assert client.get("/tags/exists?tag=V1").json() == {"exists": True, "normalizedTag": "v1"}
+        assert client.get("/tags/exists?tag=v2").json() == {"exists": False, "normalizedTag": "v2"}
+        assert client.get("/tags/exists?tag=%20").status_code == 400
+
+
 def test_a_build_in_the_background_is_followed(name: str, template_api: Api) -> None:
     """build_in_background returns at once; its status and its log, page by page, are there for who asks."""
 

@@ -283,6 +283,18 @@ def test_commands_are_listed_and_killed(in_sandbox: InSandbox) -> None:
     in_sandbox(story)
 
 
+def test_a_killed_command_has_ended_when_the_kill_is_answered(in_sandbox: InSandbox) -> None:
+    """The next command finds no process of that pid any more."""
+
+    async def story(sandbox: AsyncSandbox) -> None:
+        for _ in range(10):
+            command = await sandbox.commands.run("sleep 100", background=True)
+            assert await sandbox.commands.kill(command.pid)
+            assert not await sandbox.files.exists(f"/proc/{command.pid}")
+
+    in_sandbox(story)
+
+
 def test_a_timeout_ends_the_stream_and_the_command(in_sandbox: InSandbox) -> None:
     """timeout= is the whole command's: the client hears of the deadline, and nothing is left running."""
 

@@ -265,6 +265,87 @@ def test_metadata_stays_with_a_file(in_sandbox: InSandbox) -> None:
         assert (await sandbox.files.get_info("tagged")).metadata == {"origin": "test", "n": "1"}
         (listed,) = [entry for entry in await sandbox.files.list(".") if entry.name == "tagged"]
         assert listed.metadata == {"origin": "test", "n": "1"}
+        await sandbox.files.write("tagged", "y", metadata={"n": "2"})
+        assert (await sandbox.files.get_info("tagged")).metadata == {"n": "2"}
+        await sandbox.files.write("tagged", "z")
+        assert not (await sandbox.files.get_info("tagged")).metadata
+
+    in_sandbox(story)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ({"a": "é"}, "printable"),
+        ({"k" * 247: "v"}, "246 bytes"),
+        ({"a": "x" * 2100, "b": "x" * 2100}, "room for 4096"),
+    ],
+    ids=["unprintable", "a long key", "much"],
+)
+def test_metadata_that_no_file_could_keep_is_refused(
+    in_sandbox: InSandbox, metadata: dict[str, str], words: str
+) -> None:
+    """E2B's limits: printable ASCII, 246 bytes a key, 4096 bytes a file."""
+
+    async def story(sandbox: AsyncSandbox) -> None:
+        headers = [(f"X-Metadata-{key}".encode(), value.encode()) for key, value in metadata.items()]
+        async with httpx.AsyncClient() as client:
+            reply = await client.post(
+                sandbox.upload_url("tagged"),
+                headers=[(b"Content-Type", b"application/octet-stream"), *headers],
+                content=b"x",
+            )
+        assert reply.status_code == 400
+        assert words in reply.json()["message"]
+
+    in_sandbox(story)
+
+
+def test_files_that_tell_no_size_are_read(in_sandbox: InSandbox) -> None:
+    """Those of /proc say that they are empty, and have their content, or a range of it, all the same."""
+
+    async def story(sandbox: AsyncSandbox) -> None:
+        assert "MemTotal" in await sandbox.files.read("/proc/meminfo")
+        version = await sandbox.files.read("/proc/version", format="bytes")
+        async with httpx.AsyncClient() as client:
+            part = await client.get(sandbox.download_url("/proc/version"), headers={"Range": "bytes=0-4"})
+            memory = await client.get(sandbox.download_url("/proc/self/mem"))
+        assert (part.status_code, part.content) == (206, bytes(version[:5]))
+        assert memory.status_code in (400, 403)
+
+    in_sandbox(story)
+
+
+def test_files_are_composed_to_one(in_sandbox: InSandbox, server: LocalServer) -> None:
+    """envd's /files/compose joins files in their order and removes them; a bad request changes nothing."""
+
+    async def story(sandbox: AsyncSandbox) -> None:
+        await sandbox.files.write_files([{"path": "a", "data": "one "}, {"path": "b", "data": "two"}])
+        async with httpx.AsyncClient(
+            base_url=server.url,
+            headers={
+                "E2b-Sandbox-Id": sandbox.sandbox_id,
+                "X-Access-Token": sandbox.connection_config.sandbox_headers["X-Access-Token"],
+            },
+        ) as client:
+            for body, status in (
+                ({"source_paths": [], "destination": "c"}, 400),
+                ({"source_paths": ["a"]}, 400),
+                ({"source_paths": ["a", "c"], "destination": "c"}, 400),
+                ({"source_paths": ["a", "missing"], "destination": "c"}, 404),
+                ({"source_paths": ["a"], "destination": "c", "username": "nobody-here"}, 401),
+                ({"source_paths": 7, "destination": {}}, 400),
+            ):
+                assert (await client.post("/files/compose", json=body)).status_code == status
+            assert {entry.name for entry in await sandbox.files.list(".")} >= {"a", "b"}
+            assert not await sandbox.files.exists("c")
+            reply = await client.post(
+                "/files/compose", json={"source_paths": ["a", "~/b"], "destination": "new/c"}
+            )
+        assert reply.json() == {"path": "/home/user/new/c", "name": "c", "type": "file"}
+        assert await sandbox.files.read("new/c") == "one two"
+        assert not await sandbox.files.exists("a")
+        assert [entry.name for entry in await sandbox.files.list("new")] == ["c"]
 
     in_sandbox(story)
 
@@ -320,19 +401,26 @@ async def _next(seen: asyncio.Queue[FilesystemEvent], kind: FilesystemEventType)
 
 
 def test_the_polled_watcher_tells_the_same(api: dict[str, str]) -> None:
-    """The sync SDK's watcher collects events until it is asked, and tells each of them once."""
+    """The sync SDK's watcher tells of all that was done before it is asked, and of each change once."""
     with Sandbox.create(**api) as sandbox:
         handle = sandbox.files.watch_dir(".")
-        seen: list[str] = []
-        for name in ("one", "two"):
+        for name in map(str, range(20)):
             sandbox.files.write(name, "x")
-            while name not in seen:
-                seen += [
-                    event.name
-                    for event in handle.get_new_events()
-                    if event.type is FilesystemEventType.CREATE
-                ]
-        assert seen == ["one", "two"]
+            kinds = [event.type for event in handle.get_new_events() if event.name == name]
+            assert kinds[0] is FilesystemEventType.CREATE
+            assert kinds[-1] is FilesystemEventType.WRITE
+        assert handle.get_new_events() == []
+        sandbox.commands.run("for i in $(seq 300); do touch many-$i; done")
+        created = [event for event in handle.get_new_events() if event.type is FilesystemEventType.CREATE]
+        assert len(created) == 300
+        handle.stop()
+        handle = sandbox.files.watch_dir(".", recursive=True)
+        for number in range(5):
+            sandbox.commands.run(f"mkdir -p new-{number}/deep; echo x >new-{number}/deep/file")
+            told = [(event.name, event.type) for event in handle.get_new_events()]
+            assert (f"new-{number}/deep", FilesystemEventType.CREATE) in told
+            assert (f"new-{number}/deep/file", FilesystemEventType.CREATE) in told
+            assert (f"new-{number}/deep/file", FilesystemEventType.WRITE) in told
         handle.stop()
         with pytest.raises(SandboxException):
             handle.get_new_events()

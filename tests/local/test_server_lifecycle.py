@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -202,6 +203,28 @@ def test_a_pause_without_memory_keeps_the_files_alone(in_sandbox: InSandbox, api
         assert (await back.commands.run("cat kept; echo $A")).stdout == "yesb\n"
 
     in_sandbox(story, envs={"A": "b"})
+
+
+def test_a_boot_has_an_id_of_its_own(in_sandbox: InSandbox, server: LocalServer) -> None:
+    """A pause with memory keeps the kernel's boot id; a reboot, as another sandbox, has another."""
+    if server.isolation in ("landlock", "container", "unsafe"):
+        pytest.skip(f"the {server.isolation} tier shows this machine's /proc")
+
+    async def boot_id(sandbox: AsyncSandbox) -> str:
+        return (await sandbox.files.read("/proc/sys/kernel/random/boot_id")).strip()
+
+    async def story(sandbox: AsyncSandbox) -> None:
+        first = await boot_id(sandbox)
+        assert uuid.UUID(first)
+        await sandbox.pause()
+        await sandbox.connect()
+        assert await boot_id(sandbox) == first
+        await sandbox.pause(mode="filesystem")
+        await sandbox.connect()
+        assert await boot_id(sandbox) not in (first, of_this_machine)
+
+    of_this_machine = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    in_sandbox(story)
 
 
 def test_a_frozen_sandbox_can_be_rebooted_and_killed(in_sandbox: InSandbox, api: Api) -> None:
@@ -426,6 +449,55 @@ def test_what_e2b_keeps_elsewhere_is_not_here(api: Api) -> None:
     for ask in (lambda: Secret.create("k", "v", **api), lambda: Secret.list(**api).next_items()):
         with pytest.raises(SecretException, match=f"501: {NOT_HERE}: .*envs"):
             ask()
+
+
+def test_what_only_the_cloud_has_is_refused_in_words(server: LocalServer) -> None:
+    """Events, webhooks, teams and keys: 501, and what will do in their place."""
+    with httpx.Client(base_url=server.url, headers={"X-API-KEY": server.api_key}) as client:
+        for path, words in (
+            ("/events/sandboxes/i123", "GET /v2/sandboxes"),
+            ("/events/webhooks", "GET /v2/sandboxes"),
+            ("/api-keys", "prints its one key"),
+            ("/teams/t/metrics", "GET /sandboxes/metrics"),
+        ):
+            reply = client.get(path)
+            assert reply.status_code == 501
+            assert words in reply.json()["message"]
+
+
+def test_e2bs_own_templates_that_are_not_here_are_told_from_unknown_ones(
+    api: Api, with_server: WithServer
+) -> None:
+    """e2b_code_interpreter's Sandbox.create() asks for one: the answer says what is missing and what will do."""
+
+    async def story() -> None:
+        with pytest.raises(
+            SandboxException, match=rf"501: .*code-interpreter-v1.*{NOT_HERE}: .*commands\.run"
+        ):
+            await AsyncSandbox.create("code-interpreter-v1", **api)
+        with pytest.raises(SandboxException, match="404: template 'none' not found"):
+            await AsyncSandbox.create("none", **api)
+
+    with_server(story)
+
+
+def test_the_last_metrics_of_several_sandboxes_come_at_once(server: LocalServer, api: Api) -> None:
+    """Running sandboxes that are named are in the answer, others are not."""
+
+    async def story() -> None:
+        one = await AsyncSandbox.create(**api)
+        info = await one.get_info()
+        headers = {"X-API-KEY": server.api_key}
+        async with httpx.AsyncClient(base_url=server.url, headers=headers) as client:
+            reply = await client.get(f"/sandboxes/metrics?sandbox_ids={one.sandbox_id},nothing")
+            assert (await client.get("/sandboxes/metrics")).status_code == 400
+        (found,) = reply.json()["sandboxes"].items()
+        assert found[0] == one.sandbox_id
+        assert found[1]["cpuCount"] == info.cpu_count == len(os.sched_getaffinity(0))
+        assert found[1]["memTotal"] >> 20 == info.memory_mb
+        await one.kill()
+
+    asyncio.run(story())
 
 
 def test_a_create_call_with_a_key_happens_once(api: Api, with_server: WithServer) -> None:

@@ -67,6 +67,13 @@ class JsonLines:
                 raise ValueError("line too long")
         return json.loads(self._lines.popleft())
 
+    def write(self, data: bytes) -> bool:
+        """Write to the other end, where the descriptor is a socket. Returns False if nobody takes it."""
+        try:
+            return self._fd is not None and os.write(self._fd, data) == len(data)
+        except OSError:
+            return False
+
     def close(self) -> None:
         """Close the descriptor, if it is open."""
         if self._fd is not None:

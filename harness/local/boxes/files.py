@@ -1,6 +1,7 @@
 """File calls of a box. Paths are the sandbox's own, as in box.py."""
 
 import os
+import socket
 import stat
 from collections.abc import Iterable
 from typing import Any
@@ -73,7 +74,10 @@ class BoxFiles:
 
     async def watch(self, path: str, recursive: bool = False) -> Watch:
         """Watch a folder. Every change after this returns is reported. Raises OSError."""
-        lines = await self._start_helper("watch", path=self._map_path(path), recursive=recursive)
+        ours, theirs = (end.detach() for end in socket.socketpair())  # both ways: it answers questions
+        lines = await self._start_helper(
+            "watch", (ours, theirs), path=self._map_path(path), recursive=recursive
+        )
         try:
             await check_reply(lines)
         except BaseException:
@@ -92,9 +96,9 @@ class BoxFiles:
         finally:
             lines.close()
 
-    async def _start_helper(self, op: str, **fields: Any) -> JsonLines:
+    async def _start_helper(self, op: str, ends: tuple[int, int] | None = None, **fields: Any) -> JsonLines:
         """Start a request that may take long in a helper inside. Returns the helper's output."""
-        ours, theirs = os.pipe()
+        ours, theirs = ends or os.pipe()
         lines = JsonLines(ours)
         try:
             await self._client.request(op, fds=[theirs], **fields)

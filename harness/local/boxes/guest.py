@@ -431,6 +431,7 @@ class Inotify:
         self.root = root
         self.recursive = recursive
         self.names: dict[int, str] = {}
+        self.read = 0
         self.mask = sum(mask for mask, _ in self.KINDS)
         self.add("")
 
@@ -457,8 +458,15 @@ class Inotify:
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             return []  # it has vanished, or may not be read
 
+    def waiting(self) -> int:
+        """The bytes of the changes that wait to be read."""
+        import fcntl
+
+        return int.from_bytes(fcntl.ioctl(self.fd, 0x541B, bytes(4)), sys.byteorder)  # FIONREAD
+
     def events(self) -> Iterator[tuple[str, str]]:
         data = os.read(self.fd, 1 << 16)
+        self.read += len(data)
         at = 0
         while at < len(data):
             watch = int.from_bytes(data[at : at + 4], sys.byteorder, signed=True)
@@ -479,22 +487,39 @@ class Inotify:
         yield from ((kind, name) for bit, kind in self.KINDS if mask & bit)
         if self.recursive and mask & self.ISDIR and mask & (self.CREATE | self.MOVED_TO):
             # entries made in the new folder before it was watched have caused no events
-            yield from (("create", below) for below in self.add_if_there(name))
+            for below in self.add_if_there(name):
+                yield "create", below
+                if mask & self.CREATE and has_content(os.path.join(self.root, below)):
+                    yield "write", below
+
+
+def has_content(path: str) -> bool:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size > 0
 
 
 def watch(path: str, recursive: bool, out: int) -> None:
-    """Report changes until the reader closes its end."""
+    """Report changes until the reader closes its end. Each byte from it is answered after all changes before it."""
     inotify = Inotify(path, recursive)
     report(out, {"ok": None})
     poller = select.poll()
     poller.register(inotify.fd, select.POLLIN)
-    poller.register(out, 0)
+    poller.register(out, select.POLLIN)
     while True:
-        ready = [fd for fd, _ in poller.poll()]
-        if out in ready:
-            return
-        for kind, name in inotify.events():
-            report(out, {"type": kind, "name": name})
+        asked = b""
+        if out in [fd for fd, _ in poller.poll()]:
+            asked = os.read(out, 64)
+            if not asked:
+                return
+        end = inotify.read + inotify.waiting()
+        while inotify.read < end:
+            for kind, name in inotify.events():
+                report(out, {"type": kind, "name": name})
+        for _ in asked:
+            report(out, {"type": "synced", "name": ""})
 
 
 # --- confinement

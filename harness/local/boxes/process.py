@@ -5,6 +5,7 @@ import fcntl
 import os
 import sys
 import termios
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -185,19 +186,41 @@ class Watch:
 
     def __init__(self, lines: JsonLines) -> None:
         self._lines = lines
+        self._syncing: deque[asyncio.Future[None]] = deque()
 
     def __aiter__(self) -> "Watch":
         return self
 
     async def __anext__(self) -> WatchEvent:
-        message = await self._lines.next()
-        if message is None:
-            raise StopAsyncIteration
-        return WatchEvent(message["type"], str(message["name"]))
+        while (message := await self._lines.next()) is not None:
+            if message["type"] != "synced":
+                return WatchEvent(message["type"], str(message["name"]))
+            if self._syncing:
+                _resolve(self._syncing.popleft())
+        self.release()
+        raise StopAsyncIteration
+
+    async def sync(self) -> None:
+        """Return when all changes before this call have gone through `async for`, or when that has ended."""
+        synced: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._lines.write(b"?"):
+            self._syncing.append(synced)
+            await synced
+
+    def release(self) -> None:
+        """Let all calls of `sync` return."""
+        while self._syncing:
+            _resolve(self._syncing.popleft())
 
     def close(self) -> None:
         """Stop watching, if that has not been done."""
         self._lines.close()
+        self.release()
+
+
+def _resolve(future: "asyncio.Future[None]") -> None:
+    if not future.done():  # its caller may have gone
+        future.set_result(None)
 
 
 async def check_reply(lines: JsonLines) -> dict[str, Any]:

@@ -129,9 +129,7 @@ class TemplateStore:
         return next((record for record in self.list_records() if name in (record.id, record.name)), None)
 
     def save_record(self, record: TemplateRecord) -> None:
-        """Save a record in place of the earlier one. Builds without a tag are dropped."""
-        used = {key: one for key, one in record.builds.items() if key in record.tags.values()}
-        record = replace(record, builds=used)
+        """Save a record in place of the earlier one."""
         path = self._root / "records" / f"{record.id}.json"
         with tempfile.NamedTemporaryFile(
             "w", dir=self._root, prefix=_UNFINISHED_PREFIX, delete=False

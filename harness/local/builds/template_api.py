@@ -58,6 +58,7 @@ class TemplateApi:
             ("POST", "/v2/templates", _reject_old_sdk),
             ("GET", "/templates/{id}/files/{hash}", self._offer_upload),
             ("PUT", "/uploads/{key}", self._upload),
+            ("POST", build, _reject_old_sdk),
             ("POST", f"/v2{build}", self._start_build),
             ("GET", f"{build}/status", self._get_status),
             ("GET", f"{build}/logs", self._get_logs),
@@ -66,7 +67,13 @@ class TemplateApi:
             ("GET", "/templates/aliases/{id:path}", self._resolve_alias),
             ("POST", "/templates/tags", self._assign_tags),
             ("DELETE", "/templates/tags", self._remove_tags),
+            ("POST", "/templates/{id}", _reject_old_sdk),
             ("GET", f"{one}/tags", self._list_tags),
+            ("GET", f"{one}/tags/count", self._count_tags),
+            ("GET", f"{one}/tags/exists", self._find_tag),
+            ("GET", f"{one}/tags/groups", _reject_history),
+            ("GET", f"{one}/tags/{{tag}}/assignments", _reject_history),
+            ("GET", "/default-templates", self._list_builtin),
             ("GET", one, self._get_template),
             ("PATCH", one, self._update_template),
             ("PATCH", f"/v2{one}", self._update_template),
@@ -130,7 +137,10 @@ class TemplateApi:
             raise api_errors.not_on_this_server(
                 "An image from a private registry", "start from a template, as `claude`"
             )
-        self._builder.start(build, parse_build_request(body))
+        wanted = parse_build_request(body)
+        if wanted.template is not None:
+            parse_reference(wanted.template)
+        self._builder.start(build, wanted)
         return Response(status_code=202)
 
     async def _get_status(self, request: Request) -> Response:
@@ -163,15 +173,18 @@ class TemplateApi:
 
     async def _list_templates(self, request: Request) -> Response:
         own = [views.built_template_summary(record, self._resources) for record in self._store.list_records()]
-        return JSONResponse(
-            own
-            + [
-                views.builtin_template_summary(
-                    one, self._resources, self._started_at, self._registry.count_created(one)
-                )
-                for one in self._catalog.templates
-            ]
-        )
+        return JSONResponse(own + self._summarize_builtin())
+
+    async def _list_builtin(self, request: Request) -> Response:
+        return JSONResponse(sorted(self._summarize_builtin(), key=lambda one: str(one["templateID"])))
+
+    def _summarize_builtin(self) -> list[dict[str, Any]]:
+        return [
+            views.builtin_template_summary(
+                one, self._resources, self._started_at, self._registry.count_created(one)
+            )
+            for one in self._catalog.templates
+        ]
 
     async def _get_template(self, request: Request) -> Response:
         return JSONResponse(
@@ -236,6 +249,14 @@ class TemplateApi:
             ]
         )
 
+    async def _count_tags(self, request: Request) -> Response:
+        return JSONResponse({"total": len(self._find_record(request.path_params["id"]).tags)})
+
+    async def _find_tag(self, request: Request) -> Response:
+        record = self._find_record(request.path_params["id"])
+        tags = _normalize_tags([request.query_params.get("tag", "")])
+        return JSONResponse({"exists": tags[0] in record.tags, "normalizedTag": tags[0]})
+
     def _find_record(self, reference: str) -> TemplateRecord:
         name, _ = parse_reference(reference)
         record = self._store.find_record(name)
@@ -261,3 +282,9 @@ def _parse_count(request: Request, field: str, absent: int) -> int:
 
 async def _reject_old_sdk(request: Request) -> Response:
     raise api_errors.not_on_this_server("A build as older SDKs ask for it", "use a current SDK")
+
+
+async def _reject_history(request: Request) -> Response:
+    raise api_errors.not_on_this_server(
+        "The history of a template's tags", "GET /templates/{id}/tags tells the build that each tag has now"
+    )

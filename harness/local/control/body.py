@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
 
 from harness.local.api_errors import ApiError, bad_body
+from harness.local.client_text import MAX_DEPTH, nests_too_deeply
 
 MAX_BODY_BYTES = 4 << 20
 """Far more than any valid request of the control plane needs."""
@@ -26,6 +28,7 @@ class Body:
     def string(self, name: str) -> str | None:
         """Return a string, or None if the field is absent or null."""
         value: str | None = self._typed(name, str, "a string")
+        _reject_null_character(name, value or "")
         return value
 
     def boolean(self, name: str) -> bool | None:
@@ -47,6 +50,7 @@ class Body:
         value: list[Any] | None = self._typed(name, list, "a list of strings")
         if value is not None and not all(isinstance(item, str) for item in value):
             raise bad_body(f"{name} must be a list of strings")
+        _reject_null_character(name, *(value or ()))
         return value
 
     def string_map(self, name: str) -> dict[str, str]:
@@ -55,8 +59,7 @@ class Body:
         for key, item in value.items():
             if not isinstance(item, str):
                 raise bad_body(f"{name}.{key} must be a string")
-            if "\0" in key or "\0" in item:
-                raise bad_body(f"{name}.{key} must not hold a null character")
+            _reject_null_character(name, key, item)
         return value
 
     def object(self, name: str) -> Body | None:
@@ -84,12 +87,14 @@ async def read_body(request: Request) -> Body:
             raise ApiError(413, f"Request body is larger than {MAX_BODY_BYTES} bytes")
     if not data.strip():
         return Body({})
+    if nests_too_deeply(data):
+        raise bad_body(f"invalid JSON: nested more than {MAX_DEPTH} deep")
     try:
-        fields = json.loads(data, parse_constant=_no_constant)
+        fields = json.loads(data.decode(), parse_constant=_no_constant, parse_float=_finite)
         json.dumps(
             fields, ensure_ascii=False
         ).encode()  # fails for lone surrogates, which no reply could hold
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise bad_body(f"invalid JSON: {error}") from error
     if not isinstance(fields, dict):
         raise bad_body("the body must be a JSON object")
@@ -98,3 +103,15 @@ async def read_body(request: Request) -> Body:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):  # no reply could hold it
+        raise ValueError(f"{text[:20]} is too large")
+    return number
+
+
+def _reject_null_character(name: str, *texts: str) -> None:
+    if any("\0" in text for text in texts):
+        raise bad_body(f"{name} must not hold a null character")

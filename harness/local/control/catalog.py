@@ -13,12 +13,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harness.local.api_errors import bad_request, template_not_found
+from harness.local.api_errors import bad_request, not_on_this_server, template_not_found
 from harness.local.boxes.file_tree import remove_tree
 from harness.local.builds.store import TemplateStore
 from harness.local.template import Template
 
 DEFAULT_TAG = "default"
+_BUILD_YOUR_OWN = (
+    "build one of this name from `base` or `claude` with what you need (Template().from_template)"
+)
+_E2B_TEMPLATES = {
+    "code-interpreter-v1": "it has Jupyter kernels, which e2b_code_interpreter's run_code speaks to; take `base` or "
+    "`claude` with the package e2b, and run code with sandbox.commands.run('python3 ...')",
+    "desktop": f"it has a screen; {_BUILD_YOUR_OWN}",
+    **dict.fromkeys(("amp", "codex", "grok", "openai-codex", "opencode"), _BUILD_YOUR_OWN),
+}
+"""Templates that E2B has built for everybody, and what will do in their place. A template built here goes before."""
+
 _REFERENCE = re.compile(r"(?:(?P<space>[a-z0-9_-]+)/)?(?P<name>[a-z0-9_-]+)(?::(?P<tag>[a-z0-9._-]+))?")
 
 
@@ -69,6 +80,8 @@ class Catalog:
             return TemplateSource(template)
         snapshot = self._find_snapshot(name, tag)
         if snapshot is None:
+            if name in _E2B_TEMPLATES:
+                raise not_on_this_server(f"E2B's template '{name}'", _E2B_TEMPLATES[name])
             raise template_not_found(reference)
         return TemplateSource(snapshot.template, snapshot.path)
 
@@ -82,12 +95,15 @@ class Catalog:
     def find_template(self, reference: str) -> Template | None:
         """Return the template of this name or id, built-in or built here."""
         name, tag = parse_reference(reference)
-        return (self.find_builtin(name) if tag == DEFAULT_TAG else None) or self.find_built(name, tag)
+        builtin = self.find_builtin(name)
+        if builtin and tag in (DEFAULT_TAG, builtin.build_id.lower()):
+            return builtin
+        return self.find_built(name, tag)
 
     def find_built(self, name: str, tag: str) -> Template | None:
-        """Return the template that was built under this name or id, and tag."""
+        """Return the template that was built under this name or id, and tag. A build's own id is one of its tags."""
         record = self._store.find_record(name)
-        build = record.builds.get(record.tags.get(tag, "")) if record else None
+        build = record.builds.get(record.tags.get(tag, tag)) if record else None
         root = self.find_builtin(build.root) if build else None
         return self._store.make_template(record, build, root) if record and build and root else None
 

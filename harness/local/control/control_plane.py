@@ -42,9 +42,28 @@ _UNSUPPORTED = {
         "Storage in volumes",
         "put files into a template (Template().copy), or write and read them with sandbox.files",
     ),
+    "/volumecontent": (
+        "Storage in volumes",
+        "put files into a template (Template().copy), or write and read them with sandbox.files",
+    ),
     "/secrets": (
         "Keeping secrets",
         "give them in envs, or have a rule of `network` add them to requests, outside of the sandbox",
+    ),
+    "/events": (
+        "The log of lifecycle events, and webhooks",
+        "poll GET /v2/sandboxes and GET /v2/sandboxes/{id}/logs",
+    ),
+    "/teams": (
+        "Teams and their metrics",
+        "this server has one owner; GET /sandboxes/metrics tells what sandboxes use",
+    ),
+    "/api-keys": ("Making API keys", "the server prints its one key when it starts"),
+    "/access-tokens": ("Making access tokens", "the API key that the server prints does for all routes"),
+    "/nodes": ("The list of machines", "this server has one: GET /health tells of it"),
+    "/admin": (
+        "Administration of a cluster",
+        "stop the server to end all of its sandboxes, or DELETE /sandboxes/{id}",
     ),
 }
 _SHORT_NUMBER = re.compile(r"\d{1,12}", re.ASCII)
@@ -93,6 +112,7 @@ class ControlPlane:
             ("POST", "/sandboxes", self._create_v1),
             ("POST", "/v2/sandboxes", self._create_v2),
             ("GET", "/sandboxes", self._list_v1),
+            ("GET", "/sandboxes/metrics", self._list_last_metrics),
             ("GET", "/v2/sandboxes", self._list_v2),
             ("GET", one, self._get_sandbox),
             ("DELETE", one, self._kill),
@@ -262,6 +282,19 @@ class ControlPlane:
                 and (end is None or sample.taken_at.timestamp() <= end)
             ]
         )
+
+    async def _list_last_metrics(self, request: Request) -> Response:
+        ids = [one for text in request.query_params.getlist("sandbox_ids") for one in text.split(",") if one]
+        if not ids:
+            raise bad_request("sandbox_ids must name at least one sandbox")
+        if len(ids) > _MAX_PAGE:
+            raise bad_request(f"sandbox_ids can name at most {_MAX_PAGE} sandboxes")
+        running = {one.id: one for one in self._registry if one.id in ids and one.state == "running"}
+        for sandbox in running.values():
+            if not sandbox.samples:
+                await self._registry.take_sample(sandbox)
+        last = {key: views.usage_sample(one.samples[-1]) for key, one in running.items() if one.samples}
+        return JSONResponse({"sandboxes": last})
 
     async def _list_logs_v1(self, request: Request) -> Response:
         start = _parse_number(request, "start", 0)

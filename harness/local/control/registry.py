@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 import string
+import uuid
 from collections import Counter, deque
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from harness.local import api_errors
@@ -35,6 +37,7 @@ _AUTO_RESUME_SECONDS = 300
 
 _METRICS_INTERVAL = 5.0
 _METRICS_KEPT = 720
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _ID_ALPHABET = string.ascii_lowercase + string.digits
 
 
@@ -312,15 +315,15 @@ class Registry:
         return box
 
     async def _start_pooled(self, key: PoolKey) -> Box:
-        spec = self._spec(_new_id(), CreateRequest(key.template, policy=key.policy), None)
+        sandbox_id = _new_id()
         try:
-            return await Box.start(spec, self._isolation)
+            return await self._boot(sandbox_id, CreateRequest(key.template, policy=key.policy), None)
         except BoxError:
-            await asyncio.to_thread(remove_tree, spec.state)
+            await asyncio.to_thread(remove_tree, self._state.sandboxes / sandbox_id)
             raise
 
     async def _start_box(self, sandbox_id: str, request: CreateRequest, seed: Path | None) -> Box:
-        starting = asyncio.create_task(Box.start(self._spec(sandbox_id, request, seed), self._isolation))
+        starting = asyncio.create_task(self._boot(sandbox_id, request, seed))
         self._starting.add(starting)
         try:
             box = await starting
@@ -332,11 +335,22 @@ class Registry:
             raise ApiError(503, "The server is stopping")
         return box
 
-    def _spec(self, sandbox_id: str, request: CreateRequest, seed: Path | None) -> BoxSpec:
+    async def _boot(self, sandbox_id: str, request: CreateRequest, seed: Path | None) -> Box:
+        """Start a box with a boot id of its own, as a machine has. Raises BoxError."""
+        boot_id = self._state.path / f"boot-{secrets.token_hex(8)}"
+        boot_id.write_text(f"{uuid.uuid4()}\n")
+        boot_id.chmod(0o444)
+        try:
+            return await Box.start(self._spec(sandbox_id, request, seed, boot_id), self._isolation)
+        finally:
+            boot_id.unlink()  # where it is mounted, it stays
+
+    def _spec(self, sandbox_id: str, request: CreateRequest, seed: Path | None, boot_id: Path) -> BoxSpec:
+        binds = MappingProxyType({**request.template.binds, _BOOT_ID: boot_id})
         return BoxSpec(
             id=sandbox_id,
             state=self._state.sandboxes / sandbox_id,
-            template=request.template,
+            template=replace(request.template, binds=binds),
             env=request.env,
             network=request.policy,
             limits=self.limits,

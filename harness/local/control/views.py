@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,17 @@ class Resources:
         """Return the limits, completed by the machine's own numbers."""
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
         return cls(
-            cpu_count=max(1, int(limits.cpus or os.cpu_count() or 1)),
+            cpu_count=max(1, int(limits.cpus or len(os.sched_getaffinity(0)))),
             memory_mb=limits.memory_mb or memory,
             disk_size_mb=shutil.disk_usage(state).total >> 20,
+        )
+
+    def within(self, limits: BoxLimits) -> Resources:
+        """Return what a sandbox with these limits can use."""
+        return replace(
+            self,
+            cpu_count=min(self.cpu_count, max(1, int(limits.cpus or self.cpu_count))),
+            memory_mb=min(self.memory_mb, limits.memory_mb or self.memory_mb),
         )
 
     def as_json(self) -> Json:
@@ -61,7 +69,7 @@ def sandbox_summary(sandbox: LocalSandbox, resources: Resources) -> Json:
     """Return a sandbox as an item of a list."""
     return {
         **_identity(sandbox),
-        **resources.as_json(),
+        **resources.within(sandbox.box.spec.limits).as_json(),
         "startedAt": timestamp(sandbox.started_at),
         "endAt": timestamp(sandbox.end_at),
         "state": sandbox.state,
@@ -97,7 +105,7 @@ def usage_sample(sample: Sample) -> Json:
         "timestamp": timestamp(sample.taken_at),
         "timestampUnix": int(sample.taken_at.timestamp()),
         "cpuCount": usage.cpu_count,
-        "cpuUsedPct": round(usage.cpu_percent, 2),
+        "cpuUsedPct": round(usage.cpu_percent / usage.cpu_count, 2),  # E2B's: of all cores together
         "memUsed": usage.mem_used,
         "memTotal": usage.mem_total,
         "memCache": 0,  # the page cache belongs to the machine and is counted for no sandbox

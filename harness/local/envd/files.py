@@ -12,19 +12,21 @@ import mimetypes
 import os
 import posixpath
 import re
+import stat
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from email.utils import formatdate
 
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from harness.local.api_errors import ApiError, bad_request
 from harness.local.boxes.box import Box
+from harness.local.client_text import parse_count
 from harness.local.envd.users import PathError, User
 
 _CHUNK_BYTES = 1 << 18
@@ -33,7 +35,13 @@ _INLINE_BYTES = 1 << 14
 
 _METADATA_HEADER = "x-metadata-"
 _METADATA_ATTRIBUTE = "user.e2b."
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_MAX_UNSIZED_BYTES = 16 << 20
+
+_MAX_METADATA_KEY = 246
+_MAX_METADATA_BYTES = 4096
+"""E2B's limits, which are those of file systems. The prefix of each key counts."""
+
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -56,13 +64,16 @@ class _Sink:
     @classmethod
     async def open(cls, box: Box, path: str, metadata: Mapping[str, str]) -> _Sink:
         """Open an empty file with the client's metadata as extended attributes. Raises `ApiError`."""
-        sink = cls(path, await _open_to_write(box, path))
+        sink = cls(path, await open_to_write(box, path))
         try:
-            for key, value in metadata.items():
-                os.setxattr(sink._fd, _METADATA_ATTRIBUTE + key, value.encode())
+            with suppress(PermissionError):  # where the server may not, the sandbox's guest sets the owner
+                os.fchmod(
+                    sink._fd, stat.S_IMODE(os.fstat(sink._fd).st_mode)
+                )  # E2B's watchers tell of its chown
+            _replace_metadata(sink._fd, metadata)
         except OSError as error:
             sink.close()
-            raise _write_error("error setting metadata", error) from error
+            raise write_error("error setting metadata", error) from error
         return sink
 
     async def write(self, data: bytes) -> None:
@@ -73,7 +84,7 @@ class _Sink:
             else:
                 await asyncio.to_thread(_write_all, self._fd, data)
         except OSError as error:
-            raise _write_error(f"error writing file after {self._written} bytes", error) from error
+            raise write_error(f"error writing file after {self._written} bytes", error) from error
         self._written += len(data)
 
     def close(self) -> None:
@@ -87,7 +98,7 @@ async def read_file(request: Request, box: Box, user: User) -> Response:
     Raises `ApiError`: 404 if there is no such file, 400 for a directory, 416 for a range outside of the file.
     """
     path = _query_path(request, user)
-    fd = await _open_to_read(box, path)
+    fd = await open_to_read(box, path)
     handed_over = False
     try:
         status = os.fstat(fd)
@@ -97,10 +108,13 @@ async def read_file(request: Request, box: Box, user: User) -> Response:
             "accept-ranges": "bytes",
             "vary": "Accept-Encoding",
         }
-        start, end = _parse_range(request, status.st_size)
-        whole = end - start == status.st_size
+        size = status.st_size
+        if size == 0:
+            fd, size = await _copy_unsized(fd, path)
+        start, end = _parse_range(request, size)
+        whole = end - start == size
         if not whole:
-            headers["content-range"] = f"bytes {start}-{end - 1}/{status.st_size}"
+            headers["content-range"] = f"bytes {start}-{end - 1}/{size}"
         chunks = _read_chunks(fd, start, end)
         if whole and request.headers.get("accept-encoding", "").strip().lower() == "gzip":
             headers["content-encoding"] = "gzip"
@@ -132,29 +146,32 @@ async def write_files(request: Request, box: Box, user: User) -> Response:
                 f"unsupported content type: {kind.decode('latin-1')}, "
                 "expected multipart/form-data or application/octet-stream"
             )
-    return JSONResponse([_entry_json(path, metadata) for path in written])
+    return JSONResponse([entry_json(path, metadata) for path in written])
 
 
 def _query_path(request: Request, user: User) -> str:
     path = request.query_params.get("path")
     if not path:
         raise bad_request("path query parameter is required")
-    return _resolve(path, user)
+    return resolve_path(path, user)
 
 
-def _resolve(path: str, user: User) -> str:
+def resolve_path(path: str, user: User) -> str:
+    """Return the absolute path that a path means for a user. Raises `ApiError` 400."""
     try:
         return user.resolve(path)
     except PathError as error:
         raise bad_request(f"error resolving path: {error}") from error
 
 
-def _entry_json(path: str, metadata: Mapping[str, str]) -> dict[str, object]:
+def entry_json(path: str, metadata: Mapping[str, str]) -> dict[str, object]:
+    """Return a written file as E2B describes it."""
     entry: dict[str, object] = {"path": path, "name": posixpath.basename(path), "type": "file"}
     return {**entry, "metadata": dict(metadata)} if metadata else entry
 
 
-async def _open_to_read(box: Box, path: str) -> int:
+async def open_to_read(box: Box, path: str) -> int:
+    """Open a file. Raises `ApiError`."""
     try:
         return await box.files.open(path, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -171,16 +188,47 @@ def _open_error(doing: str, error: OSError) -> ApiError:
     return ApiError(status, f"{doing}: {error.strerror or error}")
 
 
+async def _copy_unsized(fd: int, path: str) -> tuple[int, int]:
+    """Return a descriptor of a copy of the content, and its size, for a file that reports a size of 0.
+
+    Those of /proc do, whatever they contain. A file that is empty is returned as it is.
+    """
+    try:
+        copy, size = await asyncio.to_thread(_copy_to_memory, fd)
+    except OSError as error:
+        raise bad_request(f"error reading file '{path}': {error.strerror or error}") from error
+    if size > _MAX_UNSIZED_BYTES:
+        os.close(copy)
+        raise bad_request(
+            f"'{path}' tells no size and has more than {_MAX_UNSIZED_BYTES} bytes: read it with a command"
+        )
+    os.close(fd)
+    return copy, size
+
+
+def _copy_to_memory(fd: int) -> tuple[int, int]:
+    copy, size = os.memfd_create("unsized", os.MFD_CLOEXEC), 0
+    try:
+        while size <= _MAX_UNSIZED_BYTES and (data := os.read(fd, _CHUNK_BYTES)):
+            _write_all(copy, data)
+            size += len(data)
+    except BaseException:
+        os.close(copy)
+        raise
+    return copy, size
+
+
 def _parse_range(request: Request, size: int) -> tuple[int, int]:
     """Return the requested half-open range of bytes; the whole file unless exactly one range is requested."""
     match = _RANGE.fullmatch(request.headers.get("range", "").strip())
     if not match or match[0] == "bytes=-":
         return 0, size
     first, last = match.groups()
-    if not first:
-        return max(0, size - int(last)), size
-    start, end = int(first), min(size, int(last) + 1) if last else size
-    if start >= size or start >= end:
+    if first:
+        start, end = parse_count(first), min(size, parse_count(last) + 1) if last else size
+    else:
+        start, end = max(0, size - parse_count(last)), size
+    if start >= end:
         raise ApiError(416, f"invalid range: the file has {size} bytes")
     return start, end
 
@@ -229,7 +277,8 @@ async def _read_body(request: Request) -> AsyncGenerator[bytes, None]:
         raise bad_request("error decompressing request body: it ends too early")
 
 
-async def _open_to_write(box: Box, path: str) -> int:
+async def open_to_write(box: Box, path: str) -> int:
+    """Open an empty file, in folders that are made if they are missing. Raises `ApiError`."""
     try:
         return await box.files.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644, parents=True)
     except IsADirectoryError as error:
@@ -238,11 +287,14 @@ async def _open_to_write(box: Box, path: str) -> int:
         raise bad_request(f"error ensuring directories: a file is in the way of {path}") from error
     except OSError as error:
         if error.errno in _NO_SPACE:
-            raise _write_error("error opening file", error) from error
+            raise write_error("error opening file", error) from error
         raise _open_error("error opening file", error) from error
 
 
-def _write_error(doing: str, error: OSError) -> ApiError:
+def write_error(doing: str, error: OSError) -> ApiError:
+    """Return the reply for an error of writing."""
+    if error.errno == errno.ENOTSUP:
+        return ApiError(501, f"{doing}: the file system of this path keeps none")
     if error.errno in _NO_SPACE:
         return ApiError(507, f"{doing}: not enough disk space available")
     return ApiError(500, f"{doing}: {error.strerror or error}")
@@ -301,7 +353,7 @@ def _part_path(request: Request, user: User, head: _PartHead) -> str:
     path = request.query_params.get("path") or head.filename
     if not path:
         raise bad_request("a file of the form has no name, and the query names no path")
-    return _resolve(path, user)
+    return resolve_path(path, user)
 
 
 async def _read_parts(body: AsyncIterator[bytes], boundary: bytes) -> AsyncGenerator[_PartHead | bytes, None]:
@@ -324,25 +376,28 @@ class _PartReader:
         self._items: list[_PartHead | bytes] = []
         self._header: list[bytes] = [b"", b""]
         self._disposition = b""
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._on_begin,
-                "on_header_field": lambda data, start, end: self._on_header(0, data[start:end]),
-                "on_header_value": lambda data, start, end: self._on_header(1, data[start:end]),
-                "on_header_end": self._on_header_end,
-                "on_headers_finished": self._on_headers_finished,
-                "on_part_data": lambda data, start, end: self._items.append(bytes(data[start:end])),
-                "on_end": self._on_end,
-            },
-        )
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._on_begin,
+                    "on_header_field": lambda data, start, end: self._on_header(0, data[start:end]),
+                    "on_header_value": lambda data, start, end: self._on_header(1, data[start:end]),
+                    "on_header_end": self._on_header_end,
+                    "on_headers_finished": self._on_headers_finished,
+                    "on_part_data": lambda data, start, end: self._items.append(bytes(data[start:end])),
+                    "on_end": self._on_end,
+                },
+            )
+        except FormParserError as error:
+            raise bad_request(f"error parsing multipart form: {error}") from error
 
     def feed(self, chunk: bytes) -> list[_PartHead | bytes]:
         """Parse more of the body. Returns the heads and bytes in it."""
         self._items = []
         try:
             self._parser.write(chunk)
-        except MultipartParseError as error:
+        except FormParserError as error:
             raise bad_request(f"error reading form: {error}") from error
         return self._items
 
@@ -368,9 +423,31 @@ class _PartReader:
 
 
 def _read_metadata(request: Request) -> dict[str, str]:
-    """Return the metadata for the files sent: one header for each key."""
-    return {
-        name.removeprefix(_METADATA_HEADER): value
-        for name, value in request.headers.items()
-        if name.startswith(_METADATA_HEADER)
-    }
+    """Return the metadata for the files sent: one header for each key. Raises `ApiError` 400."""
+    metadata: dict[str, str] = {}
+    for name, value in request.headers.items():
+        if key := name.removeprefix(_METADATA_HEADER) if name.startswith(_METADATA_HEADER) else "":
+            metadata.setdefault(key, value)
+    for key, value in metadata.items():
+        if not all(" " <= letter <= "~" for letter in key + value):
+            raise bad_request(f"metadata '{key!a}': keys and values must be printable ASCII")
+        if len(key) > _MAX_METADATA_KEY:
+            raise bad_request(f"metadata '{key[:40]}...': a key has at most {_MAX_METADATA_KEY} bytes")
+    size = sum(len(_METADATA_ATTRIBUTE + key + value) for key, value in metadata.items())
+    if size > _MAX_METADATA_BYTES:
+        raise bad_request(f"metadata takes {size} bytes, and a file has room for {_MAX_METADATA_BYTES}")
+    return metadata
+
+
+def _replace_metadata(fd: int, metadata: Mapping[str, str]) -> None:
+    """Set the metadata of an open file, and remove what it had before. Raises OSError."""
+    wanted = {_METADATA_ATTRIBUTE + key: value for key, value in metadata.items()}
+    try:
+        old = [name for name in os.listxattr(fd) if name.startswith(_METADATA_ATTRIBUTE)]
+    except OSError:
+        old = []  # a file system without attributes
+    for name in old:
+        if name not in wanted:
+            os.removexattr(fd, name)
+    for name, value in wanted.items():
+        os.setxattr(fd, name, value.encode())

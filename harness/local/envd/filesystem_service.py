@@ -47,6 +47,8 @@ class FilesystemService(FilesystemProtocol):
         """End the streams of all clients with an error, because the sandbox is dead or frozen."""
         for channel in self._channels:
             channel.fail(LostError("the connection to the sandbox ended while it was watched"))
+        for watcher in self._watchers.values():
+            watcher.release()
 
     async def stat(self, request: pb.StatRequest, ctx: rpc.Context) -> pb.StatResponse:
         """Describe the file or directory at a path."""
@@ -137,14 +139,15 @@ class FilesystemService(FilesystemProtocol):
         path = self._resolve(request.path, ctx)
         changes = await self._watch(path, request.recursive)
         watcher_id = "w" + secrets.token_hex(10)
-        self._watchers[watcher_id] = _PolledWatcher(self._watch_events(changes, path, request.include_entry))
+        events = self._watch_events(changes, path, request.include_entry)
+        self._watchers[watcher_id] = _PolledWatcher(changes, events)
         return pb.CreateWatcherResponse(watcher_id=watcher_id)
 
     async def get_watcher_events(
         self, request: pb.GetWatcherEventsRequest, ctx: rpc.Context
     ) -> pb.GetWatcherEventsResponse:
-        """Return the changes since the client last polled."""
-        return pb.GetWatcherEventsResponse(events=self._watcher(request.watcher_id).take())
+        """Return the changes since the client last polled, all of those before this call."""
+        return pb.GetWatcherEventsResponse(events=await self._watcher(request.watcher_id).take())
 
     async def remove_watcher(
         self, request: pb.RemoveWatcherRequest, ctx: rpc.Context
@@ -213,26 +216,32 @@ class FilesystemService(FilesystemProtocol):
 class _PolledWatcher:
     """Changes that wait until their client polls."""
 
-    def __init__(self, changes: AsyncGenerator[pb.FilesystemEvent, None]) -> None:
+    def __init__(self, changes: Watch, events: AsyncGenerator[pb.FilesystemEvent, None]) -> None:
+        self._changes = changes
         self._events: list[pb.FilesystemEvent] = []
         self._overflowed = False
-        self._task = asyncio.create_task(self._collect(changes))
+        self._task = asyncio.create_task(self._collect(events))
 
-    def take(self) -> list[pb.FilesystemEvent]:
+    async def take(self) -> list[pb.FilesystemEvent]:
         """Return the changes since the last poll. Raises ConnectError if some were lost."""
+        await self._changes.sync()
         events, self._events = self._events, []
         if self._overflowed:
             self._overflowed = False
-            raise ConnectError(Code.INTERNAL, f"watcher error: more than {_MAX_POLLED_EVENTS} events waited")
+            raise ConnectError(Code.ABORTED, f"watcher error: more than {_MAX_POLLED_EVENTS} events waited")
         return events
+
+    def release(self) -> None:
+        """Let polls return with what has come."""
+        self._changes.release()
 
     def stop(self) -> None:
         self._task.cancel()
 
-    async def _collect(self, changes: AsyncGenerator[pb.FilesystemEvent, None]) -> None:
+    async def _collect(self, events: AsyncGenerator[pb.FilesystemEvent, None]) -> None:
         with suppress(BoxDied):  # later polls report it
-            async with aclosing(changes):
-                async for event in changes:
+            async with aclosing(events):
+                async for event in events:
                     if len(self._events) < _MAX_POLLED_EVENTS:
                         self._events.append(event)
                     else:

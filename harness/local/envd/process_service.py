@@ -13,7 +13,7 @@ from e2b.envd.process.process_connect import Process as ProcessProtocol
 from protobuf import Oneof
 
 from harness.local.boxes.box import Box
-from harness.local.boxes.types import BadDirectory, BadProgram, BoxError
+from harness.local.boxes.types import BadDirectory, BoxDied, BoxError
 from harness.local.envd import rpc
 from harness.local.envd.channel import Channel
 from harness.local.envd.processes import Command, End, Event, Output, Process, ProcessTable
@@ -68,7 +68,7 @@ class ProcessService(ProcessProtocol):
             try:
                 process.resize(cols, rows)
             except BoxError as error:
-                raise ConnectError(Code.INTERNAL, f"error resizing tty: {error}") from error
+                raise ConnectError(Code.FAILED_PRECONDITION, f"error resizing tty: {error}") from error
         return pb.UpdateResponse()
 
     async def send_input(self, request: pb.SendInputRequest, ctx: rpc.Context) -> pb.SendInputResponse:
@@ -111,7 +111,7 @@ class ProcessService(ProcessProtocol):
         process = self._find(request.process)
         if process.has_terminal:
             raise ConnectError(
-                Code.UNKNOWN, "cannot close stdin for PTY process — send Ctrl+D (0x04) instead"
+                Code.FAILED_PRECONDITION, "cannot close stdin for PTY process — send Ctrl+D (0x04) instead"
             )
         process.close_stdin()
         return pb.CloseStdinResponse()
@@ -140,7 +140,9 @@ class ProcessService(ProcessProtocol):
             )
         except BadDirectory as error:
             raise ConnectError(Code.INVALID_ARGUMENT, f"cwd '{cwd}' does not exist: {error}") from error
-        except BadProgram as error:
+        except BoxDied:
+            raise
+        except BoxError as error:  # also what the sandbox has lost, as its terminals
             raise ConnectError(
                 Code.INVALID_ARGUMENT, f"error starting process '{config.cmd}': {error}"
             ) from error
@@ -223,11 +225,13 @@ async def _write(process: Process, data: _Input) -> None:
     match data.input if data else None:
         case Oneof(field="stdin" | "pty" as target, value=content):
             if (target == "pty") != process.has_terminal:
-                raise ConnectError(Code.INTERNAL, f"error writing to {target}: the process has none")
+                raise ConnectError(
+                    Code.FAILED_PRECONDITION, f"error writing to {target}: the process has none"
+                )
             try:
                 await process.write(content)
             except OSError as error:
-                raise ConnectError(Code.INTERNAL, f"error writing to {target}: {error}") from error
+                raise ConnectError(Code.FAILED_PRECONDITION, f"error writing to {target}: {error}") from error
         case _:
             raise ConnectError(Code.UNIMPLEMENTED, "unknown kind of input")
 

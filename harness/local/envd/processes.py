@@ -27,6 +27,7 @@ _COLLECT_S = 0.2
 _LARGE = 16 * 1024
 """A piece of this size is sent at once, and so is all output shortly after it: fast writers are not slowed down."""
 _NO_COLLECT_S = 1.0
+_KILL_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,12 @@ class Process:
         self._process.resize(cols, rows)
 
     async def signal(self, signum: int) -> None:
-        """Send it a signal. Raises ProcessLookupError if it has ended."""
+        """Send it a signal. After SIGKILL it has ended when this returns. Raises ProcessLookupError if it has ended."""
         await self._process.signal(signum)
+        if signum == signal.SIGKILL:
+            with suppress(TimeoutError):  # it waits for a disk, or the sandbox is frozen
+                async with asyncio.timeout(_KILL_S):
+                    await self._process.wait()
 
     async def forward_output(self) -> None:
         """Forward its output to the listeners until it has ended and its end has been sent."""

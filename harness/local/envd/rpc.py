@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import errno
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 
 from connectrpc.code import Code
 from connectrpc.codec import Codec, proto_binary_codec, proto_json_codec
+from connectrpc.compression.gzip import GzipCompression
 from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
 
 from harness.local.boxes.box import Box
 from harness.local.boxes.types import BoxDied
+from harness.local.client_text import MAX_DEPTH, nests_too_deeply
 from harness.local.envd.channel import Channel, DeadlineError, LostError
 from harness.local.envd.users import PathError, User, UserError, find_user, user_in_header
 
@@ -24,6 +27,9 @@ R = TypeVar("R")
 _KEEP_ALIVE_SECONDS = 90.0
 """envd's interval for keep-alive messages on a silent stream, if the client does not set one."""
 
+_LONGEST_KEEP_ALIVE_SECONDS = 3600.0
+
+# All others are FAILED_PRECONDITION: what the sandbox's files do not allow is no fault of the server.
 _CODES = {
     errno.ENOENT: Code.NOT_FOUND,
     errno.ENOTDIR: Code.INVALID_ARGUMENT,
@@ -31,7 +37,6 @@ _CODES = {
     errno.EINVAL: Code.INVALID_ARGUMENT,
     errno.ENAMETOOLONG: Code.INVALID_ARGUMENT,
     errno.EEXIST: Code.ALREADY_EXISTS,
-    errno.ELOOP: Code.FAILED_PRECONDITION,
     errno.EACCES: Code.PERMISSION_DENIED,
     errno.EPERM: Code.PERMISSION_DENIED,
     errno.EROFS: Code.PERMISSION_DENIED,
@@ -66,7 +71,7 @@ def keep_alive_s(context: Context) -> float:
         seconds = float(context.request_headers.get("keepalive-ping-interval") or _KEEP_ALIVE_SECONDS)
     except ValueError:
         return _KEEP_ALIVE_SECONDS
-    return seconds if 0 < seconds < float("inf") else _KEEP_ALIVE_SECONDS
+    return min(seconds, _LONGEST_KEEP_ALIVE_SECONDS) if seconds > 0 else _KEEP_ALIVE_SECONDS
 
 
 async def read_channel(channel: Channel[T], context: Context) -> AsyncGenerator[T | None, None]:
@@ -97,6 +102,9 @@ class _Codec:
 
     def decode(self, data: bytes | bytearray, message_class: type[Any]) -> Any:
         """Decode a message. Raises ConnectError."""
+        if self.name() == "json" and nests_too_deeply(data):
+            message = f"the message cannot be read: nested more than {MAX_DEPTH} deep"
+            raise ConnectError(Code.INVALID_ARGUMENT, message)
         try:
             return self._codec.decode(data, message_class)
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
@@ -105,6 +113,22 @@ class _Codec:
 
 CODECS = (_Codec(proto_json_codec()), _Codec(proto_binary_codec()))
 """JSON, which the SDKs use, and protobuf's binary form."""
+
+
+class _Gzip(GzipCompression):
+    """gzip that reports what it cannot decompress as an invalid argument."""
+
+    def decompress(self, data: bytes | bytearray | memoryview, read_max_bytes: int | None = None) -> bytes:
+        """Decompress a message. Raises ConnectError."""
+        try:
+            return super().decompress(data, read_max_bytes)
+        except (zlib.error, EOFError) as error:
+            raise ConnectError(
+                Code.INVALID_ARGUMENT, f"the message cannot be decompressed: {error}"
+            ) from error
+
+
+COMPRESSIONS = (_Gzip(),)
 
 
 class LostSandboxInterceptor:
@@ -149,5 +173,5 @@ def _map_box_died() -> Iterator[None]:
 def to_connect_error(doing: str, error: OSError) -> ConnectError:
     """Map an error of the sandbox's file system to an error of the protocol."""
     return ConnectError(
-        _CODES.get(error.errno or 0, Code.INTERNAL), f"error {doing}: {error.strerror or error}"
+        _CODES.get(error.errno or 0, Code.FAILED_PRECONDITION), f"error {doing}: {error.strerror or error}"
     )
