@@ -100,7 +100,8 @@ class TrialRunner:
         cost, tokens = 0.0, 0
         for attempt in self.attempts:
             session = attempt.session
-            if session.cost_usd is not None and not session.partial:
+            # Also by a price that Claude Code has guessed: a limit is better kept by that than by nothing.
+            if session.cost_usd is not None:
                 cost += session.cost_usd
             else:
                 tokens += session.tokens.total
