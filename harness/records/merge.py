@@ -42,7 +42,9 @@ def merge(results: Path, names: Sequence[str], into: str | None) -> tuple[RunFol
     merged = RunFolder.create(results, target.name, about, NO_REDACTION)
     for run, record in chosen.values():
         _copy_files(run, merged, record)
-        merged.append(record.model_copy(update={"run_id": merged.id}))
+        renamed = record.model_copy(update={"run_id": merged.id})
+        merged.write_copy(renamed)
+        merged.append(renamed)
     return merged, notes
 
 

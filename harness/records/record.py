@@ -487,6 +487,12 @@ class TrialRecord(_Part):
         (), description="Paths of the work that an ignore rule keeps out of the diff; at most 200."
     )
     transcript: str | None = Field(None, description="Raw stream-json, relative to the run's folder.")
+    judged_by: Literal["checks", "test"] | None = Field(
+        None, description="`test`: a Python test's own verdict is the outcome; null: an older record."
+    )
+    work_hashes: Mapping[str, str] = Field(
+        {}, description="SHA-256 of each file of `work`, by its path in it, as it left the agent's sandbox."
+    )
     work: str | None = Field(
         None,
         description="The folder with what the agent left, as tars that nobody has opened; null: it was not kept.",

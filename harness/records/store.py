@@ -4,7 +4,9 @@
 results/RUN/
   run.json                     what was asked for: options, versions, tasks
   records.jsonl                one record a line, appended and flushed the moment a trial ends
-  trials/TASK/VARIANT-tN/      transcript.jsonl, diff.patch, stderr.txt, checks/NAME.txt, attempt-K/ of faulty attempts
+  manifest.sha256              the hash of each file, once the run has ended; report.json has what it came to
+  trials/TASK/VARIANT-tN/      transcript.jsonl, diff.patch, stderr.txt, checks/NAME.txt, attempt-K/ of faulty attempts,
+                               record.json, which is its line of records.jsonl once more
 ```
 Several processes may append to the same run. Secrets are taken out of everything on its way in.
 """
@@ -34,10 +36,13 @@ import jsonlines
 from pydantic import ValidationError
 
 from harness.errors import InternalFault, UsageError
+from harness.records.files import sha256_of
 from harness.records.metrics import TrialMetrics, parse
 from harness.records.record import TrialRecord
 
 RECORDS = "records.jsonl"
+RECORD = "record.json"
+"""In a trial's folder: its record once more."""
 TRANSCRIPT = "transcript.jsonl"
 SHORTEST_SECRET = 8
 """A shorter value would hit innocent text; no real credential is that short."""
@@ -152,6 +157,19 @@ class TrialFolder:
             return f"{self.relative}/{name}", ()
         shutil.rmtree(folder)
         return None, ("what the agent left is not kept: it holds a secret of the run",)
+
+    def hashes(self, name: str) -> dict[str, str]:
+        """SHA-256 of each file of a folder, by its path in it.
+
+        Raises:
+            InternalFault: when one cannot be read.
+        """
+        folder = self.path / name
+        files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
+        try:
+            return {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}
+        except OSError as error:
+            raise disk_fault(folder, error) from error
 
     def line_writer(self, name: str) -> LineWriter:
         """A file that grows line by line while the trial runs."""
@@ -293,13 +311,24 @@ class RunFolder:
         """
         self.prepare_append(record)()
 
-    def prepare_append(self, record: TrialRecord) -> Callable[[], None]:
-        """A function that appends a record, as `append` does. The first of many that is called appends all of them."""
+    def write_copy(self, record: TrialRecord) -> None:
+        """Write a record into its trial's folder, before it is appended to the others: `harness verify` compares them.
+
+        Raises:
+            InternalFault: when the disk does not take it.
+        """
+        self.trial(record.task, record.variant, record.index).write_raw(RECORD, self._line_of(record))
+
+    def _line_of(self, record: TrialRecord) -> bytes:
         buffer = io.StringIO()
         with jsonlines.Writer(buffer, compact=True) as writer:
             writer.write(record.line())
         # A lone surrogate (from a name or an output that is no UTF-8) would make the line unreadable.
-        written = self._journal.queue(self.redact(buffer.getvalue().encode("utf-8", "replace")))
+        return self.redact(buffer.getvalue().encode("utf-8", "replace"))
+
+    def prepare_append(self, record: TrialRecord) -> Callable[[], None]:
+        """A function that appends a record, as `append` does. The first of many that is called appends all of them."""
+        written = self._journal.queue(self._line_of(record))
 
         def append() -> None:
             try:
@@ -439,6 +468,14 @@ def read_measured(path: Path) -> Records[TrialMetrics]:
 def measured_in(data: bytes, name: str) -> Records[TrialMetrics]:
     """The same for a records file's content; `name` is what to call it."""
     return _read(Path(name), _numbered(data.splitlines()), parse)
+
+
+def record_in(line: bytes) -> TrialRecord | None:
+    """The record in a line; None where it is none."""
+    try:
+        return TrialRecord.model_validate_json(line)
+    except ValidationError:
+        return None
 
 
 def _read(file: Path, lines: Iterable[tuple[int, bytes]], read: Callable[[bytes], R]) -> Records[R]:

@@ -136,7 +136,7 @@ def design(view: ComparisonView, pair: PairView) -> str:
 
 def details(view: ComparisonView, pair: PairView) -> Iterator[str]:
     """Sentences about one pair: why there is no interval, what would settle it, what the excluded could change."""
-    yield from _unreckoned(pair)
+    yield from _unreckoned(view, pair)
     main = pair.contrasts["pass"]
     if main.unpaired:
         what = "1 task counts" if main.unpaired == 1 else f"{main.unpaired} tasks count"
@@ -159,10 +159,10 @@ def details(view: ComparisonView, pair: PairView) -> Iterator[str]:
     yield from _flips(pair)
 
 
-def _unreckoned(pair: PairView) -> Iterator[str]:
+def _unreckoned(view: ComparisonView, pair: PairView) -> Iterator[str]:
     reasons: dict[str, list[str]] = {}
     for metric, contrast in pair.contrasts.items():
-        if contrast.difference.reason:
+        if contrast.difference.reason and is_shown(view.arms, metric):
             reasons.setdefault(contrast.difference.reason, []).append(LABELS[metric])
     for reason, metrics in reasons.items():
         yield f"no interval for {', '.join(metrics)}: {reason}"

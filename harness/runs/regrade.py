@@ -14,6 +14,7 @@ from harness.errors import Fault, UsageError
 from harness.models.model import NO_MODEL
 from harness.records.record import CheckResult, Outcome, TrialRecord, TrialSpec
 from harness.records.store import RunFolder, find_run, new_run_id, read_records
+from harness.report.statement import seal_run
 from harness.runs.options import Options
 from harness.runs.resources import default_concurrency, platform_of
 from harness.sandboxes.cleanup import delete_snapshots
@@ -72,6 +73,7 @@ def regrade(results: Path, run: str | None, tasks: Sequence[Path], options: Opti
     )
     with platform_of(options) as platform:
         regraded = asyncio.run(_regrade_all(old, new, records, known, platform, options))
+    seal_run(new)
     return _told(old, new, regraded)
 
 
@@ -135,6 +137,7 @@ async def _regrade_one(
     grade = await grade_works(spec, context, start, works, keep)
     diff = await keep("diff.patch", grade.diff) if grade.diff is not None else None
     new = _new_record(old, context.folder, spec.task, record, grade, diff)
+    await context.disk.run(functools.partial(context.folder.write_copy, new))
     await context.disk.run(context.folder.prepare_append(new))
     return new
 
@@ -172,11 +175,13 @@ def _new_record(
             "score": fmean(check.score for check in grade.checks) if grade.checks else None,
             "checks": grade.checks,
             "error": None,
-            "tampering": grade.tampering,
+            "tampering": (*grade.tampering, *(one for one in record.tampering if one.change == "forged")),
             "ignored": grade.ignored,
             "notes": (*record.notes, *(note for note in grade.notes if note not in record.notes)),
             "diff": diff,
             "work": None,
+            "work_hashes": {},
+            "judged_by": "checks",
             "transcript": _copied(old, new, record.transcript),
             "grading_sandbox_id": grade.sandbox_id,
             "graded_in": "fresh",

@@ -77,6 +77,7 @@ class Attempt:
     grading_sandbox_id: str | None = None
     ignored: tuple[str, ...] = ()
     work: str | None = None
+    work_hashes: Mapping[str, str] = field(default_factory=dict)
     has_own_secret: bool = False
     differences: tuple[str, ...] = ()
     instructions: tuple[InstructionsRecord, ...] = ()
@@ -188,7 +189,9 @@ def trial_record(
         grading_sandbox_id=last.grading_sandbox_id,
         graded_in=_graded_in(spec, last),
         ignored=last.ignored,
+        judged_by="checks" if last.test_passed is None else "test",
         work=last.work,
+        work_hashes=last.work_hashes,
         kept=last.kept,
         error=ErrorRecord.of(last.fault) if last.fault else None,
         attempts=(*earlier, *(_attempt_record(attempt, spec.variant.prices) for attempt in attempts[:-1])),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -89,11 +90,16 @@ class TrialRunner:
         Raises:
             InternalFault: when it cannot be stored.
         """
-        storing = asyncio.ensure_future(self.context.disk.run(self.context.folder.prepare_append(record)))
+        storing = asyncio.ensure_future(self._store(record))
         try:
             await asyncio.shield(storing)
         except asyncio.CancelledError:
             await storing
+
+    async def _store(self, record: TrialRecord) -> None:
+        folder, disk = self.context.folder, self.context.disk
+        await disk.run(functools.partial(folder.write_copy, record))
+        await disk.run(folder.prepare_append(record))
 
     def spent(self) -> tuple[float, int]:
         """The known cost so far in US dollars, and the tokens whose cost is not known."""
