@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from harness import __version__
 from harness.errors import HarnessError
+from harness.report.sanitize import sanitize
 
 
 def program() -> NoReturn:
@@ -34,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except HarnessError as error:
-        sys.stderr.write(f"harness: {error}\n")
+        # It may quote what is in a results folder of somebody else.
+        sys.stderr.write(sanitize(f"harness: {error}\n"))
         return 2
     except KeyboardInterrupt:
         return 130

@@ -58,8 +58,9 @@ class TrialMetrics:
 
 
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-_Count = Annotated[int, Field(ge=0)]
-_Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Count = Annotated[int, Field(ge=0, le=2**53)]
+_Amount = Annotated[float, Field(ge=0, le=2**53, allow_inf_nan=False)]
+_Usd = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 
 
 class _Tokens(TypedDict):
@@ -70,7 +71,7 @@ class _Tokens(TypedDict):
 
 
 class _Cost(TypedDict):
-    cost_usd: NotRequired[_Amount | None]
+    cost_usd: NotRequired[_Usd | None]
 
 
 class _Error(TypedDict):
@@ -91,7 +92,7 @@ class _Line(TypedDict):
     agent: str
     outcome: Outcome
     score: _Share | None
-    cost_usd: NotRequired[_Amount | None]
+    cost_usd: NotRequired[_Usd | None]
     tokens: NotRequired[_Tokens]
     tokens_partial: NotRequired[bool]
     duration_ms: NotRequired[_Amount | None]

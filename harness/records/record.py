@@ -87,8 +87,10 @@ class _Part(BaseModel):
 
 
 _Number = TypeVar("_Number", int, float)
-Ms = Annotated[int, Field(ge=0)]
-Count = Annotated[int, Field(ge=0)]
+Ms = Annotated[int, Field(ge=0, le=2**53)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Usd = Annotated[float, Field(ge=0, le=1e12)]
+"""More than that nobody has paid: sums of such numbers stay finite."""
 
 
 TestOutcome = Literal["passed", "failed", "error", "skipped", "missing"]
@@ -172,7 +174,7 @@ class TokenCounts(_Part):
 class ModelCounts(TokenCounts):
     """One model's tokens and what they cost."""
 
-    cost_usd: float | None = Field(
+    cost_usd: Usd | None = Field(
         None, description="US dollars; null where a part of it is unknown, as for a model without a price."
     )
     cost_source: CostSource | None = Field(
@@ -199,7 +201,7 @@ class TurnRecord(_Part):
         description="The main agent's tool results in this run and one for its answer; no count of requests.",
     )
     tokens: TokenCounts = Field(description="What this run used; the session's are the sums.")
-    cost_usd: float | None = Field(description="US dollars, for this run; null also where a price was given.")
+    cost_usd: Usd | None = Field(description="US dollars, for this run; null also where a price was given.")
     terminal_reason: str | None = Field(description="Claude Code's own word for what ended the run.")
     result: str | None = Field(description="The agent's last message.")
 
@@ -254,7 +256,7 @@ class AttemptRecord(_Part):
     )
     tokens: TokenCounts = Field(description="What it used, by itself.")
     tokens_partial: bool = Field(description="Whether its tokens are a lower bound.")
-    cost_usd: float | None = Field(description="US dollars; null: unknown.")
+    cost_usd: Usd | None = Field(description="US dollars; null: unknown.")
     transcript: str | None = Field(description="Raw stream-json, relative to the run's folder.")
 
 
@@ -402,7 +404,7 @@ class TrialRecord(_Part):
         "tokens are a lower bound and cost unknown.",
     )
     models: Mapping[str, ModelCounts] = Field({}, description="Tokens and cost by model.")
-    cost_usd: float | None = Field(
+    cost_usd: Usd | None = Field(
         None, description="US dollars; null where Claude Code does not know a model, and no price was given."
     )
     cost_source: CostSource | None = Field(

@@ -36,7 +36,7 @@ import jsonlines
 from pydantic import ValidationError
 
 from harness.errors import InternalFault, UsageError
-from harness.records.files import sha256_of
+from harness.records.files import bounded_lines, file_below, open_regular, read_bounded, sha256_of
 from harness.records.metrics import TrialMetrics, parse
 from harness.records.record import TrialRecord
 
@@ -44,6 +44,9 @@ RECORDS = "records.jsonl"
 RECORD = "record.json"
 """In a trial's folder: its record once more."""
 TRANSCRIPT = "transcript.jsonl"
+ABOUT = "run.json"
+MAX_RECORD = 16 * 1024 * 1024
+"""A longer line is no record: nobody's memory has to hold it."""
 SHORTEST_SECRET = 8
 """A shorter value would hit innocent text; no real credential is that short."""
 _NAME_CHARS = 150
@@ -434,6 +437,15 @@ class BadLine:
     reason: str
 
 
+_SHOWN = 5
+
+
+def bad_line_notes(bad: Sequence[BadLine]) -> list[str]:
+    """A sentence on each line that is no record, and how many more there are."""
+    told = [f"{one.file}:{one.number} is no record, and left out: {one.reason}" for one in bad[:_SHOWN]]
+    return [*told, f"... and {len(bad) - _SHOWN} more"] if len(bad) > _SHOWN else told
+
+
 R = TypeVar("R", TrialRecord, TrialMetrics)
 
 
@@ -478,10 +490,13 @@ def record_in(line: bytes) -> TrialRecord | None:
         return None
 
 
-def _read(file: Path, lines: Iterable[tuple[int, bytes]], read: Callable[[bytes], R]) -> Records[R]:
+def _read(file: Path, lines: Iterable[tuple[int, bytes | None]], read: Callable[[bytes], R]) -> Records[R]:
     found: dict[tuple[str, str], R] = {}
     bad: list[BadLine] = []
     for number, line in lines:
+        if line is None:
+            bad.append(BadLine(file, number, f"it has more than {MAX_RECORD // 2**20} MiB"))
+            continue
         try:
             record = read(line)
         except ValidationError as error:
@@ -491,10 +506,10 @@ def _read(file: Path, lines: Iterable[tuple[int, bytes]], read: Callable[[bytes]
     return Records(tuple(found.values()), tuple(bad))
 
 
-def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
+def _lines(file: Path) -> Iterator[tuple[int, bytes | None]]:
     try:
-        with file.open("rb") as stream:
-            yield from _numbered(stream)
+        with open_regular(file) as stream:
+            yield from _numbered(bounded_lines(stream, MAX_RECORD))
     except OSError as error:
         raise UsageError(
             f"no records can be read from {file}: {error.strerror or error}",
@@ -502,8 +517,8 @@ def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
         ) from error
 
 
-def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    return ((number, line) for number, line in enumerate(lines, 1) if not line.isspace())
+def _numbered(lines: Iterable[bytes | None]) -> Iterator[tuple[int, bytes | None]]:
+    return ((number, line) for number, line in enumerate(lines, 1) if line is None or not line.isspace())
 
 
 def _reason(error: ValidationError) -> str:
@@ -519,8 +534,25 @@ def list_runs(results: Path) -> list[RunFolder]:
     """The runs in a results folder, oldest first."""
     if not results.is_dir():
         return []
-    found = [path for path in results.iterdir() if (path / "run.json").is_file()]
+    try:
+        found = [path for path in results.iterdir() if _is_run(path)]
+    except OSError as error:
+        raise UsageError(f"{results} cannot be read: {error.strerror or error}") from error
     return [RunFolder(path) for path in sorted(found, key=_sort_key)]
+
+
+def _is_run(folder: Path) -> bool:
+    # What is no possible name raises, too.
+    return os.path.isfile(folder / ABOUT)
+
+
+def read_about(run: Path) -> dict[str, Any]:
+    """What a run was asked for; empty where that cannot be read."""
+    try:
+        about = json.loads(read_bounded(file_below(run, ABOUT), MAX_RECORD))
+    except (OSError, ValueError, RecursionError, UsageError):
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def _sort_key(run: Path) -> tuple[str, int, str]:
@@ -549,7 +581,7 @@ def find_run(results: Path, name: str | None) -> RunFolder:
     Raises:
         UsageError: when there is none, or several begin so.
     """
-    if name and (Path(name) / "run.json").is_file():
+    if name and _is_run(Path(name)):
         return RunFolder(Path(name))
     runs = list_runs(results)
     if not runs:

@@ -12,6 +12,7 @@ from statistics import fmean
 
 from harness.errors import Fault, UsageError
 from harness.models.model import NO_MODEL
+from harness.records.files import file_below
 from harness.records.record import CheckResult, Outcome, TrialRecord, TrialSpec
 from harness.records.store import RunFolder, find_run, new_run_id, read_records
 from harness.report.statement import seal_run
@@ -98,8 +99,8 @@ async def _regrade_all(
                 return _Regraded(record, await _regrade_one(old, context, spec, record))
             except _NotRegradableError as reason:
                 return _Regraded(record, None, str(reason))
-            except Fault as fault:
-                return _Regraded(record, None, fault.message)
+            except (Fault, UsageError) as error:
+                return _Regraded(record, None, error.message)
 
     try:
         return list(await asyncio.gather(*map(one, records)))
@@ -145,7 +146,7 @@ async def _regrade_one(
 def _stored_works(old: RunFolder, record: TrialRecord, task: Task) -> Works:
     if record.work is None:
         raise _NotRegradableError("its work was not kept (--keep-work)")
-    folder = old.path / record.work
+    folder = file_below(old.path, record.work)
     works: dict[int | None, Work] = {None: _stored_work(folder, task)}
     for turn in {check.turn for check in task.checks if check.turn is not None}:
         if (folder / f"turn-{turn}").is_dir():
@@ -154,10 +155,10 @@ def _stored_works(old: RunFolder, record: TrialRecord, task: Task) -> Works:
 
 
 def _stored_work(folder: Path, task: Task) -> Work:
-    repo = folder / "repo.tar"
+    repo = file_below(folder, "repo.tar")
     if not repo.is_file():
         raise _NotRegradableError(f"{repo} is not there")
-    files = [folder / f"carried-{number}.tar" for number in range(1, len(task.carry) + 1)]
+    files = [file_below(folder, f"carried-{number}.tar") for number in range(1, len(task.carry) + 1)]
     found = [(path, file if file.is_file() else None) for path, file in zip(task.carry, files, strict=True)]
     return Work(repo, tuple(found))
 
@@ -190,9 +191,9 @@ def _new_record(
 
 
 def _copied(old: RunFolder, new: RunFolder, file: str | None) -> str | None:
-    if file is None or not (old.path / file).is_file():
+    if file is None or not file_below(old.path, file).is_file():
         return None
-    target = new.path / file
+    target = file_below(new.path, file)
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(old.path / file, target)
     return file

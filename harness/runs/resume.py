@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import TaskFault
+from harness.records.files import bounded_lines, open_regular
 from harness.records.prices import Price
 from harness.records.record import AttemptRecord, ErrorRecord, TrialRecord, TrialSpec, session_fields
 from harness.records.store import TRANSCRIPT, RunFolder, TrialFolder, read_records
-from harness.records.stream import SessionBuilder, parse
+from harness.records.stream import SessionBuilder, parse_line
 from harness.sandboxes.templates import name_by_content
 from harness.trials.attempt import INTERRUPTED
 
@@ -97,7 +98,9 @@ def _of_record(record: TrialRecord, number: int, transcript: str | None) -> Atte
 
 
 def _of_transcript(files: TrialFolder, number: int, prices: Mapping[str, Price]) -> AttemptRecord:
-    session = SessionBuilder().add_all(parse((files.path / TRANSCRIPT).read_bytes())).session()
+    with open_regular(files.path / TRANSCRIPT) as file:
+        lines = (line for line in bounded_lines(file) if line and line.strip())
+        session = SessionBuilder().add_all(map(parse_line, lines)).session()
     fields = session_fields(session, prices)
     return AttemptRecord(
         number=number,

@@ -11,7 +11,7 @@ from harness import __version__
 from harness.errors import HarnessError, UsageError
 from harness.records.files import bounded_lines, open_regular, read_bounded
 from harness.records.manifest import MANIFEST, differences, read_manifest
-from harness.records.store import RECORD, RECORDS, RunFolder, find_run, record_in
+from harness.records.store import MAX_RECORD, RECORD, RECORDS, RunFolder, find_run, record_in
 from harness.report.statement import STATEMENT, statement_text
 from harness.runs.recompute import TrialCheck, contradictions
 from harness.runs.verified import Verified
@@ -74,7 +74,7 @@ class _Lines:
         at = 0
         try:
             with open_regular(self._file) as file:
-                for number, line in enumerate(bounded_lines(file), 1):
+                for number, line in enumerate(bounded_lines(file, MAX_RECORD), 1):
                     if line is None or line.strip():
                         self._take(number, at, line, found)
                     at = file.tell()
