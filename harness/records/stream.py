@@ -85,7 +85,8 @@ class Lines:
 def parse_line(line: bytes) -> Event:
     """One line as an event; never raises. All text in it can be encoded: a lone surrogate becomes `?`."""
     try:
-        raw = json.loads(line)
+        # Of bytes, json would take UTF-16 too, and halves of surrogates as they are.
+        raw = json.loads(line.decode())
         if b"\\ud" in line or b"\\uD" in line:
             raw = json.loads(json.dumps(raw, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError):

@@ -55,7 +55,7 @@ class Verified:
             "unverified": dict(self.unverified),
             "findings": [asdict(finding) for finding in self.findings],
         }
-        return json.dumps(told, indent=1, ensure_ascii=False) + "\n"
+        return json.dumps(told, indent=1) + "\n"
 
     def text(self) -> str:
         """For the terminal."""

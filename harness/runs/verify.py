@@ -10,7 +10,7 @@ from typing import Any
 from harness import __version__
 from harness.errors import HarnessError, UsageError
 from harness.records.files import bounded_lines, open_regular, read_bounded
-from harness.records.manifest import MANIFEST, differences, read_manifest
+from harness.records.manifest import MANIFEST, REPORT, differences, read_manifest
 from harness.records.store import MAX_RECORD, RECORD, RECORDS, RunFolder, find_run, record_in
 from harness.report.statement import STATEMENT, statement_text
 from harness.runs.recompute import TrialCheck, contradictions
@@ -138,6 +138,8 @@ def _verify_folders(run: RunFolder, lines: _Lines, found: Verified, *, is_sealed
 
 def _verify_statement(run: RunFolder, found: Verified, *, is_sealed: bool) -> None:
     """What the run said at its end: counts, means and verdicts."""
+    if (run.path / REPORT).is_file():
+        found.unverified[f"{REPORT}, of which only the hash is known: `harness report` makes it again"] += 1
     try:
         stated = json.loads(read_bounded(run.path / STATEMENT))
         baseline, fail_on = stated["baseline"], stated["fail_on"]
