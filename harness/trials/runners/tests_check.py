@@ -106,9 +106,11 @@ def _judge(spec: RunnerSpec, ended: Ended, report: Report) -> Verdict:
         problem = f"the sandbox's template has no {'node' if spec.runner == 'node' else 'python3'}"
     elif ended.exit_code is None:
         problem = problem or "the tests did not come to their end"
-    told = {"tests": spec.model_dump(mode="json"), "outcomes": dict(report.outcomes), "problem": problem}
+    told: dict[str, object] = {"tests": spec.model_dump(mode="json")}
     if spec.runner == "junit":
         told["junit"] = (ended.report or b"").decode("utf-8", "surrogateescape")
+    else:
+        told |= {"outcomes": dict(report.outcomes), "problem": problem}
     return replace(judge_tests(spec, report.outcomes, problem), evidence=told)
 
 
