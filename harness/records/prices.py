@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -119,6 +120,7 @@ def same_model(one: str, other: str) -> bool:
     return plain_name(one) == plain_name(other)
 
 
+@functools.lru_cache(maxsize=4096)
 def plain_name(name: str) -> str:
     """A name without what providers and editions add: `us.anthropic.claude-x-5-20260101-v1:0` is `claude-x-5`."""
     found = _CLAUDE.search(name.lower())

@@ -81,7 +81,7 @@ class TrialCheck:
     def _session(self) -> None:
         """Tokens, cost, turns, tools and times, by the transcript."""
         name = self._line.get("transcript")
-        if name is None and self._line.get("regraded_from"):
+        if name is None and self._line.get("regraded_from") and self._line.get("session_id"):
             self._found.unverified["a record whose transcript was not there when it was judged again"] += 1
             return
         session = Session() if name is None else self._read_transcript(name)
