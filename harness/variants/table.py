@@ -34,6 +34,20 @@ _OWN_FLAGS = {
 """Flags of the CLI that have another place, and which."""
 
 
+_Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class PriceTable(BaseModel):
+    """One model's price, in US dollars for a million tokens. A kind without a price leaves its cost unknown."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    input: _Usd = Field(description="input tokens that were neither read from nor put into a cache")
+    output: _Usd = Field(description="output tokens, thinking included")
+    cache_read: _Usd | None = Field(None, description="input tokens read from a cache")
+    cache_creation: _Usd | None = Field(None, description="input tokens put into a cache")
+
+
 @dataclass(frozen=True)
 class Source:
     """The source of a text: a file, or the text itself. Exactly one of the two is set."""
