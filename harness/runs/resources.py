@@ -27,7 +27,8 @@ from harness.models.model import (
     move_key_to_platform,
     replay_model,
 )
-from harness.records.store import Redactor, RunFolder, find_run, read_records
+from harness.records.redaction import Redactor
+from harness.records.store import RunFolder, find_run, read_records
 from harness.runs.client import RunAddress
 from harness.runs.options import Options
 from harness.runs.request import RunRequest
