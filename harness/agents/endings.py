@@ -16,6 +16,7 @@ from harness.errors import FAULTS, GIVE_UP, RETRY, AgentFault, ProviderFault
 from harness.models.provider import ProviderState
 from harness.records.record import Stop
 from harness.records.stream import Session, TurnResult
+from harness.text import keep_end, keep_start
 
 SILENCE_S = 120.0
 """A model that owed a reply for so long when the time was up had fallen silent: not the agent's slowness."""
@@ -110,7 +111,7 @@ def judge_death(run: Run, exit: Exit) -> Ending:
         ProviderFault: when a replay's server did not start.
         AgentFault: when Claude Code did not start, or died before the agent did anything.
     """
-    words = exit.stderr.strip()[-2000:] or "it said nothing on stderr"
+    words = keep_end(exit.stderr.strip(), 2000) or "it said nothing on stderr"
     how = "killed" if exit.code is None else f"exit code {exit.code}"
     if run.has_acted:
         return Ending(
@@ -196,4 +197,4 @@ def is_api_error(result: TurnResult) -> bool:
 
 
 def _said(what: str, result: TurnResult) -> str:
-    return f"{what}: {' '.join((result.text or '').split())[:500]}"
+    return f"{what}: {keep_start(' '.join((result.text or '').split()), 500)}"

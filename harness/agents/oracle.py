@@ -12,6 +12,7 @@ from harness.sandboxes.layout import REPO
 from harness.sandboxes.sandbox import CommandTimeoutError
 from harness.sandboxes.shell import handed_over
 from harness.tasks.task import Task
+from harness.text import keep_end
 
 _APPLY = """
 set -e
@@ -59,6 +60,6 @@ async def _apply(context: AgentContext, task: Task, folder: Path) -> Stop:
     if result.exit_code:
         raise CheckFault(
             "solution_failed",
-            f"the solution ended with exit code {result.exit_code}: {result.stderr.strip()[-2000:]}",
+            f"the solution ended with exit code {result.exit_code}: {keep_end(result.stderr.strip(), 2000)}",
         )
     return "completed"

@@ -14,6 +14,7 @@ import httpx
 
 from harness import __version__
 from harness.models.model import Model, key_headers
+from harness.text import keep_start
 
 PROBE_S = 10.0
 """How long the API may take for its reply."""
@@ -105,4 +106,4 @@ def _words(reply: httpx.Response) -> str:
     """What the API says of an error."""
     with contextlib.suppress(ValueError, KeyError, TypeError):
         return str(reply.json()["error"]["message"])
-    return reply.text[:500]
+    return keep_start(reply.text, 500)

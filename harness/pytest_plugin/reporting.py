@@ -11,7 +11,7 @@ import pytest
 
 from harness.errors import Fault, NotAppliedError, UsageError
 from harness.records.record import CheckResult, TrialRecord
-from harness.records.store import Redactor
+from harness.records.redaction import Redactor
 from harness.report.formatting import cost, count, seconds
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from harness.errors import UsageError
 from harness.records.files import file_below
 from harness.records.record import TrialRecord
-from harness.records.store import NO_REDACTION, RunFolder, disk_fault, find_run, new_run_id, read_records
+from harness.records.redaction import NO_REDACTION
+from harness.records.store import RunFolder, disk_fault, find_run, new_run_id, read_records
 
 _SHOWN = 5
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from harness.errors import UsageError
 from harness.records.files import file_below
 from harness.records.store import find_record, find_run, read_records
+from harness.text import keep_end
 
 _GIT_S = 120.0
 _SAID = 2000
@@ -66,7 +67,7 @@ def _does_not_fit(trial: str, top: Path, said: str) -> UsageError:
             remedy=f"resolve them, or take all of it back: git -C {top} reset --hard",
         )
     return UsageError(
-        f"{trial} does not fit {top}, which is as it was: {' '.join(said.split())[-_SAID:]}",
+        f"{trial} does not fit {top}, which is as it was: {keep_end(' '.join(said.split()), _SAID)}",
         remedy="check out what the starter repo was made from",
     )
 

@@ -39,6 +39,7 @@ from harness.errors import InternalFault, UsageError
 from harness.records.files import bounded_lines, file_below, open_regular, read_bounded, sha256_of
 from harness.records.metrics import TrialMetrics, parse
 from harness.records.record import TrialRecord
+from harness.records.redaction import NO_REDACTION, Redactor
 
 RECORDS = "records.jsonl"
 RECORD = "record.json"
@@ -47,54 +48,7 @@ TRANSCRIPT = "transcript.jsonl"
 ABOUT = "run.json"
 MAX_RECORD = 16 * 1024 * 1024
 """A longer line is no record: nobody's memory has to hold it."""
-SHORTEST_SECRET = 8
-"""A shorter value would hit innocent text; no real credential is that short."""
 _NAME_CHARS = 150
-_PIECE_BYTES = 1024 * 1024
-
-
-class Redactor:
-    """Replaces secret values by their names, in bytes on their way to disk; also as JSON spells them."""
-
-    def __init__(self, secrets_by_name: Mapping[str, str]) -> None:
-        self._secrets = dict(secrets_by_name)
-        self._names = {
-            form.encode("utf-8", "surrogateescape"): f"[redacted:{name}]".encode()
-            for name, value in secrets_by_name.items()
-            if len(value) >= SHORTEST_SECRET
-            for form in (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1])
-        }
-        # One secret may be a part of another: the longest goes first, and what was replaced is not looked at again.
-        forms = sorted(self._names, key=len, reverse=True)
-        self._pattern = re.compile(b"|".join(map(re.escape, forms))) if forms else None
-
-    def __call__(self, data: bytes) -> bytes:
-        """The data, with every secret replaced."""
-        return self._pattern.sub(lambda found: self._names[found[0]], data) if self._pattern else data
-
-    def is_in(self, file: Path) -> bool:
-        """True if a file holds a secret, as it stands. It is read piece by piece."""
-        if self._pattern is None:
-            return False
-        longest = max(map(len, self._names))
-        with file.open("rb") as content:
-            kept = b""
-            while piece := content.read(_PIECE_BYTES):
-                if self._pattern.search(kept + piece):
-                    return True
-                kept = piece[-longest:]
-        return False
-
-    def with_secret(self, name: str, value: str) -> Redactor:
-        """One that knows a further secret."""
-        return Redactor({**self._secrets, name: value})
-
-    def text(self, text: str) -> str:
-        """The same for text."""
-        return self(text.encode("utf-8", "replace")).decode("utf-8", "replace")
-
-
-NO_REDACTION = Redactor({})
 
 
 _RUN_ID_TIME = re.compile(r"\d{8}-\d{6}-")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from harness.errors import UsageError
     from harness.records.record import AttemptRecord, TrialRecord, TrialSpec
-    from harness.records.store import Redactor
+    from harness.records.redaction import Redactor
     from harness.runs.request import RunRequest
     from harness.sandboxes.platform import Platform
 

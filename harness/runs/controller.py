@@ -16,7 +16,8 @@ from harness.errors import Fault, HarnessError, InternalFault, UsageError
 from harness.records.history import History, read_history
 from harness.records.manifest import drop_manifest
 from harness.records.record import AttemptRecord, TrialRecord, TrialSpec
-from harness.records.store import NO_REDACTION, Redactor, RunFolder, RunLock, find_run, new_run_id
+from harness.records.redaction import NO_REDACTION, Redactor
+from harness.records.store import RunFolder, RunLock, find_run, new_run_id
 from harness.runs.budget import Budget, NotStartedError, spent_before
 from harness.runs.client import RunAddress
 from harness.runs.engine import Engine

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.errors import UsageError
-from harness.records.store import SHORTEST_SECRET
+from harness.records.redaction import SHORTEST_SECRET
 from harness.variants.variant import DEFAULT, Variant
 
 

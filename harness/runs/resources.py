@@ -28,7 +28,8 @@ from harness.models.model import (
     replay_model,
 )
 from harness.records.files import file_below
-from harness.records.store import Redactor, RunFolder, find_run, read_records
+from harness.records.redaction import Redactor
+from harness.records.store import RunFolder, find_run, read_records
 from harness.runs.client import RunAddress
 from harness.runs.options import Options
 from harness.runs.request import RunRequest

@@ -23,6 +23,7 @@ from e2b.template.main import TemplateBuilder, TemplateFinal
 from harness.errors import TaskFault
 from harness.sandboxes.faults import raising_faults
 from harness.tasks.templatefile import TemplateFile
+from harness.text import keep_end
 
 PREFIX = "harness-"
 """The prefix of the names of templates that harness has built."""
@@ -121,7 +122,7 @@ async def build(template_build: TemplateBuild, params: Mapping[str, Any], log: C
         except exceptions.BuildException as error:
             with contextlib.suppress(Exception):
                 await remove(template_build.name, params)
-            words = " ".join(str(error).split())[-_SAID:]
+            words = keep_end(" ".join(str(error).split()), _SAID)
             raise TaskFault(
                 "template_build", f"{template_build.file.shown} could not be built: {words}"
             ) from error

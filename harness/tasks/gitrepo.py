@@ -23,6 +23,7 @@ from pathlib import Path
 from harness.errors import GIVE_UP, InternalFault, TaskFault
 from harness.tasks.gitsource import GitSource, problems_of
 from harness.tasks.single_flight import SingleFlight, locked
+from harness.text import keep_end
 
 CLONE_S = 600.0
 """The most that a clone may take, in seconds."""
@@ -290,7 +291,7 @@ async def _git(
 
 def _fault(source: GitSource, said: str) -> TaskFault:
     """The fault that git's words mean."""
-    words = " ".join(said.split())[-_WORDS:]
+    words = keep_end(" ".join(said.split()), _WORDS)
     if _NO_REF.search(said):
         return TaskFault("repo_ref", f"{source.url} has no {source.ref or 'HEAD'!r}: {words}")
     if _REFUSED.search(said):

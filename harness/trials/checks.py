@@ -21,6 +21,7 @@ from harness.sandboxes.shell import (
     run_without_profile,
 )
 from harness.tasks.task import Check, Task
+from harness.text import decode_end, keep_end
 from harness.trials import scripts
 from harness.trials.check_files import CheckFiles
 from harness.trials.check_kinds import plan_check
@@ -130,7 +131,7 @@ async def _lay(place: Place, files: CheckFiles, after: str = "true") -> None:
     except CommandTimeoutError as error:
         raise SandboxFault("checks", f"the checks could not be put in place: {error}") from error
     if done.exit_code:
-        words = done.stderr.strip()[-2000:]
+        words = keep_end(done.stderr.strip(), 2000)
         raise SandboxFault("checks", f"the checks could not be put in place: {words}")
 
 
@@ -160,13 +161,14 @@ async def _run_check(
     took_s = time.monotonic() - start
     after = await _after(place, output, plan, laid)
     if after.exit_code:
-        return None, after.stderr.strip()[-2000:].encode(), b""
+        return None, keep_end(after.stderr.strip(), 2000).encode(), b""
     return _result(task, check, plan, done, took_s, read_answers(after.stdout))
 
 
 async def _after(place: Place, output: str, plan: Plan, laid: str) -> CommandResult:
     home = place.baseline.home
-    bounds = (str(OUTPUT_BYTES), plan.reports, str(plan.report_bytes))
+    # One byte more says that there was more.
+    bounds = (str(OUTPUT_BYTES + 1), plan.reports, str(plan.report_bytes))
     told = call(scripts.AFTER_CHECK, f"{home}/{output}", *bounds)
     # The check may have closed them.
     opened = "chmod u+rwx ~ ~/.harness ~/repo 2>/dev/null; true"
@@ -190,10 +192,10 @@ def _result(
     exit_code = None if timed_out or code < 0 else code
     try:
         report = decode_bytes(answers["report"]) if "report" in answers else None
-        text = decode_bytes(answers.get("output", "")).decode("utf-8", "replace")
+        text = decode_end(decode_bytes(answers.get("output", "")), OUTPUT_BYTES)
     except ValueError:
         # Only with `sandbox = "agent"` can the agent have replaced the programs that tell it.
-        return failed_check(check, "what it said could not be read out of the sandbox"), b""
+        return failed_check(check, "what it said could not be read out of the sandbox"), b"", b""
     verdict = plan.judge(Ended(exit_code, report))
     words = [verdict.words] if verdict.words else []
     if timed_out:
@@ -208,7 +210,7 @@ def _result(
         exit_code=exit_code,
         timed_out=timed_out,
         duration_ms=round(took_s * 1000),
-        output_tail=text[-_TAIL_CHARS:],
+        output_tail=keep_end(text, _TAIL_CHARS),
         tests=verdict.tests,
     )
     seen = {"exit_code": exit_code, "timed_out": timed_out, "duration_ms": result.duration_ms}

@@ -25,6 +25,7 @@ from harness.sandboxes.shell import (
 )
 from harness.tasks.globs import any_glob_regex, fixed_start
 from harness.tasks.task import Check, Task
+from harness.text import keep_end
 from harness.trials import scripts
 from harness.trials.checks import Keep, Place, failed_check, run_checks
 from harness.trials.context import RunContext
@@ -181,9 +182,11 @@ async def lay_work(place: Place, spec: TrialSpec, work: Work) -> Grade:
     script = chain(unpack, call(scripts.LAY_WORK, "work.tar"), diff, protect)
     done = await _step(place.sandbox, script)
     if done.exit_code == _NOT_UNPACKED:
-        raise UnusableWorkError(f"the repo cannot be unpacked elsewhere: {done.stderr.strip()[-500:]}")
+        raise UnusableWorkError(
+            f"the repo cannot be unpacked elsewhere: {keep_end(done.stderr.strip(), 500)}"
+        )
     if done.exit_code:
-        words = done.stderr.strip()[-2000:]
+        words = keep_end(done.stderr.strip(), 2000)
         raise SandboxFault("grade", f"the work could not be laid over the starter repo: {words}")
     await _lay_carried(place, work)
     return await _read_grade(place.sandbox, read_answers(done.stdout), done.stderr)
@@ -215,7 +218,7 @@ async def grade_in_place(
     """
     try:
         done = await _make_ready(place, task)
-        why = f"the sandbox could not be made ready for the checks: {done.stderr.strip()[-1000:]}"
+        why = f"the sandbox could not be made ready for the checks: {keep_end(done.stderr.strip(), 1000)}"
         if not done.exit_code:
             return await run_checks(place, task, checks, keep)
     except CommandTimeoutError as error:
@@ -264,7 +267,9 @@ async def _lay_carried(place: Place, work: Work) -> None:
         except CommandTimeoutError as error:
             raise SandboxFault("grade", f"{path} could not be laid down: {error}") from error
         if done.exit_code:
-            raise UnusableWorkError(f"{path} cannot be unpacked elsewhere: {done.stderr.strip()[-500:]}")
+            raise UnusableWorkError(
+                f"{path} cannot be unpacked elsewhere: {keep_end(done.stderr.strip(), 500)}"
+            )
 
 
 async def _read_grade(sandbox: Sandbox, answers: Mapping[str, str], stderr: str) -> Grade:
@@ -274,7 +279,7 @@ async def _read_grade(sandbox: Sandbox, answers: Mapping[str, str], stderr: str)
         for name in sorted(decode_names(answers.get(change, "")))
     ]
     if answers.get("diff_code") != "0":
-        words = stderr.strip()[-500:]
+        words = keep_end(stderr.strip(), 500)
         return Grade(tampering=tuple(tampering), notes=(f"there is no diff: {words or 'git failed'}",))
     notes = tuple(
         f"{name} is left out of the diff: it has more than {_MAX_FILE_BYTES // 2**20} MiB"
@@ -303,5 +308,5 @@ async def _prepare(place: Place, spec: TrialSpec) -> str | None:
         )
     except CommandTimeoutError as error:
         return f"[checks] prepare was stopped: {error}"
-    words = (done.stderr.strip() or done.stdout.strip())[-1500:]
+    words = keep_end(done.stderr.strip() or done.stdout.strip(), 1500)
     return f"[checks] prepare ended with {done.exit_code}: {words}" if done.exit_code else None

@@ -12,6 +12,7 @@ from harness.sandboxes.layout import REPO
 from harness.sandboxes.sandbox import CommandTimeoutError, Sandbox
 from harness.sandboxes.shell import call, chain, handed_over, read_answers
 from harness.tasks.task import Task
+from harness.text import keep_end
 from harness.trials import scripts
 from harness.variants.apply import NO_VARIANT_FILES, VariantFiles
 
@@ -110,7 +111,7 @@ async def _apply(sandbox: Sandbox, script: str) -> None:
     except CommandTimeoutError as error:
         raise SandboxFault("apply", f"the variant could not be put in place: {error}") from error
     if result.exit_code:
-        words = result.stderr.strip()[-2000:]
+        words = keep_end(result.stderr.strip(), 2000)
         raise NotAppliedError([f"what the variant brings could not be laid over the repo: {words}"])
 
 
@@ -133,7 +134,7 @@ async def run_setup(sandbox: Sandbox, task: Task) -> None:
                 f"setup command {command!r} had not ended when the setup's {task.setup_timeout:g} s were over",
             ) from error
         if result.exit_code:
-            words = (result.stderr.strip() or result.stdout.strip())[-2000:]
+            words = keep_end(result.stderr.strip() or result.stdout.strip(), 2000)
             raise TaskFault(
                 "setup_failed",
                 f"setup command {command!r} ended with {result.exit_code}: {words}",
@@ -160,9 +161,10 @@ async def _run_step(sandbox: Sandbox, script: str) -> str:
     except CommandTimeoutError as error:
         raise SandboxFault("seed", f"the starter repo could not be put in place: {error}") from error
     if result.exit_code:
+        words = keep_end(result.stderr.strip(), 2000)
         raise SandboxFault(
             "seed",
-            f"the starter repo could not be put in place (exit {result.exit_code}): {result.stderr.strip()[-2000:]}",
+            f"the starter repo could not be put in place (exit {result.exit_code}): {words}",
             remedy="the template needs bash, git, tar and coreutils" if result.exit_code == 127 else None,
         )
     return result.stdout

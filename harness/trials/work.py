@@ -12,6 +12,7 @@ from harness.sandboxes.sandbox import CommandTimeoutError, Sandbox, TooLargeErro
 from harness.sandboxes.shell import call, decode_bytes, read_answers, run_as_root
 from harness.tasks.manifest import WorkSpec
 from harness.tasks.task import Task
+from harness.text import keep_end
 from harness.trials import scripts
 from harness.trials.seeding import Baseline
 
@@ -122,7 +123,7 @@ async def _pack(
         except ValueError as error:
             raise NotCarriedError(f"{subject} cannot be carried: {error}") from error
     if "path" not in answers:
-        words = result.stderr.strip()[-500:]
+        words = keep_end(result.stderr.strip(), 500)
         raise NotCarriedError(f"{subject} cannot be carried: packing ended with {result.exit_code}: {words}")
     return _Packed(subject, None, answers["path"], outside)
 

@@ -8,7 +8,8 @@ import pytest
 
 from harness.errors import UsageError
 from harness.records.patch import apply_diff
-from harness.records.store import NO_REDACTION, RunFolder
+from harness.records.redaction import NO_REDACTION
+from harness.records.store import RunFolder
 from tests.support.folders import write_files
 from tests.support.git_server import git
 from tests.support.records import a_record

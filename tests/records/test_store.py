@@ -18,15 +18,8 @@ from hypothesis import strategies as st
 
 from harness.errors import InternalFault, UsageError
 from harness.records.record import CheckResult, TrialRecord
-from harness.records.store import (
-    NO_REDACTION,
-    Redactor,
-    RunFolder,
-    find_run,
-    list_runs,
-    new_run_id,
-    read_records,
-)
+from harness.records.redaction import NO_REDACTION, Redactor
+from harness.records.store import RunFolder, find_run, list_runs, new_run_id, read_records
 from tests.support.records import a_record, any_record
 
 same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

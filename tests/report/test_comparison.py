@@ -19,7 +19,8 @@ from harness.cli import main
 from harness.errors import UsageError
 from harness.records.metrics import metrics_of, parse
 from harness.records.record import AttemptRecord, ErrorRecord, TokenCounts, TrialRecord
-from harness.records.store import NO_REDACTION, RunFolder
+from harness.records.redaction import NO_REDACTION
+from harness.records.store import RunFolder
 from harness.report import markdown, phrases, verdicts
 from harness.report.comparison import ComparisonView, compare_arms
 from harness.report.gate import judge_gate, margins, read_fail_on

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from harness.errors import UsageError
 from harness.records.record import CheckResult, Tampering
-from harness.records.store import NO_REDACTION, RunFolder
+from harness.records.redaction import NO_REDACTION
+from harness.records.store import RunFolder
 from harness.records.stream import parse_line
 from harness.report.show import show
 from tests.support.folders import says, uses

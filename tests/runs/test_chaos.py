@@ -17,7 +17,8 @@ from harness.local.launch import LocalServer
 from harness.models.model import NO_MODEL
 from harness.records.history import History
 from harness.records.record import TrialRecord, TrialSpec
-from harness.records.store import NO_REDACTION, RunFolder, list_runs, read_records
+from harness.records.redaction import NO_REDACTION
+from harness.records.store import RunFolder, list_runs, read_records
 from harness.records.stream import parse
 from harness.runs.budget import Budget
 from harness.runs.engine import Engine

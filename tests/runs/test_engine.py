@@ -15,7 +15,8 @@ from harness.errors import InternalFault, UsageError
 from harness.records.history import History, read_history, wall_seconds
 from harness.records.merge import merge
 from harness.records.record import ErrorRecord, Outcome, Phases, TokenCounts, TrialRecord, TrialSpec
-from harness.records.store import NO_REDACTION, RunFolder, read_records
+from harness.records.redaction import NO_REDACTION
+from harness.records.store import RunFolder, read_records
 from harness.runs.budget import ASSUMED_USD, Budget, NotStartedError, spent_before
 from harness.runs.engine import Engine
 from harness.runs.forecast import Planned, forecast

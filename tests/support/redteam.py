@@ -9,7 +9,8 @@ from pathlib import Path
 from harness.local.launch import LocalServer
 from harness.models.model import NO_MODEL
 from harness.records.record import TrialRecord, TrialSpec
-from harness.records.store import NO_REDACTION, RunFolder, read_records
+from harness.records.redaction import NO_REDACTION
+from harness.records.store import RunFolder, read_records
 from harness.runs.resources import local_platform
 from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos

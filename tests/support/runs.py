@@ -18,7 +18,8 @@ from harness.records.record import (
     ToolCounts,
     TrialRecord,
 )
-from harness.records.store import NO_REDACTION, RunFolder
+from harness.records.redaction import NO_REDACTION
+from harness.records.store import RunFolder
 from tests.support.records import a_record
 
 VERBS = ("fix", "add", "speed-up", "refactor", "test", "secure", "document", "port")

@@ -11,7 +11,8 @@ from harness.errors import Fault
 from harness.local.launch import LocalServer
 from harness.models.model import api_model
 from harness.records.record import TrialRecord, TrialSpec
-from harness.records.store import Redactor, RunFolder, read_records
+from harness.records.redaction import Redactor
+from harness.records.store import RunFolder, read_records
 from harness.runs.resources import local_platform
 from harness.sandboxes.platform import Platform
 from harness.sandboxes.templates import Templates

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from harness.records.store import NO_REDACTION, RunFolder
+from harness.records.redaction import NO_REDACTION
+from harness.records.store import RunFolder
 from harness.trials.disk import DiskExecutor
 from tests.support.records import a_record
 

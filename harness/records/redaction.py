@@ -1,0 +1,186 @@
+"""Secrets, taken out of everything on its way to a file or a screen, in each form in which programs write them."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from urllib.parse import quote, quote_plus
+
+from harness.text import CUT_AFTER, CUT_BEFORE
+
+SHORTEST_SECRET = 8
+"""A shorter value would hit innocent text; no real credential is that short."""
+_SHORTEST_REST = 4
+"""What is left of a secret at a cut is taken out from so many bytes on."""
+_PIECE_BYTES = 1024 * 1024
+_NESTED = 3
+"""JSON may stand in a string of JSON: so many times it is looked for."""
+_BREAKS = (b"\r", b"\n", b"\\r", b"\\n")
+_SECRET_KEY = re.compile(r"key|secret|token|password|passwd|credential", re.IGNORECASE)
+
+
+class Redactor:
+    """Replaces secret values by their names, in bytes on their way to disk.
+
+    A value is found as it is, as JSON, URLs, HTML and base64 spell it, and, where it has several lines, line by line.
+    What a cut (`harness.text`) has left of one is found too.
+    """
+
+    def __init__(self, secrets_by_name: Mapping[str, str]) -> None:
+        self._secrets = dict(secrets_by_name)
+        self._names: dict[bytes, bytes] = {}
+        self._wrapped: dict[bytes, bytes] = {}
+        for name, value in secrets_by_name.items():
+            shown = f"[redacted:{name}]".encode()
+            for part in _parts(value):
+                for form in _forms(part):
+                    self._names.setdefault(form, shown)
+                for form in _base64_forms(part):
+                    self._names.setdefault(form, shown)
+                    self._wrapped.setdefault(form, shown)
+        # One secret may be a part of another: the longest goes first, and what was replaced is not looked at again.
+        self._forms = sorted(self._names, key=len, reverse=True)
+
+    def __call__(self, data: bytes) -> bytes:
+        """The data, with every secret replaced."""
+        if not self._forms:
+            return data
+        found = [form for form in self._forms if form in data]
+        if found:
+            pattern = re.compile(b"|".join(map(re.escape, found)))
+            data = pattern.sub(lambda match: self._names[match[0]], data)
+        return self._without_rests(self._without_wrapped(data))
+
+    def is_in(self, file: Path) -> bool:
+        """True if a file holds a secret. It is read piece by piece."""
+        if not self._forms:
+            return False
+        longest = 2 * max(map(len, self._forms))
+        with file.open("rb") as content:
+            kept = b""
+            while piece := content.read(_PIECE_BYTES):
+                data = kept + piece
+                if self(data) != data:
+                    return True
+                kept = piece[-longest:]
+        return False
+
+    def with_secret(self, name: str, value: str) -> Redactor:
+        """One that knows a further secret."""
+        return Redactor({**self._secrets, name: value})
+
+    def text(self, text: str) -> str:
+        """The same for text."""
+        return self(text.encode("utf-8", "replace")).decode("utf-8", "replace")
+
+    def _without_wrapped(self, data: bytes) -> bytes:
+        """Without base64 that is broken into lines."""
+        if not any(end in data for end in _BREAKS):
+            return data
+        whole = data
+        for end in _BREAKS:
+            whole = whole.replace(end, b"")
+        for form, shown in self._wrapped.items():
+            if form in whole:
+                broken = rb"(?:[\r\n]|\\r|\\n)*".join(re.escape(bytes([byte])) for byte in form)
+                data = re.sub(broken, lambda _, shown=shown: shown, data)  # type: ignore[misc]
+        return data
+
+    def _without_rests(self, data: bytes) -> bytes:
+        """Without what a cut has left of a secret, on either side of its mark."""
+        for mark, rest in ((CUT_BEFORE.encode(), self._rest_after), (CUT_AFTER.encode(), self._rest_before)):
+            if mark in data:
+                data = _replace_rests(data, mark, rest)
+        return data
+
+    def _rest_after(self, data: bytes, at: int) -> tuple[int, int, bytes] | None:
+        """The place of the longest end of a secret that stands right there, and its name."""
+        sizes = ((size, form) for form in self._forms for size in _rests(form))
+        found = ((size, form) for size, form in sizes if data.startswith(form[-size:], at))
+        size, form = max(found, default=(0, b""))
+        return (at, at + size, self._names[form]) if size else None
+
+    def _rest_before(self, data: bytes, at: int) -> tuple[int, int, bytes] | None:
+        """The place of the longest start of a secret that ends right there, and its name."""
+        sizes = ((size, form) for form in self._forms for size in _rests(form))
+        found = ((size, form) for size, form in sizes if data.endswith(form[:size], 0, at))
+        size, form = max(found, default=(0, b""))
+        return (at - size, at, self._names[form]) if size else None
+
+
+NO_REDACTION = Redactor({})
+
+
+def _rests(form: bytes) -> range:
+    return range(len(form) - 1, _SHORTEST_REST - 1, -1)
+
+
+def _replace_rests(
+    data: bytes, mark: bytes, rest: Callable[[bytes, int], tuple[int, int, bytes] | None]
+) -> bytes:
+    at = data.find(mark)
+    while at >= 0:
+        found = rest(data, at + len(mark) if mark == CUT_BEFORE.encode() else at)
+        after = at + len(mark)
+        if found:
+            start, end, shown = found
+            data = data[:start] + shown + data[end:]
+            after += len(shown) if start >= at else len(shown) - (end - start)
+        at = data.find(mark, after)
+    return data
+
+
+def _parts(value: str) -> Iterator[str]:
+    """The value itself, its lines, and what it says itself to be secret."""
+    if len(value) < SHORTEST_SECRET:
+        return
+    yield value
+    yield value.strip()
+    lines = [line.strip() for line in value.splitlines()]
+    if len(lines) > 1:
+        # The frame of a key in PEM is everywhere the same.
+        yield from (line for line in lines if len(line) >= SHORTEST_SECRET and not line.startswith("-----"))
+    for inner in _inside(value):
+        yield from _parts(inner)
+
+
+def _inside(value: str) -> list[str]:
+    """The values of a JSON object that its keys call secret, such as a service account's private key."""
+    if not value.lstrip().startswith("{"):
+        return []
+    try:
+        table = json.loads(value)
+    except ValueError:
+        return []
+    return [inner for key, inner in table.items() if isinstance(inner, str) and _SECRET_KEY.search(key)]
+
+
+def _forms(value: str) -> set[bytes]:
+    """The spellings of a value, as bytes."""
+    spelt = {value, html.escape(value), html.escape(value, quote=False), repr(value)[1:-1]}
+    spelt |= {quote(value), quote(value, safe=""), quote_plus(value)}
+    spelt |= {re.sub("%[0-9A-F]{2}", lambda code: code[0].lower(), form) for form in spelt}
+    for ensure_ascii in (True, False):
+        text = value
+        for _ in range(_NESTED):
+            text = json.dumps(text, ensure_ascii=ensure_ascii)[1:-1]
+            spelt |= {text, text.replace("/", "\\/")}
+    return {form.encode("utf-8", "surrogateescape") for form in spelt}
+
+
+def _base64_forms(value: str) -> Iterable[bytes]:
+    """What a value is in base64, wherever in the encoded bytes it begins."""
+    data = value.encode("utf-8", "surrogateescape")
+    for before in range(3):
+        encoded = base64.b64encode(bytes(before) + data)
+        # The first and the last digits depend on what stands beside it.
+        start = -(-before * 8 // 6)
+        end = (before + len(data)) * 8 // 6
+        core = encoded[start:end]
+        if len(core) >= SHORTEST_SECRET:
+            yield core
+            yield core.translate(bytes.maketrans(b"+/", b"-_"))

@@ -1,0 +1,131 @@
+"""No secret stays in what is written, in whatever form a program has put it, and wherever it was cut."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import urllib.parse
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.records.redaction import NO_REDACTION, Redactor
+from harness.text import CUT_AFTER, CUT_BEFORE, decode_end, keep_end, keep_start
+
+TOKEN = 'sk-"tést"/+&<\\key>\n second line of it ==\n'
+PEM = (
+    "-----BEGIN PRIVATE KEY-----\n"
+    + "\n".join(base64.b64encode(bytes(range(n, n + 48))).decode() for n in range(5))
+    + "\n-----END PRIVATE KEY-----\n"
+)
+FORMS: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "JSON": json.dumps,
+    "JSON in JSON": lambda value: json.dumps({"a": json.dumps([value])}),
+    "JSON in JSON in JSON": lambda value: json.dumps(json.dumps(json.dumps(value, ensure_ascii=False))),
+    "JSON with its slashes escaped": lambda value: json.dumps(value).replace("/", "\\/"),
+    "a URL": lambda value: f"https://host/?key={urllib.parse.quote(value, safe='')}&b=1",
+    "a form": lambda value: urllib.parse.urlencode({"key": value}),
+    "a URL in lower case": lambda value: re.sub(
+        "%..", lambda code: code[0].lower(), urllib.parse.quote_plus(value)
+    ),
+    "XML": lambda value: f"<a>{value.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;')}</a>",
+    "repr": repr,
+    "base64": lambda value: base64.b64encode(value.encode()).decode(),
+    "base64 of more": lambda value: base64.b64encode(f"user:{value}!".encode()).decode(),
+    "base64 for URLs": lambda value: base64.urlsafe_b64encode(f"a{value}".encode()).decode(),
+    "base64 in lines": lambda value: base64.encodebytes(f"it is {value} and more".encode()).decode(),
+    "base64 in lines in JSON": lambda value: json.dumps(
+        base64.encodebytes(f"its {value}.".encode()).decode()
+    ),
+}
+
+
+def leaves(secret: str, shown: str) -> list[str]:
+    """The pieces of eight characters of a secret that are still to be read, also once decoded."""
+    texts = [shown, urllib.parse.unquote_plus(shown)]
+    for start in range(4):
+        digits = (
+            "".join(shown.split())
+            .replace("\\n", "")
+            .replace("-", "+")
+            .replace("_", "/")
+            .split("[redacted")[0][start:]
+        )
+        digits = "".join(char for char in digits if char.isalnum() or char in "+/")
+        texts.append(base64.b64decode(digits[: len(digits) // 4 * 4]).decode("utf-8", "replace"))
+    pieces = {secret[at : at + 8] for at in range(len(secret) - 7) if "\n" not in secret[at : at + 8]}
+    pieces = {piece for piece in pieces if not set(piece) <= set("- BEGINDPRVATKY")}
+    return sorted(piece for piece in pieces if any(piece in text for text in texts))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("secret", ["sk-ant-api03-abcdefgh", TOKEN, PEM], ids=["token", "odd", "PEM"])
+def test_each_form_of_a_secret_goes(form: str, secret: str) -> None:
+    shown = Redactor({"KEY": secret}).text(f"before {FORMS[form](secret)} after")
+    assert "[redacted:KEY]" in shown
+    assert leaves(secret, shown) == []
+
+
+@pytest.mark.parametrize("mark", ["+", "-", "     7\u2192", "        ", "> ", "\t"])
+def test_a_secret_of_several_lines_goes_line_by_line(mark: str) -> None:
+    """In a diff, in numbered lines, in indented XML."""
+    shown = Redactor({"KEY": PEM}).text("\n".join(mark + line for line in PEM.splitlines()))
+    assert leaves(PEM, shown) == []
+    assert shown.count("[redacted:KEY]") == 5
+
+
+def test_the_secrets_inside_of_one_go_too() -> None:
+    """A service account's file is one value; its key is written by itself."""
+    account = json.dumps({"type": "service_account", "private_key": PEM, "client_email": "robot@example.com"})
+    shown = Redactor({"ACCOUNT": account}).text(f"{PEM} robot@example.com service_account")
+    assert leaves(PEM, shown) == []
+    assert shown.endswith(" robot@example.com service_account")
+
+
+@given(limit=st.integers(1, 60))
+def test_what_a_cut_leaves_of_a_secret_goes(limit: int) -> None:
+    """Text is cut before anybody knows its secrets."""
+    secret = "sk-ant-abcdefghijklmnop"
+    redact = Redactor({"KEY": secret})
+    text = f"it is {secret} and goes on"
+    for cut in (keep_end(text, limit), keep_start(text, limit), keep_end(f"x {secret}", limit)):
+        shown = redact.text(cut)
+        assert not any(secret[at : at + 4] in shown for at in range(len(secret) - 3))
+
+
+def test_a_cut_is_told_and_is_between_characters() -> None:
+    assert keep_end("abcdef", 3) == f"{CUT_BEFORE}def"
+    assert keep_start("abcdef", 3) == f"abc{CUT_AFTER}"
+    assert keep_end("abc", 3) == keep_start("abc", 3) == "abc"
+    assert decode_end("aé☃".encode(), 4) == f"{CUT_BEFORE}☃"
+    assert decode_end("aé☃".encode(), 6) == "aé☃"
+
+
+def test_innocent_text_stays() -> None:
+    """What is like a secret, or a short one, is none."""
+    redact = Redactor({"KEY": "abcdefghij", "SHORT": "abc", "PEM": PEM})
+    text = "abcdefghi abc -----BEGIN PRIVATE KEY----- [what came before is cut] x"
+    assert redact.text(text) == text
+    assert NO_REDACTION.text("anything") == "anything"
+
+
+def test_the_longest_goes_first() -> None:
+    redact = Redactor({"SHORT": "secret-value", "LONG": "secret-value-of-more"})
+    assert redact.text("secret-value-of-more secret-value") == "[redacted:LONG] [redacted:SHORT]"
+
+
+@given(st.binary(max_size=200))
+def test_bytes_without_a_secret_are_as_they_were(data: bytes) -> None:
+    assert Redactor({"KEY": "sk-ant-abcdefghijklmnop"})(data) == data
+
+
+def test_a_secret_in_a_file_is_seen_across_its_pieces(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"x" * (1024 * 1024 - 5) + b"sk-ant-abcdefghijklmnop" + b"y" * 10)
+    assert Redactor({"KEY": "sk-ant-abcdefghijklmnop"}).is_in(file)
+    assert not Redactor({"KEY": "sk-ant-another-of-these"}).is_in(file)
