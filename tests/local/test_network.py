@@ -176,7 +176,9 @@ def test_nothing_is_reached_by_default() -> None:
         said = await run(box, "curl -sS -i http://pypi.org/; curl -sSv https://pypi.org/; true")
         assert said.stdout.startswith("HTTP/1.1 403 Refused by harness: pypi.org:80 is not in the sandbox's")
         assert "\nharness refused it: pypi.org:80 is not in the sandbox's allow_out\n" in said.stdout
-        assert "HTTP/1.1 403 Refused by harness: pypi.org:443 is not in the sandbox's allow_out" in said.stderr
+        assert (
+            "HTTP/1.1 403 Refused by harness: pypi.org:443 is not in the sandbox's allow_out" in said.stderr
+        )
         with web_server() as port:
             output = await run(
                 box, f"curl -sS http://127.0.0.1:{port}; curl --noproxy '*' -sS -m 5 http://{PUBLIC}"

@@ -28,6 +28,7 @@ class ApiMeter:
         self._models: dict[str, Counter[str]] = {}
         self._broken: Counter[str] = Counter()
         self._untold = 0
+        self._left_silent_s = 0.0
         self._open: set[Exchange] = set()
         self._sent = SentRequests()
         self.trouble: dict[str, Any] | None = None
@@ -55,7 +56,7 @@ class ApiMeter:
             "other_requests": self._others,
             "endings": dict(self._endings),
             "open": len(self._open),
-            "silent_s": max((exchange.silent_s for exchange in self._open), default=0.0),
+            "silent_s": max((self._left_silent_s, *(exchange.silent_s for exchange in self._open))),
             "models": {model: dict(tokens) for model, tokens in self._models.items()},
             "broken": dict(self._broken),
             "untold": self._untold,
@@ -68,6 +69,8 @@ class ApiMeter:
         if exchange not in self._open:
             return
         self._open.discard(exchange)
+        # Whoever lost patience with a silent API has left it.
+        self._left_silent_s = exchange.silent_s if ending == LEFT else 0.0
         self._endings[ending] += 1
         answer = exchange.answer
         if answer and answer.usage is not None:
