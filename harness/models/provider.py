@@ -14,6 +14,7 @@ import httpx
 
 from harness import __version__
 from harness.models.model import Model, key_headers
+from harness.tasks.hosts import is_loopback
 
 PROBE_S = 10.0
 """How long the API may take for its reply."""
@@ -100,6 +101,9 @@ async def _ask(url: str, headers: Mapping[str, str], name: str, *, is_oauth: boo
             reply = await client.post(
                 f"{url.rstrip('/')}/v1/messages", headers={**headers, **extra}, json=body
             )
+    except httpx.ConnectError as error:
+        here = is_loopback(httpx.URL(url).host)
+        return ProviderState(None, f"nothing listens at {url}" if here else str(error))
     except (TimeoutError, httpx.HTTPError, httpx.InvalidURL) as error:
         return ProviderState(None, str(error) or f"no answer within {PROBE_S:g} s")
     return ProviderState(reply.status_code, _words(reply))

@@ -32,6 +32,15 @@ class Platform:
         server = os.environ.get("E2B_API_URL") or os.environ.get("E2B_DOMAIN") or "e2b.app"
         return f"e2b ({server}, {self.isolation})" if self.isolation else f"e2b ({server})"
 
+    def build_params(self, hosts: tuple[str, ...]) -> dict[str, Any]:
+        """What goes to the SDK's calls for a build that reaches these hosts beside the internet.
+
+        Only a server of the harness's own can be told of them; others build where they build.
+        """
+        if not hosts or not self.keeps_output:
+            return dict(self.params)
+        return {**self.params, "api_headers": {"Harness-Network": ",".join(hosts)}}
+
     @property
     def keeps_output(self) -> bool:
         """True if the server keeps a command's output outside of the sandbox, for who has lost a part of it."""

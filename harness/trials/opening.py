@@ -39,7 +39,9 @@ async def prepare_start(spec: TrialSpec, context: RunContext, attempt: Attempt) 
         Fault: when the template cannot be built, or the setup fails.
     """
     with attempt.phase("build"):
-        template = await context.templates.ensure_built(spec.template, spec.task.path or Path.cwd())
+        template = await context.templates.ensure_built(
+            spec.template, spec.task.path or Path.cwd(), setup_network(spec).allow
+        )
     attempt.template = template
     if not spec.task.setup:
         return Start(template, template)

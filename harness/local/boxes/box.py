@@ -21,6 +21,7 @@ from pathlib import Path
 from socket import AF_UNIX, SO_ACCEPTCONN, SO_ERROR, SO_PASSCRED, SOCK_STREAM, SOL_SOCKET, socket, socketpair
 from typing import Any
 
+from harness.local.boxes import low_ports
 from harness.local.boxes.accounts import NoAccount
 from harness.local.boxes.descriptors import wait_until_ready
 from harness.local.boxes.file_tree import copy_tree, remove_tree
@@ -265,7 +266,13 @@ class Box:
             listener.setblocking(False)
             return listener
 
-        listener: socket = await self._client.request("listen", receive=receive, port=port)
+        try:
+            listener: socket = await self._client.request("listen", receive=receive, port=port)
+        except PermissionError:
+            if self._client.peer is None:
+                raise
+            listener = await low_ports.listen(self._client.peer, port)
+            listener.setblocking(False)
         return listener
 
     async def connect(self, port: int) -> socket:

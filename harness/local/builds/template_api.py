@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from harness.local import api_errors
 from harness.local.api_errors import ApiError, bad_body, bad_request
-from harness.local.builds.build_request import HASH, parse_build_request
+from harness.local.builds.build_request import HASH, HOSTS_FIELD, parse_build_request
 from harness.local.builds.builder import Builder, BuildStatus
 from harness.local.builds.store import TemplateRecord, TemplateStore
 from harness.local.control import views
@@ -130,7 +130,7 @@ class TemplateApi:
             raise api_errors.not_on_this_server(
                 "An image from a private registry", "start from a template, as `claude`"
             )
-        self._builder.start(build, parse_build_request(body))
+        self._builder.start(build, parse_build_request(body, request.headers.get(HOSTS_FIELD, "")))
         return Response(status_code=202)
 
     async def _get_status(self, request: Request) -> Response:

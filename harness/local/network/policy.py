@@ -159,6 +159,13 @@ class NetworkPolicy:
         if any(rule.name is not None for rule in self._deny):
             raise NetworkPolicyError("deny_out takes addresses and CIDR blocks, not domains")
 
+    @classmethod
+    def open_with(cls, hosts: tuple[str, ...]) -> "NetworkPolicy":
+        """All of the internet, and these hosts wherever they are. Raises NetworkPolicyError."""
+        if not hosts:
+            return cls()
+        return cls(allow_out=(*hosts, "*", ALL_TRAFFIC, "::/0"), deny_out=(ALL_TRAFFIC,))
+
     @cached_property
     def _allow(self) -> tuple[Rule, ...]:
         return tuple(map(Rule.parse, self.allow_out))
