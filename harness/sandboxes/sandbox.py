@@ -155,6 +155,7 @@ class Sandbox:
         trial: str,
         after_rate_limit: bool = False,
         mcp: Mapping[str, Any] | None = None,
+        ca: str = "",
         timeout: float = _CREATE_S,
     ) -> Sandbox:
         """Create a sandbox, tagged with its run and trial so that it can be found again.
@@ -162,7 +163,8 @@ class Sandbox:
         `after_rate_limit`: the platform has refused this sandbox or another just now (429). Then a further refusal is
         answered as it asks for (Retry-After). Otherwise it is raised at once, so that all others that wait know.
 
-        With `mcp` the sandbox has E2B's MCP gateway, which runs these servers.
+        With `mcp` the sandbox has E2B's MCP gateway, which runs these servers. `ca` is a file with certificates that
+        programs in it trust too.
 
         Raises:
             SandboxFault: when there is none to be had within `timeout` seconds.
@@ -177,7 +179,7 @@ class Sandbox:
                     envs=dict(env),
                     **network.options(),
                     **({} if mcp is None else {"mcp": mcp}),
-                    **{**platform.params, "retries": _RETRIES if after_rate_limit else 0},
+                    **{**platform.params_with(ca=ca), "retries": _RETRIES if after_rate_limit else 0},
                 )
                 token = None if mcp is None else await sdk.get_mcp_token()
                 return cls(sdk, token, keeps_output=platform.keeps_output)

@@ -72,13 +72,13 @@ def sight_notes(api: ApiSight | None, session: Session) -> Iterator[str]:
         )
 
 
-def refusal_notes(refused: Sequence[Refusal]) -> Iterator[str]:
+def refusal_notes(refused: Sequence[Refusal], when: str = "") -> Iterator[str]:
     """What the network rules refused, in a sentence each."""
     for refusal in refused[:_MAX_REFUSALS]:
         times = f" ({refusal.count} times)" if refusal.count > 1 else ""
-        yield f"harness refused a request to {refusal.target}{times}: {refusal.reason}"
+        yield f"{when}harness refused a request to {refusal.target}{times}: {refusal.reason}"
     if len(refused) > _MAX_REFUSALS:
-        yield f"harness refused requests to {len(refused) - _MAX_REFUSALS} more places"
+        yield f"{when}harness refused requests to {len(refused) - _MAX_REFUSALS} more places"
 
 
 def sent_file(api: ApiSight) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -13,10 +14,15 @@ from pathlib import Path
 import pytest
 import trustme
 
+from harness.errors import ProblemsError
 from harness.local.boxes.box import Box
+from harness.local.launch import LocalServer
 from harness.local.network.egress import Egress
 from harness.local.network.policy import ALL_TRAFFIC, Injection, NetworkPolicy
+from harness.tasks.loading import load_task
 from tests.support.boxes import isolation, run, tell
+from tests.support.folders import task_folder
+from tests.support.redteam import judge
 
 MIRROR = "mirror.corp.invalid"
 """A name that only the company's proxy can resolve."""
@@ -59,19 +65,15 @@ async def company(authority: trustme.CA) -> AsyncIterator[Company]:
         yield found
 
 
-@pytest.fixture
-def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
-    """An authority that this machine trusts by a variable that Node.js reads."""
-    made = trustme.CA()
-    made.cert_pem.write_to_path(tmp_path / "corp.pem")
-    monkeypatch.setenv("NODE_EXTRA_CA_CERTS", str(tmp_path / "corp.pem"))
-    return made
-
-
+@pytest.mark.parametrize("named_by", ["SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "a file"])
 def test_requests_go_by_the_machines_proxy_and_its_certificates_are_trusted(
-    authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+    named_by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tunnels, plain HTTP, and what gets a key; from the sandbox nobody sees the proxy's password."""
+    authority, corp = trustme.CA(), tmp_path / "corp.pem"
+    authority.cert_pem.write_to_path(corp)
+    if named_by != "a file":
+        monkeypatch.setenv(named_by, str(corp))
 
     async def story(box: Box) -> None:
         async with company(authority) as found:
@@ -98,7 +100,38 @@ def test_requests_go_by_the_machines_proxy_and_its_certificates_are_trusted(
 
     rules = NetworkPolicy(allow_out=(MIRROR,), deny_out=(ALL_TRAFFIC,))
     keyed = replace(rules, injections=(Injection(MIRROR, (("k", SECRET),)),))
-    tell(story, isolation("bubblewrap"), network=rules)
+    tell(story, isolation("bubblewrap"), network=rules, ca=corp if named_by == "a file" else None)
+
+
+def test_a_tasks_certificates_are_trusted_in_its_sandboxes(server: LocalServer, tmp_path: Path) -> None:
+    """In the agent's, and in the one where it is judged."""
+    if "network" not in server.enforces:
+        pytest.skip("only the full tier has a proxy")
+    corp = tmp_path / "corp.pem"
+    corp.write_bytes(b"The company's own:\n" + trustme.CA().cert_pem.bytes())
+    look = 'grep -q "company\'s own" "$SSL_CERT_FILE" "$NODE_EXTRA_CA_CERTS"'
+    task = task_folder(
+        tmp_path,
+        toml=f"[sandbox]\nca = '../corp.pem'\n[checks.run]\nlook = {json.dumps(look)}\n",
+        checks={},
+        solution={"solve.sh": f"{look} && echo 42 >answer.txt"},
+    )
+    judged = judge(server, task)
+    assert judged.record.outcome == "passed", judged.why
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [(None, "No such file"), ("no certificate", "has no certificates")]
+)
+def test_certificates_that_are_none_are_a_problem_of_the_task(
+    tmp_path: Path, content: str | None, says: str
+) -> None:
+    """Told at collection."""
+    task = task_folder(tmp_path, toml="[sandbox]\nca = 'corp.pem'\n")
+    if content:
+        (task / "corp.pem").write_text(content)
+    with pytest.raises(ProblemsError, match=says):
+        load_task(task)
 
 
 def test_a_wildcard_reaches_no_name_that_only_the_machines_proxy_knows(

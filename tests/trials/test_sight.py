@@ -97,7 +97,9 @@ CURL = (
 )
 
 
-@pytest.mark.parametrize("command", [NESTED, CURL], ids=["claude -p", "curl"])
+@pytest.mark.parametrize(
+    "command", [pytest.param(NESTED, marks=pytest.mark.slow, id="claude -p"), pytest.param(CURL, id="curl")]
+)
 def test_what_else_asks_the_model_shows(server: LocalServer, tmp_path: Path, command: str) -> None:
     """Its tokens are counted with the model that answered, and a note tells of them."""
     helper = Usage(1_000, 200)
@@ -139,6 +141,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", 4242), Model).serve_forever()
 """
 
 
+@pytest.mark.slow
 def test_a_model_of_the_agents_own_shows(server: LocalServer, tmp_path: Path) -> None:
     """What it answers to the second prompt is in the stream, and was not the API's."""
     settings = '{"env": {"ANTHROPIC_BASE_URL": "http://127.0.0.1:4242"}}'
@@ -203,6 +206,7 @@ def test_trouble_that_the_proxy_saw_is_the_providers(server: LocalServer, tmp_pa
     assert seen(story).endings["529"] >= 1
 
 
+@pytest.mark.slow
 def test_silence_that_the_proxy_saw_is_the_providers(server: LocalServer, tmp_path: Path) -> None:
     """An API that owes its answer when the time is up has failed, whatever it tells the harness then."""
     task = task_folder(tmp_path, toml="timeout = 8\n")
@@ -220,6 +224,7 @@ IMITATIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", IMITATIONS.values(), ids=IMITATIONS)
 def test_trouble_that_only_the_stream_tells_of_is_judged(
     server: LocalServer, tmp_path: Path, command: str
@@ -246,9 +251,13 @@ def test_a_key_in_the_sandbox_leaves_the_api_unseen(server: LocalServer, tmp_pat
 def test_refused_requests_are_in_the_notes(server: LocalServer, tmp_path: Path) -> None:
     """Each place once, with the reason and how often."""
     command = "for i in 1 2; do curl -sS https://pypi.org/; done; echo 42 >answer.txt"
+    check = "curl -sS http://npmjs.org/; test $? = 0 -a ! -e answer.txt"
+    task = task_folder(tmp_path, toml=f"[checks.run]\ninstalls = {json.dumps(check)}\n", checks={})
     with MessagesApi([Use("Bash", {"command": command}), DONE]) as api:
-        story = tell(server, api, task_folder(tmp_path))
-    assert story.record.outcome == "passed"
-    assert story.record.notes == (
+        story = tell(server, api, task)
+    assert story.record.outcome == "failed"
+    assert set(story.record.notes) == {
         "harness refused a request to pypi.org:443 (2 times): pypi.org:443 is not in the sandbox's allow_out",
-    )
+        "while the work was judged, harness refused a request to npmjs.org:80: "
+        "npmjs.org:80 is not in the sandbox's allow_out",
+    }

@@ -75,7 +75,7 @@ class Box:
         self._processes: dict[int, BoxProcess] = {}
         self._unread: list[BoxProcess] = []
         self._cgroup = isolation.cgroups.new_group()
-        self._egress = Egress(self._listen)
+        self._egress = Egress(self._listen, spec.ca)
         self._alias = _make_gateway_alias(spec)
         self._cpu = (time.monotonic(), 0.0)
         self._dead: asyncio.Future[None] = self._loop.create_future()

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from harness.local.api_errors import bad_body, bad_request
@@ -60,6 +61,7 @@ class BuildRequest:
     start: StartCommand | None
     force: bool
     policy: NetworkPolicy = field(default_factory=NetworkPolicy)
+    ca: Path | None = None
 
 
 def parse_build_request(body: Body, hosts: str = "") -> BuildRequest:

@@ -25,7 +25,6 @@ from harness.local.builds.steps import StepContext, StepFailed, run_step
 from harness.local.builds.store import Build, Layer, TemplateRecord, TemplateStore
 from harness.local.control.startup import StartUpError, start_up
 from harness.local.envd.journal import Level, LogEntry
-from harness.local.network.policy import NetworkPolicy
 from harness.local.template import PLACES, Template
 
 BUILD_TIMEOUT_S = 3600.0
@@ -145,7 +144,7 @@ class Builder:
             await asyncio.to_thread(stack.enter_context, self._store.lock())
             root, base_layer = self._find_base(request)
             build.log_line(f"[base] FROM {request.template or request.image} [{root.name}]", step="base")
-            sandbox = _BuildSandbox(self._isolation, self._boxes, self._store, root, build, request.policy)
+            sandbox = _BuildSandbox(self._isolation, self._boxes, self._store, root, build, request)
             try:
                 layers = await sandbox.run_steps(request, base_layer)
             finally:
@@ -204,14 +203,14 @@ class _BuildSandbox:
         store: TemplateStore,
         root: Template,
         build: BuildStatus,
-        policy: NetworkPolicy,
+        request: BuildRequest,
     ) -> None:
         self._isolation = isolation
         self._boxes = boxes
         self._store = store
         self._root = root
         self._build = build
-        self._policy = policy
+        self._request = request
         self._box: Box | None = None
         self._baseline: frozenset[str] = frozenset()
 
@@ -267,7 +266,14 @@ class _BuildSandbox:
 
     async def _start_box(self, template: Template, *, open_root: bool = False) -> Box:
         name = f"build{secrets.token_hex(8)}"
-        spec = BoxSpec(name, self._boxes / name, template, network=self._policy, open_root=open_root)
+        spec = BoxSpec(
+            name,
+            self._boxes / name,
+            template,
+            network=self._request.policy,
+            ca=self._request.ca,
+            open_root=open_root,
+        )
         return await Box.start(spec, self._isolation)
 
     async def _check_start_command(self, request: BuildRequest, layer: Layer) -> Layer:

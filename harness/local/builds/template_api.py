@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +21,7 @@ from harness.local.builds.store import TemplateRecord, TemplateStore
 from harness.local.control import views
 from harness.local.control.body import read_body
 from harness.local.control.catalog import DEFAULT_TAG, Catalog, parse_reference
+from harness.local.control.create_request import CA_FIELD, parse_ca
 from harness.local.control.registry import Registry
 
 _PAGE = 100
@@ -130,7 +132,8 @@ class TemplateApi:
             raise api_errors.not_on_this_server(
                 "An image from a private registry", "start from a template, as `claude`"
             )
-        self._builder.start(build, parse_build_request(body, request.headers.get(HOSTS_FIELD, "")))
+        wanted = parse_build_request(body, request.headers.get(HOSTS_FIELD, ""))
+        self._builder.start(build, replace(wanted, ca=parse_ca(request.headers.get(CA_FIELD))))
         return Response(status_code=202)
 
     async def _get_status(self, request: Request) -> Response:

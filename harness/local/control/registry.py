@@ -300,7 +300,7 @@ class Registry:
             raise
 
     async def _take_or_start_box(self, request: CreateRequest) -> Box:
-        if request.seed:
+        if request.seed or request.ca:
             return await self._start_box(_new_id(), request, request.seed)
         key = PoolKey(request.template, request.policy)
         box = await self._warm_pool.take(key)
@@ -339,6 +339,7 @@ class Registry:
             template=request.template,
             env=request.env,
             network=request.policy,
+            ca=request.ca,
             limits=self.limits,
             seed=seed,
             domain=self.domain,

@@ -15,12 +15,13 @@ import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from harness.local.network.api_meter import ApiMeter
 from harness.local.network.authority import TRUST, Authority
-from harness.local.network.machine import extra_certificates, trusted_certificates
+from harness.local.network.machine import extra_certificates, system_certificates
 from harness.local.network.origin import Origin
 from harness.local.network.policy import LOOPBACK_NAMES, NetworkPolicy
 from harness.local.network.relay import (
@@ -82,8 +83,10 @@ class LoopbackAlias:
 class Egress:
     """The listeners of one sandbox. They let through what the current policy allows."""
 
-    def __init__(self, listen: Listen) -> None:
+    def __init__(self, listen: Listen, ca: Path | None = None) -> None:
         self._listen = listen
+        self._ca = ca
+        self._certificates = b""
         self._policy = NetworkPolicy(allow_internet_access=False)
         self._proxy: asyncio.Server | None = None
         self._proxy_port = 0
@@ -134,9 +137,10 @@ class Egress:
             self._proxy_port = self._proxy.sockets[0].getsockname()[1]
         if any(origin.scheme == "https" for origin in policy.keyed):
             self._ensure_authority()
-        if self._authority or extra_certificates():
+        self._certificates = extra_certificates(self._ca)
+        if self._authority or self._certificates:
             own = self._authority.certificate if self._authority else b""
-            self.bundle = trusted_certificates() + b"\n" + own
+            self.bundle = b"\n".join((system_certificates(), self._certificates, own))
         if policy != self._policy:
             for connection in self._connections:
                 connection.cancel()
@@ -187,7 +191,7 @@ class Egress:
             try:
                 upstream = Upstream(await connect_loopback(port))
                 if origin is not None and origin.scheme == "https":
-                    await start_tls(upstream.stream, origin.host)
+                    await start_tls(upstream.stream, origin.host, self._certificates)
             except Unreachable as error:
                 if origin is not None:
                     self._meter.note_unreachable(str(error))
@@ -216,7 +220,9 @@ class Egress:
         is_tunnel = request.method == "CONNECT"
         origin = self._policy.key_at("https" if is_tunnel else "http", request.host, request.port)
         try:
-            upstream = await connect(self._policy, request.host, request.port, plain=not is_tunnel)
+            upstream = await connect(
+                self._policy, request.host, request.port, plain=not is_tunnel, certificates=self._certificates
+            )
         except Refused as error:
             self._note_refusal(f"{request.host}:{request.port}", str(error))
             await _answer(writer, 403, str(error))
@@ -241,7 +247,7 @@ class Egress:
             return
         try:
             await self._start_tls_inside(client, origin.host)
-            await start_tls(upstream.stream, origin.host)
+            await start_tls(upstream.stream, origin.host, self._certificates)
         except Unreachable as error:
             upstream.stream[1].close()
             self._meter.note_unreachable(str(error))

@@ -19,6 +19,11 @@ from urllib.parse import unquote, urlsplit
 import certifi
 
 CA_VARIABLES = ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE")
+_SYSTEM_FILES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+)
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -92,41 +97,29 @@ def _variable(environ: Mapping[str, str], name: str) -> str:
     return environ.get(name) or environ.get(name.upper()) or ""
 
 
-def extra_certificates(environ: Mapping[str, str] = os.environ) -> bytes:
-    """The certificates that this machine's variables name beside the system's, as PEM.
+def extra_certificates(ca: Path | None = None, environ: Mapping[str, str] = os.environ) -> bytes:
+    """The certificates that this machine's variables name beside the system's, and those of a file, as PEM.
 
     Raises:
         OSError: when one of the files cannot be read.
     """
-    paths = dict.fromkeys(environ[name] for name in CA_VARIABLES if environ.get(name))
-    return b"\n".join(Path(path).read_bytes() for path in paths)
-
-
-def trusted_certificates(environ: Mapping[str, str] = os.environ) -> bytes:
-    """All certificates that this machine trusts, as PEM. Raises as `extra_certificates` does."""
-    return _system_certificates() + b"\n" + extra_certificates(environ)
+    named = [Path(environ[name]) for name in CA_VARIABLES if environ.get(name)]
+    contents = [path.read_bytes() for path in dict.fromkeys([*named, *([ca] if ca else [])])]
+    return b"\n".join(content for content in contents if content != system_certificates())
 
 
 @functools.cache
-def _system_certificates() -> bytes:
-    paths = ssl.get_default_verify_paths()
-    # not `paths.cafile`, in whose place SSL_CERT_FILE may stand
-    system = Path(paths.openssl_cafile)
-    return (system if system.is_file() else Path(certifi.where())).read_bytes()
-
-
-def client_context() -> ssl.SSLContext:
-    """The context for TLS to a host, by what this machine trusts.
-
-    Raises:
-        OSError: when a file that the variables name cannot be read, or has no certificates.
-    """
-    return _context(extra_certificates())
+def system_certificates() -> bytes:
+    """The certificates that the system trusts, as PEM."""
+    # Not Python's `cafile`, in whose place SSL_CERT_FILE may stand.
+    places = (*_SYSTEM_FILES, ssl.get_default_verify_paths().openssl_cafile, certifi.where())
+    return next(path for path in map(Path, places) if path.is_file()).read_bytes()
 
 
 @functools.lru_cache(maxsize=8)
-def _context(extra: bytes) -> ssl.SSLContext:
-    context = ssl.create_default_context(cadata=_system_certificates().decode("ascii", "replace"))
-    if extra.strip():
-        context.load_verify_locations(cadata=extra.decode("ascii", "replace"))
+def client_context(certificates: bytes) -> ssl.SSLContext:
+    """The context for TLS to a host, by what the system trusts, and these certificates. Raises ssl.SSLError."""
+    context = ssl.create_default_context(cadata=system_certificates().decode("ascii", "replace"))
+    if certificates.strip():
+        context.load_verify_locations(cadata=certificates.decode("ascii", "replace"))
     return context

@@ -32,10 +32,13 @@ class Upstream:
     proxy: UpstreamProxy | None = None
 
 
-async def connect(policy: NetworkPolicy, host: str, port: int, *, plain: bool) -> Upstream:
+async def connect(
+    policy: NetworkPolicy, host: str, port: int, *, plain: bool, certificates: bytes
+) -> Upstream:
     """Connect to a host that the policy allows, at an address that was checked.
 
-    `plain`: what follows is plain HTTP, for which a proxy of this machine needs no tunnel.
+    `plain`: what follows is plain HTTP, for which a proxy of this machine needs no tunnel. `certificates` are trusted
+    beside the system's.
 
     Raises:
         Refused: by the policy.
@@ -49,22 +52,22 @@ async def connect(policy: NetworkPolicy, host: str, port: int, *, plain: bool) -
     except ValueError as error:
         raise Unreachable(f"this machine's proxy cannot be used: {error}") from error
     if proxy and policy.names(host, port):
-        return await _through(proxy, host, port, plain=plain)
+        return await _through(proxy, host, port, plain, certificates)
     permitted = await _resolve_permitted(policy, host, port)
     if proxy:  # by its address, since the proxy could find another one for the name
-        return await _through(proxy, str(permitted[0]), port, plain=plain)
+        return await _through(proxy, str(permitted[0]), port, plain, certificates)
     return Upstream(await _direct(host, permitted, port))
 
 
-async def start_tls(stream: Stream, host: str) -> None:
-    """Turn a connection to a host into TLS, by what this machine trusts.
+async def start_tls(stream: Stream, host: str, certificates: bytes) -> None:
+    """Turn a connection to a host into TLS, by what the system trusts, and these certificates.
 
     Raises:
         Unreachable: when the host is not trusted, or speaks no TLS.
     """
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
-            await stream[1].start_tls(client_context(), server_hostname=host)
+            await stream[1].start_tls(client_context(certificates), server_hostname=host)
     except ssl.SSLCertVerificationError as error:
         raise Unreachable(f"{host} is not trusted: {error}") from error
     except (OSError, TimeoutError) as error:
@@ -101,13 +104,13 @@ async def connect_loopback(port: int) -> Stream:
     raise Unreachable(f"nothing listens on port {port} of the loopback of the machine that harness runs on")
 
 
-async def _through(proxy: UpstreamProxy, host: str, port: int, *, plain: bool) -> Upstream:
+async def _through(proxy: UpstreamProxy, host: str, port: int, plain: bool, certificates: bytes) -> Upstream:
     where = f"{proxy.host}:{proxy.port}"
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             stream = await asyncio.open_connection(proxy.host, proxy.port)
             if proxy.scheme == "https":
-                await start_tls(stream, proxy.host)
+                await start_tls(stream, proxy.host, certificates)
             if not plain:
                 await _open_tunnel(stream, proxy, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
     except (OSError, TimeoutError, EOFError, asyncio.LimitOverrunError) as error:
