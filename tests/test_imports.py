@@ -140,7 +140,7 @@ def test_some_need_only_the_standard_library(name: str) -> None:
     [
         # One vendor, one place; the local server is built on the SDK's own server half.
         ("e2b", {"sandboxes", "local"}),
-        ("httpx", {"sandboxes.faults", "models.provider"}),
+        ("httpx", {"sandboxes.faults", "sandboxes.egress", "models.provider"}),
         ("pytest", {"pytest_plugin"}),
         ("jsonlines", {"records.store"}),
         ("rich", {"report"}),

@@ -14,6 +14,7 @@ import httpx
 
 from harness import __version__
 from harness.models.model import Model, key_headers
+from harness.tasks.hosts import is_loopback
 from harness.text import keep_start
 
 PROBE_S = 10.0
@@ -26,7 +27,7 @@ _OAUTH = "CLAUDE_CODE_OAUTH_TOKEN"
 
 @dataclass(frozen=True)
 class ProviderState:
-    """The API's answer to the harness: its HTTP status (None: it gave no answer), and what it said."""
+    """The API's answer to the harness, or as its proxy saw it: HTTP status (None: no answer), and what it said."""
 
     status: int | None
     words: str = ""
@@ -35,6 +36,10 @@ class ProviderState:
     def is_well(self) -> bool:
         """Whether it does what it is asked for."""
         return self.status is not None and self.status < 400
+
+    def is_of_the_kind(self, seen: int | None) -> bool:
+        """Whether it is the very trouble that Claude Code told of."""
+        return not self.is_well and _kind(self.status) == _kind(seen)
 
     def confirms(self, seen: int | None) -> bool:
         """Whether it is the trouble that Claude Code told of, by its status there (None: no answer, or silence)."""
@@ -97,6 +102,9 @@ async def _ask(url: str, headers: Mapping[str, str], name: str, *, is_oauth: boo
             reply = await client.post(
                 f"{url.rstrip('/')}/v1/messages", headers={**headers, **extra}, json=body
             )
+    except httpx.ConnectError as error:
+        here = is_loopback(httpx.URL(url).host)
+        return ProviderState(None, f"nothing listens at {url}" if here else str(error))
     except (TimeoutError, httpx.HTTPError, httpx.InvalidURL) as error:
         return ProviderState(None, str(error) or f"no answer within {PROBE_S:g} s")
     return ProviderState(reply.status_code, _words(reply))

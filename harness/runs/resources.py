@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform as machine
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -222,10 +223,35 @@ def choose_model(options: Options, *, loopback: bool, can_inject: bool = False) 
         if options.replay:
             raise UsageError("--replay does not go with --model-source api", remedy="leave one of them out")
         model = api_model(loopback=loopback)
+        _require_listener(model)
         if options.model_key == "platform" or (options.model_key == "auto" and can_inject):
-            return move_key_to_platform(model, asked=options.model_key == "platform")
+            return move_key_to_platform(model, asked=options.model_key == "platform", by_origin=loopback)
         return model
     return replay_model(_recordings(options) if options.replay else None)
+
+
+def _require_listener(model: Model) -> None:
+    """Make sure that a model's API on this machine is there: no trial could do anything without.
+
+    Raises:
+        UsageError: when nothing listens at its address.
+    """
+    for host in model.hosts:
+        address, _, port = host.rpartition(":")
+        if not is_loopback(address) or any(_is_listening(here, int(port)) for here in ("127.0.0.1", "::1")):
+            continue
+        raise UsageError(
+            f"nothing listens on port {port} of this machine's loopback, where the model's API should be",
+            remedy="start it, or correct ANTHROPIC_BASE_URL",
+        )
+
+
+def _is_listening(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def _recordings(options: Options) -> Mapping[str, EarlierTranscript]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from harness.errors import UsageError
+from harness.errors import TaskFault, UsageError
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,24 @@ class Platform:
             return f"local ({self.isolation})"
         server = os.environ.get("E2B_API_URL") or os.environ.get("E2B_DOMAIN") or "e2b.app"
         return f"e2b ({server}, {self.isolation})" if self.isolation else f"e2b ({server})"
+
+    def params_with(self, *, hosts: tuple[str, ...] = (), ca: str = "") -> dict[str, Any]:
+        """What goes to the SDK's calls: `hosts` that a build reaches beside the internet, and certificates to trust.
+
+        Only a server of the harness's own can be told of them; others build where they build.
+
+        Raises:
+            TaskFault: when the platform cannot be given certificates.
+        """
+        if ca and not self.keeps_output:
+            raise TaskFault(
+                "template_file",
+                "[sandbox] ca: this platform's sandboxes cannot be given certificates",
+                remedy="put them into a template, or use --sandbox local",
+            )
+        told = {"Harness-Network": ",".join(hosts), "Harness-CA": ca}
+        fields = {name: value for name, value in told.items() if value}
+        return {**self.params, "api_headers": fields} if fields and self.keeps_output else dict(self.params)
 
     @property
     def keeps_output(self) -> bool:

@@ -16,8 +16,10 @@ import e2b
 from e2b import AsyncSandbox, exceptions
 
 from harness.errors import SandboxFault, UsageError
+from harness.records.egress import EgressSight
 from harness.records.stream import Lines
 from harness.sandboxes.archive import pack, unpack_command
+from harness.sandboxes.egress import ask_proxy
 from harness.sandboxes.faults import raising_faults, to_fault
 from harness.sandboxes.job import JOB, Job, Tail
 from harness.sandboxes.layout import HOME, REPO
@@ -153,6 +155,7 @@ class Sandbox:
         trial: str,
         after_rate_limit: bool = False,
         mcp: Mapping[str, Any] | None = None,
+        ca: str = "",
         timeout: float = _CREATE_S,
     ) -> Sandbox:
         """Create a sandbox, tagged with its run and trial so that it can be found again.
@@ -160,7 +163,8 @@ class Sandbox:
         `after_rate_limit`: the platform has refused this sandbox or another just now (429). Then a further refusal is
         answered as it asks for (Retry-After). Otherwise it is raised at once, so that all others that wait know.
 
-        With `mcp` the sandbox has E2B's MCP gateway, which runs these servers.
+        With `mcp` the sandbox has E2B's MCP gateway, which runs these servers. `ca` is a file with certificates that
+        programs in it trust too.
 
         Raises:
             SandboxFault: when there is none to be had within `timeout` seconds.
@@ -175,7 +179,7 @@ class Sandbox:
                     envs=dict(env),
                     **network.options(),
                     **({} if mcp is None else {"mcp": mcp}),
-                    **{**platform.params, "retries": _RETRIES if after_rate_limit else 0},
+                    **{**platform.params_with(ca=ca), "retries": _RETRIES if after_rate_limit else 0},
                 )
                 token = None if mcp is None else await sdk.get_mcp_token()
                 return cls(sdk, token, keeps_output=platform.keeps_output)
@@ -212,6 +216,18 @@ class Sandbox:
         return (
             await _with_retries("ask for the sandbox's template", self._sdk.get_info, _CALL_S)
         ).template_id
+
+    async def egress(self) -> EgressSight | None:
+        """What the proxy outside of the sandbox saw of its network use; None where there is none that tells.
+
+        Raises:
+            SandboxFault: when it cannot be asked.
+        """
+        if not self.keeps_output:  # no server of the harness's own
+            return None
+        config = self._sdk.connection_config
+        with raising_faults("ask the sandbox's proxy"):
+            return await ask_proxy(config.api_url, config.api_key or "", self.id)
 
     async def kill(self) -> None:
         """End the sandbox; one that is gone already is fine."""

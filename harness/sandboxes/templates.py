@@ -37,8 +37,13 @@ class Templates:
         self.say = say
         self._known = SingleFlight(self._ready)
 
-    async def ensure_built(self, template: str, start: Path) -> str:
+    async def ensure_built(
+        self, template: str, start: Path, hosts: tuple[str, ...] = (), ca: str = ""
+    ) -> str:
         """The name of a template, which is built first if need be. Files are looked for from `start` upwards.
+
+        `hosts` are reached by its build beside the internet, such as have private addresses; `ca` is a file with
+        certificates that it trusts.
 
         Raises:
             TaskFault: when it cannot be built.
@@ -46,21 +51,22 @@ class Templates:
         """
         if template_file(template) is None:
             return template
-        return await self._known.get(resolve_template_file(template, start))
+        return await self._known.get((resolve_template_file(template, start), hosts, ca))
 
-    async def _ready(self, file: TemplateFile) -> str:
+    async def _ready(self, wanted: tuple[TemplateFile, tuple[str, ...], str]) -> str:
+        file, hosts, ca = wanted
         template_build = await asyncio.to_thread(read_template_build, file)
         try:
             async with locked(_lock(template_build.name)):
                 if not await is_built(template_build.name, self._platform.params):
-                    await self.build(template_build)
+                    await self.build(template_build, hosts, ca)
         except OSError as error:
             raise InternalFault(
                 "disk", f"{template_build.name} cannot be built: {error.strerror or error}", policy=GIVE_UP
             ) from error
         return template_build.name
 
-    async def build(self, template_build: TemplateBuild) -> None:
+    async def build(self, template_build: TemplateBuild, hosts: tuple[str, ...] = (), ca: str = "") -> None:
         """Build it, whether it is there already or not. Raises as `ensure_built` does, and OSError."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self.say(f"building template {template_build.name} from {template_build.file.shown}")
@@ -71,7 +77,7 @@ class Templates:
                 log.flush()
                 self.say(f"{template_build.name}: {line}")
 
-            await build(template_build, self._platform.params, take)
+            await build(template_build, self._platform.params_with(hosts=hosts, ca=ca), take)
 
 
 def name_by_content(template: str, start: Path) -> str:

@@ -297,7 +297,18 @@ class _Reader:
             self.complain(self.file, "sandbox.template", f"{template!r} is nowhere", remedy)
         if incomplete := names_no_template(template):
             self.complain(self.file, "sandbox.template", f"{template!r} names a file alone", incomplete)
-        return manifest.sandbox
+        if not manifest.sandbox.ca:
+            return manifest.sandbox
+        ca = (self.folder / Path(manifest.sandbox.ca).expanduser()).resolve()
+        try:
+            is_pem = b"-----BEGIN CERTIFICATE-----" in ca.read_bytes()
+        except OSError as error:
+            self.complain(self.file, "sandbox.ca", f"{manifest.sandbox.ca!r}: {error.strerror}", "give a file")
+        else:
+            if not is_pem:
+                what = f"{manifest.sandbox.ca!r} has no certificates"
+                self.complain(self.file, "sandbox.ca", what, "give a file in PEM form")
+        return manifest.sandbox.model_copy(update={"ca": str(ca)})
 
     def git(self, manifest: Manifest) -> GitSource | None:
         given = manifest.repo

@@ -192,6 +192,9 @@ class SandboxSpec(_Table):
     network: Network = Field(
         "model", description='"model", "none", "open" or a list of hosts, such as ["pypi.org"]'
     )
+    ca: str = Field(
+        "", description='a file with certificates (PEM) that programs in the sandbox trust too, such as "corp.pem"'
+    )
 
 
 class Limits(_Table):

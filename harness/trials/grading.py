@@ -31,6 +31,7 @@ from harness.trials.checks import Keep, Place, failed_check, run_checks
 from harness.trials.context import RunContext
 from harness.trials.opening import Start, open_sandbox, process_mark, setup_network
 from harness.trials.seeding import seed
+from harness.trials.sight import refusal_notes
 from harness.trials.work import NotCarriedError, Work
 from harness.variants.apply import repo_files, repo_names
 
@@ -153,7 +154,18 @@ async def _grade_once(
             results = tuple(failed_check(check, problem) for check in checks)
         else:
             results = await run_checks(place, spec.task, checks, keep)
-        return replace(graded, checks=results, sandbox_id=place.sandbox.id)
+        notes = (*graded.notes, *await _refusals(place.sandbox, results))
+        return replace(graded, checks=results, notes=notes, sandbox_id=place.sandbox.id)
+
+
+async def _refusals(sandbox: Sandbox, results: Sequence[CheckResult]) -> tuple[str, ...]:
+    """What the network rules refused, where a check has failed, perhaps for want of it."""
+    if all(check.passed for check in results):
+        return ()
+    with contextlib.suppress(SandboxFault):  # the checks have their verdicts
+        seen = await sandbox.egress()
+        return tuple(refusal_notes(seen.refused, "while the work was judged, ")) if seen else ()
+    return ()
 
 
 @contextlib.asynccontextmanager

@@ -39,7 +39,9 @@ async def prepare_start(spec: TrialSpec, context: RunContext, attempt: Attempt) 
         Fault: when the template cannot be built, or the setup fails.
     """
     with attempt.phase("build"):
-        template = await context.templates.ensure_built(spec.template, spec.task.path or Path.cwd())
+        template = await context.templates.ensure_built(
+            spec.template, spec.task.path or Path.cwd(), setup_network(spec).allow, spec.task.sandbox.ca
+        )
     attempt.template = template
     if not spec.task.setup:
         return Start(template, template)
@@ -108,6 +110,7 @@ async def _create(
         env={**env, "HARNESS_TRIAL": process_mark(context.folder.id, spec.id)},
         network=network,
         mcp=mcp,
+        ca=spec.task.sandbox.ca,
         run=context.folder.id,
         trial=spec.id,
         after_rate_limit=after_rate_limit,

@@ -21,6 +21,7 @@ from pathlib import Path
 from socket import AF_UNIX, SO_ACCEPTCONN, SO_ERROR, SO_PASSCRED, SOCK_STREAM, SOL_SOCKET, socket, socketpair
 from typing import Any
 
+from harness.local.boxes import low_ports
 from harness.local.boxes.accounts import NoAccount
 from harness.local.boxes.descriptors import wait_until_ready
 from harness.local.boxes.file_tree import copy_tree, remove_tree
@@ -74,7 +75,7 @@ class Box:
         self._processes: dict[int, BoxProcess] = {}
         self._unread: list[BoxProcess] = []
         self._cgroup = isolation.cgroups.new_group()
-        self._egress = Egress(self._listen)
+        self._egress = Egress(self._listen, spec.ca)
         self._alias = _make_gateway_alias(spec)
         self._cpu = (time.monotonic(), 0.0)
         self._dead: asyncio.Future[None] = self._loop.create_future()
@@ -245,11 +246,15 @@ class Box:
         try:
             await self._egress.apply(policy)
         except OSError as error:
-            raise BoxError(f"a port that the network rules name cannot be opened inside: {error}") from error
-        if self._egress.authority is not None:
+            raise BoxError(f"the network rules cannot be applied: {error}") from error
+        if self._egress.bundle is not None:
             fd = await self.files.open(BUNDLE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             with os.fdopen(fd, "wb") as file:
-                file.write(self._egress.authority.bundle())
+                file.write(self._egress.bundle)
+
+    def egress_report(self) -> dict[str, Any] | None:
+        """What the proxy saw of the sandbox's network use, as JSON values; None in a tier without one."""
+        return self._egress.report() if "network" in self.isolation.enforces else None
 
     async def _listen(self, port: int) -> socket:
         def receive(_: object, fds: list[int]) -> socket:
@@ -261,7 +266,13 @@ class Box:
             listener.setblocking(False)
             return listener
 
-        listener: socket = await self._client.request("listen", receive=receive, port=port)
+        try:
+            listener: socket = await self._client.request("listen", receive=receive, port=port)
+        except PermissionError:
+            if self._client.peer is None:
+                raise
+            listener = await low_ports.listen(self._client.peer, port)
+            listener.setblocking(False)
         return listener
 
     async def connect(self, port: int) -> socket:

@@ -65,6 +65,8 @@ class BoxSpec:
     template: Template
     env: Mapping[str, str] = field(default_factory=dict)
     network: NetworkPolicy = field(default_factory=NetworkPolicy)
+    ca: Path | None = None
+    """A file with certificates that programs in the sandbox trust too, and the proxy for them."""
     limits: BoxLimits = field(default_factory=BoxLimits)
     seed: Path | None = None
     """A folder made by Box.copy_state, whose files the sandbox starts with in place of the template's."""

@@ -6,11 +6,13 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from harness.local.api_errors import bad_body, bad_request
 from harness.local.control.body import Body
+from harness.local.network.policy import NetworkPolicy, NetworkPolicyError
 from harness.local.template import StartCommand
 
 StepKind = Literal["RUN", "COPY", "ENV", "WORKDIR", "USER"]
@@ -22,6 +24,7 @@ _ARGUMENT_COUNTS: Mapping[StepKind, range] = {
     "WORKDIR": range(1, 2),
     "USER": range(1, 2),
 }
+HOSTS_FIELD = "Harness-Network"
 HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -57,10 +60,15 @@ class BuildRequest:
     steps: tuple[Step, ...]
     start: StartCommand | None
     force: bool
+    policy: NetworkPolicy = field(default_factory=NetworkPolicy)
+    ca: Path | None = None
 
 
-def parse_build_request(body: Body) -> BuildRequest:
-    """Parse the body of a build request. Raises `ApiError` 400."""
+def parse_build_request(body: Body, hosts: str = "") -> BuildRequest:
+    """Parse the body of a build request. Raises `ApiError` 400.
+
+    `hosts` (with commas) are reached beside the internet: an extension, the header field of HOSTS_FIELD.
+    """
     image, template = body.string("fromImage") or None, body.string("fromTemplate") or None
     if (image is None) == (template is None):
         raise bad_request("exactly one of fromImage and fromTemplate must be given")
@@ -71,7 +79,15 @@ def parse_build_request(body: Body) -> BuildRequest:
         tuple(_parse_steps(body)),
         StartCommand(command, ready) if command or ready else None,
         bool(body.boolean("force")),
+        _parse_policy(hosts),
     )
+
+
+def _parse_policy(hosts: str) -> NetworkPolicy:
+    try:
+        return NetworkPolicy.open_with(tuple(filter(None, hosts.split(","))))
+    except NetworkPolicyError as error:
+        raise bad_request(str(error)) from error
 
 
 def _parse_steps(body: Body) -> Iterator[Step]:

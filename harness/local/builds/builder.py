@@ -144,7 +144,7 @@ class Builder:
             await asyncio.to_thread(stack.enter_context, self._store.lock())
             root, base_layer = self._find_base(request)
             build.log_line(f"[base] FROM {request.template or request.image} [{root.name}]", step="base")
-            sandbox = _BuildSandbox(self._isolation, self._boxes, self._store, root, build)
+            sandbox = _BuildSandbox(self._isolation, self._boxes, self._store, root, build, request)
             try:
                 layers = await sandbox.run_steps(request, base_layer)
             finally:
@@ -197,13 +197,20 @@ class _BuildSandbox:
     """The box in which one build runs. It is started at the first step that is not cached."""
 
     def __init__(
-        self, isolation: Isolation, boxes: Path, store: TemplateStore, root: Template, build: BuildStatus
+        self,
+        isolation: Isolation,
+        boxes: Path,
+        store: TemplateStore,
+        root: Template,
+        build: BuildStatus,
+        request: BuildRequest,
     ) -> None:
         self._isolation = isolation
         self._boxes = boxes
         self._store = store
         self._root = root
         self._build = build
+        self._request = request
         self._box: Box | None = None
         self._baseline: frozenset[str] = frozenset()
 
@@ -259,7 +266,14 @@ class _BuildSandbox:
 
     async def _start_box(self, template: Template, *, open_root: bool = False) -> Box:
         name = f"build{secrets.token_hex(8)}"
-        spec = BoxSpec(name, self._boxes / name, template, open_root=open_root)
+        spec = BoxSpec(
+            name,
+            self._boxes / name,
+            template,
+            network=self._request.policy,
+            ca=self._request.ca,
+            open_root=open_root,
+        )
         return await Box.start(spec, self._isolation)
 
     async def _check_start_command(self, request: BuildRequest, layer: Layer) -> Layer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,12 +15,13 @@ from starlette.routing import Route
 
 from harness.local import api_errors
 from harness.local.api_errors import ApiError, bad_body, bad_request
-from harness.local.builds.build_request import HASH, parse_build_request
+from harness.local.builds.build_request import HASH, HOSTS_FIELD, parse_build_request
 from harness.local.builds.builder import Builder, BuildStatus
 from harness.local.builds.store import TemplateRecord, TemplateStore
 from harness.local.control import views
 from harness.local.control.body import read_body
 from harness.local.control.catalog import DEFAULT_TAG, Catalog, parse_reference
+from harness.local.control.create_request import CA_FIELD, parse_ca
 from harness.local.control.registry import Registry
 
 _PAGE = 100
@@ -137,10 +139,10 @@ class TemplateApi:
             raise api_errors.not_on_this_server(
                 "An image from a private registry", "start from a template, as `claude`"
             )
-        wanted = parse_build_request(body)
+        wanted = parse_build_request(body, request.headers.get(HOSTS_FIELD, ""))
         if wanted.template is not None:
             parse_reference(wanted.template)
-        self._builder.start(build, wanted)
+        self._builder.start(build, replace(wanted, ca=parse_ca(request.headers.get(CA_FIELD))))
         return Response(status_code=202)
 
     async def _get_status(self, request: Request) -> Response:

@@ -22,10 +22,13 @@ from harness.local.api_errors import ApiError, bad_request, not_on_this_server
 from harness.local.boxes.isolation import Isolation
 from harness.local.builds.template_api import TemplateApi
 from harness.local.control import views
-from harness.local.control.body import read_body
+from harness.local.control.body import Body, read_body
 from harness.local.control.catalog import Catalog
 from harness.local.control.create_request import (
+    CA_FIELD,
     MAX_TIMEOUT_HOURS,
+    CreateRequest,
+    parse_ca,
     parse_create_request,
     parse_network_policy,
     parse_timeout,
@@ -125,6 +128,7 @@ class ControlPlane:
             ("POST", f"{one}/snapshots", self._create_snapshot),
             ("POST", f"{one}/fork", self._fork),
             ("PUT", f"{one}/network", self._update_network),
+            ("GET", f"{one}/egress", self._get_egress),
             ("GET", f"{one}/metrics", self._list_metrics),
             ("GET", f"{one}/logs", self._list_logs_v1),
             ("GET", f"/v2{one}/logs", self._list_logs_v2),
@@ -142,18 +146,22 @@ class ControlPlane:
 
     async def _create_v1(self, request: Request) -> Response:
         body = await read_body(request)
-        wanted = parse_create_request(body, self._catalog, secure=bool(body.boolean("secure")))
+        wanted = self._parse_create(request, body, secure=bool(body.boolean("secure")))
         return JSONResponse(self._connection_json(await self._registry.create(wanted)), 201)
 
     async def _create_v2(self, request: Request) -> Response:
         body = await read_body(request)
 
         async def create() -> LocalSandbox:
-            return await self._registry.create(parse_create_request(body, self._catalog, secure=True))
+            return await self._registry.create(self._parse_create(request, body, secure=True))
 
         key = request.headers.get("idempotency-key")
         sandbox = await (create() if key is None else self._idempotency.run(key, body, create))
         return JSONResponse(self._connection_json(sandbox), 201)
+
+    def _parse_create(self, request: Request, body: Body, *, secure: bool) -> CreateRequest:
+        ca = parse_ca(request.headers.get(CA_FIELD))
+        return replace(parse_create_request(body, self._catalog, secure), ca=ca)
 
     async def _list_v1(self, request: Request) -> Response:
         running = [one for one in self._find_matching(request) if one.state == "running"]
@@ -267,6 +275,10 @@ class ControlPlane:
         )
         await self._registry.update_network(sandbox, changed)
         return Response(status_code=204)
+
+    async def _get_egress(self, request: Request) -> Response:
+        """What the proxy saw: an extension of this server."""
+        return JSONResponse(self._registry.find(request.path_params["id"]).box.egress_report())
 
     async def _list_metrics(self, request: Request) -> Response:
         sandbox = self._registry.find(request.path_params["id"])

@@ -13,6 +13,7 @@ from harness.local.control.catalog import Catalog
 from harness.local.network.policy import Injection, NetworkPolicy, NetworkPolicyError
 from harness.local.template import Template, with_mcp_gateway
 
+CA_FIELD = "Harness-CA"
 DEFAULT_TIMEOUT_S = 300
 MAX_TIMEOUT_HOURS = 24
 """The longest lifetime of a sandbox on E2B's larger plan."""
@@ -42,6 +43,8 @@ class CreateRequest:
     """The client's request for a sandbox. It is kept for resume, fork and info."""
 
     template: Template
+    ca: Path | None = None
+    """A file of this machine with certificates that programs in the sandbox trust too."""
     seed: Path | None = None
     """The folder of a snapshot whose files the sandbox starts with."""
     timeout: int = DEFAULT_TIMEOUT_S
@@ -89,6 +92,17 @@ def parse_create_request(body: Body, catalog: Catalog, secure: bool) -> CreateRe
         keep_memory=body.boolean("autoPauseMemory") is not False,
         auto_resume=bool(auto_resume and auto_resume.boolean("enabled")),
     )
+
+
+def parse_ca(path: str | None) -> Path | None:
+    """Check the header field that names a file with certificates. Raises `ApiError` 400."""
+    if not path:
+        return None
+    try:
+        Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise bad_request(f"{CA_FIELD}: {path} cannot be read: {error}") from error
+    return Path(path)
 
 
 def parse_timeout(body: Body) -> int:

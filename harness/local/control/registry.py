@@ -303,7 +303,7 @@ class Registry:
             raise
 
     async def _take_or_start_box(self, request: CreateRequest) -> Box:
-        if request.seed:
+        if request.seed or request.ca:
             return await self._start_box(_new_id(), request, request.seed)
         key = PoolKey(request.template, request.policy)
         box = await self._warm_pool.take(key)
@@ -353,6 +353,7 @@ class Registry:
             template=replace(request.template, binds=binds),
             env=request.env,
             network=request.policy,
+            ca=request.ca,
             limits=self.limits,
             seed=seed,
             domain=self.domain,
