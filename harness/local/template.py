@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
+from harness.local.limits import BoxLimits
 from harness.local.shared_files import share_path, share_unreadable
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -41,6 +42,7 @@ class Template:
     workdir: str | None = None
     """The folder for commands and relative paths; None for the user's home."""
     start: "StartCommand | None" = None
+    limits: BoxLimits = field(default_factory=BoxLimits)
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,8 @@ import pytest
 
 from harness.local.boxes.box import Box
 from harness.local.boxes.isolation import Isolation
-from harness.local.boxes.types import (
-    BadDirectory,
-    BadProgram,
-    BoxDied,
-    BoxError,
-    BoxLimits,
-    BoxSpec,
-    UnknownUser,
-    Usage,
-)
+from harness.local.boxes.types import BadDirectory, BadProgram, BoxDied, BoxError, BoxSpec, UnknownUser, Usage
+from harness.local.limits import BoxLimits
 from harness.local.template import base_template
 from tests.support.boxes import (
     TIERS,

@@ -26,7 +26,7 @@ from harness.local.boxes.box import Box
 from harness.local.boxes.cgroups import PREFIX, Cgroups
 from harness.local.boxes.guest_launch import Interpreter, PathMap
 from harness.local.boxes.isolation import Isolation, IsolationError
-from harness.local.boxes.types import BoxLimits
+from harness.local.limits import BoxLimits
 from harness.local.shared_files import is_reachable, share_distributions, share_path
 from tests.support.boxes import TIERS, eventually, fresh_box, isolation, marked_processes, run, tell, tell_in
 
@@ -57,6 +57,7 @@ def storyteller(
         "PYTHONPATH": ":".join(paths),
         "LD_LIBRARY_PATH": f"{prefix}/lib",
         "PYTHONDONTWRITEBYTECODE": "1",
+        "XDG_CACHE_HOME": _cache(account),
         "SECRET_OF_THE_SERVER": "open sesame",
     }
     groups: list[int] | None = None if account is None else []
@@ -77,6 +78,15 @@ def storyteller(
         finally:
             process.kill()
             process.communicate()
+
+
+def _cache(account: int | None) -> str:
+    """A cache folder of an account's, which stays: what it holds is made in seconds, and takes longer to remove."""
+    folder = Path(tempfile.gettempdir(), f"harness-test-cache-{account or os.geteuid()}")
+    if not folder.exists():
+        folder.mkdir(mode=0o700)
+        os.chown(folder, account or -1, account or -1)
+    return str(folder)
 
 
 @contextmanager

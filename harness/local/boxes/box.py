@@ -24,11 +24,12 @@ from typing import Any
 from harness.local.boxes.accounts import NoAccount
 from harness.local.boxes.base import TEXTS
 from harness.local.boxes.descriptors import wait_until_ready
-from harness.local.boxes.file_tree import measure_tree, remove_tree
+from harness.local.boxes.file_tree import remove_tree
 from harness.local.boxes.files import BoxFiles
 from harness.local.boxes.guest_client import GuestClient, GuestRefused
 from harness.local.boxes.guest_launch import SEARCH_PATH, LaunchedGuest, LaunchSpec, setup_request
 from harness.local.boxes.isolation import Isolation
+from harness.local.boxes.namespaces import measure_written
 from harness.local.boxes.process import BoxProcess
 from harness.local.boxes.procfs import find_descendants, mark_env
 from harness.local.boxes.types import (
@@ -338,7 +339,7 @@ class Box:
         now, seconds = time.monotonic(), int(counters["ticks"]) / os.sysconf("SC_CLK_TCK")
         (before, used), self._cpu = self._cpu, (now, seconds)
         host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        bound = self.spec.limits.memory_mb
+        bound, disk_mb = self.spec.limits.memory_mb, self.spec.limits.disk_mb
         volume = os.statvfs(self.spec.state)
         return Usage(
             cpu_percent=max(0.0, 100 * (seconds - used) / max(now - before, 0.001)),
@@ -346,12 +347,21 @@ class Box:
             mem_used=int(counters["memory"]),
             mem_total=host if bound is None else min(host, bound << 20),
             disk_used=int(disk),
-            disk_total=volume.f_frsize * volume.f_blocks,
+            disk_total=volume.f_frsize * volume.f_blocks if disk_mb is None else disk_mb << 20,
         )
+
+    def exceeds(self, usage: Usage) -> str | None:
+        """Return which of its bounds the sandbox is beyond, of those that cannot be enforced here; None for none."""
+        limits, enforces = self.spec.limits, self.isolation.enforces
+        if limits.memory_mb and "memory" not in enforces and usage.mem_used > limits.memory_mb << 20:
+            return f"it took {usage.mem_used >> 20} MiB of memory, and may take {limits.memory_mb}"
+        if limits.disk_mb and "disk" not in enforces and usage.disk_used > limits.disk_mb << 20:
+            return f"it wrote {usage.disk_used >> 20} MiB, and may write {limits.disk_mb}"
+        return None
 
     async def _measure_disk(self) -> int:
         if self.tier == "namespaces":
-            return await asyncio.to_thread(measure_tree, self.spec.state / "upper")
+            return await asyncio.to_thread(measure_written, self.spec.state)
         return await self.files.disk_usage(HOMES.values())
 
     async def copy_state(self, to: Path) -> None:

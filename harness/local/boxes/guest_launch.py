@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from harness.local.boxes.procfs import kill_marked
-from harness.local.boxes.types import BoxLimits
+from harness.local.limits import BoxLimits
 from harness.local.template import Template
 
 SEARCH_PATH = "/opt/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -61,9 +61,9 @@ class Isolation:
 
     tier: Tier
     enforces: frozenset[str]
-    """The limits that a sandbox cannot escape, of "files", "processes", "network", "memory", "pids", "cpu".
+    """The limits that a sandbox cannot escape, of "files", "processes", "network", "memory", "pids", "cpu", "disk".
 
-    Memory, pids and cpu are limited only if the sandbox's limits say so."""
+    Memory, pids, cpu and disk are limited only if the sandbox's limits say so."""
     unavailable: tuple[UnavailableTier, ...] = ()
     """The better tiers that do not work here."""
     cgroups: Cgroups = field(default_factory=Cgroups)
@@ -115,6 +115,8 @@ class Isolation:
                 error = failure
             else:
                 enforces = _enforced_by(tier, version, account != os.geteuid(), candidate.cgroups)
+                if candidate.namespaces and candidate.namespaces.bounds_disk:
+                    enforces |= {"disk"}
                 return replace(candidate, enforces=enforces)
         explain = {"namespaces": explain_no_namespaces, "landlock": explain_no_landlock}
         cause, remedy = explain.get(tier, _explain_nothing)(str(error))

@@ -66,6 +66,8 @@ DETACH = 2
 ATTR_RDONLY, ATTR_NOSUID, ATTR_NODEV, ATTR_IDMAP = 1, 2, 4, 1 << 20
 OPEN_TREE, MOVE_MOUNT, FSOPEN, FSCONFIG, FSMOUNT, MOUNT_SETATTR = 428, 429, 430, 431, 432, 442
 AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE, CLONE, CLOEXEC = -100, 0x1000, 0x8000, 1, 0o2000000
+# ioctl(2) of loop devices
+LOOP_GET_FREE, LOOP_CONFIGURE, LOOP_AUTOCLEAR = 0x4C82, 0x4C0A, 4
 # unshare(2)
 NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET = (
     *(0x00020000, 0x02000000, 0x04000000, 0x08000000),
@@ -122,8 +124,32 @@ def attach(mounted: int, target: str) -> None:
     os.close(mounted)
 
 
-def mount_disk(device: str) -> int:
-    """Return a detached mount of an ext4 file system: it ends with its sandbox, and no path leads to it."""
+def mount_disk(path: str) -> int:
+    """Return a detached mount of the ext4 file system in a file: it ends with its sandbox, and no path leads to it."""
+    disk = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        for _ in range(100):
+            device = f"/dev/loop{fcntl.ioctl(control, LOOP_GET_FREE)}"
+            loop = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                # The device is free again when nothing has it mounted or open.
+                config = struct.pack("II52xI240x", disk, 0, LOOP_AUTOCLEAR)
+                fcntl.ioctl(loop, LOOP_CONFIGURE, config)
+                return mount_device(device)
+            except OSError as error:
+                if error.errno != errno.EBUSY:  # another launcher took it
+                    raise
+            finally:
+                os.close(loop)
+        raise OSError(errno.EBUSY, "no loop device is free")
+    finally:
+        os.close(control)
+        os.close(disk)
+
+
+def mount_device(device: str) -> int:
+    """Return a detached mount of the ext4 file system on a device."""
     context = check(libc.syscall(FSOPEN, b"ext4", 1), "fsopen ext4")
     check(libc.syscall(FSCONFIG, context, 1, b"source", os.fsencode(device), 0), "the disk's source")
     check(libc.syscall(FSCONFIG, context, 6, None, None, 0), f"mount {device}")

@@ -7,6 +7,7 @@ A sandbox's state directory:
 ```
 <state>/            the server's own, closed to everybody else
     upper/          what the sandbox has written: root and usr, and the overlay's work folders
+    disk.img        in its place, a file system of bounded size; `upper` is then what the sandbox started with
 ```
 """
 
@@ -29,7 +30,8 @@ from typing import Any, Literal
 
 from harness.local.boxes.accounts import STORED, new_account
 from harness.local.boxes.base import Base, prepare_base
-from harness.local.boxes.file_tree import copy_tree
+from harness.local.boxes.disks import has_disks, make_disk
+from harness.local.boxes.file_tree import copy_tree, measure_tree
 from harness.local.boxes.guest_launch import (
     Interpreter,
     LaunchedGuest,
@@ -42,6 +44,7 @@ from harness.local.boxes.subordinate import SubordinateRange, find_range
 from harness.local.shared_files import share_distributions, share_path
 
 UPPER = "upper"
+DISK = "disk.img"
 TREES = ("root", "usr")
 SHM_BYTES = 256 << 20
 OOM_SCORE = 500
@@ -195,9 +198,10 @@ class Namespaces:
 
     def make_request(self, spec: LaunchSpec) -> dict[str, Any]:
         """Return the launcher's request: first the upper layer, then the layers of each tree, then single folders."""
-        layers = {tree: list(self._list_layers(tree)) for tree in TREES}
+        layers = {tree: list(self._list_layers(spec, tree)) for tree in TREES}
         binds = dict(self._list_binds(spec))
-        sources = [(str(spec.state / UPPER), "stored")]
+        is_disk = (spec.state / DISK).exists()
+        sources = [(str(spec.state / (DISK if is_disk else UPPER)), "stored")]
         for tree in TREES:
             sources += layers[tree]
         sources += [(str(path), "machine") for path in binds.values()]
@@ -210,7 +214,7 @@ class Namespaces:
             "sources": sources,
             "layers": {tree: len(layers[tree]) for tree in TREES},
             "binds": list(binds),
-            "is_disk": False,
+            "is_disk": is_disk,
             "memory_disk": "",
             "hostname": "sandbox",
             "pids": spec.limits.pids,
@@ -218,7 +222,9 @@ class Namespaces:
             "oom": OOM_SCORE,
         }
 
-    def _list_layers(self, tree: str) -> Iterator[tuple[str, str]]:
+    def _list_layers(self, spec: LaunchSpec, tree: str) -> Iterator[tuple[str, str]]:
+        if (spec.state / DISK).exists():  # which is above what the sandbox started with
+            yield str(spec.state / UPPER / tree), "stored"
         yield str(self.base.root if tree == "root" else self.base.usr), "stored"
         if tree == "usr":
             yield "/usr", "host"
@@ -240,6 +246,8 @@ class Namespaces:
             for name, inside in spec.template.programs.items():
                 (upper / "root/opt/bin" / name).symlink_to(inside)
             self._give(upper)
+        if spec.limits.disk_mb is not None and self.bounds_disk:
+            make_disk(spec.state / DISK, spec.limits.disk_mb, self.stored or 0)
         for tree in TREES:
             (upper / f"{tree}.work").mkdir(mode=0o755)
             self._give(upper / f"{tree}.work")
@@ -251,14 +259,27 @@ class Namespaces:
                 for path in (above, *(os.path.join(above, name) for name in (*folders, *names))):
                     os.lchown(path, self.stored, self.stored)
 
+    @property
+    def bounds_disk(self) -> bool:
+        """True if what a sandbox writes can be bounded: by a file system of its own, which root alone may mount."""
+        return self.ids == "own" and has_disks()
+
     def copy(self, source: Path, target: Path) -> None:
         """Copy a sandbox's upper layer, or make one from a copy. Nothing in it may run meanwhile. Raises OSError."""
+        if (source.parent / DISK).exists():
+            raise OSError(errno.ENOTSUP, "the files of a sandbox with a bound on its disk cannot be copied")
         for tree in TREES:
             if self.subordinate is None:
                 copy_tree(source / tree, target / tree)
             else:  # most of its files are other accounts'
                 target.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self.subordinate.run("cp", "-a", "-T", str(source / tree), str(target / tree))
+
+
+def measure_written(state: Path) -> int:
+    """Return the bytes that a sandbox has written and not removed."""
+    disk = state / DISK
+    return disk.stat().st_blocks * 512 if disk.exists() else measure_tree(state / UPPER)
 
 
 def list_ways() -> tuple[Namespaces, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from harness.local.limits import BoxLimits
 from harness.local.network.policy import NetworkPolicy
 from harness.local.template import Template
 
@@ -40,16 +41,6 @@ class BadDirectory(BoxError):
 
 class BadProgram(BoxError):
     """The program does not exist, or cannot be executed."""
-
-
-@dataclass(frozen=True)
-class BoxLimits:
-    """Resource limits of one sandbox; None means unlimited. The tier decides which of them are enforced."""
-
-    memory_mb: int | None = None
-    cpus: float | None = None
-    pids: int | None = 2048
-    """The number of processes and threads."""
 
 
 @dataclass(frozen=True)

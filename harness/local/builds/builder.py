@@ -24,6 +24,7 @@ from harness.local.builds.steps import StepContext, StepFailed, run_step
 from harness.local.builds.store import Build, Layer, TemplateRecord, TemplateStore
 from harness.local.control.startup import StartUpError, start_up
 from harness.local.envd.journal import Level, LogEntry
+from harness.local.limits import BoxLimits
 from harness.local.template import Template
 
 BUILD_TIMEOUT_S = 3600.0
@@ -51,6 +52,8 @@ class BuildStatus:
     record: TemplateRecord
     """The record of the template when the build was requested."""
     tags: tuple[str, ...]
+    limits: BoxLimits
+    """The bounds of sandboxes that are made from it."""
     state: State = "waiting"
     failure: BuildFailed | None = None
     log: list[LogEntry] = field(default_factory=list)
@@ -75,11 +78,11 @@ class Builder:
         self._builds: dict[str, BuildStatus] = {}
         self._running: set[asyncio.Task[None]] = set()
 
-    def add_build(self, name: str, tags: tuple[str, ...]) -> BuildStatus:
+    def add_build(self, name: str, tags: tuple[str, ...], limits: BoxLimits) -> BuildStatus:
         """Add a build of the template with this name. The template is made if there is none."""
         known = self._store.find_record(name)
         record = known or TemplateRecord(secrets.token_hex(10), name, datetime.now(UTC))
-        build = BuildStatus(str(uuid.uuid4()), record, tags)
+        build = BuildStatus(str(uuid.uuid4()), record, tags, limits)
         self._builds[build.id] = build
         return build
 
@@ -177,6 +180,8 @@ class Builder:
             archives=tuple(step.files_hash for step in request.steps if step.files_hash),
             created_at=build.created_at,
             finished_at=datetime.now(UTC),
+            cpus=build.limits.cpus,
+            memory_mb=build.limits.memory_mb,
         )
         self._store.save_record(record.with_build(built).with_tags(build.id, build.tags))
 

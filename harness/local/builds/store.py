@@ -28,6 +28,7 @@ from types import MappingProxyType
 from typing import IO
 
 from harness.local.boxes.file_tree import remove_tree
+from harness.local.limits import BoxLimits
 from harness.local.template import StartCommand, Template
 
 _UNFINISHED_PREFIX = "making-"
@@ -61,6 +62,8 @@ class Build:
     archives: tuple[str, ...]
     created_at: datetime
     finished_at: datetime
+    cpus: float | None = None
+    memory_mb: int | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,8 @@ class TemplateStore:
     def make_template(self, record: TemplateRecord, build: Build, root: Template) -> Template:
         """Return the template of a build, given the built-in template at the bottom."""
         named = replace(root, name=record.name, id=record.id, build_id=build.id, aliases=())
-        return replace(self.apply_layer(named, build.layer), start=build.start)
+        limits = BoxLimits(memory_mb=build.memory_mb, cpus=build.cpus)
+        return replace(self.apply_layer(named, build.layer), start=build.start, limits=limits)
 
     def apply_layer(self, template: Template, layer: Layer) -> Template:
         """Return the template with a layer's files and settings."""
