@@ -13,7 +13,7 @@ import pytest
 
 from harness.local.boxes.box import Box
 from harness.local.boxes.launcher import LAST_CAPABILITY, NUMBERS, ROOT_CAPABILITIES, make_filter
-from harness.local.boxes.types import BoxError
+from harness.local.boxes.types import BoxError, UnknownUser
 from harness.local.limits import BoxLimits
 from harness.local.network.policy import NetworkPolicy
 from harness.local.template import claude_template
@@ -170,6 +170,42 @@ def test_root_and_user_are_two() -> None:
         owners = await run(box, python('import os; os.chown("/srv/secret", 7, 8)'), user="root")
         assert owners.exit_code == 0
         assert (await run(box, "stat -c %u:%g /srv/secret")).stdout == "7:8\n"
+
+    tell(story, isolation("namespaces"))
+
+
+def test_a_sandbox_without_its_accounts_still_has_root_and_user() -> None:
+    """What an agent makes of /etc/passwd neither stops the guest nor changes who the two are."""
+
+    async def story(box: Box) -> None:
+        await run(
+            box, "rm /etc/passwd /etc/group; mkfifo /etc/passwd; ln -s /dev/zero /etc/group", user="root"
+        )
+        for user, number in (("user", "1000\n"), ("root", "0\n")):
+            process = await box.spawn(["/usr/bin/id", "-u"], user=user)
+            assert await process.read() == ("stdout", number.encode())
+        with pytest.raises(UnknownUser):
+            await box.learn_user("daemon")
+
+    tell(story, isolation("namespaces"))
+
+
+DEB = """
+mkdir -p /tmp/own/DEBIAN /tmp/own/opt/own && cd /tmp/own
+printf 'Package: own\nVersion: 1\nArchitecture: all\nMaintainer: me <me@here>\nDescription: own\n' > DEBIAN/control
+printf '#!/bin/sh\nset -e\nuseradd -r ownd\nchown ownd /opt/own\n' > DEBIAN/postinst
+chmod 755 DEBIAN/postinst && dpkg-deb -b . /tmp/own.deb > /dev/null && sudo dpkg -i /tmp/own.deb > /dev/null
+stat -c %U /opt/own; dpkg-query -W -f '${db:Status-Status}' own
+"""
+
+
+@pytest.mark.skipif(not Path("/usr/bin/dpkg-deb").exists(), reason="this machine has no dpkg")
+def test_a_package_is_installed() -> None:
+    """By dpkg with this machine's database: its files are laid, and its script adds an account that owns a folder."""
+
+    async def story(box: Box) -> None:
+        done = await run(box, DEB)
+        assert done.stdout == "ownd\ninstalled", done.stderr
 
     tell(story, isolation("namespaces"))
 

@@ -7,18 +7,21 @@ are made once and kept, until what they were made from changes.
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import os
 import re
 import shutil
 import stat
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.local.boxes.guest_launch import Interpreter, make_sudo
+from harness.local.boxes.guest_launch import SEARCH_PATH, Interpreter, make_sudo
+from harness.local.network.authority import TRUST
 from harness.local.shared_files import build_folder, cache_folder
 
 FORMAT = 1
@@ -122,7 +125,10 @@ TEXTS = {
     "etc/profile": 'if [ -n "$BASH_VERSION" ] && [ -n "$PS1" ]; then PS1="\\u@\\h:\\w\\$ "; fi\n',
     "etc/machine-id": "",
     "etc/fstab": "",
-    "etc/sudoers.d/harness": "user ALL=(ALL:ALL) NOPASSWD: ALL\n",
+    "etc/sudoers.d/harness": "user ALL=(ALL:ALL) NOPASSWD: ALL\n"
+    f'Defaults secure_path="{SEARCH_PATH}"\n'
+    'Defaults env_keep += "HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy NODE_USE_ENV_PROXY"\n'
+    f'Defaults env_keep += "PIP_BREAK_SYSTEM_PACKAGES {" ".join(TRUST)}"\n',
     "etc/dpkg/dpkg.cfg.d/harness": "force-confdef\nforce-confold\n",
 }
 """/etc/profile does not change PATH, so that a login shell keeps its environment."""
@@ -162,6 +168,9 @@ def prepare_base(stored: int | None) -> Base:
         with build_folder(made) as building:
             _build_root(building / "root", stored)
             _build_usr(building / "usr", stored)
+        _remove_old(folder, made)
+    # Held until this process ends: no other server removes it meanwhile.
+    fcntl.flock(os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), fcntl.LOCK_SH)
     binds = [(f"/{name}", Path("/", name)) for name in TWINS if _is_folder(Path("/", name))]
     interpreter = Interpreter.running()
     if interpreter.needs_mount and not Path("/usr/bin/python3").exists():
@@ -169,6 +178,22 @@ def prepare_base(stored: int | None) -> Base:
 
         binds.append(("/opt/python", share_path(interpreter.prefix, whole=False)))
     return Base(made / "root", made / "usr", tuple(binds))
+
+
+def _remove_old(folder: Path, made: Path) -> None:
+    """Remove the bases that no server uses. It takes long, and nobody waits for it."""
+    for other in folder.iterdir():
+        if other == made or "-" in other.name:  # a disk, or one that is being made or removed
+            continue
+        fd = os.open(other, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            gone = other.rename(folder / f"gone-{other.name}")
+            subprocess.Popen(["rm", "-rf", str(gone)], stderr=subprocess.DEVNULL, start_new_session=True)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(fd)
 
 
 def _is_folder(path: Path) -> bool:

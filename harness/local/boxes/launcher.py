@@ -503,6 +503,7 @@ class Child:
 
 # --- outside
 
+STEP_TIMEOUT_S = 20.0
 MSG_CMSG_CLOEXEC = 0x40000000
 SCM_RIGHTS = 1
 
@@ -568,6 +569,7 @@ class Launcher:
     def launch(self, request: dict[str, Any], control: int, errors: int) -> tuple[int, int]:
         """Start a sandbox. Returns its PID 1 and a descriptor of it. Raises OSError."""
         link, theirs = _socket.socketpair(_socket.AF_UNIX, SEQPACKET)
+        link.settimeout(STEP_TIMEOUT_S)  # one that hangs must not keep all others waiting
         child = os.fork()
         if child == 0:
             Child(request, _socket.socket(fileno=theirs.detach()), control, errors).run(self.guest)
