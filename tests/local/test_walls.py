@@ -7,6 +7,7 @@ import contextlib
 import os
 import shlex
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from harness.local.boxes.launcher import LAST_CAPABILITY, NUMBERS, ROOT_CAPABILI
 from harness.local.boxes.types import BoxError, UnknownUser
 from harness.local.limits import BoxLimits
 from harness.local.network.policy import NetworkPolicy
-from harness.local.template import claude_template
+from harness.local.template import base_template, claude_template
 from tests.support.boxes import fresh_box, isolation, on_disk, run, tell, tell_in
 
 needs_root = pytest.mark.skipif(
@@ -51,12 +52,13 @@ REFUSED_TO_ROOT = {
     "another host name": "hostname other",
     "the clock": "date -s 2020-01-01",
     # Machine.make_proc
+    "a setting of its network": "echo 1 > /proc/sys/net/ipv4/ip_forward",
     "a kernel setting": "echo x > /proc/sys/kernel/core_pattern",
     "more user namespaces": "echo 9 > /proc/sys/user/max_user_namespaces",
     "trigger": "echo b > /proc/sysrq-trigger",
     "the kernel's memory": "head -c 1 /proc/kcore | grep -q .",
     "the keys of all": "grep -q . /proc/keys",
-    # Machine.drop: its memory is nobody's
+    # Guest.do_setup: its memory is nobody's
     "the guest's environment": "cat /proc/1/environ",
     "the guest's memory": "head -c 1 /proc/1/mem",
     "the guest's descriptors": "ls /proc/1/fd/",
@@ -226,7 +228,8 @@ def test_a_setuid_file_is_nobodys_on_this_machine() -> None:
     tell(story, isolation("namespaces"))
 
 
-def test_links_of_a_snapshot_lead_nowhere_outside(tmp_path: Path) -> None:
+@pytest.mark.parametrize("places", [("opt", "tmp", "srv"), ("dev",), ("proc",), ("usr",), ("home",)], ids=str)
+def test_links_of_a_snapshot_lead_nowhere_outside(tmp_path: Path, places: tuple[str, ...]) -> None:
     """A sandbox that starts with links in the places of folders that are mounted has its own there, or does not start;
     nothing is made at what they lead to."""
     tmp_path.chmod(0o777)
@@ -238,7 +241,7 @@ def test_links_of_a_snapshot_lead_nowhere_outside(tmp_path: Path) -> None:
         async with fresh_box(machines, folder, "first") as first:
             await run(first, "true")
             await first.copy_state(folder / "copy")
-        for name in ("opt", "home", "tmp", "srv"):
+        for name in places:
             planted = folder / "copy" / "root" / name
             await asyncio.to_thread(_plant, planted, tmp_path)
         async with fresh_box(
@@ -259,6 +262,28 @@ def _plant(place: Path, target: Path) -> None:
     if place.is_dir() and not place.is_symlink():
         shutil.rmtree(place)
     place.symlink_to(target)
+
+
+def test_what_is_mounted_is_the_sandboxs_own() -> None:
+    """Nothing of this machine's tree is left below or above the root, and what is bound from it is read-only."""
+
+    async def story(folder: Path) -> None:
+        (folder / "shared").mkdir(mode=0o777)
+        (folder / "shared").chmod(0o777)
+        template = replace(base_template(), binds={"/opt/shared": folder / "shared"})
+        async with fresh_box(isolation("namespaces"), folder, template=template) as box:
+            mounts = (await run(box, "cut -d ' ' -f 5 /proc/self/mountinfo")).stdout.split()
+            top = {"/" + path.split("/")[1] for path in mounts}
+            assert top == {"/", "/usr", "/dev", "/proc", "/opt"}
+            assert mounts.count("/") == 1
+            refused = await run(box, "touch /opt/shared/new", user="root")
+            assert "Read-only" in refused.stderr
+            own = (
+                await asyncio.to_thread(Path(f"/proc/{box._launched.process.pid}/status").read_text)
+            ).splitlines()
+            assert f"CapEff:\t{sum(1 << number for number in ROOT_CAPABILITIES):016x}" in own
+
+    tell_in(story)
 
 
 def test_the_guest_has_no_descriptor_of_another() -> None:

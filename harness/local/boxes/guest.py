@@ -763,7 +763,8 @@ class Guest:
             import ctypes
 
             version = Landlock(ctypes.CDLL(None, use_errno=True)).confine(**message["landlock"])
-        prctl(PR_SET_DUMPABLE, 0)  # the agent has the same uid, and must not trace this process
+        # Its memory and descriptors are nobody's inside, root's neither. Nothing else has run in the sandbox yet.
+        prctl(PR_SET_DUMPABLE, 0)
         return version, ()
 
     def account(self, message: dict[str, Any]) -> Account | None:
