@@ -24,7 +24,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from harness.local.api_errors import ApiError, port_not_open, sandbox_gone
 from harness.local.boxes.isolation import Isolation, IsolationError
-from harness.local.boxes.types import BoxDied, BoxLimits
+from harness.local.boxes.types import BoxDied
 from harness.local.builds.builder import Builder
 from harness.local.builds.store import TemplateStore
 from harness.local.builds.template_api import TemplateApi
@@ -33,6 +33,7 @@ from harness.local.control.control_plane import ControlPlane
 from harness.local.control.registry import Registry
 from harness.local.control.views import Resources
 from harness.local.envd import app as envd
+from harness.local.limits import BoxLimits
 from harness.local.network.splice import Stream
 from harness.local.port_forwarder import PortForwarder
 from harness.local.state import StartError, open_state
@@ -162,7 +163,7 @@ async def serve(settings: Settings, announce: Callable[[Ready], None], stop: asy
         limits = BoxLimits()
         host, port = sock.getsockname()[:2]
         registry = Registry(isolation, state, limits, settings.max_sandboxes, f"localhost:{port}")
-        store = TemplateStore(settings.state / "templates")
+        store = TemplateStore(settings.state / "templates-3")
         catalog = Catalog(_load_templates(), store, state.snapshots)
         builder = Builder(isolation, state.sandboxes, store, catalog.find_template)
         resources = Resources.of(limits, state.path)

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 import e2b
@@ -153,12 +154,13 @@ class Sandbox:
         network: Network,
         run: str,
         trial: str,
+        tags: Mapping[str, str] = MappingProxyType({}),
         after_rate_limit: bool = False,
         mcp: Mapping[str, Any] | None = None,
         ca: str = "",
         timeout: float = _CREATE_S,
     ) -> Sandbox:
-        """Create a sandbox, tagged with its run and trial so that it can be found again.
+        """Create a sandbox, tagged with its run and trial so that it can be found again, and with `tags`.
 
         `after_rate_limit`: the platform has refused this sandbox or another just now (429). Then a further refusal is
         answered as it asks for (Retry-After). Otherwise it is raised at once, so that all others that wait know.
@@ -175,7 +177,7 @@ class Sandbox:
                     timeout,
                     template,
                     timeout=LIFETIME_S,
-                    metadata={RUN_TAG: run, TRIAL_TAG: trial, OWNER_TAG: process_tag()},
+                    metadata={**tags, RUN_TAG: run, TRIAL_TAG: trial, OWNER_TAG: process_tag()},
                     envs=dict(env),
                     **network.options(),
                     **({} if mcp is None else {"mcp": mcp}),

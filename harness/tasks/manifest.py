@@ -195,6 +195,18 @@ class SandboxSpec(_Table):
     ca: str = Field(
         "", description='a file with certificates (PEM) that programs in the sandbox trust too, such as "corp.pem"'
     )
+    cpus: Annotated[float, Strict()] | None = Field(
+        None, ge=0.1, le=1024, description="a number of processors, such as 2.0"
+    )
+    memory: Annotated[int, Strict()] | None = Field(None, ge=16, le=1 << 24, description="MiB, from 16 on")
+    disk: Annotated[int, Strict()] | None = Field(
+        None, ge=16, le=1 << 24, description="MiB that may be written, from 16 on"
+    )
+
+    def bounds(self, *, disk: bool) -> dict[str, str]:
+        """The bounds as tags of a sandbox, by which the local server bounds it; with that of the disk or without."""
+        given = {"cpus": self.cpus, "memory_mb": self.memory, "disk_mb": self.disk if disk else None}
+        return {f"harness_{name}": str(value) for name, value in given.items() if value is not None}
 
 
 class Limits(_Table):

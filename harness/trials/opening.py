@@ -59,7 +59,7 @@ def _snapshot_key(spec: TrialSpec, template: str) -> str:
 async def _take_snapshot(spec: TrialSpec, context: RunContext, template: str) -> str | None:
     start = Start(template, template)
     async with open_sandbox(
-        spec, context, start, env=spec.task.sandbox.env, network=setup_network(spec)
+        spec, context, start, env=spec.task.sandbox.env, network=setup_network(spec), is_copied=True
     ) as sandbox:
         await context.remember_template_id(template, False, sandbox)
         await seed(sandbox, spec.task)
@@ -83,9 +83,14 @@ async def open_sandbox(
     env: Mapping[str, str],
     network: Network,
     mcp: Mapping[str, Any] | None = None,
+    is_copied: bool = False,
 ) -> AsyncIterator[Sandbox]:
-    """A fresh sandbox of the trial's, kept alive while this is open. It is killed at the end, unless it is kept."""
-    create = functools.partial(_create, spec, context, start.source, env, network, mcp)
+    """A fresh sandbox of the trial's, kept alive while this is open. It is killed at the end, unless it is kept.
+
+    One that is copied has no bound on its disk: the local server's bounded disks cannot be.
+    """
+    tags = spec.task.sandbox.bounds(disk=not is_copied)
+    create = functools.partial(_create, spec, context, start.source, env, network, mcp, tags)
     sandbox = await context.pacer.create(create)
     try:
         async with sandbox.kept_alive():
@@ -102,6 +107,7 @@ async def _create(
     env: Mapping[str, str],
     network: Network,
     mcp: Mapping[str, Any] | None,
+    tags: Mapping[str, str],
     after_rate_limit: bool,
 ) -> Sandbox:
     return await Sandbox.open(
@@ -113,6 +119,7 @@ async def _create(
         ca=spec.task.sandbox.ca,
         run=context.folder.id,
         trial=spec.id,
+        tags=tags,
         after_rate_limit=after_rate_limit,
     )
 

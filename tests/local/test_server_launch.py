@@ -305,7 +305,8 @@ def test_a_state_directory_that_sandboxes_cannot_reach_is_refused(tmp_path: Path
 
 def _descendants(pid: int) -> set[int]:
     try:
-        children = set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        children = {int(child) for each in threads for child in (each / "children").read_text().split()}
     except FileNotFoundError:
         return set()
     return children.union(*map(_descendants, children))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.local.boxes.types import BoxLimits
+from harness.local.limits import BoxLimits
 
 PREFIX = "harness-"
 CPU_PERIOD_US = 100_000

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from harness.local.limits import BoxLimits
 from harness.local.network.policy import NetworkPolicy
 from harness.local.template import Template
 
@@ -43,16 +44,6 @@ class BadProgram(BoxError):
 
 
 @dataclass(frozen=True)
-class BoxLimits:
-    """Resource limits of one sandbox; None means unlimited. The tier decides which of them are enforced."""
-
-    memory_mb: int | None = None
-    cpus: float | None = None
-    pids: int | None = 2048
-    """The number of processes and threads."""
-
-
-@dataclass(frozen=True)
 class BoxSpec:
     """The specification of a sandbox to be started."""
 
@@ -60,8 +51,8 @@ class BoxSpec:
     state: Path
     """This sandbox's own directory, made by Box.start.
 
-    If the server is root, other accounts must be able to enter the folders above it (mode 0711), since the sandbox
-    then runs under another account."""
+    Where the tier cannot mount and the server is root, other accounts must be able to enter the folders above it (mode
+    0711), since the sandbox then runs under another account."""
     template: Template
     env: Mapping[str, str] = field(default_factory=dict)
     network: NetworkPolicy = field(default_factory=NetworkPolicy)
@@ -72,8 +63,6 @@ class BoxSpec:
     """A folder made by Box.copy_state, whose files the sandbox starts with in place of the template's."""
     domain: str = ""
     """`HOST:PORT` of the server: clients reach port N of the sandbox at `N-ID.HOST:PORT`."""
-    open_root: bool = False
-    """Allow new files outside of the template's places too. They are lost with the sandbox."""
 
 
 @dataclass(frozen=True)

@@ -19,28 +19,19 @@ from harness.local.boxes.file_tree import remove_tree
 from harness.local.boxes.isolation import Isolation
 from harness.local.boxes.types import BoxError, BoxSpec
 from harness.local.builds.build_request import BuildRequest, Step
-from harness.local.builds.export import ExportError, export_files, list_open_folders
 from harness.local.builds.images import ImageError, find_template_for_image
 from harness.local.builds.steps import StepContext, StepFailed, run_step
 from harness.local.builds.store import Build, Layer, TemplateRecord, TemplateStore
 from harness.local.control.startup import StartUpError, start_up
 from harness.local.envd.journal import Level, LogEntry
-from harness.local.template import PLACES, Template
+from harness.local.limits import BoxLimits
+from harness.local.template import Template
 
 BUILD_TIMEOUT_S = 3600.0
 """E2B's timeout for a build."""
 
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
 """Part of each layer's key. Raise it when the meaning of a step changes, so that older layers are not reused."""
-
-_INSTALL_FOLDER = "/opt/local"
-"""The folder for programs that a build installs for all users, since /usr belongs to this machine."""
-
-_INSTALL_ENV = {
-    "NPM_CONFIG_PREFIX": _INSTALL_FOLDER,
-    "PYTHONUSERBASE": _INSTALL_FOLDER,
-    "PIP_BREAK_SYSTEM_PACKAGES": "1",
-}
 
 State = Literal["waiting", "building", "ready", "error"]
 
@@ -61,6 +52,8 @@ class BuildStatus:
     record: TemplateRecord
     """The record of the template when the build was requested."""
     tags: tuple[str, ...]
+    limits: BoxLimits
+    """The bounds of sandboxes that are made from it."""
     state: State = "waiting"
     failure: BuildFailed | None = None
     log: list[LogEntry] = field(default_factory=list)
@@ -85,11 +78,11 @@ class Builder:
         self._builds: dict[str, BuildStatus] = {}
         self._running: set[asyncio.Task[None]] = set()
 
-    def add_build(self, name: str, tags: tuple[str, ...]) -> BuildStatus:
+    def add_build(self, name: str, tags: tuple[str, ...], limits: BoxLimits) -> BuildStatus:
         """Add a build of the template with this name. The template is made if there is none."""
         known = self._store.find_record(name)
         record = known or TemplateRecord(secrets.token_hex(10), name, datetime.now(UTC))
-        build = BuildStatus(str(uuid.uuid4()), record, tags)
+        build = BuildStatus(str(uuid.uuid4()), record, tags, limits)
         self._builds[build.id] = build
         return build
 
@@ -172,9 +165,7 @@ class Builder:
     def _empty_layer(self, root: Template) -> Layer:
         content = f"{_FORMAT_VERSION} {root.build_id} {self._isolation.tier}"
         key = hashlib.sha256(content.encode()).hexdigest()
-        if self._isolation.tier != "bubblewrap":
-            return Layer(key)
-        return Layer(key, env=_INSTALL_ENV, places={**PLACES, _INSTALL_FOLDER: "local"})
+        return Layer(key)
 
     def _save(self, build: BuildStatus, request: BuildRequest, root: Template, layers: list[Layer]) -> None:
         """Save the finished build, so that sandboxes can be made from it."""
@@ -189,6 +180,8 @@ class Builder:
             archives=tuple(step.files_hash for step in request.steps if step.files_hash),
             created_at=build.created_at,
             finished_at=datetime.now(UTC),
+            cpus=build.limits.cpus,
+            memory_mb=build.limits.memory_mb,
         )
         self._store.save_record(record.with_build(built).with_tags(build.id, build.tags))
 
@@ -212,7 +205,6 @@ class _BuildSandbox:
         self._build = build
         self._request = request
         self._box: Box | None = None
-        self._baseline: frozenset[str] = frozenset()
 
     async def run_steps(self, request: BuildRequest, layer: Layer) -> list[Layer]:
         """Run all steps. Returns all layers from the base on; the last one is the result."""
@@ -250,21 +242,18 @@ class _BuildSandbox:
         folder = self._store.make_layer_folder()
         try:
             if step.kind in ("RUN", "COPY", "WORKDIR"):
-                places, links = await export_files(box, self._baseline, folder)
-                after = replace(after, files=key, places=places, links=links)
+                await box.copy_state(folder)
+                after = replace(after, files=key)
             return self._store.add_layer(after, folder)
-        except ExportError as error:
-            raise StepFailed(str(error)) from error
         finally:
             if folder.exists():
                 await asyncio.to_thread(remove_tree, folder)
 
     async def _open(self, layer: Layer) -> Box:
-        self._box = await self._start_box(self._store.apply_layer(self._root, layer), open_root=True)
-        self._baseline = await list_open_folders(self._box)
+        self._box = await self._start_box(self._store.apply_layer(self._root, layer))
         return self._box
 
-    async def _start_box(self, template: Template, *, open_root: bool = False) -> Box:
+    async def _start_box(self, template: Template) -> Box:
         name = f"build{secrets.token_hex(8)}"
         spec = BoxSpec(
             name,
@@ -272,7 +261,6 @@ class _BuildSandbox:
             template,
             network=self._request.policy,
             ca=self._request.ca,
-            open_root=open_root,
         )
         return await Box.start(spec, self._isolation)
 

@@ -5,7 +5,7 @@
   lock
   archives/<hash>         the uploaded archives of COPY steps
   making-*                unfinished files
-  layers/<key>/           the result of the steps up to one: layer.json, and the files of the places
+  layers/<key>/           the result of the steps up to one: layer.json, and the files as Box.copy_state makes them
   records/<id>.json       one template: its names, its tags, and its builds
 ```
 A layer's key is the hash of all that it depends on, so a layer never changes. Several servers may use one store: they
@@ -28,7 +28,8 @@ from types import MappingProxyType
 from typing import IO
 
 from harness.local.boxes.file_tree import remove_tree
-from harness.local.template import PLACES, StartCommand, Template
+from harness.local.limits import BoxLimits
+from harness.local.template import StartCommand, Template
 
 _UNFINISHED_PREFIX = "making-"
 _ARCHIVE_KEPT_S = 3600.0
@@ -45,8 +46,6 @@ class Layer:
     env: Mapping[str, str] = field(default_factory=dict)
     user: str = "user"
     workdir: str = "/home/user"
-    places: Mapping[str, str] = field(default_factory=lambda: dict(PLACES))
-    links: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,8 @@ class Build:
     archives: tuple[str, ...]
     created_at: datetime
     finished_at: datetime
+    cpus: float | None = None
+    memory_mb: int | None = None
 
 
 @dataclass(frozen=True)
@@ -154,15 +155,14 @@ class TemplateStore:
     def make_template(self, record: TemplateRecord, build: Build, root: Template) -> Template:
         """Return the template of a build, given the built-in template at the bottom."""
         named = replace(root, name=record.name, id=record.id, build_id=build.id, aliases=())
-        return replace(self.apply_layer(named, build.layer), start=build.start)
+        limits = BoxLimits(memory_mb=build.memory_mb, cpus=build.cpus)
+        return replace(self.apply_layer(named, build.layer), start=build.start, limits=limits)
 
     def apply_layer(self, template: Template, layer: Layer) -> Template:
         """Return the template with a layer's files and settings."""
         return replace(
             template,
             env=MappingProxyType({**template.env, **layer.env}),
-            places=MappingProxyType(dict(layer.places)),
-            links=MappingProxyType(dict(layer.links)),
             files=None if layer.files is None else self._root / "layers" / layer.files,
             user=layer.user,
             workdir=layer.workdir,

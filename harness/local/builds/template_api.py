@@ -23,6 +23,7 @@ from harness.local.control.body import read_body
 from harness.local.control.catalog import DEFAULT_TAG, Catalog, parse_reference
 from harness.local.control.create_request import CA_FIELD, parse_ca
 from harness.local.control.registry import Registry
+from harness.local.limits import BoxLimits
 
 _PAGE = 100
 """The most log entries in one reply."""
@@ -92,7 +93,10 @@ class TemplateApi:
             raise bad_request(f"'{name}' is a built-in template and cannot be built")
         given = [part for part in (body.string("name") or "").split(":")[1:] if part]
         tags = _normalize_tags([*(body.strings("tags") or ()), *given]) or (tag,)
-        build = self._builder.add_build(name, tags)
+        limits = BoxLimits(
+            memory_mb=body.integer("memoryMB", minimum=16), cpus=body.integer("cpuCount", minimum=1)
+        )
+        build = self._builder.add_build(name, tags, limits)
         return JSONResponse(
             {
                 "templateID": build.record.id,

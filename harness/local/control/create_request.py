@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 from harness.local.api_errors import bad_body, bad_request, not_on_this_server
 from harness.local.control.body import Body
 from harness.local.control.catalog import Catalog
+from harness.local.limits import BoxLimits
 from harness.local.network.policy import Injection, NetworkPolicy, NetworkPolicyError
 from harness.local.template import Template, with_mcp_gateway
 
 CA_FIELD = "Harness-CA"
 DEFAULT_TIMEOUT_S = 300
+LIMIT_PREFIX = "harness_"
 MAX_TIMEOUT_HOURS = 24
 """The longest lifetime of a sandbox on E2B's larger plan."""
 
@@ -51,6 +54,7 @@ class CreateRequest:
     metadata: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     policy: NetworkPolicy = field(default_factory=NetworkPolicy)
+    limits: BoxLimits = field(default_factory=BoxLimits)
     network: Mapping[str, Any] | None = None
     """The unchanged network part of the request, for replies."""
     allow_internet_access: bool | None = None
@@ -74,6 +78,7 @@ def parse_create_request(body: Body, catalog: Catalog, secure: bool) -> CreateRe
     _reject_unsupported(body, _UNSUPPORTED)
     pause_on_timeout = bool(body.boolean("autoPause"))
     auto_resume = body.object("autoResume")
+    metadata = body.string_map("metadata")
     network = body.object("network")
     allow_internet_access = body.boolean("allow_internet_access")
     source = catalog.find_source(template_id)
@@ -81,7 +86,8 @@ def parse_create_request(body: Body, catalog: Catalog, secure: bool) -> CreateRe
         template=with_mcp_gateway(source.template) if body.object("mcp") else source.template,
         seed=source.seed,
         timeout=parse_timeout(body),
-        metadata=body.string_map("metadata"),
+        metadata=metadata,
+        limits=parse_limits(metadata).within(source.template.limits),
         env=_parse_env(body),
         policy=parse_network_policy(network or Body({}), allow_internet_access),
         network=None if network is None else network.raw(),
@@ -103,6 +109,28 @@ def parse_ca(path: str | None) -> Path | None:
     except (OSError, ValueError) as error:
         raise bad_request(f"{CA_FIELD}: {path} cannot be read: {error}") from error
     return Path(path)
+
+
+def parse_limits(metadata: Mapping[str, str]) -> BoxLimits:
+    """Parse the bounds that a sandbox's metadata asks for. Raises `ApiError` 400.
+
+    E2B's protocol has bounds of templates alone. As an extension these keys bound one sandbox; E2B keeps them as tags.
+    """
+    given: dict[str, float] = {}
+    for name in ("cpus", "memory_mb", "disk_mb"):
+        text = metadata.get(LIMIT_PREFIX + name)
+        if text is None:
+            continue
+        number = float(text) if re.fullmatch(r"\d{1,9}(\.\d{1,3})?", text) else 0
+        if number <= 0 or (name != "cpus" and number < 16):
+            raise bad_request(
+                f"metadata {LIMIT_PREFIX}{name}: {text!r} is no bound: a number, in MiB from 16 on"
+            )
+        given[name] = number
+    memory, disk = given.get("memory_mb"), given.get("disk_mb")
+    return BoxLimits(
+        memory_mb=int(memory) if memory else None, cpus=given.get("cpus"), disk_mb=int(disk) if disk else None
+    )
 
 
 def parse_timeout(body: Body) -> int:

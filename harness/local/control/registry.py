@@ -7,6 +7,7 @@ that a client that asks in between is told that it is gone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import string
 import uuid
@@ -23,12 +24,13 @@ from harness.local.api_errors import ApiError
 from harness.local.boxes.box import Box
 from harness.local.boxes.file_tree import remove_tree
 from harness.local.boxes.isolation import Isolation
-from harness.local.boxes.types import BoxError, BoxLimits, BoxSpec, Usage
+from harness.local.boxes.types import BoxError, BoxSpec, Usage
 from harness.local.control.create_request import CreateRequest
 from harness.local.control.startup import StartUpError, start_up
 from harness.local.control.warm_pool import PoolKey, WarmPool
 from harness.local.envd.app import Envd
 from harness.local.envd.journal import Journal
+from harness.local.limits import BoxLimits
 from harness.local.state import StateDirectory
 from harness.local.template import Template
 
@@ -281,6 +283,10 @@ class Registry:
         except (BoxError, OSError):
             return  # it has just died, or its files changed during the count; the next sample will come
         sandbox.samples.append(Sample(datetime.now(UTC), usage))
+        if excess := sandbox.box.exceeds(usage):
+            sandbox.journal.note(f"Sandbox ended: {excess}")
+            with contextlib.suppress(ApiError):  # it has been killed at this moment
+                await self.kill(sandbox.id)
 
     async def _start_up(self, sandbox: LocalSandbox) -> None:
         """Run the template's start command. The sandbox is destroyed if it does not become ready."""
@@ -305,7 +311,7 @@ class Registry:
     async def _take_or_start_box(self, request: CreateRequest) -> Box:
         if request.seed or request.ca:
             return await self._start_box(_new_id(), request, request.seed)
-        key = PoolKey(request.template, request.policy)
+        key = PoolKey(request.template, request.policy, request.limits)
         box = await self._warm_pool.take(key)
         if box:
             box.set_env(request.env)
@@ -317,7 +323,9 @@ class Registry:
     async def _start_pooled(self, key: PoolKey) -> Box:
         sandbox_id = _new_id()
         try:
-            return await self._boot(sandbox_id, CreateRequest(key.template, policy=key.policy), None)
+            return await self._boot(
+                sandbox_id, CreateRequest(key.template, policy=key.policy, limits=key.limits), None
+            )
         except BoxError:
             await asyncio.to_thread(remove_tree, self._state.sandboxes / sandbox_id)
             raise
@@ -354,7 +362,7 @@ class Registry:
             env=request.env,
             network=request.policy,
             ca=request.ca,
-            limits=self.limits,
+            limits=request.limits.within(self.limits),
             seed=seed,
             domain=self.domain,
         )

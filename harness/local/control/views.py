@@ -10,12 +10,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from harness.local.boxes.types import BoxLimits
 from harness.local.builds.store import TemplateRecord
 from harness.local.control.catalog import Snapshot
 from harness.local.control.registry import LocalSandbox, Sample
 from harness.local.envd import app as envd
 from harness.local.envd.journal import LogEntry
+from harness.local.limits import BoxLimits
 from harness.local.template import Template
 
 Json = dict[str, Any]

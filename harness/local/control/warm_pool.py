@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.local.boxes.box import Box
 from harness.local.boxes.types import BoxError
+from harness.local.limits import BoxLimits
 from harness.local.network.policy import NetworkPolicy
 from harness.local.template import Template
 
@@ -28,6 +29,7 @@ class PoolKey:
 
     template: Template
     policy: NetworkPolicy
+    limits: BoxLimits = field(default_factory=BoxLimits)
 
 
 class WarmPool:

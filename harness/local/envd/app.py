@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from e2b.envd.filesystem.filesystem_connect import FilesystemASGIApplication
@@ -17,6 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from harness.local.api_errors import ApiError, bad_request
 from harness.local.boxes.box import Box
+from harness.local.boxes.types import UnknownUser
 from harness.local.client_text import parse_count
 from harness.local.control.body import read_body
 from harness.local.envd import rpc
@@ -27,7 +29,7 @@ from harness.local.envd.filesystem_service import FilesystemService
 from harness.local.envd.journal import Journal
 from harness.local.envd.process_service import ProcessService
 from harness.local.envd.processes import ProcessTable
-from harness.local.envd.users import User, UserError, find_user
+from harness.local.envd.users import User, UserError, find_user, user_in_header
 
 VERSION = "0.6.13"
 """The version that sandboxes report. The SDK uses the features of an envd of this version."""
@@ -100,6 +102,9 @@ class Envd:
             _check_headers(scope)
             if request.headers.get("content-type", "").lower().startswith("application/grpc"):
                 raise ApiError(415, "envd speaks the Connect protocol over HTTP/1.1, not gRPC")
+            with suppress(UserError, UnknownUser):  # which the call itself reports
+                if name := user_in_header(request.headers.get("authorization")):
+                    await self._box.learn_user(name)
             if path.startswith("/process.Process/"):
                 async with coalesce(send) as sending:
                     await self._process_rpc(scope, receive, _with_words(sending))
@@ -119,7 +124,7 @@ class Envd:
                 return JSONResponse(env, headers={"cache-control": "no-store"})
             case "POST", "/files/compose":
                 body = await read_body(request)
-                return await compose_files(body, self._box, self._find_user(body.string("username")))
+                return await compose_files(body, self._box, await self._find_user(body.string("username")))
             case _, "/metrics" | "/envs" | "/files/compose":
                 raise ApiError(405, "method not allowed")
         raise ApiError(404, "404 page not found")
@@ -139,7 +144,10 @@ class Envd:
             "disk_total": usage.disk_total,
         }
 
-    def _find_user(self, name: str | None) -> User:
+    async def _find_user(self, name: str | None) -> User:
+        if name:
+            with suppress(UnknownUser):  # reported below
+                await self._box.learn_user(name)
         try:
             return find_user(self._box, name)
         except UserError as error:
@@ -149,7 +157,8 @@ class Envd:
         if request.method not in _OPERATIONS:
             raise ApiError(405, "method not allowed")
         self._authorize_files(request)
-        user = self._find_user(request.query_params.get("username"))
+        name = request.query_params.get("username")
+        user = await self._find_user(name)
         handler = read_file if request.method == "GET" else write_files
         return await handler(request, self._box, user)
 

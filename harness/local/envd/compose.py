@@ -30,7 +30,7 @@ async def compose_files(body: Body, box: Box, user: User) -> Response:
         raise bad_request(f"source path '{target}' cannot be the same as destination")
     unfinished = f"{target}.e2b-compose.{secrets.token_hex(8)}.tmp"
     try:
-        await _concatenate(box, paths, unfinished)
+        await _concatenate(box, user, paths, unfinished)
         await box.files.move(unfinished, target)
     except OSError as error:
         raise write_error("error finalizing compose", error) from error
@@ -43,8 +43,8 @@ async def compose_files(body: Body, box: Box, user: User) -> Response:
     return JSONResponse(entry_json(target, {}))
 
 
-async def _concatenate(box: Box, sources: list[str], target: str) -> None:
-    out = await open_to_write(box, target)
+async def _concatenate(box: Box, user: User, sources: list[str], target: str) -> None:
+    out = await open_to_write(box, user, target)
     try:
         for source in sources:
             fd = await open_to_read(box, source)

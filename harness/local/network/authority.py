@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ssl
 
-BUNDLE = "/root/.sandbox-ca.pem"
+BUNDLE = "/etc/sandbox-ca.pem"
 """The path of the certificates inside the sandbox."""
 
 _VARIABLES = (

@@ -1,0 +1,357 @@
+"""The walls of a sandbox with real root inside. Each test fails without the step of the launcher that it names."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shlex
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.local.boxes.box import Box
+from harness.local.boxes.launcher import LAST_CAPABILITY, NUMBERS, ROOT_CAPABILITIES, make_filter
+from harness.local.boxes.types import BoxError, UnknownUser
+from harness.local.limits import BoxLimits
+from harness.local.network.policy import NetworkPolicy
+from harness.local.template import base_template, claude_template
+from tests.support.boxes import fresh_box, isolation, on_disk, run, tell, tell_in
+
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only a root server gives sandboxes ids of their own"
+)
+pytestmark = needs_root
+
+
+def python(code: str) -> str:
+    """A command that runs this code."""
+    return f"python3 -c {shlex.quote(code)}"
+
+
+def call(arguments: str) -> str:
+    """A command that makes a system call, and says whether it was made and its error."""
+    return python(
+        "import ctypes, os; libc = ctypes.CDLL(None, use_errno=True); libc.syscall.restype = ctypes.c_long; "
+        f"print('no' if libc.syscall({arguments}) < 0 else 'yes', ctypes.get_errno())"
+    )
+
+
+REFUSED_TO_ROOT = {
+    # Machine.drop: the capabilities
+    "mount": "mount -t tmpfs none /mnt",
+    "mount again as writable": "mount -o remount,rw /proc/sys",
+    "bring up a network device": python(
+        'import fcntl, socket, struct; fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sh22x", b"lo", 0))'
+    ),
+    "raise a limit of the kernel": python("import resource; resource.setrlimit(4, (1, -1))"),
+    "a device": "mknod /tmp/disk b 254 0",
+    "kernel messages": "dmesg",
+    "another host name": "hostname other",
+    "the clock": "date -s 2020-01-01",
+    # Machine.make_proc
+    "a setting of its network": "echo 1 > /proc/sys/net/ipv4/ip_forward",
+    "a kernel setting": "echo x > /proc/sys/kernel/core_pattern",
+    "more user namespaces": "echo 9 > /proc/sys/user/max_user_namespaces",
+    "trigger": "echo b > /proc/sysrq-trigger",
+    "the kernel's memory": "head -c 1 /proc/kcore | grep -q .",
+    "the keys of all": "grep -q . /proc/keys",
+    # Guest.do_setup: its memory is nobody's
+    "the guest's environment": "cat /proc/1/environ",
+    "the guest's memory": "head -c 1 /proc/1/mem",
+    "the guest's descriptors": "ls /proc/1/fd/",
+    "the guest's root": "ls /proc/1/root/",
+    # Launcher.make_mounts
+    "a file of this machine's": "touch /opt/node/bin/new",
+    "the owner of a file of this machine's": "chown root /opt/claude/claude",
+    "reading Claude Code": "head -c 1 /opt/claude/claude | grep -q .",
+    # the rest of this machine
+    "its network": python('import socket; socket.create_connection(("1.1.1.1", 53), 3)'),
+    "a file system of the machine": f"ls {Path(__file__).parent}",
+}
+
+
+@pytest.mark.parametrize("who", ["root", "user"])
+def test_root_inside_does_not_get_out(who: str) -> None:
+    """None of these succeeds, neither for root nor for `user` with sudo."""
+    sudo = "sudo " if who == "user" else ""
+
+    async def story(box: Box) -> None:
+        done = {}
+        for name, command in REFUSED_TO_ROOT.items():
+            output = await run(box, f"{sudo}bash -c {shlex.quote(command)}", user=who)
+            done[name] = output.exit_code
+        assert [name for name, code in done.items() if code == 0] == []
+
+    tell(story, isolation("namespaces"), template=claude_template())
+
+
+X86 = os.uname().machine == "x86_64"
+EPERM, ENOSYS, EAFNOSUPPORT = 1, 38, 97
+CALLS = {
+    "keyctl": ("250, 0, -3, 1", EPERM),
+    "add_key": ('248, b"user", b"k", b"v", 1, -3', EPERM),
+    "request_key": ('249, b"user", b"k", None, -3', EPERM),
+    "unshare of mounts": ("272, 0x20000", EPERM),
+    "unshare of users": ("272, 0x10000000", EPERM),
+    "clone of users": ("56, 0x10000011, None, None, None, None", EPERM),
+    "clone3": ("435, bytes(88), 88", ENOSYS),
+    "io_uring": ("425, 8, bytes(120)", ENOSYS),
+    "userfaultfd": ("323, 0", EPERM),
+    "bpf": ("321, 0, bytes(120), 120", EPERM),
+    "perf": ("298, bytes(120), 0, -1, -1, 0", EPERM),
+    "open_tree": ('428, -100, b"/", 1', EPERM),
+    "setns": ("308, 0, 0", EPERM),
+    "open_by_handle_at": ("304, -100, bytes(64), 0", EPERM),
+    "pidfd_getfd": ("438, 0, 0, 0", EPERM),
+    "process_vm_writev": ("311, os.getpid(), None, 0, None, 0, 0", EPERM),
+    "the same call of another kind": ("0x40000000 + 39", ENOSYS),
+    "vsock": ("41, 40, 1, 0", EAFNOSUPPORT),
+    "ciphers of the kernel": ("41, 38, 5, 0", EAFNOSUPPORT),
+}
+
+
+@pytest.mark.skipif(not X86, reason="the numbers of the calls are x86_64's")
+def test_the_filter_refuses_what_no_agent_needs() -> None:
+    """Also to root: each call answers with the filter's own error."""
+
+    async def story(box: Box) -> None:
+        said = {}
+        for name, (arguments, _) in CALLS.items():
+            said[name] = (await run(box, call(arguments), user="root")).stdout.split()
+        assert said == {name: ["no", str(error)] for name, (_, error) in CALLS.items()}
+
+    tell(story, isolation("namespaces"))
+
+
+@pytest.mark.parametrize("machine", list(NUMBERS))
+def test_the_filter_is_whole_on_every_machine(machine: str) -> None:
+    """No comparison jumps beyond the program's end, and the last word is to allow."""
+    program = make_filter(machine, one_id=True)
+    lines = [program[at : at + 8] for at in range(0, len(program), 8)]
+    assert lines[-1] == bytes([6, 0, 0, 0, 0, 0, 0xFF, 0x7F])
+    assert all(number + 1 + max(line[2], line[3]) < len(lines) for number, line in enumerate(lines[:-1]))
+
+
+def test_work_goes_on_under_the_filter() -> None:
+    """Processes, threads, a debugger of one's own child, setuid programs, and Node."""
+    work = (
+        "python3 -c 'import multiprocessing as m; p = m.Pool(2); print(sum(p.map(abs, [-1, 2])))'",
+        "python3 -c 'import threading; t = threading.Thread(target=print); t.start(); t.join()'",
+        'node -e \'new (require("worker_threads").Worker)("1", {eval: true})\'',
+        "su root -c true < /dev/null || sudo true",
+        "git init -q r && git -C r -c user.name=a -c user.email=b commit -q --allow-empty -m x",
+        "echo said > /dev/stdout",
+    )
+
+    async def story(box: Box) -> None:
+        for command in work:
+            output = await run(box, command)
+            assert output.exit_code == 0, (command, output.stderr)
+
+    tell(story, isolation("namespaces"), template=claude_template())
+
+
+def test_root_and_user_are_two() -> None:
+    """`user` reads no file of root's and signals no process of root's; with sudo it does both. Root adds accounts."""
+
+    async def story(box: Box) -> None:
+        await run(box, "install -m 600 /dev/null /srv/secret && echo key > /srv/secret", user="root")
+        sleeper = await box.spawn(["sleep", "60"], user="root")
+        assert (await run(box, "cat /srv/secret")).exit_code != 0
+        assert (await run(box, f"kill {sleeper.pid}")).exit_code != 0
+        assert (await run(box, "sudo cat /srv/secret")).stdout == "key\n"
+        assert (await run(box, f"sudo kill {sleeper.pid}")).exit_code == 0
+        added = "useradd -m worker && su worker -c 'touch ~/a' && stat -c %U ~worker/a"
+        assert (await run(box, added, user="root")).stdout == "worker\n"
+        assert (await run(box, "readlink /proc/self/exe; sudo -u worker id -un")).stdout.endswith("worker\n")
+        await box.learn_user("worker")
+        assert (await run(box, "id -un; pwd", user="worker")).stdout == "worker\n/home/worker\n"
+        owners = await run(box, python('import os; os.chown("/srv/secret", 7, 8)'), user="root")
+        assert owners.exit_code == 0
+        assert (await run(box, "stat -c %u:%g /srv/secret")).stdout == "7:8\n"
+
+    tell(story, isolation("namespaces"))
+
+
+def test_a_sandbox_without_its_accounts_still_has_root_and_user() -> None:
+    """What an agent makes of /etc/passwd neither stops the guest nor changes who the two are."""
+
+    async def story(box: Box) -> None:
+        await run(
+            box, "rm /etc/passwd /etc/group; mkfifo /etc/passwd; ln -s /dev/zero /etc/group", user="root"
+        )
+        for user, number in (("user", "1000\n"), ("root", "0\n")):
+            process = await box.spawn(["/usr/bin/id", "-u"], user=user)
+            assert await process.read() == ("stdout", number.encode())
+        with pytest.raises(UnknownUser):
+            await box.learn_user("daemon")
+
+    tell(story, isolation("namespaces"))
+
+
+DEB = """
+mkdir -p /tmp/own/DEBIAN /tmp/own/opt/own && cd /tmp/own
+printf 'Package: own\nVersion: 1\nArchitecture: all\nMaintainer: me <me@here>\nDescription: own\n' > DEBIAN/control
+printf '#!/bin/sh\nset -e\nuseradd -r ownd\nchown ownd /opt/own\n' > DEBIAN/postinst
+chmod 755 DEBIAN/postinst && dpkg-deb -b . /tmp/own.deb > /dev/null && sudo dpkg -i /tmp/own.deb > /dev/null
+stat -c %U /opt/own; dpkg-query -W -f '${db:Status-Status}' own
+"""
+
+
+@pytest.mark.skipif(not Path("/usr/bin/dpkg-deb").exists(), reason="this machine has no dpkg")
+def test_a_package_is_installed() -> None:
+    """By dpkg with this machine's database: its files are laid, and its script adds an account that owns a folder."""
+
+    async def story(box: Box) -> None:
+        done = await run(box, DEB)
+        assert done.stdout == "ownd\ninstalled", done.stderr
+
+    tell(story, isolation("namespaces"))
+
+
+def test_a_setuid_file_is_nobodys_on_this_machine() -> None:
+    """What root inside makes setuid belongs to an id without a process, below a folder that only this root enters."""
+
+    async def story(box: Box) -> None:
+        await run(box, "cp /bin/true /srv/evil && chmod 6755 /srv/evil", user="root")
+        evil = on_disk(box, "/srv/evil")
+        found = evil.stat()
+        assert found.st_mode & stat.S_ISUID
+        assert found.st_uid not in (0, os.geteuid(), box.account)
+        assert found.st_uid > 1_000_000
+        assert box.spec.state.stat().st_mode & 0o077 == 0
+        assert box.spec.state.stat().st_uid == 0
+
+    tell(story, isolation("namespaces"))
+
+
+@pytest.mark.parametrize("places", [("opt", "tmp", "srv"), ("dev",), ("proc",), ("usr",), ("home",)], ids=str)
+def test_links_of_a_snapshot_lead_nowhere_outside(tmp_path: Path, places: tuple[str, ...]) -> None:
+    """A sandbox that starts with links in the places of folders that are mounted has its own there, or does not start;
+    nothing is made at what they lead to."""
+    tmp_path.chmod(0o777)
+    for parent in tmp_path.parents[:-1]:
+        parent.chmod(parent.stat().st_mode | 0o011)
+    machines = isolation("namespaces")
+
+    async def story(folder: Path) -> None:
+        async with fresh_box(machines, folder, "first") as first:
+            await run(first, "true")
+            await first.copy_state(folder / "copy")
+        for name in places:
+            planted = folder / "copy" / "root" / name
+            await asyncio.to_thread(_plant, planted, tmp_path)
+        async with fresh_box(
+            machines, folder, "second", seed=folder / "copy", template=claude_template()
+        ) as second:
+            await run(second, "sudo touch /opt/x /srv/x /tmp/x")
+            fd = await second.files.open("/srv/y", os.O_WRONLY | os.O_CREAT, parents=True, user="root")
+            os.close(fd)
+
+    with contextlib.suppress(BoxError):  # it may refuse to start
+        tell_in(story)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _plant(place: Path, target: Path) -> None:
+    import shutil
+
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)
+    place.symlink_to(target)
+
+
+def test_what_is_mounted_is_the_sandboxs_own() -> None:
+    """Nothing of this machine's tree is left below or above the root, and what is bound from it is read-only."""
+
+    async def story(folder: Path) -> None:
+        (folder / "shared").mkdir(mode=0o777)
+        (folder / "shared").chmod(0o777)
+        template = replace(base_template(), binds={"/opt/shared": folder / "shared"})
+        async with fresh_box(isolation("namespaces"), folder, template=template) as box:
+            mounts = (await run(box, "cut -d ' ' -f 5 /proc/self/mountinfo")).stdout.split()
+            top = {"/" + path.split("/")[1] for path in mounts}
+            assert top == {"/", "/usr", "/dev", "/proc", "/opt"}
+            assert mounts.count("/") == 1
+            refused = await run(box, "touch /opt/shared/new", user="root")
+            assert "Read-only" in refused.stderr
+            own = (
+                await asyncio.to_thread(Path(f"/proc/{box._launched.process.pid}/status").read_text)
+            ).splitlines()
+            assert f"CapEff:\t{sum(1 << number for number in ROOT_CAPABILITIES):016x}" in own
+
+    tell_in(story)
+
+
+def test_the_guest_has_no_descriptor_of_another() -> None:
+    """Its socket to the server, and what it opened itself: not the launcher's socket, nor a mount, nor a file."""
+
+    async def story(box: Box) -> None:
+        await run(box, "true")
+        folder = f"/proc/{box._launched.process.pid}/fd"
+        kinds = {os.readlink(f"{folder}/{name}").partition(":")[0] for name in os.listdir(folder)}
+        assert kinds <= {"/dev/null", "/null", "/memfd", "pipe", "socket"}
+        sockets = [
+            name for name in os.listdir(folder) if os.readlink(f"{folder}/{name}").startswith("socket")
+        ]
+        assert len(sockets) == 1 + len(box._egress._servers)
+
+    tell(story, isolation("namespaces"), network=NetworkPolicy(allow_internet_access=False))
+
+
+def test_root_keeps_the_capabilities_that_packages_need_and_no_other() -> None:
+    """The bounding set is that of Docker's root, for everybody."""
+
+    async def story(box: Box) -> None:
+        status = (await run(box, "grep CapBnd /proc/self/status")).stdout
+        mask = int(status.split()[1], 16)
+        assert [number for number in range(LAST_CAPABILITY + 1) if mask >> number & 1] == list(
+            ROOT_CAPABILITIES
+        )
+        score = (
+            await run(box, "echo -900 > /proc/self/oom_score_adj; cat /proc/self/oom_score_adj", user="root")
+        ).stdout
+        assert int(score) >= 500
+
+    tell(story, isolation("namespaces"))
+
+
+# --- bounds
+
+
+def test_processes_of_all_accounts_are_bounded_together() -> None:
+    """Root's and the user's count as one."""
+    bomb = "import os, time\nfor n in range(100):\n  try:\n    os.fork() or time.sleep(60)\n  except OSError: break"
+
+    async def story(box: Box) -> None:
+        for user in ("user", "root"):
+            await run(box, f"python3 -c '{bomb}' > /dev/null 2>&1 & sleep 0.3", user=user)
+        assert 30 <= len(box._host_pids()) <= 60
+
+    tell(story, isolation("namespaces"), limits=BoxLimits(pids=60))
+
+
+def test_the_disk_is_bounded() -> None:
+    """In bytes and in files, for root too; what is removed can be written again."""
+    machines = isolation("namespaces")
+    if "disk" not in machines.enforces:
+        pytest.skip("no file system can be made and mounted here")
+
+    async def story(box: Box) -> None:
+        full = await run(box, "head -c 100M /dev/zero > /srv/big", user="root")
+        assert "No space left" in full.stderr
+        assert (
+            await run(box, "rm /srv/big; head -c 20M /dev/zero > /usr/lib/small", user="root")
+        ).exit_code == 0
+        many = await run(box, python('for n in range(40000): open(f"/tmp/{n}", "w").close()'))
+        assert "No space left" in many.stderr
+        usage = await box.measure_usage()
+        assert usage.disk_total == 64 << 20
+        assert usage.disk_used < 64 << 20
+        with pytest.raises(OSError, match="cannot be copied"):
+            await box.copy_state(box.spec.state.parent / "copy")
+
+    tell(story, machines, limits=BoxLimits(disk_mb=64))
