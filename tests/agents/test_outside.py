@@ -1,0 +1,62 @@
+"""Who decides that the API was to blame after an agent's first tool call: those who see it from outside."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from harness.agents.endings import Ending, Outside, Run, judge_result
+from harness.errors import ProviderFault
+from harness.models.provider import ProviderState
+from harness.records.stream import Session, Tokens, TurnResult
+
+
+def failed_with(status: int | None) -> Run:
+    """A run of an agent that had acted, whose result is Claude Code's word on the API's trouble."""
+    result = TurnResult(None, None, None, Tokens(), None, "api_error", True, status, "API Error")
+    return Run(Session(turns=(result,)), has_acted=True, has_result=True)
+
+
+def judge(told: int | None, proxy: ProviderState | None, own: ProviderState | None) -> Ending:
+    async def main() -> Ending:
+        async def ask_proxy() -> ProviderState | None:
+            return proxy
+
+        async def ask_own() -> ProviderState | None:
+            return own
+
+        return await judge_result(failed_with(told), Outside(ask_own, ask_proxy))
+
+    return asyncio.run(main())
+
+
+WELL = ProviderState(200)
+
+
+@pytest.mark.parametrize(
+    ("told", "proxy", "own", "kind", "is_fatal"),
+    [
+        (529, ProviderState(529), WELL, "overloaded", False),
+        (429, ProviderState(529), WELL, "rate_limit", False),
+        (None, ProviderState(None, "no way"), WELL, "api_error", False),
+        (401, ProviderState(401), WELL, "auth", False),
+        (403, ProviderState(401), WELL, "auth", False),
+        (401, None, ProviderState(401), "auth", True),
+        (529, None, ProviderState(503), "overloaded", False),
+    ],
+)
+def test_what_one_of_them_saw_is_the_providers(
+    told: int, proxy: ProviderState | None, own: ProviderState, kind: str, is_fatal: bool
+) -> None:
+    """The proxy is enough; the run ends only by what the harness's own request meets."""
+    with pytest.raises(ProviderFault) as raised:
+        judge(told, proxy, own)
+    assert (raised.value.kind, raised.value.fatal) == (kind, is_fatal)
+
+
+@pytest.mark.parametrize("proxy", [None, ProviderState(401), ProviderState(400)])
+@pytest.mark.parametrize("own", [None, WELL])
+def test_what_none_of_them_saw_is_judged(proxy: ProviderState | None, own: ProviderState | None) -> None:
+    """Trouble of another kind is none of it: an agent can make requests that are refused."""
+    assert judge(529, proxy, own).stop == "api_error"
