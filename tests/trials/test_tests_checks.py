@@ -496,6 +496,7 @@ echo 'import os; os._exit(0)' >tests/conftest.py
 chmod -R u+w ~/.harness/checks
 echo '#!/bin/sh' >~/.harness/checks/second.sh
 echo 'import unittest' >~/.harness/checks/hidden/test_hidden.py
+exit 0  # where there are two accounts, most of it is refused
 """
 LATER = """\
 [checks]
