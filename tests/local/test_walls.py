@@ -52,7 +52,7 @@ REFUSED_TO_ROOT = {
     "another host name": "hostname other",
     "the clock": "date -s 2020-01-01",
     # Machine.make_proc
-    "a setting of its network": "echo 1 > /proc/sys/net/ipv4/ip_forward",
+    "a setting of its own": "echo 9000 > /proc/sys/kernel/msgmax || echo 9000 > /proc/sys/fs/mqueue/msg_max",
     "a kernel setting": "echo x > /proc/sys/kernel/core_pattern",
     "more user namespaces": "echo 9 > /proc/sys/user/max_user_namespaces",
     "trigger": "echo b > /proc/sysrq-trigger",
