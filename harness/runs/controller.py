@@ -514,6 +514,11 @@ def _warnings(platform: Any) -> list[str]:
         return [
             f"harness: restricted isolation ({platform.isolation}): enforced are {enforced}; see docs/isolation.md"
         ]
+    if platform.isolation == FULL_TIERS[0] and "accounts" not in (platform.enforces or ()):
+        return [
+            "harness: one account: `user` is root in sandboxes, for this user has no range in /etc/subuid; "
+            "see docs/isolation.md"
+        ]
     return []
 
 

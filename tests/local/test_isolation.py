@@ -40,7 +40,11 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become 
 
 @contextmanager
 def storyteller(
-    *, forbidden: tuple[str, ...] = (), account: int | None = None, home: Path | None = None, **wish: Any
+    *,
+    forbidden: tuple[str, ...] = (),
+    account: int | None = None,
+    home: Path | None = None,
+    **wish: Any,
 ) -> Iterator[subprocess.Popen[str]]:
     """box_story.py in a process of its own, on an interpreter that any account can reach."""
     interpreter = Interpreter.running()
@@ -305,6 +309,7 @@ def test_the_best_tier_is_taken() -> None:
     found = Isolation.probe()
     assert (found.tier, found.unavailable) == ("namespaces", ())
     assert found.enforces >= {"files", "processes", "network", "pids"}
+    assert ("accounts" in found.enforces) == (found.namespaces is not None and found.namespaces.ids != "one")
 
 
 def test_an_unknown_tier_is_an_error() -> None:

@@ -538,6 +538,9 @@ def gateway(server: LocalServer) -> Iterator[str]:
     script = f"mkdir -p repos/me/echo && cd repos/me/echo && echo {written} | base64 -d >server.py"
     commit = "git init -q && git add . && git -c user.name=me -c user.email=me@here commit -qm x"
     template = Template().from_template("mcp-gateway").run_cmd(f"{script} && {commit}")
+    template = template.run_cmd(
+        "chown -R root: /home/user/repos", user="root"
+    )  # git clones nobody else's repository
     Template.build(template, name, api_key=server.api_key, api_url=server.url)
     yield name
     httpx.delete(f"{server.url}/templates/{name}", headers={"X-API-KEY": server.api_key}).raise_for_status()

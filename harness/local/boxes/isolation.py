@@ -61,7 +61,8 @@ class Isolation:
 
     tier: Tier
     enforces: frozenset[str]
-    """The limits that a sandbox cannot escape, of "files", "processes", "network", "memory", "pids", "cpu", "disk".
+    """The limits that a sandbox cannot escape, of "files", "processes", "network", "memory", "pids", "cpu", "disk",
+    "accounts" (`user` has not root's power).
 
     Memory, pids, cpu and disk are limited only if the sandbox's limits say so."""
     unavailable: tuple[UnavailableTier, ...] = ()
@@ -117,6 +118,8 @@ class Isolation:
                 enforces = _enforced_by(tier, version, account != os.geteuid(), candidate.cgroups)
                 if candidate.namespaces and candidate.namespaces.bounds_disk:
                     enforces |= {"disk"}
+                if candidate.namespaces and candidate.namespaces.ids != "one":
+                    enforces |= {"accounts"}
                 return replace(candidate, enforces=enforces)
         explain = {"namespaces": explain_no_namespaces, "landlock": explain_no_landlock}
         cause, remedy = explain.get(tier, _explain_nothing)(str(error))
