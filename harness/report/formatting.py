@@ -10,7 +10,17 @@ UNKNOWN = "-"
 _NAMED = 8
 """The most names that a sentence lists."""
 
-LABELS: Mapping[MetricName, str] = {name: name for name in METRIC_NAMES} | {"pass": "pass rate"}
+LABELS: Mapping[MetricName, str] = {name: name for name in METRIC_NAMES} | {
+    "pass": "pass rate",
+    "cost": "cost, typical trial",
+    "bill": "cost, the bill",
+    "pass_cost": "cost, each pass",
+    "tokens": "tokens, typical trial",
+    "all_tokens": "tokens, the sum",
+    "duration": "time, typical trial",
+    "all_duration": "time, the sum",
+    "turns": "turns, typical trial",
+}
 
 
 def seconds(ms: float | None) -> str:
