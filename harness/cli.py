@@ -138,10 +138,11 @@ def _compare(commands: _Commands[argparse.ArgumentParser]) -> None:
         "--fail-on",
         action="append",
         default=[],
-        metavar="regression[=METRIC[:MARGIN]]",
-        help="end with 1 when the verdict on this metric (default: pass) is a regression; may be given again",
+        metavar="CONDITION",
+        help="end with 1 on regression[@population][=METRIC[:MARGIN]] (of the pass rate: or a lost task), "
+        "inconclusive, broken, or excluded[:SHARE]; may be given again",
     )
-    command.add_argument("--format", choices=("terminal", "markdown"), default="terminal")
+    command.add_argument("--format", choices=("terminal", "markdown", "json"), default="terminal")
     _results(command)
     command.set_defaults(run=_run_compare)
 
@@ -155,7 +156,7 @@ def _run_compare(parsed: argparse.Namespace) -> int:
         parsed.new,
         baseline=parsed.baseline,
         fail_on=",".join(parsed.fail_on),
-        markdown=parsed.format == "markdown",
+        form=parsed.format,
         color=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
     )
     sys.stdout.write(text)

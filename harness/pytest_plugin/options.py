@@ -44,7 +44,7 @@ _OPTIONS: tuple[tuple[str, str | None, str, dict[str, Any]], ...] = (
     ("retries", "2", "new attempts after an infrastructure fault", {"metavar": "N"}),
     ("baseline", None, "compare with this variant, run, records file or git:REF:PATH (default: the first variant)",
      {"metavar": "WHAT"}),
-    ("fail-on", None, "let verdicts, not failed trials, decide the exit code: regression[=METRIC[:MARGIN]],...",
+    ("fail-on", None, "let verdicts, not failed trials, decide: regression[@population][=METRIC[:MARGIN]],broken,...",
      {"metavar": "VERDICT"}),
     ("create-rate", None, "sandboxes to ask for a second, at most (default: as fast as the platform takes it)",
      {"metavar": "N"}),

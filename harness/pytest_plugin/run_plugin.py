@@ -82,10 +82,12 @@ class RunPlugin:
             self._session.open()
 
     def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> list[str]:
-        """Show what `--plan` foresees."""
+        """Show what `--plan` foresees, or warn of a run that can find next to nothing."""
         controller = self._session.controller
-        if not self._options.plan or controller is None:
+        if controller is None:
             return []
+        if not self._options.plan:
+            return self._too_small(items)
         try:
             left = [
                 item
@@ -96,6 +98,16 @@ class RunPlugin:
             return [f"harness: {line}" for line in controller.forecast(trials)]
         except HarnessError as error:
             raise pytest.UsageError(str(error)) from error
+
+    def _too_small(self, items: Sequence[pytest.Item]) -> list[str]:
+        specs = [item.spec for item in items if isinstance(item, TrialItem)]
+        if len({spec.variant.name for spec in specs}) < 2:
+            return []
+        from harness.runs.forecast import cannot_find
+
+        tasks, trials = len({spec.task.name for spec in specs}), max(spec.index for spec in specs)
+        said = cannot_find(tasks, trials, looking=self._options.until_decided)
+        return [f"harness: {said}"] if said else []
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:

@@ -40,6 +40,8 @@ class _Samples:
 
     cost_usd: Mean = field(default_factory=Mean)
     seconds: Mean = field(default_factory=Mean)
+    passed: int = 0
+    trials: int = 0
 
 
 @dataclass
@@ -62,6 +64,8 @@ class History:
             kin = self._kin.setdefault(key, _Samples())
             kin.cost_usd.add(record.total_cost_usd)
             kin.seconds.add(_seconds(record))
+            kin.passed += record.outcome == "passed"
+            kin.trials += 1
         if record.cost_usd is not None and record.tokens.total:
             self._tokens += record.tokens.total
             self._token_cost += record.cost_usd
@@ -77,6 +81,11 @@ class History:
     def knows(self, task: str) -> bool:
         """True if there are earlier trials of the very task."""
         return (task,) in self._kin
+
+    def passes(self, tasks: Iterable[str]) -> list[tuple[int, int]]:
+        """The passes and trials of those tasks that were tried before."""
+        found = [self._kin[(task,)] for task in tasks if (task,) in self._kin]
+        return [(kin.passed, kin.trials) for kin in found]
 
     @property
     def trials(self) -> int:

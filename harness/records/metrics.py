@@ -50,6 +50,7 @@ class TrialMetrics:
     claude_version: str | None
     template: str | None
     variant_place: int | None = None
+    started_at: str | None = None
 
     @property
     def is_counted(self) -> bool:
@@ -109,6 +110,7 @@ class _Line(TypedDict):
     claude_version: NotRequired[str | None]
     template: NotRequired[str | None]
     variant_place: NotRequired[_Count | None]
+    started_at: NotRequired[str | None]
     error: NotRequired[_Error | None]
     differences: NotRequired[list[str]]
     attempts: NotRequired[list[_Cost]]
@@ -170,6 +172,7 @@ def _metrics_of(line: _Line) -> TrialMetrics:
         claude_version=line.get("claude_version"),
         template=line.get("template"),
         variant_place=line.get("variant_place"),
+        started_at=line.get("started_at"),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from harness.errors import UsageError
 from harness.records.metrics import TrialMetrics, variants_in_order
 from harness.records.record import TrialRecord
-from harness.stats.data import METRIC_NAMES, MetricName, Trials
+from harness.stats.data import MEASURED, MetricName, Trials
 from harness.stats.results import OneVariant
 
 
@@ -40,7 +40,7 @@ class Arm:
         for task, records in by_task.items():
             outcomes = Counter(map(attrgetter("outcome"), records))
             counted = [record for record in records if record.is_counted]
-            values = {name: list(map(_VALUES[name], counted)) for name in METRIC_NAMES}
+            values = {name: list(map(_VALUES[name], counted)) for name in MEASURED}
             yield Trials(task, self.name, values, errors=outcomes["error"], invalid=outcomes["invalid"])
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.records.store import list_runs
+from harness.report import as_json
 from harness.report.gate import read_fail_on
 from harness.report.run_verdict import judge_match
 from harness.report.sources import match, read_source
@@ -20,7 +21,7 @@ def compare_command(
     *,
     baseline: str | None,
     fail_on: str,
-    markdown: bool,
+    form: str,
     color: bool,
 ) -> tuple[str, bool]:
     """The comparison as text, and whether the gate failed.
@@ -42,7 +43,9 @@ def compare_command(
             remedy=f"name another run before it (`harness compare BASE {base}`); {_latest(results)}",
         )
     verdict = judge_match(found, conditions)
-    text = verdict.markdown() if markdown else verdict.text(color=color)
+    text = verdict.text(color=color)
+    if form != "terminal":
+        text = verdict.markdown() if form == "markdown" else as_json.render(verdict.view, verdict.gate)
     return text, bool(verdict.gate and verdict.gate.failed)
 
 

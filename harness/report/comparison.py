@@ -10,19 +10,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.report.arms import Arm, ComparedArm, view_arm
-from harness.report.notes import comparison_notes
+from harness.report.notes import comparison_notes, run_apart
 from harness.stats.data import MetricName, Plan
 from harness.stats.results import Comparison, Contrast, TaskFlip, Verdict
 
 
 @dataclass(frozen=True)
 class PairView:
-    """An arm against its baseline: a contrast for each metric, and the tasks that flipped."""
+    """An arm against its baseline: a contrast for each metric, and the tasks that flipped.
+
+    `breakable` are the tasks that would be established as lost, had all excluded trials gone against the arm.
+    """
 
     arm: str
     baseline: str
     contrasts: Mapping[MetricName, Contrast]
     flips: tuple[TaskFlip, ...]
+    breakable: tuple[str, ...]
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """The tasks established as lost."""
+        return tuple(flip.task for flip in self.flips if flip.flip == "lost" and flip.established)
 
     def verdict(self, metric: MetricName) -> Verdict:
         """The verdict on one metric."""
@@ -35,7 +44,8 @@ class ComparisonView:
 
     `level` is the confidence that holds for all pairs of a metric together, and with a `plan` at all of its looks.
     `notes` are the sentences that a reader must know to read the verdicts rightly, the gravest first. With `replayed`
-    some records are of replayed sessions, and the first note says so.
+    some records are of replayed sessions, and the first note says so. `apart` are the notes on pairs whose arms were
+    not run side by side.
     """
 
     level: float
@@ -45,6 +55,7 @@ class ComparisonView:
     pairs: tuple[PairView, ...]
     replayed: bool
     notes: tuple[str, ...]
+    apart: tuple[str, ...] = ()
 
     def arm(self, name: str) -> ComparedArm:
         """The arm of that name."""
@@ -70,6 +81,7 @@ def compare_arms(
     found = _statistics(arms, pairs, margins, level, plan)
     stats = {one.name: one for one in found.variants}
     views = [view_arm(arm, stats[arm.name]) for arm in arms]
+    apart = tuple(run_apart(arms, pairs))
     return ComparisonView(
         level=found.level,
         plan=plan,
@@ -77,13 +89,14 @@ def compare_arms(
         arms=tuple(views),
         pairs=tuple(_pair_view(found, arm, base) for arm, base in pairs),
         replayed=any(record.model_source == "replay" for arm in arms for record in arm.records),
-        notes=tuple(comparison_notes(arms, pairs, views, notes)),
+        notes=(*comparison_notes(arms, pairs, views, notes), *apart),
+        apart=apart,
     )
 
 
 def _pair_view(found: Comparison, arm: str, base: str) -> PairView:
     own = {c.metric: c for c in found.contrasts if (c.variant, c.baseline) == (arm, base)}
-    return PairView(arm, base, own, found.flips[arm])
+    return PairView(arm, base, own, found.flips[arm], found.breakable[arm])
 
 
 def _statistics(
@@ -106,6 +119,7 @@ def _statistics(
     by_name = {arm.name: arm for arm in arms}
     contrasts: list[Contrast] = []
     flips: dict[str, tuple[TaskFlip, ...]] = {}
+    breakable: dict[str, tuple[str, ...]] = {}
     for name, base_name in pairs:
         own, base = by_name[name], by_name[base_name]
         last = max(record.index for record in own.records)
@@ -114,4 +128,6 @@ def _statistics(
         found = compare(cells, [(name, base_name)], margins=margins, plan=plan, comparisons=len(pairs))
         contrasts += found.contrasts
         flips |= found.flips
-    return replace(compare(trials, [], level=plan.level), contrasts=tuple(contrasts), flips=flips)
+        breakable |= found.breakable
+    alone = compare(trials, [], level=plan.level)
+    return replace(alone, contrasts=tuple(contrasts), flips=flips, breakable=breakable)

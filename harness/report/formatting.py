@@ -12,9 +12,17 @@ _NAMED = 8
 
 LABELS: Mapping[MetricName, str] = {name: name for name in METRIC_NAMES} | {
     "pass": "pass rate",
-    "retry_wait": "retry wait",
-    "mcp_wait": "MCP wait",
-    "turns": "steps",
+    "cost": "cost, typical trial",
+    "bill": "cost, the bill",
+    "pass_cost": "cost, each pass",
+    "tokens": "tokens, typical trial",
+    "all_tokens": "tokens, the sum",
+    "duration": "time, typical trial",
+    "all_duration": "time, the sum",
+    "start": "start-up, typical trial",
+    "retry_wait": "retry wait, typical trial",
+    "mcp_wait": "MCP wait, typical trial",
+    "turns": "steps, typical trial",
 }
 
 

@@ -14,7 +14,7 @@ from harness.report.comparison import ComparisonView, PairView
 from harness.report.formatting import UNKNOWN, cost, percent
 from harness.report.gate import Gate
 from harness.report.table import plain
-from harness.stats.results import Contrast, Verdict
+from harness.stats.results import Contrast, Question, Verdict
 
 _MARKS: dict[Verdict, str] = {
     "improvement": "✅",
@@ -65,21 +65,31 @@ def _pairs(view: ComparisonView, gate: Gate | None) -> Iterator[str]:
 
 def _pair(view: ComparisonView, pair: PairView) -> str:
     verdict = pair.verdict("pass")
-    rows = [[*map(escape, cells), _verdict(contrast)] for contrast, cells in phrases.metric_rows(view, pair)]
-    head = ["metric", escape(pair.baseline), escape(pair.arm), "difference", "interval", "verdict"]
-    return "\n\n".join(
+    by_question = [list(phrases.metric_rows(view, pair, question)) for question in phrases.QUESTIONS]
+    rows = [
         [
-            f"### {_MARKS[verdict]} {escape(phrases.headline(pair))}",
-            escape(phrases.design(view, pair)),
-            _table(head, rows, right=(1, 2, 3, 4)),
-            _details("What this stands on", _bullets(phrases.details(view, pair))),
+            *map(escape, cells),
+            _verdict(contrast, "suite"),
+            escape(others[-1]),
+            _verdict(contrast, "population"),
         ]
-    )
+        for (contrast, cells), (_, others) in zip(*by_question, strict=True)
+    ]
+    head = ["metric", escape(pair.baseline), escape(pair.arm), "difference", "on these tasks", "verdict"]
+    parts = [
+        f"### {_MARKS[verdict]} {escape(phrases.headline(pair))}",
+        escape(phrases.elsewhere(pair) or ""),
+        escape(phrases.design(view, pair)),
+        _table([*head, "on tasks like these", "verdict"], rows, right=(1, 2, 3, 4, 6)),
+        _details("What this stands on", _bullets(phrases.details(view, pair))),
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
-def _verdict(contrast: Contrast) -> str:
-    said = phrases.verdict(contrast)
-    return f"{_MARKS[contrast.verdict]} {said}" if said != UNKNOWN else said
+def _verdict(contrast: Contrast, question: Question) -> str:
+    said = phrases.verdict(contrast, question)
+    verdict = contrast.by(question).verdict
+    return f"{_MARKS[verdict]} {said}" if said == verdict else said
 
 
 _ARM_COLUMNS = [
@@ -89,7 +99,7 @@ _ARM_COLUMNS = [
     "failed",
     "errors",
     "invalid",
-    "pass rate",
+    "pass rate (tasks like these)",
     "pass@k",
     "pass^k",
     "spent",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from math import comb
 from operator import attrgetter
 
 from harness.records.record import TrialRecord
 from harness.report.arms import Arm, ArmView, ComparedArm
-from harness.report.formatting import LABELS, names, several
+from harness.report.formatting import names, several
+from harness.stats.data import METRICS
 
 
 def replay_note(by_hand: Sequence[bool], trials: int) -> str | None:
@@ -57,6 +60,7 @@ def comparison_notes(
     yield from more
     for view in views:
         yield from _excluded(view)
+    yield from _excluded_apart(pairs, views)
     for view in views:
         yield from _unknown(view)
 
@@ -115,14 +119,72 @@ def _excluded(arm: ComparedArm) -> Iterator[str]:
         yield f"{arm.name}: {several(entry.trials, 'trial')} left out ({kind}): {entry.why}"
 
 
+def _excluded_apart(pairs: Sequence[tuple[str, str]], views: Sequence[ComparedArm]) -> Iterator[str]:
+    """Notes on reasons for which far more trials of one arm are left out than of its baseline."""
+    by_name = {view.name: view for view in views}
+    for pair in pairs:
+        arms = [by_name[name] for name in pair]
+        for outcome, why in dict.fromkeys(
+            (entry.outcome, entry.why) for arm in arms for entry in arm.excluded
+        ):
+            own, base = (
+                sum(entry.trials for entry in arm.excluded if (entry.outcome, entry.why) == (outcome, why))
+                for arm in arms
+            )
+            if _no_accident(own, arms[0].trials, base, arms[1].trials):
+                yield (
+                    f"left out for {why}: {own} of {arms[0].trials} trials of {pair[0]}, {base} of "
+                    f"{arms[1].trials} of {pair[1]}: that is no accident, and the variant may be its cause"
+                )
+
+
+def _no_accident(own: int, trials: int, base: int, base_trials: int) -> bool:
+    """True if Fisher's exact test, at 0.1 % on each side, says that two shares differ."""
+    total = own + base
+    ways = comb(trials + base_trials, total)
+    could = range(max(0, total - base_trials), min(trials, total) + 1)
+    above = sum(comb(trials, k) * comb(base_trials, total - k) for k in could if k >= own) / ways
+    below = sum(comb(trials, k) * comb(base_trials, total - k) for k in could if k <= own) / ways
+    return min(above, below) < 0.001
+
+
+_SIDE_BY_SIDE = 0.9
+"""Arms are apart if of a trial of each, one began first in more than this share of all such pairs."""
+
+
+def run_apart(arms: Sequence[Arm], pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Notes on pairs whose trials were not run side by side: what else changed in between moves a whole arm."""
+    by_name = {arm.name: arm for arm in arms}
+    for name, base_name in pairs:
+        own, base = by_name[name], by_name[base_name]
+        if not set(own.distinct("run_id")) & set(base.distinct("run_id")):
+            how = f"{name} and {base_name} are of different runs"
+        elif _one_first(sorted(own.distinct("started_at")), sorted(base.distinct("started_at"))):
+            how = f"{name} and {base_name} were run one after the other, and not side by side"
+        else:
+            continue
+        yield (
+            f"{how}: a day that moves all of one by 5 points makes 13 to 31% false verdicts on these tasks; "
+            "run both in one run to be sure"
+        )
+
+
+def _one_first(own: Sequence[str], base: Sequence[str]) -> bool:
+    """True if nearly all of one began before nearly all of the other. Times are text of one form, in order."""
+    if min(len(own), len(base)) < 3:
+        return False
+    before = sum(bisect_left(base, time) for time in own) / (len(own) * len(base))
+    return max(before, 1 - before) > _SIDE_BY_SIDE
+
+
 def _unknown(arm: ComparedArm) -> Iterator[str]:
     """A note on metrics that only some of the counted trials know. One that none of them knows is shown as unknown."""
     missing = {
         metric: summary.unknown
         for metric, summary in arm.stats.metrics.items()
-        if summary.unknown and summary.mean.value is not None
+        if METRICS[metric].of == metric and summary.unknown and summary.estimate.value is not None
     }
     if missing:
         yield f"{arm.name}: unknown are " + ", ".join(
-            f"{LABELS[metric]} of {several(trials, 'trial')}" for metric, trials in missing.items()
+            f"{metric} of {several(trials, 'trial')}" for metric, trials in missing.items()
         )

@@ -5,54 +5,83 @@ Nothing is escaped here: names come from records, and are untrusted wherever the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from harness.report.arms import ComparedArm
 from harness.report.comparison import ComparisonView, PairView
 from harness.report.formatting import LABELS, UNKNOWN, cost, count, names, percent, seconds, several
 from harness.stats.data import METRICS, WAITS, MetricName
 from harness.stats.results import (
+    ENOUGH_TASKS,
     POWER,
+    Answer,
     AtK,
     Contrast,
     Estimate,
     IfExcluded,
     Interval,
-    Needed,
-    Number,
+    Question,
+    Range,
     Verdict,
 )
-
-SAYS: Mapping[Verdict, str] = {
-    "improvement": "is better than",
-    "regression": "is worse than",
-    "equivalent": "is as good as",
-    "inconclusive": "may be better or worse than",
-}
-"""A verdict on the pass rate, as it stands between the names of a variant and of its baseline."""
 
 SHOW: Mapping[MetricName, Callable[[float | None], str]] = {
     "pass": percent,
     "score": percent,
     "cost": cost,
+    "bill": cost,
+    "pass_cost": cost,
     "tokens": count,
+    "all_tokens": count,
     "duration": seconds,
     "start": seconds,
     "retry_wait": seconds,
     "mcp_wait": seconds,
+    "all_duration": seconds,
     "turns": lambda number: UNKNOWN if number is None else f"{number:.1f}",
 }
+NO_ANSWER = "no answer"
+QUESTIONS: tuple[Question, Question] = ("suite", "population")
 
 
-def is_shown(arms: Iterable[ComparedArm], metric: MetricName) -> bool:
-    """False for a wait that no trial had."""
-    return metric not in WAITS or any(arm.stats.metrics[metric].mean.value for arm in arms)
+def tasks_of(question: Question, tasks: int | None = None) -> str:
+    """What a question is about: `these 8 tasks`, `tasks like these`."""
+    if question == "population":
+        return "tasks like these"
+    if tasks == 1:
+        return "this task"
+    return f"these {tasks} tasks" if tasks else "these tasks"
+
+
+def says(contrast: Contrast) -> tuple[str, str]:
+    """The verdict of the question answered first, as it stands between the two names, and after them."""
+    return _says(contrast, contrast.question)
+
+
+def _says(contrast: Contrast, question: Question) -> tuple[str, str]:
+    answer = contrast.by(question)
+    found = answer.difference
+    where = tasks_of(question, found.tasks)
+    plain: Mapping[Verdict, str] = {
+        "improvement": "is better than",
+        "regression": "is worse than",
+        "inconclusive": "may be better or worse than",
+    }
+    if answer.verdict != "equivalent":
+        return plain[answer.verdict], f" on {where}"
+    points = f"{contrast.margin * 100:.3g} points"
+    below, above = found.high is not None and found.high < 0, found.low is not None and found.low > 0
+    if below or above:
+        return (
+            f"is {'lower' if below else 'higher'} than",
+            f", but by less than {points}, on average over {where}",
+        )
+    return "is, against", f", no worse and no better than {points}, on average over {where}"
 
 
 def estimate(arm: ComparedArm, metric: MetricName) -> Estimate:
-    """The value that the comparison stands on: the geometric mean of a skewed metric, the mean of the others."""
-    summary = arm.stats.metrics[metric]
-    return summary.geometric_mean or summary.mean
+    """The value that the comparison stands on, with the interval about tasks like these."""
+    return arm.stats.metrics[metric].estimate
 
 
 def value(arm: ComparedArm, metric: MetricName) -> str:
@@ -72,6 +101,8 @@ def change(metric: MetricName, number: float | None) -> str:
         return UNKNOWN
     unit = "%" if METRICS[metric].relative else " pts"
     scaled = number * 100
+    if abs(scaled) >= 99_950:
+        return f"x{number + 1:,.0f}" if number < 1e6 else ">x1,000,000"
     if abs(scaled) >= 1000:
         return f"x{number + 1:.3g}"
     digits = 0 if abs(scaled) >= 9.95 else 1
@@ -90,36 +121,101 @@ def change_interval(metric: MetricName, interval: Interval | None) -> str:
     return f"{low} to {high}"
 
 
-def difference(contrast: Contrast) -> str:
+def difference(contrast: Contrast, question: Question | None = None) -> str:
     """The difference and its interval: `+41 pts (+12 to +66)`."""
-    found = contrast.difference
+    found = contrast.by(question or contrast.question).difference
     interval = change_interval(contrast.metric, found.interval)
     return change(contrast.metric, found.value) + (f" ({interval})" if interval else "")
 
 
-def verdict(contrast: Contrast) -> str:
-    """The verdict in a word; unknown where there is no value to judge."""
-    return UNKNOWN if contrast.difference.value is None else contrast.verdict
+def verdict(contrast: Contrast, question: Question | None = None) -> str:
+    """The verdict in a word; unknown where there is no value to judge, `no answer` where there is no interval."""
+    answer = contrast.by(question or contrast.question)
+    if answer.difference.value is None:
+        return UNKNOWN
+    return answer.verdict if answer.difference.interval else NO_ANSWER
 
 
-def metric_rows(view: ComparisonView, pair: PairView) -> Iterator[tuple[Contrast, list[str]]]:
+def shown(pair: PairView) -> Iterator[Contrast]:
+    """The contrasts to show: sums, the cost of a pass and waits only where they have a value."""
+    for contrast in pair.contrasts.values():
+        metric = METRICS[contrast.metric]
+        if (
+            metric.name not in WAITS and metric.form in ("rate", "typical")
+        ) or contrast.difference.value is not None:
+            yield contrast
+
+
+def metric_rows(
+    view: ComparisonView, pair: PairView, question: Question
+) -> Iterator[tuple[Contrast, list[str]]]:
     """Each metric's contrast, with its name, the baseline's value, the arm's, the difference and its interval."""
     own, base = view.arm(pair.arm), view.arm(pair.baseline)
-    for metric, contrast in pair.contrasts.items():
-        if not is_shown(view.arms, metric):
-            continue
-        found = contrast.difference
-        both = value(base, metric), value(own, metric)
-        ends = change_interval(metric, found.interval) or UNKNOWN
-        yield contrast, [LABELS[metric], *both, change(metric, found.value), ends]
+    for contrast in shown(pair):
+        found = contrast.by(question).difference
+        both = value(base, contrast.metric), value(own, contrast.metric)
+        ends = change_interval(contrast.metric, found.interval) or UNKNOWN
+        yield contrast, [LABELS[contrast.metric], *both, change(contrast.metric, found.value), ends]
 
 
 def headline(pair: PairView) -> str:
-    """The answer in one sentence, about the pass rate."""
+    """The answer in one sentence, about the pass rate: of which tasks it speaks, and what could turn it."""
     contrast = pair.contrasts["pass"]
     if contrast.difference.value is None:
         return f"{pair.arm} cannot be compared with {pair.baseline}: {contrast.difference.reason}"
-    return f"{pair.arm} {SAYS[contrast.verdict]} {pair.baseline}: pass rate {difference(contrast)}"
+    between, after = says(contrast)
+    return f"{pair.arm} {between} {pair.baseline}{after}: {sure(pair)}"
+
+
+def sure(pair: PairView) -> str:
+    """The pass rate with its interval, the tasks that are lost, and what could turn the verdict."""
+    return "; ".join([f"pass rate {difference(pair.contrasts['pass'])}", *_lost(pair), *turned(pair)])
+
+
+def _lost(pair: PairView) -> Iterator[str]:
+    if lost := pair.broken:
+        yield f"{several(len(lost), 'task')} lost: {names(lost)}"
+
+
+def turned(pair: PairView) -> Iterator[str]:
+    """What the trials that were left out could make of the verdict."""
+    contrast = pair.contrasts["pass"]
+    answer = contrast.by(contrast.question)
+    ends = answer.if_excluded
+    if ends is None:
+        return
+    others = [
+        one
+        for one in (ends.verdict_against, ends.verdict_favour)
+        if one not in (answer.verdict, "inconclusive")
+    ]
+    if others:
+        yield f"the trials left out could make it {' or '.join(map(_a, dict.fromkeys(others)))}"
+    elif answer.verdict not in (ends.verdict_against, ends.verdict_favour) or (
+        answer.verdict != "inconclusive" and "inconclusive" in (ends.verdict_against, ends.verdict_favour)
+    ):
+        yield "the trials left out could undo that"
+    if more := [task for task in pair.breakable if task not in pair.broken]:
+        yield f"had they failed, {several(len(more), 'task')} would be lost: {names(more)}"
+
+
+def _a(of: Verdict) -> str:
+    return of if of == "equivalent" else f"{'an' if of[0] in 'aeiou' else 'a'} {of}"
+
+
+def elsewhere(pair: PairView) -> str | None:
+    """The other question's answer on the pass rate; None where the headline has the only one."""
+    contrast = pair.contrasts["pass"]
+    if contrast.difference.value is None:
+        return None
+    if contrast.question == "population":
+        return f"on these tasks there is no answer: {contrast.suite.difference.reason}"
+    found = contrast.population.difference
+    if found.interval is None:
+        return f"on tasks like these there is no answer: {found.reason}"
+    between, after = _says(contrast, "population")
+    ends = change_interval("pass", found.interval)
+    return f"{pair.arm} {between} {pair.baseline}{after}: {ends}"
 
 
 def design(view: ComparisonView, pair: PairView) -> str:
@@ -136,61 +232,93 @@ def design(view: ComparisonView, pair: PairView) -> str:
 
 def details(view: ComparisonView, pair: PairView) -> Iterator[str]:
     """Sentences about one pair: why there is no interval, what would settle it, what the excluded could change."""
-    yield from _unreckoned(view, pair)
+    yield from _unreckoned(pair)
     main = pair.contrasts["pass"]
     if main.unpaired:
         what = "1 task counts" if main.unpaired == 1 else f"{main.unpaired} tasks count"
         yield f"{what} under one of the two only, and cannot be compared"
-    if main.detectable.value is not None:
-        yield (
-            f"smallest difference in pass rate that this design finds in {POWER * 100:.0f} of 100 runs: "
-            f"{change('pass', main.detectable.value).lstrip('+')}"
-        )
-    elif (
-        main.verdict == "inconclusive"
-        and main.difference.value is not None
-        and main.detectable.reason != main.difference.reason
-    ):
-        yield f"smallest difference in pass rate: {main.detectable.reason}"
-    yield from _settle(pair)
-    for contrast in pair.contrasts.values():
-        if contrast.if_excluded:
-            yield _bounds(contrast, contrast.if_excluded)
     yield from _flips(pair)
+    yield from _smallest(main)
+    yield from _settle(pair)
+    yield from _few_tasks(pair)
+    for contrast in pair.contrasts.values():
+        if ends := contrast.by(contrast.question).if_excluded:
+            yield _bounds(contrast, ends)
 
 
-def _unreckoned(view: ComparisonView, pair: PairView) -> Iterator[str]:
-    reasons: dict[str, list[str]] = {}
-    for metric, contrast in pair.contrasts.items():
-        if contrast.difference.reason and is_shown(view.arms, metric):
-            reasons.setdefault(contrast.difference.reason, []).append(LABELS[metric])
-    for reason, metrics in reasons.items():
-        yield f"no interval for {', '.join(metrics)}: {reason}"
+def _unreckoned(pair: PairView) -> Iterator[str]:
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for question in QUESTIONS:
+        for contrast in shown(pair):
+            found = contrast.by(question).difference
+            if found.reason:
+                unknown = found.value is None
+                where = "" if unknown else f" on {tasks_of(question)}"
+                name = contrast.metric if unknown and contrast.metric != "pass" else LABELS[contrast.metric]
+                reasons.setdefault((where, found.reason), []).append(name)
+    for (where, reason), metrics in reasons.items():
+        yield f"no interval for {'; '.join(dict.fromkeys(metrics))}{where}: {reason}"
+    if pair.contrasts["pass"].suite.difference.exact:
+        yield "the interval of the pass rate on these tasks ends at 0: the exact test does not exclude it"
+
+
+def _smallest(contrast: Contrast) -> Iterator[str]:
+    for question in QUESTIONS:
+        answer = contrast.by(question)
+        where = f"smallest difference in pass rate that this design finds on {tasks_of(question)}"
+        if answer.smallest.value:
+            number, low, high = (
+                change("pass", None if end is None else min(end, 1.0)).lstrip("+")
+                for end in (answer.smallest.value, answer.smallest.low, answer.smallest.high)
+            )
+            ends = f" ({low.removesuffix(' pts')} to {high.removesuffix(' pts')})" if low != high else ""
+            yield f"{where}, in {POWER * 100:.0f} of 100 runs: {number}{ends}"
+        elif answer.smallest.reason and answer.smallest.reason != answer.difference.reason:
+            yield f"{where}: {answer.smallest.reason}"
 
 
 def _settle(pair: PairView) -> Iterator[str]:
-    for metric, contrast in pair.contrasts.items():
-        if contrast.needed and contrast.difference.interval:
-            yield (
-                f"to settle {LABELS[metric]}, if {change(metric, contrast.difference.value)} is true: "
-                + _needed(contrast.needed)
-            )
+    main = pair.contrasts["pass"]
+    for question in QUESTIONS:
+        answer = main.by(question)
+        if answer.needed and answer.difference.interval:
+            yield f"to settle {LABELS['pass']} on {tasks_of(question)}: {_needed(answer, question)}"
+    others: dict[Question, list[str]] = {}
+    for contrast in shown(pair):
+        answer = contrast.by(contrast.question)
+        if contrast.metric not in ("pass", "score") and answer.needed and answer.difference.interval:
+            size = f"{LABELS[contrast.metric]}: {_needed(answer, contrast.question)}"
+            others.setdefault(contrast.question, []).append(size)
+    for question, sizes in others.items():
+        yield f"to settle the others on {tasks_of(question)}: {'; '.join(sizes)}"
 
 
-def _needed(needed: Needed) -> str:
-    trials, tasks = needed.trials, needed.tasks
-    ways = [
-        f"{_whole(number)} {what}"
-        for number, what in ((trials, "trials of each task"), (tasks, "tasks"))
-        if number.value is not None
-    ]
-    if ways:
-        return " or ".join(ways)
-    return "; ".join(dict.fromkeys(str(number.reason) for number in (trials, tasks)))
+def _needed(answer: Answer, question: Question) -> str:
+    size = answer.needed or Range(None)
+    unit = "trials of each task" if question == "suite" else "tasks"
+    if size.value is None:
+        least = f"; at least {size.low:,.0f}" if size.low else ""
+        return f"{size.reason} {unit}{least}"
+    if size.low is None or size.low == size.high:
+        return f"{size.value:,.0f} {unit}"
+    if size.high is None or size.high > 10 * size.low:
+        return f"at least {size.low:,.0f} {unit}, and it may need far more"
+    return f"about {size.value:,.0f} {unit} ({size.low:,.0f} to {size.high:,.0f})"
 
 
-def _whole(number: Number) -> str:
-    return f"{number.value:,.0f}" if number.value is not None else UNKNOWN
+def _few_tasks(pair: PairView) -> Iterator[str]:
+    """The limits of what a few tasks can tell about others, and one task that makes a sum."""
+    tasks = max(
+        (c.population.difference.tasks for c in shown(pair) if c.population.difference.interval), default=0
+    )
+    if 0 < tasks < ENOUGH_TASKS:
+        yield (
+            f"not promised on tasks like these: an effect on few tasks may be missing from {tasks}, "
+            "in pass rate as in cost"
+        )
+    for contrast in shown(pair):
+        if contrast.largest_share and contrast.largest_share > 0.5:
+            yield f"one task makes {percent(contrast.largest_share)} of {LABELS[contrast.metric]}"
 
 
 def _bounds(contrast: Contrast, ends: IfExcluded) -> str:

@@ -10,7 +10,7 @@ from harness.report import phrases
 from harness.report.comparison import ComparisonView, PairView
 from harness.report.formatting import UNKNOWN, percent
 from harness.report.table import WIDTH, Column, as_text, wrapped
-from harness.stats.results import Verdict
+from harness.stats.results import Question, Verdict
 
 _STYLES: Mapping[Verdict, str] = {
     "improvement": "green",
@@ -33,14 +33,27 @@ def _pairs(view: ComparisonView, color: bool) -> Iterator[str]:
 
 
 def _pair(view: ComparisonView, pair: PairView, color: bool) -> str:
-    numbers = ("baseline", "variant", "difference", "interval")
-    columns = [Column("metric"), *(Column(name, right=True) for name in numbers), Column("verdict")]
+    says = [phrases.headline(pair), phrases.elsewhere(pair), phrases.design(view, pair)]
+    head = _lines([line for line in says if line], "")
+    tables = "".join(_metrics(view, pair, question, color) for question in phrases.QUESTIONS)
+    return head + tables + _lines(phrases.details(view, pair), "- ")
+
+
+def _metrics(view: ComparisonView, pair: PairView, question: Question, color: bool) -> str:
+    """The metrics by one question; the second table says no value again."""
+    own_values = question == "suite"
+    numbers = ("baseline", "variant", "difference", "interval") if own_values else ("difference", "interval")
+    about = phrases.tasks_of(question, None)
+    columns = [Column(f"on {about}"), *(Column(name, right=True) for name in numbers), Column("verdict")]
     rows: list[list[str | Text]] = [
-        [*cells, Text(phrases.verdict(contrast), style=_STYLES[contrast.verdict])]
-        for contrast, cells in phrases.metric_rows(view, pair)
+        [
+            *(cells if own_values else [cells[0], *cells[3:]]),
+            Text(phrases.verdict(contrast, question), style=_STYLES[contrast.by(question).verdict]),
+        ]
+        for contrast, cells in phrases.metric_rows(view, pair, question)
+        if own_values or contrast.population.difference.interval
     ]
-    head = _lines([phrases.headline(pair), phrases.design(view, pair)], "")
-    return head + as_text(columns, rows, width=WIDTH, color=color) + _lines(phrases.details(view, pair), "- ")
+    return as_text(columns, rows, width=WIDTH, color=color) if rows else ""
 
 
 def _consistency(view: ComparisonView, color: bool) -> Iterator[str]:

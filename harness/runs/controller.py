@@ -276,7 +276,7 @@ class RunController:
             waiting.set_exception(NotStartedError("its test was skipped"))
 
     def _round_scheduler(self) -> RoundScheduler:
-        from harness.report.gate import margins, read_fail_on
+        from harness.report.gate import read_fail_on
         from harness.runs.rounds import RoundScheduler
 
         request = self.run.request
@@ -286,7 +286,8 @@ class RunController:
             first=self.options.trials,
             max_rounds=self.options.max_trials,
             submit=self._submit,
-            margins=margins(read_fail_on(self.options.fail_on)) if self.options.fail_on else None,
+            conditions=read_fail_on(self.options.fail_on) if self.options.fail_on else (),
+            say=self._progress.note if self._progress else lambda line: None,
         )
 
     def result(self, spec: TrialSpec) -> TrialRecord:

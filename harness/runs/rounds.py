@@ -1,4 +1,4 @@
-"""`--until-decided`: trials are added in rounds, until every verdict on the pass rate is settled or rounds run out.
+"""`--until-decided`: trials are added in rounds, until what the gate asks of the pass rate is settled, or to the end.
 
 A round is one more trial of every task under every variant that is still open, and of the baseline. The verdicts are
 read from intervals that stay valid under looking again and again (`harness.stats.sequential`), after the rounds that
@@ -8,25 +8,29 @@ it plans a look for.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 
 from harness.records.metrics import TrialMetrics, metrics_of
 from harness.records.record import TrialRecord, TrialSpec
+from harness.report import phrases
 from harness.report.arms import arms_by_variant
-from harness.report.comparison import compare_arms
+from harness.report.comparison import PairView, compare_arms
+from harness.report.gate import Condition, margins, settled
 from harness.runs.budget import NotStartedError
-from harness.stats.data import MetricName, Plan
+from harness.stats.data import Plan
 
+FEWEST_TASKS = 6
+"""With fewer there is no verdict on tasks like these, whatever the trials (see `stats.population`)."""
 Submit = Callable[[TrialSpec], "Future[TrialRecord]"]
 
 
 class RoundScheduler:
     """Submits the trials of a round when those of the last have ended and its verdicts are known.
 
-    Called from several threads: from those who add trials, and from the one in which trials end. `margins` replaces the
-    metrics' defaults: what is equivalent is what the gate at the end will call so.
+    Called from several threads: from those who add trials, and from the one in which trials end. `conditions` are the
+    gate's: a pair is settled when each of them is. `say` is told of each look in a line.
     """
 
     def __init__(
@@ -37,11 +41,12 @@ class RoundScheduler:
         first: int,
         max_rounds: int,
         submit: Submit,
-        margins: Mapping[MetricName, float] | None = None,
+        conditions: Sequence[Condition] = (),
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._pairs = [(name, baseline) for name in variants if name != baseline]
         self._first, self._plan = first, Plan(max_rounds)
-        self._submit, self._margins = submit, margins
+        self._submit, self._conditions, self._say = submit, conditions, say
         self._lock = threading.RLock()
         self._waiting: dict[int, list[tuple[TrialSpec, Future[TrialRecord]]]] = {}
         self._pending: set[str] = set()
@@ -82,8 +87,9 @@ class RoundScheduler:
             return self._settled[name]
         if self._pairs and len(self._settled) == len(self._pairs):
             return "not needed: every verdict is settled"
-        if len(self._tasks) == 1 and spec.index > self._first:
-            return "not needed: one task alone settles no verdict, however often it is tried"
+        asks_of_others = any(condition.question == "population" for condition in self._conditions)
+        if asks_of_others and spec.index > self._first and len(self._tasks) < FEWEST_TASKS:
+            return f"not needed: with fewer than {FEWEST_TASKS} tasks no trials settle a verdict on tasks like these"
         return None
 
     def _ended(self, spec: TrialSpec, outer: Future[TrialRecord], inner: Future[TrialRecord]) -> None:
@@ -124,10 +130,29 @@ class RoundScheduler:
         arms = arms_by_variant(self._records, "")
         if {arm.name for arm in arms} != {name for pair in self._pairs for name in pair}:
             return
-        for pair in compare_arms(arms, self._pairs, margins=self._margins, plan=self._plan).pairs:
-            verdict = pair.verdict("pass")
-            if verdict != "inconclusive":
-                self._settled.setdefault(
-                    pair.arm,
-                    f"not needed: {verdict} against {pair.baseline} is settled after {index} trials of each task",
+        limits = margins(self._conditions)
+        for pair in compare_arms(arms, self._pairs, margins=limits, plan=self._plan).pairs:
+            if pair.arm in self._settled:
+                continue
+            if said := settled(pair, self._conditions):
+                self._settled[pair.arm] = (
+                    f"not needed: {said} against {pair.baseline} is settled after {index} trials of each task"
                 )
+            for line in self._look(pair, index, said):
+                self._say(line)
+
+    def _look(self, pair: PairView, index: int, said: str | None) -> Iterator[str]:
+        """What a look has shown of one pair, and what the next one needs."""
+        contrast = pair.contrasts["pass"]
+        shown = f"look after {index} trials of each task: {pair.arm} against {pair.baseline}"
+        if said:
+            yield f"{shown}: {said}, pass rate {phrases.difference(contrast)}"
+            return
+        later = [look for look in self._plan.looks if look > index]
+        more = (later[0] - index) * len(self._tasks) if later else 0
+        then = (
+            f"the next is after {later[0]}: {more} more trials of each of the two"
+            if later
+            else "it was the last"
+        )
+        yield f"{shown}: open, pass rate {phrases.difference(contrast)}; {then}"

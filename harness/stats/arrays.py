@@ -32,15 +32,18 @@ class TaskMeans:
         """True for each task that has a value."""
         return self.n > 0
 
-    def only(self, tasks: NDArray[np.bool_]) -> TaskMeans:
+    def only(self, tasks: NDArray[np.bool_] | NDArray[np.intp]) -> TaskMeans:
         """The chosen tasks."""
         return TaskMeans(self.n[tasks], self.mean[tasks], self.within[tasks])
 
     def with_imputed(self, count: Ints, value: float) -> TaskMeans:
-        """As if each task had `count` further trials, all with this value. `within` stays what was seen."""
+        """As if each task had `count` further trials, all with this value."""
+        seen = np.nan_to_num(self.mean)
+        squares = np.nan_to_num(self.within) * np.maximum(self.n - 1, 0) + self.n * seen**2
         n = self.n + count
-        total = np.where(self.known, self.n * np.nan_to_num(self.mean), 0.0) + count * value
-        return TaskMeans(n, _ratio(total, n), self.within)
+        mean = _ratio(self.n * seen + count * value, n)
+        spread = np.maximum(squares + count * value**2 - n * np.nan_to_num(mean) ** 2, 0.0)
+        return TaskMeans(n, mean, _ratio(spread, n - 1))
 
 
 def task_means(task: Ints, value: Floats, tasks: int) -> TaskMeans:
@@ -92,6 +95,14 @@ class Table:
                 value = np.log(value, out=np.full(value.shape, np.nan), where=value > 0)
             self._means[key] = task_means(task, value, len(self.tasks))
         return self._means[key]
+
+    def with_passes(self, variant: str, metric: MetricName) -> tuple[TaskMeans, TaskMeans]:
+        """The passes of the trials whose value of a metric is known, and the products of both."""
+        task, value = self._values(variant, metric)
+        passed = self._values(variant, "pass")[1]
+        passed = np.where(np.isnan(value), np.nan, passed) if passed.size == value.size else value * np.nan
+        tasks = len(self.tasks)
+        return task_means(task, passed, tasks), task_means(task, passed * value, tasks)
 
     def zeros(self, variant: str, metric: MetricName) -> int:
         """The number of values that are 0, and so have no logarithm."""

@@ -7,8 +7,21 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 MetricName = Literal[
-    "pass", "score", "cost", "tokens", "duration", "start", "retry_wait", "mcp_wait", "turns"
+    "pass",
+    "score",
+    "cost",
+    "bill",
+    "pass_cost",
+    "tokens",
+    "all_tokens",
+    "duration",
+    "all_duration",
+    "start",
+    "retry_wait",
+    "mcp_wait",
+    "turns",
 ]
+Form = Literal["rate", "typical", "sum", "per_pass"]
 METRIC_NAMES: tuple[MetricName, ...] = get_args(MetricName)
 WAITS: tuple[MetricName, ...] = ("start", "retry_wait", "mcp_wait")
 """Waits that a trial may not have had, or that older records do not tell."""
@@ -18,31 +31,48 @@ WAITS: tuple[MetricName, ...] = ("start", "retry_wait", "mcp_wait")
 class Metric:
     """A metric, and the way in which it is compared.
 
-    `relative` metrics (positive, skewed) are compared by ratio, the others (from 0 to 1) by difference. `margin`
+    `form`: a rate (from 0 to 1) is compared by difference, the others (positive, skewed) by ratio: of the typical
+    trial, of the sum over tasks, of the sum for each pass. `of` is the metric whose values it is made from. `margin`
     is the default for the smallest change worth speaking of: in points of the rate (0.05 is 5 points), or as a
     share of the baseline (0.1 is 10 %).
     """
 
     name: MetricName
-    higher_is_better: bool
-    relative: bool
+    form: Form
+    of: MetricName
     margin: float
+
+    @property
+    def relative(self) -> bool:
+        """True if it is compared by ratio."""
+        return self.form != "rate"
+
+    @property
+    def higher_is_better(self) -> bool:
+        """True for rates; of all else, less is better."""
+        return self.form == "rate"
 
 
 METRICS: Mapping[MetricName, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("pass", higher_is_better=True, relative=False, margin=0.05),
-        Metric("score", higher_is_better=True, relative=False, margin=0.05),
-        Metric("cost", higher_is_better=False, relative=True, margin=0.1),
-        Metric("tokens", higher_is_better=False, relative=True, margin=0.1),
-        Metric("duration", higher_is_better=False, relative=True, margin=0.1),
-        Metric("start", higher_is_better=False, relative=True, margin=0.1),
-        Metric("retry_wait", higher_is_better=False, relative=True, margin=0.1),
-        Metric("mcp_wait", higher_is_better=False, relative=True, margin=0.1),
-        Metric("turns", higher_is_better=False, relative=True, margin=0.1),
+        Metric("pass", "rate", "pass", 0.05),
+        Metric("score", "rate", "score", 0.05),
+        Metric("cost", "typical", "cost", 0.1),
+        Metric("bill", "sum", "cost", 0.1),
+        Metric("pass_cost", "per_pass", "cost", 0.1),
+        Metric("tokens", "typical", "tokens", 0.1),
+        Metric("all_tokens", "sum", "tokens", 0.1),
+        Metric("duration", "typical", "duration", 0.1),
+        Metric("all_duration", "sum", "duration", 0.1),
+        Metric("start", "typical", "start", 0.1),
+        Metric("retry_wait", "typical", "retry_wait", 0.1),
+        Metric("mcp_wait", "typical", "mcp_wait", 0.1),
+        Metric("turns", "typical", "turns", 0.1),
     )
 }
+MEASURED: tuple[MetricName, ...] = tuple(dict.fromkeys(metric.of for metric in METRICS.values()))
+"""The metrics of which a trial has values of its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,15 +21,17 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import betainc, betaln, chdtri, stdtrit
+from scipy.special import betainc, betaln, chdtri
 
 from harness.stats.arrays import Floats, TaskMeans
-from harness.stats.results import Estimate, Interval
+from harness.stats.population import any_spread, t_half_width
+from harness.stats.results import SAYS_NOTHING, WIDEST, Estimate, Interval
 
 ONE_TASK = "one task only: nothing shows how much tasks differ"
+_FEWEST_TASKS = 4
+"""At three tasks the interval covers 86 to 91 % where rates pile up at 0 and 1."""
+FEW_TASKS = "fewer than 4 tasks tell too little about others"
 _GRID = (96, 16)
-NO_SPREAD = 1e-12
-"""The most that rounding leaves between numbers that are the same."""
 
 
 def rate(by_task: TaskMeans, level: float = 0.95) -> Estimate:
@@ -39,8 +41,8 @@ def rate(by_task: TaskMeans, level: float = 0.95) -> Estimate:
     if tasks == 0:
         return Estimate(None, None, "no trial counts", 0, 0)
     value = round(float(by_task.mean.mean()), 12)
-    if tasks == 1:
-        return Estimate(value, None, ONE_TASK, tasks, trials)
+    if tasks < _FEWEST_TASKS:
+        return Estimate(value, None, ONE_TASK if tasks == 1 else FEW_TASKS, tasks, trials)
     return Estimate(value, Interval(*rate_bounds(by_task, level), level), None, tasks, trials)
 
 
@@ -55,17 +57,6 @@ def rate_bounds(by_task: TaskMeans, level: float) -> tuple[float, float]:
         reach = t_half_width(by_task.mean, 1 - 0.8 * (1 - level))
         low, high = max(low, mean - reach), min(high, mean + reach)
     return min(low, mean), max(high, mean)
-
-
-def t_half_width(values: Floats, level: float) -> float:
-    """Half the width of the t-interval for the mean of independent values."""
-    quantile = float(stdtrit(values.size - 1, (1 + level) / 2))
-    return quantile * float(values.std(ddof=1)) / float(np.sqrt(values.size))
-
-
-def any_spread(values: Floats) -> bool:
-    """True if values differ by more than rounding, so that they show how much tasks differ."""
-    return float(values.std()) > NO_SPREAD * max(1.0, abs(float(values.mean())))
 
 
 def _shows_both_outcomes(by_task: TaskMeans) -> bool:
@@ -188,6 +179,8 @@ def _skewed(by_task: TaskMeans, logs: TaskMeans, level: float, *, geometric: boo
         return Estimate(value, None, reason, tasks, trials)
     reach = t_half_width(logs.mean, level)
     down, up = (reach, reach) if geometric else _lognormal_reach(logs, reach, level)
+    if down + up > WIDEST:
+        return Estimate(value, None, SAYS_NOTHING, tasks, trials)
     return Estimate(
         value, Interval(value * float(np.exp(-down)), value * float(np.exp(up)), level), None, tasks, trials
     )

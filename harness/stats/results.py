@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from math import expm1
+from dataclasses import dataclass, replace
+from math import expm1, log
 from typing import Literal
 
 from harness.stats.data import MetricName
 
 Verdict = Literal["improvement", "regression", "equivalent", "inconclusive"]
 Flip = Literal["gained", "lost"]
+Question = Literal["suite", "population"]
+"""What a verdict speaks of: these very tasks, or tasks like these."""
 
 POWER = 0.8
 """The probability with which a design finds an effect that is called detectable, or needed trials settle a verdict."""
+
+ENOUGH_TASKS = 30
+"""With fewer tasks than this, an effect on a tenth of all tasks may well be missing from the sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +42,20 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Number:
-    """A number, or the reason why there is none."""
+class Range:
+    """A number to go by, and the ends between which it lies; None where an end, or the number, cannot be told.
+
+    `reason` says why there is no number. A number without ends is exact.
+    """
 
     value: float | None
+    low: float | None = None
+    high: float | None = None
     reason: str | None = None
+
+
+WIDEST = log(100)
+SAYS_NOTHING = "the interval says nothing: its ends are more than a hundredfold apart"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +64,9 @@ class Difference:
 
     `center`, `low` and `high` are on the scale where the interval was made: points of a rate, or the logarithm of
     the ratio for a `relative` metric. `value` and `interval` are the numbers to show: points, or relative change
-    (-0.2: 20 % less). Where one of them is None, `reason` says why it could not be had.
-
-    `within_task_variance` is the part of one task's variance that comes from its trials' noise (None: no task was
-    repeated). `trials` is the harmonic mean of the trials that a task has under each variant.
+    (-0.2: 20 % less). Where one of them is None, `reason` says why it could not be had. `within` are the bounds of two
+    one-sided tests at the interval's error each. `exact`: the interval was extended to no change by an exact test.
+    `trials` is the harmonic mean of the trials that a task has under each variant.
     """
 
     relative: bool
@@ -64,7 +77,24 @@ class Difference:
     low: float | None = None
     high: float | None = None
     reason: str | None = None
-    within_task_variance: float | None = None
+    within: tuple[float, float] | None = None
+    exact: bool = False
+
+    def without(self, reason: str) -> Difference:
+        """The same without an interval, for a reason."""
+        return replace(self, low=None, high=None, within=None, reason=reason)
+
+    def with_bounds(
+        self, bounds: tuple[float, float], within: tuple[float, float], *, exact: bool = False
+    ) -> Difference:
+        """The same with an interval, or the reason why it says nothing."""
+        low, high = bounds
+        within = within[0], within[1]
+        if self.relative and high - low > WIDEST:
+            return self.without(SAYS_NOTHING)
+        if not self.relative and low <= -0.99 and high >= 0.99:
+            return self.without("the interval says nothing: any difference at all may be true")
+        return replace(self, low=low, high=high, within=within, exact=exact)
 
     @property
     def value(self) -> float | None:
@@ -80,18 +110,6 @@ class Difference:
 
     def _shown(self, number: float) -> float:
         return expm1(number) if self.relative else min(1.0, max(-1.0, number))
-
-
-@dataclass(frozen=True, slots=True)
-class Needed:
-    """The size at which a comparison is settled, with power `POWER`, if the true difference is the one seen.
-
-    `trials` is the number of trials that each task then has under each variant, with the same tasks. `tasks` is the
-    number of tasks, with the same trials for each. Both are totals, and either one suffices.
-    """
-
-    trials: Number
-    tasks: Number
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +143,10 @@ class TaskResult:
 
 @dataclass(frozen=True, slots=True)
 class TaskFlip:
-    """A task of which most trials passed under one variant and most failed under the other.
+    """A task of which at least half of the trials passed under one variant and most failed under the other.
 
-    `p_value` is Fisher's exact one for this task alone, two-sided; `established` says whether it stands at 5 % with
-    all tasks corrected for (Holm). A flip that is not established may well be noise.
+    `p_value` is Fisher's one-sided one with all tasks corrected for (step-down min-P); `established` says whether it
+    stands. A task established as lost is broken. A flip that is not established may well be noise.
     """
 
     task: str
@@ -139,13 +157,12 @@ class TaskFlip:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One metric of one variant. `geometric_mean` is None for metrics that are not relative.
+    """One metric of one variant, with the interval about tasks like these.
 
     `unknown` counts trials that count, but without a value of this metric.
     """
 
-    mean: Estimate
-    geometric_mean: Estimate | None
+    estimate: Estimate
     unknown: int
 
 
@@ -179,32 +196,71 @@ class IfExcluded:
 
 
 @dataclass(frozen=True, slots=True)
-class Contrast:
-    """A variant against the baseline in one metric.
+class Answer:
+    """A variant against the baseline in one metric, on these tasks or on tasks like these.
 
-    `difference.interval` and `verdict` are corrected for `comparisons` variants compared at once. `margin` is in
-    the units of `difference.value`. `if_excluded` is None where no trial was excluded, or where no bound exists,
-    since the metric has no largest value. `needed` is None when the verdict is settled.
+    `difference.interval` and `verdict` are corrected for all comparisons. `smallest` is the smallest true difference
+    that the design finds, `needed` (None when the verdict is settled) the trials of each task, or the tasks, that would
+    settle it. `if_excluded` is None where no trial was excluded, or where no bound exists, since the metric has no
+    largest value.
+    """
+
+    difference: Difference
+    verdict: Verdict
+    smallest: Range
+    needed: Range | None
+    if_excluded: IfExcluded | None
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """A variant against the baseline in one metric, by both questions.
+
+    `margin` is in the units of a difference's value. `largest_share` is that of one task in a sum.
     """
 
     metric: MetricName
     variant: str
     baseline: str
-    difference: Difference
     margin: float
-    verdict: Verdict
     comparisons: int
     unpaired: int
-    detectable: Number
-    needed: Needed | None
-    if_excluded: IfExcluded | None
+    suite: Answer
+    population: Answer
+    largest_share: float | None = None
+
+    @property
+    def question(self) -> Question:
+        """The question that is answered first: these tasks, if their trials allow it."""
+        tasks_like_these_only = (
+            self.suite.difference.low is None and self.population.difference.low is not None
+        )
+        return "population" if tasks_like_these_only else "suite"
+
+    def by(self, question: Question) -> Answer:
+        """The answer to one of the questions."""
+        return self.suite if question == "suite" else self.population
+
+    @property
+    def difference(self) -> Difference:
+        """That of the question answered first."""
+        return self.by(self.question).difference
+
+    @property
+    def verdict(self) -> Verdict:
+        """That of the question answered first."""
+        return self.by(self.question).verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The statistics of all pairs. `flips` has an entry for each variant that was compared with a baseline."""
+    """The statistics of all pairs. `flips` has an entry for each variant that was compared with a baseline.
+
+    `breakable` has the tasks that would be established as lost, had all excluded trials gone against the variant.
+    """
 
     level: float
     variants: tuple[OneVariant, ...]
     contrasts: tuple[Contrast, ...]
     flips: Mapping[str, tuple[TaskFlip, ...]]
+    breakable: Mapping[str, tuple[str, ...]]

@@ -9,14 +9,12 @@ repeated confidence interval (Jennison and Turnbull 1989, "Interim analyses: the
 JRSS B 51). All of them together hold the true difference with the planned confidence. So a verdict may be read from any
 of them, and looking less often only errs on the safe side.
 
-The bounds are those of Brownian motion, turned into levels for the t-intervals over tasks (the significance level
-approach for t-tests of Jennison and Turnbull 2000, "Group Sequential Methods"). With few tasks the spread over tasks
+The bounds are those of Brownian motion, turned into levels for the intervals (the significance level approach of
+Jennison and Turnbull 2000, "Group Sequential Methods"); about these tasks they are the levels of the exact test too.
+For intervals about tasks like these there is more to it. With few tasks the spread over tasks
 itself changes from look to look, which adds error. Simulation puts that at 0.8 ln(looks) / (tasks - 1) of the error,
 and that much less is spent. Where an effect differs from task to task, looks resemble each other more than the bounds
 assume, and the error is smaller. benchmarks/stats_calibration.py measures all this.
-
-An e-process was not chosen: over trials it would have to speak about these tasks only. The intervals of a
-group-sequential test are the same as those of the report, about tasks as clusters.
 
 To use it: fix a Plan, and after each of its `looks` call `compare(..., plan=plan)`. A verdict once given stays: end the
 trials of a variant that has one, and do not ask again for it.
@@ -37,8 +35,10 @@ from harness.stats.verdict import family_level
 _GRID = 401
 
 
-def level_at(plan: Plan, rounds: int, tasks: int, comparisons: int = 1) -> float:
-    """The level of an interval after so many complete rounds, with this many tasks and comparisons.
+def level_at(plan: Plan, rounds: int, tasks: int | None = None, comparisons: int = 1) -> float:
+    """The level of an interval after so many complete rounds.
+
+    `tasks` is their number where they are the sample; None for an interval about these tasks only.
 
     A run may end between two looks for another reason. Its level is that of the next look, which is the safe side: its
     own bound would be lower, being nearer to the look before.
@@ -46,11 +46,11 @@ def level_at(plan: Plan, rounds: int, tasks: int, comparisons: int = 1) -> float
     """
     if not 1 <= rounds <= plan.rounds:
         raise ValueError(f"round {rounds} is not one of the {plan.rounds} planned")
-    if tasks < 2:
+    if tasks is not None and tasks < 2:
         raise ValueError(f"looking again needs two tasks or more, not {tasks}")
     looks = plan.looks
     error = 1 - family_level(plan.level, comparisons)
-    spent = error / (1 + 0.8 * float(np.log(len(looks))) / (tasks - 1))
+    spent = error / (1 + (0.8 * float(np.log(len(looks))) / (tasks - 1) if tasks else 0.0))
     place = next(place for place, look in enumerate(looks) if look >= rounds)
     return 2 * float(ndtr(_boundary(looks, round(spent, 12))[place])) - 1
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from harness.stats.arrays import Floats, Ints, TaskMeans
-from harness.stats.results import AtK, TaskFlip, TaskResult
+from harness.stats.results import AtK, Flip, TaskFlip, TaskResult
+
+BROKEN_ERROR = 0.025
+"""The error of any task that is falsely established as lost. The same again is the error of a false regression, so that
+a gate which fails on either is wrong in at most 5 of 100 runs."""
 
 
 def pass_at_k(by_task: TaskMeans, k: int) -> AtK:
@@ -64,50 +67,68 @@ def results(by_task: TaskMeans, tasks: tuple[str, ...]) -> tuple[TaskResult, ...
     )
 
 
-def flips(variant: TaskMeans, baseline: TaskMeans, tasks: tuple[str, ...]) -> tuple[TaskFlip, ...]:
-    """The tasks whose majority flipped from the baseline to the variant. A tie is no majority."""
-    both = variant.known & baseline.known
-    now, before = np.where(both, variant.mean, 0.5), np.where(both, baseline.mean, 0.5)
-    flipped = (now - 0.5) * (before - 0.5) < 0
-    p_values = np.ones(len(tasks))
-    p_values[both] = _fisher(variant.only(both), baseline.only(both))
-    established = _holm(p_values, both, 0.05)
-    return tuple(
-        TaskFlip(
-            tasks[i], "gained" if now[i] > before[i] else "lost", float(p_values[i]), bool(established[i])
+def flips(
+    variant: TaskMeans, baseline: TaskMeans, tasks: tuple[str, ...], error: float = BROKEN_ERROR
+) -> tuple[TaskFlip, ...]:
+    """The tasks that flipped from the baseline to the variant, and whether each is established at this error."""
+    both = np.flatnonzero(variant.known & baseline.known)
+    own, base = variant.only(both), baseline.only(both)
+    found: list[tuple[int, TaskFlip]] = []
+    kinds: tuple[tuple[Flip, TaskMeans, TaskMeans], ...] = (("lost", base, own), ("gained", own, base))
+    for kind, more, less in kinds:
+        p_values = _step_down(more, less)
+        # Of a loss half of the trials passed before, of a gain half of them failed.
+        flipped = (
+            (base.mean >= 0.5) & (own.mean < 0.5) if kind == "lost" else (base.mean <= 0.5) & (own.mean > 0.5)
         )
-        for i in np.flatnonzero(flipped)
-    )
+        found += [
+            (int(both[i]), TaskFlip(tasks[both[i]], kind, float(p_values[i]), bool(p_values[i] <= error)))
+            for i in np.flatnonzero(flipped)
+        ]
+    return tuple(flip for _, flip in sorted(found, key=lambda entry: entry[0]))
 
 
-def _fisher(variant: TaskMeans, baseline: TaskMeans) -> Floats:
-    """Fisher's exact two-sided p-value for each task: the share of tables at most as probable as the one seen."""
-    if not variant.n.size:
+def _step_down(more: TaskMeans, less: TaskMeans) -> Floats:
+    """Fisher's one-sided p-values that `more` passes more often, corrected for all tasks.
+
+    Step-down min-P with the p-values that each task can have at all (Westfall and Wolfinger 1997, "Multiple tests with
+    discrete distributions", American Statistician 51): 1 - prod_j (1 - F_j(p)) over the tasks still open, where F_j(p)
+    is the largest p-value not above p that task j can have. A task that passed or failed always can have none below 1.
+    """
+    if not more.n.size:
         return np.ones(0)
-    seen = _passes(variant)[:, None]
-    passes = seen + _passes(baseline)[:, None]
-    n, m = variant.n[:, None], baseline.n[:, None]
-    table = np.arange(int(variant.n.max()) + 1)[None, :]
-    possible = (table <= n) & (table <= passes) & (passes - table <= m)
-    log_p = np.where(possible, _log_choose(n, table) + _log_choose(m, passes - table), -np.inf)
-    log_seen = _log_choose(n, seen) + _log_choose(m, passes - seen)
-    weight = np.exp(log_p - log_p.max(axis=1, keepdims=True))
-    as_extreme = log_p <= log_seen + 1e-7
-    return np.asarray(np.minimum(1.0, (weight * as_extreme).sum(1) / weight.sum(1)))
-
-
-def _log_choose(n: Ints, k: Floats | Ints) -> Floats:
-    """log C(n, k). A k outside of 0 to n is replaced by the nearest end, for the caller to mask."""
-    within = np.minimum(np.maximum(k, 0), n)
-    return np.asarray(gammaln(n + 1) - gammaln(within + 1) - gammaln(n - within + 1))
-
-
-def _holm(p_values: Floats, tested: NDArray[np.bool_], alpha: float) -> NDArray[np.bool_]:
-    """True for each tested hypothesis that falls, all tested together (Holm 1979)."""
-    fall = np.zeros(p_values.size, dtype=bool)
-    order = [int(i) for i in np.argsort(p_values, kind="stable") if tested[i]]
-    for rank, place in enumerate(order):
-        if p_values[place] > alpha / (len(order) - rank):
+    counts = np.stack([_passes(more), more.n, _passes(less), less.n]).astype(np.int64)
+    distinct, place = np.unique(counts, axis=1, return_inverse=True)
+    place = place.ravel()
+    attainable = [_attainable(*map(int, table)) for table in distinct.T]
+    p_values = np.array([own for own, _ in attainable])
+    open_tables = np.bincount(place, minlength=p_values.size).astype(np.float64)
+    adjusted, highest = np.ones(p_values.size), 0.0
+    for table in np.argsort(p_values, kind="stable"):
+        below = np.array([_largest(steps, p_values[table]) for _, steps in attainable])
+        still = open_tables > 0
+        chance = 1 - float(np.prod((1 - np.minimum(below, 1.0))[still] ** open_tables[still]))
+        highest = max(highest, chance)
+        if highest > 1 - 1e-9:
             break
-        fall[place] = True
-    return fall
+        adjusted[table] = highest
+        open_tables[table] = 0.0
+    return adjusted[place]
+
+
+def _attainable(x: int, n: int, base_x: int, base_n: int) -> tuple[float, Floats]:
+    """The one-sided p-value of a table, and all that its margins allow, the smallest first."""
+    total = x + base_x
+    could = np.arange(max(0, total - base_n), min(n, total) + 1)
+    weight = np.exp(_log_choose(n, could) + _log_choose(base_n, total - could))
+    tails = np.cumsum((weight / weight.sum())[::-1])
+    return float(tails[could[-1] - x]), tails
+
+
+def _largest(steps: Floats, p: float) -> float:
+    place = int(np.searchsorted(steps, p * (1 + 1e-9), side="right"))
+    return float(steps[place - 1]) if place else 0.0
+
+
+def _log_choose(n: int, k: Ints) -> Floats:
+    return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))

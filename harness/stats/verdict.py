@@ -1,14 +1,14 @@
 """Four verdicts on a difference, and the levels that keep several comparisons at once honest.
 
 With the interval turned so that up is better, and a margin for the smallest change worth speaking of:
-- `equivalent`: all of it lies within the margin, on either side of no change;
+- `equivalent`: two one-sided tests, at the interval's error each, show it within the margin on either side of no change
+  (Schuirmann 1987, "A comparison of the two one-sided tests procedure", J. Pharmacokinetics Biopharm. 15);
 - `improvement`: all of it is above no change;
 - `regression`: all of it is below no change;
 - `inconclusive`: anything else, or no interval.
 
-Equivalence goes first: a difference that is certain, and certainly too small to matter, is no improvement. When
-nothing changed, `improvement` and `regression` each come up at most at half of the error, and when the change is the
-margin or more, so does `equivalent`.
+Equivalence goes first: a difference that is certain, and certainly too small to matter, is no improvement. It never
+stands beside a task that is established as lost: an average within the margin would hide it.
 
 Several comparisons at once: simultaneous intervals at Sidak's level (Sidak 1967, "Rectangular confidence regions for
 the means of multivariate normal distributions", JASA 62), valid however the comparisons depend on each other, and
@@ -39,13 +39,13 @@ def half_width(metric: Metric, margin: float) -> float:
     return log1p(margin) if metric.relative else margin
 
 
-def verdict(difference: Difference, metric: Metric, margin: float) -> Verdict:
-    """The verdict on one difference."""
+def verdict(difference: Difference, metric: Metric, margin: float, *, broken: bool = False) -> Verdict:
+    """The verdict on one difference. `broken`: a task is established as lost."""
     width = half_width(metric, margin)
     if difference.low is None or difference.high is None:
         return "inconclusive"
-    if -width < difference.low and difference.high < width:
-        return "equivalent"
+    if difference.within is not None and -width < difference.within[0] and difference.within[1] < width:
+        return "inconclusive" if broken else "equivalent"
     if difference.low > 0:
         return "improvement" if metric.higher_is_better else "regression"
     if difference.high < 0:

@@ -39,7 +39,7 @@ def test_trials_are_added_until_the_verdict_is_settled(pytester: pytest.Pytester
     result.assert_outcomes(passed=12, failed=12, skipped=16)
     result.stdout.fnmatch_lines(
         [
-            "good is better than plain: pass rate +100 pts (*",
+            "good is better than plain on these 4 tasks: pass rate +100 pts (*",
             "4 tasks, 3 trials each; 95% intervals, valid at each of up to 2 looks",
             "*not needed: *",
         ]
@@ -97,7 +97,9 @@ def test_a_run_is_judged_by_an_earlier_one(pytester: pytest.Pytester) -> None:
     (run,) = list_runs(pytester.path / "results")
     command = ("--agent", "oracle", "--variant", "plain", "--baseline", run.id, "--fail-on", "regression")
     result = pytester.runpytest("tasks", *command)
-    result.stdout.fnmatch_lines(["plain (new) may be better or worse than plain (base): *", "gate: holds*"])
+    result.stdout.fnmatch_lines(
+        ["plain (new) may be better or worse than plain (base) on these 4 tasks: *", "gate: holds*"]
+    )
     assert result.ret == 0
 
     pytester.makepyfile(test_other="def test_fails(): assert False")

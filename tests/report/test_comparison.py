@@ -295,7 +295,7 @@ def test_no_name_becomes_markup_in_markdown() -> None:
         assert markup not in own.replace("> [!WARNING]", ""), markup
     assert not re.search(r"(?<!&)#\d", text)
     tables = [line for line in text.splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in tables} == {7, 11}
+    assert {line.count("|") for line in tables} == {9, 11}
 
 
 def test_a_markdown_parser_finds_the_reports_own_markup_and_the_names_as_they_are() -> None:
@@ -340,7 +340,9 @@ def test_a_regression_fails_the_gate_with_its_reason() -> None:
     """An improvement does not, nor what is not sure; that is said."""
     failed = gate(WORSE)
     assert failed.words == "FAILED"
-    assert re.fullmatch(r"pass rate of b against a: regression, -83 pts \(.* to .*\)", failed.failed[0])
+    assert re.fullmatch(
+        r"pass rate of b against a: regression, -83 pts \(.* to .*\) on these 6 tasks", failed.failed[-1]
+    )
     assert gate(BETTER).words == "holds"
     unclear = gate(UNCLEAR)
     assert (unclear.failed, unclear.words) == ((), "holds, but is not sure")
@@ -364,11 +366,139 @@ def test_a_gate_may_stand_on_another_metric_and_margin() -> None:
     assert not gate(slightly_worse, "regression=pass:40%").failed
 
 
+def healthy(lost: int, tasks: int = 8, trials: int = 10) -> dict[str, list[str]]:
+    """Tasks that always pass, of which the first so many are lost by b."""
+    return {"a": ["+" * trials] * tasks, "b": ["-" * trials] * lost + ["+" * trials] * (tasks - lost)}
+
+
+@pytest.mark.parametrize(
+    ("lost", "tasks", "trials"), [(3, 8, 10), (1, 8, 10), (1, 1, 20), (1, 8, 5), (1, 50, 10)]
+)
+def test_a_lost_task_fails_the_gate_and_the_headline_names_it(lost: int, tasks: int, trials: int) -> None:
+    """On these tasks it is beyond doubt, also where it is 2 points on average; and never beside `equivalent`."""
+    runs = healthy(lost, tasks, trials)
+    assert any("lost against a: t0" in reason for reason in gate(runs).failed)
+    assert gate(runs, "broken").failed
+    pair = compare_records(a_run(runs)).pairs[0]
+    assert "lost: t0" in phrases.headline(pair)
+    assert ("these" in phrases.headline(pair)) or ("this task" in phrases.headline(pair))
+    assert "equivalent" not in verdicts.render(compare_records(a_run(runs)))
+
+
+def test_each_condition_is_judged_by_itself_and_all_reasons_are_told() -> None:
+    """Of other tasks one lost task of eight says little; that is inconclusive, and may fail a gate too."""
+    assert not gate(healthy(1), "regression@population").failed
+    assert len(gate(healthy(1), "inconclusive@population").failed) == 1
+    assert not gate(healthy(0), "inconclusive").failed
+    both = gate(healthy(1), "inconclusive@population,regression,excluded").failed
+    assert [reason.split(":")[0] for reason in both] == [
+        "pass rate of b against a",
+        "1 task of b lost against a",
+        "pass rate of b against a",
+    ]
+
+
+def test_too_many_trials_left_out_fail_the_gate_that_says_so() -> None:
+    """More than the share; without one, any."""
+    runs = {"a": ["++++"] * 5, "b": ["+++!"] + ["++++"] * 4}
+    assert gate(runs, "excluded").failed == ("1 of 20 trials of b are left out: 5%",)
+    assert not gate(runs, "excluded:5%").failed
+    assert gate(runs, "excluded:0.04").failed
+
+
+def test_what_is_left_out_can_turn_the_verdict_and_then_the_gate_does_not_hold() -> None:
+    """Half of b's tasks broke. The headline says so, and errors that fall on one variant are no accident."""
+    runs = {"a": ["+" * 10] * 8, "b": ["!" * 10] * 4 + ["+" * 10] * 4}
+    view = compare_records(a_run(runs))
+    assert "the trials left out could make it a regression" in phrases.headline(view.pairs[0])
+    assert any("left out could make it a regression" in reason for reason in gate(runs).failed)
+    assert "40 of 80 trials of b, 0 of 80 of a: that is no accident" in notes(view)
+    one = {"a": ["+" * 10] * 8, "b": ["!" + "+" * 9] + ["+" * 10] * 7}
+    assert not gate(one).failed
+    assert "no accident" not in notes(compare_records(a_run(one)))
+
+
+def test_a_gate_about_these_tasks_without_an_answer_takes_that_about_others_and_says_so() -> None:
+    """One trial of each task, and five that flipped."""
+    runs = {"a": ["+"] * 12, "b": ["-"] * 5 + ["+"] * 7}
+    found = gate(runs)
+    assert not found.failed
+    assert "on tasks like these, since these have no answer (one trial of each task" in found.unsettled[0]
+    assert "on these tasks there is no answer" in verdicts.render(compare_records(a_run(runs)))
+
+
+def test_all_pass_is_no_worse_and_no_better_on_these_tasks_and_open_on_others() -> None:
+    """With the exact number of tasks that would settle it."""
+    text = " ".join(verdicts.render(compare_records(a_run(healthy(0)))).split())
+    assert "no worse and no better than 5 points, on average over these 8 tasks" in text
+    assert "to settle pass rate on tasks like these: 72 tasks" in text
+    assert "an effect on few tasks may be missing from 8" in text
+    assert "as good as" not in text
+
+
+def test_a_small_loss_is_told_as_what_it_is() -> None:
+    """All of the interval is below no change, and above the margin."""
+    runs = {"a": ["+" * 100] * 20, "b": [("-" * 3 + "+" * 97)] * 20}
+    said = phrases.headline(compare_records(a_run(runs)).pairs[0])
+    assert said.startswith("b is lower than a, but by less than 5 points, on average over these 20 tasks: ")
+
+
+def test_the_typical_trial_and_the_bill_are_two_lines() -> None:
+    """17 cheap tasks become cheaper, 3 dear ones dearer."""
+    records = [
+        record.model_copy(update={"cost_usd": price * (1 + 0.02 * record.index)})
+        for record in a_run({name: ["+-+++"] * 20 for name in "ab"})
+        for dear in (int(record.task[1:]) < 3,)
+        for price in ((4.0 if dear else 0.1) * ((1.3 if dear else 0.7) if record.variant == "b" else 1.0),)
+    ]
+    pair = compare_records(records).pairs[0]
+    assert (pair.verdict("cost"), pair.verdict("bill")) == ("improvement", "regression")
+    for text in (verdicts.render(compare_records(records)), markdown.render(compare_records(records))):
+        assert re.search(r"cost, typical trial.*-23%.*improvement", text)
+        assert re.search(r"cost, the bill.*\+2\d%.*regression", text)
+        assert "cost, each pass" in text
+
+
+def test_arms_that_were_not_run_side_by_side_are_told() -> None:
+    """In different runs, or one after the other; the gate says it too."""
+    runs = a_run({"a": ["+++"] * 6, "b": ["+++"] * 6})
+    later = [
+        r.model_copy(update={"started_at": f"2026-11-2{3 + (r.variant == 'b')}T09:0{r.index}:00.000Z"})
+        for r in runs
+    ]
+    mixed = [r.model_copy(update={"started_at": f"2026-11-23T09:0{r.index}:00.000Z"}) for r in runs]
+    assert "one after the other, and not side by side" in notes(compare_records(later))
+    assert "side by side" not in notes(compare_records(mixed))
+    other = [r.model_copy(update={"run_id": f"run-{r.variant}"}) for r in runs]
+    view = compare_records(other)
+    assert "b and a are of different runs" in notes(view)
+    judged = judge_gate(view, read_fail_on("regression"))
+    assert judged
+    assert any("different runs" in line for line in judged.unsettled)
+
+
+def test_no_senseless_interval_is_shown() -> None:
+    """Two tasks with 1755 and 997 ms, and two of which one takes a million times as long."""
+    for times in ((1755.0, 997.0), (1.0, 1e6)):
+        records = [
+            trial(f"t{place}", name, 1, True, duration_ms=time, cost_usd=time)
+            for name in "ab"
+            for place, time in enumerate(times)
+        ]
+        view = compare_records(records)
+        for text in (verdicts.render(view), markdown.render(view)):
+            assert not re.search(r"e\+\d|\d{9}", text)
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "",
         "x",
+        "broken=pass",
+        "regression@others",
+        "excluded:2",
+        "excluded:-1%",
         "regression=",
         "regression=x",
         "regression=pass:",
@@ -415,6 +545,17 @@ def test_the_exit_code_is_the_gates(files: Path, capsys: pytest.CaptureFixture[s
         code, out, _ = compare(capsys, "base.jsonl", new, "--fail-on", "regression")
         assert code == 1
         assert "gate: FAILED\n- pass rate of a (new) against a (base): regression" in out
+
+
+def test_json_has_both_answers_and_the_gate(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With nulls for what is not known."""
+    code, out, _ = compare(capsys, "base.jsonl", "new.jsonl", "--format", "json", "--fail-on", "regression")
+    found = json.loads(out)
+    rate = found["pairs"][0]["metrics"]["pass"]
+    assert (code, found["gate"]["words"], rate["answered_first"]) == (1, "FAILED", "suite")
+    assert rate["suite"]["verdict"] == rate["population"]["verdict"] == "regression"
+    assert rate["suite"]["low"] < rate["suite"]["difference"] < rate["suite"]["high"] < 0
+    assert found["pairs"][0]["metrics"]["bill"]["suite"]["difference"] is None
 
 
 def test_wrong_use_is_told_without_a_traceback(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

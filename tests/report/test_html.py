@@ -110,7 +110,7 @@ def test_it_answers_the_question_first(tab: Any, report: Path) -> None:
     answer = tab.locator("article.pair").first
     assert "with-docs is better than" in re.sub(r"\s+", " ", answer.locator("h3").inner_text())
     assert re.search(r"Pass rate \+\d+ pts \(.* to .*\)", answer.inner_text())
-    assert re.search(r"Cost \+\d+% \(.* to .*\), from \$.* to \$.* a trial", answer.inner_text())
+    assert re.search(r"The bill \+\d+% \(.* to .*\), from \$.* to \$.* a trial", answer.inner_text())
     box = answer.bounding_box()
     assert box["y"] + box["height"] < 900
 
@@ -164,7 +164,22 @@ def test_means_of_different_tasks_are_no_change(tmp_path: Path) -> None:
         costs = [0.1 * (place + 1) for place in range(tasks)]
         a_run(tmp_path, *(a_record(task=f"t{cost}", cost_usd=cost) for cost in costs), run_id=run_id)
     text = written(tmp_path, "20261101", "20261102")
-    assert '<p class="sure">Cost 0%.</p>' in text
+    assert '<p class="sure">The bill 0%; a typical trial&#39;s cost 0%.</p>' in text
+
+
+def test_two_tasks_have_no_interval_that_pushes_the_page_away(tmp_path: Path) -> None:
+    """Of 1755 and 997 ms nothing can be said about others: no interval, and its reason."""
+    for name in ("one", "two"):
+        a_run(
+            tmp_path,
+            *(
+                a_record(task=f"t{ms}", variant=name, duration_ms=ms, cost_usd=ms / 1000)
+                for ms in (1755, 997)
+            ),
+        )
+    text = written(tmp_path)
+    assert not re.search(r"\d{8,}:\d\d min|e\+\d\d", text[: text.index('<script type="text/plain"')])
+    assert "tell too little about others" in text
 
 
 def test_the_baseline_can_be_named(tmp_path: Path) -> None:

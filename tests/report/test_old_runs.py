@@ -97,7 +97,7 @@ def test_compare_has_both_variants(capsys: pytest.CaptureFixture[str]) -> None:
     """And those of two runs."""
     own = say(capsys, "compare", REPLAYED)
     assert any(line.startswith("pass rate 100% 100% 0 pts") for line in own)
-    assert any(line.startswith("cost $0.1242 $0.1242 0%") for line in own)
+    assert any(line.startswith("cost, typical trial $0.1242 $0.1242 0%") for line in own)
     both = say(capsys, "compare", REPLAYED, NOTHING_DONE, "--baseline", "plain")
     assert any(line.startswith("pass rate 100% 0% -100 pts") for line in both)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from harness.records.redaction import NO_REDACTION
 from harness.records.store import RunFolder, read_records
 from harness.runs.budget import ASSUMED_USD, Budget, NotStartedError, spent_before
 from harness.runs.engine import Engine
-from harness.runs.forecast import Planned, forecast
+from harness.runs.forecast import Planned, cannot_find, forecast
 from harness.runs.order import SEEDS, draw_seed, interleaved
 from harness.runs.resume import load_resumed_run
 from harness.runs.shard import Shard, read_shard
@@ -200,9 +201,24 @@ def test_a_plan_tells_trials_cost_time_and_what_it_rests_on() -> None:
     assert any("more than the limit" in line for line in lines)
     assert "time: about 20 s" in lines
     assert any("never run before" in line and "new" in line for line in lines)
+    assert any("as 1 of its tasks passed before" in line for line in lines)
     none = list(forecast(trials, History(), concurrency=2, paid=True, limit_usd=None))
     assert "cost: no earlier trials to tell from; no limit (--max-cost none)" in none
     assert "time: no earlier trials to tell from" in none
+
+
+def test_a_plan_says_what_its_design_finds_and_what_other_money_would() -> None:
+    """More trials find less; one that finds next to nothing is told, also before a run."""
+    trials = [Planned(f"t{place}", name) for place in range(8) for name in "ab" for _ in range(5)]
+    lines = list(forecast(trials, History(), concurrency=2, paid=False, limit_usd=None))
+    assert any("if its tasks pass in 50 to 95% of trials" in line for line in lines)
+    points = [int(found[1]) for line in lines if (found := re.search(r"trials: (\d+) points", line))]
+    assert len(points) == 5
+    assert points == sorted(points, reverse=True)
+    assert any("more tasks are the cheaper way" in line for line in lines)
+    assert cannot_find(8, 5, looking=False) is None
+    assert "cannot find 50 points" in str(cannot_find(1, 3, looking=False))
+    assert "even the last look" in str(cannot_find(1, 5, looking=True))
 
 
 # Starts

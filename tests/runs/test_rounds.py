@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.records.record import TrialRecord, TrialSpec
+from harness.report.gate import read_fail_on
 from harness.runs.budget import NotStartedError
 from harness.runs.rounds import RoundScheduler
 from harness.tasks.loading import load_task
@@ -58,9 +61,16 @@ class Engine:
             self.end_one()
 
 
-def rounds(engine: Engine, first: int = 1, margin: float = 0.05) -> RoundScheduler:
+def rounds(engine: Engine, first: int = 1, fail_on: str = "regression", **more: Any) -> RoundScheduler:
+    conditions = read_fail_on(fail_on)
     return RoundScheduler(
-        ["a", "b", "c"], "a", first=first, max_rounds=MOST, submit=engine.submit, margins={"pass": margin}
+        ["a", "b", "c"],
+        "a",
+        first=first,
+        max_rounds=MOST,
+        submit=engine.submit,
+        conditions=conditions,
+        **more,
     )
 
 
@@ -118,21 +128,45 @@ def test_verdicts_are_settled_against_the_margin_asked_for(specs: list[TrialSpec
     """Variants that do the same are equivalent sooner where more would still be no difference."""
     narrow, wide = Engine(lambda _: True), Engine(lambda _: True)
     rounds(narrow).add(specs)
-    rounds(wide, margin=0.8).add(specs)
+    rounds(wide, fail_on="regression=pass:0.8").add(specs)
     narrow.run()
     wide.run()
     assert max(spec.index for spec in narrow.asked) == MOST
     assert max(spec.index for spec in wide.asked) == 3
 
 
-def test_one_task_is_not_tried_in_vain(specs: list[TrialSpec]) -> None:
-    """No number of its trials settles anything, so there are as many as were asked for, and no more."""
-    engine = Engine(lambda spec: spec.variant.name != "a")
-    futures = rounds(engine, first=2).add([spec for spec in specs if spec.task.name == "t0"])
+def test_few_tasks_are_not_tried_in_vain(specs: list[TrialSpec]) -> None:
+    """Of other tasks they tell nothing, so there are as many trials as were asked for; of these tasks they do."""
+    few = [spec for spec in specs if spec.task.name in ("t0", "t1")]
+    engine, of_these = (
+        Engine(lambda spec: spec.variant.name != "a"),
+        Engine(lambda spec: spec.variant.name != "a"),
+    )
+    futures = rounds(engine, first=2, fail_on="regression@population").add(few)
     engine.run()
     assert max(spec.index for spec in engine.asked) == 2
-    with pytest.raises(NotStartedError, match="one task alone settles no verdict"):
+    with pytest.raises(NotStartedError, match="fewer than 6 tasks"):
         futures["t0[b-t3]"].result()
+    rounds(of_these, first=2).add(few)
+    of_these.run()
+    assert max(spec.index for spec in of_these.asked) in (3, 5)
+
+
+def test_each_look_is_told_in_a_line(specs: list[TrialSpec]) -> None:
+    """What is open, what the next look needs, and what is settled."""
+    engine, said = Engine(only_b_is_better), list[str]()
+    rounds(engine, say=said.append).add(specs)
+    engine.run()
+    assert any(
+        re.fullmatch(
+            r"look after 3 trials of each task: c against a: open, pass rate .*; the next is after 5: "
+            r"12 more trials of each of the two",
+            line,
+        )
+        for line in said
+    )
+    assert any(line.startswith("look after 3 trials of each task: b against a: improvement") for line in said)
+    assert any("c against a: open" in line and line.endswith("it was the last") for line in said)
 
 
 def test_a_stopped_run_begins_no_round(specs: list[TrialSpec]) -> None:

@@ -65,10 +65,10 @@ def amounts_section(data: PageData) -> AmountsSection:
 
 def _scatter(arms: Sequence[ArmRow]) -> Scatter | None:
     seen = [
-        (arm, arm.view.stats.metrics["cost"].mean, arm.view.stats.metrics["pass"].mean)
+        (arm, arm.view.stats.metrics["bill"].estimate, arm.view.stats.metrics["pass"].estimate)
         for arm in arms
-        if arm.view.stats.metrics["cost"].mean.value is not None
-        and arm.view.stats.metrics["pass"].mean.value is not None
+        if arm.view.stats.metrics["bill"].estimate.value is not None
+        and arm.view.stats.metrics["pass"].estimate.value is not None
     ]
     if not seen:
         return None

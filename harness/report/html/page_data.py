@@ -12,7 +12,7 @@ from harness.report.arms import ComparedArm
 from harness.report.comparison import ComparisonView
 from harness.report.formatting import percent
 from harness.report.html.charts import Scale
-from harness.stats.data import METRIC_NAMES, WAITS
+from harness.stats.data import MetricName
 from harness.stats.results import Estimate
 
 COLOURS = 8
@@ -66,9 +66,12 @@ class PageData:
         return next(arm for arm in self.arms if arm.view.name == name)
 
 
+_OWN_NUMBERS: tuple[MetricName, ...] = ("score", "bill", "pass_cost", "all_tokens", "all_duration", "turns")
+
+
 def arm_row(place: int, arm: ComparedArm) -> ArmRow:
     """The row of the variant at a place, from 0."""
-    mean = arm.stats.metrics["pass"].mean
+    mean = arm.stats.metrics["pass"].estimate
     share = Scale(0.0, 1.0)
     return ArmRow(
         key=_key(place),
@@ -78,9 +81,8 @@ def arm_row(place: int, arm: ComparedArm) -> ArmRow:
         rate_interval=phrases.interval("pass", mean),
         rate_range=range_of(share, mean),
         numbers=tuple(
-            (phrases.SHOW[name](summary.mean.value), phrases.interval(name, summary.mean))
-            for name in METRIC_NAMES
-            if name != "pass" and name not in WAITS
+            (phrases.SHOW[name](summary.estimate.value), phrases.interval(name, summary.estimate))
+            for name in _OWN_NUMBERS
             for summary in (arm.stats.metrics[name],)
         ),
     )

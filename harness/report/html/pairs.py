@@ -11,7 +11,7 @@ from harness.report.comparison import PairView
 from harness.report.formatting import LABELS, cost
 from harness.report.html.charts import Scale, Tick
 from harness.report.html.page_data import ArmRow, PageData, Range
-from harness.stats.data import METRIC_NAMES, METRICS, MetricName
+from harness.stats.data import METRICS, MetricName
 from harness.stats.results import Contrast, Verdict
 from harness.stats.verdict import half_width
 
@@ -28,6 +28,7 @@ class MetricRow:
     reason: str | None
     verdict: Verdict
     sign: str
+    elsewhere: str
     range: Range
     margin_low: float
     margin_high: float
@@ -51,7 +52,9 @@ class Pair:
     verdict: Verdict
     sign: str
     says: str
+    where: str
     sure: str
+    elsewhere: str | None
     price: str
     design: str
     details: tuple[str, ...]
@@ -77,51 +80,58 @@ def verdict_section(data: PageData) -> tuple[Pair, ...]:
     return tuple(_pair(data, pair, scales) for pair in pairs)
 
 
-_AT_A_GLANCE: tuple[MetricName, ...] = ("pass", "cost")
+_AT_A_GLANCE: tuple[MetricName, ...] = ("pass", "bill")
 
 
 def _pair(data: PageData, pair: PairView, scales: Mapping[MetricName, Scale]) -> Pair:
     own, baseline = data.row(pair.arm), data.row(pair.baseline)
     contrast = pair.contrasts["pass"]
-    shown = [name for name in METRIC_NAMES if phrases.is_shown(data.view.arms, name)]
-    known = contrast.difference.value is not None
+    says, where = phrases.says(contrast)
+    if contrast.difference.value is None:
+        says, where = "cannot be compared with", ""
     return Pair(
         own=own,
         baseline=baseline,
         verdict=contrast.verdict,
         sign=_SIGNS[contrast.verdict],
-        says=phrases.SAYS[contrast.verdict] if known else "cannot be compared with",
-        sure=f"Pass rate {phrases.difference(contrast)}",
-        price=_price(pair.contrasts["cost"], own, baseline),
+        says=says,
+        where=where,
+        sure=_capital(phrases.sure(pair)),
+        elsewhere=phrases.elsewhere(pair),
+        price=_price(pair, own, baseline),
         design=phrases.design(data.view, pair),
         details=tuple(phrases.details(data.view, pair)),
         glance=tuple(
             _metric_row(pair.contrasts[metric], own, baseline, scale) for metric, scale in scales.items()
         ),
-        groups=tuple(
-            _group(pair, [name for name in shown if METRICS[name].relative is relative], own, baseline)
-            for relative in (False, True)
-        ),
+        groups=tuple(_group(pair, relative, own, baseline) for relative in (False, True)),
     )
 
 
-def _price(contrast: Contrast, own: ArmRow, baseline: ArmRow) -> str:
-    """The cost in words: the means, which make the bill, and the change of a typical trial (the geometric mean).
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _price(pair: PairView, own: ArmRow, baseline: ArmRow) -> str:
+    """The cost in words: the bill with the means that make it, and the typical trial.
 
     Where some tasks are not compared, the means are of different tasks, and are left out.
     """
-    if contrast.unpaired:
-        return f"Cost {phrases.difference(contrast)}"
-    means = [cost(arm.view.stats.metrics["cost"].mean.value) for arm in (baseline, own)]
-    return f"Cost {phrases.difference(contrast)}, from {means[0]} to {means[1]} a trial"
+    bill, typical = pair.contrasts["bill"], pair.contrasts["cost"]
+    said = f"The bill {phrases.difference(bill)}"
+    if not bill.unpaired:
+        means = [cost(arm.view.stats.metrics["bill"].estimate.value) for arm in (baseline, own)]
+        said += f", from {means[0]} to {means[1]} a trial"
+    return f"{said}; a typical trial's cost {phrases.difference(typical)}"
 
 
-def _group(pair: PairView, names: Sequence[MetricName], own: ArmRow, baseline: ArmRow) -> MetricGroup:
-    contrasts = [pair.contrasts[name] for name in names]
+def _group(pair: PairView, relative: bool, own: ArmRow, baseline: ArmRow) -> MetricGroup:
+    contrasts = [
+        contrast for contrast in phrases.shown(pair) if METRICS[contrast.metric].relative is relative
+    ]
     scale = _scale(contrasts)
-    relative = METRICS[names[0]].relative
     return MetricGroup(
-        caption="change of a typical trial" if relative else "change in points of 100",
+        caption="change of the baseline" if relative else "change in points of 100",
         rows=tuple(_metric_row(contrast, own, baseline, scale) for contrast in contrasts),
         ticks=_factor_ticks(scale) if relative else scale.ticks(_point_tick),
     )
@@ -169,7 +179,17 @@ def _metric_row(contrast: Contrast, own: ArmRow, baseline: ArmRow, scale: Scale)
         reason=found.reason,
         verdict=contrast.verdict,
         sign=_SIGNS[contrast.verdict],
+        elsewhere=_elsewhere(contrast),
         range=Range(*ends),
         margin_low=scale.at(-width),
         margin_high=scale.at(width),
     )
+
+
+def _elsewhere(contrast: Contrast) -> str:
+    """The interval and verdict on tasks like these, or that it stands in the drawing."""
+    if contrast.question == "population":
+        return "drawn: these have no answer"
+    ends = phrases.change_interval(contrast.metric, contrast.population.difference.interval)
+    said = phrases.verdict(contrast, "population")
+    return ends if said == "inconclusive" else f"{ends}: {said}" if ends else said
