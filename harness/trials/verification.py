@@ -12,7 +12,7 @@ from harness.records.record import InstructionsRecord
 from harness.records.stream import Session
 from harness.trials.evidence import Evidence
 from harness.variants.apply import expected_mcp_servers, has_hooks, needs_start_evidence
-from harness.variants.variant import ClaudeMd, NoClaudeMd, Variant
+from harness.variants.variant import ClaudeMd, Removed, Variant
 
 _CUT_OFF = "cut off"
 _CUT_OFF_NOTE = (
@@ -185,7 +185,7 @@ def differences_in_instructions(variant: Variant, told: Instructions) -> tuple[s
         SandboxFault: when a hook that was cut off leaves that open.
     """
     seen = {entry.path: entry.sha256 for entry in told.loaded}
-    if isinstance(variant.claude_md, NoClaudeMd):
+    if isinstance(variant.claude_md, Removed):
         found = tuple(f"{path} was to be taken away, and was loaded" for path in _CLAUDE_MD if path in seen)
         is_open = not found
     else:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from harness.variants.variant import ClaudeMd, McpServer, NoClaudeMd, Variant, revealed
+from harness.variants.variant import ClaudeMd, McpServer, Removed, Variant, revealed
 
 FOLDER = ".harness/variant"
 SYSTEM_PROMPT, APPEND_SYSTEM_PROMPT = "system-prompt.md", "append-system-prompt.md"
@@ -194,7 +194,7 @@ def _files(variant: Variant, secrets: Mapping[str, str], token: str | None) -> I
 def _steps(variant: Variant) -> Iterator[str]:
     if variant.overlay:
         yield _OVERLAY
-    if isinstance(variant.claude_md, NoClaudeMd):
+    if isinstance(variant.claude_md, Removed):
         yield _TAKE_AWAY
     elif variant.claude_md:
         yield _APPEND if variant.claude_md.append else _REPLACE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,16 @@ from harness.tasks.tomlfile import (
     read_toml,
     suggest_key,
 )
+from harness.variants.plugins import PluginError, read_plugin
+from harness.variants.sham import sham_of
 from harness.variants.table import ServerTable, Source, VariantTable, label
 from harness.variants.variant import (
     DEFAULT,
     ClaudeMd,
     McpServer,
-    NoClaudeMd,
     Overlay,
+    Plugin,
+    Removed,
     TemplateSource,
     Text,
     Variant,
@@ -153,7 +156,13 @@ class _Reader:
         whole = {name: self.extended(name, named) for name in named}
         if MATRIX in tables:
             whole |= self.grid(tables[MATRIX], whole)
-        return () if self.problems else tuple(Variant(name, **parts) for name, parts in whole.items())
+        if self.problems:
+            return ()
+        variants = tuple(Variant(name, **parts) for name, parts in whole.items())
+        for variant in variants:
+            for key, what, remedy in contradictions(variant):
+                self.complain((variant.name if variant.name in named else MATRIX, key), what, remedy)
+        return variants
 
     def table(self, name: str, table: Any) -> Parts:
         if not isinstance(table, dict):
@@ -245,8 +254,12 @@ class _Reader:
                 self.wrong(location, details)
             table = {key: value for key, value in table.items() if key not in {d["loc"][0] for d in wrong}}
         given = VariantTable.model_validate(dict(table))
+        if {"sham", "claude_md"} <= given.model_fields_set:
+            self.complain(
+                (*location, "sham"), "stands in for a claude_md, and there is one", "make it a variant of its own"
+            )
         found = {
-            name: self.part(_at(location, name), name, getattr(given, name))
+            "claude_md" if name == "sham" else name: self.part(_at(location, name), name, getattr(given, name))
             for name in given.model_fields_set
         }
         return {name: part for name, part in found.items() if part is not None}
@@ -268,18 +281,25 @@ class _Reader:
         match name:
             case "template":
                 return self.template(location, value)
-            case "args" | "network":
+            case "args" | "network" | "betas" | "allowed_tools":
                 return tuple(value)
-            case "claude_md" if value is False:
-                return NoClaudeMd()
+            case "claude_md" | "agents_md" if value is False:
+                return Removed()
+            case "sham":
+                text = self.text(location, value)
+                return None if text is None else _sham(text, append=value.append)
             case "claude_md":
                 text = self.text(location, value)
                 return None if text is None else ClaudeMd(text, append=value.append)
-            case "system_prompt" | "append_system_prompt":
+            case "system_prompt" | "append_system_prompt" | "agents_md":
                 text = self.text(location, value)
                 return None if text is None else Text(text)
             case "settings":
                 return self.settings(location, value)
+            case "json_schema":
+                return self.json_object(location, value, "a schema", '{type = "object"}')
+            case "plugins":
+                return self.plugins(location, value)
             case "overlay":
                 return self.overlay(location, value)
             case "mcp":
@@ -323,6 +343,16 @@ class _Reader:
         return TemplateSource(whole, file.name, file_hash(path) or "")
 
     def settings(self, location: tuple[str, ...], given: str | Mapping[str, Any]) -> Mapping[str, Any] | None:
+        content = self.json_object(location, given, "settings", '{model = "opus"}')
+        if content and content.get("disableAllHooks"):
+            what = "disableAllHooks would switch off the hook that tells which CLAUDE.md was loaded"
+            self.complain(location, what, "leave it out")
+        return content
+
+    def json_object(
+        self, location: tuple[str, ...], given: str | Mapping[str, Any], what: str, example: str
+    ) -> Mapping[str, Any] | None:
+        """A table, or the object in a JSON file."""
         content: Any = given
         if isinstance(given, str):
             text = self.text(location, Source(given, None))
@@ -331,19 +361,27 @@ class _Reader:
             try:
                 content = json.loads(text)
             except (ValueError, RecursionError) as error:
-                self.complain(location, f"{given!r} is not valid JSON: {error}", "settings are a JSON object")
+                remedy = f"{what} {'is' if what.startswith('a ') else 'are'} a JSON object"
+                self.complain(location, f"{given!r} is not valid JSON: {error}", remedy)
                 return None
         if not isinstance(content, dict) or not _is_json(content):
-            self.complain(
-                location,
-                f"{abbreviate(given)} is not a JSON object",
-                'give something such as {model = "opus"}',
-            )
+            self.complain(location, f"{abbreviate(given)} is not a JSON object", f"give something such as {example}")
             return None
-        if content.get("disableAllHooks"):
-            what = "disableAllHooks would switch off the hook that tells which CLAUDE.md was loaded"
-            self.complain(location, what, "leave it out")
         return content
+
+    def plugins(self, location: tuple[str, ...], names: Sequence[str]) -> tuple[Plugin, ...]:
+        found: list[Plugin] = []
+        for name in names:
+            folder = self.existing(location, name, "folder")
+            try:
+                plugin = read_plugin(folder) if folder else None
+            except PluginError as error:
+                self.complain(location, f"{name!r} {error.what}", error.remedy)
+                continue
+            if plugin and plugin.name in {one.name for one in found}:
+                self.complain(location, f"two plugins are called {plugin.name!r}", "give one of them another name")
+            found += [plugin] if plugin else []
+        return tuple(found)
 
     def overlay(self, location: tuple[str, ...], name: str) -> Overlay | None:
         folder = self.existing(location, name, "folder")
@@ -370,6 +408,10 @@ class _Reader:
 def _at(table: tuple[str, ...], key: str) -> tuple[str, ...]:
     """The place of a key: in its table, or, as an axis of a grid, where that is."""
     return table if table[0] == MATRIX and table[-1] == key else (*table, key)
+
+
+def _sham(text: str, *, append: bool) -> ClaudeMd:
+    return ClaudeMd(sham_of(text), append=append, sham_of=Text(text).sha256)
 
 
 def _merged(below: Parts, above: Parts) -> Parts:
@@ -409,6 +451,29 @@ def _names(folder: Path, files: Collection[str]) -> dict[str, tuple[str, ...]]:
             named = _AGENT_NAME.search((folder / name).read_text(encoding="utf-8", errors="replace"))
             found["agent"] += [named[1].strip("\"' \t")] if named else []
     return {kind: tuple(dict.fromkeys(names)) for kind, names in found.items() if names}
+
+
+def contradictions(variant: Variant) -> Iterator[tuple[str, str, str]]:
+    """What of a variant Claude Code would pass over because of something else that it says: key, what, remedy."""
+    settings = variant.settings or {}
+    permissions = settings.get("permissions")
+    if isinstance(permissions, Mapping) and "defaultMode" in permissions:
+        yield "settings", "permissions.defaultMode is overruled by the command line", "use the key `permission_mode`"
+    for key, setting in (("model", "model"), ("output_style", "outputStyle"), ("effort", "effortLevel")):
+        if getattr(variant, key) is not None and setting in settings:
+            yield "settings", f"{setting} is overruled by the key `{key}`", "keep one of them"
+    for key, name in (("model", "ANTHROPIC_MODEL"), ("effort", "CLAUDE_CODE_EFFORT_LEVEL")):
+        if getattr(variant, key) is not None and name in variant.env:
+            yield "env", f"{name} and the key `{key}` say the same thing", "keep one of them"
+    agents, own = variant.agents_md, variant.claude_md
+    if isinstance(agents, Text) and isinstance(own, ClaudeMd) and "@AGENTS.md" not in own.text:
+        yield (
+            "agents_md",
+            "Claude Code reads AGENTS.md only where there is no CLAUDE.md, and `claude_md` puts one there",
+            "give one of them, or have the CLAUDE.md import it: @AGENTS.md",
+        )
+    if variant.fallback_model is not None and variant.fallback_model == variant.model:
+        yield "fallback_model", "is the model itself, which Claude Code passes over", "give another"
 
 
 def _is_json(content: Any) -> bool:

@@ -35,15 +35,18 @@ class ClaudeMd(Text):
     """A CLAUDE.md for the root of the repo: in place of the repo's own, or (`append`) after what that says."""
 
     append: bool = False
+    sham_of: str | None = None
+    """The SHA-256 of the text that this one, which says nothing, stands in for as a control."""
 
     def as_record(self) -> dict[str, Any]:
         """As a record tells it."""
-        return {**super().as_record(), "mode": "append" if self.append else "replace"}
+        sham = {"sham_of": self.sham_of} if self.sham_of else {}
+        return {**super().as_record(), "mode": "append" if self.append else "replace", **sham}
 
 
 @dataclass(frozen=True)
-class NoClaudeMd:
-    """The repo's own CLAUDE.md is taken away, and nothing comes in its place."""
+class Removed:
+    """The repo's own file is taken away, and nothing comes in its place."""
 
     def as_record(self) -> bool:
         """As a record tells it."""
@@ -85,6 +88,19 @@ class Overlay:
 
 
 @dataclass(frozen=True)
+class Plugin:
+    """A plugin's folder, as it was when the variant was read. `name` is its own, `hash` over all of its content."""
+
+    path: Path
+    name: str
+    hash: str
+
+    def as_record(self) -> dict[str, Any]:
+        """As a record tells it."""
+        return {"name": self.name, "sha256": self.hash}
+
+
+@dataclass(frozen=True)
 class McpServer:
     """An MCP server: a command that speaks it over stdio, or a URL.
 
@@ -109,7 +125,8 @@ class Variant:
 
     `args` are appended to the CLI's argument vector; `env` is laid over the task's; `template` replaces the
     task's; `network` has hosts to reach beside the task's; `mcp` has exactly the servers to use, and `mcp_gateway`
-    those that E2B's gateway runs, in its own terms.
+    those that E2B's gateway runs, in its own terms. With `permission_mode` or `allowed_tools` Claude Code asks for
+    permissions, and nobody gives them.
 
     `position` is its place among those that are run, from 0: the first is the baseline. Neither it nor the name is a
     part of the treatment.
@@ -120,13 +137,23 @@ class Variant:
 
     name: str = "default"
     model: str | None = None
+    claude_version: str | None = None
     template: str | TemplateSource | None = None
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
-    claude_md: ClaudeMd | NoClaudeMd | None = None
+    claude_md: ClaudeMd | Removed | None = None
+    agents_md: Text | Removed | None = None
     system_prompt: Text | None = None
     append_system_prompt: Text | None = None
     settings: Mapping[str, Any] | None = None
+    output_style: str | None = None
+    permission_mode: str | None = None
+    allowed_tools: tuple[str, ...] | None = None
+    effort: str | None = None
+    betas: tuple[str, ...] = ()
+    fallback_model: str | None = None
+    json_schema: Mapping[str, Any] | None = None
+    plugins: tuple[Plugin, ...] = ()
     overlay: Overlay | None = None
     mcp: Mapping[str, McpServer] | None = None
     mcp_gateway: Mapping[str, Any] | None = None
@@ -141,6 +168,11 @@ class Variant:
     def hash(self) -> str:
         """SHA-256 over all that it sets, in hexadecimal: by the content of files, whatever they are called."""
         return hashlib.sha256(json.dumps(self.as_record(), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def asks_permissions(self) -> bool:
+        """Whether Claude Code's permissions are on."""
+        return self.permission_mode is not None or self.allowed_tools is not None
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from harness.trials.verification import (
     missing_evidence_notes,
 )
 from harness.variants.declared import load_variants
-from harness.variants.variant import ClaudeMd, NoClaudeMd, Text, Variant
+from harness.variants.variant import ClaudeMd, Removed, Text, Variant
 from tests.support import mcp_echo, mcp_http
 from tests.support.folders import task_folder, write_files
 from tests.support.messages_api import Forever, Hang, MessagesApi, Say, Step, Use
@@ -730,8 +730,8 @@ def test_where_the_note_is_it_counts() -> None:
     assert len(differences_in_instructions(OURS, mine)) == 1
 
 
-@pytest.mark.parametrize("claude_md", [NEW, NoClaudeMd()], ids=["put there", "taken away"])
-def test_what_a_hook_that_was_cut_off_leaves_open_is_tried_again(claude_md: ClaudeMd | NoClaudeMd) -> None:
+@pytest.mark.parametrize("claude_md", [NEW, Removed()], ids=["put there", "taken away"])
+def test_what_a_hook_that_was_cut_off_leaves_open_is_tried_again(claude_md: ClaudeMd | Removed) -> None:
     """In a fresh sandbox the hook may come to its end; every other trial may as well."""
     told = Instructions({}, (entry("repo/deeper/CLAUDE.md", "More."),), cut_off=True)
     with pytest.raises(SandboxFault, match="had not come to its end") as caught:
@@ -741,7 +741,7 @@ def test_what_a_hook_that_was_cut_off_leaves_open_is_tried_again(claude_md: Clau
 
 def test_what_was_told_before_a_hook_was_cut_off_decides() -> None:
     """Nothing is open then: the variant's CLAUDE.md was loaded, or another, or the one that was to be gone."""
-    for asked, text, differences in ((NEW, "New rules.", 0), (NEW, OLD, 1), (NoClaudeMd(), OLD, 1)):
+    for asked, text, differences in ((NEW, "New rules.", 0), (NEW, OLD, 1), (Removed(), OLD, 1)):
         told = Instructions({}, (entry("repo/CLAUDE.md", text),), cut_off=True)
         assert len(differences_in_instructions(Variant("v", claude_md=asked), told)) == differences
         assert len(missing_evidence_notes(told)) == 1

@@ -11,7 +11,7 @@ from harness.runs.order import interleaved
 from harness.runs.request import RunRequest
 from harness.variants.apply import variant_files
 from harness.variants.declared import VariantFile, VariantResolver, load_variants, source_for
-from harness.variants.variant import DEFAULT, ClaudeMd, NoClaudeMd, TemplateSource, Text, Variant, revealed
+from harness.variants.variant import DEFAULT, ClaudeMd, Removed, TemplateSource, Text, Variant, revealed
 from tests.support.folders import write_files
 
 
@@ -94,7 +94,7 @@ def test_every_key_means_what_it_says(tmp_path: Path) -> None:
         ('{ file = "terse.md" }', ClaudeMd("Be terse.\n")),
         ('{ file = "terse.md", mode = "append" }', ClaudeMd("Be terse.\n", append=True)),
         ('{ text = "No." }', ClaudeMd("No.")),
-        ("false", NoClaudeMd()),
+        ("false", Removed()),
     ],
 )
 def test_a_claude_md_is_a_file_a_text_or_none(tmp_path: Path, given: str, expected: object) -> None:
@@ -173,7 +173,7 @@ def test_a_grid_has_a_variant_for_each_combination(tmp_path: Path) -> None:
         "claude-opus-4-5-no-claude-md",
     ]
     assert {variant.args for variant in found.variants} == {("--effort", "high")}
-    assert found.variants[2].claude_md == NoClaudeMd()
+    assert found.variants[2].claude_md == Removed()
     assert found.variants[3].model == "claude-opus-4-5"
 
 
