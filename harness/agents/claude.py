@@ -16,18 +16,21 @@ from harness.agents.endings import (
     SILENCE_S,
     Ending,
     Exit,
+    Outside,
     Run,
     judge_death,
     judge_result,
     judge_timeout,
     refused_key,
 )
+from harness.errors import SandboxFault
 from harness.models.model import REPLAY_COMMAND
 from harness.models.provider import ProviderState
 from harness.records.record import Stop, TrialSpec
 from harness.records.stream import turn_marker
 from harness.sandboxes.job import Job
 from harness.sandboxes.layout import REPO, turn_folder
+from harness.sandboxes.sandbox import Sandbox
 from harness.variants.apply import arguments, expected_mcp_servers
 
 ENV = {
@@ -41,6 +44,8 @@ ENV = {
 }
 HOOK_EVENTS = "--include-hook-events"
 """Has Claude Code tell in its stream what hooks say; older versions do not know it, and do not start with it."""
+_AS_LONG = 0.8
+"""The part of the stream's silence that the API's must be, to be its cause."""
 GRACE_S = 5.0
 """How long Claude Code may take to go on or to end after its result: a server that the agent left running keeps it."""
 
@@ -152,7 +157,7 @@ class Claude:
 
     async def _stop_if_refused(self, job: Job, context: AgentContext) -> None:
         session = context.session_builder.session()
-        refused = await refused_key(session, functools.partial(_ask_provider, context))
+        refused = await refused_key(session, _outside(context))
         if refused:
             await context.sandbox.kill_job(job)
             raise refused
@@ -169,13 +174,14 @@ class Claude:
             is_retrying=builder.is_retrying,
             idle_s=context.idle_s(),
         )
-        ask = functools.partial(_ask_provider, context)
+        is_silent = has_timed_out and run.waits and not run.is_retrying
+        outside = _outside(context, run.idle_s if is_silent else None)
         if run.has_result:
-            return await judge_result(run, ask)
+            return await judge_result(run, outside)
         if has_timed_out:
             silence_s = min(SILENCE_S, context.model_idle_timeout_s, spec.task.timeout / 2)
             is_held_up = bool(expected_mcp_servers(spec.variant))
-            return await judge_timeout(run, silence_s, is_held_up, ask)
+            return await judge_timeout(run, silence_s, is_held_up, outside)
         return judge_death(run, Exit(job.exit_code, job.stderr))
 
 
@@ -185,6 +191,26 @@ def _limit_s(context: AgentContext) -> float:
     if builder.ended:
         return GRACE_S
     return context.model_idle_timeout_s if builder.awaits_model else math.inf
+
+
+def _outside(context: AgentContext, idle_s: float | None = None) -> Outside:
+    return Outside(
+        functools.partial(_ask_provider, context), functools.partial(_ask_proxy, context.sandbox, idle_s)
+    )
+
+
+async def _ask_proxy(sandbox: Sandbox, idle_s: float | None) -> ProviderState | None:
+    """What the proxy last saw the API fail with; also by silence, where it is as long as the stream's, `idle_s`."""
+    try:
+        sight = await sandbox.egress()
+    except SandboxFault:
+        return None  # whoever needs the sandbox next meets it
+    if sight is None or sight.api is None:
+        return None
+    if idle_s is not None and sight.api.silent_s >= idle_s * _AS_LONG:
+        return ProviderState(None, f"it had sent nothing for {sight.api.silent_s:.0f} s")
+    trouble = sight.api.trouble
+    return ProviderState(trouble.status, trouble.words) if trouble else None
 
 
 async def _ask_provider(context: AgentContext) -> ProviderState | None:

@@ -1,8 +1,8 @@
 """Who decides `error`: only what an agent cannot bring about. Each way in which Claude Code can end, and what it means.
 
 Before the agent's first tool call nobody has acted in its sandbox, and Claude Code's own word is enough. After it, the
-word of the stream alone is not: a fault of the provider is one when the harness's own request meets it too. All else
-is the agent's, and its work is judged.
+word of the stream alone is not: a fault of the provider is one when the proxy outside of the sandbox saw it, or when
+the harness's own request meets it too. All else is the agent's, and its work is judged.
 
 `docs/records.md` has the same as a table.
 """
@@ -42,7 +42,22 @@ KIND_BY_STATUS: Mapping[int, str] = {
 }
 
 AskProvider = Callable[[], Awaitable[ProviderState | None]]
-"""The harness's own request to the model's API; None where it cannot make one."""
+
+
+async def _nobody() -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Outside:
+    """Who sees the model's API from outside of the sandbox.
+
+    `own`: the harness's own request; None where it cannot make one. `proxy`: what the proxy on the way last saw the API
+    fail with; None where it saw it well, or not at all.
+    """
+
+    own: AskProvider
+    proxy: AskProvider = _nobody
 
 
 @dataclass(frozen=True)
@@ -77,7 +92,7 @@ class Run:
     idle_s: float = 0.0
 
 
-async def judge_result(run: Run, ask: AskProvider) -> Ending:
+async def judge_result(run: Run, outside: Outside) -> Ending:
     """What a run with a result has come to.
 
     Raises:
@@ -94,7 +109,7 @@ async def judge_result(run: Run, ask: AskProvider) -> Ending:
         return Ending("max_output", _said("the model's output reached its limit again and again", result))
     if is_api_error(result):
         fault = provider_fault(result.api_error_status, result.text or "the API failed")
-        return await _judge_provider(run, result.api_error_status, fault, ask, "api_error")
+        return await _judge_provider(run, result.api_error_status, fault, outside, "api_error")
     if not result.is_error:
         return Ending("completed")
     words = result.text or reason or "no reason given"
@@ -124,14 +139,14 @@ def judge_death(run: Run, exit: Exit) -> Ending:
     raise AgentFault("died", f"Claude Code ended without a result ({how}): {words}")
 
 
-async def judge_timeout(run: Run, silence_s: float, is_held_up: bool, ask: AskProvider) -> Ending:
+async def judge_timeout(run: Run, silence_s: float, is_held_up: bool, outside: Outside) -> Ending:
     """What a run whose time was up has come to.
 
     Args:
         run: the run.
         silence_s: the silence of a model that owes a reply that is no slowness any more.
         is_held_up: whether the variant's servers may have kept the session from its start.
-        ask: asks the model's API.
+        outside: who sees the model's API.
 
     Raises:
         AgentFault: when Claude Code had not even started.
@@ -144,29 +159,32 @@ async def judge_timeout(run: Run, silence_s: float, is_held_up: bool, ask: AskPr
     if run.is_retrying:
         status = run.session.last_retry_status
         fault = provider_fault(status, "the API was being asked again when the time was up")
-        return await _judge_provider(run, status, fault, ask, "timeout")
+        return await _judge_provider(run, status, fault, outside, "timeout")
     if run.waits and run.idle_s >= silence_s:
         words = f"the model's API had sent nothing for {run.idle_s:.0f} s when the agent was stopped"
-        return await _judge_provider(run, None, ProviderFault("silent", words), ask, "timeout")
+        return await _judge_provider(run, None, ProviderFault("silent", words), outside, "timeout")
     return Ending("timeout")
 
 
-async def refused_key(session: Session, ask: AskProvider) -> ProviderFault | None:
+async def refused_key(session: Session, outside: Outside) -> ProviderFault | None:
     """The fault of a key that the API refuses, as the harness sees it too: it does not get better with retries."""
     status = session.last_retry_status
     if status not in (401, 403):
         return None
-    state = await ask()
+    state = await outside.own()  # an agent can make requests that are refused
     if state and state.confirms(status):
         return provider_fault(state.status, f"the API refused the key: {state.words}")
     return None
 
 
 async def _judge_provider(
-    run: Run, status: int | None, fault: ProviderFault, ask: AskProvider, stop: Stop
+    run: Run, status: int | None, fault: ProviderFault, outside: Outside, stop: Stop
 ) -> Ending:
     """What an API's trouble that Claude Code tells of means."""
-    state = await ask()
+    seen = await outside.proxy()
+    if seen and seen.is_of_the_kind(status):
+        raise fault
+    state = await outside.own()
     if state and state.confirms(status):
         raise fault
     if not run.has_acted:

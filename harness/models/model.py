@@ -204,6 +204,7 @@ def api_model(environ: Mapping[str, str] = os.environ, *, loopback: bool) -> Mod
             remedy=f"set {', '.join(_KEYS)}, or {_BEDROCK}=1 or {_VERTEX}=1 with their credentials",
         )
     env = {name: environ[name] for name in PASSED_ON if environ.get(name)}
+    env |= {name: _at_loopback(env[name]) for name in _BASE_URLS if name in env}
     hosts = _hosts(environ, loopback=loopback)
     return Model(
         source="api",
@@ -214,14 +215,18 @@ def api_model(environ: Mapping[str, str] = os.environ, *, loopback: bool) -> Mod
     )
 
 
+LOOPBACK = "127.0.0.1"
+_API_HOST = "api.anthropic.com"
+
 KEY_PLACEHOLDER = "kept-outside-the-sandbox"
 """Placeholder of a key. The platform injects the real one, but Claude Code expects a key to be set."""
 
 
-def move_key_to_platform(model: Model, *, asked: bool = False) -> Model:
+def move_key_to_platform(model: Model, *, asked: bool = False, by_origin: bool = True) -> Model:
     """The same API with its key not in the sandbox: the platform puts it on requests to the API's host.
 
-    Where that cannot be (Bedrock and Vertex AI sign requests themselves) the key stays in the sandbox.
+    Where that cannot be (Bedrock and Vertex AI sign requests themselves; a platform that does not add keys `by_origin`,
+    for an API at another port or without TLS) the key stays in the sandbox.
 
     Raises:
         UsageError: when it was `asked` for in so many words, and cannot be.
@@ -240,8 +245,26 @@ def move_key_to_platform(model: Model, *, asked: bool = False) -> Model:
                 remedy="use ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN, or --model-key sandbox",
             )
         return model
-    (host,) = model.hosts
-    return replace(model, env=env, headers={host.partition(":")[0]: headers})
+    origin = _origin(env.get("ANTHROPIC_BASE_URL") or f"https://{_API_HOST}")
+    if "://" in origin and not by_origin:
+        if asked:
+            raise UsageError(
+                f"--model-key platform: this platform adds keys to https://HOST alone, not to {origin}",
+                remedy="use --model-key sandbox",
+            )
+        return model
+    return replace(model, env=env, headers={origin: headers})
+
+
+def _origin(url: str) -> str:
+    """What a key is added for: one scheme, host and port. A host alone is https on its own port, as E2B has it."""
+    parts = _split(url)
+    host = parts.hostname or ""
+    host = LOOPBACK if is_loopback(host) and host != "localhost" else host
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    if (parts.scheme, port) == ("https", 443) and not is_loopback(host):
+        return host
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def key_headers(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -293,7 +316,7 @@ def _hosts(environ: Mapping[str, str], *, loopback: bool) -> tuple[str, ...]:
             service,
             "oauth2.googleapis.com",
         )
-    return _base_url(environ, "ANTHROPIC_BASE_URL", loopback=loopback) or ("api.anthropic.com",)
+    return _base_url(environ, "ANTHROPIC_BASE_URL", loopback=loopback) or (_API_HOST,)
 
 
 def _base_url(environ: Mapping[str, str], name: str, *, loopback: bool) -> tuple[str, ...]:
@@ -315,6 +338,14 @@ def _base_url(environ: Mapping[str, str], name: str, *, loopback: bool) -> tuple
             remedy="use --sandbox local, or an address that the sandbox can reach",
         )
     return (f"127.0.0.1:{port or (443 if parts.scheme == 'https' else 80)}",)
+
+
+def _at_loopback(url: str) -> str:
+    """A URL whose host is another of loopback's addresses (::1) as the sandbox reaches it."""
+    parts = _split(url)
+    if parts.hostname in (None, "localhost", LOOPBACK) or not is_loopback(parts.hostname or ""):
+        return url
+    return url.replace(parts.netloc, parts.netloc.replace(f"[{parts.hostname}]", LOOPBACK), 1)
 
 
 def _split(url: str) -> SplitResult:

@@ -25,7 +25,7 @@ _OAUTH = "CLAUDE_CODE_OAUTH_TOKEN"
 
 @dataclass(frozen=True)
 class ProviderState:
-    """The API's answer to the harness: its HTTP status (None: it gave no answer), and what it said."""
+    """The API's answer to the harness, or as its proxy saw it: HTTP status (None: no answer), and what it said."""
 
     status: int | None
     words: str = ""
@@ -34,6 +34,10 @@ class ProviderState:
     def is_well(self) -> bool:
         """Whether it does what it is asked for."""
         return self.status is not None and self.status < 400
+
+    def is_of_the_kind(self, seen: int | None) -> bool:
+        """Whether it is the very trouble that Claude Code told of."""
+        return not self.is_well and _kind(self.status) == _kind(seen)
 
     def confirms(self, seen: int | None) -> bool:
         """Whether it is the trouble that Claude Code told of, by its status there (None: no answer, or silence)."""

@@ -262,6 +262,50 @@ class StartRecord(_Part):
     env: tuple[str, ...] = Field((), description="The variant's variables that had the value asked for.")
 
 
+class SentRecord(_Part):
+    """What the main agent's first request to the model's API really carried, as the proxy saw it."""
+
+    model: str = Field(description="The model that was asked for.")
+    system: tuple[str, ...] = Field((), description="SHA-256 of each block of the system prompt.")
+    context: tuple[str, ...] = Field(
+        (),
+        description="SHA-256 of each text of the first user message: what Claude Code puts before the prompt "
+        "(CLAUDE.md), and the prompt.",
+    )
+    tools: tuple[str, ...] = Field((), description="The names of the tools that were offered at once.")
+    effort: str | None = Field(None, description="The effort that was asked for; null: none.")
+    betas: tuple[str, ...] = Field((), description="What stood in `anthropic-beta`.")
+    file: str | None = Field(
+        None,
+        description="The file with the texts, the hashes of all tools and those of all other requests, relative to "
+        "the run's folder.",
+    )
+
+
+class ApiRecord(_Part):
+    """What the proxy on this machine saw of the model's API: outside of the sandbox, whoever in it asked."""
+
+    requests: Count = Field(description="Requests for messages, retries and subagents' included.")
+    endings: Mapping[str, Count] = Field(
+        description="How many ended in what: an HTTP status, `unreachable`, `cut` (the answer broke off) or `left` "
+        "(the sandbox did not wait for its end)."
+    )
+    models: Mapping[str, TokenCounts] = Field(
+        description="Tokens that the API's own answers tell, by the model that answered; whole answers alone."
+    )
+    tokens_broken: TokenCounts = Field(
+        TokenCounts(), description="What answers that were not whole had told until then."
+    )
+    untold: Count = Field(0, description="Answers that told no tokens.")
+    open: Count = Field(0, description="Requests that had no answer yet when the agent's work was taken.")
+    beyond_stream: int | None = Field(
+        None,
+        description="Tokens that the API answered and Claude Code's stream does not tell of; negative: the stream "
+        "tells of more than the API answered. Null where that cannot be told.",
+    )
+    sent: SentRecord | None = Field(None, description="Null when nothing was asked.")
+
+
 class McpServerRecord(_Part):
     """An MCP server of the session."""
 
@@ -392,6 +436,11 @@ class TrialRecord(_Part):
         description="`platform`: the platform put the model's key on requests, outside the sandbox; `sandbox`: it was "
         "in the environment of Claude Code; null: there was none.",
     )
+    api: ApiRecord | None = Field(
+        None,
+        description="What the proxy saw of the model's API. Null: see `api_unseen`.",
+    )
+    api_unseen: str | None = Field(None, description="Why nobody outside of the sandbox saw the model's API.")
     replay_by_hand: bool | None = Field(
         None, description="Whether the session that was replayed was written by hand; null without replay."
     )

@@ -221,7 +221,7 @@ def choose_model(options: Options, *, loopback: bool, can_inject: bool = False) 
             raise UsageError("--replay does not go with --model-source api", remedy="leave one of them out")
         model = api_model(loopback=loopback)
         if options.model_key == "platform" or (options.model_key == "auto" and can_inject):
-            return move_key_to_platform(model, asked=options.model_key == "platform")
+            return move_key_to_platform(model, asked=options.model_key == "platform", by_origin=loopback)
         return model
     return replay_model(_recordings(options) if options.replay else None)
 

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import e2b
+import httpx
 from e2b import AsyncSandbox, exceptions
 
 from harness.errors import SandboxFault, UsageError
+from harness.records.egress import EgressSight, parse_egress
 from harness.records.stream import Lines
 from harness.sandboxes.archive import pack, unpack_command
 from harness.sandboxes.faults import raising_faults, to_fault
@@ -212,6 +214,25 @@ class Sandbox:
         return (
             await _with_retries("ask for the sandbox's template", self._sdk.get_info, _CALL_S)
         ).template_id
+
+    async def egress(self) -> EgressSight | None:
+        """What the proxy outside of the sandbox saw of its network use; None where there is none that tells.
+
+        Raises:
+            SandboxFault: when it cannot be asked.
+        """
+        if not self.keeps_output:  # no server of the harness's own
+            return None
+        config = self._sdk.connection_config
+        with raising_faults("ask the sandbox's proxy"):
+            async with httpx.AsyncClient(trust_env=False, verify=False, timeout=_CALL_S) as client:
+                reply = await client.get(
+                    f"{config.api_url}/sandboxes/{self.id}/egress",
+                    headers={"X-API-KEY": config.api_key or ""},
+                )
+                reply.raise_for_status()
+        report = reply.json()
+        return None if report is None else parse_egress(report)
 
     async def kill(self) -> None:
         """End the sandbox; one that is gone already is fine."""

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from harness import __version__
 from harness.errors import Fault, InternalFault
 from harness.models.model import TaskRecording
+from harness.records.egress import ApiSight, Refusal
 from harness.records.record import (
     AttemptRecord,
     CheckResult,
@@ -36,6 +37,7 @@ from harness.records.stream import Session, SessionBuilder
 from harness.tasks.task import Check
 from harness.trials.checks import failed_check
 from harness.trials.context import RunContext
+from harness.trials.sight import api_record, refusal_notes, sight_notes
 
 INTERRUPTED = "interrupted"
 """The type of the error of a trial that was cut off."""
@@ -79,6 +81,10 @@ class Attempt:
     differences: tuple[str, ...] = ()
     instructions: tuple[InstructionsRecord, ...] = ()
     starts: tuple[StartRecord, ...] = ()
+    api: ApiSight | None = None
+    refused: tuple[Refusal, ...] = ()
+    api_unseen: str | None = None
+    sent: str | None = None
 
     @classmethod
     def begin(cls, spec: TrialSpec, context: RunContext, number: int) -> Attempt:
@@ -178,6 +184,8 @@ def trial_record(
         phases_ms=Phases(**last.phases),
         model_source=context.model.source,
         model_key=context.model.key_place,
+        api=last.api and api_record(last.api, last.session, last.sent),
+        api_unseen=last.api_unseen,
         repo_commit=last.repo_commit,
         replay_by_hand=last.recording.by_hand if last.recording else None,
         template=last.template or spec.template,
@@ -193,7 +201,7 @@ def trial_record(
         tampering=(*last.tampering, *forgeries(last.session, TRANSCRIPT)),
         transcript=last.transcript.path if last.transcript.started else None,
         diff=last.diff,
-        notes=last.notes,
+        notes=(*last.notes, *sight_notes(last.api, last.session), *refusal_notes(last.refused)),
         started_at=attempts[0].started_at,
         finished_at=_now(),
         git_commit=context.git_commit,

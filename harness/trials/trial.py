@@ -25,6 +25,7 @@ from harness.trials.evidence import evidence_of
 from harness.trials.grading import asked_checks, grade_in_place, grade_works
 from harness.trials.opening import Start, open_sandbox, prepare_start, process_mark
 from harness.trials.seeding import Baseline, seed
+from harness.trials.sight import SENT, sent_file, why_unseen
 from harness.trials.timeouts import Timeouts
 from harness.trials.verification import (
     differences_in_init,
@@ -105,6 +106,8 @@ async def open_trial(spec: TrialSpec, context: RunContext, attempt: Attempt) -> 
         try:
             yield trial
         except BaseException as error:
+            if isinstance(error, Fault):
+                await trial.look_at_egress()
             await trial.keep_sandbox(error)
             raise
         await trial.keep_sandbox(None)
@@ -256,9 +259,24 @@ class PreparedTrial:
         if differences:
             raise NotAppliedError(differences)
 
+    async def look_at_egress(self) -> None:
+        """Take what the proxy outside of the sandbox has seen until now. Where it cannot be had, the record says so."""
+        attempt = self.attempt
+        try:
+            seen = await self.sandbox.egress()
+        except SandboxFault as fault:
+            attempt.api_unseen = f"the proxy could not be asked: {fault.message}"
+            return
+        attempt.api_unseen = why_unseen(self.context.model, seen)
+        if seen:
+            attempt.api, attempt.refused = seen.api, seen.refused
+        if attempt.api and attempt.api.first:
+            attempt.sent = await self._keep(SENT, sent_file(attempt.api))
+
     async def collect(self) -> None:
         """Carry the work out of the sandbox."""
         with self.attempt.phase("collect"):
+            await self.look_at_egress()
             self._works[None] = await self._collected(WORK)
 
     async def check_in_place(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.server
 import ipaddress
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -105,6 +106,24 @@ PUBLIC, OTHER = "93.184.216.34", "8.8.8.8"
         (NetworkPolicy(), "loopback6", "::1", 80, False),
         (NetworkPolicy(allow_out=(ALL_TRAFFIC,)), "localhost", "127.0.0.1", 80, False),
         (only("rebind.example.com"), "rebind.example.com", "127.0.0.1", 80, False),
+        # a host that is named may be anywhere but on this machine
+        (only("mirror.corp"), "mirror.corp", "10.1.2.3", 443, True),
+        (only("mirror.corp"), "mirror.corp", "fd12::1", 443, True),
+        (only("mirror.corp"), "mirror.corp", "64:ff9b::a01:203", 443, True),
+        (only("mirror.corp"), "mirror.corp", "::ffff:127.0.0.1", 443, False),
+        (only("mirror.corp"), "mirror.corp", "64:ff9b::7f00:1", 443, False),
+        (only("mirror.corp"), "mirror.corp", "fe80::1", 443, False),
+        (only("mirror.corp"), "mirror.corp", "169.254.169.254", 80, False),
+        (only("mirror.corp"), "mirror.corp", "fd00:ec2::254", 80, False),
+        (only("mirror.corp:443"), "mirror.corp", "10.1.2.3", 80, False),
+        (only("*.corp"), "mirror.corp", "10.1.2.3", 443, False),
+        (only("*"), "mirror.corp", "10.1.2.3", 443, False),
+        (only("0.0.0.0/1"), "mirror.corp", "10.1.2.3", 443, False),
+        (only("169.254.169.254"), "metadata", "169.254.169.254", 80, True),
+        (only("169.254.0.0/16"), "metadata", "169.254.169.254", 80, False),
+        (only("100.64.0.0/10"), "metadata", "100.100.100.200", 80, False),
+        (only("::1"), "here", "::1", 80, True),
+        (NetworkPolicy(deny_out=("8.8.8.0/24",)), "dns.google", "64:ff9b::808:808", 53, False),
         (only("10.0.0.0/8"), "inner", "10.1.2.3", 80, True),
         (only("127.0.0.1:8000"), "localhost", "127.0.0.1", 8000, True),
         (only("127.0.0.1:8000"), "localhost", "127.0.0.1", 8001, False),
@@ -151,12 +170,19 @@ def test_any_text_is_a_rule_or_an_error(text: str) -> None:
 
 
 def test_nothing_is_reached_by_default() -> None:
-    """Without a rule there is no proxy, no route, and no port of this machine's."""
+    """Without a rule there is no route, and no port of this machine's; the proxy is there to say that and why."""
 
     async def story(box: Box) -> None:
-        assert (await run(box, "env | grep -ci proxy")).stdout == "0\n"
+        said = await run(box, "curl -sS -i http://pypi.org/; curl -sSv https://pypi.org/; true")
+        assert said.stdout.startswith("HTTP/1.1 403 Refused by harness: pypi.org:80 is not in the sandbox's")
+        assert "\nharness refused it: pypi.org:80 is not in the sandbox's allow_out\n" in said.stdout
+        assert (
+            "HTTP/1.1 403 Refused by harness: pypi.org:443 is not in the sandbox's allow_out" in said.stderr
+        )
         with web_server() as port:
-            output = await run(box, f"curl -sS http://127.0.0.1:{port}; curl -sS -m 5 http://{PUBLIC}")
+            output = await run(
+                box, f"curl -sS http://127.0.0.1:{port}; curl --noproxy '*' -sS -m 5 http://{PUBLIC}"
+            )
         assert "refused" in output.stderr or "Couldn't connect" in output.stderr
         assert output.exit_code != 0
 
@@ -170,7 +196,6 @@ def test_a_port_of_this_machine_can_be_the_sandboxs_too() -> None:
         async def story(box: Box) -> None:
             assert (await run(box, f"curl -sS http://127.0.0.1:{port}/x")).stdout.startswith("GET /x ")
             assert (await run(box, f"curl -sS http://127.0.0.1:{closed}/x")).exit_code != 0
-            assert (await run(box, "env | grep -ci proxy")).stdout == "0\n"
 
         tell(story, isolation("bubblewrap"), network=only(f"127.0.0.1:{port}"))
 
@@ -263,7 +288,14 @@ def test_what_is_not_listed_is_not_even_looked_up() -> None:
 
     async def story(box: Box) -> None:
         output = await run(box, f"curl {PROXY} http://other.example/")
-        assert output.stdout == "other.example:80 is not in the sandbox's allow_out\n"
+        assert output.stdout == "harness refused it: other.example:80 is not in the sandbox's allow_out\n"
+        assert (box.egress_report() or {})["refused"] == [
+            {
+                "target": "other.example:80",
+                "reason": "other.example:80 is not in the sandbox's allow_out",
+                "count": 1,
+            }
+        ]
 
     tell(story, isolation("bubblewrap"), network=only("example.com"))
 
@@ -310,9 +342,9 @@ def test_tiers_without_a_network_of_their_own_say_so() -> None:
 KEY = (("X-Api-Key", "secret"),)
 
 
-def injecting(host: str, *rules: str) -> NetworkPolicy:
-    """Only what the rules allow, and requests to this host get a key."""
-    return NetworkPolicy(allow_out=rules, deny_out=(ALL_TRAFFIC,), injections=(Injection(host, KEY),))
+def injecting(origin: str, *rules: str) -> NetworkPolicy:
+    """Only what the rules allow, and requests to this origin get a key."""
+    return NetworkPolicy(allow_out=rules, deny_out=(ALL_TRAFFIC,), injections=(Injection(origin, KEY),))
 
 
 def test_a_key_is_added_to_requests_and_never_in_the_sandbox() -> None:
@@ -349,11 +381,12 @@ def test_a_key_is_added_to_requests_over_tls(tmp_path: Path, monkeypatch: pytest
         other = await run(box, f"curl {PROXY} -k https://localhost:{port}/")
         assert "GET /" in other.stdout
         assert "key=" not in other.stdout
+        await box.update_network(injecting(f"https://127.0.0.1:{untrusted}", "127.0.0.0/8"))
         wrong = await run(box, f"curl {PROXY} https://127.0.0.1:{untrusted}/")
         assert "127.0.0.1 is not trusted" in wrong.stdout
 
     with web_server(authority) as port, web_server(stranger) as untrusted:
-        policy = injecting("127.0.0.1", "127.0.0.0/8", "localhost")
+        policy = injecting(f"https://127.0.0.1:{port}", "127.0.0.0/8", "localhost")
         tell(story, isolation("bubblewrap"), network=policy)
 
 
@@ -364,7 +397,7 @@ def test_rules_for_requests_can_come_and_go() -> None:
         async def story(box: Box) -> None:
             request = f"curl {PROXY} http://127.0.0.1:{port}/a"
             assert "key=" not in (await run(box, request)).stdout
-            await box.update_network(injecting("127.0.0.0/24", "127.0.0.0/8"))
+            await box.update_network(injecting(f"http://127.0.0.1:{port}", "127.0.0.0/8"))
             assert "key=secret" in (await run(box, request)).stdout
             await box.update_network(only("127.0.0.0/8"))
             assert "key=" not in (await run(box, request)).stdout
@@ -443,18 +476,19 @@ def test_claude_code_trusts_the_proxy_that_adds_its_key(
         async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await splice((reader, writer), await asyncio.open_connection("127.0.0.1", model.port))
 
-        async with await asyncio.start_server(pass_on, "127.0.0.1", 0, ssl=context) as tls:
-            port = tls.sockets[0].getsockname()[1]
-            env = {"ANTHROPIC_BASE_URL": f"https://localhost:{port}", "ANTHROPIC_API_KEY": "placeholder"}
+        async with await asyncio.start_server(pass_on, sock=listener, ssl=context):
+            env = {"ANTHROPIC_BASE_URL": f"https://localhost:{tls_port}", "ANTHROPIC_API_KEY": "placeholder"}
             env |= {"NO_PROXY": "", "no_proxy": "", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
             said = await run(box, "claude -p 'Do it.' < /dev/null", env=env)
             assert (said.stdout, said.stderr) == ("done as told\n", "")
 
+    listener = socket.create_server(("127.0.0.1", 0))
+    tls_port = listener.getsockname()[1]
     with MessagesApi([Say("done as told")], keys=["sk-ant-true"]) as model:
         policy = NetworkPolicy(
             allow_out=("localhost", "127.0.0.0/8"),
             deny_out=(ALL_TRAFFIC,),
-            injections=(Injection("localhost", (("x-api-key", "sk-ant-true"),)),),
+            injections=(Injection(f"https://localhost:{tls_port}", (("x-api-key", "sk-ant-true"),)),),
         )
         tell(story, isolation("bubblewrap"), network=policy, template=claude_template())
 

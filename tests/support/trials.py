@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.errors import Fault
 from harness.local.launch import LocalServer
-from harness.models.model import api_model
+from harness.models.model import api_model, move_key_to_platform
 from harness.records.record import TrialRecord, TrialSpec
 from harness.records.store import Redactor, RunFolder, read_records
 from harness.runs.resources import local_platform
@@ -57,12 +57,15 @@ def tell(
     secrets: Mapping[str, str] | None = None,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
     platform: Platform | None = None,
+    key_outside: bool = False,
 ) -> Story:
     """Run one trial of a task folder with the model API `api`, and read its record back.
 
-    `secrets` has the values that the variant refers to, `platform` is the server's as a run would see it.
+    `secrets` has the values that the variant refers to, `platform` is the server's as a run would see it. With
+    `key_outside` the proxy adds the key, and sees the model's API.
     """
     model = api_model({**api.env(key), **(env or {})}, loopback=True)
+    model = move_key_to_platform(model) if key_outside else model
     redact = Redactor({**model.secrets, **(secrets or {})})
     folder = RunFolder.create(results or task.parent / "results", "run", {}, redact)
     platform = platform or local_platform(server)

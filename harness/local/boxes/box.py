@@ -245,11 +245,15 @@ class Box:
         try:
             await self._egress.apply(policy)
         except OSError as error:
-            raise BoxError(f"a port that the network rules name cannot be opened inside: {error}") from error
-        if self._egress.authority is not None:
+            raise BoxError(f"the network rules cannot be applied: {error}") from error
+        if self._egress.bundle is not None:
             fd = await self.files.open(BUNDLE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             with os.fdopen(fd, "wb") as file:
-                file.write(self._egress.authority.bundle())
+                file.write(self._egress.bundle)
+
+    def egress_report(self) -> dict[str, Any] | None:
+        """What the proxy saw of the sandbox's network use, as JSON values; None in a tier without one."""
+        return self._egress.report() if "network" in self.isolation.enforces else None
 
     async def _listen(self, port: int) -> socket:
         def receive(_: object, fds: list[int]) -> socket:

@@ -105,6 +105,7 @@ class ControlPlane:
             ("POST", f"{one}/snapshots", self._create_snapshot),
             ("POST", f"{one}/fork", self._fork),
             ("PUT", f"{one}/network", self._update_network),
+            ("GET", f"{one}/egress", self._get_egress),
             ("GET", f"{one}/metrics", self._list_metrics),
             ("GET", f"{one}/logs", self._list_logs_v1),
             ("GET", f"/v2{one}/logs", self._list_logs_v2),
@@ -247,6 +248,10 @@ class ControlPlane:
         )
         await self._registry.update_network(sandbox, changed)
         return Response(status_code=204)
+
+    async def _get_egress(self, request: Request) -> Response:
+        """What the proxy saw: an extension of this server."""
+        return JSONResponse(self._registry.find(request.path_params["id"]).box.egress_report())
 
     async def _list_metrics(self, request: Request) -> Response:
         sandbox = self._registry.find(request.path_params["id"])

@@ -6,9 +6,6 @@ The key stays outside. The sandbox gets the certificate, together with those tha
 from __future__ import annotations
 
 import ssl
-from pathlib import Path
-
-import certifi
 
 BUNDLE = "/root/.sandbox-ca.pem"
 """The path of the certificates inside the sandbox."""
@@ -29,18 +26,18 @@ class Authority:
         import trustme  # imports all of `cryptography`, which most servers never need
 
         self._ca = trustme.CA(organization_name="local sandbox")
-        self._contexts: dict[str, ssl.SSLContext] = {}
+        self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
 
-    def context(self, host: str) -> ssl.SSLContext:
-        """Return the TLS context for a server that acts as this host. It offers only HTTP/1.1."""
-        if host not in self._contexts:
+    def context(self, *hosts: str) -> ssl.SSLContext:
+        """Return the TLS context for a server that acts as these hosts. It offers only HTTP/1.1."""
+        if hosts not in self._contexts:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.set_alpn_protocols(["http/1.1"])
-            self._ca.issue_cert(host).configure_cert(context)
-            self._contexts[host] = context
-        return self._contexts[host]
+            self._ca.issue_cert(*hosts).configure_cert(context)
+            self._contexts[hosts] = context
+        return self._contexts[hosts]
 
-    def bundle(self) -> bytes:
-        """Return the certificates that programs in the sandbox trust: this machine's, and this authority's."""
-        machine = ssl.get_default_verify_paths().cafile or certifi.where()
-        return Path(machine).read_bytes() + b"\n" + self._ca.cert_pem.bytes()
+    @property
+    def certificate(self) -> bytes:
+        """Its own certificate, as PEM."""
+        return self._ca.cert_pem.bytes()

@@ -2,27 +2,50 @@
 
 The guest opens a listening socket in the sandbox's network and passes it to the server. So the server accepts the
 connections made inside, and checks them against the policy. There are two kinds of listeners: an HTTP proxy (CONNECT
-for TLS, and plain HTTP), and single ports of this machine's loopback.
+for TLS, and plain HTTP), and single ports of this machine's loopback. The proxy is there even where nothing may be
+reached, to say so.
 
-If the policy adds header fields for a host, the proxy changes the requests to it. For TLS it uses a certificate of the
-sandbox's own authority. Such a connection carries one request, so that no request goes out unchanged.
+If the policy adds header fields for an origin, the proxy takes the requests to it apart (relay.py). For TLS it uses a
+certificate of the sandbox's own authority.
 """
 
 import asyncio
-import ipaddress
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
+from harness.local.network.api_meter import ApiMeter
 from harness.local.network.authority import TRUST, Authority
-from harness.local.network.policy import Address, NetworkPolicy
+from harness.local.network.machine import extra_certificates, trusted_certificates
+from harness.local.network.origin import Origin
+from harness.local.network.policy import LOOPBACK_NAMES, NetworkPolicy
+from harness.local.network.relay import (
+    HEAD_TIMEOUT,
+    MAX_HEAD,
+    BadRequest,
+    ClientGone,
+    ClientSide,
+    prepare,
+    relay,
+)
 from harness.local.network.splice import Stream, splice
+from harness.local.network.upstream import (
+    Refused,
+    Unreachable,
+    Upstream,
+    connect,
+    connect_loopback,
+    start_tls,
+)
 
-MAX_HEAD = 1 << 16
-HEAD_TIMEOUT = 30.0
-CONNECT_TIMEOUT = 30.0
+MAX_REFUSALS = 100
+_PEEK_TIMEOUT = 2.0
+_OWN_HOSTS = "localhost,127.0.0.1,::1,0.0.0.0,sandbox"
+"""The sandbox itself, by the names that its programs call it."""
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _NO_REQUEST = (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 
@@ -34,14 +57,6 @@ Connect = Callable[[int], Awaitable[socket.socket]]
 """Connects to a port inside the sandbox."""
 
 
-class ProxyError(Exception):
-    """A request from the sandbox that is answered with an error."""
-
-    def __init__(self, status: str, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-
-
 @dataclass(frozen=True)
 class Request:
     """The first lines of what a client sent to the proxy."""
@@ -49,8 +64,9 @@ class Request:
     method: str
     host: str
     port: int
+    path: str
     head: bytes
-    """The bytes to send to the upstream server; empty for CONNECT."""
+    """All of them."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +92,20 @@ class Egress:
         self._connections: set[asyncio.Task[None]] = set()
         self._authority: Authority | None = None
         self._alias: LoopbackAlias | None = None
+        self._meter = ApiMeter()
+        self._refusals: Counter[tuple[str, str]] = Counter()
+        self.bundle: bytes | None = None
+        """The certificates that programs in the sandbox have to trust; None where the system's will do."""
+
+    def report(self) -> dict[str, Any]:
+        """What was seen so far, as JSON values: the model's API (null where no key is added), and what was refused."""
+        return {
+            "api": self._meter.report() if self._policy.injections else None,
+            "refused": [
+                {"target": target, "reason": reason, "count": count}
+                for (target, reason), count in self._refusals.items()
+            ],
+        }
 
     async def open_alias(self, alias: LoopbackAlias, connect: Connect) -> None:
         """Serve the alias's target under its host name, both directly and through the proxy.
@@ -90,25 +120,23 @@ class Egress:
         inside = await asyncio.open_connection(sock=await self._connect_inside(self._alias.target))
         await splice((reader, writer), inside)
 
-    @property
-    def authority(self) -> Authority | None:
-        """The certificate authority that the sandbox has to trust; None if there is none."""
-        return self._authority
-
     async def apply(self, policy: NetworkPolicy) -> None:
         """Apply a policy. Connections made under another policy are closed.
 
-        Raises OSError if a port is taken inside.
+        Raises OSError if a port is taken inside, or if certificates that this machine trusts cannot be read.
         """
         for port in policy.loopback_ports - self._ports.keys():
             self._ports[port] = await self._serve(port, self._make_loopback_handler(port))
         for port in self._ports.keys() - policy.loopback_ports:
             self._ports.pop(port).close()
-        if policy.can_reach_out and self._proxy is None:
+        if self._proxy is None:
             self._proxy = await self._serve(0, self._serve_proxy)
             self._proxy_port = self._proxy.sockets[0].getsockname()[1]
-        if policy.injections:
+        if any(origin.scheme == "https" for origin in policy.keyed):
             self._ensure_authority()
+        if self._authority or extra_certificates():
+            own = self._authority.certificate if self._authority else b""
+            self.bundle = trusted_certificates() + b"\n" + own
         if policy != self._policy:
             for connection in self._connections:
                 connection.cancel()
@@ -116,13 +144,13 @@ class Egress:
 
     @property
     def env(self) -> dict[str, str]:
-        """The variables that name the proxy, if there is network access, and the trusted certificates."""
-        trust = TRUST if self._authority else {}
-        if self._proxy is None or not self._policy.can_reach_out:
+        """The variables that name the proxy and the trusted certificates."""
+        trust = TRUST if self.bundle else {}
+        if self._proxy is None:
             return trust
         url = f"http://127.0.0.1:{self._proxy_port}"
         names = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
-        nothing = {"NO_PROXY": "localhost,127.0.0.1,::1", "no_proxy": "localhost,127.0.0.1,::1"}
+        nothing = dict.fromkeys(("NO_PROXY", "no_proxy"), _OWN_HOSTS)
         return {**dict.fromkeys(names, url), **nothing, **trust, "NODE_USE_ENV_PROXY": "1"}
 
     def close(self) -> None:
@@ -153,112 +181,115 @@ class Egress:
 
     def _make_loopback_handler(self, port: int) -> "Handle":
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            upstream = await asyncio.open_connection("127.0.0.1", port)
-            headers = self._policy.headers_for("127.0.0.1", port) | self._policy.headers_for(
-                "localhost", port
-            )
+            client, origin = (reader, writer), self._policy.key_at_loopback(port)
+            if origin is not None and origin.scheme == "https":
+                await self._start_tls_inside(client, *LOOPBACK_NAMES)
             try:
-                if headers:
-                    upstream[1].write(_set_headers(await _read_head(reader), headers))
-            except _NO_REQUEST:
-                upstream[1].close()
+                upstream = Upstream(await connect_loopback(port))
+                if origin is not None and origin.scheme == "https":
+                    await start_tls(upstream.stream, origin.host)
+            except Unreachable as error:
+                if origin is not None:
+                    self._meter.note_unreachable(str(error))
+                await _answer(writer, 502, str(error), await _peek(reader))
                 return
-            await splice((reader, writer), upstream)
+            if origin is None:
+                await splice(client, upstream.stream)
+            else:
+                await self._relay(ClientSide(client), upstream, origin)
 
         return handle
 
     async def _serve_proxy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             request = _parse_request(await _read_head(reader))
-            if self._alias and (request.method, request.host) == ("CONNECT", self._alias.host):
-                writer.write(_ESTABLISHED)
-                await writer.start_tls(self._ensure_authority().context(self._alias.host))
-                await self._serve_alias(reader, writer)
-                return
-            upstream = await self._connect(request.host, request.port)
         except _NO_REQUEST:
             return
-        except ProxyError as refused:
-            await _send_error(writer, refused)
+        except BadRequest as error:
+            await _answer(writer, error.status, str(error))
             return
-        headers = self._policy.headers_for(request.host, request.port)
-        if request.method != "CONNECT":
-            upstream[1].write(_set_headers(request.head, headers))
-        else:
+        if self._alias and (request.method, request.host) == ("CONNECT", self._alias.host):
             writer.write(_ESTABLISHED)
-            if headers and not await self._intercept_tls(request, (reader, writer), upstream, headers):
-                return
-        await splice((reader, writer), upstream)
+            await self._start_tls_inside((reader, writer), self._alias.host)
+            await self._serve_alias(reader, writer)
+            return
+        is_tunnel = request.method == "CONNECT"
+        origin = self._policy.key_at("https" if is_tunnel else "http", request.host, request.port)
+        try:
+            upstream = await connect(self._policy, request.host, request.port, plain=not is_tunnel)
+        except Refused as error:
+            self._note_refusal(f"{request.host}:{request.port}", str(error))
+            await _answer(writer, 403, str(error))
+            return
+        except Unreachable as error:
+            if origin is not None:
+                self._meter.note_unreachable(str(error))
+            await _answer(writer, 502, str(error))
+            return
+        if is_tunnel:
+            await self._serve_tunnel((reader, writer), upstream, origin)
+        elif origin is None:
+            upstream.stream[1].write(_forwarded(request, upstream))
+            await splice((reader, writer), upstream.stream)
+        else:
+            await self._relay(ClientSide((reader, writer), request.head), upstream, origin)
+
+    async def _serve_tunnel(self, client: Stream, upstream: Upstream, origin: Origin | None) -> None:
+        client[1].write(_ESTABLISHED)
+        if origin is None:
+            await splice(client, upstream.stream)
+            return
+        try:
+            await self._start_tls_inside(client, origin.host)
+            await start_tls(upstream.stream, origin.host)
+        except Unreachable as error:
+            upstream.stream[1].close()
+            self._meter.note_unreachable(str(error))
+            await _answer(client[1], 502, str(error))
+            return
+        except BaseException:
+            upstream.stream[1].close()
+            raise
+        await self._relay(ClientSide(client), upstream, origin)
+
+    async def _relay(self, client: ClientSide, upstream: Upstream, origin: Origin) -> None:
+        """Pass one request on with its key."""
+        try:
+            request = prepare(
+                await client.read_request(), origin, self._policy.keyed[origin], upstream, self._meter
+            )
+            await relay(client, upstream.stream, request)
+        except BadRequest as error:
+            self._note_refusal(str(origin), str(error))
+            await client.refuse(
+                error.status, f"harness refused it: {error}", _phrase(error.status, str(error))
+            )
+        except ClientGone:
+            pass  # nobody waits for an answer
+        finally:
+            upstream.stream[1].close()
+
+    async def _start_tls_inside(self, client: Stream, *hosts: str) -> None:
+        """Act as a host towards a client. Raises OSError if that speaks no TLS, or none in time."""
+        async with asyncio.timeout(HEAD_TIMEOUT):
+            await client[1].start_tls(self._ensure_authority().context(*hosts))
+
+    def _note_refusal(self, target: str, reason: str) -> None:
+        if (target, reason) in self._refusals or len(self._refusals) < MAX_REFUSALS:
+            self._refusals[target, reason] += 1
 
     def _ensure_authority(self) -> Authority:
         """Return the certificate authority, made at the first call."""
         self._authority = self._authority or Authority()
         return self._authority
 
-    async def _intercept_tls(
-        self, request: Request, client: Stream, upstream: Stream, headers: dict[str, str]
-    ) -> bool:
-        """Open TLS to the client and to the host, and send the changed head of the request.
-
-        Returns False if that fails. Then the connection to the host is closed.
-        """
-        try:
-            async with asyncio.timeout(HEAD_TIMEOUT):
-                await client[1].start_tls(self._ensure_authority().context(request.host))
-            head = _set_headers(await _read_head(client[0]), headers)
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                await upstream[1].start_tls(ssl.create_default_context(), server_hostname=request.host)
-        except ssl.SSLCertVerificationError as error:
-            upstream[1].close()
-            await _send_error(
-                client[1], ProxyError("502 Bad Gateway", f"{request.host} is not trusted: {error}")
-            )
-            return False
-        except (*_NO_REQUEST, OSError):
-            upstream[1].close()
-            return False
-        upstream[1].write(head)
-        return True
-
-    async def _connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect to an address that was checked. Looked up again, the name could resolve to another one."""
-        reason = self._policy.refusal(host, port)
-        if reason is not None:
-            raise ProxyError("403 Forbidden", reason)
-        addresses = await _resolve(host, port)
-        permitted = self._policy.permitted(host, port, addresses)
-        if not permitted:
-            listed = ", ".join(map(str, addresses))
-            raise ProxyError(
-                "403 Forbidden", f"{host}:{port} ({listed}) is not allowed by the sandbox's network rules"
-            )
-        problem = ""
-        for address in permitted:
-            try:
-                async with asyncio.timeout(CONNECT_TIMEOUT):
-                    return await asyncio.open_connection(str(address), port)
-            except (OSError, TimeoutError) as error:
-                problem = f"{address}: {error or 'timed out'}"
-        raise ProxyError("502 Bad Gateway", f"cannot connect to {host}:{port}: {problem}")
-
 
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-async def _resolve(host: str, port: int) -> list[Address]:
-    try:
-        return [ipaddress.ip_address(host)]
-    except ValueError:
-        pass  # a name
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise ProxyError("502 Bad Gateway", f"cannot resolve {host}: {error}") from error
-    return list(dict.fromkeys(ipaddress.ip_address(item[4][0]) for item in found))
-
-
 def _parse_request(head: bytes) -> Request:
-    line, _, rest = head.partition(b"\r\n")
+    """Parse what is for a proxy. Raises BadRequest."""
+    line, _, _ = head.partition(b"\r\n")
     try:
         method, target, version = line.decode("ascii").split(" ")
         if method == "CONNECT":
@@ -268,14 +299,12 @@ def _parse_request(head: bytes) -> Request:
             parts = urlsplit(target)
             path, port = parts._replace(scheme="", netloc="").geturl() or "/", parts.port or 80
     except ValueError:
-        raise ProxyError("400 Bad Request", "not a proxy request") from None
+        raise BadRequest(400, "not a proxy request") from None
     if not parts.hostname or port is None or (method != "CONNECT" and parts.scheme != "http"):
-        raise ProxyError("400 Bad Request", "a proxy serves CONNECT host:port and http:// targets")
-    if method == "CONNECT":
-        return Request(method, parts.hostname, port, b"")
-    return Request(
-        method, parts.hostname, port, f"{method} {path} {version}\r\n".encode() + _ask_for_one_response(rest)
-    )
+        raise BadRequest(400, "a proxy serves CONNECT host:port and http:// targets")
+    if parts.username is not None or not version.startswith("HTTP/1."):
+        raise BadRequest(400, "a proxy serves HTTP/1.1, without a user in the target")
+    return Request(method, parts.hostname, port, path, head)
 
 
 async def _read_head(reader: asyncio.StreamReader) -> bytes:
@@ -284,18 +313,15 @@ async def _read_head(reader: asyncio.StreamReader) -> bytes:
         return await reader.readuntil(b"\r\n\r\n")
 
 
-def _set_headers(head: bytes, headers: Mapping[str, str]) -> bytes:
-    """Return the head of a request with these header fields in place of its own. It then asks for one response only."""
-    if not headers:
-        return head
-    line, _, rest = _ask_for_one_response(head).partition(b"\r\n")
-    kept = [
-        field
-        for field in rest.split(b"\r\n")
-        if field and field.partition(b":")[0].strip().lower().decode("latin-1") not in headers
-    ]
-    added = [f"{name}: {value}".encode("latin-1") for name, value in headers.items()]
-    return b"\r\n".join([line, *kept, *added, b"", b""])
+def _forwarded(request: Request, upstream: Upstream) -> bytes:
+    """The head of a plain request as it goes to its host, or to a proxy of this machine's."""
+    _, _, fields = request.head.partition(b"\r\n")
+    host = f"[{request.host}]" if ":" in request.host else request.host
+    at = f"http://{host}:{request.port}" if upstream.proxy else ""
+    secret = upstream.proxy.authorization if upstream.proxy else ""
+    added = f"Proxy-Authorization: {secret}\r\n".encode() if secret else b""
+    line = f"{request.method} {at}{request.path} HTTP/1.1\r\n".encode()
+    return line + added + _ask_for_one_response(fields)
 
 
 def _ask_for_one_response(fields: bytes) -> bytes:
@@ -310,11 +336,30 @@ def _ask_for_one_response(fields: bytes) -> bytes:
     return b"\r\n".join([*kept, b"Connection: close", b"", b""])
 
 
-async def _send_error(writer: asyncio.StreamWriter, refused: ProxyError) -> None:
-    body = f"{refused}\n".encode()
-    head = f"HTTP/1.1 {refused.status}\r\nContent-Type: text/plain; charset=utf-8\r\n"
-    head += (
-        f"Content-Length: {len(body)}\r\nX-Refused-By: sandbox network policy\r\nConnection: close\r\n\r\n"
-    )
+async def _peek(reader: asyncio.StreamReader) -> bool:
+    """True if a client begins with an HTTP request, so that it understands an answer."""
+    try:
+        async with asyncio.timeout(_PEEK_TIMEOUT):
+            return b" HTTP/1." in (await _read_head(reader)).partition(b"\r\n")[0]
+    except _NO_REQUEST:
+        return False
+
+
+def _phrase(status: int, reason: str) -> str:
+    """A reason phrase that says who answers, and why: for many clients it is all of the answer that they show."""
+    if status == 400:
+        return "Bad Request"
+    what = "Refused by harness" if status == 403 else "harness"
+    return f"{what}: {' '.join(reason.split())[:200]}".encode("ascii", "replace").decode()
+
+
+async def _answer(writer: asyncio.StreamWriter, status: int, reason: str, is_http: bool = True) -> None:
+    """Answer with an error of the proxy's own."""
+    if not is_http:
+        return
+    words = f"harness refused it: {reason}" if status == 403 else f"harness: {reason}"
+    body = f"{words}\n".encode()
+    head = f"HTTP/1.1 {status} {_phrase(status, reason)}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    head += f"Content-Length: {len(body)}\r\nX-Refused-By: harness\r\nConnection: close\r\n\r\n"
     writer.write(head.encode() + body)
     await writer.drain()

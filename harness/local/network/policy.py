@@ -3,16 +3,21 @@
 `allow_out` wins over `deny_out`, which wins over the default (everything, or nothing without internet access).
 A rule is an address, a block of addresses, a host name, `*.name`, or one of these with `:port`.
 
-Addresses of this machine and of its local networks are not the internet. Only a rule that names such an address opens
-them; `0.0.0.0/0`, or a name that resolves to one, does not. `127.0.0.1:PORT` in `allow_out` is an extension: that port
-of this machine's loopback is then also the sandbox's own 127.0.0.1:PORT, for a model's API that is served here.
+Addresses of this machine and of its local networks are not the internet (addresses.py). A host that is named in full is
+reached at a private address too; loopback, link-local and metadata addresses only where a rule names the address. All
+else (`*.name`, `0.0.0.0/0`, the default) reaches public addresses alone. `127.0.0.1:PORT` in `allow_out` is an
+extension: that port of this machine's loopback is then also the sandbox's own 127.0.0.1:PORT, for a model's API that is
+served here.
 """
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+
+from harness.local.network.addresses import Address, embedded, kind_of, names, unmapped
+from harness.local.network.origin import Origin, canonical_host
 
 ALL_TRAFFIC = "0.0.0.0/0"
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
@@ -21,7 +26,7 @@ _NAME = re.compile(rf"(\*\.)?({_LABEL}\.)*{_LABEL}|\*", re.ASCII)
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+LOOPBACK_NAMES = ("127.0.0.1", "localhost")
 
 
 class NetworkPolicyError(ValueError):
@@ -77,16 +82,21 @@ class Rule:
         return self.block is not None and self.port in (None, port) and address in self.block
 
     def names_address(self, address: Address, port: int) -> bool:
-        """True if the rule covers this address, and not simply all addresses."""
-        return self.covers_address(address, port) and self.block is not None and self.block.prefixlen > 0
+        """True if the rule covers this address, and means it."""
+        return self.covers_address(address, port) and self.block is not None and names(self.block, address)
+
+    def names_host(self, name: str, port: int) -> bool:
+        """True if the rule covers a host name that it has in full."""
+        return "*" not in (self.name or "*") and self.covers_name(name, port)
 
 
 @dataclass(frozen=True)
 class Injection:
-    """Header fields that the proxy adds to requests to some hosts, so that a key need not be in the sandbox."""
+    """Header fields that the proxy adds to requests to one origin, so that a key need not be in the sandbox."""
 
     host: str
-    """A pattern as in rules: a name, `*.name`, an address or a block, optionally with a port."""
+    """`https://HOST[:PORT]` or `http://HOST[:PORT]`; HOST alone is https, but for this machine's loopback: see
+    `NetworkPolicy.keyed`."""
     headers: tuple[tuple[str, str], ...]
 
     def __post_init__(self) -> None:
@@ -95,16 +105,26 @@ class Injection:
             if not _FIELD_NAME.fullmatch(name) or not _FIELD_VALUE.fullmatch(value):
                 raise NetworkPolicyError(f"invalid header {name!r} in the network rules of {self.host!r}")
 
-    @cached_property
-    def _rule(self) -> Rule:
-        return Rule.parse(self.host)
+    def origin(self, loopback_port: int | None) -> Origin:
+        """The one origin that the fields are for. Raises NetworkPolicyError.
 
-    def covers(self, host: str, port: int) -> bool:
-        """True if a request to this name or address gets the fields."""
+        `loopback_port` is the port that a bare 127.0.0.1 or localhost stands for.
+        """
         try:
-            return self._rule.covers_address(ipaddress.ip_address(host), port)
-        except ValueError:
-            return self._rule.covers_name(host, port)
+            if "://" in self.host:
+                return Origin.parse(self.host.lower())
+            host, port = _split_port(self.host.strip().lower())
+            rule = Rule.parse(self.host)
+            if "*" in host or (rule.block is not None and rule.block.num_addresses > 1):
+                raise ValueError("it names more than one host")
+            if host in LOOPBACK_NAMES:
+                return Origin.of("http", host, port or loopback_port)
+            return Origin.of("https", host, port)
+        except ValueError as error:
+            raise NetworkPolicyError(
+                f"invalid host {self.host!r} in the network rules ({error}): a key is for one host, "
+                "as HOST, https://HOST[:PORT] or http://HOST[:PORT]"
+            ) from error
 
 
 def _split_port(text: str) -> tuple[str, int | None]:
@@ -129,12 +149,11 @@ class NetworkPolicy:
     injections: tuple[Injection, ...] = ()
 
     def __post_init__(self) -> None:
-        for injection in self.injections:
-            Rule.parse(injection.host)
-        names = [rule for rule in self._allow if rule.name is not None and rule.loopback_port is None]
-        if names and self._default_is_open:
+        _ = self.keyed
+        named = [rule for rule in self._allow if rule.name is not None and rule.loopback_port is None]
+        if named and self._default_is_open:
             raise NetworkPolicyError(
-                f"allow_out names a domain ({names[0].text}): deny_out must then hold {ALL_TRAFFIC!r}, "
+                f"allow_out names a domain ({named[0].text}): deny_out must then hold {ALL_TRAFFIC!r}, "
                 "so that everything else is denied"
             )
         if any(rule.name is not None for rule in self._deny):
@@ -165,35 +184,58 @@ class NetworkPolicy:
     def refusal(self, host: str, port: int) -> str | None:
         """Return the reason why this host may not even be looked up; None if its addresses decide."""
         named = any(rule.covers_name(host, port) for rule in self._allow)
-        by_address = any(rule.block is not None for rule in self._allow)
+        is_here = canonical_host(host) in LOOPBACK_NAMES
+        by_address = any(
+            rule.block is not None and (is_here or rule.loopback_port is None) for rule in self._allow
+        )
         if named or by_address or self._default_is_open:
             return None
         return f"{host}:{port} is not in the sandbox's allow_out"
 
-    def headers_for(self, host: str, port: int) -> dict[str, str]:
-        """Return the header fields that a request to this host gets. Later rules win."""
-        found: dict[str, str] = {}
+    def names(self, host: str, port: int) -> bool:
+        """True if a rule has this host name in full."""
+        return any(rule.names_host(host, port) for rule in self._allow)
+
+    @cached_property
+    def keyed(self) -> Mapping[Origin, Mapping[str, str]]:
+        """The header fields that requests to each origin get, by their names in lower case. Later rules win.
+
+        A bare 127.0.0.1 or localhost is the first of its ports in `allow_out`.
+        """
+        ports = [rule.loopback_port for rule in self._allow if rule.loopback_port is not None]
+        found: dict[Origin, dict[str, str]] = {}
         for injection in self.injections:
-            if injection.covers(host, port):
-                found |= {name.lower(): value for name, value in injection.headers}
+            fields = found.setdefault(injection.origin(next(iter(ports), None)), {})
+            fields |= {name.lower(): value for name, value in injection.headers}
         return found
+
+    def key_at(self, scheme: str, host: str, port: int) -> Origin | None:
+        """The origin of this scheme, host and port, if requests to it get header fields."""
+        origin = Origin(scheme, canonical_host(host), port)
+        return origin if origin in self.keyed else None
+
+    def key_at_loopback(self, port: int) -> Origin | None:
+        """The origin with header fields that is this port of this machine's loopback."""
+        return next(
+            (origin for origin in self.keyed if origin.host in LOOPBACK_NAMES and origin.port == port), None
+        )
 
     def permitted(self, host: str, port: int, addresses: Iterable[Address]) -> list[Address]:
         """Return those of a host's addresses that may be connected to. `host` is a name or an address."""
-        named = any(rule.covers_name(host, port) for rule in self._allow)
-        return [address for address in addresses if self._permits(_unmapped(address), port, named)]
+        return [address for address in addresses if self._permits(unmapped(address), host, port)]
 
-    def _permits(self, address: Address, port: int, named: bool) -> bool:
+    def _permits(self, address: Address, host: str, port: int) -> bool:
         if any(rule.names_address(address, port) for rule in self._allow):
             return True
-        if not address.is_global or address.is_multicast:
+        kind = kind_of(address)
+        if kind == "private":
+            return self.names(host, port)
+        if kind != "public":
             return False
-        if named or any(rule.covers_address(address, port) for rule in self._allow):
+        if any(rule.covers_name(host, port) or rule.covers_address(address, port) for rule in self._allow):
             return True
-        return self._default_is_open and not any(rule.covers_address(address, port) for rule in self._deny)
+        return self._default_is_open and not self._is_denied(address, port)
 
-
-def _unmapped(address: Address) -> Address:
-    """Return the IPv4 address inside ::ffff:a.b.c.d, so that rules for IPv4 apply to it."""
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
+    def _is_denied(self, address: Address, port: int) -> bool:
+        ways = (address, *embedded(address))
+        return any(rule.covers_address(way, port) for rule in self._deny for way in ways)
