@@ -28,10 +28,11 @@ class AgentContext:
         model: where the model's replies come from.
         write_transcript: takes each raw line of the agent's stream.
         env: the task's environment, and the variant's over it.
-        prove: is called each time that a session starts. It raises NotAppliedError when the session is not what the
-            variant asks for, so that no more money is spent on it.
+        prove: is called each time that a session starts, and again (with True) when the model has answered first. It
+            raises NotAppliedError when the session is not what the variant asks for, so that no more money is spent.
         on_turn_end: is awaited after each prompt (from 1) but the last. Its time is not the agent's.
         provider: asks the model's API itself.
+        take_stderr: takes what Claude Code wrote on stderr for a prompt.
         note: takes a sentence for the record.
         model_idle_timeout_s: how long the stream may be silent while the model owes a reply, in seconds.
         tells_hooks: whether Claude Code can tell what hooks say; older versions cannot.
@@ -42,10 +43,11 @@ class AgentContext:
     model: Model
     write_transcript: Callable[[bytes], None]
     env: Mapping[str, str] = field(default_factory=dict)
-    prove: Callable[[Session], None] = lambda session: None
+    prove: Callable[[Session, bool], None] = lambda session, has_answer: None
     on_turn_end: Callable[[int], Awaitable[None]] = _nothing
     provider: Provider = field(default_factory=Provider)
     note: Callable[[str], None] = lambda sentence: None
+    take_stderr: Callable[[str], None] = lambda text: None
     model_idle_timeout_s: float = math.inf
     session_builder: SessionBuilder = field(default_factory=SessionBuilder)
     tells_hooks: bool = True
@@ -55,10 +57,12 @@ class AgentContext:
         """A line of the agent's stream has come."""
         self.reset_idle()
         self.write_transcript(line)
-        event = parse_line(line)
-        self.session_builder.add(event)
-        if (event.kind, event.subtype) == ("system", "init"):
-            self.prove(self.session_builder.session())
+        event, builder = parse_line(line), self.session_builder
+        had_answer = builder.has_answer
+        builder.add(event)
+        is_first_answer = builder.has_answer and not had_answer
+        if is_first_answer or (event.kind, event.subtype) == ("system", "init"):
+            self.prove(builder.session(), is_first_answer)
 
     def reset_idle(self) -> None:
         """Silence counts from now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Coroutine, Generator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -184,11 +185,11 @@ class FixtureTrial:
         return ClaudeResult(stop, self._attempt.session, self)
 
     async def _prompt(self, prompt: str, timeout: float) -> Stop:
-        agent_context, agent = self.prepared.agent_context, self.prepared.agent
-        with self._attempt.phase("agent"):
-            if not isinstance(agent, Claude):
-                return await agent.run(self._trial.spec, agent_context)
-            return await agent.prompt(self._trial.spec, agent_context, prompt, timeout)
+        prepared, spec = self.prepared, self._trial.spec
+        if not isinstance(prepared.agent, Claude):
+            return await prepared.run_agent()
+        ask = functools.partial(prepared.agent.prompt, spec, prepared.agent_context, prompt, timeout)
+        return await prepared.run_agent(ask)
 
     def run_checks(self) -> tuple[CheckResult, ...]:
         """Run the marker's checks, once after each prompt.

@@ -70,8 +70,8 @@ class SentRequest:
         found = []
         for part in self.context:
             starts = list(_INSTRUCTIONS.finditer(part.text))
-            ends = [start.start() for start in starts[1:]] + [len(part.text)]
-            for start, end in zip(starts, ends, strict=True):
+            ends = [*(start.start() for start in starts[1:]), len(part.text)]
+            for start, end in zip(starts, ends, strict=False):
                 text = part.text[start.end() : end].partition(_END_OF_REMINDER)[0]
                 found.append(SentInstructions(start["path"], text.rstrip("\n")))
         return tuple(found)

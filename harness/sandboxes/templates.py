@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.errors import GIVE_UP, InternalFault, TaskFault, UsageError
+from harness.sandboxes import npm
 from harness.sandboxes.building import (
     BuiltTemplate,
     TemplateBuild,
     build,
     built,
+    claude_template_build,
     is_built,
     read_template_build,
     remove,
@@ -22,20 +24,57 @@ from harness.sandboxes.userstate import state_folder
 from harness.tasks.single_flight import SingleFlight, locked
 from harness.tasks.templatefile import TemplateFile, find_template_file, template_file
 
+LATEST = "latest"
+_BUILTIN = ("claude", "claude-code", "anthropic-claude-code", "mcp-gateway")
+"""Templates of a server on this machine, which has them with any version of Claude Code, as NAME:VERSION."""
+
 
 class Templates:
     """Gives each `template` the name by which the platform knows it.
 
-    `folder` keeps the builds' logs; `say` is given each of their lines.
+    `folder` keeps the builds' logs; `say` is given each of their lines. `claude_cache` is where a server on this
+    machine finds versions of Claude Code.
     """
 
     def __init__(
-        self, platform: Platform, folder: Path, say: Callable[[str], None] = lambda line: None
+        self,
+        platform: Platform,
+        folder: Path,
+        say: Callable[[str], None] = lambda line: None,
+        claude_cache: Path | None = None,
     ) -> None:
         self._platform = platform
         self._folder = folder
+        self._claude_cache = claude_cache
         self.say = say
         self._known = SingleFlight(self._ready)
+        self._latest = SingleFlight[str, str](lambda _: asyncio.to_thread(npm.latest))
+        self._with_claude = SingleFlight(self._make_with_claude)
+
+    async def claude_version(self, asked: str) -> str:
+        """The number of a version of Claude Code; what the latest is, is asked once. Raises TaskFault."""
+        return await self._latest.get(asked) if asked == LATEST else asked
+
+    async def with_claude(self, template: str, version: str) -> str:
+        """The name of a template as it is, but for the version of Claude Code in it. Raises as `ensure_built` does."""
+        return await self._with_claude.get((template, version))
+
+    async def _make_with_claude(self, key: tuple[str, str]) -> str:
+        template, version = key
+        try:
+            if self._claude_cache and self._platform.kind == "local" and template in _BUILTIN:
+                folder = self._claude_cache / version
+                folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+                async with locked(_lock(f"claude-code-{version}")):
+                    if not folder.exists():
+                        self.say(f"fetching Claude Code {version} from npm")
+                        await asyncio.to_thread(npm.download, version, folder)
+                return f"{template}:{version}"
+            return await self._build_once(claude_template_build(template, version))
+        except OSError as error:
+            raise InternalFault(
+                "disk", f"Claude Code {version} cannot be kept: {error.strerror or error}", policy=GIVE_UP
+            ) from error
 
     async def ensure_built(self, template: str, start: Path) -> str:
         """The name of a template, which is built first if need be. Files are looked for from `start` upwards.
@@ -49,7 +88,9 @@ class Templates:
         return await self._known.get(resolve_template_file(template, start))
 
     async def _ready(self, file: TemplateFile) -> str:
-        template_build = await asyncio.to_thread(read_template_build, file)
+        return await self._build_once(await asyncio.to_thread(read_template_build, file))
+
+    async def _build_once(self, template_build: TemplateBuild) -> str:
         try:
             async with locked(_lock(template_build.name)):
                 if not await is_built(template_build.name, self._platform.params):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,8 @@ from harness.tasks.tomlfile import (
     read_toml,
     suggest_key,
 )
+from harness.variants.contents import names_in_overlay, rules_in_overlay
+from harness.variants.contradictions import contradictions
 from harness.variants.plugins import PluginError, read_plugin
 from harness.variants.sham import sham_of
 from harness.variants.table import ServerTable, Source, VariantTable, label
@@ -49,7 +50,6 @@ _IN_PYPROJECT = ("tool", "harness", "variants")
 _LAID_OVER = ("env", "mcp", "mcp_gateway")
 """Tables of which a variant that extends another keeps the keys that it does not give itself."""
 _OVERLAY_PARTS = ("repo", "home")
-_AGENT_NAME = re.compile(r"\A---\s*\n(?:.*\n)*?name:[ \t]*(\S.*?)[ \t]*\r?\n(?:.*\n)*?---")
 _WORDS_OF_PYTEST = ("and", "or", "not")
 
 Parts = dict[str, Any]
@@ -256,10 +256,14 @@ class _Reader:
         given = VariantTable.model_validate(dict(table))
         if {"sham", "claude_md"} <= given.model_fields_set:
             self.complain(
-                (*location, "sham"), "stands in for a claude_md, and there is one", "make it a variant of its own"
+                (*location, "sham"),
+                "stands in for a claude_md, and there is one",
+                "make it a variant of its own",
             )
         found = {
-            "claude_md" if name == "sham" else name: self.part(_at(location, name), name, getattr(given, name))
+            "claude_md" if name == "sham" else name: self.part(
+                _at(location, name), name, getattr(given, name)
+            )
             for name in given.model_fields_set
         }
         return {name: part for name, part in found.items() if part is not None}
@@ -365,7 +369,9 @@ class _Reader:
                 self.complain(location, f"{given!r} is not valid JSON: {error}", remedy)
                 return None
         if not isinstance(content, dict) or not _is_json(content):
-            self.complain(location, f"{abbreviate(given)} is not a JSON object", f"give something such as {example}")
+            self.complain(
+                location, f"{abbreviate(given)} is not a JSON object", f"give something such as {example}"
+            )
             return None
         return content
 
@@ -379,7 +385,9 @@ class _Reader:
                 self.complain(location, f"{name!r} {error.what}", error.remedy)
                 continue
             if plugin and plugin.name in {one.name for one in found}:
-                self.complain(location, f"two plugins are called {plugin.name!r}", "give one of them another name")
+                self.complain(
+                    location, f"two plugins are called {plugin.name!r}", "give one of them another name"
+                )
             found += [plugin] if plugin else []
         return tuple(found)
 
@@ -402,7 +410,10 @@ class _Reader:
                     location, f"{display_path(path)} is a link that leads out", "copy what it leads to"
                 )
         hashes = {str(path.relative_to(folder)): file_hash(path) or "" for path in files if path.is_file()}
-        return Overlay(folder.resolve(), folder_hash(folder), hashes, _names(folder, hashes))
+        names = names_in_overlay(folder, hashes)
+        return Overlay(
+            folder.resolve(), folder_hash(folder), hashes, names, tuple(rules_in_overlay(folder, hashes))
+        )
 
 
 def _at(table: tuple[str, ...], key: str) -> tuple[str, ...]:
@@ -428,52 +439,6 @@ def _server(table: ServerTable) -> McpServer:
         headers=table.headers,
         tools=None if table.tools is None else tuple(table.tools),
     )
-
-
-def _names(folder: Path, files: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """Claude Code's names for the skills, agents and commands of an overlay."""
-    found: dict[str, list[str]] = {"skill": [], "agent": [], "command": []}
-    in_plugin = any(".claude-plugin" in Path(name).parts for name in files)
-    for name in sorted(files):
-        parts = Path(name).parts[1:]
-        if parts[:1] not in ((".claude",), ("skills",)) or not name.endswith(".md"):
-            continue
-        if parts[-1] == "SKILL.md" and len(parts) > 2:
-            # Also one where Claude Code does not look: it will be missed. A plugin's skills have other names.
-            inside = len(parts) > 4 and str(Path(*Path(name).parts[:4], "SKILL.md")) in files
-            found["skill"] += [] if inside or in_plugin or parts[1] == "plugins" else [parts[-2]]
-        elif parts[0] == "skills":
-            continue
-        elif parts[1] == "commands":
-            found["command"].append(":".join(parts[2:]).removesuffix(".md"))
-        elif parts[1] == "agents":
-            # A file without a name is none to Claude Code.
-            named = _AGENT_NAME.search((folder / name).read_text(encoding="utf-8", errors="replace"))
-            found["agent"] += [named[1].strip("\"' \t")] if named else []
-    return {kind: tuple(dict.fromkeys(names)) for kind, names in found.items() if names}
-
-
-def contradictions(variant: Variant) -> Iterator[tuple[str, str, str]]:
-    """What of a variant Claude Code would pass over because of something else that it says: key, what, remedy."""
-    settings = variant.settings or {}
-    permissions = settings.get("permissions")
-    if isinstance(permissions, Mapping) and "defaultMode" in permissions:
-        yield "settings", "permissions.defaultMode is overruled by the command line", "use the key `permission_mode`"
-    for key, setting in (("model", "model"), ("output_style", "outputStyle"), ("effort", "effortLevel")):
-        if getattr(variant, key) is not None and setting in settings:
-            yield "settings", f"{setting} is overruled by the key `{key}`", "keep one of them"
-    for key, name in (("model", "ANTHROPIC_MODEL"), ("effort", "CLAUDE_CODE_EFFORT_LEVEL")):
-        if getattr(variant, key) is not None and name in variant.env:
-            yield "env", f"{name} and the key `{key}` say the same thing", "keep one of them"
-    agents, own = variant.agents_md, variant.claude_md
-    if isinstance(agents, Text) and isinstance(own, ClaudeMd) and "@AGENTS.md" not in own.text:
-        yield (
-            "agents_md",
-            "Claude Code reads AGENTS.md only where there is no CLAUDE.md, and `claude_md` puts one there",
-            "give one of them, or have the CLAUDE.md import it: @AGENTS.md",
-        )
-    if variant.fallback_model is not None and variant.fallback_model == variant.model:
-        yield "fallback_model", "is the model itself, which Claude Code passes over", "give another"
 
 
 def _is_json(content: Any) -> bool:

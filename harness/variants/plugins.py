@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.tasks.contents import escapes_folder, files_in, folder_hash
 from harness.tasks.manifest import is_name
+from harness.variants.contents import agent_names
 from harness.variants.variant import Plugin
 
 MANIFEST = ".claude-plugin/plugin.json"
@@ -39,7 +40,28 @@ def read_plugin(folder: Path) -> Plugin:
             raise PluginError(
                 f"has a link that leads out: {path.relative_to(folder)}", "copy what it leads to"
             )
-    return Plugin(folder.resolve(), name, folder_hash(folder))
+    return Plugin(
+        folder.resolve(),
+        name,
+        folder_hash(folder),
+        tuple(f"{name}:{command}" for command in _commands(folder, manifest)),
+        tuple(f"{name}:{agent}" for agent in _agents(folder, manifest)),
+    )
+
+
+def _commands(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
+    """Skills and commands where a plugin has them by default."""
+    if "skills" not in manifest:
+        yield from (path.parent.name for path in sorted(folder.glob("skills/*/SKILL.md")))
+    if "commands" not in manifest:
+        for path in sorted(folder.glob("commands/**/*.md")):
+            yield ":".join(path.relative_to(folder / "commands").with_suffix("").parts)
+
+
+def _agents(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
+    if "agents" not in manifest:
+        for path in sorted(folder.glob("agents/*.md")):
+            yield from agent_names(path)
 
 
 def _json(folder: Path, name: str) -> Mapping[str, Any] | None:
@@ -65,6 +87,8 @@ def _problem_in_hooks(hooks: object) -> str | None:
             inner = group.get("hooks") if isinstance(group, dict) else None
             if not isinstance(inner, list) or not all(isinstance(hook, dict) for hook in inner):
                 return f'{event} has an entry without a list "hooks"'
-            if any(hook.get("type") == "command" and not isinstance(hook.get("command"), str) for hook in inner):
+            if any(
+                hook.get("type") == "command" and not isinstance(hook.get("command"), str) for hook in inner
+            ):
                 return f"{event} has a hook without a command"
     return None

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+_SETTINGS = ("repo/.claude/settings.json", "repo/.claude/settings.local.json", "home/.claude/settings.json")
 _SECRET = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -74,13 +75,20 @@ class Overlay:
     """A folder whose `repo/` and `home/` are laid over the sandbox's, as it was when the variant was read.
 
     `hash` is over all of its content; `files` has each file's own SHA-256, by its path in the folder; `names` what a
-    session should have of it: `skill`, `agent` and `command`, each with the names that Claude Code gives them.
+    session should have of it: `skill`, `agent`, `command` and `server` (of `.mcp.json`), each with the names that
+    Claude Code gives them. `rules` are the rules that are loaded at once, by their paths in the folder.
     """
 
     path: Path
     hash: str
     files: Mapping[str, str] = field(default_factory=dict)
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    rules: tuple[str, ...] = ()
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Its files of settings."""
+        return tuple(name for name in self.files if name in _SETTINGS)
 
     def as_record(self) -> dict[str, Any]:
         """As a record tells it."""
@@ -89,11 +97,16 @@ class Overlay:
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plugin's folder, as it was when the variant was read. `name` is its own, `hash` over all of its content."""
+    """A plugin's folder, as it was when the variant was read. `name` is its own, `hash` over all of its content.
+
+    `commands` and `agents` are those that a session should have of it, by the names that Claude Code gives them.
+    """
 
     path: Path
     name: str
     hash: str
+    commands: tuple[str, ...] = ()
+    agents: tuple[str, ...] = ()
 
     def as_record(self) -> dict[str, Any]:
         """As a record tells it."""

@@ -12,9 +12,8 @@ from harness.local.launch import LocalServer
 from harness.models.model import api_model, move_key_to_platform
 from harness.records.record import TrialRecord, TrialSpec
 from harness.records.store import Redactor, RunFolder, read_records
-from harness.runs.resources import local_platform
+from harness.runs.resources import local_platform, templates_of
 from harness.sandboxes.platform import Platform
-from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos
 from harness.tasks.loading import load_task
 from harness.trials.context import RunContext
@@ -74,7 +73,7 @@ def tell(
         model,
         folder,
         Repos(folder.path / "repos"),
-        Templates(platform, folder.path / "templates"),
+        templates_of(platform, folder),
         secrets=secrets or {},
         timeouts=timeouts,
     )

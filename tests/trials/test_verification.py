@@ -23,9 +23,9 @@ from harness.local.launch import LocalServer
 from harness.records.record import InstructionsRecord, TrialRecord
 from harness.records.stream import Session
 from harness.trials.cli_starts import differences_in_starts, parsed, start_records, unseen_notes
+from harness.trials.init_checks import differences_in_init
 from harness.trials.verification import (
     Instructions,
-    differences_in_init,
     differences_in_instructions,
     missing_evidence_notes,
 )
@@ -309,7 +309,7 @@ def test_each_prompts_start_is_seen_and_a_plain_variant_has_none(server: LocalSe
     """Every prompt is a process of its own."""
     task = '[[turns]]\nprompt = "prompt.md"\n[[turns]]\nprompt = "prompt.md"\n'
     toml = (
-        'args = ["--effort", "high"]\nenv = { ODD = "a b\\n-=c", PATH = "/mine:/opt/claude:/usr/bin:/bin" }'
+        'args = ["--add-dir", "/tmp"]\nenv = { ODD = "a b\\n-=c", PATH = "/mine:/opt/claude:/usr/bin:/bin" }'
     )
     story, _ = trial(server, tmp_path, toml, task=task, script=[WRITE, Say("done"), Say("checked")])
     plain, _ = trial(server, tmp_path / "plain")
@@ -331,7 +331,7 @@ def test_a_variable_that_settings_replace_makes_a_trial_invalid(server: LocalSer
 WRAPPER = """#!/bin/bash
 kept=()
 while [ $# -gt 0 ]; do
-  case $1 in --effort) shift ;; *) kept+=("$1") ;; esac
+  case $1 in --add-dir) shift ;; *) kept+=("$1") ;; esac
   shift
 done
 echo >>~/.harness/variant/system-prompt.md
@@ -347,13 +347,13 @@ def test_a_program_in_the_clis_place_that_drops_arguments_makes_a_trial_invalid(
     encoded = base64.b64encode(WRAPPER.encode()).decode()
     install = f"mkdir ~/bin && echo {encoded} | base64 -d >~/bin/claude && chmod +x ~/bin/claude"
     toml = """
-    args = ["--effort", "high"]
+    args = ["--add-dir", "/tmp"]
     system_prompt = { text = "Be terse." }
     env = { TOKEN = "asked", PATH = "/home/user/bin:/usr/local/bin:/usr/bin:/bin" }
     """
     story, _ = trial(server, tmp_path, toml, task=f"[setup]\nrun = [{json.dumps(install)}]\n")
     assert [difference.split(" (")[0] for difference in invalid(story)] == [
-        "Claude Code was not started with the arguments --effort high",
+        "Claude Code was not started with the arguments --add-dir /tmp",
         "system-prompt.md was another",
         "TOKEN has another value than asked for",
         "PATH has another value than asked for",
@@ -378,7 +378,7 @@ def test_what_could_not_be_seen_is_said_and_makes_no_trial_invalid(
 def test_evidence_that_an_agent_has_made_up_brings_nothing_down(told: str) -> None:
     """Nor does what it left half."""
     starts = tuple(parsed(told))
-    asked = Variant(args=("--effort", "high"), env={"A": "1"}, system_prompt=Text("Be terse."))
+    asked = Variant(args=("--add-dir", "/tmp"), env={"A": "1"}, system_prompt=Text("Be terse."))
     assert unseen_notes(asked, starts)
     start_records(asked, asked.env, starts)
     differences_in_starts(asked, asked.env, starts)

@@ -16,7 +16,7 @@ from pathlib import Path
 from harness.local.api_errors import bad_request, template_not_found
 from harness.local.boxes.file_tree import remove_tree
 from harness.local.builds.store import TemplateStore
-from harness.local.template import Template
+from harness.local.template import Template, with_claude_version
 
 DEFAULT_TAG = "default"
 _REFERENCE = re.compile(r"(?:(?P<space>[a-z0-9_-]+)/)?(?P<name>[a-z0-9_-]+)(?::(?P<tag>[a-z0-9._-]+))?")
@@ -80,15 +80,21 @@ class Catalog:
         )
 
     def find_template(self, reference: str) -> Template | None:
-        """Return the template of this name or id, built-in or built here."""
+        """Return the template of this name or id, built-in or built here.
+
+        A built-in one with Claude Code has its versions as tags.
+        """
         name, tag = parse_reference(reference)
-        return (self.find_builtin(name) if tag == DEFAULT_TAG else None) or self.find_built(name, tag)
+        builtin = self.find_builtin(name)
+        if builtin and tag != DEFAULT_TAG:
+            return with_claude_version(builtin, tag)
+        return builtin or self.find_built(name, tag)
 
     def find_built(self, name: str, tag: str) -> Template | None:
         """Return the template that was built under this name or id, and tag."""
         record = self._store.find_record(name)
         build = record.builds.get(record.tags.get(tag, "")) if record else None
-        root = self.find_builtin(build.root) if build else None
+        root = self.find_template(build.root) if build else None
         return self._store.make_template(record, build, root) if record and build and root else None
 
     def list_snapshots(self, sandbox_id: str | None, name: str | None) -> list[Snapshot]:
