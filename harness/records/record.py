@@ -278,7 +278,7 @@ class SentRecord(_Part):
     system: tuple[str, ...] = Field((), description="SHA-256 of each block of the system prompt.")
     context: tuple[str, ...] = Field(
         (),
-        description="SHA-256 of each text of the first user message: what Claude Code puts before the prompt "
+        description="SHA-256 of each text before the model's first answer: what Claude Code puts around the prompt "
         "(CLAUDE.md), and the prompt.",
     )
     tools: tuple[str, ...] = Field((), description="The names of the tools that were offered at once.")

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import e2b
-import httpx
 from e2b import AsyncSandbox, exceptions
 
 from harness.errors import SandboxFault, UsageError
-from harness.records.egress import EgressSight, parse_egress
+from harness.records.egress import EgressSight
 from harness.records.stream import Lines
 from harness.sandboxes.archive import pack, unpack_command
+from harness.sandboxes.egress import ask_proxy
 from harness.sandboxes.faults import raising_faults, to_fault
 from harness.sandboxes.job import JOB, Job, Tail
 from harness.sandboxes.layout import HOME, REPO
@@ -225,14 +225,7 @@ class Sandbox:
             return None
         config = self._sdk.connection_config
         with raising_faults("ask the sandbox's proxy"):
-            async with httpx.AsyncClient(trust_env=False, verify=False, timeout=_CALL_S) as client:
-                reply = await client.get(
-                    f"{config.api_url}/sandboxes/{self.id}/egress",
-                    headers={"X-API-KEY": config.api_key or ""},
-                )
-                reply.raise_for_status()
-        report = reply.json()
-        return None if report is None else parse_egress(report)
+            return await ask_proxy(config.api_url, config.api_key or "", self.id)
 
     async def kill(self) -> None:
         """End the sandbox; one that is gone already is fine."""

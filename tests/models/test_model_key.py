@@ -97,6 +97,26 @@ def test_the_cloud_is_known_to(monkeypatch: pytest.MonkeyPatch) -> None:
             "llm.example.com",
             {"X-Api-Key": SECRET},
         ),
+        (
+            {"ANTHROPIC_API_KEY": SECRET, "ANTHROPIC_BASE_URL": "https://llm.example.com:8443/v1"},
+            "https://llm.example.com:8443",
+            {"X-Api-Key": SECRET},
+        ),
+        (
+            {"ANTHROPIC_API_KEY": SECRET, "ANTHROPIC_BASE_URL": "http://llm.example.com"},
+            "http://llm.example.com:80",
+            {"X-Api-Key": SECRET},
+        ),
+        (
+            {"ANTHROPIC_API_KEY": SECRET, "ANTHROPIC_BASE_URL": "http://[::1]:4000"},
+            "http://127.0.0.1:4000",
+            {"X-Api-Key": SECRET},
+        ),
+        (
+            {"ANTHROPIC_API_KEY": SECRET, "ANTHROPIC_BASE_URL": "https://localhost"},
+            "https://localhost:443",
+            {"X-Api-Key": SECRET},
+        ),
     ],
 )
 def test_each_key_has_its_header(environ: dict[str, str], host: str, headers: dict[str, str]) -> None:
@@ -105,6 +125,17 @@ def test_each_key_has_its_header(environ: dict[str, str], host: str, headers: di
     assert SECRET not in model.env.values()
     assert SECRET in model.secrets.values()
     assert model.key_place == "platform"
+
+
+def test_a_platform_that_knows_hosts_alone_gets_no_key_for_less() -> None:
+    """It would put the key on other ports, and on what is not encrypted; so it stays in the sandbox."""
+    environ = {"ANTHROPIC_API_KEY": SECRET, "ANTHROPIC_BASE_URL": "http://llm.example.com:8080"}
+    model = api_model(environ, loopback=True)
+    assert move_key_to_platform(model, by_origin=False) == model
+    with pytest.raises(UsageError, match=r"adds keys to https://HOST alone"):
+        move_key_to_platform(model, asked=True, by_origin=False)
+    usual = api_model({"ANTHROPIC_API_KEY": SECRET}, loopback=False)
+    assert move_key_to_platform(usual, by_origin=False).key_place == "platform"
 
 
 @pytest.mark.parametrize(

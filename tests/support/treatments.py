@@ -1,4 +1,4 @@
-"""Treatments of every kind that Claude Code takes, refuses, or passes over in silence; each with what must become of it.
+"""Treatments of every kind that Claude Code takes, refuses, or passes over in silence; each with what becomes of it.
 
 `told` is where it must be told: `collection` (refused before anything runs), `invalid`, or nowhere, where it is really
 applied. `shows` is what the model must then have been sent, and `hidden` what it must not have been sent otherwise.
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Told = Literal["nowhere", "collection", "invalid"]
+Told = Literal["nowhere", "collection", "invalid", "error"]
 RULES = "Prefer small functions; name things plainly.\n"
 
 
@@ -52,8 +52,12 @@ for line in sys.stdin:
     asked = json.loads(line)
     if "id" not in asked: continue
     tool = {"name": "say", "description": "Says it.", "inputSchema": {"type": "object"}}
-    known = {"initialize": {"protocolVersion": asked.get("params", {}).get("protocolVersion"), "capabilities": {"tools": {}},
-             "serverInfo": {"name": "e", "version": "1"}}, "tools/list": {"tools": [tool]}}
+    version = asked.get("params", {}).get("protocolVersion")
+    about = {"name": "e", "version": "1"}
+    known = {
+        "initialize": {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": about},
+        "tools/list": {"tools": [tool]},
+    }
     print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": known.get(asked["method"], {})}), flush=True)
 """
 
@@ -200,7 +204,7 @@ PROMPTS_AND_MODELS = (
     ),
     Treatment("style-unknown", 'settings = {outputStyle = "Nope"}', "invalid", "none of that name"),
     Treatment("schema", 'json_schema = {type = "object"}', shows=("StructuredOutput",)),
-    Treatment("schema-of-no-type", 'json_schema = {type = "objekt"}', "invalid"),
+    Treatment("schema-of-no-type", 'json_schema = {type = "objekt"}', "error", "not a valid JSON Schema"),
 )
 
 SETTINGS_AND_TOOLS = (
@@ -255,7 +259,7 @@ SETTINGS_AND_TOOLS = (
     Treatment("mode-manual", 'permission_mode = "manual"\nallowed_tools = ["Bash"]'),
     Treatment("mode-unknown", 'permission_mode = "bypass"', "collection", "bypassPermissions"),
     Treatment("mode-by-args", 'args = ["--permission-mode", "plan"]', "collection", "permission_mode"),
-    Treatment("unknown-option", 'args = ["--no-such-option"]', "invalid"),
+    Treatment("unknown-option", 'args = ["--no-such-option"]', "error", "unknown option"),
     Treatment("env", 'env = {MY_MODE = "fast"}'),
     Treatment(
         "env-overridden",

@@ -110,6 +110,10 @@ def prepare(
     request: h11.Request, origin: Origin, key: Mapping[str, str], upstream: Upstream, meter: ApiMeter
 ) -> KeyedRequest:
     """Check a request, and give it the key. Raises BadRequest."""
+    if request.http_version not in (b"1.0", b"1.1"):
+        raise BadRequest(505, "only HTTP/1.1 is spoken here")
+    if request.method in (b"TRACE", b"CONNECT"):
+        raise BadRequest(405, f"{request.method.decode()} is no request that gets a key")
     path = _path_at(request.target, origin)
     _check_fields(request.headers, origin)
     fields = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
