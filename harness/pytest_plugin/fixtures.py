@@ -20,6 +20,7 @@ from harness.records.stream import Session
 from harness.runs.budget import NotStartedError
 from harness.sandboxes.layout import REPO
 from harness.sandboxes.sandbox import CommandResult, CommandTimeoutError
+from harness.tasks.prompts import ends_session
 from harness.trials.attempt import Attempt, interrupted
 from harness.trials.runner import Retries, TrialRunner
 from harness.trials.trial import PreparedTrial, open_trial
@@ -174,6 +175,8 @@ class FixtureTrial:
 
         `timeout` is in seconds, by default the marker's.
         """
+        if why := ends_session(prompt):
+            raise UsageError(why, remedy="take a test of its own for what comes after it")
         self._attempt.checks = ()
         self._prompts += 1
         try:
