@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, NotRequired
+from typing import Annotated, Any, NotRequired
 
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
@@ -17,7 +17,8 @@ from harness.records.record import Outcome, TrialRecord
 class TrialMetrics:
     """One trial's values. Unknown is None; `tokens` is so too where a cut-off left only a lower bound.
 
-    `excluded_because` is set where the trial does not count. `spent_usd` is the cost of all its attempts, as far as
+    `excluded_because` is set where the trial does not count. `asked` has the keys that the variant sets, those of its
+    settings as `settings.KEY`. `spent_usd` is the cost of all its attempts, as far as
     known.
     """
 
@@ -44,6 +45,8 @@ class TrialMetrics:
     claude_version: str | None
     template: str | None
     variant_place: int | None = None
+    tools_offered: tuple[str, ...] | None = None
+    asked: frozenset[str] = frozenset()
 
     @property
     def is_counted(self) -> bool:
@@ -96,6 +99,8 @@ class _Line(TypedDict):
     claude_version: NotRequired[str | None]
     template: NotRequired[str | None]
     variant_place: NotRequired[_Count | None]
+    tools_offered: NotRequired[list[str] | None]
+    asked: NotRequired[dict[str, Any]]
     error: NotRequired[_Error | None]
     differences: NotRequired[list[str]]
     attempts: NotRequired[list[_Cost]]
@@ -151,7 +156,15 @@ def _metrics_of(line: _Line) -> TrialMetrics:
         claude_version=line.get("claude_version"),
         template=line.get("template"),
         variant_place=line.get("variant_place"),
+        tools_offered=None if (tools := line.get("tools_offered")) is None else tuple(tools),
+        asked=_asked(line.get("asked", {})),
     )
+
+
+def _asked(asked: Mapping[str, Any]) -> frozenset[str]:
+    settings = asked.get("settings")
+    inner = settings if isinstance(settings, dict) else {}
+    return frozenset((*asked, *(f"settings.{key}" for key in inner)))
 
 
 def variants_in_order(records: Sequence[TrialMetrics | TrialRecord]) -> list[str]:

@@ -443,9 +443,6 @@ class TrialRecord(_Part):
     plugins: tuple[str, ...] = Field(
         (), description="The plugins of the session but those built in, by name."
     )
-    answered_by: Mapping[str, Count] = Field(
-        {}, description="How many of the main agent's messages each model gave, as the API named it."
-    )
     stderr: str | None = Field(
         None, description="The file with what Claude Code wrote on stderr, relative to the run's folder."
     )
@@ -553,7 +550,6 @@ def session_fields(session: Session) -> dict[str, Any]:
         "permission_mode": session.permission_mode,
         "permission_denials": Counter(tool for turn in session.turns for tool in turn.permission_denials),
         "plugins": tuple(name for name, path in session.plugins.items() if path != BUILTIN),
-        "answered_by": dict(session.answered),
         "session_id": session.session_id,
         "model": session.model,
         "claude_version": session.claude_version,

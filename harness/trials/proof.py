@@ -15,7 +15,7 @@ from harness.records.stream import Session
 from harness.trials.attempt import Attempt
 from harness.trials.cli_starts import differences_in_starts, read_cli_starts, start_records, unseen_notes
 from harness.trials.evidence import evidence_of
-from harness.trials.init_checks import differences_in_init, differences_without_init, is_model
+from harness.trials.init_checks import differences_in_init, differences_without_init
 from harness.trials.request_checks import differences_in_request
 from harness.trials.stderr_checks import differences_in_stderr, stderr_notes
 from harness.trials.verification import (
@@ -100,20 +100,12 @@ class Proof:
         )
 
     def _answer_notes(self, session: Session) -> tuple[str, ...]:
-        """What a reader must know of who answered: nobody, or another model than the session's."""
-        notes = [
+        """What a reader must know of prompts that no model answered."""
+        return tuple(
             f"Claude Code answered prompt {number} by itself, and asked no model: {_short(turn.text)}"
             for number, turn in enumerate(session.turns, 1)
             if not turn.asked_model and not turn.is_error
-        ]
-        others = [
-            model
-            for model in session.answered
-            if session.model and not is_model(self.variant, session.model, model)
-        ]
-        if others:
-            notes.append(f"{', '.join(others)} answered in place of {session.model}")
-        return tuple(notes)
+        )
 
 
 def _require(differences: tuple[str, ...]) -> None:
