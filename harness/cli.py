@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from harness import __version__
 from harness.errors import HarnessError
+from harness.report.sanitize import sanitize
 
 
 def program() -> NoReturn:
@@ -34,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except HarnessError as error:
-        sys.stderr.write(f"harness: {error}\n")
+        # It may quote what is in a results folder of somebody else.
+        sys.stderr.write(sanitize(f"harness: {error}\n"))
         return 2
     except KeyboardInterrupt:
         return 130
@@ -59,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     _apply(commands)
     _attach(commands)
     _checks(commands)
+    _verify(commands)
     _regrade(commands)
     _merge(commands)
     _template(commands)
@@ -271,6 +274,30 @@ def _run_checks(parsed: argparse.Namespace) -> int:
     return 0 if passed else 1
 
 
+def _verify(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "verify",
+        help="recompute what a run's report says from its evidence",
+        description="Recompute tokens, costs, outcomes and verdicts of a run from its transcripts, the checks' "
+        "evidence and the stored work, and compare each file with the manifest that was written at the run's end. "
+        "Exit code 0: nothing contradicts the records; 1: something does, and is named; 2: cannot be verified.",
+    )
+    command.add_argument(
+        "run_name", nargs="?", metavar="RUN", help="a run's name or folder (default: the last)"
+    )
+    command.add_argument("--json", action="store_true", help="print it as JSON")
+    _results(command)
+    command.set_defaults(run=_run_verify)
+
+
+def _run_verify(parsed: argparse.Namespace) -> int:
+    from harness.runs.verify import verify
+
+    found = verify(parsed.results, parsed.run_name)
+    sys.stdout.write(found.as_json() if parsed.json else found.text())
+    return 1 if found.findings else 0
+
+
 def _merge(commands: _Commands[argparse.ArgumentParser]) -> None:
     command = commands.add_parser(
         "merge",
@@ -285,8 +312,10 @@ def _merge(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 def _run_merge(parsed: argparse.Namespace) -> None:
     from harness.records.merge import merge
+    from harness.report.statement import seal_run
 
     merged, notes = merge(parsed.results, parsed.runs, parsed.into)
+    seal_run(merged)
     sys.stdout.write("".join(f"{note}\n" for note in notes) + f"{merged.path}\n")
 
 

@@ -11,7 +11,7 @@ from typing import ClassVar, Protocol
 from harness.models.model import Model
 from harness.models.provider import Provider
 from harness.records.record import Stop, TrialSpec
-from harness.records.stream import Session, SessionBuilder, parse_line
+from harness.records.stream import MARKER, Session, SessionBuilder, parse_line, start_marker
 from harness.sandboxes.sandbox import Sandbox
 
 
@@ -52,17 +52,40 @@ class AgentContext:
     session_builder: SessionBuilder = field(default_factory=SessionBuilder)
     tells_hooks: bool = True
     _last_line_at: float = field(default_factory=time.monotonic)
+    _starts_since: float | None = None
 
     def on_line(self, line: bytes) -> None:
         """A line of the agent's stream has come."""
         self.reset_idle()
-        self.write_transcript(line)
         event, builder = parse_line(line), self.session_builder
+        if event.kind == MARKER:
+            # Only the harness writes such lines, and an agent that does gets no credit for it.
+            line = b"# " + line
+            event = parse_line(line)
+        self.write_transcript(line)
         had_answer = builder.has_answer
         builder.add(event)
+        is_start = (event.kind, event.subtype) == ("system", "init")
+        if is_start:
+            self._told_start()
         is_first_answer = builder.has_answer and not had_answer
-        if is_first_answer or (event.kind, event.subtype) == ("system", "init"):
+        if is_first_answer or is_start:
             self.prove(builder.session(), is_first_answer)
+
+    def mark(self, line: bytes) -> None:
+        """Put a line of the harness's own into the transcript."""
+        self.write_transcript(line)
+        self.session_builder.add(parse_line(line))
+
+    def starts_now(self) -> None:
+        """Claude Code is started now for a prompt."""
+        self.reset_idle()
+        self._starts_since = time.monotonic()
+
+    def _told_start(self) -> None:
+        if self._starts_since is not None:
+            self.mark(start_marker(round((time.monotonic() - self._starts_since) * 1000)))
+            self._starts_since = None
 
     def reset_idle(self) -> None:
         """Silence counts from now."""

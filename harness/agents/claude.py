@@ -99,16 +99,17 @@ class Claude:
         """
         context.model.require_recording(spec.task)
         self._turn_number += 1
-        context.on_line(turn_marker(self._turn_number, text))
+        context.mark(turn_marker(self._turn_number, text))
         job = self._job(spec, context, text)
         if self._turn_number == 1 and len(spec.task.turns) != 1:
             # A turn's agent could write into the shell's start-up files what the next turn's CLI would run under.
             self._login = await context.sandbox.login_environment()
-        context.reset_idle()
+        context.starts_now()
         has_timed_out = await self._follow(job, context, seconds)
         if context.tells_hooks and f"unknown option '{HOOK_EVENTS}'" in job.stderr:
             context.tells_hooks = False
             job = self._job(spec, context, text)
+            context.starts_now()
             has_timed_out = await self._follow(job, context, seconds)
         context.take_stderr(job.stderr)
         ending = await self._judge(spec, context, job, has_timed_out=has_timed_out)

@@ -209,7 +209,8 @@ def is_api_error(result: TurnResult) -> bool:
     """Whether the result is Claude Code's own word on the API's trouble, and not the model's."""
     if result.terminal_reason == "api_error" or result.api_error_status is not None:
         return True
-    return bool(result.text and result.text.startswith(_API_WORDS)) and result.tokens.output == 0
+    has_output = result.tokens is not None and result.tokens.output > 0
+    return bool(result.text and result.text.startswith(_API_WORDS)) and not has_output
 
 
 def _said(what: str, result: TurnResult) -> str:

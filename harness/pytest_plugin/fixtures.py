@@ -15,6 +15,7 @@ from harness.errors import Fault, NotAppliedError, UsageError
 from harness.pytest_plugin.items import CALL_PASSED, spec_of_test
 from harness.pytest_plugin.reporting import properties
 from harness.pytest_plugin.session import RunSession
+from harness.records.prices import Price, cost_by_model, total_cost
 from harness.records.record import CheckResult, Stop, TokenCounts, TrialRecord, TrialSpec
 from harness.records.stream import Session
 from harness.runs.budget import NotStartedError
@@ -49,7 +50,7 @@ class ClaudeResult:
     @property
     def cost_usd(self) -> float | None:
         """The session's cost so far."""
-        return self.session.cost_usd
+        return total_cost(self.session, cost_by_model(self.session, self._trial.prices)).usd
 
     @property
     def duration_ms(self) -> int | None:
@@ -58,7 +59,7 @@ class ClaudeResult:
 
     @property
     def num_turns(self) -> int | None:
-        """Rounds of the agent's loop, over all calls so far."""
+        """Its tool results, and one more for each call so far: what Claude Code calls turns."""
         return self.session.num_turns
 
     @property
@@ -131,6 +132,11 @@ class FixtureTrial:
         self._prompts = 0
         self.prepared = self._open(Retries(session.options.retries))
         self.sandbox = SandboxHandle(self)
+
+    @property
+    def prices(self) -> Mapping[str, Price]:
+        """The prices that were given for models."""
+        return self._trial.spec.variant.prices
 
     def _open(self, retries: Retries) -> PreparedTrial:
         """Open the sandbox. None of the test's own lines has run yet, so a fault may be answered by a new attempt.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.records.files import file_below
 from harness.records.record import TrialRecord
 from harness.records.store import NO_REDACTION, RunFolder, disk_fault, find_run, new_run_id, read_records
 
@@ -42,7 +43,9 @@ def merge(results: Path, names: Sequence[str], into: str | None) -> tuple[RunFol
     merged = RunFolder.create(results, target.name, about, NO_REDACTION)
     for run, record in chosen.values():
         _copy_files(run, merged, record)
-        merged.append(record.model_copy(update={"run_id": merged.id}))
+        renamed = record.model_copy(update={"run_id": merged.id})
+        merged.write_copy(renamed)
+        merged.append(renamed)
     return merged, notes
 
 
@@ -80,7 +83,7 @@ def _only(chosen: _Chosen, field: str) -> str:
 
 
 def _copy_files(run: RunFolder, merged: RunFolder, record: TrialRecord) -> None:
-    source = run.trial(record.task, record.variant, record.index).path
+    source = file_below(run.path, run.trial(record.task, record.variant, record.index).relative)
     target = merged.trial(record.task, record.variant, record.index).path
     try:
         if source.is_dir():

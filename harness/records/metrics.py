@@ -9,6 +9,7 @@ from typing import Annotated, Any, NotRequired
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
+from harness.records.prices import plain_name
 from harness.records.record import Outcome, TrialRecord
 
 
@@ -38,8 +39,13 @@ class TrialMetrics:
     tokens: int | None
     cut_off: bool
     duration_ms: float | None
+    start_ms: float | None
+    retry_wait_ms: float | None
+    mcp_wait_ms: float | None
     turns: float | None
     model: str | None
+    answered: tuple[str, ...]
+    cost_source: str | None
     model_source: str
     by_hand: bool
     claude_version: str | None
@@ -55,8 +61,9 @@ class TrialMetrics:
 
 
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-_Count = Annotated[int, Field(ge=0)]
-_Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Count = Annotated[int, Field(ge=0, le=2**53)]
+_Amount = Annotated[float, Field(ge=0, le=2**53, allow_inf_nan=False)]
+_Usd = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 
 
 class _Tokens(TypedDict):
@@ -67,7 +74,7 @@ class _Tokens(TypedDict):
 
 
 class _Cost(TypedDict):
-    cost_usd: NotRequired[_Amount | None]
+    cost_usd: NotRequired[_Usd | None]
 
 
 class _Error(TypedDict):
@@ -88,12 +95,18 @@ class _Line(TypedDict):
     agent: str
     outcome: Outcome
     score: _Share | None
-    cost_usd: NotRequired[_Amount | None]
+    cost_usd: NotRequired[_Usd | None]
     tokens: NotRequired[_Tokens]
     tokens_partial: NotRequired[bool]
     duration_ms: NotRequired[_Amount | None]
+    start_ms: NotRequired[_Amount | None]
+    retry_wait_ms: NotRequired[_Amount | None]
+    mcp_wait_ms: NotRequired[_Amount | None]
     num_turns: NotRequired[_Amount | None]
+    steps: NotRequired[_Amount | None]
     model: NotRequired[str | None]
+    answered: NotRequired[dict[str, _Count]]
+    cost_source: NotRequired[str | None]
     model_source: NotRequired[str]
     replay_by_hand: NotRequired[bool | None]
     claude_version: NotRequired[str | None]
@@ -149,8 +162,14 @@ def _metrics_of(line: _Line) -> TrialMetrics:
         tokens=None if cut_off else _total(line.get("tokens", {})),
         cut_off=cut_off,
         duration_ms=line.get("duration_ms"),
-        turns=line.get("num_turns"),
+        start_ms=line.get("start_ms"),
+        retry_wait_ms=line.get("retry_wait_ms"),
+        mcp_wait_ms=line.get("mcp_wait_ms"),
+        # Older records have only the other name.
+        turns=line.get("steps", line.get("num_turns")),
         model=line.get("model"),
+        answered=_who_answered(line),
+        cost_source=line.get("cost_source"),
         model_source=line.get("model_source", "none"),
         by_hand=bool(line.get("replay_by_hand")),
         claude_version=line.get("claude_version"),
@@ -165,6 +184,13 @@ def _asked(asked: Mapping[str, Any]) -> frozenset[str]:
     settings = asked.get("settings")
     inner = settings if isinstance(settings, dict) else {}
     return frozenset((*asked, *(f"settings.{key}" for key in inner)))
+
+
+def _who_answered(line: _Line) -> tuple[str, ...]:
+    """The models that answered the main agent, by their plain names; of older records, the one that was asked for."""
+    told = line.get("answered")
+    names = list(told) if told else [model] if (model := line.get("model")) else []
+    return tuple(dict.fromkeys(map(plain_name, names)))
 
 
 def variants_in_order(records: Sequence[TrialMetrics | TrialRecord]) -> list[str]:

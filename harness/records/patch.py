@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.records.files import file_below
 from harness.records.store import find_record, find_run, read_records
 
 _GIT_S = 120.0
@@ -24,7 +25,7 @@ def apply_diff(results: Path, run: str | None, trial: str, to: Path) -> str:
     record = find_record(folder, read_records(folder.path).records, trial)
     if record.diff is None:
         raise UsageError(f"{record.trial_id} has no diff", remedy="`harness show` tells what there is of it")
-    diff = (folder.path / record.diff).absolute()
+    diff = file_below(folder.path, record.diff).absolute()
     if not diff.is_file():
         raise UsageError(f"{diff} is not there any more", remedy="name another run with --run")
     top = _clean_checkout(to)

@@ -20,6 +20,14 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.errors import FAULT_BY_CAUSE, GIVE_UP, Cause, Fault
+from harness.records.prices import (
+    CostSource,
+    Price,
+    answer_notes,
+    cost_by_model,
+    is_claudes_price,
+    total_cost,
+)
 from harness.records.stream import Session, Tokens, ToolUse, TurnResult
 from harness.tasks.task import Task
 from harness.variants.variant import TemplateSource, Variant
@@ -82,8 +90,10 @@ class _Part(BaseModel):
 
 
 _Number = TypeVar("_Number", int, float)
-Ms = Annotated[int, Field(ge=0)]
-Count = Annotated[int, Field(ge=0)]
+Ms = Annotated[int, Field(ge=0, le=2**53)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Usd = Annotated[float, Field(ge=0, le=1e12)]
+"""More than that nobody has paid: sums of such numbers stay finite."""
 
 
 TestOutcome = Literal["passed", "failed", "error", "skipped", "missing"]
@@ -167,7 +177,12 @@ class TokenCounts(_Part):
 class ModelCounts(TokenCounts):
     """One model's tokens and what they cost."""
 
-    cost_usd: float | None = Field(None, description="US dollars; null where a part of it is unknown.")
+    cost_usd: Usd | None = Field(
+        None, description="US dollars; null where a part of it is unknown, as for a model without a price."
+    )
+    cost_source: CostSource | None = Field(
+        None, description="Whose price that is, as the record's own `cost_source`."
+    )
 
 
 class ToolCounts(_Part):
@@ -183,9 +198,13 @@ class TurnRecord(_Part):
 
     duration_ms: Ms | None = Field(description="This run's wall time in milliseconds.")
     duration_api_ms: Ms | None = Field(description="Milliseconds spent waiting for the API in this run.")
-    num_turns: Count | None = Field(description="Rounds of the agent's loop in this run.")
+    num_turns: Count | None = Field(description="As `steps`, which says what it counts.")
+    steps: Count | None = Field(
+        None,
+        description="The main agent's tool results in this run and one for its answer; no count of requests.",
+    )
     tokens: TokenCounts = Field(description="What this run used; the session's are the sums.")
-    cost_usd: float | None = Field(description="US dollars, for this run.")
+    cost_usd: Usd | None = Field(description="US dollars, for this run; null also where a price was given.")
     terminal_reason: str | None = Field(description="Claude Code's own word for what ended the run.")
     result: str | None = Field(description="The agent's last message.")
     structured_output: Any = Field(
@@ -246,7 +265,7 @@ class AttemptRecord(_Part):
     )
     tokens: TokenCounts = Field(description="What it used, by itself.")
     tokens_partial: bool = Field(description="Whether its tokens are a lower bound.")
-    cost_usd: float | None = Field(description="US dollars; null: unknown.")
+    cost_usd: Usd | None = Field(description="US dollars; null: unknown.")
     transcript: str | None = Field(description="Raw stream-json, relative to the run's folder.")
 
 
@@ -407,17 +426,60 @@ class TrialRecord(_Part):
     )
     checks: tuple[CheckResult, ...] = Field((), description="In the order in which they ran.")
     stop: Stop | None = Field(None, description="What ended the agent; null when a fault did.")
-    duration_ms: Ms | None = Field(None, description="Claude Code's own, summed over the prompts.")
-    duration_api_ms: Ms | None = Field(None, description="Spent waiting for the API, over the whole session.")
+    duration_ms: Ms | None = Field(
+        None,
+        description="Claude Code's own, summed over the prompts: from a prompt to its result, with all waiting for the "
+        "API, for tools and for MCP servers' answers; without Claude Code's start.",
+    )
+    duration_api_ms: Ms | None = Field(
+        None,
+        description="Of that, with the API, over the whole session: its requests, and the waits before new ones. "
+        "Subagents that run at the same time each add theirs.",
+    )
+    start_ms: Ms | None = Field(
+        None,
+        description="From Claude Code's start to its first word, seen from outside and summed over the prompts; "
+        "MCP servers are waited for in it. No part of `duration_ms`.",
+    )
+    retry_wait_ms: Ms | None = Field(
+        None, description="Waited before the API was asked again after an error, as Claude Code announced it."
+    )
+    mcp_wait_ms: Ms | None = Field(
+        None,
+        description="Waited for calls of MCP tools, subagents' included; what several cover counts once. Null: this "
+        "Claude Code tells no times.",
+    )
     phases_ms: Phases = Field(Phases(), description="The harness's own wall times.")
     tokens: TokenCounts = Field(TokenCounts(), description="Over all models.")
     tokens_partial: bool = Field(
         False,
-        description="Whether a run ended without its result, so that tokens are a lower bound and cost unknown.",
+        description="Whether a run ended without its result, or with one that tells no usage that can be, so that "
+        "tokens are a lower bound and cost unknown.",
     )
     models: Mapping[str, ModelCounts] = Field({}, description="Tokens and cost by model.")
-    cost_usd: float | None = Field(None, description="At list prices, as Claude Code tells it.")
-    num_turns: Count | None = Field(None, description="Rounds of the agent's loop, summed over the prompts.")
+    cost_usd: Usd | None = Field(
+        None, description="US dollars; null where Claude Code does not know a model, and no price was given."
+    )
+    cost_source: CostSource | None = Field(
+        None,
+        description="Whose prices: `list`, Anthropic's as Claude Code knows them; `managed`, the organization's, as it "
+        "was told; `given`, those of `[prices]`; `mixed`, several of them. Null: the cost is unknown.",
+    )
+    prices: Mapping[str, Mapping[str, float]] = Field(
+        {}, description="Those that were given, by model and kind of token, in US dollars a million."
+    )
+    answered: Mapping[str, Count] = Field(
+        {},
+        description="The replies to the main agent, by the model that the API named in them: not the one asked for, "
+        "where a fallback or a gateway answered.",
+    )
+    requests: Count | None = Field(None, description="All replies to the main agent.")
+    num_turns: Count | None = Field(None, description="As `steps`, by Claude Code's name for it.")
+    steps: Count | None = Field(
+        None,
+        description="The main agent's tool results, and one more for each prompt; no count of requests, of which one "
+        "may ask for several tools at once.",
+    )
     turns: tuple[TurnRecord, ...] = Field((), description="One for each prompt that had its result.")
     tools: Mapping[str, ToolCounts] = Field({}, description="By the tool's name.")
     mcp_servers: Mapping[str, str] = Field({}, description="Each MCP server's state at the session's start.")
@@ -501,6 +563,12 @@ class TrialRecord(_Part):
         (), description="Paths of the work that an ignore rule keeps out of the diff; at most 200."
     )
     transcript: str | None = Field(None, description="Raw stream-json, relative to the run's folder.")
+    judged_by: Literal["checks", "test"] | None = Field(
+        None, description="`test`: a Python test's own verdict is the outcome; null: an older record."
+    )
+    work_hashes: Mapping[str, str] = Field(
+        {}, description="SHA-256 of each file of `work`, by its path in it, as it left the agent's sandbox."
+    )
     work: str | None = Field(
         None,
         description="The folder with what the agent left, as tars that nobody has opened; null: it was not kept.",
@@ -527,21 +595,39 @@ class TrialRecord(_Part):
         return self.model_dump(mode="json")
 
 
-def session_fields(session: Session) -> dict[str, Any]:
-    """The fields of a record that come from a transcript."""
-    known = bool(session.models) or bool(session.turns)
+def session_fields(session: Session, prices: Mapping[str, Price] | None = None) -> dict[str, Any]:
+    """The fields of a record that come from a transcript, and from prices that were given."""
+    known = bool(session.models) or (bool(session.turns) and not session.uncounted)
+    costs = cost_by_model(session, prices or {})
+    cost = total_cost(session, costs)
+    is_priced = is_claudes_price(session, prices or {})
     return {
         "duration_ms": session.duration_ms,
         "duration_api_ms": session.duration_api_ms,
+        "start_ms": session.start_ms,
+        "retry_wait_ms": _waited(session, session.retry_waits_ms),
+        "mcp_wait_ms": _waited(session, session.mcp_waits_ms),
         "num_turns": session.num_turns,
+        "steps": session.num_turns,
+        "requests": session.requests,
+        "answered": dict(session.answered),
         "tokens": TokenCounts.of(session.tokens) if known else TokenCounts(),
-        "tokens_partial": session.partial,
+        "tokens_partial": session.is_bound,
         "models": {
-            name: ModelCounts(**TokenCounts.of(usage.tokens).model_dump(), cost_usd=usage.cost_usd)
+            name: ModelCounts(
+                **TokenCounts.of(usage.tokens).model_dump(),
+                cost_usd=costs[name].usd,
+                cost_source=costs[name].source,
+            )
             for name, usage in session.models.items()
         },
-        "cost_usd": session.cost_usd,
-        "turns": tuple(_turn_record(turn, before) for before, turn in pairwise((_NO_TURN, *session.turns))),
+        "cost_usd": cost.usd,
+        "cost_source": cost.source,
+        "prices": {name: dict(price) for name, price in (prices or {}).items()},
+        "turns": tuple(
+            _turn_record(turn, before, is_priced=is_priced)
+            for before, turn in pairwise((_NO_TURN, *session.turns))
+        ),
         "tools": {name: _tool_counts(use) for name, use in session.tools.items()},
         "mcp_servers": dict(session.mcp_servers),
         "mcp": {name: _server_record(name, status, session) for name, status in session.mcp_servers.items()},
@@ -554,6 +640,21 @@ def session_fields(session: Session) -> dict[str, Any]:
         "model": session.model,
         "claude_version": session.claude_version,
     }
+
+
+def _waited(session: Session, ms: float | None) -> int | None:
+    return round(ms) if ms is not None and session.turns and not session.partial else None
+
+
+def notes_of(session: Session) -> tuple[str, ...]:
+    """What a transcript tells that a reader of its record should know."""
+    return tuple(answer_notes(session)) + ((_UNCOUNTED,) if session.uncounted else ())
+
+
+_UNCOUNTED = (
+    "a result of Claude Code tells no usage that can be believed, or not whose: tokens are a lower bound, and the cost "
+    "is unknown"
+)
 
 
 def forgeries(session: Session, transcript: str) -> tuple[Tampering, ...]:
@@ -594,19 +695,21 @@ _NO_TURN = TurnResult(
 )
 
 
-def _turn_record(turn: TurnResult, before: TurnResult) -> TurnRecord:
-    """One prompt's run by itself: Claude Code counts API time, tokens and cost over the session up to it."""
+def _turn_record(turn: TurnResult, before: TurnResult, *, is_priced: bool) -> TurnRecord:
+    """One prompt's run by itself: its result tells tokens, cost and API time of the session up to it."""
+    now, earlier = (TokenCounts.of(one.tokens) if one.tokens else TokenCounts() for one in (turn, before))
     return TurnRecord(
         duration_ms=turn.duration_ms,
         duration_api_ms=_more(turn.duration_api_ms, before.duration_api_ms),
         num_turns=turn.num_turns,
+        steps=turn.num_turns,
         tokens=TokenCounts(
-            input=_more(turn.tokens.input, before.tokens.input),
-            output=_more(turn.tokens.output, before.tokens.output),
-            cache_read=_more(turn.tokens.cache_read, before.tokens.cache_read),
-            cache_creation=_more(turn.tokens.cache_creation, before.tokens.cache_creation),
+            input=_more(now.input, earlier.input),
+            output=_more(now.output, earlier.output),
+            cache_read=_more(now.cache_read, earlier.cache_read),
+            cache_creation=_more(now.cache_creation, earlier.cache_creation),
         ),
-        cost_usd=_more(turn.cost_usd, before.cost_usd),
+        cost_usd=_more(turn.cost_usd, before.cost_usd) if is_priced else None,
         terminal_reason=turn.terminal_reason,
         result=turn.text,
         structured_output=turn.structured_output,

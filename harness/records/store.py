@@ -4,7 +4,9 @@
 results/RUN/
   run.json                     what was asked for: options, versions, tasks
   records.jsonl                one record a line, appended and flushed the moment a trial ends
-  trials/TASK/VARIANT-tN/      transcript.jsonl, diff.patch, stderr.txt, checks/NAME.txt, attempt-K/ of faulty attempts
+  manifest.sha256              the hash of each file, once the run has ended; report.json has what it came to
+  trials/TASK/VARIANT-tN/      transcript.jsonl, diff.patch, stderr.txt, checks/NAME.txt, attempt-K/ of faulty attempts,
+                               record.json, which is its line of records.jsonl once more
 ```
 Several processes may append to the same run. Secrets are taken out of everything on its way in.
 """
@@ -34,11 +36,17 @@ import jsonlines
 from pydantic import ValidationError
 
 from harness.errors import InternalFault, UsageError
+from harness.records.files import bounded_lines, file_below, open_regular, read_bounded, sha256_of
 from harness.records.metrics import TrialMetrics, parse
 from harness.records.record import TrialRecord
 
 RECORDS = "records.jsonl"
+RECORD = "record.json"
+"""In a trial's folder: its record once more."""
 TRANSCRIPT = "transcript.jsonl"
+ABOUT = "run.json"
+MAX_RECORD = 16 * 1024 * 1024
+"""A longer line is no record: nobody's memory has to hold it."""
 SHORTEST_SECRET = 8
 """A shorter value would hit innocent text; no real credential is that short."""
 _NAME_CHARS = 150
@@ -152,6 +160,19 @@ class TrialFolder:
             return f"{self.relative}/{name}", ()
         shutil.rmtree(folder)
         return None, ("what the agent left is not kept: it holds a secret of the run",)
+
+    def hashes(self, name: str) -> dict[str, str]:
+        """SHA-256 of each file of a folder, by its path in it.
+
+        Raises:
+            InternalFault: when one cannot be read.
+        """
+        folder = self.path / name
+        files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
+        try:
+            return {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}
+        except OSError as error:
+            raise disk_fault(folder, error) from error
 
     def line_writer(self, name: str) -> LineWriter:
         """A file that grows line by line while the trial runs."""
@@ -293,13 +314,24 @@ class RunFolder:
         """
         self.prepare_append(record)()
 
-    def prepare_append(self, record: TrialRecord) -> Callable[[], None]:
-        """A function that appends a record, as `append` does. The first of many that is called appends all of them."""
+    def write_copy(self, record: TrialRecord) -> None:
+        """Write a record into its trial's folder, before it is appended to the others: `harness verify` compares them.
+
+        Raises:
+            InternalFault: when the disk does not take it.
+        """
+        self.trial(record.task, record.variant, record.index).write_raw(RECORD, self._line_of(record))
+
+    def _line_of(self, record: TrialRecord) -> bytes:
         buffer = io.StringIO()
         with jsonlines.Writer(buffer, compact=True) as writer:
             writer.write(record.line())
         # A lone surrogate (from a name or an output that is no UTF-8) would make the line unreadable.
-        written = self._journal.queue(self.redact(buffer.getvalue().encode("utf-8", "replace")))
+        return self.redact(buffer.getvalue().encode("utf-8", "replace"))
+
+    def prepare_append(self, record: TrialRecord) -> Callable[[], None]:
+        """A function that appends a record, as `append` does. The first of many that is called appends all of them."""
+        written = self._journal.queue(self._line_of(record))
 
         def append() -> None:
             try:
@@ -405,6 +437,15 @@ class BadLine:
     reason: str
 
 
+_SHOWN = 5
+
+
+def bad_line_notes(bad: Sequence[BadLine]) -> list[str]:
+    """A sentence on each line that is no record, and how many more there are."""
+    told = [f"{one.file}:{one.number} is no record, and left out: {one.reason}" for one in bad[:_SHOWN]]
+    return [*told, f"... and {len(bad) - _SHOWN} more"] if len(bad) > _SHOWN else told
+
+
 R = TypeVar("R", TrialRecord, TrialMetrics)
 
 
@@ -441,10 +482,21 @@ def measured_in(data: bytes, name: str) -> Records[TrialMetrics]:
     return _read(Path(name), _numbered(data.splitlines()), parse)
 
 
-def _read(file: Path, lines: Iterable[tuple[int, bytes]], read: Callable[[bytes], R]) -> Records[R]:
+def record_in(line: bytes) -> TrialRecord | None:
+    """The record in a line; None where it is none."""
+    try:
+        return TrialRecord.model_validate_json(line)
+    except ValidationError:
+        return None
+
+
+def _read(file: Path, lines: Iterable[tuple[int, bytes | None]], read: Callable[[bytes], R]) -> Records[R]:
     found: dict[tuple[str, str], R] = {}
     bad: list[BadLine] = []
     for number, line in lines:
+        if line is None:
+            bad.append(BadLine(file, number, f"it has more than {MAX_RECORD // 2**20} MiB"))
+            continue
         try:
             record = read(line)
         except ValidationError as error:
@@ -454,10 +506,10 @@ def _read(file: Path, lines: Iterable[tuple[int, bytes]], read: Callable[[bytes]
     return Records(tuple(found.values()), tuple(bad))
 
 
-def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
+def _lines(file: Path) -> Iterator[tuple[int, bytes | None]]:
     try:
-        with file.open("rb") as stream:
-            yield from _numbered(stream)
+        with open_regular(file) as stream:
+            yield from _numbered(bounded_lines(stream, MAX_RECORD))
     except OSError as error:
         raise UsageError(
             f"no records can be read from {file}: {error.strerror or error}",
@@ -465,8 +517,8 @@ def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
         ) from error
 
 
-def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    return ((number, line) for number, line in enumerate(lines, 1) if not line.isspace())
+def _numbered(lines: Iterable[bytes | None]) -> Iterator[tuple[int, bytes | None]]:
+    return ((number, line) for number, line in enumerate(lines, 1) if line is None or not line.isspace())
 
 
 def _reason(error: ValidationError) -> str:
@@ -482,8 +534,25 @@ def list_runs(results: Path) -> list[RunFolder]:
     """The runs in a results folder, oldest first."""
     if not results.is_dir():
         return []
-    found = [path for path in results.iterdir() if (path / "run.json").is_file()]
+    try:
+        found = [path for path in results.iterdir() if _is_run(path)]
+    except OSError as error:
+        raise UsageError(f"{results} cannot be read: {error.strerror or error}") from error
     return [RunFolder(path) for path in sorted(found, key=_sort_key)]
+
+
+def _is_run(folder: Path) -> bool:
+    # What is no possible name raises, too.
+    return os.path.isfile(folder / ABOUT)
+
+
+def read_about(run: Path) -> dict[str, Any]:
+    """What a run was asked for; empty where that cannot be read."""
+    try:
+        about = json.loads(read_bounded(file_below(run, ABOUT), MAX_RECORD))
+    except (OSError, ValueError, RecursionError, UsageError):
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def _sort_key(run: Path) -> tuple[str, int, str]:
@@ -512,7 +581,7 @@ def find_run(results: Path, name: str | None) -> RunFolder:
     Raises:
         UsageError: when there is none, or several begin so.
     """
-    if name and (Path(name) / "run.json").is_file():
+    if name and _is_run(Path(name)):
         return RunFolder(Path(name))
     runs = list_runs(results)
     if not runs:

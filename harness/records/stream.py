@@ -10,7 +10,8 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from datetime import datetime
+from typing import Any, TypeVar, cast
 
 MARKER = "harness"
 """`type` of the lines that harness itself puts into a transcript, between the turns of a session."""
@@ -23,8 +24,12 @@ _SYNTHETIC = "<synthetic>"
 
 AFTER_RESULT = "after the session's result"
 OTHER_SESSION = "of another session"
+_DOUBT = (1 / 4, 3 / 4)
+"""How much of what was counted before is in a count beyond the run's own messages, where that tells nothing."""
 OUT_OF_ORDER = "in an order that Claude Code does not produce"
 _MAX_SAFE_INT = 2**53
+_LAST_OF_A_RUN_ALONE = (2, 1, 273)
+"""The last version whose `modelUsage` is known to be the run's own after `--resume`, and not the session's."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,8 @@ class Lines:
 def parse_line(line: bytes) -> Event:
     """One line as an event; never raises. All text in it can be encoded: a lone surrogate becomes `?`."""
     try:
-        raw = json.loads(line)
+        # Of bytes, json would take UTF-16 too, and halves of surrogates as they are.
+        raw = json.loads(line.decode())
         if b"\\ud" in line or b"\\uD" in line:
             raw = json.loads(json.dumps(raw, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError):
@@ -119,13 +125,58 @@ class Tokens:
             self.cache_creation + other.cache_creation,
         )
 
+    def is_below(self, other: Tokens) -> bool:
+        """Whether any kind is less than the other's."""
+        return any(own < others for own, others in zip(self._kinds, other._kinds, strict=True))
+
+    @property
+    def _kinds(self) -> tuple[int, ...]:
+        return self.input, self.output, self.cache_read, self.cache_creation
+
 
 @dataclass(frozen=True)
 class ModelUsage:
-    """The usage that one model was billed for; `cost_usd` is None where the CLI did not say."""
+    """The usage that one model was billed for; `cost_usd` is None where the CLI did not say.
+
+    `basis` is Claude Code's word for whose price that is: `list`, `managed`, or `unknown`, a guess. `canonical` is the
+    model by whose price it went. Older versions say neither.
+    """
 
     tokens: Tokens
     cost_usd: float | None
+    basis: str | None = None
+    canonical: str | None = None
+
+    def __add__(self, other: ModelUsage) -> ModelUsage:
+        cost = _total((self.cost_usd, other.cost_usd))
+        return _told_after(self, replace(other, tokens=self.tokens + other.tokens, cost_usd=cost))
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What some runs were billed for, by model, with Claude Code's word on their cost and their time at the API."""
+
+    models: Mapping[str, ModelUsage] = field(default_factory=dict)
+    cost_usd: float | None = 0.0
+    api_ms: int | None = 0
+
+    @property
+    def tokens(self) -> Tokens:
+        """The sum over all models."""
+        return sum((usage.tokens for usage in self.models.values()), Tokens())
+
+    def __add__(self, other: Bill) -> Bill:
+        return Bill(
+            _added(self.models, other.models.items()),
+            _total((self.cost_usd, other.cost_usd)),
+            _total((self.api_ms, other.api_ms)),
+        )
+
+    def after(self, before: Bill) -> Bill:
+        """It, as the session's up to now: what was told before of a model's price, and is not told again, stands."""
+        return replace(
+            self, models={name: _told_after(before.models.get(name), u) for name, u in self.models.items()}
+        )
 
 
 @dataclass(frozen=True)
@@ -143,14 +194,14 @@ class TurnResult:
 
     A run has several `result` events where subagents in the background go on after the agent's answer:
     `duration_ms` and `num_turns` are their sums. `tokens`, `cost_usd` and `duration_api_ms` are the session's
-    up to here, since the CLI counts them over all runs of a session. `permission_denials` has the name of a tool for
-    each call that was denied. Without `asked_model` Claude Code answered by itself, as it does a command of its own.
+    up to here, also where the CLI counts them run by run. `permission_denials` has the name of a tool for each call
+    that was denied. Without `asked_model` Claude Code answered by itself, as it does a command of its own.
     """
 
     duration_ms: int | None
     duration_api_ms: int | None
     num_turns: int | None
-    tokens: Tokens
+    tokens: Tokens | None
     cost_usd: float | None
     terminal_reason: str | None
     is_error: bool
@@ -174,11 +225,14 @@ class HookTold:
 class Session:
     """All that a transcript tells. Tokens and cost cover every turn and every subagent.
 
-    `partial` says that a run ended (or still goes on) without its `result`: tokens are then a lower bound, and
-    cost and durations are unknown. `forged` counts the events that Claude Code cannot have written where they are,
-    by why; nothing else of them counts. `api_error` is Claude Code's word for what it last said in the model's place.
-    `hooks` is what hooks told while the agent could not yet have done anything to it. `plugins` has
-    each one's folder by its name; `answered`, how many of the main agent's messages each model gave.
+    `partial` says that a run ended (or still goes on) without its `result`: tokens are then a lower bound, and cost
+    and durations are unknown. `uncounted` says that a result told no usage that can be believed: tokens are then a
+    lower bound too, and the cost is unknown. `answered` counts the replies to the main agent by the model that the
+    API named in them. `start_ms` sums what Claude Code took to start, `retry_waits_ms` the announced waits before
+    the API was asked again, `mcp_waits_ms` is the time in which a call of an MCP tool was waited for; None: not
+    told. `forged` counts the events that Claude Code cannot have written where they are, by why; nothing else of
+    them counts. `api_error` is Claude Code's word for what it last said in the model's place. `hooks` is what hooks
+    told while the agent could not yet have done anything to it. `plugins` has each one's folder by its name.
     """
 
     session_id: str | None = None
@@ -193,10 +247,14 @@ class Session:
     permission_mode: str | None = None
     plugins: Mapping[str, str] = field(default_factory=dict)
     plugin_errors: tuple[str, ...] = ()
-    answered: Mapping[str, int] = field(default_factory=dict)
     turns: tuple[TurnResult, ...] = ()
     models: Mapping[str, ModelUsage] = field(default_factory=dict)
     partial: bool = False
+    uncounted: bool = False
+    start_ms: int | None = None
+    answered: Mapping[str, int] = field(default_factory=dict)
+    retry_waits_ms: float | None = 0.0
+    mcp_waits_ms: float | None = 0.0
     tools: Mapping[str, ToolUse] = field(default_factory=dict)
     api_retries: int = 0
     last_retry_status: int | None = None
@@ -211,9 +269,14 @@ class Session:
         return sum((usage.tokens for usage in self.models.values()), Tokens())
 
     @property
+    def is_bound(self) -> bool:
+        """Whether its tokens are a lower bound."""
+        return self.partial or self.uncounted
+
+    @property
     def cost_usd(self) -> float | None:
-        """The session's cost, None when any part of it is unknown."""
-        if self.partial or not self.turns:
+        """The session's cost as Claude Code tells it, also by a guessed price; None when any part of it is unknown."""
+        if self.is_bound or not self.turns:
             return None
         return self.turns[-1].cost_usd
 
@@ -231,8 +294,13 @@ class Session:
 
     @property
     def num_turns(self) -> int | None:
-        """Rounds of the agent's loop, summed over the prompts."""
+        """The main agent's tool results, and one more for each prompt: what the CLI calls turns."""
         return _total(turn.num_turns for turn in self.turns) if not self.partial else None
+
+    @property
+    def requests(self) -> int | None:
+        """The model's replies to the main agent."""
+        return sum(self.answered.values()) if self.turns and not self.partial else None
 
 
 class SessionBuilder:
@@ -242,8 +310,13 @@ class SessionBuilder:
         self._session = Session()
         self._running = False
         self._result: TurnResult | None = None
-        self._billed: dict[str, ModelUsage] = {}
+        self._before, self._bill, self._run_share = Bill(), Bill(), Tokens()
+        self._is_uncounted = self._tells_no_share = False
         self._messages: dict[str, tuple[str, Tokens]] = {}
+        self._run_messages: dict[str, Tokens] = {}
+        self._called_at: dict[str, datetime | None] = {}
+        self._mcp_waits: list[tuple[datetime, datetime]] = []
+        self._is_untimed = False
         self._lost: list[tuple[str, Tokens]] = []
         self._calls: dict[str, tuple[str, bool]] = {}
         self._errors: set[str] = set()
@@ -348,8 +421,11 @@ class SessionBuilder:
         # The CLI counts over all runs of a session, but for those that were killed.
         self._lost += self._messages.values()
         self._messages.clear()
+        self._run_messages.clear()
         self._open_calls.clear()
         self._session = replace(self.session(), models={}, tools={})
+        self._before, self._run_share = self._bill, Tokens()
+        self._is_uncounted = self._tells_no_share = False
         self._result, self._running = None, False
         self._turn_id, self._message = None, None
         self._starts, self._results = 0, 0
@@ -361,19 +437,22 @@ class SessionBuilder:
             self._session,
             turns=(*self._session.turns, self._result) if self._result else self._session.turns,
             partial=self._session.partial or self._running,
+            uncounted=self._session.uncounted or self._is_uncounted,
             models=self._models(),
+            answered=dict(Counter(self._answers.values())),
+            mcp_waits_ms=None if self._is_untimed else _covered_ms(self._mcp_waits),
             tools=self._tools(),
-            answered=Counter(self._answers.values()),
             forged=dict(self._forged),
         )
 
     def _models(self) -> dict[str, ModelUsage]:
-        """The last result's cumulative usage, plus the messages that it does not know."""
-        models = dict(self._billed)
-        for model, tokens in (*self._lost, *self._messages.values()):
-            before = models.get(model, ModelUsage(Tokens(), None))
-            models[model] = ModelUsage(before.tokens + tokens, None)
-        return models
+        """What was billed up to the last result, plus the messages that it does not know."""
+        lost = ((model, ModelUsage(tokens, None)) for model, tokens in self._lost)
+        return _added(self._bill.models, (*lost, *self._unbilled()))
+
+    def _unbilled(self) -> Iterator[tuple[str, ModelUsage]]:
+        """The messages since the last result."""
+        return ((model, ModelUsage(tokens, None)) for model, tokens in self._messages.values())
 
     def _tools(self) -> dict[str, ToolUse]:
         calls = Counter(name for name, _ in self._calls.values())
@@ -395,10 +474,12 @@ class SessionBuilder:
             self._goes_on = True
         elif event.subtype == "api_retry":
             self._is_retrying = True
+            waits = (self._session.retry_waits_ms, _float(event.raw.get("retry_delay_ms")))
             self._session = replace(
                 self._session,
                 api_retries=self._session.api_retries + 1,
                 last_retry_status=_int(event.raw.get("error_status")),
+                retry_waits_ms=_total(waits),
             )
 
     def _on_assistant(self, event: Event) -> None:
@@ -408,7 +489,8 @@ class SessionBuilder:
         if model == _SYNTHETIC:
             self._session = replace(self._session, api_error=_str(event.raw.get("error")))
         elif isinstance(identity, str) and isinstance(model, str):
-            self._messages[identity] = (model, _api_tokens(_mapping(message.get("usage"))))
+            tokens = _api_tokens(_mapping(message.get("usage")))
+            self._messages[identity], self._run_messages[identity] = (model, tokens), tokens
             self._asked_model = True
             if event.parent is None:
                 self._answers[identity] = model
@@ -422,29 +504,74 @@ class SessionBuilder:
             self._goes_on |= name in _WAKING_TOOLS
             if name not in _SUBAGENT_TOOLS:
                 self._open_calls.add(call)
+            if name.startswith("mcp__"):
+                self._called_at[call] = _time(event)
 
     def _on_user(self, event: Event) -> None:
         for block in event.blocks("tool_result"):
             call = str(block.get("tool_use_id"))
             self._open_calls.discard(call)
+            if call in self._called_at:
+                start, end = self._called_at.pop(call), _time(event)
+                self._is_untimed |= start is None or end is None
+                self._mcp_waits += [(start, end)] if start and end else []
             if block.get("is_error") is True:
                 self._errors.add(call)
 
     def _on_result(self, event: Event) -> None:
         self._running = False
         self._results += 1
-        self._billed = {
-            name: _billed(_mapping(usage)) for name, usage in _mapping(event.raw.get("modelUsage")).items()
-        }
+        share = _told_models(event.raw.get("model_usage_since_last_result"))
+        self._tells_no_share |= share is None
+        self._run_share += Bill(share or {}).tokens
+        bill = self._bill_after(event.raw)
+        self._is_uncounted = bill is None
+        # What was counted is never lowered by a result that does not tell, or tells what cannot be.
+        self._bill = bill or Bill(_added(self._bill.models, self._unbilled()), None, None)
         self._messages.clear()
         self._open_calls.clear()
-        tokens = sum((usage.tokens for usage in self._billed.values()), Tokens())
-        result = _turn_result(event.raw, tokens, before=self._result)
+        result = _turn_result(event.raw, self._bill, before=self._result, is_counted=bill is not None)
         self._result = replace(result, asked_model=self._asked_model)
+
+    def _bill_after(self, raw: Mapping[str, Any]) -> Bill | None:
+        """What the session was billed for up to a result; None where it does not tell, or not what can be."""
+        models = _told_models(raw.get("modelUsage"))
+        if models is None:
+            return None
+        told = Bill(models, _float(raw.get("total_cost_usd")), _int(raw.get("duration_api_ms")))
+        seen = sum(self._run_messages.values(), Tokens())
+        if not told.tokens.total and seen.total:
+            return None
+        is_of_session = self._is_of_session(told, seen)
+        if is_of_session is None:
+            return None
+        bill = told.after(self._before) if is_of_session else self._before + told
+        return None if bill.tokens.is_below(self._bill.tokens) else bill
+
+    def _is_of_session(self, told: Bill, seen: Tokens) -> bool | None:
+        """Whether what a result tells is the whole session's, and not the run's own; None where nothing shows it."""
+        before = self._before.tokens
+        if not before.total:
+            return True
+        if told.tokens.is_below(before) or _counts_runs_alone(self._session.claude_version):
+            return False
+        own = seen if self._tells_no_share else self._run_share
+        # The messages' events tell their input to the digit, and of their output only the start.
+        counted = (told.tokens, before, own)
+        now, earlier, of_run = (one.total - one.output for one in counted)
+        if not earlier:
+            now, earlier, of_run = (one.output for one in counted)
+        rest = (now - of_run) / earlier
+        if self._tells_no_share and seen.total and _DOUBT[0] < rest < _DOUBT[1]:
+            return None
+        return rest > 1 / 2
 
     def _on_marker(self, event: Event) -> None:
         if event.subtype == "turn":
             self.begin_turn()
+        elif event.subtype == "started":
+            waits = (self._session.start_ms or 0, _int(event.raw.get("ms")))
+            self._session = replace(self._session, start_ms=_total(waits))
 
     def _on_malformed(self, _: Event) -> None:
         self._session = replace(self._session, malformed=self._session.malformed + 1)
@@ -464,6 +591,11 @@ _HANDLERS = {
 def turn_marker(turn: int, prompt: str) -> bytes:
     """The line with which the transcript of a turn (from 1) begins, and what was asked: the CLI does not tell it."""
     return json.dumps({"type": MARKER, "subtype": "turn", "turn": turn, "prompt": prompt}).encode() + b"\n"
+
+
+def start_marker(ms: int) -> bytes:
+    """The line that tells how long Claude Code took to start, after its first word: it does not tell that either."""
+    return json.dumps({"type": MARKER, "subtype": "started", "ms": ms}).encode() + b"\n"
 
 
 def _init_fields(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -502,18 +634,20 @@ def _names(value: object) -> tuple[str, ...]:
     return tuple(name for name in value if isinstance(name, str)) if isinstance(value, list) else ()
 
 
-def _turn_result(raw: Mapping[str, Any], tokens: Tokens, *, before: TurnResult | None) -> TurnResult:
-    """A run's result; `before` is the one that the same run had before."""
+def _turn_result(
+    raw: Mapping[str, Any], bill: Bill, *, before: TurnResult | None, is_counted: bool
+) -> TurnResult:
+    """A run's result; `before` is the one that the same run had before, `bill` the session's up to here."""
     duration_ms, num_turns = _int(raw.get("duration_ms")), _int(raw.get("num_turns"))
     if before:
         duration_ms = _total((before.duration_ms, duration_ms))
         num_turns = _total((before.num_turns, num_turns))
     return TurnResult(
         duration_ms=duration_ms,
-        duration_api_ms=_int(raw.get("duration_api_ms")),
+        duration_api_ms=bill.api_ms,
         num_turns=num_turns,
-        tokens=tokens,
-        cost_usd=_float(raw.get("total_cost_usd")),
+        tokens=bill.tokens if is_counted else None,
+        cost_usd=bill.cost_usd,
         terminal_reason=_str(raw.get("terminal_reason")),
         is_error=raw.get("is_error") is True,
         api_error_status=_int(raw.get("api_error_status")),
@@ -528,14 +662,46 @@ def _turn_result(raw: Mapping[str, Any], tokens: Tokens, *, before: TurnResult |
     )
 
 
-def _billed(usage: Mapping[str, Any]) -> ModelUsage:
-    tokens = Tokens(
-        input=_count(usage.get("inputTokens")),
-        output=_count(usage.get("outputTokens")),
-        cache_read=_count(usage.get("cacheReadInputTokens")),
-        cache_creation=_count(usage.get("cacheCreationInputTokens")),
+def _counts_runs_alone(version: str | None) -> bool:
+    """Whether a version of Claude Code is known to count each run of a resumed session by itself."""
+    parts = (version or "").split(".")
+    if not all(part.isdecimal() and len(part) < 9 for part in parts):
+        return False
+    return tuple(map(int, parts)) <= _LAST_OF_A_RUN_ALONE
+
+
+def _added(models: Mapping[str, ModelUsage], more: Iterable[tuple[str, ModelUsage]]) -> dict[str, ModelUsage]:
+    added = dict(models)
+    for name, usage in more:
+        added[name] = added[name] + usage if name in added else usage
+    return added
+
+
+def _told_after(before: ModelUsage | None, usage: ModelUsage) -> ModelUsage:
+    """A model's usage up to now; a price that was a guess in a part of it stays one."""
+    if before is None:
+        return usage
+    basis = "unknown" if "unknown" in (before.basis, usage.basis) else usage.basis or before.basis
+    return replace(usage, basis=basis, canonical=usage.canonical or before.canonical)
+
+
+def _told_models(told: object) -> dict[str, ModelUsage] | None:
+    """The usage by model, as a result tells it; None where any of it is no count."""
+    if not isinstance(told, dict):
+        return None
+    models = {name: _told_usage(_mapping(usage)) for name, usage in told.items()}
+    return None if None in models.values() else cast(dict[str, ModelUsage], models)
+
+
+def _told_usage(usage: Mapping[str, Any]) -> ModelUsage | None:
+    keys = ("inputTokens", "outputTokens", "cacheReadInputTokens", "cacheCreationInputTokens")
+    told = {key: _int(usage[key]) for key in keys if key in usage}
+    if not told or None in told.values():
+        return None
+    tokens = Tokens(*(told.get(key) or 0 for key in keys))
+    return ModelUsage(
+        tokens, _float(usage.get("costUSD")), _str(usage.get("costBasis")), _str(usage.get("canonicalModel"))
     )
-    return ModelUsage(tokens, _float(usage.get("costUSD")))
 
 
 def _api_tokens(usage: Mapping[str, Any]) -> Tokens:
@@ -572,7 +738,30 @@ def _float(value: object) -> float | None:
     return float(value) if 0 <= value < _MAX_SAFE_INT else None
 
 
-def _total(values: Iterable[int | None]) -> int | None:
+_Number = TypeVar("_Number", int, float)
+
+
+def _total(values: Iterable[_Number | None]) -> _Number | None:
     """The sum, None when there is nothing to sum or a part is unknown."""
     known = list(values)
-    return sum(cast(list[int], known)) if known and None not in known else None
+    return sum(cast(list[_Number], known)) if known and None not in known else None
+
+
+def _time(event: Event) -> datetime | None:
+    """When Claude Code wrote an event; older versions do not tell."""
+    try:
+        told = datetime.fromisoformat(event.raw.get("timestamp") or "")
+    except (TypeError, ValueError):
+        return None
+    return told if told.tzinfo else None
+
+
+def _covered_ms(spans: Iterable[tuple[datetime, datetime]]) -> float:
+    """The time that spans cover together; what several cover counts once."""
+    covered, end = 0.0, None
+    for start, stop in sorted(spans):
+        begin = max(start, end) if end else start
+        if stop > begin:
+            covered += (stop - begin).total_seconds() * 1000
+            end = stop
+    return covered

@@ -51,6 +51,9 @@ _VALUES: Mapping[MetricName, Callable[[TrialMetrics], float | None]] = {
     "cost": attrgetter("cost_usd"),
     "tokens": attrgetter("tokens"),
     "duration": attrgetter("duration_ms"),
+    "start": attrgetter("start_ms"),
+    "retry_wait": attrgetter("retry_wait_ms"),
+    "mcp_wait": attrgetter("mcp_wait_ms"),
     "turns": attrgetter("turns"),
 }
 

@@ -10,7 +10,12 @@ UNKNOWN = "-"
 _NAMED = 8
 """The most names that a sentence lists."""
 
-LABELS: Mapping[MetricName, str] = {name: name for name in METRIC_NAMES} | {"pass": "pass rate"}
+LABELS: Mapping[MetricName, str] = {name: name for name in METRIC_NAMES} | {
+    "pass": "pass rate",
+    "retry_wait": "retry wait",
+    "mcp_wait": "MCP wait",
+    "turns": "steps",
+}
 
 
 def seconds(ms: float | None) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
-from typing import Any
 
 from harness.errors import UsageError
-from harness.records.store import RunFolder, list_runs, read_records
+from harness.records.record import TrialRecord
+from harness.records.store import Records, RunFolder, bad_line_notes, list_runs, read_about, read_records
 from harness.report.arms import count_records
 from harness.report.formatting import cost, percent
-from harness.report.table import Column, as_text
+from harness.report.table import Column, as_text, plain
 
 
 def list_of_runs(results: Path) -> str:
@@ -19,19 +19,24 @@ def list_of_runs(results: Path) -> str:
     if not runs:
         return f"no runs in {results}; `pytest tasks` makes one\n"
     columns = [Column("run"), Column("agent"), Column("model"), *(Column(n, right=True) for n in _NUMBERS)]
-    return as_text(columns, [_row(run) for run in runs])
+    notes: list[str] = []
+    table = as_text(columns, [_row(run, notes) for run in runs])
+    return table + "".join(f"{plain(note)}\n" for note in notes)
 
 
 _NUMBERS = ("trials", "passed", "failed", "error", "pass", "cost")
 
 
-def _row(run: RunFolder) -> list[str]:
-    about = _about(run)
-    try:
-        records = read_records(run.path).records
-    except UsageError:
-        records = ()
-    arm = count_records(run.id, records)
+def _row(run: RunFolder, notes: list[str]) -> list[str]:
+    about = read_about(run.path)
+    found: Records[TrialRecord] = Records((), ())
+    if os.path.lexists(run.records_file):
+        try:
+            found = read_records(run.path)
+        except UsageError as error:
+            notes.append(error.message)
+    notes += bad_line_notes(found.bad)
+    arm = count_records(run.id, found.records)
     return [
         arm.name,
         str(about.get("agent", "")),
@@ -43,11 +48,3 @@ def _row(run: RunFolder) -> list[str]:
         percent(arm.pass_share),
         cost(arm.spent_usd),
     ]
-
-
-def _about(run: RunFolder) -> dict[str, Any]:
-    try:
-        about = json.loads((run.path / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return about if isinstance(about, dict) else {}

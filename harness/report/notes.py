@@ -90,6 +90,8 @@ def _mixed(arm: Arm) -> Iterator[str]:
     for what, values in (
         ("settings", settings),
         ("models", arm.distinct("model")),
+        ("models that answered", tuple(dict.fromkeys(name for one in arm.records for name in one.answered))),
+        ("kinds of prices", arm.distinct("cost_source")),
         ("versions of Claude Code", arm.distinct("claude_version")),
     ):
         if len(values) > 1:

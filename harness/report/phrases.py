@@ -5,12 +5,12 @@ Nothing is escaped here: names come from records, and are untrusted wherever the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from harness.report.arms import ComparedArm
 from harness.report.comparison import ComparisonView, PairView
 from harness.report.formatting import LABELS, UNKNOWN, cost, count, names, percent, seconds, several
-from harness.stats.data import METRICS, MetricName
+from harness.stats.data import METRICS, WAITS, MetricName
 from harness.stats.results import (
     POWER,
     AtK,
@@ -37,8 +37,16 @@ SHOW: Mapping[MetricName, Callable[[float | None], str]] = {
     "cost": cost,
     "tokens": count,
     "duration": seconds,
+    "start": seconds,
+    "retry_wait": seconds,
+    "mcp_wait": seconds,
     "turns": lambda number: UNKNOWN if number is None else f"{number:.1f}",
 }
+
+
+def is_shown(arms: Iterable[ComparedArm], metric: MetricName) -> bool:
+    """False for a wait that no trial had."""
+    return metric not in WAITS or any(arm.stats.metrics[metric].mean.value for arm in arms)
 
 
 def estimate(arm: ComparedArm, metric: MetricName) -> Estimate:
@@ -98,6 +106,8 @@ def metric_rows(view: ComparisonView, pair: PairView) -> Iterator[tuple[Contrast
     """Each metric's contrast, with its name, the baseline's value, the arm's, the difference and its interval."""
     own, base = view.arm(pair.arm), view.arm(pair.baseline)
     for metric, contrast in pair.contrasts.items():
+        if not is_shown(view.arms, metric):
+            continue
         found = contrast.difference
         both = value(base, metric), value(own, metric)
         ends = change_interval(metric, found.interval) or UNKNOWN
@@ -126,7 +136,7 @@ def design(view: ComparisonView, pair: PairView) -> str:
 
 def details(view: ComparisonView, pair: PairView) -> Iterator[str]:
     """Sentences about one pair: why there is no interval, what would settle it, what the excluded could change."""
-    yield from _unreckoned(pair)
+    yield from _unreckoned(view, pair)
     main = pair.contrasts["pass"]
     if main.unpaired:
         what = "1 task counts" if main.unpaired == 1 else f"{main.unpaired} tasks count"
@@ -149,10 +159,10 @@ def details(view: ComparisonView, pair: PairView) -> Iterator[str]:
     yield from _flips(pair)
 
 
-def _unreckoned(pair: PairView) -> Iterator[str]:
+def _unreckoned(view: ComparisonView, pair: PairView) -> Iterator[str]:
     reasons: dict[str, list[str]] = {}
     for metric, contrast in pair.contrasts.items():
-        if contrast.difference.reason:
+        if contrast.difference.reason and is_shown(view.arms, metric):
             reasons.setdefault(contrast.difference.reason, []).append(LABELS[metric])
     for reason, metrics in reasons.items():
         yield f"no interval for {', '.join(metrics)}: {reason}"

@@ -7,16 +7,19 @@ import json
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from rich.console import Console
 from rich.text import Text
 
+from harness.errors import UsageError
+from harness.records.files import MAX_LINE, bounded_lines, file_below, open_regular, read_bounded
 from harness.records.record import TrialRecord
-from harness.records.store import RunFolder, find_record, find_run, read_records
-from harness.records.stream import parse
+from harness.records.store import RunFolder, bad_line_notes, find_record, find_run, read_records
+from harness.records.stream import Event, parse_line
 from harness.report.formatting import cost, count, seconds
 from harness.report.sanitize import sanitize
-from harness.report.table import Column, as_text
+from harness.report.table import Column, as_text, plain
 from harness.report.transcript import TranscriptEntry, entries
 from harness.report.trial_summary import check_verdict, facts
 
@@ -50,9 +53,11 @@ def show(
         UsageError: when there is no such run or trial.
     """
     run = find_run(results, run_name)
-    records = read_records(run.path).records
+    found = read_records(run.path)
+    records = found.records
     if trial is None:
-        return _trials(run, records, color=color)
+        notes = "".join(f"{plain(note)}\n" for note in bad_line_notes(found.bad))
+        return _trials(run, records, color=color) + notes
     record = find_record(run, records, trial)
     if as_json:
         return json.dumps(record.line(), indent=2, ensure_ascii=False) + "\n"
@@ -127,12 +132,23 @@ class _Page:
 
     def _transcript(self) -> None:
         self._section("transcript")
-        data = self._file(self._record.transcript)
-        if data is None:
+        name = self._record.transcript
+        if name is None:
             self._line("(none)", "dim")
             return
-        for entry in entries(parse(data)):
-            self._entry(entry)
+        try:
+            with open_regular(file_below(self._run.path, name)) as file:
+                for entry in entries(self._events(file)):
+                    self._entry(entry)
+        except (OSError, UsageError) as error:
+            self._unreadable(name, error)
+
+    def _events(self, file: BinaryIO) -> Iterator[Event]:
+        for line in bounded_lines(file):
+            if line is None:
+                self._line(f"(a line of more than {MAX_LINE // 2**20} MiB is left out)", "yellow")
+            elif line.strip():
+                yield parse_line(line.removesuffix(b"\n"))
 
     def _entry(self, entry: TranscriptEntry) -> None:
         indent = 4 if entry.subagent else 0
@@ -184,10 +200,14 @@ class _Page:
         if relative is None:
             return None
         try:
-            return (self._run.path / relative).read_bytes()
-        except OSError as error:
-            self._line(f"{relative} cannot be read: {error.strerror}", "yellow")
+            return read_bounded(file_below(self._run.path, relative))
+        except (OSError, UsageError) as error:
+            self._unreadable(relative, error)
             return None
+
+    def _unreadable(self, relative: str, error: Exception) -> None:
+        words = error.strerror if isinstance(error, OSError) else str(error).partition("\n")[0]
+        self._line(f"{relative} cannot be read: {words}", "yellow")
 
 
 def _folded(line: str, width: int | None) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.records.metrics import TrialMetrics
-from harness.records.store import RECORDS, Records, find_run, measured_in, read_measured
+from harness.records.store import RECORDS, Records, find_run, measured_in, read_about, read_measured
 from harness.report.arms import Arm, arms_by_variant, pairs_within
 from harness.stats.data import Plan
 
@@ -74,9 +73,8 @@ def find_source(results: Path, text: str) -> Path:
 def planned_rounds(run: Path) -> Plan | None:
     """The rounds that a run with --until-decided was to have at most, as its run.json says."""
     try:
-        about = json.loads((run / "run.json").read_text(encoding="utf-8"))
-        return Plan(int(about["until_decided"]["max_trials"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        return Plan(int(read_about(run)["until_decided"]["max_trials"]))
+    except (ValueError, KeyError, TypeError, OverflowError):
         return None
 
 

@@ -49,8 +49,8 @@ def _summary_row(name: str, records: Sequence[TrialRecord]) -> SummaryRow:
     return SummaryRow(
         arm=count_records(name, records),
         cost_usd=mean(lambda record: record.cost_usd),
-        tokens=mean(lambda record: record.tokens.total),
-        output_tokens=mean(lambda record: record.tokens.output),
+        tokens=mean(lambda record: None if record.tokens_partial else record.tokens.total),
+        output_tokens=mean(lambda record: None if record.tokens_partial else record.tokens.output),
         total_ms=mean(lambda record: record.phases_ms.total),
     )
 

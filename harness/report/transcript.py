@@ -39,7 +39,8 @@ def _system(event: Event) -> Iterator[TranscriptEntry]:
     raw = event.raw
     if event.subtype == "init":
         servers = raw.get("mcp_servers")
-        names = [f"{s.get('name')} ({s.get('status')})" for s in servers or [] if isinstance(s, dict)]
+        told = servers if isinstance(servers, list) else []
+        names = [f"{s.get('name')} ({s.get('status')})" for s in told if isinstance(s, dict)]
         about = f"Claude Code {raw.get('claude_code_version')}, {raw.get('model')}, in {raw.get('cwd')}"
         yield TranscriptEntry("start", about, f"MCP servers: {', '.join(names)}" if names else "")
     elif event.subtype == "api_retry":

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import Fault, HarnessError, InternalFault, UsageError
 from harness.records.history import History, read_history
+from harness.records.manifest import drop_manifest
 from harness.records.record import AttemptRecord, TrialRecord, TrialSpec
 from harness.records.store import NO_REDACTION, Redactor, RunFolder, RunLock, find_run, new_run_id
 from harness.runs.budget import Budget, NotStartedError, spent_before
@@ -161,6 +162,7 @@ class RunController:
         )
         run = OpenRun(resources, engine, resumed, lock, request)
         if resumed.folder:
+            drop_manifest(resumed.folder.path)
             # The sandboxes of a run that was killed. Those that cannot be killed now are at this run's end.
             self._kill_sandboxes(run)
         return run
@@ -420,7 +422,18 @@ class RunController:
         self._kill_sandboxes(run)
         run.engine.close()
         run.resources.close()
+        self._seal(run.context.folder)
         run.lock.release()
+
+    def _seal(self, folder: RunFolder) -> None:
+        """Write what the run came to, and the hash of each of its files."""
+        from harness.report.statement import seal_run
+
+        try:
+            seal_run(folder, self.options.baseline, self.options.fail_on)
+        except HarnessError as error:
+            if self._terminal:
+                self._terminal.write_line(f"harness: the run has no manifest: {error.message}")
 
 
 def _pass_on(turn: Future[None], trial: Future[TrialRecord]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.errors import UsageError
+from harness.records.files import read_bounded
 from harness.records.record import CheckResult, TrialRecord
 from harness.records.store import RunFolder, find_record, find_run, read_records
 from harness.runs.resources import acquire_shared_server, local_platform, shared_platform
@@ -121,8 +122,8 @@ def find_kept(results: Path, run: str | None, trial: str) -> Kept:
 def _task(folder: RunFolder, record: TrialRecord) -> Path | None:
     file = folder.trial(record.task, record.variant, record.index).path / KEPT
     try:
-        about: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        about: dict[str, Any] = json.loads(read_bounded(file))
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(
             f"{file} cannot be read: {error}", remedy="run the trial again with --keep"
         ) from error

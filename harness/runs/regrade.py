@@ -12,8 +12,10 @@ from statistics import fmean
 
 from harness.errors import Fault, UsageError
 from harness.models.model import NO_MODEL
+from harness.records.files import file_below
 from harness.records.record import CheckResult, Outcome, TrialRecord, TrialSpec
 from harness.records.store import RunFolder, find_run, new_run_id, read_records
+from harness.report.statement import seal_run
 from harness.runs.options import Options
 from harness.runs.resources import default_concurrency, platform_of, templates_of
 from harness.sandboxes.cleanup import delete_snapshots
@@ -71,6 +73,7 @@ def regrade(results: Path, run: str | None, tasks: Sequence[Path], options: Opti
     )
     with platform_of(options) as platform:
         regraded = asyncio.run(_regrade_all(old, new, records, known, platform, options))
+    seal_run(new)
     return _told(old, new, regraded)
 
 
@@ -95,8 +98,8 @@ async def _regrade_all(
                 return _Regraded(record, await _regrade_one(old, context, spec, record))
             except _NotRegradableError as reason:
                 return _Regraded(record, None, str(reason))
-            except Fault as fault:
-                return _Regraded(record, None, fault.message)
+            except (Fault, UsageError) as error:
+                return _Regraded(record, None, error.message)
 
     try:
         return list(await asyncio.gather(*map(one, records)))
@@ -134,6 +137,7 @@ async def _regrade_one(
     grade = await grade_works(spec, context, start, works, keep)
     diff = await keep("diff.patch", grade.diff) if grade.diff is not None else None
     new = _new_record(old, context.folder, spec.task, record, grade, diff)
+    await context.disk.run(functools.partial(context.folder.write_copy, new))
     await context.disk.run(context.folder.prepare_append(new))
     return new
 
@@ -141,7 +145,7 @@ async def _regrade_one(
 def _stored_works(old: RunFolder, record: TrialRecord, task: Task) -> Works:
     if record.work is None:
         raise _NotRegradableError("its work was not kept (--keep-work)")
-    folder = old.path / record.work
+    folder = file_below(old.path, record.work)
     works: dict[int | None, Work] = {None: _stored_work(folder, task)}
     for turn in {check.turn for check in task.checks if check.turn is not None}:
         if (folder / f"turn-{turn}").is_dir():
@@ -150,10 +154,10 @@ def _stored_works(old: RunFolder, record: TrialRecord, task: Task) -> Works:
 
 
 def _stored_work(folder: Path, task: Task) -> Work:
-    repo = folder / "repo.tar"
+    repo = file_below(folder, "repo.tar")
     if not repo.is_file():
         raise _NotRegradableError(f"{repo} is not there")
-    files = [folder / f"carried-{number}.tar" for number in range(1, len(task.carry) + 1)]
+    files = [file_below(folder, f"carried-{number}.tar") for number in range(1, len(task.carry) + 1)]
     found = [(path, file if file.is_file() else None) for path, file in zip(task.carry, files, strict=True)]
     return Work(repo, tuple(found))
 
@@ -171,11 +175,13 @@ def _new_record(
             "score": fmean(check.score for check in grade.checks) if grade.checks else None,
             "checks": grade.checks,
             "error": None,
-            "tampering": grade.tampering,
+            "tampering": (*grade.tampering, *(one for one in record.tampering if one.change == "forged")),
             "ignored": grade.ignored,
             "notes": (*record.notes, *(note for note in grade.notes if note not in record.notes)),
             "diff": diff,
             "work": None,
+            "work_hashes": {},
+            "judged_by": "checks",
             "transcript": _copied(old, new, record.transcript),
             "grading_sandbox_id": grade.sandbox_id,
             "graded_in": "fresh",
@@ -184,9 +190,9 @@ def _new_record(
 
 
 def _copied(old: RunFolder, new: RunFolder, file: str | None) -> str | None:
-    if file is None or not (old.path / file).is_file():
+    if file is None or not file_below(old.path, file).is_file():
         return None
-    target = new.path / file
+    target = file_below(new.path, file)
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(old.path / file, target)
     return file

@@ -28,6 +28,7 @@ from harness.models.model import (
     move_key_to_platform,
     replay_model,
 )
+from harness.records.files import file_below
 from harness.records.store import Redactor, RunFolder, find_run, read_records
 from harness.runs.client import RunAddress
 from harness.runs.options import Options
@@ -240,8 +241,8 @@ def _recordings(options: Options) -> Mapping[str, EarlierTranscript]:
     )
     transcripts: dict[str, EarlierTranscript] = {}
     for record in records:
-        if record.transcript and (run.path / record.transcript).is_file():
-            transcript = run.path / record.transcript
+        transcript = file_below(run.path, record.transcript) if record.transcript else None
+        if transcript and transcript.is_file():
             transcripts.setdefault(
                 record.task, EarlierTranscript(transcript, by_hand=bool(record.replay_by_hand))
             )

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import TaskFault
+from harness.records.files import bounded_lines, open_regular
+from harness.records.prices import Price
 from harness.records.record import AttemptRecord, ErrorRecord, TrialRecord, TrialSpec, session_fields
 from harness.records.store import TRANSCRIPT, RunFolder, TrialFolder, read_records
-from harness.records.stream import SessionBuilder, parse
+from harness.records.stream import SessionBuilder, parse_line
 from harness.sandboxes.templates import name_by_content
 from harness.trials.attempt import INTERRUPTED
 
@@ -58,7 +60,10 @@ class ResumedRun:
         if record is None:
             # A kill left the transcripts, and no record of them.
             files.archive_transcript(len(files.attempts()) + 1)
-            return [_of_transcript(attempt, number) for number, attempt in enumerate(files.attempts(), 1)]
+            prices = spec.variant.prices
+            return [
+                _of_transcript(attempt, number, prices) for number, attempt in enumerate(files.attempts(), 1)
+            ]
         if (record.task_hash, record.variant_hash) != (spec.task.hash, spec.variant.hash):
             return ()  # It was another task or variant.
         number = len(record.attempts) + 1
@@ -92,9 +97,11 @@ def _of_record(record: TrialRecord, number: int, transcript: str | None) -> Atte
     )
 
 
-def _of_transcript(files: TrialFolder, number: int) -> AttemptRecord:
-    session = SessionBuilder().add_all(parse((files.path / TRANSCRIPT).read_bytes())).session()
-    fields = session_fields(session)
+def _of_transcript(files: TrialFolder, number: int, prices: Mapping[str, Price]) -> AttemptRecord:
+    with open_regular(files.path / TRANSCRIPT) as file:
+        lines = (line for line in bounded_lines(file) if line and line.strip())
+        session = SessionBuilder().add_all(map(parse_line, lines)).session()
+    fields = session_fields(session, prices)
     return AttemptRecord(
         number=number,
         error=ErrorRecord(

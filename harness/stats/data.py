@@ -6,8 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-MetricName = Literal["pass", "score", "cost", "tokens", "duration", "turns"]
+MetricName = Literal[
+    "pass", "score", "cost", "tokens", "duration", "start", "retry_wait", "mcp_wait", "turns"
+]
 METRIC_NAMES: tuple[MetricName, ...] = get_args(MetricName)
+WAITS: tuple[MetricName, ...] = ("start", "retry_wait", "mcp_wait")
+"""Waits that a trial may not have had, or that older records do not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,9 @@ METRICS: Mapping[MetricName, Metric] = {
         Metric("cost", higher_is_better=False, relative=True, margin=0.1),
         Metric("tokens", higher_is_better=False, relative=True, margin=0.1),
         Metric("duration", higher_is_better=False, relative=True, margin=0.1),
+        Metric("start", higher_is_better=False, relative=True, margin=0.1),
+        Metric("retry_wait", higher_is_better=False, relative=True, margin=0.1),
+        Metric("mcp_wait", higher_is_better=False, relative=True, margin=0.1),
         Metric("turns", higher_is_better=False, relative=True, margin=0.1),
     )
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from statistics import fmean
@@ -15,6 +15,7 @@ from harness import __version__
 from harness.errors import Fault, InternalFault
 from harness.models.model import TaskRecording
 from harness.records.egress import ApiSight, Refusal
+from harness.records.prices import Price
 from harness.records.record import (
     AttemptRecord,
     CheckResult,
@@ -30,6 +31,7 @@ from harness.records.record import (
     TrialRecord,
     TrialSpec,
     forgeries,
+    notes_of,
     session_fields,
 )
 from harness.records.store import TRANSCRIPT, LineWriter, TrialFolder
@@ -77,6 +79,7 @@ class Attempt:
     grading_sandbox_id: str | None = None
     ignored: tuple[str, ...] = ()
     work: str | None = None
+    work_hashes: Mapping[str, str] = field(default_factory=dict)
     has_own_secret: bool = False
     differences: tuple[str, ...] = ()
     instructions: tuple[InstructionsRecord, ...] = ()
@@ -204,20 +207,27 @@ def trial_record(
         grading_sandbox_id=last.grading_sandbox_id,
         graded_in=_graded_in(spec, last),
         ignored=last.ignored,
+        judged_by="checks" if last.test_passed is None else "test",
         work=last.work,
+        work_hashes=last.work_hashes,
         kept=last.kept,
         error=ErrorRecord.of(last.fault) if last.fault else None,
-        attempts=(*earlier, *(_attempt_record(attempt) for attempt in attempts[:-1])),
+        attempts=(*earlier, *(_attempt_record(attempt, spec.variant.prices) for attempt in attempts[:-1])),
         tampering=(*last.tampering, *forgeries(last.session, TRANSCRIPT)),
         transcript=last.transcript.path if last.transcript.started else None,
         diff=last.diff,
-        notes=(*last.notes, *sight_notes(last.api, last.session), *refusal_notes(last.refused)),
+        notes=(
+            *last.notes,
+            *notes_of(last.session),
+            *sight_notes(last.api, last.session),
+            *refusal_notes(last.refused),
+        ),
         started_at=attempts[0].started_at,
         finished_at=_now(),
         git_commit=context.git_commit,
         harness_version=__version__,
         tags=spec.task.tags,
-        **session_fields(last.session),
+        **session_fields(last.session, spec.variant.prices),
     )
     return _without_secrets(record, [attempt for attempt in attempts if attempt.has_own_secret])
 
@@ -265,9 +275,9 @@ def _stream_kept(context: RunContext, attempt: Attempt) -> Literal["server pipe"
     return "server pipe" if context.platform.keeps_output else "user file"
 
 
-def _attempt_record(attempt: Attempt) -> AttemptRecord:
+def _attempt_record(attempt: Attempt, prices: Mapping[str, Price]) -> AttemptRecord:
     assert attempt.fault, "only a fault makes another attempt"
-    fields: dict[str, Any] = session_fields(attempt.session)
+    fields: dict[str, Any] = session_fields(attempt.session, prices)
     return AttemptRecord(
         number=attempt.number,
         error=ErrorRecord.of(attempt.fault),

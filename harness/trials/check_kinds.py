@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 
 from harness.tasks.task import Check, Task
 from harness.trials.check_plan import CheckKind, Ended, Plan, Verdict
@@ -42,8 +43,13 @@ def _plan_by_exit_code(command: str, home: str, token: str) -> Plan:
 
 
 def _judge_exit_code(ended: Ended) -> Verdict:
-    passed = ended.exit_code == 0
     text = (ended.report or b"").rstrip(b"\0").decode("utf-8", "replace").strip()
+    return replace(judge_score(ended.exit_code, text), evidence={"score": text})
+
+
+def judge_score(exit_code: int | None, text: str) -> Verdict:
+    """The verdict on a check by its exit code, and what it wrote for a score."""
+    passed = exit_code == 0
     if not text:
         return Verdict(passed, 1.0 if passed else 0.0)
     try:

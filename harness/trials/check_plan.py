@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from harness.records.record import TestVerdict
 from harness.tasks.task import Check, Task
@@ -24,12 +24,16 @@ class Ended:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check came to. `words` say what a reader of its output would not see there."""
+    """What a check came to. `words` say what a reader of its output would not see there.
+
+    `evidence` is what it was judged by beside the exit code, so that it can be judged again.
+    """
 
     passed: bool
     score: float
     words: str = ""
     tests: tuple[TestVerdict, ...] | None = None
+    evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

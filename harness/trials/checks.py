@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -91,7 +92,7 @@ async def run_checks(
     for number, check in enumerate(checks, 1):
         is_last = number == len(checks)
         again = await files.lay_command(place.sandbox) if files.is_small and not is_last else "true"
-        result, output = await _run_check(place, task, check, again)
+        result, output, evidence = await _run_check(place, task, check, again)
         if result is None:
             why = "what an earlier check left running could not be ended"
             results += [
@@ -103,6 +104,7 @@ async def run_checks(
             await _lay(place, files)
         if keep and result.duration_ms is not None:
             path = await keep(f"checks/{check.name}.txt", output)
+            await keep(f"checks/{check.name}.json", evidence)
             result = result.model_copy(update={"output": path})
         results.append(result)
     return tuple(results)
@@ -132,8 +134,10 @@ async def _lay(place: Place, files: CheckFiles, after: str = "true") -> None:
         raise SandboxFault("checks", f"the checks could not be put in place: {words}")
 
 
-async def _run_check(place: Place, task: Task, check: Check, laid: str) -> tuple[CheckResult | None, bytes]:
-    """One check's result and output; no result, and why, where its processes could not be ended.
+async def _run_check(
+    place: Place, task: Task, check: Check, laid: str
+) -> tuple[CheckResult | None, bytes, bytes]:
+    """One check's result, output and evidence; no result, and why, where its processes could not be ended.
 
     `laid` is done after it, for the next one.
     """
@@ -156,7 +160,7 @@ async def _run_check(place: Place, task: Task, check: Check, laid: str) -> tuple
     took_s = time.monotonic() - start
     after = await _after(place, output, plan, laid)
     if after.exit_code:
-        return None, after.stderr.strip()[-2000:].encode()
+        return None, after.stderr.strip()[-2000:].encode(), b""
     return _result(task, check, plan, done, took_s, read_answers(after.stdout))
 
 
@@ -180,7 +184,7 @@ def _result(
     done: CommandResult | None,
     took_s: float,
     answers: Mapping[str, str],
-) -> tuple[CheckResult, bytes]:
+) -> tuple[CheckResult, bytes, bytes]:
     code = done.exit_code if done else -1
     timed_out = done is None or (code in _TIMED_OUT and took_s >= task.check_timeout)
     exit_code = None if timed_out or code < 0 else code
@@ -203,4 +207,6 @@ def _result(
         output_tail=text[-_TAIL_CHARS:],
         tests=verdict.tests,
     )
-    return result, text.encode("utf-8", "replace")
+    seen = {"exit_code": exit_code, "timed_out": timed_out, "duration_ms": result.duration_ms}
+    evidence = json.dumps({"name": check.name, **seen, **verdict.evidence}, indent=1)
+    return result, text.encode("utf-8", "replace"), evidence.encode() + b"\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -89,18 +90,24 @@ class TrialRunner:
         Raises:
             InternalFault: when it cannot be stored.
         """
-        storing = asyncio.ensure_future(self.context.disk.run(self.context.folder.prepare_append(record)))
+        storing = asyncio.ensure_future(self._store(record))
         try:
             await asyncio.shield(storing)
         except asyncio.CancelledError:
             await storing
+
+    async def _store(self, record: TrialRecord) -> None:
+        folder, disk = self.context.folder, self.context.disk
+        await disk.run(functools.partial(folder.write_copy, record))
+        await disk.run(folder.prepare_append(record))
 
     def spent(self) -> tuple[float, int]:
         """The known cost so far in US dollars, and the tokens whose cost is not known."""
         cost, tokens = 0.0, 0
         for attempt in self.attempts:
             session = attempt.session
-            if session.cost_usd is not None and not session.partial:
+            # Also by a price that Claude Code has guessed: a limit is better kept by that than by nothing.
+            if session.cost_usd is not None:
                 cost += session.cost_usd
             else:
                 tokens += session.tokens.total

@@ -414,6 +414,7 @@ class PreparedTrial:
             keep = functools.partial(attempt.files.keep_without_secrets, WORK)
             attempt.work, notes = await self.context.disk.run(keep)
             attempt.notes += notes
+            attempt.work_hashes = await self.context.disk.run(functools.partial(attempt.files.hashes, WORK))
         else:
             await self.context.disk.run(functools.partial(attempt.files.remove, WORK))
 

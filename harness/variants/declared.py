@@ -29,7 +29,7 @@ from harness.variants.contents import names_in_overlay, rules_in_overlay
 from harness.variants.contradictions import contradictions
 from harness.variants.plugins import PluginError, read_plugin
 from harness.variants.sham import sham_of
-from harness.variants.table import ServerTable, Source, VariantTable, label
+from harness.variants.table import PriceTable, ServerTable, Source, VariantTable, label
 from harness.variants.variant import (
     DEFAULT,
     ClaudeMd,
@@ -44,6 +44,7 @@ from harness.variants.variant import (
 
 VARIANTS = "variants.toml"
 MATRIX = "matrix"
+PRICES = "prices"
 
 _PYPROJECT = "pyproject.toml"
 _IN_PYPROJECT = ("tool", "harness", "variants")
@@ -51,6 +52,7 @@ _LAID_OVER = ("env", "mcp", "mcp_gateway")
 """Tables of which a variant that extends another keeps the keys that it does not give itself."""
 _OVERLAY_PARTS = ("repo", "home")
 _WORDS_OF_PYTEST = ("and", "or", "not")
+_PRICE_FORM = f"write [{PRICES}.MODEL], and input = USD and output = USD below"
 
 Parts = dict[str, Any]
 """The values of a table, by the fields of Variant."""
@@ -152,17 +154,48 @@ class _Reader:
     def variants(self, tables: Mapping[str, Any]) -> tuple[Variant, ...]:
         if not tables:
             self.complain((), "declares no variant", "write a table for each: [NAME], and its keys below")
-        named = {name: self.table(name, table) for name, table in tables.items() if name != MATRIX}
+        named = {
+            name: self.table(name, table) for name, table in tables.items() if name not in (MATRIX, PRICES)
+        }
         whole = {name: self.extended(name, named) for name in named}
         if MATRIX in tables:
             whole |= self.grid(tables[MATRIX], whole)
+        prices = self.prices(tables.get(PRICES, {}))
         if self.problems:
             return ()
-        variants = tuple(Variant(name, **parts) for name, parts in whole.items())
+        variants = tuple(
+            Variant(name, **parts, prices=prices) for name, parts in (whole or {DEFAULT.name: {}}).items()
+        )
         for variant in variants:
             for key, what, remedy in contradictions(variant):
                 self.complain((variant.name if variant.name in named else MATRIX, key), what, remedy)
         return variants
+
+    def prices(self, table: Any) -> dict[str, dict[str, float]]:
+        """Each model's price, by kind of token."""
+        if not isinstance(table, dict):
+            self.complain((PRICES,), f"should be a table, not {abbreviate(table)}", f"write [{PRICES}.MODEL]")
+            return {}
+        found: dict[str, dict[str, float]] = {}
+        for model, price in table.items():
+            try:
+                found[model] = PriceTable.model_validate(price).model_dump(exclude_none=True)
+            except ValidationError as error:
+                for details in error.errors(include_url=False):
+                    self.wrong_price((PRICES, model), details)
+        return found
+
+    def wrong_price(self, location: tuple[str, ...], details: ErrorDetails) -> None:
+        key = [str(part) for part in details["loc"]][:1]
+        if details["type"] == "extra_forbidden":
+            self.complain((*location, *key), "is not a known key", suggest_key(PriceTable, key))
+            return
+        info = field_for(PriceTable, key) if key else None
+        if details["type"] == "missing":
+            self.complain((*location, *key), "is missing", _PRICE_FORM)
+            return
+        remedy = f"give the price of {info.description}, in US dollars a million" if info else _PRICE_FORM
+        self.complain((*location, *key), describe_error(details), remedy)
 
     def table(self, name: str, table: Any) -> Parts:
         if not isinstance(table, dict):

@@ -51,6 +51,20 @@ LOWEST_CLAUDE = "2.1.228"
 """The lowest version of Claude Code that is tested: it tells all that a variant is proven by."""
 
 
+_Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class PriceTable(BaseModel):
+    """One model's price, in US dollars for a million tokens. A kind without a price leaves its cost unknown."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    input: _Usd = Field(description="input tokens that were neither read from nor put into a cache")
+    output: _Usd = Field(description="output tokens, thinking included")
+    cache_read: _Usd | None = Field(None, description="input tokens read from a cache")
+    cache_creation: _Usd | None = Field(None, description="input tokens put into a cache")
+
+
 @dataclass(frozen=True)
 class Source:
     """The source of a text: a file, or the text itself. Exactly one of the two is set."""

@@ -141,8 +141,9 @@ class Variant:
     those that E2B's gateway runs, in its own terms. With `permission_mode` or `allowed_tools` Claude Code asks for
     permissions, and nobody gives them.
 
-    `position` is its place among those that are run, from 0: the first is the baseline. Neither it nor the name is a
-    part of the treatment.
+    `position` is its place among those that are run, from 0: the first is the baseline. `prices` are those that its
+    file gives for models: US dollars for a million tokens by kind. Neither of them, nor the name, is a part of the
+    treatment.
 
     A string of `env`, `mcp` or `mcp_gateway` may hold `${env:NAME}`: a secret of the harness's own environment,
     which is put in on the way into the sandbox and stands in no hash and no record.
@@ -172,10 +173,11 @@ class Variant:
     mcp_gateway: Mapping[str, Any] | None = None
     network: tuple[str, ...] = ()
     position: int = 0
+    prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def as_record(self) -> dict[str, Any]:
         """The values that it sets, for a record: texts and folders by their hashes, secrets by their names."""
-        return {name: value for name, value in _as_record(self).items() if name not in ("name", "position")}
+        return {name: value for name, value in _as_record(self).items() if name not in _NO_TREATMENT}
 
     @functools.cached_property
     def hash(self) -> str:
@@ -194,6 +196,9 @@ class Variant:
             (self.env, self.mcp and [server.as_record() for server in self.mcp.values()], self.mcp_gateway)
         )
         return tuple(sorted({name for string in strings for name in _SECRET.findall(string)}))
+
+
+_NO_TREATMENT = ("name", "position", "prices")
 
 
 def _as_record(value: Any) -> dict[str, Any]:

@@ -380,6 +380,14 @@ def test_a_lone_surrogate_does_not_poison_a_record() -> None:
     assert found.cwd == "\N{GRINNING FACE}"
 
 
+@pytest.mark.parametrize("line", [b'{"type": "x", "a": "\xed\xa0\x80"}', '{"type": "x"}'.encode("utf-16")])
+def test_what_is_no_utf_8_is_no_event(line: bytes) -> None:
+    """Halves of surrogates as bytes, and other encodings: their text can be written down all the same."""
+    event = parse_line(line)
+    assert event.kind == "malformed"
+    str(event.raw["line"]).encode("utf-8")
+
+
 def test_numbers_that_cannot_be_are_unknown() -> None:
     """An agent can write into its own stream; a negative or endless count does not reach the record."""
     odd = result(

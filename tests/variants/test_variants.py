@@ -206,6 +206,23 @@ def test_values_without_a_name_are_numbered(tmp_path: Path) -> None:
     ]
 
 
+# Prices
+
+
+def test_prices_are_for_all_variants_and_no_part_of_the_treatment(tmp_path: Path) -> None:
+    """A model's name may have dots and slashes; the hash is what it would be without."""
+    prices = "[prices.'z-ai/glm-4.6']\ninput = 0.6\noutput = 2\ncache_read = 0.11\n"
+    given = {"z-ai/glm-4.6": {"input": 0.6, "output": 2, "cache_read": 0.11}}
+    (tmp_path / "without").mkdir()
+    plain = declared(tmp_path / "without", "[a]\nmodel = 'x'\n[b]\n").variants
+    found = declared(tmp_path, f"[a]\nmodel = 'x'\n[b]\n{prices}").variants
+
+    assert [variant.prices for variant in found] == [given, given]
+    assert [(variant.name, variant.hash) for variant in found] == [(one.name, one.hash) for one in plain]
+    alone = one(tmp_path, prices)
+    assert (alone.name, alone.hash, alone.prices) == ("default", DEFAULT.hash, given)
+
+
 # What is wrong
 
 WRONG = [
@@ -215,6 +232,19 @@ WRONG = [
     ("model = 'opus'\n", "variants.toml:1: model: stands outside of any variant (write it below a [NAME])"),
     ("['a b']\n", "variants.toml:1: a b: cannot be a variant's name (use up to 100 letters"),
     ("[not]\n", "variants.toml:1: not: cannot be a variant's name"),
+    ("[prices]\nglm = 3\n", "variants.toml:2: prices.glm: should be a table, not 3 (write [prices.MODEL]"),
+    ("[prices.glm]\ninput = 1\n", "variants.toml:1: prices.glm.output: is missing"),
+    ("[prices.glm]\ninput = -1\noutput = 2\n", "variants.toml:2: prices.glm.input: should be greater than"),
+    (
+        "[prices.glm]\ninput = '1'\noutput = 2\n",
+        "variants.toml:2: prices.glm.input: should be a valid number",
+    ),
+    (
+        "[prices.glm]\ninput = inf\noutput = 2\n",
+        "variants.toml:2: prices.glm.input: should be a finite number",
+    ),
+    ("[prices.glm]\ninput = 1\noutput = 2\ncached = 1\n", "prices.glm.cached: is not a known key"),
+    ("prices = 3\n", "variants.toml:1: prices: should be a table, not 3 (write [prices.MODEL])"),
     ("", "variants.toml: declares no variant (write a table for each: [NAME]"),
     ("[a\n", "variants.toml: is not valid TOML: "),
     ("[a]\nargs = '--fast'\n", "variants.toml:2: a.args: should be a valid list, not '--fast' (give a list"),

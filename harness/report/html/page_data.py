@@ -12,7 +12,7 @@ from harness.report.arms import ComparedArm
 from harness.report.comparison import ComparisonView
 from harness.report.formatting import percent
 from harness.report.html.charts import Scale
-from harness.stats.data import METRIC_NAMES
+from harness.stats.data import METRIC_NAMES, WAITS
 from harness.stats.results import Estimate
 
 COLOURS = 8
@@ -80,7 +80,7 @@ def arm_row(place: int, arm: ComparedArm) -> ArmRow:
         numbers=tuple(
             (phrases.SHOW[name](summary.mean.value), phrases.interval(name, summary.mean))
             for name in METRIC_NAMES
-            if name != "pass"
+            if name != "pass" and name not in WAITS
             for summary in (arm.stats.metrics[name],)
         ),
     )

@@ -83,6 +83,7 @@ _AT_A_GLANCE: tuple[MetricName, ...] = ("pass", "cost")
 def _pair(data: PageData, pair: PairView, scales: Mapping[MetricName, Scale]) -> Pair:
     own, baseline = data.row(pair.arm), data.row(pair.baseline)
     contrast = pair.contrasts["pass"]
+    shown = [name for name in METRIC_NAMES if phrases.is_shown(data.view.arms, name)]
     known = contrast.difference.value is not None
     return Pair(
         own=own,
@@ -98,7 +99,7 @@ def _pair(data: PageData, pair: PairView, scales: Mapping[MetricName, Scale]) ->
             _metric_row(pair.contrasts[metric], own, baseline, scale) for metric, scale in scales.items()
         ),
         groups=tuple(
-            _group(pair, [name for name in METRIC_NAMES if METRICS[name].relative is relative], own, baseline)
+            _group(pair, [name for name in shown if METRICS[name].relative is relative], own, baseline)
             for relative in (False, True)
         ),
     )

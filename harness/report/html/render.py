@@ -14,6 +14,7 @@ from pathlib import Path
 
 from harness import __version__
 from harness.errors import UsageError
+from harness.records.manifest import add_to_manifest
 from harness.records.metrics import metrics_of, variants_in_order
 from harness.records.record import TrialRecord
 from harness.records.store import RunFolder, find_run, read_records
@@ -55,6 +56,8 @@ def write_report(
     loaded = [_load(run) for run in runs]
     page, order = _page(loaded, baseline)
     size = _write(target, _rendered(page, pack_trials(order)))
+    if output is None:
+        add_to_manifest(runs[-1].path, target.name)
     return Written(target, len(order), size)
 
 

@@ -7,6 +7,7 @@ import functools
 import json
 import secrets
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 from harness.tasks.globs import matching_files
@@ -65,11 +66,16 @@ def _plan_junit(spec: RunnerSpec) -> Plan:
     """The reports are gone before the command runs, so that what is read then is its own."""
     return Plan(
         spec.command or "",
-        lambda ended: _judge(spec, ended, read_junit(ended.report or b"")),
+        lambda ended: judge_junit(spec, ended),
         reports=spec.report or "",
         report_bytes=REPORT_BYTES,
         steps=f"shopt -s globstar nullglob; rm -rf -- {_unquoted(spec.report or '')}",
     )
+
+
+def judge_junit(spec: RunnerSpec, ended: Ended) -> Verdict:
+    """The verdict on tests whose command has left JUnit's reports."""
+    return _judge(spec, ended, read_junit(ended.report or b""))
 
 
 def _unquoted(pattern: str) -> str:
@@ -100,7 +106,10 @@ def _judge(spec: RunnerSpec, ended: Ended, report: Report) -> Verdict:
         problem = f"the sandbox's template has no {'node' if spec.runner == 'node' else 'python3'}"
     elif ended.exit_code is None:
         problem = problem or "the tests did not come to their end"
-    return judge_tests(spec, report.outcomes, problem)
+    told = {"tests": spec.model_dump(mode="json"), "outcomes": dict(report.outcomes), "problem": problem}
+    if spec.runner == "junit":
+        told["junit"] = (ended.report or b"").decode("utf-8", "surrogateescape")
+    return replace(judge_tests(spec, report.outcomes, problem), evidence=told)
 
 
 @functools.cache
