@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,8 +26,6 @@ from harness.tasks.single_flight import SingleFlight, locked
 from harness.tasks.templatefile import TemplateFile, find_template_file, template_file
 
 LATEST = "latest"
-_BUILTIN = ("claude", "claude-code", "anthropic-claude-code", "mcp-gateway")
-"""Templates of a server on this machine, which has them with any version of Claude Code, as NAME:VERSION."""
 
 
 class Templates:
@@ -61,20 +60,16 @@ class Templates:
 
     async def _make_with_claude(self, key: tuple[str, str]) -> str:
         template, version = key
-        try:
-            if self._claude_cache and self._platform.kind == "local" and template in _BUILTIN:
-                folder = self._claude_cache / version
-                folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-                async with locked(_lock(f"claude-code-{version}")):
-                    if not folder.exists():
-                        self.say(f"fetching Claude Code {version} from npm")
-                        await asyncio.to_thread(npm.download, version, folder)
-                return f"{template}:{version}"
+        # A server of the harness's own has each template with any version that was fetched, as NAME:VERSION.
+        if not self._claude_cache or not self._platform.keeps_output:
             return await self._build_once(claude_template_build(template, version))
-        except OSError as error:
-            raise InternalFault(
-                "disk", f"Claude Code {version} cannot be kept: {error.strerror or error}", policy=GIVE_UP
-            ) from error
+        folder = self._claude_cache / version
+        with _raising_disk_faults(f"Claude Code {version} cannot be kept"):
+            async with locked(_lock(f"claude-code-{version}")):
+                if not folder.exists():
+                    self.say(f"fetching Claude Code {version} from npm")
+                    await asyncio.to_thread(npm.download, version, folder)
+        return f"{template}:{version}"
 
     async def ensure_built(self, template: str, start: Path) -> str:
         """The name of a template, which is built first if need be. Files are looked for from `start` upwards.
@@ -91,14 +86,10 @@ class Templates:
         return await self._build_once(await asyncio.to_thread(read_template_build, file))
 
     async def _build_once(self, template_build: TemplateBuild) -> str:
-        try:
+        with _raising_disk_faults(f"{template_build.name} cannot be built"):
             async with locked(_lock(template_build.name)):
                 if not await is_built(template_build.name, self._platform.params):
                     await self.build(template_build)
-        except OSError as error:
-            raise InternalFault(
-                "disk", f"{template_build.name} cannot be built: {error.strerror or error}", policy=GIVE_UP
-            ) from error
         return template_build.name
 
     async def build(self, template_build: TemplateBuild) -> None:
@@ -113,6 +104,14 @@ class Templates:
                 self.say(f"{template_build.name}: {line}")
 
             await build(template_build, self._platform.params, take)
+
+
+@contextlib.contextmanager
+def _raising_disk_faults(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InternalFault("disk", f"{what}: {error.strerror or error}", policy=GIVE_UP) from error
 
 
 def name_by_content(template: str, start: Path) -> str:

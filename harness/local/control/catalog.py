@@ -82,13 +82,13 @@ class Catalog:
     def find_template(self, reference: str) -> Template | None:
         """Return the template of this name or id, built-in or built here.
 
-        A built-in one with Claude Code has its versions as tags.
+        One with Claude Code has the versions of it that were fetched as tags, too.
         """
         name, tag = parse_reference(reference)
-        builtin = self.find_builtin(name)
-        if builtin and tag != DEFAULT_TAG:
-            return with_claude_version(builtin, tag)
-        return builtin or self.find_built(name, tag)
+        found = (self.find_builtin(name) if tag == DEFAULT_TAG else None) or self.find_built(name, tag)
+        if found is None and tag != DEFAULT_TAG and (plain := self.find_template(name)):
+            return with_claude_version(plain, tag)
+        return found
 
     def find_built(self, name: str, tag: str) -> Template | None:
         """Return the template that was built under this name or id, and tag."""
