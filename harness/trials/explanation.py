@@ -23,6 +23,9 @@ _HELLO = (
 _PATIENCE_S = 5
 _TIMEOUT_S = 30.0
 _SAID = 400
+_SETTINGS = ".claude/settings.json"
+_OF_HOME = f"home/{_SETTINGS}"
+_QUIET = "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1 DISABLE_AUTOUPDATER=1"
 _INVALID = re.compile(r"^Invalid settings\n(.*?)(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
 _PROBLEM = re.compile(r"^- (?P<file>/.*?)(?: \u203a (?P<key>[^:\n]*))?: (?P<what>.*)$", re.MULTILINE)
 
@@ -103,18 +106,22 @@ async def invalid_settings(sandbox: Sandbox, variant: Variant) -> tuple[str, ...
     if not own and not brought:
         return ()
     folder = f"{HOME}/{FOLDER}/doctor"
-    lay = f"mkdir -p {folder}/.claude && cp {HOME}/{FOLDER}/settings.json {folder}/.claude/; " if own else ""
-    ask = (
-        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1 DISABLE_AUTOUPDATER=1 timeout 20 claude doctor </dev/null"
-    )
-    asked = [f"cd {place} && {ask}" for place in ([folder] if own else []) + ([REPO] if brought else [])]
+    lay = [f"mkdir -p {folder}/own/.claude {folder}/home/.claude"]
+    lay += [f"cp {HOME}/{FOLDER}/settings.json {folder}/own/.claude/"] if own else []
+    lay += [f"cp {HOME}/.claude/settings.json {folder}/home/.claude/"] if _OF_HOME in brought else []
+    # A home of its own: the session is to start in one in which Claude Code has never run.
+    ask = f"HOME={folder}/home {_QUIET} timeout 20 claude doctor </dev/null"
+    places = [f"{folder}/own"] if own else []
+    places += [REPO] if brought else []
+    asked = [f"cd {place} && {ask}" for place in places]
+    script = f"{'; '.join(lay)}; {{ {'; '.join(asked)}; }} 2>&1; rm -rf {folder}; true"
     try:
-        result = await sandbox.run(f"{lay}{{ {'; '.join(asked)}; }} 2>&1; true", timeout=60.0)
+        result = await sandbox.run(script, timeout=60.0)
     except CommandTimeoutError:
         return ()
-    places = {f"{FOLDER}/doctor/.claude/settings.json": "settings"}
-    places |= {name.removeprefix("home/"): name for name in brought}
-    return tuple(dict.fromkeys(_sentences(result.stdout, places)))
+    names = {name: name for name in brought if name != _OF_HOME}
+    names |= {f"doctor/own/{_SETTINGS}": "settings", f"doctor/home/{_SETTINGS}": _OF_HOME}
+    return tuple(dict.fromkeys(_sentences(result.stdout, names)))
 
 
 def _sentences(said: str, places: Mapping[str, str]) -> list[str]:

@@ -7,7 +7,7 @@ end there are stderr and what the proxy saw. The first difference ends the trial
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from harness.errors import NotAppliedError
@@ -72,16 +72,16 @@ class Proof:
         if tells_hooks:
             _require(self._look_at_hooks(session))
             if session.session_id:
-                attempt.notes += unseen_notes(variant, read_cli_starts(variant, evidence_of(session)))
+                self._note(unseen_notes(variant, read_cli_starts(variant, evidence_of(session))))
         else:
-            attempt.notes += untold_notes(variant)
+            self._note(untold_notes(variant))
         refused = differences_in_stderr(variant, attempt.stderr)
         if self.trusts_stderr:
             _require(refused)
-        attempt.notes += tuple(stderr_notes(attempt.stderr))
+        self._note(stderr_notes(attempt.stderr))
         if attempt.api and attempt.api.first:
             _require(differences_in_request(variant, attempt.api.first))
-        attempt.notes += self._answer_notes(session)
+        self._note(self._answer_notes(session))
 
     def _look_at_hooks(self, session: Session) -> tuple[str, ...]:
         attempt, variant = self.attempt, self.variant
@@ -91,13 +91,17 @@ class Proof:
         require_evidence(variant, session, evidence)
         loaded = read_loaded_instructions(evidence, self.home)
         attempt.instructions = loaded.loaded
-        attempt.notes += tuple(note for note in missing_evidence_notes(loaded) if note not in attempt.notes)
+        self._note(missing_evidence_notes(loaded))
         starts = read_cli_starts(variant, evidence)
         attempt.starts = start_records(variant, self.env, starts)
         return (
             *differences_in_instructions(variant, loaded),
             *differences_in_starts(variant, self.env, starts),
         )
+
+    def _note(self, sentences: Iterable[str]) -> None:
+        """Add what a reader of the record must know, once."""
+        self.attempt.notes += tuple(one for one in sentences if one not in self.attempt.notes)
 
     def _answer_notes(self, session: Session) -> tuple[str, ...]:
         """What a reader must know of prompts that no model answered."""

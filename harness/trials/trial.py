@@ -276,8 +276,11 @@ class PreparedTrial:
             NotAppliedError: when it is something else.
             SandboxFault: when that cannot be seen.
         """
-        if self.agent.is_proved:
-            self.proof.look_at_end(tells_hooks=self.agent_context.tells_hooks)
+        if not self.agent.is_proved:
+            return
+        if self.attempt.api is None and self.attempt.api_unseen is None:
+            await self.look_at_egress()
+        self.proof.look_at_end(tells_hooks=self.agent_context.tells_hooks)
 
     async def look_at_egress(self) -> None:
         """Take what the proxy outside of the sandbox has seen until now. Where it cannot be had, the record says so."""

@@ -28,7 +28,7 @@ def _filled(line: str, words: itertools.cycle[str]) -> str:
     filled = markup[0] if markup else ""
     missing = len(line) - len(filled)
     found: list[str] = []
-    while sum(map(len, found)) + len(found) < missing:
+    while sum(map(len, found)) + len(found) <= missing:
         found.append(next(words))
     # A line must not end in a space, which Markdown reads as a break.
     body = " ".join(found)[:missing]
