@@ -46,30 +46,10 @@ OLD = {"CLAUDE.md": "Old rules of the repo.\n"}
 AGENTS = {"AGENTS.md": "Rules for agents of any make.\n"}
 STYLE = {"o/repo/.claude/output-styles/calm.md": "---\nname: Calm\ndescription: d\n---\nBe very calm.\n"}
 PLUGIN = {"p/.claude-plugin/plugin.json": '{"name": "notes"}', "p/skills/write/SKILL.md": skill("write")}
-ECHO = """
-import json, sys
-for line in sys.stdin:
-    asked = json.loads(line)
-    if "id" not in asked: continue
-    tool = {"name": "say", "description": "Says it.", "inputSchema": {"type": "object"}}
-    version = asked.get("params", {}).get("protocolVersion")
-    about = {"name": "e", "version": "1"}
-    known = {
-        "initialize": {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": about},
-        "tools/list": {"tools": [tool]},
-    }
-    print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": known.get(asked["method"], {})}), flush=True)
-"""
 
 INSTRUCTIONS = (
     Treatment(
         "claude-md", 'claude_md = {text = "Be kind."}', shows=("Be kind.",), hides=("Old rules",), repo=OLD
-    ),
-    Treatment(
-        "claude-md-append",
-        'claude_md = {text = "Be kind.", mode = "append"}',
-        shows=("Be kind.", "Old rules"),
-        repo=OLD,
     ),
     Treatment("claude-md-false", "claude_md = false", hides=("Old rules",), repo=OLD),
     Treatment("claude-md-false-agents", "claude_md = false", hides=("Rules for agents",), repo=AGENTS),
@@ -126,13 +106,6 @@ INSTRUCTIONS = (
         shows=("@types/node",),
     ),
     Treatment(
-        "excluded",
-        'claude_md = {text = "Be kind."}\nsettings = {claudeMdExcludes = ["**/CLAUDE.md"]}',
-        "invalid",
-    ),
-    Treatment("bare", 'claude_md = {text = "Be kind."}\nargs = ["--bare"]', "invalid", "did not load"),
-    Treatment("sources", 'claude_md = {text = "Be kind."}\nargs = ["--setting-sources", "user"]', "invalid"),
-    Treatment(
         "rule",
         'overlay = "o"',
         files={"o/repo/.claude/rules/a.md": "Rule of tests.\n"},
@@ -153,22 +126,15 @@ INSTRUCTIONS = (
         unprovable="loaded later",
     ),
     Treatment(
-        "user-claude-md", 'overlay = "o"', files={"o/home/.claude/CLAUDE.md": "Mine.\n"}, shows=("Mine.",)
-    ),
-    Treatment(
         "empty-claude-md", 'claude_md = "empty.md"', "collection", "is empty", files={"empty.md": "\n"}
     ),
     Treatment("no-such-file", 'claude_md = "none.md"', "collection", "does not exist"),
 )
 
 PROMPTS_AND_MODELS = (
-    Treatment("system-prompt", 'system_prompt = {text = "You are terse."}', shows=("You are terse.",)),
-    Treatment("append", 'append_system_prompt = {text = "Say please."}', shows=("Say please.",)),
     Treatment(
         "append-by-args", 'args = ["--append-system-prompt", "x"]', "collection", "append_system_prompt"
     ),
-    Treatment("model", 'model = "claude-haiku-4-5"', shows=('"model": "claude-haiku-4-5"',)),
-    Treatment("model-alias", 'model = "haiku"', shows=("haiku",)),
     Treatment("model-in-settings", 'settings = {model = "haiku"}', shows=("haiku",)),
     Treatment("model-twice", 'model = "haiku"\nsettings = {model = "opus"}', "collection", "overruled"),
     Treatment(
@@ -208,7 +174,6 @@ PROMPTS_AND_MODELS = (
 )
 
 SETTINGS_AND_TOOLS = (
-    Treatment("settings", "settings = {includeCoAuthoredBy = false}"),
     Treatment(
         "settings-wrong-type", 'settings = {permissions = {deny = "Bash"}}', "invalid", "permissions.deny"
     ),
@@ -251,7 +216,6 @@ SETTINGS_AND_TOOLS = (
         "malformed",
         files={"o/home/.claude/settings.json": "{"},
     ),
-    Treatment("deny", 'args = ["--disallowedTools", "WebFetch"]', hides=('"name": "WebFetch"',)),
     Treatment("tools", 'args = ["--tools", "Bash,Read"]', hides=('"name": "Edit"',)),
     Treatment("tools-misspelt", 'args = ["--tools", "Bsh"]', "invalid", "Bsh"),
     Treatment("deny-misspelt", 'args = ["--disallowedTools", "Bsh"]', unprovable="rules"),
@@ -260,7 +224,6 @@ SETTINGS_AND_TOOLS = (
     Treatment("mode-unknown", 'permission_mode = "bypass"', "collection", "bypassPermissions"),
     Treatment("mode-by-args", 'args = ["--permission-mode", "plan"]', "collection", "permission_mode"),
     Treatment("unknown-option", 'args = ["--no-such-option"]', "error", "unknown option"),
-    Treatment("env", 'env = {MY_MODE = "fast"}'),
     Treatment(
         "env-overridden",
         'env = {MY_MODE = "fast"}',
@@ -279,13 +242,6 @@ FOLDERS_AND_SERVERS = (
         shows=("- notes: Writes notes.",),
     ),
     Treatment(
-        "skill-misplaced",
-        'overlay = "o"',
-        "invalid",
-        "notes",
-        files={"o/repo/skills/notes/SKILL.md": skill("notes")},
-    ),
-    Treatment(
         "agent", 'overlay = "o"', files={"o/repo/.claude/agents/a.md": skill("checker")}, shows=("checker",)
     ),
     Treatment(
@@ -302,7 +258,6 @@ FOLDERS_AND_SERVERS = (
         "checker",
         files={"o/repo/.claude/agents/a.md": skill("checker", "model: haiku")},
     ),
-    Treatment("command", 'overlay = "o"', files={"o/home/.claude/commands/ship.md": "Ship it.\n"}),
     Treatment("plugin", 'plugins = ["p"]', files=PLUGIN, shows=("notes:write",)),
     Treatment(
         "plugin-without-manifest",
@@ -334,12 +289,6 @@ FOLDERS_AND_SERVERS = (
     ),
     Treatment("plugin-not-there", 'plugins = ["none"]', "collection", "does not exist"),
     Treatment(
-        "server",
-        'overlay = "o"\nmcp = {e = {command = "python3", args = ["/home/user/e.py"], tools = ["say"]}}',
-        files={"o/home/e.py": ECHO},
-        shows=("mcp__e__say",),
-    ),
-    Treatment(
         "server-dies",
         'mcp = {e = {command = "bash", args = ["-c", "echo no key >&2; exit 3"]}}',
         "invalid",
@@ -352,13 +301,6 @@ FOLDERS_AND_SERVERS = (
         "was not found in the sandbox",
     ),
     Treatment("server-of-http", 'mcp = {e = {url = "http://127.0.0.1:9/mcp"}}', "invalid", "listening"),
-    Treatment(
-        "server-without-tool",
-        'overlay = "o"\nmcp = {e = {command = "python3", args = ["/home/user/e.py"], tools = ["sing"]}}',
-        "invalid",
-        "sing",
-        files={"o/home/e.py": ECHO},
-    ),
     Treatment(
         "overlay-server-dies",
         'overlay = "o"',

@@ -113,15 +113,16 @@ def test_a_claude_md_replaces_or_goes_on(server: LocalServer, tmp_path: Path, to
 
 
 def test_a_repos_claude_md_can_be_taken_away(server: LocalServer, tmp_path: Path) -> None:
-    """To see whether it does anything at all; wherever it is, and whatever it is a link to."""
+    """To see whether it does anything at all; wherever it is, and AGENTS.md too, which would be read in its place."""
     repo: dict[str, str | bytes] = {"AGENTS.md": OLD, ".claude/CLAUDE.md": "More rules.\n"}
     folder = task_folder(tmp_path, repo=repo)
     (folder / "repo" / "CLAUDE.md").symlink_to("AGENTS.md")
-    with MessagesApi([Use("Bash", {"command": "cat AGENTS.md; echo 42 >answer.txt"}), Say("done")]) as api:
+    with MessagesApi([Use("Bash", {"command": "ls -A; echo 42 >answer.txt"}), Say("done")]) as api:
         story = tell(server, api, folder, variant=variant(tmp_path, "claude_md = false"))
 
     assert (story.record.outcome, loaded(story.record)) == ("passed", {})
-    assert OLD.strip() in str(api.requests[1].tool_results)
+    assert OLD.strip() not in str(api.requests[1].body)
+    assert "AGENTS.md" not in str(api.requests[1].tool_results)
 
 
 def test_what_the_agent_does_to_a_variants_claude_md_is_in_the_diff(
@@ -236,14 +237,32 @@ def test_a_version_that_does_not_tell_what_hooks_say_is_run_without(
     assert len(api.requests) == 2
 
 
+VOID = """
+case $1 in doctor) exit 0 ;; esac
+echo '{"permissions":{"deny":"Bash"}}' >~/.harness/variant/settings.json; exec /opt/claude/claude "$@"
+"""
+"""Claude Code with settings that it passes over for a wrong type, hooks and all; its doctor does not say so."""
+
+
 def test_evidence_that_is_missing_is_no_verdict_on_the_variant(server: LocalServer, tmp_path: Path) -> None:
-    """Claude Code passes over settings with one wrong type, hooks and all: nobody knows what it started with."""
-    toml = 'claude_md = { text = "New rules." }\nsettings = { permissions = { deny = "Bash" } }'
-    story, _ = trial(server, tmp_path, toml)
+    """The hooks told nothing: nobody knows what Claude Code started with."""
+    toml = f'claude_md = {{ text = "New rules." }}\n{OWN_PROGRAMS}'
+    story, _ = trial(server, tmp_path, toml, task=with_program("claude", VOID))
 
     assert story.record.outcome == "error"
     assert story.record.error
     assert (story.record.error.cause, story.record.error.type) == ("sandbox", "prove")
+
+
+def test_settings_that_were_not_taken_make_a_trial_invalid(server: LocalServer, tmp_path: Path) -> None:
+    """The model has answered, and no hook of theirs has run; a second request is not made."""
+    toml = f"settings = {{ includeCoAuthoredBy = false }}\n{OWN_PROGRAMS}"
+    story, api = trial(server, tmp_path, toml, task=with_program("claude", VOID))
+
+    assert [reason.partition(":")[0] for reason in invalid(story)] == [
+        "Claude Code passed over the variant's settings, hooks included"
+    ]
+    assert len(api.requests) <= 2
 
 
 def test_what_a_hook_that_was_cut_off_leaves_open_is_no_difference(
@@ -591,7 +610,8 @@ def test_a_server_that_is_not_there_makes_a_trial_invalid(
     """Before the model has answered anything: the trial is ended at its start, whatever the CLI has asked by then."""
     story, api = trial(server, tmp_path, toml, ECHO, script=[Forever(Hang())])
 
-    assert invalid(story) == (difference,)
+    (told,) = invalid(story)
+    assert told.startswith(difference)
     assert (story.record.stop, api.served) == (None, {})
 
 
