@@ -112,7 +112,7 @@ def test_the_local_server_stands_alone() -> None:
     assert all(room(target) == "local" for name in inside for target in own(name))
     doors = {name: targets for name in MODULES if name not in inside and (targets := own(name) & inside)}
     assert doors == {
-        "runs.resources": {"local.shared_server", "local.launch", "local.tier"},
+        "runs.resources": {"local.shared_server", "local.shared_files", "local.launch", "local.tier"},
         "cli": {"local.__main__"},
     }
 
@@ -140,7 +140,7 @@ def test_some_need_only_the_standard_library(name: str) -> None:
     [
         # One vendor, one place; the local server is built on the SDK's own server half.
         ("e2b", {"sandboxes", "local"}),
-        ("httpx", {"sandboxes.faults", "sandboxes.egress", "models.provider"}),
+        ("httpx", {"sandboxes", "models.provider"}),
         ("pytest", {"pytest_plugin"}),
         ("jsonlines", {"records.store"}),
         ("rich", {"report"}),

@@ -28,10 +28,11 @@ class AgentContext:
         model: where the model's replies come from.
         write_transcript: takes each raw line of the agent's stream.
         env: the task's environment, and the variant's over it.
-        prove: is called each time that a session starts. It raises NotAppliedError when the session is not what the
-            variant asks for, so that no more money is spent on it.
+        prove: is called each time that a session starts, and again (with True) when the model has answered first. It
+            raises NotAppliedError when the session is not what the variant asks for, so that no more money is spent.
         on_turn_end: is awaited after each prompt (from 1) but the last. Its time is not the agent's.
         provider: asks the model's API itself.
+        take_stderr: takes what Claude Code wrote on stderr for a prompt.
         note: takes a sentence for the record.
         model_idle_timeout_s: how long the stream may be silent while the model owes a reply, in seconds.
         tells_hooks: whether Claude Code can tell what hooks say; older versions cannot.
@@ -42,10 +43,11 @@ class AgentContext:
     model: Model
     write_transcript: Callable[[bytes], None]
     env: Mapping[str, str] = field(default_factory=dict)
-    prove: Callable[[Session], None] = lambda session: None
+    prove: Callable[[Session, bool], None] = lambda session, has_answer: None
     on_turn_end: Callable[[int], Awaitable[None]] = _nothing
     provider: Provider = field(default_factory=Provider)
     note: Callable[[str], None] = lambda sentence: None
+    take_stderr: Callable[[str], None] = lambda text: None
     model_idle_timeout_s: float = math.inf
     session_builder: SessionBuilder = field(default_factory=SessionBuilder)
     tells_hooks: bool = True
@@ -55,16 +57,20 @@ class AgentContext:
     def on_line(self, line: bytes) -> None:
         """A line of the agent's stream has come."""
         self.reset_idle()
-        event = parse_line(line)
+        event, builder = parse_line(line), self.session_builder
         if event.kind == MARKER:
             # Only the harness writes such lines, and an agent that does gets no credit for it.
             line = b"# " + line
             event = parse_line(line)
         self.write_transcript(line)
-        self.session_builder.add(event)
-        if (event.kind, event.subtype) == ("system", "init"):
+        had_answer = builder.has_answer
+        builder.add(event)
+        is_start = (event.kind, event.subtype) == ("system", "init")
+        if is_start:
             self._told_start()
-            self.prove(self.session_builder.session())
+        is_first_answer = builder.has_answer and not had_answer
+        if is_first_answer or is_start:
+            self.prove(builder.session(), is_first_answer)
 
     def mark(self, line: bytes) -> None:
         """Put a line of the harness's own into the transcript."""

@@ -23,7 +23,7 @@ from harness.agents.endings import (
     judge_timeout,
     refused_key,
 )
-from harness.errors import SandboxFault
+from harness.errors import NotAppliedError, SandboxFault
 from harness.models.model import REPLAY_COMMAND
 from harness.models.provider import ProviderState
 from harness.records.record import Stop, TrialSpec
@@ -31,7 +31,7 @@ from harness.records.stream import turn_marker
 from harness.sandboxes.job import Job
 from harness.sandboxes.layout import REPO, turn_folder
 from harness.sandboxes.sandbox import Sandbox
-from harness.variants.apply import arguments, expected_mcp_servers
+from harness.variants.apply import arguments, expected_mcp_servers, flags
 
 ENV = {
     "IS_SANDBOX": "1",
@@ -111,6 +111,7 @@ class Claude:
             job = self._job(spec, context, text)
             context.starts_now()
             has_timed_out = await self._follow(job, context, seconds)
+        context.take_stderr(job.stderr)
         ending = await self._judge(spec, context, job, has_timed_out=has_timed_out)
         if ending.note:
             context.note(ending.note)
@@ -154,6 +155,10 @@ class Claude:
         except TimeoutError:
             await context.sandbox.kill_job(job)
             return True
+        except NotAppliedError:
+            # Nothing more is spent on it, while others look why.
+            await context.sandbox.kill_job(job)
+            raise
         return False
 
     async def _stop_if_refused(self, job: Job, context: AgentContext) -> None:
@@ -238,8 +243,9 @@ def argv(
         "--output-format",
         "stream-json",
         "--verbose",
-        "--dangerously-skip-permissions",
     ]
+    if not spec.variant.asks_permissions:
+        arguments.append("--dangerously-skip-permissions")
     if tells_hooks:
         arguments.append(HOOK_EVENTS)
     arguments += ["--session-id" if turn == 1 else "--resume", session_id]
@@ -249,4 +255,4 @@ def argv(
         arguments += ["--max-turns", str(spec.task.limits.max_turns)]
     if spec.task.limits.max_cost_usd is not None:
         arguments += ["--max-budget-usd", f"{spec.task.limits.max_cost_usd:g}"]
-    return [*arguments, *spec.variant.args]
+    return [*arguments, *flags(spec.variant), *spec.variant.args]

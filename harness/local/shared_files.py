@@ -124,6 +124,11 @@ def _resolve_distributions(names: tuple[str, ...]) -> list[importlib.metadata.Di
     return list(found.values())
 
 
+def claude_versions_folder() -> Path:
+    """Return the folder with a folder for each version of Claude Code that was fetched: its program, `claude`."""
+    return cache_folder() / "claude-code"
+
+
 def cache_folder() -> Path:
     """Return this account's cache folder of files for sandboxes. Raises OSError."""
     if os.geteuid() == 0:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from harness.local.limits import BoxLimits
-from harness.local.shared_files import share_path, share_unreadable
+from harness.local.shared_files import claude_versions_folder, share_path, share_unreadable
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 NPM = "/opt/node/lib/node_modules/npm/bin"
@@ -102,6 +102,21 @@ def claude_template() -> Template:
                 "npx": f"{NPM}/npx-cli.js",
             }
         ),
+    )
+
+
+def with_claude_version(template: Template, version: str) -> Template | None:
+    """Return the template with this version of Claude Code, if it was put into `claude_versions_folder`."""
+    folder = claude_versions_folder() / version
+    if "claude" not in template.programs or not (folder / "claude").is_file():
+        return None
+    return replace(
+        template,
+        name=f"{template.name}:{version}",
+        id=f"{template.id}-{version.replace('.', '-')}",
+        build_id=f"{template.build_id}-{version}",
+        aliases=(),
+        binds=MappingProxyType({**template.binds, "/opt/claude": folder}),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Coroutine, Generator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from harness.records.stream import Session
 from harness.runs.budget import NotStartedError
 from harness.sandboxes.layout import REPO
 from harness.sandboxes.sandbox import CommandResult, CommandTimeoutError
+from harness.tasks.prompts import ends_session
 from harness.trials.attempt import Attempt, interrupted
 from harness.trials.runner import Retries, TrialRunner
 from harness.trials.trial import PreparedTrial, open_trial
@@ -181,6 +183,8 @@ class FixtureTrial:
 
         `timeout` is in seconds, by default the marker's.
         """
+        if why := ends_session(prompt):
+            raise UsageError(why, remedy="take a test of its own for what comes after it")
         self._attempt.checks = ()
         self._prompts += 1
         try:
@@ -192,11 +196,11 @@ class FixtureTrial:
         return ClaudeResult(stop, self._attempt.session, self)
 
     async def _prompt(self, prompt: str, timeout: float) -> Stop:
-        agent_context, agent = self.prepared.agent_context, self.prepared.agent
-        with self._attempt.phase("agent"):
-            if not isinstance(agent, Claude):
-                return await agent.run(self._trial.spec, agent_context)
-            return await agent.prompt(self._trial.spec, agent_context, prompt, timeout)
+        prepared, spec = self.prepared, self._trial.spec
+        if not isinstance(prepared.agent, Claude):
+            return await prepared.run_agent()
+        ask = functools.partial(prepared.agent.prompt, spec, prepared.agent_context, prompt, timeout)
+        return await prepared.run_agent(ask)
 
     def run_checks(self) -> tuple[CheckResult, ...]:
         """Run the marker's checks, once after each prompt.

@@ -43,9 +43,10 @@ class SentInstructions:
 class SentRequest:
     """What the main agent's first request really carried.
 
-    `system` is the system prompt by its blocks. `context` has the texts of the first user message: what Claude Code
-    puts before the prompt, CLAUDE.md's text included, and the prompt. `tools` are the SHA-256 of the tools' definitions
-    (as JSON with sorted keys) by their names; tools that are loaded on demand (MCP servers') are not among them.
+    `system` is the system prompt by its blocks. `context` has the texts before the model's first answer: what Claude
+    Code puts around the prompt, CLAUDE.md's text included, and the prompt. `tools` are the SHA-256 of the tools'
+    definitions (as JSON with sorted keys) by their names; those that are loaded on demand (MCP servers') are not among
+    them.
     """
 
     model: str
@@ -70,8 +71,8 @@ class SentRequest:
         found = []
         for part in self.context:
             starts = list(_INSTRUCTIONS.finditer(part.text))
-            ends = [start.start() for start in starts[1:]] + [len(part.text)]
-            for start, end in zip(starts, ends, strict=True):
+            ends = [*(start.start() for start in starts[1:]), len(part.text)]
+            for start, end in zip(starts, ends, strict=False):
                 text = part.text[start.end() : end].partition(_END_OF_REMINDER)[0]
                 found.append(SentInstructions(start["path"], text.rstrip("\n")))
         return tuple(found)
@@ -96,7 +97,7 @@ class ApiSight:
     long the API has owed an answer without a word.
 
     `first` is the main agent's first request. The rest is of all requests together: `hashes` has the SHA-256 of each
-    text of the system prompt, of each of the first user message, and of each tool's definition.
+    text of the system prompt, of each before the model's first answer, and of each tool's definition.
     """
 
     requests: int = 0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, NotRequired
+from typing import Annotated, Any, NotRequired
 
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
@@ -18,7 +18,8 @@ from harness.records.record import Outcome, TrialRecord
 class TrialMetrics:
     """One trial's values. Unknown is None; `tokens` is so too where a cut-off left only a lower bound.
 
-    `excluded_because` is set where the trial does not count. `spent_usd` is the cost of all its attempts, as far as
+    `excluded_because` is set where the trial does not count. `asked` has the keys that the variant sets, those of its
+    settings as `settings.KEY`. `spent_usd` is the cost of all its attempts, as far as
     known.
     """
 
@@ -51,6 +52,8 @@ class TrialMetrics:
     template: str | None
     variant_place: int | None = None
     started_at: str | None = None
+    tools_offered: tuple[str, ...] | None = None
+    asked: frozenset[str] = frozenset()
 
     @property
     def is_counted(self) -> bool:
@@ -111,6 +114,8 @@ class _Line(TypedDict):
     template: NotRequired[str | None]
     variant_place: NotRequired[_Count | None]
     started_at: NotRequired[str | None]
+    tools_offered: NotRequired[list[str] | None]
+    asked: NotRequired[dict[str, Any]]
     error: NotRequired[_Error | None]
     differences: NotRequired[list[str]]
     attempts: NotRequired[list[_Cost]]
@@ -173,7 +178,15 @@ def _metrics_of(line: _Line) -> TrialMetrics:
         template=line.get("template"),
         variant_place=line.get("variant_place"),
         started_at=line.get("started_at"),
+        tools_offered=None if (tools := line.get("tools_offered")) is None else tuple(tools),
+        asked=_asked(line.get("asked", {})),
     )
+
+
+def _asked(asked: Mapping[str, Any]) -> frozenset[str]:
+    settings = asked.get("settings")
+    inner = settings if isinstance(settings, dict) else {}
+    return frozenset((*asked, *(f"settings.{key}" for key in inner)))
 
 
 def _who_answered(line: _Line) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -48,6 +49,8 @@ Stop = Literal[
 ]
 
 
+BUILTIN = "builtin"
+"""In the place of the folder of a plugin that Claude Code brings."""
 PLAIN_TEMPLATE = "claude"
 GATEWAY_TEMPLATE = "mcp-gateway"
 """E2B's own template for `create(mcp=...)`: as `claude`, with the gateway in it."""
@@ -204,6 +207,12 @@ class TurnRecord(_Part):
     cost_usd: Usd | None = Field(description="US dollars, for this run; null also where a price was given.")
     terminal_reason: str | None = Field(description="Claude Code's own word for what ended the run.")
     result: str | None = Field(description="The agent's last message.")
+    structured_output: Any = Field(
+        None, description="What the agent answered in the form of the variant's `json_schema`; null: nothing."
+    )
+    asked_model: bool = Field(
+        True, description="False where Claude Code answered the prompt by itself, and no model was asked."
+    )
 
 
 class Phases(_Part):
@@ -288,7 +297,7 @@ class SentRecord(_Part):
     system: tuple[str, ...] = Field((), description="SHA-256 of each block of the system prompt.")
     context: tuple[str, ...] = Field(
         (),
-        description="SHA-256 of each text of the first user message: what Claude Code puts before the prompt "
+        description="SHA-256 of each text before the model's first answer: what Claude Code puts around the prompt "
         "(CLAUDE.md), and the prompt.",
     )
     tools: tuple[str, ...] = Field((), description="The names of the tools that were offered at once.")
@@ -486,6 +495,19 @@ class TrialRecord(_Part):
         description="Each start of Claude Code, where the variant sets a system prompt, arguments or variables, and "
         "the hook told of it.",
     )
+    tools_offered: tuple[str, ...] | None = Field(
+        None, description="The tools that the session's start told, MCP servers' included; null: no session."
+    )
+    permission_mode: str | None = Field(None, description="As the session's start told it.")
+    permission_denials: Mapping[str, Count] = Field(
+        {}, description="How many calls of each tool were denied for want of a permission."
+    )
+    plugins: tuple[str, ...] = Field(
+        (), description="The plugins of the session but those built in, by name."
+    )
+    stderr: str | None = Field(
+        None, description="The file with what Claude Code wrote on stderr, relative to the run's folder."
+    )
     api_retries: Count = Field(0, description="How often Claude Code said that it asks the API again.")
     session_id: str | None = Field(None, description="Claude Code's session.")
     model: str | None = Field(None, description="The main agent's model.")
@@ -507,6 +529,9 @@ class TrialRecord(_Part):
         None, description="Whether the session that was replayed was written by hand; null without replay."
     )
     claude_version: str | None = Field(None, description="Claude Code's version.")
+    claude_sha256: str | None = Field(
+        None, description="SHA-256 of Claude Code's program, where the variant asks for a version of it."
+    )
     repo_commit: str | None = Field(None, description="The commit of a starter repo that was cloned.")
     template: str | None = Field(
         None,
@@ -607,6 +632,10 @@ def session_fields(session: Session, prices: Mapping[str, Price] | None = None) 
         "mcp_servers": dict(session.mcp_servers),
         "mcp": {name: _server_record(name, status, session) for name, status in session.mcp_servers.items()},
         "api_retries": session.api_retries,
+        "tools_offered": session.tools_offered if session.session_id else None,
+        "permission_mode": session.permission_mode,
+        "permission_denials": Counter(tool for turn in session.turns for tool in turn.permission_denials),
+        "plugins": tuple(name for name, path in session.plugins.items() if path != BUILTIN),
         "session_id": session.session_id,
         "model": session.model,
         "claude_version": session.claude_version,
@@ -683,6 +712,8 @@ def _turn_record(turn: TurnResult, before: TurnResult, *, is_priced: bool) -> Tu
         cost_usd=_more(turn.cost_usd, before.cost_usd) if is_priced else None,
         terminal_reason=turn.terminal_reason,
         result=turn.text,
+        structured_output=turn.structured_output,
+        asked_model=turn.asked_model,
     )
 
 

@@ -194,7 +194,8 @@ class TurnResult:
 
     A run has several `result` events where subagents in the background go on after the agent's answer:
     `duration_ms` and `num_turns` are their sums. `tokens`, `cost_usd` and `duration_api_ms` are the session's
-    up to here, also where the CLI counts them run by run.
+    up to here, also where the CLI counts them run by run. `permission_denials` has the name of a tool for each call
+    that was denied. Without `asked_model` Claude Code answered by itself, as it does a command of its own.
     """
 
     duration_ms: int | None
@@ -207,6 +208,9 @@ class TurnResult:
     api_error_status: int | None
     text: str | None
     stop_reason: str | None = None
+    structured_output: Any = None
+    permission_denials: tuple[str, ...] = ()
+    asked_model: bool = True
 
 
 @dataclass(frozen=True)
@@ -228,7 +232,7 @@ class Session:
     the API was asked again, `mcp_waits_ms` is the time in which a call of an MCP tool was waited for; None: not
     told. `forged` counts the events that Claude Code cannot have written where they are, by why; nothing else of
     them counts. `api_error` is Claude Code's word for what it last said in the model's place. `hooks` is what hooks
-    told while the agent could not yet have done anything to it.
+    told while the agent could not yet have done anything to it. `plugins` has each one's folder by its name.
     """
 
     session_id: str | None = None
@@ -240,6 +244,9 @@ class Session:
     agents: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
     output_style: str | None = None
+    permission_mode: str | None = None
+    plugins: Mapping[str, str] = field(default_factory=dict)
+    plugin_errors: tuple[str, ...] = ()
     turns: tuple[TurnResult, ...] = ()
     models: Mapping[str, ModelUsage] = field(default_factory=dict)
     partial: bool = False
@@ -307,7 +314,6 @@ class SessionBuilder:
         self._is_uncounted = self._tells_no_share = False
         self._messages: dict[str, tuple[str, Tokens]] = {}
         self._run_messages: dict[str, Tokens] = {}
-        self._answers: dict[str, str] = {}
         self._called_at: dict[str, datetime | None] = {}
         self._mcp_waits: list[tuple[datetime, datetime]] = []
         self._is_untimed = False
@@ -323,6 +329,8 @@ class SessionBuilder:
         self._goes_on = False
         self._is_retrying = False
         self._has_acted = False
+        self._answers: dict[str, str] = {}
+        self._asked_model = False
 
     def add(self, event: Event) -> None:
         """Take one event into account; an unknown kind changes nothing.
@@ -399,6 +407,11 @@ class SessionBuilder:
         return self._running and self._is_retrying
 
     @property
+    def has_answer(self) -> bool:
+        """Whether the model has answered in the present run: all that comes before the first request has come."""
+        return self._asked_model
+
+    @property
     def has_called_tool(self) -> bool:
         """Whether the agent has called a tool: from then on its sandbox is what it made of it."""
         return bool(self._calls)
@@ -416,7 +429,7 @@ class SessionBuilder:
         self._result, self._running = None, False
         self._turn_id, self._message = None, None
         self._starts, self._results = 0, 0
-        self._goes_on = self._is_retrying = self._has_acted = False
+        self._goes_on = self._is_retrying = self._has_acted = self._asked_model = False
 
     def session(self) -> Session:
         """The session as far as it is known. While a run goes on, `partial` is true."""
@@ -478,6 +491,7 @@ class SessionBuilder:
         elif isinstance(identity, str) and isinstance(model, str):
             tokens = _api_tokens(_mapping(message.get("usage")))
             self._messages[identity], self._run_messages[identity] = (model, tokens), tokens
+            self._asked_model = True
             if event.parent is None:
                 self._answers[identity] = model
         if event.parent is None and isinstance(identity, str):
@@ -516,7 +530,8 @@ class SessionBuilder:
         self._bill = bill or Bill(_added(self._bill.models, self._unbilled()), None, None)
         self._messages.clear()
         self._open_calls.clear()
-        self._result = _turn_result(event.raw, self._bill, before=self._result, is_counted=bill is not None)
+        result = _turn_result(event.raw, self._bill, before=self._result, is_counted=bill is not None)
+        self._result = replace(result, asked_model=self._asked_model)
 
     def _bill_after(self, raw: Mapping[str, Any]) -> Bill | None:
         """What the session was billed for up to a result; None where it does not tell, or not what can be."""
@@ -584,7 +599,6 @@ def start_marker(ms: int) -> bytes:
 
 
 def _init_fields(raw: Mapping[str, Any]) -> dict[str, Any]:
-    servers = raw.get("mcp_servers")
     return {
         "session_id": _str(raw.get("session_id")),
         "model": _str(raw.get("model")),
@@ -594,12 +608,20 @@ def _init_fields(raw: Mapping[str, Any]) -> dict[str, Any]:
         "agents": _names(raw.get("agents")),
         "commands": _names(raw.get("slash_commands")),
         "output_style": _str(raw.get("output_style")),
+        "permission_mode": _str(raw.get("permissionMode")),
+        "plugins": {str(one.get("name")): str(one.get("path")) for one in _dicts(raw.get("plugins"))},
+        "plugin_errors": tuple(
+            f"{one.get('plugin')}: {one.get('message') or one.get('type')}"
+            for one in _dicts(raw.get("plugin_errors"))
+        ),
         "mcp_servers": {
-            str(server.get("name")): str(server.get("status"))
-            for server in (servers if isinstance(servers, list) else ())
-            if isinstance(server, dict)
+            str(server.get("name")): str(server.get("status")) for server in _dicts(raw.get("mcp_servers"))
         },
     }
+
+
+def _dicts(value: object) -> tuple[Mapping[str, Any], ...]:
+    return tuple(one for one in value if isinstance(one, dict)) if isinstance(value, list) else ()
 
 
 def _block_ids(message: Mapping[str, Any]) -> set[str]:
@@ -631,6 +653,12 @@ def _turn_result(
         api_error_status=_int(raw.get("api_error_status")),
         text=_str(raw.get("result")),
         stop_reason=_str(raw.get("stop_reason")),
+        structured_output=raw.get("structured_output"),
+        permission_denials=tuple(
+            denial["tool_name"]
+            for denial in _dicts(raw.get("permission_denials"))
+            if isinstance(denial.get("tool_name"), str)
+        ),
     )
 
 

@@ -13,6 +13,13 @@ from harness.report.arms import Arm, ArmView, ComparedArm
 from harness.report.formatting import names, several
 from harness.stats.data import METRICS
 
+_DECLARED_BY = (
+    ("the version of Claude Code", "claude_version", frozenset({"claude_version"})),
+    ("the model", "model", frozenset({"model", "settings.model"})),
+)
+"""Traits of a session, and the keys by which a variant asks for one."""
+_TOOL_KEYS = frozenset({"args", "json_schema", "settings.permissions"})
+
 
 def replay_note(by_hand: Sequence[bool], trials: int) -> str | None:
     """The sentence that no model was measured. `by_hand` tells of each replayed session whether a person wrote it."""
@@ -53,6 +60,7 @@ def comparison_notes(
     yield from _no_model(arms)
     for arm in arms:
         yield from _mixed(arm)
+    yield from _undeclared(arms, pairs)
     yield from _changed_tasks(arms, pairs)
     cut = sum(record.cut_off and record.is_counted for arm in arms for record in arm.records)
     if cut:
@@ -92,6 +100,40 @@ def _mixed(arm: Arm) -> Iterator[str]:
     ):
         if len(values) > 1:
             yield f"{arm.name} mixes {len(values)} {what}: {names(values)}"
+
+
+def _undeclared(arms: Sequence[Arm], pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Differences between the sessions of two variants that neither of them asks for."""
+    by_name = {arm.name: arm for arm in arms}
+    for one, base in ((by_name[one], by_name[base]) for one, base in pairs):
+        asked = frozenset[str]().union(*(record.asked for arm in (one, base) for record in arm.records))
+        for what, trait, keys in _DECLARED_BY:
+            here, before = one.distinct(trait), base.distinct(trait)
+            if not asked & keys and here and before and set(here) != set(before):
+                yield (
+                    f"{one.name} and {base.name} differ in {what} too, which neither asks for: {names(here)}, "
+                    f"and {names(before)}"
+                )
+        if not asked & _TOOL_KEYS:
+            yield from _other_tools(one, base)
+
+
+def _other_tools(one: Arm, base: Arm) -> Iterator[str]:
+    here, before = _own_tools(one), _own_tools(base)
+    if here is None or before is None or here == before:
+        return
+    words = [
+        f"{verb} {names(sorted(tools))}"
+        for verb, tools in (("has", here - before), ("lacks", before - here))
+        if tools
+    ]
+    yield f"{one.name} {' and '.join(words)} among Claude Code's own tools, unlike {base.name}; neither asks for it"
+
+
+def _own_tools(arm: Arm) -> set[str] | None:
+    """Claude Code's own tools in any of an arm's sessions; None where that is not known."""
+    known = [tools for tools in arm.distinct("tools_offered") if tools]
+    return {tool for tools in known for tool in tools if not tool.startswith("mcp__")} if known else None
 
 
 def _changed_tasks(arms: Sequence[Arm], pairs: Sequence[tuple[str, str]]) -> Iterator[str]:

@@ -17,10 +17,9 @@ from harness.records.record import CheckResult, Outcome, TrialRecord, TrialSpec
 from harness.records.store import RunFolder, find_run, new_run_id, read_records
 from harness.report.statement import seal_run
 from harness.runs.options import Options
-from harness.runs.resources import default_concurrency, platform_of
+from harness.runs.resources import default_concurrency, platform_of, templates_of
 from harness.sandboxes.cleanup import delete_snapshots
 from harness.sandboxes.platform import Platform
-from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos
 from harness.tasks.loading import load_task
 from harness.tasks.task import Task
@@ -86,7 +85,7 @@ async def _regrade_all(
     platform: Platform,
     options: Options,
 ) -> list[_Regraded]:
-    templates = Templates(platform, new.path / "templates")
+    templates = templates_of(platform, new)
     context = RunContext(platform, NO_MODEL, new, Repos(new.path / "repos"), templates)
     variants = VariantResolver(Path.cwd(), options.variants, ())
     slots = asyncio.Semaphore(options.concurrency or default_concurrency(local=platform.kind == "local"))

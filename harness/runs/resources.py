@@ -17,6 +17,7 @@ from harness.agents.registry import agent_class
 from harness.errors import UsageError
 from harness.local import shared_server
 from harness.local.launch import LocalServer, LocalServerError, start_server
+from harness.local.shared_files import claude_versions_folder
 from harness.local.shared_server import SharedServer
 from harness.local.tier import probe_tier
 from harness.models.model import (
@@ -91,7 +92,7 @@ def open_run_resources(
             server.stop()
         raise
     repos = Repos(folder.path / "repos")
-    templates = Templates(platform, folder.path / "templates")
+    templates = templates_of(platform, folder)
     return RunResources(
         RunContext(
             platform,
@@ -106,6 +107,11 @@ def open_run_resources(
         ),
         server,
     )
+
+
+def templates_of(platform: Platform, folder: RunFolder) -> Templates:
+    """The templates of a run."""
+    return Templates(platform, folder.path / "templates", claude_cache=claude_versions_folder())
 
 
 def remote_platform() -> Platform:

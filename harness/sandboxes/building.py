@@ -22,6 +22,7 @@ from e2b.template.main import TemplateBuilder, TemplateFinal
 
 from harness.errors import TaskFault
 from harness.sandboxes.faults import raising_faults
+from harness.sandboxes.npm import PACKAGE
 from harness.tasks.templatefile import TemplateFile
 from harness.text import keep_end
 
@@ -67,6 +68,20 @@ def read_template_build(file: TemplateFile) -> TemplateBuild:
         ) from error
     digest = hashlib.sha256(content.encode()).hexdigest()[:_HASH_DIGITS]
     return TemplateBuild(file, f"{PREFIX}{_stem(file)}-{digest}", template)
+
+
+def claude_template_build(template: str, version: str) -> TemplateBuild:
+    """A template with another version of Claude Code in it, from npm."""
+    install = (
+        f"npm install -g {PACKAGE}@{version} && claude --version | grep -F {version}"
+        # The command's own place may be before npm's on PATH.
+        ' || { ln -sf "$(npm prefix -g)/bin/claude" "$(command -v claude)" '
+        f"&& claude --version | grep -F {version}; }}"
+    )
+    made = Template().from_template(template).run_cmd(install, user="root")
+    digest = hashlib.sha256(Template.to_json(made).encode()).hexdigest()[:_HASH_DIGITS]
+    file = TemplateFile(Path(f"{template} with Claude Code {version}"))
+    return TemplateBuild(file, f"{PREFIX}claude-{version.replace('.', '-')}-{digest}", made)
 
 
 def _of_dockerfile(path: Path) -> Any:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.errors import GIVE_UP, InternalFault, TaskFault, UsageError
+from harness.sandboxes import npm
 from harness.sandboxes.building import (
     BuiltTemplate,
     TemplateBuild,
     build,
     built,
+    claude_template_build,
     is_built,
     read_template_build,
     remove,
@@ -22,20 +25,51 @@ from harness.sandboxes.userstate import state_folder
 from harness.tasks.single_flight import SingleFlight, locked
 from harness.tasks.templatefile import TemplateFile, find_template_file, template_file
 
+LATEST = "latest"
+
 
 class Templates:
     """Gives each `template` the name by which the platform knows it.
 
-    `folder` keeps the builds' logs; `say` is given each of their lines.
+    `folder` keeps the builds' logs; `say` is given each of their lines. `claude_cache` is where a server on this
+    machine finds versions of Claude Code.
     """
 
     def __init__(
-        self, platform: Platform, folder: Path, say: Callable[[str], None] = lambda line: None
+        self,
+        platform: Platform,
+        folder: Path,
+        say: Callable[[str], None] = lambda line: None,
+        claude_cache: Path | None = None,
     ) -> None:
         self._platform = platform
         self._folder = folder
+        self._claude_cache = claude_cache
         self.say = say
         self._known = SingleFlight(self._ready)
+        self._latest = SingleFlight[str, str](lambda _: asyncio.to_thread(npm.latest))
+        self._with_claude = SingleFlight(self._make_with_claude)
+
+    async def claude_version(self, asked: str) -> str:
+        """The number of a version of Claude Code; what the latest is, is asked once. Raises TaskFault."""
+        return await self._latest.get(asked) if asked == LATEST else asked
+
+    async def with_claude(self, template: str, version: str) -> str:
+        """The name of a template as it is, but for the version of Claude Code in it. Raises as `ensure_built` does."""
+        return await self._with_claude.get((template, version))
+
+    async def _make_with_claude(self, key: tuple[str, str]) -> str:
+        template, version = key
+        # A server of the harness's own has each template with any version that was fetched, as NAME:VERSION.
+        if not self._claude_cache or not self._platform.keeps_output:
+            return await self._build_once(claude_template_build(template, version))
+        folder = self._claude_cache / version
+        with _raising_disk_faults(f"Claude Code {version} cannot be kept"):
+            async with locked(_lock(f"claude-code-{version}")):
+                if not folder.exists():
+                    self.say(f"fetching Claude Code {version} from npm")
+                    await asyncio.to_thread(npm.download, version, folder)
+        return f"{template}:{version}"
 
     async def ensure_built(
         self, template: str, start: Path, hosts: tuple[str, ...] = (), ca: str = ""
@@ -55,15 +89,15 @@ class Templates:
 
     async def _ready(self, wanted: tuple[TemplateFile, tuple[str, ...], str]) -> str:
         file, hosts, ca = wanted
-        template_build = await asyncio.to_thread(read_template_build, file)
-        try:
+        return await self._build_once(await asyncio.to_thread(read_template_build, file), hosts, ca)
+
+    async def _build_once(
+        self, template_build: TemplateBuild, hosts: tuple[str, ...] = (), ca: str = ""
+    ) -> str:
+        with _raising_disk_faults(f"{template_build.name} cannot be built"):
             async with locked(_lock(template_build.name)):
                 if not await is_built(template_build.name, self._platform.params):
                     await self.build(template_build, hosts, ca)
-        except OSError as error:
-            raise InternalFault(
-                "disk", f"{template_build.name} cannot be built: {error.strerror or error}", policy=GIVE_UP
-            ) from error
         return template_build.name
 
     async def build(self, template_build: TemplateBuild, hosts: tuple[str, ...] = (), ca: str = "") -> None:
@@ -78,6 +112,14 @@ class Templates:
                 self.say(f"{template_build.name}: {line}")
 
             await build(template_build, self._platform.params_with(hosts=hosts, ca=ca), take)
+
+
+@contextlib.contextmanager
+def _raising_disk_faults(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InternalFault("disk", f"{what}: {error.strerror or error}", policy=GIVE_UP) from error
 
 
 def name_by_content(template: str, start: Path) -> str:

@@ -18,6 +18,7 @@ from harness.tasks.globs import is_pattern
 from harness.tasks.gitsource import GitSource, problems_of
 from harness.tasks.manifest import MANIFEST, Limits, Manifest, SandboxSpec, is_name, read_manifest, validated
 from harness.tasks.recording import BadRecording, parse_recording
+from harness.tasks.prompts import ends_session
 from harness.tasks.task import Check, Task, Turn
 from harness.tasks.templatefile import find_template_file, names_no_template, template_file
 from harness.tasks.tomlfile import display_path
@@ -288,6 +289,8 @@ class _Reader:
             return None
         if not text.strip():
             self.complain(path, None, "is empty", "say what Claude Code should do")
+        if why := ends_session(text):
+            self.complain(path, None, why, "make what comes after it a task of its own")
         return Turn(prompt=text, source=name)
 
     def sandbox(self, manifest: Manifest) -> SandboxSpec:

@@ -88,6 +88,9 @@ class Attempt:
     refused: tuple[Refusal, ...] = ()
     api_unseen: str | None = None
     sent: str | None = None
+    stderr: str = ""
+    stderr_file: str | None = None
+    claude_sha256: str | None = None
 
     @classmethod
     def begin(cls, spec: TrialSpec, context: RunContext, number: int) -> Attempt:
@@ -112,6 +115,11 @@ class Attempt:
     def note(self, sentence: str) -> None:
         """Something that a reader of the record should know."""
         self.notes += (sentence,)
+
+    def take_stderr(self, text: str) -> None:
+        """What Claude Code wrote on stderr for a prompt."""
+        if text.strip():
+            self.stderr += f"{text.rstrip()}\n"
 
     def redact_also(self, name: str, secret: str) -> None:
         """Keep a secret of the sandbox's own out of the trial's files, none of which is begun yet."""
@@ -178,6 +186,8 @@ def trial_record(
         differences=last.differences,
         instructions=last.instructions,
         starts=last.starts,
+        stderr=last.stderr_file,
+        claude_sha256=last.claude_sha256,
         index=spec.index,
         agent=spec.agent,
         outcome=outcome_of(last),

@@ -18,7 +18,14 @@ from dataclasses import dataclass
 
 from harness.records.record import StartRecord
 from harness.trials.evidence import Evidence
-from harness.variants.apply import APPEND_SYSTEM_PROMPT, FOLDER, SYSTEM_PROMPT, needs_start_evidence
+from harness.variants.apply import (
+    APPEND_SYSTEM_PROMPT,
+    EFFORT_VARIABLE,
+    FOLDER,
+    SYSTEM_PROMPT,
+    flags,
+    needs_start_evidence,
+)
 from harness.variants.variant import Variant
 
 _PROMPTS = {SYSTEM_PROMPT: "--system-prompt-file", APPEND_SYSTEM_PROMPT: "--append-system-prompt-file"}
@@ -75,7 +82,9 @@ def _arguments(encoded: str) -> tuple[str, ...]:
 def unseen_notes(variant: Variant, starts: Sequence[CliStart]) -> tuple[str, ...]:
     """What a reader of the record must know where the starts leave something open."""
     whole = starts and all(
-        start.arguments and (_UNSEEN, _UNKNOWN) not in {(seen, began) for _, seen, began in start.env}
+        start.arguments
+        and (_UNSEEN, _UNKNOWN)
+        not in {(seen, began) for name, seen, began in start.env if name in variant.env}
         for start in starts
     )
     return (_NOT_SEEN,) if needs_start_evidence(variant) and not whole else ()
@@ -92,13 +101,14 @@ def differences_in_starts(
             *_args(variant, start),
             *_prompts(variant, start),
             *_variables(env, start),
+            *_effort(variant, start),
         )
     )
     return tuple(dict.fromkeys(found))
 
 
 def _args(variant: Variant, start: CliStart) -> Iterator[str]:
-    wanted, given = variant.args, start.arguments
+    wanted, given = (*flags(variant), *variant.args), start.arguments
     if not given:
         return
     places = range(len(given) - len(wanted) + 1)
@@ -141,6 +151,12 @@ def _variables(env: Mapping[str, str], start: CliStart) -> Iterator[str]:
             yield f"{name} was not in Claude Code's environment"
         else:
             yield f"{name} had another value than asked for when Claude Code was started"
+
+
+def _effort(variant: Variant, start: CliStart) -> Iterator[str]:
+    for name, seen, _ in start.env:
+        if variant.effort is not None and name == EFFORT_VARIABLE and seen != _UNSEEN:
+            yield f"{name} is set, which goes over the variant's `effort`"
 
 
 def _holds(value: str, seen: str, began: str) -> bool:

@@ -23,11 +23,15 @@ from harness.trials.seeding import seed
 
 @dataclass(frozen=True)
 class Start:
-    """What a trial's sandboxes are opened from. `is_set_up`: the repo is there, and the task's setup has run."""
+    """What a trial's sandboxes are opened from.
+
+    `is_set_up`: the repo is there, and the task's setup has run. `claude_version`: what the variant asks for.
+    """
 
     template: str
     source: str
     is_set_up: bool = False
+    claude_version: str | None = None
 
 
 async def prepare_start(spec: TrialSpec, context: RunContext, attempt: Attempt) -> Start:
@@ -42,13 +46,17 @@ async def prepare_start(spec: TrialSpec, context: RunContext, attempt: Attempt) 
         template = await context.templates.ensure_built(
             spec.template, spec.task.path or Path.cwd(), setup_network(spec).allow, spec.task.sandbox.ca
         )
+        version = None
+        if spec.variant.claude_version:
+            version = await context.templates.claude_version(spec.variant.claude_version)
+            template = await context.templates.with_claude(template, version)
     attempt.template = template
     if not spec.task.setup:
-        return Start(template, template)
+        return Start(template, template, claude_version=version)
     with attempt.phase("setup"):
         make = functools.partial(_take_snapshot, spec, context, template)
         snapshot = await context.snapshots.get(_snapshot_key(spec, template), make)
-    return Start(template, snapshot, is_set_up=True) if snapshot else Start(template, template)
+    return Start(template, snapshot or template, is_set_up=bool(snapshot), claude_version=version)
 
 
 def _snapshot_key(spec: TrialSpec, template: str) -> str:

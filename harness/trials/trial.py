@@ -6,42 +6,34 @@ import asyncio
 import contextlib
 import functools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.agents.base import Agent, AgentContext
 from harness.agents.registry import agent_class
 from harness.errors import Fault, NotAppliedError, SandboxFault
-from harness.records.record import TrialSpec
+from harness.records.record import Stop, TrialSpec
 from harness.records.stream import Session
 from harness.sandboxes.sandbox import Sandbox, is_answering
 from harness.tasks.task import Task
 from harness.trials.attempt import Attempt, internal_fault, interrupted, outcome_of
 from harness.trials.checks import Place
-from harness.trials.cli_starts import differences_in_starts, read_cli_starts, start_records, unseen_notes
 from harness.trials.context import Keep, RunContext
-from harness.trials.evidence import evidence_of
+from harness.trials.explanation import explain, invalid_settings
 from harness.trials.grading import asked_checks, grade_in_place, grade_works
 from harness.trials.opening import Start, open_sandbox, prepare_start, process_mark
+from harness.trials.proof import Proof
 from harness.trials.seeding import Baseline, seed
 from harness.trials.sight import SENT, sent_file, why_unseen
 from harness.trials.timeouts import Timeouts
-from harness.trials.verification import (
-    differences_in_init,
-    differences_in_instructions,
-    differences_without_init,
-    missing_evidence_notes,
-    read_loaded_instructions,
-    require_evidence,
-    untold_notes,
-)
 from harness.trials.work import NotCarriedError, Work, collect_work
 from harness.variants.apply import hosts, variant_files
 from harness.variants.variant import Variant, revealed
 
 WORK = "work"
 """The folder of what the agent left, in a trial's folder."""
+STDERR = "stderr.txt"
 KEPT = "kept.json"
 """In a trial's folder: what `harness attach` and `harness checks` need to know of a sandbox that was kept."""
 
@@ -139,6 +131,8 @@ async def _prepare(
             variant=variant_files(spec.variant, context.secrets, sandbox.mcp_token),
             is_set_up=start.is_set_up,
         )
+        if start.claude_version:
+            attempt.claude_sha256 = await context.remember_claude_sha256(start.template, sandbox)
     return PreparedTrial(spec, context, attempt, start, sandbox, baseline)
 
 
@@ -200,6 +194,7 @@ class PreparedTrial:
     baseline: Baseline
     agent: Agent = field(init=False)
     agent_context: AgentContext = field(init=False)
+    proof: Proof = field(init=False)
     _works: dict[int | None, Work | NotCarriedError] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -209,26 +204,73 @@ class PreparedTrial:
             self.context.model,
             self.attempt.transcript.write,
             _env(self.spec, self.context),
-            functools.partial(_check_init, self.spec.variant),
+            self._prove,
             self._collect_turn,
             provider=self.context.provider,
             note=self.attempt.note,
+            take_stderr=self.attempt.take_stderr,
             model_idle_timeout_s=self.context.timeouts.model_s,
         )
         self.attempt.session_builder = self.agent_context.session_builder
+        self.proof = Proof(
+            self.spec.variant,
+            self.attempt,
+            _expected_env(self.spec.variant, self.context),
+            self.baseline.home,
+            self.start.claude_version,
+            self.context.platform.keeps_output,
+        )
+
+    def _prove(self, session: Session, has_answer: bool) -> None:
+        context = self.agent_context
+        self.proof.look(session, has_answer=has_answer, tells_hooks=context.tells_hooks)
 
     @property
     def task(self) -> Task:
         """The trial's task."""
         return self.spec.task
 
-    async def run_agent(self) -> None:
-        """Have the agent do the task's prompts."""
+    async def run_agent(self, work: Callable[[], Awaitable[Stop]] | None = None) -> Stop:
+        """Have the agent do the task's prompts, or `work` of them.
+
+        Raises:
+            NotAppliedError: when what it works with is not what the variant asks for.
+            Fault: when infrastructure keeps it from being done.
+        """
+        await self.check_settings()
         with self.attempt.phase("agent"):
-            self.attempt.stop = await self.agent.run(self.spec, self.agent_context)
+            try:
+                self.attempt.stop = await (work or self._run_all)()
+                return self.attempt.stop
+            except NotAppliedError as error:
+                raise NotAppliedError(await self.explained(error.differences)) from error
+
+    async def _run_all(self) -> Stop:
+        return await self.agent.run(self.spec, self.agent_context)
+
+    async def check_settings(self) -> None:
+        """Have Claude Code itself validate the settings that the variant brings, once a run, before a model is asked.
+
+        Raises:
+            NotAppliedError: when it would pass over them, or over a part.
+        """
+        if not self.agent.is_proved:
+            return
+        known, key = self.context.invalid_settings, (self.spec.variant.hash, self.start.source)
+        if key not in known:
+            known[key] = await invalid_settings(self.sandbox, self.spec.variant)
+        if known[key]:
+            raise NotAppliedError(known[key])
+
+    async def explained(self, differences: tuple[str, ...]) -> tuple[str, ...]:
+        """Differences with the reasons that the sandbox can still tell."""
+        try:
+            return await explain(self.sandbox, self.spec.variant, self.context.secrets, differences)
+        except SandboxFault:
+            return differences
 
     async def verify_variant(self) -> None:
-        """Hold what the agent ran with against what the variant asks for. The session's start is looked at as it comes.
+        """Hold what the agent ran with against what the variant asks for, as far as it was not looked at as it came.
 
         Raises:
             NotAppliedError: when it is something else.
@@ -236,28 +278,9 @@ class PreparedTrial:
         """
         if not self.agent.is_proved:
             return
-        variant, attempt = self.spec.variant, self.attempt
-        if differences := differences_without_init(variant, attempt.session):
-            raise NotAppliedError(differences)
-        if not self.agent_context.tells_hooks:
-            attempt.notes += untold_notes(variant)
-            return
-        evidence = evidence_of(attempt.session)
-        require_evidence(variant, attempt.session, evidence)
-        loaded = read_loaded_instructions(evidence, self.baseline.home)
-        attempt.instructions = loaded.loaded
-        attempt.notes += missing_evidence_notes(loaded)
-        env = _expected_env(variant, self.context)
-        starts = read_cli_starts(variant, evidence)
-        attempt.starts = start_records(variant, env, starts)
-        if attempt.session.session_id:
-            attempt.notes += unseen_notes(variant, starts)
-        differences = (
-            *differences_in_instructions(variant, loaded),
-            *differences_in_starts(variant, env, starts),
-        )
-        if differences:
-            raise NotAppliedError(differences)
+        if self.attempt.api is None and self.attempt.api_unseen is None:
+            await self.look_at_egress()
+        self.proof.look_at_end(tells_hooks=self.agent_context.tells_hooks)
 
     async def look_at_egress(self) -> None:
         """Take what the proxy outside of the sandbox has seen until now. Where it cannot be had, the record says so."""
@@ -273,10 +296,17 @@ class PreparedTrial:
         if attempt.api and attempt.api.first:
             attempt.sent = await self._keep(SENT, sent_file(attempt.api))
 
+    async def store_stderr(self) -> None:
+        """Keep what Claude Code wrote on stderr, also after a good end."""
+        if self.attempt.stderr:
+            data = self.attempt.stderr.encode("utf-8", "replace")
+            self.attempt.stderr_file = await self._keep(STDERR, data)
+
     async def collect(self) -> None:
         """Carry the work out of the sandbox."""
         with self.attempt.phase("collect"):
             await self.look_at_egress()
+            await self.store_stderr()
             self._works[None] = await self._collected(WORK)
 
     async def check_in_place(self) -> None:
@@ -390,12 +420,6 @@ class PreparedTrial:
             attempt.work_hashes = await self.context.disk.run(functools.partial(attempt.files.hashes, WORK))
         else:
             await self.context.disk.run(functools.partial(attempt.files.remove, WORK))
-
-
-def _check_init(variant: Variant, session: Session) -> None:
-    differences = differences_in_init(variant, session)
-    if differences:
-        raise NotAppliedError(differences)
 
 
 def _should_keep(keep: Keep, error: BaseException | None) -> bool:

@@ -3,7 +3,8 @@
 ```
 ~/.harness/variant/            what the variant brings, as it is given
   overlay/repo, overlay/home   laid over the repo and the home
-  CLAUDE.md, system-prompt.md, append-system-prompt.md, mcp.json
+  plugins/NAME                 each of its plugins
+  CLAUDE.md, AGENTS.md, system-prompt.md, append-system-prompt.md, mcp.json, schema.json
   settings.json                the variant's settings, with the hooks that tell what was loaded
   instructions/                what that hook has told, a file each: the hash of what was loaded, and the event
   applied                      the CLAUDE.md that was put in place, and its hash
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from harness.variants.variant import ClaudeMd, McpServer, NoClaudeMd, Variant, revealed
+from harness.variants.variant import ClaudeMd, McpServer, Plugin, Removed, Text, Variant, revealed
 
 FOLDER = ".harness/variant"
 SYSTEM_PROMPT, APPEND_SYSTEM_PROMPT = "system-prompt.md", "append-system-prompt.md"
@@ -36,6 +37,9 @@ GATEWAY = "e2b-mcp-gateway"
 
 _SHELLS_OWN = frozenset(("PWD", "OLDPWD", "SHLVL", "_"))
 """Variables that each shell sets anew, the one of a hook too."""
+
+EFFORT_VARIABLE = "CLAUDE_CODE_EFFORT_LEVEL"
+"""A variable that goes over `--effort`."""
 
 _GATEWAY_URL = "http://localhost:50005/mcp"
 """The gateway's address inside the sandbox. The sandbox's network rules do not apply to it."""
@@ -114,7 +118,10 @@ if [ ! -e CLAUDE.md ] && [ -e .claude/CLAUDE.md ]; then target=.claude/CLAUDE.md
 {{ if [ -e "$target" ]; then cat "$target"; echo; fi; cat ~/{FOLDER}/CLAUDE.md; }} >~/{FOLDER}/merged.md
 rm -f "$target" && mv ~/{FOLDER}/merged.md "$target"
 """
-_TAKE_AWAY = "cd ~/repo && rm -rf CLAUDE.md .claude/CLAUDE.md\n"
+# Where there is no CLAUDE.md, Claude Code reads AGENTS.md in its place.
+_TAKE_AWAY = "cd ~/repo && rm -rf CLAUDE.md .claude/CLAUDE.md CLAUDE.local.md AGENTS.md\n"
+_TAKE_AGENTS_AWAY = "rm -rf ~/repo/AGENTS.md\n"
+_LAY_AGENTS = f"rm -rf ~/repo/AGENTS.md && cp ~/{FOLDER}/AGENTS.md ~/repo/AGENTS.md\n"
 _NOTE = f'sha256sum "$target" >~/{FOLDER}/applied\n'
 
 
@@ -146,6 +153,7 @@ def variant_files(
     """
     files = {f"{FOLDER}/{name}": text.encode() for name, text in _files(variant, secrets, gateway_token)}
     paths = {f"{FOLDER}/overlay": variant.overlay.path} if variant.overlay else {}
+    paths |= {plugin_folder(plugin): plugin.path for plugin in variant.plugins}
     secret = bool(variant.secrets or gateway_token)
     return VariantFiles(files, paths, "".join(_steps(variant)), secret, variant.hash)
 
@@ -154,7 +162,11 @@ def repo_names(variant: Variant) -> frozenset[str]:
     """The files of the repo that a variant lays down, replaces or takes away."""
     files = variant.overlay.files if variant.overlay else {}
     laid = {name.removeprefix("repo/") for name in files if name.startswith("repo/")}
-    return frozenset(laid | ({"CLAUDE.md", ".claude/CLAUDE.md"} if variant.claude_md else set()))
+    if variant.claude_md:
+        laid |= {"CLAUDE.md", ".claude/CLAUDE.md"}
+    if isinstance(variant.claude_md, Removed):
+        laid |= {"CLAUDE.local.md", "AGENTS.md"}
+    return frozenset(laid | ({"AGENTS.md"} if variant.agents_md else set()))
 
 
 def repo_files(variant: Variant) -> VariantFiles:
@@ -162,9 +174,11 @@ def repo_files(variant: Variant) -> VariantFiles:
     files = {}
     if isinstance(variant.claude_md, ClaudeMd):
         files[f"{FOLDER}/CLAUDE.md"] = variant.claude_md.text.encode()
+    if isinstance(variant.agents_md, Text):
+        files[f"{FOLDER}/AGENTS.md"] = variant.agents_md.text.encode()
     overlay = variant.overlay.path / "repo" if variant.overlay else None
     paths = {f"{FOLDER}/overlay/repo": overlay} if overlay and overlay.is_dir() else {}
-    script = "".join(_steps(variant)) if files or paths or variant.claude_md else ""
+    script = "".join(_steps(variant)) if files or paths or variant.claude_md or variant.agents_md else ""
     return VariantFiles(
         files, paths, script and f"mkdir -p ~/{FOLDER}\n{script}", False, f"repo-{variant.hash}"
     )
@@ -176,6 +190,10 @@ def _files(variant: Variant, secrets: Mapping[str, str], token: str | None) -> I
     yield "tell.sh", _TELL_HOOK
     if isinstance(variant.claude_md, ClaudeMd):
         yield "CLAUDE.md", variant.claude_md.text
+    if isinstance(variant.agents_md, Text):
+        yield "AGENTS.md", variant.agents_md.text
+    if variant.json_schema is not None:
+        yield "schema.json", json.dumps(variant.json_schema)
     if isinstance(variant.claude_md, ClaudeMd) or any(
         path.endswith("CLAUDE.md") for path in (variant.overlay.files if variant.overlay else ())
     ):
@@ -186,24 +204,38 @@ def _files(variant: Variant, secrets: Mapping[str, str], token: str | None) -> I
         yield APPEND_SYSTEM_PROMPT, variant.append_system_prompt.text
     if needs_start_evidence(variant):
         yield "start-hook.sh", _START_HOOK
-        yield "variables", "".join(f"{name}\n" for name in variant.env if name not in _SHELLS_OWN)
+        yield "variables", "".join(f"{name}\n" for name in _variables(variant))
     if sets_mcp_servers(variant):
         yield "mcp.json", json.dumps({"mcpServers": _servers(variant, secrets, token)})
+
+
+def _variables(variant: Variant) -> Iterator[str]:
+    """The variables of which the start's hook tells."""
+    yield from (name for name in variant.env if name not in _SHELLS_OWN)
+    if variant.effort is not None:
+        yield EFFORT_VARIABLE
 
 
 def _steps(variant: Variant) -> Iterator[str]:
     if variant.overlay:
         yield _OVERLAY
-    if isinstance(variant.claude_md, NoClaudeMd):
+    if isinstance(variant.claude_md, Removed):
         yield _TAKE_AWAY
     elif variant.claude_md:
         yield _APPEND if variant.claude_md.append else _REPLACE
         yield _NOTE
+    if isinstance(variant.agents_md, Removed):
+        yield _TAKE_AGENTS_AWAY
+    elif variant.agents_md:
+        yield _LAY_AGENTS
 
 
 def _settings(variant: Variant) -> dict[str, Any]:
     """The variant's own settings; its hooks, and ours beside them."""
-    settings = dict(variant.settings or {})
+    # The repo's own settings would switch off our hooks too.
+    settings = {"disableAllHooks": False, **(variant.settings or {})}
+    if variant.output_style is not None:
+        settings["outputStyle"] = variant.output_style
     hooks = dict(settings.get("hooks") or {})
     scripts = {"InstructionsLoaded": "hook.sh", "UserPromptSubmit": "tell.sh"}
     if needs_start_evidence(variant):
@@ -219,13 +251,35 @@ def _settings(variant: Variant) -> dict[str, Any]:
 
 def has_hooks(variant: Variant) -> bool:
     """Whether the variant leaves hooks on."""
-    off = {"--bare", "--safe-mode"} & set(variant.args)
-    return not off and not (variant.settings or {}).get("disableAllHooks")
+    return not {"--bare", "--safe-mode"} & set(variant.args)
 
 
 def needs_start_evidence(variant: Variant) -> bool:
     """True if the variant sets something that only the CLI's start shows, and no event of the session."""
-    return bool(variant.args or variant.env or variant.system_prompt or variant.append_system_prompt)
+    return bool(
+        flags(variant) or variant.args or variant.env or variant.system_prompt or variant.append_system_prompt
+    )
+
+
+def flags(variant: Variant) -> list[str]:
+    """The CLI's arguments that hold a variant's values themselves."""
+    found: list[str] = []
+    if variant.permission_mode is not None:
+        found += ["--permission-mode", variant.permission_mode]
+    if variant.allowed_tools:
+        found += ["--allowedTools", *variant.allowed_tools]
+    if variant.effort is not None:
+        found += ["--effort", variant.effort]
+    if variant.betas:
+        found += ["--betas", *variant.betas]
+    if variant.fallback_model is not None:
+        found += ["--fallback-model", variant.fallback_model]
+    return found
+
+
+def plugin_folder(plugin: Plugin) -> str:
+    """Where a plugin is, below the home."""
+    return f"{FOLDER}/plugins/{plugin.name}"
 
 
 def sets_mcp_servers(variant: Variant) -> bool:
@@ -282,4 +336,7 @@ def arguments(variant: Variant) -> str:
         found.append(f"--append-system-prompt-file ~/{FOLDER}/{APPEND_SYSTEM_PROMPT}")
     if sets_mcp_servers(variant):
         found.append(f"--mcp-config ~/{FOLDER}/mcp.json --strict-mcp-config")
+    if variant.json_schema is not None:
+        found.append(f'--json-schema "$(<~/{FOLDER}/schema.json)"')
+    found += [f"--plugin-dir ~/{plugin_folder(plugin)}" for plugin in variant.plugins]
     return " ".join(found)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,13 +25,18 @@ from harness.tasks.tomlfile import (
     read_toml,
     suggest_key,
 )
+from harness.variants.contents import names_in_overlay, rules_in_overlay
+from harness.variants.contradictions import contradictions
+from harness.variants.plugins import PluginError, read_plugin
+from harness.variants.sham import sham_of
 from harness.variants.table import PriceTable, ServerTable, Source, VariantTable, label
 from harness.variants.variant import (
     DEFAULT,
     ClaudeMd,
     McpServer,
-    NoClaudeMd,
     Overlay,
+    Plugin,
+    Removed,
     TemplateSource,
     Text,
     Variant,
@@ -47,7 +51,6 @@ _IN_PYPROJECT = ("tool", "harness", "variants")
 _LAID_OVER = ("env", "mcp", "mcp_gateway")
 """Tables of which a variant that extends another keeps the keys that it does not give itself."""
 _OVERLAY_PARTS = ("repo", "home")
-_AGENT_NAME = re.compile(r"\A---\s*\n(?:.*\n)*?name:[ \t]*(\S.*?)[ \t]*\r?\n(?:.*\n)*?---")
 _WORDS_OF_PYTEST = ("and", "or", "not")
 _PRICE_FORM = f"write [{PRICES}.MODEL], and input = USD and output = USD below"
 
@@ -160,9 +163,13 @@ class _Reader:
         prices = self.prices(tables.get(PRICES, {}))
         if self.problems:
             return ()
-        return tuple(
+        variants = tuple(
             Variant(name, **parts, prices=prices) for name, parts in (whole or {DEFAULT.name: {}}).items()
         )
+        for variant in variants:
+            for key, what, remedy in contradictions(variant):
+                self.complain((variant.name if variant.name in named else MATRIX, key), what, remedy)
+        return variants
 
     def prices(self, table: Any) -> dict[str, dict[str, float]]:
         """Each model's price, by kind of token."""
@@ -280,8 +287,16 @@ class _Reader:
                 self.wrong(location, details)
             table = {key: value for key, value in table.items() if key not in {d["loc"][0] for d in wrong}}
         given = VariantTable.model_validate(dict(table))
+        if {"sham", "claude_md"} <= given.model_fields_set:
+            self.complain(
+                (*location, "sham"),
+                "stands in for a claude_md, and there is one",
+                "make it a variant of its own",
+            )
         found = {
-            name: self.part(_at(location, name), name, getattr(given, name))
+            "claude_md" if name == "sham" else name: self.part(
+                _at(location, name), name, getattr(given, name)
+            )
             for name in given.model_fields_set
         }
         return {name: part for name, part in found.items() if part is not None}
@@ -303,18 +318,25 @@ class _Reader:
         match name:
             case "template":
                 return self.template(location, value)
-            case "args" | "network":
+            case "args" | "network" | "betas" | "allowed_tools":
                 return tuple(value)
-            case "claude_md" if value is False:
-                return NoClaudeMd()
+            case "claude_md" | "agents_md" if value is False:
+                return Removed()
+            case "sham":
+                text = self.text(location, value)
+                return None if text is None else _sham(text, append=value.append)
             case "claude_md":
                 text = self.text(location, value)
                 return None if text is None else ClaudeMd(text, append=value.append)
-            case "system_prompt" | "append_system_prompt":
+            case "system_prompt" | "append_system_prompt" | "agents_md":
                 text = self.text(location, value)
                 return None if text is None else Text(text)
             case "settings":
                 return self.settings(location, value)
+            case "json_schema":
+                return self.json_object(location, value, "a schema", '{type = "object"}')
+            case "plugins":
+                return self.plugins(location, value)
             case "overlay":
                 return self.overlay(location, value)
             case "mcp":
@@ -358,6 +380,16 @@ class _Reader:
         return TemplateSource(whole, file.name, file_hash(path) or "")
 
     def settings(self, location: tuple[str, ...], given: str | Mapping[str, Any]) -> Mapping[str, Any] | None:
+        content = self.json_object(location, given, "settings", '{model = "opus"}')
+        if content and content.get("disableAllHooks"):
+            what = "disableAllHooks would switch off the hook that tells which CLAUDE.md was loaded"
+            self.complain(location, what, "leave it out")
+        return content
+
+    def json_object(
+        self, location: tuple[str, ...], given: str | Mapping[str, Any], what: str, example: str
+    ) -> Mapping[str, Any] | None:
+        """A table, or the object in a JSON file."""
         content: Any = given
         if isinstance(given, str):
             text = self.text(location, Source(given, None))
@@ -366,19 +398,31 @@ class _Reader:
             try:
                 content = json.loads(text)
             except (ValueError, RecursionError) as error:
-                self.complain(location, f"{given!r} is not valid JSON: {error}", "settings are a JSON object")
+                remedy = f"{what} {'is' if what.startswith('a ') else 'are'} a JSON object"
+                self.complain(location, f"{given!r} is not valid JSON: {error}", remedy)
                 return None
         if not isinstance(content, dict) or not _is_json(content):
             self.complain(
-                location,
-                f"{abbreviate(given)} is not a JSON object",
-                'give something such as {model = "opus"}',
+                location, f"{abbreviate(given)} is not a JSON object", f"give something such as {example}"
             )
             return None
-        if content.get("disableAllHooks"):
-            what = "disableAllHooks would switch off the hook that tells which CLAUDE.md was loaded"
-            self.complain(location, what, "leave it out")
         return content
+
+    def plugins(self, location: tuple[str, ...], names: Sequence[str]) -> tuple[Plugin, ...]:
+        found: list[Plugin] = []
+        for name in names:
+            folder = self.existing(location, name, "folder")
+            try:
+                plugin = read_plugin(folder) if folder else None
+            except PluginError as error:
+                self.complain(location, f"{name!r} {error.what}", error.remedy)
+                continue
+            if plugin and plugin.name in {one.name for one in found}:
+                self.complain(
+                    location, f"two plugins are called {plugin.name!r}", "give one of them another name"
+                )
+            found += [plugin] if plugin else []
+        return tuple(found)
 
     def overlay(self, location: tuple[str, ...], name: str) -> Overlay | None:
         folder = self.existing(location, name, "folder")
@@ -399,12 +443,19 @@ class _Reader:
                     location, f"{display_path(path)} is a link that leads out", "copy what it leads to"
                 )
         hashes = {str(path.relative_to(folder)): file_hash(path) or "" for path in files if path.is_file()}
-        return Overlay(folder.resolve(), folder_hash(folder), hashes, _names(folder, hashes))
+        names = names_in_overlay(folder, hashes)
+        return Overlay(
+            folder.resolve(), folder_hash(folder), hashes, names, tuple(rules_in_overlay(folder, hashes))
+        )
 
 
 def _at(table: tuple[str, ...], key: str) -> tuple[str, ...]:
     """The place of a key: in its table, or, as an axis of a grid, where that is."""
     return table if table[0] == MATRIX and table[-1] == key else (*table, key)
+
+
+def _sham(text: str, *, append: bool) -> ClaudeMd:
+    return ClaudeMd(sham_of(text), append=append, sham_of=Text(text).sha256)
 
 
 def _merged(below: Parts, above: Parts) -> Parts:
@@ -421,29 +472,6 @@ def _server(table: ServerTable) -> McpServer:
         headers=table.headers,
         tools=None if table.tools is None else tuple(table.tools),
     )
-
-
-def _names(folder: Path, files: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """Claude Code's names for the skills, agents and commands of an overlay."""
-    found: dict[str, list[str]] = {"skill": [], "agent": [], "command": []}
-    in_plugin = any(".claude-plugin" in Path(name).parts for name in files)
-    for name in sorted(files):
-        parts = Path(name).parts[1:]
-        if parts[:1] not in ((".claude",), ("skills",)) or not name.endswith(".md"):
-            continue
-        if parts[-1] == "SKILL.md" and len(parts) > 2:
-            # Also one where Claude Code does not look: it will be missed. A plugin's skills have other names.
-            inside = len(parts) > 4 and str(Path(*Path(name).parts[:4], "SKILL.md")) in files
-            found["skill"] += [] if inside or in_plugin or parts[1] == "plugins" else [parts[-2]]
-        elif parts[0] == "skills":
-            continue
-        elif parts[1] == "commands":
-            found["command"].append(":".join(parts[2:]).removesuffix(".md"))
-        elif parts[1] == "agents":
-            # A file without a name is none to Claude Code.
-            named = _AGENT_NAME.search((folder / name).read_text(encoding="utf-8", errors="replace"))
-            found["agent"] += [named[1].strip("\"' \t")] if named else []
-    return {kind: tuple(dict.fromkeys(names)) for kind, names in found.items() if names}
 
 
 def _is_json(content: Any) -> bool:

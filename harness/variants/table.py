@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -19,12 +19,25 @@ _OWN_FLAGS = {
     "--append-system-prompt": "use the key `append_system_prompt`",
     "--append-system-prompt-file": "use the key `append_system_prompt`",
     "--settings": "use the key `settings`",
+    "--permission-mode": "use the key `permission_mode`",
+    "--allowedTools": "use the key `allowed_tools`",
+    "--allowed-tools": "use the key `allowed_tools`",
+    "--dangerously-skip-permissions": "harness sets it, unless there is `permission_mode` or `allowed_tools`",
+    "--effort": "use the key `effort`",
+    "--betas": "use the key `betas`",
+    "--fallback-model": "use the key `fallback_model`",
+    "--json-schema": "use the key `json_schema`",
+    "--plugin-dir": "use the key `plugins`",
     "--mcp-config": "use the key `mcp`",
     "--strict-mcp-config": "use the key `mcp`",
     "-p": "harness sets it",
     "--print": "harness sets it",
     "--output-format": "harness sets it",
     "--input-format": "harness sets it",
+    "--verbose": "harness sets it",
+    "--include-hook-events": "harness sets it",
+    "--max-turns": "it is the task's: [limits] max_turns",
+    "--max-budget-usd": "it is the task's: [limits] max_cost_usd",
     "--session-id": "harness sets it",
     "-r": "harness sets it",
     "--resume": "harness sets it",
@@ -32,6 +45,10 @@ _OWN_FLAGS = {
     "--continue": "harness sets it",
 }
 """Flags of the CLI that have another place, and which."""
+
+LATEST = "latest"
+LOWEST_CLAUDE = "2.1.228"
+"""The lowest version of Claude Code that is tested: it tells all that a variant is proven by."""
 
 
 _Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -81,6 +98,31 @@ def _claude_md(value: object) -> Source | bool:
     return Source(source.file, source.text, append=mode == "append")
 
 
+def _agents_md(value: object) -> Source | bool:
+    return False if value is False else _source(value)
+
+
+def _sham(value: object) -> Source:
+    source = _claude_md(value)
+    if isinstance(source, bool):
+        raise ValueError("is no text to stand in for")
+    return source
+
+
+def _claude_version(version: str) -> str:
+    if version == LATEST:
+        return version
+    if not re.fullmatch(r"\d+\.\d+\.\d+", version):
+        raise ValueError(f'is neither a version such as "{LOWEST_CLAUDE}" nor "{LATEST}"')
+    if _parts(version) < _parts(LOWEST_CLAUDE):
+        raise ValueError(f"is not supported: the lowest version that is, is {LOWEST_CLAUDE}")
+    return version
+
+
+def _parts(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
+
+
 def _settings(value: object) -> str | Mapping[str, Any]:
     if isinstance(value, str | dict):
         return value
@@ -111,6 +153,8 @@ _NO_NUL = r"^[^\x00]*$"
 # What Claude Code keeps of a server's name in the names of its tools, with which it is found again.
 _SERVER_NAME = "^[A-Za-z0-9-]+(_[A-Za-z0-9-]+)*$"
 
+PermissionMode = Literal["default", "manual", "acceptEdits", "plan", "dontAsk", "auto", "bypassPermissions"]
+Effort = Literal["low", "medium", "high", "xhigh", "max"]
 Env = dict[Annotated[str, Field(pattern=_ENV_NAME)], Annotated[str, Field(pattern=_NO_NUL)]]
 
 
@@ -150,13 +194,16 @@ class VariantTable(_Table):
 
     extends: str | None = Field(None, description="the name of another variant of this file")
     model: str | None = Field(None, min_length=1, description='a model\'s name or alias, such as "sonnet"')
+    claude_version: Annotated[str, AfterValidator(_claude_version)] | None = Field(
+        None, description=f'a version of Claude Code on npm, such as "{LOWEST_CLAUDE}", or "{LATEST}"'
+    )
     template: str | None = Field(
         None,
         min_length=1,
         description='a template\'s name, such as "claude", FILE.py:NAME or a path to a Dockerfile',
     )
     args: Annotated[list[Annotated[str, Field(pattern=_NO_NUL)]], AfterValidator(_args)] = Field(
-        [], description='a list of arguments for the CLI, such as ["--effort", "high"]'
+        [], description='a list of arguments for the CLI, such as ["--disallowedTools", "WebFetch"]'
     )
     env: Env = Field(
         {}, description='strings by the names of variables, such as {MAX_THINKING_TOKENS = "8000"}'
@@ -164,6 +211,12 @@ class VariantTable(_Table):
     claude_md: Annotated[Any, BeforeValidator(_claude_md)] = Field(
         None,
         description='a file such as "terse.md", {file = "terse.md", mode = "append"}, {text = "..."}, or false',
+    )
+    sham: Annotated[Any, BeforeValidator(_sham)] = Field(
+        None, description="the file that another variant has as claude_md, in the same form"
+    )
+    agents_md: Annotated[Any, BeforeValidator(_agents_md)] = Field(
+        None, description='a file such as "agents.md", {text = "..."}, or false'
     )
     system_prompt: Annotated[Any, BeforeValidator(_source)] = Field(
         None, description='a file such as "system.md", or {text = "..."}'
@@ -173,6 +226,28 @@ class VariantTable(_Table):
     )
     settings: Annotated[Any, BeforeValidator(_settings)] = Field(
         None, description='a JSON file such as "settings.json", or a table'
+    )
+    output_style: str | None = Field(None, min_length=1, description='a style\'s name, such as "Explanatory"')
+    permission_mode: PermissionMode | None = Field(
+        None, description="one of " + ", ".join(f'"{mode}"' for mode in get_args(PermissionMode))
+    )
+    allowed_tools: list[Annotated[str, Field(min_length=1, pattern=_NO_NUL)]] | None = Field(
+        None, description='a list of tools or rules, such as ["Read", "Bash(npm test:*)"]'
+    )
+    effort: Effort | None = Field(
+        None, description="one of " + ", ".join(f'"{level}"' for level in get_args(Effort))
+    )
+    betas: list[Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$")]] = Field(
+        [], description='a list of the API\'s betas, such as ["context-1m-2025-08-07"]'
+    )
+    fallback_model: str | None = Field(
+        None, min_length=1, description='the model to take when the first is overloaded, such as "haiku"'
+    )
+    json_schema: Annotated[Any, BeforeValidator(_settings)] = Field(
+        None, description='a JSON Schema: a file such as "answer.schema.json", or a table'
+    )
+    plugins: list[Annotated[str, Field(min_length=1)]] = Field(
+        [], description='a list of plugins\' folders, such as ["my-plugin"]'
     )
     overlay: str | None = Field(None, min_length=1, description="a folder with repo/ or home/ in it")
     mcp: dict[Annotated[str, Field(pattern=_SERVER_NAME)], ServerTable] | None = Field(

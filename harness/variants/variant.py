@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+_SETTINGS = ("repo/.claude/settings.json", "repo/.claude/settings.local.json", "home/.claude/settings.json")
 _SECRET = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -35,15 +36,18 @@ class ClaudeMd(Text):
     """A CLAUDE.md for the root of the repo: in place of the repo's own, or (`append`) after what that says."""
 
     append: bool = False
+    sham_of: str | None = None
+    """The SHA-256 of the text that this one, which says nothing, stands in for as a control."""
 
     def as_record(self) -> dict[str, Any]:
         """As a record tells it."""
-        return {**super().as_record(), "mode": "append" if self.append else "replace"}
+        sham = {"sham_of": self.sham_of} if self.sham_of else {}
+        return {**super().as_record(), "mode": "append" if self.append else "replace", **sham}
 
 
 @dataclass(frozen=True)
-class NoClaudeMd:
-    """The repo's own CLAUDE.md is taken away, and nothing comes in its place."""
+class Removed:
+    """The repo's own file is taken away, and nothing comes in its place."""
 
     def as_record(self) -> bool:
         """As a record tells it."""
@@ -71,17 +75,42 @@ class Overlay:
     """A folder whose `repo/` and `home/` are laid over the sandbox's, as it was when the variant was read.
 
     `hash` is over all of its content; `files` has each file's own SHA-256, by its path in the folder; `names` what a
-    session should have of it: `skill`, `agent` and `command`, each with the names that Claude Code gives them.
+    session should have of it: `skill`, `agent`, `command` and `server` (of `.mcp.json`), each with the names that
+    Claude Code gives them. `rules` are the rules that are loaded at once, by their paths in the folder.
     """
 
     path: Path
     hash: str
     files: Mapping[str, str] = field(default_factory=dict)
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    rules: tuple[str, ...] = ()
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Its files of settings."""
+        return tuple(name for name in self.files if name in _SETTINGS)
 
     def as_record(self) -> dict[str, Any]:
         """As a record tells it."""
         return {"sha256": self.hash, "files": len(self.files)}
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plugin's folder, as it was when the variant was read. `name` is its own, `hash` over all of its content.
+
+    `commands` and `agents` are those that a session should have of it, by the names that Claude Code gives them.
+    """
+
+    path: Path
+    name: str
+    hash: str
+    commands: tuple[str, ...] = ()
+    agents: tuple[str, ...] = ()
+
+    def as_record(self) -> dict[str, Any]:
+        """As a record tells it."""
+        return {"name": self.name, "sha256": self.hash}
 
 
 @dataclass(frozen=True)
@@ -109,7 +138,8 @@ class Variant:
 
     `args` are appended to the CLI's argument vector; `env` is laid over the task's; `template` replaces the
     task's; `network` has hosts to reach beside the task's; `mcp` has exactly the servers to use, and `mcp_gateway`
-    those that E2B's gateway runs, in its own terms.
+    those that E2B's gateway runs, in its own terms. With `permission_mode` or `allowed_tools` Claude Code asks for
+    permissions, and nobody gives them.
 
     `position` is its place among those that are run, from 0: the first is the baseline. `prices` are those that its
     file gives for models: US dollars for a million tokens by kind. Neither of them, nor the name, is a part of the
@@ -121,13 +151,23 @@ class Variant:
 
     name: str = "default"
     model: str | None = None
+    claude_version: str | None = None
     template: str | TemplateSource | None = None
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
-    claude_md: ClaudeMd | NoClaudeMd | None = None
+    claude_md: ClaudeMd | Removed | None = None
+    agents_md: Text | Removed | None = None
     system_prompt: Text | None = None
     append_system_prompt: Text | None = None
     settings: Mapping[str, Any] | None = None
+    output_style: str | None = None
+    permission_mode: str | None = None
+    allowed_tools: tuple[str, ...] | None = None
+    effort: str | None = None
+    betas: tuple[str, ...] = ()
+    fallback_model: str | None = None
+    json_schema: Mapping[str, Any] | None = None
+    plugins: tuple[Plugin, ...] = ()
     overlay: Overlay | None = None
     mcp: Mapping[str, McpServer] | None = None
     mcp_gateway: Mapping[str, Any] | None = None
@@ -143,6 +183,11 @@ class Variant:
     def hash(self) -> str:
         """SHA-256 over all that it sets, in hexadecimal: by the content of files, whatever they are called."""
         return hashlib.sha256(json.dumps(self.as_record(), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def asks_permissions(self) -> bool:
+        """Whether Claude Code's permissions are on."""
+        return self.permission_mode is not None or self.allowed_tools is not None
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -108,7 +108,7 @@ def test_what_was_not_applied_is_an_error(pytester: pytest.Pytester, way: list[s
     result.stdout.fnmatch_lines(
         [
             "invalid: the variant was not really applied",
-            "*the MCP server 'x' is failed, not connected",
+            "*the MCP server 'x' is failed, not connected*",
             "This counts neither as passed nor as failed.",
             "*1 of 2 trials are invalid*count for nobody",
         ]
@@ -133,7 +133,7 @@ def test_python_tests_run_with_each_variant(pytester: pytest.Pytester) -> None:
     write_files(pytester.path, {"variants.toml": toml, "test_it.py": PYTHON_TEST})
     result = pytester.runpytest("test_it.py", "--seed", "1")
     result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*ERROR at *test_it[[]dead-t1[]]*", "*'x' is failed, not connected"])
+    result.stdout.fnmatch_lines(["*ERROR at *test_it[[]dead-t1[]]*", "*'x' is failed, not connected*"])
     found = records(pytester)
     assert {name: record.outcome for name, record in found.items()} == {"good": "passed", "dead": "invalid"}
     assert found["good"].instructions[0].path == "repo/CLAUDE.md"

@@ -189,6 +189,30 @@ def test_what_is_not_one_treatment_is_told() -> None:
     assert "1 task with trials of b only, not compared: t1" in told
 
 
+def test_a_difference_that_nobody_asked_for_is_told() -> None:
+    """Another version, model or set of tools than the baseline's, unless one of the two variants sets it."""
+
+    def told(**asked: object) -> str:
+        base: dict[str, Any] = {"claude_version": "2.1.1", "model": "one", "tools_offered": ["Bash", "Cron"]}
+        other: dict[str, Any] = {
+            "claude_version": "2.1.2",
+            "model": "two",
+            "tools_offered": ["Bash", "mcp__a__b"],
+        }
+        records = [trial("t0", "a", 1, True, **base), trial("t0", "b", 1, True, asked=asked, **other)]
+        return notes(compare_records(records))
+
+    undeclared = told(claude_md={"sha256": "0"})
+    assert (
+        "b and a differ in the version of Claude Code too, which neither asks for: 2.1.2, and 2.1.1"
+        in undeclared
+    )
+    assert "b and a differ in the model too, which neither asks for: two, and one" in undeclared
+    assert "b lacks Cron among Claude Code's own tools, unlike a; neither asks for it" in undeclared
+    declared = told(claude_version="2.1.2", settings={"model": "two"}, args=["--tools", "Bash"])
+    assert "neither asks" not in declared
+
+
 def test_a_cut_off_trials_tokens_are_unknown_not_small() -> None:
     """A lower bound would make the variant look cheap."""
     records = [

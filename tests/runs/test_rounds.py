@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.records.record import TrialRecord, TrialSpec
-from harness.report.gate import read_fail_on
+from harness.report.gate import Condition, read_fail_on
 from harness.runs.budget import NotStartedError
 from harness.runs.rounds import RoundScheduler
 from harness.tasks.loading import load_task
@@ -62,7 +62,12 @@ class Engine:
 
 
 def rounds(engine: Engine, first: int = 1, fail_on: str = "regression", **more: Any) -> RoundScheduler:
-    conditions = read_fail_on(fail_on)
+    return scheduler(engine, read_fail_on(fail_on), first=first, **more)
+
+
+def scheduler(
+    engine: Engine, conditions: Sequence[Condition], *, first: int = 1, **more: Any
+) -> RoundScheduler:
     return RoundScheduler(
         ["a", "b", "c"],
         "a",
@@ -195,7 +200,8 @@ def test_trials_that_broke_settle_nothing(specs: list[TrialSpec]) -> None:
 def test_whoever_waits_for_a_round_learns_what_kept_it_from_starting(specs: list[TrialSpec]) -> None:
     """A look that fails ends the waiting with what went wrong, and does not leave it without an end."""
     engine = Engine(only_b_is_better)
-    futures = rounds(engine, margin=-1.0).add(specs)
+    senseless = Condition("regression", margin=-1.0)
+    futures = scheduler(engine, (senseless,)).add(specs)
     engine.run()
     assert all(future.done() for future in futures.values())
     assert {type(futures[spec.id].exception()) for spec in specs if spec.index == MOST} == {ValueError}

@@ -13,9 +13,8 @@ from harness.models.model import api_model, move_key_to_platform
 from harness.records.record import TrialRecord, TrialSpec
 from harness.records.redaction import Redactor
 from harness.records.store import RunFolder, read_records
-from harness.runs.resources import local_platform
+from harness.runs.resources import local_platform, templates_of
 from harness.sandboxes.platform import Platform
-from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos
 from harness.tasks.loading import load_task
 from harness.trials.context import RunContext
@@ -75,7 +74,7 @@ def tell(
         model,
         folder,
         Repos(folder.path / "repos"),
-        Templates(platform, folder.path / "templates"),
+        templates_of(platform, folder),
         secrets=secrets or {},
         timeouts=timeouts,
     )

@@ -23,14 +23,14 @@ from harness.local.launch import LocalServer
 from harness.records.record import InstructionsRecord, TrialRecord
 from harness.records.stream import Session
 from harness.trials.cli_starts import differences_in_starts, parsed, start_records, unseen_notes
+from harness.trials.init_checks import differences_in_init
 from harness.trials.verification import (
     Instructions,
-    differences_in_init,
     differences_in_instructions,
     missing_evidence_notes,
 )
 from harness.variants.declared import load_variants
-from harness.variants.variant import ClaudeMd, NoClaudeMd, Text, Variant
+from harness.variants.variant import ClaudeMd, Removed, Text, Variant
 from tests.support import mcp_echo, mcp_http
 from tests.support.folders import task_folder, write_files
 from tests.support.messages_api import Forever, Hang, MessagesApi, Say, Step, Use
@@ -113,15 +113,16 @@ def test_a_claude_md_replaces_or_goes_on(server: LocalServer, tmp_path: Path, to
 
 
 def test_a_repos_claude_md_can_be_taken_away(server: LocalServer, tmp_path: Path) -> None:
-    """To see whether it does anything at all; wherever it is, and whatever it is a link to."""
+    """To see whether it does anything at all; wherever it is, and AGENTS.md too, which would be read in its place."""
     repo: dict[str, str | bytes] = {"AGENTS.md": OLD, ".claude/CLAUDE.md": "More rules.\n"}
     folder = task_folder(tmp_path, repo=repo)
     (folder / "repo" / "CLAUDE.md").symlink_to("AGENTS.md")
-    with MessagesApi([Use("Bash", {"command": "cat AGENTS.md; echo 42 >answer.txt"}), Say("done")]) as api:
+    with MessagesApi([Use("Bash", {"command": "ls -A; echo 42 >answer.txt"}), Say("done")]) as api:
         story = tell(server, api, folder, variant=variant(tmp_path, "claude_md = false"))
 
     assert (story.record.outcome, loaded(story.record)) == ("passed", {})
-    assert OLD.strip() in str(api.requests[1].tool_results)
+    assert OLD.strip() not in str(api.requests[1].body)
+    assert "AGENTS.md" not in str(api.requests[1].tool_results)
 
 
 def test_what_the_agent_does_to_a_variants_claude_md_is_in_the_diff(
@@ -236,14 +237,32 @@ def test_a_version_that_does_not_tell_what_hooks_say_is_run_without(
     assert len(api.requests) == 2
 
 
+VOID = """
+case $1 in doctor) exit 0 ;; esac
+echo '{"permissions":{"deny":"Bash"}}' >~/.harness/variant/settings.json; exec /opt/claude/claude "$@"
+"""
+"""Claude Code with settings that it passes over for a wrong type, hooks and all; its doctor does not say so."""
+
+
 def test_evidence_that_is_missing_is_no_verdict_on_the_variant(server: LocalServer, tmp_path: Path) -> None:
-    """Claude Code passes over settings with one wrong type, hooks and all: nobody knows what it started with."""
-    toml = 'claude_md = { text = "New rules." }\nsettings = { permissions = { deny = "Bash" } }'
-    story, _ = trial(server, tmp_path, toml)
+    """The hooks told nothing: nobody knows what Claude Code started with."""
+    toml = f'claude_md = {{ text = "New rules." }}\n{OWN_PROGRAMS}'
+    story, _ = trial(server, tmp_path, toml, task=with_program("claude", VOID))
 
     assert story.record.outcome == "error"
     assert story.record.error
     assert (story.record.error.cause, story.record.error.type) == ("sandbox", "prove")
+
+
+def test_settings_that_were_not_taken_make_a_trial_invalid(server: LocalServer, tmp_path: Path) -> None:
+    """The model has answered, and no hook of theirs has run; a second request is not made."""
+    toml = f"settings = {{ includeCoAuthoredBy = false }}\n{OWN_PROGRAMS}"
+    story, api = trial(server, tmp_path, toml, task=with_program("claude", VOID))
+
+    assert [reason.partition(":")[0] for reason in invalid(story)] == [
+        "Claude Code passed over the variant's settings, hooks included"
+    ]
+    assert len(api.requests) <= 2
 
 
 def test_what_a_hook_that_was_cut_off_leaves_open_is_no_difference(
@@ -309,7 +328,7 @@ def test_each_prompts_start_is_seen_and_a_plain_variant_has_none(server: LocalSe
     """Every prompt is a process of its own."""
     task = '[[turns]]\nprompt = "prompt.md"\n[[turns]]\nprompt = "prompt.md"\n'
     toml = (
-        'args = ["--effort", "high"]\nenv = { ODD = "a b\\n-=c", PATH = "/mine:/opt/claude:/usr/bin:/bin" }'
+        'args = ["--add-dir", "/tmp"]\nenv = { ODD = "a b\\n-=c", PATH = "/mine:/opt/claude:/usr/bin:/bin" }'
     )
     story, _ = trial(server, tmp_path, toml, task=task, script=[WRITE, Say("done"), Say("checked")])
     plain, _ = trial(server, tmp_path / "plain")
@@ -331,7 +350,7 @@ def test_a_variable_that_settings_replace_makes_a_trial_invalid(server: LocalSer
 WRAPPER = """#!/bin/bash
 kept=()
 while [ $# -gt 0 ]; do
-  case $1 in --effort) shift ;; *) kept+=("$1") ;; esac
+  case $1 in --add-dir) shift ;; *) kept+=("$1") ;; esac
   shift
 done
 echo >>~/.harness/variant/system-prompt.md
@@ -347,13 +366,13 @@ def test_a_program_in_the_clis_place_that_drops_arguments_makes_a_trial_invalid(
     encoded = base64.b64encode(WRAPPER.encode()).decode()
     install = f"mkdir ~/bin && echo {encoded} | base64 -d >~/bin/claude && chmod +x ~/bin/claude"
     toml = """
-    args = ["--effort", "high"]
+    args = ["--add-dir", "/tmp"]
     system_prompt = { text = "Be terse." }
     env = { TOKEN = "asked", PATH = "/home/user/bin:/usr/local/bin:/usr/bin:/bin" }
     """
     story, _ = trial(server, tmp_path, toml, task=f"[setup]\nrun = [{json.dumps(install)}]\n")
     assert [difference.split(" (")[0] for difference in invalid(story)] == [
-        "Claude Code was not started with the arguments --effort high",
+        "Claude Code was not started with the arguments --add-dir /tmp",
         "system-prompt.md was another",
         "TOKEN has another value than asked for",
         "PATH has another value than asked for",
@@ -378,7 +397,7 @@ def test_what_could_not_be_seen_is_said_and_makes_no_trial_invalid(
 def test_evidence_that_an_agent_has_made_up_brings_nothing_down(told: str) -> None:
     """Nor does what it left half."""
     starts = tuple(parsed(told))
-    asked = Variant(args=("--effort", "high"), env={"A": "1"}, system_prompt=Text("Be terse."))
+    asked = Variant(args=("--add-dir", "/tmp"), env={"A": "1"}, system_prompt=Text("Be terse."))
     assert unseen_notes(asked, starts)
     start_records(asked, asked.env, starts)
     differences_in_starts(asked, asked.env, starts)
@@ -594,7 +613,8 @@ def test_a_server_that_is_not_there_makes_a_trial_invalid(
     """Before the model has answered anything: the trial is ended at its start, whatever the CLI has asked by then."""
     story, api = trial(server, tmp_path, toml, ECHO, script=[Forever(Hang())])
 
-    assert invalid(story) == (difference,)
+    (told,) = invalid(story)
+    assert told.startswith(difference)
     assert (story.record.stop, api.served) == (None, {})
 
 
@@ -733,8 +753,8 @@ def test_where_the_note_is_it_counts() -> None:
     assert len(differences_in_instructions(OURS, mine)) == 1
 
 
-@pytest.mark.parametrize("claude_md", [NEW, NoClaudeMd()], ids=["put there", "taken away"])
-def test_what_a_hook_that_was_cut_off_leaves_open_is_tried_again(claude_md: ClaudeMd | NoClaudeMd) -> None:
+@pytest.mark.parametrize("claude_md", [NEW, Removed()], ids=["put there", "taken away"])
+def test_what_a_hook_that_was_cut_off_leaves_open_is_tried_again(claude_md: ClaudeMd | Removed) -> None:
     """In a fresh sandbox the hook may come to its end; every other trial may as well."""
     told = Instructions({}, (entry("repo/deeper/CLAUDE.md", "More."),), cut_off=True)
     with pytest.raises(SandboxFault, match="had not come to its end") as caught:
@@ -744,7 +764,7 @@ def test_what_a_hook_that_was_cut_off_leaves_open_is_tried_again(claude_md: Clau
 
 def test_what_was_told_before_a_hook_was_cut_off_decides() -> None:
     """Nothing is open then: the variant's CLAUDE.md was loaded, or another, or the one that was to be gone."""
-    for asked, text, differences in ((NEW, "New rules.", 0), (NEW, OLD, 1), (NoClaudeMd(), OLD, 1)):
+    for asked, text, differences in ((NEW, "New rules.", 0), (NEW, OLD, 1), (Removed(), OLD, 1)):
         told = Instructions({}, (entry("repo/CLAUDE.md", text),), cut_off=True)
         assert len(differences_in_instructions(Variant("v", claude_md=asked), told)) == differences
         assert len(missing_evidence_notes(told)) == 1

@@ -11,7 +11,7 @@ from harness.runs.order import interleaved
 from harness.runs.request import RunRequest
 from harness.variants.apply import variant_files
 from harness.variants.declared import VariantFile, VariantResolver, load_variants, source_for
-from harness.variants.variant import DEFAULT, ClaudeMd, NoClaudeMd, TemplateSource, Text, Variant, revealed
+from harness.variants.variant import DEFAULT, ClaudeMd, Removed, TemplateSource, Text, Variant, revealed
 from tests.support.folders import write_files
 
 
@@ -35,7 +35,7 @@ EVERYTHING = """
 [all]
 model = "opus"
 template = "mine"
-args = ["--effort", "high"]
+args = ["--add-dir", "/tmp"]
 env = { MODE = "fast" }
 claude_md = { file = "terse.md", mode = "append" }
 system_prompt = "system.md"
@@ -73,7 +73,7 @@ def test_every_key_means_what_it_says(tmp_path: Path) -> None:
     variant = one(tmp_path, EVERYTHING, FILES)
 
     assert (variant.name, variant.model, variant.template) == ("all", "opus", "mine")
-    assert (variant.args, variant.env) == (("--effort", "high"), {"MODE": "fast"})
+    assert (variant.args, variant.env) == (("--add-dir", "/tmp"), {"MODE": "fast"})
     assert variant.claude_md == ClaudeMd("Be terse.\n", append=True)
     assert variant.system_prompt == Text("You are terse.\n")
     assert variant.append_system_prompt == Text("Say please.")
@@ -94,7 +94,7 @@ def test_every_key_means_what_it_says(tmp_path: Path) -> None:
         ('{ file = "terse.md" }', ClaudeMd("Be terse.\n")),
         ('{ file = "terse.md", mode = "append" }', ClaudeMd("Be terse.\n", append=True)),
         ('{ text = "No." }', ClaudeMd("No.")),
-        ("false", NoClaudeMd()),
+        ("false", Removed()),
     ],
 )
 def test_a_claude_md_is_a_file_a_text_or_none(tmp_path: Path, given: str, expected: object) -> None:
@@ -140,7 +140,7 @@ def test_a_variant_has_what_it_does_not_give_from_the_one_that_it_extends(tmp_pa
     mcp.second = { command = "two" }
     [a]
     model = "opus"
-    args = ["--effort", "high"]
+    args = ["--add-dir", "/tmp"]
     env = { ONE = "a", TWO = "a" }
     mcp.first = { command = "one" }
     """
@@ -148,7 +148,7 @@ def test_a_variant_has_what_it_does_not_give_from_the_one_that_it_extends(tmp_pa
 
     assert b.env == {"ONE": "a", "TWO": "b", "THREE": "b"}
     assert list(b.mcp or {}) == ["first", "second"]
-    assert (b.model, b.args) == ("opus", ("--effort", "high"))
+    assert (b.model, b.args) == ("opus", ("--add-dir", "/tmp"))
     assert (c.args, c.env) == ((), b.env)
     assert list(a.mcp or {}) == ["first"]
 
@@ -157,7 +157,7 @@ def test_a_grid_has_a_variant_for_each_combination(tmp_path: Path) -> None:
     """With names that can be read, after the named variants, and on the ground of the one that it extends."""
     toml = """
     [plain]
-    args = ["--effort", "high"]
+    args = ["--add-dir", "/tmp"]
     [matrix]
     extends = "plain"
     model = ["haiku", "claude-opus-4-5"]
@@ -172,8 +172,8 @@ def test_a_grid_has_a_variant_for_each_combination(tmp_path: Path) -> None:
         "claude-opus-4-5-terse",
         "claude-opus-4-5-no-claude-md",
     ]
-    assert {variant.args for variant in found.variants} == {("--effort", "high")}
-    assert found.variants[2].claude_md == NoClaudeMd()
+    assert {variant.args for variant in found.variants} == {("--add-dir", "/tmp")}
+    assert found.variants[2].claude_md == Removed()
     assert found.variants[3].model == "claude-opus-4-5"
 
 
@@ -184,7 +184,7 @@ def test_an_axis_can_name_its_values(tmp_path: Path) -> None:
     slow = {}
     fast = { MODE = "fast" }
     [matrix.args]
-    low = ["--effort", "low"]
+    low = ["--add-dir", "/opt"]
     """
     found = declared(tmp_path, toml)
 
@@ -194,13 +194,15 @@ def test_an_axis_can_name_its_values(tmp_path: Path) -> None:
 
 def test_values_without_a_name_are_numbered(tmp_path: Path) -> None:
     """By their place on the axis."""
-    toml = '[matrix]\nclaude_md = [{ text = "a" }, { file = "terse.md" }]\nargs = [[], ["--effort", "low"]]\n'
+    toml = (
+        '[matrix]\nclaude_md = [{ text = "a" }, { file = "terse.md" }]\nargs = [[], ["--add-dir", "/opt"]]\n'
+    )
 
     assert names(declared(tmp_path, toml, FILES)) == [
         "claude-md-1-args-1",
-        "claude-md-1-effort-low",
+        "claude-md-1-add-dir-opt",
         "terse-args-1",
-        "terse-effort-low",
+        "terse-add-dir-opt",
     ]
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from harness.local.api_errors import bad_request, not_on_this_server, template_not_found
 from harness.local.boxes.file_tree import remove_tree
 from harness.local.builds.store import TemplateStore
-from harness.local.template import Template
+from harness.local.template import Template, with_claude_version
 
 DEFAULT_TAG = "default"
 _BUILD_YOUR_OWN = (
@@ -93,18 +93,24 @@ class Catalog:
         )
 
     def find_template(self, reference: str) -> Template | None:
-        """Return the template of this name or id, built-in or built here."""
+        """Return the template of this name or id, built-in or built here.
+
+        One with Claude Code has the versions of it that were fetched as tags, too.
+        """
         name, tag = parse_reference(reference)
         builtin = self.find_builtin(name)
         if builtin and tag in (DEFAULT_TAG, builtin.build_id.lower()):
             return builtin
-        return self.find_built(name, tag)
+        found = self.find_built(name, tag)
+        if found is None and tag != DEFAULT_TAG and (plain := self.find_template(name)):
+            return with_claude_version(plain, tag)
+        return found
 
     def find_built(self, name: str, tag: str) -> Template | None:
         """Return the template that was built under this name or id, and tag. A build's own id is one of its tags."""
         record = self._store.find_record(name)
         build = record.builds.get(record.tags.get(tag, tag)) if record else None
-        root = self.find_builtin(build.root) if build else None
+        root = self.find_template(build.root) if build else None
         return self._store.make_template(record, build, root) if record and build and root else None
 
     def list_snapshots(self, sandbox_id: str | None, name: str | None) -> list[Snapshot]:

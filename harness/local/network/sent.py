@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -89,9 +90,10 @@ def _texts(content: object) -> list[str]:
 
 
 def _first_texts(messages: object) -> list[str]:
-    """The texts of the first user message: what Claude Code puts before the prompt (CLAUDE.md), and the prompt."""
-    first = next((message for message in _objects(messages) if message.get("role") == "user"), {})
-    return _texts(first.get("content"))
+    """The texts before the model's first answer: what Claude Code puts around the prompt (CLAUDE.md, an output style),
+    and the prompt. Newer versions send a part of it as a message of the role `system`."""
+    before = itertools.takewhile(lambda message: message.get("role") != "assistant", _objects(messages))
+    return [text for message in before for text in _texts(message.get("content"))]
 
 
 def _objects(value: object) -> list[dict[str, Any]]:

@@ -1,0 +1,200 @@
+"""What a session's start shows, held against what the variant asks for: model, servers, tools, permissions, plugins."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from harness.records.stream import Session
+from harness.variants.apply import expected_mcp_servers, plugin_folder
+from harness.variants.variant import Text, Variant
+
+_VAGUE_MODELS = ("default", "best", "opusplan")
+"""Names that leave the choice to Claude Code."""
+_MODES = {"manual": "default"}
+"""Claude Code's own word for a permission mode, where it has another."""
+_AGENTS_PLUGIN = "cc-plugin-agents-md"
+"""The built-in plugin by which Claude Code reads AGENTS.md."""
+_SCHEMA_TOOL = "StructuredOutput"
+_NAMES_OF_TASK = {"Agent": "Task"}
+"""A tool's name in a session's start, where it is not the one that the model knows."""
+
+
+def differences_in_init(variant: Variant, session: Session, version: str | None = None) -> tuple[str, ...]:
+    """What a session's start shows to be otherwise than the variant asks for, in sentences.
+
+    `version` is the one of Claude Code that there is to be; None: the variant does not say.
+    """
+    return (
+        *_model(variant, session),
+        *_version(version, session),
+        *_servers(variant, session),
+        *_overlay(variant, session),
+        *_plugins(variant, session),
+        *_agents_md(variant, session),
+        *_output_style(variant, session),
+        *_permission_mode(variant, session),
+        *_tools_taken_away(variant, session),
+        *_tools_named(variant, session),
+        *_schema(variant, session),
+    )
+
+
+def differences_without_init(variant: Variant, session: Session) -> tuple[str, ...]:
+    """What only the end shows: a server that does not let the session start, as one does that floods the CLI."""
+    if session.session_id is None and expected_mcp_servers(variant):
+        return ("the session had not started when the time was up, waiting for its MCP servers",)
+    return ()
+
+
+def _model(variant: Variant, session: Session) -> Iterator[str]:
+    asked, seen = variant.model or (variant.settings or {}).get("model"), session.model
+    if isinstance(asked, str) and seen is not None and not is_model(variant, asked, seen):
+        yield f"the model is {seen}, not {asked}"
+
+
+def is_model(variant: Variant, asked: str, seen: str) -> bool:
+    """Whether a model may be the one that was asked for, by its name or by an alias that variables may have set."""
+    return asked in _VAGUE_MODELS or _plain(asked) in _plain(seen) or seen in variant.env.values()
+
+
+def _version(version: str | None, session: Session) -> Iterator[str]:
+    if version is not None and session.claude_version != version:
+        yield f"Claude Code is {session.claude_version}, not {version}"
+
+
+def _plain(model: str) -> str:
+    """A model's name without its date and its window."""
+    return re.sub(r"(-\d{8})?(\[.*\])?$", "", model.lower())
+
+
+def _servers(variant: Variant, session: Session) -> Iterator[str]:
+    wanted = expected_mcp_servers(variant)
+    if wanted is None:
+        brought = variant.overlay.names.get("server", ()) if variant.overlay else ()
+        for name in brought:
+            yield from _connected(name, session)
+        return
+    for name, tools in wanted.items():
+        missing = tuple(_connected(name, session))
+        yield from missing or _tools(name, tools, session)
+    # A plugin's servers have a colon in their names; they come with the plugin.
+    for name in session.mcp_servers:
+        if name not in wanted and ":" not in name:
+            yield f"the MCP server {name!r} is there, and was not asked for"
+
+
+def _connected(name: str, session: Session) -> Iterator[str]:
+    status = session.mcp_servers.get(name)
+    if status is None:
+        yield f"the MCP server {name!r} is not there"
+    elif status != "connected":
+        yield f"the MCP server {name!r} is {status}, not connected"
+
+
+def _tools(server: str, wanted: tuple[str, ...] | None, session: Session) -> Iterator[str]:
+    offered = {tool for owner, tool in map(_owner, session.tools_offered) if owner == server}
+    if wanted is None and not offered:
+        yield f"the MCP server {server!r} is connected and offers no tools"
+    missing = [tool for tool in wanted or () if tool not in offered]
+    if missing:
+        yield f"the MCP server {server!r} does not offer {', '.join(map(repr, missing))}"
+
+
+def _owner(tool: str) -> tuple[str, str]:
+    kind, _, rest = tool.partition("__")
+    server, _, name = rest.partition("__")
+    return (server, name) if kind == "mcp" else ("", tool)
+
+
+def _overlay(variant: Variant, session: Session) -> Iterator[str]:
+    names = {**variant.overlay.names} if variant.overlay else {}
+    names.pop("server", None)
+    seen = {"skill": session.commands, "agent": session.agents, "command": session.commands}
+    for kind, wanted in names.items():
+        missing = [name for name in wanted if name not in seen[kind]]
+        if missing:
+            yield f"the overlay's {kind} {', '.join(map(repr, missing))} is not there"
+
+
+def _plugins(variant: Variant, session: Session) -> Iterator[str]:
+    if variant.plugins or variant.overlay or variant.settings or variant.args:
+        yield from (f"a plugin was not loaded: {error}" for error in session.plugin_errors)
+    for plugin in variant.plugins:
+        path = session.plugins.get(plugin.name)
+        if path is None or not path.endswith(f"/{plugin_folder(plugin)}"):
+            yield f"the plugin {plugin.name!r} is not there"
+            continue
+        for kind, wanted, seen in (
+            ("skill or command", plugin.commands, session.commands),
+            ("agent", plugin.agents, session.agents),
+        ):
+            missing = [name for name in wanted if name not in seen]
+            if missing:
+                yield f"the plugin's {kind} {', '.join(map(repr, missing))} is not there"
+        for name in session.mcp_servers:
+            if name.startswith(f"plugin:{plugin.name}:"):
+                yield from _connected(name, session)
+
+
+def _agents_md(variant: Variant, session: Session) -> Iterator[str]:
+    """An AGENTS.md that is not imported is read by a plugin, which older versions do not have."""
+    is_imported = variant.claude_md is not None and "@AGENTS.md" in getattr(variant.claude_md, "text", "")
+    if isinstance(variant.agents_md, Text) and not is_imported and _AGENTS_PLUGIN not in session.plugins:
+        yield f"AGENTS.md is not read: Claude Code {session.claude_version} has no {_AGENTS_PLUGIN}, or it is off"
+
+
+def asked_style(variant: Variant) -> str | None:
+    """The output style that a variant asks for."""
+    asked = variant.output_style or (variant.settings or {}).get("outputStyle")
+    return asked if isinstance(asked, str) else None
+
+
+def _output_style(variant: Variant, session: Session) -> Iterator[str]:
+    asked, seen = asked_style(variant), session.output_style
+    if asked is not None and seen is not None and asked != seen:
+        yield f"the output style is {seen!r}, not {asked!r}"
+
+
+def _permission_mode(variant: Variant, session: Session) -> Iterator[str]:
+    asked, seen = variant.permission_mode, session.permission_mode
+    if asked is not None and seen is not None and _MODES.get(asked, asked) != seen:
+        yield f"the permission mode is {seen}, not {asked}"
+    if variant.allowed_tools is not None and asked is None and seen == "bypassPermissions":
+        yield "permissions are bypassed, and `allowed_tools` restricts nothing"
+
+
+def _schema(variant: Variant, session: Session) -> Iterator[str]:
+    if variant.json_schema is not None and _SCHEMA_TOOL not in session.tools_offered:
+        yield f"the tool {_SCHEMA_TOOL!r}, by which an answer in the form of `json_schema` is given, is not there"
+
+
+def _tools_taken_away(variant: Variant, session: Session) -> Iterator[str]:
+    """Tools that are denied altogether are not offered; rules about a tool's input leave no trace at the start."""
+    permissions = (variant.settings or {}).get("permissions")
+    rules = permissions.get("deny") if isinstance(permissions, Mapping) else ()
+    denied = [
+        *_values(variant.args, "--disallowedTools", "--disallowed-tools"),
+        *(rules if isinstance(rules, list | tuple) else ()),
+    ]
+    for tool in dict.fromkeys(denied):
+        if _NAMES_OF_TASK.get(tool, tool) in session.tools_offered:
+            yield f"the tool {tool!r} is offered, and was to be taken away"
+
+
+def _tools_named(variant: Variant, session: Session) -> Iterator[str]:
+    """The only tools that there are to be: each of them must be there."""
+    for tool in dict.fromkeys(_values(variant.args, "--tools")):
+        if tool and tool != "default" and _NAMES_OF_TASK.get(tool, tool) not in session.tools_offered:
+            yield f"the tool {tool!r} was asked for, and is not there"
+
+
+def _values(args: Sequence[str], *flags: str) -> Iterator[str]:
+    """The names that follow a flag, which may come several times."""
+    inside = False
+    for argument in args:
+        flag, _, value = argument.partition("=")
+        if argument.startswith("-"):
+            inside, argument = flag in flags, value
+        if inside:
+            yield from re.split(r"[,\s]+", argument)

@@ -1,0 +1,72 @@
+"""What Claude Code should find in the folders that a variant brings, by the names that it gives them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+_FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(.*?)^---", re.DOTALL | re.MULTILINE)
+
+
+def names_in_overlay(folder: Path, files: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """The skills, agents, commands and MCP servers of an overlay."""
+    found: dict[str, list[str]] = {"skill": [], "agent": [], "command": [], "server": []}
+    in_plugin = any(".claude-plugin" in Path(name).parts for name in files)
+    for name in sorted(files):
+        parts = Path(name).parts[1:]
+        if name == "repo/.mcp.json":
+            found["server"] += _servers(folder / name)
+        if parts[:1] not in ((".claude",), ("skills",)) or not name.endswith(".md"):
+            continue
+        if parts[-1] == "SKILL.md" and len(parts) > 2:
+            # Also one where Claude Code does not look: it will be missed. A plugin's skills have other names.
+            inside = len(parts) > 4 and str(Path(*Path(name).parts[:4], "SKILL.md")) in files
+            found["skill"] += [] if inside or in_plugin or parts[1] == "plugins" else [parts[-2]]
+        elif parts[0] == "skills":
+            continue
+        elif parts[1] == "commands":
+            found["command"].append(":".join(parts[2:]).removesuffix(".md"))
+        elif parts[1] == "agents":
+            found["agent"] += agent_names(folder / name)
+    return {kind: tuple(dict.fromkeys(names)) for kind, names in found.items() if names}
+
+
+def agent_names(file: Path) -> list[str]:
+    """The name of the agent in a file; none in one without front matter.
+
+    Claude Code passes over an agent that has no name. It is told by its file's, under which it will be missed.
+    """
+    front = front_matter(file)
+    return [] if front is None else [_value(front, "name") or file.stem]
+
+
+def rules_in_overlay(folder: Path, files: Collection[str]) -> Iterator[str]:
+    """The rules that are loaded at a session's start: those that are not for some paths alone."""
+    for name in sorted(files):
+        parts = Path(name).parts
+        if parts[1:3] == (".claude", "rules") and name.endswith(".md"):
+            front = front_matter(folder / name)
+            if front is None or _value(front, "paths") is None:
+                yield name
+
+
+def front_matter(file: Path) -> str | None:
+    """The lines between a Markdown file's first `---` and the next."""
+    found = _FRONT_MATTER.match(file.read_text(encoding="utf-8", errors="replace"))
+    return found[1] if found else None
+
+
+def _value(front: str, key: str) -> str | None:
+    found = re.search(rf"^{key}:[ \t]*(.*?)[ \t]*\r?$", front, re.MULTILINE)
+    return found[1].strip("\"'") if found else None
+
+
+def _servers(file: Path) -> list[str]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8", errors="replace"))
+    except (ValueError, RecursionError):
+        return [".mcp.json"]
+    servers = content.get("mcpServers") if isinstance(content, dict) else None
+    return list(servers) if isinstance(servers, dict) else [".mcp.json"]

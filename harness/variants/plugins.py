@@ -1,0 +1,94 @@
+"""A plugin's folder, read as Claude Code reads it: what it would pass over in silence is told before anything runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.tasks.contents import escapes_folder, files_in, folder_hash
+from harness.tasks.manifest import is_name
+from harness.variants.contents import agent_names
+from harness.variants.variant import Plugin
+
+MANIFEST = ".claude-plugin/plugin.json"
+
+
+class PluginError(Exception):
+    """A folder that is no plugin, or one of which Claude Code would pass over a part."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what)
+        self.what, self.remedy = what, remedy
+
+
+def read_plugin(folder: Path) -> Plugin:
+    """A plugin. Raises PluginError, and OSError for a folder that cannot be read."""
+    manifest = _json(folder, MANIFEST)
+    if manifest is None:
+        raise PluginError(f"has no {MANIFEST}", 'write one, such as {"name": "my-plugin"}')
+    name = manifest.get("name")
+    if not isinstance(name, str) or not is_name(name):
+        raise PluginError(f"has no usable name in {MANIFEST}", 'write one, such as {"name": "my-plugin"}')
+    hooks = _json(folder, "hooks/hooks.json")
+    if hooks is not None and (problem := _problem_in_hooks(hooks.get("hooks"))):
+        raise PluginError(f"has hooks that Claude Code passes over: {problem}", "mend hooks/hooks.json")
+    _json(folder, ".mcp.json")
+    for path in files_in(folder):
+        if path.is_symlink() and escapes_folder(path, folder):
+            raise PluginError(
+                f"has a link that leads out: {path.relative_to(folder)}", "copy what it leads to"
+            )
+    return Plugin(
+        folder.resolve(),
+        name,
+        folder_hash(folder),
+        tuple(f"{name}:{command}" for command in _commands(folder, manifest)),
+        tuple(f"{name}:{agent}" for agent in _agents(folder, manifest)),
+    )
+
+
+def _commands(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
+    """Skills and commands where a plugin has them by default."""
+    if "skills" not in manifest:
+        yield from (path.parent.name for path in sorted(folder.glob("skills/*/SKILL.md")))
+    if "commands" not in manifest:
+        for path in sorted(folder.glob("commands/**/*.md")):
+            yield ":".join(path.relative_to(folder / "commands").with_suffix("").parts)
+
+
+def _agents(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
+    if "agents" not in manifest:
+        for path in sorted(folder.glob("agents/*.md")):
+            yield from agent_names(path)
+
+
+def _json(folder: Path, name: str) -> Mapping[str, Any] | None:
+    """The object in a file; None where there is no such file."""
+    try:
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError) as error:
+        raise PluginError(f"has a {name} that is not valid JSON: {error}", "mend it") from error
+    if not isinstance(content, dict):
+        raise PluginError(f"has a {name} that is not a JSON object", "mend it")
+    return content
+
+
+def _problem_in_hooks(hooks: object) -> str | None:
+    if not isinstance(hooks, dict):
+        return '"hooks" is not an object'
+    for event, groups in hooks.items():
+        if not isinstance(groups, list):
+            return f"{event} is not a list"
+        for group in groups:
+            inner = group.get("hooks") if isinstance(group, dict) else None
+            if not isinstance(inner, list) or not all(isinstance(hook, dict) for hook in inner):
+                return f'{event} has an entry without a list "hooks"'
+            if any(
+                hook.get("type") == "command" and not isinstance(hook.get("command"), str) for hook in inner
+            ):
+                return f"{event} has a hook without a command"
+    return None
