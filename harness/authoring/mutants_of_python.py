@@ -152,8 +152,9 @@ def _other_constant(node: ast.Constant, place: _Places) -> Iterator[Edit]:
         yield place.replaced(node, str(not value), "a constant is changed")
     elif isinstance(value, int | float) and not isinstance(value, complex):
         yield place.replaced(node, repr(value + 1), "a constant is changed")
-    elif isinstance(value, str) and value:
-        yield place.replaced(node, repr(f"{value}~"), "a constant is changed")
+    elif isinstance(value, str) and re.fullmatch(r"\S+", value):
+        # Sentences are for people.
+        yield place.replaced(node, repr(f"{value}x"), "a constant is changed")
 
 
 def _is_none(node: ast.expr) -> bool:

@@ -38,6 +38,8 @@ _TURNED_IN_SHELL = {
 }
 _SHELL_TEST = re.compile(r"(?:^|(?<=[\s(;&|]))(if|elif|while|until)\s+(?!!)")
 _NUMBER = re.compile(r"(?<![\w.$#-])\d+(?![\w.])")
+_SHELL_NUMBER = re.compile(r"(?:(?<=[\s=(,])|^)\d+(?=[\s;),]|$)")
+_SETS_MODE = re.compile(r"\b(chmod|umask|mkdir -m|install -m|set)\b")
 _WORD = re.compile(r"\b(true|false)\b")
 
 
@@ -86,7 +88,9 @@ def _in_code(text: str, part: _Part, language: str, line_of: list[int]) -> Itera
         for found in _SHELL_TEST.finditer(code):
             end = part.start + found.end()
             yield Edit(end, end, "! ", line_of[part.start + found.start()], "a condition is turned")
-    for found in _NUMBER.finditer(code):
+    for found in (_SHELL_NUMBER if language == "shell" else _NUMBER).finditer(code):
+        if language == "shell" and _SETS_MODE.search(_line_around(text, part.start + found.start())):
+            continue
         start = part.start + found.start()
         number = str(int(found.group()) + 1)
         yield Edit(start, part.start + found.end(), number, line_of[start], "a constant is changed")
@@ -96,13 +100,13 @@ def _in_code(text: str, part: _Part, language: str, line_of: list[int]) -> Itera
 
 
 def _in_string(text: str, part: _Part, language: str, line_of: list[int]) -> Iterator[Edit]:
-    """A string with a character more; in shell, where quotes hold code, only those that are mere words."""
+    """A word with a character more. Sentences are for people; in shell, quotes hold code, too."""
     inner = text[part.start + 1 : part.end - 1]
     is_import = re.search(r"\b(import|from|require)\b[^;=]*$", _line_before(text, part.start)) is not None
-    if not inner or "\n" in inner or is_import or (language == "shell" and re.search(r"[$`\\]", inner)):
+    if not re.fullmatch(r"\S+", inner) or is_import or (language == "shell" and re.search(r"[$`\\]", inner)):
         return
     end = part.end - 1
-    yield Edit(end, end, "~", line_of[part.start], "a constant is changed")
+    yield Edit(end, end, "x", line_of[part.start], "a constant is changed")
 
 
 def _statements_dropped(text: str, language: str) -> Iterator[Edit]:
@@ -115,7 +119,7 @@ def _statements_dropped(text: str, language: str) -> Iterator[Edit]:
         if language == "shell":
             if re.match(r"[a-z_][\w./-]*(\s|=)", bare) and not _ends_open(bare) and not _begins_block(bare):
                 yield Edit(begin, end, ":", number, "a statement is dropped")
-        elif re.fullmatch(r"return\s+[^;]+;", bare):
+        elif re.fullmatch(r"return\s+(?!null;|undefined;|false;)[^;]+;", bare):
             yield Edit(begin, end, "return undefined;", number, "nothing is returned")
         elif re.fullmatch(r"(?!return|import|export|const|let|var|break|case)[\w.$\[\]]+\s*[^{}]*;", bare):
             yield Edit(begin, end, ";", number, "a statement is dropped")
@@ -128,6 +132,7 @@ def _ends_open(line: str) -> bool:
 
 def _begins_block(line: str) -> bool:
     words = (
+        "set",
         "if",
         "then",
         "else",

@@ -45,7 +45,8 @@ class Verdicts:
         for name, verdicts in self.by_check.items():
             said = [passed for found in verdicts.values() for passed in found]
             if any(said) and not all(said):
-                yield name, next(how for how, found in verdicts.items() if not all(found))
+                failed = [how for how, found in verdicts.items() if not all(found)]
+                yield name, min(failed, key=lambda how: (how == AGAIN, not how.startswith(ALONE)))
 
 
 def orders_of(checks: Sequence[Check], count: int, seed: str) -> Iterator[tuple[str, tuple[Check, ...]]]:
@@ -80,9 +81,6 @@ async def findings_of(
     found = []
     for name, how in list(verdicts.changing()):
         order = verdicts.orders[GIVEN] if how == AGAIN else verdicts.orders[how]
-        alone = f"{ALONE}: {name}"
-        if alone in verdicts.by_check[name] and not all(verdicts.by_check[name][alone]):
-            how, order = alone, verdicts.orders[alone]
 
         async def once(how: str, order: Sequence[Check]) -> None:
             for results in await judge(order, 1):
