@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import json
 import random
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -55,10 +56,10 @@ class Mutant:
 def mutants(changes: Sequence[Change], *, seed: str) -> Iterator[Mutant]:
     """Mutants of a solution, the same ones in the same order for the same seed; most kinds and files come early."""
     files = [change for change in changes if change.before != change.after]
-    code = [change for change in files if not is_prose(change.path)]
+    code = [change for change in files if not is_prose(change.path)] or files
     undone = _unique(
         [
-            *(one for change in files for one in _reverted(change)),
+            *(one for change in files for one in (*_reverted(change), *_something_else(change))),
             *(one for change in code for one in _hunks_dropped(change)),
         ]
     )
@@ -99,6 +100,15 @@ def _reverted(change: Change) -> Iterator[Mutant]:
     yield Mutant(change.path, how, change.after, change.before)
 
 
+def _something_else(change: Change) -> Iterator[Mutant]:
+    """A new file of which only the name is right."""
+    if change.before is None and change.after and _is_text(change.after):
+        language = language_of(change.path, change.after.decode())
+        says = {"python": "pass\n", "json": '"harness"\n', "text": "harness\n"}.get(language)
+        remark = "// harness\n" if language in ("javascript", "typescript", "c-like") else "# harness\n"
+        yield Mutant(change.path, "the file has another content", change.after, (says or remark).encode())
+
+
 def _hunks_dropped(change: Change) -> Iterator[Mutant]:
     if change.before is None or change.after is None or not (_is_text(change.before, change.after)):
         return
@@ -120,6 +130,10 @@ def _changed_inside(change: Change) -> Iterator[Mutant]:
         return
     text = change.after.decode()
     touched = _touched_lines(change)
+    if is_test(change.path):
+        # What a test does before it asserts is seldom all that some other test stands on.
+        lines = text.splitlines()
+        touched = {line for line in touched if re.search(r"assert|expect|raises", lines[line - 1], re.I)}
     for edit in _edits(text, change.path):
         if edit.line in touched:
             yield Mutant(change.path, edit.how, change.after, _bytes(edit.apply(text)))
@@ -200,7 +214,7 @@ def judged_changes(changes: Mapping[str, Change], named: str) -> list[Change]:
 
 def is_prose(path: str) -> bool:
     """True for documents that people read."""
-    return PurePosixPath(path).suffix.lower() in (".md", ".rst", ".txt", ".adoc")
+    return PurePosixPath(path).suffix.lower() in (".md", ".rst", ".adoc")
 
 
 def is_test(path: str) -> bool:

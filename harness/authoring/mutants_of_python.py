@@ -112,9 +112,12 @@ def _docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunc
 def _edits_of(node: ast.AST, place: _Places) -> Iterator[Edit]:
     if isinstance(node, ast.Compare):
         yield from _turned(node, place)
-    elif isinstance(node, ast.If | ast.While | ast.IfExp) and not isinstance(node.test, ast.Compare):
+    elif isinstance(node, ast.If | ast.While | ast.IfExp):
         test = place.text[place.start(node.test) : place.end(node.test)]
-        yield place.replaced(node.test, f"(not ({test}))", "a condition is turned")
+        if not isinstance(node.test, ast.Compare):
+            yield place.replaced(node.test, f"(not ({test}))", "a condition is turned")
+        if not isinstance(node, ast.While):
+            yield place.replaced(node.test, "True", "a condition always holds")
     elif isinstance(node, ast.BoolOp):
         yield from _other_word(node, place)
     elif isinstance(node, ast.Constant):

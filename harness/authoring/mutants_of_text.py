@@ -37,6 +37,8 @@ _TURNED_IN_SHELL = {
     "||": "&&",
 }
 _SHELL_TEST = re.compile(r"(?:^|(?<=[\s(;&|]))(if|elif|while|until)\s+(?!!)")
+_JS_IF = re.compile(r"\bif \((.+)\) (?=\{|return|throw)")
+_SHELL_IF = re.compile(r"(?:^|(?<=[\s;]))(?:el)?if (.+?); then")
 _NUMBER = re.compile(r"(?<![\w.$#-])\d+(?![\w.])")
 _SHELL_NUMBER = re.compile(r"(?:(?<=[\s=(,])|^)\d+(?=[\s;),]|$)")
 _SETS_MODE = re.compile(r"\b(chmod|umask|mkdir -m|install -m|set)\b")
@@ -69,6 +71,7 @@ def edits(text: str, language: str) -> Iterator[Edit]:
         elif part.kind == "string":
             yield from _in_string(text, part, language, line_of)
     if language in (*_C_LIKE, "shell"):
+        yield from _always_holding(text, language, line_of)
         yield from _statements_dropped(text, language)
     elif language in ("text", "settings", "toml"):
         yield from _lines_changed(text)
@@ -107,6 +110,12 @@ def _in_string(text: str, part: _Part, language: str, line_of: list[int]) -> Ite
         return
     end = part.end - 1
     yield Edit(end, end, "x", line_of[part.start], "a constant is changed")
+
+
+def _always_holding(text: str, language: str, line_of: list[int]) -> Iterator[Edit]:
+    """An `if` on one line whose branch is always taken."""
+    for found in (_SHELL_IF if language == "shell" else _JS_IF).finditer(text):
+        yield Edit(found.start(1), found.end(1), "true", line_of[found.start()], "a condition always holds")
 
 
 def _statements_dropped(text: str, language: str) -> Iterator[Edit]:
@@ -151,11 +160,13 @@ def _begins_block(line: str) -> bool:
 
 
 def _lines_changed(text: str) -> Iterator[Edit]:
-    """Data and prose: a line dropped."""
+    """Data and prose: a line dropped, or longer by a letter."""
     start = 0
     for number, line in enumerate(text.splitlines(keepends=True), 1):
         if line.strip() and not line.lstrip().startswith(("#", ";")):
             yield Edit(start, start + len(line), "", number, "a line is dropped")
+            end = start + len(line.rstrip())
+            yield Edit(end, end, "x", number, "a line is changed")
         start += len(line)
 
 

@@ -36,6 +36,7 @@ from harness.tasks.loading import load_task
 from harness.tasks.task import Check, Task
 from harness.tasks.tomlfile import display_path
 from harness.trials.context import RunContext
+from harness.trials.runners.globs import matching_files
 from harness.trials.work import Work
 
 SHARP = 0.9
@@ -203,9 +204,7 @@ class _Proving:
         """What else than repos says what files there are."""
         checks = [*self._check_files().values()]
         folders = [self.task.solution, *(turn.solution for turn in self.task.turns)]
-        solutions = [
-            path.read_bytes() for folder in folders if folder for path in files_in(folder) if path.is_file()
-        ]
+        solutions = [path.read_bytes() for folder in folders if folder for path in _files_at(folder)]
         text = b" ".join([*checks, *solutions]).decode("utf-8", "replace")
         commands = (check.command or "" for check in self.task.checks)
         return " ".join(
@@ -315,8 +314,13 @@ class _Proving:
         self.findings += (finding for history in histories if (finding := _of_history(history, history.path)))
 
     def _hidden(self, starter: Mapping[str, bytes], changes: Mapping[str, Change]) -> dict[str, bytes]:
-        """The files of checks/ that the agent should not find: not those that keep what the solution changes."""
+        """The files of checks/ that the agent should not find: not those that keep what it gets, to compare with."""
         kept = {change.before for change in changes.values()}
+        kept |= (
+            {starter.get(name) for name in matching_files(self.task.repo, self.task.protect)}
+            if self.task.repo
+            else set()
+        )
         return {name: content for name, content in self._check_files().items() if content not in kept}
 
     async def _sharpness(self, oracle: Proof, starter: Mapping[str, bytes]) -> None:
@@ -354,9 +358,9 @@ class _Proving:
     def _solution_files(self, starter: Mapping[str, bytes]) -> dict[str, Change]:
         """The solution's own files as changes, for work that cannot be carried; solve.sh if there is nothing else."""
         folder = self.task.solution
-        if folder is None:
+        if folder is None or folder.is_file():
             return {}
-        names = {path.relative_to(folder).as_posix(): path for path in files_in(folder) if path.is_file()}
+        names = {path.relative_to(folder).as_posix(): path for path in _files_at(folder)}
         chosen = {name: path for name, path in names.items() if name != "solve.sh"} or names
         return {name: Change(name, starter.get(name), path.read_bytes()) for name, path in chosen.items()}
 
@@ -369,6 +373,11 @@ class _Proving:
 
 async def _nothing() -> None:
     return None
+
+
+def _files_at(place: Path) -> list[Path]:
+    """The files of a folder, or the one file that it is."""
+    return [place] if place.is_file() else [path for path in files_in(place) if path.is_file()]
 
 
 def _files(proof: Proof) -> dict[str, bytes]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from harness.errors import Problem, ProblemsError
 from harness.tasks import runnerspec
 from harness.tasks.contents import escapes_folder, file_hash, files_in, folder_hash, is_executable
-from harness.tasks.gitsource import GitSource, problems_of
+from harness.tasks.gitsource import GitSource, local_path, problems_of
 from harness.tasks.manifest import MANIFEST, Limits, Manifest, SandboxSpec, is_name, read_manifest, validated
 from harness.tasks.recording import BadRecording, parse_recording
 from harness.tasks.task import Check, Task, Turn
@@ -22,6 +22,8 @@ from harness.tasks.templatefile import find_template_file, names_no_template, te
 from harness.tasks.tomlfile import display_path
 
 _BAD_LINES_SHOWN = 5
+SOLUTION_PATCH = "solution.patch"
+"""What may stand in the place of the folder `solution`: a patch for the starter repo."""
 
 
 def load_task(folder: Path) -> Task:
@@ -189,7 +191,7 @@ class _Reader:
             grade_in_agents_sandbox=manifest.checks.sandbox == "agent",
             sandbox=self.sandbox(manifest),
             limits=manifest.limits,
-            solution=self.subfolder("solution", "put files to lay over the repo, or solve.sh, in it"),
+            solution=self.solution(),
             replay=self.replay(),
             hash=folder_hash(self.folder, but=frozenset({"README.md"})),
         )
@@ -305,7 +307,9 @@ class _Reader:
                 remedy = "name the repository to clone with git, or leave this out"
                 self.complain(self.file, f"repo.{key}", "is for a cloned repository", remedy)
             return None
-        source = GitSource(given.git, given.ref, given.depth, given.subdir, given.token_env)
+        local = local_path(given.git, self.folder)
+        beside = os.fspath(self.folder.parent) if local else None
+        source = GitSource(given.git, given.ref, given.depth, given.subdir, given.token_env, local, beside)
         for key, what, remedy in problems_of(source):
             self.complain(self.file, f"repo.{key}", what, remedy)
         return source
@@ -326,6 +330,18 @@ class _Reader:
             return None
         self.links(path)
         return path
+
+    def solution(self) -> Path | None:
+        """The folder `solution`, or the file `solution.patch`."""
+        folder = self.subfolder("solution", "put files to lay over the repo, or solve.sh, in it")
+        patch = self.folder / SOLUTION_PATCH
+        if not os.path.lexists(patch) or not self.inside(SOLUTION_PATCH):
+            return folder
+        if folder:
+            self.complain(patch, None, "there is solution/ too", "keep one of them")
+        elif not patch.is_file():
+            self.complain(patch, None, "is not a file", "put a patch there, as `git diff` writes it")
+        return folder or patch
 
     def subfolder(self, name: str, remedy: str) -> Path | None:
         """One of a task's folders, if it is there."""

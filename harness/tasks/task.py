@@ -38,7 +38,7 @@ class Check:
 class Task:
     """A starter repo, prompts, checks and a reference solution.
 
-    `timeout` is the agent's, `setup_timeout` that of all setup commands together and `check_timeout` each check's,
+    `solution` is a folder, or a file with a patch. `timeout` is the agent's, `setup_timeout` that of all setup commands together and `check_timeout` each check's,
     in seconds. `hash` changes when anything in the
     folder does that could change a result. Paths are absolute; `repo`, `solution` and `replay` may be None. With
     `git`, the starter repo is cloned when the first trial needs it.

@@ -76,7 +76,8 @@ def test_other_languages() -> None:
     """Conditions of JavaScript and shell are turned outside of comments; JSON stays JSON."""
     script = made(None, "// a === b\nif (a === b && c) {\n  go(1);\n}\n", "a.js")
     assert any(b"if (a !== b && c)" in (mutant.content or b"") for mutant in script)
-    assert all((mutant.content or b"// a === b").startswith(b"// a === b") for mutant in script)
+    inside = [one for one in script if one.how.startswith("a c")]
+    assert all((mutant.content or b"").startswith(b"// a === b") for mutant in inside)
     shell = made(None, '#!/bin/sh\n# -eq\nif [ "$1" -eq 3 ]; then\n  echo done\nfi\n', "tool")
     assert any(b'[ "$1" -ne 3 ]' in (mutant.content or b"") for mutant in shell)
     data = made(None, '{"a": 1, "b": ["x"]}\n', "a.json")
