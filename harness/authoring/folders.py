@@ -100,6 +100,8 @@ def _never_run(task: Task) -> Iterator[Finding]:
     for name, path in files.items():
         if name in checks or not (is_executable(path) or is_test(name) or texts[name].startswith("#!")):
             continue
+        if task.overlay and path.is_relative_to(task.overlay):
+            continue
         if any(name == given or name.startswith(f"{given.rstrip('/')}/") for given in paths):
             continue
         if _is_named(name, told) or any(

@@ -179,11 +179,13 @@ class _Reader:
             timeout=manifest.timeout,
             repo=repo,
             git=self.git(manifest),
+            has_own_env=manifest.repo.env == "auto",
             setup=tuple(manifest.setup.run),
             setup_timeout=manifest.setup.timeout,
             checks=self.checks(manifest),
             check_timeout=manifest.checks.timeout,
             protect=self.protect(manifest, repo),
+            overlay=self.overlay(manifest),
             prepare=manifest.checks.prepare,
             carry=tuple(manifest.checks.carry),
             leave=tuple(manifest.checks.leave),
@@ -393,10 +395,11 @@ class _Reader:
     def tests(self, manifest: Manifest) -> Iterator[Check]:
         checks, repo = self.folder / "checks", self.folder / manifest.repo.path
         is_known = manifest.repo.git is None and not self.wrong("repo") and repo.is_dir()
+        overlay = checks / manifest.checks.overlay if manifest.checks.overlay else None
         for name, spec in manifest.checks.tests.items():
             if self.wrong(f"checks.tests.{name}"):
                 continue
-            for key, what, remedy in runnerspec.problems_of(spec, checks, repo if is_known else None):
+            for key, what, remedy in runnerspec.problems_of(spec, checks, repo if is_known else None, overlay):
                 self.complain(self.file, f"checks.tests.{name}.{key}", what, remedy)
             yield Check(name=name, tests=spec)
 
@@ -433,6 +436,15 @@ class _Reader:
                 remedy = f"write {glob.rstrip('/')}/** for all that is in it"
                 self.complain(self.file, f"checks.protect.{index}", f"{glob!r} is a folder", remedy)
         return tuple(manifest.checks.protect)
+
+    def overlay(self, manifest: Manifest) -> Path | None:
+        """The folder of files that are laid over the repo for the checks."""
+        name = manifest.checks.overlay
+        path = self.inside(f"checks/{name}", "checks.overlay") if name else None
+        if path and not os.path.isdir(path):
+            self.complain(self.file, "checks.overlay", f"checks/{name} is not a folder", "put the files there")
+            return None
+        return path
 
     def replay(self) -> Path | None:
         path = self.folder / "replay.jsonl"

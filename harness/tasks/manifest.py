@@ -75,6 +75,9 @@ class Repo(_Table):
         None, min_length=1, description='a URL such as "https://github.com/OWNER/NAME.git", a path such as "../.." or a bundle'
     )
     ref: GitRef | None = Field(None, description='a tag, a branch or a whole commit id; of a local repository also "HEAD~3" or "WORKTREE"')
+    env: Literal["auto", "none"] = Field(
+        "none", description='"auto" for a template with what the repo declares, or "none"'
+    )
     depth: Annotated[int, Strict()] = Field(1, gt=0, description="a whole number from 1 on")
     subdir: str | None = Field(
         None, min_length=1, description='a folder of the cloned repository, such as "packages/core"'
@@ -158,6 +161,9 @@ class Checks(_Table):
     timeout: Seconds = Field(60.0, description="the seconds that each check has, up to 86400")
     protect: list[str] = Field(
         [], description='a list of patterns of files in the repo, such as ["tests/**"]'
+    )
+    overlay: RelativePath | None = Field(
+        None, description='a folder in checks/ whose files are laid over the repo for the checks, such as "overlay"'
     )
     run: dict[Annotated[str, Field(pattern=f"^{NAME}$")], str] = Field(
         {}, description='shell commands by name (letters, digits, _ - .), such as {tests = "make test"}'
