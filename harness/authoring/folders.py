@@ -71,12 +71,17 @@ def _almost_a_task(names: set[str]) -> Finding | None:
 
 def look_at_folder(task: Task, starter: Path | None) -> Iterator[Finding]:
     """What is wrong with a task by its files alone. `starter` is the folder of its starter repo."""
-    if task.solution is None and not any(turn.solution for turn in task.turns):
+    if not has_solution(task):
         remedy = "add solution/ (files laid over the repo, or solve.sh), so that the checks can be proven"
         yield Finding("no_solution", "there is no solution", remedy)
     yield from _protected(task, starter)
     yield from _never_run(task)
     yield from _dropped(task)
+
+
+def has_solution(task: Task) -> bool:
+    """True if the oracle has something to do, or to say."""
+    return task.solution is not None or task.answer is not None or any(turn.solution for turn in task.turns)
 
 
 def _protected(task: Task, starter: Path | None) -> Iterator[Finding]:

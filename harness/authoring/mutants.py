@@ -16,6 +16,9 @@ from pathlib import PurePosixPath
 from harness.authoring import mutants_of_python, mutants_of_text
 from harness.authoring.edits import Edit, language_of
 
+ANOTHER_CONTENT = "the file has another content"
+"""A mutant that checks which only ask whether there is a file do not notice."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -106,7 +109,7 @@ def _something_else(change: Change) -> Iterator[Mutant]:
         language = language_of(change.path, change.after.decode())
         says = {"python": "pass\n", "json": '"harness"\n', "text": "harness\n"}.get(language)
         remark = "// harness\n" if language in ("javascript", "typescript", "c-like") else "# harness\n"
-        yield Mutant(change.path, "the file has another content", change.after, (says or remark).encode())
+        yield Mutant(change.path, ANOTHER_CONTENT, change.after, (says or remark).encode())
 
 
 def _hunks_dropped(change: Change) -> Iterator[Mutant]:

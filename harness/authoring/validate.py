@@ -13,9 +13,9 @@ from itertools import zip_longest
 from pathlib import Path
 
 from harness.authoring import clock, leaks
-from harness.authoring.findings import Finding, Report, Sharpness, Survivor
-from harness.authoring.folders import find_folders, look_at_folder, look_at_prompts
-from harness.authoring.mutants import Change, Mutant, at_turn, judged_changes, mutants
+from harness.authoring.findings import Finding, Level, Report, Sharpness, Survivor
+from harness.authoring.folders import find_folders, has_solution, look_at_folder, look_at_prompts
+from harness.authoring.mutants import ANOTHER_CONTENT, Change, Mutant, at_turn, judged_changes, mutants
 from harness.authoring.proving import History, Proof, Prover, fault_of, histories_in
 from harness.authoring.reasons import wrong_reason
 from harness.authoring.stability import ALONE, GIVEN, Verdicts, ask, findings_of, orders_of
@@ -32,15 +32,15 @@ from harness.sandboxes.shell import call
 from harness.sandboxes.templates import Templates
 from harness.tasks.contents import files_in
 from harness.tasks.gitrepo import Repos
-from harness.tasks.loading import load_task
+from harness.tasks.loading import load_tasks
 from harness.tasks.task import Check, Task
 from harness.tasks.tomlfile import display_path
 from harness.trials.context import RunContext
 from harness.trials.runners.globs import matching_files
 from harness.trials.work import Work
 
-SHARP = 0.9
-"""A task whose checks notice fewer of the mutants is told to be blunt."""
+SHARP, BLUNT = 0.9, 0.7
+"""A task whose checks notice fewer of the mutants is told to be blunt; below the second that is an error."""
 _WHOLE_TRIALS = 2
 _SLOWEST_FACTOR, _LEAST_TIMEOUT_S = 5.0, 5.0
 Say = Callable[[str], None]
@@ -69,7 +69,7 @@ def validate(
     if not folders and not reports:
         where = ", ".join(map(str, roots))
         raise UsageError(f"there is no task in {where}", remedy="make one: harness new NAME")
-    loaded = [_load(folder) for folder in folders]
+    loaded = [one for folder in folders for one in _load(folder)]
     reports += [one for one in loaded if isinstance(one, Report)]
     tasks = [one for one in loaded if isinstance(one, Task)]
     if tasks:
@@ -78,12 +78,12 @@ def validate(
     return sorted(reports, key=lambda report: report.path)
 
 
-def _load(folder: Path) -> Task | Report:
+def _load(folder: Path) -> Sequence[Task | Report]:
     try:
-        return load_task(folder)
+        return load_tasks(folder)
     except ProblemsError as error:
         found = tuple(Finding("task", str(problem)) for problem in error.problems)
-        return Report(folder.absolute().name, display_path(folder), found)
+        return [Report(folder.absolute().name, display_path(folder), found)]
 
 
 async def _prove_all(
@@ -163,9 +163,8 @@ class _Proving:
             self.findings += (Finding("repo", note, level="note") for note in checkout.notes)
             self.task = self.prover.task = replace(self.task, repo=checkout.folder, git=None)
         self.findings += look_at_folder(self.task, self.task.repo)
-        has_solution = self.task.solution is not None or any(turn.solution for turn in self.task.turns)
         nop, oracle = await asyncio.gather(
-            self.prover.trial("nop"), self.prover.trial("oracle") if has_solution else _nothing()
+            self.prover.trial("nop"), self.prover.trial("oracle") if has_solution(self.task) else _nothing()
         )
         if self._broken(nop) or (oracle and self._broken(oracle)):
             return
@@ -175,10 +174,13 @@ class _Proving:
             self._look_at_nop(nop, {})
             return
         self._count(self.verdicts, oracle)
+        self.findings += self._of_session(oracle)
         solved = _files(oracle)
         changes = changes_between(starter, solved)
         self._look_at_nop(nop, changes)
         self.findings += look_at_prompts(self.task, starter, solved, self._made())
+        if not self._in_sandbox():
+            return
         self.slowest_ms = max((result.duration_ms or 0 for result in oracle.record.checks), default=0)
         await asyncio.gather(
             self._look_for_leaks(starter, changes),
@@ -198,7 +200,26 @@ class _Proving:
         return fault is not None
 
     def _count(self, verdicts: Verdicts, proof: Proof) -> None:
-        verdicts.add(GIVEN, self.task.checks, proof.record.checks)
+        names = {check.name for check in self._in_sandbox()}
+        verdicts.add(GIVEN, self._in_sandbox(), [one for one in proof.record.checks if one.name in names])
+
+    def _in_sandbox(self) -> tuple[Check, ...]:
+        """The checks that run; the others only read what the agent said."""
+        return tuple(check for check in self.task.checks if not check.is_of_session)
+
+    def _of_session(self, oracle: Proof) -> Iterator[Finding]:
+        """What is to be said of the checks of the answer and of the tools."""
+        results = {result.name: result for result in oracle.record.checks}
+        for check in self.task.checks:
+            if not check.is_of_session:
+                continue
+            if check.name not in results:
+                what = f"check {check.name} cannot be proven: the oracle has no {'session' if check.tools else 'answer'}"
+                remedy = None if check.tools else "put the right answer into answer.md"
+                yield Finding("not_proven", what, remedy, level="note", check=check.name)
+            elif not results[check.name].passed:
+                what = f"the oracle fails: check {check.name}: {results[check.name].output_tail}"
+                yield Finding("oracle_fails", what, "mend answer.md or the check", check=check.name)
 
     def _made(self) -> str:
         """What else than repos says what files there are."""
@@ -243,7 +264,7 @@ class _Proving:
 
     async def _repeat_oracle(self, oracle: Proof) -> None:
         """Judge the solution again and again: whole trials, in other orders, and each check alone."""
-        checks, seed = self.task.checks, self.task.name
+        checks, seed = self._in_sandbox(), self.task.name
 
         async def judge(order: Sequence[Check], passes: int) -> list[tuple[CheckResult, ...]]:
             return await self._judge(oracle, order, passes)
@@ -264,7 +285,7 @@ class _Proving:
         async def judge(order: Sequence[Check], passes: int) -> list[tuple[CheckResult, ...]]:
             return await self._judge(nop, order, passes)
 
-        ways = list(orders_of(self.task.checks, max(self.effort.times // 4, 1), self.task.name))
+        ways = list(orders_of(self._in_sandbox(), max(self.effort.times // 4, 1), self.task.name))
         await asyncio.gather(*(ask(judge, self.nop_verdicts, how, order) for how, order in ways))
         # Checks that need what others leave may fail of no work either way; what changes by chance is told.
         found = await findings_of(judge, self.nop_verdicts, asyncio.gather)
@@ -339,8 +360,12 @@ class _Proving:
         self.sharpness = Sharpness(len(tried), survivors)
         share = self.sharpness.share
         if share is not None and share < SHARP:
+            takes_anything = any(one.how == ANOTHER_CONTENT for one in survivors)
+            level: Level = "error" if share < BLUNT or takes_anything else "warning"
             what = f"the checks notice {share:.0%} of {len(tried)} mutants of the solution, fewer than {SHARP:.0%}"
-            self.findings.append(Finding("blunt", what, "let them look at what the mutants below change"))
+            self.findings.append(
+                Finding("blunt", what, "let them look at what the mutants below change", level)
+            )
 
     def _mutants(self, oracle: Proof, starter: Mapping[str, bytes]) -> Iterator[Mutant]:
         named = self._named_by_checks()

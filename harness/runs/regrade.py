@@ -8,24 +8,25 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
 
 from harness.errors import Fault, UsageError
 from harness.models.model import NO_MODEL
-from harness.records.record import CheckResult, Outcome, TrialRecord, TrialSpec
+from harness.records.record import CheckResult, Outcome, TrialRecord, TrialSpec, score_of
 from harness.records.store import RunFolder, find_run, new_run_id, read_records
+from harness.records.stream import SessionBuilder, parse
 from harness.runs.options import Options
 from harness.runs.resources import default_concurrency, platform_of
 from harness.sandboxes.cleanup import delete_snapshots
 from harness.sandboxes.platform import Platform
 from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos
-from harness.tasks.loading import load_task
+from harness.tasks.loading import load_tasks
 from harness.tasks.task import Task
 from harness.trials.attempt import Attempt
 from harness.trials.context import RunContext
 from harness.trials.grading import Grade, Works, grade_works
 from harness.trials.opening import prepare_start
+from harness.trials.session_checks import Told, judge_session
 from harness.trials.work import Work
 from harness.variants.declared import VariantResolver
 from harness.variants.variant import Variant
@@ -60,7 +61,7 @@ def regrade(results: Path, run: str | None, tasks: Sequence[Path], options: Opti
         UsageError: when there is no such run, or nothing of it can be judged again.
     """
     old = find_run(results, run)
-    known = {folder.name: load_task(folder) for folder in tasks}
+    known = {task.name: task for folder in tasks for task in load_tasks(folder)}
     records = [record for record in read_records(old.path).records if record.task in known]
     if not records:
         raise UsageError(
@@ -132,11 +133,20 @@ async def _regrade_one(
     async def keep(name: str, data: bytes) -> str:
         return await context.disk.run(functools.partial(attempt.files.write, name, data))
 
-    grade = await grade_works(spec, context, start, works, keep)
+    told = _session_of(old, record)
+    grade = await grade_works(spec, context, start, works, keep, told)
+    grade = replace(grade, checks=grade.checks + judge_session(spec.task, told))
     diff = await keep("diff.patch", grade.diff) if grade.diff is not None else None
     new = _new_record(old, context.folder, spec.task, record, grade, diff)
     await context.disk.run(context.folder.prepare_append(new))
     return new
+
+
+def _session_of(old: RunFolder, record: TrialRecord) -> Told:
+    """What the session of a trial has told, as its transcript has it."""
+    file = old.path / record.transcript if record.transcript else None
+    raw = file.read_bytes() if file and file.is_file() else b""
+    return Told(raw, SessionBuilder().add_all(parse(raw)).session(), is_known=file is not None)
 
 
 def stored_works(old: RunFolder, record: TrialRecord, task: Task) -> Works:
@@ -174,7 +184,7 @@ def _new_record(
             "regraded_from": old.id,
             "task_hash": task.hash,
             "outcome": passed,
-            "score": fmean(check.score for check in grade.checks) if grade.checks else None,
+            "score": score_of(grade.checks),
             "checks": grade.checks,
             "error": None,
             "tampering": grade.tampering,

@@ -155,6 +155,54 @@ class RunnerSpec(_Table):
     )
 
 
+def _is_regex(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"is no regular expression: {error}") from None
+    return pattern
+
+
+Regex = Annotated[str, Field(min_length=1), AfterValidator(_is_regex)]
+ToolName = Annotated[str, Field(min_length=1)]
+
+
+class AnswerSpec(_Table):
+    """`[checks.answer]`: what the agent's last message has to be."""
+
+    equals: str | None = Field(None, description="a text, but for the room around it")
+    contains: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (), description='a list of texts, such as ["42"]'
+    )
+    regex: Regex | None = Field(None, description="a regular expression, as Python reads it")
+    json_: dict[str, Any] | None = Field(None, alias="json", description='a JSON Schema, such as {type = "object"}')
+
+    @property
+    def demands(self) -> int:
+        """How much is demanded."""
+        return len(self.contains) + sum(one is not None for one in (self.equals, self.regex, self.json_))
+
+
+class ToolsSpec(_Table):
+    """`[checks.tools]`: what the agent has to use. `Skill:NAME` is a skill, `mcp__SERVER__TOOL` a tool of MCP."""
+
+    used: tuple[ToolName, ...] = Field((), description='a list of tools, such as ["Bash", "mcp__github__*"]')
+    not_used: tuple[ToolName, ...] = Field((), description='a list of tools, such as ["WebFetch"]')
+    order: tuple[ToolName, ...] = Field((), description='a list of tools, such as ["Read", "Edit"]')
+    at_most: dict[ToolName, Annotated[int, Strict(), Field(ge=0)]] = Field(
+        {}, description="whole numbers by tools, such as {Bash = 10}"
+    )
+    arguments: dict[ToolName, dict[str, Regex]] = Field(
+        {}, description='regular expressions by tools and arguments, such as {Bash = {command = "pytest"}}'
+    )
+
+    @property
+    def demands(self) -> int:
+        """How much is demanded."""
+        lists = (self.used, self.not_used, self.at_most, self.arguments)
+        return sum(map(len, lists)) + bool(self.order)
+
+
 class Checks(_Table):
     """`[checks]`."""
 
@@ -170,6 +218,11 @@ class Checks(_Table):
     )
     tests: dict[Annotated[str, Field(pattern=f"^{NAME}$")], RunnerSpec] = Field(
         {}, description="tables by name (letters, digits, _ - .), such as [checks.tests.unit]"
+    )
+    answer: AnswerSpec | None = Field(None, description="a table: [checks.answer]")
+    tools: ToolsSpec | None = Field(None, description="a table: [checks.tools]")
+    weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        {}, description="numbers above 0 by checks, such as {unit = 3}"
     )
     sandbox: Literal["fresh", "agent"] = Field(
         "fresh", description='"fresh", or "agent" for work that is a running process or a whole system'
@@ -232,6 +285,9 @@ class Manifest(_Table):
     )
     turns: list[TurnTable] = Field(
         [], min_length=1, description='tables with a prompt each: [[turns]], prompt = "1.md"'
+    )
+    rows: str | None = Field(
+        None, min_length=1, description='a file with a JSON object on each line, such as "rows.jsonl"'
     )
     timeout: Seconds = Field(600.0, description="the seconds that the agent has, up to 86400")
     repo: Repo = Field(Repo(), description="a table: [repo]")

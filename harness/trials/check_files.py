@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.sandboxes.archive import pack, pack_folder, unpack_command
@@ -20,9 +21,12 @@ class CheckFiles:
 
     checks: bytes | None
     protected: bytes | None
+    told: bytes | None = None
 
     @classmethod
-    def of(cls, task: Task, *, is_anew: bool, but: frozenset[str] = frozenset()) -> CheckFiles:
+    def of(
+        cls, task: Task, told: Mapping[str, bytes], *, is_anew: bool, but: frozenset[str] = frozenset()
+    ) -> CheckFiles:
         """The task's. What is protected has been put in place once; it is needed where that is done anew.
 
         `but` names files of the repo that are not the starter's: a variant has laid its own there.
@@ -35,13 +39,16 @@ class CheckFiles:
         return cls(
             checks=pack_folder(folder, task.hash, "checks") if folder else None,
             protected=pack({}, files) if files else None,
+            told=pack({f"told/{name}": content for name, content in told.items()}, {}) if told else None,
         )
 
     @property
     def is_small(self) -> bool:
         """True if they go with a command, without an upload."""
         return all(
-            unpack_command(tar) is not None for tar in (self.checks, self.protected) if tar is not None
+            unpack_command(tar) is not None
+            for tar in (self.checks, self.protected, self.told)
+            if tar is not None
         )
 
     async def lay_command(self, sandbox: Sandbox) -> str:
@@ -60,4 +67,9 @@ class CheckFiles:
         if self.protected is not None:
             unpack = await handed_over(sandbox, self.protected, ".harness/protected.tar", anew=True)
             steps.append(f"cd ~/repo && {unpack}")
+        if self.told is not None:
+            unpack = await handed_over(sandbox, self.told, ".harness/told.tar", anew=True)
+            steps.append(
+                f"rm -rf ~/.harness/told; cd ~/.harness && {unpack} && chmod -R a+rX ~/.harness/told"
+            )
         return chain(*steps)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from harness.records.record import TestVerdict
@@ -30,6 +30,7 @@ class Verdict:
     score: float
     words: str = ""
     tests: tuple[TestVerdict, ...] | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

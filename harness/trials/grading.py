@@ -29,6 +29,7 @@ from harness.trials.checks import Keep, Place, failed_check, run_checks
 from harness.trials.context import RunContext
 from harness.trials.opening import Start, open_sandbox, process_mark, setup_network
 from harness.trials.seeding import seed
+from harness.trials.session_checks import Told, wants_session
 from harness.trials.work import NotCarriedError, Work
 from harness.variants.apply import repo_files, repo_names
 
@@ -77,7 +78,14 @@ Works = Mapping[int | None, Work | NotCarriedError]
 
 
 async def grade_works(
-    spec: TrialSpec, context: RunContext, start: Start, works: Works, keep: Keep, *, checks: bool = True
+    spec: TrialSpec,
+    context: RunContext,
+    start: Start,
+    works: Works,
+    keep: Keep,
+    told: Told | None = None,
+    *,
+    checks: bool = True,
 ) -> Grade:
     """Grade each turn's work and the last, each in a sandbox of its own; without `checks`, tell only the diff.
 
@@ -94,7 +102,8 @@ async def grade_works(
         if isinstance(work, NotCarriedError):
             found = Grade(tuple(failed_check(check, str(work)) for check in asked), notes=(str(work),))
         else:
-            found = await grade_work(spec, context, start, work, asked, keep)
+            files = told.files(turn) if told and asked and wants_session(spec.task) else None
+            found = await grade_work(spec, context, start, work, asked, keep, files)
         results += (one.model_copy(update={"turn": turn}) for one in found.checks)
         if turn is None:
             grade = found
@@ -103,9 +112,10 @@ async def grade_works(
 
 def asked_checks(task: Task, works: Works, turn: int | None) -> tuple[Check, ...]:
     """The checks of a turn's work; those of the last work are all that no earlier turn's work was carried for."""
+    checks = [check for check in task.checks if not check.is_of_session]
     if turn is not None:
-        return tuple(check for check in task.checks if check.turn == turn)
-    return tuple(check for check in task.checks if check.turn is None or check.turn not in works)
+        return tuple(check for check in checks if check.turn == turn)
+    return tuple(check for check in checks if check.turn is None or check.turn not in works)
 
 
 async def grade_work(
@@ -115,6 +125,7 @@ async def grade_work(
     work: Work,
     checks: Sequence[Check],
     keep: Keep,
+    told: Mapping[str, bytes] | None = None,
 ) -> Grade:
     """Grade the work in a fresh sandbox, and in another one when that is lost: the same bytes are graded again.
 
@@ -126,7 +137,7 @@ async def grade_work(
     lost = 0
     for number in range(1, _MAX_TRIES + 1):
         try:
-            return await _grade_once(spec, context, start, work, checks, keep)
+            return await _grade_once(spec, context, start, work, checks, keep, told)
         except UnusableWorkError as error:
             return Grade(tuple(failed_check(check, str(error)) for check in checks), notes=(str(error),))
         except SandboxFault as fault:
@@ -141,7 +152,13 @@ async def grade_work(
 
 
 async def _grade_once(
-    spec: TrialSpec, context: RunContext, start: Start, work: Work, checks: Sequence[Check], keep: Keep
+    spec: TrialSpec,
+    context: RunContext,
+    start: Start,
+    work: Work,
+    checks: Sequence[Check],
+    keep: Keep,
+    told: Mapping[str, bytes] | None,
 ) -> Grade:
     async with open_grading_sandbox(spec, context, start) as place:
         graded = await lay_work(place, spec, work)
@@ -149,7 +166,7 @@ async def _grade_once(
         if problem:
             results = tuple(failed_check(check, problem) for check in checks)
         else:
-            results = await run_checks(place, spec.task, checks, keep)
+            results = await run_checks(place, spec.task, checks, keep, told=told)
         return replace(graded, checks=results, sandbox_id=place.sandbox.id)
 
 
@@ -202,7 +219,11 @@ def _start_of(file: Path) -> bytes:
 
 
 async def grade_in_place(
-    place: Place, task: Task, checks: Sequence[Check], keep: Keep
+    place: Place,
+    task: Task,
+    checks: Sequence[Check],
+    keep: Keep,
+    told: Mapping[str, bytes] | None = None,
 ) -> tuple[CheckResult, ...]:
     """Judge the work in the agent's own sandbox: its processes are ended, and protected files uploaded over.
 
@@ -215,7 +236,7 @@ async def grade_in_place(
         done = await _make_ready(place, task)
         why = f"the sandbox could not be made ready for the checks: {done.stderr.strip()[-1000:]}"
         if not done.exit_code:
-            return await run_checks(place, task, checks, keep)
+            return await run_checks(place, task, checks, keep, told=told)
     except CommandTimeoutError as error:
         why = f"the sandbox could not be made ready for the checks: {error}"
     except SandboxFault as fault:
