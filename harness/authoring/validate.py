@@ -214,7 +214,8 @@ class _Proving:
             if not check.is_of_session:
                 continue
             if check.name not in results:
-                what = f"check {check.name} cannot be proven: the oracle has no {'session' if check.tools else 'answer'}"
+                lacking = "session" if check.tools else "answer"
+                what = f"check {check.name} cannot be proven: the oracle has no {lacking}"
                 remedy = None if check.tools else "put the right answer into answer.md"
                 yield Finding("not_proven", what, remedy, level="note", check=check.name)
             elif not results[check.name].passed:

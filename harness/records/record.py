@@ -123,7 +123,7 @@ class CheckResult(_Part):
     scores: Mapping[str, float] = Field(
         {}, description="Scores that it wrote by name; `score` is their mean unless it wrote that, too."
     )
-    weight: float = Field(1.0, gt=0, description="Its weight in the trial's score.")
+    weight: float = Field(1.0, ge=0, description="Its weight in the trial's score.")
     tests: tuple[TestVerdict, ...] | None = Field(
         None,
         description="Each test's verdict, the demanded ones first, up to 2,000; null: no check of `[checks.tests]`.",

@@ -14,7 +14,7 @@ from harness.records.store import list_runs, read_records
 from harness.records.stream import SessionBuilder, parse
 from harness.tasks.loading import load_task, load_tasks
 from harness.trials.session_checks import Told, judge_session
-from tests.support.folders import by_hand, task_folder, write_files
+from tests.support.folders import ANSWER_CHECK, by_hand, task_folder, write_files
 
 START = {"type": "system", "subtype": "init", "session_id": "s", "tools": []}
 
@@ -38,7 +38,7 @@ def told(answer: str, *calls: dict[str, Any]) -> Told:
 
 
 def judged(root: Path, toml: str, of: Told) -> dict[str, CheckResult]:
-    task = load_task(task_folder(root, toml=toml))
+    task = load_task(task_folder(root, toml=toml, checks={"file.sh": ANSWER_CHECK}))
     return {result.name: result for result in judge_session(task, of)}
 
 
@@ -97,7 +97,9 @@ def test_what_claude_code_did_not_write_is_no_call(tmp_path: Path) -> None:
 def test_wrong_tables_are_told(tmp_path: Path) -> None:
     """A pattern that is none, an empty table, and a weight of nothing."""
     folder = task_folder(
-        tmp_path, toml="[checks.answer]\nregex = '('\n[checks.tools]\n[checks.weights]\nnobody = 2\n"
+        tmp_path,
+        checks={"file.sh": ANSWER_CHECK},
+        toml="[checks.answer]\nregex = '('\n[checks.tools]\n[checks.weights]\nnobody = 2\n",
     )
     with pytest.raises(ProblemsError) as wrong:
         load_task(folder)
@@ -168,10 +170,11 @@ def test_rows_that_cannot_be_used_are_told(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("as_e2b")
 def test_a_table_runs_and_its_reference_answers(pytester: pytest.Pytester) -> None:
     """The oracle says the reference's answer, and nop, which says nothing, fails."""
-    folder = table(
-        pytester.path,
-        '{"id": "six", "question": "6 x 7", "answer": "42"}\n{"id": "one", "question": "1 x 7", "answer": "7"}\n',
-    )
+    rows = [
+        {"id": "six", "question": "6 x 7", "answer": "42"},
+        {"id": "one", "question": "1 x 7", "answer": "7"},
+    ]
+    folder = table(pytester.path, "".join(json.dumps(row) + "\n" for row in rows))
     pytester.runpytest(folder, "--agent", "oracle").assert_outcomes(passed=2)
     pytester.runpytest(folder, "--agent", "nop").assert_outcomes(failed=2)
 
