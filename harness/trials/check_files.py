@@ -12,6 +12,9 @@ from harness.tasks.contents import files_in
 from harness.tasks.task import Task
 from harness.trials.runners.globs import matching_files
 
+_TOGETHER = 64 * 1024
+"""Tars that have more bytes, together, do not go with one command: its length has a limit."""
+
 
 @dataclass(frozen=True)
 class CheckFiles:
@@ -45,11 +48,8 @@ class CheckFiles:
     @property
     def is_small(self) -> bool:
         """True if they go with a command, without an upload."""
-        return all(
-            unpack_command(tar) is not None
-            for tar in (self.checks, self.protected, self.told)
-            if tar is not None
-        )
+        tars = [tar for tar in (self.checks, self.protected, self.told) if tar is not None]
+        return sum(map(len, tars)) <= _TOGETHER and all(unpack_command(tar) is not None for tar in tars)
 
     async def lay_command(self, sandbox: Sandbox) -> str:
         """A command for root that puts them in place, whatever stands there.
@@ -57,18 +57,22 @@ class CheckFiles:
         Raises:
             SandboxFault: when the sandbox is lost.
         """
-        steps = ["true"]
+        steps, is_large = ["true"], not self.is_small
         if self.checks is not None:
-            unpack = await handed_over(sandbox, self.checks, ".harness/checks.tar", anew=True)
+            unpack = await handed_over(
+                sandbox, self.checks, ".harness/checks.tar", secret=is_large, anew=True
+            )
             # They are not the user's: where root is another account, the code under test cannot write them.
             steps.append(
                 f"rm -rf ~/.harness/checks; cd ~/.harness && {unpack} && chmod -R a+rX ~/.harness/checks"
             )
         if self.protected is not None:
-            unpack = await handed_over(sandbox, self.protected, ".harness/protected.tar", anew=True)
+            unpack = await handed_over(
+                sandbox, self.protected, ".harness/protected.tar", secret=is_large, anew=True
+            )
             steps.append(f"cd ~/repo && {unpack}")
         if self.told is not None:
-            unpack = await handed_over(sandbox, self.told, ".harness/told.tar", anew=True)
+            unpack = await handed_over(sandbox, self.told, ".harness/told.tar", secret=is_large, anew=True)
             steps.append(
                 f"rm -rf ~/.harness/told; cd ~/.harness && {unpack} && chmod -R a+rX ~/.harness/told"
             )

@@ -73,9 +73,7 @@ def _number(word: str, text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        raise ValueError(
-            f"$HARNESS_SCORE holds {text[:100]!r}, not a number from 0 to 1 or lines NAME = NUMBER"
-        )
+        raise ValueError(f"$HARNESS_SCORE holds {text[:100]!r}, not a number from 0 to 1")
     return value
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness.cli import main
 from harness.errors import ProblemsError
 from harness.records.record import CheckResult, score_of
 from harness.records.store import list_runs, read_records
@@ -96,11 +97,8 @@ def test_what_claude_code_did_not_write_is_no_call(tmp_path: Path) -> None:
 
 def test_wrong_tables_are_told(tmp_path: Path) -> None:
     """A pattern that is none, an empty table, and a weight of nothing."""
-    folder = task_folder(
-        tmp_path,
-        checks={"file.sh": ANSWER_CHECK},
-        toml="[checks.answer]\nregex = '('\n[checks.tools]\n[checks.weights]\nnobody = 2\n",
-    )
+    toml = "[checks.answer]\nregex = '('\n[checks.tools]\n[checks.weights]\nnobody = 2\n"
+    folder = task_folder(tmp_path, checks={"file.sh": ANSWER_CHECK}, toml=toml)
     with pytest.raises(ProblemsError) as wrong:
         load_task(folder)
     assert [problem.field for problem in wrong.value.problems] == [
@@ -142,7 +140,7 @@ def test_checks_see_the_session_and_give_several_scores(pytester: pytest.Pyteste
     looked, answer, tools = record.checks
     assert (looked.scores, looked.score, looked.weight) == ({"exact": 1.0, "brief": 0.5}, 0.75, 2.0)
     assert (answer.passed, tools.passed, record.score) == (True, True, 0.875)
-    assert pytester.run("harness", "regrade", run.id).ret == 0
+    assert main(["regrade", run.id, "tasks/answer"]) == 0
     again = read_records(list_runs(pytester.path / "results")[-1].path).records[0]
     assert [(check.name, check.score) for check in again.checks] == [(c.name, c.score) for c in record.checks]
 
