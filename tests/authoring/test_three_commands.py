@@ -53,13 +53,11 @@ def python_repo(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def node_repo(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Needs a package that npm takes from a file."""
-    write_files(
-        root / "package",
-        {
-            "package.json": '{"name": "tinyrates", "version": "1.0.0"}',
-            "index.js": "exports.rate = () => 2;\n",
-        },
-    )
+    about = {
+        "package.json": '{"name": "tinyrates", "version": "1.0.0"}',
+        "index.js": "exports.rate = () => 2;\n",
+    }
+    write_files(root / "package", about)
     with tarfile.open(root / "tinyrates.tgz", "w:gz") as file:
         file.add(root / "package", "package")
     repo = root / "own"
