@@ -12,8 +12,8 @@ from harness.tasks.contents import files_in
 from harness.tasks.task import Task
 from harness.trials.runners.globs import matching_files
 
-_TOGETHER = 64 * 1024
-"""Tars that have more bytes, together, do not go with one command: its length has a limit."""
+_TOGETHER = 96 * 1024
+"""Commands that are longer, together, are not one command: its length has a limit."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,11 @@ class CheckFiles:
     @property
     def is_small(self) -> bool:
         """True if they go with a command, without an upload."""
-        tars = [tar for tar in (self.checks, self.protected, self.told) if tar is not None]
-        return sum(map(len, tars)) <= _TOGETHER and all(unpack_command(tar) is not None for tar in tars)
+        commands = [
+            unpack_command(tar) for tar in (self.checks, self.protected, self.told) if tar is not None
+        ]
+        known = [command for command in commands if command is not None]
+        return len(known) == len(commands) and sum(map(len, known)) <= _TOGETHER
 
     async def lay_command(self, sandbox: Sandbox) -> str:
         """A command for root that puts them in place, whatever stands there.
