@@ -31,6 +31,7 @@ from harness.trials.context import RunContext
 STATE = "mined.json"
 """In the folder with the mined tasks: what each commit that was tried came to."""
 PROVEN = "proven"
+_UNPROVEN = ".part"
 _TIMES = 2
 Say = Callable[[str], None]
 
@@ -125,13 +126,22 @@ class _Mining:
     async def run(self, candidates: Sequence[Commit], at: Path | None = None) -> None:
         """Prove them all. Each task gets the name of its commit, or that one's is put `at` a place."""
         here = self.platform.kind == "local"
-        slots = asyncio.Semaphore(self.options.concurrency or default_concurrency(local=here))
+        at_once = self.options.concurrency or default_concurrency(local=here)
+        # One by one, so that what is interrupted has lost little; each keeps its sandboxes busy by itself.
+        slots, turns = asyncio.Semaphore(at_once), asyncio.Semaphore(at_once)
+        for left in self.into.glob(f"*{_UNPROVEN}"):
+            shutil.rmtree(left)
+
+        async def one(commit: Commit, context: RunContext) -> None:
+            async with turns:
+                await self._one(commit, context, slots, at)
+
         with tempfile.TemporaryDirectory(prefix="harness-mine-") as name:
             run = RunFolder.create(Path(name), new_run_id(), {"agent": "oracle"}, NO_REDACTION)
             templates = Templates(self.platform, self.options.results / "templates", self.say)
             context = RunContext(self.platform, NO_MODEL, run, Repos(run.path / "repos"), templates)
             try:
-                await asyncio.gather(*(self._one(commit, context, slots, at) for commit in candidates))
+                await asyncio.gather(*(one(commit, context) for commit in candidates))
             finally:
                 context.repos.close()
 
@@ -156,7 +166,7 @@ class _Mining:
         if isinstance(runner, str):
             return f"tests that cannot be run: {runner}"
         # Beside the target: its paths lead to the repo from there.
-        folder = target.with_name(f"{target.name}.part")
+        folder = target.with_name(f"{target.name}{_UNPROVEN}")
         try:
             verdict = await self._tried(commit, runner, folder, context, slots)
             if verdict == PROVEN:
