@@ -313,7 +313,7 @@ class RunFolder:
 
 def _make_results(results: Path) -> None:
     """Make the folder with the runs, where it is not there yet; git passes over a new one."""
-    if results.is_dir():
+    if results.exists():
         return
     results.mkdir(parents=True, exist_ok=True)
     (results / ".gitignore").write_text("*\n", encoding="utf-8")
