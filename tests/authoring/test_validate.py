@@ -127,7 +127,7 @@ def test_verdicts_that_are_wrong_are_told(tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.slow
 @pytest.mark.usefixtures("as_e2b")
 def test_a_sharp_task_is_said_to_be_sharp(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The table has its line, survivors are diffs, and the exit code is 0."""
+    """The table has its line, survivors are diffs, and the exit code is 0, also where few survive."""
     loose = SHARP_CHECK.replace("([5, -3, 1], 6), ", "")
     shop(tmp_path, "good")
     shop(tmp_path, "loose", checks={"total.py": loose})
@@ -136,8 +136,9 @@ def test_a_sharp_task_is_said_to_be_sharp(tmp_path: Path, capsys: pytest.Capture
     assert code == 0
     assert "good  ok" in told
     assert "100%" in told
-    assert main(["validate", str(tmp_path / "loose"), "--times", "1", "--mutants", "15"]) == 1
+    assert main(["validate", str(tmp_path / "loose"), "--times", "1", "--mutants", "15"]) == 0
     told = capsys.readouterr().out
+    assert "loose: warning: blunt" in told
     assert "no check noticed this" in told
     assert "  -        if price > 0:\n" in told
 
