@@ -36,6 +36,7 @@ class AgentContext:
         note: takes a sentence for the record.
         model_idle_timeout_s: how long the stream may be silent while the model owes a reply, in seconds.
         tells_hooks: whether Claude Code can tell what hooks say; older versions cannot.
+        answer: the last message of an agent that has no session.
         session_builder: makes the session from the stream's events.
     """
 
@@ -51,6 +52,7 @@ class AgentContext:
     model_idle_timeout_s: float = math.inf
     session_builder: SessionBuilder = field(default_factory=SessionBuilder)
     tells_hooks: bool = True
+    answer: str | None = None
     _last_line_at: float = field(default_factory=time.monotonic)
     _starts_since: float | None = None
 

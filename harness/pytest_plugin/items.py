@@ -15,8 +15,9 @@ from harness.pytest_plugin.reporting import TrialFailedError, TrialFaultError, f
 from harness.pytest_plugin.session import Owner, RunSession, session_of
 from harness.records.record import TrialRecord, TrialSpec, trial_name
 from harness.runs.budget import NotStartedError
-from harness.tasks.loading import load_task
+from harness.tasks.loading import load_tasks
 from harness.tasks.manifest import MANIFEST
+from harness.tasks.task import Task
 from harness.variants.variant import Variant
 
 CALL_PASSED = pytest.StashKey[bool]()
@@ -43,12 +44,16 @@ class TaskFile(pytest.File):
             owner = session.take_name(folder.name, folder)
             if owner:
                 raise _same_name(folder, owner)
-            task = load_task(folder)
+            tasks = load_tasks(folder)
         except ProblemsError:
             session.bad_tasks += 1
             raise
-        for tag in task.tags:
+        for tag in tasks[0].tags:
             self.config.addinivalue_line("markers", f"{tag}: a tag of tasks")
+        for task in tasks:
+            yield from self._trials(session, task, folder)
+
+    def _trials(self, session: RunSession, task: Task, folder: Path) -> Iterator[pytest.Item]:
         for variant, index in session.plan(task.name, folder, session.options.most_trials):
             spec = session.spec(task, variant, index)
             name = trial_name(task.name, variant.name, index)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -133,6 +133,10 @@ class CheckResult(_Part):
     turn: int | None = Field(
         None, ge=1, description="The prompt (from 1) after which it ran; null: when the agent had ended."
     )
+    scores: Mapping[str, float] = Field(
+        {}, description="Scores that it wrote by name; `score` is their mean unless it wrote that, too."
+    )
+    weight: float = Field(1.0, ge=0, description="Its weight in the trial's score.")
     tests: tuple[TestVerdict, ...] | None = Field(
         None,
         description="Each test's verdict, the demanded ones first, up to 2,000; null: no check of `[checks.tests]`.",
@@ -144,6 +148,12 @@ class CheckResult(_Part):
         if self.tests is None:
             return None
         return f"{sum(test.outcome == 'passed' for test in self.tests)} of {len(self.tests)} tests passed"
+
+
+def score_of(checks: Sequence[CheckResult]) -> float | None:
+    """The mean of the checks' scores by their weights; None without any."""
+    total = sum(check.weight for check in checks)
+    return min(1.0, sum(check.weight * check.score for check in checks) / total) if checks else None
 
 
 class TokenCounts(_Part):
@@ -422,7 +432,7 @@ class TrialRecord(_Part):
         "Neither counts for anybody."
     )
     score: float | None = Field(
-        ge=0, le=1, description="Mean of the checks' scores; null without checks run."
+        ge=0, le=1, description="Mean of the checks' scores, by their weights; null without checks run."
     )
     checks: tuple[CheckResult, ...] = Field((), description="In the order in which they ran.")
     stop: Stop | None = Field(None, description="What ended the agent; null when a fault did.")

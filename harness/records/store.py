@@ -227,6 +227,7 @@ class RunFolder:
         """
         folder = cls(results / run_id, redact)
         try:
+            _make_results(results)
             folder.path.mkdir(parents=True, exist_ok=True)
             text = json.dumps({"run_id": run_id, **about}, indent=2)
             with (
@@ -294,6 +295,14 @@ class RunFolder:
                 raise disk_fault(self.records_file, error) from error
 
         return append
+
+
+def _make_results(results: Path) -> None:
+    """Make the folder with the runs, where it is not there yet; git passes over a new one."""
+    if results.exists():
+        return
+    results.mkdir(parents=True, exist_ok=True)
+    (results / ".gitignore").write_text("*\n", encoding="utf-8")
 
 
 class _GroupCommit:

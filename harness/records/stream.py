@@ -189,6 +189,14 @@ class ToolUse:
 
 
 @dataclass(frozen=True)
+class ToolCall:
+    """One call of a tool, as the model wrote it."""
+
+    name: str
+    input: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class TurnResult:
     """One prompt's run, as its `result` tells it; None where it does not.
 
@@ -262,6 +270,7 @@ class Session:
     hooks: tuple[HookTold, ...] = ()
     malformed: int = 0
     forged: Mapping[str, int] = field(default_factory=dict)
+    calls: tuple[ToolCall, ...] = ()
 
     @property
     def tokens(self) -> Tokens:
@@ -319,6 +328,7 @@ class SessionBuilder:
         self._is_untimed = False
         self._lost: list[tuple[str, Tokens]] = []
         self._calls: dict[str, tuple[str, bool]] = {}
+        self._inputs: dict[str, ToolCall] = {}
         self._errors: set[str] = set()
         self._open_calls: set[str] = set()
         self._known_ids: set[str] = set()
@@ -443,6 +453,7 @@ class SessionBuilder:
             mcp_waits_ms=None if self._is_untimed else _covered_ms(self._mcp_waits),
             tools=self._tools(),
             forged=dict(self._forged),
+            calls=tuple(self._inputs.values()),
         )
 
     def _models(self) -> dict[str, ModelUsage]:
@@ -500,6 +511,7 @@ class SessionBuilder:
         for block in event.blocks("tool_use"):
             call, name = str(block.get("id")), str(block.get("name"))
             self._calls[call] = (name, event.parent is not None)
+            self._inputs[call] = ToolCall(name, _mapping(block.get("input")))
             self._has_acted = True
             self._goes_on |= name in _WAKING_TOOLS
             if name not in _SUBAGENT_TOOLS:

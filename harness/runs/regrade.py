@@ -8,31 +8,32 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
 
 from harness.errors import Fault, UsageError
 from harness.models.model import NO_MODEL
 from harness.records.files import file_below
-from harness.records.record import CheckResult, Outcome, TrialRecord, TrialSpec
+from harness.records.record import CheckResult, Outcome, TrialRecord, TrialSpec, score_of
 from harness.records.store import RunFolder, find_run, new_run_id, read_records
+from harness.records.stream import SessionBuilder, parse
 from harness.report.statement import seal_run
 from harness.runs.options import Options
 from harness.runs.resources import default_concurrency, platform_of, templates_of
 from harness.sandboxes.cleanup import delete_snapshots
 from harness.sandboxes.platform import Platform
 from harness.tasks.gitrepo import Repos
-from harness.tasks.loading import load_task
+from harness.tasks.loading import load_tasks
 from harness.tasks.task import Task
 from harness.trials.attempt import Attempt
 from harness.trials.context import RunContext
 from harness.trials.grading import Grade, Works, grade_works
 from harness.trials.opening import prepare_start
+from harness.trials.session_checks import Told, judge_session
 from harness.trials.work import Work
 from harness.variants.declared import VariantResolver
 from harness.variants.variant import Variant
 
 
-class _NotRegradableError(Exception):
+class NotRegradableError(Exception):
     """A trial that cannot be judged again, for the reason given."""
 
 
@@ -61,7 +62,7 @@ def regrade(results: Path, run: str | None, tasks: Sequence[Path], options: Opti
         UsageError: when there is no such run, or nothing of it can be judged again.
     """
     old = find_run(results, run)
-    known = {folder.name: load_task(folder) for folder in tasks}
+    known = {task.name: task for folder in tasks for task in load_tasks(folder)}
     records = [record for record in read_records(old.path).records if record.task in known]
     if not records:
         raise UsageError(
@@ -96,7 +97,7 @@ async def _regrade_all(
                 task = tasks[record.task]
                 spec = TrialSpec(task, _variant(variants, task, record), record.index, record.agent)
                 return _Regraded(record, await _regrade_one(old, context, spec, record))
-            except _NotRegradableError as reason:
+            except NotRegradableError as reason:
                 return _Regraded(record, None, str(reason))
             except (Fault, UsageError) as error:
                 return _Regraded(record, None, error.message)
@@ -113,7 +114,7 @@ def _variant(variants: VariantResolver, task: Task, record: TrialRecord) -> Vari
     assert task.path, "a task of a folder"
     found = {variant.name: variant for variant in variants.for_task(task.path)}
     if record.variant not in found:
-        raise _NotRegradableError(f"no file declares the variant {record.variant!r} any more")
+        raise NotRegradableError(f"no file declares the variant {record.variant!r} any more")
     return found[record.variant]
 
 
@@ -121,10 +122,10 @@ async def _regrade_one(
     old: RunFolder, context: RunContext, spec: TrialSpec, record: TrialRecord
 ) -> TrialRecord:
     if record.outcome == "invalid":
-        raise _NotRegradableError("it is invalid: its variant was not really applied")
+        raise NotRegradableError("it is invalid: its variant was not really applied")
     if spec.task.grade_in_agents_sandbox:
-        raise _NotRegradableError("its task is judged in the agent's sandbox, which is gone")
-    works = _stored_works(old, record, spec.task)
+        raise NotRegradableError("its task is judged in the agent's sandbox, which is gone")
+    works = stored_works(old, record, spec.task)
     if spec.task.git:
         checkout = await context.repos.checkout(spec.task.git)
         spec = replace(spec, task=replace(spec.task, repo=checkout.folder))
@@ -134,7 +135,9 @@ async def _regrade_one(
     async def keep(name: str, data: bytes) -> str:
         return await context.disk.run(functools.partial(attempt.files.write, name, data))
 
-    grade = await grade_works(spec, context, start, works, keep)
+    told = _session_of(old, record)
+    grade = await grade_works(spec, context, start, works, keep, told)
+    grade = replace(grade, checks=grade.checks + judge_session(spec.task, told))
     diff = await keep("diff.patch", grade.diff) if grade.diff is not None else None
     new = _new_record(old, context.folder, spec.task, record, grade, diff)
     await context.disk.run(functools.partial(context.folder.write_copy, new))
@@ -142,9 +145,21 @@ async def _regrade_one(
     return new
 
 
-def _stored_works(old: RunFolder, record: TrialRecord, task: Task) -> Works:
+def _session_of(old: RunFolder, record: TrialRecord) -> Told:
+    """What the session of a trial has told, as its transcript has it."""
+    file = file_below(old.path, record.transcript) if record.transcript else None
+    raw = file.read_bytes() if file and file.is_file() else b""
+    return Told(raw, SessionBuilder().add_all(parse(raw)).session(), is_known=file is not None)
+
+
+def stored_works(old: RunFolder, record: TrialRecord, task: Task) -> Works:
+    """What was kept of a trial's work.
+
+    Raises:
+        NotRegradableError: when it was not, or is gone.
+    """
     if record.work is None:
-        raise _NotRegradableError("its work was not kept (--keep-work)")
+        raise NotRegradableError("its work was not kept (--keep-work)")
     folder = file_below(old.path, record.work)
     works: dict[int | None, Work] = {None: _stored_work(folder, task)}
     for turn in {check.turn for check in task.checks if check.turn is not None}:
@@ -156,7 +171,7 @@ def _stored_works(old: RunFolder, record: TrialRecord, task: Task) -> Works:
 def _stored_work(folder: Path, task: Task) -> Work:
     repo = file_below(folder, "repo.tar")
     if not repo.is_file():
-        raise _NotRegradableError(f"{repo} is not there")
+        raise NotRegradableError(f"{repo} is not there")
     files = [file_below(folder, f"carried-{number}.tar") for number in range(1, len(task.carry) + 1)]
     found = [(path, file if file.is_file() else None) for path, file in zip(task.carry, files, strict=True)]
     return Work(repo, tuple(found))
@@ -172,7 +187,7 @@ def _new_record(
             "regraded_from": old.id,
             "task_hash": task.hash,
             "outcome": passed,
-            "score": fmean(check.score for check in grade.checks) if grade.checks else None,
+            "score": score_of(grade.checks),
             "checks": grade.checks,
             "error": None,
             "tampering": (*grade.tampering, *(one for one in record.tampering if one.change == "forged")),

@@ -21,6 +21,7 @@ from harness.sandboxes.building import (
     remove,
 )
 from harness.sandboxes.platform import Platform
+from harness.sandboxes.repo_env import repo_env
 from harness.sandboxes.userstate import state_folder
 from harness.tasks.single_flight import SingleFlight, locked
 from harness.tasks.templatefile import TemplateFile, find_template_file, template_file
@@ -49,6 +50,7 @@ class Templates:
         self._known = SingleFlight(self._ready)
         self._latest = SingleFlight[str, str](lambda _: asyncio.to_thread(npm.latest))
         self._with_claude = SingleFlight(self._make_with_claude)
+        self._envs = SingleFlight(self._env_ready)
 
     async def claude_version(self, asked: str) -> str:
         """The number of a version of Claude Code; what the latest is, is asked once. Raises TaskFault."""
@@ -86,6 +88,26 @@ class Templates:
         if template_file(template) is None:
             return template
         return await self._known.get((resolve_template_file(template, start), hosts, ca))
+
+    async def ensure_env(self, base: str, repo: Path) -> tuple[str, tuple[str, ...]]:
+        """The name of a template that has what a repo declares, over another one; and what could not be had.
+
+        Raises:
+            TaskFault: when it cannot be built.
+            SandboxFault: when the platform cannot be reached.
+        """
+        return await self._envs.get((base, repo))
+
+    async def _env_ready(self, asked: tuple[str, Path]) -> tuple[str, tuple[str, ...]]:
+        base, repo = asked
+        is_local = self._platform.kind == "local" or self._platform.isolation is not None
+        try:
+            async with locked(_lock("repo-env")):
+                found = await asyncio.to_thread(repo_env, repo, base, local=is_local, say=self.say)
+        except OSError as error:
+            what = f"the repo's environment cannot be made: {error.strerror or error}"
+            raise InternalFault("disk", what, policy=GIVE_UP) from error
+        return await self.ensure_built(found.template, repo), found.notes
 
     async def _ready(self, wanted: tuple[TemplateFile, tuple[str, ...], str]) -> str:
         file, hosts, ca = wanted

@@ -15,15 +15,20 @@ from harness.errors import Problem, ProblemsError
 from harness.tasks import runnerspec
 from harness.tasks.contents import escapes_folder, file_hash, files_in, folder_hash, is_executable
 from harness.tasks.globs import is_pattern
-from harness.tasks.gitsource import GitSource, problems_of
+from harness.tasks.prompts import ends_session
+from harness.tasks.gitsource import GitSource, local_path, problems_of
 from harness.tasks.manifest import MANIFEST, Limits, Manifest, SandboxSpec, is_name, read_manifest, validated
 from harness.tasks.recording import BadRecording, parse_recording
-from harness.tasks.prompts import ends_session
+from harness.tasks.rows import tasks_of_rows
 from harness.tasks.task import Check, Task, Turn
 from harness.tasks.templatefile import find_template_file, names_no_template, template_file
 from harness.tasks.tomlfile import display_path
 
 _BAD_LINES_SHOWN = 5
+SOLUTION_ANSWER = "answer.md"
+"""The file with the reference's last message, for tasks whose answer is judged."""
+SOLUTION_PATCH = "solution.patch"
+"""What may stand in the place of the folder `solution`: a patch for the starter repo."""
 
 
 def load_task(folder: Path) -> Task:
@@ -43,6 +48,21 @@ def load_task(folder: Path) -> Task:
     if problems:
         raise ProblemsError(subject, problems)
     return task
+
+
+def load_tasks(folder: Path) -> list[Task]:
+    """The tasks of a folder: one, or with `rows` one for each row.
+
+    Raises:
+        ProblemsError: with every problem that the folder has.
+    """
+    task = load_task(folder)
+    if task.rows is None:
+        return [task]
+    tasks, problems = tasks_of_rows(task, task.rows)
+    if problems:
+        raise ProblemsError(f"task {folder.name!r} cannot be used:", problems)
+    return tasks
 
 
 _PARTS = {
@@ -179,11 +199,13 @@ class _Reader:
             timeout=manifest.timeout,
             repo=repo,
             git=self.git(manifest),
+            has_own_env=manifest.repo.env == "auto",
             setup=tuple(manifest.setup.run),
             setup_timeout=manifest.setup.timeout,
             checks=self.checks(manifest),
             check_timeout=manifest.checks.timeout,
             protect=self.protect(manifest, repo),
+            overlay=self.overlay(manifest),
             prepare=manifest.checks.prepare,
             carry=tuple(manifest.checks.carry),
             leave=tuple(manifest.checks.leave),
@@ -191,7 +213,9 @@ class _Reader:
             grade_in_agents_sandbox=manifest.checks.sandbox == "agent",
             sandbox=self.sandbox(manifest),
             limits=manifest.limits,
-            solution=self.subfolder("solution", "put files to lay over the repo, or solve.sh, in it"),
+            solution=self.solution(),
+            rows=self.rows(manifest),
+            answer=self.answer(),
             replay=self.replay(),
             hash=folder_hash(self.folder, but=frozenset({"README.md"})),
         )
@@ -320,7 +344,9 @@ class _Reader:
                 remedy = "name the repository to clone with git, or leave this out"
                 self.complain(self.file, f"repo.{key}", "is for a cloned repository", remedy)
             return None
-        source = GitSource(given.git, given.ref, given.depth, given.subdir, given.token_env)
+        local = local_path(given.git, self.folder)
+        beside = os.fspath(self.folder.parent) if local else None
+        source = GitSource(given.git, given.ref, given.depth, given.subdir, given.token_env, local, beside)
         for key, what, remedy in problems_of(source):
             self.complain(self.file, f"repo.{key}", what, remedy)
         return source
@@ -341,6 +367,37 @@ class _Reader:
             return None
         self.links(path)
         return path
+
+    def solution(self) -> Path | None:
+        """The folder `solution`, or the file `solution.patch`."""
+        folder = self.subfolder("solution", "put files to lay over the repo, or solve.sh, in it")
+        patch = self.folder / SOLUTION_PATCH
+        if not os.path.lexists(patch) or not self.inside(SOLUTION_PATCH):
+            return folder
+        if folder:
+            self.complain(patch, None, "there is solution/ too", "keep one of them")
+        elif not patch.is_file():
+            self.complain(patch, None, "is not a file", "put a patch there, as `git diff` writes it")
+        return folder or patch
+
+    def rows(self, manifest: Manifest) -> Path | None:
+        """The file with the rows."""
+        path = self.inside(manifest.rows, "rows") if manifest.rows else None
+        if path and not path.is_file():
+            self.complain(self.file, "rows", f"{manifest.rows!r} is not a file", "put the rows there")
+            return None
+        return path
+
+    def answer(self) -> str | None:
+        """The reference's last message."""
+        path = self.folder / SOLUTION_ANSWER
+        if not os.path.lexists(path) or not self.inside(SOLUTION_ANSWER):
+            return None
+        try:
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            self.complain(path, None, f"is not UTF-8 text: {error}", "save it as UTF-8")
+            return None
 
     def subfolder(self, name: str, remedy: str) -> Path | None:
         """One of a task's folders, if it is there."""
@@ -363,14 +420,37 @@ class _Reader:
 
     def checks(self, manifest: Manifest) -> tuple[Check, ...]:
         # Commands may run what the agent wrote, which could lie in wait for the files.
-        found = [*self.scripts(), *self.tests(manifest), *self.commands(manifest)]
+        found = [*self.scripts(), *self.tests(manifest), *self.commands(manifest), *self.of_session(manifest)]
         names = [check.name for check in found]
         for name in sorted({name for name in names if names.count(name) > 1}):
             self.complain(self.folder / "checks", name, "two checks have this name", "rename one of them")
         if not found and not self.wrong("checks.run") and not self.wrong("checks.tests"):
             remedy = "add an executable file (chmod +x), [checks.tests] or [checks] run"
             self.complain(self.folder / "checks", None, "has no check", remedy)
+        found = list(self.weighted(found, manifest))
         return tuple(self.bound(found, manifest)) if manifest.turns else tuple(found)
+
+    def of_session(self, manifest: Manifest) -> Iterator[Check]:
+        """What is demanded of the answer and of the tools."""
+        answer, tools = manifest.checks.answer, manifest.checks.tools
+        for name, spec in (("answer", answer), ("tools", tools)):
+            if spec and not spec.demands and not self.wrong(f"checks.{name}"):
+                known = ", ".join(info.alias or key for key, info in type(spec).model_fields.items())
+                self.complain(self.file, f"checks.{name}", "demands nothing", f"give one of {known}")
+        if answer and answer.demands:
+            yield Check(name="answer", answer=answer)
+        if tools and tools.demands:
+            yield Check(name="tools", tools=tools)
+
+    def weighted(self, checks: list[Check], manifest: Manifest) -> Iterator[Check]:
+        """The checks with their weights."""
+        weights, names = manifest.checks.weights, {check.name for check in checks}
+        for name in weights:
+            if name not in names:
+                remedy = f"there are: {', '.join(sorted(names))}"
+                self.complain(self.file, f"checks.weights.{name}", f"there is no check {name!r}", remedy)
+        for check in checks:
+            yield replace(check, weight=weights.get(check.name, 1.0))
 
     def bound(self, checks: list[Check], manifest: Manifest) -> Iterator[Check]:
         """The checks, each with the turn that names it."""
@@ -392,10 +472,11 @@ class _Reader:
     def tests(self, manifest: Manifest) -> Iterator[Check]:
         checks, repo = self.folder / "checks", self.folder / manifest.repo.path
         is_known = manifest.repo.git is None and not self.wrong("repo") and repo.is_dir()
+        overlay = checks / manifest.checks.overlay if manifest.checks.overlay else None
         for name, spec in manifest.checks.tests.items():
             if self.wrong(f"checks.tests.{name}"):
                 continue
-            for key, what, remedy in runnerspec.problems_of(spec, checks, repo if is_known else None):
+            for key, what, remedy in runnerspec.problems_of(spec, checks, repo if is_known else None, overlay):
                 self.complain(self.file, f"checks.tests.{name}.{key}", what, remedy)
             yield Check(name=name, tests=spec)
 
@@ -435,6 +516,15 @@ class _Reader:
                 remedy = f"write {glob.rstrip('/')}/** for all that is in it"
                 self.complain(self.file, f"checks.protect.{index}", f"{glob!r} is a folder", remedy)
         return tuple(manifest.checks.protect)
+
+    def overlay(self, manifest: Manifest) -> Path | None:
+        """The folder of files that are laid over the repo for the checks."""
+        name = manifest.checks.overlay
+        path = self.inside(f"checks/{name}", "checks.overlay") if name else None
+        if path and not os.path.isdir(path):
+            self.complain(self.file, "checks.overlay", f"checks/{name} is not a folder", "put the files there")
+            return None
+        return path
 
     def replay(self) -> Path | None:
         path = self.folder / "replay.jsonl"

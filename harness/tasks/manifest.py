@@ -56,7 +56,7 @@ Seconds = Annotated[float, Strict(), Field(gt=0, le=86_400)]
 TaskTag = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_-]*$"), AfterValidator(_not_reserved)]
 Variable = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
 # No option, no refspec: one name as git would list it, or an id.
-GitRef = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./@#+=-]*$")]
+GitRef = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./@#+=~^-]*$")]
 Network = Annotated[
     Annotated[Literal["model", "none", "open"], Tag("word")] | Annotated[tuple[Host, ...], Tag("hosts")],
     Discriminator(lambda value: "hosts" if isinstance(value, list | tuple) else "word"),
@@ -72,9 +72,12 @@ class Repo(_Table):
 
     path: str = Field("repo", description='a folder, such as "repo"')
     git: str | None = Field(
-        None, min_length=1, description='the URL of a repository, such as "https://github.com/OWNER/NAME.git"'
+        None, min_length=1, description='a URL such as "https://github.com/OWNER/NAME.git", a path such as "../.." or a bundle'
     )
-    ref: GitRef | None = Field(None, description="a tag, a branch or a whole commit id")
+    ref: GitRef | None = Field(None, description='a tag, a branch or a whole commit id; of a local repository also "HEAD~3" or "WORKTREE"')
+    env: Literal["auto", "none"] = Field(
+        "none", description='"auto" for a template with what the repo declares, or "none"'
+    )
     depth: Annotated[int, Strict()] = Field(1, gt=0, description="a whole number from 1 on")
     subdir: str | None = Field(
         None, min_length=1, description='a folder of the cloned repository, such as "packages/core"'
@@ -152,6 +155,54 @@ class RunnerSpec(_Table):
     )
 
 
+def _is_regex(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"is no regular expression: {error}") from None
+    return pattern
+
+
+Regex = Annotated[str, Field(min_length=1), AfterValidator(_is_regex)]
+ToolName = Annotated[str, Field(min_length=1)]
+
+
+class AnswerSpec(_Table):
+    """`[checks.answer]`: what the agent's last message has to be."""
+
+    equals: str | None = Field(None, description="a text, but for the room around it")
+    contains: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (), description='a list of texts, such as ["42"]'
+    )
+    regex: Regex | None = Field(None, description="a regular expression, as Python reads it")
+    json_: dict[str, Any] | None = Field(None, alias="json", description='a JSON Schema, such as {type = "object"}')
+
+    @property
+    def demands(self) -> int:
+        """How much is demanded."""
+        return len(self.contains) + sum(one is not None for one in (self.equals, self.regex, self.json_))
+
+
+class ToolsSpec(_Table):
+    """`[checks.tools]`: what the agent has to use. `Skill:NAME` is a skill, `mcp__SERVER__TOOL` a tool of MCP."""
+
+    used: tuple[ToolName, ...] = Field((), description='a list of tools, such as ["Bash", "mcp__github__*"]')
+    not_used: tuple[ToolName, ...] = Field((), description='a list of tools, such as ["WebFetch"]')
+    order: tuple[ToolName, ...] = Field((), description='a list of tools, such as ["Read", "Edit"]')
+    at_most: dict[ToolName, Annotated[int, Strict(), Field(ge=0)]] = Field(
+        {}, description="whole numbers by tools, such as {Bash = 10}"
+    )
+    arguments: dict[ToolName, dict[str, Regex]] = Field(
+        {}, description='regular expressions by tools and arguments, such as {Bash = {command = "pytest"}}'
+    )
+
+    @property
+    def demands(self) -> int:
+        """How much is demanded."""
+        lists = (self.used, self.not_used, self.at_most, self.arguments)
+        return sum(map(len, lists)) + bool(self.order)
+
+
 class Checks(_Table):
     """`[checks]`."""
 
@@ -159,11 +210,19 @@ class Checks(_Table):
     protect: list[str] = Field(
         [], description='a list of patterns of files in the repo, such as ["tests/**"]'
     )
+    overlay: RelativePath | None = Field(
+        None, description='a folder in checks/ whose files are laid over the repo for the checks, such as "overlay"'
+    )
     run: dict[Annotated[str, Field(pattern=f"^{NAME}$")], str] = Field(
         {}, description='shell commands by name (letters, digits, _ - .), such as {tests = "make test"}'
     )
     tests: dict[Annotated[str, Field(pattern=f"^{NAME}$")], RunnerSpec] = Field(
         {}, description="tables by name (letters, digits, _ - .), such as [checks.tests.unit]"
+    )
+    answer: AnswerSpec | None = Field(None, description="a table: [checks.answer]")
+    tools: ToolsSpec | None = Field(None, description="a table: [checks.tools]")
+    weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        {}, description="numbers above 0 by checks, such as {unit = 3}"
     )
     sandbox: Literal["fresh", "agent"] = Field(
         "fresh", description='"fresh", or "agent" for work that is a running process or a whole system'
@@ -241,6 +300,9 @@ class Manifest(_Table):
     )
     turns: list[TurnTable] = Field(
         [], min_length=1, description='tables with a prompt each: [[turns]], prompt = "1.md"'
+    )
+    rows: str | None = Field(
+        None, min_length=1, description='a file with a JSON object on each line, such as "rows.jsonl"'
     )
     timeout: Seconds = Field(600.0, description="the seconds that the agent has, up to 86400")
     repo: Repo = Field(Repo(), description="a table: [repo]")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.tasks.gitsource import GitSource
-from harness.tasks.manifest import Limits, RunnerSpec, SandboxSpec, WorkSpec
+from harness.tasks.manifest import AnswerSpec, Limits, RunnerSpec, SandboxSpec, ToolsSpec, WorkSpec
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,10 @@ class Turn:
 
 @dataclass(frozen=True)
 class Check:
-    """One verdict to be asked for: a file of `checks/`, a command of `[checks] run`, or tests of `[checks.tests]`.
+    """One verdict to be asked for: a file of `checks/`, a command of `[checks] run`, tests of `[checks.tests]`, or what
+    is demanded of the session.
 
-    Exactly one of `file` (its name within `checks/`), `command` (for bash) and `tests` is set. `turn` is the prompt (from 1)
+    Exactly one of `file` (its name within `checks/`), `command` (for bash), `tests`, `answer` and `tools` is set. `turn` is the prompt (from 1)
     after which it is asked; None: after the last.
     """
 
@@ -32,15 +33,24 @@ class Check:
     command: str | None = None
     tests: RunnerSpec | None = None
     turn: int | None = None
+    answer: AnswerSpec | None = None
+    tools: ToolsSpec | None = None
+    weight: float = 1.0
+
+    @property
+    def is_of_session(self) -> bool:
+        """True for what is judged by the session alone, and not in a sandbox."""
+        return self.answer is not None or self.tools is not None
 
 
 @dataclass(frozen=True)
 class Task:
     """A starter repo, prompts, checks and a reference solution.
 
-    `timeout` is the agent's, `setup_timeout` that of all setup commands together and `check_timeout` each check's,
+    `solution` is a folder, or a file with a patch, `answer` the reference's last message. `timeout` is the agent's, `setup_timeout` that of all setup commands together and `check_timeout` each check's,
     in seconds. `hash` changes when anything in the
     folder does that could change a result. Paths are absolute; `repo`, `solution` and `replay` may be None. With
+    `has_own_env` the template is made from what the repo declares, over the one that `sandbox` names. With
     `git`, the starter repo is cloned when the first trial needs it.
     """
 
@@ -53,11 +63,13 @@ class Task:
     timeout: float = 600.0
     repo: Path | None = None
     git: GitSource | None = None
+    has_own_env: bool = False
     setup: tuple[str, ...] = ()
     setup_timeout: float = 600.0
     checks: tuple[Check, ...] = ()
     check_timeout: float = 60.0
     protect: tuple[str, ...] = ()
+    overlay: Path | None = None
     prepare: str = ""
     carry: tuple[str, ...] = ()
     leave: tuple[str, ...] = ()
@@ -66,6 +78,8 @@ class Task:
     sandbox: SandboxSpec = field(default_factory=SandboxSpec)
     limits: Limits = field(default_factory=Limits)
     solution: Path | None = None
+    answer: str | None = None
+    rows: Path | None = None
     replay: Path | None = None
 
     @functools.cached_property

@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from statistics import fmean
 from typing import Any, Literal
 
 from harness import __version__
@@ -32,6 +31,7 @@ from harness.records.record import (
     TrialSpec,
     forgeries,
     notes_of,
+    score_of,
     session_fields,
 )
 from harness.records.store import TRANSCRIPT, LineWriter, TrialFolder
@@ -191,7 +191,7 @@ def trial_record(
         index=spec.index,
         agent=spec.agent,
         outcome=outcome_of(last),
-        score=fmean(check.score for check in last.checks) if last.checks else None,
+        score=score_of(last.checks),
         checks=last.checks,
         stop=last.stop,
         phases_ms=Phases(**last.phases),

@@ -9,7 +9,8 @@ from harness.tasks.task import Check, Task
 from harness.trials.check_plan import CheckKind, Ended, Plan, Verdict
 from harness.trials.runners.tests_check import TestsCheck
 
-_SCORE_BYTES = 100
+_SCORE_NAME = 100
+_SCORE_BYTES = 4_000
 
 
 class FileCheck:
@@ -53,18 +54,32 @@ def judge_score(exit_code: int | None, text: str) -> Verdict:
     if not text:
         return Verdict(passed, 1.0 if passed else 0.0)
     try:
-        return Verdict(passed, _score(text))
+        return _scored(passed, text)
     except ValueError as error:
         return Verdict(False, 0.0, str(error))
 
 
-def _score(text: str) -> float:
+def _scored(passed: bool, text: str) -> Verdict:
+    """A number, or lines `NAME = NUMBER` for several scores, of which the mean is the check's."""
+    named: dict[str, float] = {}
+    score: float | None = None
+    for line in text.splitlines():
+        name, equals, number = line.partition("=")
+        if equals:
+            named[name.strip()[:_SCORE_NAME]] = _number(number.strip(), text)
+        elif line.strip():
+            score = _number(line.strip(), text)
+    mean = sum(named.values()) / len(named) if named else 0.0
+    return Verdict(passed, score if score is not None else mean, scores=named)
+
+
+def _number(word: str, text: str) -> float:
     try:
-        value = float(text)
+        value = float(word)
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        raise ValueError(f"$HARNESS_SCORE holds {text!r}, not a number from 0 to 1")
+        raise ValueError(f"$HARNESS_SCORE holds {text[:100]!r}, not a number from 0 to 1")
     return value
 
 

@@ -34,6 +34,7 @@ class Verdict:
     words: str = ""
     tests: tuple[TestVerdict, ...] | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 import shlex
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.errors import SandboxFault
 from harness.records.record import CheckResult
@@ -27,6 +27,7 @@ from harness.trials.check_files import CheckFiles
 from harness.trials.check_kinds import plan_check
 from harness.trials.check_plan import Ended, Plan
 from harness.trials.seeding import Baseline
+from harness.trials.session_checks import VARIABLES
 
 OUTPUT_BYTES = 1_000_000
 """How much of a check's output is kept: the end of it."""
@@ -69,9 +70,15 @@ class Place:
 
 
 async def run_checks(
-    place: Place, task: Task, checks: Sequence[Check], keep: Keep | None = None
+    place: Place,
+    task: Task,
+    checks: Sequence[Check],
+    keep: Keep | None = None,
+    *,
+    told: Mapping[str, bytes] | None = None,
+    until_failed: bool = False,
 ) -> tuple[CheckResult, ...]:
-    """Run checks in the repo.
+    """Run checks in the repo, all of them or `until_failed` is known.
 
     A check may run what the agent wrote. So its processes are ended before its score is read, and the files of
     `checks/` and the protected ones are put in place anew before the next one; after `[checks] prepare` too.
@@ -81,14 +88,19 @@ async def run_checks(
         task: whose checks they are.
         checks: which of them.
         keep: stores their outputs; None: they are not kept.
+        told: files of the agent's session that they can read.
+        until_failed: none is run after one that has failed.
 
     Raises:
         SandboxFault: when the sandbox is lost on the way; there are no verdicts then.
     """
     results: list[CheckResult] = []
     has_run = bool(task.prepare)
-    files = CheckFiles.of(task, is_anew=has_run or len(checks) > 1, but=place.laid_by_variant)
-    if has_run or files.checks:
+    files = CheckFiles.of(task, told or {}, is_anew=has_run or len(checks) > 1, but=place.laid_by_variant)
+    if told:
+        env = {name: f"{place.baseline.home}/.harness/told/{file}" for name, file in VARIABLES.items()}
+        task = replace(task, sandbox=task.sandbox.model_copy(update={"env": {**task.sandbox.env, **env}}))
+    if has_run or files.checks or files.told:
         await _lay(place, files, after=place.end_processes() if has_run else "true")
     for number, check in enumerate(checks, 1):
         is_last = number == len(checks)
@@ -108,6 +120,8 @@ async def run_checks(
             await keep(f"checks/{check.name}.json", evidence)
             result = result.model_copy(update={"output": path})
         results.append(result)
+        if until_failed and not result.passed:
+            break
     return tuple(results)
 
 
@@ -121,6 +135,7 @@ def failed_check(check: Check, words: str, *, timed_out: bool = False) -> CheckR
         timed_out=timed_out,
         duration_ms=None,
         output_tail=words,
+        weight=check.weight,
     )
 
 
@@ -212,6 +227,8 @@ def _result(
         duration_ms=round(took_s * 1000),
         output_tail=keep_end(text, _TAIL_CHARS),
         tests=verdict.tests,
+        scores=verdict.scores,
+        weight=check.weight,
     )
     seen = {"exit_code": exit_code, "timed_out": timed_out, "duration_ms": result.duration_ms}
     evidence = json.dumps({"name": check.name, **seen, **verdict.evidence}, indent=1)

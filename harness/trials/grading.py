@@ -31,6 +31,7 @@ from harness.trials.checks import Keep, Place, failed_check, run_checks
 from harness.trials.context import RunContext
 from harness.trials.opening import Start, open_sandbox, process_mark, setup_network
 from harness.trials.seeding import seed
+from harness.trials.session_checks import Told, wants_session
 from harness.trials.sight import refusal_notes
 from harness.trials.work import NotCarriedError, Work
 from harness.variants.apply import repo_files, repo_names
@@ -80,7 +81,14 @@ Works = Mapping[int | None, Work | NotCarriedError]
 
 
 async def grade_works(
-    spec: TrialSpec, context: RunContext, start: Start, works: Works, keep: Keep, *, checks: bool = True
+    spec: TrialSpec,
+    context: RunContext,
+    start: Start,
+    works: Works,
+    keep: Keep,
+    told: Told | None = None,
+    *,
+    checks: bool = True,
 ) -> Grade:
     """Grade each turn's work and the last, each in a sandbox of its own; without `checks`, tell only the diff.
 
@@ -97,7 +105,8 @@ async def grade_works(
         if isinstance(work, NotCarriedError):
             found = Grade(tuple(failed_check(check, str(work)) for check in asked), notes=(str(work),))
         else:
-            found = await grade_work(spec, context, start, work, asked, keep)
+            files = told.files(turn) if told and asked and wants_session(spec.task) else None
+            found = await grade_work(spec, context, start, work, asked, keep, files)
         results += (one.model_copy(update={"turn": turn}) for one in found.checks)
         tampering |= dict.fromkeys(found.tampering)
         if turn is None:
@@ -107,9 +116,10 @@ async def grade_works(
 
 def asked_checks(task: Task, works: Works, turn: int | None) -> tuple[Check, ...]:
     """The checks of a turn's work; those of the last work are all that no earlier turn's work was carried for."""
+    checks = [check for check in task.checks if not check.is_of_session]
     if turn is not None:
-        return tuple(check for check in task.checks if check.turn == turn)
-    return tuple(check for check in task.checks if check.turn is None or check.turn not in works)
+        return tuple(check for check in checks if check.turn == turn)
+    return tuple(check for check in checks if check.turn is None or check.turn not in works)
 
 
 async def grade_work(
@@ -119,6 +129,7 @@ async def grade_work(
     work: Work,
     checks: Sequence[Check],
     keep: Keep,
+    told: Mapping[str, bytes] | None = None,
 ) -> Grade:
     """Grade the work in a fresh sandbox, and in another one when that is lost: the same bytes are graded again.
 
@@ -130,7 +141,7 @@ async def grade_work(
     lost = 0
     for number in range(1, _MAX_TRIES + 1):
         try:
-            return await _grade_once(spec, context, start, work, checks, keep)
+            return await _grade_once(spec, context, start, work, checks, keep, told)
         except UnusableWorkError as error:
             return Grade(tuple(failed_check(check, str(error)) for check in checks), notes=(str(error),))
         except SandboxFault as fault:
@@ -145,15 +156,21 @@ async def grade_work(
 
 
 async def _grade_once(
-    spec: TrialSpec, context: RunContext, start: Start, work: Work, checks: Sequence[Check], keep: Keep
+    spec: TrialSpec,
+    context: RunContext,
+    start: Start,
+    work: Work,
+    checks: Sequence[Check],
+    keep: Keep,
+    told: Mapping[str, bytes] | None,
 ) -> Grade:
     async with open_grading_sandbox(spec, context, start) as place:
         graded = await lay_work(place, spec, work)
-        problem = await _prepare(place, spec) if checks else None
+        problem = await prepare(place, spec) if checks else None
         if problem:
             results = tuple(failed_check(check, problem) for check in checks)
         else:
-            results = await run_checks(place, spec.task, checks, keep)
+            results = await run_checks(place, spec.task, checks, keep, told=told)
         notes = (*graded.notes, *await _refusals(place.sandbox, results))
         return replace(graded, checks=results, notes=notes, sandbox_id=place.sandbox.id)
 
@@ -219,7 +236,11 @@ def _start_of(file: Path) -> bytes:
 
 
 async def grade_in_place(
-    place: Place, task: Task, checks: Sequence[Check], keep: Keep
+    place: Place,
+    task: Task,
+    checks: Sequence[Check],
+    keep: Keep,
+    told: Mapping[str, bytes] | None = None,
 ) -> tuple[CheckResult, ...]:
     """Judge the work in the agent's own sandbox: its processes are ended, and protected files uploaded over.
 
@@ -232,7 +253,7 @@ async def grade_in_place(
         done = await _make_ready(place, task)
         why = f"the sandbox could not be made ready for the checks: {keep_end(done.stderr.strip(), 1000)}"
         if not done.exit_code:
-            return await run_checks(place, task, checks, keep)
+            return await run_checks(place, task, checks, keep, told=told)
     except CommandTimeoutError as error:
         why = f"the sandbox could not be made ready for the checks: {error}"
     except SandboxFault as fault:
@@ -307,7 +328,7 @@ async def _read_grade(sandbox: Sandbox, answers: Mapping[str, str], stderr: str)
     return Grade((), diff, tuple(tampering), ignored, notes)
 
 
-async def _prepare(place: Place, spec: TrialSpec) -> str | None:
+async def prepare(place: Place, spec: TrialSpec) -> str | None:
     """Run `[checks] prepare` in the repo; why it failed, if it did."""
     if not spec.task.prepare:
         return None

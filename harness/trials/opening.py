@@ -46,6 +46,9 @@ async def prepare_start(spec: TrialSpec, context: RunContext, attempt: Attempt) 
         template = await context.templates.ensure_built(
             spec.template, spec.task.path or Path.cwd(), setup_network(spec).allow, spec.task.sandbox.ca
         )
+        if spec.task.has_own_env and spec.task.repo and spec.variant.template is None:
+            template, notes = await context.templates.ensure_env(template, spec.task.repo)
+            attempt.notes += notes
         version = None
         if spec.variant.claude_version:
             version = await context.templates.claude_version(spec.variant.claude_version)

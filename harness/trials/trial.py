@@ -14,6 +14,7 @@ from harness.agents.base import Agent, AgentContext
 from harness.agents.registry import agent_class
 from harness.errors import Fault, NotAppliedError, SandboxFault
 from harness.records.record import Stop, TrialSpec
+from harness.records.store import TRANSCRIPT
 from harness.records.stream import Session
 from harness.sandboxes.sandbox import Sandbox, is_answering
 from harness.tasks.task import Task
@@ -25,6 +26,7 @@ from harness.trials.grading import asked_checks, grade_in_place, grade_works
 from harness.trials.opening import Start, open_sandbox, prepare_start, process_mark
 from harness.trials.proof import Proof
 from harness.trials.seeding import Baseline, seed
+from harness.trials.session_checks import Told, judge_session, wants_session
 from harness.trials.sight import SENT, sent_file, why_unseen
 from harness.trials.timeouts import Timeouts
 from harness.trials.work import NotCarriedError, Work, collect_work
@@ -314,9 +316,9 @@ class PreparedTrial:
         if self.task.grade_in_agents_sandbox:
             place = self._place()
             with self.attempt.phase("checks"):
-                checks = await grade_in_place(
-                    place, self.task, asked_checks(self.task, self._works, None), self._keep
-                )
+                asked = asked_checks(self.task, self._works, None)
+                files = self._told().files() if wants_session(self.task) else None
+                checks = await grade_in_place(place, self.task, asked, self._keep, files)
             self.attempt.checks += checks
 
     async def _collect_turn(self, turn: int) -> None:
@@ -340,15 +342,22 @@ class PreparedTrial:
         attempt = self.attempt
         attempt.is_collected = True
         with attempt.phase("checks"):
+            told = self._told()
             grade = await grade_works(
-                self.spec, self.context, self.start, self._works, self._keep, checks=checks
+                self.spec, self.context, self.start, self._works, self._keep, told, checks=checks
             )
-        attempt.checks += grade.checks
+        attempt.checks += grade.checks + (judge_session(self.task, told) if checks else ())
         attempt.grading_sandbox_id = grade.sandbox_id
         attempt.tampering, attempt.ignored = grade.tampering, grade.ignored
         attempt.notes += grade.notes + self._outside_notes()
         if grade.diff is not None:
             attempt.diff = await self._keep("diff.patch", grade.diff)
+
+    def _told(self) -> Told:
+        """What the session has told so far."""
+        attempt, transcript = self.attempt, self.attempt.files.path / TRANSCRIPT
+        raw = transcript.read_bytes() if attempt.transcript.started else b""
+        return Told(raw, attempt.session, self.agent_context.answer, is_known=self.agent.needs_model)
 
     async def grade_now(self) -> None:
         """Judge the work as it is, in the middle of a test: the agent's sandbox sleeps meanwhile, and goes on then.

@@ -10,6 +10,7 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
+from harness.tasks.contents import files_in
 from harness.tasks.globs import matching_files
 from harness.tasks.manifest import RunnerSpec
 from harness.tasks.runnerspec import lies_in_checks
@@ -86,6 +87,8 @@ def _unquoted(pattern: str) -> str:
 def _orders(spec: RunnerSpec, task: Task, home: str) -> dict[str, object]:
     in_checks = [path for path in spec.paths if lies_in_checks(path, task.checks_folder)]
     trusted = matching_files(task.repo, task.protect) if task.repo else []
+    if task.overlay:
+        trusted += [path.relative_to(task.overlay).as_posix() for path in files_in(task.overlay)]
     return {
         "runner": spec.runner,
         "repo": f"{home}/repo",

@@ -1,0 +1,188 @@
+"""Checks of what the agent said and used, and the files by which other checks can see that.
+
+All of it is the agent's own words: they are compared here, and never run or believed for anything else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.records.record import CheckResult, session_fields
+from harness.records.stream import Session, ToolCall
+from harness.tasks.manifest import AnswerSpec, ToolsSpec
+from harness.tasks.task import Check, Task
+
+VARIABLES = {
+    "HARNESS_TRANSCRIPT": "transcript.jsonl",
+    "HARNESS_ANSWER": "answer.txt",
+    "HARNESS_RECORD": "record.json",
+}
+"""The variables of a check's environment, and the files below ~/.harness/told that they name."""
+_IN_RECORD = (
+    "tools",
+    "mcp_servers",
+    "tokens",
+    "tokens_partial",
+    "models",
+    "cost_usd",
+    "num_turns",
+    "duration_ms",
+    "model",
+)
+_MAX_ANSWER = 200_000
+_SHOWN = 300
+
+
+@dataclass(frozen=True)
+class Told:
+    """What an agent's session has told: the raw stream, the session that it comes to, and an answer in its place.
+
+    Only Claude Code has a session; `is_known` is False for the agents that have none.
+    """
+
+    transcript: bytes
+    session: Session
+    given_answer: str | None = None
+    is_known: bool = True
+
+    def answer(self, turn: int | None = None) -> str | None:
+        """The last message, or that of a turn (from 1)."""
+        if self.given_answer is not None:
+            return self.given_answer
+        turns = self.session.turns
+        if not turns or (turn is not None and turn > len(turns)):
+            return None
+        return turns[-1 if turn is None else turn - 1].text
+
+    def files(self, turn: int | None = None) -> dict[str, bytes]:
+        """The files that checks can read, by their names."""
+        fields = session_fields(self.session)
+        about = {name: _plain(fields[name]) for name in _IN_RECORD}
+        answer = (self.answer(turn) or "").encode("utf-8", "replace")
+        record = json.dumps(about, indent=2).encode()
+        return {"transcript.jsonl": self.transcript, "answer.txt": answer, "record.json": record}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+
+
+def wants_session(task: Task) -> bool:
+    """True if a check of the task names one of the variables."""
+    words = [check.command or "" for check in task.checks]
+    folder = task.checks_folder
+    files = [path for path in folder.rglob("*") if path.is_file()] if folder else []
+    named = [name.encode() for name in VARIABLES]
+    return any(name in word for name in VARIABLES for word in words) or any(
+        name in path.read_bytes() for path in files for name in named
+    )
+
+
+def judge_session(task: Task, told: Told) -> tuple[CheckResult, ...]:
+    """The results of the checks that are about the session; without one, those that need it are left out."""
+    results = []
+    for check in task.checks:
+        if check.answer and (told.is_known or told.given_answer is not None):
+            results.append(_result(check, list(_of_answer(check.answer, told.answer(check.turn)))))
+        elif check.tools and told.is_known:
+            results.append(_result(check, list(_of_tools(check.tools, told.session.calls))))
+    return tuple(results)
+
+
+def _result(check: Check, demands: Sequence[tuple[bool, str]]) -> CheckResult:
+    met = sum(is_met for is_met, _ in demands)
+    words = [f"{'met' if is_met else 'not met'}: {what}" for is_met, what in demands]
+    return CheckResult(
+        name=check.name,
+        passed=met == len(demands),
+        score=met / len(demands),
+        exit_code=None,
+        duration_ms=None,
+        output_tail="\n".join(words),
+        turn=check.turn,
+    )
+
+
+def _of_answer(spec: AnswerSpec, answer: str | None) -> Iterator[tuple[bool, str]]:
+    """Each demand, whether it is met, and what it is."""
+    text = (answer or "")[:_MAX_ANSWER].strip()
+    said = f"the answer is {_short(text)}" if answer is not None else "there is no answer"
+    if spec.equals is not None:
+        yield answer is not None and text == spec.equals.strip(), f"equals {_short(spec.equals)}; {said}"
+    for part in spec.contains:
+        yield part in text, f"contains {_short(part)}; {said}"
+    if spec.regex is not None:
+        yield re.search(spec.regex, text) is not None, f"matches {spec.regex}; {said}"
+    if spec.json_ is not None:
+        problem = _json_problem(spec.json_, text)
+        yield problem is None, f"is JSON as the schema says; {problem or said}"
+
+
+def _json_problem(schema: Any, text: str) -> str | None:
+    """Why a text is not JSON that keeps to a schema; a fence around it is no part of it."""
+    import jsonschema
+
+    fenced = re.fullmatch(r"```(?:json)?\s*\n(.*)\n```", text, re.DOTALL)
+    try:
+        value = json.loads(fenced.group(1) if fenced else text)
+    except (ValueError, RecursionError) as error:
+        return f"it is no JSON: {error}"
+    errors = jsonschema.Draft202012Validator(schema).iter_errors(value)
+    first = next(iter(errors), None)
+    return f"{first.json_path}: {_short(first.message)}" if first else None
+
+
+def _of_tools(spec: ToolsSpec, calls: Sequence[ToolCall]) -> Iterator[tuple[bool, str]]:
+    counts = {name: sum(_is_call_of(call, name) for call in calls) for name in _names(spec)}
+    for name in spec.used:
+        yield counts[name] > 0, f"{name} is used; {counts[name]} calls"
+    for name in spec.not_used:
+        yield counts[name] == 0, f"{name} is not used; {counts[name]} calls"
+    for name, most in spec.at_most.items():
+        yield counts[name] <= most, f"{name} is used at most {most} times; {counts[name]} calls"
+    if spec.order:
+        yield _in_order(spec.order, calls), f"{', then '.join(spec.order)}"
+    for name, patterns in spec.arguments.items():
+        has_one = any(_is_call_of(call, name) and _fits(call, patterns) for call in calls)
+        yield (
+            has_one,
+            f"a call of {name} with {', '.join(f'{key} ~ {pattern}' for key, pattern in patterns.items())}",
+        )
+
+
+def _names(spec: ToolsSpec) -> list[str]:
+    return [*spec.used, *spec.not_used, *spec.at_most]
+
+
+def _is_call_of(call: ToolCall, name: str) -> bool:
+    """`Skill:NAME` is a skill; `*` in a name is any text, as in `mcp__github__*`."""
+    names = {call.name}
+    if call.name == "Skill":
+        skill = call.input.get("skill") or call.input.get("command")
+        names.add(f"Skill:{skill}")
+    pattern = ".*".join(map(re.escape, name.split("*")))
+    return any(re.fullmatch(pattern, one, re.DOTALL) for one in names)
+
+
+def _in_order(order: Sequence[str], calls: Sequence[ToolCall]) -> bool:
+    left = iter(calls)
+    return all(any(_is_call_of(call, name) for call in left) for name in order)
+
+
+def _fits(call: ToolCall, patterns: dict[str, str]) -> bool:
+    for key, pattern in patterns.items():
+        value = call.input.get(key)
+        text = value if isinstance(value, str) else json.dumps(value)
+        if key not in call.input or re.search(pattern, text[:_MAX_ANSWER]) is None:
+            return False
+    return True
+
+
+def _short(text: str) -> str:
+    return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}..."
