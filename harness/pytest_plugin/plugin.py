@@ -19,7 +19,13 @@ if TYPE_CHECKING:
     from harness.pytest_plugin.session import RunSession
     from harness.runs.controller import RunController
 
-_MANIFEST = "task.toml"
+_MARKS = (
+    ("task.toml",),
+    (".meta/config.json", ".docs"),
+    ("task.yaml", "run-tests.sh"),
+    ("task.yaml", "Dockerfile"),
+)
+"""Files that a folder has beside each other which is a task: of ours and Harbor's, Exercism's, Terminal-Bench 1's."""
 _SERVER: pytest.StashKey[ControllerServer] = pytest.StashKey()
 
 
@@ -45,7 +51,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _is_task(path: Path) -> bool:
-    return (path / _MANIFEST).is_file()
+    """True for a folder that is a task of ours, or of a format of others, by the files that each of them has."""
+    return any(all((path / name).exists() for name in names) for names in _MARKS)
 
 
 def _names_tests(config: pytest.Config) -> bool:

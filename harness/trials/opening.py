@@ -111,6 +111,7 @@ async def _create(
         run=context.folder.id,
         trial=spec.id,
         after_rate_limit=after_rate_limit,
+        user=spec.task.sandbox.user,
     )
 
 

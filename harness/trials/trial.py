@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from harness.errors import Fault, NotAppliedError, SandboxFault
 from harness.records.record import TrialSpec
 from harness.records.stream import Session
 from harness.sandboxes.sandbox import Sandbox, is_answering
-from harness.tasks.task import Task
+from harness.tasks.task import Check, Task
 from harness.trials.attempt import Attempt, internal_fault, interrupted, outcome_of
 from harness.trials.checks import Place
 from harness.trials.cli_starts import differences_in_starts, read_cli_starts, start_records, unseen_notes
@@ -258,22 +258,32 @@ class PreparedTrial:
 
     async def collect(self) -> None:
         """Carry the work out of the sandbox."""
+        if self.task.is_system:
+            return
         with self.attempt.phase("collect"):
             self._works[None] = await self._collected(WORK)
 
     async def check_in_place(self) -> None:
         """Judge the work in the agent's own sandbox, where the task asks for it."""
         if self.task.grade_in_agents_sandbox:
-            place = self._place()
-            with self.attempt.phase("checks"):
-                checks = await grade_in_place(
-                    place, self.task, asked_checks(self.task, self._works, None), self._keep
-                )
-            self.attempt.checks += checks
+            judged = {check.name for check in self.attempt.checks}
+            asked = asked_checks(self.task, self._works, None)
+            await self._judge_in_place([check for check in asked if check.name not in judged], None)
+
+    async def _judge_in_place(self, checks: Sequence[Check], turn: int | None) -> None:
+        with self.attempt.phase("checks"):
+            results = await grade_in_place(self._place(), self.task, checks, self._keep)
+        self.attempt.checks += tuple(result.model_copy(update={"turn": turn}) for result in results)
 
     async def _collect_turn(self, turn: int) -> None:
-        """Carry a turn's work, where the turn has checks. Nothing is stopped, and the agent finds nothing of them."""
-        if any(check.turn == turn for check in self.task.checks):
+        """Carry a turn's work, where the turn has checks. Nothing is stopped, and the agent finds nothing of them.
+
+        What cannot be carried, the template's own system, is judged where it is.
+        """
+        checks = [check for check in self.task.checks if check.turn == turn]
+        if checks and self.task.is_system:
+            await self._judge_in_place(checks, turn)
+        elif checks:
             with self.attempt.phase("collect"):
                 self._works[turn] = await self._collected(f"{WORK}/turn-{turn}")
 
@@ -333,7 +343,8 @@ class PreparedTrial:
 
     def _place(self) -> Place:
         mark = process_mark(self.context.folder.id, self.spec.id)
-        return Place(self.sandbox, self.baseline, self.context.platform.has_own_processes, mark)
+        own = self.context.platform.has_own_processes
+        return Place(self.sandbox, self.baseline, own, mark, keep_processes=self.task.keep_processes)
 
     async def _keep(self, name: str, data: bytes) -> str:
         """Write one of the trial's files, and return its path for the record."""

