@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,12 +26,13 @@ class NoCounterpartError(Exception):
 class TaskFolder:
     """A task of ours on its way to a folder: its manifest, and files by their names in it.
 
-    `files` has a text, bytes, or the path of a file or folder to copy; a text whose name ends with `.sh`, or that
-    starts with `#!`, becomes executable.
+    `files` has a text, bytes, or the path of a file or folder to copy; a text that starts with `#!` becomes executable.
+    `shared` has texts that several tasks stand on, by their names in the folder that the task's folder is in.
     """
 
     manifest: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str | bytes | Path] = field(default_factory=dict)
+    shared: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, target: Path) -> None:
         """Write it. Raises OSError."""
@@ -45,6 +47,17 @@ class TaskFolder:
             data = content.encode() if isinstance(content, str) else content
             path.write_bytes(data)
             path.chmod(0o755 if data.startswith(b"#!") else 0o644)
+
+    def write_shared(self, folder: Path) -> None:
+        """Write what several tasks stand on, unless it is there. Raises OSError."""
+        for name, text in self.shared.items():
+            path = folder / name
+            if path.is_file() and path.read_text(encoding="utf-8") == text:
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+                file.write(text)
+            os.replace(file.name, path)
 
 
 def _copy(source: Path, target: Path) -> None:

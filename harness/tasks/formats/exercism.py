@@ -6,8 +6,10 @@ runs them is one of the sandbox's own programs, or comes with a template.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,17 +40,20 @@ Write the solution in {solution}. The tests are in {tests}; they decide, and the
 what the tests use. Use the language's standard library only.
 """
 
-_JEST_TEMPLATE = '''"""Claude Code, and jest with what the exercise's package.json names, in {folder}."""
+_JEST_TEMPLATE = '''"""Claude Code, and jest with what the exercises' package.json names."""
+
+from pathlib import Path
 
 from e2b import Template
 
+from harness.sandboxes.npm import install_packages
+
+here = Path(__file__).parent
+install_packages(here / "node_modules", {packages!r})
 template = (
-    Template()
+    Template(file_context_path=here)
     .from_template("claude")
-    .run_cmd(
-        {command!r},
-        user="root",
-    )
+    .copy("node_modules", {target!r}, user="root", resolve_symlinks=False)
 )
 '''
 _JUNIT_REPORTER = "jest-junit@16"
@@ -100,7 +105,7 @@ class Exercism:
             **tests.tables,
         }
         manifest["checks"] = {"timeout": _TESTS_S, "protect": tests.protect, **manifest.get("checks", {})}
-        return TaskFolder(manifest, files | dict(tests.files))
+        return TaskFolder(manifest, files, tests.shared)
 
 
 def _read(folder: Path) -> _Exercise:
@@ -167,11 +172,11 @@ def unskipped(name: str, text: str) -> str:
 
 @dataclass(frozen=True)
 class _Tests:
-    """How an exercise's tests are run: tables of task.toml, files, and what of the repo is protected."""
+    """How an exercise's tests are run: tables of task.toml, what of the repo is protected, and files beside the task."""
 
     tables: Mapping[str, Any]
     protect: list[str]
-    files: Mapping[str, str]
+    shared: Mapping[str, str]
 
 
 def _tests(exercise: _Exercise) -> _Tests:
@@ -197,10 +202,12 @@ def _jest_tests(exercise: _Exercise) -> _Tests:
     if not any("jest" in name for name in needed):
         raise NoCounterpartError("package.json: its tests are not jest's")
     words = [f"{name}@{version}" for name, version in sorted(needed.items()) if not _NOT_FOR_TESTS.search(name)]
-    install = f"mkdir -p {_JEST} && cd {_JEST} && npm install --no-audit --no-fund --ignore-scripts "
-    command = install + " ".join(f"'{word}'" for word in [*words, _JUNIT_REPORTER])
+    words.append(_JUNIT_REPORTER)
+    template = _JEST_TEMPLATE.format(packages=words, target=f"{_JEST}/node_modules")
+    shared = f"jest-{hashlib.sha256(template.encode()).hexdigest()[:12]}"
+    paths = shlex.join(exercise.tests)
     link = f"ln -sfn {_JEST}/node_modules node_modules"
-    run = "node node_modules/jest/bin/jest.js --ci --silent --reporters=jest-junit " + " ".join(exercise.tests)
+    run = f"node node_modules/jest/bin/jest.js --ci --silent --reporters=jest-junit --runTestsByPath {paths}"
     kept = [name for name in ("package.json", "babel.config.js") if (exercise.folder / name).is_file()]
     spec = {
         "runner": "junit",
@@ -212,7 +219,6 @@ def _jest_tests(exercise: _Exercise) -> _Tests:
     tables = {
         "setup": {"run": [link]},
         "checks": {"prepare": link, "leave": ["node_modules"], "tests": {"tests": spec}},
-        "sandbox": {"template": "template.py:template"},
+        "sandbox": {"template": f"{shared}/template.py:template"},
     }
-    template = _JEST_TEMPLATE.format(folder=_JEST, command=command)
-    return _Tests(tables, [*exercise.tests, *kept], {"template.py": template})
+    return _Tests(tables, [*exercise.tests, *kept], {f"{shared}/template.py": template})

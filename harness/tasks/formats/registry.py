@@ -44,8 +44,9 @@ def written_task(task: TaskFolder, name: str, cache: Path, key: str) -> Task:
     # What is written may depend on this machine's variables too.
     content = repr((_VERSION, key, name, sorted(task.manifest.items()), sorted(task.files.items())))
     place = cache / hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    task.write_shared(cache)
     if not place.is_dir():
-        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         making = Path(tempfile.mkdtemp(prefix="making-", dir=cache))
         task.write(making / name)
         try:
