@@ -400,8 +400,8 @@ def _sandboxd(commands: _Commands[argparse.ArgumentParser]) -> None:
     command.add_argument("--port", type=int, default=0, help="0 (the default) takes a free one")
     command.add_argument(
         "--isolation",
-        choices=("bubblewrap", "landlock", "container", "unsafe"),
-        help="default: the best there is",
+        choices=("namespaces", "landlock", "unsafe", "bubblewrap"),
+        help="default: the best there is (bubblewrap is the old name of namespaces)",
     )
     command.set_defaults(run=_run_sandboxd)
 

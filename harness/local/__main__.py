@@ -131,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--port", type=int, required=True, help="0 for any free one")
     parser.add_argument("--host", default="127.0.0.1", help="a loopback address")
-    parser.add_argument("--isolation", metavar="TIER", help="bubblewrap, landlock, container or unsafe")
+    parser.add_argument("--isolation", metavar="TIER", help="namespaces, landlock or unsafe")
     parser.add_argument(
         "--state", type=Path, default=default_root(), metavar="DIR", help="where files are kept"
     )

@@ -162,7 +162,7 @@ async def serve(settings: Settings, announce: Callable[[Ready], None], stop: asy
         limits = BoxLimits()
         host, port = sock.getsockname()[:2]
         registry = Registry(isolation, state, limits, settings.max_sandboxes, f"localhost:{port}")
-        store = TemplateStore(settings.state / "templates")
+        store = TemplateStore(settings.state / "templates-3")
         catalog = Catalog(_load_templates(), store, state.snapshots)
         builder = Builder(isolation, state.sandboxes, store, catalog.find_template)
         resources = Resources.of(limits, state.path)

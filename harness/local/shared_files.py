@@ -61,11 +61,11 @@ def share_unreadable(folder: Path) -> Path:
     The kernel lets no other process of the same account look into a program that it may not read, or take a descriptor
     from it. A link would not do: its mode is the original's.
     """
-    target = _cache_folder() / f"{_twin_name(folder.resolve())}-run" / folder.name
+    target = cache_folder() / f"{_twin_name(folder.resolve())}-run" / folder.name
     if target.exists():
         return target
     try:
-        with _build_folder(target.parent) as building:
+        with build_folder(target.parent) as building:
             shutil.copytree(folder, building / folder.name)
             for path in (building / folder.name).iterdir():
                 if path.is_file() and os.access(path, os.X_OK):
@@ -87,10 +87,10 @@ def share_distributions(names: tuple[str, ...]) -> Path:
     found = _resolve_distributions(names)
     site = Path(str(found[0].locate_file("")))
     content = "\0".join([str(site), *sorted(f"{each.name} {each.version}" for each in found)])
-    folder = _cache_folder() / hashlib.sha256(content.encode()).hexdigest()[:24]
+    folder = cache_folder() / hashlib.sha256(content.encode()).hexdigest()[:24]
     if folder.exists():
         return folder
-    with _build_folder(folder) as building:
+    with build_folder(folder) as building:
         files = ((each, file) for each in found for file in each.files or () if ".." not in file.parts)
         for source in (Path(str(each.locate_file(file))) for each, file in files):
             if source.is_relative_to(site) and source.suffix != ".pyc" and source.is_file():
@@ -124,7 +124,7 @@ def _resolve_distributions(names: tuple[str, ...]) -> list[importlib.metadata.Di
     return list(found.values())
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
     """Return this account's cache folder of files for sandboxes."""
     if os.geteuid() == 0:
         folder = CACHE
@@ -141,7 +141,7 @@ def _twin_name(path: Path) -> str:
 
 
 def _make_twin(path: Path, twin: Path, without: frozenset[str]) -> None:
-    with _build_folder(twin.parent) as building:
+    with build_folder(twin.parent) as building:
         for source in _walk_files(path, without):
             target = building / path.name / source.relative_to(path)
             target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -149,7 +149,7 @@ def _make_twin(path: Path, twin: Path, without: frozenset[str]) -> None:
 
 
 @contextlib.contextmanager
-def _build_folder(folder: Path) -> Iterator[Path]:
+def build_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder that is renamed to `folder` at the end, so that nobody sees it incomplete.
 
     Among several processes that build it at once the first wins.

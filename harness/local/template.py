@@ -1,6 +1,6 @@
 """The contents of fresh sandboxes: the built-in templates `base`, `claude` and `mcp-gateway`.
 
-`base` is this machine's /usr, read-only, with empty homes. `claude` adds Claude Code and Node.js from the wheels that
+`base` is this machine's programs with empty homes. `claude` adds Claude Code and Node.js from the wheels that
 harness depends on. All sandboxes share one copy, and it is the same on every machine. `mcp-gateway` adds E2B's program
 of that name to `claude`.
 """
@@ -15,8 +15,6 @@ from types import MappingProxyType
 from harness.local.shared_files import share_path, share_unreadable
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
-PLACES: Mapping[str, str] = MappingProxyType({"/home/user": "home", "/root": "root", "/tmp": "tmp"})
-"""The writable folders of every sandbox, and their names in its state directory."""
 NPM = "/opt/node/lib/node_modules/npm/bin"
 
 
@@ -34,14 +32,10 @@ class Template:
     """Files and folders of this machine that are read-only inside: path inside -> path on this machine."""
     programs: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     """Programs on PATH, before the machine's own: name -> path inside."""
-    places: Mapping[str, str] = field(default_factory=lambda: PLACES)
-    """The writable files and folders, kept with the sandbox's files: path inside -> name in the state directory."""
     scripts: Mapping[str, "TemplateScript"] = field(default_factory=lambda: MappingProxyType({}))
     """Programs of the harness on PATH, by name."""
-    links: Mapping[str, str] = field(default_factory=lambda: NOTHING)
-    """Symbolic links outside of `places`: path inside -> target."""
     files: Path | None = None
-    """A folder with the initial content of the places, by their names; None if they are empty."""
+    """A folder made by Box.copy_state with the initial files; None if there are none."""
     user: str = "user"
     """The user for requests that name none."""
     workdir: str | None = None

@@ -26,8 +26,8 @@ _OPTIONS: tuple[tuple[str, str | None, str, dict[str, Any]], ...] = (
      {"choices": tuple(AGENTS)}),
     ("sandbox", "auto", "where: e2b (as E2B's variables say), local, or auto (e2b when E2B_API_KEY is set)",
      {"choices": ("auto", "e2b", "local")}),
-    ("isolation", None, "tier of the local sandbox: bubblewrap, landlock, container or unsafe (default: the best)",
-     {"choices": ("bubblewrap", "landlock", "container", "unsafe")}),
+    ("isolation", None, "tier of the local sandbox: namespaces, landlock or unsafe (default: the best)",
+     {"choices": ("namespaces", "landlock", "unsafe", "bubblewrap")}),
     ("model-source", "auto", "its replies: api (needs a key), replay (recorded), or auto (api when a key is set)",
      {"choices": ("auto", "api", "replay")}),
     ("model-key", "auto", "where the model's key is: the platform puts it on requests outside the sandbox, or it is in "

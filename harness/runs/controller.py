@@ -33,6 +33,7 @@ from harness.runs.resources import (
 from harness.runs.resume import ResumedRun, load_resumed_run
 from harness.sandboxes.cleanup import delete_snapshots, kill_run_sandboxes
 from harness.sandboxes.pacing import Pacer
+from harness.sandboxes.platform import FULL_TIERS
 from harness.trials.attempt import Attempt
 from harness.trials.context import RunContext
 from harness.trials.runner import Retries, TrialRunner
@@ -494,7 +495,7 @@ def _budget(options: Options, resources: RunResources, resumed: ResumedRun) -> B
 
 
 def _warnings(platform: Any) -> list[str]:
-    if platform.isolation not in (None, "bubblewrap"):
+    if platform.isolation not in (None, *FULL_TIERS):
         enforced = ", ".join(platform.enforces or ()) or "nothing"
         return [
             f"harness: restricted isolation ({platform.isolation}): enforced are {enforced}; see docs/isolation.md"

@@ -31,7 +31,7 @@ from harness.records.store import Redactor, RunFolder, find_run, read_records
 from harness.runs.client import RunAddress
 from harness.runs.options import Options
 from harness.runs.request import RunRequest
-from harness.sandboxes.platform import Platform, e2b_platform
+from harness.sandboxes.platform import FULL_TIERS, Platform, e2b_platform
 from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos
 from harness.tasks.hosts import is_loopback
@@ -204,7 +204,7 @@ def can_inject_headers(platform: Platform) -> bool:
     E2B's cloud does, and this machine where sandboxes have networks of their own. A self-hosted E2B may.
     """
     if platform.kind == "local":
-        return platform.isolation == "bubblewrap"
+        return platform.isolation in FULL_TIERS
     return not os.environ.get("E2B_API_URL") and os.environ.get("E2B_DOMAIN", "e2b.app") == "e2b.app"
 
 

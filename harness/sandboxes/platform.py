@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 from harness.errors import UsageError
 
+FULL_TIERS = ("namespaces", "bubblewrap")
+"""The local server's tier in which a sandbox is a machine of its own, and the name that it had in earlier releases."""
+
 
 @dataclass(frozen=True)
 class Platform:
@@ -40,7 +43,7 @@ class Platform:
     @property
     def has_own_processes(self) -> bool:
         """True if every process in sight inside a sandbox is the sandbox's own."""
-        return self.isolation in (None, "bubblewrap")
+        return self.isolation is None or self.isolation in FULL_TIERS
 
 
 def e2b_platform() -> Platform:

@@ -24,7 +24,7 @@ only_where_folders_can_be_mounted = pytest.mark.usefixtures("mounts")
 
 @pytest.fixture
 def mounts(server: LocalServer) -> None:
-    if server.isolation != "bubblewrap":
+    if server.isolation != "namespaces":
         pytest.skip(f"in the {server.isolation} tier a template has only the sandbox's own folders")
 
 
@@ -91,12 +91,13 @@ def test_a_sandbox_has_what_the_steps_did(build: Build, name: str, api: Api, tmp
 
 @only_where_folders_can_be_mounted
 def test_steps_may_write_outside_of_the_home(build: Build, name: str, api: Api) -> None:
-    """As on E2B, a build makes folders, files and links anywhere but in the system's own; sandboxes can write them."""
+    """As on E2B, root of a build makes folders, files and links anywhere, also in the system's own; they are root's."""
     template = (
         Template()
         .from_template("base")
         .run_cmd(f"mkdir /app /opt/tool && echo {fresh()} > /app/a && ln -s /app /code", user="root")
         .run_cmd("echo b > /app/b && echo conf > /etc/tool.conf && rm -r /opt/tool", user="root")
+        .run_cmd("chown -R user: /app && rm /usr/bin/yes && echo 1 > /usr/bin/no", user="root")
     )
     build(template, name)
     with Sandbox.create(name, **api) as sandbox:
@@ -105,6 +106,10 @@ def test_steps_may_write_outside_of_the_home(build: Build, name: str, api: Api) 
         ).stdout
         assert shown == "b\nconf\na\nb\nmine\n"
         assert sandbox.commands.run("ls /opt").stdout == sandbox.commands.run("ls /opt | grep -v tool").stdout
+        shown = sandbox.commands.run(
+            "cat /usr/bin/no; stat -c %U:%G /usr/bin/no /app/a; ls /usr/bin/yes || true"
+        )
+        assert shown.stdout == "1\nroot:root\nuser:user\n"
 
 
 def test_the_same_steps_are_done_once(build: Build, name: str, api: Api) -> None:
@@ -235,7 +240,7 @@ def test_a_build_in_the_background_is_followed(name: str, template_api: Api) -> 
         (Template().from_python_image("2.7").run_cmd("true"), "this machine has python 3"),
         (Template().from_template("castle").run_cmd("true"), "'castle' not found"),
         (Template().from_template("base").run_cmd("echo why >&2; exit 3"), "exit status 3"),
-        (Template().from_template("base").apt_install("no-such-thing"), "apt-get cannot install.*machine"),
+        (Template().from_template("base").apt_install("no-such-thing"), "no-such-thing': exit status"),
         (Template().from_template("base").set_user("king"), "no user 'king'"),
         (Template().from_template("base").run_cmd("mkfifo /home/user/f; mkdir /usr/x"), "exit status"),
         (Template().from_template("base").set_start_cmd("exit 4", "false"), "start command ended.*4"),
@@ -263,13 +268,13 @@ def test_the_builtin_templates_cannot_be_overwritten(build: Build, name: str) ->
 
 @only_where_folders_can_be_mounted
 def test_an_archive_cannot_lead_out(build: Build, name: str, api: Api, tmp_path: Path) -> None:
-    """A link in what is copied stays a link; what a build planted where its files are gathered is not followed."""
+    """A link in what is copied stays a link, also where it leads to a file of this machine's."""
     (tmp_path / "link").symlink_to("/etc/shadow")
     template = Template(file_context_path=tmp_path).from_template("base").copy("link", "/home/user/link")
-    build(template.run_cmd("ln -s /etc /tmp/.harness-layer; ln -s /root /at-root; mkdir /x"), name)
+    build(template.run_cmd("ln -s /root /at-root; mkdir /x", user="root"), name)
     with Sandbox.create(name, **api) as sandbox:
         assert sandbox.commands.run("readlink link").stdout == "/etc/shadow\n"
-        assert sandbox.commands.run("cat link || ls /at-root/ && ls -A /x").stdout == ""
+        assert sandbox.commands.run("cat link || sudo ls /at-root/ && ls -A /x").stdout == ""
 
 
 def test_an_upload_is_not_disturbed_when_a_template_is_removed(server: LocalServer, build: Build) -> None:

@@ -29,7 +29,7 @@ def _as_e2b(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("API_KEY", server.api_key), ("API_URL", server.url), ("SANDBOX_URL", server.url)):
         monkeypatch.setenv(f"E2B_{name}", value)
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-scripted")
-    if server.isolation != "bubblewrap":
+    if server.isolation != "namespaces":
         pytest.skip(f"the {server.isolation} tier has no way to ports of this machine alone")
 
 

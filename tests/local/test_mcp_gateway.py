@@ -62,13 +62,15 @@ INITIALIZE = {
 @pytest.fixture(scope="module")
 def repositories(api: Api, server: LocalServer) -> Iterator[str]:
     """A snapshot with repositories in it, each of an MCP server."""
-    if server.isolation != "bubblewrap":
+    if server.isolation != "namespaces":
         pytest.skip(f"the {server.isolation} tier has no network of the sandbox's own for the gateway")
     with Sandbox.create("mcp-gateway", **api) as sandbox:
         for name, program in (("echo", ECHO), ("other", ECHO), ("library", LIBRARY)):
             sandbox.files.write(f"repos/me/{name}/server.py", program)
             git = "git -c user.name=me -c user.email=me@here"
             sandbox.commands.run(f"cd repos/me/{name} && git init -q && git add . && {git} commit -qm x")
+        sandbox.commands.run("sudo chown -R root: repos")  # git clones nobody else's repository
+
         yield sandbox.create_snapshot().snapshot_id
 
 

@@ -160,7 +160,7 @@ def test_nothing_is_reached_by_default() -> None:
         assert "refused" in output.stderr or "Couldn't connect" in output.stderr
         assert output.exit_code != 0
 
-    tell(story, isolation("bubblewrap"), network=NOTHING)
+    tell(story, isolation("namespaces"), network=NOTHING)
 
 
 def test_a_port_of_this_machine_can_be_the_sandboxs_too() -> None:
@@ -172,7 +172,7 @@ def test_a_port_of_this_machine_can_be_the_sandboxs_too() -> None:
             assert (await run(box, f"curl -sS http://127.0.0.1:{closed}/x")).exit_code != 0
             assert (await run(box, "env | grep -ci proxy")).stdout == "0\n"
 
-        tell(story, isolation("bubblewrap"), network=only(f"127.0.0.1:{port}"))
+        tell(story, isolation("namespaces"), network=only(f"127.0.0.1:{port}"))
 
 
 def test_rules_change_while_the_sandbox_runs() -> None:
@@ -194,7 +194,7 @@ def test_rules_change_while_the_sandbox_runs() -> None:
         assert (await run(box, f"exec 3<>/dev/tcp/127.0.0.1/{port}")).exit_code != 0
         server.close()
 
-    tell(story, isolation("bubblewrap"), network=NOTHING)
+    tell(story, isolation("namespaces"), network=NOTHING)
 
 
 def test_a_port_that_is_taken_inside_is_an_error() -> None:
@@ -208,7 +208,7 @@ def test_a_port_that_is_taken_inside_is_an_error() -> None:
         with pytest.raises(BoxError, match="Address already in use"):
             await box.update_network(only(f"127.0.0.1:{port}"))
 
-    tell(story, isolation("bubblewrap"), network=NOTHING)
+    tell(story, isolation("namespaces"), network=NOTHING)
 
 
 PROXY = "--noproxy '' -x $http_proxy -sS -m 20"
@@ -226,7 +226,7 @@ def test_the_proxy_lets_through_what_the_rules_allow() -> None:
             tunnel = await run(box, f"curl {PROXY} --proxytunnel http://127.0.0.1:{port}/t")
             assert tunnel.stdout.startswith("GET /t ")
 
-        tell(story, isolation("bubblewrap"), network=only("127.0.0.0/8"))
+        tell(story, isolation("namespaces"), network=only("127.0.0.0/8"))
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_the_proxy_is_no_way_into_this_machine(host: str) -> None:
             tunnel = await run(box, f"curl {PROXY} --proxytunnel http://{host}:{port}/")
             assert "403" in tunnel.stderr
 
-        tell(story, isolation("bubblewrap"), network=NetworkPolicy())
+        tell(story, isolation("namespaces"), network=NetworkPolicy())
 
 
 def test_a_name_that_leads_here_is_no_way_in() -> None:
@@ -255,7 +255,7 @@ def test_a_name_that_leads_here_is_no_way_in() -> None:
             assert "localhost" in output.stdout
             assert "not allowed" in output.stdout
 
-        tell(story, isolation("bubblewrap"), network=only("*"))
+        tell(story, isolation("namespaces"), network=only("*"))
 
 
 def test_what_is_not_listed_is_not_even_looked_up() -> None:
@@ -265,7 +265,7 @@ def test_what_is_not_listed_is_not_even_looked_up() -> None:
         output = await run(box, f"curl {PROXY} http://other.example/")
         assert output.stdout == "other.example:80 is not in the sandbox's allow_out\n"
 
-    tell(story, isolation("bubblewrap"), network=only("example.com"))
+    tell(story, isolation("namespaces"), network=only("example.com"))
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_what_is_no_proxy_request_is_refused(request_line: str) -> None:
         for _ in range(2):
             assert (await run(box, talk)).stdout.startswith("HTTP/1.1 400 Bad Request\r\n")
 
-    tell(story, isolation("bubblewrap"), network=NetworkPolicy())
+    tell(story, isolation("namespaces"), network=NetworkPolicy())
 
 
 def test_tiers_without_a_network_of_their_own_say_so() -> None:
@@ -329,7 +329,7 @@ def test_a_key_is_added_to_requests_and_never_in_the_sandbox() -> None:
             assert "secret" not in (await run(box, "env; cat /proc/*/environ /proc/*/cmdline")).stdout
 
         policy = injecting("127.0.0.1", f"127.0.0.1:{port}", "127.0.0.0/8")
-        tell(story, isolation("bubblewrap"), network=policy)
+        tell(story, isolation("namespaces"), network=policy)
 
 
 def test_a_key_is_added_to_requests_over_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,7 +354,7 @@ def test_a_key_is_added_to_requests_over_tls(tmp_path: Path, monkeypatch: pytest
 
     with web_server(authority) as port, web_server(stranger) as untrusted:
         policy = injecting("127.0.0.1", "127.0.0.0/8", "localhost")
-        tell(story, isolation("bubblewrap"), network=policy)
+        tell(story, isolation("namespaces"), network=policy)
 
 
 def test_rules_for_requests_can_come_and_go() -> None:
@@ -369,7 +369,7 @@ def test_rules_for_requests_can_come_and_go() -> None:
             await box.update_network(only("127.0.0.0/8"))
             assert "key=" not in (await run(box, request)).stdout
 
-        tell(story, isolation("bubblewrap"), network=only("127.0.0.0/8"))
+        tell(story, isolation("namespaces"), network=only("127.0.0.0/8"))
 
 
 @pytest.mark.parametrize(
@@ -456,7 +456,7 @@ def test_claude_code_trusts_the_proxy_that_adds_its_key(
             deny_out=(ALL_TRAFFIC,),
             injections=(Injection("localhost", (("x-api-key", "sk-ant-true"),)),),
         )
-        tell(story, isolation("bubblewrap"), network=policy, template=claude_template())
+        tell(story, isolation("namespaces"), network=policy, template=claude_template())
 
 
 # --- the rules' edges

@@ -240,7 +240,7 @@ def test_special_files_do_not_hang_the_server(in_sandbox: InSandbox) -> None:
 
 def test_a_full_disk_is_said(in_sandbox: InSandbox, server: LocalServer) -> None:
     """Writing beyond what the file system holds raises E2B's exception for that."""
-    if server.isolation != "bubblewrap":
+    if server.isolation != "namespaces":
         pytest.skip(
             "only there /dev/shm is the sandbox's own, and small: filling the machine's would harm it"
         )

@@ -41,18 +41,23 @@ class Server:
 
     def newest_process(self, of: int) -> int:
         """The process of the sandbox that was started last, once as many as `of` have one: a folder is there before."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         end = time.monotonic() + TIMEOUT_S
-        while len(found := children.read_text().split()) < of:
+        while len(found := [each for child in _children(self.process.pid) for each in _children(child)]) < of:
             assert time.monotonic() < end, found
             time.sleep(0.02)
-        return int(found[-1])
+        return found[-1]
 
     def pooled(self, others: list[Sandbox]) -> str:
         """The id of the sandbox that nobody has asked for yet."""
         known = {other.sandbox_id for other in others}
         (pooled,) = self.until(lambda found: len(found - known) == 1) - known
         return pooled
+
+
+def _children(pid: int) -> list[int]:
+    """A process's children. The server's is the launcher, whose are the sandboxes."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
 
 @pytest.fixture

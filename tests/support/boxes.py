@@ -27,7 +27,7 @@ T = TypeVar("T")
 TIMEOUT_S = 90.0
 """No story waits longer than this; it is a bound for what hangs, not a measure of speed."""
 
-TIERS = ("bubblewrap", "landlock", "container", "unsafe")
+TIERS = ("namespaces", "landlock", "unsafe")
 
 
 @functools.cache
@@ -122,6 +122,13 @@ def tell_in(story: Callable[[Path], Awaitable[T]]) -> T:
 
     with state_folder() as folder:
         return asyncio.run(main(folder))
+
+
+def on_disk(box: Box, path: str) -> Path:
+    """Where this machine keeps a file that the sandbox has written. Only a test may look."""
+    if box.tier == "namespaces":
+        return box.spec.state / "upper/root" / path.lstrip("/")
+    return Path(box.paths.outside(path))
 
 
 async def eventually(true: Callable[[], bool]) -> None:

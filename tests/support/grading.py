@@ -51,7 +51,7 @@ async def open_place(server: LocalServer, task: Task, mark: str = "mark") -> Asy
     )
     try:
         baseline = await seed(sandbox, task)
-        yield Place(sandbox, baseline, server.isolation == "bubblewrap", mark)
+        yield Place(sandbox, baseline, server.isolation == "namespaces", mark)
     finally:
         await sandbox.kill()
 

@@ -192,7 +192,7 @@ def test_no_check_has_a_hand_in_the_next(
 
     Whichever way what it leaves running is told from others, and whether or not the checks' files go with the command.
     """
-    if own_processes and server.isolation != "bubblewrap":
+    if own_processes and server.isolation != "namespaces":
         pytest.skip("the machine's own processes are in sight")
     files = {"one.sh": f"#!/bin/sh\n{HOSTILE[name]}\nexit 3", "two.sh": SHELL}
     toml = "[checks.run]\nlast = 'test ! -e $HARNESS_SCORE'\n"
@@ -229,7 +229,7 @@ def test_nothing_that_a_check_started_runs_on(
 
     What was there before stays.
     """
-    if own_processes and server.isolation != "bubblewrap":
+    if own_processes and server.isolation != "namespaces":
         pytest.skip("the machine's own processes are in sight")
     look = "rm -f beat threaded; sleep 0.2; ls; ps -eo args | grep -E 'sleep|beat|python3 -' | grep -v grep"
     toml = (

@@ -325,7 +325,7 @@ for pid in [int(path.name) for path in pathlib.Path("/proc").iterdir() if path.n
 
 def test_the_stream_is_out_of_the_agents_reach(server: LocalServer, tmp_path: Path) -> None:
     """A process of its account can take no descriptor from the CLI, whose output is in the server's own pipe."""
-    if server.isolation != "bubblewrap":
+    if server.isolation != "namespaces":
         pytest.skip("other tiers share this machine's processes")
     steal = Use("Bash", {"command": f"cat >/tmp/steal.py <<'EOF'\n{STEAL}\nEOF\npython3 /tmp/steal.py"})
     with MessagesApi([ANSWER, steal, DONE]) as api:

@@ -531,7 +531,7 @@ def test_a_server_on_http_is_used_with_its_secret(
 @pytest.fixture
 def gateway(server: LocalServer) -> Iterator[str]:
     """A template with E2B's gateway, and the repository of a server for it."""
-    if server.isolation != "bubblewrap":
+    if server.isolation != "namespaces":
         pytest.skip(f"the {server.isolation} tier has no network of the sandbox's own for the gateway")
     name = f"proof-{uuid.uuid4().hex[:8]}"
     written = base64.b64encode(Path(mcp_echo.__file__).read_bytes()).decode()

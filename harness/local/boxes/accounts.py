@@ -1,8 +1,8 @@
 """The accounts of this machine that sandboxes run as.
 
-bwrap started by root would give the guest root's power over this machine's files and /proc/sys, whatever uid is shown
-inside. So a server that is root gives every sandbox an account of its own, which owns nothing else. A server that is
-not root can only use its own account.
+A sandbox of root's would have root's power over this machine's files and /proc/sys, whatever uid is shown inside. So a
+server that is root gives every sandbox ids of its own, which own nothing else. A server that is not root can only use
+its own account, and the range that it may have.
 """
 
 import functools
@@ -13,8 +13,17 @@ from pathlib import Path
 
 from harness.local.boxes.procfs import has_processes
 
+IDS = 65_536
+"""The ids of one sandbox that is a machine: all that the files of a distribution have."""
+
 UNUSED = range(1_879_048_192, 2_147_352_575)
 """uids that are given to neither users, subordinate ranges nor system services (systemd's UIDS-GIDS)."""
+
+STORED = UNUSED.start
+"""The id on disk of sandboxes' root. No process has an id of this first range."""
+
+RANGES = range(STORED + IDS, UNUSED.stop - IDS, IDS)
+"""The first id of each range that a sandbox may be given."""
 
 NOBODY = 65_534
 
@@ -28,7 +37,7 @@ class NoAccount(Exception):
 
 
 def new_account() -> int:
-    """Return a uid for one sandbox: the server's own, or, for root, a random unused one.
+    """Return a uid for one sandbox: the server's own, or, for root, a random unused one, the first of its range.
 
     When a sandbox ends, all processes of its uid are killed. So no two sandboxes share a uid, on this server or on
     another one that runs.
@@ -105,7 +114,7 @@ def list_candidates(uid_map: str) -> range:
     extents = [(int(first), int(count)) for first, _, count in map(str.split, uid_map.splitlines())]
     for first, count in extents:
         if first <= UNUSED.start and first + count >= UNUSED.stop:
-            return UNUSED
+            return RANGES
     first, count = max(extents, key=lambda extent: extent[1])
     if first + count > 2 * NOBODY:
         upper = range(max(first + count // 2, NOBODY + 2), first + count)

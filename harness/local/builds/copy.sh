@@ -1,9 +1,10 @@
-# bash -l -c THIS copy STAGING SOURCE TARGET MODE
+# bash -l -c THIS copy STAGING SOURCE TARGET MODE OWNER
 # Unpack STAGING/archive, and copy SOURCE (a file, a folder, or a pattern) to TARGET. The content of a folder is copied
-# into TARGET. A file becomes TARGET, or is copied into it if TARGET is a folder or if there are several files.
+# into TARGET. A file becomes TARGET, or is copied into it if TARGET is a folder or if there are several files. OWNER owns
+# the copies; where it is empty, who runs this.
 set -eu
 shopt -s nullglob dotglob globstar
-staging=$1 source=$2 target=$3 mode=$4
+staging=$1 source=$2 target=$3 mode=$4 owner=$5
 case $target in /*) ;; *) target=$PWD/$target ;; esac
 mkdir "$staging/files"
 tar --extract --no-same-owner --file "$staging/archive" --directory "$staging/files"
@@ -17,6 +18,9 @@ fi
 [ ${#found[@]} -gt 0 ] || { echo "nothing matches $source" >&2; exit 1; }
 if [ -n "$mode" ]; then
     chmod -R "$mode" "${found[@]}"
+fi
+if [ -n "$owner" ]; then
+    chown -R -h "$owner" "${found[@]}"
 fi
 if [ ${#found[@]} -gt 1 ]; then
     target=${target%/}/

@@ -10,11 +10,11 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.local.boxes.box import HOMES, Box
+from harness.local.boxes.box import Box
+from harness.local.boxes.types import UnknownUser
 from harness.local.builds.build_request import Step
 from harness.local.builds.store import Layer
 from harness.local.control.startup import forward_lines
@@ -56,29 +56,34 @@ async def run_step(context: StepContext, step: Step, layer: Layer) -> Layer:
             return replace(layer, env={**layer.env, **await _expand_env(context, step, layer)})
         case "WORKDIR":
             workdir = posixpath.join(layer.workdir, await _expand(context, step.args[0], layer))
-            await _make_workdir(context.box, workdir)
+            await _make_workdir(context.box, workdir, layer.user)
             return replace(layer, workdir=posixpath.normpath(workdir))
         case "USER":
-            if step.args[0] not in HOMES:
-                raise StepFailed(f"there is no user {step.args[0]!r} here; there are {', '.join(HOMES)}")
+            await _check_user(context.box, step.args[0])
             return replace(layer, user=step.args[0])
+
+
+async def _check_user(box: Box, user: str) -> None:
+    try:
+        await box.learn_user(user)
+    except UnknownUser as error:
+        raise StepFailed(str(error)) from error
 
 
 async def _run(context: StepContext, step: Step, layer: Layer) -> None:
     command = step.args[0]
     user = step.args[1] if len(step.args) > 1 else layer.user
-    if user not in HOMES:
-        raise StepFailed(f"there is no user {user!r} here; there are {', '.join(HOMES)}")
+    await _check_user(context.box, user)
     if installed := _installed_apt_packages(command):
         context.on_line(f"this machine has {installed}: nothing to install")
         return
     code = await _run_bash(context, [command], layer, user)
     if code != 0:
         message = f"failed to run command '{command}': exit status {code}"
-        if tool := _INSTALLER.search(command):
+        if not context.box.has_accounts and (tool := _INSTALLER.search(command)):
             message += (
-                f". {tool[1]} cannot install packages on the local server, whose sandboxes share this machine's "
-                "/usr and may not write to it: install them on this machine, or build on E2B"
+                f". {tool[1]} cannot install packages in the {context.box.tier} tier of isolation, whose sandboxes "
+                "share this machine's /usr and may not write to it: install them on this machine, or build on E2B"
             )
         raise StepFailed(message)
 
@@ -106,7 +111,7 @@ def _installed_apt_packages(command: str) -> str:
 
 async def _copy(context: StepContext, step: Step, layer: Layer) -> None:
     """Upload the archive and unpack it inside the box, so that links in it lead nowhere outside."""
-    source, target, _, mode = (*step.args, "", "")[:4]
+    source, target, owner, mode = (*step.args, "", "")[:4]
     archive = context.archives(step.files_hash or "")
     staging = f"/tmp/.harness-copy-{secrets.token_hex(8)}"
     try:
@@ -115,7 +120,10 @@ async def _copy(context: StepContext, step: Step, layer: Layer) -> None:
         raise StepFailed(f"the files of {step.text} have not been uploaded") from error
     target = await _expand(context, target, layer)
     script = [_COPY_SCRIPT.read_text(), "copy", context.box.paths.outside(staging), source, target, mode]
-    if await _run_bash(context, script, layer, layer.user) != 0:
+    # As on E2B root copies, and gives the files to the user of the step.
+    owner = (owner or layer.user) if context.box.has_accounts else ""
+    user = "root" if context.box.has_accounts else layer.user
+    if await _run_bash(context, [*script, owner], layer, user) != 0:
         raise StepFailed(f"failed to {step.text}")
 
 
@@ -147,14 +155,8 @@ async def _expand(context: StepContext, text: str, layer: Layer) -> str:
     return "\n".join(output)
 
 
-async def _make_workdir(box: Box, path: str) -> None:
+async def _make_workdir(box: Box, path: str, user: str) -> None:
     try:
-        await box.files.make_dir(path)
+        await box.files.make_dir(path, user)
     except OSError as error:
         raise StepFailed(f"the folder {path} cannot be made: {error}") from error
-
-
-async def remove_if_there(box: Box, path: str) -> None:
-    """Remove a path inside, if it is there."""
-    with suppress(FileNotFoundError):
-        await box.files.remove(path)

@@ -5,7 +5,7 @@
   lock
   archives/<hash>         the uploaded archives of COPY steps
   making-*                unfinished files
-  layers/<key>/           the result of the steps up to one: layer.json, and the files of the places
+  layers/<key>/           the result of the steps up to one: layer.json, and the files as Box.copy_state makes them
   records/<id>.json       one template: its names, its tags, and its builds
 ```
 A layer's key is the hash of all that it depends on, so a layer never changes. Several servers may use one store: they
@@ -28,7 +28,7 @@ from types import MappingProxyType
 from typing import IO
 
 from harness.local.boxes.file_tree import remove_tree
-from harness.local.template import PLACES, StartCommand, Template
+from harness.local.template import StartCommand, Template
 
 _UNFINISHED_PREFIX = "making-"
 _ARCHIVE_KEPT_S = 3600.0
@@ -45,8 +45,6 @@ class Layer:
     env: Mapping[str, str] = field(default_factory=dict)
     user: str = "user"
     workdir: str = "/home/user"
-    places: Mapping[str, str] = field(default_factory=lambda: dict(PLACES))
-    links: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -163,8 +161,6 @@ class TemplateStore:
         return replace(
             template,
             env=MappingProxyType({**template.env, **layer.env}),
-            places=MappingProxyType(dict(layer.places)),
-            links=MappingProxyType(dict(layer.links)),
             files=None if layer.files is None else self._root / "layers" / layer.files,
             user=layer.user,
             workdir=layer.workdir,

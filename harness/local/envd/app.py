@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import time
+from contextlib import suppress
 
 from e2b.envd.filesystem.filesystem_connect import FilesystemASGIApplication
 from e2b.envd.process.process_connect import ProcessASGIApplication
@@ -15,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from harness.local.api_errors import ApiError
 from harness.local.boxes.box import Box
+from harness.local.boxes.types import UnknownUser
 from harness.local.envd import rpc
 from harness.local.envd.coalesce import coalesce
 from harness.local.envd.files import read_file, write_files
@@ -22,7 +24,7 @@ from harness.local.envd.filesystem_service import FilesystemService
 from harness.local.envd.journal import Journal
 from harness.local.envd.process_service import ProcessService
 from harness.local.envd.processes import ProcessTable
-from harness.local.envd.users import UserError, find_user
+from harness.local.envd.users import UserError, find_user, user_in_header
 
 VERSION = "0.6.13"
 """The version that sandboxes report. The SDK uses the features of an envd of this version."""
@@ -85,6 +87,9 @@ class Envd:
             self._authorize(request)
             if request.headers.get("content-type", "").startswith("application/grpc"):
                 raise ApiError(415, "envd speaks the Connect protocol over HTTP/1.1, not gRPC")
+            with suppress(UserError, UnknownUser):  # which the call itself reports
+                if name := user_in_header(request.headers.get("authorization")):
+                    await self._box.learn_user(name)
             if path.startswith("/process.Process/"):
                 async with coalesce(send) as sending:
                     await self._process_rpc(scope, receive, sending)
@@ -98,6 +103,9 @@ class Envd:
             raise ApiError(405, "method not allowed")
         self._authorize_files(request)
         name = request.query_params.get("username")
+        if name:
+            with suppress(UnknownUser):  # reported below
+                await self._box.learn_user(name)
         try:
             user = find_user(self._box, name)
         except UserError as error:

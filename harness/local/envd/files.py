@@ -54,9 +54,9 @@ class _Sink:
         self._written = 0
 
     @classmethod
-    async def open(cls, box: Box, path: str, metadata: Mapping[str, str]) -> _Sink:
+    async def open(cls, box: Box, user: User, path: str, metadata: Mapping[str, str]) -> _Sink:
         """Open an empty file with the client's metadata as extended attributes. Raises `ApiError`."""
-        sink = cls(path, await _open_to_write(box, path))
+        sink = cls(path, await _open_to_write(box, user, path))
         try:
             for key, value in metadata.items():
                 os.setxattr(sink._fd, _METADATA_ATTRIBUTE + key, value.encode())
@@ -123,10 +123,12 @@ async def write_files(request: Request, box: Box, user: User) -> Response:
     metadata = _read_metadata(request)
     async with aclosing(_read_body(request)) as body:
         if kind == b"application/octet-stream":
-            written = [await _write_whole(box, _query_path(request, user), body, metadata)]
+            written = [await _write_whole(box, user, _query_path(request, user), body, metadata)]
         elif kind.startswith(b"multipart/"):
             parts = _read_parts(body, options.get(b"boundary", b""))
-            written = await _write_parts(box, parts, lambda head: _part_path(request, user, head), metadata)
+            written = await _write_parts(
+                box, user, parts, lambda head: _part_path(request, user, head), metadata
+            )
         else:
             raise bad_request(
                 f"unsupported content type: {kind.decode('latin-1')}, "
@@ -229,9 +231,10 @@ async def _read_body(request: Request) -> AsyncGenerator[bytes, None]:
         raise bad_request("error decompressing request body: it ends too early")
 
 
-async def _open_to_write(box: Box, path: str) -> int:
+async def _open_to_write(box: Box, user: User, path: str) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     try:
-        return await box.files.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644, parents=True)
+        return await box.files.open(path, flags, 0o644, parents=True, user=user.name)
     except IsADirectoryError as error:
         raise bad_request(f"path is a directory: {path}") from error
     except (NotADirectoryError, FileExistsError) as error:
@@ -254,8 +257,10 @@ def _write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-async def _write_whole(box: Box, path: str, body: AsyncIterator[bytes], metadata: Mapping[str, str]) -> str:
-    sink = await _Sink.open(box, path, metadata)
+async def _write_whole(
+    box: Box, user: User, path: str, body: AsyncIterator[bytes], metadata: Mapping[str, str]
+) -> str:
+    sink = await _Sink.open(box, user, path, metadata)
     try:
         async for chunk in body:
             await sink.write(chunk)
@@ -266,6 +271,7 @@ async def _write_whole(box: Box, path: str, body: AsyncIterator[bytes], metadata
 
 async def _write_parts(
     box: Box,
+    user: User,
     parts: AsyncIterator[_PartHead | bytes],
     path_of: Callable[[_PartHead], str],
     metadata: Mapping[str, str],
@@ -288,7 +294,7 @@ async def _write_parts(
                     raise bad_request(
                         f"you cannot upload multiple files to the same path '{path}' in one request"
                     )
-                sink = await _Sink.open(box, path, metadata)
+                sink = await _Sink.open(box, user, path, metadata)
                 written.append(path)
     finally:
         if sink:

@@ -75,7 +75,7 @@ class FilesystemService(FilesystemProtocol):
         """Make a directory and the missing ones above it."""
         path = self._resolve(request.path, ctx)
         try:
-            made = await self._box.files.make_dir(path)
+            made = await self._box.files.make_dir(path, rpc.find_caller(self._box, ctx).name)
             entry = await self._box.files.stat(path)
         except (FileExistsError, NotADirectoryError) as error:
             message = f"path already exists but it is not a directory: {path}"
@@ -90,8 +90,9 @@ class FilesystemService(FilesystemProtocol):
         """Rename a file or directory. Missing directories above the destination are made."""
         source = self._resolve(request.source, ctx)
         destination = self._resolve(request.destination, ctx)
+        user = rpc.find_caller(self._box, ctx).name
         try:
-            return pb.MoveResponse(entry=_encode_entry(await self._box.files.move(source, destination)))
+            return pb.MoveResponse(entry=_encode_entry(await self._box.files.move(source, destination, user)))
         except FileNotFoundError as error:
             raise ConnectError(Code.NOT_FOUND, f"source file not found: {source}") from error
         except OSError as error:

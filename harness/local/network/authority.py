@@ -10,7 +10,7 @@ from pathlib import Path
 
 import certifi
 
-BUNDLE = "/root/.sandbox-ca.pem"
+BUNDLE = "/etc/sandbox-ca.pem"
 """The path of the certificates inside the sandbox."""
 
 _VARIABLES = (
