@@ -39,6 +39,7 @@ from harness.local.boxes.guest_launch import (
     open_blob,
 )
 from harness.local.shared_files import share_distributions, share_path
+from harness.local.template import ImageLayers
 
 UPPER = "upper"
 TREES = ("root", "usr")
@@ -190,7 +191,7 @@ class Namespaces:
 
     def make_request(self, spec: LaunchSpec) -> dict[str, Any]:
         """Return the launcher's request: first the upper layer, then the layers of each tree, then single folders."""
-        layers = {tree: list(self._list_layers(tree)) for tree in TREES}
+        layers = {tree: list(self._list_layers(tree, spec.template.image)) for tree in TREES}
         binds = dict(self._list_binds(spec))
         sources = [(str(spec.state / UPPER), "stored")]
         for tree in TREES:
@@ -211,13 +212,18 @@ class Namespaces:
             "oom": OOM_SCORE,
         }
 
-    def _list_layers(self, tree: str) -> Iterator[tuple[str, str]]:
+    def _list_layers(self, tree: str, image: ImageLayers | None) -> Iterator[tuple[str, str]]:
+        if image is not None:
+            yield str(image.added / tree), "stored"
+            yield str(image.root if tree == "root" else image.root / "usr"), "stored"
+            return
         yield str(self.base.root if tree == "root" else self.base.usr), "stored"
         if tree == "usr":
             yield "/usr", "host"
 
     def _list_binds(self, spec: LaunchSpec) -> Iterator[tuple[str, Path]]:
-        yield from self.base.binds
+        if spec.template.image is None:
+            yield from self.base.binds
         yield from spec.template.binds.items()
         yield from _list_scripts(spec)
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from harness.local.api_errors import bad_body, bad_request
 from harness.local.control.body import Body
+from harness.local.images.registry import Credentials
 from harness.local.template import StartCommand
 
 StepKind = Literal["RUN", "COPY", "ENV", "WORKDIR", "USER"]
@@ -57,6 +58,8 @@ class BuildRequest:
     steps: tuple[Step, ...]
     start: StartCommand | None
     force: bool
+    credentials: Credentials | None = None
+    """For the image's registry."""
 
 
 def parse_build_request(body: Body) -> BuildRequest:
@@ -71,7 +74,18 @@ def parse_build_request(body: Body) -> BuildRequest:
         tuple(_parse_steps(body)),
         StartCommand(command, ready) if command or ready else None,
         bool(body.boolean("force")),
+        _parse_credentials(body.raw().get("fromImageRegistry")),
     )
+
+
+def _parse_credentials(given: Any) -> Credentials | None:
+    if not given:
+        return None
+    if not isinstance(given, dict) or given.get("type") != "registry":
+        raise bad_request(
+            "of the registries that need credentials, those with a user name and a password can be used"
+        )
+    return Credentials(str(given.get("username", "")), str(given.get("password", "")))
 
 
 def _parse_steps(body: Body) -> Iterator[Step]:

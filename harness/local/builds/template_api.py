@@ -126,10 +126,6 @@ class TemplateApi:
         build = self._find_build(request)
         if build.state != "waiting":
             raise api_errors.conflict(f"build '{build.id}' has been started already")
-        if body.raw().get("fromImageRegistry"):
-            raise api_errors.not_on_this_server(
-                "An image from a private registry", "start from a template, as `claude`"
-            )
         self._builder.start(build, parse_build_request(body))
         return Response(status_code=202)
 

@@ -45,6 +45,8 @@ class ImageConfig:
     user: str = ""
     command: tuple[str, ...] = ()
     """Its entry point with its arguments."""
+    has_entrypoint: bool = False
+    """True if that is more than the command which a shell is replaced by."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,7 @@ def config_of(value: Mapping[str, Any], what: str) -> ImageConfig:
         str(inner.get("WorkingDir") or "/"),
         str(inner.get("User") or ""),
         (*_words(inner.get("Entrypoint")), *_words(inner.get("Cmd"))),
+        bool(_words(inner.get("Entrypoint"))),
     )
 
 

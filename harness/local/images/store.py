@@ -74,6 +74,11 @@ class ImageStore:
         root = self._folder(chain[-1]) if chain else self._empty()
         return UnpackedImage(root, chain[-1] if chain else "empty", config, notes)
 
+    def find(self, name: str) -> Path | None:
+        """The root of a chain of layers that is there."""
+        folder = self._folder(name)
+        return folder if folder.is_dir() else None
+
     def _empty(self) -> Path:
         folder = self._folder("empty")
         folder.mkdir(mode=0o755, exist_ok=True)

@@ -258,19 +258,7 @@ class _Layer:
             os.close(fd)
 
     def _open(self, path: str) -> int | None:
-        how = (ctypes.c_uint64 * 3)(_FOLDER_FLAGS, 0, _IN_ROOT | _NO_MAGIC_LINKS)
-        name = os.fsencode(path.lstrip("/") or ".")
-        fd: int = _libc.syscall(_OPENAT2, self._fd, name, ctypes.byref(how), ctypes.sizeof(how))
-        if fd >= 0:
-            return fd
-        code = ctypes.get_errno()
-        if code == errno.ENOENT:
-            return None
-        if code == errno.ENOTDIR:
-            raise ImageError(f"{path!r} is below a file that is no folder")
-        if code == errno.ENOSYS:
-            raise ImageError("images need Linux 5.6 or newer")
-        raise ImageError(f"{path!r} cannot be reached in the image: {os.strerror(code)}")
+        return open_inside(self._fd, path, _FOLDER_FLAGS)
 
     def _real(self, fd: int) -> str:
         """The path of an open folder in the root, without links on its way."""
@@ -291,6 +279,27 @@ class _Layer:
     def _clear(self, folder: int, where: str) -> None:
         for name in os.listdir(folder):
             self._remove(folder, name, f"{where}/{name}")
+
+
+def open_inside(root: int, path: str, flags: int) -> int | None:
+    """Open what is at a path inside of an open root, its links followed inside of it; None where there is nothing.
+
+    Raises:
+        ImageError: when it cannot be reached.
+    """
+    how = (ctypes.c_uint64 * 3)(flags, 0, _IN_ROOT | _NO_MAGIC_LINKS)
+    name = os.fsencode(path.lstrip("/") or ".")
+    fd: int = _libc.syscall(_OPENAT2, root, name, ctypes.byref(how), ctypes.sizeof(how))
+    if fd >= 0:
+        return fd
+    code = ctypes.get_errno()
+    if code == errno.ENOENT:
+        return None
+    if code == errno.ENOTDIR:
+        raise ImageError(f"{path!r} is below a file that is no folder")
+    if code == errno.ENOSYS:
+        raise ImageError("images need Linux 5.6 or newer")
+    raise ImageError(f"{path!r} cannot be reached in the image: {os.strerror(code)}")
 
 
 def capability_of(value: bytes, root: int) -> bytes:
