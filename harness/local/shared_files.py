@@ -125,13 +125,22 @@ def _resolve_distributions(names: tuple[str, ...]) -> list[importlib.metadata.Di
 
 
 def cache_folder() -> Path:
-    """Return this account's cache folder of files for sandboxes."""
+    """Return this account's cache folder of files for sandboxes. Raises OSError."""
     if os.geteuid() == 0:
-        folder = CACHE
+        folders = [CACHE]
     else:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "harness"
-    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-    return folder
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        # some accounts have no home, or none that they may write
+        folders = [cache / "harness", Path(tempfile.gettempdir(), f"harness-cache-{os.geteuid()}")]
+    for number, folder in enumerate(folders, 1):
+        try:
+            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if folder.stat().st_uid == os.geteuid():
+                return folder
+        except OSError:
+            if number == len(folders):
+                raise
+    raise PermissionError(f"the cache folder {folders[-1]} belongs to another account")
 
 
 def _twin_name(path: Path) -> str:

@@ -349,15 +349,15 @@ def test_a_tier_that_was_asked_for_is_not_replaced(tier: str) -> None:
 @needs_root
 @pytest.mark.parametrize("forbidden", [(), ("namespaces",)], ids=str)
 def test_an_ordinary_user_has_sandboxes_too(forbidden: tuple[str, ...], tmp_path: Path) -> None:
-    """With an empty home, no privilege, and whatever is forbidden."""
+    """With an empty home, no privilege, no range of ids, and whatever is forbidden."""
     os.chown(tmp_path, SOMEBODY, SOMEBODY)
     said = story(forbidden=forbidden, account=SOMEBODY, home=tmp_path, commands=COMMANDS)
     assert said["tier"] == ("namespaces", "landlock")[len(forbidden)]
     assert said["account"] == SOMEBODY
     home, created, shadow = said["outputs"]
-    assert home == [0, "/home/user\n1000\n"] if not forbidden else home[0] == 0
+    assert home == [0, "/home/user\n0\n"] if not forbidden else home[0] == 0
     assert created == [0, "file\n"]
-    assert shadow[0] == 1
+    assert "$" not in shadow[1]
 
 
 # --- the server's end

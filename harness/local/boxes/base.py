@@ -307,7 +307,8 @@ def _build_usr(usr: Path, stored: int | None) -> None:
         owners[usr / "lib/harness/become"] = int(found[1])
     _give(usr, stored, owners)
     for path in owners:
-        path.chmod(0o4750)  # after the change of owner, which takes the bit away
+        # After the change of owner, which takes the bit away. All may use it where it cannot be given to the group.
+        path.chmod(0o4755 if stored is None else 0o4750)
 
 
 def _copy_folders(source: Path, target: Path) -> None:

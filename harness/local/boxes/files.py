@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from harness.local.boxes.descriptors import JsonLines
@@ -53,6 +53,10 @@ class BoxFiles:
             user=user,
         )
         return fd
+
+    async def set_metadata(self, fd: int, values: Mapping[str, str]) -> None:
+        """Give an open file this metadata, and no other. Raises OSError."""
+        await self._client.request("set_metadata", fds=[fd], values=dict(values))
 
     async def stat(self, path: str) -> FileEntry:
         """Describe the entry at a path; a link is not followed. Raises OSError."""

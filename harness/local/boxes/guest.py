@@ -381,16 +381,25 @@ def describe(path: str) -> dict[str, Any]:
     return entry
 
 
-def metadata(path: str) -> dict[str, str]:
+def metadata(path: str | int) -> dict[str, str]:
     """Return the user's metadata of a file, which E2B keeps in extended attributes."""
     prefix = "user.e2b."
     try:
-        names = [name for name in os.listxattr(path, follow_symlinks=False) if name.startswith(prefix)]
+        follows = isinstance(path, int)  # a descriptor's file is no link
+        names = [name for name in os.listxattr(path, follow_symlinks=follows) if name.startswith(prefix)]
         return {
             name.removeprefix(prefix): os.getxattr(path, name).decode("utf-8", "replace") for name in names
         }
     except OSError:
         return {}  # a file system without attributes, or a file that may not be read, has none to show
+
+
+def set_metadata(fd: int, values: dict[str, str]) -> None:
+    """Give an open file this metadata of the user's, and no other."""
+    for name in metadata(fd):
+        os.removexattr(fd, "user.e2b." + name)
+    for name, value in values.items():
+        os.setxattr(fd, "user.e2b." + name, value.encode())
 
 
 def walk(path: str, depth: int) -> Iterator[dict[str, Any]]:
@@ -421,6 +430,8 @@ def open_regular(path: str, flags: int, mode: int, parents: bool, owner: Account
     if stat.S_ISREG(kind):
         if owner and flags & os.O_CREAT:
             os.fchown(fd, owner.uid, owner.gid)
+        if flags & os.O_TRUNC:
+            set_metadata(fd, {})
         return fd
     os.close(fd)
     number = errno.EISDIR if stat.S_ISDIR(kind) else errno.EINVAL
@@ -807,6 +818,10 @@ class Guest:
         owner = self.account(message)
         fd = open_regular(message["path"], message["flags"], message["mode"], message["parents"], owner)
         return None, (fd,)
+
+    def do_set_metadata(self, message: dict[str, Any], fds: list[int]) -> tuple[Any, tuple[int, ...]]:
+        set_metadata(fds[0], message["values"])
+        return None, ()
 
     def do_stat(self, message: dict[str, Any], _: list[int]) -> tuple[Any, tuple[int, ...]]:
         return describe(message["path"]), ()

@@ -38,6 +38,7 @@ from harness.local.boxes.guest_launch import (
     make_script_wrapper,
     open_blob,
 )
+from harness.local.boxes.subordinate import SubordinateRange, find_range
 from harness.local.shared_files import share_distributions, share_path
 from harness.local.template import ImageLayers
 
@@ -48,6 +49,8 @@ OOM_SCORE = 500
 """Sandboxes are ended before anything else when this machine runs out of memory."""
 PYTHON = "/opt/python"
 ENV = {"PIP_BREAK_SYSTEM_PACKAGES": "1"}
+ONE_ID_ENV = {"IS_SANDBOX": "1"}
+"""Where `user` has root's id: without it Claude Code refuses to skip its questions."""
 
 Ids = Literal["own", "range", "one"]
 
@@ -161,6 +164,7 @@ class Namespaces:
 
     ids: Ids
     launcher: LauncherClient
+    subordinate: SubordinateRange | None = None
 
     @property
     def stored(self) -> int | None:
@@ -187,7 +191,8 @@ class Namespaces:
                 errors.seek(0)
                 said = errors.read(4096).decode("utf-8", "replace").strip()
             raise OSError(error.errno, said or error.strerror or str(error)) from error
-        return LaunchedGuest(guest, errors, env=ENV, has_accounts=self.ids != "one")
+        env = {**ENV, **(ONE_ID_ENV if self.ids == "one" else {})}
+        return LaunchedGuest(guest, errors, env=env, has_accounts=self.ids != "one")
 
     def make_request(self, spec: LaunchSpec) -> dict[str, Any]:
         """Return the launcher's request: first the upper layer, then the layers of each tree, then single folders."""
@@ -200,6 +205,8 @@ class Namespaces:
         return {
             "ids": self.ids,
             "first": spec.account if self.ids == "own" else None,
+            "uids": self.subordinate.uids if self.subordinate else (),
+            "gids": self.subordinate.gids if self.subordinate else (),
             "storage": self.stored,
             "sources": sources,
             "layers": {tree: len(layers[tree]) for tree in TREES},
@@ -253,14 +260,21 @@ class Namespaces:
     def copy(self, source: Path, target: Path) -> None:
         """Copy a sandbox's upper layer, or make one from a copy. Nothing in it may run meanwhile. Raises OSError."""
         for tree in TREES:
-            copy_tree(source / tree, target / tree)
+            if self.subordinate is None:
+                copy_tree(source / tree, target / tree)
+            else:  # most of its files are other accounts'
+                target.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self.subordinate.run("cp", "-a", "-T", str(source / tree), str(target / tree))
 
 
 def list_ways() -> tuple[Namespaces, ...]:
     """Return the ways to give sandboxes ids that this account may try, the best first."""
     launcher = LauncherClient()
-    ways: tuple[Ids, ...] = ("own",) if os.geteuid() == 0 else ("range", "one")
-    return tuple(Namespaces(ids, launcher) for ids in ways)
+    if os.geteuid() == 0:
+        return (Namespaces("own", launcher),)
+    subordinate = find_range()
+    ways = [Namespaces("range", launcher, subordinate)] if subordinate else []
+    return (*ways, Namespaces("one", launcher))
 
 
 def _list_scripts(spec: LaunchSpec) -> Iterator[tuple[str, Path]]:

@@ -32,7 +32,6 @@ _INLINE_BYTES = 1 << 14
 """Up to this size reading or writing a cached file is cheaper than handing it to a thread."""
 
 _METADATA_HEADER = "x-metadata-"
-_METADATA_ATTRIBUTE = "user.e2b."
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -58,8 +57,8 @@ class _Sink:
         """Open an empty file with the client's metadata as extended attributes. Raises `ApiError`."""
         sink = cls(path, await _open_to_write(box, user, path))
         try:
-            for key, value in metadata.items():
-                os.setxattr(sink._fd, _METADATA_ATTRIBUTE + key, value.encode())
+            if metadata:
+                await box.files.set_metadata(sink._fd, metadata)
         except OSError as error:
             sink.close()
             raise _write_error("error setting metadata", error) from error

@@ -1,0 +1,82 @@
+"""The range of ids that an ordinary user of this machine may give to sandboxes: /etc/subuid, /etc/subgid, newuidmap.
+
+Root of a sandbox is the user, and all other accounts inside are ids of the range. All sandboxes of one user share it: a
+process of one that got out could write the files of another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.local.boxes.accounts import IDS
+
+_WAIT_AND_RUN = """
+import ctypes, os, sys
+if ctypes.CDLL(None, use_errno=True).unshare(0x10000000):
+    sys.exit("unshare: " + os.strerror(ctypes.get_errno()))
+os.write(1, b"y")
+os.read(0, 1)
+os.setresgid(0, 0, 0)
+os.setresuid(0, 0, 0)
+os.setgroups([])
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
+@dataclass(frozen=True)
+class SubordinateRange:
+    """What newuidmap and newgidmap are given: triples of the first id inside, the first one here, and their number."""
+
+    uids: tuple[int, ...]
+    gids: tuple[int, ...]
+
+    def run(self, *command: str) -> None:
+        """Run a command as root of this range. Raises OSError with its words if it fails."""
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _WAIT_AND_RUN, *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert process.stdout
+        if process.stdout.read(1):
+            for tool, ids in (("newuidmap", self.uids), ("newgidmap", self.gids)):
+                subprocess.run([tool, str(process.pid), *map(str, ids)], check=False, capture_output=True)
+        _, said = process.communicate(b"y")
+        if process.returncode != 0:
+            raise OSError(f"{command[0]} failed: {said.decode('utf-8', 'replace').strip()}")
+
+
+@functools.cache
+def find_range() -> SubordinateRange | None:
+    """Return the range of this process's account; None for root, and for an account without one."""
+    if os.geteuid() == 0 or not (shutil.which("newuidmap") and shutil.which("newgidmap")):
+        return None
+    uids, gids = _find("/etc/subuid"), _find("/etc/subgid")
+    if uids is None or gids is None:
+        return None
+    return SubordinateRange((0, os.geteuid(), 1, 1, *uids), (0, os.getegid(), 1, 1, *gids))
+
+
+def _find(path: str) -> tuple[int, int] | None:
+    """Return the first id and the number of this account's range, if it has enough of them for a distribution."""
+    names = {str(os.geteuid())}
+    with contextlib.suppress(KeyError):  # an account without a name may have a range by its number
+        names.add(pwd.getpwuid(os.geteuid()).pw_name)
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        return None
+    for name, _, rest in (line.partition(":") for line in lines):
+        first, _, count = rest.partition(":")
+        if name in names and first.isdecimal() and count.isdecimal() and int(count) >= IDS - 1:
+            return int(first), IDS - 1
+    return None
