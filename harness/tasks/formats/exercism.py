@@ -104,6 +104,10 @@ class Exercism:
             "timeout": _TIMEOUT_S,
             **tests.tables,
         }
+        if re.match("refactor", exercise.about, re.IGNORECASE):
+            # Its tests pass from the start: what is asked for is another form of the same.
+            changed = f"! git diff --quiet HEAD -- {shlex.join(exercise.solution)}"
+            manifest["checks"] = {**manifest["checks"], "run": {"changed": changed}}
         manifest["checks"] = {"timeout": _TESTS_S, "protect": tests.protect, **manifest.get("checks", {})}
         return TaskFolder(manifest, files, tests.shared)
 

@@ -15,10 +15,10 @@ number='-?[0-9.]+([eE][+-]?[0-9]+)?'
 if [ -f "$json" ]; then
   # Several rewards without one of that name all count.
   flat=$(tr -d '[:space:]' <"$json")
-  rewards=$(printf %s "$flat" | grep -oE "\"reward\":$number" | grep -oE "$number\$")
-  [ -n "$rewards" ] || rewards=$(printf %s "$flat" | grep -oE "(^|:)$number" | grep -oE "$number\$")
+  rewards=$(printf %s "$flat" | grep -oE -e "\"reward\":$number" | grep -oE -e "$number\$")
+  [ -n "$rewards" ] || rewards=$(printf %s "$flat" | grep -oE -e "(^|:)$number" | grep -oE -e "$number\$")
 elif [ -f "$text" ]; then
-  rewards=$(tr -d '[:space:]' <"$text" | grep -xE "$number")
+  rewards=$(tr -d '[:space:]' <"$text" | grep -xE -e "$number")
 else
   echo "the test script wrote no reward to /logs/verifier"
   exit 1
