@@ -61,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     _checks(commands)
     _regrade(commands)
     _merge(commands)
+    _new(commands)
+    _mine(commands)
+    _validate(commands)
     _template(commands)
     _gc(commands)
     _sandboxd(commands)
@@ -366,6 +369,127 @@ def _run_regrade(parsed: argparse.Namespace) -> None:
     options = Options(sandbox=parsed.sandbox, concurrency=parsed.concurrency)
     folders = parsed.tasks or list(find_tasks(Path("tasks")))
     sys.stdout.write(regrade(parsed.results, parsed.run_name, folders, options))
+
+
+def _new(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "new",
+        help="make a task that validates at once",
+        description="Make a task to start from: a small example, a job in a repository of yours (--repo), or a commit "
+        "of it (--from-commit): its parent is the starter, its tests are the checks, its change is the solution.",
+    )
+    command.add_argument("name", metavar="NAME", help="the task's name")
+    command.add_argument(
+        "--repo", type=Path, metavar="REPO", help="a clone on this machine that the task is about"
+    )
+    command.add_argument(
+        "--from-commit", metavar="SHA", help="the commit of REPO (default: of this one) to make it of"
+    )
+    command.add_argument(
+        "--into", type=Path, default=Path("tasks"), metavar="DIR", help="where (default: tasks)"
+    )
+    command.add_argument(
+        "--sandbox", choices=("auto", "e2b", "local"), default="auto", help="where a commit is proven"
+    )
+    _results(command)
+    command.set_defaults(run=_run_new)
+
+
+def _run_new(parsed: argparse.Namespace) -> None:
+    from harness.authoring.new import new
+    from harness.runs.options import Options
+
+    options = Options(sandbox=parsed.sandbox, results=parsed.results)
+    sys.stdout.write(new(parsed.name, parsed.into, parsed.repo, parsed.from_commit, options))
+
+
+def _mine(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "mine",
+        help="make tasks of a repository's history",
+        description="Make a task of each commit that changes source and tests, and keep those that are proven in a "
+        "sandbox. What was tried before is not tried again. No model is asked.",
+    )
+    command.add_argument(
+        "repo", nargs="?", type=Path, default=Path(), metavar="REPO", help="a clone (default: this one)"
+    )
+    command.add_argument("--since", metavar="COMMIT|DATE", help="only commits after this one")
+    command.add_argument(
+        "--into", type=Path, default=Path("tasks"), metavar="DIR", help="where (default: tasks)"
+    )
+    command.add_argument(
+        "--sandbox", choices=("auto", "e2b", "local"), default="auto", help="where they are proven"
+    )
+    command.add_argument("--concurrency", type=_whole, metavar="N", help="how many sandboxes at once")
+    _results(command)
+    command.set_defaults(run=_run_mine)
+
+
+def _run_mine(parsed: argparse.Namespace) -> None:
+    from harness.authoring.mine import mine
+    from harness.runs.options import Options
+
+    options = Options(sandbox=parsed.sandbox, concurrency=parsed.concurrency, results=parsed.results)
+    sys.stdout.write(mine(parsed.repo, parsed.into, options, parsed.since, _say_progress).told())
+
+
+def _validate(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "validate",
+        help="prove tasks: their checks, their solutions, and what is in the agent's reach",
+        description="Run tasks with their solution, with nothing done, and with mutants of the solution, and tell what "
+        "is wrong with them. No model is asked. Exit code 0: no errors; 1: some; 2: it could not be done.",
+    )
+    command.add_argument(
+        "tasks",
+        nargs="*",
+        type=Path,
+        metavar="TASKS",
+        help="folders of tasks, or that they are in (default: tasks)",
+    )
+    command.add_argument(
+        "--times",
+        type=_whole,
+        default=8,
+        metavar="N",
+        help="how often the checks judge the solution (default: 8)",
+    )
+    command.add_argument(
+        "--mutants", type=int, default=20, metavar="N", help="mutants of each solution (default: 20; 0: none)"
+    )
+    command.add_argument("--json", action="store_true", help="print the findings as JSON instead")
+    command.add_argument("--sandbox", choices=("auto", "e2b", "local"), default="auto", help="where")
+    command.add_argument("--concurrency", type=_whole, metavar="N", help="how many sandboxes at once")
+    _results(command)
+    command.set_defaults(run=_run_validate)
+
+
+def _run_validate(parsed: argparse.Namespace) -> int:
+    from harness.authoring.findings import as_json, as_table
+    from harness.authoring.validate import Effort, validate
+    from harness.runs.options import Options
+
+    options = Options(sandbox=parsed.sandbox, concurrency=parsed.concurrency, results=parsed.results)
+    effort = Effort(parsed.times, parsed.mutants)
+    reports = validate(parsed.tasks or [Path("tasks")], options, effort, _say_progress)
+    if parsed.json:
+        sys.stdout.write(as_json(reports))
+    else:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 100
+        color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        sys.stdout.write(as_table(reports, width=width, color=color))
+    return 0 if all(report.is_clean for report in reports) else 1
+
+
+def _say_progress(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def _whole(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
 
 
 def _gc(commands: _Commands[argparse.ArgumentParser]) -> None:

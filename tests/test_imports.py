@@ -28,8 +28,9 @@ DIRECTIONS: dict[str, str] = {
     "trials": "tasks variants records sandboxes models agents",
     "local": "",
     "runs": "tasks variants records sandboxes models stats report agents trials local",
+    "authoring": "tasks variants records sandboxes models report trials runs",
     "pytest_plugin": "tasks variants records sandboxes report agents trials runs",
-    "cli": "tasks records sandboxes report runs local",
+    "cli": "tasks records sandboxes report runs authoring local",
 }
 
 

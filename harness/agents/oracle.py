@@ -20,10 +20,11 @@ rm -rf ~/.harness/solution && mkdir -p ~/.harness/solution
 if [ -f ~/.harness/solution/solve.sh ]; then exec bash ~/.harness/solution/solve.sh; fi
 cp -a ~/.harness/solution/. .
 """
+_APPLY_PATCH = "git apply --whitespace=nowarn ~/.harness/solution.patch"
 
 
 class Oracle:
-    """Lays `solution/` over the repo, or runs its `solve.sh` there; before it those that turns have of their own."""
+    """Lays `solution/` over the repo, runs its `solve.sh`, or applies `solution.patch`; those of turns come before."""
 
     needs_model = False
     is_proved = False
@@ -37,7 +38,7 @@ class Oracle:
         task = spec.task
         turns = {turn: own.solution for turn, own in enumerate(task.turns, 1) if own.solution}
         if task.solution is None and not turns:
-            raise CheckFault("no_solution", f"task {task.name!r} has no solution/ for the oracle")
+            raise CheckFault("no_solution", f"task {task.name!r} has no solution for the oracle")
         for turn, folder in turns.items():
             stop = await _apply(context, task, folder)
             if stop != "completed":
@@ -47,11 +48,21 @@ class Oracle:
         return await _apply(context, task, task.solution) if task.solution else "completed"
 
 
-async def _apply(context: AgentContext, task: Task, folder: Path) -> Stop:
+def _patch_in(solution: Path) -> bytes | None:
+    return solution.read_bytes() if solution.is_file() else None
+
+
+async def _apply(context: AgentContext, task: Task, solution: Path) -> Stop:
     """Apply one of a task's solutions, and say what ended it. One that was killed is judged, as Claude Code is."""
-    unpack = await handed_over(context.sandbox, pack_folder(folder, task.hash), ".harness/solution.tar")
+    patch = _patch_in(solution)
+    if patch is not None:
+        await context.sandbox.write(".harness/solution.patch", patch)
+        script = _APPLY_PATCH
+    else:
+        unpack = await handed_over(context.sandbox, pack_folder(solution, task.hash), ".harness/solution.tar")
+        script = _APPLY % unpack
     try:
-        result = await context.sandbox.run(_APPLY % unpack, cwd=work_folder(task), timeout=task.timeout)
+        result = await context.sandbox.run(script, cwd=work_folder(task), timeout=task.timeout)
     except CommandTimeoutError:
         return "timeout"
     if result.exit_code < 0:

@@ -31,7 +31,7 @@ from harness.variants.declared import VariantResolver
 from harness.variants.variant import Variant
 
 
-class _NotRegradableError(Exception):
+class NotRegradableError(Exception):
     """A trial that cannot be judged again, for the reason given."""
 
 
@@ -94,7 +94,7 @@ async def _regrade_all(
                 task = tasks[record.task]
                 spec = TrialSpec(task, _variant(variants, task, record), record.index, record.agent)
                 return _Regraded(record, await _regrade_one(old, context, spec, record))
-            except _NotRegradableError as reason:
+            except NotRegradableError as reason:
                 return _Regraded(record, None, str(reason))
             except Fault as fault:
                 return _Regraded(record, None, fault.message)
@@ -111,7 +111,7 @@ def _variant(variants: VariantResolver, task: Task, record: TrialRecord) -> Vari
     assert task.path, "a task of a folder"
     found = {variant.name: variant for variant in variants.for_task(task.path)}
     if record.variant not in found:
-        raise _NotRegradableError(f"no file declares the variant {record.variant!r} any more")
+        raise NotRegradableError(f"no file declares the variant {record.variant!r} any more")
     return found[record.variant]
 
 
@@ -119,10 +119,10 @@ async def _regrade_one(
     old: RunFolder, context: RunContext, spec: TrialSpec, record: TrialRecord
 ) -> TrialRecord:
     if record.outcome == "invalid":
-        raise _NotRegradableError("it is invalid: its variant was not really applied")
+        raise NotRegradableError("it is invalid: its variant was not really applied")
     if spec.task.grade_in_agents_sandbox:
-        raise _NotRegradableError("its task is judged in the agent's sandbox, which is gone")
-    works = _stored_works(old, record, spec.task)
+        raise NotRegradableError("its task is judged in the agent's sandbox, which is gone")
+    works = stored_works(old, record, spec.task)
     if spec.task.git:
         checkout = await context.repos.checkout(spec.task.git)
         spec = replace(spec, task=replace(spec.task, repo=checkout.folder))
@@ -139,9 +139,14 @@ async def _regrade_one(
     return new
 
 
-def _stored_works(old: RunFolder, record: TrialRecord, task: Task) -> Works:
+def stored_works(old: RunFolder, record: TrialRecord, task: Task) -> Works:
+    """What was kept of a trial's work.
+
+    Raises:
+        NotRegradableError: when it was not, or is gone.
+    """
     if record.work is None:
-        raise _NotRegradableError("its work was not kept (--keep-work)")
+        raise NotRegradableError("its work was not kept (--keep-work)")
     folder = old.path / record.work
     works: dict[int | None, Work] = {None: _stored_work(folder, task)}
     for turn in {check.turn for check in task.checks if check.turn is not None}:
@@ -153,7 +158,7 @@ def _stored_works(old: RunFolder, record: TrialRecord, task: Task) -> Works:
 def _stored_work(folder: Path, task: Task) -> Work:
     repo = folder / "repo.tar"
     if not repo.is_file():
-        raise _NotRegradableError(f"{repo} is not there")
+        raise NotRegradableError(f"{repo} is not there")
     files = [folder / f"carried-{number}.tar" for number in range(1, len(task.carry) + 1)]
     found = [(path, file if file.is_file() else None) for path, file in zip(task.carry, files, strict=True)]
     return Work(repo, tuple(found))

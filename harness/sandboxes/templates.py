@@ -18,6 +18,7 @@ from harness.sandboxes.building import (
     remove,
 )
 from harness.sandboxes.platform import Platform
+from harness.sandboxes.repo_env import repo_env
 from harness.sandboxes.userstate import state_folder
 from harness.tasks.single_flight import SingleFlight, locked
 from harness.tasks.templatefile import TemplateFile, find_template_file, template_file
@@ -36,6 +37,7 @@ class Templates:
         self._folder = folder
         self.say = say
         self._known = SingleFlight(self._ready)
+        self._envs = SingleFlight(self._env_ready)
 
     async def ensure_built(self, template: str, start: Path) -> str:
         """The name of a template, which is built first if need be. Files are looked for from `start` upwards.
@@ -47,6 +49,26 @@ class Templates:
         if template_file(template) is None:
             return template
         return await self._known.get(resolve_template_file(template, start))
+
+    async def ensure_env(self, base: str, repo: Path) -> tuple[str, tuple[str, ...]]:
+        """The name of a template that has what a repo declares, over another one; and what could not be had.
+
+        Raises:
+            TaskFault: when it cannot be built.
+            SandboxFault: when the platform cannot be reached.
+        """
+        return await self._envs.get((base, repo))
+
+    async def _env_ready(self, asked: tuple[str, Path]) -> tuple[str, tuple[str, ...]]:
+        base, repo = asked
+        is_local = self._platform.kind == "local" or self._platform.isolation is not None
+        try:
+            async with locked(_lock("repo-env")):
+                found = await asyncio.to_thread(repo_env, repo, base, local=is_local, say=self.say)
+        except OSError as error:
+            what = f"the repo's environment cannot be made: {error.strerror or error}"
+            raise InternalFault("disk", what, policy=GIVE_UP) from error
+        return await self.ensure_built(found.template, repo), found.notes
 
     async def _ready(self, file: TemplateFile) -> str:
         template_build = await asyncio.to_thread(read_template_build, file)

@@ -21,29 +21,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.errors import GIVE_UP, InternalFault, TaskFault
+from harness.tasks.gitcommand import environment, plain_environment, run_git, with_config
+from harness.tasks.gitlocal import borrow_module, drop_tasks_beside, fill_lfs, find_tree
 from harness.tasks.gitsource import GitSource, problems_of
 from harness.tasks.single_flight import SingleFlight, locked
-
-CLONE_S = 600.0
-"""The most that a clone may take, in seconds."""
-_WORDS = 600
-
-_NOT_REACHED = re.compile(
-    r"could not resolve host|failed to connect|couldn't connect|connection (refused|reset|timed out)"
-    r"|timed out|network is unreachable|no route to host|early eof|unexpected disconnect|rpc failed"
-    r"|returned error: (429|5\d\d)|remote end hung up|ssl|tls",
-    re.IGNORECASE,
-)
-_REFUSED = re.compile(
-    r"authentication failed|could not read (username|password)|permission denied|access denied"
-    r"|returned error: 40[13]|terminal prompts disabled",
-    re.IGNORECASE,
-)
-_ASKED = re.compile(r"could not read (username|password)|terminal prompts disabled", re.IGNORECASE)
-_NO_REPOSITORY = re.compile(
-    r"repository .*not found|returned error: 404|does not appear to be a git", re.IGNORECASE
-)
-_NO_REF = re.compile(r"couldn't find remote ref|not our ref|no such (remote )?ref", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -96,9 +77,9 @@ class Repos:
             async with locked(self._folder / f"{key}.lock"):
                 done = self._folder / f"{key}.commit"
                 if not done.exists():
-                    done.write_text(json.dumps(await self._clone(source, place, token)))
-                commit, lacking = json.loads(done.read_text())
-                return Checkout(_subdir(source, place), commit, tuple(map(_lacks, lacking)))
+                    done.write_text(json.dumps(await self._made(source, place, token)))
+                commit, notes = json.loads(done.read_text())
+                return Checkout(_subdir(source, place), commit, tuple(notes))
         except OSError as error:
             raise InternalFault(
                 "disk", f"{source.shown} cannot be kept in {place}: {error.strerror or error}", policy=GIVE_UP
@@ -123,6 +104,33 @@ class Repos:
             )
         return token
 
+    async def _made(self, source: GitSource, place: Path, token: str | None) -> tuple[str, list[str]]:
+        """The files of a source, laid out; returns the id of their commit, and what is to be told."""
+        if source.local:
+            return await self._copy(source, place)
+        commit, lacking = await self._clone(source, place, token)
+        notes = await asyncio.to_thread(fill_lfs, place, None)
+        return commit, [*map(_lacks, lacking), *notes]
+
+    async def _copy(self, source: GitSource, place: Path) -> tuple[str, list[str]]:
+        """Lay the files of a repository of this machine out, with those of its submodules that it has."""
+        git_dir = place.with_name(f"{place.name}.git")
+        await asyncio.to_thread(_make_room, git_dir, place)
+        env = environment(self._environ)
+        await run_git(source, [f"--git-dir={git_dir}", "init", "-q", "--template="], env)
+        found = await find_tree(source, git_dir, self._environ)
+        await _lay_out(source, git_dir, place, found.tree, env)
+        notes = list(found.notes)
+        for path, _, pinned in await _submodules(source, git_dir, found.tree, env):
+            if found.common and borrow_module(git_dir, found.common, path):
+                await _lay_out(source, git_dir, place / path, pinned, env)
+            else:
+                notes.append(f"the submodule {path!r} is not fetched there: its folder is empty")
+        notes += await asyncio.to_thread(fill_lfs, place, found.common)
+        notes += await asyncio.to_thread(drop_tasks_beside, source, found.top, place)
+        await asyncio.to_thread(shutil.rmtree, git_dir)
+        return found.commit, notes
+
     async def _clone(self, source: GitSource, place: Path, token: str | None) -> tuple[str, list[str]]:
         """Fetch one commit and lay its files out; returns its id. What a broken clone left is taken away first.
 
@@ -131,8 +139,8 @@ class Repos:
         """
         git_dir = place.with_name(f"{place.name}.git")
         await asyncio.to_thread(_make_room, git_dir, place)
-        env, where = _environment(self._environ), [f"--git-dir={git_dir}", f"--work-tree={place}"]
-        await _git(source, [f"--git-dir={git_dir}", "init", "-q"], env)
+        env, where = environment(self._environ), [f"--git-dir={git_dir}"]
+        await run_git(source, [f"--git-dir={git_dir}", "init", "-q", "--template="], env)
         fetch = [
             "fetch",
             "-q",
@@ -143,10 +151,10 @@ class Repos:
             source.ref or "HEAD",
         ]
         header = _header(token)
-        hidden = _with_config(env, _credentials(source, header)) if header else env
-        await _git(source, [*where, *fetch], hidden, secrets=[token, header] if token else ())
-        commit = (await _git(source, [*where, "rev-parse", "FETCH_HEAD^{commit}"], env)).strip()
-        await _git(source, [*where, "checkout", "-q", "--force", "--detach", commit], env)
+        hidden = with_config(env, _credentials(source, header)) if header else env
+        await run_git(source, [*where, *fetch], hidden, secrets=[token, header] if token else ())
+        commit = (await run_git(source, [*where, "rev-parse", "FETCH_HEAD^{commit}"], env)).strip()
+        await _lay_out(source, git_dir, place, commit, env)
         lacking = []
         for path, url, pinned in await _submodules(source, git_dir, commit, env):
             module = source.submodule(url, pinned)
@@ -172,6 +180,15 @@ class Repos:
         return [f"{path}/{below}" for below in lacking]
 
 
+async def _lay_out(
+    source: GitSource, git_dir: Path, place: Path, tree: str, env: Mapping[str, str]
+) -> None:
+    """Write the files of a commit or a tree. The repository's own attributes count, no settings of the user's."""
+    where, plain = [f"--git-dir={git_dir}", f"--work-tree={place}"], plain_environment(env)
+    await run_git(source, [*where, "read-tree", tree], plain)
+    await run_git(source, [*where, "checkout-index", "-q", "-a", "-f"], {**plain, "PWD": str(place)}, cwd=place)
+
+
 def _lacks(path: str) -> str:
     return f"the submodule {path!r} is not on the cloned repo's own host and not fetched: its folder is empty"
 
@@ -181,14 +198,14 @@ async def _submodules(
 ) -> list[tuple[str, str, str]]:
     """The submodules of a commit: folder, URL and commit of each. Folders without an entry in .gitmodules are none."""
     where = [f"--git-dir={git_dir}"]
-    tree = await _git(source, [*where, "ls-tree", "-r", "-z", commit], env)
+    tree = await run_git(source, [*where, "ls-tree", "-r", "-z", commit], env)
     entries = (entry.partition("\t") for entry in tree.split("\0"))
     links = {path: about.split()[2] for about, _, path in entries if about.startswith("160000 ")}
     if not links:
         return []
     try:
         listing = [*where, "config", "-z", f"--blob={commit}:.gitmodules", "--get-regexp", r"\.(path|url)$"]
-        told = await _git(source, listing, env)
+        told = await run_git(source, listing, env)
     except TaskFault:
         return []  # there is none, or it cannot be read: git itself takes such folders for empty ones
     settings = dict(entry.partition("\n")[::2] for entry in told.split("\0") if entry)
@@ -212,19 +229,6 @@ def _make_room(git_dir: Path, place: Path) -> None:
     place.mkdir(mode=0o700)
 
 
-def _environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The user's own git (proxies, certificates, ssh), which asks nobody and runs no hooks of theirs."""
-    kept = {
-        name: value
-        for name, value in environ.items()
-        if not name.startswith("GIT_") or name.startswith(("GIT_SSL_", "GIT_SSH", "GIT_PROXY_", "GIT_CONFIG"))
-    }
-    kept.setdefault("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
-    asks_nobody = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "/bin/false", "SSH_ASKPASS": "/bin/false"}
-    allowed = {"GIT_ALLOW_PROTOCOL": "https:http:ssh", "LC_ALL": "C"}
-    return _with_config({**kept, **asks_nobody, **allowed}, {"core.hooksPath": "/dev/null"})
-
-
 def _header(token: str | None) -> str | None:
     """The token as HTTP's basic credentials; hosts of git take it with any name."""
     return base64.b64encode(f"x-access-token:{token}".encode()).decode() if token else None
@@ -237,77 +241,6 @@ def _credentials(source: GitSource, header: str) -> dict[str, str]:
         "credential.helper": "",
         f"http.{source.origin}.extraHeader": f"Authorization: Basic {header}",
     }
-
-
-def _with_config(env: Mapping[str, str], config: Mapping[str, str]) -> dict[str, str]:
-    """An environment in which git has these settings, behind those that it has already."""
-    found = dict(env)
-    count = int(found.get("GIT_CONFIG_COUNT", "0"))
-    for number, (key, value) in enumerate(config.items(), count):
-        found[f"GIT_CONFIG_KEY_{number}"], found[f"GIT_CONFIG_VALUE_{number}"] = key, value
-    found["GIT_CONFIG_COUNT"] = str(count + len(config))
-    return found
-
-
-async def _git(
-    source: GitSource, arguments: list[str], env: Mapping[str, str], secrets: Sequence[str | None] = ()
-) -> str:
-    try:
-        process = await asyncio.create_subprocess_exec(
-            "git",
-            *arguments,
-            env=dict(env),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
-    except FileNotFoundError as error:
-        raise TaskFault(
-            "repo_git",
-            f"{source.shown} cannot be cloned: there is no git here",
-            remedy="install git",
-        ) from error
-    try:
-        async with asyncio.timeout(CLONE_S):
-            out, err = await process.communicate()
-    except TimeoutError as error:
-        message = f"{source.shown} could not be cloned within {CLONE_S:.0f} s"
-        raise TaskFault("repo_unreachable", message) from error
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, 9)
-            await process.wait()
-    if process.returncode:
-        said = err.decode("utf-8", "replace")
-        # A server may say back what it was sent.
-        for secret in filter(None, secrets):
-            said = said.replace(secret, "[redacted]")
-        raise _fault(source, said)
-    return os.fsdecode(out)
-
-
-def _fault(source: GitSource, said: str) -> TaskFault:
-    """The fault that git's words mean."""
-    words = " ".join(said.split())[-_WORDS:]
-    if _NO_REF.search(said):
-        return TaskFault("repo_ref", f"{source.url} has no {source.ref or 'HEAD'!r}: {words}")
-    if _REFUSED.search(said):
-        remedy = (
-            f"check the token in {source.token_env}" if source.token_env else "name a token with token_env"
-        )
-        if _ASKED.search(said):  # of nobody: what git says about that would lead astray
-            words = "it does not take the token" if source.token_env else "it wants credentials"
-        return TaskFault("repo_refused", f"{source.url} refused: {words}", remedy=remedy)
-    if _NO_REPOSITORY.search(said):
-        return TaskFault(
-            "repo_not_found",
-            f"there is no repository at {source.url}: {words}",
-            remedy=None if source.token_env else "check the URL; a private one needs token_env",
-        )
-    kind = "repo_unreachable" if _NOT_REACHED.search(said) else "repo_git"
-    return TaskFault(kind, f"{source.shown} could not be cloned: {words}")
 
 
 def _subdir(source: GitSource, place: Path) -> Path:

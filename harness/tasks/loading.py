@@ -14,7 +14,7 @@ from typing import Any, Literal
 from harness.errors import Problem, ProblemsError
 from harness.tasks import runnerspec
 from harness.tasks.contents import escapes_folder, file_hash, files_in, folder_hash, is_executable
-from harness.tasks.gitsource import GitSource, problems_of
+from harness.tasks.gitsource import GitSource, local_path, problems_of
 from harness.tasks.manifest import MANIFEST, Limits, Manifest, SandboxSpec, is_name, read_manifest, validated
 from harness.tasks.recording import BadRecording, parse_recording
 from harness.tasks.task import Check, Task, Turn
@@ -22,6 +22,8 @@ from harness.tasks.templatefile import find_template_file, names_no_template, te
 from harness.tasks.tomlfile import display_path
 
 _BAD_LINES_SHOWN = 5
+SOLUTION_PATCH = "solution.patch"
+"""What may stand in the place of the folder `solution`: a patch for the starter repo."""
 
 
 def load_task(folder: Path) -> Task:
@@ -177,11 +179,13 @@ class _Reader:
             timeout=manifest.timeout,
             repo=repo,
             git=self.git(manifest),
+            has_own_env=manifest.repo.env == "auto",
             setup=tuple(manifest.setup.run),
             setup_timeout=manifest.setup.timeout,
             checks=self.checks(manifest),
             check_timeout=manifest.checks.timeout,
             protect=self.protect(manifest, repo),
+            overlay=self.overlay(manifest),
             prepare=manifest.checks.prepare,
             carry=tuple(manifest.checks.carry),
             leave=tuple(manifest.checks.leave),
@@ -190,7 +194,7 @@ class _Reader:
             keep_processes=manifest.checks.keep_processes,
             sandbox=self.sandbox(manifest),
             limits=manifest.limits,
-            solution=self.subfolder("solution", "put files to lay over the repo, or solve.sh, in it"),
+            solution=self.solution(),
             replay=self.replay(),
             hash=folder_hash(self.folder, but=frozenset({"README.md"})),
         )
@@ -315,7 +319,9 @@ class _Reader:
                 remedy = "name the repository to clone with git, or leave this out"
                 self.complain(self.file, f"repo.{key}", "is for a cloned repository", remedy)
             return None
-        source = GitSource(given.git, given.ref, given.depth, given.subdir, given.token_env)
+        local = local_path(given.git, self.folder)
+        beside = os.fspath(self.folder.parent) if local else None
+        source = GitSource(given.git, given.ref, given.depth, given.subdir, given.token_env, local, beside)
         for key, what, remedy in problems_of(source):
             self.complain(self.file, f"repo.{key}", what, remedy)
         return source
@@ -336,6 +342,18 @@ class _Reader:
             return None
         self.links(path)
         return path
+
+    def solution(self) -> Path | None:
+        """The folder `solution`, or the file `solution.patch`."""
+        folder = self.subfolder("solution", "put files to lay over the repo, or solve.sh, in it")
+        patch = self.folder / SOLUTION_PATCH
+        if not os.path.lexists(patch) or not self.inside(SOLUTION_PATCH):
+            return folder
+        if folder:
+            self.complain(patch, None, "there is solution/ too", "keep one of them")
+        elif not patch.is_file():
+            self.complain(patch, None, "is not a file", "put a patch there, as `git diff` writes it")
+        return folder or patch
 
     def subfolder(self, name: str, remedy: str) -> Path | None:
         """One of a task's folders, if it is there."""
@@ -387,10 +405,11 @@ class _Reader:
     def tests(self, manifest: Manifest) -> Iterator[Check]:
         checks, repo = self.folder / "checks", self.folder / manifest.repo.path
         is_known = manifest.repo.git is None and not self.wrong("repo") and repo.is_dir()
+        overlay = checks / manifest.checks.overlay if manifest.checks.overlay else None
         for name, spec in manifest.checks.tests.items():
             if self.wrong(f"checks.tests.{name}"):
                 continue
-            for key, what, remedy in runnerspec.problems_of(spec, checks, repo if is_known else None):
+            for key, what, remedy in runnerspec.problems_of(spec, checks, repo if is_known else None, overlay):
                 self.complain(self.file, f"checks.tests.{name}.{key}", what, remedy)
             yield Check(name=name, tests=spec)
 
@@ -427,6 +446,15 @@ class _Reader:
                 remedy = f"write {glob.rstrip('/')}/** for all that is in it"
                 self.complain(self.file, f"checks.protect.{index}", f"{glob!r} is a folder", remedy)
         return tuple(manifest.checks.protect)
+
+    def overlay(self, manifest: Manifest) -> Path | None:
+        """The folder of files that are laid over the repo for the checks."""
+        name = manifest.checks.overlay
+        path = self.inside(f"checks/{name}", "checks.overlay") if name else None
+        if path and not os.path.isdir(path):
+            self.complain(self.file, "checks.overlay", f"checks/{name} is not a folder", "put the files there")
+            return None
+        return path
 
     def replay(self) -> Path | None:
         path = self.folder / "replay.jsonl"

@@ -56,7 +56,7 @@ Seconds = Annotated[float, Strict(), Field(gt=0, le=86_400)]
 TaskTag = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_-]*$"), AfterValidator(_not_reserved)]
 Variable = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
 # No option, no refspec: one name as git would list it, or an id.
-GitRef = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./@#+=-]*$")]
+GitRef = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./@#+=~^-]*$")]
 Network = Annotated[
     Annotated[Literal["model", "none", "open"], Tag("word")] | Annotated[tuple[Host, ...], Tag("hosts")],
     Discriminator(lambda value: "hosts" if isinstance(value, list | tuple) else "word"),
@@ -72,9 +72,12 @@ class Repo(_Table):
 
     path: str = Field("repo", description='a folder, such as "repo"')
     git: str | None = Field(
-        None, min_length=1, description='the URL of a repository, such as "https://github.com/OWNER/NAME.git"'
+        None, min_length=1, description='a URL such as "https://github.com/OWNER/NAME.git", a path such as "../.." or a bundle'
     )
-    ref: GitRef | None = Field(None, description="a tag, a branch or a whole commit id")
+    ref: GitRef | None = Field(None, description='a tag, a branch or a whole commit id; of a local repository also "HEAD~3" or "WORKTREE"')
+    env: Literal["auto", "none"] = Field(
+        "none", description='"auto" for a template with what the repo declares, or "none"'
+    )
     depth: Annotated[int, Strict()] = Field(1, gt=0, description="a whole number from 1 on")
     subdir: str | None = Field(
         None, min_length=1, description='a folder of the cloned repository, such as "packages/core"'
@@ -162,6 +165,9 @@ class Checks(_Table):
     timeout: Seconds = Field(60.0, description="the seconds that each check has, up to 86400")
     protect: list[str] = Field(
         [], description='a list of patterns of files in the repo, such as ["tests/**"]'
+    )
+    overlay: RelativePath | None = Field(
+        None, description='a folder in checks/ whose files are laid over the repo for the checks, such as "overlay"'
     )
     run: dict[Annotated[str, Field(pattern=f"^{NAME}$")], str] = Field(
         {}, description='shell commands by name (letters, digits, _ - .), such as {tests = "make test"}'

@@ -13,8 +13,13 @@ _OF_THE_OTHERS: tuple[str, ...] = ("paths",)
 _ONLY_FOR: dict[str, tuple[str, ...]] = {"plugins": ("pytest",), "pythonpath": ("pytest", "unittest")}
 
 
-def problems_of(spec: RunnerSpec, checks_folder: Path, repo: Path | None) -> Iterator[tuple[str, str, str]]:
-    """Each problem: the key, what is wrong and the remedy. `repo` is None where it is not known yet, or empty."""
+def problems_of(
+    spec: RunnerSpec, checks_folder: Path, repo: Path | None, overlay: Path | None = None
+) -> Iterator[tuple[str, str, str]]:
+    """Each problem: the key, what is wrong and the remedy. `repo` is None where it is not known yet, or empty.
+
+    The files of `overlay` are in the repo, too, when the tests run.
+    """
     needed, foreign = _OF_THE_OTHERS, _OF_JUNIT
     if spec.runner == "junit":
         needed, foreign = foreign, needed
@@ -31,7 +36,7 @@ def problems_of(spec: RunnerSpec, checks_folder: Path, repo: Path | None) -> Ite
     for index, path in enumerate(spec.paths):
         of_checks, in_repo = (
             lies_in_checks(path, checks_folder),
-            bool(repo) and os.path.exists(f"{repo}/{path}"),
+            any(os.path.exists(f"{folder}/{path}") for folder in (repo, overlay) if folder),
         )
         if of_checks and in_repo:
             yield f"paths.{index}", f"{path!r} is in checks/ and in the repo", "rename one of them"

@@ -38,9 +38,10 @@ class Check:
 class Task:
     """A starter repo, prompts, checks and a reference solution.
 
-    `timeout` is the agent's, `setup_timeout` that of all setup commands together and `check_timeout` each check's,
+    `solution` is a folder, or a file with a patch. `timeout` is the agent's, `setup_timeout` that of all setup commands together and `check_timeout` each check's,
     in seconds. `hash` changes when anything in the
     folder does that could change a result. Paths are absolute; `repo`, `solution` and `replay` may be None. With
+    `has_own_env` the template is made from what the repo declares, over the one that `sandbox` names. With
     `git`, the starter repo is cloned when the first trial needs it.
     """
 
@@ -53,11 +54,13 @@ class Task:
     timeout: float = 600.0
     repo: Path | None = None
     git: GitSource | None = None
+    has_own_env: bool = False
     setup: tuple[str, ...] = ()
     setup_timeout: float = 600.0
     checks: tuple[Check, ...] = ()
     check_timeout: float = 60.0
     protect: tuple[str, ...] = ()
+    overlay: Path | None = None
     prepare: str = ""
     carry: tuple[str, ...] = ()
     leave: tuple[str, ...] = ()

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from harness.sandboxes.archive import pack, pack_folder, unpack_command
 from harness.sandboxes.sandbox import Sandbox
 from harness.sandboxes.shell import chain, handed_over
+from harness.tasks.contents import files_in
 from harness.tasks.task import Task
 from harness.trials.runners.globs import matching_files
 
 
 @dataclass(frozen=True)
 class CheckFiles:
-    """Tars of `checks/`, and of the starter repo's protected files; None where there are none."""
+    """Tars of `checks/`, and of the files that the repo gets: the starter's protected ones, and the task's overlay.
+    None where there are none.
+    """
 
     checks: bytes | None
     protected: bytes | None
@@ -26,10 +29,12 @@ class CheckFiles:
         """
         folder = task.checks_folder
         found = matching_files(task.repo, task.protect) if is_anew and task.repo and task.protect else []
-        names = [name for name in found if name not in but]
+        files = {name: task.repo / name for name in found if name not in but} if task.repo else {}
+        if task.overlay:
+            files |= {path.relative_to(task.overlay).as_posix(): path for path in files_in(task.overlay)}
         return cls(
             checks=pack_folder(folder, task.hash, "checks") if folder else None,
-            protected=pack({}, {name: task.repo / name for name in names}) if task.repo and names else None,
+            protected=pack({}, files) if files else None,
         )
 
     @property

@@ -71,9 +71,14 @@ class Place:
 
 
 async def run_checks(
-    place: Place, task: Task, checks: Sequence[Check], keep: Keep | None = None
+    place: Place,
+    task: Task,
+    checks: Sequence[Check],
+    keep: Keep | None = None,
+    *,
+    until_failed: bool = False,
 ) -> tuple[CheckResult, ...]:
-    """Run checks in the repo.
+    """Run checks in the repo, all of them or `until_failed` is known.
 
     A check may run what the agent wrote. So its processes are ended before its score is read, and the files of
     `checks/` and the protected ones are put in place anew before the next one; after `[checks] prepare` too.
@@ -109,6 +114,8 @@ async def run_checks(
             path = await keep(f"checks/{check.name}.txt", output)
             result = result.model_copy(update={"output": path})
         results.append(result)
+        if until_failed and not result.passed:
+            break
     return tuple(results)
 
 

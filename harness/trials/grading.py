@@ -145,7 +145,7 @@ async def _grade_once(
 ) -> Grade:
     async with open_grading_sandbox(spec, context, start) as place:
         graded = await lay_work(place, spec, work)
-        problem = await _prepare(place, spec) if checks else None
+        problem = await prepare(place, spec) if checks else None
         if problem:
             results = tuple(failed_check(check, problem) for check in checks)
         else:
@@ -283,7 +283,7 @@ async def _read_grade(sandbox: Sandbox, answers: Mapping[str, str], stderr: str)
     return Grade((), diff, tuple(tampering), ignored, notes)
 
 
-async def _prepare(place: Place, spec: TrialSpec) -> str | None:
+async def prepare(place: Place, spec: TrialSpec) -> str | None:
     """Run `[checks] prepare` in the repo; why it failed, if it did."""
     if not spec.task.prepare:
         return None

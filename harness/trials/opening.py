@@ -40,6 +40,9 @@ async def prepare_start(spec: TrialSpec, context: RunContext, attempt: Attempt) 
     """
     with attempt.phase("build"):
         template = await context.templates.ensure_built(spec.template, spec.task.path or Path.cwd())
+        if spec.task.has_own_env and spec.task.repo and spec.variant.template is None:
+            template, notes = await context.templates.ensure_env(template, spec.task.repo)
+            attempt.notes += notes
     attempt.template = template
     if not spec.task.setup:
         return Start(template, template)

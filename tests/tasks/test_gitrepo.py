@@ -15,6 +15,7 @@ import pytest
 from harness.errors import TaskFault
 from harness.tasks.gitrepo import Checkout, Repos
 from harness.tasks.gitsource import GitSource, problems_of
+from harness.tasks.loading import load_task
 from harness.records.store import list_runs, read_records
 from tests.support.folders import task_folder, write_files
 from tests.support.git_server import GitServer, git
@@ -345,7 +346,10 @@ def test_a_task_is_told_what_is_wrong_with_its_source() -> None:
     """Before anything is cloned; a password in a URL is not repeated."""
     wrong = {
         GitSource("ext::sh -c evil"): "git",
-        GitSource("/home/me/repo"): "git",
+        GitSource("/home/me/repo", local="/home/me/repo"): "git",
+        GitSource("https://example.com/x.git", ref="HEAD~3"): "ref",
+        GitSource("https://example.com/x.git", ref="WORKTREE"): "ref",
+        GitSource("..", local=os.path.dirname(__file__), token_env="T"): "token_env",
         GitSource("file:///home/me/repo"): "git",
         GitSource("https://"): "git",
         GitSource("https://me:hunter2@example.com/x.git"): "git",
@@ -362,3 +366,101 @@ def test_a_task_is_told_what_is_wrong_with_its_source() -> None:
     assert "hunter2" not in str(list(found.values()))
     right = ["https://example.com/x.git", "http://127.0.0.1:8080/x", "ssh://git@example.com/x.git"]
     assert [list(problems_of(GitSource(url))) for url in [*right, "git@example.com:me/x.git"]] == [[]] * 4
+
+
+# Repositories of this machine
+
+
+def local_source(root: Path, toml: str, name: str = "tasks/mine") -> GitSource:
+    """The source of a task below a folder, as its task.toml names it."""
+    folder = task_folder(root, name, toml=f"[repo]\n{toml}\n")
+    for path in sorted((folder / "repo").rglob("*")):
+        path.unlink()
+    (folder / "repo").rmdir()
+    source = load_task(folder).git
+    assert source
+    return source
+
+
+def own_repo(root: Path) -> Path:
+    """A repository with three commits, of a user whose git changes line ends and runs a filter."""
+    repo = root / "own"
+    write_files(repo, {"a.txt": "one\r\ntwo\n", "b.txt": "1\n", ".gitattributes": "*.up filter=loud\n", "x.up": "quiet\n"})
+    git("init", "-q", "-b", "main", str(repo))
+    for number in (1, 2, 3):
+        write_files(repo, {"b.txt": f"{number}\n"})
+        git("-C", str(repo), "add", "-A")
+        git("-C", str(repo), "commit", "-q", "-m", f"change {number}")
+    return repo
+
+
+def test_a_repository_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a path relative to the task, by file:// and as a bundle: only what git tracks, as it was committed."""
+    repo = own_repo(tmp_path)
+    config = tmp_path / "gitconfig"
+    config.write_text('[core]\nautocrlf = true\n[filter "loud"]\nsmudge = tr a-z A-Z\n[init]\ntemplateDir = /nowhere\n')
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+    write_files(repo, {"untracked.txt": "secret", "__pycache__/a.pyc": "x"})
+    git("-C", str(repo), "bundle", "create", "-q", str(tmp_path / "own.bundle"), "--all")
+    head, old = (git("-C", str(repo), "rev-parse", ref).strip() for ref in ("HEAD", "HEAD~2"))
+    sources = [
+        local_source(tmp_path, 'git = "../../own"'),
+        local_source(tmp_path, f'git = "file://{repo}"\nref = "HEAD~2"'),
+        local_source(tmp_path, 'git = "../../own.bundle"\nref = "main"'),
+        local_source(tmp_path, 'git = "../../own.bundle"\nref = "HEAD~2"'),
+    ]
+    found = checkout(tmp_path, *sources)
+    assert [done.commit for done in found] == [head, old, head, old]
+    assert [(done.folder / "b.txt").read_text() for done in found] == ["3\n", "1\n", "3\n", "1\n"]
+    assert {(done.folder / "a.txt").read_bytes() for done in found} == {b"one\r\ntwo\n"}
+    assert {(done.folder / "x.up").read_bytes() for done in found} == {b"quiet\n"}
+    assert {frozenset(files(done.folder)) for done in found} == {frozenset({"a.txt", "b.txt", "x.up", ".gitattributes"})}
+
+
+def test_the_files_as_they_are_now(tmp_path: Path) -> None:
+    """WORKTREE is what `git commit -a` would record: what is left out is told, and nothing is written to the repository."""
+    repo = own_repo(tmp_path)
+    write_files(repo, {"b.txt": "now\n", "new.txt": "n", "staged.txt": "s"})
+    git("-C", str(repo), "add", "staged.txt")
+    (repo / "a.txt").unlink()
+    before = (git("-C", str(repo), "status", "--porcelain"), files(repo / ".git"))
+    (done,) = checkout(tmp_path, local_source(tmp_path, 'git = "../../own"\nref = "WORKTREE"'))
+    assert files(done.folder) == {"b.txt", "staged.txt", "x.up", ".gitattributes"}
+    assert (done.folder / "b.txt").read_text() == "now\n"
+    assert done.commit.startswith(git("-C", str(repo), "rev-parse", "HEAD").strip() + "+")
+    assert done.notes == ("git does not track these, so they are left out: new.txt",)
+    assert (git("-C", str(repo), "status", "--porcelain"), files(repo / ".git")) == before
+
+
+def test_a_task_in_its_own_repository_does_not_bring_its_solution(tmp_path: Path) -> None:
+    """Tasks that stand where it stands are left out, and this is told."""
+    repo = own_repo(tmp_path)
+    source = local_source(repo, 'git = "../.."\nref = "WORKTREE"')
+    git("-C", str(repo), "add", "-A")
+    (done,) = checkout(tmp_path, source)
+    assert not (done.folder / "tasks" / "mine").exists()
+    assert done.notes == ("these are tasks, so they are left out: tasks/mine",)
+
+
+def test_objects_of_git_lfs_come_with_it_or_are_told(tmp_path: Path) -> None:
+    """From where git-lfs keeps them in the repository; what is not there stays a pointer."""
+    repo = own_repo(tmp_path)
+    ids = {"here.bin": "a" * 64, "away.bin": "b" * 64}
+    for name, oid in ids.items():
+        write_files(repo, {name: f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize 5\n"})
+    git("-C", str(repo), "add", "-A")
+    git("-C", str(repo), "commit", "-q", "-m", "large")
+    write_files(repo / ".git/lfs/objects/aa/aa", {"a" * 64: "large"})
+    (done,) = checkout(tmp_path, local_source(tmp_path, 'git = "../../own"'))
+    assert (done.folder / "here.bin").read_text() == "large"
+    assert done.notes == ("the objects of git-lfs are not there, only pointers to them: away.bin",)
+
+
+def test_what_is_not_there_is_told(tmp_path: Path) -> None:
+    """A ref, and a folder within a repository."""
+    repo = own_repo(tmp_path)
+    wrong = fault(tmp_path, local_source(tmp_path, 'git = "../../own"\nref = "HEAD~9"'))
+    assert (wrong.kind, "has no 'HEAD~9'" in wrong.message) == ("repo_ref", True)
+    (repo / "inner").mkdir()
+    wrong = fault(tmp_path, local_source(tmp_path, 'git = "../../own/inner"'))
+    assert (wrong.kind, "within the repository" in wrong.message) == ("repo_not_found", True)

@@ -9,6 +9,7 @@ import secrets
 import shlex
 from pathlib import Path
 
+from harness.tasks.contents import files_in
 from harness.tasks.manifest import RunnerSpec
 from harness.tasks.runnerspec import lies_in_checks
 from harness.tasks.task import Check, Task
@@ -80,6 +81,8 @@ def _unquoted(pattern: str) -> str:
 def _orders(spec: RunnerSpec, task: Task, home: str) -> dict[str, object]:
     in_checks = [path for path in spec.paths if lies_in_checks(path, task.checks_folder)]
     trusted = matching_files(task.repo, task.protect) if task.repo else []
+    if task.overlay:
+        trusted += [path.relative_to(task.overlay).as_posix() for path in files_in(task.overlay)]
     return {
         "runner": spec.runner,
         "repo": f"{home}/repo",

@@ -1,6 +1,9 @@
 # Sourced by the checks: a login shell, and comparisons that explain themselves.
 set -u
 failures=0
+# What a check adds is gone for the next one.
+before_all=$(/usr/bin/mktemp -d)
+/bin/cp -a "$HOME/.local/share/jot" "$before_all/store" 2>/dev/null
 
 login() { # COMMAND, in an empty directory
   /usr/bin/env -i HOME="$HOME" TERM=dumb /bin/bash -lc "cd / && $1" </dev/null 2>&1
@@ -31,5 +34,9 @@ expect() { # NAME EXPECTED ACTUAL
 }
 
 finish() {
+  if [ -d "$before_all/store" ]; then
+    /bin/rm -rf "$HOME/.local/share/jot"
+    /bin/mv "$before_all/store" "$HOME/.local/share/jot"
+  fi
   exit $((failures > 0))
 }

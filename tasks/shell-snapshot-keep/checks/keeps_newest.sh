@@ -30,6 +30,9 @@ expect "the new snapshot is whole" new "$(cat "$store/snap-20240105-120000/file"
 
 SNAPSHOT_TIME=20240106-120000 "$snapshot" --keep 10 "$work/source" "$store" > /dev/null
 expect "snapshots after --keep 10" 4 "$(names "$store" | grep -c '^snap-2024')"
+SNAPSHOT_TIME=20240106-180000 "$snapshot" --keep 4 "$work/source" "$store" > /dev/null
+expect "snapshots after --keep 4" $'snap-20240105-000000\nsnap-20240105-120000\nsnap-20240106-120000\nsnap-20240106-180000' \
+  "$(names "$store" | grep '^snap-2024')"
 SNAPSHOT_TIME=20240107-120000 "$snapshot" --keep 1 "$work/source" "$store" > /dev/null
 expect "snapshots after --keep 1" snap-20240107-120000 "$(names "$store" | grep '^snap-2024')"
 SNAPSHOT_TIME=20240108-120000 "$snapshot" "$work/source" "$store" > /dev/null

@@ -13,6 +13,7 @@ for number in 0 -1 two "" 1.5 1x; do
 done
 SNAPSHOT_TIME=20240103-000000 "$snapshot" --keep 1 "$work/source" > "$work/out" 2> "$work/err"
 expect "exit status without STORE" 2 $?
+expect "the usage line names --keep" 1 "$(grep -c -e --keep "$work/err")"
 
 SNAPSHOT_TIME=20240103-000000 "$snapshot" --keep 1 "$work/missing" "$store" > "$work/out" 2> "$work/err"
 expect "exit status when SOURCE is missing" 1 $?

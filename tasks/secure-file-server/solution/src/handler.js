@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { BadUrl, resolveUrl } from "./resolve.js";
+import { resolveUrl } from "./resolve.js";
 import { contentType } from "./types.js";
 
 function answer(response, status, text) {
@@ -14,21 +14,19 @@ export function createHandler(root) {
       answer(response, 405, "method not allowed");
       return;
     }
+    let file;
     try {
-      const file = await resolveUrl(root, request.url);
-      if (file === null) {
-        answer(response, 404, "not found");
-        return;
-      }
-      const body = await readFile(file);
-      response.writeHead(200, { "content-type": contentType(file), "content-length": body.length });
-      response.end(request.method === "HEAD" ? undefined : body);
-    } catch (error) {
-      if (error instanceof BadUrl) {
-        answer(response, 400, "bad request");
-      } else {
-        answer(response, 404, "not found");
-      }
+      file = await resolveUrl(root, request.url);
+    } catch {
+      answer(response, 400, "bad request");
+      return;
     }
+    const body = file && (await readFile(file).catch(() => null));
+    if (body === null) {
+      answer(response, 404, "not found");
+      return;
+    }
+    response.writeHead(200, { "content-type": contentType(file), "content-length": body.length });
+    response.end(request.method === "HEAD" ? undefined : body);
   };
 }

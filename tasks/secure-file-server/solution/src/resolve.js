@@ -19,7 +19,7 @@ function decode(urlPath) {
 
 function isInside(root, file) {
   const relative = path.relative(root, file);
-  return relative !== ".." && !relative.startsWith(`..${path.sep}`) && !path.isAbsolute(relative);
+  return !`${relative}${path.sep}`.startsWith(`..${path.sep}`) && !path.isAbsolute(relative);
 }
 
 /**

@@ -28,11 +28,6 @@ class ReadingTest(ExpiringCacheTest):
         self.cache.put("b", 2)
         self.assert_holds(a=1, b=2)
 
-    def test_a_later_put_replaces_the_value(self):
-        self.cache.put("a", 1)
-        self.cache.put("a", 2)
-        self.assert_holds(a=2)
-
     def test_none_is_a_value(self):
         self.cache.put("a", None)
         self.assertIn("a", self.cache)

@@ -1,0 +1,1 @@
+"""Making tasks, and proving them: `harness new`, `harness mine` and `harness validate`."""

@@ -1,0 +1,177 @@
+"""The commits of a repository, and which of them could become tasks."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from harness.authoring.edits import language_of
+from harness.authoring.mutants import is_prose, is_test
+from harness.errors import UsageError
+
+_MAX_FILES, _MAX_LINES = 40, 2_000
+_DATA = ("json", "toml", "settings", "text")
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A commit with one parent: its message, and the files that it adds or changes, or deletes."""
+
+    id: str
+    parent: str
+    message: str
+    changed: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
+    lines: int = 0
+
+    @property
+    def tests(self) -> tuple[str, ...]:
+        """The files of tests that it adds or changes; also their data."""
+        return tuple(path for path in self.changed if is_test(path))
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The programs that it adds or changes."""
+        return tuple(
+            path for path in (*self.changed, *self.deleted) if _is_program(path) and not is_test(path)
+        )
+
+    @property
+    def subject(self) -> str:
+        """The first line of its message."""
+        return self.message.strip().partition("\n")[0].strip()
+
+    @property
+    def name(self) -> str:
+        """A name for its task, which sorts by nothing and says what it is about."""
+        words = re.findall(r"[a-z0-9]+", self.subject.lower())[:5]
+        return "-".join([*words, self.id[:8]])[:90]
+
+    def unsuited(self) -> str | None:
+        """Why it can be no task; None for one that can be tried."""
+        if not self.parent:
+            return "no parent, or several"
+        if not self.tests:
+            return "changes no tests"
+        if not self.sources:
+            return "changes no source"
+        if not any(_is_program(path) for path in self.tests):
+            return "changes no tests"
+        if len(self.changed) + len(self.deleted) > _MAX_FILES or self.lines > _MAX_LINES:
+            return "too large"
+        return None
+
+
+def _is_program(path: str) -> bool:
+    return (
+        language_of(path, "") not in _DATA and not is_prose(path) and PurePosixPath(path).name != "setup.py"
+    )
+
+
+def git(repo: Path, *arguments: str, text: str | None = None) -> str:
+    """What git prints, with no settings of the user's that would change it.
+
+    Raises:
+        UsageError: when it fails.
+    """
+    settings = ("core.quotePath=false", "diff.renames=false", "diff.noprefix=false", "core.autocrlf=false")
+    options = [part for setting in settings for part in ("-c", setting)]
+    env = {**os.environ, "LC_ALL": "C", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
+    safe = ["-c", f"safe.directory={repo.resolve()}"]
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(repo), *safe, *options, *arguments],
+            env=env,
+            input=text.encode() if text is not None else None,
+            capture_output=True,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise UsageError("there is no git here", remedy="install git") from error
+    if done.returncode:
+        words = " ".join(done.stderr.decode("utf-8", "replace").split())[-400:]
+        raise UsageError(f"git {arguments[0]} failed in {repo}: {words}")
+    return os.fsdecode(done.stdout)
+
+
+def top_of(repo: Path) -> Path:
+    """The top folder of the repository that a folder is in.
+
+    Raises:
+        UsageError: when it is in none.
+    """
+    if not repo.is_dir():
+        raise UsageError(f"{repo} is no folder", remedy="name a clone of a repository")
+    return Path(git(repo, "rev-parse", "--show-toplevel").strip())
+
+
+def read_commit(repo: Path, ref: str) -> Commit:
+    """A commit, by any name of it.
+
+    Raises:
+        UsageError: when there is none.
+    """
+    try:
+        found = git(repo, "rev-parse", "--verify", "-q", f"{ref}^{{commit}}").strip()
+    except UsageError as error:
+        raise UsageError(f"{repo} has no commit {ref!r}", remedy="give an id, a branch or HEAD~N") from error
+    told = git(repo, "show", "-s", "--format=%P%x00%B", found)
+    parents, _, message = told.partition("\0")
+    parent = parents.strip() if len(parents.split()) == 1 else ""
+    if not parent:
+        return Commit(found, "", message.strip())
+    status = git(repo, "diff-tree", "-r", "-z", "--no-renames", "--name-status", parent, found).split("\0")
+    pairs = list(zip(status[::2], status[1::2], strict=False))
+    counts = git(repo, "diff-tree", "-r", "--no-renames", "--numstat", parent, found).splitlines()
+    lines = sum(int(number) for line in counts for number in line.split("\t")[:2] if number.isdigit())
+    changed = tuple(path for kind, path in pairs if kind != "D")
+    deleted = tuple(path for kind, path in pairs if kind == "D")
+    return Commit(found, parent, message.strip(), changed, deleted, lines)
+
+
+def history(repo: Path, since: str | None) -> list[str]:
+    """The ids of the commits of HEAD, oldest first; `since` is a commit that they come after, or a date.
+
+    Raises:
+        UsageError: when there are none.
+    """
+    chosen = ["HEAD"]
+    if since:
+        try:
+            after = git(repo, "rev-parse", "--verify", "-q", f"{since}^{{commit}}").strip()
+            chosen = [f"{after}..HEAD"]
+        except UsageError:
+            chosen = [f"--since={since}", "HEAD"]
+    return git(repo, "rev-list", "--reverse", "--topo-order", *chosen).split()
+
+
+def patch_of(repo: Path, commit: Commit, *, tests: bool) -> str:
+    """What a commit does to its tests, or to all else, as a patch."""
+    paths = [path for path in (*commit.changed, *commit.deleted) if is_test(path) == tests]
+    if not paths:
+        return ""
+    return git(
+        repo,
+        "diff-tree",
+        "-p",
+        "--binary",
+        "--full-index",
+        "--no-renames",
+        commit.parent,
+        commit.id,
+        "--",
+        *paths,
+    )
+
+
+def file_at(repo: Path, commit: str, path: str) -> bytes:
+    """A file's content in a commit."""
+    return os.fsencode(git(repo, "show", f"{commit}:{path}"))
+
+
+def mode_at(repo: Path, commit: str, path: str) -> str:
+    """A file's mode in a commit, as git writes it."""
+    return git(repo, "ls-tree", commit, "--", path).partition(" ")[0]

@@ -1,0 +1,93 @@
+"""What an agent could read that gives the answer away: the solution's text, or the checks', where it is at work."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from harness.authoring.mutants import Change
+
+_SHARE = 0.6
+"""A file that holds so much of a secret's telling lines gives it away."""
+_TELLING = 12
+"""A shorter line tells nothing by itself."""
+_TELLING_ALONE = 24
+"""A secret of one line tells something only if it is as long as this."""
+_COMMON = re.compile(
+    r"(import|from|#include|use|package|export|return|else|end|raise|pass|break|continue)\b.{0,28}$"
+)
+
+
+@dataclass(frozen=True)
+class Secret:
+    """Lines that the agent should not find: a hunk of the solution, or a file of `checks/`.
+
+    `origin` says whose they are; `at_home` names the files of the repo that may have them: where they come from.
+    """
+
+    origin: str
+    lines: frozenset[str]
+    at_home: frozenset[str] = frozenset()
+
+
+def secrets_of_solution(changes: Mapping[str, Change]) -> list[Secret]:
+    """The hunks that the solution adds. Code that it only moves stands in the files that it changes."""
+    touched = frozenset(changes)
+    found = []
+    for change in changes.values():
+        found += [
+            Secret(f"solution's {change.path}", telling, touched)
+            for block in _added_blocks(change)
+            if (telling := _telling(block))
+        ]
+    return found
+
+
+def secrets_of_checks(files: Mapping[str, bytes], starter: Mapping[str, bytes]) -> list[Secret]:
+    """The files of `checks/`, without what the starter has in a file of that name, or as that file's next version."""
+    found = []
+    for name, content in files.items():
+        same_name = [other for other in starter if PurePosixPath(other).name == PurePosixPath(name).name]
+        known = {line.strip() for other in same_name for line in _lines(starter[other])}
+        telling = _telling(line for line in _lines(content) if line.strip() not in known)
+        if telling:
+            found.append(Secret(f"checks/{name}", telling, frozenset(same_name)))
+    return found
+
+
+def found_in(secrets: Iterable[Secret], path: str, content: bytes) -> Iterator[Secret]:
+    """The secrets that a file gives away."""
+    lines = {line.strip() for line in _lines(content)}
+    for secret in secrets:
+        if path not in secret.at_home and len(secret.lines & lines) >= _SHARE * len(secret.lines):
+            yield secret
+
+
+def _added_blocks(change: Change) -> Iterator[list[str]]:
+    old, new = _lines(change.before or b""), _lines(change.after or b"")
+    for tag, _, _, start, end in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if tag in ("insert", "replace"):
+            yield new[start:end]
+
+
+def _telling(lines: Iterable[str]) -> frozenset[str]:
+    """The lines by which one would know a text again; none where they are too few."""
+    found = {
+        bare
+        for line in lines
+        if len(bare := line.strip()) >= _TELLING
+        and re.search(r"[A-Za-z]{3}", bare)
+        and not _COMMON.match(bare)
+    }
+    return (
+        frozenset(found)
+        if len(found) > 1 or any(len(line) >= _TELLING_ALONE for line in found)
+        else frozenset()
+    )
+
+
+def _lines(content: bytes) -> list[str]:
+    return [] if b"\0" in content else content.decode("utf-8", "replace").splitlines()

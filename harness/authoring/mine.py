@@ -1,0 +1,221 @@
+"""`harness mine`: the commits of a history that make good tasks, each proven in a sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.authoring.commits import Commit, history, read_commit, top_of
+from harness.authoring.proving import Prover, fault_of
+from harness.authoring.runners import runner_of
+from harness.authoring.writing import Runner, write_of_commit
+from harness.errors import Fault, ProblemsError
+from harness.models.model import NO_MODEL
+from harness.records.record import CheckResult
+from harness.records.store import NO_REDACTION, RunFolder, new_run_id
+from harness.runs.options import Options
+from harness.runs.resources import default_concurrency, platform_of
+from harness.sandboxes.platform import Platform
+from harness.sandboxes.templates import Templates
+from harness.tasks.gitrepo import Repos
+from harness.tasks.loading import load_task
+from harness.tasks.tomlfile import display_path
+from harness.trials.context import RunContext
+
+STATE = "mined.json"
+"""In the folder with the mined tasks: what each commit that was tried came to."""
+PROVEN = "proven"
+_TIMES = 2
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Yield:
+    """What mining came to: the number of commits, and by commit why it is no task, or PROVEN; and the tasks."""
+
+    commits: int
+    verdicts: dict[str, str]
+    tasks: tuple[str, ...] = ()
+
+    def told(self) -> str:
+        """In words: how many, and why the others fell out."""
+        tried = {one: why for one, why in self.verdicts.items() if not why.startswith("unsuited: ")}
+        proven = [why for why in tried.values() if why == PROVEN]
+        lines = [
+            f"{_count(self.commits, 'commit')}, {_count(len(tried), 'candidate')}, {len(proven)} proven",
+            *_reasons(
+                "not tried",
+                [
+                    why.removeprefix("unsuited: ")
+                    for why in self.verdicts.values()
+                    if why not in tried.values()
+                ],
+            ),
+            *_reasons("fell out", [why.partition(":")[0] for why in tried.values() if why != PROVEN]),
+            *(f"  {task}" for task in self.tasks),
+        ]
+        return "".join(f"{line}\n" for line in lines)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _reasons(head: str, reasons: Sequence[str]) -> list[str]:
+    return [f"  {head}: {number} {why}" for why, number in sorted(Counter(reasons).items())]
+
+
+def mine(
+    repo: Path, into: Path, options: Options, since: str | None = None, say: Say = lambda line: None
+) -> Yield:
+    """Make tasks of the commits of a history, and prove each. What was tried before is not tried again.
+
+    Raises:
+        UsageError: when there is no history, or no platform.
+    """
+    top = top_of(repo)
+    ids = history(top, since)
+    state = into / STATE
+    known: dict[str, str] = json.loads(state.read_text(encoding="utf-8")) if state.is_file() else {}
+    commits = [read_commit(top, one) for one in ids if one not in known]
+    for commit in commits:
+        if reason := commit.unsuited():
+            known[commit.id] = f"unsuited: {reason}"
+    candidates = [commit for commit in commits if commit.id not in known]
+    if candidates:
+        into.mkdir(parents=True, exist_ok=True)
+        with platform_of(options) as platform:
+            asyncio.run(_Mining(top, into, platform, options, known, say).run(candidates))
+    verdicts = {one: known[one] for one in ids}
+    tasks = [into / read_commit(top, one).name for one in ids if verdicts[one] == PROVEN]
+    return Yield(len(ids), verdicts, tuple(display_path(task) for task in tasks))
+
+
+def prove_commit(repo: Path, commit: Commit, folder: Path, options: Options) -> str:
+    """Make a task of one commit in a folder, if it can be proven; PROVEN, or why not."""
+    if reason := commit.unsuited():
+        return f"it {reason}" if reason.startswith("changes") else reason
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as name,
+        platform_of(options) as platform,
+    ):
+        into, known = Path(name), dict[str, str]()
+        asyncio.run(_Mining(repo, into, platform, options, known, lambda line: None).run([commit], at=folder))
+    return known[commit.id]
+
+
+@dataclass
+class _Mining:
+    """Candidates being proven; `known` has what each came to, and is kept as it grows."""
+
+    repo: Path
+    into: Path
+    platform: Platform
+    options: Options
+    known: dict[str, str]
+    say: Say
+
+    async def run(self, candidates: Sequence[Commit], at: Path | None = None) -> None:
+        """Prove them all. Each task gets the name of its commit, or that one's is put `at` a place."""
+        here = self.platform.kind == "local"
+        slots = asyncio.Semaphore(self.options.concurrency or default_concurrency(local=here))
+        with tempfile.TemporaryDirectory(prefix="harness-mine-") as name:
+            run = RunFolder.create(Path(name), new_run_id(), {"agent": "oracle"}, NO_REDACTION)
+            templates = Templates(self.platform, self.options.results / "templates", self.say)
+            context = RunContext(self.platform, NO_MODEL, run, Repos(run.path / "repos"), templates)
+            try:
+                await asyncio.gather(*(self._one(commit, context, slots, at) for commit in candidates))
+            finally:
+                context.repos.close()
+
+    async def _one(
+        self, commit: Commit, context: RunContext, slots: asyncio.Semaphore, at: Path | None
+    ) -> None:
+        try:
+            verdict = await self._proven(commit, context, slots, at or self.into / commit.name)
+        except ProblemsError as error:
+            verdict = f"cannot be a task: {error.problems[0]}"
+        except Fault as fault:
+            verdict = f"cannot be run: {fault.message[:300]}"
+        self.known[commit.id] = verdict
+        self.say(f"{commit.id[:8]} {commit.subject[:60]}: {verdict}")
+        text = json.dumps(dict(sorted(self.known.items())), indent=2)
+        (self.into / STATE).write_text(text + "\n", encoding="utf-8")
+
+    async def _proven(
+        self, commit: Commit, context: RunContext, slots: asyncio.Semaphore, target: Path
+    ) -> str:
+        runner = await asyncio.to_thread(runner_of, self.repo, commit)
+        if isinstance(runner, str):
+            return f"tests that cannot be run: {runner}"
+        # Beside the target: its paths lead to the repo from there.
+        folder = target.with_name(f"{target.name}.part")
+        try:
+            verdict = await self._tried(commit, runner, folder, context, slots)
+            if verdict == PROVEN:
+                shutil.rmtree(target, ignore_errors=True)
+                folder.rename(target)
+            return verdict
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    async def _tried(
+        self, commit: Commit, runner: Runner, folder: Path, context: RunContext, slots: asyncio.Semaphore
+    ) -> str:
+        await asyncio.to_thread(write_of_commit, folder, self.repo, commit, runner)
+        found = await self._run(folder, context, slots)
+        if isinstance(found, str):
+            return found
+        before, *after = found
+        steady = set.intersection(*after) if after else set()
+        must_pass, still = sorted(steady - before), sorted(steady & before)
+        if not steady:
+            return "tests that fail with the commit's own change"
+        if not must_pass:
+            return "tests that pass without the commit's change"
+        if any(one != after[0] for one in after):
+            return "tests that pass by chance"
+        await asyncio.to_thread(
+            write_of_commit, folder, self.repo, commit, runner, must_pass=must_pass, must_still_pass=still
+        )
+        return await self._confirmed(folder, context, slots)
+
+    async def _confirmed(self, folder: Path, context: RunContext, slots: asyncio.Semaphore) -> str:
+        """The task as it is written: its oracle passes, and its nop fails."""
+        prover = self._prover(folder, context, slots)
+        oracle, nop = await asyncio.gather(prover.trial("oracle"), prover.trial("nop"))
+        for proof in (oracle, nop):
+            if fault := fault_of(proof.record):
+                return f"cannot be run: {fault.message[:300]}"
+        if oracle.record.outcome != "passed":
+            return "tests that pass by chance"
+        return PROVEN if nop.record.outcome == "failed" else "tests that pass without the commit's change"
+
+    async def _run(self, folder: Path, context: RunContext, slots: asyncio.Semaphore) -> list[set[str]] | str:
+        """The tests that pass with nothing done, and those that pass with the solution, each time."""
+        prover = self._prover(folder, context, slots)
+        proofs = await asyncio.gather(prover.trial("nop"), *(prover.trial("oracle") for _ in range(_TIMES)))
+        for proof in proofs:
+            if fault := fault_of(proof.record):
+                return f"cannot be run: {fault.message[:300]}"
+        if not any(result.tests for result in proofs[-1].record.checks):
+            words = proofs[-1].record.checks[0].output_tail.strip().splitlines()[-3:]
+            return f"tests that cannot be run: {' '.join(words)[:300]}"
+        return [_passed(proof.record.checks) for proof in proofs]
+
+    def _prover(self, folder: Path, context: RunContext, slots: asyncio.Semaphore) -> Prover:
+        task = load_task(folder)
+        # Each round has a name of its own, and with it folders.
+        name = f"{task.name}.{task.hash[:8]}"
+        return Prover(replace(task, name=name), context, slots, context.folder.path)
+
+
+def _passed(checks: Sequence[CheckResult]) -> set[str]:
+    return {test.name for result in checks for test in result.tests or () if test.outcome == "passed"}

@@ -1,0 +1,220 @@
+"""The template of a repo's own environment: what the repo declares, installed over another template.
+
+On this machine packages come from where this machine's pip and npm have them (caches, wheels, an index), since a build
+has no network of its own; elsewhere the build fetches them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from harness.sandboxes.userstate import state_folder
+from harness.tasks.repoenv import Declared, declared
+
+Say = Callable[[str], None]
+_VERSION = 1
+_FETCH_S = 900
+_TOLD = 300
+_PIP_INSTALL = (
+    "env -u PIP_PREFIX -u PIP_TARGET python3 -m pip install --user --break-system-packages --quiet "
+    "--disable-pip-version-check --no-warn-script-location"
+)
+_REMEDY = "put its wheel where pip finds it, or name a template that has it in [sandbox] template"
+
+
+@dataclass(frozen=True)
+class RepoEnv:
+    """The template to build, as `[sandbox] template` would name it, and what is to be told of it."""
+
+    template: str
+    notes: tuple[str, ...] = ()
+
+
+def repo_env(repo: Path, base: str, *, local: bool, say: Say) -> RepoEnv:
+    """Make the template's file for what a repo declares, over the template `base`; once for each content.
+
+    Raises:
+        OSError: when the disk does not take it.
+    """
+    found = declared(repo)
+    if not found.requirements and not found.node:
+        if found.dockerfile:
+            return RepoEnv(str(repo / found.dockerfile), found.notes)
+        return RepoEnv(base, found.notes)
+    folder = state_folder() / "repo-env" / _key(found, repo, base, local)
+    if not (folder / "notes.json").is_file():
+        say(f"the repo's environment: {', '.join(found.sources) or 'the runner of its tests'}")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as name:
+            made = Path(name) / "env"
+            made.mkdir()
+            notes = _Making(found, repo, made, local, say).make(base)
+            (made / "notes.json").write_text(json.dumps(notes), encoding="utf-8")
+            if not folder.exists():
+                made.rename(folder)
+    notes = json.loads((folder / "notes.json").read_text(encoding="utf-8"))
+    return RepoEnv(f"{folder}/env.py:template", (*found.notes, *notes))
+
+
+def _key(found: Declared, repo: Path, base: str, local: bool) -> str:
+    content = {
+        **asdict(found),
+        "base": base,
+        "local": local,
+        "version": _VERSION,
+        "python": _python_of_sandbox(),
+    }
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    for name in found.node:
+        digest.update((repo / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _python_of_sandbox() -> str:
+    """This machine's own Python, which is that of its sandboxes."""
+    return shutil.which("python3", path="/usr/bin:/usr/local/bin") or sys.executable
+
+
+@dataclass
+class _Making:
+    """One template being made in a folder."""
+
+    found: Declared
+    repo: Path
+    folder: Path
+    local: bool
+    say: Say
+
+    def make(self, base: str) -> list[str]:
+        """Write its file, and gather what it copies; returns what could not be had."""
+        steps, notes = list[str](), list[str]()
+        if self.found.requirements:
+            self._python(steps, notes)
+        if self.found.node:
+            self._node(steps, notes)
+        text = "from e2b import Template\n\ntemplate = (\n    Template()\n"
+        text += "".join(f"    {step}\n" for step in [f".from_template({base!r})", *steps]) + ")\n"
+        (self.folder / "env.py").write_text(text, encoding="utf-8")
+        return notes
+
+    def _python(self, steps: list[str], notes: list[str]) -> None:
+        wanted = list(self.found.requirements)
+        if self.local:
+            wanted = self._gather_wheels(wanted, notes)
+            options = "--no-index --find-links /tmp/harness-wheels -r /tmp/harness-requirements.txt"
+            if wanted:
+                steps.append('.copy("wheels", "/tmp/harness-wheels")')
+        else:
+            (self.folder / "pins.txt").write_text("".join(f"{pin}\n" for pin in self.found.pins))
+            steps.append('.copy("pins.txt", "/tmp/harness-pins.txt")')
+            options = "-c /tmp/harness-pins.txt -r /tmp/harness-requirements.txt"
+        if wanted:
+            (self.folder / "requirements.txt").write_text("".join(f"{one}\n" for one in wanted))
+            steps.append('.copy("requirements.txt", "/tmp/harness-requirements.txt")')
+            steps.append(f".run_cmd({f'{_PIP_INSTALL} {options}'!r})")
+        for path in self.found.python_paths:
+            line = (
+                f'd=$(python3 -m site --user-site); mkdir -p "$d"; echo /home/user/repo/{path} >"$d/repo.pth"'
+            )
+            steps.append(f".run_cmd({line!r})")
+
+    def _gather_wheels(self, wanted: Sequence[str], notes: list[str]) -> list[str]:
+        """Have pip put wheels of the requirements, and of what these need, into a folder; those that it got."""
+        pins = self.folder / "pins.txt"
+        pins.write_text("".join(f"{pin}\n" for pin in self.found.pins))
+        if self._wheel(wanted, pins) is None:
+            return list(wanted)
+        if self.found.pins and self._wheel(wanted, None) is None:
+            notes.append("not all versions of the lock file can be had here: packages are of other versions")
+            return list(wanted)
+        got = []
+        for one in wanted:
+            words = self._wheel([one], None)
+            if words is None:
+                got.append(one)
+            else:
+                notes.append(f"{one} could not be installed: {words} ({_REMEDY})")
+        return got
+
+    def _wheel(self, requirements: Sequence[str], pins: Path | None) -> str | None:
+        """Why it could not be done; None if it was."""
+        python = _python_of_sandbox()
+        command = [
+            python,
+            "-m",
+            "pip",
+            "wheel",
+            "-q",
+            "--disable-pip-version-check",
+            "-w",
+            str(self.folder / "wheels"),
+        ]
+        return self._run([*command, *(["-c", str(pins)] if pins else []), *requirements], self.folder)
+
+    def _node(self, steps: list[str], notes: list[str]) -> None:
+        place = self.folder / "node"
+        place.mkdir()
+        for name in self.found.node:
+            shutil.copyfile(self.repo / name, place / name)
+        has_lock = bool({"package-lock.json", "npm-shrinkwrap.json"} & set(self.found.node))
+        npm = [
+            "npm",
+            "ci" if has_lock else "install",
+            "--ignore-scripts",
+            "--no-audit",
+            "--no-fund",
+            "--prefer-offline",
+        ]
+        if not has_lock and len(self.found.node) > 1:
+            notes.append(
+                f"{self.found.node[1]} is not npm's: packages are of versions that package.json allows"
+            )
+        if not self.local:
+            steps.append('.copy("node", "/tmp/harness-node")')
+            command = f"cd /tmp/harness-node && {' '.join(npm)} && mv node_modules /home/user/"
+            steps.append(f".run_cmd({command!r})")
+            return
+        words = self._run(npm, place)
+        if words is not None:
+            notes.append(f"the packages of package.json could not be installed: {words} ({_REMEDY})")
+        elif (place / "node_modules").is_dir():
+            with tarfile.open(self.folder / "node_modules.tar", "w") as archive:
+                archive.add(place / "node_modules", "node_modules", filter=_without_time)
+            steps.append('.copy("node_modules.tar", "/tmp/harness-node.tar")')
+            # Node looks for packages in the folders above the repo, too; there they are no part of the work.
+            steps.append(".run_cmd('tar -xf /tmp/harness-node.tar -C /home/user')")
+        shutil.rmtree(place)
+
+    def _run(self, command: Sequence[str], folder: Path) -> str | None:
+        env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        try:
+            done = subprocess.run(
+                command, cwd=folder, env=env, capture_output=True, text=True, timeout=_FETCH_S, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return str(error)
+        for line in (done.stdout + done.stderr).splitlines():
+            self.say(line)
+        if done.returncode == 0:
+            return None
+        lines = [
+            line for line in done.stderr.splitlines() if "error" in line.lower()
+        ] or done.stderr.splitlines()
+        return " ".join(lines[-2:])[-_TOLD:]
+
+
+def _without_time(info: tarfile.TarInfo) -> tarfile.TarInfo:
+    """An entry that is the same whenever it is packed: the template's name is made of its content."""
+    info.mtime = info.uid = info.gid = 0
+    info.uname = info.gname = ""
+    return info

@@ -1,0 +1,173 @@
+"""`harness validate` finds what is wrong with tasks, and leaves good ones alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness.authoring.findings import Report
+from harness.authoring.validate import Effort, validate
+from harness.cli import main
+from harness.local.launch import LocalServer
+from harness.runs.options import Options
+from tests.support.folders import task_folder, write_files
+
+STARTER = {
+    "shop.py": "def total(prices):\n    return 0\n",
+    "README.md": "# Shop\n",
+    "tests/test_old.py": "assert True\n",
+}
+SOLUTION = {
+    "shop.py": "def total(prices):\n    found = 0\n    for price in prices:\n        if price > 0:\n"
+    "            found += price\n    return found\n"
+}
+SHARP_CHECK = """#!/usr/bin/env python3
+import sys
+sys.path.insert(0, ".")
+from shop import total
+for prices, right in (([1, 2], 3), ([5, -3, 1], 6), ([], 0)):
+    assert total(prices) == right, f"total({prices}) is not {right}"
+"""
+PROMPT = {"prompt.md": "Make `total` in `shop.py` add up the prices above 0.\n"}
+
+
+def reports(root: Path, effort: Effort) -> dict[str, Report]:
+    return {report.task: report for report in validate([root], Options(results=root / "results"), effort)}
+
+
+def kinds(report: Report, level: str = "error") -> set[str]:
+    return {finding.kind for finding in report.findings if finding.level == level}
+
+
+def shop(root: Path, name: str, **parts: object) -> Path:
+    given = {
+        "repo": STARTER,
+        "checks": {"total.py": SHARP_CHECK},
+        "solution": SOLUTION,
+        "prompts": PROMPT,
+        **parts,
+    }
+    return task_folder(root, name, **given)  # type: ignore[arg-type]
+
+
+def commit_all(repo: Path, message: str) -> None:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.invalid"]
+    subprocess.run(["git", "-C", str(repo), "add", "-A"], check=True)
+    subprocess.run(["git", "-C", str(repo), *identity, "commit", "-qm", message], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("as_e2b")
+def test_each_planted_defect_is_named(tmp_path: Path) -> None:
+    """Those of one task are told side by side, and none of them of the good task beside it."""
+    shop(tmp_path, "good")
+    many = shop(
+        tmp_path,
+        "many",
+        prompts={"prompt.md": "Mend `total` in `shop.py`, as `docs/prices.md` says.\n"},
+        repo={**STARTER, "notes/idea.txt": "try this:\n" + SOLUTION["shop.py"].partition("\n")[2]},
+        toml='[checks]\nprotect = ["tests/**", "conftest.py"]\n',
+        checks={
+            "a_first.sh": "#!/bin/sh\necho ready >~/ready\ngrep -q found shop.py\n",
+            "b_second.sh": "#!/bin/sh\ntest -e ~/ready\n",
+            "chance.sh": "#!/bin/bash\n[ $((RANDOM % 3)) != 0 ]\n",
+            "year.py": "#!/usr/bin/env python3\nimport datetime\nassert datetime.date.today().year < 2030\n",
+            "more/forgotten.sh": "#!/bin/sh\ngrep -q total shop.py\n",
+        },
+    )
+    write_files(many / "repo", {"shop.py": SOLUTION["shop.py"]})
+    subprocess.run(["git", "init", "-q", str(many / "repo")], check=True)
+    commit_all(many / "repo", "later")
+    write_files(many / "repo", {"shop.py": STARTER["shop.py"]})
+    found = reports(tmp_path, Effort(times=8, mutants=0))
+    assert kinds(found["good"]) == set()
+    assert kinds(found["many"]) == {
+        "check_never_run",
+        "clock_dependent",
+        "flaky_check",
+        "history",
+        "leak",
+        "order_dependent",
+        "prompt_names_missing",
+        "protect_missing",
+    }
+    by_check = {(finding.kind, finding.check) for finding in found["many"].findings if finding.check}
+    assert by_check == {
+        ("flaky_check", "chance"),
+        ("order_dependent", "b_second"),
+        ("clock_dependent", "year"),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("as_e2b")
+def test_verdicts_that_are_wrong_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An oracle that fails, a nop that passes, a failure that is no assertion, and a check that any text passes."""
+    shop(tmp_path, "oracle-fails", checks={"never.sh": "#!/bin/sh\necho no; exit 1\n"})
+    shop(tmp_path, "nop-passes", checks={"always.sh": "#!/bin/sh\ntest -s shop.py\n"})
+    module = "#!/usr/bin/env python3\nimport shop_helper\n"
+    helped = {**SOLUTION, "shop_helper.py": "RATE = 1\n"}
+    shop(tmp_path, "no-module", checks={"helper.py": module}, solution=helped)
+    blunt = {"any.sh": "#!/bin/sh\ntest -s answer.txt\n"}
+    long = {"answer.txt": "".join(f"line {number}\n" for number in range(9))}
+    shop(tmp_path, "blunt", checks=blunt, solution=long, prompts={"prompt.md": "Write `answer.txt`."})
+    code = main(["validate", str(tmp_path), "--times", "2", "--mutants", "5", "--json"])
+    told = json.loads(capsys.readouterr().out)
+    found = {task["task"]: {one["kind"] for one in task["findings"]} for task in told["tasks"]}
+    assert code == 1
+    assert found["oracle-fails"] == {"oracle_fails"}
+    assert found["nop-passes"] >= {"nop_passes", "blunt"}
+    assert found["no-module"] >= {"wrong_reason"}
+    assert found["blunt"] == {"blunt"}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("as_e2b")
+def test_a_sharp_task_is_said_to_be_sharp(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The table has its line, survivors are diffs, and the exit code is 0."""
+    loose = SHARP_CHECK.replace("([5, -3, 1], 6), ", "")
+    shop(tmp_path, "good")
+    shop(tmp_path, "loose", checks={"total.py": loose})
+    code = main(["validate", str(tmp_path / "good"), "--times", "2", "--mutants", "15"])
+    told = capsys.readouterr().out
+    assert code == 0
+    assert "good  ok" in told
+    assert "100%" in told
+    assert main(["validate", str(tmp_path / "loose"), "--times", "1", "--mutants", "15"]) == 1
+    told = capsys.readouterr().out
+    assert "no check noticed this" in told
+    assert "  -        if price > 0:\n" in told
+
+
+def test_what_looks_like_a_task_is_told_without_a_sandbox(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A manifest under another name, and a prompt alone."""
+    write_files(tmp_path, {"upper/Task.toml": "schema = 1\n", "alone/prompt.md": "Do it.\n"})
+    write_files(tmp_path, {"broken/task.toml": 'schema = 1\nsandbox = { template = "no/Dockerfile" }\n'})
+    assert main(["validate", str(tmp_path)]) == 1
+    told = " ".join(capsys.readouterr().out.split())
+    assert "upper: error: manifest_name: Task.toml is no task's manifest" in told
+    assert "alone: error: no_manifest: there is a prompt.md and no task.toml" in told
+    assert "broken: error: task:" in told
+    assert "'no/Dockerfile' is nowhere" in told
+
+
+def test_a_folder_without_tasks_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the command that makes one."""
+    assert main(["validate", str(tmp_path)]) == 2
+    assert "harness new NAME" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("as_e2b")
+def test_an_unknown_template_and_a_missing_solution(tmp_path: Path, as_e2b: LocalServer) -> None:
+    """Are told as such."""
+    folder = shop(tmp_path, "lost", toml='[sandbox]\ntemplate = "nobody-knows"\n')
+    (folder / "solution/shop.py").unlink()
+    (folder / "solution").rmdir()
+    found = reports(tmp_path, Effort(times=1, mutants=0))["lost"]
+    assert kinds(found) == {"no_solution", "cannot_run"}
+    assert any("nobody-knows" in finding.what for finding in found.findings)
