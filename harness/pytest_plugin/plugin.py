@@ -24,8 +24,10 @@ _MARKS = (
     (".meta/config.json", ".docs"),
     ("task.yaml", "run-tests.sh"),
     ("task.yaml", "Dockerfile"),
+    ("no-counterpart.txt",),
 )
-"""Files that a folder has beside each other which is a task: of ours and Harbor's, Exercism's, Terminal-Bench 1's."""
+"""Files that a folder has beside each other which is a task: of ours and Harbor's, Exercism's, Terminal-Bench 1's, and
+one that a dataset's row has become."""
 _SERVER: pytest.StashKey[ControllerServer] = pytest.StashKey()
 
 
@@ -38,6 +40,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers, and refuse wrong options before anything is collected."""
     if any_given(config):
         options_of(config)
+    if option(config, "dataset") and not hasattr(config, "workerinput"):
+        from harness.pytest_plugin.datasets import name_dataset
+
+        name_dataset(config)
     from harness.pytest_plugin.verdict import VerdictPlugin
 
     config.pluginmanager.register(

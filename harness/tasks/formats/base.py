@@ -27,17 +27,19 @@ class TaskFolder:
     """A task of ours on its way to a folder: its manifest, and files by their names in it.
 
     `files` has a text, bytes, or the path of a file or folder to copy; a text that starts with `#!` becomes executable.
-    `shared` has texts that several tasks stand on, by their names in the folder that the task's folder is in.
+    Without `is_ours` it is a folder that only says why there is no task. `shared` has texts that several tasks stand on, by their names in the folder that the task's folder is in.
     """
 
     manifest: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str | bytes | Path] = field(default_factory=dict)
     shared: Mapping[str, str] = field(default_factory=dict)
+    is_ours: bool = True
 
     def write(self, target: Path) -> None:
         """Write it. Raises OSError."""
         target.mkdir(parents=True)
-        (target / MANIFEST).write_text(toml_text({"schema": 1, **self.manifest}), encoding="utf-8")
+        if self.is_ours:
+            (target / MANIFEST).write_text(toml_text({"schema": 1, **self.manifest}), encoding="utf-8")
         for name, content in self.files.items():
             path = target / name
             path.parent.mkdir(parents=True, exist_ok=True)

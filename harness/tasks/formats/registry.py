@@ -11,12 +11,13 @@ from harness.tasks.contents import folder_hash
 from harness.tasks.formats.base import Format, NoCounterpartError, TaskFolder
 from harness.tasks.formats.exercism import Exercism
 from harness.tasks.formats.harbor import Harbor
+from harness.tasks.formats.skipped import Skipped
 from harness.tasks.formats.terminal_bench import TerminalBench1
 from harness.tasks.loading import load_task
 from harness.tasks.manifest import is_name
 from harness.tasks.task import Task
 
-FORMATS: tuple[Format, ...] = (Harbor(), Exercism(), TerminalBench1())
+FORMATS: tuple[Format, ...] = (Harbor(), Exercism(), TerminalBench1(), Skipped())
 _VERSION = 1
 """Raised when what a format writes changes, so that what was written earlier is not taken for it."""
 
