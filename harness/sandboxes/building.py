@@ -10,7 +10,6 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from e2b import AsyncTemplate, Template, exceptions
@@ -21,6 +20,7 @@ from e2b.connection_config import ConnectionConfig
 from e2b.template.main import TemplateBuilder, TemplateFinal
 
 from harness.errors import TaskFault
+from harness.sandboxes.dockerfile import template_of_dockerfile
 from harness.sandboxes.faults import raising_faults
 from harness.tasks.templatefile import TemplateFile
 
@@ -55,7 +55,7 @@ def read_template_build(file: TemplateFile) -> TemplateBuild:
         TaskFault: when it cannot be read, or has no template.
     """
     try:
-        template = _of_python(file) if file.name else _of_dockerfile(file.path)
+        template = _of_python(file) if file.name else template_of_dockerfile(file.path)
         content = Template.to_json(template)
     except TaskFault:
         raise
@@ -66,10 +66,6 @@ def read_template_build(file: TemplateFile) -> TemplateBuild:
         ) from error
     digest = hashlib.sha256(content.encode()).hexdigest()[:_HASH_DIGITS]
     return TemplateBuild(file, f"{PREFIX}{_stem(file)}-{digest}", template)
-
-
-def _of_dockerfile(path: Path) -> Any:
-    return Template(file_context_path=path.parent).from_dockerfile(str(path))
 
 
 def _of_python(file: TemplateFile) -> Any:

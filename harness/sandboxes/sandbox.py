@@ -126,6 +126,25 @@ async def _kill_when_created(creating: asyncio.Task[Any]) -> None:
     creating.cancel()
 
 
+def create_error(error: Exception, template: str) -> SandboxFault | None:
+    """What a refusal to create a sandbox means: no such template, or an engine that is too old; None: another thing.
+
+    The SDK has no error of its own for the first: some servers' replies come as NotFoundException, E2B's do not. An
+    engine that does not know the route answers 404 or 405, and says nothing of a template.
+    """
+    status = 404 if isinstance(error, exceptions.NotFoundException) else getattr(error, "status_code", None)
+    if status not in (404, 405):
+        return None
+    words = str(error)
+    if status == 404 and ("template" in words.lower() or template.partition(":")[0] in words):
+        return SandboxFault(
+            "template",
+            f"there is no template {template!r}: {words}",
+            remedy="`claude` and `base` are always there; check the task's [sandbox] template",
+        )
+    return SandboxFault("api_level", f"the engine has no POST /v2/sandboxes ({status}): {words}")
+
+
 class Sandbox:
     """One running sandbox. `mcp_token` lets one into its MCP gateway; None without one. `is_kept`: nobody ends it.
 
@@ -188,14 +207,10 @@ class Sandbox:
                 token = None if mcp is None else await sdk.get_mcp_token()
                 return cls(sdk, token, keeps_output=platform.keeps_output, user=user)
             except exceptions.SandboxException as error:
-                # The SDK has no error of its own for it: some servers' replies come as NotFoundException, E2B's not.
-                if not isinstance(error, exceptions.NotFoundException) and error.status_code != 404:
+                fault = create_error(error, template)
+                if fault is None:
                     raise
-                raise SandboxFault(
-                    "template",
-                    f"there is no template {template!r}: {error}",
-                    remedy="`claude` and `base` are always there; check the task's [sandbox] template",
-                ) from error
+                raise fault from error
 
     @classmethod
     async def connect(cls, platform: Platform, sandbox_id: str, user: str | None = None) -> Sandbox:

@@ -35,8 +35,11 @@ from pathlib import Path
 from e2b import Template
 
 from harness.sandboxes.claude_template import with_claude
+from harness.sandboxes.dockerfile import template_of_dockerfile
 
-{name} = with_claude({base}, programs=("bash", "tar"))
+image = {image!r}
+base = Template().from_image(image) if image else template_of_dockerfile(Path(__file__).parent / "Dockerfile")
+template = with_claude(base, programs=("bash", "tar"))
 '''
 
 
@@ -275,12 +278,7 @@ class _Harbor:
     def _template(self) -> str:
         image = self.table("environment").get("docker_image")
         has_file = (self.folder / "environment" / "Dockerfile").is_file()
-        if has_file:
-            context = "Template(file_context_path=Path(__file__).parent)"
-            base = f'{context}.from_dockerfile(str(Path(__file__).parent / "Dockerfile"))'
-        else:
-            base = f"Template().from_image({str(image)!r})"
-        return _TEMPLATE.format(name="template", base=base)
+        return _TEMPLATE.format(image=None if has_file else str(image))
 
 
 def _script(name: str, *arguments: str, env: Mapping[str, str]) -> str:
