@@ -7,6 +7,7 @@ import base64
 import contextlib
 import functools
 import shlex
+import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,7 +133,7 @@ def create_error(error: Exception, template: str) -> SandboxFault | None:
     The SDK has no error of its own for the first: some servers' replies come as NotFoundException, E2B's do not. An
     engine that does not know the route answers 404 or 405, and says nothing of a template.
     """
-    status = 404 if isinstance(error, exceptions.NotFoundException) else getattr(error, "status_code", None)
+    status = 404 if isinstance(error, exceptions.NotFoundException) else _status_of(error)
     if status not in (404, 405):
         return None
     words = str(error)
@@ -143,6 +144,14 @@ def create_error(error: Exception, template: str) -> SandboxFault | None:
             remedy="`claude` and `base` are always there; check the task's [sandbox] template",
         )
     return SandboxFault("api_level", f"the engine has no POST /v2/sandboxes ({status}): {words}")
+
+
+def _status_of(error: Exception) -> int | None:
+    """The HTTP status behind an error of the SDK; also where its reply had no form that the SDK can read."""
+    found = getattr(error, "status_code", None)
+    for frame, _ in traceback.walk_tb(error.__traceback__) if found is None else ():
+        found = getattr(frame.f_locals.get("response"), "status_code", found)
+    return found if isinstance(found, int) else None
 
 
 class Sandbox:
@@ -206,7 +215,7 @@ class Sandbox:
                 )
                 token = None if mcp is None else await sdk.get_mcp_token()
                 return cls(sdk, token, keeps_output=platform.keeps_output, user=user)
-            except exceptions.SandboxException as error:
+            except Exception as error:
                 fault = create_error(error, template)
                 if fault is None:
                     raise
