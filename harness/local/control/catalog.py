@@ -98,7 +98,8 @@ class Catalog:
     def find_built(self, name: str, tag: str) -> Template | None:
         """Return the template that was built under this name or id, and tag."""
         record = self._store.find_record(name)
-        build = record.builds.get(record.tags.get(tag, "")) if record else None
+        # E2B takes a build's id for a tag too.
+        build = record.builds.get(record.tags.get(tag, tag)) if record else None
         root = self.find_root(build.root) if build else None
         return self._store.make_template(record, build, root) if record and build and root else None
 
