@@ -20,7 +20,7 @@ from harness.local.boxes.file_tree import remove_tree
 from harness.local.boxes.isolation import Isolation
 from harness.local.boxes.types import BoxError, BoxSpec
 from harness.local.builds.build_request import BuildRequest, Step
-from harness.local.builds.images import ImageTemplates, find_template_for_image
+from harness.local.builds.images import ImageTemplates, find_template_for_image, what_is_here
 from harness.local.builds.steps import StepContext, StepFailed, run_step
 from harness.local.builds.store import Build, Layer, TemplateRecord, TemplateStore
 from harness.local.control.startup import StartUpError, start_up
@@ -161,7 +161,7 @@ class Builder:
             try:
                 root = await asyncio.to_thread(self._images.pull, image, request.credentials, say)
             except ImageError as error:
-                raise BuildFailed("base", str(error)) from error
+                raise BuildFailed("base", f"{error}; {what_is_here(image)}") from error
             return root, self._empty_layer(root)
         found = self._find(name)
         if found is None:

@@ -49,6 +49,14 @@ def find_template_for_image(image: str) -> str | None:
     return "claude" if _matches(tag.partition("-")[0] or "latest", version, names) else None
 
 
+def what_is_here(image: str) -> str:
+    """Say what can be used in place of an image that cannot be had."""
+    name = image.partition(":")[0]
+    images = _list_images()
+    own = f"this machine has {name} {images[name][0]}; " if name in images else ""
+    return f"{own}this machine's own programs are from_template('claude') (FROM claude)"
+
+
 def _list_images() -> Mapping[str, tuple[str, tuple[str, ...]]]:
     """Return replaceable images by name: this machine's version, and other names for it."""
     images: dict[str, tuple[str, tuple[str, ...]]] = {"python": (_python_version(), ())}
