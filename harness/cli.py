@@ -70,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     _template(commands)
     _gc(commands)
     _sandboxd(commands)
+    _import(commands)
+    _doctor(commands)
     return parser
 
 
@@ -543,6 +545,48 @@ def _run_gc(parsed: argparse.Namespace) -> None:
 
     text = sweep(parsed.run_name, kept=parsed.kept, in_use=parsed.in_use, dry_run=parsed.dry_run)
     sys.stdout.write(text)
+
+
+def _import(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "import",
+        help="keep other people's tasks as folders of yours",
+        description="Write tasks of Harbor, Exercism and datasets as task folders. To run them once, none of this is "
+        "needed: `pytest FOLDER` and `pytest --dataset NAME` take them as they are.",
+    )
+    command.add_argument(
+        "source", metavar="WHAT", help="a folder with tasks, or a dataset: a file or the Hub's name"
+    )
+    command.add_argument("--to", type=Path, required=True, metavar="DIR", help="the folder that they go into")
+    command.add_argument("--limit", type=int, metavar="N", help="how many rows of a dataset")
+    command.add_argument("--sample", type=int, metavar="SEED", help="draw them by this seed")
+    command.set_defaults(run=_run_import)
+
+
+def _run_import(parsed: argparse.Namespace) -> None:
+    from harness.tasks.formats.importing import import_tasks
+
+    sys.stdout.write(import_tasks(parsed.source, parsed.to, Path.cwd(), parsed.limit, parsed.sample))
+
+
+def _doctor(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "doctor",
+        help="try all that harness needs of the engine and the model that the environment names",
+        description="Make a few sandboxes on what the E2B_* variables name (or on this machine), try each thing that "
+        "harness needs of it, and print a table. Exit code 1 when something does not work.",
+    )
+    command.add_argument("--sandbox", choices=("auto", "e2b", "local"), default="auto", help="default: auto")
+    command.add_argument("--template", default="claude", metavar="NAME", help="default: claude")
+    command.set_defaults(run=_run_doctor)
+
+
+def _run_doctor(parsed: argparse.Namespace) -> int:
+    from harness.runs.doctor import doctor
+
+    text, is_well = doctor(parsed.sandbox, parsed.template)
+    sys.stdout.write(text)
+    return 0 if is_well else 1
 
 
 def _sandboxd(commands: _Commands[argparse.ArgumentParser]) -> None:

@@ -104,6 +104,10 @@ RETRY = FaultPolicy(retry=True)
 FAULTS: Mapping[Cause, Mapping[str, FaultPolicy]] = {
     "sandbox": {
         # From errors of the SDK; `harness.sandboxes.faults` maps these to the kinds.
+        "api_level": FaultPolicy(
+            fatal=True,
+            remedy="the e2b SDK from 2.51 on needs it: update the engine; `harness doctor` tries the rest",
+        ),
         "auth": FaultPolicy(fatal=True, remedy="check E2B_API_KEY (and E2B_DOMAIN, E2B_API_URL)"),
         "build": GIVE_UP,
         "busy": RETRY,

@@ -141,7 +141,12 @@ def test_what_ends_the_run_can_be_remedied() -> None:
         for kind, policy in kinds.items()
         if policy.fatal
     }
-    assert set(ends) == {("sandbox", "auth"), ("provider", "auth"), ("harness", "disk")}
+    assert set(ends) == {
+        ("sandbox", "api_level"),
+        ("sandbox", "auth"),
+        ("provider", "auth"),
+        ("harness", "disk"),
+    }
     assert all(policy.remedy and not policy.retry for policy in ends.values())
 
 

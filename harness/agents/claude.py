@@ -29,7 +29,7 @@ from harness.models.provider import ProviderState
 from harness.records.record import Stop, TrialSpec
 from harness.records.stream import turn_marker
 from harness.sandboxes.job import Job
-from harness.sandboxes.layout import REPO, turn_folder
+from harness.sandboxes.layout import turn_folder, work_folder
 from harness.sandboxes.sandbox import Sandbox
 from harness.variants.apply import arguments, expected_mcp_servers, flags
 
@@ -129,8 +129,8 @@ class Claude:
             prepare=_START_REPLAY if context.model.source == "replay" else "",
             folder=turn_folder(turn),
             files={"prompt.md": text.encode()},
-            cwd=REPO,
-            env={**ENV, **context.model.env, **context.env},
+            cwd=work_folder(spec.task),
+            env={**ENV, **_account_env(spec), **context.model.env, **context.env},
             login_env=self._login,
         )
 
@@ -189,6 +189,11 @@ class Claude:
             is_held_up = bool(expected_mcp_servers(spec.variant))
             return await judge_timeout(run, silence_s, is_held_up, outside)
         return judge_death(run, Exit(job.exit_code, job.stderr))
+
+
+def _account_env(spec: TrialSpec) -> dict[str, str]:
+    """Claude Code skips permissions as root only where it is told that it is in a sandbox."""
+    return {"IS_SANDBOX": "1"} if spec.task.sandbox.user == "root" else {}
 
 
 def _limit_s(context: AgentContext) -> float:

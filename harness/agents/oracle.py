@@ -8,7 +8,7 @@ from harness.agents.base import AgentContext
 from harness.errors import CheckFault
 from harness.records.record import Stop, TrialSpec
 from harness.sandboxes.archive import pack_folder
-from harness.sandboxes.layout import REPO
+from harness.sandboxes.layout import work_folder
 from harness.sandboxes.sandbox import CommandTimeoutError
 from harness.sandboxes.shell import handed_over
 from harness.tasks.task import Task
@@ -64,7 +64,7 @@ async def _apply(context: AgentContext, task: Task, solution: Path) -> Stop:
         unpack = await handed_over(context.sandbox, pack_folder(solution, task.hash), ".harness/solution.tar")
         script = _APPLY % unpack
     try:
-        result = await context.sandbox.run(script, cwd=REPO, timeout=task.timeout)
+        result = await context.sandbox.run(script, cwd=work_folder(task), timeout=task.timeout)
     except CommandTimeoutError:
         return "timeout"
     if result.exit_code < 0:

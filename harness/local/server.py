@@ -26,6 +26,7 @@ from harness.local.api_errors import ApiError, port_not_open, sandbox_gone
 from harness.local.boxes.isolation import Isolation, IsolationError
 from harness.local.boxes.types import BoxDied
 from harness.local.builds.builder import Builder
+from harness.local.builds.images import ImageTemplates
 from harness.local.builds.store import TemplateStore
 from harness.local.builds.template_api import TemplateApi
 from harness.local.control.catalog import Catalog
@@ -164,8 +165,10 @@ async def serve(settings: Settings, announce: Callable[[Ready], None], stop: asy
         host, port = sock.getsockname()[:2]
         registry = Registry(isolation, state, limits, settings.max_sandboxes, f"localhost:{port}")
         store = TemplateStore(settings.state / "templates-3")
-        catalog = Catalog(_load_templates(), store, state.snapshots)
-        builder = Builder(isolation, state.sandboxes, store, catalog.find_template)
+        templates_here = _load_templates()
+        images = ImageTemplates(settings.state / "images-1", isolation, templates_here)
+        catalog = Catalog(templates_here, store, state.snapshots, images.find)
+        builder = Builder(isolation, state.sandboxes, store, catalog.find_template, catalog.find_root, images)
         resources = Resources.of(limits, state.path)
         templates = TemplateApi(catalog, store, builder, registry, resources)
         api_key = f"e2b_{secrets.token_hex(20)}"

@@ -35,6 +35,8 @@ class Template:
     """Programs on PATH, before the machine's own: name -> path inside."""
     scripts: Mapping[str, "TemplateScript"] = field(default_factory=lambda: MappingProxyType({}))
     """Programs of the harness on PATH, by name."""
+    image: "ImageLayers | None" = None
+    """What lies below instead of this machine's programs."""
     files: Path | None = None
     """A folder made by Box.copy_state with the initial files; None if there are none."""
     user: str = "user"
@@ -43,6 +45,14 @@ class Template:
     """The folder for commands and relative paths; None for the user's home."""
     start: "StartCommand | None" = None
     limits: BoxLimits = field(default_factory=BoxLimits)
+
+
+@dataclass(frozen=True)
+class ImageLayers:
+    """A container image's root file system, and `added`, a folder with what lies over it: `root` and `usr`."""
+
+    root: Path
+    added: Path
 
 
 @dataclass(frozen=True)

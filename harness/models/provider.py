@@ -86,6 +86,27 @@ class Provider:
         return known
 
 
+async def check_key(env: Mapping[str, str], name: str) -> ProviderState:
+    """Have the API count the tokens of one word, which costs nothing, with the key of an environment."""
+    url = env.get("ANTHROPIC_BASE_URL", _API)
+    headers = {
+        **dict(key_headers(env)),
+        "anthropic-version": "2023-06-01",
+        "User-Agent": f"harness/{__version__}",
+    }
+    if _OAUTH in env:
+        headers["anthropic-beta"] = "oauth-2025-04-20"
+    body = {"model": name, "messages": [{"role": "user", "content": "Hi"}]}
+    try:
+        async with asyncio.timeout(PROBE_S), httpx.AsyncClient(timeout=PROBE_S) as client:
+            reply = await client.post(
+                f"{url.rstrip('/')}/v1/messages/count_tokens", headers=headers, json=body
+            )
+    except (TimeoutError, httpx.HTTPError, httpx.InvalidURL) as error:
+        return ProviderState(None, str(error) or f"no answer within {PROBE_S:g} s")
+    return ProviderState(reply.status_code, _words(reply))
+
+
 async def _ask(url: str, headers: Mapping[str, str], name: str, *, is_oauth: bool) -> ProviderState:
     body: dict[str, Any] = {
         "model": name.partition("[")[0],

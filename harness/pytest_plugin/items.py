@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +15,9 @@ from harness.pytest_plugin.reporting import TrialFailedError, TrialFaultError, f
 from harness.pytest_plugin.session import Owner, RunSession, session_of
 from harness.records.record import TrialRecord, TrialSpec, trial_name
 from harness.runs.budget import NotStartedError
+from harness.sandboxes.userstate import state_folder
+from harness.tasks.formats.base import NoCounterpartError
+from harness.tasks.formats.registry import format_of, take_task
 from harness.tasks.loading import load_tasks
 from harness.tasks.manifest import MANIFEST
 from harness.tasks.task import Task
@@ -27,24 +30,44 @@ SKIP_REASON = pytest.StashKey[str]()
 
 
 class TaskFolder(pytest.Directory):
-    """A folder with a task.toml. Nothing else in it is collected, its starter repo's tests least of all."""
+    """A folder that is a task. Nothing else in it is collected, its starter repo's tests least of all."""
 
     def collect(self) -> Iterator[pytest.Collector]:
-        """Yield the manifest."""
-        yield TaskFile.from_parent(self, path=self.path / MANIFEST)
+        """Yield the file that stands for it: the manifest, or what another format has."""
+        form = format_of(self.path)
+        if form is None:
+            yield TaskFile.from_parent(self, path=self.path / MANIFEST)
+        else:
+            yield ForeignTaskFile.from_parent(self, path=self.path / form.file_of(self.path))
 
 
 class TaskFile(pytest.File):
     """A task.toml: one item for each variant and trial."""
 
+    def read_tasks(self) -> Sequence[Task]:
+        """The task, or one for each of its rows.
+
+        Raises:
+            ProblemsError: when it cannot be used.
+            NoCounterpartError: when it is another format's, and asks for what ours cannot ask for.
+        """
+        return load_tasks(self.path.parent)
+
+    def name_of(self, tasks: Sequence[Task]) -> str:
+        """The name under which no other folder may have tasks."""
+        return self.path.parent.name
+
     def collect(self) -> Iterator[pytest.Item]:
         """Read the task, and yield its trials."""
         session, folder = session_of(self.config), self.path.parent
         try:
-            owner = session.take_name(folder.name, folder)
+            tasks = self.read_tasks()
+            owner = session.take_name(self.name_of(tasks), folder)
             if owner:
                 raise _same_name(folder, owner)
-            tasks = load_tasks(folder)
+        except NoCounterpartError as error:
+            yield SkippedTask.from_parent(self, name=folder.name, reason=str(error))
+            return
         except ProblemsError:
             session.bad_tasks += 1
             raise
@@ -68,6 +91,37 @@ class TaskFile(pytest.File):
         if isinstance(excinfo.value, HarnessError):
             return str(excinfo.value)
         return super().repr_failure(excinfo)
+
+
+class ForeignTaskFile(TaskFile):
+    """A file of a task of another format."""
+
+    def read_tasks(self) -> Sequence[Task]:
+        """The task as one of ours."""
+        folder = self.path.parent
+        form = format_of(folder)
+        assert form, "its folder was one of a format's when it was collected"
+        return [take_task(folder, form, state_folder() / "imported")]
+
+    def name_of(self, tasks: Sequence[Task]) -> str:
+        """The name of the task, which another format may have from elsewhere."""
+        return tasks[0].name
+
+
+class SkippedTask(pytest.Item):
+    """A task that asks for what no task of ours can ask for."""
+
+    def __init__(self, *, reason: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._reason = reason
+
+    def runtest(self) -> None:
+        """Say why it is not run."""
+        pytest.skip(self._reason)
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        """The place of the task."""
+        return self.path, None, self.name
 
 
 def _same_name(path: Path, owner: Owner) -> ProblemsError:

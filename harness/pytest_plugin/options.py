@@ -65,6 +65,10 @@ _ONCE: tuple[tuple[str, str, dict[str, Any]], ...] = (
      {"action": "store_const", "const": "yes"}),
     ("shard", "run only part I of N of the trials, as a CI matrix does; `harness merge` puts them together",
      {"metavar": "I/N"}),
+    ("dataset", "run the rows of a dataset as tasks: a JSONL, Parquet or CSV file, or one of the Hugging Face Hub",
+     {"metavar": "NAME[:SPLIT]"}),
+    ("limit", "how many rows of it (default: all)", {"metavar": "N"}),
+    ("sample", "draw them by this seed (default: the first)", {"metavar": "SEED"}),
     ("plan", "print the trials and what they will probably cost and take; run nothing",
      {"action": "store_const", "const": "yes"}),
 )  # fmt: skip

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from harness.pytest_plugin.session import RunSession
     from harness.runs.controller import RunController
 
-_MANIFEST = "task.toml"
+_MARKS = (
+    ("task.toml",),
+    (".meta/config.json", ".docs"),
+    ("task.yaml", "run-tests.sh"),
+    ("task.yaml", "Dockerfile"),
+    ("no-counterpart.txt",),
+)
+"""Files that a folder has beside each other which is a task: of ours and Harbor's, Exercism's, Terminal-Bench 1's, and
+one that a dataset's row has become."""
 _SERVER: pytest.StashKey[ControllerServer] = pytest.StashKey()
 
 
@@ -32,6 +40,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers, and refuse wrong options before anything is collected."""
     if any_given(config):
         options_of(config)
+    if option(config, "dataset") and not hasattr(config, "workerinput"):
+        from harness.pytest_plugin.datasets import name_dataset
+
+        name_dataset(config)
     from harness.pytest_plugin.verdict import VerdictPlugin
 
     config.pluginmanager.register(
@@ -45,7 +57,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _is_task(path: Path) -> bool:
-    return (path / _MANIFEST).is_file()
+    """True for a folder that is a task of ours, or of a format of others, by the files that each of them has."""
+    return any(all((path / name).exists() for name in names) for names in _MARKS)
 
 
 def _names_tests(config: pytest.Config) -> bool:

@@ -58,6 +58,9 @@ class Options:
     resume: str | None = None
     shard: Shard = WHOLE
     plan: bool = False
+    dataset: str | None = None
+    limit: int | None = None
+    sample: int | None = None
     results: Path = Path("results")
 
     @property
@@ -66,7 +69,7 @@ class Options:
         return self.max_trials if self.until_decided else self.trials
 
 
-_LEAST = {"concurrency": 1, "trials": 1, "max_trials": 1, "seed": 0, "retries": 0}
+_LEAST = {"limit": 1, "sample": 0, "concurrency": 1, "trials": 1, "max_trials": 1, "seed": 0, "retries": 0}
 """Options that are whole numbers, and the smallest that makes sense."""
 
 
@@ -101,8 +104,15 @@ def read_options(given: Callable[[str], str | None], base: Callable[[str], Path]
     if "variants" in values:
         values["variants"] = base("variants") / values["variants"]
     options = Options(**values)
+    _refuse_rows_of_nothing(options)
     _refuse_impossible_rounds(options)
     return options
+
+
+def _refuse_rows_of_nothing(options: Options) -> None:
+    for name in ("limit", "sample"):
+        if getattr(options, name) is not None and options.dataset is None:
+            raise UsageError(f"--{name} is for a dataset's rows", remedy="name the dataset with --dataset")
 
 
 def _refuse_impossible_rounds(options: Options) -> None:

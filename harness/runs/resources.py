@@ -83,7 +83,7 @@ def open_run_resources(
     platform = platform or remote_platform()
     try:
         model = choose_model(
-            options, loopback=_reaches_loopback(platform), can_inject=can_inject_headers(platform)
+            options, loopback=reaches_loopback(platform), can_inject=can_inject_headers(platform)
         )
         redact = Redactor({**model.secrets, **_e2b_secret(), **secrets})
         folder = RunFolder.create(options.results, run_id, _about(options, request, platform, model), redact)
@@ -194,7 +194,7 @@ def default_concurrency(*, local: bool) -> int:
     return os.cpu_count() or 1 if local else 20
 
 
-def _reaches_loopback(platform: Platform) -> bool:
+def reaches_loopback(platform: Platform) -> bool:
     """A server on this machine's loopback can give its sandboxes a way to it; the cloud cannot."""
     return platform.kind == "local" or _server_is_here()
 

@@ -21,6 +21,7 @@ from e2b.connection_config import ConnectionConfig
 from e2b.template.main import TemplateBuilder, TemplateFinal
 
 from harness.errors import TaskFault
+from harness.sandboxes.dockerfile import template_of_dockerfile
 from harness.sandboxes.faults import raising_faults
 from harness.sandboxes.npm import PACKAGE
 from harness.tasks.templatefile import TemplateFile
@@ -57,7 +58,7 @@ def read_template_build(file: TemplateFile) -> TemplateBuild:
         TaskFault: when it cannot be read, or has no template.
     """
     try:
-        template = _of_python(file) if file.name else _of_dockerfile(file.path)
+        template = _of_python(file) if file.name else template_of_dockerfile(file.path)
         content = Template.to_json(template)
     except TaskFault:
         raise
@@ -82,10 +83,6 @@ def claude_template_build(template: str, version: str) -> TemplateBuild:
     digest = hashlib.sha256(Template.to_json(made).encode()).hexdigest()[:_HASH_DIGITS]
     file = TemplateFile(Path(f"{template} with Claude Code {version}"))
     return TemplateBuild(file, f"{PREFIX}claude-{version.replace('.', '-')}-{digest}", made)
-
-
-def _of_dockerfile(path: Path) -> Any:
-    return Template(file_context_path=path.parent).from_dockerfile(str(path))
 
 
 def _of_python(file: TemplateFile) -> Any:

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import functools
 import shlex
+import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,16 +130,50 @@ async def _kill_when_created(creating: asyncio.Task[Any]) -> None:
     creating.cancel()
 
 
+def create_error(error: Exception, template: str) -> SandboxFault | None:
+    """What a refusal to create a sandbox means: no such template, or an engine that is too old; None: another thing.
+
+    The SDK has no error of its own for the first: some servers' replies come as NotFoundException, E2B's do not. An
+    engine that does not know the route answers 404 or 405, and says nothing of a template.
+    """
+    status = 404 if isinstance(error, exceptions.NotFoundException) else _status_of(error)
+    if status not in (404, 405):
+        return None
+    words = str(error)
+    if status == 404 and ("template" in words.lower() or template.partition(":")[0] in words):
+        return SandboxFault(
+            "template",
+            f"there is no template {template!r}: {words}",
+            remedy="`claude` and `base` are always there; check the task's [sandbox] template",
+        )
+    return SandboxFault("api_level", f"the engine has no POST /v2/sandboxes ({status}): {words}")
+
+
+def _status_of(error: Exception) -> int | None:
+    """The HTTP status behind an error of the SDK; also where its reply had no form that the SDK can read."""
+    found = getattr(error, "status_code", None)
+    for frame, _ in traceback.walk_tb(error.__traceback__) if found is None else ():
+        found = getattr(frame.f_locals.get("response"), "status_code", found)
+    return found if isinstance(found, int) else None
+
+
 class Sandbox:
     """One running sandbox. `mcp_token` lets one into its MCP gateway; None without one. `is_kept`: nobody ends it.
 
-    `keeps_output`: its server keeps a job's output.
+    `keeps_output`: its server keeps a job's output. `user` is the account that does all that names no other; None: the
+    platform's own. Whoever it is, its home is the one of layout.py.
     """
 
     def __init__(
-        self, sdk: AsyncSandbox, mcp_token: str | None = None, *, keeps_output: bool = False
+        self,
+        sdk: AsyncSandbox,
+        mcp_token: str | None = None,
+        *,
+        keeps_output: bool = False,
+        user: str | None = None,
     ) -> None:
         self._sdk = sdk
+        self._user = user
         self.keeps_output = keeps_output
         self.mcp_token = mcp_token
         self.is_kept = False
@@ -159,6 +194,7 @@ class Sandbox:
         mcp: Mapping[str, Any] | None = None,
         ca: str = "",
         timeout: float = _CREATE_S,
+        user: str | None = None,
     ) -> Sandbox:
         """Create a sandbox, tagged with its run and trial so that it can be found again, and with `tags`.
 
@@ -184,19 +220,15 @@ class Sandbox:
                     **{**platform.params_with(ca=ca), "retries": _RETRIES if after_rate_limit else 0},
                 )
                 token = None if mcp is None else await sdk.get_mcp_token()
-                return cls(sdk, token, keeps_output=platform.keeps_output)
-            except exceptions.SandboxException as error:
-                # The SDK has no error of its own for it: some servers' replies come as NotFoundException, E2B's not.
-                if not isinstance(error, exceptions.NotFoundException) and error.status_code != 404:
+                return cls(sdk, token, keeps_output=platform.keeps_output, user=user)
+            except Exception as error:
+                fault = create_error(error, template)
+                if fault is None:
                     raise
-                raise SandboxFault(
-                    "template",
-                    f"there is no template {template!r}: {error}",
-                    remedy="`claude` and `base` are always there; check the task's [sandbox] template",
-                ) from error
+                raise fault from error
 
     @classmethod
-    async def connect(cls, platform: Platform, sandbox_id: str) -> Sandbox:
+    async def connect(cls, platform: Platform, sandbox_id: str, user: str | None = None) -> Sandbox:
         """A sandbox that is there already; a paused one is woken.
 
         Raises:
@@ -207,7 +239,7 @@ class Sandbox:
             try:
                 async with asyncio.timeout(_CREATE_S):
                     sdk = await AsyncSandbox.connect(sandbox_id, timeout=LIFETIME_S, **platform.params)
-                    return cls(sdk, keeps_output=platform.keeps_output)
+                    return cls(sdk, keeps_output=platform.keeps_output, user=user)
             except exceptions.NotFoundException as error:
                 raise UsageError(
                     f"the sandbox {sandbox_id} is gone", remedy="run the trial again with --keep"
@@ -284,15 +316,28 @@ class Sandbox:
             with contextlib.suppress(SandboxFault), raising_faults("extend the sandbox's lifetime"):
                 await self._sdk.set_timeout(LIFETIME_S)
 
+    @property
+    def _home(self) -> dict[str, str]:
+        """What makes an account's home the one of layout.py."""
+        return {"HOME": HOME} if self._user else {}
+
+    def _place(self, path: str, user: str | None = None) -> tuple[str, Any]:
+        """A file's path and the account that reads or writes it. A relative path is below the home of layout.py."""
+        if self._user and not user and not path.startswith("/"):
+            path = f"{HOME}/{path}"
+        return path, user or self._user
+
     async def write(self, path: str, data: bytes) -> None:
         """Write a file, making its folders. A relative path is below the home."""
-        write = functools.partial(self._sdk.files.write, path, data, use_octet_stream=True)
+        where, user = self._place(path)
+        write = functools.partial(self._sdk.files.write, where, data, user=user, use_octet_stream=True)
         await _with_retries(f"write {path}", write, _TRANSFER_S)
 
     async def read(self, path: str) -> bytes:
         """A file's content, whole."""
+        where, user = self._place(path)
         content = await _with_retries(
-            f"read {path}", lambda: self._sdk.files.read(path, format="bytes"), _TRANSFER_S
+            f"read {path}", lambda: self._sdk.files.read(where, format="bytes", user=user), _TRANSFER_S
         )
         return bytes(content)
 
@@ -316,9 +361,10 @@ class Sandbox:
         self, path: str, take: Callable[[bytes], object], limit: int, user: str | None
     ) -> None:
         size = 0
+        where, user = self._place(path, user)
         with raising_faults(f"read {path}"):
             async with asyncio.timeout(_TRANSFER_S):
-                async for piece in await self._sdk.files.read(path, format="stream", user=cast(Any, user)):
+                async for piece in await self._sdk.files.read(where, format="stream", user=cast(Any, user)):
                     size += len(piece)
                     if size > limit:
                         raise TooLargeError(f"it has more than {limit} bytes")
@@ -327,9 +373,11 @@ class Sandbox:
     async def upload(self, path: str, source: Path) -> None:
         """Write a file of this machine into the sandbox. A relative path is below the home."""
 
+        where, user = self._place(path)
+
         async def write() -> None:
             with source.open("rb") as file:
-                await self._sdk.files.write(path, file, use_octet_stream=True)
+                await self._sdk.files.write(where, file, user=user, use_octet_stream=True)
 
         await _with_retries(f"write {path}", write, _TRANSFER_S)
 
@@ -348,8 +396,10 @@ class Sandbox:
             CommandTimeoutError: when it has not ended after `timeout` seconds.
             SandboxFault: when it could not be started, or was lost.
         """
+        envs = {**({} if user else self._home), **(env or {})}
+        who = cast(Any, user or self._user)
         with raising_faults("run a command"):
-            running = self._run(command, timeout=timeout, cwd=cwd, envs=dict(env or {}), user=cast(Any, user))
+            running = self._run(command, timeout=timeout, cwd=cwd, envs=envs, user=who)
             try:
                 # The SDK enforces no limit of its own when the server is silent.
                 async with asyncio.timeout(timeout + _LATE_S):
@@ -421,9 +471,9 @@ class Sandbox:
 
     @contextlib.asynccontextmanager
     async def terminal(
-        self, size: tuple[int, int], show: Callable[[bytes], None], kind: str | None = None
+        self, size: tuple[int, int], show: Callable[[bytes], None], kind: str | None = None, cwd: str = REPO
     ) -> AsyncIterator[Terminal]:
-        """A login shell in the repo, on a terminal of `size` (rows, columns) and `kind` (TERM); `show` gets its output.
+        """A login shell in `cwd`, on a terminal of `size` (rows, columns) and `kind` (TERM); `show` gets its output.
 
         Raises:
             SandboxFault: when there is none to be had.
@@ -433,8 +483,9 @@ class Sandbox:
                 handle = await self._sdk.pty.create(
                     e2b.PtySize(rows=size[0], cols=size[1]),
                     on_data=show,
-                    cwd=REPO,
-                    envs={"TERM": kind or "xterm"},
+                    cwd=cwd,
+                    envs={**self._home, "TERM": kind or "xterm"},
+                    user=cast(Any, self._user),
                     timeout=0,
                 )
         try:
@@ -564,7 +615,15 @@ class Sandbox:
         env = {**job.env, **job.marks} if self.keeps_output else dict(job.env)
         if login is not None:
             script, env = bypass_profile(script, {**login, **env})
-        handle = await self._sdk.commands.run(script, background=True, timeout=0, cwd=HOME, envs=env, **hear)
+        handle = await self._sdk.commands.run(
+            script,
+            background=True,
+            timeout=0,
+            cwd=HOME,
+            envs={**self._home, **env},
+            user=cast(Any, self._user),
+            **hear,
+        )
         if self.keeps_output:
             job.pid = handle.pid
         return handle

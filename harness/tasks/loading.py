@@ -211,6 +211,7 @@ class _Reader:
             leave=tuple(manifest.checks.leave),
             work=manifest.checks.work,
             grade_in_agents_sandbox=manifest.checks.sandbox == "agent",
+            keep_processes=manifest.checks.keep_processes,
             sandbox=self.sandbox(manifest),
             limits=manifest.limits,
             solution=self.solution(),
@@ -324,6 +325,15 @@ class _Reader:
             self.complain(self.file, "sandbox.template", f"{template!r} is nowhere", remedy)
         if incomplete := names_no_template(template):
             self.complain(self.file, "sandbox.template", f"{template!r} names a file alone", incomplete)
+        if manifest.sandbox.workdir and manifest.checks.sandbox != "agent":
+            remedy = 'add sandbox = "agent" to [checks]: a system cannot be carried to another sandbox'
+            self.complain(self.file, "sandbox.workdir", "is for work that is judged where it is", remedy)
+        if manifest.sandbox.workdir and (manifest.repo.git or os.path.lexists(self.folder / "repo")):
+            remedy = "keep one: a starter repo, or a folder of the template"
+            self.complain(self.file, "sandbox.workdir", "there is a starter repo too", remedy)
+        if manifest.checks.keep_processes and manifest.checks.sandbox != "agent":
+            remedy = 'add sandbox = "agent" to [checks], or leave it out'
+            self.complain(self.file, "checks.keep_processes", "there are none in a fresh sandbox", remedy)
         if not manifest.sandbox.ca:
             return manifest.sandbox
         ca = (self.folder / Path(manifest.sandbox.ca).expanduser()).resolve()

@@ -116,6 +116,10 @@ def _is_absolute(path: str) -> str:
     return path.rstrip("/")
 
 
+def _is_folder_of_system(path: str) -> str:
+    return path if path == "/" else _is_absolute(path)
+
+
 def _is_relative(path: str) -> str:
     if not path or path.startswith("/") or "\0" in path or ".." in path.split("/"):
         raise ValueError("is no path within the repo")
@@ -227,6 +231,9 @@ class Checks(_Table):
     sandbox: Literal["fresh", "agent"] = Field(
         "fresh", description='"fresh", or "agent" for work that is a running process or a whole system'
     )
+    keep_processes: Annotated[bool, Strict()] = Field(
+        False, description='true with sandbox = "agent": what the agent left running is there for the checks'
+    )
     prepare: str = Field("", description='a shell command, such as "pip install -r requirements.txt"')
     carry: list[Annotated[str, AfterValidator(_is_absolute)]] = Field(
         [], description='a list of absolute paths, such as ["/home/user/.config/app"]'
@@ -260,6 +267,12 @@ class SandboxSpec(_Table):
     memory: Annotated[int, Strict()] | None = Field(None, ge=16, le=1 << 24, description="MiB, from 16 on")
     disk: Annotated[int, Strict()] | None = Field(
         None, ge=16, le=1 << 24, description="MiB that may be written, from 16 on"
+    )
+    user: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]*$")] | None = Field(
+        None, description='an account of the template, such as "root"'
+    )
+    workdir: Annotated[str, AfterValidator(_is_folder_of_system)] | None = Field(
+        None, description='a folder of the template by its absolute path, such as "/app"'
     )
 
     def bounds(self, *, disk: bool) -> dict[str, str]:

@@ -75,6 +75,7 @@ class Task:
     leave: tuple[str, ...] = ()
     work: WorkSpec = field(default_factory=WorkSpec)
     grade_in_agents_sandbox: bool = False
+    keep_processes: bool = False
     sandbox: SandboxSpec = field(default_factory=SandboxSpec)
     limits: Limits = field(default_factory=Limits)
     solution: Path | None = None
@@ -87,6 +88,11 @@ class Task:
         """The folder that is put beside the repo when the checks run, if there is one."""
         folder = self.path / "checks" if self.path else None
         return folder if folder and folder.is_dir() else None
+
+    @property
+    def is_system(self) -> bool:
+        """True if the agent works on the template's own system, in a folder of that, and not on a repo."""
+        return self.sandbox.workdir is not None
 
     @property
     def own_seconds(self) -> float:

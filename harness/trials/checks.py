@@ -38,7 +38,7 @@ _STEP_S = 120.0
 # The check is the command's own process in the end: its exit code is the one that the sandbox's daemon saw. Its output
 # goes to a file, so that a flood of it cannot hurt.
 _RUN = """
-cd ~/repo || exit
+cd %(folder)s || exit
 export HARNESS_CHECKS=$HOME/.harness/checks
 %(steps)s
 exec timeout -k 2 %(timeout)s bash -c %(command)s >~/%(output)s 2>&1 %(stdin)s
@@ -54,7 +54,8 @@ class Place:
     """A sandbox with the work in it and no agent at it.
 
     `own_processes`: every process in sight is the sandbox's own; otherwise those with `mark` in their environment are.
-    `laid_by_variant` names files of the repo that are the variant's, and not the starter's.
+    `laid_by_variant` names files of the repo that are the variant's, and not the starter's. `keep_processes`: what the
+    agent has started goes on.
     """
 
     sandbox: Sandbox
@@ -62,9 +63,12 @@ class Place:
     own_processes: bool
     mark: str
     laid_by_variant: frozenset[str] = frozenset()
+    keep_processes: bool = False
 
     def end_processes(self) -> str:
         """A script that ends what was started since the baseline; it has to run as root."""
+        if self.keep_processes:
+            return "true"
         scope = "all" if self.own_processes else "marked"
         return call(scripts.END_PROCESSES, self.baseline.since, scope, self.mark)
 
@@ -160,6 +164,7 @@ async def _run_check(
     token = random_token()
     plan, output = plan_check(check, task, place.baseline.home, token), f".harness/out-{token}"
     script = _RUN % {
+        "folder": shlex.quote(task.sandbox.workdir) if task.sandbox.workdir else "~/repo",
         "steps": plan.steps,
         "output": output,
         "timeout": f"{task.check_timeout:g}",

@@ -132,6 +132,7 @@ async def _create(
         trial=spec.id,
         tags=tags,
         after_rate_limit=after_rate_limit,
+        user=spec.task.sandbox.user,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from harness.errors import NotAppliedError, SandboxFault, TaskFault
 from harness.sandboxes.archive import pack
-from harness.sandboxes.layout import REPO
+from harness.sandboxes.layout import work_folder
 from harness.sandboxes.sandbox import CommandTimeoutError, Sandbox
 from harness.sandboxes.shell import call, chain, handed_over, read_answers
 from harness.tasks.task import Task
@@ -64,7 +64,9 @@ async def seed(
         return await _apply_after_setup(sandbox, task, extra or {}, variant)
     archive = pack_starter(task, extra or {}, variant)
     unpack = await _unpack(sandbox, archive, secret=variant.secret)
-    commit = call(scripts.COMMIT)
+    if task.sandbox.workdir:
+        unpack = chain(call(scripts.LINK_REPO, task.sandbox.workdir), unpack)
+    commit = "true" if task.sandbox.workdir else call(scripts.COMMIT)
     if not task.setup:
         if variant.script:
             await _run_step(sandbox, unpack)
@@ -73,12 +75,12 @@ async def seed(
         return await _baseline(sandbox, chain(unpack, commit))
     await _run_step(sandbox, chain(unpack, commit))
     await run_setup(sandbox, task)
-    return await _apply_and_amend(sandbox, variant)
+    return await _apply_and_amend(sandbox, task, variant)
 
 
 def pack_starter(task: Task, extra: Mapping[str, bytes], variant: VariantFiles = NO_VARIANT_FILES) -> bytes:
     """The starter repo with its empty history, and other files, as a tar for the home."""
-    git = {f"repo/.git/{name}": text.encode() for name, text in _GIT.items()}
+    git = {} if task.sandbox.workdir else {f"repo/.git/{name}": text.encode() for name, text in _GIT.items()}
     repo = {"repo": task.repo} if task.repo else {}
     # Each by its own: a large repo is packed once for all variants.
     versions = {"repo": task.hash, **dict.fromkeys(variant.paths, variant.version)}
@@ -95,14 +97,14 @@ async def _apply_after_setup(
     archive = pack({**extra, **variant.files}, variant.paths, dict.fromkeys(variant.paths, variant.version))
     if extra or variant.files or variant.paths:
         await _run_step(sandbox, await _unpack(sandbox, archive, secret=variant.secret))
-    return await _apply_and_amend(sandbox, variant)
+    return await _apply_and_amend(sandbox, task, variant)
 
 
-async def _apply_and_amend(sandbox: Sandbox, variant: VariantFiles) -> Baseline:
+async def _apply_and_amend(sandbox: Sandbox, task: Task, variant: VariantFiles) -> Baseline:
     if not variant.script:
         return await _baseline(sandbox, "true")
     await _apply(sandbox, variant.script)
-    return await _baseline(sandbox, call(scripts.AMEND))
+    return await _baseline(sandbox, "true" if task.sandbox.workdir else call(scripts.AMEND))
 
 
 async def _apply(sandbox: Sandbox, script: str) -> None:
@@ -126,7 +128,7 @@ async def run_setup(sandbox: Sandbox, task: Task) -> None:
     for command in task.setup:
         try:
             # A timeout of 0 would be none.
-            result = await sandbox.run(command, cwd=REPO, timeout=max(end - clock(), 0.01))
+            result = await sandbox.run(command, cwd=work_folder(task), timeout=max(end - clock(), 0.01))
         except CommandTimeoutError as error:
             # What takes long here is mostly a download, which may do better another time.
             raise TaskFault(

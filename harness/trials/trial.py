@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from harness.records.record import Stop, TrialSpec
 from harness.records.store import TRANSCRIPT
 from harness.records.stream import Session
 from harness.sandboxes.sandbox import Sandbox, is_answering
-from harness.tasks.task import Task
+from harness.tasks.task import Check, Task
 from harness.trials.attempt import Attempt, internal_fault, interrupted, outcome_of
 from harness.trials.checks import Place
 from harness.trials.context import Keep, RunContext
@@ -309,21 +309,31 @@ class PreparedTrial:
         with self.attempt.phase("collect"):
             await self.look_at_egress()
             await self.store_stderr()
-            self._works[None] = await self._collected(WORK)
+            if not self.task.is_system:
+                self._works[None] = await self._collected(WORK)
 
     async def check_in_place(self) -> None:
         """Judge the work in the agent's own sandbox, where the task asks for it."""
         if self.task.grade_in_agents_sandbox:
-            place = self._place()
-            with self.attempt.phase("checks"):
-                asked = asked_checks(self.task, self._works, None)
-                files = self._told().files() if wants_session(self.task) else None
-                checks = await grade_in_place(place, self.task, asked, self._keep, files)
-            self.attempt.checks += checks
+            judged = {check.name for check in self.attempt.checks}
+            asked = asked_checks(self.task, self._works, None)
+            await self._judge_in_place([check for check in asked if check.name not in judged], None)
+
+    async def _judge_in_place(self, checks: Sequence[Check], turn: int | None) -> None:
+        with self.attempt.phase("checks"):
+            files = self._told().files(turn) if wants_session(self.task) else None
+            results = await grade_in_place(self._place(), self.task, checks, self._keep, files)
+        self.attempt.checks += tuple(result.model_copy(update={"turn": turn}) for result in results)
 
     async def _collect_turn(self, turn: int) -> None:
-        """Carry a turn's work, where the turn has checks. Nothing is stopped, and the agent finds nothing of them."""
-        if any(check.turn == turn for check in self.task.checks):
+        """Carry a turn's work, where the turn has checks. Nothing is stopped, and the agent finds nothing of them.
+
+        What cannot be carried, the template's own system, is judged where it is.
+        """
+        checks = [check for check in self.task.checks if check.turn == turn]
+        if checks and self.task.is_system:
+            await self._judge_in_place(checks, turn)
+        elif checks:
             with self.attempt.phase("collect"):
                 self._works[turn] = await self._collected(f"{WORK}/turn-{turn}")
 
@@ -390,7 +400,8 @@ class PreparedTrial:
 
     def _place(self) -> Place:
         mark = process_mark(self.context.folder.id, self.spec.id)
-        return Place(self.sandbox, self.baseline, self.context.platform.has_own_processes, mark)
+        own = self.context.platform.has_own_processes
+        return Place(self.sandbox, self.baseline, own, mark, keep_processes=self.task.keep_processes)
 
     async def _keep(self, name: str, data: bytes) -> str:
         """Write one of the trial's files, and return its path for the record."""

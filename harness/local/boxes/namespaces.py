@@ -225,12 +225,18 @@ class Namespaces:
     def _list_layers(self, spec: LaunchSpec, tree: str) -> Iterator[tuple[str, str]]:
         if (spec.state / DISK).exists():  # which is above what the sandbox started with
             yield str(spec.state / UPPER / tree), "stored"
+        image = spec.template.image
+        if image is not None:
+            yield str(image.added / tree), "stored"
+            yield str(image.root if tree == "root" else image.root / "usr"), "stored"
+            return
         yield str(self.base.root if tree == "root" else self.base.usr), "stored"
         if tree == "usr":
             yield "/usr", "host"
 
     def _list_binds(self, spec: LaunchSpec) -> Iterator[tuple[str, Path]]:
-        yield from self.base.binds
+        if spec.template.image is None:
+            yield from self.base.binds
         yield from spec.template.binds.items()
         yield from _list_scripts(spec)
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from harness.local.api_errors import bad_body, bad_request
 from harness.local.control.body import Body
+from harness.local.images.registry import Credentials
 from harness.local.network.policy import NetworkPolicy, NetworkPolicyError
 from harness.local.template import StartCommand
 
@@ -62,6 +63,8 @@ class BuildRequest:
     force: bool
     policy: NetworkPolicy = field(default_factory=NetworkPolicy)
     ca: Path | None = None
+    credentials: Credentials | None = None
+    """For the image's registry."""
 
 
 def parse_build_request(body: Body, hosts: str = "") -> BuildRequest:
@@ -80,6 +83,7 @@ def parse_build_request(body: Body, hosts: str = "") -> BuildRequest:
         StartCommand(command, ready) if command or ready else None,
         bool(body.boolean("force")),
         _parse_policy(hosts),
+        credentials=_parse_credentials(body.raw().get("fromImageRegistry")),
     )
 
 
@@ -88,6 +92,16 @@ def _parse_policy(hosts: str) -> NetworkPolicy:
         return NetworkPolicy.open_with(tuple(filter(None, hosts.split(","))))
     except NetworkPolicyError as error:
         raise bad_request(str(error)) from error
+
+
+def _parse_credentials(given: Any) -> Credentials | None:
+    if not given:
+        return None
+    if not isinstance(given, dict) or given.get("type") != "registry":
+        raise bad_request(
+            "of the registries that need credentials, those with a user name and a password can be used"
+        )
+    return Credentials(str(given.get("username", "")), str(given.get("password", "")))
 
 
 def _parse_steps(body: Body) -> Iterator[Step]:

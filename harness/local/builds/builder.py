@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import json
 import secrets
@@ -19,11 +20,12 @@ from harness.local.boxes.file_tree import remove_tree
 from harness.local.boxes.isolation import Isolation
 from harness.local.boxes.types import BoxError, BoxSpec
 from harness.local.builds.build_request import BuildRequest, Step
-from harness.local.builds.images import ImageError, find_template_for_image
+from harness.local.builds.images import ImageTemplates, find_template_for_image, what_is_here
 from harness.local.builds.steps import StepContext, StepFailed, run_step
 from harness.local.builds.store import Build, Layer, TemplateRecord, TemplateStore
 from harness.local.control.startup import StartUpError, start_up
 from harness.local.envd.journal import Level, LogEntry
+from harness.local.images.errors import ImageError
 from harness.local.limits import BoxLimits
 from harness.local.template import Template
 
@@ -69,8 +71,16 @@ class Builder:
     """All builds of a server."""
 
     def __init__(
-        self, isolation: Isolation, boxes: Path, store: TemplateStore, find: Callable[[str], Template | None]
+        self,
+        isolation: Isolation,
+        boxes: Path,
+        store: TemplateStore,
+        find: Callable[[str], Template | None],
+        find_root: Callable[[str], Template | None],
+        images: ImageTemplates,
     ) -> None:
+        self._find_root = find_root
+        self._images = images
         self._isolation = isolation
         self._boxes = boxes
         self._store = store
@@ -135,8 +145,9 @@ class Builder:
     async def _run_build(self, build: BuildStatus, request: BuildRequest) -> None:
         with ExitStack() as stack:
             await asyncio.to_thread(stack.enter_context, self._store.lock())
-            root, base_layer = self._find_base(request)
+            root, base_layer = await self._find_base(build, request)
             build.log_line(f"[base] FROM {request.template or request.image} [{root.name}]", step="base")
+            request = replace(request, start=request.start or root.start)
             sandbox = _BuildSandbox(self._isolation, self._boxes, self._store, root, build, request)
             try:
                 layers = await sandbox.run_steps(request, base_layer)
@@ -144,12 +155,17 @@ class Builder:
                 await sandbox.close()
             self._save(build, request, root, layers)
 
-    def _find_base(self, request: BuildRequest) -> tuple[Template, Layer]:
-        """Return the built-in template at the bottom, and the layer to build on."""
-        try:
-            name = request.template or find_template_for_image(request.image or "")
-        except ImageError as error:
-            raise BuildFailed("base", str(error)) from error
+    async def _find_base(self, build: BuildStatus, request: BuildRequest) -> tuple[Template, Layer]:
+        """Return the template at the bottom, built-in or an image, and the layer to build on."""
+        image = request.image or ""
+        name = request.template or find_template_for_image(image)
+        if name is None:
+            say = functools.partial(build.log_line, step="base")
+            try:
+                root = await asyncio.to_thread(self._images.pull, image, request.credentials, say)
+            except ImageError as error:
+                raise BuildFailed("base", f"{error}; {what_is_here(image)}") from error
+            return root, self._empty_layer(root)
         found = self._find(name)
         if found is None:
             raise BuildFailed("base", f"template '{name}' not found")
@@ -157,15 +173,17 @@ class Builder:
         if record is None:
             return found, self._empty_layer(found)
         parent = record.builds[found.build_id]
-        root = self._find(parent.root)
-        if root is None:
+        below = self._find_root(parent.root)
+        if below is None:
             raise BuildFailed("base", f"template '{parent.root}' not found")
-        return root, parent.layer
+        return below, parent.layer
 
     def _empty_layer(self, root: Template) -> Layer:
         content = f"{_FORMAT_VERSION} {root.build_id} {self._isolation.tier}"
         key = hashlib.sha256(content.encode()).hexdigest()
-        return Layer(key)
+        if root.image is None:
+            return Layer(key)
+        return Layer(key, user=root.user, workdir=root.workdir or "/home/user")
 
     def _save(self, build: BuildStatus, request: BuildRequest, root: Template, layers: list[Layer]) -> None:
         """Save the finished build, so that sandboxes can be made from it."""

@@ -139,10 +139,6 @@ class TemplateApi:
         build = self._find_build(request)
         if build.state != "waiting":
             raise api_errors.conflict(f"build '{build.id}' has been started already")
-        if body.raw().get("fromImageRegistry"):
-            raise api_errors.not_on_this_server(
-                "An image from a private registry", "start from a template, as `claude`"
-            )
         wanted = parse_build_request(body, request.headers.get(HOSTS_FIELD, ""))
         if wanted.template is not None:
             parse_reference(wanted.template)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,8 +67,15 @@ class TemplateSource:
 class Catalog:
     """All templates and snapshots that `create` can start a sandbox from."""
 
-    def __init__(self, templates: Sequence[Template], store: TemplateStore, directory: Path) -> None:
+    def __init__(
+        self,
+        templates: Sequence[Template],
+        store: TemplateStore,
+        directory: Path,
+        find_image: Callable[[str], Template | None] = lambda name: None,
+    ) -> None:
         self.templates = tuple(templates)
+        self._find_image = find_image
         self._store = store
         self._directory = directory
         self._snapshots: dict[str, Snapshot] = {}
@@ -92,6 +99,10 @@ class Catalog:
             None,
         )
 
+    def find_root(self, name: str) -> Template | None:
+        """Return what a template can be built on: a built-in one, or an image that has been unpacked."""
+        return self.find_builtin(name) or self._find_image(name)
+
     def find_template(self, reference: str) -> Template | None:
         """Return the template of this name or id, built-in or built here.
 
@@ -110,7 +121,7 @@ class Catalog:
         """Return the template that was built under this name or id, and tag. A build's own id is one of its tags."""
         record = self._store.find_record(name)
         build = record.builds.get(record.tags.get(tag, tag)) if record else None
-        root = self.find_template(build.root) if build else None
+        root = (self._find_image(build.root) or self.find_template(build.root)) if build else None
         return self._store.make_template(record, build, root) if record and build and root else None
 
     def list_snapshots(self, sandbox_id: str | None, name: str | None) -> list[Snapshot]:

@@ -1,0 +1,7 @@
+"""What goes wrong with an image."""
+
+from __future__ import annotations
+
+
+class ImageError(Exception):
+    """The image cannot be had or used. The message says why, and what would help."""

@@ -1,0 +1,298 @@
+"""Harbor's tasks, which are Terminal-Bench 2's: an image, an instruction, and a test script that writes a reward.
+
+The agent works on the image's own system, as the image's account and in its working directory. The test script runs
+there too, once the agent has ended, as Harbor has it. A separate verifier, several containers, GPUs and what else a
+task of ours cannot ask for are told as that.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import Problem, ProblemsError
+from harness.tasks.formats.base import NoCounterpartError, TaskFolder, host_values, tag
+from harness.tasks.formats.dockerfile import RunsAs, runs_as
+from harness.tasks.manifest import MANIFEST
+from harness.tasks.tomlfile import abbreviate, display_path, read_toml
+
+_AGENT_S = 3600.0
+"""The time of an agent that the task gives none: to Harbor it has no end."""
+_VERIFIER_S, _MOST_S = 600.0, 86_400.0
+_OURS = "schema"
+_TABLES = ("environment", "verifier", "agent", "metadata", "solution", "task")
+
+_SCRIPTS = Path(__file__).parent / "scripts"
+
+_TEMPLATE = '''"""The task's image, with Claude Code on top."""
+
+from pathlib import Path
+
+from e2b import Template
+
+from harness.sandboxes.claude_template import with_claude
+from harness.sandboxes.dockerfile import template_of_dockerfile
+
+image = {image!r}
+base = Template().from_image(image) if image else template_of_dockerfile(Path(__file__).parent / "Dockerfile")
+template = with_claude(base, programs=("bash", "tar"))
+'''
+
+
+class Harbor:
+    """Harbor and Terminal-Bench 2."""
+
+    name = "harbor"
+
+    def is_task(self, folder: Path) -> bool:
+        """True for a task.toml that is not ours, beside an instruction or steps."""
+        manifest = folder / MANIFEST
+        if not manifest.is_file():
+            return False
+        text = manifest.read_text(encoding="utf-8", errors="replace")
+        if re.search(rf"^\s*{_OURS}\s*=", text, re.MULTILINE):
+            return False
+        return bool(re.search(r"^\s*(schema_version|version)\s*=|^\s*\[(environment|verifier)", text, re.MULTILINE))
+
+    def file_of(self, folder: Path) -> str:
+        """Its task.toml."""
+        return MANIFEST
+
+    def convert(self, folder: Path) -> TaskFolder:
+        """The task as one of ours. Raises as `Format` says."""
+        task = _Harbor.read(folder)
+        task.refuse()
+        return TaskFolder(task.manifest(), task.files())
+
+
+@dataclass(frozen=True)
+class _Harbor:
+    folder: Path
+    data: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> _Harbor:
+        subject = f"task {folder.name!r} of Harbor cannot be used:"
+        file = read_toml(folder / MANIFEST, subject)
+        wrong = [
+            Problem(file.place([name]), name, f"should be a table, not {abbreviate(file.data[name])}", None)
+            for name in _TABLES
+            if not isinstance(file.data.get(name, {}), Mapping)
+        ]
+        task = cls(folder, file.data)
+        wrong += [
+            Problem(display_path(folder / name), None, "does not exist", "Harbor needs it too")
+            for name in (() if wrong else task.needed())
+            if not (folder / name).is_file()
+        ]
+        if wrong:
+            raise ProblemsError(subject, wrong)
+        return task
+
+    def table(self, name: str) -> Mapping[str, Any]:
+        """A table of the manifest."""
+        found: Mapping[str, Any] = self.data.get(name) or {}
+        return found
+
+    @property
+    def steps(self) -> list[Mapping[str, Any]]:
+        """The steps of a task that has several prompts."""
+        return list(self.data.get("steps") or [])
+
+    def needed(self) -> Iterator[str]:
+        if not self.steps:
+            yield "instruction.md"
+            yield "tests/test.sh" if not (self.folder / "tests/test.bat").is_file() else "tests/test.bat"
+        for step in self.steps:
+            yield f"steps/{step.get('name')}/instruction.md"
+
+    def refuse(self) -> None:
+        """Say what has no counterpart."""
+        for reason in self._reasons():
+            raise NoCounterpartError(reason)
+
+    def _reasons(self) -> Iterator[str]:
+        environment, verifier = self.table("environment"), self.table("verifier")
+        if str(environment.get("os", "linux")).lower() != "linux":
+            yield f"it needs {environment['os']}, and sandboxes run Linux"
+        if environment.get("gpus") or environment.get("tpu"):
+            yield "it needs a GPU or a TPU, which no sandbox has"
+        for name in ("docker-compose.yaml", "docker-compose.yml"):
+            if (self.folder / "environment" / name).is_file():
+                yield f"environment/{name}: it needs several containers, and a trial has one sandbox"
+        if verifier.get("environment_mode") == "separate" or verifier.get("environment"):
+            yield "[verifier] it is judged in an environment of its own, made from another image"
+        if verifier.get("collect"):
+            yield "[[verifier.collect]] has no counterpart"
+        for key in ("mcp_servers", "skills_dir", "healthcheck"):
+            if environment.get(key):
+                yield f"[environment] {key} has no counterpart"
+        for name, table in (("agent", self.table("agent")), ("verifier", verifier)):
+            if table.get("network_mode"):
+                yield f"[{name}] network_mode: a trial has one network"
+        if (self.folder / "trajectory.json").is_file():
+            yield "trajectory.json: an agent that has been at it already has no counterpart"
+        if not (self.folder / "environment" / "Dockerfile").is_file() and not environment.get("docker_image"):
+            yield "environment/ has no Dockerfile, and [environment] names no docker_image"
+        yield from self._reasons_of_steps()
+        account = verifier.get("user")
+        if account is not None and str(account) != self.user and self.user != "root":
+            yield f"[verifier] user: it is judged as {account}, and the agent is {self.user}"
+
+    def _reasons_of_steps(self) -> Iterator[str]:
+        for step in self.steps:
+            where = f"step {step.get('name')!r}"
+            if step.get("min_reward") is not None:
+                yield f"{where}: min_reward, which ends a session early, has no counterpart"
+            if (self.folder / "steps" / str(step.get("name")) / "workdir").exists():
+                yield f"{where}: files that come between two prompts have no counterpart"
+            if (step.get("verifier") or {}).get("environment"):
+                yield f"{where} is judged in an environment of its own"
+            if step.get("healthcheck"):
+                yield f"{where}: healthcheck has no counterpart"
+
+    @property
+    def image(self) -> RunsAs:
+        """Where and as whom the image starts, as far as it is known here."""
+        dockerfile = self.folder / "environment" / "Dockerfile"
+        return runs_as(dockerfile) if dockerfile.is_file() else RunsAs()
+
+    @property
+    def user(self) -> str:
+        """The account of the agent."""
+        given = self.table("agent").get("user")
+        if given is None:
+            return self.image.user or "root"
+        return "root" if str(given) == "0" else str(given)
+
+    @property
+    def workdir(self) -> str:
+        """The folder in which the agent starts."""
+        return str(self.table("environment").get("workdir") or self.image.workdir or "/")
+
+    def manifest(self) -> dict[str, Any]:
+        """Our task.toml."""
+        environment, verifier, metadata = self.table("environment"), self.table("verifier"), self.table("metadata")
+        words = [*(metadata.get("tags") or []), metadata.get("category"), metadata.get("difficulty")]
+        tags = [found for word in words if word and (found := tag(str(word)))]
+        package = self.table("task")
+        return {
+            "description": str(package.get("description") or metadata.get("description") or "").strip()[:300],
+            "tags": list(dict.fromkeys(tags)),
+            "timeout": self._agent_seconds(),
+            **self._turns(),
+            "checks": {
+                "timeout": _seconds(verifier.get("timeout_sec"), _VERIFIER_S),
+                "sandbox": "agent",
+                "keep_processes": True,
+            },
+            "sandbox": {
+                "template": "environment/template.py:template",
+                "network": self._network(),
+                "user": self.user,
+                "workdir": self.workdir,
+                "env": host_values(environment.get("env") or {}, "[environment.env]"),
+            },
+        }
+
+    def _agent_seconds(self) -> float:
+        given = [(step.get("agent") or {}).get("timeout_sec") for step in self.steps]
+        own = self.table("agent").get("timeout_sec")
+        if any(given):
+            return min(sum(_seconds(one, _seconds(own, _AGENT_S)) for one in given), _MOST_S)
+        return min(_seconds(own, _AGENT_S) * max(len(self.steps), 1), _MOST_S)
+
+    def _network(self) -> str | list[str]:
+        environment = self.table("environment")
+        mode = environment.get("network_mode")
+        if mode is None:
+            mode = "no-network" if environment.get("allow_internet") is False else "public"
+        if mode == "allowlist":
+            return [str(host) for host in environment.get("allowed_hosts") or []] or "model"
+        return "open" if mode == "public" else "model"
+
+    def _turns(self) -> dict[str, Any]:
+        if not self.steps:
+            return {"prompts": ["instruction.md"]}
+        return {
+            "turns": [
+                {
+                    "prompt": f"steps/{step['name']}.md",
+                    "checks": [_check_name(step)],
+                    "solution": self._solution_of(step),
+                }
+                for step in self.steps
+            ]
+        }
+
+    def _solution_of(self, step: Mapping[str, Any]) -> str | None:
+        has = (self.folder / "steps" / str(step["name"]) / "solution" / "solve.sh").is_file()
+        return f"solutions/{step['name']}" if has else None
+
+    def files(self) -> dict[str, str | bytes | Path]:
+        """What is beside the manifest."""
+        folder, files = self.folder, dict[str, str | bytes | Path]()
+        if (folder / "environment").is_dir():
+            files["environment"] = folder / "environment"
+        files["environment/template.py"] = self._template()
+        if not self.steps:
+            files["instruction.md"] = folder / "instruction.md"
+            files["checks/files"] = folder / "tests"
+            files["checks/reward"] = self._verify(["files"], {})
+        for step in self.steps:
+            files |= self._files_of(step)
+        if (folder / "solution" / "solve.sh").is_file():
+            files |= self._solution("solution", folder / "solution")
+        return files
+
+    def _files_of(self, step: Mapping[str, Any]) -> Iterator[tuple[str, str | bytes | Path]]:
+        own, name = self.folder / "steps" / str(step["name"]), str(step["name"])
+        folders = []
+        yield f"steps/{name}.md", own / "instruction.md"
+        for source, target in ((self.folder / "tests", "files"), (own / "tests", f"files-{name}")):
+            if source.is_dir():
+                folders.append(target)
+                yield f"checks/{target}", source
+        yield f"checks/{_check_name(step)}", self._verify(folders, step.get("verifier") or {})
+        if self._solution_of(step):
+            yield from self._solution(f"solutions/{name}", own / "solution").items()
+
+    def _solution(self, target: str, source: Path) -> dict[str, str | bytes | Path]:
+        env = host_values(self.table("solution").get("env") or {}, "[solution.env]")
+        script = _script("solve.sh", self.workdir, env=env)
+        return {f"{target}/files": source, f"{target}/solve.sh": script}
+
+    def _verify(self, folders: list[str], own: Mapping[str, Any]) -> str:
+        verifier = {**self.table("verifier"), **own}
+        env = host_values({**(self.table("verifier").get("env") or {}), **(own.get("env") or {})}, "[verifier.env]")
+        account = verifier.get("user")
+        command = "bash /tests/test.sh"
+        if account is not None and str(account) not in (self.user, "0" if self.user == "root" else self.user):
+            command = f"runuser -u {shlex.quote(str(account))} -- {command}"
+        return _script("verify.sh", self.workdir, command, *folders, env=env)
+
+    def _template(self) -> str:
+        image = self.table("environment").get("docker_image")
+        has_file = (self.folder / "environment" / "Dockerfile").is_file()
+        return _TEMPLATE.format(image=None if has_file else str(image))
+
+
+def _script(name: str, *arguments: str, env: Mapping[str, str]) -> str:
+    """A script of ours with its arguments and variables in it."""
+    exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in env.items())
+    text = (_SCRIPTS / name).read_text(encoding="utf-8")
+    return f"#!/bin/bash\n{exports}set -- {shlex.join(arguments)}\n{text}"
+
+
+def _check_name(step: Mapping[str, Any]) -> str:
+    return f"reward-{re.sub(r'[^A-Za-z0-9_.-]', '-', str(step.get('name')))}"
+
+
+def _seconds(value: object, default: float) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+        return min(float(value), _MOST_S)
+    return default

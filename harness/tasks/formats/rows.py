@@ -1,0 +1,203 @@
+"""Rows of a dataset as tasks: which column says what, known by name for SWE-bench's fields."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.tasks.formats.base import NoCounterpartError, TaskFolder, task_name
+
+_TIMEOUT_S, _TESTS_S, _GIT_S = 1800.0, 600.0, 60
+SWE_BENCH = {
+    "name": "instance_id",
+    "prompt": "problem_statement",
+    "repo": "repo",
+    "ref": "base_commit",
+    "solution": "patch",
+    "tests": "test_patch",
+    "must_pass": "FAIL_TO_PASS",
+    "must_still_pass": "PASS_TO_PASS",
+}
+"""The columns of SWE-bench and of datasets like it, by what they are to a task."""
+FIELDS: Mapping[str, str] = {
+    "name": "the task's name",
+    "prompt": "what Claude Code is asked",
+    "repo": "the repository: OWNER/NAME or a URL",
+    "ref": "its commit",
+    "solution": "the reference solution, a diff",
+    "tests": "tests that the agent does not see, a diff",
+    "must_pass": "names of pytest's tests that the solution makes pass, a list",
+    "must_still_pass": "the same, of those that passed before",
+    "setup": "a shell command before the agent",
+    "check": "a shell command that judges",
+    "template": "what the sandbox is made from",
+}
+"""What of a task a column can be."""
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """How rows become tasks: columns by what they are, a folder with mirrors of repositories, and more of task.toml."""
+
+    columns: Mapping[str, str]
+    mirrors: Path | None = None
+    task: Mapping[str, Any] = field(default_factory=dict)
+
+
+def task_of_row(row: Mapping[str, Any], mapped: Mapped, number: int) -> tuple[str, TaskFolder]:
+    """A row's task, and its name.
+
+    Raises:
+        NoCounterpartError: when the row asks for what no task of ours can ask for.
+    """
+    name = task_name(str(row.get(mapped.columns.get("name", "")) or f"row-{number}"))
+    return name, _Row(row, mapped).task()
+
+
+@dataclass(frozen=True)
+class _Row:
+    row: Mapping[str, Any]
+    mapped: Mapped
+
+    def text(self, what: str) -> str:
+        value = self.row.get(self.mapped.columns.get(what, ""))
+        return value if isinstance(value, str) else "" if value is None else str(value)
+
+    def names(self, what: str) -> list[str]:
+        value = self.row.get(self.mapped.columns.get(what, ""))
+        if isinstance(value, str) and value.strip():
+            try:
+                value = json.loads(value)
+            except ValueError as error:
+                column = self.mapped.columns[what]
+                raise NoCounterpartError(f"{column} is no list of tests' names: {error}") from error
+        return [str(one) for one in value] if isinstance(value, Sequence) and not isinstance(value, str) else []
+
+    def task(self) -> TaskFolder:
+        prompt = self.text("prompt")
+        if not prompt.strip():
+            raise NoCounterpartError(f"its {self.mapped.columns.get('prompt', 'prompt')} is empty")
+        task = TaskFolder({"timeout": _TIMEOUT_S, "checks": {"timeout": _TESTS_S}}, {"prompt.md": prompt})
+        repo = self.repo(task)
+        if self.text("setup").strip():
+            task.manifest["setup"] = {"run": [self.text("setup")]}
+        if self.text("template").strip():
+            task.manifest["sandbox"] = {"template": self.text("template").strip()}
+        if self.text("solution").strip():
+            task.files["solution.patch"] = _ended(self.text("solution"))
+        if self.text("check").strip():
+            task.manifest["checks"]["run"] = {"check": self.text("check")}
+        self.tests(task, repo)
+        if not ({"run", "tests"} & task.manifest["checks"].keys()):
+            raise NoCounterpartError("nothing says how it is judged: it has neither tests that must pass nor a check")
+        task.manifest = _merged(task.manifest, self.mapped.task)
+        return task
+
+    def repo(self, task: TaskFolder) -> Path | None:
+        """Name the repository, and return where it is on this machine, if it is."""
+        named, ref = self.text("repo").strip(), self.text("ref").strip()
+        if not named:
+            return None
+        mirror = _mirror(self.mapped.mirrors, named) if self.mapped.mirrors else None
+        url = named if "://" in named or named.startswith("git@") else f"https://github.com/{named}.git"
+        task.manifest["repo"] = {"git": str(mirror) if mirror else url, "ref": ref or None}
+        if mirror and not self.text("template").strip() and "sandbox" not in self.mapped.task:
+            task.manifest["repo"]["env"] = "auto"
+        return mirror
+
+    def tests(self, task: TaskFolder, repo: Path | None) -> None:
+        """Have the tests of both lists judged, as the patch of tests makes them."""
+        must, still = self.names("must_pass"), self.names("must_still_pass")
+        if not must:
+            return
+        strange = [name for name in (*must, *still) if "::" not in name]
+        if strange:
+            raise NoCounterpartError(f"{strange[0]!r} is no name of a test of pytest's (FILE::TEST)")
+        checks = task.manifest["checks"]
+        patch = self.text("tests")
+        if patch.strip():
+            if repo is None:
+                where = self.text("repo")
+                raise NoCounterpartError(f"no mirror of {where} is on this machine: dataset.toml names them (mirrors)")
+            before, after = patched(repo, self.text("ref").strip(), _ended(patch))
+            task.files |= {f"checks/overlay/{name}": data for name, data in after.items()}
+            checks |= {"overlay": "overlay", "protect": before}
+        paths = list(dict.fromkeys(name.partition("::")[0] for name in (*must, *still)))
+        spec = {"runner": "pytest", "paths": paths, "must_pass": must}
+        checks["tests"] = {"tests": {**spec, "must_still_pass": still}}
+
+
+def _ended(patch: str) -> str:
+    return patch if patch.endswith("\n") else f"{patch}\n"
+
+
+def _mirror(folder: Path, repo: str) -> Path | None:
+    """The clone of a repository in a folder of them: as OWNER/NAME, OWNER__NAME or NAME, perhaps with .git."""
+    owner, _, name = repo.removesuffix(".git").rstrip("/").rpartition("/")
+    owner = re.split(r"[/:]", owner)[-1]
+    for stem in (f"{owner}/{name}", f"{owner}__{name}", name):
+        for ending in ("", ".git", ".bundle"):
+            if (folder / f"{stem}{ending}").exists():
+                return (folder / f"{stem}{ending}").absolute()
+    return None
+
+
+def patched(repo: Path, ref: str, patch: str) -> tuple[list[str], dict[str, bytes]]:
+    """The files that a patch changes as they would be, and the names of those that were there before.
+
+    Nothing of the repository is run: git reads its objects, and applies the patch in a folder of its own.
+
+    Raises:
+        NoCounterpartError: when the patch or the commit cannot be used.
+    """
+    with tempfile.TemporaryDirectory(prefix="harness-patch-") as folder:
+        names = list(_touched(patch))
+        before = []
+        for name in names:
+            shown = _git("-C", str(repo), "show", f"{ref}:{name}", check=False)
+            if shown is not None:
+                before.append(name)
+                path = Path(folder, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(shown)
+        if not before and _git("-C", str(repo), "cat-file", "-e", f"{ref}^{{commit}}", check=False) is None:
+            raise NoCounterpartError(f"{repo} has no commit {ref}")
+        _git("-C", folder, "init", "-q")
+        _git("-C", folder, "apply", "--whitespace=nowarn", "-", data=patch.encode())
+        after = {name: Path(folder, name) for name in names}
+        return before, {name: path.read_bytes() for name, path in after.items() if path.is_file()}
+
+
+def _touched(patch: str) -> Iterator[str]:
+    for name in dict.fromkeys(re.findall(r"^(?:\+\+\+ b|--- a)/(.+?)\s*$", patch, re.MULTILINE)):
+        if ".." in name.split("/") or name.startswith("/"):
+            raise NoCounterpartError(f"the patch of tests leads out of the repo: {name}")
+        yield name
+
+
+def _git(*words: str, data: bytes = b"", check: bool = True) -> bytes | None:
+    done = subprocess.run(
+        ["git", "-c", "safe.directory=*", *words], input=data, capture_output=True, timeout=_GIT_S, check=False
+    )
+    if done.returncode == 0:
+        return done.stdout
+    if check:
+        said = done.stderr.decode("utf-8", "replace").strip()[-500:]
+        raise NoCounterpartError(f"git {shlex.join(words[2:4])}: {said}")
+    return None
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        known = merged.get(key)
+        both = isinstance(known, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merged(known, value) if both and isinstance(known, Mapping) else value
+    return merged

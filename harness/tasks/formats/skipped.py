@@ -1,0 +1,27 @@
+"""A folder that stands for a task which has no counterpart here: its one file says why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.tasks.formats.base import NoCounterpartError, TaskFolder
+
+FILE = "no-counterpart.txt"
+
+
+class Skipped:
+    """What a row of a dataset becomes that cannot be a task."""
+
+    name = "skipped"
+
+    def is_task(self, folder: Path) -> bool:
+        """True for a folder with that file."""
+        return (folder / FILE).is_file()
+
+    def file_of(self, folder: Path) -> str:
+        """That file."""
+        return FILE
+
+    def convert(self, folder: Path) -> TaskFolder:
+        """Never: the file has the reason."""
+        raise NoCounterpartError((folder / FILE).read_text(encoding="utf-8", errors="replace").strip())

@@ -1,0 +1,26 @@
+"""Terminal-Bench 1's tasks, which are known by sight only: none of their tests is run on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.tasks.formats.base import NoCounterpartError, TaskFolder
+
+
+class TerminalBench1:
+    """Terminal-Bench 1: task.yaml, docker-compose.yaml, run-tests.sh."""
+
+    name = "terminal-bench-1"
+
+    def is_task(self, folder: Path) -> bool:
+        """True for its two files beside each other."""
+        others = ("run-tests.sh", "Dockerfile")
+        return (folder / "task.yaml").is_file() and any((folder / name).is_file() for name in others)
+
+    def file_of(self, folder: Path) -> str:
+        """Its task.yaml."""
+        return "task.yaml"
+
+    def convert(self, folder: Path) -> TaskFolder:
+        """None has a counterpart."""
+        raise NoCounterpartError("it is of Terminal-Bench 1: Harbor's own `harbor task migrate` makes version 2 of it")

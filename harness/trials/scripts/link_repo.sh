@@ -1,0 +1,6 @@
+# Makes ~/repo a link to the folder of the template in which the agent works.
+#   $1 the folder
+set -e
+mkdir -p "$1"
+rm -rf ~/repo
+ln -s "$1" ~/repo

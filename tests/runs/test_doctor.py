@@ -1,0 +1,81 @@
+"""`harness doctor` against a complete engine, one that lacks a route, and one that ignores the network."""
+
+from __future__ import annotations
+
+import json
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+import pytest
+
+from harness.local.launch import LocalServer, start_server
+from harness.runs.doctor import doctor
+from tests.support.in_thread import InThread
+
+
+def answers(text: str) -> dict[str, str]:
+    """The answers by what was tried."""
+    rows = [line for line in text.splitlines()[2:] if line[26:29].strip() in ("yes", "NO", "?")]
+    return {line[:26].strip(): line[26:29].strip() for line in rows}
+
+
+def test_a_complete_engine(as_e2b: LocalServer) -> None:
+    """Every answer is yes, but for a key that is not there."""
+    text, is_well = doctor("e2b", "claude")
+    found = answers(text)
+    assert {name for name, answer in found.items() if answer != "yes"} == {"the model's key"}, text
+    assert len(found) == 17
+    assert is_well
+
+
+class OldEngine(BaseHTTPRequestHandler):
+    """It lists no sandboxes, and knows no other route."""
+
+    def do_GET(self) -> None:
+        self._send(200 if self.path.startswith("/v2/sandboxes") else 404, [])
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self._send(404, {"message": "404 page not found"})
+
+    def _send(self, status: int, value: Any) -> None:
+        data = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def test_an_engine_without_the_route(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told as that, and not as a template that is missing."""
+    with InThread(OldEngine) as engine:
+        for name in ("E2B_API_URL", "E2B_SANDBOX_URL"):
+            monkeypatch.setenv(name, engine.origin)
+        monkeypatch.setenv("E2B_API_KEY", "e2b_x")
+        text, is_well = doctor("e2b", "claude")
+    found = answers(text)
+    assert (found["reachable"], found["API level"], found["create"], found["exec"]) == (
+        "yes",
+        "NO",
+        "NO",
+        "?",
+    )
+    assert "has no POST /v2/sandboxes (404)" in text
+    assert "there is no template" not in text
+    assert not is_well
+
+
+@pytest.mark.slow
+def test_an_engine_that_ignores_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sandbox that may reach nothing reaches this machine."""
+    with start_server(isolation="unsafe") as engine:
+        for name in ("E2B_API_URL", "E2B_SANDBOX_URL"):
+            monkeypatch.setenv(name, engine.url)
+        monkeypatch.setenv("E2B_API_KEY", engine.api_key)
+        text, is_well = doctor("e2b", "claude")
+    assert answers(text)["network enforced"] == "NO", text
+    assert not is_well
