@@ -113,6 +113,7 @@ def test_a_policy_of_its_own_is_rare() -> None:
         "records/record.py",
         "sandboxes/faults.py",
         "sandboxes/templates.py",
+        "sandboxes/templates.py",
         "tasks/gitrepo.py",
     ]
 
