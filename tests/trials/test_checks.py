@@ -12,6 +12,7 @@ from harness.errors import SandboxFault
 from harness.local.launch import LocalServer
 from harness.records.record import CheckResult
 from harness.tasks.loading import load_task
+from harness.text import CUT_BEFORE
 from harness.trials.checks import OUTPUT_BYTES, Place, run_checks
 from tests.support.folders import task_folder, write_files
 from tests.support.grading import collected, laid, with_place
@@ -148,7 +149,7 @@ def test_a_flood_is_cut_at_its_beginning(verdicts: Verdicts) -> None:
     results, kept = verdicts
     assert results["flood"].passed
     assert results["flood"].output_tail.endswith("the end\n")
-    assert len(kept["checks/flood.txt"]) == OUTPUT_BYTES
+    assert len(kept["checks/flood.txt"].removeprefix(CUT_BEFORE.encode())) == OUTPUT_BYTES
 
 
 def test_a_check_that_kills_its_shell_has_failed(verdicts: Verdicts) -> None:
@@ -276,10 +277,10 @@ def test_some_checks_can_be_run_alone(server: LocalServer, tmp_path: Path) -> No
 
 
 def test_the_record_has_the_end_of_what_a_check_said(verdicts: Verdicts) -> None:
-    """Its last 2,000 characters; a record stays small whatever a check writes."""
+    """Its last 2,000 characters, and that there was more; a record stays small whatever a check writes."""
     results, kept = verdicts
-    tail = results["flood"].output_tail
-    assert len(tail) == 2000
+    mark, _, tail = results["flood"].output_tail.partition(CUT_BEFORE)
+    assert (mark, len(tail)) == ("", 2000)
     assert kept["checks/flood.txt"].decode().endswith(tail)
 
 
