@@ -254,7 +254,8 @@ def _unreckoned(pair: PairView) -> Iterator[str]:
             if found.reason:
                 unknown = found.value is None
                 where = "" if unknown else f" on {tasks_of(question)}"
-                name = contrast.metric if unknown and contrast.metric != "pass" else LABELS[contrast.metric]
+                label = LABELS[contrast.metric]
+                name = label.partition(",")[0] if unknown else label
                 reasons.setdefault((where, found.reason), []).append(name)
     for (where, reason), metrics in reasons.items():
         yield f"no interval for {'; '.join(dict.fromkeys(metrics))}{where}: {reason}"
