@@ -277,7 +277,12 @@ def _merge(commands: _Commands[argparse.ArgumentParser]) -> None:
         help="put runs together, such as the shards of a CI matrix",
         description="Make a new run of the records and files of others, which stay as they are.",
     )
-    command.add_argument("runs", nargs="+", metavar="RUN", help="a run's name or folder")
+    command.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="a run's name or folder, or a folder of runs (a shard's results)",
+    )
     command.add_argument("--into", metavar="NAME", help="the new run's name (default: one made of the time)")
     _results(command)
     command.set_defaults(run=_run_merge)

@@ -87,6 +87,12 @@ class TrialItem(pytest.Item):
         return isinstance(self.parent, TaskFile)
 
     @property
+    def own_seconds(self) -> float | None:
+        """The trial's own time, which began before anybody waited for it; None while it is not known."""
+        total = self._record.phases_ms.total if self._record else None
+        return None if total is None else total / 1000
+
+    @property
     def trials(self) -> RunSession:
         """The run in this process."""
         return session_of(self.config)

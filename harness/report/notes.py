@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from operator import attrgetter
 
+from harness.errors import is_users_own
 from harness.records.record import TrialRecord
 from harness.report.arms import Arm, ArmView, ComparedArm
 from harness.report.formatting import LABELS, names, several
@@ -27,7 +28,15 @@ def summary_notes(records: Sequence[TrialRecord], arms: Sequence[ArmView]) -> It
     stopped = sum(record.error is not None and record.error.type == "interrupted" for record in records)
     if stopped:
         yield f"{stopped} trials were cut off when the run was stopped; --resume runs them again"
-    if errors := sum(arm.errors for arm in arms) - stopped:
+    own = sum(
+        record.error is not None and is_users_own(record.error.cause, record.error.type) for record in records
+    )
+    if own:
+        yield f"{own} of {len(records)} trials could not be run as asked: yours to mend; they count for nobody"
+    skipped = sum(record.error is not None and record.error.type == "skipped" for record in records)
+    if skipped:
+        yield f"{skipped} of {len(records)} trials were skipped by their own test, and count for nobody"
+    if errors := sum(arm.errors for arm in arms) - stopped - own - skipped:
         yield f"{errors} of {len(records)} trials broke on infrastructure and count for nobody"
     if invalid := sum(arm.invalid for arm in arms):
         yield (

@@ -40,8 +40,15 @@ from harness.trials.runner import Retries, TrialRunner
 if TYPE_CHECKING:
     from harness.runs.rounds import RoundScheduler
 
-EXIT_BUDGET = 6
-"""pytest's exit code when trials were skipped since the money was spent, whatever the others came to."""
+EXIT_BUDGET = 10
+"""pytest's exit code when trials were skipped since the money was spent, whatever the others came to.
+
+pytest itself uses 0 to 6, and other plugins have the next few.
+"""
+
+
+class Stopped(KeyboardInterrupt):
+    """The user has stopped the run: a KeyboardInterrupt to all who know one, and to a reader no error of ours."""
 
 
 @dataclass(frozen=True)
@@ -196,9 +203,14 @@ class RunController:
         return sum(future.cancelled() for future in self._futures.values())
 
     @property
-    def is_out_of_money(self) -> bool:
-        """True when trials were skipped for the money."""
-        return self._open is not None and self._open.engine.budget.reached is not None
+    def out_of_money(self) -> str | None:
+        """The reason for which trials were skipped for the money; None when none were."""
+        return self._open.engine.budget.reached if self._open else None
+
+    @property
+    def unpaid(self) -> int:
+        """The number of trials that were skipped for the money."""
+        return self._open.engine.budget.rejected if self._open else 0
 
     def start(self, specs: Sequence[TrialSpec], external: Sequence[TrialSpec] = ()) -> None:
         """Have trials run ahead of those who ask for their results.
@@ -406,7 +418,7 @@ class RunController:
         # With no grace, `finish` cancels what runs when pytest is done with the interruption.
         self.grace_s = 0 if number == signal.SIGTERM else self.options.grace
         if self._signals != 2:
-            raise KeyboardInterrupt
+            raise Stopped("what ran is recorded, and --resume goes on")
 
     def close(self) -> None:
         """End what is left: sandboxes, engine, server."""
