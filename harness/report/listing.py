@@ -10,6 +10,7 @@ from harness.errors import UsageError
 from harness.records.store import RunFolder, list_runs, read_records
 from harness.report.arms import count_records
 from harness.report.formatting import cost, percent
+from harness.report.live import is_running
 from harness.report.table import Column, as_text
 
 
@@ -33,7 +34,7 @@ def _row(run: RunFolder) -> list[str]:
         records = ()
     arm = count_records(run.id, records)
     return [
-        arm.name,
+        f"{arm.name} (runs)" if is_running(run) else arm.name,
         str(about.get("agent", "")),
         str(about.get("model_source", "")),
         str(arm.trials),

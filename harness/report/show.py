@@ -5,16 +5,18 @@ from __future__ import annotations
 import io
 import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
+from harness.errors import UsageError
 from harness.records.record import TrialRecord
-from harness.records.store import RunFolder, find_record, find_run, read_records
+from harness.records.store import RunFolder, find_record, find_run, list_runs, read_records
 from harness.records.stream import parse
 from harness.report.formatting import cost, count, seconds
+from harness.report.live import is_running, read_status, status_line
 from harness.report.sanitize import sanitize
 from harness.report.table import Column, as_text
 from harness.report.transcript import TranscriptEntry, entries
@@ -49,10 +51,11 @@ def show(
     Raises:
         UsageError: when there is no such run or trial.
     """
-    run = find_run(results, run_name)
-    records = read_records(run.path).records
+    run = run_to_show(results, run_name)
+    records = read_records(run.path).records if run.records_file.is_file() or not is_running(run) else ()
     if trial is None:
-        return _trials(run, records, color=color)
+        status = read_status(run)
+        return _trials(run, records, color=color) + (f"\n{status_line(status)}\n" if status else "")
     record = find_record(run, records, trial)
     if as_json:
         return json.dumps(record.line(), indent=2, ensure_ascii=False) + "\n"
@@ -60,8 +63,40 @@ def show(
     console = Console(
         file=buffer, width=width or 100, force_terminal=color, no_color=not color, highlight=False
     )
-    _Page(console, run, record, full=full, width=width).print()
+    TrialPage(console, run, record, full=full, width=width).print()
     return buffer.getvalue()
+
+
+def run_and_trial(results: Path, names: Sequence[str], run_name: str | None) -> tuple[str | None, str | None]:
+    """The run and the trial that names mean: `RUN TRIAL`, `TRIAL` of the last run, or `RUN`.
+
+    Raises:
+        UsageError: when there are more of them, or two runs are named.
+    """
+    if len(names) > 2 or (len(names) == 2 and run_name):
+        raise UsageError("too many names", remedy="give a run and a trial: `harness show RUN TRIAL`")
+    if len(names) == 2:
+        return names[0], names[1]
+    if names and not run_name and _is_run(results, names[0]):
+        return names[0], None
+    return run_name, names[0] if names else None
+
+
+def _is_run(results: Path, name: str) -> bool:
+    return (Path(name) / "run.json").is_file() or any(run.id.startswith(name) for run in list_runs(results))
+
+
+def run_to_show(results: Path, name: str | None) -> RunFolder:
+    """The run of that name; without one the last that has records, or goes on.
+
+    Raises:
+        UsageError: when there is none.
+    """
+    if name is None:
+        for run in reversed(list_runs(results)):
+            if is_running(run) or (run.records_file.is_file() and run.records_file.stat().st_size):
+                return run
+    return find_run(results, name)
 
 
 def _trials(run: RunFolder, records: tuple[TrialRecord, ...], *, color: bool) -> str:
@@ -84,26 +119,64 @@ _NUMBERS = ("score", "time", "tokens", "cost")
 _OUTCOME_STYLES = {"passed": "green", "failed": "red", "error": "yellow", "invalid": "yellow"}
 
 
-class _Page:
-    def __init__(
-        self, console: Console, run: RunFolder, record: TrialRecord, *, full: bool, width: int | None
-    ) -> None:
+class EntryWriter:
+    """Writes entries of a transcript to a console; lines are folded to `width` columns."""
+
+    def __init__(self, console: Console, *, full: bool, width: int | None) -> None:
         self._console = console
-        self._run = run
-        self._record = record
         self._full = full
         self._width = width
-
-    def print(self) -> None:
-        self._head()
-        self._transcript()
-        self._diff()
-        self._checks()
 
     def _line(self, text: str = "", style: str = "", indent: int = 0) -> None:
         for line in sanitize(text).expandtabs(4).split("\n"):
             for part in _folded(line, self._width and self._width - indent):
                 self._console.print(Text(" " * indent + part, style=style), soft_wrap=True)
+
+    def entry(self, entry: TranscriptEntry) -> None:
+        """Write one entry."""
+        indent = 4 if entry.subagent else 0
+        sign, style = _LOOKS[entry.kind]
+        if entry.error:
+            style = "red"
+        if entry.kind not in ("text", "thinking", "result"):
+            self._line(f"{sign} {entry.title}", style, indent)
+        elif entry.kind != "result":
+            first, _, rest = entry.body.strip().partition("\n")
+            self._line(f"{sign} {first}", style, indent)
+            if rest:
+                self._line(rest, style, indent + 2)
+            return
+        for line in self._cut(entry.body):
+            self._line(line, style if entry.error else "dim", indent + 4)
+
+    def _cut(self, text: str) -> Iterator[str]:
+        lines = text.strip("\n").splitlines()
+        shown = lines if self._full or len(lines) <= _CUT_LINES + 2 else lines[:_CUT_LINES]
+        yield from shown
+        if len(shown) < len(lines):
+            yield f"… {len(lines) - len(shown)} more lines (--full shows them)"
+
+
+class TrialPage(EntryWriter):
+    """The page of a trial that has its record."""
+
+    def __init__(
+        self, console: Console, run: RunFolder, record: TrialRecord, *, full: bool, width: int | None
+    ) -> None:
+        super().__init__(console, full=full, width=width)
+        self._run = run
+        self._record = record
+
+    def print(self) -> None:
+        """Print all of it."""
+        self._head()
+        self._transcript()
+        self.print_judgement()
+
+    def print_judgement(self) -> None:
+        """Print what came of the trial: its diff and its checks."""
+        self._diff()
+        self._checks()
 
     def _section(self, name: str) -> None:
         self._line()
@@ -132,30 +205,7 @@ class _Page:
             self._line("(none)", "dim")
             return
         for entry in entries(parse(data)):
-            self._entry(entry)
-
-    def _entry(self, entry: TranscriptEntry) -> None:
-        indent = 4 if entry.subagent else 0
-        sign, style = _LOOKS[entry.kind]
-        if entry.error:
-            style = "red"
-        if entry.kind not in ("text", "thinking", "result"):
-            self._line(f"{sign} {entry.title}", style, indent)
-        elif entry.kind != "result":
-            first, _, rest = entry.body.strip().partition("\n")
-            self._line(f"{sign} {first}", style, indent)
-            if rest:
-                self._line(rest, style, indent + 2)
-            return
-        for line in self._cut(entry.body):
-            self._line(line, style if entry.error else "dim", indent + 4)
-
-    def _cut(self, text: str) -> Iterator[str]:
-        lines = text.strip("\n").splitlines()
-        shown = lines if self._full or len(lines) <= _CUT_LINES + 2 else lines[:_CUT_LINES]
-        yield from shown
-        if len(shown) < len(lines):
-            yield f"… {len(lines) - len(shown)} more lines (--full shows them)"
+            self.entry(entry)
 
     def _diff(self) -> None:
         self._section("diff")

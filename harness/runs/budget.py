@@ -93,6 +93,14 @@ class Budget:
                 running.counted = max(running.expected, self._used(running))
         return self.spent + sum(running.counted for running in self._running.values())
 
+    def used_usd(self, spec_id: str | None = None) -> float:
+        """US dollars that a running trial has used so far, or the whole run; expectations do not count."""
+        if spec_id is not None:
+            running = self._running.get(spec_id)
+            return self._used(running) if running else 0.0
+        # Other threads ask this too, while trials start and end.
+        return self.spent + sum(self._used(running) for running in list(self._running.values()))
+
     def _expected(self, spec: TrialSpec) -> tuple[float, bool]:
         """The expected cost of a trial, and whether earlier trials tell it."""
         forecast = self.history.cost_usd(spec.task.name, spec.variant.name)

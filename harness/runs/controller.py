@@ -155,17 +155,19 @@ class RunController:
             resources.close()
             raise
         resources = replace(resources, context=replace(resources.context, pacer=Pacer(options.create_rate)))
-        self._progress = Progress(self._terminal, resources.context)
+        budget = _budget(options, resources, resumed)
+        self._progress = Progress(self._terminal, resources.context, budget)
         resources.context.templates.say = self._progress.note
         engine = Engine(
             resources.context,
             concurrency=options.concurrency
             or default_concurrency(local=resources.context.platform.kind == "local"),
             retries=Retries(options.retries),
-            budget=_budget(options, resources, resumed),
+            budget=budget,
             on_start=self._progress.started,
             on_end=self._progress.ended,
         )
+        self._progress.doing = engine.doing
         run = OpenRun(resources, engine, resumed, lock, request)
         if resumed.folder:
             # The sandboxes of a run that was killed. Those that cannot be killed now are at this run's end.

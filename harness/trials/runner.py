@@ -95,6 +95,11 @@ class TrialRunner:
         except asyncio.CancelledError:
             await storing
 
+    @property
+    def doing(self) -> str:
+        """The phase that it is in, in a word or two."""
+        return self.attempts[-1].doing if self.attempts else ""
+
     def spent(self) -> tuple[float, int]:
         """The known cost so far in US dollars, and the tokens whose cost is not known."""
         cost, tokens = 0.0, 0
