@@ -41,6 +41,14 @@ class PytestTerminal:
         """True on a terminal that can redraw a line, false for a file or a pipe."""
         return bool(self._reporter.isatty) and os.environ.get("TERM") != "dumb"
 
+    @property
+    def columns(self) -> int:
+        """The terminal's own width, which may change, and which nobody can ask of a captured number 1."""
+        try:
+            return os.get_terminal_size(self._descriptor or 1).columns
+        except OSError:
+            return int(self._reporter._tw.fullwidth)
+
     def write(self, text: str) -> None:
         """Write text as it is, past any capture. pytest's own way would count its columns."""
         if self._descriptor is None:

@@ -45,7 +45,9 @@ class VerdictPlugin:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Refuse a run that could not be judged at its end, before anything is spent."""
+        """Refuse a run that could not be judged at its end, before anything is spent. A shard is not judged."""
+        if option(self._config, "shard"):
+            return
         if not any(self._options) or self._worker or SESSION not in self._config.stash:
             return
         from harness.errors import UsageError

@@ -64,8 +64,10 @@ def comparison_notes(
     if cut:
         yield f"{several(cut, 'trial')} cut off: their tokens and cost are unknown, and left out"
     yield from more
+    paired = {name for pair in pairs for name in pair}
     for view in views:
-        yield from _excluded(view)
+        if view.name not in paired or uncounted(view) is None:
+            yield from _excluded(view)
     for view in views:
         yield from _unknown(view)
 
@@ -114,6 +116,14 @@ def _changed_tasks(arms: Sequence[Arm], pairs: Sequence[tuple[str, str]]) -> Ite
             alone = sorted(here.keys() - other.keys())
             if alone:
                 yield f"{several(len(alone), 'task')} with trials of {one} only, not compared: {names(alone)}"
+
+
+def uncounted(arm: ComparedArm) -> str | None:
+    """The sentence that takes the place of a verdict on an arm of which no trial counts, with the reasons."""
+    if arm.passed + arm.failed:
+        return None
+    why = "; ".join(f"{entry.trials} {entry.outcome}: {entry.why}" for entry in arm.excluded)
+    return f"{arm.name}: no verdict, since no trial of it counts ({why or 'there is none'})"
 
 
 def _excluded(arm: ComparedArm) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -31,6 +30,10 @@ class Terminal(Protocol):
     @property
     def is_live(self) -> bool:
         """True when a line on it can be redrawn."""
+
+    @property
+    def columns(self) -> int:
+        """Its width."""
 
     def write(self, text: str) -> None:
         """Write text as it is, at once, also while a test's output is captured."""
@@ -159,7 +162,7 @@ class Progress:
                 self._terminal.write(f"\nharness: {status_line(status)}\n")
 
     def _draw(self, terminal: Terminal, line: str) -> None:
-        text = line[: shutil.get_terminal_size().columns - 1]
+        text = line[: terminal.columns - 1]
         with self._lock:
             # Make sure that there is a line below (scrolling keeps the column), then write into it.
             terminal.write(f"\x1bD\x1b[1A\x1b7\x1b[1B\r\x1b[2K\x1b[2m{text}\x1b[0m\x1b8")
