@@ -74,7 +74,7 @@ def _write_errors(terminal: Any, reports: Sequence[Any], style: str) -> None:
                 terminal.write_line(f"{test}: {first}")
             continue
         more = f" and {len(tests) - 1} more" if len(tests) > 1 else ""
-        terminal.write_sep("_", f"ERROR: {tests[0]}{more}", red=True, bold=True)
+        terminal.write_sep("_", f"ERROR at setup of {tests[0]}{more}", red=True, bold=True)
         terminal.write_line(text)
 
 

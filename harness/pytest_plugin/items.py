@@ -89,8 +89,8 @@ class TrialItem(pytest.Item):
     @property
     def own_seconds(self) -> float | None:
         """The trial's own time, which began before anybody waited for it; None while it is not known."""
-        total = self._record.phases_ms.total if self._record else None
-        return None if total is None else total / 1000
+        own = self._record.phases_ms.own if self._record else None
+        return None if own is None else own / 1000
 
     @property
     def trials(self) -> RunSession:

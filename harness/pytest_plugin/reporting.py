@@ -135,7 +135,7 @@ def properties(record: TrialRecord) -> list[tuple[str, object]]:
 
 def short_line(record: TrialRecord) -> str:
     """Time, tokens and cost in a few characters."""
-    parts = [seconds(record.phases_ms.total)]
+    parts = [seconds(record.phases_ms.own)]
     if record.tokens.total is not None:
         parts.append(f"{count(record.tokens.total)} tokens")
     if record.total_cost_usd is not None:

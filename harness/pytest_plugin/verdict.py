@@ -149,8 +149,9 @@ class VerdictPlugin:
         """Lines on why the run is not whole, and on the command that goes on with it."""
         reason, run = controller.out_of_money, controller.run_id
         if reason:
+            trials = "1 trial" if controller.unpaid == 1 else f"{controller.unpaid} trials"
             yield (
-                f"{reason}. {controller.unpaid} trials did not run: what is said here is of the others "
+                f"{reason}. {trials} did not run: what is said here is of the others "
                 f"(exit code {int(session.exitstatus)})"
             )
             yield f"go on with more money: {_resume_command(self._config, run)} --max-cost USD"

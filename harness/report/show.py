@@ -106,7 +106,7 @@ def _trials(run: RunFolder, records: tuple[TrialRecord, ...], *, color: bool) ->
             record.trial_id,
             Text(record.outcome, style=_OUTCOME_STYLES[record.outcome]),
             f"{record.score:.2f}" if record.score is not None else "-",
-            seconds(record.phases_ms.total),
+            seconds(record.phases_ms.own),
             count(record.tokens.total),
             cost(record.total_cost_usd),
         ]

@@ -51,7 +51,7 @@ def _summary_row(name: str, records: Sequence[TrialRecord]) -> SummaryRow:
         cost_usd=mean(lambda record: record.cost_usd),
         tokens=mean(lambda record: record.tokens.total),
         output_tokens=mean(lambda record: record.tokens.output),
-        total_ms=mean(lambda record: record.phases_ms.total),
+        total_ms=mean(lambda record: record.phases_ms.own),
     )
 
 

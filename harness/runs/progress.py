@@ -85,7 +85,8 @@ class Progress:
             found = self._running.pop(record.trial_id, None)
             self._outcomes[record.outcome] += 1
             if found:
-                self._durations.append(time.monotonic() - found[1])
+                built_s = (record.phases_ms.build or 0) / 1000
+                self._durations.append(time.monotonic() - found[1] - built_s)
 
     def close(self) -> None:
         """Stop, and leave nothing on the screen."""
@@ -123,13 +124,13 @@ class Progress:
         return "replayed" if self._source == "replay" else None
 
     def _left_s(self, done: int, running: list[float]) -> float | None:
-        """The time that is left, if trials go on taking as long; None while none has ended."""
+        """The time that is left, if trials go on taking as long; None while none has ended, or all take longer."""
         if not self._durations:
             return None
         mean = sum(self._durations) / len(self._durations)
         waiting = max(self._expected - done - len(running), 0)
         work = waiting * mean + sum(max(mean - age, 0.0) for age in running)
-        return work / max(len(running), 1)
+        return work / max(len(running), 1) or None
 
     def note(self, text: str) -> None:
         """Write a line that does not belong to one trial, between pytest's own lines."""
