@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _ls(commands)
     _show(commands)
+    _watch(commands)
     _compare(commands)
     _report(commands)
     _export(commands)
@@ -95,12 +96,17 @@ def _show(commands: _Commands[argparse.ArgumentParser]) -> None:
         "show",
         help="print a trial as a person would read it",
         description="Print a trial's transcript, diff and checks. Without TRIAL: the run's trials.",
+        usage="harness show [options] [RUN] [TRIAL]",
     )
     command.add_argument(
-        "trial", nargs="?", metavar="TRIAL", help="TASK[VARIANT-tN], or its unique beginning"
+        "names",
+        nargs="*",
+        metavar="RUN TRIAL",
+        help="a run's name or folder (default: the last), and TASK[VARIANT-tN] or its unique beginning",
     )
+    command.add_argument("--run", dest="run_name", metavar="RUN", help="the same as RUN before TRIAL")
     command.add_argument(
-        "--run", dest="run_name", metavar="RUN", help="a run's name or folder (default: the last)"
+        "--follow", action="store_true", help="of a trial that runs: print its transcript as it comes"
     )
     command.add_argument("--full", action="store_true", help="cut nothing short")
     command.add_argument("--json", action="store_true", help="print the record as JSON instead")
@@ -109,13 +115,19 @@ def _show(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 
 def _run_show(parsed: argparse.Namespace) -> None:
-    from harness.report.show import show
+    from harness.report.show import run_and_trial, show
 
+    run_name, trial = run_and_trial(parsed.results, parsed.names, parsed.run_name)
+    if parsed.follow:
+        from harness.report.watch import follow
+
+        follow(parsed.results, run_name, trial, full=parsed.full)
+        return
     sys.stdout.write(
         show(
             parsed.results,
-            parsed.run_name,
-            parsed.trial,
+            run_name,
+            trial,
             full=parsed.full,
             as_json=parsed.json,
             color=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
@@ -123,6 +135,26 @@ def _run_show(parsed: argparse.Namespace) -> None:
             width=shutil.get_terminal_size().columns if sys.stdout.isatty() else None,
         )
     )
+
+
+def _watch(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "watch",
+        help="look at a run that goes on, from another terminal",
+        description="Show how a run is doing, and each trial that runs: its phase, its last tool, its tokens and "
+        "cost. It ends with the run.",
+    )
+    command.add_argument(
+        "run_name", nargs="?", metavar="RUN", help="a run's name or folder (default: the last)"
+    )
+    _results(command)
+    command.set_defaults(run=_run_watch)
+
+
+def _run_watch(parsed: argparse.Namespace) -> None:
+    from harness.report.watch import watch
+
+    watch(parsed.results, parsed.run_name)
 
 
 def _compare(commands: _Commands[argparse.ArgumentParser]) -> None:
@@ -310,7 +342,12 @@ def _merge(commands: _Commands[argparse.ArgumentParser]) -> None:
         help="put runs together, such as the shards of a CI matrix",
         description="Make a new run of the records and files of others, which stay as they are.",
     )
-    command.add_argument("runs", nargs="+", metavar="RUN", help="a run's name or folder")
+    command.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="a run's name or folder, or a folder of runs (a shard's results)",
+    )
     command.add_argument("--into", metavar="NAME", help="the new run's name (default: one made of the time)")
     _results(command)
     command.set_defaults(run=_run_merge)

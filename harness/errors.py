@@ -193,6 +193,19 @@ FAULTS: Mapping[Cause, Mapping[str, FaultPolicy]] = {
 }
 """By cause and kind. Records carry both, so neither is renamed."""
 
+_USERS_OWN: Mapping[Cause, frozenset[str]] = {
+    "sandbox": frozenset({"auth", "git_auth", "secret", "template", "volume"}),
+    "provider": frozenset({"auth", "bad_recording", "no_recording", "no_way", "not_found"}),
+    "agent": frozenset({"not_installed"}),
+    "check": frozenset({"no_solution", "solution_failed"}),
+    "task": frozenset(FAULTS["task"]) - {"repo_refused", "repo_unreachable", "skipped"},
+}
+
+
+def is_users_own(cause: Cause, kind: str) -> bool:
+    """Tell whether a fault is in what the user gave, such as a setup or a template's name: nothing broke then."""
+    return kind in _USERS_OWN.get(cause, ())
+
 
 class Fault(HarnessError):
     """Infrastructure broke: the trial's outcome is `error` and counts for nobody.

@@ -1,4 +1,4 @@
-"""The hooks of the process that has the run's controller: header, summary, end, and xdist's workers."""
+"""The hooks of the process that has the run's controller: header, end, and xdist's workers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from harness.errors import Fault, UsageError
+from harness.pytest_plugin.failures import GroupedFailures
 from harness.pytest_plugin.options import CONTROLLER, options_of
 from harness.pytest_plugin.terminal import terminal_of
-from harness.report.terminal import write_summary
 from harness.runs.controller import EXIT_BUDGET, RunController
 
 _controller_lock = threading.Lock()
@@ -24,6 +24,7 @@ class ControllerPlugin:
     def __init__(self, controller: RunController) -> None:
         self._controller = controller
         self._is_header_printed = False
+        self._is_over = False
 
     def pytest_report_collectionfinish(self) -> list[str]:
         """Show the run's header, once it is known that there is something to run."""
@@ -51,24 +52,32 @@ class ControllerPlugin:
         self, report: pytest.TestReport | pytest.CollectReport
     ) -> tuple[str, str, str] | None:
         """Show a trial's time, tokens and cost beside its result in verbose output."""
-        fields = dict(getattr(report, "user_properties", ()))
-        if "harness_line" not in fields or getattr(report, "when", None) != "call" or not report.passed:
+        line = dict(getattr(report, "user_properties", ())).get("harness_line")
+        when = getattr(report, "when", None)
+        # What pytest lists at the end has the same word before each test's name, and is read by tools.
+        if (
+            self._is_over
+            or line is None
+            or hasattr(report, "wasxfail")
+            or not (report.passed or report.failed)
+        ):
             return None
-        return report.outcome, ".", f"PASSED {fields['harness_line']}"
+        if when == "call":
+            letter, word = (".", "PASSED") if report.passed else ("F", "FAILED")
+            return report.outcome, letter, f"{word} {line}"
+        return ("error", "E", f"ERROR {line}") if when == "setup" and report.failed else None
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None]:
         """Finish the trials that still run, before pytest tears the tests' fixtures down."""
-        self._controller.finish()
-        if self._controller.is_out_of_money:
+        self._is_over = True
+        try:
+            self._controller.finish()
+        except KeyboardInterrupt:
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
+        if self._controller.out_of_money:
             session.exitstatus = EXIT_BUDGET
         yield
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Show the table, and where the records are."""
-        if self._controller.shown:
-            write_summary(terminalreporter, self._controller.shown, not_started=self._controller.not_started)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -90,4 +99,5 @@ def controller_of(config: pytest.Config) -> RunController:
             config.stash[CONTROLLER] = controller
             config.add_cleanup(controller.close)
             config.pluginmanager.register(ControllerPlugin(controller), "harness-controller")
+            config.pluginmanager.register(GroupedFailures(lambda: controller.shown), "harness-failures")
     return controller

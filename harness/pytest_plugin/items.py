@@ -146,6 +146,12 @@ class TrialItem(pytest.Item):
         return isinstance(self.parent, TaskFile)
 
     @property
+    def own_seconds(self) -> float | None:
+        """The trial's own time, which began before anybody waited for it; None while it is not known."""
+        own = self._record.phases_ms.own if self._record else None
+        return None if own is None else own / 1000
+
+    @property
     def trials(self) -> RunSession:
         """The run in this process."""
         return session_of(self.config)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import Fault, NotAppliedError, UsageError
+from harness.errors import Fault, NotAppliedError, UsageError, is_users_own
 from harness.records.record import CheckResult, TrialRecord
 from harness.records.redaction import Redactor
 from harness.report.formatting import cost, count, seconds
@@ -33,38 +33,71 @@ class TrialFaultError(Exception):
 
 
 def failed_lines(record: TrialRecord, results: Path) -> Iterator[str]:
-    """Lines about the checks that failed, their output, and the command that shows more of it."""
-    passed = [check for check in record.checks if check.passed]
-    failed = ", ".join(check.name for check in record.checks if not check.passed)
-    if failed:
-        yield f"{len(passed)} of {len(record.checks)} checks passed; failed: {failed}"
-    else:
-        yield "the test itself has failed, as the run that is resumed says"
-    for check in record.checks:
-        yield from _check_lines(check)
-    for change in record.tampering:
-        yield f"note: {change.sentence}"
-    for note in record.notes:
-        yield f"note: {note}"
-    if record.stop != "completed":
-        yield f"note: the agent was stopped: {record.stop}"
-    where = "" if results == Path.cwd() / "results" else f" --results {shlex.quote(os.path.relpath(results))}"
-    yield f"all of it: harness show {shlex.quote(record.trial_id)}{where}"
+    """Lines about the checks that failed, their names first, their output, and the command that shows more of it."""
+    failed = [check for check in record.checks if not check.passed]
+    yield failed_headline(record)
+    for check in failed:
+        yield f"  FAILED  {check_headline(check)}"
+        yield from (f"          {line}" for line in last_lines(check))
+        if check.output:
+            yield f"          log: {shown_path(results / record.run_id / check.output)}"
+    for sentence in side_notes(record):
+        yield f"note: {sentence}"
+    yield f"all of it: {show_command(record, results)}"
 
 
-def _check_lines(check: CheckResult) -> Iterator[str]:
-    if check.passed:
-        yield f"  passed  {check.name}"
-        return
+def failed_headline(record: TrialRecord) -> str:
+    """The names of the checks that failed."""
+    failed = [check.name for check in record.checks if not check.passed]
+    if not failed:
+        return "the test itself has failed, as the run that is resumed says"
+    passed = len(record.checks) - len(failed)
+    return f"failed: {', '.join(failed)} ({passed} of {len(record.checks)} checks passed)"
+
+
+def check_headline(check: CheckResult) -> str:
+    """A failed check's name, and how it ended."""
     why = "timed out" if check.timed_out else check.tests_passed or f"exit code {check.exit_code}"
-    yield f"  FAILED  {check.name} ({why})"
-    for line in check.output_tail.strip().splitlines()[-15:]:
-        yield f"          {line}"
+    return f"{check.name} ({why})"
+
+
+def last_lines(check: CheckResult, most: int = 15) -> list[str]:
+    """The end of a check's output."""
+    return check.output_tail.strip().splitlines()[-most:]
+
+
+def side_notes(record: TrialRecord) -> Iterator[str]:
+    """The sentences that a reader of a failure should know beside its checks."""
+    yield from (change.sentence for change in record.tampering)
+    yield from record.notes
+    if record.stop != "completed":
+        yield f"the agent was stopped: {record.stop}"
+
+
+def show_command(record: TrialRecord, results: Path) -> str:
+    """The command that shows the whole of a trial."""
+    return f"harness show {record.run_id} {shlex.quote(record.trial_id)}{results_option(results)}"
+
+
+def results_option(results: Path) -> str:
+    """The option that a command needs to find a run; nothing where it looks there by itself."""
+    return (
+        ""
+        if results.resolve() == Path.cwd().resolve() / "results"
+        else f" --results {shlex.quote(shown_path(results))}"
+    )
+
+
+def shown_path(path: Path) -> str:
+    """A path as a command may name it from here."""
+    relative = os.path.relpath(path)
+    return os.path.abspath(path) if relative.startswith("..") else relative
 
 
 def fault_lines(fault: Fault, record: TrialRecord | None) -> Iterator[str]:
     """Lines about a fault: its cause, and what can be done."""
-    yield f"infrastructure ({fault.cause}, {fault.kind}): {fault.message}"
+    whose = "yours to mend" if is_users_own(fault.cause, fault.kind) else "infrastructure"
+    yield f"{whose} ({fault.cause}, {fault.kind}): {fault.message}"
     if fault.remedy:
         yield f"  {fault.remedy}"
     if record and record.attempts:
@@ -102,7 +135,7 @@ def properties(record: TrialRecord) -> list[tuple[str, object]]:
 
 def short_line(record: TrialRecord) -> str:
     """Time, tokens and cost in a few characters."""
-    parts = [seconds(record.phases_ms.total)]
+    parts = [seconds(record.phases_ms.own)]
     if record.tokens.total is not None:
         parts.append(f"{count(record.tokens.total)} tokens")
     if record.total_cost_usd is not None:
@@ -110,19 +143,32 @@ def short_line(record: TrialRecord) -> str:
     return f"({', '.join(parts)})"
 
 
+FAILED_TRIAL = "harness_failed_trial"
+"""The attribute of a report of a failed trial that has its id; like all attributes, xdist hands it on."""
+FAULT = "harness_fault"
+"""The attribute of a report that says that its text is a fault's, without a traceback."""
+
+
 def mark_fault(call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
     """Report a fault as an ERROR, also in a test's call: as pytest reports one of the setup."""
     error = call.excinfo.value if call.excinfo else None
-    if isinstance(error, TrialFaultError):
-        report.longrepr = "\n".join(fault_lines(error.fault, error.record))
-    elif isinstance(error, NotAppliedError):
-        report.longrepr = "\n".join(invalid_lines(error.differences))
-        report.when = "setup" if report.when == "call" else report.when
-    elif isinstance(error, Fault):
-        report.longrepr = "\n".join(fault_lines(error, None))
-        report.when = "setup" if report.when == "call" else report.when
+    if isinstance(error, TrialFailedError):
+        setattr(report, FAILED_TRIAL, error.record.trial_id)
+    elif isinstance(error, TrialFaultError | NotAppliedError | Fault):
+        report.longrepr = "\n".join(_error_lines(error))
+        setattr(report, FAULT, True)
+        if not isinstance(error, TrialFaultError):
+            report.when = "setup" if report.when == "call" else report.when
     elif isinstance(error, UsageError):
         report.longrepr = str(error)
+
+
+def _error_lines(error: TrialFaultError | NotAppliedError | Fault) -> Iterator[str]:
+    if isinstance(error, TrialFaultError):
+        return fault_lines(error.fault, error.record)
+    return (
+        invalid_lines(error.differences) if isinstance(error, NotAppliedError) else fault_lines(error, None)
+    )
 
 
 def hide_secrets(report: pytest.TestReport, redact: Redactor) -> None:

@@ -143,6 +143,8 @@ class RunPlugin:
         """Report a fault as an ERROR wherever it shows, and take secrets out, before other plugins see the report."""
         report = yield
         mark_fault(call, report)
+        if isinstance(item, TrialItem):
+            _give_own_time(report, item.own_seconds)
         hide_secrets(report, self._session.client.redactor())
         return report
 
@@ -166,6 +168,12 @@ class RunPlugin:
         """Let fixtures tear down, then close this process's part in the run."""
         yield
         self._session.close()
+
+
+def _give_own_time(report: pytest.TestReport, seconds: float | None) -> None:
+    """Have junit's XML and --durations tell a trial's own time, not how long its item waited for it."""
+    if seconds is not None and report.when != "teardown":
+        report.duration = seconds if report.when == "call" or report.failed else 0.0
 
 
 def start_session(config: pytest.Config) -> RunSession:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -19,27 +19,50 @@ class PytestTerminal:
         self._plugins = plugins
         self._reporter = reporter
         self._clear: Callable[[], None] = lambda: None
+        self._descriptor = self._uncaptured_descriptor()
+
+    def _uncaptured_descriptor(self) -> int | None:
+        """A descriptor of the terminal itself: while a test runs, pytest has a file of its own behind number 1."""
+        capture: Any = self._plugins.get_plugin("capturemanager")
+        with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+            try:
+                return os.dup(self._reporter._tw._file.fileno())
+            except (OSError, ValueError, AttributeError):
+                return None  # It writes into memory, where nobody captures.
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
     @property
     def is_live(self) -> bool:
-        """True on a terminal, false for a file or a pipe."""
-        return bool(self._reporter.isatty)
+        """True on a terminal that can redraw a line, false for a file or a pipe."""
+        return bool(self._reporter.isatty) and os.environ.get("TERM") != "dumb"
+
+    @property
+    def columns(self) -> int:
+        """The terminal's own width, which may change, and which nobody can ask of a captured number 1."""
+        try:
+            return os.get_terminal_size(self._descriptor or 1).columns
+        except OSError:
+            return int(self._reporter._tw.fullwidth)
 
     def write(self, text: str) -> None:
-        """Write text as it is. pytest's own way would count its columns."""
-        file = self._reporter._tw._file
-        file.write(text)
-        file.flush()
+        """Write text as it is, past any capture. pytest's own way would count its columns."""
+        if self._descriptor is None:
+            self._reporter._tw._file.write(text)
+            self._reporter._tw._file.flush()
+            return
+        data = text.encode("utf-8", "replace")
+        while data:
+            data = data[os.write(self._descriptor, data) :]
 
     def write_line(self, text: str) -> None:
         """Write a line of its own."""
         self._reporter.ensure_newline()
         self._reporter.write_line(text)
-
-    def uncaptured(self) -> AbstractContextManager[Any]:
-        """Let text through, while this is open, that pytest would capture as a test's output."""
-        capture: Any = self._plugins.get_plugin("capturemanager")
-        return capture.global_and_fixture_disabled() if capture else contextlib.nullcontext()
 
     def before_output(self, clear: Callable[[], None]) -> None:
         """Have `clear` called before pytest writes."""
@@ -65,4 +88,8 @@ class PytestTerminal:
 def terminal_of(config: pytest.Config) -> Terminal | None:
     """pytest's terminal; None where it has none."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
-    return PytestTerminal(config.pluginmanager, reporter) if reporter else None
+    if reporter is None:
+        return None
+    terminal = PytestTerminal(config.pluginmanager, reporter)
+    config.add_cleanup(terminal.close)
+    return terminal

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+import shlex
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.pytest_plugin.options import CONTROLLER, SESSION, options_of
+from harness.pytest_plugin.options import CONTROLLER, SESSION, option, options_of
 
 if TYPE_CHECKING:
+    from harness.records.store import RunFolder
     from harness.report.run_verdict import ComparisonTarget, RunVerdict
+    from harness.runs.controller import RunController
 
 _TRIAL = "harness_trial"
 
@@ -42,7 +45,9 @@ class VerdictPlugin:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Refuse a run that could not be judged at its end, before anything is spent."""
+        """Refuse a run that could not be judged at its end, before anything is spent. A shard is not judged."""
+        if option(self._config, "shard"):
+            return
         if not any(self._options) or self._worker or SESSION not in self._config.stash:
             return
         from harness.errors import UsageError
@@ -81,9 +86,21 @@ class VerdictPlugin:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Judge the run. With a gate its verdict sets the exit code, unless something else failed too."""
-        run = None if self._worker else _run(self._config)
-        if run is None or not run.records_file.is_file():
+        controller = self._controller()
+        run = controller.shown if controller else None
+        if controller is None or run is None or not run.records_file.is_file():
             return
+        gated, failed = bool(self._options[1]), False
+        if not self._is_part(controller):
+            failed = self._judge(run)
+        if gated and failed and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        only_trials = not self._other_failures and not session.shouldfail
+        if gated and not failed and only_trials and session.exitstatus == pytest.ExitCode.TESTS_FAILED:
+            session.exitstatus = pytest.ExitCode.OK
+
+    def _judge(self, run: RunFolder) -> bool:
+        """Judge the run; true when the gate fails, or what was asked for cannot be compared."""
         from harness.errors import UsageError
         from harness.report.run_verdict import judge
 
@@ -92,30 +109,62 @@ class VerdictPlugin:
         except UsageError as error:
             # Without options nobody asked for a comparison.
             self._comparison_error = str(error) if any(self._options) else None
-        gated = bool(self._options[1])
         gate = self._verdict.gate if self._verdict else None
-        failed = self._comparison_error is not None or bool(gate and gate.failed)
-        if gated and failed and session.exitstatus == pytest.ExitCode.OK:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        only_trials = not self._other_failures and not session.shouldfail
-        if gated and not failed and only_trials and session.exitstatus == pytest.ExitCode.TESTS_FAILED:
-            session.exitstatus = pytest.ExitCode.OK
+        return self._comparison_error is not None or bool(gate and gate.failed)
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_terminal_summary(self, terminalreporter: Any) -> Generator[None]:
-        """Write the verdicts below the table, and into GitHub's summary of the job."""
+    @pytest.hookimpl(wrapper=True, tryfirst=True, specname="pytest_sessionfinish")
+    def pytest_write_end(self, session: pytest.Session) -> Generator[None]:
+        """Write table and verdicts below all that pytest writes, so that they are what is on the screen at the end."""
         yield
+        controller = self._controller()
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if terminal and controller and controller.shown:
+            from harness.report.terminal import write_summary
+
+            write_summary(terminal, controller.shown, not_started=controller.not_started)
+            self._write_verdict(terminal, controller)
+            for line in self._last_lines(session, controller):
+                terminal.write_line(line)
+
+    def _write_verdict(self, terminal: Any, controller: RunController) -> None:
+        """Write the verdicts, here and into GitHub's summary of the job; or why there are none."""
+        if self._is_part(controller):
+            terminal.write_line(
+                f"shard {controller.options.shard}: no verdict, since the other shards have the rest; `harness merge` "
+                "puts their results folders together, and `harness compare` judges them"
+            )
         if self._comparison_error is not None:
-            terminalreporter.write_line(f"the run cannot be compared: {self._comparison_error}")
+            terminal.write_line(f"the run cannot be compared: {self._comparison_error}")
         if self._verdict is None:
             return
-        terminalreporter.section("verdict")
-        terminalreporter.write(self._verdict.text(color=terminalreporter._tw.hasmarkup))
+        terminal.section("verdict")
+        terminal.write(self._verdict.text(color=terminal._tw.hasmarkup))
         if self._verdict.gate and not self._verdict.gate.failed:
-            terminalreporter.write_line("trials that failed are data here: they do not fail the run")
+            terminal.write_line("trials that failed are data here: they do not fail the run")
         problem = _append_to_job_summary(self._verdict.markdown())
         if problem:
-            terminalreporter.write_line(problem)
+            terminal.write_line(problem)
+
+    def _last_lines(self, session: pytest.Session, controller: RunController) -> Iterator[str]:
+        """Lines on why the run is not whole, and on the command that goes on with it."""
+        reason, run = controller.out_of_money, controller.run_id
+        if reason:
+            trials = "1 trial" if controller.unpaid == 1 else f"{controller.unpaid} trials"
+            yield (
+                f"{reason}. {trials} did not run: what is said here is of the others "
+                f"(exit code {int(session.exitstatus)})"
+            )
+            yield f"go on with more money: {_resume_command(self._config, run)} --max-cost USD"
+        elif session.exitstatus == pytest.ExitCode.INTERRUPTED:
+            yield f"go on with it: {_resume_command(self._config, run)}"
+
+    def _controller(self) -> RunController | None:
+        return None if self._worker else self._config.stash.get(CONTROLLER, None)
+
+    @staticmethod
+    def _is_part(controller: RunController) -> bool:
+        """True for a shard: a verdict on it would be one on a part of the trials."""
+        return controller.options.shard.total > 1
 
     def _load_target(self) -> ComparisonTarget:
         if self._target is None:
@@ -125,10 +174,16 @@ class VerdictPlugin:
         return self._target
 
 
-def _run(config: pytest.Config) -> Any:
-    """The run of this session; None if no trial was to be run."""
-    controller = config.stash.get(CONTROLLER, None)
-    return controller.shown if controller else None
+def _resume_command(config: pytest.Config, run: str) -> str:
+    """The command that was given, and that it goes on with this run."""
+    given = [str(argument) for argument in config.invocation_params.args]
+    kept = [
+        argument
+        for before, argument in zip(["", *given], given, strict=False)
+        if not argument.startswith("--resume")
+        and not (before == "--resume" and argument == option(config, "resume"))
+    ]
+    return shlex.join(["pytest", *kept, f"--resume={run}"])
 
 
 def _append_to_job_summary(text: str) -> str | None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.errors import UsageError
 from harness.records.files import file_below
 from harness.records.record import TrialRecord
 from harness.records.redaction import NO_REDACTION
-from harness.records.store import RunFolder, disk_fault, find_run, new_run_id, read_records
+from harness.records.store import RunFolder, disk_fault, find_run, list_runs, new_run_id, read_records
 
 _SHOWN = 5
 
@@ -22,14 +22,14 @@ def merge(results: Path, names: Sequence[str], into: str | None) -> tuple[RunFol
 
     Args:
         results: where the runs are, and the new one goes.
-        names: the runs, by name, unique beginning or folder.
+        names: the runs, by name, unique beginning or folder; a folder of runs stands for all of them.
         into: the new run's name; None: one made of the time.
 
     Raises:
         UsageError: when a run is not there, or two have a verdict on the same trial.
         InternalFault: when the disk does not take it.
     """
-    runs = [find_run(results, name) for name in names]
+    runs = [run for name in names for run in _named_runs(results, name)]
     if len({run.path.resolve() for run in runs}) < 2:
         raise UsageError("there is nothing to merge", remedy="name two runs or more; `harness ls` lists them")
     target = results / (into or new_run_id())
@@ -48,6 +48,23 @@ def merge(results: Path, names: Sequence[str], into: str | None) -> tuple[RunFol
         merged.write_copy(renamed)
         merged.append(renamed)
     return merged, notes
+
+
+def _named_runs(results: Path, name: str) -> Iterator[RunFolder]:
+    """The run of that name; of a folder that is none, such as a shard's results, the runs with records in it."""
+    folder = Path(name)
+    if not folder.is_dir() or (folder / "run.json").is_file():
+        yield find_run(results, name)
+        return
+    # CI puts an artifact into a folder of its own, or keeps the folder `results` within.
+    levels = [folder, *folder.glob("*/"), *folder.glob("*/*/")]
+    found = [run for level in levels for run in list_runs(level)]
+    with_records = [run for run in found if run.records_file.is_file()]
+    if not with_records:
+        raise UsageError(
+            f"there is no run with records in {folder}", remedy="name a run, or a results folder"
+        )
+    yield from with_records
 
 
 _Chosen = dict[str, tuple[RunFolder, TrialRecord]]

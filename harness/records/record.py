@@ -244,6 +244,11 @@ class Phases(_Part):
     checks: Ms | None = Field(None, description="All checks together, with the sandboxes in which they run.")
     total: Ms | None = Field(None, description="All of the attempt, the sandbox's end included.")
 
+    @property
+    def own(self) -> int | None:
+        """The time of the trial itself: a template is built once, and whoever waits for it takes no longer."""
+        return None if self.total is None else self.total - (self.build or 0)
+
 
 class ErrorRecord(_Part):
     """The reason for which a trial is an `error`."""

@@ -10,6 +10,7 @@ from harness.records.record import TrialRecord
 from harness.records.store import Records, RunFolder, bad_line_notes, list_runs, read_about, read_records
 from harness.report.arms import count_records
 from harness.report.formatting import cost, percent
+from harness.report.live import is_running
 from harness.report.table import Column, as_text, plain
 
 
@@ -38,7 +39,7 @@ def _row(run: RunFolder, notes: list[str]) -> list[str]:
     notes += bad_line_notes(found.bad)
     arm = count_records(run.id, found.records)
     return [
-        arm.name,
+        f"{arm.name} (runs)" if is_running(run) else arm.name,
         str(about.get("agent", "")),
         str(about.get("model_source", "")),
         str(arm.trials),

@@ -13,6 +13,7 @@ from harness.report.arms import ComparedArm
 from harness.report.comparison import ComparisonView, PairView
 from harness.report.formatting import UNKNOWN, cost, percent
 from harness.report.gate import Gate
+from harness.report.notes import uncounted
 from harness.report.table import plain
 from harness.stats.results import Contrast, Question, Verdict
 
@@ -64,6 +65,9 @@ def _pairs(view: ComparisonView, gate: Gate | None) -> Iterator[str]:
 
 
 def _pair(view: ComparisonView, pair: PairView) -> str:
+    reasons = [line for name in (pair.arm, pair.baseline) if (line := uncounted(view.arm(name)))]
+    if reasons:
+        return _bullets(reasons)
     verdict = pair.verdict("pass")
     by_question = [list(phrases.metric_rows(view, pair, question)) for question in phrases.QUESTIONS]
     rows = [

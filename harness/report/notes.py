@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from math import comb
 from operator import attrgetter
 
+from harness.errors import is_users_own
 from harness.records.record import TrialRecord
 from harness.report.arms import Arm, ArmView, ComparedArm
 from harness.report.formatting import names, several
@@ -37,7 +38,15 @@ def summary_notes(records: Sequence[TrialRecord], arms: Sequence[ArmView]) -> It
     stopped = sum(record.error is not None and record.error.type == "interrupted" for record in records)
     if stopped:
         yield f"{stopped} trials were cut off when the run was stopped; --resume runs them again"
-    if errors := sum(arm.errors for arm in arms) - stopped:
+    own = sum(
+        record.error is not None and is_users_own(record.error.cause, record.error.type) for record in records
+    )
+    if own:
+        yield f"{own} of {len(records)} trials could not be run as asked: yours to mend; they count for nobody"
+    skipped = sum(record.error is not None and record.error.type == "skipped" for record in records)
+    if skipped:
+        yield f"{skipped} of {len(records)} trials were skipped by their own test, and count for nobody"
+    if errors := sum(arm.errors for arm in arms) - stopped - own - skipped:
         yield f"{errors} of {len(records)} trials broke on infrastructure and count for nobody"
     if invalid := sum(arm.invalid for arm in arms):
         yield (
@@ -66,8 +75,10 @@ def comparison_notes(
     if cut:
         yield f"{several(cut, 'trial')} cut off: their tokens and cost are unknown, and left out"
     yield from more
+    paired = {name for pair in pairs for name in pair}
     for view in views:
-        yield from _excluded(view)
+        if view.name not in paired or uncounted(view) is None:
+            yield from _excluded(view)
     yield from _excluded_apart(pairs, views)
     for view in views:
         yield from _unknown(view)
@@ -153,6 +164,14 @@ def _changed_tasks(arms: Sequence[Arm], pairs: Sequence[tuple[str, str]]) -> Ite
             alone = sorted(here.keys() - other.keys())
             if alone:
                 yield f"{several(len(alone), 'task')} with trials of {one} only, not compared: {names(alone)}"
+
+
+def uncounted(arm: ComparedArm) -> str | None:
+    """The sentence that takes the place of a verdict on an arm of which no trial counts, with the reasons."""
+    if arm.passed + arm.failed:
+        return None
+    why = "; ".join(f"{entry.trials} {entry.outcome}: {entry.why}" for entry in arm.excluded)
+    return f"{arm.name}: no verdict, since no trial of it counts ({why or 'there is none'})"
 
 
 def _excluded(arm: ComparedArm) -> Iterator[str]:

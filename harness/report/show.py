@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,9 +15,18 @@ from rich.text import Text
 from harness.errors import UsageError
 from harness.records.files import MAX_LINE, bounded_lines, file_below, open_regular, read_bounded
 from harness.records.record import TrialRecord
-from harness.records.store import RunFolder, bad_line_notes, find_record, find_run, read_records
+from harness.records.store import (
+    Records,
+    RunFolder,
+    bad_line_notes,
+    find_record,
+    find_run,
+    list_runs,
+    read_records,
+)
 from harness.records.stream import Event, parse_line
 from harness.report.formatting import cost, count, seconds
+from harness.report.live import is_running, read_status, status_line
 from harness.report.sanitize import sanitize
 from harness.report.table import Column, as_text, plain
 from harness.report.transcript import TranscriptEntry, entries
@@ -52,12 +61,14 @@ def show(
     Raises:
         UsageError: when there is no such run or trial.
     """
-    run = find_run(results, run_name)
-    found = read_records(run.path)
+    run = run_to_show(results, run_name)
+    is_begun = run.records_file.is_file() or not is_running(run)
+    found = read_records(run.path) if is_begun else Records[TrialRecord]((), ())
     records = found.records
     if trial is None:
         notes = "".join(f"{plain(note)}\n" for note in bad_line_notes(found.bad))
-        return _trials(run, records, color=color) + notes
+        status = read_status(run)
+        return _trials(run, records, color=color) + notes + (f"\n{status_line(status)}\n" if status else "")
     record = find_record(run, records, trial)
     if as_json:
         return json.dumps(record.line(), indent=2, ensure_ascii=False) + "\n"
@@ -65,8 +76,40 @@ def show(
     console = Console(
         file=buffer, width=width or 100, force_terminal=color, no_color=not color, highlight=False
     )
-    _Page(console, run, record, full=full, width=width).print()
+    TrialPage(console, run, record, full=full, width=width).print()
     return buffer.getvalue()
+
+
+def run_and_trial(results: Path, names: Sequence[str], run_name: str | None) -> tuple[str | None, str | None]:
+    """The run and the trial that names mean: `RUN TRIAL`, `TRIAL` of the last run, or `RUN`.
+
+    Raises:
+        UsageError: when there are more of them, or two runs are named.
+    """
+    if len(names) > 2 or (len(names) == 2 and run_name):
+        raise UsageError("too many names", remedy="give a run and a trial: `harness show RUN TRIAL`")
+    if len(names) == 2:
+        return names[0], names[1]
+    if names and not run_name and _is_run(results, names[0]):
+        return names[0], None
+    return run_name, names[0] if names else None
+
+
+def _is_run(results: Path, name: str) -> bool:
+    return (Path(name) / "run.json").is_file() or any(run.id.startswith(name) for run in list_runs(results))
+
+
+def run_to_show(results: Path, name: str | None) -> RunFolder:
+    """The run of that name; without one the last that has records, or goes on.
+
+    Raises:
+        UsageError: when there is none.
+    """
+    if name is None:
+        for run in reversed(list_runs(results)):
+            if is_running(run) or (run.records_file.is_file() and run.records_file.stat().st_size):
+                return run
+    return find_run(results, name)
 
 
 def _trials(run: RunFolder, records: tuple[TrialRecord, ...], *, color: bool) -> str:
@@ -76,7 +119,7 @@ def _trials(run: RunFolder, records: tuple[TrialRecord, ...], *, color: bool) ->
             record.trial_id,
             Text(record.outcome, style=_OUTCOME_STYLES[record.outcome]),
             f"{record.score:.2f}" if record.score is not None else "-",
-            seconds(record.phases_ms.total),
+            seconds(record.phases_ms.own),
             count(record.tokens.total),
             cost(record.total_cost_usd),
         ]
@@ -89,26 +132,64 @@ _NUMBERS = ("score", "time", "tokens", "cost")
 _OUTCOME_STYLES = {"passed": "green", "failed": "red", "error": "yellow", "invalid": "yellow"}
 
 
-class _Page:
-    def __init__(
-        self, console: Console, run: RunFolder, record: TrialRecord, *, full: bool, width: int | None
-    ) -> None:
+class EntryWriter:
+    """Writes entries of a transcript to a console; lines are folded to `width` columns."""
+
+    def __init__(self, console: Console, *, full: bool, width: int | None) -> None:
         self._console = console
-        self._run = run
-        self._record = record
         self._full = full
         self._width = width
-
-    def print(self) -> None:
-        self._head()
-        self._transcript()
-        self._diff()
-        self._checks()
 
     def _line(self, text: str = "", style: str = "", indent: int = 0) -> None:
         for line in sanitize(text).expandtabs(4).split("\n"):
             for part in _folded(line, self._width and self._width - indent):
                 self._console.print(Text(" " * indent + part, style=style), soft_wrap=True)
+
+    def entry(self, entry: TranscriptEntry) -> None:
+        """Write one entry."""
+        indent = 4 if entry.subagent else 0
+        sign, style = _LOOKS[entry.kind]
+        if entry.error:
+            style = "red"
+        if entry.kind not in ("text", "thinking", "result"):
+            self._line(f"{sign} {entry.title}", style, indent)
+        elif entry.kind != "result":
+            first, _, rest = entry.body.strip().partition("\n")
+            self._line(f"{sign} {first}", style, indent)
+            if rest:
+                self._line(rest, style, indent + 2)
+            return
+        for line in self._cut(entry.body):
+            self._line(line, style if entry.error else "dim", indent + 4)
+
+    def _cut(self, text: str) -> Iterator[str]:
+        lines = text.strip("\n").splitlines()
+        shown = lines if self._full or len(lines) <= _CUT_LINES + 2 else lines[:_CUT_LINES]
+        yield from shown
+        if len(shown) < len(lines):
+            yield f"… {len(lines) - len(shown)} more lines (--full shows them)"
+
+
+class TrialPage(EntryWriter):
+    """The page of a trial that has its record."""
+
+    def __init__(
+        self, console: Console, run: RunFolder, record: TrialRecord, *, full: bool, width: int | None
+    ) -> None:
+        super().__init__(console, full=full, width=width)
+        self._run = run
+        self._record = record
+
+    def print(self) -> None:
+        """Print all of it."""
+        self._head()
+        self._transcript()
+        self.print_judgement()
+
+    def print_judgement(self) -> None:
+        """Print what came of the trial: its diff and its checks."""
+        self._diff()
+        self._checks()
 
     def _section(self, name: str) -> None:
         self._line()
@@ -139,7 +220,7 @@ class _Page:
         try:
             with open_regular(file_below(self._run.path, name)) as file:
                 for entry in entries(self._events(file)):
-                    self._entry(entry)
+                    self.entry(entry)
         except (OSError, UsageError) as error:
             self._unreadable(name, error)
 
@@ -149,29 +230,6 @@ class _Page:
                 self._line(f"(a line of more than {MAX_LINE // 2**20} MiB is left out)", "yellow")
             elif line.strip():
                 yield parse_line(line.removesuffix(b"\n"))
-
-    def _entry(self, entry: TranscriptEntry) -> None:
-        indent = 4 if entry.subagent else 0
-        sign, style = _LOOKS[entry.kind]
-        if entry.error:
-            style = "red"
-        if entry.kind not in ("text", "thinking", "result"):
-            self._line(f"{sign} {entry.title}", style, indent)
-        elif entry.kind != "result":
-            first, _, rest = entry.body.strip().partition("\n")
-            self._line(f"{sign} {first}", style, indent)
-            if rest:
-                self._line(rest, style, indent + 2)
-            return
-        for line in self._cut(entry.body):
-            self._line(line, style if entry.error else "dim", indent + 4)
-
-    def _cut(self, text: str) -> Iterator[str]:
-        lines = text.strip("\n").splitlines()
-        shown = lines if self._full or len(lines) <= _CUT_LINES + 2 else lines[:_CUT_LINES]
-        yield from shown
-        if len(shown) < len(lines):
-            yield f"… {len(lines) - len(shown)} more lines (--full shows them)"
 
     def _diff(self) -> None:
         self._section("diff")

@@ -51,7 +51,7 @@ def _summary_row(name: str, records: Sequence[TrialRecord]) -> SummaryRow:
         cost_usd=mean(lambda record: record.cost_usd),
         tokens=mean(lambda record: None if record.tokens_partial else record.tokens.total),
         output_tokens=mean(lambda record: None if record.tokens_partial else record.tokens.output),
-        total_ms=mean(lambda record: record.phases_ms.total),
+        total_ms=mean(lambda record: record.phases_ms.own),
     )
 
 
@@ -74,8 +74,8 @@ def write_summary(reporter: Any, run: RunFolder, *, not_started: int) -> None:
     kept = [record for record in found.records if record.kept]
     if kept:
         reporter.write_line(
-            f"kept sandboxes: {len(kept)}; `harness attach '{kept[0].trial_id}'` opens a shell in one, "
-            "`harness checks` runs its checks again, `harness gc --kept` ends them"
+            f"kept sandboxes: {len(kept)}; `harness attach --run {run.id} '{kept[0].trial_id}'` opens a shell in one, "
+            f"`harness checks` runs its checks again, `harness gc --kept --run {run.id}` ends them"
         )
     reporter.write_line(f"records: {_shown(run.records_file)}")
 

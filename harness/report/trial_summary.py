@@ -26,7 +26,7 @@ def facts(record: TrialRecord) -> Iterator[tuple[str, str]]:
         calls = sum(tool.calls for tool in server.tools.values())
         yield "mcp", f"{name}: {server.status}, {len(server.offered)} tools, {calls} calls"
     phases = record.phases_ms
-    yield "time", f"{seconds(phases.total)}: agent {seconds(phases.agent)}, checks {seconds(phases.checks)}"
+    yield "time", f"{seconds(phases.own)}: agent {seconds(phases.agent)}, checks {seconds(phases.checks)}"
     if record.tokens.total is not None:
         tokens = record.tokens
         bound = " (at least: the run was cut off)" if record.tokens_partial else ""

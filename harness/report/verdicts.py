@@ -9,6 +9,7 @@ from rich.text import Text
 from harness.report import phrases
 from harness.report.comparison import ComparisonView, PairView
 from harness.report.formatting import UNKNOWN, percent
+from harness.report.notes import uncounted
 from harness.report.table import WIDTH, Column, as_text, wrapped
 from harness.stats.results import Question, Verdict
 
@@ -33,6 +34,9 @@ def _pairs(view: ComparisonView, color: bool) -> Iterator[str]:
 
 
 def _pair(view: ComparisonView, pair: PairView, color: bool) -> str:
+    reasons = [line for name in (pair.arm, pair.baseline) if (line := uncounted(view.arm(name)))]
+    if reasons:
+        return _lines(reasons, "")
     says = [phrases.headline(pair), phrases.elsewhere(pair), phrases.design(view, pair)]
     head = _lines([line for line in says if line], "")
     tables = "".join(_metrics(view, pair, question, color) for question in phrases.QUESTIONS)

@@ -36,13 +36,15 @@ class _Running:
 class Budget:
     """Counts what ended trials cost, and of running ones what they have used or, if more, what they are expected to.
 
-    `limit` None: there is none. `spent` begins with what a resumed run has spent already.
+    `limit` None: there is none. `spent` begins with what a resumed run has spent already. `rejected` counts the trials
+    that were not started for the money.
     """
 
     limit: float | None
     history: History
     spent: float = 0.0
     reached: str | None = None
+    rejected: int = 0
     clock: Callable[[], float] = time.monotonic
     _running: dict[str, _Running] = field(default_factory=dict)
     _refreshed_at: float = -math.inf
@@ -56,6 +58,7 @@ class Budget:
         if self.limit is None:
             return True
         if self.reached:
+            self.rejected += 1
             raise NotStartedError(self.reached)
         expected, known = self._expected(spec)
         if self.committed_usd() + expected <= self.limit:
@@ -65,6 +68,7 @@ class Budget:
         if not known and not self.spent:
             return True  # One trial must be the first. Its cost is known afterwards.
         self.reached = self._reason(expected, known=known)
+        self.rejected += 1
         raise NotStartedError(self.reached)
 
     def started(self, spec: TrialSpec, spent: Spent) -> None:
@@ -88,6 +92,14 @@ class Budget:
             for running in self._running.values():
                 running.counted = max(running.expected, self._used(running))
         return self.spent + sum(running.counted for running in self._running.values())
+
+    def used_usd(self, spec_id: str | None = None) -> float:
+        """US dollars that a running trial has used so far, or the whole run; expectations do not count."""
+        if spec_id is not None:
+            running = self._running.get(spec_id)
+            return self._used(running) if running else 0.0
+        # Other threads ask this too, while trials start and end.
+        return self.spent + sum(self._used(running) for running in list(self._running.values()))
 
     def _expected(self, spec: TrialSpec) -> tuple[float, bool]:
         """The expected cost of a trial, and whether earlier trials tell it."""

@@ -43,8 +43,15 @@ from harness.trials.runner import Retries, TrialRunner
 if TYPE_CHECKING:
     from harness.runs.rounds import RoundScheduler
 
-EXIT_BUDGET = 6
-"""pytest's exit code when trials were skipped since the money was spent, whatever the others came to."""
+EXIT_BUDGET = 10
+"""pytest's exit code when trials were skipped since the money was spent, whatever the others came to.
+
+pytest itself uses 0 to 6, and other plugins have the next few.
+"""
+
+
+class Stopped(KeyboardInterrupt):
+    """The user has stopped the run: a KeyboardInterrupt to all who know one, and to a reader no error of ours."""
 
 
 @dataclass(frozen=True)
@@ -151,17 +158,19 @@ class RunController:
             resources.close()
             raise
         resources = replace(resources, context=replace(resources.context, pacer=Pacer(options.create_rate)))
-        self._progress = Progress(self._terminal, resources.context)
+        budget = _budget(options, resources, resumed)
+        self._progress = Progress(self._terminal, resources.context, budget)
         resources.context.templates.say = self._progress.note
         engine = Engine(
             resources.context,
             concurrency=options.concurrency
             or default_concurrency(local=resources.context.platform.kind == "local"),
             retries=Retries(options.retries),
-            budget=_budget(options, resources, resumed),
+            budget=budget,
             on_start=self._progress.started,
             on_end=self._progress.ended,
         )
+        self._progress.doing = engine.doing
         run = OpenRun(resources, engine, resumed, lock, request)
         if resumed.folder:
             drop_manifest(resumed.folder.path)
@@ -200,9 +209,14 @@ class RunController:
         return sum(future.cancelled() for future in self._futures.values())
 
     @property
-    def is_out_of_money(self) -> bool:
-        """True when trials were skipped for the money."""
-        return self._open is not None and self._open.engine.budget.reached is not None
+    def out_of_money(self) -> str | None:
+        """The reason for which trials were skipped for the money; None when none were."""
+        return self._open.engine.budget.reached if self._open else None
+
+    @property
+    def unpaid(self) -> int:
+        """The number of trials that were skipped for the money."""
+        return self._open.engine.budget.rejected if self._open else 0
 
     def start(self, specs: Sequence[TrialSpec], external: Sequence[TrialSpec] = ()) -> None:
         """Have trials run ahead of those who ask for their results.
@@ -411,7 +425,7 @@ class RunController:
         # With no grace, `finish` cancels what runs when pytest is done with the interruption.
         self.grace_s = 0 if number == signal.SIGTERM else self.options.grace
         if self._signals != 2:
-            raise KeyboardInterrupt
+            raise Stopped("what ran is recorded, and --resume goes on")
 
     def close(self) -> None:
         """End what is left: sandboxes, engine, server."""

@@ -56,6 +56,7 @@ class Engine:
         self._submitted: deque[_Waiting] = deque()
         self._scheduled = False
         self._running: set[asyncio.Task[None]] = set()
+        self._trials: dict[str, TrialRunner] = {}
         self._cancelling: set[asyncio.Task[None]] = set()
         self._fatal: Fault | None = None
         self._stopped = False
@@ -90,6 +91,11 @@ class Engine:
     def running(self) -> int:
         """The number of trials that run here."""
         return len(self._running)
+
+    def doing(self, trial_id: str) -> str:
+        """The phase that a trial is in, in a word; empty for one that does not run here."""
+        trial = self._trials.get(trial_id)
+        return trial.doing if trial else ""
 
     def stop(self) -> None:
         """Start nothing more. What waits is cancelled; what runs goes on."""
@@ -153,9 +159,11 @@ class Engine:
 
     def _start(self, trial: TrialRunner, future: Future[TrialRecord]) -> None:
         future.set_running_or_notify_cancel()
+        self._trials[trial.spec.id] = trial
         self._running.add(asyncio.get_running_loop().create_task(self._run(trial, future)))
 
     def _end(self, spec: TrialSpec, record: TrialRecord | None) -> None:
+        self._trials.pop(spec.id, None)
         self.budget.ended(spec.id, record)
         if record:
             self._on_end(record)

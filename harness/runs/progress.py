@@ -1,16 +1,23 @@
-"""The progress of a run: trials that run, are done and are to come, and the money that is spent."""
+"""The progress of a run: on the terminal it was started in, and in its folder for who looks from another one."""
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Protocol
 
 from harness.records.record import TrialRecord, TrialSpec
-from harness.report.formatting import cost
+from harness.report.live import (
+    RunningTrial,
+    RunStatus,
+    remove_status,
+    spent_words,
+    status_line,
+    write_status,
+)
+from harness.runs.budget import Budget
 from harness.trials.context import RunContext
 
 TICK_S = 0.5
@@ -24,40 +31,44 @@ class Terminal(Protocol):
     def is_live(self) -> bool:
         """True when a line on it can be redrawn."""
 
+    @property
+    def columns(self) -> int:
+        """Its width."""
+
     def write(self, text: str) -> None:
-        """Write text as it is, at once."""
+        """Write text as it is, at once, also while a test's output is captured."""
 
     def write_line(self, text: str) -> None:
         """Write a line of its own."""
-
-    def uncaptured(self) -> AbstractContextManager[object]:
-        """Let text through, while this is open, that would be captured as a test's output."""
 
     def before_output(self, clear: Callable[[], None]) -> None:
         """Have `clear` called before others write."""
 
 
 class Progress:
-    """A status line below the terminal's other output. Where no line can be redrawn, a new one now and then."""
+    """A status line below the terminal's other output. Where no line can be redrawn, a new one now and then.
 
-    def __init__(self, terminal: Terminal | None, context: RunContext) -> None:
+    `doing` names the phase that a trial is in.
+    """
+
+    def __init__(self, terminal: Terminal | None, context: RunContext, budget: Budget) -> None:
+        self.doing: Callable[[str], str] = lambda trial: ""
         self._terminal = terminal
-        self._is_replay = context.model.source == "replay"
+        self._folder = context.folder
+        self._source = context.model.source
+        self._budget = budget
         self._lock = threading.Lock()
-        self._running: dict[str, float] = {}
+        self._running: dict[str, tuple[TrialSpec, float]] = {}
+        self._outcomes = {"passed": 0, "failed": 0, "error": 0, "invalid": 0}
+        self._durations: list[float] = []
         self._expected = 0
-        self._done = 0
-        self._spent = 0.0
         self._last_output = time.monotonic()
         self._is_drawn = False
         self._closed = threading.Event()
-        self._thread: threading.Thread | None = None
         if terminal:
             terminal.before_output(self.clear)
-            self._thread = threading.Thread(
-                target=self._tick, args=(terminal,), name="harness-progress", daemon=True
-            )
-            self._thread.start()
+        self._thread = threading.Thread(target=self._tick, name="harness-progress", daemon=True)
+        self._thread.start()
 
     def expect(self, trials: int) -> None:
         """Add to the number of expected trials."""
@@ -66,46 +77,67 @@ class Progress:
     def started(self, spec: TrialSpec) -> None:
         """Note that a trial has got its slot."""
         with self._lock:
-            self._running[spec.id] = time.monotonic()
+            self._running[spec.id] = (spec, time.monotonic())
 
     def ended(self, record: TrialRecord) -> None:
-        """Note that a trial's record is stored."""
+        """Note that a trial's record is stored, now or by the run that is resumed."""
         with self._lock:
-            self._running.pop(record.trial_id, None)
-            self._done += 1
-            self._spent += record.total_cost_usd or 0.0
+            found = self._running.pop(record.trial_id, None)
+            self._outcomes[record.outcome] += 1
+            if found:
+                built_s = (record.phases_ms.build or 0) / 1000
+                self._durations.append(time.monotonic() - found[1] - built_s)
 
     def close(self) -> None:
         """Stop, and leave nothing on the screen."""
         self._closed.set()
-        if self._thread:
-            self._thread.join()
+        self._thread.join()
         self.clear()
+        remove_status(self._folder)
 
-    def line(self) -> str:
-        """The status in one line."""
+    def status(self) -> RunStatus:
+        """The run as it is now."""
         with self._lock:
             now = time.monotonic()
-            running = ", ".join(
-                f"{name} {_clock(now - began)}"
-                for name, began in sorted(self._running.items(), key=lambda pair: pair[1])[:4]
+            running = tuple(
+                RunningTrial(
+                    spec.id,
+                    spec.task.name,
+                    spec.variant.name,
+                    spec.index,
+                    now - began,
+                    self.doing(spec.id),
+                    self._budget.used_usd(spec.id) if self._source == "api" else None,
+                )
+                for spec, began in sorted(self._running.values(), key=lambda pair: pair[1])
             )
-            more = len(self._running) - 4
-            waiting = max(self._expected - self._done - len(self._running), 0)
-            spent = "replayed" if self._is_replay else f"{cost(self._spent)} spent"
-            parts = [f"{self._done}/{self._expected} done", spent, f"{waiting} to go"]
-            if running:
-                parts.append(f"running: {running}" + (f" and {more} more" if more > 0 else ""))
-        return " · ".join(parts)
+            done = sum(self._outcomes.values())
+            errors = self._outcomes["error"] + self._outcomes["invalid"]
+            left = self._left_s(done, [one.seconds for one in running])
+            return RunStatus(
+                self._expected, done, self._outcomes["failed"], errors, self._spent(), left, running
+            )
+
+    def _spent(self) -> str | None:
+        if self._source == "api":
+            return spent_words(self._budget.used_usd(), self._budget.limit)
+        return "replayed" if self._source == "replay" else None
+
+    def _left_s(self, done: int, running: list[float]) -> float | None:
+        """The time that is left, if trials go on taking as long; None while none has ended, or all take longer."""
+        if not self._durations:
+            return None
+        mean = sum(self._durations) / len(self._durations)
+        waiting = max(self._expected - done - len(running), 0)
+        work = waiting * mean + sum(max(mean - age, 0.0) for age in running)
+        return work / max(len(running), 1) or None
 
     def note(self, text: str) -> None:
         """Write a line that does not belong to one trial, between pytest's own lines."""
         if self._terminal:
-            # While a test waits for its trial, pytest captures what is written.
-            with self._terminal.uncaptured():
-                self.clear()
-                with self._lock:
-                    self._terminal.write(f"\nharness: {text}")
+            self.clear()
+            with self._lock:
+                self._terminal.write(f"\nharness: {text}")
 
     def clear(self) -> None:
         """Take the status line away, so that pytest can write."""
@@ -116,21 +148,23 @@ class Progress:
                 self._terminal.write("\x1b7\x1b[1B\r\x1b[2K\x1b8")
                 self._is_drawn = False
 
-    def _tick(self, terminal: Terminal) -> None:
+    def _tick(self) -> None:
         while not self._closed.wait(TICK_S):
-            if terminal.is_live:
-                self._draw(terminal)
+            status = self.status()
+            # A disk that takes nothing is told of by the trials, whose records matter.
+            with contextlib.suppress(OSError):
+                write_status(self._folder, status)
+            if self._terminal is None:
+                continue
+            if self._terminal.is_live:
+                self._draw(self._terminal, status_line(status))
             elif time.monotonic() - self._last_output > HEARTBEAT_S:
                 self._last_output = time.monotonic()
-                terminal.write(f"\nharness: {self.line()}\n")
+                self._terminal.write(f"\nharness: {status_line(status)}\n")
 
-    def _draw(self, terminal: Terminal) -> None:
-        text = self.line()[: shutil.get_terminal_size().columns - 1]
+    def _draw(self, terminal: Terminal, line: str) -> None:
+        text = line[: terminal.columns - 1]
         with self._lock:
             # Make sure that there is a line below (scrolling keeps the column), then write into it.
             terminal.write(f"\x1bD\x1b[1A\x1b7\x1b[1B\r\x1b[2K\x1b[2m{text}\x1b[0m\x1b8")
             self._is_drawn = True
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

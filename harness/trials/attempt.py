@@ -41,6 +41,8 @@ from harness.trials.checks import failed_check
 from harness.trials.context import RunContext
 from harness.trials.sight import api_record, refusal_notes, sight_notes
 
+_PHASE_NAMES = {"build": "building template", "create": "starting sandbox", "seed": "uploading"}
+
 INTERRUPTED = "interrupted"
 """The type of the error of a trial that was cut off."""
 
@@ -111,6 +113,12 @@ class Attempt:
             self.phases[name] = self.phases.get(name, 0) + took
             for outer in self._phase_stack[-1:]:
                 self.phases[outer] = self.phases.get(outer, 0) - took
+
+    @property
+    def doing(self) -> str:
+        """The phase that it is in, as a person would name it; empty between two."""
+        stack = self._phase_stack
+        return _PHASE_NAMES.get(stack[-1], stack[-1]) if stack else ""
 
     def note(self, sentence: str) -> None:
         """Something that a reader of the record should know."""

@@ -101,6 +101,11 @@ class TrialRunner:
         await disk.run(functools.partial(folder.write_copy, record))
         await disk.run(folder.prepare_append(record))
 
+    @property
+    def doing(self) -> str:
+        """The phase that it is in, in a word or two."""
+        return self.attempts[-1].doing if self.attempts else ""
+
     def spent(self) -> tuple[float, int]:
         """The known cost so far in US dollars, and the tokens whose cost is not known."""
         cost, tokens = 0.0, 0

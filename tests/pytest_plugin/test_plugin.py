@@ -43,7 +43,7 @@ def test_oracle_passes_and_nop_fails(pytester: pytest.Pytester, way: list[str]) 
     result = pytester.runpytest("tasks", "--agent", "nop", "--results", "nop", *way)
     result.assert_outcomes(failed=2)
     result.stdout.fnmatch_lines(
-        ["*0 of 1 checks passed*", "*FAILED  answer (exit code 1)*", "*does not say 42*"]
+        ["_* one: 1 of 1 failed _*", "FAILED  answer (exit code 1): default t1", "*does not say 42*"]
     )
 
 
@@ -141,7 +141,7 @@ def test_a_fault_is_an_error_and_never_a_failure(pytester: pytest.Pytester, way:
     result = pytester.runpytest("tasks", "--agent", "oracle", "--junitxml=out.xml", *way)
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(
-        ["infrastructure (sandbox, template):*no-such*", "*counts neither as passed nor as failed*"]
+        ["yours to mend (sandbox, template):*no-such*", "*counts neither as passed nor as failed*"]
     )
     (record,) = records(pytester)
     assert (record.outcome, record.error.cause, record.error.type) == ("error", "sandbox", "template")

@@ -39,9 +39,9 @@ def test_trials_are_added_until_the_verdict_is_settled(pytester: pytest.Pytester
     result.assert_outcomes(passed=12, failed=12, skipped=16)
     result.stdout.fnmatch_lines(
         [
+            "*not needed: *",
             "good is better than plain on these 4 tasks: pass rate +100 pts (*",
             "4 tasks, 3 trials each; 95% intervals, valid at each of up to 2 looks",
-            "*not needed: *",
         ]
     )
     (run,) = list_runs(pytester.path / "results")

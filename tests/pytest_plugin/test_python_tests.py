@@ -47,6 +47,10 @@ def test_spent_money_keeps_python_tests_from_starting(
     result.assert_outcomes(passed=1, skipped=1)
     result.stdout.fnmatch_lines(["*--max-cost 0.1 is reached: 0.* USD are spent*"])
     assert result.ret == EXIT_BUDGET
+    # Said where the verdict would be, too, with the way on.
+    assert " did not run: " in result.outlines[-2]
+    assert f"(exit code {EXIT_BUDGET})" in result.outlines[-2]
+    assert result.outlines[-1].endswith(" --max-cost USD")
     (record,) = records(pytester)
     assert record.cost_usd
     assert record.cost_usd > 0.1

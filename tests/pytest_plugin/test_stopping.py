@@ -81,6 +81,10 @@ def test_a_stopped_run_records_what_it_cut_off_and_goes_on_later(
     assert pytest_run.returncode == pytest.ExitCode.INTERRUPTED, output
     assert "2 trials were cut off when the run was stopped; --resume runs them again" in output
     assert "1 trial never started; --resume runs" in output
+    (run,) = list_runs(tmp_path / "results")
+    assert output.splitlines()[-1].startswith("go on with it: pytest tasks --agent oracle ")
+    assert output.splitlines()[-1].endswith(f" --resume={run.id}")
+    assert ".py:" not in output, "no place in our code"
     cut = records(tmp_path)
     assert set(cut) == {"answer[default-t1]", "answer[default-t2]"}
     assert {record.error.type for record in cut.values() if record.error} == {"interrupted"}

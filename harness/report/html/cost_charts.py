@@ -117,7 +117,7 @@ _AMOUNTS = (
     _Amount("Tokens", lambda record: None if record.tokens_partial else record.tokens.total, count),
     _Amount("Output tokens", lambda record: None if record.tokens_partial else record.tokens.output, count),
     _Amount("Agent's time", lambda record: record.duration_ms, seconds, is_time=True),
-    _Amount("Whole time", lambda record: record.phases_ms.total, seconds, is_time=True),
+    _Amount("Whole time", lambda record: record.phases_ms.own, seconds, is_time=True),
     _Amount("Cost", lambda record: record.cost_usd, cost),
 )
 

@@ -122,7 +122,7 @@ def _label(arm: ArmRow, record: TrialRecord) -> str:
     about = [f"{record.task}, {arm.key}, trial {record.index}: {record.outcome}"]
     if record.score is not None:
         about.append(f"score {record.score:.2f}")
-    about += [seconds(record.phases_ms.total), cost(record.cost_usd)]
+    about += [seconds(record.phases_ms.own), cost(record.cost_usd)]
     return ", ".join(part for part in about if part != UNKNOWN)
 
 

@@ -1,0 +1,187 @@
+"""`harness watch` and `harness show --follow`: a run that goes on, looked at from another terminal."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from harness.errors import UsageError
+from harness.records.record import TrialRecord
+from harness.records.store import TRANSCRIPT, RunFolder, read_records
+from harness.records.stream import Event, Lines, SessionBuilder, parse_line
+from harness.report.formatting import cost, count
+from harness.report.live import RunningTrial, RunStatus, clock, is_running, read_status, status_line
+from harness.report.sanitize import sanitize
+from harness.report.show import EntryWriter, TrialPage, run_to_show
+from harness.report.table import Column, as_text
+from harness.report.transcript import entries
+
+_EACH_S = 1.0
+_LINE_EACH_S = 30.0
+_LOOK_S = 0.3
+_TOOL_CHARS = 40
+
+
+class TranscriptTail:
+    """The events of a transcript that grows, from where they were last read."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._place: tuple[int, int] = (0, 0)
+        self._lines = Lines()
+
+    def read(self) -> tuple[list[Event], bool]:
+        """The new events, and whether they begin anew: a trial that is tried again has a new transcript."""
+        try:
+            with self._file.open("rb") as stream:
+                inode = self._inode()
+                anew = inode != self._place[0]
+                if anew:
+                    self._place, self._lines = (inode, 0), Lines()
+                stream.seek(self._place[1])
+                data = stream.read()
+        except FileNotFoundError:
+            return [], False
+        self._place = (inode, self._place[1] + len(data))
+        return [parse_line(line) for line in self._lines.feed(data)], anew
+
+    def _inode(self) -> int:
+        return self._file.stat().st_ino
+
+
+class _TrialView:
+    """What is known of a trial that runs: its last tool and its tokens, by what its transcript says so far."""
+
+    def __init__(self, run: RunFolder, trial: RunningTrial) -> None:
+        files = run.trial(trial.task, trial.variant, trial.index)
+        self._tail = TranscriptTail(files.path / TRANSCRIPT)
+        self._session = SessionBuilder()
+        self._tool = ""
+
+    def cells(self, trial: RunningTrial) -> list[str]:
+        """Its row, after a look at what is new."""
+        events, anew = self._tail.read()
+        if anew:
+            self._session, self._tool = SessionBuilder(), ""
+        self._session.add_all(events)
+        for entry in entries(events):
+            if entry.kind == "tool":
+                self._tool = sanitize(entry.title).partition("\n")[0]
+        session = self._session.session()
+        spent = session.cost_usd if session.cost_usd is not None else trial.spent_usd
+        tokens = session.tokens.total
+        return [
+            trial.trial,
+            trial.doing,
+            clock(trial.seconds),
+            self._tool[:_TOOL_CHARS],
+            count(tokens or None),
+            cost(spent),
+        ]
+
+
+def watch(results: Path, run_name: str | None) -> None:
+    """Show a run that goes on until it ends: redrawn on a terminal, else a line now and then.
+
+    Raises:
+        UsageError: when there is no such run.
+    """
+    run = run_to_show(results, run_name)
+    views: dict[str, _TrialView] = {}
+    last_line = 0.0
+    while is_running(run):
+        page = _page(run, views)
+        if sys.stdout.isatty():
+            lines = page.splitlines()[: shutil.get_terminal_size().lines - 1]
+            _say("\x1b[H\x1b[J" + "\n".join(lines) + "\n")
+        elif time.monotonic() - last_line > _LINE_EACH_S or not last_line:
+            last_line = time.monotonic()
+            _say(page.partition("\n\n")[0] + "\n")
+        time.sleep(_EACH_S)
+    _say(f"run {run.id} does not go on: `harness show {run.id}` lists its trials\n")
+
+
+def _page(run: RunFolder, views: dict[str, _TrialView]) -> str:
+    status = read_status(run)
+    if status is None:
+        return f"run {run.id}: it starts\n"
+    head = f"run {run.id}: {status_line(status, named=0)}"
+    rows = [views.setdefault(one.trial, _TrialView(run, one)).cells(one) for one in status.running]
+    columns = [Column("trial"), Column("doing"), Column("time", right=True), Column("last tool")]
+    columns += [Column("tokens", right=True), Column("cost", right=True)]
+    return f"{head}\n\n{as_text(columns, rows, width=max(shutil.get_terminal_size().columns, 80))}"
+
+
+def follow(results: Path, run_name: str | None, name: str | None, *, full: bool) -> None:
+    """Print a trial's transcript as it comes, then its diff and checks.
+
+    Raises:
+        UsageError: when there is no such run, or no such trial that runs or has run.
+    """
+    if name is None:
+        raise UsageError("--follow needs a trial", remedy="`harness watch` lists those that run")
+    run = run_to_show(results, run_name)
+    console = Console(soft_wrap=True, highlight=False)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    trial = _running_trial(run, name)
+    if trial:
+        _say(f"{trial.trial}  runs\n")
+        writer = EntryWriter(console, full=full, width=width)
+        for event in _events(run, trial):
+            for entry in entries([event]):
+                writer.entry(entry)
+        name = trial.trial
+    record = _record(run, name)
+    if record is None:
+        raise UsageError(f"no trial of run {run.id} that runs or has run is {name!r}", remedy=_those(run))
+    page = TrialPage(console, run, record, full=full, width=width)
+    if trial:
+        page.print_judgement()
+        _say(f"\n{record.trial_id}  {record.outcome.upper()}\n")
+    else:
+        page.print()
+
+
+def _events(run: RunFolder, trial: RunningTrial) -> Iterator[Event]:
+    """The events of a trial, until it has its record or the run does not go on."""
+    tail = TranscriptTail(run.trial(trial.task, trial.variant, trial.index).path / TRANSCRIPT)
+    goes_on = True
+    while goes_on:
+        status = read_status(run) if is_running(run) else RunStatus(0, 0, 0, 0, None, None, ())
+        goes_on = status is None or any(one.trial == trial.trial for one in status.running)
+        yield from tail.read()[0]
+        sys.stdout.flush()
+        if goes_on:
+            time.sleep(_LOOK_S)
+
+
+def _running_trial(run: RunFolder, name: str) -> RunningTrial | None:
+    status = read_status(run)
+    found = [one for one in status.running if one.trial.startswith(name)] if status else []
+    return found[0] if len(found) == 1 or any(one.trial == name for one in found) else None
+
+
+def _record(run: RunFolder, name: str) -> TrialRecord | None:
+    if not run.records_file.is_file():
+        return None
+    found = [record for record in read_records(run.path).records if record.trial_id.startswith(name)]
+    return found[0] if len(found) == 1 else next((one for one in found if one.trial_id == name), None)
+
+
+def _those(run: RunFolder) -> str:
+    status = read_status(run)
+    return (
+        f"these run: {', '.join(one.trial for one in status.running)}"
+        if status
+        else "`harness show` lists them"
+    )
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
