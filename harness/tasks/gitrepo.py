@@ -41,6 +41,7 @@ _REFUSED = re.compile(
     re.IGNORECASE,
 )
 _ASKED = re.compile(r"could not read (username|password)|terminal prompts disabled", re.IGNORECASE)
+_REDIRECTED = re.compile("returned error: 30[12378]")
 _NO_REPOSITORY = re.compile(
     r"repository .*not found|returned error: 404|does not appear to be a git", re.IGNORECASE
 )
@@ -237,6 +238,9 @@ def _credentials(source: GitSource, header: str) -> dict[str, str]:
         # A helper of the user's could answer in the token's place, or store it.
         "credential.helper": "",
         f"http.{source.origin}.extraHeader": f"Authorization: Basic {header}",
+        # Git would send the header to whatever host the first answer redirects to.
+        "http.followRedirects": "false",
+        f"http.{source.origin}.followRedirects": "false",
     }
 
 
@@ -301,6 +305,12 @@ def _fault(source: GitSource, said: str) -> TaskFault:
         if _ASKED.search(said):  # of nobody: what git says about that would lead astray
             words = "it does not take the token" if source.token_env else "it wants credentials"
         return TaskFault("repo_refused", f"{source.url} refused: {words}", remedy=remedy)
+    if _REDIRECTED.search(said):
+        return TaskFault(
+            "repo_refused",
+            f"{source.url} redirects to another URL, where the token does not go",
+            remedy="name the URL at which the repository is now",
+        )
     if _NO_REPOSITORY.search(said):
         return TaskFault(
             "repo_not_found",

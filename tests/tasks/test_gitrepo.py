@@ -362,3 +362,13 @@ def test_a_task_is_told_what_is_wrong_with_its_source() -> None:
     assert "hunter2" not in str(list(found.values()))
     right = ["https://example.com/x.git", "http://127.0.0.1:8080/x", "ssh://git@example.com/x.git"]
     assert [list(problems_of(GitSource(url))) for url in [*right, "git@example.com:me/x.git"]] == [[]] * 4
+
+
+def test_a_token_follows_no_redirect(private: GitServer, tmp_path: Path) -> None:
+    """Git itself would send the header on, to whatever host the answer names."""
+    other = private.url("secret").replace("127.0.0.1", "localhost")
+    private.redirects["/moved.git"] = "/secret.git", other
+    found = fault(tmp_path, GitSource(private.url("moved"), token_env="MY_TOKEN"), {"MY_TOKEN": TOKEN})
+    assert found.kind == "repo_refused"
+    assert "redirects" in found.message
+    assert not [path for path in private.asked if path.startswith("/secret.git")]
