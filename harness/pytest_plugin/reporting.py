@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from harness.errors import Fault, NotAppliedError, UsageError, is_users_own
 from harness.records.record import CheckResult, TrialRecord
 from harness.records.redaction import Redactor
 from harness.report.formatting import cost, count, seconds
+from harness.report.sanitize import sanitize
 
 
 class TrialFailedError(Exception):
@@ -172,9 +174,17 @@ def _error_lines(error: TrialFaultError | NotAppliedError | Fault) -> Iterator[s
 
 
 def hide_secrets(report: pytest.TestReport, redact: Redactor) -> None:
-    """Take secrets out of a report: a check's output, an assertion's values, what was captured."""
+    """Take secrets, and what steers a terminal, out of a report: a check's output, a value, what was captured."""
     if report.longrepr:
         shown = str(report.longrepr)
-        hidden = redact.text(shown)
+        hidden = sanitize(redact.text(shown))
         report.longrepr = hidden if hidden != shown else report.longrepr
-    report.sections = [(name, redact.text(text)) for name, text in report.sections]
+    report.sections = [(name, sanitize(redact.text(text))) for name, text in report.sections]
+
+
+def hide_secrets_of_warning(warning: warnings.WarningMessage, redact: Redactor) -> None:
+    """Take the same out of a warning, before pytest keeps its text for the summary."""
+    shown = str(warning.message)
+    hidden = sanitize(redact.text(shown))
+    if hidden != shown:
+        warning.message = hidden

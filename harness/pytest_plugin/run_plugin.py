@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator, Sequence
 from typing import Any, cast
 
@@ -22,7 +23,7 @@ from harness.pytest_plugin.options import SESSION, seed_of
 from harness.pytest_plugin.other_plugins import OnceOnly, notes_on_plugins
 from harness.pytest_plugin.plan_order import PlanOrder
 from harness.pytest_plugin.python_tests import python_trial, tell_namesakes_apart
-from harness.pytest_plugin.reporting import hide_secrets, mark_fault
+from harness.pytest_plugin.reporting import hide_secrets, hide_secrets_of_warning, mark_fault
 from harness.pytest_plugin.rpc import ControllerClient
 from harness.pytest_plugin.session import MAIN_PROCESS, RunSession
 from harness.runs.client import RunClient
@@ -145,8 +146,14 @@ class RunPlugin:
         mark_fault(call, report)
         if isinstance(item, TrialItem):
             _give_own_time(report, item.own_seconds)
-        hide_secrets(report, self._session.client.redactor())
+        if uses_trials(item):
+            hide_secrets(report, self._session.client.redactor())
         return report
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_warning_recorded(self, warning_message: warnings.WarningMessage) -> None:
+        """Take secrets out of a warning before its text is kept for the summary."""
+        hide_secrets_of_warning(warning_message, self._session.client.redactor())
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(

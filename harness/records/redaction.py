@@ -16,6 +16,10 @@ SHORTEST_SECRET = 8
 """A shorter value would hit innocent text; no real credential is that short."""
 _SHORTEST_REST = 4
 """What is left of a secret at a cut is taken out from so many bytes on."""
+_DOTS = (b"...", "\N{HORIZONTAL ELLIPSIS}".encode())
+"""Marks of others at what they cut, such as pytest's own at long values."""
+_MARKS_BEFORE = (CUT_BEFORE.encode(), *_DOTS)
+_MARKS_AFTER = (CUT_AFTER.encode(), *_DOTS)
 _PIECE_BYTES = 1024 * 1024
 _NESTED = 3
 """JSON may stand in a string of JSON: so many times it is looked for."""
@@ -44,6 +48,7 @@ class Redactor:
                     self._wrapped.setdefault(form, shown)
         # One secret may be a part of another: the longest goes first, and what was replaced is not looked at again.
         self._forms = sorted(self._names, key=len, reverse=True)
+        self._pieces = {form[at : at + _SHORTEST_REST] for form in self._forms for at in range(len(form))}
 
     def __call__(self, data: bytes) -> bytes:
         """The data, with every secret replaced."""
@@ -55,18 +60,22 @@ class Redactor:
             data = pattern.sub(lambda match: self._names[match[0]], data)
         return self._without_rests(self._without_wrapped(data))
 
+    @property
+    def longest(self) -> int:
+        """As many bytes as a secret has at most, in lines too. Pieces of data that are looked at overlap by it."""
+        return 2 * max(map(len, self._forms), default=0)
+
     def is_in(self, file: Path) -> bool:
         """True if a file holds a secret. It is read piece by piece."""
         if not self._forms:
             return False
-        longest = 2 * max(map(len, self._forms))
         with file.open("rb") as content:
             kept = b""
             while piece := content.read(_PIECE_BYTES):
                 data = kept + piece
                 if self(data) != data:
                     return True
-                kept = piece[-longest:]
+                kept = data[-self.longest :]
         return False
 
     def with_secret(self, name: str, value: str) -> Redactor:
@@ -92,13 +101,18 @@ class Redactor:
 
     def _without_rests(self, data: bytes) -> bytes:
         """Without what a cut has left of a secret, on either side of its mark."""
-        for mark, rest in ((CUT_BEFORE.encode(), self._rest_after), (CUT_AFTER.encode(), self._rest_before)):
-            if mark in data:
-                data = _replace_rests(data, mark, rest)
+        if not self._forms:
+            return data
+        for mark in _MARKS_BEFORE:
+            data = _replace_rests(data, mark, self._rest_after, is_after=True)
+        for mark in _MARKS_AFTER:
+            data = _replace_rests(data, mark, self._rest_before, is_after=False)
         return data
 
     def _rest_after(self, data: bytes, at: int) -> tuple[int, int, bytes] | None:
         """The place of the longest end of a secret that stands right there, and its name."""
+        if data[at : at + _SHORTEST_REST] not in self._pieces:
+            return None
         sizes = ((size, form) for form in self._forms for size in _rests(form))
         found = ((size, form) for size, form in sizes if data.startswith(form[-size:], at))
         size, form = max(found, default=(0, b""))
@@ -106,6 +120,8 @@ class Redactor:
 
     def _rest_before(self, data: bytes, at: int) -> tuple[int, int, bytes] | None:
         """The place of the longest start of a secret that ends right there, and its name."""
+        if data[max(0, at - _SHORTEST_REST) : at] not in self._pieces:
+            return None
         sizes = ((size, form) for form in self._forms for size in _rests(form))
         found = ((size, form) for size, form in sizes if data.endswith(form[:size], 0, at))
         size, form = max(found, default=(0, b""))
@@ -120,11 +136,11 @@ def _rests(form: bytes) -> range:
 
 
 def _replace_rests(
-    data: bytes, mark: bytes, rest: Callable[[bytes, int], tuple[int, int, bytes] | None]
+    data: bytes, mark: bytes, rest: Callable[[bytes, int], tuple[int, int, bytes] | None], *, is_after: bool
 ) -> bytes:
     at = data.find(mark)
     while at >= 0:
-        found = rest(data, at + len(mark) if mark == CUT_BEFORE.encode() else at)
+        found = rest(data, at + len(mark) if is_after else at)
         after = at + len(mark)
         if found:
             start, end, shown = found

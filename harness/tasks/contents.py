@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -10,6 +11,10 @@ from pathlib import Path
 
 IGNORED_NAMES = frozenset({"__pycache__", ".git", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".DS_Store"})
 """Names of no part of a task, wherever in its folder they are. They go into no sandbox, and change no hash."""
+
+MAX_FILE_BYTES = 1024**3
+"""A larger file, which may be sparse, is no part of a task: it goes into no sandbox in reasonable time."""
+_PIECE_BYTES = 1024 * 1024
 
 
 def files_in(folder: Path) -> Iterator[Path]:
@@ -53,12 +58,26 @@ def folder_hash(folder: Path, *, but: frozenset[str] = frozenset()) -> str:
         if path.is_symlink():
             kind, content = b"l", os.fsencode(os.readlink(path))
         elif path.is_file():
-            kind, content = b"x" if is_executable(path) else b"f", path.read_bytes()
+            kind, content = b"x" if is_executable(path) else b"f", None
         else:
             continue
-        for part in (name, kind, content):
+        for part in (name, kind) if content is None else (name, kind, content):
             digest.update(len(part).to_bytes(8, "big") + part)
+        if content is None:
+            _add_file(digest, path)
     return digest.hexdigest()
+
+
+def _add_file(digest: hashlib._Hash, path: Path) -> None:
+    """Add a file's size and content, piece by piece. Raises OSError."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_FILE_BYTES:
+            limit = f"a task's file has at most {MAX_FILE_BYTES // 2**20} MiB, this one has {size // 2**20}"
+            raise OSError(errno.EFBIG, limit, str(path))
+        digest.update(size.to_bytes(8, "big"))
+        while piece := file.read(_PIECE_BYTES):
+            digest.update(piece)
 
 
 def file_hash(path: Path | None) -> str | None:

@@ -29,6 +29,7 @@ _REFUSED = re.compile(
     re.IGNORECASE,
 )
 _ASKED = re.compile(r"could not read (username|password)|terminal prompts disabled", re.IGNORECASE)
+_REDIRECTED = re.compile("returned error: 30[12378]")
 _NO_REPOSITORY = re.compile(
     r"repository .*not found|returned error: 404|does not appear to be a git", re.IGNORECASE
 )
@@ -126,6 +127,12 @@ def _fault(source: GitSource, said: str) -> TaskFault:
         if _ASKED.search(said):  # of nobody: what git says about that would lead astray
             words = "it does not take the token" if source.token_env else "it wants credentials"
         return TaskFault("repo_refused", f"{source.url} refused: {words}", remedy=remedy)
+    if _REDIRECTED.search(said):
+        return TaskFault(
+            "repo_refused",
+            f"{source.url} redirects to another URL, where the token does not go",
+            remedy="name the URL at which the repository is now",
+        )
     if _NO_REPOSITORY.search(said):
         return TaskFault(
             "repo_not_found",

@@ -13,6 +13,7 @@ from pathlib import Path
 from harness.agents.base import Agent, AgentContext
 from harness.agents.registry import agent_class
 from harness.errors import Fault, NotAppliedError, SandboxFault
+from harness.records.binary_patch import without_secret_binaries
 from harness.records.record import Stop, TrialSpec
 from harness.records.store import TRANSCRIPT
 from harness.records.stream import Session
@@ -361,7 +362,9 @@ class PreparedTrial:
         attempt.tampering, attempt.ignored = grade.tampering, grade.ignored
         attempt.notes += grade.notes + self._outside_notes()
         if grade.diff is not None:
-            attempt.diff = await self._keep("diff.patch", grade.diff)
+            diff, notes = without_secret_binaries(grade.diff, attempt.files.redact)
+            attempt.notes += notes
+            attempt.diff = await self._keep("diff.patch", diff)
 
     def _told(self) -> Told:
         """What the session has told so far."""

@@ -129,3 +129,12 @@ def test_a_secret_in_a_file_is_seen_across_its_pieces(tmp_path: Path) -> None:
     file.write_bytes(b"x" * (1024 * 1024 - 5) + b"sk-ant-abcdefghijklmnop" + b"y" * 10)
     assert Redactor({"KEY": "sk-ant-abcdefghijklmnop"}).is_in(file)
     assert not Redactor({"KEY": "sk-ant-another-of-these"}).is_in(file)
+
+
+@pytest.mark.parametrize("dots", ["...", "\N{HORIZONTAL ELLIPSIS}"])
+def test_what_another_program_has_cut_has_no_rest(dots: str) -> None:
+    """As pytest cuts long values, in the middle."""
+    secret = "sk-ant-api03-abcdefgh"
+    assert Redactor({"KEY": secret}).text(f"x='aaa{secret[:12]}{dots}{secret[9:]}bbb'") == (
+        f"x='aaa[redacted:KEY]{dots}[redacted:KEY]bbb'"
+    )

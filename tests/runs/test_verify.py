@@ -59,7 +59,7 @@ def made(server: LocalServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
         command, cwd=root, env={**os.environ, **e2b}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout
-    (run,) = (root / "results").iterdir()
+    (run,) = (path for path in (root / "results").iterdir() if path.is_dir())
     assert main(["report", str(run)]) == 0
     return run
 

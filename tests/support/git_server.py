@@ -37,6 +37,7 @@ class GitServer(InThread):
         self.clones = 0
         self.asked: list[str] = []
         self.broken: int | None = None
+        self.redirects: dict[str, tuple[str, str]] = {}
         self._work = root / "work"
         super().__init__(_handler(self))
 
@@ -93,6 +94,13 @@ def _handler(server: GitServer) -> type[BaseHTTPRequestHandler]:
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             server.asked.append(self.path)
+            for start, (path, url) in server.redirects.items():
+                if self.path.startswith(start):
+                    self.send_response(301)
+                    self.send_header("Location", url.removesuffix(path) + self.path.replace(start, path))
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
             if server.broken:
                 self._refuse(server.broken)
             elif server.token and not self._knows(server.token):

@@ -464,3 +464,11 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     (repo / "inner").mkdir()
     wrong = fault(tmp_path, local_source(tmp_path, 'git = "../../own/inner"'))
     assert (wrong.kind, "within the repository" in wrong.message) == ("repo_not_found", True)
+def test_a_token_follows_no_redirect(private: GitServer, tmp_path: Path) -> None:
+    """Git itself would send the header on, to whatever host the answer names."""
+    other = private.url("secret").replace("127.0.0.1", "localhost")
+    private.redirects["/moved.git"] = "/secret.git", other
+    found = fault(tmp_path, GitSource(private.url("moved"), token_env="MY_TOKEN"), {"MY_TOKEN": TOKEN})
+    assert found.kind == "repo_refused"
+    assert "redirects" in found.message
+    assert not [path for path in private.asked if path.startswith("/secret.git")]

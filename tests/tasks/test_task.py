@@ -1038,3 +1038,12 @@ def test_a_recording_that_a_test_names_is_played_in_place_of_the_folders(tmp_pat
     assert task_of_parts("test_it", tmp_path, "answer").replay == folder / "replay.jsonl"
     assert task_of_parts("test_it", tmp_path, "answer", replay="own.jsonl").replay == tmp_path / "own.jsonl"
     assert task_of_parts("test_it", tmp_path, replay="own.jsonl").replay == tmp_path / "own.jsonl"
+
+
+def test_a_file_without_an_end_is_told(tmp_path: Path) -> None:
+    """A sparse one costs its author nothing; it is neither read nor hashed."""
+    folder = task_folder(tmp_path)
+    with (folder / "repo" / "endless").open("wb") as file:
+        file.truncate(10 * 1024**3)
+    with pytest.raises(ProblemsError, match="endless.*at most 1024 MiB|at most 1024 MiB.*endless"):
+        load_task(folder)
