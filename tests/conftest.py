@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # pytester forgets the modules that a run within this process has loaded. Parts of numpy, and of the protobuf that e2b
-# needs, cannot be loaded twice.
+# needs, cannot be loaded twice; and httpx would not know the errors of a second httpcore.
 import e2b  # noqa: F401
+import httpcore  # noqa: F401
 import hypothesis
 import pytest
 import scipy.special  # noqa: F401

@@ -173,7 +173,8 @@ def test_a_version_that_npm_has_not_is_told(
     story, _ = told(server, tmp_path, 'claude_version = "2.1.229"')
 
     assert story.record.error
-    assert (story.record.error.cause, story.record.error.type) == ("task", "claude_version")
+    told_as = (story.record.error.cause, story.record.error.type)
+    assert told_as == ("task", "claude_version"), story.record.error
     assert "NPM_CONFIG_REGISTRY" in str(story.record.error.remedy)
 
 
