@@ -60,6 +60,8 @@ PLACES = {
     "exception's message": "raise",
     "command's output in a test": "sandbox.run",
 }
+"""What a secret is in, and where. The variant's servers, `[setup]` and `prepare` have it, and show nothing when
+all goes well: for those the search alone speaks."""
 
 VARIANTS = """
 [v]
