@@ -280,6 +280,11 @@ def key_headers(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             yield header.strip(), value.strip()
 
 
+def keys_in(environ: Mapping[str, str]) -> dict[str, str]:
+    """The values of this machine's that let one into a provider, also where this run's model needs none of them."""
+    return dict(_secrets({name: environ[name] for name in PASSED_ON if environ.get(name)}))
+
+
 def _secrets(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """The values that must never be stored: credentials, whole and in the parts by which they may show up."""
     for name in _SECRETS:

@@ -26,6 +26,7 @@ from harness.models.model import (
     Model,
     api_model,
     has_key,
+    keys_in,
     move_key_to_platform,
     replay_model,
 )
@@ -85,7 +86,7 @@ def open_run_resources(
         model = choose_model(
             options, loopback=reaches_loopback(platform), can_inject=can_inject_headers(platform)
         )
-        redact = Redactor({**model.secrets, **_e2b_secret(), **secrets})
+        redact = Redactor({**keys_in(os.environ), **model.secrets, **_e2b_secret(), **secrets})
         folder = RunFolder.create(options.results, run_id, _about(options, request, platform, model), redact)
     except BaseException:
         if server:
