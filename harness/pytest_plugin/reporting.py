@@ -173,13 +173,17 @@ def _error_lines(error: TrialFaultError | NotAppliedError | Fault) -> Iterator[s
     )
 
 
-def hide_secrets(report: pytest.TestReport, redact: Redactor) -> None:
-    """Take secrets, and what steers a terminal, out of a report: a check's output, a value, what was captured."""
+def hide_secrets(report: pytest.TestReport, redact: Redactor, *, of_trial: bool) -> None:
+    """Take secrets out of a report, and, of a trial's, what steers a terminal: a check's output, what was captured."""
+
+    def hidden(text: str) -> str:
+        text = redact.text(text)
+        return sanitize(text) if of_trial else text
+
     if report.longrepr:
         shown = str(report.longrepr)
-        hidden = sanitize(redact.text(shown))
-        report.longrepr = hidden if hidden != shown else report.longrepr
-    report.sections = [(name, sanitize(redact.text(text))) for name, text in report.sections]
+        report.longrepr = hidden(shown) if hidden(shown) != shown else report.longrepr
+    report.sections = [(name, hidden(text)) for name, text in report.sections]
 
 
 def hide_secrets_of_warning(warning: warnings.WarningMessage, redact: Redactor) -> None:

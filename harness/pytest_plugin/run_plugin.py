@@ -146,8 +146,7 @@ class RunPlugin:
         mark_fault(call, report)
         if isinstance(item, TrialItem):
             _give_own_time(report, item.own_seconds)
-        if uses_trials(item):
-            hide_secrets(report, self._session.client.redactor())
+        hide_secrets(report, self._session.client.redactor(), of_trial=uses_trials(item))
         return report
 
     @pytest.hookimpl(tryfirst=True)

@@ -241,7 +241,7 @@ def _credentials(source: GitSource, header: str) -> dict[str, str]:
         # A helper of the user's could answer in the token's place, or store it.
         "credential.helper": "",
         f"http.{source.origin}.extraHeader": f"Authorization: Basic {header}",
-        # Git would send the header to whatever host the first answer redirects to.
+        # Nobody but the named host is asked, whatever its first answer redirects to.
         "http.followRedirects": "false",
         f"http.{source.origin}.followRedirects": "false",
     }
