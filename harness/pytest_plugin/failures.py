@@ -20,6 +20,7 @@ from harness.pytest_plugin.reporting import (
 )
 from harness.records.record import CheckResult, TrialRecord
 from harness.records.store import RunFolder, read_records
+from harness.report.sanitize import sanitize
 
 _LINES = {"short": 3}
 """How many lines of a check's output `--tb` asks for, where it is not all that a report has of them."""
@@ -71,11 +72,11 @@ def _write_errors(terminal: Any, reports: Sequence[Any], style: str) -> None:
         if style == "line":
             first = text.partition("\n")[0]
             for test in tests:
-                terminal.write_line(f"{test}: {first}")
+                terminal.write_line(sanitize(f"{test}: {first}"))
             continue
         more = f" and {len(tests) - 1} more" if len(tests) > 1 else ""
         terminal.write_sep("_", f"ERROR at setup of {tests[0]}{more}", red=True, bold=True)
-        terminal.write_line(text)
+        terminal.write_line(sanitize(text))
 
 
 def _write_failures(terminal: Any, run: RunFolder, failed: set[str], style: str) -> None:
@@ -84,14 +85,14 @@ def _write_failures(terminal: Any, run: RunFolder, failed: set[str], style: str)
     terminal.write_sep("=", "FAILURES of trials")
     if style == "line":
         for record in wanted:
-            terminal.write_line(f"{record.trial_id}: {failed_headline(record)}")
+            terminal.write_line(sanitize(f"{record.trial_id}: {failed_headline(record)}"))
         return
     for task, found in groupby(wanted, key=lambda record: record.task):
         of_task = list(found)
         total = sum(record.task == task for record in records)
-        terminal.write_sep("_", f"{task}: {len(of_task)} of {total} failed", red=True, bold=True)
+        terminal.write_sep("_", f"{sanitize(task)}: {len(of_task)} of {total} failed", red=True, bold=True)
         for line in grouped_lines(of_task, run, _LINES.get(style)):
-            terminal.write_line(line)
+            terminal.write_line(sanitize(line))
 
 
 def grouped_lines(records: Sequence[TrialRecord], run: RunFolder, most: int | None = None) -> Iterator[str]:
