@@ -183,28 +183,17 @@ def trial_record(
     """The record of a trial, from its attempts; the last one decides. `earlier` are those of a run that is resumed."""
     last = attempts[-1]
     record = TrialRecord(
-        run_id=context.folder.id,
-        trial_id=spec.id,
-        task=spec.task.name,
-        task_hash=spec.task.hash,
-        variant=spec.variant.name,
-        variant_hash=spec.variant.hash,
-        variant_place=spec.variant.position,
-        asked=spec.variant.as_record(),
+        **_fields_of_spec(spec, context),
         differences=last.differences,
         instructions=last.instructions,
         starts=last.starts,
         stderr=last.stderr_file,
         claude_sha256=last.claude_sha256,
-        index=spec.index,
-        agent=spec.agent,
         outcome=outcome_of(last),
         score=score_of(last.checks),
         checks=last.checks,
         stop=last.stop,
         phases_ms=Phases(**last.phases),
-        model_source=context.model.source,
-        model_key=context.model.key_place,
         api=last.api and api_record(last.api, last.session, last.sent),
         api_unseen=last.api_unseen,
         repo_commit=last.repo_commit,
@@ -232,12 +221,30 @@ def trial_record(
         ),
         started_at=attempts[0].started_at,
         finished_at=_now(),
-        git_commit=context.git_commit,
-        harness_version=__version__,
-        tags=spec.task.tags,
         **session_fields(last.session, spec.variant.prices),
     )
     return _without_secrets(record, [attempt for attempt in attempts if attempt.has_own_secret])
+
+
+def _fields_of_spec(spec: TrialSpec, context: RunContext) -> dict[str, Any]:
+    """What was known of the trial before it began."""
+    return {
+        "run_id": context.folder.id,
+        "trial_id": spec.id,
+        "task": spec.task.name,
+        "task_hash": spec.task.hash,
+        "variant": spec.variant.name,
+        "variant_hash": spec.variant.hash,
+        "variant_place": spec.variant.position,
+        "asked": spec.variant.as_record(),
+        "index": spec.index,
+        "agent": spec.agent,
+        "model_source": context.model.source,
+        "model_key": context.model.key_place,
+        "git_commit": context.git_commit,
+        "harness_version": __version__,
+        "tags": spec.task.tags,
+    }
 
 
 def _sandbox_record(context: RunContext, attempt: Attempt) -> SandboxRecord:

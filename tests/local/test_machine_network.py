@@ -100,7 +100,7 @@ def test_requests_go_by_the_machines_proxy_and_its_certificates_are_trusted(
 
     rules = NetworkPolicy(allow_out=(MIRROR,), deny_out=(ALL_TRAFFIC,))
     keyed = replace(rules, injections=(Injection(MIRROR, (("k", SECRET),)),))
-    tell(story, isolation("bubblewrap"), network=rules, ca=corp if named_by == "a file" else None)
+    tell(story, isolation("namespaces"), network=rules, ca=corp if named_by == "a file" else None)
 
 
 def test_a_tasks_certificates_are_trusted_in_its_sandboxes(server: LocalServer, tmp_path: Path) -> None:
@@ -175,4 +175,4 @@ def test_any_port_of_loopback_can_be_the_sandboxs_too(port: int) -> None:
         assert f"nothing listens on port {port} of the loopback" in said.stdout
 
     policy = NetworkPolicy(allow_out=(f"127.0.0.1:{port}",), deny_out=(ALL_TRAFFIC,))
-    tell(story, isolation("bubblewrap"), network=policy)
+    tell(story, isolation("namespaces"), network=policy)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.tasks.test_formats import HARBOR, write
+from tests.tasks.test_task_formats import HARBOR, write
 
 
 def test_a_folder_of_harbor_is_run_and_its_tests_never_here(pytester: pytest.Pytester) -> None:
