@@ -167,8 +167,10 @@ AIMED = {
         "a folder for each file",
     ),
     *("each tar", "each bash", "each find", "stopped", "no more processes"),
+    *("the harness's folder closed", "checks of its own"),
 }
-"""Aimed at how the work is carried: a harness that carries nothing is not touched by them."""
+"""Aimed at how the work is carried: a harness that carries nothing is not touched by them. Nor are files that the
+platform writes as root by the last two, which close a folder."""
 FORGING = [one for one in PLAIN if one.fools != "error"]
 DODGING = [one for one in PLAIN if one.fools == "error" and one.name not in AIMED]
 
