@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from harness.authoring.edits import language_of
 from harness.authoring.mutants import is_prose, is_test
 from harness.errors import UsageError
+from harness.tasks.gitcommand import environment, plain_environment, with_config
 
 _MAX_FILES, _MAX_LINES = 40, 2_000
 _DATA = ("json", "toml", "settings", "text")
@@ -71,19 +72,25 @@ def _is_program(path: str) -> bool:
     )
 
 
+_SETTINGS = {
+    "core.quotePath": "false",
+    "diff.renames": "false",
+    "diff.noprefix": "false",
+    "core.autocrlf": "false",
+}
+
+
 def git(repo: Path, *arguments: str, text: str | None = None) -> str:
     """What git prints, with no settings of the user's that would change it.
 
     Raises:
         UsageError: when it fails.
     """
-    settings = ("core.quotePath=false", "diff.renames=false", "diff.noprefix=false", "core.autocrlf=false")
-    options = [part for setting in settings for part in ("-c", setting)]
-    env = {**os.environ, "LC_ALL": "C", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
+    env = with_config(plain_environment(environment(os.environ)), _SETTINGS)
     safe = ["-c", f"safe.directory={repo.resolve()}"]
     try:
         done = subprocess.run(
-            ["git", "-C", str(repo), *safe, *options, *arguments],
+            ["git", "-C", str(repo), *safe, *arguments],
             env=env,
             input=text.encode() if text is not None else None,
             capture_output=True,

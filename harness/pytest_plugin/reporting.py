@@ -182,7 +182,8 @@ def hide_secrets(report: pytest.TestReport, redact: Redactor, *, of_trial: bool)
 
     if report.longrepr:
         shown = str(report.longrepr)
-        report.longrepr = hidden(shown) if hidden(shown) != shown else report.longrepr
+        said = hidden(shown)
+        report.longrepr = said if said != shown else report.longrepr
     report.sections = [(name, hidden(text)) for name, text in report.sections]
 
 

@@ -37,15 +37,14 @@ class Redactor:
     def __init__(self, secrets_by_name: Mapping[str, str]) -> None:
         self._secrets = dict(secrets_by_name)
         self._names: dict[bytes, bytes] = {}
-        self._wrapped: dict[bytes, bytes] = {}
+        self._wrapped: list[bytes] = []
         for name, value in secrets_by_name.items():
             shown = f"[redacted:{name}]".encode()
             for part in _parts(value):
-                for form in _forms(part):
+                encoded = list(_base64_forms(part))
+                self._wrapped += encoded
+                for form in (*_forms(part), *encoded):
                     self._names.setdefault(form, shown)
-                for form in _base64_forms(part):
-                    self._names.setdefault(form, shown)
-                    self._wrapped.setdefault(form, shown)
         # One secret may be a part of another: the longest goes first, and what was replaced is not looked at again.
         self._forms = sorted(self._names, key=len, reverse=True)
         self._pieces = {form[at : at + _SHORTEST_REST] for form in self._forms for at in range(len(form))}
@@ -93,16 +92,14 @@ class Redactor:
         whole = data
         for end in _BREAKS:
             whole = whole.replace(end, b"")
-        for form, shown in self._wrapped.items():
+        for form in self._wrapped:
             if form in whole:
                 broken = rb"(?:[\r\n]|\\r|\\n)*".join(re.escape(bytes([byte])) for byte in form)
-                data = re.sub(broken, lambda _, shown=shown: shown, data)  # type: ignore[misc]
+                data = self._names[form].join(re.split(broken, data))
         return data
 
     def _without_rests(self, data: bytes) -> bytes:
         """Without what a cut has left of a secret, on either side of its mark."""
-        if not self._forms:
-            return data
         for mark in _MARKS_BEFORE:
             data = _replace_rests(data, mark, self._rest_after, is_after=True)
         for mark in _MARKS_AFTER:

@@ -46,6 +46,7 @@ RECORD = "record.json"
 """In a trial's folder: its record once more."""
 TRANSCRIPT = "transcript.jsonl"
 ABOUT = "run.json"
+_LOCK = "lock"
 MAX_RECORD = 16 * 1024 * 1024
 """A longer line is no record: nobody's memory has to hold it."""
 _NAME_CHARS = 150
@@ -344,7 +345,7 @@ class RunLock:
     """Says that a run is being worked on. The system takes it away from a process that dies."""
 
     def __init__(self, run: Path) -> None:
-        self._descriptor = os.open(run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._descriptor = os.open(run / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -352,6 +353,18 @@ class RunLock:
             raise UsageError(
                 f"run {run.name} is being worked on by another process", remedy="wait for it, or stop it"
             ) from error
+
+    @staticmethod
+    def is_held(run: Path) -> bool:
+        """True if a process works on a run. What stands in the lock's place may be anything, and is not waited for."""
+        try:
+            with open_regular(run / _LOCK) as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def release(self) -> None:
         """Let others have the run."""

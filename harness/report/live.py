@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
 from dataclasses import asdict, dataclass
 
-from harness.records.store import RunFolder
+from harness.records.files import read_bounded
+from harness.records.store import RunFolder, RunLock
 from harness.report.formatting import cost
 
 _STATUS = "status.json"
@@ -87,7 +86,7 @@ def read_status(run: RunFolder) -> RunStatus | None:
     if not is_running(run):
         return None
     try:
-        found = json.loads((run.path / _STATUS).read_bytes())
+        found = json.loads(read_bounded(run.path / _STATUS))
         running = tuple(RunningTrial(**one) for one in found.pop("running"))
         return RunStatus(**found, running=running)
     except (OSError, ValueError, TypeError, KeyError):
@@ -95,15 +94,5 @@ def read_status(run: RunFolder) -> RunStatus | None:
 
 
 def is_running(run: RunFolder) -> bool:
-    """Tell whether a process works on the run: it holds a lock that the system takes from one that dies."""
-    try:
-        descriptor = os.open(run.path / "lock", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    """Tell whether a process works on the run."""
+    return RunLock.is_held(run.path)

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.errors import UsageError
+from harness.records.files import open_regular
 from harness.records.record import TrialRecord
 from harness.records.store import TRANSCRIPT, RunFolder, read_records
 from harness.records.stream import Event, Lines, SessionBuilder, parse_line
@@ -38,7 +39,7 @@ class TranscriptTail:
     def read(self) -> tuple[list[Event], bool]:
         """The new events, and whether they begin anew: a trial that is tried again has a new transcript."""
         try:
-            with self._file.open("rb") as stream:
+            with open_regular(self._file) as stream:
                 inode = self._inode()
                 anew = inode != self._place[0]
                 if anew:

@@ -27,7 +27,12 @@ def install_packages(target: Path, packages: Sequence[str]) -> None:
         words = ["install", "--no-audit", "--no-fund", "--ignore-scripts", "--", *packages]
         try:
             done = subprocess.run(
-                [*_npm(), *words], cwd=making, capture_output=True, text=True, timeout=_INSTALL_S, check=False
+                [*npm_command(), *words],
+                cwd=making,
+                capture_output=True,
+                text=True,
+                timeout=_INSTALL_S,
+                check=False,
             )
         except subprocess.TimeoutExpired as error:
             raise TaskFault("template_file", f"npm had not ended after {_INSTALL_S} s") from error
@@ -41,7 +46,7 @@ def install_packages(target: Path, packages: Sequence[str]) -> None:
                 raise  # another process may have been faster
 
 
-def _npm() -> list[str]:
+def npm_command() -> list[str]:
     """The user's own npm, which knows of mirrors; else the one that harness depends on."""
     if found := shutil.which("npm"):
         return [found]

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from harness.sandboxes.npm_packages import npm_command
 from harness.sandboxes.userstate import state_folder
 from harness.tasks.repoenv import Declared, declared
 
@@ -167,8 +168,7 @@ class _Making:
         for name in self.found.node:
             shutil.copyfile(self.repo / name, place / name)
         has_lock = bool({"package-lock.json", "npm-shrinkwrap.json"} & set(self.found.node))
-        npm = [
-            "npm",
+        words = [
             "ci" if has_lock else "install",
             "--ignore-scripts",
             "--no-audit",
@@ -181,12 +181,12 @@ class _Making:
             )
         if not self.local:
             steps.append('.copy("node", "/tmp/harness-node")')
-            command = f"cd /tmp/harness-node && {' '.join(npm)} && mv node_modules /home/user/"
+            command = f"cd /tmp/harness-node && npm {' '.join(words)} && mv node_modules /home/user/"
             steps.append(f".run_cmd({command!r})")
             return
-        words = self._run(npm, place)
-        if words is not None:
-            notes.append(f"the packages of package.json could not be installed: {words} ({_REMEDY})")
+        problem = self._run([*npm_command(), *words], place)
+        if problem is not None:
+            notes.append(f"the packages of package.json could not be installed: {problem} ({_REMEDY})")
         elif (place / "node_modules").is_dir():
             with tarfile.open(self.folder / "node_modules.tar", "w") as archive:
                 archive.add(place / "node_modules", "node_modules", filter=_without_time)

@@ -569,33 +569,30 @@ _ROUTES = st.sampled_from(
 )
 
 
+_ANYTHING = st.fixed_dictionaries(
+    {
+        "route": _ROUTES,
+        "body": _BODIES,
+        "query": _QUERIES,
+        "field": st.none() | _SOME_FIELDS,
+        "envelope": st.booleans(),
+    }
+)
+
+
 @settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
-@given(route=_ROUTES, body=_BODIES, query=_QUERIES, field=st.none() | _SOME_FIELDS, envelope=st.booleans())
-def test_no_request_breaks_the_server(
-    target: Target,
-    route: tuple[bool, str, str],
-    body: bytes,
-    query: dict[str, str],
-    field: tuple[bytes, bytes] | None,
-    envelope: bool,
-) -> None:
+@given(asked=_ANYTHING)
+def test_no_request_breaks_the_server(target: Target, asked: dict[str, Any]) -> None:
     """Any route with any fields, query and body is answered with 2xx, 4xx or 501, and with a word."""
-    _ask_anything(target, route, body, query, field, envelope)
+    _ask_anything(target, **asked)
 
 
 @pytest.mark.slow
 @settings(max_examples=4000, deadline=None, suppress_health_check=list(HealthCheck))
-@given(route=_ROUTES, body=_BODIES, query=_QUERIES, field=st.none() | _SOME_FIELDS, envelope=st.booleans())
-def test_no_request_of_many_breaks_the_server(
-    target: Target,
-    route: tuple[bool, str, str],
-    body: bytes,
-    query: dict[str, str],
-    field: tuple[bytes, bytes] | None,
-    envelope: bool,
-) -> None:
+@given(asked=_ANYTHING)
+def test_no_request_of_many_breaks_the_server(target: Target, asked: dict[str, Any]) -> None:
     """The same with many more requests."""
-    _ask_anything(target, route, body, query, field, envelope)
+    _ask_anything(target, **asked)
 
 
 def _ask_anything(

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -215,31 +215,28 @@ TO_LISTENER = {
 }
 
 
-def assert_nowhere(here: Place, heard: bytes) -> None:
-    assert KEY.encode() not in b"".join(here.heard.values())
-    assert KEY.encode() not in heard
+def assert_nowhere(ask: Callable[[Place], Awaitable[bytes]]) -> None:
+    """Nobody hears the key, whoever asks what of the place."""
+
+    async def story() -> None:
+        async with place() as here:
+            heard = await ask(here)
+            assert KEY.encode() not in b"".join(here.heard.values())
+            assert KEY.encode() not in heard
+
+    asyncio.run(story())
 
 
 @pytest.mark.parametrize("request_", TO_PROXY.values(), ids=TO_PROXY)
 def test_the_key_is_on_no_request_to_anything_else(request_: str) -> None:
     """Through the proxy, in any spelling."""
-
-    async def story() -> None:
-        async with place() as here:
-            assert_nowhere(here, await talk(here.proxy, here.fill(request_)))
-
-    asyncio.run(story())
+    assert_nowhere(lambda here: talk(here.proxy, here.fill(request_)))
 
 
 @pytest.mark.parametrize("requests", IN_TUNNELS.values(), ids=IN_TUNNELS)
 def test_the_key_is_in_no_tunnel_that_is_not_tls_to_its_origin(requests: tuple[str, str]) -> None:
     """A tunnel to another place, or without TLS, is none of the key's."""
-
-    async def story() -> None:
-        async with place() as here:
-            assert_nowhere(here, await talk(here.proxy, *map(here.fill, requests)))
-
-    asyncio.run(story())
+    assert_nowhere(lambda here: talk(here.proxy, *map(here.fill, requests)))
 
 
 @pytest.mark.parametrize("request_", OVER_TLS.values(), ids=OVER_TLS)
@@ -249,24 +246,14 @@ def test_the_key_is_on_no_request_to_anything_else_over_tls(
     """Inside of the connection that the proxy opens."""
     authority().cert_pem.write_to_path(tmp_path / "ca.pem")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-
-    async def story() -> None:
-        async with place() as here:
-            connect = here.fill("CONNECT 127.0.0.1:{tls} HTTP/1.1\r\n\r\n")
-            assert_nowhere(here, await talk(here.proxy, connect, here.fill(request_), tls="127.0.0.1"))
-
-    asyncio.run(story())
+    connect = "CONNECT 127.0.0.1:{tls} HTTP/1.1\r\n\r\n"
+    assert_nowhere(lambda here: talk(here.proxy, *map(here.fill, (connect, request_)), tls="127.0.0.1"))
 
 
 @pytest.mark.parametrize("request_", TO_LISTENER.values(), ids=TO_LISTENER)
 def test_the_key_is_on_no_request_to_anything_else_by_the_loopback_port(request_: str) -> None:
     """At the model's own address inside."""
-
-    async def story() -> None:
-        async with place() as here:
-            assert_nowhere(here, await talk(here.inside, here.fill(request_)))
-
-    asyncio.run(story())
+    assert_nowhere(lambda here: talk(here.inside, here.fill(request_)))
 
 
 HAVE_IT = {

@@ -110,6 +110,7 @@ HOSTILE: dict[str, Callable[[Path], None]] = {
     ][1],
     "a FIFO for its manifest": as_fifo("manifest.sha256"),
     "a FIFO for its verdicts": as_fifo("report.json"),
+    "a FIFO for its lock": as_fifo("lock"),
 }  # fmt: skip
 
 

@@ -21,7 +21,20 @@ from harness.trials.context import RunContext
 from harness.trials.runner import Retries, TrialRunner
 from harness.trials.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from harness.variants.variant import DEFAULT, Variant
+from tests.support.folders import task_folder
 from tests.support.messages_api import MessagesApi
+
+HELPER = {"description": "d", "prompt": "COUNT", "subagent_type": "general-purpose", "model": "haiku"}
+"""A subagent's input, whose model is another than the agent's."""
+
+
+def two_prompts_task(root: Path) -> Path:
+    """A task of two prompts to a model that is named."""
+    return task_folder(
+        root,
+        toml='prompts = ["one.md", "two.md"]\n[sandbox]\nenv = {ANTHROPIC_MODEL = "claude-sonnet-4-5"}\n',
+        prompts={"one.md": "Write the answer.\n", "two.md": "Check it.\n"},
+    )
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from tests.support.messages_api import (
     Usage,
     Use,
 )
-from tests.support.trials import Story, tell
+from tests.support.trials import HELPER, Story, tell, two_prompts_task
 
 NO_RETRY = '[sandbox]\nenv = {CLAUDE_CODE_MAX_RETRIES = "0"}\n'
 DIES_EARLY = r"""
@@ -497,16 +497,11 @@ def dollars(usage: Usage) -> float:
 
 def test_tokens_and_cost_are_what_the_api_billed(server: LocalServer, tmp_path: Path) -> None:
     """By model, over several prompts, subagents and retries, caches apart; cost at the models' list prices."""
-    helper = {"description": "d", "prompt": "COUNT", "subagent_type": "general-purpose", "model": "haiku"}
-    task = task_folder(
-        tmp_path,
-        toml='prompts = ["one.md", "two.md"]\n[sandbox]\nenv = {ANTHROPIC_MODEL = "claude-sonnet-4-5"}\n',
-        prompts={"one.md": "Write the answer.\n", "two.md": "Check it.\n"},
-    )
+    task = two_prompts_task(tmp_path)
     script: list[Step] = [
         Fail(429, retry_after=0),
         ANSWER,
-        Use("Agent", {**helper, "run_in_background": False}, Usage(13, 17, 1_009, 2_003)),
+        Use("Agent", {**HELPER, "run_in_background": False}, Usage(13, 17, 1_009, 2_003)),
         Say("Written.", Usage(101, 211, 307, 401)),
         Use("Bash", {"command": "cat answer.txt"}, Usage(19, 23, 29, 31)),
         Fail(529, retry_after=0),

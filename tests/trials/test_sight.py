@@ -23,7 +23,7 @@ from tests.support.messages_api import (
     Usage,
     Use,
 )
-from tests.support.trials import Story, tell
+from tests.support.trials import HELPER, Story, tell, two_prompts_task
 
 SECRET = "sk-ant-0123456789abcdef"
 NO_RETRY = '[sandbox]\nenv = {CLAUDE_CODE_MAX_RETRIES = "0"}\n'
@@ -56,16 +56,11 @@ def test_what_the_api_answered_is_counted_over_turns_retries_subagents_and_cut_s
     server: LocalServer, tmp_path: Path
 ) -> None:
     """To the token, by model; what broke off is apart; and the stream of an honest agent differs in nothing."""
-    helper = {"description": "d", "prompt": "COUNT", "subagent_type": "general-purpose", "model": "haiku"}
-    task = task_folder(
-        tmp_path,
-        toml='prompts = ["one.md", "two.md"]\n[sandbox]\nenv = {ANTHROPIC_MODEL = "claude-sonnet-4-5"}\n',
-        prompts={"one.md": "Write the answer.\n", "two.md": "Check it.\n"},
-    )
+    task = two_prompts_task(tmp_path)
     script: list[Step] = [
         Fail(429, retry_after=0),
         ANSWER,
-        Use("Agent", {**helper, "run_in_background": False}, Usage(13, 17, 1_009, 2_003)),
+        Use("Agent", {**HELPER, "run_in_background": False}, Usage(13, 17, 1_009, 2_003)),
         Disconnect("I wi", Usage(5, 1)),
         Say("Written.", Usage(101, 211, 307, 401)),
         Use("Bash", {"command": "cat answer.txt"}, Usage(19, 23, 29, 31)),

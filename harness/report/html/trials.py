@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -20,7 +19,8 @@ from pathlib import Path
 from signal import SIG_IGN, SIGINT, signal
 from typing import Any
 
-from harness.errors import InternalFault
+from harness.errors import InternalFault, UsageError
+from harness.records.files import file_below, open_regular
 from harness.records.record import CheckResult, TrialRecord
 from harness.records.stream import parse
 from harness.report.formatting import seconds
@@ -88,7 +88,6 @@ class _TrialPacker:
         self._run = run
         self._record = record
         self._limits = limits
-        self._root = os.path.realpath(run)
 
     def content(self) -> dict[str, Any]:
         transcript, transcript_note = self._transcript()
@@ -142,13 +141,14 @@ class _TrialPacker:
         """A file of the run and a note on it. A record that points out of its run's folder gets nothing."""
         if relative is None:
             return None, f"This trial has no {what}: it ended before there was one."
-        path = self._run / relative
-        if not os.path.realpath(path).startswith(os.path.join(self._root, "")):
+        try:
+            path = file_below(self._run, relative)
+        except UsageError:
             return None, f"The record names a {what} outside of its run's folder: {sanitize(relative)}"
         if not path.is_file():
             return None, f"The {what} is missing: {self._where(relative)} is not there."
         try:
-            with path.open("rb") as stream:
+            with open_regular(path) as stream:
                 data = stream.read(_MOST_READ + 1)
         except OSError as error:
             return None, f"The {what} cannot be read: {self._where(relative)}: {error.strerror}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.tasks.formats.base import NoCounterpartError, TaskFolder, task_name
+from harness.tasks.gitcommand import environment, plain_environment
 
 _TIMEOUT_S, _TESTS_S, _GIT_S = 1800.0, 600.0, 60
 SWE_BENCH = {
@@ -184,7 +186,12 @@ def _touched(patch: str) -> Iterator[str]:
 
 def _git(*words: str, data: bytes = b"", check: bool = True) -> bytes | None:
     done = subprocess.run(
-        ["git", "-c", "safe.directory=*", *words], input=data, capture_output=True, timeout=_GIT_S, check=False
+        ["git", "-c", "safe.directory=*", *words],
+        input=data,
+        env=plain_environment(environment(os.environ)),
+        capture_output=True,
+        timeout=_GIT_S,
+        check=False,
     )
     if done.returncode == 0:
         return done.stdout
