@@ -149,7 +149,7 @@ def _session_of(old: RunFolder, record: TrialRecord) -> Told:
     """What the session of a trial has told, as its transcript has it."""
     file = file_below(old.path, record.transcript) if record.transcript else None
     raw = file.read_bytes() if file and file.is_file() else b""
-    return Told(raw, SessionBuilder().add_all(parse(raw)).session(), is_known=file is not None)
+    return Told(lambda: raw, SessionBuilder().add_all(parse(raw)).session(), is_known=file is not None)
 
 
 def stored_works(old: RunFolder, record: TrialRecord, task: Task) -> Works:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 from harness.models.model import Model
 from harness.models.provider import Provider
@@ -26,6 +26,8 @@ _DIGEST = (
 )
 """Where a program may be run and not read, the server that put it there has put its digest beside."""
 Keep = Literal["none", "failed", "all"]
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -58,15 +60,24 @@ class RunContext:
 
     async def remember_template_id(self, name: str, is_snapshot: bool, sandbox: Sandbox) -> str | None:
         """The platform's id of a template, asked for once a run; a sandbox from a snapshot does not know it."""
-        async with self.asking:
-            if name not in self.template_ids and not is_snapshot:
-                self.template_ids[name] = await sandbox.template_id()
-        return self.template_ids.get(name)
+        if is_snapshot:
+            return self.template_ids.get(name)
+        return await self.ask_once(self.template_ids, name, sandbox.template_id)
 
     async def remember_claude_sha256(self, name: str, sandbox: Sandbox) -> str | None:
         """The SHA-256 of a template's Claude Code, asked for once a run; None where the program may not be read."""
-        if name not in self.claude_sha256s:
+
+        async def ask() -> str | None:
             result = await sandbox.run(_DIGEST, timeout=60.0)
             found = re.match("[0-9a-f]{64}", result.stdout)
-            self.claude_sha256s[name] = found[0] if found else None
-        return self.claude_sha256s[name]
+            return found[0] if found else None
+
+        return await self.ask_once(self.claude_sha256s, name, ask)
+
+    async def ask_once(self, known: dict[K, V], key: K, ask: Callable[[], Awaitable[V]]) -> V:
+        """What is known under a key, asked for once a run; when that fails, whoever waits asks by its own sandbox."""
+        if key not in known:
+            async with self.asking:
+                if key not in known:
+                    known[key] = await ask()
+        return known[key]

@@ -31,7 +31,7 @@ from harness.trials.checks import Keep, Place, failed_check, run_checks
 from harness.trials.context import RunContext
 from harness.trials.opening import Start, open_sandbox, process_mark, setup_network
 from harness.trials.seeding import seed
-from harness.trials.session_checks import Told, wants_session
+from harness.trials.session_checks import Told, session_files
 from harness.trials.sight import refusal_notes
 from harness.trials.work import NotCarriedError, Work
 from harness.variants.apply import repo_files, repo_names
@@ -105,7 +105,7 @@ async def grade_works(
         if isinstance(work, NotCarriedError):
             found = Grade(tuple(failed_check(check, str(work)) for check in asked), notes=(str(work),))
         else:
-            files = told.files(turn) if told and asked and wants_session(spec.task) else None
+            files = session_files(spec.task, told, turn) if told and asked else None
             found = await grade_work(spec, context, start, work, asked, keep, files)
         results += (one.model_copy(update={"turn": turn}) for one in found.checks)
         tampering |= dict.fromkeys(found.tampering)

@@ -5,10 +5,13 @@ All of it is the agent's own words: they are compared here, and never run or bel
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from harness.records.record import CheckResult, session_fields
@@ -41,10 +44,11 @@ _SHOWN = 300
 class Told:
     """What an agent's session has told: the raw stream, the session that it comes to, and an answer in its place.
 
-    Only Claude Code has a session; `is_known` is False for the agents that have none.
+    The stream may be large, and is read where a check wants it. Only Claude Code has a session; `is_known` is False for
+    the agents that have none.
     """
 
-    transcript: bytes
+    read_transcript: Callable[[], bytes]
     session: Session
     given_answer: str | None = None
     is_known: bool = True
@@ -64,7 +68,7 @@ class Told:
         about = {name: _plain(fields[name]) for name in _IN_RECORD}
         answer = (self.answer(turn) or "").encode("utf-8", "replace")
         record = json.dumps(about, indent=2).encode()
-        return {"transcript.jsonl": self.transcript, "answer.txt": answer, "record.json": record}
+        return {"transcript.jsonl": self.read_transcript(), "answer.txt": answer, "record.json": record}
 
 
 def _plain(value: Any) -> Any:
@@ -73,15 +77,18 @@ def _plain(value: Any) -> Any:
     return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
 
 
-def wants_session(task: Task) -> bool:
-    """True if a check of the task names one of the variables."""
-    words = [check.command or "" for check in task.checks]
-    folder = task.checks_folder
-    files = [path for path in folder.rglob("*") if path.is_file()] if folder else []
+def session_files(task: Task, told: Told, turn: int | None = None) -> dict[str, bytes] | None:
+    """The files that the task's checks can read, by their names; None where no check names one of the variables."""
+    commands = tuple(check.command for check in task.checks if check.command)
+    return told.files(turn) if _names_a_variable(task.hash, commands, task.checks_folder) else None
+
+
+@functools.cache
+def _names_a_variable(task_hash: str, commands: tuple[str, ...], folder: Path | None) -> bool:
+    """Looked up once for each content: the hash changes when a file of `checks/` does."""
     named = [name.encode() for name in VARIABLES]
-    return any(name in word for name in VARIABLES for word in words) or any(
-        name in path.read_bytes() for path in files for name in named
-    )
+    files = (path.read_bytes() for path in folder.rglob("*") if path.is_file()) if folder else ()
+    return any(name in text for text in (*map(os.fsencode, commands), *files) for name in named)
 
 
 def judge_session(task: Task, told: Told) -> tuple[CheckResult, ...]:

@@ -27,7 +27,7 @@ from harness.trials.grading import asked_checks, grade_in_place, grade_works
 from harness.trials.opening import Start, open_sandbox, prepare_start, process_mark
 from harness.trials.proof import Proof
 from harness.trials.seeding import Baseline, seed
-from harness.trials.session_checks import Told, judge_session, wants_session
+from harness.trials.session_checks import Told, judge_session, session_files
 from harness.trials.sight import SENT, sent_file, why_unseen
 from harness.trials.timeouts import Timeouts
 from harness.trials.work import NotCarriedError, Work, collect_work
@@ -259,11 +259,10 @@ class PreparedTrial:
         """
         if not self.agent.is_proved:
             return
-        known, key = self.context.invalid_settings, (self.spec.variant.hash, self.start.source)
-        if key not in known:
-            known[key] = await invalid_settings(self.sandbox, self.spec.variant)
-        if known[key]:
-            raise NotAppliedError(known[key])
+        key = (self.spec.variant.hash, self.start.source)
+        ask = functools.partial(invalid_settings, self.sandbox, self.spec.variant)
+        if problems := await self.context.ask_once(self.context.invalid_settings, key, ask):
+            raise NotAppliedError(problems)
 
     async def explained(self, differences: tuple[str, ...]) -> tuple[str, ...]:
         """Differences with the reasons that the sandbox can still tell."""
@@ -322,7 +321,7 @@ class PreparedTrial:
 
     async def _judge_in_place(self, checks: Sequence[Check], turn: int | None) -> None:
         with self.attempt.phase("checks"):
-            files = self._told().files(turn) if wants_session(self.task) else None
+            files = session_files(self.task, self._told(), turn)
             results = await grade_in_place(self._place(), self.task, checks, self._keep, files)
         self.attempt.checks += tuple(result.model_copy(update={"turn": turn}) for result in results)
 
@@ -369,8 +368,8 @@ class PreparedTrial:
     def _told(self) -> Told:
         """What the session has told so far."""
         attempt, transcript = self.attempt, self.attempt.files.path / TRANSCRIPT
-        raw = transcript.read_bytes() if attempt.transcript.started else b""
-        return Told(raw, attempt.session, self.agent_context.answer, is_known=self.agent.needs_model)
+        read = transcript.read_bytes if attempt.transcript.started else bytes
+        return Told(read, attempt.session, self.agent_context.answer, is_known=self.agent.needs_model)
 
     async def grade_now(self) -> None:
         """Judge the work as it is, in the middle of a test: the agent's sandbox sleeps meanwhile, and goes on then.

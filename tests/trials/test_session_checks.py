@@ -35,7 +35,7 @@ def told(answer: str, *calls: dict[str, Any]) -> Told:
     events = [START, *(event for n, one in enumerate(calls) for event in (one, result_of(n)))]
     end = {"type": "result", "subtype": "success", "session_id": "s", "result": answer, "modelUsage": {}}
     raw = "".join(json.dumps(event) + "\n" for event in [*events, end]).encode()
-    return Told(raw, SessionBuilder().add_all(parse(raw)).session())
+    return Told(lambda: raw, SessionBuilder().add_all(parse(raw)).session())
 
 
 def judged(root: Path, toml: str, of: Told) -> dict[str, CheckResult]:
