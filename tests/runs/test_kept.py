@@ -38,7 +38,8 @@ def results(pytester: pytest.Pytester) -> Path:
 
 @pytest.fixture
 def _swept(as_e2b: object) -> Iterator[None]:
-    """The suite's server has no paused sandboxes afterwards."""
+    """The suite's server has no paused sandboxes afterwards, nor snapshots that another test has left before."""
+    sweep(None, kept=True, dry_run=False)
     yield
     sweep(None, kept=True, dry_run=False)
 
