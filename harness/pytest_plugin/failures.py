@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 import pytest
@@ -50,6 +50,13 @@ class GroupedFailures:
     def pytest_terminal_summary(self, terminalreporter: Any, config: pytest.Config) -> None:
         """Write the entries of trials, and give pytest its list back for what it writes next."""
         terminalreporter.stats.update(self._aside)
+        self._write(terminalreporter, config)
+        for report in chain.from_iterable(self._aside.values()):
+            if hasattr(report, FAULT) or hasattr(report, FAILED_TRIAL):
+                # pytest's short summary has one line of each; in CI and with -vv it would write all of it once more.
+                report.longrepr = str(report.longrepr).partition("\n")[0]
+
+    def _write(self, terminalreporter: Any, config: pytest.Config) -> None:
         style = config.getoption("tbstyle")
         if style == "no" or config.getoption("no_summary", False):
             return

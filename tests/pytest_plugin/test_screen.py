@@ -74,6 +74,22 @@ def test_tb_is_as_in_any_pytest(pytester: pytest.Pytester, style: str, told: str
     assert run.stdout.str().count("test_own.py:1: assert 1 == 2") == (1 if told else 0)
 
 
+@pytest.mark.parametrize("place", ["CI", None])
+def test_the_short_summary_is_one_line_a_trial_in_ci_too(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, place: str | None
+) -> None:
+    """In CI pytest writes all of a message into its short summary; what the grouped entries say is not said twice."""
+    for name in ("CI", "BUILD_NUMBER"):
+        monkeypatch.delenv(name, raising=False)
+    if place:
+        monkeypatch.setenv(place, "true")
+    task_folder(pytester.path / "tasks")
+    run = pytester.runpytest("tasks", "--agent", "nop")
+    run.assert_outcomes(failed=1)
+    assert run.stdout.str().count("answer.txt does not say 42") == 1
+    run.stdout.fnmatch_lines(["FAILED tasks/answer/task.toml::answer?default-t1? - failed: answer (0 of 1*"])
+
+
 def test_a_users_own_mistake_is_not_infrastructure(pytester: pytest.Pytester) -> None:
     """A setup that fails is said once for all its trials, and a variant of which none counts has one line."""
     task_folder(pytester.path / "tasks", toml='[setup]\nrun = ["echo no such package; exit 9"]\n')
@@ -81,7 +97,7 @@ def test_a_users_own_mistake_is_not_infrastructure(pytester: pytest.Pytester) ->
     run = pytester.runpytest("tasks", "--agent", "nop", "--concurrency", "1")
     run.assert_outcomes(errors=2)
     said = run.stdout.str()
-    assert said.count("yours to mend (task, setup_failed): ") == 1
+    assert sum(line.startswith("yours to mend (task, setup_failed): ") for line in run.outlines) == 1
     assert "infrastructure (" not in said
     assert "broke on infrastructure" not in said
     run.stdout.fnmatch_lines(
