@@ -13,21 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.pytest_plugin.options import add_options, any_given, option, options_of, seed_of
+from harness.tasks.formats.marks import is_marked
 
 if TYPE_CHECKING:
     from harness.pytest_plugin.rpc import ControllerServer
     from harness.pytest_plugin.session import RunSession
     from harness.runs.controller import RunController
 
-_MARKS = (
-    ("task.toml",),
-    (".meta/config.json", ".docs"),
-    ("task.yaml", "run-tests.sh"),
-    ("task.yaml", "Dockerfile"),
-    ("no-counterpart.txt",),
-)
-"""Files that a folder has beside each other which is a task: of ours and Harbor's, Exercism's, Terminal-Bench 1's, and
-one that a dataset's row has become."""
 _SERVER: pytest.StashKey[ControllerServer] = pytest.StashKey()
 
 
@@ -57,8 +49,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _is_task(path: Path) -> bool:
-    """True for a folder that is a task of ours, or of a format of others, by the files that each of them has."""
-    return any(all((path / name).exists() for name in names) for names in _MARKS)
+    """True for a folder that is a task, of ours or of another format."""
+    if not is_marked(path):
+        return False
+    from harness.tasks.formats.registry import format_of
+
+    return is_marked(path, "harness") or format_of(path) is not None
 
 
 def _names_tests(config: pytest.Config) -> bool:

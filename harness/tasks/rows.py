@@ -1,11 +1,11 @@
-"""A table of cases as tasks: each row of a JSONL file fills the gaps of one task folder."""
+"""A table's rows fill gaps: `{{ KEY }}` in a text is the row's value. Here, those of one task folder, a task for each row."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ _REMEDY = 'a row is a JSON object with an id, such as {"id": "sum", "question": 
 _PROBLEMS_SHOWN = 5
 
 
-class _MissingError(Exception):
-    """A gap that a row does not fill."""
+class MissingError(Exception):
+    """A gap that a row does not fill: the text is its key."""
 
 
 def tasks_of_rows(task: Task, file: Path) -> tuple[list[Task], list[Problem]]:
@@ -47,7 +47,7 @@ def tasks_of_rows(task: Task, file: Path) -> tuple[list[Task], list[Problem]]:
         seen.add(name)
         try:
             tasks.append(_of_row(task, name, row))
-        except _MissingError as error:
+        except MissingError as error:
             problems.append(Problem(place, None, f"has no {error}, which the task asks for", "add it to the row"))
     if not tasks and not problems:
         problems.append(Problem(display_path(file), None, "has no rows", _REMEDY))
@@ -60,9 +60,9 @@ def _of_row(task: Task, name: str, row: Mapping[str, Any]) -> Task:
         task,
         name=f"{task.name}.{name}",
         hash=hashlib.sha256(f"{task.hash} {content}".encode()).hexdigest(),
-        turns=tuple(replace(turn, prompt=_filled(turn.prompt, row)) for turn in task.turns),
+        turns=tuple(replace(turn, prompt=filled(turn.prompt, row)) for turn in task.turns),
         checks=tuple(_check(check, row) for check in task.checks),
-        answer=_filled(task.answer, row) if task.answer is not None else None,
+        answer=filled(task.answer, row) if task.answer is not None else None,
         rows=None,
     )
 
@@ -73,21 +73,37 @@ def _check(check: Check, row: Mapping[str, Any]) -> Check:
     given = check.answer
     filled = given.model_copy(
         update={
-            "equals": _filled(given.equals, row) if given.equals is not None else None,
-            "contains": tuple(_filled(one, row) for one in given.contains),
+            "equals": filled(given.equals, row) if given.equals is not None else None,
+            "contains": tuple(filled(one, row) for one in given.contains),
             # The row's value is a text, and no pattern.
-            "regex": _filled(given.regex, row, re.escape) if given.regex is not None else None,
+            "regex": filled(given.regex, row, re.escape) if given.regex is not None else None,
         }
     )
     assert isinstance(filled, AnswerSpec)
     return replace(check, answer=filled)
 
 
-def _filled(text: str, row: Mapping[str, Any], write: Any = str) -> str:
+def has_gaps(text: str) -> bool:
+    """True for a text that a row has to fill."""
+    return _GAP.search(text) is not None
+
+
+def filled(text: str, row: Mapping[str, Any], write: Callable[[str], str] = str) -> str:
+    """A text with its gaps filled. Raises MissingError."""
+
     def value(found: re.Match[str]) -> str:
-        if found.group(1) not in row:
-            raise _MissingError(repr(found.group(1)))
+        if row.get(found.group(1)) is None:
+            raise MissingError(repr(found.group(1)))
         told = row[found.group(1)]
-        return str(write(told if isinstance(told, str) else json.dumps(told, ensure_ascii=False)))
+        return write(told if isinstance(told, str) else json.dumps(told, ensure_ascii=False, default=str))
 
     return _GAP.sub(value, text)
+
+
+def filled_table(value: Any, row: Mapping[str, Any]) -> Any:
+    """A table, a list or a value of TOML with the gaps of all its texts filled. Raises MissingError."""
+    if isinstance(value, str):
+        return filled(value, row)
+    if isinstance(value, Mapping):
+        return {key: filled_table(inner, row) for key, inner in value.items()}
+    return [filled_table(inner, row) for inner in value] if isinstance(value, list) else value

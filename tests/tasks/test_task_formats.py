@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness.errors import ProblemsError, UsageError
@@ -212,8 +212,28 @@ def test_a_dataset_with_columns_of_its_own(tmp_path: Path) -> None:
         tasks = [load_task(path) for path in folder.iterdir()]
         assert len(tasks) == count
         assert {task.timeout for task in tasks} == {5.0}
+    assert {task.turns[0].prompt for task in tasks} <= {f"ask {n}" for n in range(9)}
     again = write_dataset(Wanted("q.jsonl", 3, 1), tmp_path / "out", tmp_path)
     assert again == folder
+
+
+def test_rows_fill_the_gaps_of_a_datasets_toml(tmp_path: Path) -> None:
+    """The same gaps as those of a task folder with rows; what a row lacks, and a name that is taken, is told."""
+    rows: list[dict[str, Any]] = [{"id": "a", "q": "1 + 1", "a": 2}, {"id": "a", "q": "x", "a": 1}, {"q": "2 + 2"}]
+    (tmp_path / "q.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    (tmp_path / "dataset.toml").write_text(
+        '[columns]\nname = "{{ id }}"\nprompt = "Say {{ q }}."\nanswer = "a"\n'
+        '[task]\nchecks.answer.equals = "{{ a }}"\n'
+    )
+    folder = write_dataset(Wanted("q.jsonl"), tmp_path / "out", tmp_path)
+    task = load_task(folder / "a")
+    assert (task.turns[0].prompt, task.answer) == ("Say 1 + 1.", "2")
+    (check,) = task.checks
+    assert check.answer
+    assert check.answer.equals == "2"
+    reasons = {path.parent.name: path.read_text() for path in folder.glob("*/no-counterpart.txt")}
+    assert "another row has the name a too" in reasons.pop("a.2")
+    assert len(reasons) == 1
 
 
 @pytest.mark.parametrize(
@@ -257,6 +277,7 @@ _VALUES = st.recursive(
 
 
 @given(st.dictionaries(st.text(max_size=8), _VALUES, max_size=5))
+@example({"0\n": []})
 def test_what_is_written_as_toml_is_read_as_the_same(data: dict[str, Any]) -> None:
     assert tomllib.loads(toml_text(data)) == data
 

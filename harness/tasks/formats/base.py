@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from harness.tasks.contents import IGNORED_NAMES
 from harness.tasks.manifest import MANIFEST
 
-_BARE_KEY = re.compile(r"^[A-Za-z0-9_-]+$")
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class NoCounterpartError(Exception):
@@ -113,7 +113,7 @@ def _is_tables(value: object) -> bool:
 
 
 def _key(key: str) -> str:
-    return key if _BARE_KEY.match(key) else _value(key)
+    return key if _BARE_KEY.fullmatch(key) else _value(key)
 
 
 def _value(value: object) -> str:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.errors import Problem, ProblemsError, UsageError
-from harness.tasks.formats.base import NoCounterpartError, TaskFolder
+from harness.tasks.formats.base import TaskFolder
 from harness.tasks.formats.rows import FIELDS, SWE_BENCH, Mapped, task_of_row
-from harness.tasks.formats.skipped import FILE
+from harness.tasks.formats.skipped import skipped
+from harness.tasks.rows import has_gaps
 from harness.tasks.tomlfile import TomlFile, abbreviate, display_path, read_toml
 
 MAPPING = "dataset.toml"
@@ -44,7 +45,7 @@ def write_dataset(wanted: Wanted, target: Path, here: Path) -> Path:
         random.Random(wanted.sample).shuffle(chosen)
     chosen = sorted(chosen[: wanted.limit])
     mapped = _mapping(source, here, rows.column_names)
-    made = [_task(rows[number], mapped, number) for number in chosen]
+    made = list(_named(task_of_row(rows[number], mapped, number) for number in chosen))
     content = repr([(name, task.manifest, sorted(task.files.items())) for name, task in made])
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(str(source)).stem).strip("-") or "dataset"
     folder = target / f"{stem}-{hashlib.sha256(content.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
@@ -54,12 +55,15 @@ def write_dataset(wanted: Wanted, target: Path, here: Path) -> Path:
     return folder
 
 
-def _task(row: Mapping[str, Any], mapped: Mapped, number: int) -> tuple[str, TaskFolder]:
-    try:
-        return task_of_row(row, mapped, number)
-    except NoCounterpartError as error:
-        name = str(row.get(mapped.columns.get("name", "")) or f"row-{number}")
-        return re.sub(r"[^A-Za-z0-9_.-]+", "-", name), TaskFolder(files={FILE: str(error)}, is_ours=False)
+def _named(made: Iterable[tuple[str, TaskFolder]]) -> Iterator[tuple[str, TaskFolder]]:
+    """The tasks with a name each: where an earlier row has it, a folder that says so."""
+    seen: dict[str, int] = {}
+    for name, task in made:
+        seen[name] = seen.get(name, 0) + 1
+        if seen[name] == 1:
+            yield name, task
+        else:
+            yield f"{name}.{seen[name]}", skipped(f"another row has the name {name} too")
 
 
 def _source_of(name: str, here: Path) -> tuple[Path | str, str | None]:
@@ -134,7 +138,7 @@ def _read_mapping(toml: TomlFile, known: Mapping[str, str], columns: list[str]) 
     for field, column in given.items():
         if field not in FIELDS:
             complain(["columns", field], "is nothing of a task", f"known here: {', '.join(FIELDS)}")
-        elif column not in columns:
+        elif column not in columns and not (isinstance(column, str) and has_gaps(column)):
             remedy = f"it has {', '.join(columns)}"
             complain(["columns", field], f"{abbreviate(column)} is no column of the dataset", remedy)
     mirrors, task = toml.data.get("mirrors"), toml.data.get("task", {})

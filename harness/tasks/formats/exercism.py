@@ -18,6 +18,7 @@ from typing import Any
 from harness.errors import Problem, ProblemsError
 from harness.tasks.contents import files_in
 from harness.tasks.formats.base import NoCounterpartError, TaskFolder
+from harness.tasks.formats.marks import is_marked
 from harness.tasks.tomlfile import display_path
 
 _DOCS = ("introduction.md", "instructions.md", "instructions.append.md")
@@ -76,7 +77,7 @@ class Exercism:
 
     def is_task(self, folder: Path) -> bool:
         """True for its two folders beside each other."""
-        return (folder / ".meta" / "config.json").is_file() and (folder / ".docs").is_dir()
+        return is_marked(folder, self.name)
 
     def file_of(self, folder: Path) -> str:
         """The first of its files of tests: whoever names that, has the trials and not the tests run."""

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.tasks.formats.base import NoCounterpartError, TaskFolder, task_name
+from harness.tasks.formats.skipped import skipped
 from harness.tasks.gitcommand import environment, plain_environment
+from harness.tasks.rows import MissingError, filled, filled_table, has_gaps
 
 _TIMEOUT_S, _TESTS_S, _GIT_S = 1800.0, 600.0, 60
 SWE_BENCH = {
@@ -34,6 +36,7 @@ FIELDS: Mapping[str, str] = {
     "repo": "the repository: OWNER/NAME or a URL",
     "ref": "its commit",
     "solution": "the reference solution, a diff",
+    "answer": "the reference's last message",
     "tests": "tests that the agent does not see, a diff",
     "must_pass": "names of pytest's tests that the solution makes pass, a list",
     "must_still_pass": "the same, of those that passed before",
@@ -46,7 +49,10 @@ FIELDS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Mapped:
-    """How rows become tasks: columns by what they are, a folder with mirrors of repositories, and more of task.toml."""
+    """How rows become tasks: columns by what they are, a folder with mirrors of repositories, and more of task.toml.
+
+    In the place of a column there may be a text with gaps, `{{ COLUMN }}`; they may be anywhere in `task`, too.
+    """
 
     columns: Mapping[str, str]
     mirrors: Path | None = None
@@ -54,13 +60,15 @@ class Mapped:
 
 
 def task_of_row(row: Mapping[str, Any], mapped: Mapped, number: int) -> tuple[str, TaskFolder]:
-    """A row's task, and its name.
-
-    Raises:
-        NoCounterpartError: when the row asks for what no task of ours can ask for.
-    """
-    name = task_name(str(row.get(mapped.columns.get("name", "")) or f"row-{number}"))
-    return name, _Row(row, mapped).task()
+    """A row's task, and its name; where no task of ours can ask for what it asks for, a folder that says so."""
+    reader, name = _Row(row, mapped), f"row-{number}"
+    try:
+        name = task_name(reader.text("name") or name)
+        return name, reader.task()
+    except MissingError as error:
+        return name, skipped(f"it has no {error}, which dataset.toml asks for")
+    except NoCounterpartError as error:
+        return name, skipped(str(error))
 
 
 @dataclass(frozen=True)
@@ -68,12 +76,17 @@ class _Row:
     row: Mapping[str, Any]
     mapped: Mapped
 
+    def value(self, what: str) -> Any:
+        """What a column holds, or a text with gaps comes to."""
+        column = self.mapped.columns.get(what, "")
+        return filled(column, self.row) if has_gaps(column) else self.row.get(column)
+
     def text(self, what: str) -> str:
-        value = self.row.get(self.mapped.columns.get(what, ""))
+        value = self.value(what)
         return value if isinstance(value, str) else "" if value is None else str(value)
 
     def names(self, what: str) -> list[str]:
-        value = self.row.get(self.mapped.columns.get(what, ""))
+        value = self.value(what)
         if isinstance(value, str) and value.strip():
             try:
                 value = json.loads(value)
@@ -94,12 +107,14 @@ class _Row:
             task.manifest["sandbox"] = {"template": self.text("template").strip()}
         if self.text("solution").strip():
             task.files["solution.patch"] = _ended(self.text("solution"))
+        if self.text("answer").strip():
+            task.files["answer.md"] = self.text("answer")
         if self.text("check").strip():
             task.manifest["checks"]["run"] = {"check": self.text("check")}
         self.tests(task, repo)
-        if not ({"run", "tests"} & task.manifest["checks"].keys()):
+        task.manifest = _merged(task.manifest, filled_table(self.mapped.task, self.row))
+        if not ({"run", "tests", "answer", "tools"} & task.manifest["checks"].keys()):
             raise NoCounterpartError("nothing says how it is judged: it has neither tests that must pass nor a check")
-        task.manifest = _merged(task.manifest, self.mapped.task)
         return task
 
     def repo(self, task: TaskFolder) -> Path | None:

@@ -5,8 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.tasks.formats.base import NoCounterpartError, TaskFolder
+from harness.tasks.formats.marks import MARKS, is_marked
 
-FILE = "no-counterpart.txt"
+((FILE,),) = MARKS["skipped"]
+
+
+def skipped(reason: str) -> TaskFolder:
+    """Such a folder."""
+    return TaskFolder(files={FILE: reason}, is_ours=False)
 
 
 class Skipped:
@@ -16,7 +22,7 @@ class Skipped:
 
     def is_task(self, folder: Path) -> bool:
         """True for a folder with that file."""
-        return (folder / FILE).is_file()
+        return is_marked(folder, self.name)
 
     def file_of(self, folder: Path) -> str:
         """That file."""

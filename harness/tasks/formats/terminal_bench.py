@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.tasks.formats.base import NoCounterpartError, TaskFolder
+from harness.tasks.formats.marks import is_marked
 
 
 class TerminalBench1:
@@ -13,9 +14,8 @@ class TerminalBench1:
     name = "terminal-bench-1"
 
     def is_task(self, folder: Path) -> bool:
-        """True for its two files beside each other."""
-        others = ("run-tests.sh", "Dockerfile")
-        return (folder / "task.yaml").is_file() and any((folder / name).is_file() for name in others)
+        """True for two of its files beside each other."""
+        return is_marked(folder, self.name)
 
     def file_of(self, folder: Path) -> str:
         """Its task.yaml."""
