@@ -50,6 +50,7 @@ class TrialMetrics:
     by_hand: bool
     claude_version: str | None
     template: str | None
+    network_enforced: bool | None = None
     variant_place: int | None = None
     started_at: str | None = None
     tools_offered: tuple[str, ...] | None = None
@@ -83,6 +84,10 @@ class _Error(TypedDict):
     type: str
 
 
+class _Sandbox(TypedDict):
+    network_enforced: NotRequired[bool | None]
+
+
 class _Line(TypedDict):
     """The part of a record that is read; the names, and what they mean, are `TrialRecord`'s."""
 
@@ -112,6 +117,7 @@ class _Line(TypedDict):
     replay_by_hand: NotRequired[bool | None]
     claude_version: NotRequired[str | None]
     template: NotRequired[str | None]
+    sandbox: NotRequired[_Sandbox]
     variant_place: NotRequired[_Count | None]
     started_at: NotRequired[str | None]
     tools_offered: NotRequired[list[str] | None]
@@ -176,6 +182,7 @@ def _metrics_of(line: _Line) -> TrialMetrics:
         by_hand=bool(line.get("replay_by_hand")),
         claude_version=line.get("claude_version"),
         template=line.get("template"),
+        network_enforced=line.get("sandbox", {}).get("network_enforced"),
         variant_place=line.get("variant_place"),
         started_at=line.get("started_at"),
         tools_offered=None if (tools := line.get("tools_offered")) is None else tuple(tools),

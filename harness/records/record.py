@@ -392,6 +392,11 @@ class SandboxRecord(_Part):
         None, description="The tier of a local server, also of one that E2B's variables name; null elsewhere."
     )
     enforces: tuple[str, ...] | None = Field(None, description="What that tier really enforces.")
+    network_enforced: bool | None = Field(
+        None,
+        description="Whether the engine keeps sandboxes to the hosts that they may reach: as the tier says, elsewhere "
+        "tried once a run by a sandbox that may reach nothing. Null: it could not be told.",
+    )
     stream_kept: Literal["server pipe", "user file"] | None = Field(
         None,
         description="Where Claude Code's output was on its way: `server pipe`, which ends outside of the sandbox, or "

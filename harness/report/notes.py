@@ -22,6 +22,14 @@ _DECLARED_BY = (
 _TOOL_KEYS = frozenset({"args", "json_schema", "settings.permissions"})
 
 
+def network_note(trials: int, unenforced: int) -> str | None:
+    """The sentence that sandboxes could reach what they should not."""
+    if not unenforced:
+        return None
+    some = "all" if unenforced == trials else f"{unenforced} of {trials}"
+    return f"{some} trials could reach any host: the engine does not enforce `network`"
+
+
 def replay_note(by_hand: Sequence[bool], trials: int) -> str | None:
     """The sentence that no model was measured. `by_hand` tells of each replayed session whether a person wrote it."""
     if not by_hand:
@@ -56,6 +64,10 @@ def summary_notes(records: Sequence[TrialRecord], arms: Sequence[ArmView]) -> It
     cut = sum(record.tokens_partial for record in records if record.outcome in ("passed", "failed"))
     if cut:
         yield f"{cut} of those were cut off: their tokens are lower bounds, their cost is unknown"
+    if note := network_note(
+        len(records), sum(record.sandbox.network_enforced is False for record in records)
+    ):
+        yield note
     replayed = [bool(record.replay_by_hand) for record in records if record.model_source == "replay"]
     if note := replay_note(replayed, len(records)):
         yield note
@@ -66,7 +78,7 @@ def comparison_notes(
     arms: Sequence[Arm], pairs: Sequence[tuple[str, str]], views: Sequence[ComparedArm], more: Sequence[str]
 ) -> Iterator[str]:
     """Notes on a comparison. `more` are those on the records as a whole."""
-    yield from _no_model(arms)
+    yield from _of_all(arms)
     for arm in arms:
         yield from _mixed(arm)
     yield from _undeclared(arms, pairs)
@@ -84,10 +96,12 @@ def comparison_notes(
         yield from _unknown(view)
 
 
-def _no_model(arms: Sequence[Arm]) -> Iterator[str]:
+def _of_all(arms: Sequence[Arm]) -> Iterator[str]:
     records = [record for arm in arms for record in arm.records]
     replayed = [record.by_hand for record in records if record.model_source == "replay"]
     if note := replay_note(replayed, len(records)):
+        yield note
+    if note := network_note(len(records), sum(record.network_enforced is False for record in records)):
         yield note
     others = Counter(record.agent for record in records if record.agent != "claude")
     for agent, trials in others.items():

@@ -15,7 +15,8 @@ def facts(record: TrialRecord) -> Iterator[tuple[str, str]]:
         source = "replayed session, written by hand" if record.replay_by_hand else "replayed session"
     yield "agent", f"{record.agent}, {record.model or 'no model'} ({source})"
     tier = f" ({record.sandbox.isolation})" if record.sandbox.isolation else ""
-    yield "sandbox", f"{record.sandbox.kind}{tier}, template {record.template}"
+    open_ = ", network not enforced" if record.sandbox.network_enforced is False else ""
+    yield "sandbox", f"{record.sandbox.kind}{tier}{open_}, template {record.template}"
     if record.asked:
         yield "variant", f"{record.variant}, which sets {', '.join(record.asked)}"
     for loaded in record.instructions:

@@ -11,7 +11,7 @@ from harness.errors import UsageError
 from harness.models.model import has_key
 from harness.models.provider import check_key
 from harness.runs.options import Options, SandboxChoice
-from harness.runs.resources import platform_of, reaches_loopback
+from harness.runs.resources import platform_of
 from harness.sandboxes.doctor import Examination, Finding, examine
 from harness.sandboxes.platform import Platform
 
@@ -37,7 +37,7 @@ def doctor(sandbox: SandboxChoice, template: str) -> tuple[str, bool]:
 
 
 async def _examine(platform: Platform, template: str) -> tuple[list[Finding], Examination]:
-    findings, of = await examine(platform, template, is_here=reaches_loopback(platform))
+    findings, of = await examine(platform, template, is_here=platform.is_here)
     return [*findings, await _key(os.environ)], of
 
 

@@ -10,7 +10,6 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from harness import __version__
 from harness.agents.registry import agent_class
@@ -36,7 +35,7 @@ from harness.records.store import RunFolder, find_run, read_records
 from harness.runs.client import RunAddress
 from harness.runs.options import Options
 from harness.runs.request import RunRequest
-from harness.sandboxes.platform import FULL_TIERS, Platform, e2b_platform
+from harness.sandboxes.platform import FULL_TIERS, Platform, e2b_platform, names_this_machine
 from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos
 from harness.tasks.hosts import is_loopback
@@ -83,9 +82,7 @@ def open_run_resources(
         platform = local_platform(server)
     platform = platform or remote_platform()
     try:
-        model = choose_model(
-            options, loopback=reaches_loopback(platform), can_inject=can_inject_headers(platform)
-        )
+        model = choose_model(options, loopback=platform.is_here, can_inject=can_inject_headers(platform))
         redact = Redactor({**keys_in(os.environ), **model.secrets, **_e2b_secret(), **secrets})
         folder = RunFolder.create(options.results, run_id, _about(options, request, platform, model), redact)
     except BaseException:
@@ -123,7 +120,7 @@ def remote_platform() -> Platform:
     """
     platform = e2b_platform()
     # Local servers listen on loopback alone, and one elsewhere may let whoever asks it wait.
-    tier = probe_tier(os.environ["E2B_API_URL"]) if _server_is_here() else None
+    tier = probe_tier(os.environ["E2B_API_URL"]) if names_this_machine() else None
     return replace(platform, isolation=tier[0], enforces=tier[1]) if tier else platform
 
 
@@ -193,19 +190,6 @@ def _local_server(options: Options) -> LocalServer | SharedServer:
 def default_concurrency(*, local: bool) -> int:
     """The sandboxes that E2B's smallest plan allows at once; on this machine, one a core."""
     return os.cpu_count() or 1 if local else 20
-
-
-def reaches_loopback(platform: Platform) -> bool:
-    """A server on this machine's loopback can give its sandboxes a way to it; the cloud cannot."""
-    return platform.kind == "local" or _server_is_here()
-
-
-def _server_is_here() -> bool:
-    """Tell whether E2B's variables name a server on this machine's loopback."""
-    try:
-        return is_loopback(urlsplit(os.environ.get("E2B_API_URL", "")).hostname or "")
-    except ValueError:
-        return False
 
 
 def can_inject_headers(platform: Platform) -> bool:

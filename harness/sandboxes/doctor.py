@@ -16,6 +16,7 @@ from e2b.sandbox.sandbox_api import SandboxQuery
 
 from harness.errors import SandboxFault
 from harness.sandboxes.building import PREFIX, remove
+from harness.sandboxes.canary import Canary, Run, reaches, try_network
 from harness.sandboxes.faults import raising_faults, to_fault
 from harness.sandboxes.platform import Network, Platform
 from harness.sandboxes.sandbox import create_error
@@ -23,8 +24,6 @@ from harness.sandboxes.sandbox import create_error
 _PROBE_S, _BUILD_S, _LIFETIME_S = 90.0, 600.0, 300
 _BIG = 10 * 1024 * 1024
 _TAG = "harness_doctor"
-_PUBLIC = "1.1.1.1:80"
-"""A public address that answers everybody, for engines that do not run on this machine."""
 
 
 @dataclass(frozen=True)
@@ -35,37 +34,6 @@ class Finding:
     answer: bool | None
     said: str = ""
     remedy: str = ""
-
-
-@dataclass
-class Canary:
-    """A listener on this machine's loopback that answers with a word, and keeps the headers that it was sent."""
-
-    word: str = field(default_factory=lambda: secrets.token_hex(8))
-    heard: list[str] = field(default_factory=list)
-    port: int = 0
-
-    @contextlib.asynccontextmanager
-    async def listening(self) -> AsyncIterator[Canary]:
-        """While this is open."""
-        server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        async with server:
-            yield self
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(
-            OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError
-        ):
-            async with asyncio.timeout(10):
-                self.heard.append((await reader.readuntil(b"\r\n\r\n")).decode("latin-1"))
-                body = self.word.encode()
-                writer.write(
-                    b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
-                    % (len(body), body)
-                )
-                await writer.drain()
-        writer.close()
 
 
 @dataclass
@@ -99,6 +67,19 @@ class Examination:
         )
         self.took(made)
         return made
+
+    @contextlib.asynccontextmanager
+    async def opened(self, network: Network) -> AsyncIterator[Run]:
+        """A sandbox that may reach what it is given, for commands."""
+        sandbox = await self.create(network=network)
+
+        async def run(command: str) -> str:
+            return (await sandbox.commands.run(command, timeout=30)).stdout
+
+        try:
+            yield run
+        finally:
+            await self.kill(sandbox)
 
     def took(self, sandbox: AsyncSandbox) -> None:
         """Count a sandbox that is there."""
@@ -299,41 +280,12 @@ async def _build(of: Examination) -> str:
     return ""
 
 
-async def _network(of: Examination) -> str | Finding:
-    """A sandbox that may reach nothing, and one that may: they have to differ."""
-    async with Canary().listening() as canary:
-        where = f"127.0.0.1:{canary.port}" if of.is_here else _PUBLIC
-        closed = await of.create(network=Network())
-        try:
-            is_through = await _reaches(closed, where, canary if of.is_here else None)
-        finally:
-            await of.kill(closed)
-        if is_through:
-            words = f"a sandbox with allow_internet_access=False reached {where}"
-            remedy = "give the engine a network of its own; records say that it is not enforced"
-            return Finding("network enforced", False, words, remedy)
-        opened = await of.create(network=Network(allow=(where,)) if of.is_here else Network(open=True))
-        try:
-            can = await _reaches(opened, where, canary if of.is_here else None)
-        finally:
-            await of.kill(opened)
-    if not can:
-        return Finding("network enforced", None, f"{where} was reached by no sandbox, allowed or not")
-    return f"{where} is reached where it is allowed, and not where nothing is"
-
-
-async def _reaches(sandbox: AsyncSandbox, where: str, canary: Canary | None) -> bool:
-    host, _, port = where.partition(":")
-    script = (
-        f"exec 3<>/dev/tcp/{host}/{port} && printf 'GET / HTTP/1.1\\r\\nHost: {where}\\r\\n"
-        "Connection: close\\r\\n\\r\\n' >&3 && cat <&3"
+async def _network(of: Examination) -> Finding:
+    found = await try_network(of.opened, is_here=of.is_here)
+    remedy = (
+        "" if found.answer else "give the engine a network of its own; records say that it is not enforced"
     )
-    # Straight, and by the proxy that the engine may have told it of.
-    command = (
-        f'timeout 8 bash -c "{script}" 2>/dev/null || curl -s -i -m 8 http://{where}/ 2>/dev/null || true'
-    )
-    done = await sandbox.commands.run(command, timeout=30)
-    return canary.word in done.stdout if canary else done.stdout.startswith("HTTP/1")
+    return Finding("network enforced", found.answer, found.said, remedy)
 
 
 async def _injection(of: Examination) -> str | Finding:
@@ -343,13 +295,10 @@ async def _injection(of: Examination) -> str | Finding:
             "key added on the way out", None, "not tried: it takes a server that the engine can reach"
         )
     async with Canary().listening() as canary:
-        where, value = f"127.0.0.1:{canary.port}", secrets.token_hex(8)
+        where, value = canary.where, secrets.token_hex(8)
         network = Network(allow=(where,), headers={where: {"x-harness-doctor": value}})
-        sandbox = await of.create(network=network)
-        try:
-            await _reaches(sandbox, where, canary)
-        finally:
-            await of.kill(sandbox)
+        async with of.opened(network) as run:
+            await reaches(run, where, canary)
         heard = any(value in one for one in canary.heard)
     _expect(
         heard, "the header did not come: run with --model-key sandbox" if canary.heard else "no request came"

@@ -6,8 +6,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from harness.errors import TaskFault, UsageError
+from harness.tasks.hosts import is_loopback
 
 FULL_TIERS = ("namespaces", "bubblewrap")
 """The local server's tier in which a sandbox is a machine of its own, and the name that it had in earlier releases."""
@@ -59,9 +61,22 @@ class Platform:
         return self.kind == "local" or self.isolation is not None
 
     @property
+    def is_here(self) -> bool:
+        """True for a server on this machine's loopback: it can give its sandboxes a way to that; the cloud cannot."""
+        return self.kind == "local" or names_this_machine()
+
+    @property
     def has_own_processes(self) -> bool:
         """True if every process in sight inside a sandbox is the sandbox's own."""
         return self.isolation is None or self.isolation in FULL_TIERS
+
+
+def names_this_machine() -> bool:
+    """Tell whether E2B's variables name a server on this machine's loopback."""
+    try:
+        return is_loopback(urlsplit(os.environ.get("E2B_API_URL", "")).hostname or "")
+    except ValueError:
+        return False
 
 
 def e2b_platform() -> Platform:

@@ -67,6 +67,7 @@ class Attempt:
     sandbox_id: str | None = None
     template: str | None = None
     template_id: str | None = None
+    network_enforced: bool | None = None
     session_builder: SessionBuilder | None = None
     stop: Stop | None = None
     checks: tuple[CheckResult, ...] = ()
@@ -252,6 +253,7 @@ def _sandbox_record(context: RunContext, attempt: Attempt) -> SandboxRecord:
         kind=context.platform.kind,
         isolation=context.platform.isolation,
         enforces=context.platform.enforces,
+        network_enforced=attempt.network_enforced,
         stream_kept=_stream_kept(context, attempt),
         template_id=attempt.template_id,
     )

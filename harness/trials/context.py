@@ -35,8 +35,9 @@ class RunContext:
     """What all trials of a run share.
 
     `secrets` has the values that variants refer to by name, `template_ids` the platform's ids of templates by their
-    names, each asked for once: by whoever holds `asking`. `invalid_settings` has what is wrong with the settings of a
-    variant (by its hash) where Claude Code is of a template or snapshot, once that was asked.
+    names, each asked for once: by whoever holds `asking`. `networks` has whether the engine enforces them, once that
+    was tried; `invalid_settings` what is wrong with the settings of a variant (by its hash) where Claude Code is of a
+    template or snapshot, once that was asked.
     """
 
     platform: Platform
@@ -51,6 +52,7 @@ class RunContext:
     template_ids: dict[str, str] = field(default_factory=dict)
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     claude_sha256s: dict[str, str | None] = field(default_factory=dict)
+    networks: dict[str, bool | None] = field(default_factory=dict)
     invalid_settings: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     snapshots: Snapshots = field(default_factory=Snapshots)
     disk: DiskExecutor = field(default_factory=DiskExecutor)

@@ -18,6 +18,7 @@ from harness.sandboxes.platform import Network
 from harness.sandboxes.sandbox import Sandbox
 from harness.trials.attempt import Attempt
 from harness.trials.context import RunContext
+from harness.trials.enforcement import network_enforced
 from harness.trials.seeding import seed
 
 
@@ -53,6 +54,7 @@ async def prepare_start(spec: TrialSpec, context: RunContext, attempt: Attempt) 
         if spec.variant.claude_version:
             version = await context.templates.claude_version(spec.variant.claude_version)
             template = await context.templates.with_claude(template, version)
+        attempt.network_enforced = await network_enforced(context, template)
     attempt.template = template
     if not spec.task.setup:
         return Start(template, template, claude_version=version)

@@ -10,6 +10,8 @@ import pytest
 
 from harness.local.launch import LocalServer, start_server
 from harness.runs.doctor import doctor
+from tests.support.chaos_proxy import ChaosProxy
+from tests.support.folders import task_folder
 from tests.support.in_thread import InThread
 
 
@@ -70,12 +72,23 @@ def test_an_engine_without_the_route(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_an_engine_that_ignores_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sandbox that may reach nothing reaches this machine."""
-    with start_server(isolation="unsafe") as engine:
+def test_an_engine_that_ignores_the_network(
+    monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester
+) -> None:
+    """A sandbox that may reach nothing reaches this machine: the doctor, each record and the report say so."""
+    task_folder(pytester.path / "tasks")
+    # Its first answer would say that it is a server of ours, and which tier it has.
+    with start_server(isolation="unsafe") as engine, ChaosProxy(engine.url, ["500"]) as stranger:
+        monkeypatch.setenv("E2B_API_KEY", engine.api_key)
         for name in ("E2B_API_URL", "E2B_SANDBOX_URL"):
             monkeypatch.setenv(name, engine.url)
-        monkeypatch.setenv("E2B_API_KEY", engine.api_key)
         text, is_well = doctor("e2b", "claude")
+        for name in ("E2B_API_URL", "E2B_SANDBOX_URL"):
+            monkeypatch.setenv(name, stranger.url)
+        done = pytester.runpytest("tasks", "--agent", "oracle", "--trials", "2")
     assert answers(text)["network enforced"] == "NO", text
     assert not is_well
+    done.stdout.fnmatch_lines(["*all trials could reach any host: the engine does not enforce `network`*"])
+    (file,) = pytester.path.glob("results/*/records.jsonl")
+    sandboxes = [json.loads(line)["sandbox"] for line in file.read_text().splitlines()]
+    assert [(one["isolation"], one["network_enforced"]) for one in sandboxes] == [(None, False)] * 2
