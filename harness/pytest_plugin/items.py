@@ -101,7 +101,9 @@ class ForeignTaskFile(TaskFile):
         folder = self.path.parent
         form = format_of(folder)
         assert form, "its folder was one of a format's when it was collected"
-        return [take_task(folder, form, state_folder() / "imported")]
+        task = take_task(folder, form, state_folder() / "imported")
+        session_of(self.config).bring_variants(task, folder)
+        return [task]
 
     def name_of(self, tasks: Sequence[Task]) -> str:
         """The name of the task, which another format may have from elsewhere."""

@@ -19,7 +19,7 @@ from harness.runs.order import interleaved, shuffled_block
 from harness.runs.request import RunRequest
 from harness.tasks.contents import file_hash
 from harness.tasks.task import Task
-from harness.variants.declared import VariantResolver
+from harness.variants.declared import VARIANTS, VariantResolver
 from harness.variants.variant import Variant
 
 if TYPE_CHECKING:
@@ -86,6 +86,11 @@ class RunSession:
             return []
         self._variants |= {variant.name: variant for variant in variants}
         return interleaved(task, variants, trials or self.options.trials, self._seed)
+
+    def bring_variants(self, task: Task, folder: Path) -> None:
+        """Take the variants that a task of another format comes with, unless somebody has declared others for it."""
+        if task.path and (source := task.path.parent / VARIANTS).is_file():
+            self._variant_resolver.bring(folder, source)
 
     @property
     def has_rounds_of_tests(self) -> bool:

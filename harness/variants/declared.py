@@ -496,6 +496,7 @@ class VariantResolver:
         self._root, self._source, self._names = root, source, names
         self._declared: dict[Path | None, VariantFile] = {}
         self._sources: dict[Path, Path | None] = {}
+        self._brought: dict[Path, Path] = {}
         self._known: dict[str, tuple[str, Path | None]] = {}
 
     def for_task(self, folder: Path) -> tuple[Variant, ...]:
@@ -505,13 +506,17 @@ class VariantResolver:
             UsageError: when its file cannot be used, does not have one that is wanted, or gives a name another
                 meaning than the file of an earlier task.
         """
-        source = self._source or self._nearest(folder)
+        source = self._source or self._nearest(folder) or self._brought.get(folder.absolute())
         if source not in self._declared:
             self._declared[source] = load_variants(source) if source else VariantFile()
         chosen = self._declared[source].chosen(self._names)
         for variant in chosen:
             self._claim(variant, source)
         return chosen
+
+    def bring(self, folder: Path, source: Path) -> None:
+        """Name a file that serves the task of a folder where nobody has declared variants for it."""
+        self._brought[folder.absolute()] = source
 
     def _nearest(self, folder: Path) -> Path | None:
         place = folder.absolute().parent

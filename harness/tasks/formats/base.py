@@ -27,12 +27,14 @@ class TaskFolder:
     """A task of ours on its way to a folder: its manifest, and files by their names in it.
 
     `files` has a text, bytes, or the path of a file or folder to copy; a text that starts with `#!` becomes executable.
-    Without `is_ours` it is a folder that only says why there is no task. `shared` has texts that several tasks stand on, by their names in the folder that the task's folder is in.
+    Without `is_ours` it is a folder that only says why there is no task. `shared` has texts that several tasks stand on, by
+    their names in a folder that they have in common; `beside` what has to be right beside this task's folder.
     """
 
     manifest: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str | bytes | Path] = field(default_factory=dict)
     shared: Mapping[str, str] = field(default_factory=dict)
+    beside: Mapping[str, str | Path] = field(default_factory=dict)
     is_ours: bool = True
 
     def write(self, target: Path) -> None:
@@ -41,14 +43,12 @@ class TaskFolder:
         if self.is_ours:
             (target / MANIFEST).write_text(toml_text({"schema": 1, **self.manifest}), encoding="utf-8")
         for name, content in self.files.items():
-            path = target / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if isinstance(content, Path):
-                _copy(content, path)
-                continue
-            data = content.encode() if isinstance(content, str) else content
-            path.write_bytes(data)
-            path.chmod(0o755 if data.startswith(b"#!") else 0o644)
+            _write(target / name, content)
+
+    def write_beside(self, folder: Path) -> None:
+        """Write what is beside the task's folder. Raises OSError."""
+        for name, content in self.beside.items():
+            _write(folder / name, content)
 
     def write_shared(self, folder: Path) -> None:
         """Write what several tasks stand on, unless it is there. Raises OSError."""
@@ -60,6 +60,16 @@ class TaskFolder:
             with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
                 file.write(text)
             os.replace(file.name, path)
+
+
+def _write(path: Path, content: str | bytes | Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, Path):
+        _copy(content, path)
+        return
+    data = content.encode() if isinstance(content, str) else content
+    path.write_bytes(data)
+    path.chmod(0o755 if data.startswith(b"#!") else 0o644)
 
 
 def _copy(source: Path, target: Path) -> None:

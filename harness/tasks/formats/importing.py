@@ -57,10 +57,24 @@ def _import(folder: Path, to: Path) -> str:
 def _keep(task: TaskFolder, name: str, to: Path) -> str:
     if (to / name).exists():
         raise UsageError(f"{to / name} is there already", remedy="name another folder with --to, or remove it")
+    taken = [where for where in dict.fromkeys(where.partition("/")[0] for where in task.beside) if _differs(task, to, where)]
+    if taken:
+        raise UsageError(f"{to / taken[0]} is there already, and has something else", remedy="name another folder with --to")
     task.write_shared(to)
+    task.write_beside(to)
     task.write(to / name)
     load_task(to / name)
     return f"{to / name}"
+
+
+def _differs(task: TaskFolder, to: Path, where: str) -> bool:
+    """Whether something is there in the place of what a task has beside it."""
+    wanted = {name: content for name, content in task.beside.items() if name.partition("/")[0] == where}
+    return (to / where).exists() and any(
+        not (to / name).is_file()
+        or (to / name).read_bytes() != (content.read_bytes() if isinstance(content, Path) else content.encode())
+        for name, content in wanted.items()
+    )
 
 
 def _import_rows(wanted: Wanted, to: Path, here: Path) -> Iterator[str]:

@@ -10,6 +10,7 @@ MARKS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "harbor": (("task.toml",),),
     "exercism": ((".meta/config.json", ".docs"),),
     "terminal-bench-1": (("task.yaml", "run-tests.sh"), ("task.yaml", "Dockerfile")),
+    "plugin-eval": (("case.yaml",), ("prompt.md", "graders")),
     "skipped": (("no-counterpart.txt",),),
 }
 """By the formats' names: the files that stand beside each other, in one way or another."""

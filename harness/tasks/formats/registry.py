@@ -7,18 +7,19 @@ import os
 import tempfile
 from pathlib import Path
 
-from harness.tasks.contents import folder_hash
+from harness.tasks.contents import file_hash, folder_hash
 from harness.tasks.formats.base import Format, NoCounterpartError, TaskFolder
 from harness.tasks.formats.exercism import Exercism
 from harness.tasks.formats.harbor import Harbor
+from harness.tasks.formats.plugin_eval import PluginEval
 from harness.tasks.formats.skipped import Skipped
 from harness.tasks.formats.terminal_bench import TerminalBench1
 from harness.tasks.loading import load_task
 from harness.tasks.manifest import is_name
 from harness.tasks.task import Task
 
-FORMATS: tuple[Format, ...] = (Harbor(), Exercism(), TerminalBench1(), Skipped())
-_VERSION = 1
+FORMATS: tuple[Format, ...] = (Harbor(), Exercism(), TerminalBench1(), PluginEval(), Skipped())
+_VERSION = 2
 """Raised when what a format writes changes, so that what was written earlier is not taken for it."""
 
 
@@ -43,13 +44,15 @@ def written_task(task: TaskFolder, name: str, cache: Path, key: str) -> Task:
     if not is_name(name):
         raise NoCounterpartError(f"{name!r} cannot be a task's name here")
     # What is written may depend on this machine's variables too.
-    content = repr((_VERSION, key, name, sorted(task.manifest.items()), sorted(task.files.items())))
+    beside = sorted((where, file_hash(what) if isinstance(what, Path) else what) for where, what in task.beside.items())
+    content = repr((_VERSION, key, name, sorted(task.manifest.items()), sorted(task.files.items()), beside))
     place = cache / hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     task.write_shared(cache)
     if not place.is_dir():
         making = Path(tempfile.mkdtemp(prefix="making-", dir=cache))
         task.write(making / name)
+        task.write_beside(making)
         try:
             os.rename(making, place)
         except OSError:
