@@ -148,6 +148,7 @@ class Prover:
             return await self._notices_in_place(mutant)
         work = works[mutant.turn]
         assert isinstance(work, Work), "mutants are made of what was carried"
+        assert work.repo, "and of a repo"
         target = self.folder / f"mutant-{next(self._numbers)}.tar"
         await asyncio.to_thread(write_mutated, work.repo, mutant.path, mutant.content, target)
         parses = syntax_command(mutant.path, mutant.content)

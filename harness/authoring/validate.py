@@ -376,7 +376,7 @@ class _Proving:
             return
         of_works = []
         for turn, work in oracle.works.items():
-            if isinstance(work, Work):
+            if isinstance(work, Work) and work.repo:
                 changes = judged_changes(changes_between(starter, read_files(work.repo)), named)
                 of_works.append(at_turn(mutants(changes, seed=self.task.name), turn))
         for row in zip_longest(*of_works):
@@ -409,7 +409,7 @@ def _files_at(place: Path) -> list[Path]:
 
 def _files(proof: Proof) -> dict[str, bytes]:
     work = proof.works.get(None)
-    return read_files(work.repo) if isinstance(work, Work) else {}
+    return read_files(work.repo) if isinstance(work, Work) and work.repo else {}
 
 
 def _never_right(verdicts: Verdicts) -> Iterator[Finding]:

@@ -169,8 +169,8 @@ def stored_works(old: RunFolder, record: TrialRecord, task: Task) -> Works:
 
 
 def _stored_work(folder: Path, task: Task) -> Work:
-    repo = file_below(folder, "repo.tar")
-    if not repo.is_file():
+    repo = None if task.is_system else file_below(folder, "repo.tar")
+    if repo and not repo.is_file():
         raise NotRegradableError(f"{repo} is not there")
     files = [file_below(folder, f"carried-{number}.tar") for number in range(1, len(task.carry) + 1)]
     found = [(path, file if file.is_file() else None) for path, file in zip(task.carry, files, strict=True)]

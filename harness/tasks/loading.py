@@ -325,8 +325,8 @@ class _Reader:
             self.complain(self.file, "sandbox.template", f"{template!r} is nowhere", remedy)
         if incomplete := names_no_template(template):
             self.complain(self.file, "sandbox.template", f"{template!r} names a file alone", incomplete)
-        if manifest.sandbox.workdir and manifest.checks.sandbox != "agent":
-            remedy = 'add sandbox = "agent" to [checks]: a system cannot be carried to another sandbox'
+        if manifest.sandbox.workdir and manifest.checks.sandbox != "agent" and not manifest.checks.carry:
+            remedy = 'add sandbox = "agent" to [checks], or name in carry what of the system is judged elsewhere'
             self.complain(self.file, "sandbox.workdir", "is for work that is judged where it is", remedy)
         if manifest.sandbox.workdir and (manifest.repo.git or os.path.lexists(self.folder / "repo")):
             remedy = "keep one: a starter repo, or a folder of the template"

@@ -309,8 +309,12 @@ class PreparedTrial:
         with self.attempt.phase("collect"):
             await self.look_at_egress()
             await self.store_stderr()
-            if not self.task.is_system:
+            if not self._is_judged_where_it_is:
                 self._works[None] = await self._collected(WORK)
+
+    @property
+    def _is_judged_where_it_is(self) -> bool:
+        return self.task.is_system and self.task.grade_in_agents_sandbox
 
     async def check_in_place(self) -> None:
         """Judge the work in the agent's own sandbox, where the task asks for it."""
@@ -331,7 +335,7 @@ class PreparedTrial:
         What cannot be carried, the template's own system, is judged where it is.
         """
         checks = [check for check in self.task.checks if check.turn == turn]
-        if checks and self.task.is_system:
+        if checks and self._is_judged_where_it_is:
             await self._judge_in_place(checks, turn)
         elif checks:
             with self.attempt.phase("collect"):

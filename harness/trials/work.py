@@ -31,13 +31,13 @@ class NotCarriedError(Exception):
 
 @dataclass(frozen=True)
 class Work:
-    """Tars on this machine that nobody opens here: of the repo, and of each path of `[checks] carry`, by its
-    path (None: it is absent).
+    """Tars on this machine that nobody opens here: of the repo (None: the work is on the template's own system), and of
+    each path of `[checks] carry`, by its path (None: it is absent).
 
     `outside` names what else the agent changed where an honest one may install something.
     """
 
-    repo: Path
+    repo: Path | None
     carried: tuple[tuple[str, Path | None], ...] = ()
     outside: tuple[str, ...] = ()
 
@@ -74,14 +74,20 @@ async def collect_work(
 
 async def _collect(sandbox: Sandbox, task: Task, baseline: Baseline, store: Store, name: str) -> Work:
     outside = call(scripts.OUTSIDE, str(_OUTSIDE_NAMES))
-    repo = await _pack(sandbox, Path(f"{baseline.home}/repo"), ".", task, baseline, outside)
-    if repo is None:
+    repo = (
+        None
+        if task.is_system
+        else await _pack(sandbox, Path(f"{baseline.home}/repo"), ".", task, baseline, outside)
+    )
+    if repo is None and not task.is_system:
         raise NotCarriedError("the repo cannot be carried: it is gone")
     carried: list[tuple[str, Path | None]] = []
     for number, path in enumerate(task.carry, 1):
         packed = await _pack(sandbox, Path(path).parent, f"./{Path(path).name}", task, baseline)
         file = f"{name}/carried-{number}.tar"
         carried.append((path, await _keep(sandbox, packed, file, task.work, store) if packed else None))
+    if repo is None:
+        return Work(None, tuple(carried))
     kept = await _keep(sandbox, repo, f"{name}/repo.tar", task.work, store)
     return Work(kept, tuple(carried), repo.outside)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.records.store import list_runs, read_records
 from tests.tasks.test_task_formats import HARBOR, write
 
 
@@ -21,3 +22,69 @@ def test_a_folder_of_harbor_is_run_and_its_tests_never_here(pytester: pytest.Pyt
     pytester.runpytest("them/count", "--agent", "nop").assert_outcomes(failed=1)
     # A bare pytest runs neither the tasks nor the tests in them.
     pytester.runpytest().assert_outcomes()
+
+
+def reward(script: str) -> str:
+    """A test script whose reward is 1 where a shell's condition holds."""
+    return f"if {script}; then echo 1; else echo 0; fi >/logs/verifier/reward.txt\n"
+
+
+SHAPES = {
+    # A verifier of its own gets the artifacts, and nothing else of what the agent did.
+    "separate": {
+        "task.toml": 'schema_version = "1.4"\nartifacts = ["out", "/etc/told"]\n'
+        '[verifier]\nenvironment_mode = "separate"\n',
+        "solution/solve.sh": "mkdir out; echo 1 >out/a; echo 2 >/etc/told; echo 3 >other; echo 4 >/logs/artifacts/b\n",
+        "tests/test.sh": reward(
+            "[ \"$(cat /app/out/a /etc/told /logs/artifacts/b | tr -d '\\n')\" = 124 ] && [ ! -e /app/other ]"
+        ),
+    },
+    # A container sleeps in the place of its CMD, below its ENTRYPOINT; the agent waits until it is healthy.
+    "healthy": {
+        "task.toml": 'schema_version = "1.4"\n[environment.healthcheck]\ncommand = "test -e /tmp/up"\n',
+        "environment/Dockerfile": "FROM e2bdev/base\nARG WHERE=/app\nWORKDIR $WHERE\nCOPY . /srv/\n"
+        'RUN chmod +x /srv/start\nENTRYPOINT ["/srv/start", "a b"]\nCMD ["touch", "/tmp/cmd"]\n',
+        "environment/start": '#!/bin/bash\nsleep 0.2\necho "$1" >/tmp/up\nshift\nexec "$@"\n',
+        "environment/.dockerignore": "*.log\n",
+        "environment/big.log": "",
+        "solution/solve.sh": "cp /tmp/up seen\n",
+        "tests/test.sh": reward(
+            '[ "$(cat seen)" = "a b" ] && [ ! -e /tmp/cmd ] && [ ! -e /srv/big.log ] && pgrep sleep'
+        ),
+    },
+    # Several rewards without one of that name: all count.
+    "rewards": {"tests/test.sh": 'echo \'{"a": 1, "b": 0.5}\' >/logs/verifier/reward.json\n'},
+    # Only the last step's reward counts.
+    "final": {
+        "task.toml": 'schema_version = "1.4"\nmulti_step_reward_strategy = "final"\n'
+        '[[steps]]\nname = "a"\n[[steps]]\nname = "b"\n',
+        "steps/a/instruction.md": "a",
+        "steps/a/tests/test.sh": reward("false"),
+        "steps/b/instruction.md": "b",
+        "steps/b/tests/test.sh": reward("[ -e /app/b ]"),
+        "steps/b/solution/solve.sh": "touch b\n",
+    },
+    # Where two stages are one, the last is built; where files are copied from one to the other, none is.
+    "stages": {
+        "environment/Dockerfile": "FROM e2bdev/base AS one\nWORKDIR /app\nFROM one\nRUN touch /app/made\n",
+        "tests/test.sh": reward("[ -e /app/made ]"),
+    },
+    "copied": {
+        "environment/Dockerfile": "FROM e2bdev/base AS one\nFROM one\nCOPY --from=one /etc/hosts /x\n"
+    },
+}
+
+
+@pytest.mark.slow
+def test_shapes_of_harbors_tasks(pytester: pytest.Pytester) -> None:
+    for name, files in SHAPES.items():
+        write(pytester.path / "them" / name, {**HARBOR, **files})
+    done = pytester.runpytest("them", "--agent", "oracle", "-rs")
+    done.assert_outcomes(passed=4, failed=1, skipped=1)
+    done.stdout.fnmatch_lines(["*environment/Dockerfile, line 3: COPY --from*"])
+    (run,) = list_runs(pytester.path / "results")
+    found = {record.task: record for record in read_records(run.path).records}
+    assert {name: record.score for name, record in found.items()} == {
+        "separate": 1, "healthy": 1, "rewards": 0.75, "final": 1, "stages": 1,
+    }  # fmt: skip
+    assert (found["separate"].graded_in, found["healthy"].graded_in) == ("fresh", "agent")

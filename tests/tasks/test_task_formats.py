@@ -13,11 +13,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness.errors import ProblemsError, UsageError
-from harness.sandboxes.dockerfile import one_stage
+from harness.tasks.dockerfile import RunsAs, one_stage, runs_as
 from harness.errors import TaskFault
 from harness.tasks.formats.base import NoCounterpartError, toml_text
 from harness.tasks.formats.dataset import Wanted, write_dataset
-from harness.tasks.formats.dockerfile import RunsAs, runs_as
 from harness.tasks.formats.exercism import unskipped
 from harness.tasks.formats.importing import import_tasks
 from harness.tasks.formats.registry import format_of, take_task
@@ -77,6 +76,8 @@ def test_a_task_of_harbor(tmp_path: Path) -> None:
         ("[environment]\ngpus = 1\n", "GPU"),
         ('[environment]\nos = "windows"\n', "windows"),
         ('[verifier.environment]\ndocker_image = "x"\n', "environment of its own"),
+        ('artifacts = ["/"]\n[verifier]\nenvironment_mode = "separate"\n', "whole system"),
+        ('[verifier]\nnetwork_mode = "no-network"\n', "one network"),
         ('[environment.env]\nKEY = "${NO_SUCH_VARIABLE_HERE}"\n', "NO_SUCH_VARIABLE_HERE"),
         ('[[environment.mcp_servers]]\nname = "x"\n', "mcp_servers"),
         ('[[steps]]\nname = "one"\nmin_reward = 0.5\n', "min_reward"),
@@ -282,13 +283,12 @@ def test_what_is_written_as_toml_is_read_as_the_same(data: dict[str, Any]) -> No
     assert tomllib.loads(toml_text(data)) == data
 
 
-def test_where_an_image_starts(tmp_path: Path) -> None:
-    file = tmp_path / "Dockerfile"
-    file.write_text(
+def test_where_an_image_starts() -> None:
+    text = (
         "ARG HOME_OF=/srv\nFROM a AS one\nWORKDIR $HOME_OF\nWORKDIR app\nUSER me:me\nFROM b\nRUN <<E\nWORKDIR /no\nE\n"
-        "FROM one\nRUN x \\\n  && WORKDIR\n"
+        'FROM one\nRUN x \\\n  && WORKDIR\nENTRYPOINT ["/start", "a b"]\n'
     )
-    assert runs_as(file) == RunsAs("/srv/app", "me")
+    assert runs_as(text) == RunsAs("/srv/app", "me", "/start 'a b'")
 
 
 def test_several_froms_are_one() -> None:
@@ -305,6 +305,9 @@ def test_several_froms_are_one() -> None:
     [
         ("RUN x\n", "line 1: there is no FROM"),
         ("FROM a\n\nFROM b\nCOPY --from=0 /x /y\n", "line 4: COPY --from"),
+        ("FROM a\nRUN --mount=type=secret,id=x cat x\n", "line 2: RUN --mount=type=secret"),
+        ("FROM a\nADD x.tar.gz /y\n", "line 2: ADD unpacks x.tar.gz"),
+        ("FROM a\nSHELL [\"/bin/sh\"]\n", "line 2: SHELL"),
         ("FROM a:$TAG\n", "line 1: TAG has no value"),
         ("FROM --platform=windows/amd64 a\n", "line 1: --platform=windows/amd64"),
         ("FROM a b\n", "line 1: FROM a b is none"),

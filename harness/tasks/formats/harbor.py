@@ -1,12 +1,14 @@
 """Harbor's tasks, which are Terminal-Bench 2's: an image, an instruction, and a test script that writes a reward.
 
 The agent works on the image's own system, as the image's account and in its working directory. The test script runs
-there too, once the agent has ended, as Harbor has it. A separate verifier, several containers, GPUs and what else a
-task of ours cannot ask for are told as that.
+there too, once the agent has ended, as Harbor has it; where the task wants a separate verifier, in a fresh sandbox of the
+same image that gets the artifacts alone. A verifier's own image, several containers, GPUs and what else a task of ours
+cannot ask for are told as that.
 """
 
 from __future__ import annotations
 
+import posixpath
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -14,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import Problem, ProblemsError
+from harness.errors import Problem, ProblemsError, TaskFault
+from harness.tasks.dockerfile import RunsAs, one_stage, runs_as
 from harness.tasks.formats.base import NoCounterpartError, TaskFolder, host_values, tag
-from harness.tasks.formats.dockerfile import RunsAs, runs_as
 from harness.tasks.manifest import MANIFEST
 from harness.tasks.tomlfile import abbreviate, display_path, read_toml
 
@@ -26,6 +28,8 @@ _VERIFIER_S, _MOST_S = 600.0, 86_400.0
 _OURS = "schema"
 _TABLES = ("environment", "verifier", "agent", "metadata", "solution", "task")
 
+_SIZES = frozenset(("cpus", "memory", "memory_mb", "storage", "storage_mb", "build_timeout_sec"))
+"""Keys of an environment that do not make it another one."""
 _SCRIPTS = Path(__file__).parent / "scripts"
 
 _TEMPLATE = '''"""The task's image, with Claude Code on top."""
@@ -38,9 +42,17 @@ from harness.sandboxes.claude_template import with_claude
 from harness.sandboxes.dockerfile import template_of_dockerfile
 
 image = {image!r}
-base = Template().from_image(image) if image else template_of_dockerfile(Path(__file__).parent / "Dockerfile")
-template = with_claude(base, programs=("bash", "tar"))
+dockerfile = Path(__file__).parent / "Dockerfile"
+# Harbor has containers sleep, in the place of the image's own command.
+base = (
+    Template().from_image(image)
+    if image
+    else template_of_dockerfile(dockerfile, without=frozenset(("CMD", "ENTRYPOINT", "HEALTHCHECK")))
+)
+template = with_claude(base, programs=("bash", "tar")){start}
 '''
+_LOGS = "/logs/artifacts"
+"""What Harbor hands to a separate verifier, whether or not the task names it."""
 
 
 class Harbor:
@@ -117,6 +129,7 @@ class _Harbor:
 
     def _reasons(self) -> Iterator[str]:
         environment, verifier = self.table("environment"), self.table("verifier")
+        yield from self._reasons_of_dockerfile()
         if str(environment.get("os", "linux")).lower() != "linux":
             yield f"it needs {environment['os']}, and sandboxes run Linux"
         if environment.get("gpus") or environment.get("tpu"):
@@ -124,15 +137,12 @@ class _Harbor:
         for name in ("docker-compose.yaml", "docker-compose.yml"):
             if (self.folder / "environment" / name).is_file():
                 yield f"environment/{name}: it needs several containers, and a trial has one sandbox"
-        if verifier.get("environment_mode") == "separate" or verifier.get("environment"):
-            yield "[verifier] it is judged in an environment of its own, made from another image"
-        if verifier.get("collect"):
-            yield "[[verifier.collect]] has no counterpart"
-        for key in ("mcp_servers", "skills_dir", "healthcheck"):
+        yield from self._reasons_of_verifier()
+        for key in ("mcp_servers", "skills_dir"):
             if environment.get(key):
                 yield f"[environment] {key} has no counterpart"
         for name, table in (("agent", self.table("agent")), ("verifier", verifier)):
-            if table.get("network_mode"):
+            if table.get("network_mode") not in (None, self._mode()):
                 yield f"[{name}] network_mode: a trial has one network"
         if (self.folder / "trajectory.json").is_file():
             yield "trajectory.json: an agent that has been at it already has no counterpart"
@@ -143,6 +153,35 @@ class _Harbor:
         if account is not None and str(account) != self.user and self.user != "root":
             yield f"[verifier] user: it is judged as {account}, and the agent is {self.user}"
 
+    def _reasons_of_dockerfile(self) -> Iterator[str]:
+        dockerfile = self.folder / "environment" / "Dockerfile"
+        if not dockerfile.is_file():
+            return
+        try:
+            one_stage(dockerfile.read_text(encoding="utf-8", errors="replace"), "environment/Dockerfile")
+        except TaskFault as fault:
+            yield fault.message
+
+    def _reasons_of_verifier(self) -> Iterator[str]:
+        verifier = self.table("verifier")
+        own = verifier.get("environment") or {}
+        if verifier.get("collect"):
+            yield "[[verifier.collect]] has no counterpart"
+        if not self.is_separate:
+            return
+        if self.steps:
+            yield "[verifier] steps that are judged in an environment of their own have no counterpart"
+        for name in ("Dockerfile", "docker-compose.yaml", "docker-compose.yml"):
+            if (self.folder / "tests" / name).is_file():
+                yield f"tests/{name}: it is judged in an environment made from another image"
+        if not isinstance(own, Mapping) or own.keys() - _SIZES:
+            yield "[verifier.environment] it is judged in an environment of its own, made from another image"
+        for one in self._artifacts:
+            if one.get("service") not in (None, "main") or one.get("exclude"):
+                yield f"artifact {one.get('source')!r}: neither service nor exclude has a counterpart"
+            elif str(one.get("source", "")).rstrip("/") == "":
+                yield "artifacts: the whole system cannot be carried to another sandbox"
+
     def _reasons_of_steps(self) -> Iterator[str]:
         for step in self.steps:
             where = f"step {step.get('name')!r}"
@@ -150,16 +189,34 @@ class _Harbor:
                 yield f"{where}: min_reward, which ends a session early, has no counterpart"
             if (self.folder / "steps" / str(step.get("name")) / "workdir").exists():
                 yield f"{where}: files that come between two prompts have no counterpart"
-            if (step.get("verifier") or {}).get("environment"):
+            own = step.get("verifier") or {}
+            if own.get("environment") or own.get("environment_mode") == "separate":
                 yield f"{where} is judged in an environment of its own"
             if step.get("healthcheck"):
                 yield f"{where}: healthcheck has no counterpart"
 
     @property
+    def is_separate(self) -> bool:
+        """True if the tests run where no agent has been."""
+        verifier = self.table("verifier")
+        return str(verifier.get("environment_mode") or ("separate" if "environment" in verifier else "")) == "separate"
+
+    @property
+    def _artifacts(self) -> list[Mapping[str, Any]]:
+        given = self.data.get("artifacts") or []
+        return [one if isinstance(one, Mapping) else {"source": str(one)} for one in given]
+
+    @property
+    def carried(self) -> list[str]:
+        """The artifacts by their absolute paths."""
+        paths = [posixpath.normpath(posixpath.join(self.workdir, str(one["source"]))) for one in self._artifacts]
+        return list(dict.fromkeys([_LOGS, *(path for path in paths if not path.startswith(f"{_LOGS}/"))]))
+
+    @property
     def image(self) -> RunsAs:
         """Where and as whom the image starts, as far as it is known here."""
         dockerfile = self.folder / "environment" / "Dockerfile"
-        return runs_as(dockerfile) if dockerfile.is_file() else RunsAs()
+        return runs_as(dockerfile.read_text(encoding="utf-8", errors="replace")) if dockerfile.is_file() else RunsAs()
 
     @property
     def user(self) -> str:
@@ -187,8 +244,7 @@ class _Harbor:
             **self._turns(),
             "checks": {
                 "timeout": _seconds(verifier.get("timeout_sec"), _VERIFIER_S),
-                "sandbox": "agent",
-                "keep_processes": True,
+                **({"carry": self.carried} if self.is_separate else {"sandbox": "agent", "keep_processes": True}),
             },
             "sandbox": {
                 "template": "environment/template.py:template",
@@ -196,6 +252,8 @@ class _Harbor:
                 "user": self.user,
                 "workdir": self.workdir,
                 "env": host_values(environment.get("env") or {}, "[environment.env]"),
+                "cpus": _amount(environment.get("cpus"), 0.1),
+                "memory": _whole(_amount(environment.get("memory_mb", environment.get("memory")), 16)),
             },
         }
 
@@ -206,13 +264,15 @@ class _Harbor:
             return min(sum(_seconds(one, _seconds(own, _AGENT_S)) for one in given), _MOST_S)
         return min(_seconds(own, _AGENT_S) * max(len(self.steps), 1), _MOST_S)
 
-    def _network(self) -> str | list[str]:
+    def _mode(self) -> str:
         environment = self.table("environment")
-        mode = environment.get("network_mode")
-        if mode is None:
-            mode = "no-network" if environment.get("allow_internet") is False else "public"
+        mode = "no-network" if environment.get("allow_internet") is False else "public"
+        return str(environment.get("network_mode") or mode)
+
+    def _network(self) -> str | list[str]:
+        mode = self._mode()
         if mode == "allowlist":
-            return [str(host) for host in environment.get("allowed_hosts") or []] or "model"
+            return [str(host) for host in self.table("environment").get("allowed_hosts") or []] or "model"
         return "open" if mode == "public" else "model"
 
     def _turns(self) -> dict[str, Any]:
@@ -222,12 +282,17 @@ class _Harbor:
             "turns": [
                 {
                     "prompt": f"steps/{step['name']}.md",
-                    "checks": [_check_name(step)],
+                    "checks": [_check_name(step)] if step in self._judged_steps else [],
                     "solution": self._solution_of(step),
                 }
                 for step in self.steps
             ]
         }
+
+    @property
+    def _judged_steps(self) -> list[Mapping[str, Any]]:
+        """The steps whose rewards count."""
+        return self.steps[-1:] if self.data.get("multi_step_reward_strategy") == "final" else self.steps
 
     def _solution_of(self, step: Mapping[str, Any]) -> str | None:
         has = (self.folder / "steps" / str(step["name"]) / "solution" / "solve.sh").is_file()
@@ -257,7 +322,8 @@ class _Harbor:
             if source.is_dir():
                 folders.append(target)
                 yield f"checks/{target}", source
-        yield f"checks/{_check_name(step)}", self._verify(folders, step.get("verifier") or {})
+        if step in self._judged_steps:
+            yield f"checks/{_check_name(step)}", self._verify(folders, step.get("verifier") or {})
         if self._solution_of(step):
             yield from self._solution(f"solutions/{name}", own / "solution").items()
 
@@ -276,9 +342,13 @@ class _Harbor:
         return _script("verify.sh", self.workdir, command, *folders, env=env)
 
     def _template(self) -> str:
-        image = self.table("environment").get("docker_image")
+        environment = self.table("environment")
+        image = environment.get("docker_image")
         has_file = (self.folder / "environment" / "Dockerfile").is_file()
-        return _TEMPLATE.format(image=None if has_file else str(image))
+        entrypoint, ready = self.image.entrypoint, (environment.get("healthcheck") or {}).get("command")
+        start = f"exec {entrypoint} sh -c 'sleep infinity'" if entrypoint else "exec sleep infinity"
+        call = f"\n\ntemplate = template.set_start_cmd({start!r}, {ready or 'true'!r})" if entrypoint or ready else ""
+        return _TEMPLATE.format(image=None if has_file else str(image), start=call)
 
 
 def _script(name: str, *arguments: str, env: Mapping[str, str]) -> str:
@@ -290,6 +360,19 @@ def _script(name: str, *arguments: str, env: Mapping[str, str]) -> str:
 
 def _check_name(step: Mapping[str, Any]) -> str:
     return f"reward-{re.sub(r'[^A-Za-z0-9_.-]', '-', str(step.get('name')))}"
+
+
+def _amount(value: object, least: float) -> float | None:
+    """A number, or a size such as "2G" in MiB; None for what is none, or too small to be a bound."""
+    if isinstance(value, str) and (found := re.fullmatch(r"\s*([\d.]+)\s*([GMK])B?\s*", value.upper())):
+        value = float(found[1]) * {"G": 1024.0, "M": 1.0, "K": 1 / 1024}[found[2]]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if value >= least else None
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
 
 
 def _seconds(value: object, default: float) -> float:

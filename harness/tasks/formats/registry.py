@@ -19,7 +19,7 @@ from harness.tasks.manifest import is_name
 from harness.tasks.task import Task
 
 FORMATS: tuple[Format, ...] = (Harbor(), Exercism(), TerminalBench1(), PluginEval(), Skipped())
-_VERSION = 2
+_VERSION = 3
 """Raised when what a format writes changes, so that what was written earlier is not taken for it."""
 
 
