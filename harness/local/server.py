@@ -152,6 +152,12 @@ def _parse_target(fields: Mapping[str, str]) -> tuple[str, int] | None:
     return None
 
 
+def _templates_folder(isolation: Isolation) -> str:
+    """Where templates are kept: files that were made where all accounts are one have lost their owners."""
+    has_one_id = isolation.namespaces is not None and isolation.namespaces.ids == "one"
+    return "templates-3-one-account" if has_one_id else "templates-3"
+
+
 async def serve(settings: Settings, announce: Callable[[Ready], None], stop: asyncio.Event) -> None:
     """Run a server until `stop` is set; then kill all sandboxes and remove their files.
 
@@ -164,7 +170,7 @@ async def serve(settings: Settings, announce: Callable[[Ready], None], stop: asy
         limits = BoxLimits()
         host, port = sock.getsockname()[:2]
         registry = Registry(isolation, state, limits, settings.max_sandboxes, f"localhost:{port}")
-        store = TemplateStore(settings.state / "templates-3")
+        store = TemplateStore(settings.state / _templates_folder(isolation))
         templates_here = _load_templates()
         images = ImageTemplates(settings.state / "images-1", isolation, templates_here)
         catalog = Catalog(templates_here, store, state.snapshots, images.find)

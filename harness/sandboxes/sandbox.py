@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 import e2b
 from e2b import AsyncSandbox, exceptions
 
-from harness.errors import SandboxFault, UsageError
+from harness.errors import SandboxFault, TaskFault, UsageError
 from harness.records.egress import EgressSight
 from harness.records.stream import Lines
 from harness.sandboxes.archive import pack, unpack_command
@@ -58,6 +58,17 @@ MAX_OUTPUT_CHARS = 16 * 1024 * 1024
 MAX_REATTACHES = 5
 """The number of times in a row that a stream is picked up again without a line in between."""
 
+PLAIN_USER = "user"
+"""The account of templates that say nothing else; layout.py has its home."""
+_NO_ACCOUNT = 97
+_MOVE_HOME = f"""
+home=
+while IFS=: read -r name _ _ _ _ place _; do [ "$name" != %(user)s ] || {{ home=$place; break; }}; done </etc/passwd
+[ -n "$home" ] || exit {_NO_ACCOUNT}
+if [ "$home" = %(home)s ] || [ "$(readlink %(home)s)" = "$home" ]; then exit 0; fi
+[ -d "$home" ] || {{ mkdir -p "$home" && chown %(user)s "$home"; }} || exit
+rm -rf %(home)s && ln -s "$home" %(home)s
+"""
 _SHELL_VARIABLES = frozenset({"HOME", "PWD", "OLDPWD", "SHLVL", "_"})
 RUN_TAG = "harness_run"
 TRIAL_TAG = "harness_trial"
@@ -220,12 +231,40 @@ class Sandbox:
                     **{**platform.params_with(ca=ca), "retries": _RETRIES if after_rate_limit else 0},
                 )
                 token = None if mcp is None else await sdk.get_mcp_token()
-                return cls(sdk, token, keeps_output=platform.keeps_output, user=user)
+                made = cls(sdk, token, keeps_output=platform.keeps_output, user=user)
             except Exception as error:
                 fault = create_error(error, template)
                 if fault is None:
                     raise
                 raise fault from error
+        try:
+            await made.move_home()
+        except BaseException:
+            with contextlib.suppress(SandboxFault):
+                await asyncio.shield(made.kill())
+            raise
+        return made
+
+    async def move_home(self) -> None:
+        """Make the home of layout.py another name of that of the account which the task names, as the template has it.
+
+        Raises:
+            TaskFault: when the template has no such account.
+            SandboxFault: when the sandbox does not do it.
+        """
+        if self._user in (None, PLAIN_USER):
+            return
+        script = _MOVE_HOME % {"user": shlex.quote(str(self._user)), "home": HOME}
+        done = await self.run(script, cwd="/", user="root")
+        if done.exit_code == _NO_ACCOUNT:
+            remedy = "name one of the template's, or make it there (RUN useradd)"
+            raise TaskFault(
+                "template_file", f"[sandbox] user: the template has no {self._user}", remedy=remedy
+            )
+        if done.exit_code:
+            raise SandboxFault(
+                "seed", f"the home of {self._user} cannot be used: {done.stderr.strip()[-500:]}"
+            )
 
     @classmethod
     async def connect(cls, platform: Platform, sandbox_id: str, user: str | None = None) -> Sandbox:
@@ -316,11 +355,6 @@ class Sandbox:
             with contextlib.suppress(SandboxFault), raising_faults("extend the sandbox's lifetime"):
                 await self._sdk.set_timeout(LIFETIME_S)
 
-    @property
-    def _home(self) -> dict[str, str]:
-        """What makes an account's home the one of layout.py."""
-        return {"HOME": HOME} if self._user else {}
-
     def _place(self, path: str, user: str | None = None) -> tuple[str, Any]:
         """A file's path and the account that reads or writes it. A relative path is below the home of layout.py."""
         if self._user and not user and not path.startswith("/"):
@@ -396,7 +430,7 @@ class Sandbox:
             CommandTimeoutError: when it has not ended after `timeout` seconds.
             SandboxFault: when it could not be started, or was lost.
         """
-        envs = {**({} if user else self._home), **(env or {})}
+        envs = dict(env or {})
         who = cast(Any, user or self._user)
         with raising_faults("run a command"):
             running = self._run(command, timeout=timeout, cwd=cwd, envs=envs, user=who)
@@ -484,7 +518,7 @@ class Sandbox:
                     e2b.PtySize(rows=size[0], cols=size[1]),
                     on_data=show,
                     cwd=cwd,
-                    envs={**self._home, "TERM": kind or "xterm"},
+                    envs={"TERM": kind or "xterm"},
                     user=cast(Any, self._user),
                     timeout=0,
                 )
@@ -620,7 +654,7 @@ class Sandbox:
             background=True,
             timeout=0,
             cwd=HOME,
-            envs={**self._home, **env},
+            envs=dict(env),
             user=cast(Any, self._user),
             **hear,
         )

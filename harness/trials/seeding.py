@@ -30,6 +30,10 @@ _GIT = {
 }
 
 
+_NO_WORKDIR = 97
+"""How link_repo.sh ends where the folder is not to be had."""
+
+
 @dataclass(frozen=True)
 class Baseline:
     """The state of a sandbox before an agent has been in it.
@@ -162,6 +166,10 @@ async def _run_step(sandbox: Sandbox, script: str) -> str:
         result = await sandbox.run(script, timeout=_TIMEOUT_S)
     except CommandTimeoutError as error:
         raise SandboxFault("seed", f"the starter repo could not be put in place: {error}") from error
+    if result.exit_code == _NO_WORKDIR:
+        words = keep_end(result.stderr.strip(), 500)
+        remedy = "make it in the template, for the account that [sandbox] user names"
+        raise TaskFault("template_file", f"[sandbox] workdir cannot be had: {words}", remedy=remedy)
     if result.exit_code:
         words = keep_end(result.stderr.strip(), 2000)
         raise SandboxFault(

@@ -51,6 +51,7 @@ from harness.local.network.policy import NetworkPolicy
 from harness.local.shared_files import share_distributions
 
 HOMES: Mapping[str, str] = {"user": "/home/user", "root": "/root"}
+_FEW_USERS = "others need a server of root's, or of a user with a range in /etc/subuid (package uidmap)"
 START_TIMEOUT_S = 30.0
 APT_PROXY = "/etc/apt/apt.conf.d/95harness"
 GATEWAY_PORT = 50005
@@ -156,7 +157,8 @@ class Box:
         try:
             return self._homes[user]
         except KeyError:
-            raise UnknownUser(f"no user {user!r} in the sandbox; it has {', '.join(self._homes)}") from None
+            what = f"no user {user!r} in the sandbox; it has {', '.join(self._homes)}"
+            raise UnknownUser(what if self.has_accounts else f"{what}: {_FEW_USERS}") from None
 
     async def learn_user(self, user: str) -> None:
         """Ask the sandbox for a user that has been added in it. Raises UnknownUser, BoxDied."""
@@ -271,6 +273,8 @@ class Box:
             await self._write(BUNDLE, self._egress.bundle)
         if proxy := self._egress.env.get("http_proxy"):  # sudo drops the variable
             text = f'Acquire::http::Proxy "{proxy}";\nAcquire::https::Proxy "{proxy}";\n'
+            if not self.has_accounts:  # apt makes sure that it has become its own account
+                text += 'APT::Sandbox::User "root";\n'
             await self._write(APT_PROXY, text.encode())
 
     def egress_report(self) -> dict[str, Any] | None:

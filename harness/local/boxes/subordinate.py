@@ -13,6 +13,7 @@ import pwd
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,21 +39,23 @@ class SubordinateRange:
     uids: tuple[int, ...]
     gids: tuple[int, ...]
 
-    def run(self, *command: str) -> None:
-        """Run a command as root of this range. Raises OSError with its words if it fails."""
+    def run(self, *command: str, env: Mapping[str, str] | None = None) -> str:
+        """Run a command as root of this range; what it printed. Raises OSError with its words if it fails."""
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _WAIT_AND_RUN, *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            env=None if env is None else dict(env),
         )
         assert process.stdout
         if process.stdout.read(1):
             for tool, ids in (("newuidmap", self.uids), ("newgidmap", self.gids)):
                 subprocess.run([tool, str(process.pid), *map(str, ids)], check=False, capture_output=True)
-        _, said = process.communicate(b"y")
+        printed, said = process.communicate(b"y")
         if process.returncode != 0:
             raise OSError(f"{command[0]} failed: {said.decode('utf-8', 'replace').strip()}")
+        return printed.decode("utf-8", "replace")
 
 
 @functools.cache

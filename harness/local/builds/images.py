@@ -23,9 +23,11 @@ from types import MappingProxyType
 
 from harness.local.boxes.guest_launch import SEARCH_PATH
 from harness.local.boxes.isolation import Isolation
+from harness.local.images.__main__ import command_of, read_answer
 from harness.local.images.additions import add_to_image
 from harness.local.images.errors import ImageError
 from harness.local.images.manifest import ImageConfig
+from harness.local.images.reference import RegistryImage, parse_reference
 from harness.local.images.registry import Credentials
 from harness.local.images.store import ImageStore, open_image
 from harness.local.images.unpack import Owners
@@ -101,7 +103,14 @@ class ImageTemplates:
                 "have this machine's files: start from this machine's own programs (FROM claude), or build on E2B"
             )
         owners = Owners(self._isolation.namespaces.stored)
-        unpacked = ImageStore(self._folder, owners).get(open_image(image, credentials), say)
+        if subordinate := self._isolation.namespaces.subordinate:
+            reference = parse_reference(image)
+            host = reference.registry if isinstance(reference, RegistryImage) else ""
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            command, env = command_of(self._folder, image, credentials, host)
+            unpacked = read_answer(subordinate.run(*command, env=env))
+        else:
+            unpacked = ImageStore(self._folder, owners).get(open_image(image, credentials), say)
         for note in unpacked.notes:
             say(note)
         config = asdict(unpacked.config)

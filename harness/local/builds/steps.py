@@ -80,7 +80,7 @@ async def _run(context: StepContext, step: Step, layer: Layer) -> None:
     code = await _run_bash(context, [command], layer, user)
     if code != 0:
         message = f"failed to run command '{command}': exit status {code}"
-        if not context.box.has_accounts and (tool := _INSTALLER.search(command)):
+        if context.box.tier != "namespaces" and (tool := _INSTALLER.search(command)):
             message += (
                 f". {tool[1]} cannot install packages in the {context.box.tier} tier of isolation, whose sandboxes "
                 "share this machine's /usr and may not write to it: install them on this machine, or build on E2B"
