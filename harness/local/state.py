@@ -84,6 +84,29 @@ def open_state(root: Path) -> StateDirectory:
     return state
 
 
+BUILT = ("images-*", "templates-*")
+"""What servers have unpacked and built below the root, and make anew when it is gone."""
+
+
+def remove_built(root: Path) -> list[Path]:
+    """Remove the images and templates of all servers of this user, and return their folders.
+
+    Raises `StartError` while a server lives, whose sandboxes may stand on them.
+    """
+    if not root.is_dir():
+        return []
+    _check_root(root)
+    with _lock_root(root):
+        if not all(_is_dead(path) for path in root.glob("server-*")):
+            raise StartError(
+                "A server of sandboxes is running on this machine", "Wait until its run is over."
+            )
+        found = [path for pattern in BUILT for path in sorted(root.glob(pattern))]
+        for path in found:
+            remove_tree(path)
+    return found
+
+
 def _check_root(root: Path) -> None:
     remedy = "Name a directory of your own with --state DIR."
     try:

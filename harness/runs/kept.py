@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,10 +18,11 @@ from harness.records.store import RunFolder, find_record, find_run, read_records
 from harness.runs.resources import acquire_shared_server, local_platform, shared_platform
 from harness.sandboxes.attach import open_shell
 from harness.sandboxes.cleanup import kill_orphans
+from harness.sandboxes.layout import REPO
 from harness.sandboxes.owner import hold_in_use, is_last_user
 from harness.sandboxes.platform import Platform, e2b_platform
 from harness.sandboxes.sandbox import Sandbox
-from harness.tasks.loading import load_task
+from harness.tasks.loading import load_tasks
 from harness.trials.checks import Place, run_checks
 from harness.trials.opening import process_mark
 from harness.trials.seeding import take_baseline
@@ -32,13 +33,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Kept:
-    """A trial's sandbox that was kept: where it is, and the folder of its task (None: a Python test's)."""
+    """A trial's sandbox that was kept: where it is, the folder of its task (None: a Python test's) and the task's name,
+    and the account and folder in which its agent worked.
+    """
 
     run: str
     trial: str
     platform: Platform
     sandbox_id: str
     task: Path | None
+    name: str
+    user: str | None
+    folder: str
 
 
 def attach(results: Path, run: str | None, trial: str) -> str:
@@ -49,7 +55,7 @@ def attach(results: Path, run: str | None, trial: str) -> str:
         SandboxFault: when the sandbox is lost.
     """
     kept = find_kept(results, run, trial)
-    _use_sandbox(kept, open_shell)
+    _use_sandbox(kept, lambda sandbox: open_shell(sandbox, kept.folder))
     return f"{kept.trial}: its sandbox {kept.sandbox_id} is kept on; `harness gc --kept` ends it\n"
 
 
@@ -68,7 +74,9 @@ def check_again(results: Path, run: str | None, trial: str) -> tuple[str, bool]:
             f"{kept.trial} is of a Python test, whose checks are run by itself",
             remedy="open a shell with `harness attach`",
         )
-    task = load_task(kept.task)
+    task = next((one for one in load_tasks(kept.task) if one.name == kept.name), None)
+    if task is None:
+        raise UsageError(f"{kept.task} has no task {kept.name} any more", remedy="put its row back")
 
     async def checks(sandbox: Sandbox) -> tuple[CheckResult, ...]:
         baseline, mark = await take_baseline(sandbox), process_mark(kept.run, kept.trial)
@@ -116,18 +124,28 @@ def find_kept(results: Path, run: str | None, trial: str) -> Kept:
             remedy="run it again with --keep failed or --keep all",
         )
     platform = e2b_platform() if record.sandbox.kind == "e2b" else shared_platform()
-    return Kept(folder.id, record.trial_id, platform, record.sandbox_id, _task(folder, record))
+    about = _about(folder, record)
+    return Kept(
+        folder.id,
+        record.trial_id,
+        platform,
+        record.sandbox_id,
+        Path(about["task"]) if about.get("task") else None,
+        record.task,
+        about.get("user"),
+        about.get("folder") or REPO,
+    )
 
 
-def _task(folder: RunFolder, record: TrialRecord) -> Path | None:
+def _about(folder: RunFolder, record: TrialRecord) -> Mapping[str, Any]:
     file = folder.trial(record.task, record.variant, record.index).path / KEPT
     try:
-        about: dict[str, Any] = json.loads(read_bounded(file))
+        about = json.loads(read_bounded(file))
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(
             f"{file} cannot be read: {error}", remedy="run the trial again with --keep"
         ) from error
-    return Path(about["task"]) if about.get("task") else None
+    return about if isinstance(about, dict) else {}
 
 
 def _use_sandbox(kept: Kept, work: Callable[[Sandbox], Awaitable[T]]) -> T:
@@ -151,7 +169,7 @@ def _use_sandbox(kept: Kept, work: Callable[[Sandbox], Awaitable[T]]) -> T:
 async def _resumed(kept: Kept) -> AsyncIterator[Sandbox]:
     """Resume the sandbox, and pause it again when its last user leaves, whatever happened."""
     with hold_in_use(kept.sandbox_id) as use:
-        sandbox = await Sandbox.connect(kept.platform, kept.sandbox_id)
+        sandbox = await Sandbox.connect(kept.platform, kept.sandbox_id, kept.user)
         try:
             async with sandbox.kept_alive():
                 yield sandbox

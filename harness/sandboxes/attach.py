@@ -17,8 +17,8 @@ from harness.sandboxes.sandbox import Sandbox, Terminal
 _READ_BYTES = 65536
 
 
-async def open_shell(sandbox: Sandbox) -> None:
-    """Have the user work in a sandbox's repo, until the shell ends.
+async def open_shell(sandbox: Sandbox, folder: str) -> None:
+    """Have the user work in a folder of a sandbox, until the shell ends.
 
     Raises:
         UsageError: when this is no terminal.
@@ -28,7 +28,7 @@ async def open_shell(sandbox: Sandbox) -> None:
         raise UsageError("a shell needs a terminal", remedy="call `harness attach` from one, without a pipe")
     output = sys.stdout.fileno()
     async with sandbox.terminal(
-        _size(), lambda data: _write(output, data), os.environ.get("TERM")
+        _size(), lambda data: _write(output, data), os.environ.get("TERM"), folder
     ) as terminal:
         with _raw(sys.stdin.fileno()), _typed(terminal), _resized(terminal):
             await terminal.wait()

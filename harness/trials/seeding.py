@@ -30,6 +30,7 @@ _GIT = {
 }
 
 
+_NEEDED = "the template needs bash, git, tar and coreutils"
 _NO_WORKDIR = 97
 """How link_repo.sh ends where the folder is not to be had."""
 
@@ -166,6 +167,11 @@ async def _run_step(sandbox: Sandbox, script: str) -> str:
         result = await sandbox.run(script, timeout=_TIMEOUT_S)
     except CommandTimeoutError as error:
         raise SandboxFault("seed", f"the starter repo could not be put in place: {error}") from error
+    except SandboxFault as fault:
+        # No agent has been here: what is not there is not in the template.
+        if fault.kind != "invalid_request" or "/bin/bash" not in fault.message:
+            raise
+        raise TaskFault("template_file", "the template has no /bin/bash", remedy=_NEEDED) from fault
     if result.exit_code == _NO_WORKDIR:
         words = keep_end(result.stderr.strip(), 500)
         remedy = "make it in the template, for the account that [sandbox] user names"
@@ -175,6 +181,6 @@ async def _run_step(sandbox: Sandbox, script: str) -> str:
         raise SandboxFault(
             "seed",
             f"the starter repo could not be put in place (exit {result.exit_code}): {words}",
-            remedy="the template needs bash, git, tar and coreutils" if result.exit_code == 127 else None,
+            remedy=_NEEDED if result.exit_code == 127 else None,
         )
     return result.stdout

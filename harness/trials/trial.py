@@ -17,6 +17,7 @@ from harness.records.binary_patch import without_secret_binaries
 from harness.records.record import Stop, TrialSpec
 from harness.records.store import TRANSCRIPT
 from harness.records.stream import Session
+from harness.sandboxes.layout import work_folder
 from harness.sandboxes.sandbox import Sandbox, is_answering
 from harness.tasks.task import Check, Task
 from harness.trials.attempt import Attempt, internal_fault, interrupted, outcome_of
@@ -428,7 +429,13 @@ class PreparedTrial:
             return
         self.attempt.kept = self.sandbox.is_kept = True
         folder = str(self.task.path) if self.task.path else None
-        about = {"sandbox": self.context.platform.kind, "sandbox_id": self.sandbox.id, "task": folder}
+        about = {
+            "sandbox": self.context.platform.kind,
+            "sandbox_id": self.sandbox.id,
+            "task": folder,
+            "user": self.task.sandbox.user,
+            "folder": work_folder(self.task),
+        }
         self.attempt.files.write(KEPT, json.dumps(about, indent=2).encode() + b"\n")
 
     async def finish(self) -> None:

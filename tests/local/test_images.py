@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import tarfile
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from harness.local.images.reference import LocalImage, RegistryImage, parse_refe
 from harness.local.images.registry import CREDENTIALS, MIRRORS, RegistryClient
 from harness.local.images.store import ImageStore, open_image
 from harness.local.images.unpack import Limits, Owners, Root, capability_of
+from harness.local.state import StartError, open_state, remove_built
 from tests.support.images import Image, Registry, digest, entry, folder, index_of, layer, link
 
 IS_ROOT = os.geteuid() == 0
@@ -320,3 +322,17 @@ def test_names_of_images(tmp_path: Path) -> None:
     for bad in ("", "UPPER/x", "a b", "x@sha256:12", "./image", "oci:rel", f"{tmp_path}/no", "a/../b"):
         with pytest.raises(ImageError):
             parse_reference(bad)
+
+
+def test_images_are_removed_when_no_server_stands_on_them() -> None:
+    top = Path(tempfile.mkdtemp())  # pytest's own folders may not be entered by other accounts
+    top.chmod(0o711)
+    root = top / "state"
+    state = open_state(root)
+    (root / "images-1" / "chains").mkdir(parents=True)
+    (root / "templates-3").mkdir()
+    with pytest.raises(StartError, match="is running"):
+        remove_built(root)
+    state.remove()
+    assert [path.name for path in remove_built(root)] == ["images-1", "templates-3"]
+    assert os.listdir(root) == ["lock"]

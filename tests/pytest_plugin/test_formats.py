@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from harness.records.store import list_runs, read_records
+from tests.support.images import Image, entry, layer
 from tests.tasks.test_task_formats import HARBOR, write
 
 
@@ -67,7 +70,16 @@ SHAPES = {
     # Where two stages are one, the last is built; where files are copied from one to the other, none is.
     "stages": {
         "environment/Dockerfile": "FROM e2bdev/base AS one\nWORKDIR /app\nFROM one\nRUN touch /app/made\n",
-        "tests/test.sh": reward("[ -e /app/made ]"),
+        "solution/solve.sh": "touch ~/of-root\n",
+        "tests/test.sh": reward("[ -e /app/made ] && [ -e /root/of-root ]"),
+    },
+    # An account of the image is at home where the image says.
+    "account": {
+        "environment/Dockerfile": "FROM e2bdev/base\nRUN useradd -m worker\nUSER worker\nWORKDIR /home/worker/app\n",
+        "solution/solve.sh": "touch ~/of-worker mine\n",
+        "tests/test.sh": reward(
+            '[ "$(stat -c %U /home/worker/of-worker /home/worker/app/mine | uniq)" = worker ]'
+        ),
     },
     "copied": {
         "environment/Dockerfile": "FROM e2bdev/base AS one\nFROM one\nCOPY --from=one /etc/hosts /x\n"
@@ -76,15 +88,37 @@ SHAPES = {
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="accounts of an image need a server of root's, or a range of ids"
+)
 def test_shapes_of_harbors_tasks(pytester: pytest.Pytester) -> None:
     for name, files in SHAPES.items():
         write(pytester.path / "them" / name, {**HARBOR, **files})
     done = pytester.runpytest("them", "--agent", "oracle", "-rs")
-    done.assert_outcomes(passed=4, failed=1, skipped=1)
+    done.assert_outcomes(passed=5, failed=1, skipped=1)
     done.stdout.fnmatch_lines(["*environment/Dockerfile, line 3: COPY --from*"])
     (run,) = list_runs(pytester.path / "results")
     found = {record.task: record for record in read_records(run.path).records}
     assert {name: record.score for name, record in found.items()} == {
-        "separate": 1, "healthy": 1, "rewards": 0.75, "final": 1, "stages": 1,
+        "separate": 1, "healthy": 1, "rewards": 0.75, "final": 1, "stages": 1, "account": 1,
     }  # fmt: skip
     assert (found["separate"].graded_in, found["healthy"].graded_in) == ("fresh", "agent")
+
+
+def test_an_image_with_no_shell_is_told(pytester: pytest.Pytester) -> None:
+    """In words, as what its owner can mend, whether a step of the build meets it or the trial."""
+    image = Image.of([layer([entry("hello")])]).write_layout(pytester.path / "scratch")
+    for name, more in (("bare", ""), ("built", "RUN true\n")):
+        write(
+            pytester.path / "tasks" / name,
+            {
+                "task.toml": 'schema = 1\n[checks.run]\na = "true"\n[sandbox]\ntemplate = "Dockerfile"\n',
+                "prompt.md": "x",
+                "solution/a": "x",
+                "Dockerfile": f"FROM oci:{image}\n{more}",
+            },
+        )
+    done = pytester.runpytest("tasks", "--agent", "oracle")
+    done.assert_outcomes(errors=2)
+    done.stdout.fnmatch_lines(["*yours to mend*the template has no /bin/bash*"])
+    done.stdout.fnmatch_lines(["*the image has none, and steps need it*"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,6 +118,28 @@ def test_a_shell_in_it(pytester: pytest.Pytester, results: Path) -> None:
     typist.process.terminate()
     assert typist.end() == 130
     assert " paused " in sweep(None, kept=False, dry_run=True)
+
+
+@pytest.mark.usefixtures("_swept")
+def test_a_system_is_looked_at_as_its_agent_saw_it(pytester: pytest.Pytester, results: Path) -> None:
+    """The checks and the shell have the account and the folder that the task names."""
+    task_folder(
+        pytester.path / "tasks",
+        "wrong",
+        toml='sandbox = { user = "root", workdir = "/app" }\n[checks]\nsandbox = "agent"\n'
+        "[checks.run]\nseen = 'test \"$(id -u):$(pwd):$(cat made):$(cat ~/made)\" = 0:/app:yes:no'\n",
+        checks={},
+        solution={"solve.sh": "#!/bin/sh\ncd /app && echo yes >made && echo yes >~/made\n"},
+    )
+    shutil.rmtree(pytester.path / "tasks/wrong/repo")
+    (pytester.path / "tasks/wrong/solution/solve.sh").chmod(0o755)
+    pytester.runpytest("tasks", "--agent", "oracle", "--keep", "failed").assert_outcomes(failed=1)
+    typist = Typist("attach", "wrong", "--results", str(results))
+    typist.until(b"/app")
+    typist.type(b"echo no >~/made; exit\n")
+    typist.until(b"is kept on")
+    assert typist.end() == 0
+    assert check_again(results, None, "wrong")[1]
 
 
 @pytest.mark.usefixtures("_swept")

@@ -18,7 +18,7 @@ from typing import Literal
 from harness.local.boxes.box import Box
 from harness.local.boxes.file_tree import remove_tree
 from harness.local.boxes.isolation import Isolation
-from harness.local.boxes.types import BoxError, BoxSpec
+from harness.local.boxes.types import BadProgram, BoxError, BoxSpec
 from harness.local.builds.build_request import BuildRequest, Step
 from harness.local.builds.images import ImageTemplates, find_template_for_image, what_is_here
 from harness.local.builds.steps import StepContext, StepFailed, run_step
@@ -131,6 +131,9 @@ class Builder:
             self._fail(build, failure)
         except TimeoutError:
             self._fail(build, BuildFailed("finalize", f"the build took longer than {BUILD_TIMEOUT_S:.0f} s"))
+        except BadProgram as error:
+            words = f"{error}: the image has none, and steps need it; start from an image that has bash"
+            self._fail(build, BuildFailed("base", words))
         except (BoxError, OSError) as error:
             self._fail(build, BuildFailed("base", f"the build could not go on: {error}"))
         except BaseException:

@@ -28,6 +28,7 @@ _VERIFIER_S, _MOST_S = 600.0, 86_400.0
 _OURS = "schema"
 _TABLES = ("environment", "verifier", "agent", "metadata", "solution", "task")
 
+_PLACES = "/logs /tests /solution"
 _SIZES = frozenset(("cpus", "memory", "memory_mb", "storage", "storage_mb", "build_timeout_sec"))
 """Keys of an environment that do not make it another one."""
 _SCRIPTS = Path(__file__).parent / "scripts"
@@ -49,7 +50,7 @@ base = (
     if image
     else template_of_dockerfile(dockerfile, without=frozenset(("CMD", "ENTRYPOINT", "HEALTHCHECK")))
 )
-template = with_claude(base, programs=("bash", "tar")){start}
+template = with_claude(base, programs=("bash", "tar")){more}
 '''
 _LOGS = "/logs/artifacts"
 """What Harbor hands to a separate verifier, whether or not the task names it."""
@@ -347,8 +348,14 @@ class _Harbor:
         has_file = (self.folder / "environment" / "Dockerfile").is_file()
         entrypoint, ready = self.image.entrypoint, (environment.get("healthcheck") or {}).get("command")
         start = f"exec {entrypoint} sh -c 'sleep infinity'" if entrypoint else "exec sleep infinity"
-        call = f"\n\ntemplate = template.set_start_cmd({start!r}, {ready or 'true'!r})" if entrypoint or ready else ""
-        return _TEMPLATE.format(image=None if has_file else str(image), start=call)
+        steps = []
+        if self.user != "root":  # Harbor makes these as root, and has tests and solution run as the account
+            make = f"mkdir -p {_PLACES} && chown -R {shlex.quote(self.user)} {_PLACES}"
+            steps.append(f"run_cmd({make!r}, user='root')")
+        if entrypoint or ready:
+            steps.append(f"set_start_cmd({start!r}, {ready or 'true'!r})")
+        more = "".join(f"\ntemplate = template.{step}" for step in steps)
+        return _TEMPLATE.format(image=None if has_file else str(image), more=more)
 
 
 def _script(name: str, *arguments: str, env: Mapping[str, str]) -> str:
