@@ -197,14 +197,14 @@ async def _stream(of: Examination) -> str:
         heard.append(text)
         first.set()
 
-    script = "echo first; while [ ! -e /tmp/harness-doctor-go ]; do sleep 0.05; done; echo second"
+    script = "echo first; while [ ! -e $HOME/harness-doctor-go ]; do sleep 0.05; done; echo second"
     handle = await _the(of).commands.run(script, background=True, on_stdout=hear, timeout=60)
     try:
         async with asyncio.timeout(20):
             await first.wait()
     except TimeoutError as error:
         raise _Wrong("output comes only when the command has ended") from error
-    await _the(of).commands.run("touch /tmp/harness-doctor-go")
+    await _the(of).commands.run("touch $HOME/harness-doctor-go")
     await handle.wait()
     _expect("".join(heard) == "first\nsecond\n", f"it was {''.join(heard)!r}")
     return ""
@@ -271,7 +271,7 @@ async def _list(of: Examination) -> str:
 
 async def _build(of: Examination) -> str:
     name = f"{PREFIX}doctor-{of.tag}"
-    template = Template().from_template(of.template).run_cmd("echo built >/tmp/harness-doctor")
+    template = Template().from_template(of.template).run_cmd("echo built >$HOME/harness-doctor")
     try:
         await AsyncTemplate.build(template, name, **of.params)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -60,12 +61,13 @@ def test_an_engine_without_the_route(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("E2B_API_KEY", "e2b_x")
         text, is_well = doctor("e2b", "claude")
     found = answers(text)
-    assert (found["reachable"], found["API level"], found["create"], found["exec"]) == (
-        "yes",
-        "NO",
-        "NO",
-        "?",
-    )
+    assert {name for name, answer in found.items() if answer == "yes"} == {"reachable", "key valid"}
+    # It builds no templates either; all else takes a sandbox, and cannot be told.
+    assert {name for name, answer in found.items() if answer == "NO"} == {
+        "API level",
+        "create",
+        "template build",
+    }
     assert "has no POST /v2/sandboxes (404)" in text
     assert "there is no template" not in text
     assert not is_well
@@ -86,7 +88,11 @@ def test_an_engine_that_ignores_the_network(
         for name in ("E2B_API_URL", "E2B_SANDBOX_URL"):
             monkeypatch.setenv(name, stranger.url)
         done = pytester.runpytest("tasks", "--agent", "oracle", "--trials", "2")
-    assert answers(text)["network enforced"] == "NO", text
+    # The tier changes no requests either, and an ordinary user's has no root.
+    wrong = {"network enforced", "key added on the way out", *(["root"] if os.geteuid() else [])}
+    found = answers(text)
+    assert {name for name, answer in found.items() if answer == "NO"} == wrong, text
+    assert {name for name, answer in found.items() if answer == "?"} == {"the model's key"}
     assert not is_well
     done.stdout.fnmatch_lines(["*all trials could reach any host: the engine does not enforce `network`*"])
     (file,) = pytester.path.glob("results/*/records.jsonl")
