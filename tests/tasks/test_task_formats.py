@@ -166,7 +166,8 @@ def rows(tmp_path: Path) -> Path:
     write(mirror, {"calc.py": "def add(a, b):\n    return a + b\n"})
     patch = git(mirror, "diff")
     git(mirror, "checkout", "-q", ".")
-    write(mirror, {"tests/test_calc.py": "def test_old():\n    pass\n\n\ndef test_new():\n    pass\n"})
+    new = "\n\ndef test_new():\n    from calc import add\n\n    assert add(1, 2) == 3\n"
+    write(mirror, {"tests/test_calc.py": f"def test_old():\n    pass\n{new}"})
     tests = git(mirror, "diff")
     git(mirror, "checkout", "-q", ".")
     row = {
