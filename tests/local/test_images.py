@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import json
 import os
 import stat
@@ -200,6 +201,20 @@ def test_a_bomb_is_cut_off(tmp_path: Path) -> None:
     store = ImageStore(tmp_path / "store", OWNERS, lambda: Limits(bytes=1_000_000))
     with pytest.raises(ImageError, match=r"more .*bytes than this machine"):
         store.get(open_image(f"oci:{path}"))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("zstandard") is not None, reason="this Python reads them")
+def test_a_layer_that_this_python_cannot_read_says_what_would_help(tmp_path: Path) -> None:
+    packed = b"\x28\xb5\x2f\xfd" + bytes(20)
+    image = Image.of([layer([entry("a")])])
+    about = json.loads(image.manifest)
+    about["layers"][0]["digest"] = digest(packed)
+    manifest = json.dumps(about).encode()
+    image = Image({**image.blobs, digest(packed): packed, digest(manifest): manifest}, manifest)
+    with pytest.raises(ImageError, match="pip install zstandard"):
+        ImageStore(tmp_path / "store", OWNERS).get(
+            open_image(f"oci:{image.write_layout(tmp_path / 'image')}")
+        )
 
 
 def test_a_layer_is_held_to_both_of_its_digests(tmp_path: Path) -> None:

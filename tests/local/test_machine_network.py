@@ -7,21 +7,24 @@ import contextlib
 import json
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
+from e2b import Template
 
 from harness.errors import ProblemsError
 from harness.local.boxes.box import Box
-from harness.local.launch import LocalServer
+from harness.local.launch import LocalServer, start_server
 from harness.local.network.egress import Egress
 from harness.local.network.policy import ALL_TRAFFIC, Injection, NetworkPolicy
 from harness.tasks.loading import load_task
 from tests.support.boxes import isolation, run, tell
 from tests.support.folders import task_folder
+from tests.support.images import Image, entry, layer
 from tests.support.redteam import judge
 
 MIRROR = "mirror.corp.invalid"
@@ -39,7 +42,8 @@ class Company:
 
 
 @contextlib.asynccontextmanager
-async def company(authority: trustme.CA) -> AsyncIterator[Company]:
+async def company(authority: trustme.CA, files: Mapping[str, bytes] | None = None) -> AsyncIterator[Company]:
+    """`files` are answered by the last part of a path, anything else by a word."""
     found = Company()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(MIRROR).configure_cert(context)
@@ -56,7 +60,9 @@ async def company(authority: trustme.CA) -> AsyncIterator[Company]:
                     await writer.start_tls(context)
                     head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 found.mirror += head.encode()
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nmirror")
+                body = (files or {}).get(head.split()[1].rpartition("/")[2], b"mirror")
+                fields = f"Content-Length: {len(body)}\r\nConnection: close"
+                writer.write(f"HTTP/1.1 200 OK\r\n{fields}\r\n\r\n".encode() + body)
             await writer.drain()
         writer.close()
 
@@ -101,6 +107,39 @@ def test_requests_go_by_the_machines_proxy_and_its_certificates_are_trusted(
     rules = NetworkPolicy(allow_out=(MIRROR,), deny_out=(ALL_TRAFFIC,))
     keyed = replace(rules, injections=(Injection(MIRROR, (("k", SECRET),)),))
     tell(story, isolation("namespaces"), network=rules, ca=corp if named_by == "a file" else None)
+
+
+def test_builds_go_by_the_machines_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image of a registry that only it can resolve, whose certificate is the company's; and what steps fetch."""
+    isolation("namespaces")
+    authority, corp = trustme.CA(), tmp_path / "corp.pem"
+    authority.cert_pem.write_to_path(corp)
+    image = Image.of([layer([entry("app/x", b"1")])])
+    monkeypatch.setenv("SSL_CERT_FILE", str(corp))
+
+    def build() -> None:
+        with start_server() as server:
+            params: Any = {
+                "api_url": server.url,
+                "api_key": server.api_key,
+                "api_headers": {"Harness-Network": MIRROR},
+            }
+            Template.build(Template().from_image(f"{MIRROR}/team/app:1"), "of-the-registry", **params)
+            fetch = (
+                Template().from_template("claude").run_cmd(f"curl -sS https://{MIRROR}/x | grep -x mirror")
+            )
+            Template.build(fetch, "of-the-mirror", **params)
+
+    async def story() -> Company:
+        async with company(authority, {**image.blobs, "1": image.manifest}) as found:
+            monkeypatch.setenv("HTTPS_PROXY", found.url)
+            await asyncio.to_thread(build)
+            return found
+
+    found = asyncio.run(story())
+    assert {line.rpartition(" ")[0] for line in found.asked} == {f"CONNECT {MIRROR}:443"}
+    assert b"GET /v2/team/app/manifests/1 " in found.mirror
+    assert b"GET /x " in found.mirror
 
 
 def test_a_tasks_certificates_are_trusted_in_its_sandboxes(server: LocalServer, tmp_path: Path) -> None:
