@@ -164,40 +164,19 @@ def mount_device(device: str) -> int:
 # reach), and for the ways into another process's memory or descriptors that no debugger of one's own children needs.
 REFUSED = {
     "x86_64": (
-        *(
-            155,
-            165,
-            166,
-            428,
-            429,
-            430,
-            431,
-            432,
-            433,
-            442,
-            467,
-        ),  # pivot_root mount umount2 open_tree ... mount_setattr
+        *(155, 165, 166),  # pivot_root mount umount2
+        *(428, 429, 430, 431, 432, 433, 442, 467),  # open_tree move_mount fs* mount_setattr open_tree_attr
         *(248, 249, 250),  # add_key request_key keyctl
         *(308, 304, 438, 311),  # setns open_by_handle_at pidfd_getfd process_vm_writev
         *(298, 321, 323, 300),  # perf_event_open bpf userfaultfd fanotify_init
         *(175, 313, 176, 246, 320, 169, 167, 168, 163),  # modules, kexec, reboot, swap, acct
-        *(
-            164,
-            227,
-            305,
-            159,
-            103,
-            179,
-            443,
-            172,
-            173,
-            153,
-            212,
-        ),  # clocks, syslog, quotactl, iopl ioperm, vhangup
+        *(164, 227, 305, 159, 103, 179, 443, 153, 212),  # clocks, syslog, quotactl, vhangup, lookup_dcookie
         *(256, 279),  # migrate_pages move_pages
+        *(172, 173, 154),  # iopl ioperm modify_ldt, which x86 alone has
     ),
     "aarch64": (
-        *(41, 40, 39, 428, 429, 430, 431, 432, 433, 442, 467),
+        *(41, 40, 39),
+        *(428, 429, 430, 431, 432, 433, 442, 467),
         *(217, 218, 219),
         *(268, 265, 438, 271),
         *(241, 280, 282, 262),
@@ -208,9 +187,12 @@ REFUSED = {
 }
 # ENOSYS for io_uring, whose requests no filter sees, and for clone3, whose flags no filter sees: libc then uses clone.
 UNKNOWN = (425, 426, 427, 435)
-NUMBERS = {"x86_64": (0xC000003E, 56, 272, 41), "aarch64": (0xC00000B7, 220, 97, 198)}
-"""The audit architecture, and the numbers of clone, unshare and socket."""
-AF_ALG, AF_VSOCK = 38, 40  # the kernel's ciphers, a large attack surface; and the way to a hypervisor
+NUMBERS = {"x86_64": (0xC000003E, 56, 272, 41, 53), "aarch64": (0xC00000B7, 220, 97, 198, 199)}
+"""The audit architecture, and the numbers of clone, unshare, socket and socketpair."""
+FAMILIES = (1, 2, 10, 16, 17)
+"""AF_UNIX INET INET6 NETLINK PACKET. AF_VSOCK is a way to the hypervisor; the rest is code of the kernel's that nobody
+needs, in modules that are loaded for whoever asks.
+"""
 CHOWNS = {
     "x86_64": (92, 93, 94, 260, 105, 106, 113, 114, 116, 117, 119, 122, 123),
     "aarch64": (55, 54, 146, 144, 145, 143, 159, 147, 149, 151, 152),
@@ -226,7 +208,7 @@ def make_filter(machine: str, one_id: bool) -> bytes:
 
     With one id for all of a sandbox's accounts, changes of the owner succeed and do nothing, so that packages install.
     """
-    arch, clone, unshare, socket = NUMBERS[machine]
+    arch, clone, unshare, socket, socketpair = NUMBERS[machine]
     lines = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, arch), (RETURN, 0, 0, KILL), (LOAD, 0, 0, 0)]
     if machine == "x86_64":  # the x32 calls are the same ones under other numbers
         lines += [(AT_LEAST, 0, 1, 0x40000000), (RETURN, 0, 0, ERRNO | errno.ENOSYS)]
@@ -238,8 +220,10 @@ def make_filter(machine: str, one_id: bool) -> bytes:
     for number in (clone, unshare):
         lines += [(EQUAL, 0, 4, number), (LOAD, 0, 0, 16), (ANY_BIT, 0, 1, NEW_FLAGS)]
         lines += [(RETURN, 0, 0, ERRNO | errno.EPERM), (LOAD, 0, 0, 0)]
-    lines += [(EQUAL, 0, 4, socket), (LOAD, 0, 0, 16)]
-    lines += [(EQUAL, 1, 0, AF_ALG), (EQUAL, 0, 1, AF_VSOCK), (RETURN, 0, 0, ERRNO | errno.EAFNOSUPPORT)]
+    rest = range(len(FAMILIES), 0, -1)
+    lines += [(EQUAL, 1, 0, socket), (EQUAL, 0, len(FAMILIES) + 2, socketpair), (LOAD, 0, 0, 16)]
+    lines += [(EQUAL, far, 0, family) for far, family in zip(rest, FAMILIES, strict=True)]
+    lines.append((RETURN, 0, 0, ERRNO | errno.EAFNOSUPPORT))
     lines.append((RETURN, 0, 0, ALLOW))
     return b"".join(struct.pack("HBBI", *line) for line in lines)
 
