@@ -392,6 +392,10 @@ class SandboxRecord(_Part):
         None, description="The tier of a local server, also of one that E2B's variables name; null elsewhere."
     )
     enforces: tuple[str, ...] | None = Field(None, description="What that tier really enforces.")
+    shortcoming: str | None = Field(
+        None,
+        description="Why a local server had no better tier, or one account alone. Null: nothing better was tried.",
+    )
     stream_kept: Literal["server pipe", "user file"] | None = Field(
         None,
         description="Where Claude Code's output was on its way: `server pipe`, which ends outside of the sandbox, or "

@@ -124,7 +124,9 @@ def remote_platform() -> Platform:
     platform = e2b_platform()
     # Local servers listen on loopback alone, and one elsewhere may let whoever asks it wait.
     tier = probe_tier(os.environ["E2B_API_URL"]) if _server_is_here() else None
-    return replace(platform, isolation=tier[0], enforces=tier[1]) if tier else platform
+    if tier is None:
+        return platform
+    return replace(platform, isolation=tier.name, enforces=tier.enforces, shortcoming=tier.shortcoming)
 
 
 def local_platform(server: LocalServer | SharedServer) -> Platform:
@@ -134,6 +136,7 @@ def local_platform(server: LocalServer | SharedServer) -> Platform:
         {"api_url": server.url, "sandbox_url": server.url, "api_key": server.api_key},
         server.isolation,
         tuple(server.enforces),
+        server.shortcoming,
     )
 
 

@@ -252,6 +252,7 @@ def _sandbox_record(context: RunContext, attempt: Attempt) -> SandboxRecord:
         kind=context.platform.kind,
         isolation=context.platform.isolation,
         enforces=context.platform.enforces,
+        shortcoming=context.platform.shortcoming,
         stream_kept=_stream_kept(context, attempt),
         template_id=attempt.template_id,
     )

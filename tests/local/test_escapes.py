@@ -10,9 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import pwd
 import shlex
-import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -22,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from harness.local.template import claude_template
-from tests.local.test_isolation import SOMEBODY, story
+from tests.local.test_isolation import SOMEBODY, range_of_this_machine, story
 from tests.local.test_walls import CALLS, REFUSED_TO_ROOT, X86, python
 from tests.support.boxes import fresh_box, isolation, run, tell_in
 
@@ -240,18 +238,6 @@ def attempts(found: dict[str, str | int]) -> dict[str, str]:
 def out_or_untried(done: dict[str, int]) -> list[str]:
     """Those that got out, and those whose program is missing: they prove nothing."""
     return [name for name, code in done.items() if code in (0, 127)]
-
-
-def range_of_this_machine() -> pwd.struct_passwd:
-    """An ordinary account that has a range of ids here, or a skipped test that says what is missing."""
-    if not shutil.which("newuidmap"):
-        pytest.skip("newuidmap is not installed (Debian: uidmap)")
-    for line in Path("/etc/subuid").read_text().splitlines():
-        with contextlib.suppress(KeyError):
-            account = pwd.getpwnam(line.split(":")[0])
-            if account.pw_uid and os.geteuid() in (0, account.pw_uid):
-                return account
-    pytest.skip("no account that this test may use has a range in /etc/subuid")
 
 
 @pytest.mark.slow

@@ -33,6 +33,7 @@ async def tell(found: Isolation, wish: dict[str, Any], folder: Path) -> None:
         said = {
             "tier": found.tier,
             "enforces": sorted(found.enforces),
+            "shortcoming": found.shortcoming,
             "unavailable": [asdict(each) for each in found.unavailable],
             "account": box.account,
             "server": os.getpid(),

@@ -582,13 +582,8 @@ class Launcher:
         """Map the sandbox's ids to those of this machine that are its own."""
         ids = request["ids"]
         if ids == "range":
-            for tool, extents in (("newuidmap", request["uids"]), ("newgidmap", request["gids"])):
-                argv = [tool, str(child), *map(str, extents)]
-                code = os.waitstatus_to_exitcode(
-                    os.waitpid(os.posix_spawnp(tool, argv, {"PATH": "/usr/bin:/bin"}), 0)[1]
-                )
-                if code:
-                    raise OSError(errno.EPERM, f"{tool} failed")
+            for tool, extents in zip(request["tools"], (request["uids"], request["gids"]), strict=True):
+                self.run_tool(tool, str(child), *map(str, extents))
             return
         first = os.geteuid() if request["first"] is None else request["first"]
         group = os.getegid() if request["first"] is None else request["first"]
@@ -597,6 +592,19 @@ class Launcher:
             write(f"/proc/{child}/setgroups", "deny")
         write(f"/proc/{child}/uid_map", f"0 {first} {count}")
         write(f"/proc/{child}/gid_map", f"0 {group} {count}")
+
+    def run_tool(self, *argv: str) -> None:
+        """Run a program of this machine's. Raises OSError with its words."""
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        try:
+            moved = [(os.POSIX_SPAWN_DUP2, writer, 2)]
+            pid = os.posix_spawn(argv[0], argv, {"PATH": "/usr/bin:/bin"}, file_actions=moved)
+        finally:
+            os.close(writer)
+        with open(reader, "rb") as said:
+            words = said.read(4096).decode("utf-8", "replace").strip()
+        if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
+            raise OSError(errno.EPERM, f"{argv[0]} failed: {words}")
 
     def send_mounts(self, request: dict[str, Any], child: int, link: _socket.socket) -> None:
         """Make the sandbox's mounts, and pass them to its process."""
