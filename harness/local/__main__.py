@@ -1,7 +1,8 @@
 """`python -m harness.local --port N`: an E2B-compatible server on this machine.
 
-It prints one line of JSON when it is ready: `{"url", "api_key", "isolation", "enforces", "pid"}`. If it cannot start,
-it prints `{"error", "remedy"}` and exits with 1. `harness sandboxd` is the same server with output for a terminal.
+It prints one line of JSON when it is ready: `{"url", "api_key", "isolation", "enforces", "shortcoming", "pid"}`. If it
+cannot start, it prints `{"error", "remedy"}` and exits with 1. `harness sandboxd` is the same server with output for a
+terminal.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ class JsonReporter:
                 "api_key": ready.api_key,
                 "isolation": ready.isolation.tier,
                 "enforces": sorted(ready.isolation.enforces),
+                "shortcoming": ready.isolation.shortcoming,
                 "pid": os.getpid(),
             }
         )
@@ -122,6 +124,8 @@ def _isolation_summary(ready: Ready) -> str:
     summary = f"isolation {ready.isolation.tier}"
     for other in ready.isolation.unavailable:
         summary += f" (not {other.tier}: {other.cause}" + (f"; {other.remedy})" if other.remedy else ")")
+    if ready.isolation.one_account:
+        summary += f" (`user` is root: {ready.isolation.one_account})"
     return summary
 
 

@@ -40,6 +40,8 @@ class LocalServer:
     """The isolation tier of its sandboxes."""
     enforces: frozenset[str]
     """The limits that sandboxes of this tier cannot escape: of files, processes, network, memory, pids, cpu."""
+    shortcoming: str | None
+    """Why its sandboxes are not kept apart better; None where nothing better was tried."""
     process: subprocess.Popen[bytes]
     _log: IO[bytes] = field(repr=False)
     _final_log: str = field(default="", repr=False)
@@ -101,6 +103,7 @@ def start_server(isolation: str | None = None, max_sandboxes: int | None = None)
         api_key=message["api_key"],
         isolation=message["isolation"],
         enforces=frozenset(message["enforces"]),
+        shortcoming=message["shortcoming"],
         process=process,
         _log=log,
     )

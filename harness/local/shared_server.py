@@ -33,6 +33,7 @@ class SharedServer:
     api_key: str
     isolation: str
     enforces: frozenset[str]
+    shortcoming: str | None
     pid: int
     lock_fd: int | None = None
     """The descriptor of the lock that this process holds on the server; None if it holds none."""
@@ -188,6 +189,7 @@ def _parse_address(address: dict[str, object]) -> SharedServer:
         str(address["api_key"]),
         str(address["isolation"]),
         frozenset(map(str, enforces)),
+        None if address["shortcoming"] is None else str(address["shortcoming"]),
         int(str(address["pid"])),
     )
 

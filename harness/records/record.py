@@ -397,6 +397,10 @@ class SandboxRecord(_Part):
         description="Whether the engine keeps sandboxes to the hosts that they may reach: as the tier says, elsewhere "
         "tried once a run by a sandbox that may reach nothing. Null: it could not be told.",
     )
+    shortcoming: str | None = Field(
+        None,
+        description="Why a local server had no better tier, or one account alone. Null: nothing better was tried.",
+    )
     stream_kept: Literal["server pipe", "user file"] | None = Field(
         None,
         description="Where Claude Code's output was on its way: `server pipe`, which ends outside of the sandbox, or "

@@ -526,14 +526,13 @@ def _budget(options: Options, resources: RunResources, resumed: ResumedRun) -> B
 def _warnings(platform: Any) -> list[str]:
     if platform.isolation not in (None, *FULL_TIERS):
         enforced = ", ".join(platform.enforces or ()) or "nothing"
+        why = f" ({platform.shortcoming})" if platform.shortcoming else ""
         return [
-            f"harness: restricted isolation ({platform.isolation}): enforced are {enforced}; see docs/isolation.md"
+            f"harness: restricted isolation ({platform.isolation}): enforced are {enforced}{why}; see docs/isolation.md"
         ]
     if platform.isolation == FULL_TIERS[0] and "accounts" not in (platform.enforces or ()):
-        return [
-            "harness: one account: `user` is root in sandboxes, for this user has no range in /etc/subuid; "
-            "see docs/isolation.md"
-        ]
+        why = platform.shortcoming or "its server does not say why"
+        return [f"harness: one account: `user` is root in sandboxes: {why}; see docs/isolation.md"]
     return []
 
 

@@ -121,7 +121,9 @@ def remote_platform() -> Platform:
     platform = e2b_platform()
     # Local servers listen on loopback alone, and one elsewhere may let whoever asks it wait.
     tier = probe_tier(os.environ["E2B_API_URL"]) if names_this_machine() else None
-    return replace(platform, isolation=tier[0], enforces=tier[1]) if tier else platform
+    if tier is None:
+        return platform
+    return replace(platform, isolation=tier.name, enforces=tier.enforces, shortcoming=tier.shortcoming)
 
 
 def local_platform(server: LocalServer | SharedServer) -> Platform:
@@ -131,6 +133,7 @@ def local_platform(server: LocalServer | SharedServer) -> Platform:
         {"api_url": server.url, "sandbox_url": server.url, "api_key": server.api_key},
         server.isolation,
         tuple(server.enforces),
+        server.shortcoming,
     )
 
 

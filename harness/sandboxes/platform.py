@@ -22,12 +22,14 @@ class Platform:
     `params` go to every call of the SDK. Without them the SDK reads the variables E2B_* itself.
 
     `isolation` is the tier of a local server, also of one that E2B's variables name, and `enforces` what that enforces.
+    `shortcoming` tells why it is not a better one.
     """
 
     kind: Literal["e2b", "local"]
     params: Mapping[str, Any] = field(default_factory=dict)
     isolation: str | None = None
     enforces: tuple[str, ...] | None = None
+    shortcoming: str | None = None
 
     @property
     def description(self) -> str:

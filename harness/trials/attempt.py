@@ -254,6 +254,7 @@ def _sandbox_record(context: RunContext, attempt: Attempt) -> SandboxRecord:
         isolation=context.platform.isolation,
         enforces=context.platform.enforces,
         network_enforced=attempt.network_enforced,
+        shortcoming=context.platform.shortcoming,
         stream_kept=_stream_kept(context, attempt),
         template_id=attempt.template_id,
     )

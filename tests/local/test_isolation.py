@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pwd
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,7 @@ def storyteller(
     forbidden: tuple[str, ...] = (),
     account: int | None = None,
     home: Path | None = None,
+    path: str = os.environ["PATH"],
     **wish: Any,
 ) -> Iterator[subprocess.Popen[str]]:
     """box_story.py in a process of its own, on an interpreter that any account can reach."""
@@ -56,7 +59,7 @@ def storyteller(
     argv = [python, str(FORBID), *forbidden, "--"] if forbidden else []
     argv += [python, "-m", "tests.support.box_story", json.dumps({"commands": [], **wish})]
     env = {
-        "PATH": os.environ["PATH"],
+        "PATH": path,
         "HOME": str(home or "/nonexistent"),
         "PYTHONPATH": ":".join(paths),
         "LD_LIBRARY_PATH": f"{prefix}/lib",
@@ -369,10 +372,51 @@ def test_an_ordinary_user_has_sandboxes_too(forbidden: tuple[str, ...], tmp_path
     said = story(forbidden=forbidden, account=SOMEBODY, home=tmp_path, commands=COMMANDS)
     assert said["tier"] == ("namespaces", "landlock")[len(forbidden)]
     assert said["account"] == SOMEBODY
+    assert ("package uidmap" if shutil.which("newuidmap") is None else "/etc/subuid") in said[
+        "shortcoming"
+    ] or forbidden
     home, created, shadow = said["outputs"]
     assert home == [0, "/home/user\n0\n"] if not forbidden else home[0] == 0
     assert created == [0, "file\n"]
     assert "$" not in shadow[1]
+
+
+def range_of_this_machine() -> pwd.struct_passwd:
+    """An ordinary account that has a range of ids here, or a skipped test that says what is missing."""
+    if not shutil.which("newuidmap"):
+        pytest.skip("newuidmap is not installed (Debian: uidmap)")
+    for line in Path("/etc/subuid").read_text().splitlines():
+        with suppress(KeyError):
+            account = pwd.getpwnam(line.split(":")[0])
+            if account.pw_uid and os.geteuid() in (0, account.pw_uid):
+                return account
+    pytest.skip("no account that this test may use has a range in /etc/subuid")
+
+
+def test_a_user_with_a_range_has_real_accounts() -> None:
+    """As far as the range goes: root inside is the user, and all others are ids of the range."""
+    account = range_of_this_machine()
+    commands = ["id -u; touch f; sudo chown 7:8 f; stat -c %u:%g f; cat /proc/self/uid_map"]
+    said = story(account=account.pw_uid, home=Path(account.pw_dir), commands=commands)
+    assert (said["tier"], said["account"], said["shortcoming"]) == ("namespaces", account.pw_uid, None)
+    ((code, words),) = said["outputs"]
+    first = next(line.split(":")[1] for line in Path("/etc/subuid").read_text().splitlines())
+    assert (code, words.split()) == (0, ["1000", "7:8", "0", str(account.pw_uid), "1", "1", first, "65535"])
+
+
+def test_a_range_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    """The sandbox has one account then, and it is said why, with the tool's own words."""
+    account = range_of_this_machine()
+    for folder in (tmp_path, *tmp_path.parents[:-1]):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    for name in ("newuidmap", "newgidmap"):
+        (tmp_path / name).write_text("#!/bin/sh\necho out of ids today >&2\nexit 1\n")
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    said = story(account=account.pw_uid, home=Path(account.pw_dir), path=path, commands=["id -u"])
+    assert (said["tier"], said["outputs"]) == ("namespaces", [[0, "0\n"]])
+    assert "accounts" not in said["enforces"]
+    assert "newuidmap failed: out of ids today" in said["shortcoming"]
 
 
 # --- the server's end

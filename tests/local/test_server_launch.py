@@ -57,7 +57,7 @@ def _options(ready: Ready) -> dict[str, str]:
 def test_one_line_says_that_it_is_ready(by_hand: subprocess.Popen[bytes]) -> None:
     """The line has what a client needs, and a client can use it at once."""
     ready = _ready(by_hand)
-    assert ready.keys() == {"url", "api_key", "isolation", "enforces", "pid"}
+    assert ready.keys() == {"url", "api_key", "isolation", "enforces", "shortcoming", "pid"}
     assert ready["pid"] == by_hand.pid
     assert ready["url"].startswith("http://127.0.0.1:")
     with Sandbox.create(**_options(ready)) as sandbox:

@@ -19,6 +19,7 @@ def test_e2bs_variables_lead_to_the_tier(as_e2b: LocalServer) -> None:
     platform = remote_platform()
     assert (platform.kind, platform.isolation) == ("e2b", as_e2b.isolation)
     assert set(platform.enforces or ()) == as_e2b.enforces
+    assert platform.shortcoming == as_e2b.shortcoming
     assert platform.description == f"e2b ({as_e2b.url}, {as_e2b.isolation})"
 
 

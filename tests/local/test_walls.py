@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import shlex
 import stat
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.local.boxes.box import Box
-from harness.local.boxes.launcher import LAST_CAPABILITY, NUMBERS, ROOT_CAPABILITIES, make_filter
+from harness.local.boxes.launcher import (
+    CHOWNS,
+    FSCONFIG,
+    FSMOUNT,
+    FSOPEN,
+    KEYCTL,
+    LAST_CAPABILITY,
+    MOUNT_SETATTR,
+    MOVE_MOUNT,
+    NUMBERS,
+    OPEN_TREE,
+    PIVOT_ROOT,
+    REFUSED,
+    ROOT_CAPABILITIES,
+    UNKNOWN,
+    make_filter,
+)
 from harness.local.boxes.types import BoxError, UnknownUser
 from harness.local.limits import BoxLimits
 from harness.local.network.policy import NetworkPolicy
@@ -126,6 +144,48 @@ def test_the_filter_refuses_what_no_agent_needs() -> None:
     tell(story, isolation("namespaces"))
 
 
+REFUSED_CALLS = """
+pivot_root mount umount2 open_tree move_mount fsopen fsconfig fsmount fspick mount_setattr
+add_key request_key keyctl setns open_by_handle_at pidfd_getfd process_vm_writev
+perf_event_open bpf userfaultfd fanotify_init init_module finit_module delete_module kexec_load kexec_file_load
+reboot swapon swapoff acct settimeofday clock_settime clock_adjtime adjtimex syslog quotactl quotactl_fd vhangup
+lookup_dcookie migrate_pages move_pages
+"""
+OF_X86 = "iopl ioperm modify_ldt"
+CHOWN_CALLS = """
+chown fchown lchown fchownat setuid setgid setreuid setregid setgroups setresuid setresgid setfsuid setfsgid
+"""
+OPEN_TREE_ATTR = 467
+"""It is newer than libraries' tables, and has one number everywhere, as all calls since 424."""
+
+
+@pytest.mark.parametrize(("machine", "arch"), [("x86_64", 0xC000003E), ("aarch64", 0xC00000B7)])
+def test_the_filters_numbers_are_the_kernels(machine: str, arch: int) -> None:
+    """As libseccomp has them, for both kinds of machine: each number of the tables is that of a named call."""
+    try:
+        library = ctypes.CDLL("libseccomp.so.2")
+    except OSError as error:
+        pytest.skip(f"the machine has no table to compare with: {error}")
+
+    def numbers(names: str) -> set[int]:
+        found = {
+            name: library.seccomp_syscall_resolve_name_arch(arch, name.encode()) for name in names.split()
+        }
+        return {number for number in found.values() if number >= 0}
+
+    assert set(REFUSED[machine]) == numbers(REFUSED_CALLS + (OF_X86 if machine == "x86_64" else "")) | {
+        OPEN_TREE_ATTR
+    }
+    assert set(CHOWNS[machine]) == numbers(CHOWN_CALLS)
+    assert set(UNKNOWN) == numbers("io_uring_setup io_uring_enter io_uring_register clone3")
+    named = ("clone", "unshare", "socket", "socketpair")
+    assert NUMBERS[machine] == (arch, *(number for name in named for number in numbers(name)))
+    assert {PIVOT_ROOT[machine]} == numbers("pivot_root")
+    assert {KEYCTL[machine]} == numbers("keyctl")
+    new = "open_tree move_mount fsopen fsconfig fsmount mount_setattr"
+    assert {OPEN_TREE, MOVE_MOUNT, FSOPEN, FSCONFIG, FSMOUNT, MOUNT_SETATTR} == numbers(new)
+
+
 @pytest.mark.parametrize("machine", list(NUMBERS))
 def test_the_filter_is_whole_on_every_machine(machine: str) -> None:
     """No comparison jumps beyond the program's end, and the last word is to allow."""
@@ -217,11 +277,17 @@ def test_a_setuid_file_is_nobodys_on_this_machine() -> None:
 
     async def story(box: Box) -> None:
         await run(box, "cp /bin/true /srv/evil && chmod 6755 /srv/evil", user="root")
+        able = (
+            f"os.setxattr('/srv/evil', 'security.capability', bytes.fromhex('01000002ffffffff{'00' * 12}'))"
+        )
+        assert (await run(box, python(f"import os; {able}"), user="root")).exit_code == 0
         evil = on_disk(box, "/srv/evil")
         found = evil.stat()
         assert found.st_mode & stat.S_ISUID
         assert found.st_uid not in (0, os.geteuid(), box.account)
         assert found.st_uid > 1_000_000
+        capability = os.getxattr(evil, "security.capability")
+        assert int.from_bytes(capability[20:24], "little") == found.st_uid, "whose namespace it counts in"
         assert box.spec.state.stat().st_mode & 0o077 == 0
         assert box.spec.state.stat().st_uid == 0
 
@@ -315,6 +381,27 @@ def test_root_keeps_the_capabilities_that_packages_need_and_no_other() -> None:
             await run(box, "echo -900 > /proc/self/oom_score_adj; cat /proc/self/oom_score_adj", user="root")
         ).stdout
         assert int(score) >= 500
+
+    tell(story, isolation("namespaces"))
+
+
+def test_a_sandbox_has_a_session_keyring_of_its_own() -> None:
+    """It belongs to the sandbox's first id: nothing inside possesses a key of whoever started the server."""
+    if not Path("/proc/keys").exists():
+        pytest.skip("the kernel lists no keys")
+
+    async def story(box: Box) -> None:
+        seen = await asyncio.to_thread(
+            subprocess.run,
+            ["cat", "/proc/keys"],
+            user=box.account,
+            group=box.account,
+            extra_groups=[],
+            capture_output=True,
+            text=True,
+        )
+        rings = [line.split() for line in seen.stdout.splitlines() if " _ses" in line]
+        assert str(box.account) in [words[5] for words in rings]
 
     tell(story, isolation("namespaces"))
 

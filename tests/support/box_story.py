@@ -2,13 +2,14 @@
 
     python -m tests.support.box_story '{"tier": null, "commands": ["id -u"], "hold": false}'
 
-It says one JSON line: the isolation found (or the error), and each command's exit code and output. With
-`hold` it then waits until it is killed.
+It says one JSON line: the isolation found (or the error), and each command's exit code and output. `user` runs them,
+or root, while another sandbox is there in which `neighbour` has been run. With `hold` it then waits until it is killed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -23,11 +24,16 @@ from tests.support.boxes import fresh_box, run, state_folder
 
 async def tell(found: Isolation, wish: dict[str, Any], folder: Path) -> None:
     """Run the commands in a fresh box, and say what came out."""
-    async with fresh_box(found, folder) as box:
-        outputs = [await run(box, command) for command in wish["commands"]]
+    async with contextlib.AsyncExitStack() as stack:
+        if "neighbour" in wish:
+            neighbour = await stack.enter_async_context(fresh_box(found, folder, "neighbour"))
+            await run(neighbour, wish["neighbour"], user="root")
+        box = await stack.enter_async_context(fresh_box(found, folder))
+        outputs = [await run(box, command, user=wish.get("user", "user")) for command in wish["commands"]]
         said = {
             "tier": found.tier,
             "enforces": sorted(found.enforces),
+            "shortcoming": found.shortcoming,
             "unavailable": [asdict(each) for each in found.unavailable],
             "account": box.account,
             "server": os.getpid(),

@@ -15,7 +15,7 @@ import marshal
 import os
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -70,6 +70,14 @@ class Isolation:
     cgroups: Cgroups = field(default_factory=Cgroups)
     namespaces: Namespaces | None = None
     """How sandboxes of the tier `namespaces` are made."""
+    one_account: str | None = None
+    """Why `user` and root are one account in the tier `namespaces`; None where they are two."""
+
+    @property
+    def shortcoming(self) -> str | None:
+        """Why sandboxes are not kept apart better; None where nothing better was tried."""
+        parts = [f"{each.tier}: {each.cause} ({each.error})" for each in self.unavailable]
+        return "; ".join([*parts, *filter(None, [self.one_account])]) or None
 
     @classmethod
     def probe(cls, requested: str | None = None) -> "Isolation":
@@ -109,29 +117,34 @@ class Isolation:
         cls, tier: Tier, unavailable: tuple[UnavailableTier, ...]
     ) -> "Isolation | UnavailableTier":
         error: Exception = OSError("there is no way to try")
-        for candidate in cls._candidates(tier, unavailable):
+        candidates, lacking = cls._candidates(tier, unavailable)
+        for candidate in candidates:
             try:
                 version, account = _probe_guest(candidate)
             except (OSError, NoAccount, _GuestFailed) as failure:
                 error = failure
+                lacking = f"a sandbox with ids of its own could not be started: {failure}"
             else:
                 enforces = _enforced_by(tier, version, account != os.geteuid(), candidate.cgroups)
                 if candidate.namespaces and candidate.namespaces.bounds_disk:
                     enforces |= {"disk"}
                 if candidate.namespaces and candidate.namespaces.ids != "one":
-                    enforces |= {"accounts"}
-                return replace(candidate, enforces=enforces)
+                    enforces, lacking = enforces | {"accounts"}, None
+                return replace(candidate, enforces=enforces, one_account=lacking)
         explain = {"namespaces": explain_no_namespaces, "landlock": explain_no_landlock}
         cause, remedy = explain.get(tier, _explain_nothing)(str(error))
         return UnavailableTier(tier, str(error), cause, remedy)
 
     @classmethod
-    def _candidates(cls, tier: Tier, unavailable: tuple[UnavailableTier, ...]) -> "Iterator[Isolation]":
-        """Yield the forms of a tier, the best first. At least one."""
+    def _candidates(
+        cls, tier: Tier, unavailable: tuple[UnavailableTier, ...]
+    ) -> "tuple[list[Isolation], str | None]":
+        """Return the forms of a tier, the best first, at least one; and why a better one cannot be tried."""
         cgroups = Cgroups.detect()
-        ways: tuple[Namespaces | None, ...] = list_ways() if tier == "namespaces" else (None,)
-        for way in ways:
-            yield cls(tier, frozenset(), unavailable, cgroups, way)
+        if tier != "namespaces":
+            return [cls(tier, frozenset(), unavailable, cgroups)], None
+        ways, lacking = list_ways()
+        return [cls(tier, frozenset(), unavailable, cgroups, way) for way in ways], lacking
 
     def account_for(self, state: Path) -> int:
         """Return the uid that a sandbox with this state directory runs as. Raises NoAccount."""

@@ -164,40 +164,19 @@ def mount_device(device: str) -> int:
 # reach), and for the ways into another process's memory or descriptors that no debugger of one's own children needs.
 REFUSED = {
     "x86_64": (
-        *(
-            155,
-            165,
-            166,
-            428,
-            429,
-            430,
-            431,
-            432,
-            433,
-            442,
-            467,
-        ),  # pivot_root mount umount2 open_tree ... mount_setattr
+        *(155, 165, 166),  # pivot_root mount umount2
+        *(428, 429, 430, 431, 432, 433, 442, 467),  # open_tree move_mount fs* mount_setattr open_tree_attr
         *(248, 249, 250),  # add_key request_key keyctl
         *(308, 304, 438, 311),  # setns open_by_handle_at pidfd_getfd process_vm_writev
         *(298, 321, 323, 300),  # perf_event_open bpf userfaultfd fanotify_init
         *(175, 313, 176, 246, 320, 169, 167, 168, 163),  # modules, kexec, reboot, swap, acct
-        *(
-            164,
-            227,
-            305,
-            159,
-            103,
-            179,
-            443,
-            172,
-            173,
-            153,
-            212,
-        ),  # clocks, syslog, quotactl, iopl ioperm, vhangup
+        *(164, 227, 305, 159, 103, 179, 443, 153, 212),  # clocks, syslog, quotactl, vhangup, lookup_dcookie
         *(256, 279),  # migrate_pages move_pages
+        *(172, 173, 154),  # iopl ioperm modify_ldt, which x86 alone has
     ),
     "aarch64": (
-        *(41, 40, 39, 428, 429, 430, 431, 432, 433, 442, 467),
+        *(41, 40, 39),
+        *(428, 429, 430, 431, 432, 433, 442, 467),
         *(217, 218, 219),
         *(268, 265, 438, 271),
         *(241, 280, 282, 262),
@@ -208,9 +187,12 @@ REFUSED = {
 }
 # ENOSYS for io_uring, whose requests no filter sees, and for clone3, whose flags no filter sees: libc then uses clone.
 UNKNOWN = (425, 426, 427, 435)
-NUMBERS = {"x86_64": (0xC000003E, 56, 272, 41), "aarch64": (0xC00000B7, 220, 97, 198)}
-"""The audit architecture, and the numbers of clone, unshare and socket."""
-AF_ALG, AF_VSOCK = 38, 40  # the kernel's ciphers, a large attack surface; and the way to a hypervisor
+NUMBERS = {"x86_64": (0xC000003E, 56, 272, 41, 53), "aarch64": (0xC00000B7, 220, 97, 198, 199)}
+"""The audit architecture, and the numbers of clone, unshare, socket and socketpair."""
+FAMILIES = (1, 2, 10, 16, 17)
+"""AF_UNIX INET INET6 NETLINK PACKET. AF_VSOCK is a way to the hypervisor; the rest is code of the kernel's that nobody
+needs, in modules that are loaded for whoever asks.
+"""
 CHOWNS = {
     "x86_64": (92, 93, 94, 260, 105, 106, 113, 114, 116, 117, 119, 122, 123),
     "aarch64": (55, 54, 146, 144, 145, 143, 159, 147, 149, 151, 152),
@@ -226,7 +208,7 @@ def make_filter(machine: str, one_id: bool) -> bytes:
 
     With one id for all of a sandbox's accounts, changes of the owner succeed and do nothing, so that packages install.
     """
-    arch, clone, unshare, socket = NUMBERS[machine]
+    arch, clone, unshare, socket, socketpair = NUMBERS[machine]
     lines = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, arch), (RETURN, 0, 0, KILL), (LOAD, 0, 0, 0)]
     if machine == "x86_64":  # the x32 calls are the same ones under other numbers
         lines += [(AT_LEAST, 0, 1, 0x40000000), (RETURN, 0, 0, ERRNO | errno.ENOSYS)]
@@ -238,8 +220,10 @@ def make_filter(machine: str, one_id: bool) -> bytes:
     for number in (clone, unshare):
         lines += [(EQUAL, 0, 4, number), (LOAD, 0, 0, 16), (ANY_BIT, 0, 1, NEW_FLAGS)]
         lines += [(RETURN, 0, 0, ERRNO | errno.EPERM), (LOAD, 0, 0, 0)]
-    lines += [(EQUAL, 0, 4, socket), (LOAD, 0, 0, 16)]
-    lines += [(EQUAL, 1, 0, AF_ALG), (EQUAL, 0, 1, AF_VSOCK), (RETURN, 0, 0, ERRNO | errno.EAFNOSUPPORT)]
+    rest = range(len(FAMILIES), 0, -1)
+    lines += [(EQUAL, 1, 0, socket), (EQUAL, 0, len(FAMILIES) + 2, socketpair), (LOAD, 0, 0, 16)]
+    lines += [(EQUAL, far, 0, family) for far, family in zip(rest, FAMILIES, strict=True)]
+    lines.append((RETURN, 0, 0, ERRNO | errno.EAFNOSUPPORT))
     lines.append((RETURN, 0, 0, ALLOW))
     return b"".join(struct.pack("HBBI", *line) for line in lines)
 
@@ -598,13 +582,8 @@ class Launcher:
         """Map the sandbox's ids to those of this machine that are its own."""
         ids = request["ids"]
         if ids == "range":
-            for tool, extents in (("newuidmap", request["uids"]), ("newgidmap", request["gids"])):
-                argv = [tool, str(child), *map(str, extents)]
-                code = os.waitstatus_to_exitcode(
-                    os.waitpid(os.posix_spawnp(tool, argv, {"PATH": "/usr/bin:/bin"}), 0)[1]
-                )
-                if code:
-                    raise OSError(errno.EPERM, f"{tool} failed")
+            for tool, extents in zip(request["tools"], (request["uids"], request["gids"]), strict=True):
+                self.run_tool(tool, str(child), *map(str, extents))
             return
         first = os.geteuid() if request["first"] is None else request["first"]
         group = os.getegid() if request["first"] is None else request["first"]
@@ -613,6 +592,19 @@ class Launcher:
             write(f"/proc/{child}/setgroups", "deny")
         write(f"/proc/{child}/uid_map", f"0 {first} {count}")
         write(f"/proc/{child}/gid_map", f"0 {group} {count}")
+
+    def run_tool(self, *argv: str) -> None:
+        """Run a program of this machine's. Raises OSError with its words."""
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        try:
+            moved = [(os.POSIX_SPAWN_DUP2, writer, 2)]
+            pid = os.posix_spawn(argv[0], argv, {"PATH": "/usr/bin:/bin"}, file_actions=moved)
+        finally:
+            os.close(writer)
+        with open(reader, "rb") as said:
+            words = said.read(4096).decode("utf-8", "replace").strip()
+        if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
+            raise OSError(errno.EPERM, f"{argv[0]} failed: {words}")
 
     def send_mounts(self, request: dict[str, Any], child: int, link: _socket.socket) -> None:
         """Make the sandbox's mounts, and pass them to its process."""

@@ -40,7 +40,7 @@ from harness.local.boxes.guest_launch import (
     make_script_wrapper,
     open_blob,
 )
-from harness.local.boxes.subordinate import SubordinateRange, find_range
+from harness.local.boxes.subordinate import NoRange, SubordinateRange, find_range
 from harness.local.shared_files import share_distributions, share_path
 
 UPPER = "upper"
@@ -208,6 +208,7 @@ class Namespaces:
         return {
             "ids": self.ids,
             "first": spec.account if self.ids == "own" else None,
+            "tools": self.subordinate.tools if self.subordinate else (),
             "uids": self.subordinate.uids if self.subordinate else (),
             "gids": self.subordinate.gids if self.subordinate else (),
             "storage": self.stored,
@@ -288,14 +289,16 @@ def measure_written(state: Path) -> int:
     return disk.stat().st_blocks * 512 if disk.exists() else measure_tree(state / UPPER)
 
 
-def list_ways() -> tuple[Namespaces, ...]:
-    """Return the ways to give sandboxes ids that this account may try, the best first."""
+def list_ways() -> tuple[tuple[Namespaces, ...], str | None]:
+    """Return the ways to give sandboxes ids that this account may try, the best first, and why one is missing."""
     launcher = LauncherClient()
     if os.geteuid() == 0:
-        return (Namespaces("own", launcher),)
-    subordinate = find_range()
-    ways = [Namespaces("range", launcher, subordinate)] if subordinate else []
-    return (*ways, Namespaces("one", launcher))
+        return (Namespaces("own", launcher),), None
+    one = Namespaces("one", launcher)
+    try:
+        return (Namespaces("range", launcher, find_range()), one), None
+    except NoRange as error:
+        return (one,), str(error)
 
 
 def _list_scripts(spec: LaunchSpec) -> Iterator[tuple[str, Path]]:

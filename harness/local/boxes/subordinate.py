@@ -7,7 +7,6 @@ process of one that got out could write the files of another.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import pwd
 import shutil
@@ -36,6 +35,8 @@ os.execvp(sys.argv[1], sys.argv[1:])
 class SubordinateRange:
     """What newuidmap and newgidmap are given: triples of the first id inside, the first one here, and their number."""
 
+    tools: tuple[str, str]
+    """Where the two are. The launcher has no PATH."""
     uids: tuple[int, ...]
     gids: tuple[int, ...]
 
@@ -50,7 +51,7 @@ class SubordinateRange:
         )
         assert process.stdout
         if process.stdout.read(1):
-            for tool, ids in (("newuidmap", self.uids), ("newgidmap", self.gids)):
+            for tool, ids in zip(self.tools, (self.uids, self.gids), strict=True):
                 subprocess.run([tool, str(process.pid), *map(str, ids)], check=False, capture_output=True)
         printed, said = process.communicate(b"y")
         if process.returncode != 0:
@@ -58,28 +59,34 @@ class SubordinateRange:
         return printed.decode("utf-8", "replace")
 
 
-@functools.cache
-def find_range() -> SubordinateRange | None:
-    """Return the range of this process's account; None for root, and for an account without one."""
-    if os.geteuid() == 0 or not (shutil.which("newuidmap") and shutil.which("newgidmap")):
-        return None
+class NoRange(Exception):
+    """An account cannot give ids of a range. The message says why, and what would help."""
+
+
+def find_range() -> SubordinateRange:
+    """Return the range of this process's account, which is not root's. Raises NoRange."""
+    tools = shutil.which("newuidmap"), shutil.which("newgidmap")
+    if tools[0] is None or tools[1] is None:
+        raise NoRange("newuidmap and newgidmap are not installed (Debian, Ubuntu: package uidmap)")
     uids, gids = _find("/etc/subuid"), _find("/etc/subgid")
-    if uids is None or gids is None:
-        return None
-    return SubordinateRange((0, os.geteuid(), 1, 1, *uids), (0, os.getegid(), 1, 1, *gids))
+    return SubordinateRange(
+        (tools[0], tools[1]), (0, os.geteuid(), 1, 1, *uids), (0, os.getegid(), 1, 1, *gids)
+    )
 
 
-def _find(path: str) -> tuple[int, int] | None:
-    """Return the first id and the number of this account's range, if it has enough of them for a distribution."""
+def _find(path: str) -> tuple[int, int]:
+    """Return the first id and the number of this account's range, which are enough for a distribution."""
     names = {str(os.geteuid())}
     with contextlib.suppress(KeyError):  # an account without a name may have a range by its number
         names.add(pwd.getpwuid(os.geteuid()).pw_name)
     try:
         lines = Path(path).read_text().splitlines()
-    except OSError:
-        return None
+    except OSError as error:
+        raise NoRange(f"{path} cannot be read: {error.strerror}") from error
     for name, _, rest in (line.partition(":") for line in lines):
         first, _, count = rest.partition(":")
         if name in names and first.isdecimal() and count.isdecimal() and int(count) >= IDS - 1:
             return int(first), IDS - 1
-    return None
+    raise NoRange(
+        f"{path} gives this account no {IDS - 1:,} ids (as root: usermod --add-subuids, --add-subgids)"
+    )

@@ -141,7 +141,8 @@ class ControlPlane:
         return own + self._templates.routes()
 
     async def _check_health(self, request: Request) -> Response:
-        headers = tier.health_headers(self._isolation.tier, self._isolation.enforces)
+        found = self._isolation
+        headers = tier.health_headers(found.tier, found.enforces, found.shortcoming)
         return PlainTextResponse("Health check successful", headers=headers)
 
     async def _create_v1(self, request: Request) -> Response:
