@@ -223,10 +223,14 @@ class TurnResult:
 
 @dataclass(frozen=True)
 class HookTold:
-    """What a hook wrote on its stderr, before the agent's first tool call of the turn."""
+    """What a hook wrote on its stderr, before the agent's first tool call of the turn.
+
+    `is_late`: an earlier turn had one, and the agent may have changed what was told.
+    """
 
     event: str
     stderr: str
+    is_late: bool = False
 
 
 @dataclass(frozen=True)
@@ -240,7 +244,8 @@ class Session:
     the API was asked again, `mcp_waits_ms` is the time in which a call of an MCP tool was waited for; None: not
     told. `forged` counts the events that Claude Code cannot have written where they are, by why; nothing else of
     them counts. `api_error` is Claude Code's word for what it last said in the model's place. `hooks` is what hooks
-    told while the agent could not yet have done anything to it. `plugins` has each one's folder by its name.
+    told before the agent's first tool call of a turn. `plugins` has each one's folder by its name. `is_late` says that
+    the present run started after the agent's first tool call: what it starts with may be the agent's own doing.
     """
 
     session_id: str | None = None
@@ -268,6 +273,7 @@ class Session:
     last_retry_status: int | None = None
     api_error: str | None = None
     hooks: tuple[HookTold, ...] = ()
+    is_late: bool = False
     malformed: int = 0
     forged: Mapping[str, int] = field(default_factory=dict)
     calls: tuple[ToolCall, ...] = ()
@@ -433,7 +439,7 @@ class SessionBuilder:
         self._messages.clear()
         self._run_messages.clear()
         self._open_calls.clear()
-        self._session = replace(self.session(), models={}, tools={})
+        self._session = replace(self.session(), models={}, tools={}, is_late=self.has_called_tool)
         self._before, self._run_share = self._bill, Tokens()
         self._is_uncounted = self._tells_no_share = False
         self._result, self._running = None, False
@@ -479,7 +485,8 @@ class SessionBuilder:
             if self._starts == 1:
                 self._session = replace(self._session, **_init_fields(event.raw))
         elif event.subtype == "hook_response" and not self._has_acted:
-            told = HookTold(str(event.raw.get("hook_event")), _str(event.raw.get("stderr")) or "")
+            said = _str(event.raw.get("stderr")) or ""
+            told = HookTold(str(event.raw.get("hook_event")), said, self._session.is_late)
             self._session = replace(self._session, hooks=(*self._session.hooks, told))
         elif event.subtype in ("background_tasks_changed", "task_started"):
             self._goes_on = True

@@ -51,6 +51,7 @@ INTERRUPTED = "interrupted"
 class Attempt:
     """What is known of one attempt so far; filled in as it goes, so that nothing is lost when it breaks off.
 
+    `early_stderr` is that of the prompts before which the agent had called no tool.
     `is_sandbox_lost`: the platform, which answers, has not got the sandbox of an agent that had called a tool.
     `verdict` is a Python test's own, where one judges in the checks' agent_context.
     """
@@ -92,6 +93,7 @@ class Attempt:
     api_unseen: str | None = None
     sent: str | None = None
     stderr: str = ""
+    early_stderr: str = ""
     stderr_file: str | None = None
     claude_sha256: str | None = None
 
@@ -128,7 +130,9 @@ class Attempt:
     def take_stderr(self, text: str) -> None:
         """What Claude Code wrote on stderr for a prompt."""
         if text.strip():
-            self.stderr += f"{text.rstrip()}\n"
+            said = f"{text.rstrip()}\n"
+            self.stderr += said
+            self.early_stderr += "" if self.session.is_late else said
 
     def redact_also(self, name: str, secret: str) -> None:
         """Keep a secret of the sandbox's own out of the trial's files, none of which is begun yet."""

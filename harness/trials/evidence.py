@@ -22,13 +22,14 @@ class Evidence:
     is_there: bool = False
 
 
-def evidence_of(session: Session) -> Evidence:
-    """All that the harness's own hooks told, turn after turn."""
+def evidence_of(session: Session, *, late: bool = False) -> Evidence:
+    """All that the harness's own hooks told, turn after turn, until the agent's first tool call; or `late` ones too."""
     found = {"applied": "", "instructions": "", "starts": ""}
     is_there = False
     for hook in session.hooks:
         before, mark, told = hook.stderr.partition(f"{EVIDENCE}\n")
-        if not mark or (before and not before.endswith("\n")):
+        is_counted = late or not hook.is_late
+        if not is_counted or not mark or (before and not before.endswith("\n")):
             continue
         answers = read_answers(told)
         is_there |= "instructions" in answers

@@ -7,10 +7,11 @@ end there are stderr and what the proxy saw. The first difference ends the trial
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from harness.errors import NotAppliedError
+from harness.errors import NotAppliedError, SandboxFault
 from harness.records.stream import Session
 from harness.trials.attempt import Attempt
 from harness.trials.cli_starts import differences_in_starts, read_cli_starts, start_records, unseen_notes
@@ -31,6 +32,7 @@ from harness.variants.variant import Variant
 SETTINGS_NOT_TAKEN = (
     "Claude Code passed over the variant's settings, hooks included: a value in them has a wrong type"
 )
+_LATE = "in a prompt after the agent's first tool call, and perhaps of its own doing: {}"
 
 
 @dataclass
@@ -56,13 +58,29 @@ class Proof:
     def look(self, session: Session, *, has_answer: bool, tells_hooks: bool) -> None:
         """Look at a session that has started; with `has_answer` the model has answered, and the hooks have told.
 
+        A run that starts after the agent's first tool call starts with what the agent has made of its sandbox. What is
+        otherwise then is noted, and the work is judged.
+
         Raises:
             NotAppliedError: when it is something else than the variant asks for.
             SandboxFault: when that cannot be seen.
         """
+        if session.is_late:
+            self._note(map(_LATE.format, self._late_differences(session, has_answer and tells_hooks)))
+            return
         _require(differences_in_init(self.variant, session, self.version))
         if has_answer and tells_hooks:
             _require(self._look_at_hooks(session))
+
+    def _late_differences(self, session: Session, with_hooks: bool) -> Iterator[str]:
+        yield from differences_in_init(self.variant, session, self.version)
+        if with_hooks:
+            evidence = evidence_of(session, late=True)
+            with contextlib.suppress(SandboxFault):  # what is missing now is missing later
+                yield from differences_in_instructions(
+                    self.variant, read_loaded_instructions(evidence, self.home)
+                )
+            yield from differences_in_starts(self.variant, self.env, read_cli_starts(self.variant, evidence))
 
     def look_at_end(self, *, tells_hooks: bool) -> None:
         """Look at what there is when the agent has ended. Raises as `look` does."""
@@ -75,7 +93,7 @@ class Proof:
                 self._note(unseen_notes(variant, read_cli_starts(variant, evidence_of(session))))
         else:
             self._note(untold_notes(variant))
-        refused = differences_in_stderr(variant, attempt.stderr)
+        refused = differences_in_stderr(variant, attempt.early_stderr)
         if self.trusts_stderr:
             _require(refused)
         self._note(stderr_notes(attempt.stderr))
@@ -90,10 +108,11 @@ class Proof:
             return (SETTINGS_NOT_TAKEN,)
         require_evidence(variant, session, evidence)
         loaded = read_loaded_instructions(evidence, self.home)
-        attempt.instructions = loaded.loaded
         self._note(missing_evidence_notes(loaded))
         starts = read_cli_starts(variant, evidence)
-        attempt.starts = start_records(variant, self.env, starts)
+        whole = evidence_of(session, late=True)
+        attempt.instructions = read_loaded_instructions(whole, self.home).loaded
+        attempt.starts = start_records(variant, self.env, read_cli_starts(variant, whole))
         return (
             *differences_in_instructions(variant, loaded),
             *differences_in_starts(variant, self.env, starts),

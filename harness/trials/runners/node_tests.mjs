@@ -9,6 +9,14 @@ import { run } from "node:test";
 
 const TEST_FILE = /^(test|test-.+|.+[.\-_]test)\.[cm]?js$/;
 
+// In a file of tests, what they are run with cannot be replaced; what the tests themselves start is as ever.
+const GUARD = `
+import assert from "node:assert";
+import test from "node:test";
+for (const part of [assert, assert.strict, test]) Object.freeze(part);
+${process.env.NODE_OPTIONS === undefined ? "delete process.env.NODE_OPTIONS" : `process.env.NODE_OPTIONS = ${JSON.stringify(process.env.NODE_OPTIONS)}`};
+`;
+
 /** A function that writes a line of the report. */
 function openReport(file, key) {
   const report = fs.openSync(file, "ax", 0o600);
@@ -39,13 +47,13 @@ function* testFiles(base, paths) {
 /** What an event says of a test. */
 function outcome({ type, data }) {
   if (data.skip !== undefined || data.todo !== undefined) return "skipped";
-  if (type === "test:pass") return "passed";
+  if (type === "test:pass" && data.details.error === undefined) return "passed";
   return data.details.error?.failureType === "testCodeFailure" ? "failed" : "error";
 }
 
 /** Tells each test of the files as it ends. `summed` are the files that came to their end. */
 async function tellTests(files, tell) {
-  const [above, summed, told, failed] = [new Map(), new Set(), new Set(), new Set()];
+  const [above, summed, told, failed, withFailure] = [new Map(), new Set(), new Set(), new Set(), new Set()];
   let hasSummaries = false;
   for await (const { type, data } of run({ files: [...files.keys()], concurrency: 1 })) {
     if (type === "test:stdout" || type === "test:stderr") process.stdout.write(data.message);
@@ -58,8 +66,9 @@ async function tellTests(files, tell) {
     const parents = above.get(file) ?? [];
     above.set(file, parents);
     if (type === "test:start") parents.splice(data.nesting, Infinity, data.name);
-    if ((type !== "test:pass" && type !== "test:fail") || data.details.type === "suite") continue;
     const isOfFile = data.nesting === 0 && path.resolve(data.name) === data.file;
+    if (type === "test:fail" && !isOfFile) withFailure.add(data.file);
+    if ((type !== "test:pass" && type !== "test:fail") || data.details.type === "suite") continue;
     const name = [file, ...(isOfFile ? [] : [...parents.slice(0, data.nesting), data.name])].join(" > ");
     if (type === "test:fail") console.log(`not ok: ${name}\n${data.details.error?.cause?.stack ?? data.details.error}`);
     if (isOfFile && type === "test:pass") continue;
@@ -69,6 +78,9 @@ async function tellTests(files, tell) {
   for (const [file, name] of files) {
     const hasEnded = hasSummaries ? summed.has(file) : told.has(file);
     if (!hasEnded && !failed.has(file)) tell("problem", `${name} ended before its tests had, or has none`);
+    if (failed.has(file) && told.has(file) && !withFailure.has(file)) {
+      tell("problem", `${name} failed, though it said of no test that it had`);
+    }
   }
 }
 
@@ -84,6 +96,7 @@ const files = new Map(testFiles(repo, orders.paths));
 for (const [file, name] of orders.paths_in_checks.length ? testFiles(fs.realpathSync(checks), orders.paths_in_checks) : []) {
   files.set(file, name);
 }
+process.env.NODE_OPTIONS = `${process.env.NODE_OPTIONS ?? ""} --import=data:text/javascript,${encodeURIComponent(GUARD)}`;
 await tellTests(files, tell);
 tell("end");
 process.exit(0);

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import filecmp
 import functools
+import gc
 import hmac
 import importlib
 import importlib.machinery
@@ -42,29 +44,33 @@ _CONFIGURATIONS = (
 _BUILTINS = frozenset(
     "all any callable getattr hasattr hash id isinstance issubclass iter len next repr sorted type".split()  # noqa: SIM905
 )
+_TRACKED = (types.FunctionType, types.ModuleType, type, tuple, staticmethod, classmethod, property)
+_UNEQUAL = ((object(), object()), (918273645, -77), (b"a", b"b"), ("a", "b"), (1.5e77, -3.25))
 _BAD_ENDS = {2: "it was interrupted", 3: "of an internal error", 4: "of how it was called"}
 
 
 class Guard:
-    """Functions and methods with which tests are run, as they were before the code under test was loaded."""
+    """What tests are run with, as it was before the code under test was loaded."""
 
     def __init__(self, names: list[str]) -> None:
-        modules = [
-            module
-            for name, module in list(sys.modules.items())
-            if any(name == known or name.startswith(known + ".") for known in names)
-        ]
+        # Whoever raises it passes.
+        vars(unittest.case)["_ShouldStop"] = ()
         self._before: list[Attribute] = [
             (builtins, name, value, None) for name, value in vars(builtins).items() if name in _BUILTINS
         ]
-        for module in modules:
-            self._before += _attributes(module)
+        for name, module in list(sys.modules.items()):
+            if name.partition(".")[0] in names:
+                self._before += _attributes(module)
+        self._traced = (sys.gettrace(), sys.getprofile())
 
     def tell_changes(self, tell: Tell) -> None:
         """Tell of the first that is another one now."""
+        if (sys.gettrace(), sys.getprofile()) != self._traced:
+            tell("problem", "a function that traces the tests was set while they ran")
+            return
         for owner, name, value, code in self._before:
             now = vars(owner).get(name)
-            if now is not value or getattr(now, "__code__", None) is not code:
+            if now is not value or _code_of(now) is not code:
                 what = f"{getattr(owner, '__name__', owner)}.{name}"
                 tell("problem", f"{what} was replaced while the tests ran")
                 return
@@ -72,15 +78,18 @@ class Guard:
 
 def _attributes(module: types.ModuleType) -> Iterator[Attribute]:
     for name, value in list(vars(module).items()):
-        if getattr(value, "__module__", None) != module.__name__:
-            continue
-        if isinstance(value, types.FunctionType):
-            yield module, name, value, value.__code__
-        elif isinstance(value, type):
-            yield module, name, value, None
+        # What freezes the time for a whole class of tests puts its own in the place of these.
+        is_time = getattr(value, "__module__", None) in ("time", "datetime")
+        if type(value) in _TRACKED and not is_time:
+            yield module, name, value, _code_of(value)
+        if isinstance(value, type) and value.__module__ == module.__name__:
             for inner, attribute in list(vars(value).items()):
-                if isinstance(attribute, (types.FunctionType, staticmethod, classmethod, property)):
-                    yield value, inner, attribute, getattr(attribute, "__code__", None)
+                if type(attribute) in _TRACKED:
+                    yield value, inner, attribute, _code_of(attribute)
+
+
+def _code_of(value: object) -> object:
+    return value.__code__ if type(value) is types.FunctionType else None
 
 
 def open_report(path: str, key: bytes) -> Tell:
@@ -139,6 +148,7 @@ class Places:
             os.path.normpath(os.path.join(self.checks, path)) for path in orders["paths_in_checks"]
         ]
         self._trusted = frozenset(orders["trusted"])
+        self._starter = os.path.join(os.path.dirname(self.checks), "starter")
 
     def base(self, path: str) -> str:
         """The folder that names of tests are relative to."""
@@ -149,6 +159,14 @@ class Places:
         if self.base(path) == self.checks:
             return True
         return os.path.relpath(path, self.repo) in self._trusted
+
+    def is_agents(self, path: str) -> bool:
+        """True for a file of the repo that the starter has not got, or not so."""
+        starter = os.path.join(self._starter, os.path.relpath(path, self.repo))
+        try:
+            return path.startswith(self.repo + os.sep) and not filecmp.cmp(path, starter, shallow=False)
+        except OSError:
+            return True
 
     def files(self) -> Iterator[str]:
         """The files that are named, and those in the folders that are."""
@@ -232,9 +250,14 @@ def run_unittest(places: Places, tell: Tell) -> None:
     verdicts, guard = Verdicts(tell), Guard(["unittest"])
 
     class Result(unittest.TextTestResult):
+        def startTest(self, test: Any) -> None:
+            super().startTest(test)
+            guard.tell_changes(tell)
+
         def addSuccess(self, test: Any) -> None:
             super().addSuccess(test)
-            verdicts.add(test.id(), "passed")
+            is_told = sys._getframe(1).f_code is unittest.TestCase.run.__code__
+            verdicts.add(test.id(), "passed" if is_told else "error")
 
         def addError(self, test: Any, err: Any) -> None:
             super().addError(test, err)
@@ -265,6 +288,8 @@ def run_unittest(places: Places, tell: Tell) -> None:
         def stopTest(self, test: Any) -> None:
             super().stopTest(test)
             guard.tell_changes(tell)
+            if any(name in vars(Result) for name in vars(self)):
+                tell("problem", "the result of the tests was changed while they ran")
             verdicts.tell(test.id())
 
     suite = unittest.TestSuite()
@@ -295,6 +320,22 @@ def _tests_in(suite: Any) -> Iterator[Any]:
             yield from _tests_in(test)
         else:
             yield test
+
+
+def tell_equal_to_all(places: Places, tell: Tell) -> None:
+    """Tell of a class of the agent's whose objects equal whatever a test expects."""
+    for cls in gc.get_objects():
+        equal = vars(cls).get("__eq__") if issubclass(type(cls), type) else None
+        is_agents = type(equal) is types.FunctionType and places.is_agents(equal.__code__.co_filename)
+        if is_agents and any(all(_says_equal(equal, value) for value in values) for values in _UNEQUAL):
+            tell("problem", f"an object of {cls.__name__} is equal to everything")
+
+
+def _says_equal(equal: Any, value: object) -> bool:
+    try:
+        return equal(None, value) is True
+    except Exception:  # noqa: BLE001 - it needs an object of its own
+        return False
 
 
 def load_pytest(tell: Tell, plugins: list[str]) -> Any:
@@ -395,6 +436,9 @@ def _pytest_reporter(pytest: Any, places: Places, tell: Tell, verdicts: Verdicts
             if outcome != "passed" or report.when == "call":
                 verdicts.add(names.get(report.nodeid, report.nodeid), outcome)
 
+        def pytest_runtest_logstart(self) -> None:
+            self.guard.tell_changes(tell)
+
         def pytest_runtest_logfinish(self, nodeid: str) -> None:
             self.guard.tell_changes(tell)
             verdicts.tell(names.get(nodeid, nodeid))
@@ -421,6 +465,7 @@ def run(orders: dict[str, Any], tell: Tell, own_folder: str) -> None:
         run_pytest(pytest, places, tell, orders["plugins"], own_folder)
     else:
         run_unittest(places, tell)
+    tell_equal_to_all(places, tell)
 
 
 def main() -> None:
