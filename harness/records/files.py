@@ -14,6 +14,7 @@ from harness.errors import UsageError
 MAX_LINE = 64 * 1024 * 1024
 """A longer line is skipped, and told."""
 _PIECE = 1024 * 1024
+_BUFFER = 256 * 1024
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -26,7 +27,7 @@ def open_regular(path: Path) -> BinaryIO:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(0, "it is no regular file", str(path))
-        return os.fdopen(descriptor, "rb")
+        return os.fdopen(descriptor, "rb", _BUFFER)
     except BaseException:
         os.close(descriptor)
         raise

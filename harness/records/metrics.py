@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, NotRequired
 
 from pydantic import Field, TypeAdapter
@@ -150,9 +151,13 @@ def metrics_of(record: TrialRecord) -> TrialMetrics:
 
 
 def _metrics_of(line: _Line) -> TrialMetrics:
-    cost, cut_off = line.get("cost_usd"), line.get("tokens_partial", False)
-    earlier = [attempt.get("cost_usd") for attempt in line.get("attempts", ())]
-    known = [part for part in (cost, *earlier) if part is not None]
+    cost, cut_off, model, tools = (
+        line.get("cost_usd"),
+        line.get("tokens_partial", False),
+        line.get("model"),
+        line.get("tools_offered"),
+    )
+    # Most lines lack what stands behind these `if`s: a hundred thousand of them are to be read in seconds.
     return TrialMetrics(
         run_id=line["run_id"],
         trial_id=line["trial_id"],
@@ -163,10 +168,10 @@ def _metrics_of(line: _Line) -> TrialMetrics:
         index=line["index"],
         agent=line["agent"],
         outcome=line["outcome"],
-        excluded_because=_excluded_because(line),
+        excluded_because=None if line["outcome"] in ("passed", "failed") else _excluded_because(line),
         score=line["score"],
         cost_usd=cost,
-        spent_usd=sum(known) if known else None,
+        spent_usd=_spent(cost, attempts) if (attempts := line.get("attempts")) else cost,
         tokens=None if cut_off else _total(line.get("tokens", {})),
         cut_off=cut_off,
         duration_ms=line.get("duration_ms"),
@@ -175,8 +180,8 @@ def _metrics_of(line: _Line) -> TrialMetrics:
         mcp_wait_ms=line.get("mcp_wait_ms"),
         # Older records have only the other name.
         turns=line.get("steps", line.get("num_turns")),
-        model=line.get("model"),
-        answered=_who_answered(line),
+        model=model,
+        answered=_plain_names(tuple(line.get("answered") or ((model,) if model else ()))),
         cost_source=line.get("cost_source"),
         model_source=line.get("model_source", "none"),
         by_hand=bool(line.get("replay_by_hand")),
@@ -185,9 +190,18 @@ def _metrics_of(line: _Line) -> TrialMetrics:
         network_enforced=line.get("sandbox", {}).get("network_enforced"),
         variant_place=line.get("variant_place"),
         started_at=line.get("started_at"),
-        tools_offered=None if (tools := line.get("tools_offered")) is None else tuple(tools),
-        asked=_asked(line.get("asked", {})),
+        tools_offered=None if tools is None else tuple(tools),
+        asked=_asked(asked) if (asked := line.get("asked")) else _NOTHING,
     )
+
+
+_NOTHING: frozenset[str] = frozenset()
+
+
+def _spent(cost: float | None, attempts: Sequence[_Cost]) -> float | None:
+    """The cost of all attempts, as far as known."""
+    known = [part for part in (cost, *(one.get("cost_usd") for one in attempts)) if part is not None]
+    return sum(known) if known else None
 
 
 def _asked(asked: Mapping[str, Any]) -> frozenset[str]:
@@ -196,11 +210,10 @@ def _asked(asked: Mapping[str, Any]) -> frozenset[str]:
     return frozenset((*asked, *(f"settings.{key}" for key in inner)))
 
 
-def _who_answered(line: _Line) -> tuple[str, ...]:
+@lru_cache(maxsize=1024)
+def _plain_names(models: tuple[str, ...]) -> tuple[str, ...]:
     """The models that answered the main agent, by their plain names; of older records, the one that was asked for."""
-    told = line.get("answered")
-    names = list(told) if told else [model] if (model := line.get("model")) else []
-    return tuple(dict.fromkeys(map(plain_name, names)))
+    return tuple(dict.fromkeys(map(plain_name, models)))
 
 
 def variants_in_order(records: Sequence[TrialMetrics | TrialRecord]) -> list[str]:
@@ -213,13 +226,9 @@ def variants_in_order(records: Sequence[TrialMetrics | TrialRecord]) -> list[str
 
 def _total(tokens: _Tokens) -> int | None:
     """All four kinds together, None if one is unknown."""
-    parts = (
-        tokens.get("input"),
-        tokens.get("output"),
-        tokens.get("cache_read"),
-        tokens.get("cache_creation"),
-    )
-    return None if None in parts else sum(parts)  # type: ignore[arg-type]
+    own, said = tokens.get("input"), tokens.get("output")
+    read, kept = tokens.get("cache_read"), tokens.get("cache_creation")
+    return None if own is None or said is None or read is None or kept is None else own + said + read + kept
 
 
 def _excluded_because(line: _Line) -> str | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import UsageError
@@ -14,6 +17,19 @@ from harness.report.sources import match, read_source
 _LATEST = 3
 
 
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without looking for cycles: records have none, and among a hundred thousand it takes a second."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_no_collection()
 def compare_command(
     results: Path,
     base: str | None,

@@ -12,6 +12,7 @@ from harness.errors import HarnessError, UsageError
 from harness.records.files import bounded_lines, open_regular, read_bounded
 from harness.records.manifest import MANIFEST, REPORT, differences, read_manifest
 from harness.records.store import MAX_RECORD, RECORD, RECORDS, RunFolder, find_run, record_in
+from harness.report.html.render import first_difference
 from harness.report.statement import STATEMENT, statement_text
 from harness.runs.recompute import TrialCheck, contradictions
 from harness.runs.verified import Verified
@@ -41,6 +42,8 @@ def verify(results: Path, name: str | None) -> Verified:
     lines.verify_superseded(found)
     _verify_folders(run, lines, found, is_sealed=is_sealed)
     _verify_statement(run, found, is_sealed=is_sealed)
+    if is_sealed and (run.path / REPORT).is_file():
+        _verify_report(run, found)
     return found
 
 
@@ -138,8 +141,6 @@ def _verify_folders(run: RunFolder, lines: _Lines, found: Verified, *, is_sealed
 
 def _verify_statement(run: RunFolder, found: Verified, *, is_sealed: bool) -> None:
     """What the run said at its end: counts, means and verdicts."""
-    if (run.path / REPORT).is_file():
-        found.unverified[f"{REPORT}, of which only the hash is known: `harness report` makes it again"] += 1
     try:
         stated = json.loads(read_bounded(run.path / STATEMENT))
         baseline, fail_on = stated["baseline"], stated["fail_on"]
@@ -164,6 +165,20 @@ def _verify_statement(run: RunFolder, found: Verified, *, is_sealed: bool) -> No
         if not _is_close(says, has):
             found.find(STATEMENT, f"{path.removeprefix('.')} is {says!r}, and by the records {has!r}")
     found.recomputed["verdicts and means of the report"] += 1
+
+
+def _verify_report(run: RunFolder, found: Verified) -> None:
+    """What `harness report` wrote into the folder: it is made again, and compared."""
+    try:
+        line = first_difference(run)
+    except OSError as error:
+        found.find(REPORT, f"cannot be read: {error.strerror or error}")
+    except HarnessError as error:
+        found.unverified[f"{REPORT}: {error.message}; `harness report` makes it again"] += 1
+    else:
+        found.recomputed[REPORT] += 1
+        if line is not None:
+            found.find(REPORT, f"line {line} is not what the records say; `harness report` makes it again")
 
 
 def _is_close(one: object, other: object) -> bool:

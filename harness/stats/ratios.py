@@ -11,7 +11,8 @@ coefficients of variation pooled over tasks, those of a lognormal with the poole
 task's own variance. With few trials the tasks' own variances are too uncertain, and pooled ones overlook a task that
 varies more. One trial of each task shows none of them.
 
-On tasks like these. Each task's logarithmic difference, or its part in the sum's (the linearized ratio), is one value.
+On tasks like these. Each task's logarithmic difference, or its part in the sum's (by how much the sum's logarithm
+changes without the task: the jackknife), is one value. Tasks of different sizes count as so many equal ones.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri, stdtrit
+from scipy.special import stdtrit
 
 from harness.stats.arrays import Floats, TaskMeans
 from harness.stats.population import any_spread, mean_bounds, too_few
@@ -30,9 +31,8 @@ ONE_TRIAL = "one trial of each task: nothing shows how much trials differ"
 SAME_FACTOR = "all tasks differ by the same factor: nothing shows how much tasks differ"
 FEW_MAKE_IT = "few tasks make most of it: that tells too little about other tasks"
 WILD_TASK = "one task makes more than half of it, and its trials differ too much for any interval to hold"
-_FEWEST = 6.0
-"""The fewest tasks of equal size that a sum may be worth (1 / sum of squared shares). With fewer, at 8 tasks whose
-sizes vary by a factor of two, the linearized ratio called a direction in 12 % of simulated runs without one."""
+_FEWEST = 2.0
+"""The fewest tasks of equal size that a sum may be worth (1 / sum of squared shares)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +50,12 @@ class Amounts:
     @property
     def share(self) -> Floats:
         """Each task's share in the sum."""
-        return np.asarray(self.of.mean / self.of.mean.sum())
-
-    @property
-    def relative(self) -> TaskMeans:
-        """The amounts with the squares of their coefficients of variation; that of nothing is 0."""
-        means = np.where(self.of.mean > 0, self.of.mean, 1.0)
-        return TaskMeans(self.of.n, self.of.mean, self.of.within / means**2)
+        return _share(self.of)
 
     @property
     def worth(self) -> float:
-        """The number of tasks of equal size that would make the sum as evenly."""
-        return 1 / float((self.share**2).sum())
+        """The number of tasks of equal size that would make the sum, and the passes, as evenly."""
+        return min(1 / float((_share(means) ** 2).sum()) for means in (self.of, self.passes) if means)
 
     @property
     def is_one_wild_task(self) -> bool:
@@ -78,9 +72,15 @@ class Amounts:
 
     @property
     def parts(self) -> Floats:
-        """Each task's part in the relative error of the sum; their mean is 0."""
-        parts = self.of.mean / self.of.mean.mean()
-        return np.asarray(parts - (self.passes.mean / self.passes.mean.mean() if self.passes else 1.0))
+        """Each task's part in the error of the logarithm, by the jackknife; their mean is 0."""
+        parts = -np.log1p(-self.share)
+        if self.passes:
+            parts = parts + np.log1p(-_share(self.passes))
+        return np.asarray((parts - parts.mean()) * (parts.size - 1))
+
+
+def _share(means: TaskMeans) -> Floats:
+    return np.asarray(means.mean / means.mean.sum())
 
 
 def _start(own: TaskMeans, base: TaskMeans, level: float, center: float) -> Difference:
@@ -94,6 +94,23 @@ def _pooled(arms: Sequence[TaskMeans]) -> tuple[float, float]:
     if not degrees:
         return 0.0, 0.0
     return sum(float((arm.within * (arm.n - 1)).sum()) for arm in repeated) / degrees, degrees
+
+
+def _variation(own: TaskMeans, base: TaskMeans, trials: float) -> tuple[float, float]:
+    """The squared coefficient of variation, pooled over tasks and arms, and its degrees of freedom.
+
+    An arm's own mean of few trials is high where their spread is, and hides rare dear trials. So it is also taken by
+    both arms' mean, less what the uncertainty of that one takes, and the larger counts.
+    """
+    size = (own.mean / own.mean.mean() + base.mean / base.mean.mean()) / 2
+    by_arm, degrees = _pooled([_relative(arm, arm.mean) for arm in (own, base)])
+    by_both, _ = _pooled([_relative(arm, size * arm.mean.mean()) for arm in (own, base)])
+    return max(by_arm, by_both / (1 - min(0.5, by_both / trials))), degrees
+
+
+def _relative(arm: TaskMeans, size: Floats) -> TaskMeans:
+    """The variances relative to the tasks' sizes; that of nothing is 0."""
+    return TaskMeans(arm.n, arm.mean, arm.within / np.where(size > 0, size, 1.0) ** 2)
 
 
 def typical_on_suite(own: TaskMeans, base: TaskMeans, level: float) -> Difference:
@@ -115,8 +132,7 @@ def typical_on_population(own: TaskMeans, base: TaskMeans, level: float) -> Diff
 def sum_on_suite(own: Amounts, base: Amounts, level: float) -> Difference:
     """The sum, or the cost of a pass, on these tasks."""
     found = _start(own.of, base.of, level, own.log_sum - base.log_sum)
-    relative = [arm.relative for arm in (own, base)]
-    variation, degrees = _pooled(relative)
+    variation, degrees = _variation(own.of, base.of, found.trials)
     if not degrees or variation <= 0:
         return found.without(ONE_TRIAL if not degrees else SAME_FACTOR.replace("tasks", "trials"))
     if any(arm.is_one_wild_task for arm in (own, base)):
@@ -134,13 +150,8 @@ def sum_on_suite(own: Amounts, base: Amounts, level: float) -> Difference:
     )
 
     def reach(tail: float) -> float:
-        t, z = float(stdtrit(degrees, 1 - tail)), float(-ndtri(tail))
         pooled = max(variation, float(np.expm1(logs))) * weights
-        return max(
-            t * float(np.sqrt(pooled + passes)),
-            z * float(np.sqrt(by_task + passes)),
-            t * float(np.sqrt(joint)),
-        )
+        return float(stdtrit(degrees, 1 - tail) * np.sqrt(max(max(pooled, by_task) + passes, joint)))
 
     return _around(found, reach)
 
@@ -154,10 +165,18 @@ def _relative_variance(passes: TaskMeans) -> float:
 def sum_on_population(own: Amounts, base: Amounts, level: float) -> Difference:
     """The sum, or the cost of a pass, on tasks like these."""
     found = _start(own.of, base.of, level, own.log_sum - base.log_sum)
-    if not too_few(found.tasks, level) and min(own.worth, base.worth) < _FEWEST:
+    if reason := too_few(found.tasks, level):
+        return found.without(reason)
+    if (worth := min(own.worth, base.worth)) < _FEWEST:
         return found.without(FEW_MAKE_IT)
     assert found.center is not None
-    return _over_tasks(found, found.center + own.parts - base.parts)
+    return _over_tasks(found, found.center + _wider(own.parts - base.parts, worth, level))
+
+
+def _wider(parts: Floats, worth: float, level: float) -> Floats:
+    """The parts, spread as Student's t of so many equal tasks is wider than that of all."""
+    few, all_of_them = (float(stdtrit(size - 1, (1 + level) / 2)) for size in (worth, parts.size))
+    return parts * max(1.0, few / all_of_them)
 
 
 def _over_tasks(found: Difference, by_task: Floats) -> Difference:
@@ -184,5 +203,5 @@ def cost_of_a_pass(amounts: Amounts, level: float) -> tuple[float, tuple[float, 
         return value, None, reason
     if amounts.worth < _FEWEST:
         return value, None, FEW_MAKE_IT
-    low, high = mean_bounds(center + amounts.parts, level)
+    low, high = mean_bounds(center + _wider(amounts.parts, amounts.worth, level), level)
     return value, (float(np.exp(low)), float(np.exp(high))), None

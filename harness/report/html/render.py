@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from html import unescape
 from importlib.resources import files
 from pathlib import Path
 
 from harness import __version__
 from harness.errors import UsageError
-from harness.records.manifest import add_to_manifest
+from harness.records.files import open_regular
+from harness.records.manifest import REPORT, add_to_manifest
 from harness.records.metrics import metrics_of, variants_in_order
 from harness.records.record import TrialRecord
-from harness.records.store import RunFolder, find_run, read_records
+from harness.records.store import RECORDS, RunFolder, find_run, read_records
 from harness.report.arms import Arm, pairs_within
 from harness.report.comparison import compare_arms
 from harness.report.html.page import Page, page_of
@@ -25,6 +29,12 @@ from harness.report.html.page_data import NumberedRecord
 from harness.report.html.trials import pack_trials
 from harness.report.sanitize import sanitize
 from harness.report.sources import planned_rounds
+
+_HEAD = 4096
+_MADE_OF = re.compile(
+    r'<meta name="generator" content="harness (?P<version>[^"]*)">\s*'
+    r'<meta name="harness-runs" content="(?P<runs>[^"]*)">'
+)
 
 
 @dataclass(frozen=True)
@@ -52,13 +62,46 @@ def write_report(
             )
     runs = [find_run(results, name) for name in names] or [find_run(results, None)]
     runs = list({run.path.resolve(): run for run in runs}.values())
-    target = output or runs[-1].path / "report.html"
-    loaded = [_load(run) for run in runs]
-    page, order = _page(loaded, baseline)
-    size = _write(target, _rendered(page, pack_trials(order)))
+    target = output or runs[-1].path / REPORT
+    parts, trials = _parts(runs, baseline)
+    size = _write(target, parts)
     if output is None:
         add_to_manifest(runs[-1].path, target.name)
-    return Written(target, len(order), size)
+    return Written(target, trials, size)
+
+
+def first_difference(run: RunFolder) -> int | None:
+    """The first line of a run's report that is not what its records say; None where it says just that.
+
+    Raises:
+        UsageError: when the report cannot be made again here.
+        OSError: when it cannot be read.
+    """
+    with open_regular(run.path / REPORT) as file:
+        made_of = _MADE_OF.search(file.read(_HEAD).decode("utf-8", "replace"))
+        if made_of is None or made_of["version"] != __version__:
+            raise UsageError("another version of harness wrote it")
+        try:
+            told = json.loads(unescape(made_of["runs"]))
+            names, baseline = [str(name) for name in told["runs"]], told["baseline"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError("it does not say which runs it is of") from error
+        parts, _ = _parts([find_run(run.path.parent, name) for name in names], baseline)
+        file.seek(0)
+        line = 1
+        for part in parts:
+            for piece in part.encode("utf-8", "replace").splitlines(keepends=True):
+                if file.read(len(piece)) != piece:
+                    return line
+                line += piece.endswith(b"\n")
+        return line if file.read(1) else None
+
+
+def _parts(runs: Sequence[RunFolder], baseline: str | None) -> tuple[Iterator[str], int]:
+    """The page's text, and the number of its trials."""
+    page, order = _page([_load(run) for run in runs], baseline)
+    made_of = json.dumps({"runs": [run.id for run in runs], "baseline": baseline})
+    return _rendered(page, pack_trials(order), made_of), len(order)
 
 
 @dataclass(frozen=True)
@@ -72,7 +115,7 @@ def _load(run: RunFolder) -> _Loaded:
     found = read_records(run.path)
     if not found.records:
         raise UsageError(f"run {run.id} has no records", remedy="`harness ls` lists runs and their trials")
-    notes = tuple(f"{bad.file}:{bad.number} is no whole record ({bad.reason})" for bad in found.bad)
+    notes = tuple(f"{RECORDS}:{bad.number} is no whole record ({bad.reason})" for bad in found.bad)
     return _Loaded(run, found.records, notes)
 
 
@@ -121,7 +164,7 @@ def _pairs(arms: Sequence[Arm], baseline: str | None) -> list[tuple[str, str]]:
     return [(name, partner) for name, partner in partners if partner]
 
 
-def _rendered(page: Page, packs: Iterable[str]) -> Iterator[str]:
+def _rendered(page: Page, packs: Iterable[str], made_of: str) -> Iterator[str]:
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -141,6 +184,7 @@ def _rendered(page: Page, packs: Iterable[str]) -> Iterator[str]:
         page=page,
         packs=packs,
         version=__version__,
+        made_of=made_of,
         css=Markup(own["css"]),
         js=Markup(own["js"]),
         css_hash=_policy_hash(own["css"]),

@@ -157,7 +157,7 @@ class _TrialPacker:
         return data[:_MOST_READ], f"Only the file's first {_MOST_READ:,} bytes; see {self._where(relative)}."
 
     def _where(self, relative: str | None) -> str:
-        return sanitize(f"{self._run / relative}") if relative else ""
+        return sanitize(f"{self._run.name}/{relative}") if relative else ""
 
 
 def _notices(record: TrialRecord) -> Iterable[str]:
