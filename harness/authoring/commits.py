@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from harness.authoring.edits import language_of
 from harness.authoring.mutants import is_prose, is_test
 from harness.errors import UsageError
-from harness.tasks.gitcommand import environment, plain_environment, with_config
+from harness.tasks.gitcommand import local_git, words_of
 
 _MAX_FILES, _MAX_LINES = 40, 2_000
 _DATA = ("json", "toml", "settings", "text")
@@ -73,34 +72,27 @@ def _is_program(path: str) -> bool:
 
 
 _SETTINGS = {
-    "core.quotePath": "false",
     "diff.renames": "false",
     "diff.noprefix": "false",
+    "diff.mnemonicPrefix": "false",
+    "diff.algorithm": "myers",
+    "diff.context": "3",
+    "diff.submodule": "short",
+    "log.showSignature": "false",
     "core.autocrlf": "false",
 }
+"""What the repository's own settings may not change."""
 
 
-def git(repo: Path, *arguments: str, text: str | None = None) -> str:
-    """What git prints, with no settings of the user's that would change it.
+def git(repo: Path, *arguments: str) -> str:
+    """What git prints, with no settings that would change it.
 
     Raises:
         UsageError: when it fails.
     """
-    env = with_config(plain_environment(environment(os.environ)), _SETTINGS)
-    safe = ["-c", f"safe.directory={repo.resolve()}"]
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(repo), *safe, *arguments],
-            env=env,
-            input=text.encode() if text is not None else None,
-            capture_output=True,
-            check=False,
-        )
-    except FileNotFoundError as error:
-        raise UsageError("there is no git here", remedy="install git") from error
+    done = local_git(repo, *arguments, config=_SETTINGS)
     if done.returncode:
-        words = " ".join(done.stderr.decode("utf-8", "replace").split())[-400:]
-        raise UsageError(f"git {arguments[0]} failed in {repo}: {words}")
+        raise UsageError(f"git {arguments[0]} failed in {repo}: {words_of(done)}")
     return os.fsdecode(done.stdout)
 
 
