@@ -102,7 +102,7 @@ def mine(
 def prove_commit(repo: Path, commit: Commit, folder: Path, options: Options) -> str:
     """Make a task of one commit in a folder, if it can be proven; PROVEN, or why not."""
     if reason := commit.unsuited():
-        return f"it {reason}" if reason.startswith("changes") else reason
+        return f"it {reason}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as name,

@@ -78,7 +78,7 @@ def local_git(
         env if with_users_settings else plain_environment(env),
         {"safe.directory": "*", "core.fsmonitor": "false", "core.quotePath": "false", **(config or {})},
     )
-    env |= {"GIT_ALLOW_PROTOCOL": "none", "GIT_OPTIONAL_LOCKS": "0"}
+    env |= {"GIT_ALLOW_PROTOCOL": "none", "GIT_OPTIONAL_LOCKS": "0", "GIT_LITERAL_PATHSPECS": "1"}
     command = ["git", "-C", str(folder), *arguments]
     try:
         return subprocess.run(command, env=env, input=data, capture_output=True, timeout=LOCAL_S, check=False)
