@@ -17,6 +17,7 @@ _TELLING = 12
 _TELLING_ALONE = 24
 """A secret of one line tells something only if it is as long as this."""
 _MARKS = re.compile(r"^[\s#/*+>|;-]+")
+_REMARK = re.compile(r"\s*(?:#|//|\*|--|;)")
 _COMMON = re.compile(
     r"(import|from|#include|use|package|export|return|else|end|raise|pass|break|continue)\b.{0,28}$"
 )
@@ -60,10 +61,13 @@ def secrets_of_checks(files: Mapping[str, bytes], starter: Mapping[str, bytes]) 
 
 
 def found_in(secrets: Iterable[Secret], path: str, content: bytes) -> Iterator[Secret]:
-    """The secrets that a file gives away."""
-    lines = {_bare(line) for line in _lines(_unescaped(content))}
+    """The secrets that a file gives away; one where they are at home, only by its remarks."""
+    written = _lines(_unescaped(content))
+    lines = {_bare(line) for line in written}
+    remarks = {_bare(line) for line in written if _REMARK.match(line)}
     for secret in secrets:
-        if path not in secret.at_home and len(secret.lines & lines) >= _SHARE * len(secret.lines):
+        found = secret.lines & (remarks if path in secret.at_home else lines)
+        if len(found) >= _SHARE * len(secret.lines):
             yield secret
 
 

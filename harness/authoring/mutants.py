@@ -105,7 +105,9 @@ def _reverted(change: Change) -> Iterator[Mutant]:
 
 def _something_else(change: Change) -> Iterator[Mutant]:
     """A new file of which only the name is right."""
-    if change.before is None and change.after and _is_text(change.after):
+    if change.before is None and change.after and not _is_text(change.after):
+        yield Mutant(change.path, ANOTHER_CONTENT, change.after, b"harness\n")
+    elif change.before is None and change.after:
         language = language_of(change.path, change.after.decode())
         says = {"python": "pass\n", "json": '"harness"\n', "text": "harness\n"}.get(language)
         remark = "// harness\n" if language in ("javascript", "typescript", "c-like") else "# harness\n"
