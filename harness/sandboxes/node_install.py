@@ -63,16 +63,15 @@ def _yarn(folder: Path) -> Way:
         options = ("--frozen-lockfile", "--ignore-scripts", "--non-interactive", "--ignore-engines")
         return Way(("exec", "--yes", "--", "yarn@1", "install", *options), "yarn.lock", {"CI": "1"})
     version = _named(folder, "yarn") or _YARN_OF_LOCK.get(found.group(1), "4")
-    env = {"YARN_NODE_LINKER": "node-modules", "YARN_ENABLE_TELEMETRY": "0", "YARN_ENABLE_SCRIPTS": "0"}
-    words = (
-        "exec",
-        "--yes",
-        f"--package=@yarnpkg/cli-dist@{version}",
-        "--",
-        "yarn",
-        "install",
-        "--immutable",
+    # A newer yarn writes the lock file anew, with the same versions in it.
+    off = (
+        "YARN_ENABLE_TELEMETRY",
+        "YARN_ENABLE_SCRIPTS",
+        "YARN_ENABLE_IMMUTABLE_INSTALLS",
+        "YARN_ENABLE_HARDENED_MODE",
     )
+    env = {"YARN_NODE_LINKER": "node-modules", **dict.fromkeys(off, "0")}
+    words = ("exec", "--yes", f"--package=@yarnpkg/cli-dist@{version}", "--", "yarn", "install")
     return Way(words, "yarn.lock", env)
 
 

@@ -15,7 +15,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from harness.sandboxes.node_install import Way, in_the_sandbox, ways_to_install
@@ -53,6 +53,9 @@ def repo_env(repo: Path, base: str, *, local: bool, say: Say) -> RepoEnv:
         if found.dockerfile:
             return RepoEnv(str(repo / found.dockerfile), found.notes)
         return RepoEnv(base, found.notes)
+    if found.dockerfile:
+        unused = f"{found.dockerfile} is not used: name it in [sandbox] template to start from it"
+        found = replace(found, notes=(*found.notes, unused))
     folder = state_folder() / "repo-env" / _key(found, repo, base, local)
     if not (folder / "notes.json").is_file():
         say(f"the repo's environment: {', '.join(found.sources) or 'the runner of its tests'}")
@@ -64,8 +67,8 @@ def repo_env(repo: Path, base: str, *, local: bool, say: Say) -> RepoEnv:
             (made / "notes.json").write_text(json.dumps(notes), encoding="utf-8")
             if not folder.exists():
                 made.rename(folder)
-    notes = json.loads((folder / "notes.json").read_text(encoding="utf-8"))
-    return RepoEnv(f"{folder}/env.py:template", (*found.notes, *notes))
+    made_notes = json.loads((folder / "notes.json").read_text(encoding="utf-8"))
+    return RepoEnv(f"{folder}/env.py:template", (*found.notes, *made_notes))
 
 
 def _key(found: Declared, repo: Path, base: str, local: bool) -> str:
@@ -213,7 +216,10 @@ class _Making:
             self.say(line)
         if done.returncode == 0:
             return None
-        lines = [
-            line for line in (done.stderr + done.stdout).splitlines() if "err" in line.lower()
-        ] or done.stderr.splitlines()
+        said = [
+            line
+            for line in done.stderr.splitlines() + done.stdout.splitlines()
+            if "for help visit" not in line
+        ]
+        lines = [line for line in said if "err" in line.lower()] or said
         return " ".join(lines[-2:])[-_TOLD:]
