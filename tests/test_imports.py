@@ -24,7 +24,7 @@ DIRECTIONS: dict[str, str] = {
     "sandboxes": "tasks records",
     "models": "tasks records sandboxes",
     "stats": "",
-    "report": "records stats",
+    "report": "tasks records stats",
     "agents": "tasks variants records sandboxes models",
     "trials": "tasks variants records sandboxes models agents",
     "local": "",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from harness.authoring.edits import language_of
 from harness.authoring.mutants import is_prose, is_test
 from harness.errors import UsageError
-from harness.tasks.gitcommand import environment, plain_environment, with_config
+from harness.tasks.gitcommand import local_git, words_of
 
 _MAX_FILES, _MAX_LINES = 40, 2_000
 _DATA = ("json", "toml", "settings", "text")
@@ -19,14 +18,22 @@ _DATA = ("json", "toml", "settings", "text")
 
 @dataclass(frozen=True)
 class Commit:
-    """A commit with one parent: its message, and the files that it adds or changes, or deletes."""
+    """A commit: its message, and the files that it adds or changes, or deletes; of submodules there are none.
+
+    One with no parent, or with several, has no files here.
+    """
 
     id: str
-    parent: str
+    parents: tuple[str, ...]
     message: str
     changed: tuple[str, ...] = ()
     deleted: tuple[str, ...] = ()
     lines: int = 0
+
+    @property
+    def parent(self) -> str:
+        """The commit that it comes after; of a merge, the first."""
+        return self.parents[0]
 
     @property
     def tests(self) -> tuple[str, ...]:
@@ -53,17 +60,23 @@ class Commit:
 
     def unsuited(self) -> str | None:
         """Why it can be no task; None for one that can be tried."""
-        if not self.parent:
-            return "no parent, or several"
+        if len(self.parents) != 1:
+            return "is a merge" if self.parents else "is the first"
+        if _REVERTS.search(self.message):
+            return "takes another one back"
         if not self.tests:
             return "changes no tests"
         if not self.sources:
             return "changes no source"
         if not any(_is_program(path) for path in self.tests):
-            return "changes no tests"
+            return "changes only the data of tests"
         if len(self.changed) + len(self.deleted) > _MAX_FILES or self.lines > _MAX_LINES:
-            return "too large"
+            return "is too large"
         return None
+
+
+_REVERTS = re.compile(r"\ARevert \"|^This reverts commit [0-9a-f]{7,}", re.MULTILINE)
+_SUBMODULE = "160000"
 
 
 def _is_program(path: str) -> bool:
@@ -73,34 +86,27 @@ def _is_program(path: str) -> bool:
 
 
 _SETTINGS = {
-    "core.quotePath": "false",
     "diff.renames": "false",
     "diff.noprefix": "false",
+    "diff.mnemonicPrefix": "false",
+    "diff.algorithm": "myers",
+    "diff.context": "3",
+    "diff.submodule": "short",
+    "log.showSignature": "false",
     "core.autocrlf": "false",
 }
+"""What the repository's own settings may not change."""
 
 
-def git(repo: Path, *arguments: str, text: str | None = None) -> str:
-    """What git prints, with no settings of the user's that would change it.
+def git(repo: Path, *arguments: str) -> str:
+    """What git prints, with no settings that would change it.
 
     Raises:
         UsageError: when it fails.
     """
-    env = with_config(plain_environment(environment(os.environ)), _SETTINGS)
-    safe = ["-c", f"safe.directory={repo.resolve()}"]
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(repo), *safe, *arguments],
-            env=env,
-            input=text.encode() if text is not None else None,
-            capture_output=True,
-            check=False,
-        )
-    except FileNotFoundError as error:
-        raise UsageError("there is no git here", remedy="install git") from error
+    done = local_git(repo, *arguments, config=_SETTINGS)
     if done.returncode:
-        words = " ".join(done.stderr.decode("utf-8", "replace").split())[-400:]
-        raise UsageError(f"git {arguments[0]} failed in {repo}: {words}")
+        raise UsageError(f"git {arguments[0]} failed in {repo}: {words_of(done)}")
     return os.fsdecode(done.stdout)
 
 
@@ -127,16 +133,19 @@ def read_commit(repo: Path, ref: str) -> Commit:
         raise UsageError(f"{repo} has no commit {ref!r}", remedy="give an id, a branch or HEAD~N") from error
     told = git(repo, "show", "-s", "--format=%P%x00%B", found)
     parents, _, message = told.partition("\0")
-    parent = parents.strip() if len(parents.split()) == 1 else ""
-    if not parent:
-        return Commit(found, "", message.strip())
-    status = git(repo, "diff-tree", "-r", "-z", "--no-renames", "--name-status", parent, found).split("\0")
-    pairs = list(zip(status[::2], status[1::2], strict=False))
-    counts = git(repo, "diff-tree", "-r", "--no-renames", "--numstat", parent, found).splitlines()
+    commit = Commit(found, tuple(parents.split()), message.strip())
+    if len(commit.parents) != 1:
+        return commit
+    compared = ["diff-tree", "-r", "-z", "--no-renames", commit.parent, found]
+    # `:MODE MODE ID ID STATUS`, PATH, ...
+    fields = git(repo, *compared).split("\0")
+    rows = [(about.split(), path) for about, path in zip(fields[::2], fields[1::2], strict=False)]
+    files = [(row[4], path) for row, path in rows if _SUBMODULE not in (row[0].removeprefix(":"), row[1])]
+    counts = git(repo, *compared[:1], "--numstat", *compared[1:]).split("\0")
     lines = sum(int(number) for line in counts for number in line.split("\t")[:2] if number.isdigit())
-    changed = tuple(path for kind, path in pairs if kind != "D")
-    deleted = tuple(path for kind, path in pairs if kind == "D")
-    return Commit(found, parent, message.strip(), changed, deleted, lines)
+    changed = tuple(path for kind, path in files if kind != "D")
+    deleted = tuple(path for kind, path in files if kind == "D")
+    return replace(commit, changed=changed, deleted=deleted, lines=lines)
 
 
 def history(repo: Path, since: str | None) -> list[str]:
@@ -177,6 +186,11 @@ def patch_of(repo: Path, commit: Commit, *, tests: bool) -> str:
 def file_at(repo: Path, commit: str, path: str) -> bytes:
     """A file's content in a commit."""
     return os.fsencode(git(repo, "show", f"{commit}:{path}"))
+
+
+def names_in(repo: Path, commit: str) -> list[str]:
+    """The files of a commit."""
+    return [name for name in git(repo, "ls-tree", "-r", "-z", "--name-only", commit).split("\0") if name]
 
 
 def mode_at(repo: Path, commit: str, path: str) -> str:

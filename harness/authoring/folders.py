@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from harness.authoring.edits import language_of
 from harness.authoring.findings import Finding, Report
 from harness.authoring.mutants import is_test
 from harness.tasks.contents import IGNORED_NAMES, files_in, is_executable
@@ -15,6 +16,9 @@ from harness.tasks.manifest import MANIFEST
 from harness.tasks.task import Task
 from harness.tasks.tomlfile import display_path
 
+_LOADED_BY_ITSELF = frozenset({"conftest.py", "__init__.py"})
+_PROGRAMS = frozenset({"python", "javascript", "typescript", "shell", "ruby", "perl"})
+_REMARK = re.compile(r"^\s*(?:#\s|//).*$", re.MULTILINE)
 _NOT_ENTERED = frozenset({"node_modules", ".venv", "venv"})
 
 
@@ -103,7 +107,9 @@ def _never_run(task: Task) -> Iterator[Finding]:
     told = " ".join(check.command or (check.tests and check.tests.command) or "" for check in task.checks)
     paths = [path for check in task.checks if check.tests for path in check.tests.paths]
     for name, path in files.items():
-        if name in checks or not (is_executable(path) or is_test(name) or texts[name].startswith("#!")):
+        if name in checks or path.name in _LOADED_BY_ITSELF:
+            continue
+        if not (is_executable(path) or is_test(name) or language_of(name, texts[name]) in _PROGRAMS):
             continue
         if task.overlay and path.is_relative_to(task.overlay):
             continue
@@ -119,10 +125,19 @@ def _never_run(task: Task) -> Iterator[Finding]:
 
 
 def _is_named(name: str, text: str) -> bool:
-    """True if a text names a file, its module, or the folder that it is in."""
-    pure = PurePosixPath(name)
-    words = {pure.name, pure.stem, *(parent.name for parent in pure.parents if parent.name)}
-    return any(re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text) for word in words)
+    """True if a text, but for its remarks, names a file, its module, or the folder that it is in.
+
+    A module's and a folder's name may be any word, so these count where something is loaded, or as part of a path.
+    """
+    pure, code = PurePosixPath(name), _REMARK.sub("", text)
+    if re.search(rf"(?<![\w-]){re.escape(pure.name)}(?![\w-])", code):
+        return True
+    for word in map(re.escape, {pure.stem, *(parent.name for parent in pure.parents if parent.name)}):
+        whole = rf"(?<![\w-]){word}(?![\w-])"
+        loaded = rf"(?:\b(?:import|from|require|source|use|load|cd)\b|-m\b|^\s*\.)[^\n]*{whole}"
+        if re.search(rf"{loaded}|[\"'/]{word}(?=[\"'/])|{whole}/", code, re.MULTILINE):
+            return True
+    return False
 
 
 def _dropped(task: Task) -> Iterator[Finding]:
@@ -143,7 +158,9 @@ def _dropped_names(folder: Path) -> Iterator[str]:
 
 
 _TICKED = re.compile(r"`([^`\n]+)`")
-_BARE = re.compile(r"(?<![\w/.:@~-])((?:[\w-][\w.-]*/)+[\w.-]*[\w-]|[\w-]+\.[A-Za-z]\w{0,4})(?![\w/])")
+_BARE = re.compile(r"(?<![\w/.:~-])(?<!\w@)((?:[\w-][\w.-]*/)+[\w.-]*[\w-]|[\w-]+\.[A-Za-z]\w{0,4})(?![\w/])")
+_FOLDER = re.compile(r"(?:\./|/home/user/repo/|~/repo/)?(?:[\w-][\w.-]*/)+")
+_BARE_NAMES = frozenset({"Makefile", "Dockerfile", "Gemfile", "Rakefile", "Procfile", "Justfile", "LICENSE"})
 _EXTENSIONS = frozenset(
     "py js mjs cjs ts tsx jsx json jsonl toml yaml yml md rst txt csv tsv sh bash cfg ini html css sql go rs java "  # noqa: SIM905
     "c h cpp rb php xml lock env ipynb".split()
@@ -162,7 +179,9 @@ def look_at_prompts(
     names = {PurePosixPath(name).name for name in known} | {PurePosixPath(name).name for name in folders}
     for turn in task.turns:
         for named in sorted(set(_named_files(turn.prompt))):
-            path = named.removeprefix("./").rstrip("/")
+            path = (
+                named.removeprefix("/home/user/repo/").removeprefix("~/repo/").removeprefix("./").rstrip("/")
+            )
             is_there = path in known or path in folders or ("/" not in path and path in names)
             if not is_there and PurePosixPath(path).name not in made:
                 remedy = "correct the name, or put the file into the starter repo"
@@ -175,8 +194,9 @@ def _named_files(prompt: str) -> Iterator[str]:
     """What a prompt says that is the name of a file."""
     for ticked in _TICKED.findall(prompt):
         for word in ticked.split():
-            if _looks_like_file(word):
-                yield word
+            bare = word.removeprefix("@").rstrip(",;:")
+            if _looks_like_file(bare) or _FOLDER.fullmatch(bare) or PurePosixPath(bare).name in _BARE_NAMES:
+                yield bare
     plain = re.sub(r"\w+://\S+", " ", _TICKED.sub(" ", prompt))
     for found in _BARE.findall(plain):
         if _looks_like_file(found) and ("/" in found or "." in found):
@@ -184,7 +204,11 @@ def _named_files(prompt: str) -> Iterator[str]:
 
 
 def _looks_like_file(word: str) -> bool:
-    if not re.fullmatch(r"(\./)?[\w-][\w./-]*", word) or "//" in word or word.startswith("-"):
+    if (
+        not re.fullmatch(r"(\./|/home/user/repo/|~/repo/)?[\w-][\w./-]*", word)
+        or "//" in word
+        or word.startswith("-")
+    ):
         return False
     extension = PurePosixPath(word).suffix.removeprefix(".").lower()
     return extension in _EXTENSIONS and bool(PurePosixPath(word).stem)

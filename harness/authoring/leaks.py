@@ -16,6 +16,8 @@ _TELLING = 12
 """A shorter line tells nothing by itself."""
 _TELLING_ALONE = 24
 """A secret of one line tells something only if it is as long as this."""
+_MARKS = re.compile(r"^[\s#/*+>|;-]+")
+_REMARK = re.compile(r"\s*(?:#|//|\*|--|;)")
 _COMMON = re.compile(
     r"(import|from|#include|use|package|export|return|else|end|raise|pass|break|continue)\b.{0,28}$"
 )
@@ -51,18 +53,21 @@ def secrets_of_checks(files: Mapping[str, bytes], starter: Mapping[str, bytes]) 
     found = []
     for name, content in files.items():
         same_name = [other for other in starter if PurePosixPath(other).name == PurePosixPath(name).name]
-        known = {line.strip() for other in same_name for line in _lines(starter[other])}
-        telling = _telling(line for line in _lines(content) if line.strip() not in known)
+        known = {_bare(line) for other in same_name for line in _lines(starter[other])}
+        telling = _telling(line for line in _lines(content) if _bare(line) not in known)
         if telling:
             found.append(Secret(f"checks/{name}", telling, frozenset(same_name)))
     return found
 
 
 def found_in(secrets: Iterable[Secret], path: str, content: bytes) -> Iterator[Secret]:
-    """The secrets that a file gives away."""
-    lines = {line.strip() for line in _lines(content)}
+    """The secrets that a file gives away; one where they are at home, only by its remarks."""
+    written = _lines(_unescaped(content))
+    lines = {_bare(line) for line in written}
+    remarks = {_bare(line) for line in written if _REMARK.match(line)}
     for secret in secrets:
-        if path not in secret.at_home and len(secret.lines & lines) >= _SHARE * len(secret.lines):
+        found = secret.lines & (remarks if path in secret.at_home else lines)
+        if len(found) >= _SHARE * len(secret.lines):
             yield secret
 
 
@@ -78,7 +83,7 @@ def _telling(lines: Iterable[str]) -> frozenset[str]:
     found = {
         bare
         for line in lines
-        if len(bare := line.strip()) >= _TELLING
+        if len(bare := _bare(line)) >= _TELLING
         and re.search(r"[A-Za-z]{3}", bare)
         and not _COMMON.match(bare)
     }
@@ -87,6 +92,16 @@ def _telling(lines: Iterable[str]) -> frozenset[str]:
         if len(found) > 1 or any(len(line) >= _TELLING_ALONE for line in found)
         else frozenset()
     )
+
+
+def _bare(line: str) -> str:
+    """A line without what would put it into a comment, a list, a quotation or a diff."""
+    return _MARKS.sub("", line).rstrip()
+
+
+def _unescaped(content: bytes) -> bytes:
+    """A text as it was before it was written into a string of JSON or of a program."""
+    return content.replace(b"\\n", b"\n").replace(b'\\"', b'"')
 
 
 def _lines(content: bytes) -> list[str]:

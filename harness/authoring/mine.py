@@ -34,6 +34,7 @@ STATE = "mined.json"
 PROVEN = "proven"
 _UNPROVEN = ".part"
 _TIMES = 2
+_TOLD = 300
 Say = Callable[[str], None]
 
 
@@ -102,7 +103,7 @@ def mine(
 def prove_commit(repo: Path, commit: Commit, folder: Path, options: Options) -> str:
     """Make a task of one commit in a folder, if it can be proven; PROVEN, or why not."""
     if reason := commit.unsuited():
-        return f"it {reason}" if reason.startswith("changes") else reason
+        return f"it {reason}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as name,
@@ -154,7 +155,7 @@ class _Mining:
         except ProblemsError as error:
             verdict = f"cannot be a task: {error.problems[0]}"
         except Fault as fault:
-            verdict = f"cannot be run: {fault.message[:300]}"
+            verdict = f"cannot be run: {fault.message[:_TOLD]}"
         self.known[commit.id] = verdict
         self.say(f"{commit.id[:8]} {commit.subject[:60]}: {verdict}")
         text = json.dumps(dict(sorted(self.known.items())), indent=2)
@@ -184,14 +185,14 @@ class _Mining:
         found = await self._run(folder, context, slots)
         if isinstance(found, str):
             return found
-        before, *after = found
+        (before, *after), words = found
         steady = set.intersection(*after) if after else set()
         must_pass, still = sorted(steady - before), sorted(steady & before)
         if not steady:
-            return "tests that fail with the commit's own change"
+            return f"tests that fail with the commit's own change: {words}"
         if not must_pass:
             return "tests that pass without the commit's change"
-        if any(one != after[0] for one in after):
+        if set.union(*after) - before - steady:
             return "tests that pass by chance"
         await asyncio.to_thread(
             write_of_commit, folder, self.repo, commit, runner, must_pass=must_pass, must_still_pass=still
@@ -204,22 +205,26 @@ class _Mining:
         oracle, nop = await asyncio.gather(prover.trial("oracle"), prover.trial("nop"))
         for proof in (oracle, nop):
             if fault := fault_of(proof.record):
-                return f"cannot be run: {fault.message[:300]}"
+                return f"cannot be run: {fault.message[:_TOLD]}"
         if oracle.record.outcome != "passed":
             return "tests that pass by chance"
         return PROVEN if nop.record.outcome == "failed" else "tests that pass without the commit's change"
 
-    async def _run(self, folder: Path, context: RunContext, slots: asyncio.Semaphore) -> list[set[str]] | str:
-        """The tests that pass with nothing done, and those that pass with the solution, each time."""
+    async def _run(
+        self, folder: Path, context: RunContext, slots: asyncio.Semaphore
+    ) -> tuple[list[set[str]], str] | str:
+        """The tests that pass with nothing done, and those that pass with the solution, each time; and what was said
+        of the last.
+        """
         prover = self._prover(folder, context, slots)
         proofs = await asyncio.gather(prover.trial("nop"), *(prover.trial("oracle") for _ in range(_TIMES)))
         for proof in proofs:
             if fault := fault_of(proof.record):
-                return f"cannot be run: {fault.message[:300]}"
+                return f"cannot be run: {fault.message[:_TOLD]}"
+        words = " ".join(proofs[-1].record.checks[0].output_tail.strip().splitlines()[-3:])[-_TOLD:]
         if not any(result.tests for result in proofs[-1].record.checks):
-            words = proofs[-1].record.checks[0].output_tail.strip().splitlines()[-3:]
-            return f"tests that cannot be run: {' '.join(words)[:300]}"
-        return [_passed(proof.record.checks) for proof in proofs]
+            return f"tests that cannot be run: {words}"
+        return [_passed(proof.record.checks) for proof in proofs], words
 
     def _prover(self, folder: Path, context: RunContext, slots: asyncio.Semaphore) -> Prover:
         task = load_task(folder)

@@ -6,15 +6,26 @@ import re
 from collections.abc import Collection
 from pathlib import PurePosixPath
 
+from harness.authoring.edits import language_of
 from harness.authoring.findings import Finding
 from harness.records.record import CheckResult
 
 _MISSING = (
-    re.compile(r"ModuleNotFoundError: No module named ['\"]([\w.]+)['\"]"),
+    re.compile(r"No module named ['\"]?([\w.]+)"),
     re.compile(r"ImportError: cannot import name ['\"](\w+)['\"]"),
+    re.compile(r"AttributeError: (?:module|type object) \S+ has no attribute ['\"](\w+)['\"]"),
     re.compile(r"Cannot find (?:module|package) ['\"]([^'\"]+)['\"]"),
     re.compile(r"does not provide an export named ['\"]?(\w+)"),
+    re.compile(r"TypeError: (?:\S+\.)?(\w+) is not a (?:function|constructor)"),
     re.compile(r"can't open file ['\"]([^'\"]+)['\"]"),
+    re.compile(r"Can't locate (\S+) in @INC"),
+    re.compile(r"cannot load such file -- (\S+)"),
+    re.compile(r"fatal error: (\S+): No such file or directory"),
+    # A shell's own words, also of a command within a pipe.
+    re.compile(
+        r"^\S+: (?:line )?\d+: ([\w./-]+): (?:command not found|not found|No such file or directory)$", re.M
+    ),
+    re.compile(r"^\S+: (?:line )?\d+: \.: (?:cannot open |Can't open )?([\w./-]+)", re.M),
 )
 _NOT_FOUND = re.compile(r"(?:line \d+: |: )?([\w./-]+): (?:command not found|not found)\s*$", re.M)
 _BROKEN = re.compile(r"^\s*(SyntaxError|IndentationError|TabError)\b.*", re.M)
@@ -65,7 +76,13 @@ def _missing(result: CheckResult) -> str | None:
 
 
 def _is_told(name: str, prompts: str) -> bool:
-    words = {name, name.rpartition(".")[2], PurePosixPath(name).name, PurePosixPath(name).stem}
+    is_module = re.fullmatch(r"\w+(\.\w+)*", name) and language_of(name, "") == "text"
+    words = {
+        name,
+        name.rpartition(".")[2] if is_module else "",
+        PurePosixPath(name).name,
+        PurePosixPath(name).stem,
+    }
     return any(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", prompts) for word in words if word)
 
 

@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path, PurePosixPath
 
-from harness.authoring.commits import Commit, file_at, git, mode_at
+from harness.authoring.commits import Commit, file_at, mode_at, names_in
 from harness.authoring.edits import language_of
 from harness.authoring.writing import Runner
 
@@ -41,11 +41,11 @@ def runner_of(repo: Path, commit: Commit) -> Runner | str:
 
 def _is_test_file(path: str) -> bool:
     stem = PurePosixPath(path).stem
-    return stem.startswith("test") or stem.endswith("test")
+    return stem.startswith("test") or stem.endswith(("_test", "Test"))
 
 
 def _plugins(repo: Path, commit: Commit) -> tuple[str, ...]:
-    names = git(repo, "ls-tree", "-r", "--name-only", commit.parent).splitlines()
+    names = names_in(repo, commit.parent)
     files = [
         name
         for name in names

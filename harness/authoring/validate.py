@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import subprocess
 import tempfile
 import time
@@ -32,6 +33,7 @@ from harness.sandboxes.platform import Platform
 from harness.sandboxes.shell import call
 from harness.sandboxes.templates import Templates
 from harness.tasks.contents import files_in
+from harness.tasks.gitcommand import environment, plain_environment
 from harness.tasks.gitrepo import Repos
 from harness.tasks.globs import matching_files
 from harness.tasks.loading import load_tasks
@@ -434,7 +436,10 @@ def _histories_of_folder(task: Task, blobs: Sequence[str]) -> Iterator[Finding]:
     if task.repo is None:
         return iter(())
     script = call(Path(__file__).parent / "histories.sh", str(task.repo), "0", *blobs)
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    env = plain_environment(environment(os.environ))
+    done = subprocess.run(
+        ["bash", "-c", script], env=env, capture_output=True, text=True, timeout=120, check=False
+    )
     found = (_of_history(history, display_path(Path(history.path))) for history in histories_in(done.stdout))
     return iter([finding for finding in found if finding])
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.authoring.commits import Commit, file_at, git, mode_at, patch_of
+from harness.authoring.commits import Commit, file_at, mode_at, names_in, patch_of
 from harness.authoring.prompts import draft
 from harness.errors import UsageError
 from harness.tasks.manifest import MANIFEST, is_name
@@ -125,7 +125,7 @@ def _toml_of_commit(
     must_pass: Sequence[str],
     must_still_pass: Sequence[str],
 ) -> str:
-    there = set(git(repo, "ls-tree", "-r", "--name-only", commit.parent).splitlines())
+    there = set(names_in(repo, commit.parent))
     protect = sorted({*commit.tests, *_TEST_CONFIGS} & there)
     lines = [
         "schema = 1",

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 from harness.errors import UsageError
 from harness.records.files import file_below
 from harness.records.store import find_record, find_run, read_records
+from harness.tasks.gitcommand import local_git
 from harness.text import keep_end
 
-_GIT_S = 120.0
 _SAID = 2000
 
 
@@ -34,10 +33,10 @@ def apply_diff(results: Path, run: str | None, trial: str, to: Path) -> str:
         return f"{record.trial_id} changed nothing\n"
     below = to.resolve().relative_to(top).as_posix()
     where = [f"--directory={below}"] if below != "." else []
-    done = _git(top, "apply", "--3way", "--whitespace=nowarn", *where, str(diff))
-    if done.returncode:
-        raise _does_not_fit(record.trial_id, top, done.stderr)
-    stat = _git(top, "diff", "--cached", "--stat").stdout
+    fits, said = _git(top, "apply", "--3way", "--whitespace=nowarn", *where, str(diff))
+    if not fits:
+        raise _does_not_fit(record.trial_id, top, said)
+    _, stat = _git(top, "diff", "--cached", "--stat")
     return f"{stat}{record.trial_id} is applied to {to}: staged, not committed\n"
 
 
@@ -45,11 +44,11 @@ def _clean_checkout(to: Path) -> Path:
     """The root of the checkout. What it has changed itself would be mixed up with the diff."""
     if not to.is_dir():
         raise UsageError(f"{to} is not a folder", remedy="name a checkout with --to")
-    found = _git(to, "rev-parse", "--show-toplevel")
-    if found.returncode:
+    is_checkout, told = _git(to, "rev-parse", "--show-toplevel")
+    if not is_checkout:
         raise UsageError(f"{to} is in no git checkout", remedy="name one with --to, or `git init` it")
-    top = Path(found.stdout.removesuffix("\n"))
-    changed = _git(top, "status", "--porcelain", "--untracked-files=no").stdout.splitlines()
+    top = Path(told.removesuffix("\n"))
+    changed = _git(top, "status", "--porcelain", "--untracked-files=no")[1].splitlines()
     if changed:
         more = f", and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise UsageError(
@@ -60,7 +59,7 @@ def _clean_checkout(to: Path) -> Path:
 
 
 def _does_not_fit(trial: str, top: Path, said: str) -> UsageError:
-    unmerged = _git(top, "diff", "--name-only", "--diff-filter=U").stdout.split()
+    unmerged = _git(top, "diff", "--name-only", "--diff-filter=U")[1].splitlines()
     if unmerged:
         return UsageError(
             f"{trial} is applied to {top}, but for conflicts in: {', '.join(unmerged)}",
@@ -72,17 +71,7 @@ def _does_not_fit(trial: str, top: Path, said: str) -> UsageError:
     )
 
 
-def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            ["git", "-C", str(folder), *arguments],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_GIT_S,
-            check=False,
-        )
-    except FileNotFoundError as error:
-        raise UsageError("there is no git here", remedy="install git") from error
-    except subprocess.TimeoutExpired as error:
-        raise UsageError(f"git did not end within {_GIT_S:.0f} s", remedy="try again") from error
+def _git(folder: Path, *arguments: str) -> tuple[bool, str]:
+    """Whether git could do it, and what it said. The files are the user's own, so their settings count."""
+    done = local_git(folder, *arguments, with_users_settings=True)
+    return done.returncode == 0, (done.stderr if done.returncode else done.stdout).decode("utf-8", "replace")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from harness.records.metrics import TrialMetrics
 from harness.records.store import RECORDS, Records, find_run, measured_in, read_about, read_measured
 from harness.report.arms import Arm, arms_by_variant, pairs_within
 from harness.stats.data import Plan
+from harness.tasks.gitcommand import local_git
 
 _GIT = "git:"
 
@@ -101,10 +101,7 @@ def _from_git(text: str) -> Records[TrialMetrics]:
 def _git(command: str, what: str, name: str, text: str) -> bytes:
     if name.startswith("-"):
         raise UsageError(f"{text!r}: a commit's name cannot begin with a dash")
-    try:
-        ended = subprocess.run(["git", command, what, name], capture_output=True, check=False)
-    except OSError as error:
-        raise UsageError(f"{text} cannot be read: git does not start: {error.strerror or error}") from error
+    ended = local_git(Path(), command, what, name)
     if ended.returncode:
         said = ended.stderr.decode("utf-8", "replace").strip().splitlines()
         why = said[-1] if said else f"git ended with {ended.returncode}"

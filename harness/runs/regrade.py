@@ -135,7 +135,7 @@ async def _regrade_one(
     async def keep(name: str, data: bytes) -> str:
         return await context.disk.run(functools.partial(attempt.files.write, name, data))
 
-    told = _session_of(old, record)
+    told = _session_of(old, record, spec.task)
     grade = await grade_works(spec, context, start, works, keep, told)
     grade = replace(grade, checks=grade.checks + judge_session(spec.task, told))
     diff = await keep("diff.patch", grade.diff) if grade.diff is not None else None
@@ -145,11 +145,12 @@ async def _regrade_one(
     return new
 
 
-def _session_of(old: RunFolder, record: TrialRecord) -> Told:
-    """What the session of a trial has told, as its transcript has it."""
+def _session_of(old: RunFolder, record: TrialRecord, task: Task) -> Told:
+    """What the session of a trial has told, as its transcript has it; the oracle says what answer.md says now."""
+    given = task.answer if record.agent == "oracle" else None
     file = file_below(old.path, record.transcript) if record.transcript else None
     raw = file.read_bytes() if file and file.is_file() else b""
-    return Told(lambda: raw, SessionBuilder().add_all(parse(raw)).session(), is_known=file is not None)
+    return Told(lambda: raw, SessionBuilder().add_all(parse(raw)).session(), given, is_known=file is not None)
 
 
 def stored_works(old: RunFolder, record: TrialRecord, task: Task) -> Works:

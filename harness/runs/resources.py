@@ -6,9 +6,9 @@ import contextlib
 import os
 import platform as machine
 import socket
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from harness import __version__
@@ -37,6 +37,7 @@ from harness.runs.options import Options
 from harness.runs.request import RunRequest
 from harness.sandboxes.platform import FULL_TIERS, Platform, e2b_platform, names_this_machine
 from harness.sandboxes.templates import Templates
+from harness.tasks.gitcommand import local_git
 from harness.tasks.gitrepo import Repos
 from harness.tasks.hosts import is_loopback
 from harness.trials.context import RunContext
@@ -290,9 +291,7 @@ def _about(options: Options, request: RunRequest, platform: Platform, model: Mod
 
 def _git_commit() -> str | None:
     """The commit of the checkout that this is run in; None outside of one."""
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
-        )
-        return done.stdout.strip()
+    with contextlib.suppress(UsageError):
+        done = local_git(Path(), "rev-parse", "HEAD")
+        return done.stdout.decode().strip() if done.returncode == 0 else None
     return None

@@ -14,16 +14,17 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from harness.sandboxes.node_install import Way, in_the_sandbox, ways_to_install
 from harness.sandboxes.npm_packages import npm_command
 from harness.sandboxes.userstate import state_folder
 from harness.tasks.repoenv import Declared, declared
 
 Say = Callable[[str], None]
-_VERSION = 1
+_VERSION = 2
 _FETCH_S = 900
 _TOLD = 300
 _PIP_INSTALL = (
@@ -52,6 +53,9 @@ def repo_env(repo: Path, base: str, *, local: bool, say: Say) -> RepoEnv:
         if found.dockerfile:
             return RepoEnv(str(repo / found.dockerfile), found.notes)
         return RepoEnv(base, found.notes)
+    if found.dockerfile:
+        unused = f"{found.dockerfile} is not used: name it in [sandbox] template to start from it"
+        found = replace(found, notes=(*found.notes, unused))
     folder = state_folder() / "repo-env" / _key(found, repo, base, local)
     if not (folder / "notes.json").is_file():
         say(f"the repo's environment: {', '.join(found.sources) or 'the runner of its tests'}")
@@ -63,8 +67,8 @@ def repo_env(repo: Path, base: str, *, local: bool, say: Say) -> RepoEnv:
             (made / "notes.json").write_text(json.dumps(notes), encoding="utf-8")
             if not folder.exists():
                 made.rename(folder)
-    notes = json.loads((folder / "notes.json").read_text(encoding="utf-8"))
-    return RepoEnv(f"{folder}/env.py:template", (*found.notes, *notes))
+    made_notes = json.loads((folder / "notes.json").read_text(encoding="utf-8"))
+    return RepoEnv(f"{folder}/env.py:template", (*found.notes, *made_notes))
 
 
 def _key(found: Declared, repo: Path, base: str, local: bool) -> str:
@@ -138,9 +142,9 @@ class _Making:
         if self.found.pins and self._wheel(wanted, None) is None:
             notes.append("not all versions of the lock file can be had here: packages are of other versions")
             return list(wanted)
-        got = []
+        got = list[str]()
         for one in wanted:
-            words = self._wheel([one], None)
+            words = self._wheel([*got, one], None)
             if words is None:
                 got.append(one)
             else:
@@ -164,39 +168,44 @@ class _Making:
 
     def _node(self, steps: list[str], notes: list[str]) -> None:
         place = self.folder / "node"
-        place.mkdir()
         for name in self.found.node:
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.repo / name, place / name)
-        has_lock = bool({"package-lock.json", "npm-shrinkwrap.json"} & set(self.found.node))
-        words = [
-            "ci" if has_lock else "install",
-            "--ignore-scripts",
-            "--no-audit",
-            "--no-fund",
-            "--prefer-offline",
-        ]
-        if not has_lock and len(self.found.node) > 1:
-            notes.append(
-                f"{self.found.node[1]} is not npm's: packages are of versions that package.json allows"
-            )
+        ways = list(ways_to_install(place))
         if not self.local:
             steps.append('.copy("node", "/tmp/harness-node")')
-            command = f"cd /tmp/harness-node && npm {' '.join(words)} && mv node_modules /home/user/"
+            command = f"cd /tmp/harness-node && {ways[0].command()} && mv node_modules /home/user/"
             steps.append(f".run_cmd({command!r})")
             return
-        problem = self._run([*npm_command(), *words], place)
-        if problem is not None:
-            notes.append(f"the packages of package.json could not be installed: {problem} ({_REMEDY})")
-        elif (place / "node_modules").is_dir():
+        if self._installed(place, ways, notes) and (place / "node_modules").is_dir():
             with tarfile.open(self.folder / "node_modules.tar", "w") as archive:
-                archive.add(place / "node_modules", "node_modules", filter=_without_time)
+                archive.add(place / "node_modules", "node_modules", filter=in_the_sandbox)
             steps.append('.copy("node_modules.tar", "/tmp/harness-node.tar")')
             # Node looks for packages in the folders above the repo, too; there they are no part of the work.
             steps.append(".run_cmd('tar -xf /tmp/harness-node.tar -C /home/user')")
+            below = [(place / name).parent / "node_modules" for name in self.found.node if "/" in name]
+            own = [str(folder.relative_to(place)) for folder in below if folder.is_dir()]
+            if own:
+                notes.append(f"packages of a workspace alone are not installed: {', '.join(own)}")
         shutil.rmtree(place)
 
-    def _run(self, command: Sequence[str], folder: Path) -> str | None:
+    def _installed(self, place: Path, ways: Sequence[Way], notes: list[str]) -> bool:
+        """Whether one of the ways did it; what is not as the lock file has it is told."""
+        problem = None
+        for way in ways:
+            words = self._run([*npm_command(), *way.words], place, way.env)
+            if words is None:
+                if problem:
+                    told = "packages are of versions that package.json allows"
+                    notes.append(f"{ways[0].lock} could not be followed, so {told}: {problem}")
+                return True
+            problem = problem or words
+        notes.append(f"the packages of package.json could not be installed: {problem} ({_REMEDY})")
+        return False
+
+    def _run(self, command: Sequence[str], folder: Path, more: Mapping[str, str] | None = None) -> str | None:
         env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        env |= more or {}
         try:
             done = subprocess.run(
                 command, cwd=folder, env=env, capture_output=True, text=True, timeout=_FETCH_S, check=False
@@ -207,14 +216,10 @@ class _Making:
             self.say(line)
         if done.returncode == 0:
             return None
-        lines = [
-            line for line in done.stderr.splitlines() if "error" in line.lower()
-        ] or done.stderr.splitlines()
+        said = [
+            line
+            for line in done.stderr.splitlines() + done.stdout.splitlines()
+            if "for help visit" not in line
+        ]
+        lines = [line for line in said if "err" in line.lower()] or said
         return " ".join(lines[-2:])[-_TOLD:]
-
-
-def _without_time(info: tarfile.TarInfo) -> tarfile.TarInfo:
-    """An entry that is the same whenever it is packed: the template's name is made of its content."""
-    info.mtime = info.uid = info.gid = 0
-    info.uname = info.gname = ""
-    return info

@@ -6,15 +6,18 @@ import asyncio
 import contextlib
 import os
 import re
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harness.errors import TaskFault
+from harness.errors import TaskFault, UsageError
 from harness.tasks.gitsource import GitSource
 from harness.text import keep_end
 
 CLONE_S = 600.0
 """The most that a clone may take, in seconds."""
+LOCAL_S = 120.0
+"""The most that git may take in a repository of this machine, in seconds."""
 _WORDS = 600
 
 _NOT_REACHED = re.compile(
@@ -54,6 +57,40 @@ def plain_environment(env: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in env.items() if not name.startswith("GIT_CONFIG")}
     nobodys = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_ATTR_NOSYSTEM": "1"}
     return with_config({**kept, **nobodys}, {"core.attributesFile": "/dev/null", "core.hooksPath": "/dev/null"})
+
+
+def local_git(
+    folder: Path,
+    *arguments: str,
+    data: bytes = b"",
+    config: Mapping[str, str] | None = None,
+    with_users_settings: bool = False,
+) -> subprocess.CompletedProcess[bytes]:
+    """What git does in a repository of this machine, whoever owns it: it reaches no network and locks nothing.
+
+    The user's settings count only where it writes the user's own files (`with_users_settings`).
+
+    Raises:
+        UsageError: when there is no git, or it does not end.
+    """
+    env = environment(os.environ)
+    env = with_config(
+        env if with_users_settings else plain_environment(env),
+        {"safe.directory": "*", "core.fsmonitor": "false", "core.quotePath": "false", **(config or {})},
+    )
+    env |= {"GIT_ALLOW_PROTOCOL": "none", "GIT_OPTIONAL_LOCKS": "0", "GIT_LITERAL_PATHSPECS": "1"}
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        return subprocess.run(command, env=env, input=data, capture_output=True, timeout=LOCAL_S, check=False)
+    except FileNotFoundError as error:
+        raise UsageError("there is no git here", remedy="install git") from error
+    except subprocess.TimeoutExpired as error:
+        raise UsageError(f"git did not end within {LOCAL_S:.0f} s", remedy="try again") from error
+
+
+def words_of(done: subprocess.CompletedProcess[bytes]) -> str:
+    """What a git that failed has said, in one line."""
+    return keep_end(" ".join(done.stderr.decode("utf-8", "replace").split()), _WORDS)
 
 
 def with_config(env: Mapping[str, str], config: Mapping[str, str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import TaskFault
-from harness.tasks.gitcommand import environment, run_git
+from harness.tasks.gitcommand import environment, plain_environment, run_git, with_config
 from harness.tasks.gitsource import WORKTREE, GitSource
 from harness.tasks.manifest import MANIFEST
 
@@ -42,7 +42,9 @@ async def find_tree(source: GitSource, git_dir: Path, environ: Mapping[str, str]
         OSError: when the disk does not take it.
     """
     assert source.local, "it is a local one"
-    env = {**environment(environ), "GIT_ALLOW_PROTOCOL": "file", "GIT_OPTIONAL_LOCKS": "0"}
+    users = {**environment(environ), "GIT_ALLOW_PROTOCOL": "file", "GIT_OPTIONAL_LOCKS": "0"}
+    # Reading runs nothing of the repository's, so it may be anybody's.
+    env = with_config(plain_environment(users), {"safe.directory": "*", "core.fsmonitor": "false"})
     path = Path(source.local)
     if path.is_file():
         return await _of_bundle(source, git_dir, env)
@@ -60,7 +62,7 @@ async def find_tree(source: GitSource, git_dir: Path, environ: Mapping[str, str]
     if source.ref == WORKTREE:
         if top is None:
             raise TaskFault("repo_ref", f"{source.shown}: a bare repository has no files of its own")
-        return replace(await _of_worktree(source, git_dir, top, common, env), common=common, top=top)
+        return replace(await _of_worktree(source, git_dir, top, common, users), common=common, top=top)
     commit = await _commit(source, [*place], source.ref or "HEAD", env)
     return Found(commit, commit, common=common, top=top)
 
@@ -83,7 +85,7 @@ async def _of_bundle(source: GitSource, git_dir: Path, env: Mapping[str, str]) -
 async def _of_worktree(
     source: GitSource, git_dir: Path, top: Path, common: Path, env: Mapping[str, str]
 ) -> Found:
-    """What `git commit -a` would record now. Index and new objects are in folders of our own."""
+    """What `git commit -a` would record now, with the user's settings. Index and new objects are in folders of our own."""
     place = ["-C", str(top)]
     index = git_dir / "worktree-index"
     real = Path((await run_git(source, [*place, "rev-parse", "--git-path", "index"], env)).strip())

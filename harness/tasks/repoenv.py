@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 _EXTRAS = re.compile(r"test|dev|ci|lint|doc", re.IGNORECASE)
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*")
 _NODE_LOCKS = ("package-lock.json", "npm-shrinkwrap.json", "pnpm-lock.yaml", "yarn.lock")
+_WORKSPACES = "pnpm-workspace.yaml"
 
 
 @dataclass(frozen=True)
@@ -34,21 +36,21 @@ def declared(repo: Path) -> Declared:
     """Read what a repo declares. What cannot be read is told in `notes`."""
     notes: list[str] = []
     sources: list[str] = []
-    requirements = list(_unique([*_of_requirements(repo, sources), *_of_pyproject(repo, sources, notes)]))
+    found = [*_of_requirements(repo, sources), *_of_pyproject(repo, sources, notes)]
+    requirements = list(_unique([*found, *_of_setup(repo, sources, notes)]))
     if _uses_pytest(repo) and not any(_name(one) == "pytest" for one in requirements):
         requirements.append("pytest")
     pins = list(_pins(repo, sources, notes))
-    node = [name for name in ("package.json", *_NODE_LOCKS) if (repo / name).is_file()]
-    node = node if "package.json" in node else []
+    node = list(_node_files(repo))
     notes += _versions(repo)
     return Declared(
         tuple(requirements),
         tuple(pins),
         ("src",) if (repo / "src").is_dir() and (requirements or (repo / "pyproject.toml").is_file()) else (),
-        tuple(node) if _needs_packages(repo) else (),
+        tuple(node),
         _dockerfile(repo),
         tuple(notes),
-        tuple([*sources, *node]),
+        tuple([*sources, *(name for name in node if "/" not in name)]),
     )
 
 
@@ -70,19 +72,66 @@ def _of_pyproject(repo: Path, sources: list[str], notes: list[str]) -> Iterator[
         return
     sources.append("pyproject.toml")
     project = data.get("project", {})
-    yield from _texts(project.get("dependencies"))
-    extras = project.get("optional-dependencies", {})
-    for name, group in extras.items():
-        if _EXTRAS.search(name):
-            yield from (one for one in _texts(group) if _name(one) != _name(str(project.get("name", ""))))
-    for name, group in data.get("dependency-groups", {}).items():
-        if _EXTRAS.search(name):
-            yield from _texts(group)
+    name = _name(str(project.get("name", "")))
+    extras = {_name(key): _texts(group) for key, group in project.get("optional-dependencies", {}).items()}
+    groups = data.get("dependency-groups", {})
+    wanted = [
+        *_texts(project.get("dependencies")),
+        *(one for key, extra in extras.items() if _EXTRAS.search(key) for one in extra),
+        *(one for key in groups if _EXTRAS.search(key) for one in _group(groups, key, [])),
+    ]
+    yield from _without_own(wanted, name, extras, set())
     poetry = data.get("tool", {}).get("poetry", {})
     tables = [poetry.get("dependencies", {}), poetry.get("dev-dependencies", {})]
     tables += [group.get("dependencies", {}) for group in poetry.get("group", {}).values()]
     for table in tables:
         yield from (_of_poetry(name, value) for name, value in table.items() if name != "python")
+
+
+def _group(groups: Mapping[str, Any], key: str, within: Sequence[str]) -> Iterator[str]:
+    """What a dependency group names, and those that it includes (PEP 735)."""
+    found = groups.get(key, [])
+    yield from _texts(found)
+    for one in found if isinstance(found, list) else ():
+        other = one.get("include-group") if isinstance(one, dict) else None
+        if isinstance(other, str) and other not in (key, *within):
+            yield from _group(groups, other, [*within, key])
+
+
+def _without_own(
+    wanted: Iterable[str], name: str, extras: Mapping[str, Sequence[str]], seen: set[str]
+) -> Iterator[str]:
+    """Requirements; in the place of the repo's own package with extras (`shop[cli]`), what these name."""
+    for one in wanted:
+        if not name or _name(one) != name:
+            yield one
+            continue
+        for extra in re.findall(r"[\w.-]+", one.partition("[")[2].partition("]")[0]):
+            if extra not in seen:
+                seen.add(extra)
+                yield from _without_own(extras.get(_name(extra), ()), name, extras, seen)
+
+
+def _of_setup(repo: Path, sources: list[str], notes: list[str]) -> Iterator[str]:
+    """What setup.cfg names. setup.py is a program, and is not run."""
+    file = repo / "setup.cfg"
+    settings = configparser.ConfigParser(interpolation=None)
+    try:
+        settings.read(file, encoding="utf-8")
+    except (configparser.Error, ValueError) as error:
+        notes.append(f"setup.cfg cannot be read, so nothing that it declares is installed: {error}")
+        return
+    extras = settings["options.extras_require"] if settings.has_section("options.extras_require") else {}
+    lists = [settings.get("options", "install_requires", fallback="")]
+    lists += [settings.get("options", "tests_require", fallback="")]
+    lists += [value for key, value in extras.items() if _EXTRAS.search(key)]
+    found = [line.strip() for text in lists for line in re.split(r"[\n;](?!\s*(?:python|sys|os|platform)_)", text)]
+    found = [line for line in found if _NAME.match(line)]
+    if found:
+        sources.append("setup.cfg")
+    elif (repo / "setup.py").is_file() and not sources:
+        notes.append("setup.py is not run, so nothing that it alone declares is installed: name it in requirements.txt")
+    yield from found
 
 
 def _of_poetry(name: str, value: Any) -> str:
@@ -135,7 +184,19 @@ def _needs_packages(repo: Path) -> bool:
         data = json.loads((repo / "package.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
+    if (repo / _WORKSPACES).is_file():
+        return True
     return isinstance(data, dict) and any(data.get(key) for key in ("dependencies", "devDependencies", "workspaces"))
+
+
+def _node_files(repo: Path) -> Iterator[str]:
+    """The files by which packages of Node are installed; none where none are needed."""
+    if not _needs_packages(repo):
+        return
+    yield from (name for name in ("package.json", *_NODE_LOCKS, _WORKSPACES) if (repo / name).is_file())
+    if (repo / _WORKSPACES).is_file() or '"workspaces"' in (repo / "package.json").read_text(errors="replace"):
+        below = (path.relative_to(repo) for path in repo.glob("*/**/package.json"))
+        yield from sorted(path.as_posix() for path in below if "node_modules" not in path.parts)
 
 
 def _versions(repo: Path) -> Iterator[str]:

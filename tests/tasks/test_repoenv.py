@@ -25,6 +25,27 @@ def of(root: Path, files: dict[str, str]) -> Declared:
         ({"pyproject.toml": '[project]\nname = "a"\ndependencies = ["attrs"]\n'}, ("attrs",)),
         ({"pyproject.toml": '[project.optional-dependencies]\ntest = ["pytest"]\ngpu = ["torch"]\n'}, ("pytest",)),
         ({"pyproject.toml": '[dependency-groups]\ndev = ["ruff", {include-group = "x"}]\n'}, ("ruff",)),
+        (
+            {
+                "pyproject.toml": '[dependency-groups]\ntyping = ["mypy"]\ntest = ["pytest"]\n'
+                'dev = [{include-group = "test"}, {include-group = "typing"}, {include-group = "dev"}]\n'
+            },
+            ("pytest", "mypy"),
+        ),
+        (
+            {
+                "pyproject.toml": '[project]\nname = "a.B"\n[project.optional-dependencies]\ncli = ["click"]\n'
+                'test = ["pytest", "A-b[cli,test]"]\n'
+            },
+            ("pytest", "click"),
+        ),
+        (
+            {
+                "setup.cfg": "[options]\ninstall_requires =\n    attrs; python_version > '3'\n    idna\n"
+                "[options.extras_require]\ntest = pytest; mock\ngpu = torch\n"
+            },
+            ("attrs; python_version > '3'", "idna", "pytest", "mock"),
+        ),
         ({"pyproject.toml": '[tool.poetry.dependencies]\npython = "^3.11"\nattrs = "^22.1"\n'}, ("attrs>=22.1,<23",)),
         ({"tests/test_a.py": "def test_a():\n    pass\n"}, ("pytest",)),
         ({"tests/test_a.py": "import unittest\n"}, ()),

@@ -167,13 +167,17 @@ def test_rows_that_cannot_be_used_are_told(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("as_e2b")
 def test_a_table_runs_and_its_reference_answers(pytester: pytest.Pytester) -> None:
-    """The oracle says the reference's answer, and nop, which says nothing, fails."""
+    """The oracle says the reference's answer, also when it is graded anew; nop, which says nothing, fails."""
     rows = [
         {"id": "six", "question": "6 x 7", "answer": "42"},
         {"id": "one", "question": "1 x 7", "answer": "7"},
     ]
     folder = table(pytester.path, "".join(json.dumps(row) + "\n" for row in rows))
     pytester.runpytest(folder, "--agent", "oracle").assert_outcomes(passed=2)
+    (run,) = list_runs(pytester.path / "results")
+    assert main(["regrade", run.id, str(folder)]) == 0
+    again = read_records(list_runs(pytester.path / "results")[-1].path).records
+    assert [(record.outcome, record.regraded_from is None) for record in again] == [("passed", False)] * 2
     pytester.runpytest(folder, "--agent", "nop").assert_outcomes(failed=2)
 
 

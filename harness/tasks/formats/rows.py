@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,10 +13,10 @@ from typing import Any
 
 from harness.tasks.formats.base import NoCounterpartError, TaskFolder, task_name
 from harness.tasks.formats.skipped import skipped
-from harness.tasks.gitcommand import environment, plain_environment
+from harness.tasks.gitcommand import local_git, words_of
 from harness.tasks.rows import MissingError, filled, filled_table, has_gaps
 
-_TIMEOUT_S, _TESTS_S, _GIT_S = 1800.0, 600.0, 60
+_TIMEOUT_S, _TESTS_S = 1800.0, 600.0
 SWE_BENCH = {
     "name": "instance_id",
     "prompt": "problem_statement",
@@ -178,16 +176,16 @@ def patched(repo: Path, ref: str, patch: str) -> tuple[list[str], dict[str, byte
         names = list(_touched(patch))
         before = []
         for name in names:
-            shown = _git("-C", str(repo), "show", f"{ref}:{name}", check=False)
+            shown = _git(repo, "show", f"{ref}:{name}", check=False)
             if shown is not None:
                 before.append(name)
                 path = Path(folder, name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(shown)
-        if not before and _git("-C", str(repo), "cat-file", "-e", f"{ref}^{{commit}}", check=False) is None:
+        if not before and _git(repo, "cat-file", "-e", f"{ref}^{{commit}}", check=False) is None:
             raise NoCounterpartError(f"{repo} has no commit {ref}")
-        _git("-C", folder, "init", "-q")
-        _git("-C", folder, "apply", "--whitespace=nowarn", "-", data=patch.encode())
+        _git(Path(folder), "init", "-q")
+        _git(Path(folder), "apply", "--whitespace=nowarn", "-", data=patch.encode())
         after = {name: Path(folder, name) for name in names}
         return before, {name: path.read_bytes() for name, path in after.items() if path.is_file()}
 
@@ -199,20 +197,12 @@ def _touched(patch: str) -> Iterator[str]:
         yield name
 
 
-def _git(*words: str, data: bytes = b"", check: bool = True) -> bytes | None:
-    done = subprocess.run(
-        ["git", "-c", "safe.directory=*", *words],
-        input=data,
-        env=plain_environment(environment(os.environ)),
-        capture_output=True,
-        timeout=_GIT_S,
-        check=False,
-    )
+def _git(folder: Path, *words: str, data: bytes = b"", check: bool = True) -> bytes | None:
+    done = local_git(folder, *words, data=data)
     if done.returncode == 0:
         return done.stdout
     if check:
-        said = done.stderr.decode("utf-8", "replace").strip()[-500:]
-        raise NoCounterpartError(f"git {shlex.join(words[2:4])}: {said}")
+        raise NoCounterpartError(f"git {shlex.join(words[:2])}: {words_of(done)}")
     return None
 
 
