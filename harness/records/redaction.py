@@ -7,9 +7,12 @@ import html
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from html.entities import codepoint2name
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
+from harness.tasks.secret_names import is_secret_name
 from harness.text import CUT_AFTER, CUT_BEFORE
 
 SHORTEST_SECRET = 8
@@ -21,28 +24,31 @@ _DOTS = (b"...", "\N{HORIZONTAL ELLIPSIS}".encode())
 _MARKS_BEFORE = (CUT_BEFORE.encode(), *_DOTS)
 _MARKS_AFTER = (CUT_AFTER.encode(), *_DOTS)
 _PIECE_BYTES = 1024 * 1024
+_LONGEST = 6
+"""So many times its longest plain form a secret may have when several programs have spelt it."""
 _NESTED = 3
 """JSON may stand in a string of JSON: so many times it is looked for."""
 _BREAKS = (b"\r", b"\n", b"\\r", b"\\n")
-_SECRET_KEY = re.compile(r"key|secret|token|password|passwd|credential", re.IGNORECASE)
 
 
 class Redactor:
     """Replaces secret values by their names, in bytes on their way to disk.
 
-    A value is found as it is, as JSON, URLs, HTML and base64 spell it, and, where it has several lines, line by line.
-    What a cut (`harness.text`) has left of one is found too.
+    A value is found as it is, as JSON, URLs, HTML, shells and base64 spell it, also one within another, and, where it
+    has several lines, line by line. What a cut (`harness.text`) has left of one is found too.
     """
 
     def __init__(self, secrets_by_name: Mapping[str, str]) -> None:
         self._secrets = dict(secrets_by_name)
         self._names: dict[bytes, bytes] = {}
         self._wrapped: list[bytes] = []
+        self._loose: list[_Loose] = []
         for name, value in secrets_by_name.items():
             shown = f"[redacted:{name}]".encode()
             for part in _parts(value):
                 encoded = list(_base64_forms(part))
                 self._wrapped += encoded
+                self._loose += _loose_forms(part, shown)
                 for form in (*_forms(part), *encoded):
                     self._names.setdefault(form, shown)
         # One secret may be a part of another: the longest goes first, and what was replaced is not looked at again.
@@ -57,12 +63,15 @@ class Redactor:
         if found:
             pattern = re.compile(b"|".join(map(re.escape, found)))
             data = pattern.sub(lambda match: self._names[match[0]], data)
+        for loose in self._loose:
+            if loose.core in data:
+                data = loose.shown.join(loose.spelt.split(data))
         return self._without_rests(self._without_wrapped(data))
 
     @property
     def longest(self) -> int:
         """As many bytes as a secret has at most, in lines too. Pieces of data that are looked at overlap by it."""
-        return 2 * max(map(len, self._forms), default=0)
+        return _LONGEST * max(map(len, self._forms), default=0)
 
     def is_in(self, file: Path) -> bool:
         """True if a file holds a secret. It is read piece by piece."""
@@ -77,9 +86,9 @@ class Redactor:
                 kept = data[-self.longest :]
         return False
 
-    def with_secret(self, name: str, value: str) -> Redactor:
-        """One that knows a further secret."""
-        return Redactor({**self._secrets, name: value})
+    def knowing(self, secrets_by_name: Mapping[str, str]) -> Redactor:
+        """One that knows further secrets."""
+        return Redactor({**self._secrets, **secrets_by_name})
 
     def text(self, text: str) -> str:
         """The same for text."""
@@ -169,7 +178,7 @@ def _inside(value: str) -> list[str]:
         table = json.loads(value)
     except ValueError:
         return []
-    return [inner for key, inner in table.items() if isinstance(inner, str) and _SECRET_KEY.search(key)]
+    return [inner for key, inner in table.items() if isinstance(inner, str) and is_secret_name(key)]
 
 
 def _forms(value: str) -> set[bytes]:
@@ -183,6 +192,51 @@ def _forms(value: str) -> set[bytes]:
             text = json.dumps(text, ensure_ascii=ensure_ascii)[1:-1]
             spelt |= {text, text.replace("/", "\\/")}
     return {form.encode("utf-8", "surrogateescape") for form in spelt}
+
+
+@dataclass(frozen=True)
+class _Loose:
+    """All spellings of a value at once. Its `core` of letters and digits stands in each, and is quick to look for."""
+
+    core: bytes
+    spelt: re.Pattern[bytes]
+    shown: bytes
+
+
+def _loose_forms(value: str, shown: bytes) -> Iterator[_Loose]:
+    core = max(re.findall("[A-Za-z0-9]+", value), key=len, default="")
+    if len(core) < len(value) and len(core) >= _SHORTEST_REST:
+        # All backslashes before it go, so that none is left over to spoil the JSON around.
+        before = b"" if value[0].isalnum() else rb"(?<!\\)\\*"
+        yield _Loose(core.encode(), re.compile(before + b"".join(map(_spellings, value))), shown)
+
+
+def _spellings(char: str) -> bytes:
+    """A pattern for all that programs write for a character, with the backslashes that others put before it."""
+    if char.isascii() and char.isalnum():
+        return char.encode()
+    data, units = char.encode("utf-8", "surrogateescape"), char.encode("utf-16-be", "surrogatepass")
+    code = ord(char)
+    name = codepoint2name.get(code, "#").encode()
+    spelt = (
+        re.escape(data),
+        b"".join(rb"\\{1,8}u(?i:%s)" % units[at : at + 2].hex().encode() for at in range(0, len(units), 2)),
+        b"".join(rb"\\{1,8}x(?i:%02x)" % byte for byte in data),
+        b"".join(rb"%%(?:25){0,3}(?i:%02x)" % byte for byte in data),
+        b"&(?:amp;){0,2}(?:#0*%d|#[xX]0*(?i:%x)|%s);" % (code, code, name),
+        *_SHORT.get(char, ()),
+    )
+    return rb"\\{0,8}(?:%s)" % b"|".join(spelt)
+
+
+_SHORT = {
+    "\n": (rb"\\{1,8}n", rb"\r\n", rb"\\{1,8}r\\{1,8}n"),
+    "\r": (rb"\\{1,8}r",),
+    "\t": (rb"\\{1,8}t",),
+    " ": (rb"\+",),
+    "'": (rb"""'"'"'""", rb"'\\''", b"&apos;"),
+}
+"""What is written for some characters beside their codes: `'"'"'` is a quote within quotes of a shell."""
 
 
 def _base64_forms(value: str) -> Iterable[bytes]:

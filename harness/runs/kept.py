@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -14,8 +15,11 @@ from typing import Any, TypeVar
 from harness.errors import UsageError
 from harness.records.files import read_bounded
 from harness.records.record import CheckResult, TrialRecord
+from harness.records.redaction import Redactor
 from harness.records.store import RunFolder, find_record, find_run, read_records
+from harness.report.sanitize import sanitize
 from harness.runs.resources import acquire_shared_server, local_platform, shared_platform
+from harness.runs.secrets import redactor_of_records
 from harness.sandboxes.attach import open_shell
 from harness.sandboxes.cleanup import kill_orphans
 from harness.sandboxes.owner import hold_in_use, is_last_user
@@ -32,13 +36,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Kept:
-    """A trial's sandbox that was kept: where it is, and the folder of its task (None: a Python test's)."""
+    """A trial's sandbox that was kept: where it is, and the folder of its task (None: a Python test's).
+
+    `redact` takes out of what is shown of it what its variant has put into it.
+    """
 
     run: str
     trial: str
     platform: Platform
     sandbox_id: str
     task: Path | None
+    redact: Redactor
 
 
 def attach(results: Path, run: str | None, trial: str) -> str:
@@ -79,7 +87,7 @@ def check_again(results: Path, run: str | None, trial: str) -> tuple[str, bool]:
     passed = sum(check.passed for check in checked)
     lines = [line for check in checked for line in _lines(check)]
     text = "\n".join([*lines, f"{passed} of {len(checked)} checks passed (the record stays as it is)"])
-    return f"{text}\n", passed == len(checked)
+    return sanitize(kept.redact.text(f"{text}\n")), passed == len(checked)
 
 
 def _lines(check: CheckResult) -> list[str]:
@@ -116,7 +124,8 @@ def find_kept(results: Path, run: str | None, trial: str) -> Kept:
             remedy="run it again with --keep failed or --keep all",
         )
     platform = e2b_platform() if record.sandbox.kind == "e2b" else shared_platform()
-    return Kept(folder.id, record.trial_id, platform, record.sandbox_id, _task(folder, record))
+    redact = redactor_of_records(os.environ, [record])
+    return Kept(folder.id, record.trial_id, platform, record.sandbox_id, _task(folder, record), redact)
 
 
 def _task(folder: RunFolder, record: TrialRecord) -> Path | None:

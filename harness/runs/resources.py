@@ -26,16 +26,15 @@ from harness.models.model import (
     Model,
     api_model,
     has_key,
-    keys_in,
     move_key_to_platform,
     replay_model,
 )
 from harness.records.files import file_below
-from harness.records.redaction import Redactor
 from harness.records.store import RunFolder, find_run, read_records
 from harness.runs.client import RunAddress
 from harness.runs.options import Options
 from harness.runs.request import RunRequest
+from harness.runs.secrets import redactor_of_machine
 from harness.sandboxes.platform import FULL_TIERS, Platform, e2b_platform
 from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos
@@ -86,7 +85,7 @@ def open_run_resources(
         model = choose_model(
             options, loopback=reaches_loopback(platform), can_inject=can_inject_headers(platform)
         )
-        redact = Redactor({**keys_in(os.environ), **model.secrets, **_e2b_secret(), **secrets})
+        redact = redactor_of_machine(os.environ, (*secrets, *request.task_secrets)).knowing(model.secrets)
         folder = RunFolder.create(options.results, run_id, _about(options, request, platform, model), redact)
     except BaseException:
         if server:
@@ -279,11 +278,6 @@ def _recordings(options: Options) -> Mapping[str, EarlierTranscript]:
             f"run {run.id} has no transcripts to replay", remedy="name a run of the agent `claude`"
         )
     return transcripts
-
-
-def _e2b_secret() -> dict[str, str]:
-    key = os.environ.get("E2B_API_KEY")
-    return {"E2B_API_KEY": key} if key else {}
 
 
 def _about(options: Options, request: RunRequest, platform: Platform, model: Model) -> dict[str, Any]:

@@ -139,7 +139,9 @@ def test_no_setting_is_in_a_process_list(repositories: str, api: Api) -> None:
     """Neither in the sandbox's nor in this machine's: settings may be secrets, and so is the token."""
     settings = {"runCmd": "python3 server.py", "envs": {"KEY": "canaryOfTheGateway"}}
     with with_gateway(repositories, api, echo=settings) as sandbox:
-        lists = [sandbox.commands.run("cat /proc/[0-9]*/cmdline", user=user).stdout for user in ("user", "root")]
+        lists = [
+            sandbox.commands.run("cat /proc/[0-9]*/cmdline", user=user).stdout for user in ("user", "root")
+        ]
         lists += [_read(file) for file in Path("/proc").glob("[0-9]*/cmdline")]
         assert sum("--config-fd" in one for one in lists) >= 2
         for secret in ("canaryOfTheGateway", str(sandbox.get_mcp_token())):
