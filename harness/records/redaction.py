@@ -41,17 +41,19 @@ class Redactor:
     def __init__(self, secrets_by_name: Mapping[str, str]) -> None:
         self._secrets = dict(secrets_by_name)
         self._names: dict[bytes, bytes] = {}
-        self._wrapped: list[bytes] = []
-        self._loose: list[_Loose] = []
+        self._encoded: list[bytes] = []
+        parts: dict[str, bytes] = {}
         for name, value in secrets_by_name.items():
             shown = f"[redacted:{name}]".encode()
             for part in _parts(value):
+                parts.setdefault(part, shown)
                 encoded = list(_base64_forms(part))
-                self._wrapped += encoded
-                self._loose += _loose_forms(part, shown)
+                self._encoded += encoded
                 for form in (*_forms(part), *encoded):
                     self._names.setdefault(form, shown)
         # One secret may be a part of another: the longest goes first, and what was replaced is not looked at again.
+        self._parts = [_part(value, parts[value]) for value in sorted(parts, key=len, reverse=True)]
+        self._encoded.sort(key=len, reverse=True)
         self._forms = sorted(self._names, key=len, reverse=True)
         self._pieces = {form[at : at + _SHORTEST_REST] for form in self._forms for at in range(len(form))}
 
@@ -59,13 +61,14 @@ class Redactor:
         """The data, with every secret replaced."""
         if not self._forms:
             return data
-        found = [form for form in self._forms if form in data]
-        if found:
-            pattern = re.compile(b"|".join(map(re.escape, found)))
+        parts = [part for part in self._parts if part.core in data]
+        if parts:
+            spelt = re.compile(b"|".join(part.spelt for part in parts))
+            data = spelt.sub(lambda match: parts[(match.lastindex or 1) - 1].shown, data)
+        encoded = [form for form in self._encoded if form in data]
+        if encoded:
+            pattern = re.compile(b"|".join(map(re.escape, encoded)))
             data = pattern.sub(lambda match: self._names[match[0]], data)
-        for loose in self._loose:
-            if loose.core in data:
-                data = loose.shown.join(loose.spelt.split(data))
         return self._without_rests(self._without_wrapped(data))
 
     @property
@@ -101,7 +104,7 @@ class Redactor:
         whole = data
         for end in _BREAKS:
             whole = whole.replace(end, b"")
-        for form in self._wrapped:
+        for form in self._encoded:
             if form in whole:
                 broken = rb"(?:[\r\n]|\\r|\\n)*".join(re.escape(bytes([byte])) for byte in form)
                 data = self._names[form].join(re.split(broken, data))
@@ -158,7 +161,7 @@ def _replace_rests(
 
 def _parts(value: str) -> Iterator[str]:
     """The value itself, its lines, and what it says itself to be secret."""
-    if len(value) < SHORTEST_SECRET:
+    if len(value.strip()) < SHORTEST_SECRET:
         return
     yield value
     yield value.strip()
@@ -195,25 +198,28 @@ def _forms(value: str) -> set[bytes]:
 
 
 @dataclass(frozen=True)
-class _Loose:
-    """All spellings of a value at once. Its `core` of letters and digits stands in each, and is quick to look for."""
+class _Part:
+    """A value in all spellings at once: a pattern with one group. Its `core` is in each, and quick to look for."""
 
     core: bytes
-    spelt: re.Pattern[bytes]
+    spelt: bytes
     shown: bytes
 
 
-def _loose_forms(value: str, shown: bytes) -> Iterator[_Loose]:
+def _part(value: str, shown: bytes) -> _Part:
     core = max(re.findall("[A-Za-z0-9]+", value), key=len, default="")
-    if len(core) < len(value) and len(core) >= _SHORTEST_REST:
-        # All backslashes before it go, so that none is left over to spoil the JSON around.
-        before = b"" if value[0].isalnum() else rb"(?<!\\)\\*"
-        yield _Loose(core.encode(), re.compile(before + b"".join(map(_spellings, value))), shown)
+    # All backslashes before it go, so that none is left over to spoil the JSON around.
+    before = b"" if _is_plain(value[0]) else rb"(?<!\\)\\*"
+    return _Part(core.encode(), b"(%s%s)" % (before, b"".join(map(_spellings, value))), shown)
+
+
+def _is_plain(char: str) -> bool:
+    return char.isascii() and char.isalnum()
 
 
 def _spellings(char: str) -> bytes:
     """A pattern for all that programs write for a character, with the backslashes that others put before it."""
-    if char.isascii() and char.isalnum():
+    if _is_plain(char):
         return char.encode()
     data, units = char.encode("utf-8", "surrogateescape"), char.encode("utf-16-be", "surrogatepass")
     code = ord(char)
@@ -234,7 +240,7 @@ _SHORT = {
     "\r": (rb"\\{1,8}r",),
     "\t": (rb"\\{1,8}t",),
     " ": (rb"\+",),
-    "'": (rb"""'"'"'""", rb"'\\''", b"&apos;"),
+    "'": (rb"""'\\{0,8}"'\\{0,8}"'""", rb"'\\{1,8}''", b"&apos;"),
 }
 """What is written for some characters beside their codes: `'"'"'` is a quote within quotes of a shell."""
 
