@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from html.entities import codepoint2name
 from pathlib import Path
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
 from harness.tasks.secret_names import is_secret_name
 from harness.text import CUT_AFTER, CUT_BEFORE
@@ -28,7 +28,10 @@ _LONGEST = 6
 """So many times its longest plain form a secret may have when several programs have spelt it."""
 _NESTED = 3
 """JSON may stand in a string of JSON: so many times it is looked for."""
-_BREAKS = (b"\r", b"\n", b"\\r", b"\\n")
+_BREAKS = (b"\r", b"\n", b"\\r", b"\\n", b'",')
+_BREAK = rb"(?:\r|\n|\\++[rn]|\\*+\",\s*+\\*+\")(?:[ \t>|]|\\++t)*+(?:\d++(?:\xe2\x86\x92|\\++u2192|\\++t|[\t:|]) *+)?+"
+_MARKED_BREAK = _BREAK + b"[+-]?"
+"""A line's end (in a list of JSON too), and what stands before the next one: indented, quoted, numbered, of a diff."""
 
 
 class Redactor:
@@ -98,16 +101,17 @@ class Redactor:
         return self(text.encode("utf-8", "replace")).decode("utf-8", "replace")
 
     def _without_wrapped(self, data: bytes) -> bytes:
-        """Without base64 that is broken into lines."""
+        """Without base64 that is broken into lines, which a diff, a quotation or numbers may have marked."""
         if not any(end in data for end in _BREAKS):
             return data
-        whole = data
-        for end in _BREAKS:
-            whole = whole.replace(end, b"")
+        # A line that begins with + may be marked, or base64.
+        wholes = {re.sub(_BREAK, b"", data), re.sub(_MARKED_BREAK, b"", data)}
         for form in self._encoded:
-            if form in whole:
-                broken = rb"(?:[\r\n]|\\r|\\n)*".join(re.escape(bytes([byte])) for byte in form)
-                data = self._names[form].join(re.split(broken, data))
+            if any(form in whole for whole in wholes):
+                broken = b"(?:%s)*" % _MARKED_BREAK
+                data = self._names[form].join(
+                    re.split(broken.join(re.escape(form[at : at + 1]) for at in range(len(form))), data)
+                )
         return data
 
     def _without_rests(self, data: bytes) -> bytes:
@@ -160,11 +164,13 @@ def _replace_rests(
 
 
 def _parts(value: str) -> Iterator[str]:
-    """The value itself, its lines, and what it says itself to be secret."""
+    """The value itself, its lines, and what it says itself to be secret; of a URL's part, what that means."""
     if len(value.strip()) < SHORTEST_SECRET:
         return
     yield value
     yield value.strip()
+    if "%" in value:
+        yield unquote(value).strip() or value
     lines = [line.strip() for line in value.splitlines()]
     if len(lines) > 1:
         # The frame of a key in PEM is everywhere the same.

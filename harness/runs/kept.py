@@ -19,7 +19,7 @@ from harness.records.redaction import Redactor
 from harness.records.store import RunFolder, find_record, find_run, read_records
 from harness.report.sanitize import sanitize
 from harness.runs.resources import acquire_shared_server, local_platform, shared_platform
-from harness.runs.secrets import redactor_of_records
+from harness.runs.secrets import redactor_of_run
 from harness.sandboxes.attach import open_shell
 from harness.sandboxes.cleanup import kill_orphans
 from harness.sandboxes.owner import hold_in_use, is_last_user
@@ -85,17 +85,17 @@ def check_again(results: Path, run: str | None, trial: str) -> tuple[str, bool]:
 
     checked = _use_sandbox(kept, checks)
     passed = sum(check.passed for check in checked)
-    lines = [line for check in checked for line in _lines(check)]
+    lines = [line for check in checked for line in _lines(check, kept.redact)]
     text = "\n".join([*lines, f"{passed} of {len(checked)} checks passed (the record stays as it is)"])
-    return sanitize(kept.redact.text(f"{text}\n")), passed == len(checked)
+    return sanitize(f"{text}\n"), passed == len(checked)
 
 
-def _lines(check: CheckResult) -> list[str]:
+def _lines(check: CheckResult, redact: Redactor) -> list[str]:
     failed = f"failed ({check.tests_passed or check.exit_code})"
     verdict = "passed" if check.passed else "timed out" if check.timed_out else failed
     return [
         f"{verdict:<11} {check.name}",
-        *(f"    {line}" for line in check.output_tail.strip().splitlines()),
+        *(f"    {line}" for line in redact.text(check.output_tail).strip().splitlines()),
     ]
 
 
@@ -124,7 +124,7 @@ def find_kept(results: Path, run: str | None, trial: str) -> Kept:
             remedy="run it again with --keep failed or --keep all",
         )
     platform = e2b_platform() if record.sandbox.kind == "e2b" else shared_platform()
-    redact = redactor_of_records(os.environ, [record])
+    redact = redactor_of_run(os.environ, folder)
     return Kept(folder.id, record.trial_id, platform, record.sandbox_id, _task(folder, record), redact)
 
 

@@ -15,12 +15,12 @@ from harness.models.model import NO_MODEL
 from harness.records.binary_patch import without_secret_binaries
 from harness.records.files import file_below, read_bounded
 from harness.records.record import CheckResult, Outcome, TrialRecord, TrialSpec, score_of
-from harness.records.store import RunFolder, find_run, new_run_id, read_records
+from harness.records.store import RunFolder, find_run, new_run_id, read_about, read_records
 from harness.records.stream import SessionBuilder, parse
 from harness.report.statement import seal_run
 from harness.runs.options import Options
 from harness.runs.resources import default_concurrency, platform_of, templates_of
-from harness.runs.secrets import redactor_of_records
+from harness.runs.secrets import SECRETS, redactor_of_run
 from harness.sandboxes.cleanup import delete_snapshots
 from harness.sandboxes.platform import Platform
 from harness.tasks.gitrepo import Repos
@@ -74,8 +74,8 @@ def regrade(results: Path, run: str | None, tasks: Sequence[Path], options: Opti
             f"run {old.id} has no trial of {', '.join(known) or 'any task'}",
             remedy="name the folders of its tasks: harness regrade RUN tasks/*",
         )
-    about = {"regraded_from": old.id, "agent": records[0].agent}
-    new = RunFolder.create(results, new_run_id(), about, redactor_of_records(os.environ, records))
+    about = {"regraded_from": old.id, "agent": records[0].agent, SECRETS: read_about(old.path).get(SECRETS)}
+    new = RunFolder.create(results, new_run_id(), about, redactor_of_run(os.environ, old))
     with platform_of(options) as platform:
         regraded = asyncio.run(_regrade_all(old, new, records, known, platform, options))
     seal_run(new)

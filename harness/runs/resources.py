@@ -34,7 +34,7 @@ from harness.records.store import RunFolder, find_run, read_records
 from harness.runs.client import RunAddress
 from harness.runs.options import Options
 from harness.runs.request import RunRequest
-from harness.runs.secrets import redactor_of_machine
+from harness.runs.secrets import SECRETS, redactor_of_machine
 from harness.sandboxes.platform import FULL_TIERS, Platform, e2b_platform
 from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos
@@ -85,7 +85,8 @@ def open_run_resources(
         model = choose_model(
             options, loopback=reaches_loopback(platform), can_inject=can_inject_headers(platform)
         )
-        redact = redactor_of_machine(os.environ, (*secrets, *request.task_secrets)).knowing(model.secrets)
+        hidden = sorted({*secrets, *request.task_secrets})
+        redact = redactor_of_machine(os.environ, hidden).knowing(model.secrets)
         folder = RunFolder.create(options.results, run_id, _about(options, request, platform, model), redact)
     except BaseException:
         if server:
@@ -111,7 +112,8 @@ def open_run_resources(
 
 def templates_of(platform: Platform, folder: RunFolder) -> Templates:
     """The templates of a run."""
-    return Templates(platform, folder.path / "templates", claude_cache=claude_versions_folder())
+    logs, cache = folder.path / "templates", claude_versions_folder()
+    return Templates(platform, logs, claude_cache=cache, redact=folder.redact)
 
 
 def remote_platform() -> Platform:
@@ -288,6 +290,9 @@ def _about(options: Options, request: RunRequest, platform: Platform, model: Mod
         "sandbox": platform.description,
         "trials": options.trials,
         **({"until_decided": {"max_trials": options.max_trials}} if options.until_decided else {}),
+        SECRETS: sorted(
+            {name for variant in request.variants for name in variant.secrets} | {*request.task_secrets}
+        ),
         "variants": {variant.name: variant.as_record() for variant in request.variants},
         "seed": request.seed,
         "python": machine.python_version(),

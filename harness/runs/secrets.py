@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from harness.models.model import keys_in
-from harness.records.record import TrialRecord
 from harness.records.redaction import Redactor
-from harness.variants.variant import secret_names
+from harness.records.store import RunFolder, read_about
 
+SECRETS = "secrets"
+"""In run.json: the names of the variables whose values the run has kept out of its files."""
 _REGISTRIES = "HARNESS_REGISTRY_AUTH"
 _TOKENS = ("E2B_API_KEY", "E2B_ACCESS_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _URLS = (
@@ -29,17 +30,18 @@ def redactor_of_machine(environ: Mapping[str, str], names: Iterable[str] = ()) -
     return Redactor({**named, **dict(_own(environ)), **keys_in(environ)})
 
 
-def redactor_of_records(environ: Mapping[str, str], records: Iterable[TrialRecord]) -> Redactor:
-    """The same for trials of another process: it knows what their variants refer to, where that is set here too."""
-    return redactor_of_machine(environ, {name for record in records for name in secret_names(record.asked)})
+def redactor_of_run(environ: Mapping[str, str], run: RunFolder) -> Redactor:
+    """The same for a run of another process: it knows what variables that one hid, where they are set here too."""
+    names = read_about(run.path).get(SECRETS)
+    named = names if isinstance(names, list) else []
+    return redactor_of_machine(environ, (name for name in named if isinstance(name, str)))
 
 
 def _own(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """The tokens of platforms, and the passwords in the URLs of proxies and registries."""
     yield from ((name, environ[name]) for name in _TOKENS if environ.get(name))
     for name in _URLS:
-        password = _password(environ.get(name, ""))
-        yield from ((f"{name}:password", one) for one in {password, unquote(password)} if one)
+        yield f"{name}:password", _password(environ.get(name, ""))
     for pair in environ.get(_REGISTRIES, "").split():
         registry, _, secret = pair.partition("=")
         yield f"{_REGISTRIES}:{registry}", secret.partition(":")[2]

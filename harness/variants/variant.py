@@ -192,8 +192,10 @@ class Variant:
     @property
     def secrets(self) -> tuple[str, ...]:
         """The names of the environment's variables that it refers to."""
-        mcp = self.mcp and [server.as_record() for server in self.mcp.values()]
-        return secret_names((self.env, mcp, self.mcp_gateway))
+        strings = _strings(
+            (self.env, self.mcp and [server.as_record() for server in self.mcp.values()], self.mcp_gateway)
+        )
+        return tuple(sorted({name for string in strings for name in _SECRET.findall(string)}))
 
 
 _NO_TREATMENT = ("name", "position", "prices")
@@ -223,11 +225,6 @@ def _strings(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for content in value:
             yield from _strings(content)
-
-
-def secret_names(value: Any) -> tuple[str, ...]:
-    """The names of the environment's variables that the strings of a value refer to."""
-    return tuple(sorted({name for string in _strings(value) for name in _SECRET.findall(string)}))
 
 
 def revealed(value: Any, environ: Mapping[str, str]) -> Any:

@@ -89,7 +89,27 @@ def test_each_form_of_a_secret_goes(form: str, secret: str) -> None:
     assert leaves(secret, shown) == []
 
 
-@pytest.mark.parametrize("mark", ["+", "-", "     7\u2192", "        ", "> ", "\t"])
+MARKS = ["+", "-", "     7\u2192", "        ", "> ", "\t", "12:"]
+
+
+@pytest.mark.parametrize("mark", MARKS)
+@pytest.mark.parametrize("secret", [TOKEN, PEM])
+def test_base64_in_lines_goes_whatever_marks_them(mark: str, secret: str) -> None:
+    """In a diff, in numbered lines, in a quotation; as text, and in JSON."""
+    lines = base64.encodebytes(b"x" * 50 + secret.encode()).decode().splitlines()
+    text = "\n".join(mark + line for line in lines)
+    redact = Redactor({"KEY": secret})
+    for shown in (
+        redact.text(text),
+        redact.text(json.dumps(text)),
+        redact.text(json.dumps({"a": json.dumps(text)})),
+        redact.text(json.dumps({"a": text.splitlines()})),
+    ):
+        assert lines[0][-8:] not in shown
+        assert lines[1][:40] not in shown
+
+
+@pytest.mark.parametrize("mark", MARKS)
 def test_a_secret_of_several_lines_goes_line_by_line(mark: str) -> None:
     """In a diff, in numbered lines, in indented XML."""
     shown = Redactor({"KEY": PEM}).text("\n".join(mark + line for line in PEM.splitlines()))
