@@ -75,19 +75,36 @@ def main() -> int:
     """Run the command line. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="mcp-gateway")
     parser.add_argument("--config", help="the servers, as JSON")
+    parser.add_argument("--config-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("pull", nargs="*", metavar="pull NAME")
     options = parser.parse_args()
+    if options.config is not None:
+        _start_anew(options.config)
     for name in ("PYTHONPATH", "LD_LIBRARY_PATH"):
         os.environ.pop(name, None)  # set for this program only, not for the servers that it starts
     try:
-        if options.config is None:
+        if options.config_fd is None:
             for name in options.pull[1:]:
                 _find_in_catalogue(name)
             return 0
-        return _start(_parse_config(options.config), os.environ.pop("GATEWAY_ACCESS_TOKEN", ""))
+        with open(options.config_fd, encoding="utf-8") as file:
+            config = file.read()
+        return _start(_parse_config(config), os.environ.pop("GATEWAY_ACCESS_TOKEN", ""))
     except GatewayError as error:
         sys.stderr.write(f"mcp-gateway: {error}\n")
         return 1
+
+
+def _start_anew(config: str) -> NoReturn:
+    """Start this program again, with the configuration in an unnamed file.
+
+    It may hold secrets, and arguments are in the process lists of the sandbox and of its machine as long as this runs.
+    """
+    file = os.memfd_create("config", 0)
+    os.write(file, config.encode("utf-8", "surrogateescape"))
+    os.lseek(file, 0, os.SEEK_SET)
+    program = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1]
+    os.execv(sys.executable, [sys.executable, *program, "--config-fd", str(file)])
 
 
 def _parse_config(config: str) -> Mapping[str, Mapping[str, Any]]:

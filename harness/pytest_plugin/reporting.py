@@ -180,11 +180,23 @@ def hide_secrets(report: pytest.TestReport, redact: Redactor, *, of_trial: bool)
         text = redact.text(text)
         return sanitize(text) if of_trial else text
 
-    if report.longrepr:
+    if isinstance(report.longrepr, tuple):  # of a test that was skipped: file, line, reason
+        file, line, reason = report.longrepr
+        report.longrepr = file, line, hidden(reason)
+    elif report.longrepr:
         shown = str(report.longrepr)
         said = hidden(shown)
         report.longrepr = said if said != shown else report.longrepr
     report.sections = [(name, hidden(text)) for name, text in report.sections]
+    report.user_properties = [
+        (name, hidden(value) if isinstance(value, str) else value) for name, value in report.user_properties
+    ]
+
+
+def hide_secrets_of_expected_failure(report: pytest.TestReport, redact: Redactor) -> None:
+    """Take the same out of the reason of an expected failure, which pytest gives to a report last."""
+    if isinstance(why := getattr(report, "wasxfail", None), str):
+        report.__dict__["wasxfail"] = sanitize(redact.text(why))
 
 
 def hide_secrets_of_warning(warning: warnings.WarningMessage, redact: Redactor) -> None:

@@ -23,7 +23,12 @@ from harness.pytest_plugin.options import SESSION, seed_of
 from harness.pytest_plugin.other_plugins import OnceOnly, notes_on_plugins
 from harness.pytest_plugin.plan_order import PlanOrder
 from harness.pytest_plugin.python_tests import python_trial, tell_namesakes_apart
-from harness.pytest_plugin.reporting import hide_secrets, hide_secrets_of_warning, mark_fault
+from harness.pytest_plugin.reporting import (
+    hide_secrets,
+    hide_secrets_of_expected_failure,
+    hide_secrets_of_warning,
+    mark_fault,
+)
 from harness.pytest_plugin.rpc import ControllerClient
 from harness.pytest_plugin.session import MAIN_PROCESS, RunSession
 from harness.runs.client import RunClient
@@ -148,6 +153,11 @@ class RunPlugin:
             _give_own_time(report, item.own_seconds)
         hide_secrets(report, self._session.client.redactor(), of_trial=uses_trials(item))
         return report
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take secrets out of what other plugins have added, before it is shown, or handed from process to process."""
+        hide_secrets_of_expected_failure(report, self._session.client.redactor())
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_warning_recorded(self, warning_message: warnings.WarningMessage) -> None:

@@ -67,11 +67,13 @@ class RunSession:
         self._variant_resolver = VariantResolver(config.rootpath, self.options.variants, self.options.variant)
         self._variants: dict[str, Variant] = {}
         self._names: dict[str, Owner] = {}
+        self._task_secrets: set[str] = set()
         self._hashes: dict[Path, str | None] = {}
         self._cleanup = contextlib.ExitStack()
 
     def spec(self, task: Task, variant: Variant, index: int) -> TrialSpec:
         """The trial of a task that an item stands for."""
+        self._task_secrets.update(task.secrets)
         return TrialSpec(task, variant, index, self.options.agent)
 
     def plan(self, task: str, folder: Path, trials: int | None = None) -> list[tuple[Variant, int]]:
@@ -157,7 +159,7 @@ class RunSession:
 
     @property
     def _request(self) -> RunRequest:
-        return RunRequest(tuple(self._variants.values()), self._seed)
+        return RunRequest(tuple(self._variants.values()), self._seed, tuple(sorted(self._task_secrets)))
 
     @functools.cached_property
     def fixture_host(self) -> FixtureHost:

@@ -7,9 +7,12 @@ import html
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from html.entities import codepoint2name
 from pathlib import Path
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
+from harness.tasks.secret_names import is_secret_name
 from harness.text import CUT_AFTER, CUT_BEFORE
 
 SHORTEST_SECRET = 8
@@ -21,31 +24,39 @@ _DOTS = (b"...", "\N{HORIZONTAL ELLIPSIS}".encode())
 _MARKS_BEFORE = (CUT_BEFORE.encode(), *_DOTS)
 _MARKS_AFTER = (CUT_AFTER.encode(), *_DOTS)
 _PIECE_BYTES = 1024 * 1024
+_LONGEST = 6
+"""So many times its longest plain form a secret may have when several programs have spelt it."""
 _NESTED = 3
 """JSON may stand in a string of JSON: so many times it is looked for."""
-_BREAKS = (b"\r", b"\n", b"\\r", b"\\n")
-_SECRET_KEY = re.compile(r"key|secret|token|password|passwd|credential", re.IGNORECASE)
+_BREAKS = (b"\r", b"\n", b"\\r", b"\\n", b'",')
+_BREAK = rb"(?:\r|\n|\\++[rn]|\\*+\",\s*+\\*+\")(?:[ \t>|]|\\++t)*+(?:\d++(?:\xe2\x86\x92|\\++u2192|\\++t|[\t:|]) *+)?+"
+_MARKED_BREAK = _BREAK + b"[+-]?"
+"""A line's end (in a list of JSON too), and what stands before the next one: indented, quoted, numbered, of a diff."""
 
 
 class Redactor:
     """Replaces secret values by their names, in bytes on their way to disk.
 
-    A value is found as it is, as JSON, URLs, HTML and base64 spell it, and, where it has several lines, line by line.
-    What a cut (`harness.text`) has left of one is found too.
+    A value is found as it is, as JSON, URLs, HTML, shells and base64 spell it, also one within another, and, where it
+    has several lines, line by line. What a cut (`harness.text`) has left of one is found too.
     """
 
     def __init__(self, secrets_by_name: Mapping[str, str]) -> None:
         self._secrets = dict(secrets_by_name)
         self._names: dict[bytes, bytes] = {}
-        self._wrapped: list[bytes] = []
+        self._encoded: list[bytes] = []
+        parts: dict[str, bytes] = {}
         for name, value in secrets_by_name.items():
             shown = f"[redacted:{name}]".encode()
             for part in _parts(value):
+                parts.setdefault(part, shown)
                 encoded = list(_base64_forms(part))
-                self._wrapped += encoded
+                self._encoded += encoded
                 for form in (*_forms(part), *encoded):
                     self._names.setdefault(form, shown)
         # One secret may be a part of another: the longest goes first, and what was replaced is not looked at again.
+        self._parts = [_part(value, parts[value]) for value in sorted(parts, key=len, reverse=True)]
+        self._encoded.sort(key=len, reverse=True)
         self._forms = sorted(self._names, key=len, reverse=True)
         self._pieces = {form[at : at + _SHORTEST_REST] for form in self._forms for at in range(len(form))}
 
@@ -53,16 +64,20 @@ class Redactor:
         """The data, with every secret replaced."""
         if not self._forms:
             return data
-        found = [form for form in self._forms if form in data]
-        if found:
-            pattern = re.compile(b"|".join(map(re.escape, found)))
+        parts = [part for part in self._parts if part.core in data]
+        if parts:
+            spelt = re.compile(b"|".join(part.spelt for part in parts))
+            data = spelt.sub(lambda match: parts[(match.lastindex or 1) - 1].shown, data)
+        encoded = [form for form in self._encoded if form in data]
+        if encoded:
+            pattern = re.compile(b"|".join(map(re.escape, encoded)))
             data = pattern.sub(lambda match: self._names[match[0]], data)
         return self._without_rests(self._without_wrapped(data))
 
     @property
     def longest(self) -> int:
         """As many bytes as a secret has at most, in lines too. Pieces of data that are looked at overlap by it."""
-        return 2 * max(map(len, self._forms), default=0)
+        return _LONGEST * max(map(len, self._forms), default=0)
 
     def is_in(self, file: Path) -> bool:
         """True if a file holds a secret. It is read piece by piece."""
@@ -77,25 +92,26 @@ class Redactor:
                 kept = data[-self.longest :]
         return False
 
-    def with_secret(self, name: str, value: str) -> Redactor:
-        """One that knows a further secret."""
-        return Redactor({**self._secrets, name: value})
+    def knowing(self, secrets_by_name: Mapping[str, str]) -> Redactor:
+        """One that knows further secrets."""
+        return Redactor({**self._secrets, **secrets_by_name})
 
     def text(self, text: str) -> str:
         """The same for text."""
         return self(text.encode("utf-8", "replace")).decode("utf-8", "replace")
 
     def _without_wrapped(self, data: bytes) -> bytes:
-        """Without base64 that is broken into lines."""
+        """Without base64 that is broken into lines, which a diff, a quotation or numbers may have marked."""
         if not any(end in data for end in _BREAKS):
             return data
-        whole = data
-        for end in _BREAKS:
-            whole = whole.replace(end, b"")
-        for form in self._wrapped:
-            if form in whole:
-                broken = rb"(?:[\r\n]|\\r|\\n)*".join(re.escape(bytes([byte])) for byte in form)
-                data = self._names[form].join(re.split(broken, data))
+        # A line that begins with + may be marked, or base64.
+        wholes = {re.sub(_BREAK, b"", data), re.sub(_MARKED_BREAK, b"", data)}
+        for form in self._encoded:
+            if any(form in whole for whole in wholes):
+                broken = b"(?:%s)*" % _MARKED_BREAK
+                data = self._names[form].join(
+                    re.split(broken.join(re.escape(form[at : at + 1]) for at in range(len(form))), data)
+                )
         return data
 
     def _without_rests(self, data: bytes) -> bytes:
@@ -148,11 +164,13 @@ def _replace_rests(
 
 
 def _parts(value: str) -> Iterator[str]:
-    """The value itself, its lines, and what it says itself to be secret."""
-    if len(value) < SHORTEST_SECRET:
+    """The value itself, its lines, and what it says itself to be secret; of a URL's part, what that means."""
+    if len(value.strip()) < SHORTEST_SECRET:
         return
     yield value
     yield value.strip()
+    if "%" in value:
+        yield unquote(value).strip() or value
     lines = [line.strip() for line in value.splitlines()]
     if len(lines) > 1:
         # The frame of a key in PEM is everywhere the same.
@@ -169,7 +187,7 @@ def _inside(value: str) -> list[str]:
         table = json.loads(value)
     except ValueError:
         return []
-    return [inner for key, inner in table.items() if isinstance(inner, str) and _SECRET_KEY.search(key)]
+    return [inner for key, inner in table.items() if isinstance(inner, str) and is_secret_name(key)]
 
 
 def _forms(value: str) -> set[bytes]:
@@ -183,6 +201,54 @@ def _forms(value: str) -> set[bytes]:
             text = json.dumps(text, ensure_ascii=ensure_ascii)[1:-1]
             spelt |= {text, text.replace("/", "\\/")}
     return {form.encode("utf-8", "surrogateescape") for form in spelt}
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A value in all spellings at once: a pattern with one group. Its `core` is in each, and quick to look for."""
+
+    core: bytes
+    spelt: bytes
+    shown: bytes
+
+
+def _part(value: str, shown: bytes) -> _Part:
+    core = max(re.findall("[A-Za-z0-9]+", value), key=len, default="")
+    # All backslashes before it go, so that none is left over to spoil the JSON around.
+    before = b"" if _is_plain(value[0]) else rb"(?<!\\)\\*"
+    return _Part(core.encode(), b"(%s%s)" % (before, b"".join(map(_spellings, value))), shown)
+
+
+def _is_plain(char: str) -> bool:
+    return char.isascii() and char.isalnum()
+
+
+def _spellings(char: str) -> bytes:
+    """A pattern for all that programs write for a character, with the backslashes that others put before it."""
+    if _is_plain(char):
+        return char.encode()
+    data, units = char.encode("utf-8", "surrogateescape"), char.encode("utf-16-be", "surrogatepass")
+    code = ord(char)
+    name = codepoint2name.get(code, "#").encode()
+    spelt = (
+        re.escape(data),
+        b"".join(rb"\\{1,8}u(?i:%s)" % units[at : at + 2].hex().encode() for at in range(0, len(units), 2)),
+        b"".join(rb"\\{1,8}x(?i:%02x)" % byte for byte in data),
+        b"".join(rb"%%(?:25){0,3}(?i:%02x)" % byte for byte in data),
+        b"&(?:amp;){0,2}(?:#0*%d|#[xX]0*(?i:%x)|%s);" % (code, code, name),
+        *_SHORT.get(char, ()),
+    )
+    return rb"\\{0,8}(?:%s)" % b"|".join(spelt)
+
+
+_SHORT = {
+    "\n": (rb"\\{1,8}n", rb"\r\n", rb"\\{1,8}r\\{1,8}n"),
+    "\r": (rb"\\{1,8}r",),
+    "\t": (rb"\\{1,8}t",),
+    " ": (rb"\+",),
+    "'": (rb"""'\\{0,8}"'\\{0,8}"'""", rb"'\\{1,8}''", b"&apos;"),
+}
+"""What is written for some characters beside their codes: `'"'"'` is a quote within quotes of a shell."""
 
 
 def _base64_forms(value: str) -> Iterable[bytes]:

@@ -9,6 +9,7 @@ from typing import Any
 from harness.report import phrases
 from harness.report.comparison import ComparisonView, PairView
 from harness.report.gate import Gate
+from harness.report.sanitize import sanitize_json
 from harness.stats.results import Answer, Contrast, Difference
 
 
@@ -21,7 +22,7 @@ def render(view: ComparisonView, gate: Gate | None = None) -> str:
         "notes": list(view.notes),
         "gate": {"words": gate.words, "failed": gate.failed, "unsettled": gate.unsettled} if gate else None,
     }
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return sanitize_json(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def _pair(pair: PairView) -> dict[str, Any]:

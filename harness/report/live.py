@@ -6,7 +6,8 @@ import contextlib
 import json
 from dataclasses import asdict, dataclass
 
-from harness.records.files import read_bounded
+from harness.errors import UsageError
+from harness.records.files import file_below, read_bounded
 from harness.records.store import RunFolder, RunLock
 from harness.report.formatting import cost
 
@@ -86,11 +87,26 @@ def read_status(run: RunFolder) -> RunStatus | None:
     if not is_running(run):
         return None
     try:
-        found = json.loads(read_bounded(run.path / _STATUS))
+        found = json.loads(read_bounded(file_below(run.path, _STATUS)), parse_constant=_refuse)
         running = tuple(RunningTrial(**one) for one in found.pop("running"))
-        return RunStatus(**found, running=running)
-    except (OSError, ValueError, TypeError, KeyError):
+        status = RunStatus(**found, running=running)
+        _ = status_line(status), [cost(one.spent_usd) for one in running]  # raises for another type
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+        UsageError,
+    ):
         return None
+    return status
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(constant)
 
 
 def is_running(run: RunFolder) -> bool:

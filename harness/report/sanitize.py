@@ -13,6 +13,11 @@ _SUSPECT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 
+def sanitize_json(text: str) -> str:
+    """The text of a JSON document, with what steers a terminal or misleads a reader escaped: it means the same."""
+    return _SUSPECT.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def sanitize(text: str) -> str:
     """The text without control characters, and with those that turn its direction written out (`\\u202e`).
 

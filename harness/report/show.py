@@ -27,7 +27,7 @@ from harness.records.store import (
 from harness.records.stream import Event, parse_line
 from harness.report.formatting import cost, count, seconds
 from harness.report.live import is_running, read_status, status_line
-from harness.report.sanitize import sanitize
+from harness.report.sanitize import sanitize, sanitize_json
 from harness.report.table import Column, as_text, plain
 from harness.report.transcript import TranscriptEntry, entries
 from harness.report.trial_summary import check_verdict, facts
@@ -68,10 +68,14 @@ def show(
     if trial is None:
         notes = "".join(f"{plain(note)}\n" for note in bad_line_notes(found.bad))
         status = read_status(run)
-        return _trials(run, records, color=color) + notes + (f"\n{status_line(status)}\n" if status else "")
+        return (
+            _trials(run, records, color=color)
+            + notes
+            + (f"\n{plain(status_line(status))}\n" if status else "")
+        )
     record = find_record(run, records, trial)
     if as_json:
-        return json.dumps(record.line(), indent=2, ensure_ascii=False) + "\n"
+        return sanitize_json(json.dumps(record.line(), indent=2, ensure_ascii=False)) + "\n"
     buffer = io.StringIO()
     console = Console(
         file=buffer, width=width or 100, force_terminal=color, no_color=not color, highlight=False
@@ -125,7 +129,7 @@ def _trials(run: RunFolder, records: tuple[TrialRecord, ...], *, color: bool) ->
         ]
         for record in records
     ]
-    return f"run {run.id}\n\n{as_text(columns, rows, color=color)}"
+    return f"run {plain(run.id)}\n\n{as_text(columns, rows, color=color)}"
 
 
 _NUMBERS = ("score", "time", "tokens", "cost")

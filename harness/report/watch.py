@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.errors import UsageError
-from harness.records.files import open_regular
+from harness.records.files import file_below, open_regular
 from harness.records.record import TrialRecord
 from harness.records.store import TRANSCRIPT, RunFolder, read_records
 from harness.records.stream import Event, Lines, SessionBuilder, parse_line
@@ -19,7 +19,7 @@ from harness.report.formatting import cost, count
 from harness.report.live import RunningTrial, RunStatus, clock, is_running, read_status, status_line
 from harness.report.sanitize import sanitize
 from harness.report.show import EntryWriter, TrialPage, run_to_show
-from harness.report.table import Column, as_text
+from harness.report.table import Column, as_text, plain
 from harness.report.transcript import entries
 
 _EACH_S = 1.0
@@ -46,7 +46,7 @@ class TranscriptTail:
                     self._place, self._lines = (inode, 0), Lines()
                 stream.seek(self._place[1])
                 data = stream.read()
-        except FileNotFoundError:
+        except OSError:  # It is not there yet, or is no file.
             return [], False
         self._place = (inode, self._place[1] + len(data))
         return [parse_line(line) for line in self._lines.feed(data)], anew
@@ -59,8 +59,7 @@ class _TrialView:
     """What is known of a trial that runs: its last tool and its tokens, by what its transcript says so far."""
 
     def __init__(self, run: RunFolder, trial: RunningTrial) -> None:
-        files = run.trial(trial.task, trial.variant, trial.index)
-        self._tail = TranscriptTail(files.path / TRANSCRIPT)
+        self._tail = TranscriptTail(_transcript(run, trial))
         self._session = SessionBuilder()
         self._tool = ""
 
@@ -104,14 +103,14 @@ def watch(results: Path, run_name: str | None) -> None:
             last_line = time.monotonic()
             _say(page.partition("\n\n")[0] + "\n")
         time.sleep(_EACH_S)
-    _say(f"run {run.id} does not go on: `harness show {run.id}` lists its trials\n")
+    _say(f"run {plain(run.id)} does not go on: `harness show {run.id}` lists its trials\n")
 
 
 def _page(run: RunFolder, views: dict[str, _TrialView]) -> str:
     status = read_status(run)
     if status is None:
-        return f"run {run.id}: it starts\n"
-    head = f"run {run.id}: {status_line(status, named=0)}"
+        return f"run {plain(run.id)}: it starts\n"
+    head = plain(f"run {run.id}: {status_line(status, named=0)}")
     rows = [views.setdefault(one.trial, _TrialView(run, one)).cells(one) for one in status.running]
     columns = [Column("trial"), Column("doing"), Column("time", right=True), Column("last tool")]
     columns += [Column("tokens", right=True), Column("cost", right=True)]
@@ -131,7 +130,7 @@ def follow(results: Path, run_name: str | None, name: str | None, *, full: bool)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     trial = _running_trial(run, name)
     if trial:
-        _say(f"{trial.trial}  runs\n")
+        _say(f"{plain(trial.trial)}  runs\n")
         writer = EntryWriter(console, full=full, width=width)
         for event in _events(run, trial):
             for entry in entries([event]):
@@ -143,14 +142,14 @@ def follow(results: Path, run_name: str | None, name: str | None, *, full: bool)
     page = TrialPage(console, run, record, full=full, width=width)
     if trial:
         page.print_judgement()
-        _say(f"\n{record.trial_id}  {record.outcome.upper()}\n")
+        _say(f"\n{plain(record.trial_id)}  {record.outcome.upper()}\n")
     else:
         page.print()
 
 
 def _events(run: RunFolder, trial: RunningTrial) -> Iterator[Event]:
     """The events of a trial, until it has its record or the run does not go on."""
-    tail = TranscriptTail(run.trial(trial.task, trial.variant, trial.index).path / TRANSCRIPT)
+    tail = TranscriptTail(_transcript(run, trial))
     goes_on = True
     while goes_on:
         status = read_status(run) if is_running(run) else RunStatus(0, 0, 0, 0, None, None, ())
@@ -159,6 +158,11 @@ def _events(run: RunFolder, trial: RunningTrial) -> Iterator[Event]:
         sys.stdout.flush()
         if goes_on:
             time.sleep(_LOOK_S)
+
+
+def _transcript(run: RunFolder, trial: RunningTrial) -> Path:
+    """The transcript of a trial. Raises UsageError where a link leads out of the run's folder."""
+    return file_below(run.path, f"{run.trial(trial.task, trial.variant, trial.index).relative}/{TRANSCRIPT}")
 
 
 def _running_trial(run: RunFolder, name: str) -> RunningTrial | None:

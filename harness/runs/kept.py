@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -14,8 +15,11 @@ from typing import Any, TypeVar
 from harness.errors import UsageError
 from harness.records.files import read_bounded
 from harness.records.record import CheckResult, TrialRecord
+from harness.records.redaction import Redactor
 from harness.records.store import RunFolder, find_record, find_run, read_records
+from harness.report.sanitize import sanitize
 from harness.runs.resources import acquire_shared_server, local_platform, shared_platform
+from harness.runs.secrets import redactor_of_run
 from harness.sandboxes.attach import open_shell
 from harness.sandboxes.cleanup import kill_orphans
 from harness.sandboxes.layout import REPO
@@ -35,6 +39,8 @@ T = TypeVar("T")
 class Kept:
     """A trial's sandbox that was kept: where it is, the folder of its task (None: a Python test's) and the task's name,
     and the account and folder in which its agent worked.
+
+    `redact` takes out of what is shown of it what its variant has put into it.
     """
 
     run: str
@@ -45,6 +51,7 @@ class Kept:
     name: str
     user: str | None
     folder: str
+    redact: Redactor
 
 
 def attach(results: Path, run: str | None, trial: str) -> str:
@@ -85,17 +92,17 @@ def check_again(results: Path, run: str | None, trial: str) -> tuple[str, bool]:
 
     checked = _use_sandbox(kept, checks)
     passed = sum(check.passed for check in checked)
-    lines = [line for check in checked for line in _lines(check)]
+    lines = [line for check in checked for line in _lines(check, kept.redact)]
     text = "\n".join([*lines, f"{passed} of {len(checked)} checks passed (the record stays as it is)"])
-    return f"{text}\n", passed == len(checked)
+    return sanitize(f"{text}\n"), passed == len(checked)
 
 
-def _lines(check: CheckResult) -> list[str]:
+def _lines(check: CheckResult, redact: Redactor) -> list[str]:
     failed = f"failed ({check.tests_passed or check.exit_code})"
     verdict = "passed" if check.passed else "timed out" if check.timed_out else failed
     return [
         f"{verdict:<11} {check.name}",
-        *(f"    {line}" for line in check.output_tail.strip().splitlines()),
+        *(f"    {line}" for line in redact.text(check.output_tail).strip().splitlines()),
     ]
 
 
@@ -134,6 +141,7 @@ def find_kept(results: Path, run: str | None, trial: str) -> Kept:
         record.task,
         about.get("user"),
         about.get("folder") or REPO,
+        redactor_of_run(os.environ, folder),
     )
 
 

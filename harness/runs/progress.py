@@ -17,6 +17,7 @@ from harness.report.live import (
     status_line,
     write_status,
 )
+from harness.report.sanitize import sanitize
 from harness.runs.budget import Budget
 from harness.trials.context import RunContext
 
@@ -137,7 +138,7 @@ class Progress:
         if self._terminal:
             self.clear()
             with self._lock:
-                self._terminal.write(f"\nharness: {text}")
+                self._terminal.write(f"\nharness: {sanitize(text)}")
 
     def clear(self) -> None:
         """Take the status line away, so that pytest can write."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,13 +12,15 @@ from pathlib import Path
 
 from harness.errors import Fault, UsageError
 from harness.models.model import NO_MODEL
-from harness.records.files import file_below
+from harness.records.binary_patch import without_secret_binaries
+from harness.records.files import file_below, read_bounded
 from harness.records.record import CheckResult, Outcome, TrialRecord, TrialSpec, score_of
-from harness.records.store import RunFolder, find_run, new_run_id, read_records
+from harness.records.store import RunFolder, find_run, new_run_id, read_about, read_records
 from harness.records.stream import SessionBuilder, parse
 from harness.report.statement import seal_run
 from harness.runs.options import Options
 from harness.runs.resources import default_concurrency, platform_of, templates_of
+from harness.runs.secrets import SECRETS, redactor_of_run
 from harness.sandboxes.cleanup import delete_snapshots
 from harness.sandboxes.platform import Platform
 from harness.tasks.gitrepo import Repos
@@ -31,6 +34,8 @@ from harness.trials.session_checks import Told, judge_session
 from harness.trials.work import Work
 from harness.variants.declared import VariantResolver
 from harness.variants.variant import Variant
+
+_MOST_OF_TRANSCRIPT = 1024**3
 
 
 class NotRegradableError(Exception):
@@ -69,9 +74,8 @@ def regrade(results: Path, run: str | None, tasks: Sequence[Path], options: Opti
             f"run {old.id} has no trial of {', '.join(known) or 'any task'}",
             remedy="name the folders of its tasks: harness regrade RUN tasks/*",
         )
-    new = RunFolder.create(
-        results, new_run_id(), {"regraded_from": old.id, "agent": records[0].agent}, old.redact
-    )
+    about = {"regraded_from": old.id, "agent": records[0].agent, SECRETS: read_about(old.path).get(SECRETS)}
+    new = RunFolder.create(results, new_run_id(), about, redactor_of_run(os.environ, old))
     with platform_of(options) as platform:
         regraded = asyncio.run(_regrade_all(old, new, records, known, platform, options))
     seal_run(new)
@@ -138,7 +142,10 @@ async def _regrade_one(
     told = _session_of(old, record, spec.task)
     grade = await grade_works(spec, context, start, works, keep, told)
     grade = replace(grade, checks=grade.checks + judge_session(spec.task, told))
-    diff = await keep("diff.patch", grade.diff) if grade.diff is not None else None
+    diff = None
+    if grade.diff is not None:
+        patch, notes = without_secret_binaries(grade.diff, attempt.files.redact)
+        diff, grade = await keep("diff.patch", patch), replace(grade, notes=grade.notes + notes)
     new = _new_record(old, context.folder, spec.task, record, grade, diff)
     await context.disk.run(functools.partial(context.folder.write_copy, new))
     await context.disk.run(context.folder.prepare_append(new))
@@ -146,10 +153,17 @@ async def _regrade_one(
 
 
 def _session_of(old: RunFolder, record: TrialRecord, task: Task) -> Told:
-    """What the session of a trial has told, as its transcript has it; the oracle says what answer.md says now."""
+    """What the session of a trial has told, as its transcript has it; the oracle says what answer.md says now.
+
+    Raises:
+        NotRegradableError: when that cannot be read.
+    """
     given = task.answer if record.agent == "oracle" else None
     file = file_below(old.path, record.transcript) if record.transcript else None
-    raw = file.read_bytes() if file and file.is_file() else b""
+    try:
+        raw = read_bounded(file, _MOST_OF_TRANSCRIPT) if file and file.is_file() else b""
+    except OSError as error:
+        raise NotRegradableError(f"its transcript cannot be read: {error.strerror}") from error
     return Told(lambda: raw, SessionBuilder().add_all(parse(raw)).session(), given, is_known=file is not None)
 
 

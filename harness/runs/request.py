@@ -12,10 +12,11 @@ from harness.variants.variant import DEFAULT, Variant
 
 @dataclass(frozen=True)
 class RunRequest:
-    """The variants of a run, and the seed of their order."""
+    """The variants of a run, the seed of their order, and the names of the variables with its tasks' secrets."""
 
     variants: tuple[Variant, ...] = (DEFAULT,)
     seed: int = 0
+    task_secrets: tuple[str, ...] = ()
 
     def secrets(self, environ: Mapping[str, str]) -> dict[str, str]:
         """The secret values that the variants refer to.

@@ -25,16 +25,15 @@ from harness.models.model import (
     Model,
     api_model,
     has_key,
-    keys_in,
     move_key_to_platform,
     replay_model,
 )
 from harness.records.files import file_below
-from harness.records.redaction import Redactor
 from harness.records.store import RunFolder, find_run, read_records
 from harness.runs.client import RunAddress
 from harness.runs.options import Options
 from harness.runs.request import RunRequest
+from harness.runs.secrets import SECRETS, redactor_of_machine
 from harness.sandboxes.platform import FULL_TIERS, Platform, e2b_platform, names_this_machine
 from harness.sandboxes.templates import Templates
 from harness.tasks.gitcommand import local_git
@@ -84,7 +83,8 @@ def open_run_resources(
     platform = platform or remote_platform()
     try:
         model = choose_model(options, loopback=platform.is_here, can_inject=can_inject_headers(platform))
-        redact = Redactor({**keys_in(os.environ), **model.secrets, **_e2b_secret(), **secrets})
+        hidden = sorted({*secrets, *request.task_secrets})
+        redact = redactor_of_machine(os.environ, hidden).knowing(model.secrets)
         folder = RunFolder.create(options.results, run_id, _about(options, request, platform, model), redact)
     except BaseException:
         if server:
@@ -110,7 +110,8 @@ def open_run_resources(
 
 def templates_of(platform: Platform, folder: RunFolder) -> Templates:
     """The templates of a run."""
-    return Templates(platform, folder.path / "templates", claude_cache=claude_versions_folder())
+    logs, cache = folder.path / "templates", claude_versions_folder()
+    return Templates(platform, logs, claude_cache=cache, redact=folder.redact)
 
 
 def remote_platform() -> Platform:
@@ -269,11 +270,6 @@ def _recordings(options: Options) -> Mapping[str, EarlierTranscript]:
     return transcripts
 
 
-def _e2b_secret() -> dict[str, str]:
-    key = os.environ.get("E2B_API_KEY")
-    return {"E2B_API_KEY": key} if key else {}
-
-
 def _about(options: Options, request: RunRequest, platform: Platform, model: Model) -> dict[str, Any]:
     return {
         "harness_version": __version__,
@@ -282,6 +278,9 @@ def _about(options: Options, request: RunRequest, platform: Platform, model: Mod
         "sandbox": platform.description,
         "trials": options.trials,
         **({"until_decided": {"max_trials": options.max_trials}} if options.until_decided else {}),
+        SECRETS: sorted(
+            {name for variant in request.variants for name in variant.secrets} | {*request.task_secrets}
+        ),
         "variants": {variant.name: variant.as_record() for variant in request.variants},
         "seed": request.seed,
         "python": machine.python_version(),

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.errors import GIVE_UP, InternalFault, TaskFault, UsageError
+from harness.records.redaction import NO_REDACTION, Redactor
 from harness.sandboxes import npm
 from harness.sandboxes.building import (
     BuiltTemplate,
@@ -32,8 +33,8 @@ LATEST = "latest"
 class Templates:
     """Gives each `template` the name by which the platform knows it.
 
-    `folder` keeps the builds' logs; `say` is given each of their lines. `claude_cache` is where a server on this
-    machine finds versions of Claude Code.
+    `folder` keeps the builds' logs; `say` is given each of their lines, both through `redact`. `claude_cache` is where
+    a server on this machine finds versions of Claude Code.
     """
 
     def __init__(
@@ -42,10 +43,12 @@ class Templates:
         folder: Path,
         say: Callable[[str], None] = lambda line: None,
         claude_cache: Path | None = None,
+        redact: Redactor = NO_REDACTION,
     ) -> None:
         self._platform = platform
         self._folder = folder
         self._claude_cache = claude_cache
+        self._redact = redact
         self.say = say
         self._known = SingleFlight(self._ready)
         self._latest = SingleFlight[str, str](lambda _: asyncio.to_thread(npm.latest))
@@ -129,6 +132,7 @@ class Templates:
         with (self._folder / f"{template_build.name}.log").open("a", encoding="utf-8") as log:
 
             def take(line: str) -> None:
+                line = self._redact.text(line)
                 log.write(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {line}\n")
                 log.flush()
                 self.say(f"{template_build.name}: {line}")

@@ -82,6 +82,13 @@ class Task:
     answer: str | None = None
     rows: Path | None = None
     replay: Path | None = None
+    host_secrets: tuple[str, ...] = ()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The names of this machine's variables with secrets that it uses: its repo's token, those of its format."""
+        token = self.git.token_env if self.git else None
+        return (*self.host_secrets, *([token] if token else ()))
 
     @functools.cached_property
     def checks_folder(self) -> Path | None:

@@ -137,7 +137,7 @@ class Attempt:
     def redact_also(self, name: str, secret: str) -> None:
         """Keep a secret of the sandbox's own out of the trial's files, none of which is begun yet."""
         self.has_own_secret = True
-        self.files = replace(self.files, redact=self.files.redact.with_secret(name, secret))
+        self.files = replace(self.files, redact=self.files.redact.knowing({name: secret}))
         self.transcript = self.files.line_writer(TRANSCRIPT)
 
     @property

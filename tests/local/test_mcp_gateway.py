@@ -135,6 +135,27 @@ def test_a_server_is_installed_first_and_has_its_variables(repositories: str, ap
         assert sandbox.get_mcp_token()
 
 
+def test_no_setting_is_in_a_process_list(repositories: str, api: Api) -> None:
+    """Neither in the sandbox's nor in this machine's: settings may be secrets, and so is the token."""
+    settings = {"runCmd": "python3 server.py", "envs": {"KEY": "canaryOfTheGateway"}}
+    with with_gateway(repositories, api, echo=settings) as sandbox:
+        lists = [
+            sandbox.commands.run("cat /proc/[0-9]*/cmdline", user=user).stdout for user in ("user", "root")
+        ]
+        lists += [_read(file) for file in Path("/proc").glob("[0-9]*/cmdline")]
+        assert sum("--config-fd" in one for one in lists) >= 2
+        for secret in ("canaryOfTheGateway", str(sandbox.get_mcp_token())):
+            assert not [one for one in lists if secret in one]
+
+
+def _read(file: Path) -> str:
+    """What a process was started with; nothing where it has ended meanwhile."""
+    try:
+        return file.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

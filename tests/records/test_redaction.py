@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
+import shlex
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +37,15 @@ FORMS: dict[str, Callable[[str], str]] = {
     ),
     "XML": lambda value: f"<a>{value.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;')}</a>",
     "repr": repr,
+    "JSON as Go writes it": lambda value: escaped_as_go(json.dumps(value)),
+    "Go's JSON of JSON": lambda value: escaped_as_go(json.dumps(json.dumps(value))),
+    "repr of JSON": lambda value: repr(json.dumps(value, ensure_ascii=False)),
+    "JSON of HTML": lambda value: json.dumps(html.escape(value)),
+    "HTML of JSON": lambda value: html.escape(json.dumps(value)).replace("&quot;", "&#34;"),
+    "a URL in a URL": lambda value: urllib.parse.quote(urllib.parse.quote(value, safe=""), safe=""),
+    "encodeURI": lambda value: urllib.parse.quote(value, safe=";,/?:@&=+$-_.!~*'()#"),
+    "a shell's word": shlex.quote,
+    "JSON of a shell's word": lambda value: json.dumps(f"echo {shlex.quote(value)}"),
     "base64": lambda value: base64.b64encode(value.encode()).decode(),
     "base64 of more": lambda value: base64.b64encode(f"user:{value}!".encode()).decode(),
     "base64 for URLs": lambda value: base64.urlsafe_b64encode(f"a{value}".encode()).decode(),
@@ -45,9 +56,16 @@ FORMS: dict[str, Callable[[str], str]] = {
 }
 
 
+def escaped_as_go(text: str) -> str:
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
 def leaves(secret: str, shown: str) -> list[str]:
     """The pieces of eight characters of a secret that are still to be read, also once decoded."""
-    texts = [shown, urllib.parse.unquote_plus(shown)]
+    texts = [shown, urllib.parse.unquote_plus(shown), urllib.parse.unquote(urllib.parse.unquote(shown))]
+    texts += [html.unescape(text) for text in texts]
+    texts += [re.sub(r"\\u00(..)", lambda code: chr(int(code[1], 16)), text) for text in texts]
+    texts += [text.replace("\\", "") for text in texts]
     for start in range(4):
         digits = (
             "".join(shown.split())
@@ -64,14 +82,34 @@ def leaves(secret: str, shown: str) -> list[str]:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("secret", ["sk-ant-api03-abcdefgh", TOKEN, PEM], ids=["token", "odd", "PEM"])
+@pytest.mark.parametrize("secret", ["sk-ant-api03-abcdefgh", TOKEN, "it's 'quoted' $5 `x`", PEM])
 def test_each_form_of_a_secret_goes(form: str, secret: str) -> None:
     shown = Redactor({"KEY": secret}).text(f"before {FORMS[form](secret)} after")
     assert "[redacted:KEY]" in shown
     assert leaves(secret, shown) == []
 
 
-@pytest.mark.parametrize("mark", ["+", "-", "     7\u2192", "        ", "> ", "\t"])
+MARKS = ["+", "-", "     7\u2192", "        ", "> ", "\t", "12:"]
+
+
+@pytest.mark.parametrize("mark", MARKS)
+@pytest.mark.parametrize("secret", [TOKEN, PEM])
+def test_base64_in_lines_goes_whatever_marks_them(mark: str, secret: str) -> None:
+    """In a diff, in numbered lines, in a quotation; as text, and in JSON."""
+    lines = base64.encodebytes(b"x" * 50 + secret.encode()).decode().splitlines()
+    text = "\n".join(mark + line for line in lines)
+    redact = Redactor({"KEY": secret})
+    for shown in (
+        redact.text(text),
+        redact.text(json.dumps(text)),
+        redact.text(json.dumps({"a": json.dumps(text)})),
+        redact.text(json.dumps({"a": text.splitlines()})),
+    ):
+        assert lines[0][-8:] not in shown
+        assert lines[1][:40] not in shown
+
+
+@pytest.mark.parametrize("mark", MARKS)
 def test_a_secret_of_several_lines_goes_line_by_line(mark: str) -> None:
     """In a diff, in numbered lines, in indented XML."""
     shown = Redactor({"KEY": PEM}).text("\n".join(mark + line for line in PEM.splitlines()))
@@ -85,6 +123,13 @@ def test_the_secrets_inside_of_one_go_too() -> None:
     shown = Redactor({"ACCOUNT": account}).text(f"{PEM} robot@example.com service_account")
     assert leaves(PEM, shown) == []
     assert shown.endswith(" robot@example.com service_account")
+
+
+@given(st.text(min_size=8, alphabet="ab\\\"/'<&%\u202e\n-"), st.text(alphabet="\\\"/u-n'"), st.text())
+def test_json_without_its_secrets_is_json(secret: str, before: str, after: str) -> None:
+    """Whatever stands beside them."""
+    line = json.dumps({"key": before + secret + after})
+    json.loads(Redactor({"KEY": secret}).text(line))
 
 
 @given(limit=st.integers(1, 60))
@@ -108,7 +153,7 @@ def test_a_cut_is_told_and_is_between_characters() -> None:
 
 def test_innocent_text_stays() -> None:
     """What is like a secret, or a short one, is none."""
-    redact = Redactor({"KEY": "abcdefghij", "SHORT": "abc", "PEM": PEM})
+    redact = Redactor({"KEY": "abcdefghij", "SHORT": "abc", "PEM": PEM, "EMPTY": " " * 20})
     text = "abcdefghi abc -----BEGIN PRIVATE KEY----- [what came before is cut] x"
     assert redact.text(text) == text
     assert NO_REDACTION.text("anything") == "anything"

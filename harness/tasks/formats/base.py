@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from harness.tasks.contents import IGNORED_NAMES
 from harness.tasks.manifest import MANIFEST
+from harness.tasks.secret_names import is_secret_name
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -29,6 +30,7 @@ class TaskFolder:
     `files` has a text, bytes, or the path of a file or folder to copy; a text that starts with `#!` becomes executable.
     Without `is_ours` it is a folder that only says why there is no task. `shared` has texts that several tasks stand on, by
     their names in a folder that they have in common; `beside` what has to be right beside this task's folder.
+    `secrets` names the variables of this machine whose values are in it, and probably secret.
     """
 
     manifest: dict[str, Any] = field(default_factory=dict)
@@ -36,6 +38,7 @@ class TaskFolder:
     shared: Mapping[str, str] = field(default_factory=dict)
     beside: Mapping[str, str | Path] = field(default_factory=dict)
     is_ours: bool = True
+    secrets: tuple[str, ...] = ()
 
     def write(self, target: Path) -> None:
         """Write it. Raises OSError."""
@@ -150,6 +153,9 @@ def tag(text: str) -> str | None:
     return found if re.match(r"^[A-Za-z]", found) and found not in ("and", "or", "not") else None
 
 
+_HOST_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:-(?P<default>[^}]*))?\}")
+
+
 def host_values(values: Mapping[str, Any], where: str, env: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Variables whose values may be `${NAME}` or `${NAME:-default}` of this machine's environment.
 
@@ -165,5 +171,10 @@ def host_values(values: Mapping[str, Any], where: str, env: Mapping[str, str] = 
             raise NoCounterpartError(f"{where} needs the variable {name}, which is not set here")
         return default
 
-    pattern = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:-(?P<default>[^}]*))?\}")
-    return {name: pattern.sub(fill, str(value)) for name, value in values.items()}
+    return {name: _HOST_VARIABLE.sub(fill, str(value)) for name, value in values.items()}
+
+
+def host_secrets(data: object) -> tuple[str, ...]:
+    """The variables with `${NAME}` anywhere in a manifest that are probably secret by their names."""
+    names = {match["name"] for match in _HOST_VARIABLE.finditer(repr(data))}
+    return tuple(sorted(filter(is_secret_name, names)))

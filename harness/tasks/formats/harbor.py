@@ -18,7 +18,7 @@ from typing import Any
 
 from harness.errors import Problem, ProblemsError, TaskFault
 from harness.tasks.dockerfile import RunsAs, one_stage, runs_as
-from harness.tasks.formats.base import NoCounterpartError, TaskFolder, host_values, tag
+from harness.tasks.formats.base import NoCounterpartError, TaskFolder, host_secrets, host_values, tag
 from harness.tasks.manifest import MANIFEST
 from harness.tasks.tomlfile import abbreviate, display_path, read_toml
 
@@ -79,7 +79,7 @@ class Harbor:
         """The task as one of ours. Raises as `Format` says."""
         task = _Harbor.read(folder)
         task.refuse()
-        return TaskFolder(task.manifest(), task.files())
+        return TaskFolder(task.manifest(), task.files(), secrets=host_secrets(task.data))
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from harness.tasks.contents import file_hash, folder_hash
@@ -58,7 +59,7 @@ def written_task(task: TaskFolder, name: str, cache: Path, key: str) -> Task:
         except OSError:
             if not place.is_dir():
                 raise  # another process may have been faster, with the same content
-    return load_task(place / name)
+    return replace(load_task(place / name), host_secrets=task.secrets)
 
 
 def name_of(folder: Path) -> str:
