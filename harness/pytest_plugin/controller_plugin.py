@@ -11,7 +11,7 @@ import pytest
 
 from harness.errors import Fault, UsageError
 from harness.pytest_plugin.failures import GroupedFailures
-from harness.pytest_plugin.options import CONTROLLER, options_of
+from harness.pytest_plugin.options import CONTROLLER, STARTING, options_of
 from harness.pytest_plugin.terminal import terminal_of
 from harness.runs.controller import EXIT_BUDGET, RunController
 
@@ -95,7 +95,8 @@ def controller_of(config: pytest.Config) -> RunController:
     with _controller_lock:
         controller: RunController | None = config.stash.get(CONTROLLER, None)
         if controller is None:
-            controller = RunController(options_of(config), terminal_of(config))
+            starting = config.stash.get(STARTING, None)
+            controller = RunController(options_of(config), terminal_of(config), starting)
             config.stash[CONTROLLER] = controller
             config.add_cleanup(controller.close)
             config.pluginmanager.register(ControllerPlugin(controller), "harness-controller")

@@ -22,7 +22,7 @@ from harness.runs.budget import Budget, NotStartedError, spent_before
 from harness.runs.client import RunAddress
 from harness.runs.engine import Engine
 from harness.runs.forecast import Planned, forecast
-from harness.runs.options import Options
+from harness.runs.options import Options, uses_local
 from harness.runs.progress import Progress, Terminal
 from harness.runs.request import RunRequest
 from harness.runs.resources import (
@@ -30,7 +30,6 @@ from harness.runs.resources import (
     choose_model,
     default_concurrency,
     open_run_resources,
-    uses_local,
 )
 from harness.runs.resume import ResumedRun, load_resumed_run
 from harness.sandboxes.cleanup import delete_snapshots, kill_run_sandboxes
@@ -41,6 +40,7 @@ from harness.trials.context import RunContext
 from harness.trials.runner import Retries, TrialRunner
 
 if TYPE_CHECKING:
+    from harness.local.launch import StartingServer
     from harness.runs.rounds import RoundScheduler
 
 EXIT_BUDGET = 10
@@ -82,15 +82,18 @@ class ExternalTrial:
 class RunController:
     """The run, in the process that the user has started: a `RunClient`, which may be used from several threads.
 
-    It is opened when the first trial is asked for.
+    It is opened when the first trial is asked for. `starting` is its server, where that is on its way already.
     """
 
-    def __init__(self, options: Options, terminal: Terminal | None) -> None:
+    def __init__(
+        self, options: Options, terminal: Terminal | None, starting: StartingServer | None = None
+    ) -> None:
         self.options = options
         self.run_id = ""
         self.grace_s = 0.0
         self.error: HarnessError | None = None
         self._terminal = terminal
+        self._starting = starting
         self._open: OpenRun | None = None
         self._futures: dict[str, Future[TrialRecord]] = {}
         self._owners: dict[str, str] = {}
@@ -151,7 +154,7 @@ class RunController:
         if options.until_decided:
             _refuse_undecidable(options, request, resumed)
         self.run_id = resumed.folder.id if resumed.folder else new_run_id()
-        resources = open_run_resources(options, self.run_id, request)
+        resources = open_run_resources(options, self.run_id, request, starting=self._starting)
         try:
             lock = resources.context.folder.lock()
         except HarnessError:
