@@ -104,6 +104,7 @@ class RunController:
         self._lock = threading.RLock()
         self._progress: Progress | None = None
         self._signals = 0
+        self._waits = False
         self._handlers: dict[int, Any] = {}
 
     def open(self, request: RunRequest) -> None:
@@ -400,7 +401,11 @@ class RunController:
                 f"harness: stopping: {engine.running} trials run, and have {self.grace_s:g} s to end; "
                 "Ctrl-C again cuts them off"
             )
-        engine.finish(self.grace_s)
+        self._waits = True
+        try:
+            engine.finish(self.grace_s)
+        finally:
+            self._waits = False
         if self._progress:
             self._progress.close()
 
@@ -418,7 +423,8 @@ class RunController:
     def _on_signal(self, number: int, frame: object) -> None:
         """Stop at the first signal, cancel at the second or when asked to terminate, and wait no longer at the third.
 
-        Only the first and the third interrupt what pytest is doing. In between it is busy with ending in order.
+        The first interrupts what pytest is doing. A later one interrupts the waiting alone: pytest is busy then with
+        ending in order, and what is left takes seconds.
         """
         self._signals += 1
         if self._open:
@@ -427,18 +433,22 @@ class RunController:
                 self._open.engine.cancel_running()
         # With no grace, `finish` cancels what runs when pytest is done with the interruption.
         self.grace_s = 0 if number == signal.SIGTERM else self.options.grace
-        if self._signals != 2:
+        if (self._signals == 1 and self._open) or (self._signals > 2 and self._waits):
             raise Stopped("what ran is recorded, and --resume goes on")
 
     def close(self) -> None:
-        """End what is left: sandboxes, engine, server."""
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers.clear()
-        if self._open is None:
-            return
-        run, self._open = self._open, None
+        """End what is left: sandboxes, engine, server. No Ctrl-C cuts this short."""
+        try:
+            if self._open is not None:
+                self._close(self._open)
+        finally:
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
+            self._handlers.clear()
+
+    def _close(self, run: OpenRun) -> None:
         # A sandbox may be there although E2B answered its making with an error.
+        self._open = None
         self._kill_sandboxes(run)
         run.engine.close()
         run.resources.close()
