@@ -52,8 +52,12 @@ class ControllerPlugin:
         self, report: pytest.TestReport | pytest.CollectReport
     ) -> tuple[str, str, str] | None:
         """Show a trial's time, tokens and cost beside its result in verbose output."""
-        line = dict(getattr(report, "user_properties", ())).get("harness_line")
+        told = dict(getattr(report, "user_properties", ()))
+        line, late = told.get("harness_line"), told.get("harness_late_line")
         when = getattr(report, "when", None)
+        if when == "teardown" and report.passed and late and not self._is_over:
+            # Of a test with fixtures: its record is made after its result is shown.
+            return "", "", str(late)
         # What pytest lists at the end has the same word before each test's name, and is read by tools.
         if (
             self._is_over

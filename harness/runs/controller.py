@@ -72,11 +72,15 @@ class OpenRun:
 
 @dataclass
 class ExternalTrial:
-    """A trial that a test runs itself; `spent` is its known cost so far, and its tokens whose cost is not known."""
+    """A trial that a test runs itself.
+
+    `spent` is its known cost so far, and its tokens whose cost is not known; `doing` its phase.
+    """
 
     spec: TrialSpec
     earlier: Sequence[AttemptRecord]
     spent: tuple[float, int] = (0.0, 0)
+    doing: str = ""
 
 
 class RunController:
@@ -101,6 +105,7 @@ class RunController:
         self._external_records: dict[str, Future[TrialRecord]] = {}
         self._notes: dict[str, None] = {}
         self._external: dict[str, ExternalTrial] = {}
+        self._expected_external: set[str] = set()
         self._lock = threading.RLock()
         self._progress: Progress | None = None
         self._signals = 0
@@ -174,7 +179,7 @@ class RunController:
             on_start=self._progress.started,
             on_end=self._progress.ended,
         )
-        self._progress.doing = engine.doing
+        self._progress.doing = lambda trial: engine.doing(trial) or self._external_doing(trial)
         run = OpenRun(resources, engine, resumed, lock, request)
         if resumed.folder:
             drop_manifest(resumed.folder.path)
@@ -245,6 +250,16 @@ class RunController:
         if self._progress:
             self._progress.expect(trials)
 
+    def expect_external(self, trials: Sequence[str]) -> None:
+        """Add external trials, which several processes may tell of, to what is expected."""
+        with self._lock:
+            new = set(trials) - self._expected_external
+            self._expected_external |= new
+            self._expect(len(new))
+
+    def _external_doing(self, trial_id: str) -> str:
+        return next((one.doing for one in list(self._external.values()) if one.spec.id == trial_id), "")
+
     def begin_external(self, owner: str, spec: TrialSpec) -> Sequence[AttemptRecord]:
         """Wait until an external trial may start, and return the attempts at it that a resumed run has.
 
@@ -257,7 +272,7 @@ class RunController:
         with self._lock:
             _refuse_second(spec, self._owners.get(spec.id), owner)
             self._owners[spec.id] = owner
-            self._expect(1)
+            self.expect_external([spec.id])
         external = ExternalTrial(spec, run.resumed.attempts(spec))
         try:
             if spec.id in self._turns:
@@ -268,9 +283,9 @@ class RunController:
         self._external[owner] = external
         return external.earlier
 
-    def report_spend(self, owner: str, spent: tuple[float, int]) -> None:
-        """Tell the known cost of the owner's external trial so far, and its tokens whose cost is not known."""
-        self._external[owner].spent = spent
+    def report_external(self, owner: str, spent: tuple[float, int], doing: str) -> None:
+        """Tell how the owner's external trial is doing."""
+        self._external[owner].spent, self._external[owner].doing = spent, doing
 
     def end_external(self, owner: str, record: TrialRecord | None) -> None:
         """Tell that the owner's external trial, if any, has ended; without a record, its owner has died.
