@@ -3,6 +3,7 @@
 python .ci/check_wheel.py WHEEL
 """
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -12,8 +13,13 @@ from pathlib import Path
 from harness import __version__
 
 wheel = Path(sys.argv[1])
-listed = subprocess.run(["git", "ls-files", "-z", "harness"], capture_output=True, text=True, check=True)
-files = set(filter(None, listed.stdout.split("\0")))
+listed = subprocess.run(
+    ["git", "ls-files", "-z", "harness", "tasks"], capture_output=True, text=True, check=True
+)
+# The shipped tasks are in the package there, for `harness demo`.
+files = {
+    re.sub("^tasks/", "harness/shipped_tasks/", name) for name in filter(None, listed.stdout.split("\0"))
+}
 with zipfile.ZipFile(wheel) as content:
     names = set(content.namelist())
     (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))

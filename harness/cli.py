@@ -49,10 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="harness",
-        description="Look at runs and at the sandboxes under them. Trials are run by pytest: `pytest tasks`.",
+        description="Make tasks, prove them, and look at runs. Trials are run by pytest: `pytest tasks`. "
+        "New here? `harness demo`.",
     )
     parser.add_argument("--version", action="version", version=f"harness {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _demo(commands)
     _ls(commands)
     _show(commands)
     _watch(commands)
@@ -77,6 +79,30 @@ def _parser() -> argparse.ArgumentParser:
 
 
 _Commands = argparse._SubParsersAction  # the type has no public name
+
+
+def _demo(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "demo",
+        help="see a first verdict within a minute, without a key",
+        description="Make a folder with six small tasks and two variants, run them in sandboxes on this machine, and "
+        "write the report. The model's replies are recorded: no key is needed, and nothing is spent.",
+    )
+    command.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        default=Path("harness-demo"),
+        metavar="FOLDER",
+        help="a new folder (default: harness-demo)",
+    )
+    command.set_defaults(run=_run_demo)
+
+
+def _run_demo(parsed: argparse.Namespace) -> int:
+    from harness.authoring.demo import demo
+
+    return demo(parsed.folder)
 
 
 def _ls(commands: _Commands[argparse.ArgumentParser]) -> None:

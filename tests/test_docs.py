@@ -29,7 +29,9 @@ def test_the_page_on_python_tests_can_be_copied(pytester: pytest.Pytester) -> No
     write_files(
         pytester.path, {"starter/question.txt": "6 x 7?\n", "session.jsonl": lines, "test_it.py": example}
     )
-    pytester.runpytest("test_it.py").assert_outcomes(passed=3)
+    run = pytester.runpytest("test_it.py", "-v")
+    run.assert_outcomes(passed=3)
+    run.stdout.fnmatch_lines(["test_it.py::* PASSED*", "test_it.py::* (* s, * tokens, $*)*"])
 
 
 def blocks(page: str, language: str) -> list[str]:

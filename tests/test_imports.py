@@ -114,6 +114,8 @@ def test_the_local_server_stands_alone() -> None:
     doors = {name: targets for name in MODULES if name not in inside and (targets := own(name) & inside)}
     assert doors == {
         "runs.resources": {"local.shared_server", "local.shared_files", "local.launch", "local.tier"},
+        "runs.early": {"local.launch"},
+        "runs.controller": {"local.launch"},
         "cli": {"local.__main__"},
     }
 

@@ -70,43 +70,68 @@ class LocalServer:
         self.stop()
 
 
+class StartingServer:
+    """A server on its way: its process runs, and nobody has waited for it yet."""
+
+    def __init__(self, isolation: str | None = None, max_sandboxes: int | None = None) -> None:
+        command = [sys.executable, "-P", "-m", "harness.local", "--port", "0", "--parent-pipe"]
+        if isolation is not None:
+            command += ["--isolation", isolation]
+        if max_sandboxes is not None:
+            command += ["--max-sandboxes", str(max_sandboxes)]
+        self._is_over = False
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the server that writes to it
+        # A session of its own: Ctrl-C in a terminal is for the user of the server, who may still need it to clean up.
+        self._process = subprocess.Popen(
+            command,
+            env=child_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            start_new_session=True,
+        )
+
+    def ready(self) -> LocalServer:
+        """Wait until it answers. It is the caller's then.
+
+        Raises:
+            LocalServerError: when it does not start.
+        """
+        try:
+            message = read_start_message(
+                self._process, lambda: f"The local server died at its start: {_tail(self._log)}"
+            )
+        except BaseException:
+            self.cancel()
+            raise
+        self._is_over = True
+        return LocalServer(
+            url=message["url"],
+            api_key=message["api_key"],
+            isolation=message["isolation"],
+            enforces=frozenset(message["enforces"]),
+            shortcoming=message["shortcoming"],
+            process=self._process,
+            _log=self._log,
+        )
+
+    def cancel(self) -> None:
+        """End it, unless it is somebody's already. It has no sandboxes yet."""
+        if self._is_over:
+            return
+        self._is_over = True
+        self._process.kill()
+        self._process.wait()
+        _close_pipes(self._process)
+        self._log.close()
+
+
 def start_server(isolation: str | None = None, max_sandboxes: int | None = None) -> LocalServer:
     """Start a server on a free port and wait until it answers.
 
     `isolation` names a tier; None takes the best that works here. Raises `LocalServerError`.
     """
-    command = [sys.executable, "-P", "-m", "harness.local", "--port", "0", "--parent-pipe"]
-    if isolation is not None:
-        command += ["--isolation", isolation]
-    if max_sandboxes is not None:
-        command += ["--max-sandboxes", str(max_sandboxes)]
-    log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the server that writes to it
-    # A separate session: Ctrl-C in a terminal is meant for the user of the server, who may still need it to clean up.
-    process = subprocess.Popen(
-        command,
-        env=child_environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=log,
-        start_new_session=True,
-    )
-    try:
-        message = read_start_message(process, lambda: f"The local server died at its start: {_tail(log)}")
-    except BaseException:
-        process.kill()
-        process.wait()
-        _close_pipes(process)
-        log.close()
-        raise
-    return LocalServer(
-        url=message["url"],
-        api_key=message["api_key"],
-        isolation=message["isolation"],
-        enforces=frozenset(message["enforces"]),
-        shortcoming=message["shortcoming"],
-        process=process,
-        _log=log,
-    )
+    return StartingServer(isolation, max_sandboxes).ready()
 
 
 def _close_pipes(process: subprocess.Popen[bytes]) -> None:

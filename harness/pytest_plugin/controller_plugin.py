@@ -11,7 +11,7 @@ import pytest
 
 from harness.errors import Fault, UsageError
 from harness.pytest_plugin.failures import GroupedFailures
-from harness.pytest_plugin.options import CONTROLLER, options_of
+from harness.pytest_plugin.options import CONTROLLER, STARTING, options_of
 from harness.pytest_plugin.terminal import terminal_of
 from harness.runs.controller import EXIT_BUDGET, RunController
 
@@ -52,8 +52,12 @@ class ControllerPlugin:
         self, report: pytest.TestReport | pytest.CollectReport
     ) -> tuple[str, str, str] | None:
         """Show a trial's time, tokens and cost beside its result in verbose output."""
-        line = dict(getattr(report, "user_properties", ())).get("harness_line")
+        told = dict(getattr(report, "user_properties", ()))
+        line, late = told.get("harness_line"), told.get("harness_late_line")
         when = getattr(report, "when", None)
+        if when == "teardown" and report.passed and late and not self._is_over:
+            # Of a test with fixtures: its record is made after its result is shown.
+            return "", "", str(late)
         # What pytest lists at the end has the same word before each test's name, and is read by tools.
         if (
             self._is_over
@@ -95,7 +99,8 @@ def controller_of(config: pytest.Config) -> RunController:
     with _controller_lock:
         controller: RunController | None = config.stash.get(CONTROLLER, None)
         if controller is None:
-            controller = RunController(options_of(config), terminal_of(config))
+            starting = config.stash.get(STARTING, None)
+            controller = RunController(options_of(config), terminal_of(config), starting)
             config.stash[CONTROLLER] = controller
             config.add_cleanup(controller.close)
             config.pluginmanager.register(ControllerPlugin(controller), "harness-controller")

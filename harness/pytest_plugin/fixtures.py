@@ -167,7 +167,7 @@ class FixtureTrial:
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a step on the trial's loop; a fault, or a variant that was not applied, is noted for the record."""
         try:
-            return self._loop.call(work)
+            return self._loop.call(work, self._report)
         except Fault as fault:
             self._attempt.fault = fault
             raise
@@ -190,10 +190,13 @@ class FixtureTrial:
         try:
             stop = self.call(self._prompt(prompt, timeout or self._trial.spec.task.timeout))
         finally:
-            self._client.report_spend(self._owner, self._trial.spent())
+            self._report()
         self._attempt.stop = stop
         self.call(self.prepared.verify_variant())
         return ClaudeResult(stop, self._attempt.session, self)
+
+    def _report(self) -> None:
+        self._client.report_external(self._owner, self._trial.spent(), self._trial.doing)
 
     async def _prompt(self, prompt: str, timeout: float) -> Stop:
         prepared, spec = self.prepared, self._trial.spec
@@ -236,7 +239,7 @@ class FixtureTrial:
                 score = record.score if record.score is not None else float(passed)
                 record = record.model_copy(update={"score": score})
             self._store(record)
-        return properties(record)
+        return properties(record, late=True)
 
 
 def run_fixture_trial(request: pytest.FixtureRequest, session: RunSession) -> Generator[FixtureTrial]:

@@ -19,6 +19,8 @@ SESSION = pytest.StashKey[Any]()
 """The run's `RunSession` in this process; `run_plugin.start_session` makes it."""
 CONTROLLER = pytest.StashKey[Any]()
 """The run's `RunController`, in the process that the user has started; `controller_plugin.controller_of` makes it."""
+STARTING = pytest.StashKey[Any]()
+"""The `StartingServer` of a run on this machine; `plugin` starts it."""
 _SEED = pytest.StashKey[int]()
 
 _OPTIONS: tuple[tuple[str, str | None, str, dict[str, Any]], ...] = (

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.pytest_plugin.options import add_options, any_given, option, options_of, seed_of
+from harness.pytest_plugin.options import (
+    SESSION,
+    STARTING,
+    add_options,
+    any_given,
+    option,
+    options_of,
+    seed_of,
+)
 from harness.tasks.formats.marks import is_marked
 
 if TYPE_CHECKING:
@@ -80,9 +88,22 @@ def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Col
 
 
 def _start_session(config: pytest.Config) -> RunSession:
+    if SESSION not in config.stash and not hasattr(config, "workerinput"):
+        _begin_server(config)
     from harness.pytest_plugin.run_plugin import start_session
 
     return start_session(config)
+
+
+def _begin_server(config: pytest.Config) -> None:
+    """Start this machine's sandbox server, where the run will need it: it comes up while modules are loaded here."""
+    if config.option.collectonly or option(config, "plan"):
+        return
+    from harness.runs.early import begin_server
+
+    if starting := begin_server(options_of(config)):
+        config.stash[STARTING] = starting
+        config.add_cleanup(starting.cancel)
 
 
 @pytest.hookimpl(tryfirst=True)

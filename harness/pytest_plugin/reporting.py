@@ -117,8 +117,8 @@ def invalid_lines(differences: Sequence[str]) -> Iterator[str]:
     yield "This counts neither as passed nor as failed."
 
 
-def properties(record: TrialRecord) -> list[tuple[str, object]]:
-    """The properties for junit's XML, and the line for verbose output."""
+def properties(record: TrialRecord, *, late: bool = False) -> list[tuple[str, object]]:
+    """The properties for junit's XML, and the line for verbose output: `late` if the result is reported already."""
     pairs = {
         "outcome": record.outcome,
         "score": record.score,
@@ -132,7 +132,7 @@ def properties(record: TrialRecord) -> list[tuple[str, object]]:
         "transcript": record.transcript,
     }
     known: list[tuple[str, object]] = [(name, value) for name, value in pairs.items() if value is not None]
-    return [*known, ("harness_line", short_line(record))]
+    return [*known, ("harness_late_line" if late else "harness_line", short_line(record))]
 
 
 def short_line(record: TrialRecord) -> str:

@@ -130,6 +130,8 @@ class RunPlugin:
         reported = [item for item in items if isinstance(item, TrialItem)]
         if self._session.controller is None or not self._session.has_rounds_of_tests:
             self._session.client.start([item.spec for item in reported if item.is_folder_task])
+            others = [item for item in items if python_trial(item) and not isinstance(item, TrialItem)]
+            self._session.client.expect_external([trial_id(item) or "" for item in others])
             return
         tests = [spec for item in items if (spec := external_spec(item, self._session))]
         self._session.controller.start([item.spec for item in reported], tests)

@@ -119,9 +119,13 @@ class VerdictPlugin:
         controller = self._controller()
         terminal = self._config.pluginmanager.get_plugin("terminalreporter")
         if terminal and controller and controller.shown:
+            from harness.pytest_plugin.reporting import results_option
             from harness.report.terminal import write_summary
 
             write_summary(terminal, controller.shown, not_started=controller.not_started)
+            if controller.shown.records_file.is_file():
+                where = results_option(controller.shown.path.parent)
+                terminal.write_line(f"a page for your browser: harness report {controller.run_id}{where}")
             self._write_verdict(terminal, controller)
             for line in self._last_lines(session, controller):
                 terminal.write_line(line)
@@ -144,6 +148,8 @@ class VerdictPlugin:
         problem = _append_to_job_summary(self._verdict.markdown())
         if problem:
             terminal.write_line(problem)
+        # The tables may have scrolled the answers away.
+        terminal.write(f"\n{self._verdict.headlines()}", bold=True)
 
     def _last_lines(self, session: pytest.Session, controller: RunController) -> Iterator[str]:
         """Lines on why the run is not whole, and on the command that goes on with it."""

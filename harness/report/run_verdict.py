@@ -38,6 +38,10 @@ class RunVerdict:
         """For the terminal."""
         return verdicts.render(self.view, color=color) + (self.gate.lines() if self.gate else "")
 
+    def headlines(self) -> str:
+        """The answers alone."""
+        return verdicts.headlines(self.view)
+
     def markdown(self) -> str:
         """For a pull request."""
         return markdown.render(self.view, self.gate)

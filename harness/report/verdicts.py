@@ -26,6 +26,13 @@ def render(view: ComparisonView, *, color: bool = False) -> str:
     return "\n".join(part for section in SECTIONS for part in section(view, color) if part)
 
 
+def headlines(view: ComparisonView) -> str:
+    """The answers alone."""
+    return _lines(
+        (line for pair in view.pairs for line in _uncounted(view, pair) or [phrases.headline(pair)]), ""
+    )
+
+
 def _pairs(view: ComparisonView, color: bool) -> Iterator[str]:
     for pair in view.pairs:
         yield _pair(view, pair, color)
@@ -34,13 +41,17 @@ def _pairs(view: ComparisonView, color: bool) -> Iterator[str]:
 
 
 def _pair(view: ComparisonView, pair: PairView, color: bool) -> str:
-    reasons = [line for name in (pair.arm, pair.baseline) if (line := uncounted(view.arm(name)))]
-    if reasons:
+    if reasons := _uncounted(view, pair):
         return _lines(reasons, "")
     says = [phrases.headline(pair), phrases.elsewhere(pair), phrases.design(view, pair)]
     head = _lines([line for line in says if line], "")
     tables = "".join(_metrics(view, pair, question, color) for question in phrases.QUESTIONS)
     return head + tables + _lines(phrases.details(view, pair), "- ")
+
+
+def _uncounted(view: ComparisonView, pair: PairView) -> list[str]:
+    """Why there is no answer, where none of an arm's trials counts."""
+    return [line for name in (pair.arm, pair.baseline) if (line := uncounted(view.arm(name)))]
 
 
 def _metrics(view: ComparisonView, pair: PairView, question: Question, color: bool) -> str:

@@ -55,11 +55,14 @@ class RunClient(Protocol):
     def has_record(self, spec: TrialSpec) -> bool:
         """Tell whether the run that is resumed has a valid record of a trial."""
 
+    def expect_external(self, trials: Sequence[str]) -> None:
+        """Tell the ids of external trials that will begin, so that what is left to do can be told."""
+
     def begin_external(self, owner: str, spec: TrialSpec) -> Sequence[AttemptRecord]:
         """Wait until an external trial may start, and return the attempts at it that a resumed run has."""
 
-    def report_spend(self, owner: str, spent: tuple[float, int]) -> None:
-        """Tell the known cost of the owner's external trial so far, and its tokens whose cost is not known."""
+    def report_external(self, owner: str, spent: tuple[float, int], doing: str) -> None:
+        """Tell of the owner's external trial its known cost so far, its tokens whose cost is not known, its phase."""
 
     def end_external(self, owner: str, record: TrialRecord | None) -> None:
         """Tell that the owner's external trial, if any, has ended; without a record, its owner has died."""

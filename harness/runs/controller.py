@@ -22,7 +22,7 @@ from harness.runs.budget import Budget, NotStartedError, spent_before
 from harness.runs.client import RunAddress
 from harness.runs.engine import Engine
 from harness.runs.forecast import Planned, forecast
-from harness.runs.options import Options
+from harness.runs.options import Options, uses_local
 from harness.runs.progress import Progress, Terminal
 from harness.runs.request import RunRequest
 from harness.runs.resources import (
@@ -30,7 +30,6 @@ from harness.runs.resources import (
     choose_model,
     default_concurrency,
     open_run_resources,
-    uses_local,
 )
 from harness.runs.resume import ResumedRun, load_resumed_run
 from harness.sandboxes.cleanup import delete_snapshots, kill_run_sandboxes
@@ -41,6 +40,7 @@ from harness.trials.context import RunContext
 from harness.trials.runner import Retries, TrialRunner
 
 if TYPE_CHECKING:
+    from harness.local.launch import StartingServer
     from harness.runs.rounds import RoundScheduler
 
 EXIT_BUDGET = 10
@@ -72,25 +72,32 @@ class OpenRun:
 
 @dataclass
 class ExternalTrial:
-    """A trial that a test runs itself; `spent` is its known cost so far, and its tokens whose cost is not known."""
+    """A trial that a test runs itself.
+
+    `spent` is its known cost so far, and its tokens whose cost is not known; `doing` its phase.
+    """
 
     spec: TrialSpec
     earlier: Sequence[AttemptRecord]
     spent: tuple[float, int] = (0.0, 0)
+    doing: str = ""
 
 
 class RunController:
     """The run, in the process that the user has started: a `RunClient`, which may be used from several threads.
 
-    It is opened when the first trial is asked for.
+    It is opened when the first trial is asked for. `starting` is its server, where that is on its way already.
     """
 
-    def __init__(self, options: Options, terminal: Terminal | None) -> None:
+    def __init__(
+        self, options: Options, terminal: Terminal | None, starting: StartingServer | None = None
+    ) -> None:
         self.options = options
         self.run_id = ""
         self.grace_s = 0.0
         self.error: HarnessError | None = None
         self._terminal = terminal
+        self._starting = starting
         self._open: OpenRun | None = None
         self._futures: dict[str, Future[TrialRecord]] = {}
         self._owners: dict[str, str] = {}
@@ -98,9 +105,11 @@ class RunController:
         self._external_records: dict[str, Future[TrialRecord]] = {}
         self._notes: dict[str, None] = {}
         self._external: dict[str, ExternalTrial] = {}
+        self._expected_external: set[str] = set()
         self._lock = threading.RLock()
         self._progress: Progress | None = None
         self._signals = 0
+        self._waits = False
         self._handlers: dict[int, Any] = {}
 
     def open(self, request: RunRequest) -> None:
@@ -151,7 +160,7 @@ class RunController:
         if options.until_decided:
             _refuse_undecidable(options, request, resumed)
         self.run_id = resumed.folder.id if resumed.folder else new_run_id()
-        resources = open_run_resources(options, self.run_id, request)
+        resources = open_run_resources(options, self.run_id, request, starting=self._starting)
         try:
             lock = resources.context.folder.lock()
         except HarnessError:
@@ -170,7 +179,7 @@ class RunController:
             on_start=self._progress.started,
             on_end=self._progress.ended,
         )
-        self._progress.doing = engine.doing
+        self._progress.doing = lambda trial: engine.doing(trial) or self._external_doing(trial)
         run = OpenRun(resources, engine, resumed, lock, request)
         if resumed.folder:
             drop_manifest(resumed.folder.path)
@@ -241,6 +250,16 @@ class RunController:
         if self._progress:
             self._progress.expect(trials)
 
+    def expect_external(self, trials: Sequence[str]) -> None:
+        """Add external trials, which several processes may tell of, to what is expected."""
+        with self._lock:
+            new = set(trials) - self._expected_external
+            self._expected_external |= new
+            self._expect(len(new))
+
+    def _external_doing(self, trial_id: str) -> str:
+        return next((one.doing for one in list(self._external.values()) if one.spec.id == trial_id), "")
+
     def begin_external(self, owner: str, spec: TrialSpec) -> Sequence[AttemptRecord]:
         """Wait until an external trial may start, and return the attempts at it that a resumed run has.
 
@@ -253,7 +272,7 @@ class RunController:
         with self._lock:
             _refuse_second(spec, self._owners.get(spec.id), owner)
             self._owners[spec.id] = owner
-            self._expect(1)
+            self.expect_external([spec.id])
         external = ExternalTrial(spec, run.resumed.attempts(spec))
         try:
             if spec.id in self._turns:
@@ -264,9 +283,9 @@ class RunController:
         self._external[owner] = external
         return external.earlier
 
-    def report_spend(self, owner: str, spent: tuple[float, int]) -> None:
-        """Tell the known cost of the owner's external trial so far, and its tokens whose cost is not known."""
-        self._external[owner].spent = spent
+    def report_external(self, owner: str, spent: tuple[float, int], doing: str) -> None:
+        """Tell how the owner's external trial is doing."""
+        self._external[owner].spent, self._external[owner].doing = spent, doing
 
     def end_external(self, owner: str, record: TrialRecord | None) -> None:
         """Tell that the owner's external trial, if any, has ended; without a record, its owner has died.
@@ -397,7 +416,11 @@ class RunController:
                 f"harness: stopping: {engine.running} trials run, and have {self.grace_s:g} s to end; "
                 "Ctrl-C again cuts them off"
             )
-        engine.finish(self.grace_s)
+        self._waits = True
+        try:
+            engine.finish(self.grace_s)
+        finally:
+            self._waits = False
         if self._progress:
             self._progress.close()
 
@@ -415,7 +438,8 @@ class RunController:
     def _on_signal(self, number: int, frame: object) -> None:
         """Stop at the first signal, cancel at the second or when asked to terminate, and wait no longer at the third.
 
-        Only the first and the third interrupt what pytest is doing. In between it is busy with ending in order.
+        The first interrupts what pytest is doing. A later one interrupts the waiting alone: pytest is busy then with
+        ending in order, and what is left takes seconds.
         """
         self._signals += 1
         if self._open:
@@ -424,18 +448,22 @@ class RunController:
                 self._open.engine.cancel_running()
         # With no grace, `finish` cancels what runs when pytest is done with the interruption.
         self.grace_s = 0 if number == signal.SIGTERM else self.options.grace
-        if self._signals != 2:
+        if (self._signals == 1 and self._open) or (self._signals > 2 and self._waits):
             raise Stopped("what ran is recorded, and --resume goes on")
 
     def close(self) -> None:
-        """End what is left: sandboxes, engine, server."""
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers.clear()
-        if self._open is None:
-            return
-        run, self._open = self._open, None
+        """End what is left: sandboxes, engine, server. No Ctrl-C cuts this short."""
+        try:
+            if self._open is not None:
+                self._close(self._open)
+        finally:
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
+            self._handlers.clear()
+
+    def _close(self, run: OpenRun) -> None:
         # A sandbox may be there although E2B answered its making with an error.
+        self._open = None
         self._kill_sandboxes(run)
         run.engine.close()
         run.resources.close()

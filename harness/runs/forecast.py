@@ -116,6 +116,6 @@ def cannot_find(tasks: int, trials: int, *, looking: bool) -> str | None:
 
     if finds(tasks, trials, 50, level_at(Plan(trials), trials) if looking else 0.95):
         return None
-    design = f"{several(tasks, 'task')} and {several(trials, 'trial')} of each"
+    design = f"{several(tasks, 'task')} with {several(trials, 'trial')} of each"
     who = "even the last look" if looking else "this run"
-    return f"{who} cannot find 50 points, as {design} do: more trials are needed, or more tasks"
+    return f"{who} cannot find 50 points with {design}: more trials are needed, or more tasks"

@@ -7,7 +7,7 @@ import contextlib
 import gc
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -31,10 +31,15 @@ class LoopThread:
         """Have a coroutine run in the loop's thread."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the loop's thread, and wait for its result. Ctrl-C cancels it."""
+    def call(self, work: Coroutine[Any, Any, T], meanwhile: Callable[[], object] | None = None) -> T:
+        """Run a coroutine in the loop's thread, and wait for its result. Ctrl-C cancels it.
+
+        `meanwhile` is called here each second of the waiting.
+        """
         future = self.start(work)
         try:
+            while meanwhile and not wait([future], timeout=1).done:
+                meanwhile()
             return future.result()
         except KeyboardInterrupt:
             future.cancel()

@@ -6,6 +6,7 @@ Read in every pytest run that names an option of ours, so that it imports nothin
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -71,6 +72,11 @@ class Options:
 
 _LEAST = {"limit": 1, "sample": 0, "concurrency": 1, "trials": 1, "max_trials": 1, "seed": 0, "retries": 0}
 """Options that are whole numbers, and the smallest that makes sense."""
+
+
+def uses_local(options: Options) -> bool:
+    """Tell whether the sandboxes are to come from a server on this machine."""
+    return options.sandbox == "local" or (options.sandbox == "auto" and not os.environ.get("E2B_API_KEY"))
 
 
 def read_options(given: Callable[[str], str | None], base: Callable[[str], Path]) -> Options:

@@ -158,7 +158,9 @@ class Progress:
             if self._terminal is None:
                 continue
             if self._terminal.is_live:
-                self._draw(self._terminal, status_line(status))
+                # Before the first starts, pytest may be in the middle of a header.
+                if status.running or status.done:
+                    self._draw(self._terminal, status_line(status))
             elif time.monotonic() - self._last_output > HEARTBEAT_S:
                 self._last_output = time.monotonic()
                 self._terminal.write(f"\nharness: {status_line(status)}\n")

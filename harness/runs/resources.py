@@ -15,7 +15,7 @@ from harness import __version__
 from harness.agents.registry import agent_class
 from harness.errors import UsageError
 from harness.local import shared_server
-from harness.local.launch import LocalServer, LocalServerError, start_server
+from harness.local.launch import LocalServer, LocalServerError, StartingServer
 from harness.local.shared_files import claude_versions_folder
 from harness.local.shared_server import SharedServer
 from harness.local.tier import probe_tier
@@ -31,7 +31,7 @@ from harness.models.model import (
 from harness.records.files import file_below
 from harness.records.store import RunFolder, find_run, read_records
 from harness.runs.client import RunAddress
-from harness.runs.options import Options
+from harness.runs.options import Options, uses_local
 from harness.runs.request import RunRequest
 from harness.runs.secrets import SECRETS, redactor_of_machine
 from harness.sandboxes.platform import FULL_TIERS, Platform, e2b_platform, names_this_machine
@@ -56,11 +56,6 @@ class RunResources:
             self.server.stop()
 
 
-def uses_local(options: Options) -> bool:
-    """Tell whether the sandboxes are to come from a server on this machine."""
-    return options.sandbox == "local" or (options.sandbox == "auto" and not os.environ.get("E2B_API_KEY"))
-
-
 def join_run_resources(options: Options, address: RunAddress, request: RunRequest) -> RunResources:
     """Open the resources of a run again, in another process than the one that has started it."""
     options = replace(options, results=address.results)
@@ -68,9 +63,14 @@ def join_run_resources(options: Options, address: RunAddress, request: RunReques
 
 
 def open_run_resources(
-    options: Options, run_id: str, request: RunRequest, *, platform: Platform | None = None
+    options: Options,
+    run_id: str,
+    request: RunRequest,
+    *,
+    platform: Platform | None = None,
+    starting: StartingServer | None = None,
 ) -> RunResources:
-    """Start what is needed, on `platform` where it is there already.
+    """Start what is needed, on `platform` where it is there already, or with the server that is `starting`.
 
     Raises:
         UsageError: when something asked for cannot be had.
@@ -78,7 +78,7 @@ def open_run_resources(
     secrets = request.secrets(os.environ)
     server = None
     if platform is None and uses_local(options):
-        server = _local_server(options)
+        server = _local_server(options, starting)
         platform = local_platform(server)
     platform = platform or remote_platform()
     try:
@@ -183,11 +183,11 @@ def acquire_shared_server() -> SharedServer | None:
         raise UsageError(error.message, remedy=error.remedy) from error
 
 
-def _local_server(options: Options) -> LocalServer | SharedServer:
+def _local_server(options: Options, starting: StartingServer | None = None) -> LocalServer | SharedServer:
     try:
         if options.keep != "none":
             return shared_server.acquire_or_start(options.isolation)
-        return start_server(isolation=options.isolation)
+        return (starting or StartingServer(options.isolation)).ready()
     except LocalServerError as error:
         raise UsageError(f"the local sandbox server did not start: {error}", remedy=error.remedy) from error
 

@@ -96,3 +96,25 @@ def test_a_stopped_run_records_what_it_cut_off_and_goes_on_later(
     assert again.returncode == 0, output
     assert "3 passed" in output
     assert {record.outcome for record in records(tmp_path).values()} == {"passed"}
+
+
+def test_whoever_goes_on_pressing_ctrl_c_gets_the_summary_too(
+    tmp_path: Path, as_e2b: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it comes at each line of the end: no traceback, the command that goes on, no sandbox left."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    task_folder(tmp_path / "tasks", solution={"solve.sh": SLOW})
+    pytest_run = start(tmp_path, "--trials", "3", "--concurrency", "2")
+    wait_until_running(2)
+    os.killpg(pytest_run.pid, signal.SIGINT)
+    output, stdout = "", pytest_run.stdout
+    assert stdout
+    while "go on with it: pytest tasks --agent oracle " not in output and (line := stdout.readline()):
+        output += line
+        if "stopping: 2 trials run" in output:
+            os.killpg(pytest_run.pid, signal.SIGINT)
+    output += stdout.read()
+    assert pytest_run.wait(PATIENCE_S) == pytest.ExitCode.INTERRUPTED, output
+    assert "Traceback" not in output
+    assert output.splitlines()[-1].startswith("go on with it: pytest tasks --agent oracle ")
+    assert kill_orphans(None, dry_run=True, in_use=True) == "0 sandboxes would be ended\n"
