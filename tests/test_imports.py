@@ -116,7 +116,7 @@ def test_the_local_server_stands_alone() -> None:
         "runs.resources": {"local.shared_server", "local.shared_files", "local.launch", "local.tier"},
         "runs.early": {"local.launch"},
         "runs.controller": {"local.launch"},
-        "cli": {"local.__main__"},
+        "cli": {"local.__main__", "local.state"},
     }
 
 
