@@ -54,21 +54,21 @@ class CheckFiles:
         known = [command for command in commands if command is not None]
         return len(known) == len(commands) and sum(map(len, known)) <= _TOGETHER
 
-    async def lay_command(self, sandbox: Sandbox) -> str:
-        """A command for root that puts them in place, whatever stands there.
+    async def lay_command(self, sandbox: Sandbox, folder: str) -> str:
+        """A command for root that puts them in place, whatever stands there: what is for checks alone in a folder.
 
         Raises:
             SandboxFault: when the sandbox is lost.
         """
-        steps, is_large = ["true"], not self.is_small
+        is_large = not self.is_small
+        # What is there may be another's: of an agent with root's power, say.
+        steps = [f"rm -rf {folder} && mkdir -p {folder}"]
         if self.checks is not None:
             unpack = await handed_over(
                 sandbox, self.checks, ".harness/checks.tar", secret=is_large, anew=True
             )
             # They are not the user's: where root is another account, the code under test cannot write them.
-            steps.append(
-                f"rm -rf ~/.harness/checks; cd ~/.harness && {unpack} && chmod -R a+rX ~/.harness/checks"
-            )
+            steps.append(f"cd {folder} && {unpack} && chmod -R a+rX checks")
         if self.protected is not None:
             unpack = await handed_over(
                 sandbox, self.protected, ".harness/protected.tar", secret=is_large, anew=True
@@ -76,7 +76,5 @@ class CheckFiles:
             steps.append(f"cd ~/repo && {unpack}")
         if self.told is not None:
             unpack = await handed_over(sandbox, self.told, ".harness/told.tar", secret=is_large, anew=True)
-            steps.append(
-                f"rm -rf ~/.harness/told; cd ~/.harness && {unpack} && chmod -R a+rX ~/.harness/told"
-            )
+            steps.append(f"cd {folder} && {unpack} && chmod -R a+rX told")
         return chain(*steps)

@@ -22,7 +22,7 @@ class FileCheck:
 
     def plan(self, check: Check, task: Task, home: str, token: str) -> Plan:
         """Its exit code decides."""
-        return _plan_by_exit_code(f"exec ~/.harness/checks/{shlex.quote(check.file or '')}", home, token)
+        return _plan_by_exit_code(f'exec "$HARNESS_CHECKS"/{shlex.quote(check.file or "")}', home, token)
 
 
 class CommandCheck:

@@ -39,7 +39,7 @@ _STEP_S = 120.0
 # goes to a file, so that a flood of it cannot hurt.
 _RUN = """
 cd %(folder)s || exit
-export HARNESS_CHECKS=$HOME/.harness/checks
+export HARNESS_CHECKS=%(checks)s
 %(steps)s
 exec timeout -k 2 %(timeout)s bash -c %(command)s >~/%(output)s 2>&1 %(stdin)s
 """
@@ -64,6 +64,15 @@ class Place:
     mark: str
     laid_by_variant: frozenset[str] = frozenset()
     keep_processes: bool = False
+
+    @property
+    def checks_folder(self) -> str:
+        """Where the files that checks go by are laid: where root alone can rename and replace them.
+
+        Below the home, its user could move the folder away. Where a sandbox has no root of its own, it is there all the
+        same: nothing else can be written.
+        """
+        return "/var/lib/harness" if self.own_processes else f"{self.baseline.home}/.harness/for-checks"
 
     def end_processes(self) -> str:
         """A script that ends what was started since the baseline; it has to run as root."""
@@ -102,13 +111,17 @@ async def run_checks(
     has_run = bool(task.prepare)
     files = CheckFiles.of(task, told or {}, is_anew=has_run or len(checks) > 1, but=place.laid_by_variant)
     if told:
-        env = {name: f"{place.baseline.home}/.harness/told/{file}" for name, file in VARIABLES.items()}
+        env = {name: f"{place.checks_folder}/told/{file}" for name, file in VARIABLES.items()}
         task = replace(task, sandbox=task.sandbox.model_copy(update={"env": {**task.sandbox.env, **env}}))
     if has_run or files.checks or files.told:
         await _lay(place, files, after=place.end_processes() if has_run else "true")
     for number, check in enumerate(checks, 1):
         is_last = number == len(checks)
-        again = await files.lay_command(place.sandbox) if files.is_small and not is_last else "true"
+        again = (
+            await files.lay_command(place.sandbox, place.checks_folder)
+            if files.is_small and not is_last
+            else "true"
+        )
         result, output, evidence = await _run_check(place, task, check, again)
         if result is None:
             why = "what an earlier check left running could not be ended"
@@ -144,7 +157,7 @@ def failed_check(check: Check, words: str, *, timed_out: bool = False) -> CheckR
 
 
 async def _lay(place: Place, files: CheckFiles, after: str = "true") -> None:
-    script = chain(after, await files.lay_command(place.sandbox))
+    script = chain(after, await files.lay_command(place.sandbox, place.checks_folder))
     try:
         done = await run_as_root(place.sandbox, script, home=place.baseline.home, timeout=_STEP_S)
     except CommandTimeoutError as error:
@@ -165,6 +178,7 @@ async def _run_check(
     plan, output = plan_check(check, task, place.baseline.home, token), f".harness/out-{token}"
     script = _RUN % {
         "folder": shlex.quote(task.sandbox.workdir) if task.sandbox.workdir else "~/repo",
+        "checks": shlex.quote(f"{place.checks_folder}/checks"),
         "steps": plan.steps,
         "output": output,
         "timeout": f"{task.check_timeout:g}",

@@ -54,7 +54,7 @@ _WORKS_OWN = frozenset({"checks", "disk_full", "file_not_found", "grade", "inval
 _CLEAR_WAY = """
 if [ -L ~/.harness ] || [ ! -d ~/.harness ]; then rm -rf ~/.harness; mkdir ~/.harness; fi
 chmod u+rwx ~ ~/.harness ~/repo
-rm -rf ~/.harness/{starter,starter.tar,checks,checks.tar}
+rm -rf ~/.harness/{starter,starter.tar,checks.tar}
 chown %s ~/.harness
 """
 _NOT_UNPACKED = 97

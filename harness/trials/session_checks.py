@@ -24,7 +24,7 @@ VARIABLES = {
     "HARNESS_ANSWER": "answer.txt",
     "HARNESS_RECORD": "record.json",
 }
-"""The variables of a check's environment, and the files below ~/.harness/told that they name."""
+"""The variables of a check's environment, and the files that they name."""
 _IN_RECORD = (
     "tools",
     "mcp_servers",

@@ -11,6 +11,7 @@ import pytest
 from harness.errors import SandboxFault
 from harness.local.launch import LocalServer
 from harness.records.record import CheckResult
+from harness.sandboxes.shell import run_as_root
 from harness.tasks.loading import load_task
 from harness.text import CUT_BEFORE
 from harness.trials.checks import OUTPUT_BYTES, Place, run_checks
@@ -164,7 +165,8 @@ def test_checks_that_cannot_be_put_in_place_are_no_verdict(server: LocalServer, 
 
     async def run(place: Place) -> None:
         # No access rights: where a sandbox's user is this machine's root, those hinder nobody.
-        await place.sandbox.run("rm -rf ~/.harness && touch ~/.harness")
+        spoil = "rm -rf ~/.harness; touch ~/.harness; rm -rf /var/lib && touch /var/lib"
+        await run_as_root(place.sandbox, spoil, home=place.baseline.home, timeout=60)
         with pytest.raises(SandboxFault, match=r"the checks could not be put in place: .*Not a directory"):
             await run_checks(place, task, task.checks)
 
@@ -173,8 +175,8 @@ def test_checks_that_cannot_be_put_in_place_are_no_verdict(server: LocalServer, 
 
 HOSTILE = {
     "rewrites checks": """
-echo '#!/bin/true' >~/.harness/checks/two.sh
-(setsid sh -c 'trap "" HUP TERM; while :; do cp /bin/true ~/.harness/checks/two.sh; done' >/dev/null 2>&1 &)
+echo '#!/bin/true' >"$HARNESS_CHECKS/two.sh"
+(setsid sh -c 'trap "" HUP TERM; while :; do cp /bin/true "$HARNESS_CHECKS/two.sh"; done' >/dev/null 2>&1 &)
 sleep 0.05""",
     "closes the home": "chmod 500 ~/repo; chmod 0 ~",
     "leaves a score": """

@@ -645,6 +645,26 @@ def test_a_disk_that_an_agent_has_filled_is_judged_or_told(
     assert story.record.notes
 
 
+BOUNDED = """\
+python3 -c 'b"x" * (1200 << 20)'; test $? = 137 || exit 3
+head -c 200M /dev/zero >~/big && exit 4
+rm ~/big; grep -qx 42 answer.txt
+"""
+
+
+def test_a_tasks_bounds_hold_in_its_sandboxes(server: LocalServer, tmp_path: Path) -> None:
+    """Who goes beyond is refused or killed, by the agent's hand and by a check's; the trial goes on and is judged."""
+    if not server.enforces >= {"memory", "disk"}:
+        pytest.skip("memory and disk cannot be bounded here")
+    toml = "[sandbox]\ncpus = 1.0\nmemory = 700\ndisk = 100\n"
+    task = task_folder(tmp_path, toml=toml, checks={"bounded.sh": f"#!/bin/sh\n{BOUNDED}"})
+    greedy = Use("Bash", {"command": f"sh -s <<'END'\n{BOUNDED}END\necho ended with $?"})
+    with MessagesApi([ANSWER, greedy, DONE]) as api:
+        story = tell(server, api, task)
+    assert (story.told(), story.record.notes) == (("passed", "completed", None, None), ())
+    assert b"ended with 0" in story.transcript
+
+
 # Replays that cannot be played
 
 RECORDED = by_hand([uses("Write", file_path="/home/user/repo/answer.txt", content="42\n")], [says("Done.")])

@@ -526,11 +526,16 @@ echo 'import unittest' >tests/test_calc.py
 ln -sf /dev/null tests/data.txt
 mkdir -p elsewhere && mv tests/sub elsewhere/sub && ln -s ../elsewhere/sub tests/sub && true >elsewhere/sub/test_sub.py
 echo 'import os; os._exit(0)' >tests/conftest.py
-chmod -R u+w ~/.harness/checks
-echo '#!/bin/sh' >~/.harness/checks/second.sh
-echo 'import unittest' >~/.harness/checks/hidden/test_hidden.py
+chmod -R u+w "$HARNESS_CHECKS"
+echo '#!/bin/sh' >"$HARNESS_CHECKS/second.sh"
+echo 'import unittest' >"$HARNESS_CHECKS/hidden/test_hidden.py"
+mv "${HARNESS_CHECKS%/*}" "$HARNESS_CHECKS" ~ && mkdir -p "$HARNESS_CHECKS"
 exit 0  # where there are two accounts, most of it is refused
 """
+IN_PLACE = """
+cmp "$HARNESS_CHECKS/first.sh" "$0" && [ ! -e ~/harness ] && [ ! -e ~/checks ] || exit 7
+"""
+"""After that, in the same check: where root is another account, its files are still there, and the task's."""
 LATER = """\
 [checks]
 protect = ["tests/**"]
@@ -560,7 +565,8 @@ def test_a_check_finds_nothing_of_what_the_one_before_did(
         "tests/test_calc.py": test,
         "tests/sub/test_sub.py": test,
     }
-    checks = {"first.sh": MISCHIEF, "second.sh": "#!/bin/sh\nexit 3\n"}
+    mischief = MISCHIEF.replace("exit 0", IN_PLACE + "exit 0") if "accounts" in server.enforces else MISCHIEF
+    checks = {"first.sh": mischief, "second.sh": "#!/bin/sh\nexit 3\n"}
     folder = task_folder(tmp_path, toml=LATER, repo=repo, checks=checks)
     noise = "".join(f"{number * 7919 % 104729:x}" for number in range(ballast // 4))
     write_files(folder / "checks", {"hidden/test_hidden.py": test, "noise.txt": noise})

@@ -48,6 +48,7 @@ class Resources:
             self,
             cpu_count=min(self.cpu_count, max(1, int(limits.cpus or self.cpu_count))),
             memory_mb=min(self.memory_mb, limits.memory_mb or self.memory_mb),
+            disk_size_mb=min(self.disk_size_mb, limits.disk_mb or self.disk_size_mb),
         )
 
     def as_json(self) -> Json:

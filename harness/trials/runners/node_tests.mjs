@@ -90,7 +90,7 @@ fs.openSync("/dev/null");
 fs.unlinkSync(process.argv[1]);
 const tell = openReport(orders.report, Buffer.from(orders.key, "hex"));
 tell("start");
-const [repo, checks] = [fs.realpathSync(orders.repo), orders.checks];
+const [repo, checks] = [fs.realpathSync(orders.repo), process.env.HARNESS_CHECKS];
 process.chdir(repo);
 const files = new Map(testFiles(repo, orders.paths));
 for (const [file, name] of orders.paths_in_checks.length ? testFiles(fs.realpathSync(checks), orders.paths_in_checks) : []) {

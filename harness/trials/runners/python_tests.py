@@ -142,7 +142,7 @@ class Places:
 
     def __init__(self, orders: dict[str, Any]) -> None:
         self.repo: str = os.path.realpath(orders["repo"])
-        self.checks: str = os.path.realpath(orders["checks"])
+        self.checks: str = os.path.realpath(os.environ["HARNESS_CHECKS"])
         self.paths = [os.path.normpath(os.path.join(self.repo, path)) for path in orders["paths"]]
         self.paths += [
             os.path.normpath(os.path.join(self.checks, path)) for path in orders["paths_in_checks"]
