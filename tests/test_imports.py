@@ -113,7 +113,13 @@ def test_the_local_server_stands_alone() -> None:
     assert all(room(target) == "local" for name in inside for target in own(name))
     doors = {name: targets for name in MODULES if name not in inside and (targets := own(name) & inside)}
     assert doors == {
-        "runs.resources": {"local.shared_server", "local.shared_files", "local.launch", "local.tier"},
+        "runs.resources": {
+            "local.shared_server",
+            "local.shared_files",
+            "local.launch",
+            "local.state",
+            "local.tier",
+        },
         "cli": {"local.__main__"},
     }
 
