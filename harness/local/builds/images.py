@@ -21,8 +21,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from harness.local.boxes.guest_launch import SEARCH_PATH
 from harness.local.boxes.file_tree import remove_tree
+from harness.local.boxes.guest_launch import SEARCH_PATH
 from harness.local.boxes.isolation import Isolation
 from harness.local.images.__main__ import command_of, read_answer
 from harness.local.images.additions import add_to_image
