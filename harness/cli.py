@@ -609,24 +609,13 @@ def _gc(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 
 def _run_gc(parsed: argparse.Namespace) -> None:
-    if parsed.images:
-        _remove_images()
-        return
-    from harness.runs.kept import sweep
+    from harness.runs.kept import remove_images, sweep
 
+    if parsed.images:
+        sys.stdout.write(remove_images())
+        return
     text = sweep(parsed.run_name, kept=parsed.kept, in_use=parsed.in_use, dry_run=parsed.dry_run)
     sys.stdout.write(text)
-
-
-def _remove_images() -> None:
-    from harness.errors import UsageError
-    from harness.local.state import StartError, default_root, remove_built
-
-    try:
-        removed = remove_built(default_root())
-    except StartError as error:
-        raise UsageError(error.message, remedy=error.remedy) from error
-    sys.stdout.write("".join(f"removed {path}\n" for path in removed) or "there are none\n")
 
 
 def _import(commands: _Commands[argparse.ArgumentParser]) -> None:

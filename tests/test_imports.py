@@ -113,10 +113,16 @@ def test_the_local_server_stands_alone() -> None:
     assert all(room(target) == "local" for name in inside for target in own(name))
     doors = {name: targets for name in MODULES if name not in inside and (targets := own(name) & inside)}
     assert doors == {
-        "runs.resources": {"local.shared_server", "local.shared_files", "local.launch", "local.tier"},
+        "runs.resources": {
+            "local.shared_server",
+            "local.shared_files",
+            "local.launch",
+            "local.state",
+            "local.tier",
+        },
         "runs.early": {"local.launch"},
         "runs.controller": {"local.launch"},
-        "cli": {"local.__main__", "local.state"},
+        "cli": {"local.__main__"},
     }
 
 

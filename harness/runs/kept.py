@@ -18,7 +18,12 @@ from harness.records.record import CheckResult, TrialRecord
 from harness.records.redaction import Redactor
 from harness.records.store import RunFolder, find_record, find_run, read_records
 from harness.report.sanitize import sanitize
-from harness.runs.resources import acquire_shared_server, local_platform, shared_platform
+from harness.runs.resources import (
+    acquire_shared_server,
+    local_platform,
+    remove_built_images,
+    shared_platform,
+)
 from harness.runs.secrets import redactor_of_run
 from harness.sandboxes.attach import open_shell
 from harness.sandboxes.cleanup import kill_orphans
@@ -115,6 +120,16 @@ def sweep(run: str | None, *, kept: bool, dry_run: bool, in_use: bool = False) -
     finally:
         if server:
             server.stop()
+
+
+def remove_images() -> str:
+    """Remove what servers on this machine have unpacked and built.
+
+    Raises:
+        UsageError: while one of them runs.
+    """
+    removed = remove_built_images()
+    return "".join(f"removed {path}\n" for path in removed) or "there are none\n"
 
 
 def find_kept(results: Path, run: str | None, trial: str) -> Kept:

@@ -18,6 +18,7 @@ from harness.local import shared_server
 from harness.local.launch import LocalServer, LocalServerError, StartingServer
 from harness.local.shared_files import claude_versions_folder
 from harness.local.shared_server import SharedServer
+from harness.local.state import StartError, default_root, remove_built
 from harness.local.tier import probe_tier
 from harness.models.model import (
     NO_MODEL,
@@ -180,6 +181,18 @@ def acquire_shared_server() -> SharedServer | None:
     try:
         return shared_server.acquire()
     except LocalServerError as error:
+        raise UsageError(error.message, remedy=error.remedy) from error
+
+
+def remove_built_images() -> list[Path]:
+    """Remove the images and templates of this user's servers, and return their folders.
+
+    Raises:
+        UsageError: while one of them runs.
+    """
+    try:
+        return remove_built(default_root())
+    except StartError as error:
         raise UsageError(error.message, remedy=error.remedy) from error
 
 

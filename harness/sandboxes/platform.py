@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 from harness.errors import TaskFault, UsageError
 from harness.tasks.hosts import is_loopback
 
+_ADDRESS = re.compile(r"[\d.]+(:\d+)?|[\da-fA-F:]*:[\da-fA-F:.]*")
 FULL_TIERS = ("namespaces", "bubblewrap")
 """The local server's tier in which a sandbox is a machine of its own, and the name that it had in earlier releases."""
 
@@ -97,7 +99,10 @@ def e2b_platform() -> Platform:
 
 @dataclass(frozen=True)
 class Network:
-    """The hosts that a sandbox may reach: all, or only `allow` (hosts, CIDR; on local also 127.0.0.1:PORT)."""
+    """The hosts that a sandbox may reach: all, or only `allow` (hosts, CIDR; on local also 127.0.0.1:PORT).
+
+    With `open`, all is the internet: addresses of `allow` are reached beside it, such as a model's on this machine.
+    """
 
     open: bool = False
     allow: tuple[str, ...] = ()
@@ -105,12 +110,15 @@ class Network:
 
     def options(self) -> dict[str, Any]:
         """As `create` takes it. `headers` are put on requests to a host by the platform, outside the sandbox."""
+        network: dict[str, Any]
         rules = {host: [{"transform": {"headers": dict(add)}}] for host, add in self.headers.items()}
         if self.open:
-            return {"network": {"rules": rules}} if rules else {}
+            beside = [host for host in self.allow if _ADDRESS.fullmatch(host)]
+            network = {**({"allow_out": beside} if beside else {}), **({"rules": rules} if rules else {})}
+            return {"network": network} if network else {}
         if not self.allow:
             return {"allow_internet_access": False}
-        network: dict[str, Any] = {"allow_out": list(self.allow), "deny_out": ["0.0.0.0/0"]}
+        network = {"allow_out": list(self.allow), "deny_out": ["0.0.0.0/0"]}
         if rules:
             network["rules"] = rules
         return {"network": network}

@@ -157,13 +157,20 @@ def test_every_credential_is_a_secret() -> None:
     ("wanted", "network"),
     [
         ("model", Network(allow=("api.anthropic.com",))),
-        ("open", Network(open=True)),
+        ("open", Network(open=True, allow=("api.anthropic.com",))),
         (("pypi.org",), Network(allow=("api.anthropic.com", "pypi.org"))),
     ],
 )
 def test_a_task_adds_to_the_models_network(wanted: Any, network: Network) -> None:
     """The API can be reached, and what the task names."""
     assert api_model(KEY, **ANYWHERE).network(task(wanted)) == network
+
+
+def test_an_open_network_reaches_addresses_of_this_machines_surroundings_that_are_named() -> None:
+    """A gateway for the model, say: the internet alone would not. Names are no part of it: E2B refuses them there."""
+    network = Network(open=True, allow=("127.0.0.1:4000", "10.1.2.3", "fd00::1", "api.anthropic.com"))
+    assert network.options() == {"network": {"allow_out": ["127.0.0.1:4000", "10.1.2.3", "fd00::1"]}}
+    assert Network(open=True, allow=("api.anthropic.com",)).options() == {}
 
 
 def test_without_a_way_to_the_model_it_is_told() -> None:

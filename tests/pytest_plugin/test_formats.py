@@ -8,6 +8,7 @@ import pytest
 
 from harness.records.store import list_runs, read_records
 from tests.support.images import Image, entry, layer
+from tests.support.messages_api import MessagesApi, Say, Use
 from tests.tasks.test_task_formats import HARBOR, write
 
 
@@ -103,6 +104,26 @@ def test_shapes_of_harbors_tasks(pytester: pytest.Pytester) -> None:
         "separate": 1, "healthy": 1, "rewards": 0.75, "final": 1, "stages": 1, "account": 1,
     }  # fmt: skip
     assert (found["separate"].graded_in, found["healthy"].graded_in) == ("fresh", "agent")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="accounts of an image need a server of root's, or a range of ids"
+)
+def test_claude_works_as_an_account_of_the_image(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its home is the image's, where a variant's files are too; and the model is reached where all the internet is."""
+    seen = reward('[ -e /home/worker/made ] && [ "$(cat /home/worker/app/mine)" = worker ]')
+    write(pytester.path / "them/account", {**HARBOR, **SHAPES["account"], "tests/test.sh": seen})
+    write(
+        pytester.path / "them",
+        {"variants.toml": '[home]\noverlay = "over"\n', "over/home/.claude/CLAUDE.md": "Be kind.\n"},
+    )
+    with MessagesApi([Use("Bash", {"command": "id -un >mine; touch ~/made"}), Say("Done.")]) as api:
+        for name, value in api.env().items():
+            monkeypatch.setenv(name, value)
+        pytester.runpytest("them", "--trials", "1").assert_outcomes(passed=1)
 
 
 def test_an_image_with_no_shell_is_told(pytester: pytest.Pytester) -> None:

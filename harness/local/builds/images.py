@@ -21,6 +21,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 
+from harness.local.boxes.file_tree import remove_tree
 from harness.local.boxes.guest_launch import SEARCH_PATH
 from harness.local.boxes.isolation import Isolation
 from harness.local.images.__main__ import command_of, read_answer
@@ -131,13 +132,18 @@ class ImageTemplates:
         if not (root / "usr").is_dir() or (root / "usr").is_symlink():
             if os.path.lexists(root / "usr"):
                 raise ImageError("the image's /usr is no folder")
-            (root / "usr").mkdir(mode=0o755)
+            (root / "usr").mkdir(mode=0o755, exist_ok=True)
             owners.give(str(root / "usr"), 0, 0)
         added.parent.mkdir(exist_ok=True)
         making = Path(tempfile.mkdtemp(prefix="making-", dir=self._folder))
         making.chmod(0o755)
         add_to_image(root, making, owners)
-        os.rename(making, added)
+        try:
+            os.rename(making, added)
+        except OSError:
+            if not added.is_dir():
+                raise
+            remove_tree(making)  # another build was faster
 
     def find(self, name: str) -> Template | None:
         """The template of an image that is there, by its name here."""
