@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from harness.records.stream import Session
 from harness.variants.apply import expected_mcp_servers, plugin_folder
@@ -48,7 +49,7 @@ def differences_without_init(variant: Variant, session: Session) -> tuple[str, .
 
 
 def _model(variant: Variant, session: Session) -> Iterator[str]:
-    asked, seen = variant.model or (variant.settings or {}).get("model"), session.model
+    asked, seen = variant.model or asked_settings(variant).get("model"), session.model
     if isinstance(asked, str) and seen is not None and not is_model(variant, asked, seen):
         yield f"the model is {seen}, not {asked}"
 
@@ -144,9 +145,14 @@ def _agents_md(variant: Variant, session: Session) -> Iterator[str]:
         yield f"AGENTS.md is not read: Claude Code {session.claude_version} has no {_AGENTS_PLUGIN}, or it is off"
 
 
+def asked_settings(variant: Variant) -> Mapping[str, Any]:
+    """The variant's settings, over those of its overlay."""
+    return {**(variant.overlay.says if variant.overlay else {}), **(variant.settings or {})}
+
+
 def asked_style(variant: Variant) -> str | None:
     """The output style that a variant asks for."""
-    asked = variant.output_style or (variant.settings or {}).get("outputStyle")
+    asked = variant.output_style or asked_settings(variant).get("outputStyle")
     return asked if isinstance(asked, str) else None
 
 
@@ -171,7 +177,7 @@ def _schema(variant: Variant, session: Session) -> Iterator[str]:
 
 def _tools_taken_away(variant: Variant, session: Session) -> Iterator[str]:
     """Tools that are denied altogether are not offered; rules about a tool's input leave no trace at the start."""
-    permissions = (variant.settings or {}).get("permissions")
+    permissions = asked_settings(variant).get("permissions")
     rules = permissions.get("deny") if isinstance(permissions, Mapping) else ()
     denied = [
         *_values(variant.args, "--disallowedTools", "--disallowed-tools"),

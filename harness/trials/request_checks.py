@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.records.egress import SentRequest
-from harness.trials.init_checks import asked_style, is_model
+from harness.trials.init_checks import asked_settings, asked_style, is_model
 from harness.variants.variant import ClaudeMd, Removed, Text, Variant
 
 _CLAUDE_MD = ("/repo/CLAUDE.md", "/repo/.claude/CLAUDE.md", "/repo/CLAUDE.local.md")
@@ -35,7 +35,7 @@ def _model(variant: Variant, sent: SentRequest) -> Iterator[str]:
 
 
 def _effort(variant: Variant, sent: SentRequest) -> Iterator[str]:
-    asked = variant.effort or (variant.settings or {}).get("effortLevel")
+    asked = variant.effort or asked_settings(variant).get("effortLevel")
     if isinstance(asked, str) and sent.effort != asked:
         seen = f"effort {sent.effort}" if sent.effort else "no effort, as where a model takes none"
         yield f"the request to {sent.model} had {seen}, not {asked}"

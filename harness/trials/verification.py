@@ -31,7 +31,9 @@ _TOO_OLD = (
 )
 _APPLIED = re.compile(r"^([0-9a-f]{64})  (.+)$", re.MULTILINE)
 _AGENTS_MD = "repo/AGENTS.md"
-_IMPORT = re.compile(r"(?:^|(?<=\s))@([^\s@]+\.(?:md|txt))(?=$|[\s,;:)])", re.MULTILINE)
+_IMPORT = re.compile(
+    r"(?:^|(?<=\s))@([^\s@]+\.(?:md|mdc|mdx|txt|rst|json|ya?ml|toml))(?=$|[\s,;:)])", re.MULTILINE
+)
 _CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 _CLAUDE_MD = ("repo/CLAUDE.md", "repo/.claude/CLAUDE.md")
 
@@ -109,16 +111,21 @@ def _removed(variant: Variant) -> tuple[str, ...]:
 
 
 def _imports(variant: Variant, applied: Mapping[str, str]) -> Iterator[str]:
-    """The files that the variant's CLAUDE.md imports, by their places below the home.
+    """The files that the variant's CLAUDE.md and those of its overlay import, by their places below the home.
 
     Only names of texts: `@types/node` or a mail's address is none.
     """
-    if not isinstance(variant.claude_md, ClaudeMd):
-        return
-    folder = posixpath.dirname(next(iter(applied), "repo/CLAUDE.md"))
-    for name in dict.fromkeys(_IMPORT.findall(_CODE.sub("", variant.claude_md.text))):
-        path = name[2:] if name.startswith("~/") else posixpath.join(f"{HOME}/{folder}", name)
-        yield posixpath.normpath(path).removeprefix(f"{HOME}/")
+    texts: dict[str, str] = {}
+    if isinstance(variant.claude_md, ClaudeMd):
+        texts[next(iter(applied), "repo/CLAUDE.md")] = variant.claude_md.text
+    for path in _merged(variant) if variant.overlay else ():
+        file = path if path.startswith("repo/") else f"home/{path}"
+        texts[path] = (variant.overlay.path / file).read_text("utf-8", "replace") if variant.overlay else ""
+    for place, text in texts.items():
+        for name in dict.fromkeys(_IMPORT.findall(_CODE.sub("", text))):
+            folder = posixpath.dirname(place)
+            path = name[2:] if name.startswith("~/") else posixpath.join(f"{HOME}/{folder}", name)
+            yield posixpath.normpath(path).removeprefix(f"{HOME}/")
 
 
 def untold_notes(variant: Variant) -> tuple[str, ...]:

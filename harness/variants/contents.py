@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
+
+from harness.variants.variant import SETTINGS
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(.*?)^---", re.DOTALL | re.MULTILINE)
 
@@ -20,7 +24,7 @@ def names_in_overlay(folder: Path, files: Collection[str]) -> dict[str, tuple[st
             found["server"] += _servers(folder / name)
         if parts[:1] not in ((".claude",), ("skills",)) or not name.endswith(".md"):
             continue
-        if parts[-1] == "SKILL.md" and len(parts) > 2:
+        if parts[-1].upper() == "SKILL.MD" and len(parts) > 2:
             # Also one where Claude Code does not look: it will be missed. A plugin's skills have other names.
             inside = len(parts) > 4 and str(Path(*Path(name).parts[:4], "SKILL.md")) in files
             found["skill"] += [] if inside or in_plugin or parts[1] == "plugins" else [parts[-2]]
@@ -46,7 +50,8 @@ def rules_in_overlay(folder: Path, files: Collection[str]) -> Iterator[str]:
     """The rules that are loaded at a session's start: those that are not for some paths alone."""
     for name in sorted(files):
         parts = Path(name).parts
-        if parts[1:3] == (".claude", "rules") and name.endswith(".md"):
+        # Also one of another kind, which Claude Code passes over: it will be missed.
+        if parts[1:3] == (".claude", "rules") and not parts[-1].startswith("."):
             front = front_matter(folder / name)
             if front is None or _value(front, "paths") is None:
                 yield name
@@ -70,3 +75,14 @@ def _servers(file: Path) -> list[str]:
         return [".mcp.json"]
     servers = content.get("mcpServers") if isinstance(content, dict) else None
     return list(servers) if isinstance(servers, dict) else [".mcp.json"]
+
+
+def settings_in_overlay(folder: Path, files: Collection[str]) -> dict[str, Any]:
+    """What the files of settings say together. One that is no JSON says nothing: Claude Code tells of it."""
+    found: dict[str, Any] = {}
+    for name in SETTINGS:
+        if name in files:
+            with contextlib.suppress(OSError, ValueError):
+                content = json.loads((folder / name).read_text(encoding="utf-8"))
+                found |= content if isinstance(content, dict) else {}
+    return found

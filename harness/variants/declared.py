@@ -25,7 +25,7 @@ from harness.tasks.tomlfile import (
     read_toml,
     suggest_key,
 )
-from harness.variants.contents import names_in_overlay, rules_in_overlay
+from harness.variants.contents import names_in_overlay, rules_in_overlay, settings_in_overlay
 from harness.variants.contradictions import contradictions
 from harness.variants.plugins import PluginError, read_plugin
 from harness.variants.sham import sham_of
@@ -445,7 +445,12 @@ class _Reader:
         hashes = {str(path.relative_to(folder)): file_hash(path) or "" for path in files if path.is_file()}
         names = names_in_overlay(folder, hashes)
         return Overlay(
-            folder.resolve(), folder_hash(folder), hashes, names, tuple(rules_in_overlay(folder, hashes))
+            folder.resolve(),
+            folder_hash(folder),
+            hashes,
+            names,
+            tuple(rules_in_overlay(folder, hashes)),
+            settings_in_overlay(folder, hashes),
         )
 
 

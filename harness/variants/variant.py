@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-_SETTINGS = ("repo/.claude/settings.json", "repo/.claude/settings.local.json", "home/.claude/settings.json")
+SETTINGS = ("home/.claude/settings.json", "repo/.claude/settings.json", "repo/.claude/settings.local.json")
+"""Files of settings; each goes over those before it."""
 _SECRET = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -76,7 +77,8 @@ class Overlay:
 
     `hash` is over all of its content; `files` has each file's own SHA-256, by its path in the folder; `names` what a
     session should have of it: `skill`, `agent`, `command` and `server` (of `.mcp.json`), each with the names that
-    Claude Code gives them. `rules` are the rules that are loaded at once, by their paths in the folder.
+    Claude Code gives them. `rules` are the rules that are loaded at once, by their paths in the folder. `says` is what
+    its files of settings say together.
     """
 
     path: Path
@@ -84,11 +86,12 @@ class Overlay:
     files: Mapping[str, str] = field(default_factory=dict)
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     rules: tuple[str, ...] = ()
+    says: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def settings(self) -> tuple[str, ...]:
         """Its files of settings."""
-        return tuple(name for name in self.files if name in _SETTINGS)
+        return tuple(name for name in self.files if name in SETTINGS)
 
     def as_record(self) -> dict[str, Any]:
         """As a record tells it."""

@@ -99,6 +99,24 @@ INSTRUCTIONS = (
         repo={"more.md": "More of it.\n"},
     ),
     Treatment("import-missing", 'claude_md = {text = "See @more.md"}', "invalid", "imports repo/more.md"),
+    Treatment(
+        "import-of-json-missing", 'claude_md = {text = "See @more.json"}', "invalid", "imports repo/more.json"
+    ),
+    Treatment(
+        "overlay-import-missing",
+        'overlay = "o"',
+        "invalid",
+        "imports repo/gone.md",
+        files={"o/repo/CLAUDE.md": "See @gone.md\n"},
+    ),
+    Treatment(
+        "rule-of-text",
+        'overlay = "o"',
+        "invalid",
+        "rules/a.txt",
+        hides=("Rule of tests",),
+        files={"o/repo/.claude/rules/a.txt": "Rule of tests.\n"},
+    ),
     Treatment("import-outside", 'claude_md = {text = "See @~/more.md"}', "invalid", "imports more.md"),
     Treatment(
         "no-import",
@@ -216,6 +234,22 @@ SETTINGS_AND_TOOLS = (
         "malformed",
         files={"o/home/.claude/settings.json": "{"},
     ),
+    Treatment(
+        "overlay-settings-overruled",
+        'overlay = "o"',
+        "invalid",
+        "effort high, not low",
+        files={"o/repo/.claude/settings.json": settings(effortLevel="low")},
+        repo={".claude/settings.local.json": settings(effortLevel="high")},
+    ),
+    Treatment(
+        "overlay-style-overruled",
+        'overlay = "o"',
+        "invalid",
+        "'Learning', not 'Explanatory'",
+        files={"o/repo/.claude/settings.json": settings(outputStyle="Explanatory")},
+        repo={".claude/settings.local.json": settings(outputStyle="Learning")},
+    ),
     Treatment("tools", 'args = ["--tools", "Bash,Read"]', hides=('"name": "Edit"',)),
     Treatment("tools-misspelt", 'args = ["--tools", "Bsh"]', "invalid", "Bsh"),
     Treatment("deny-misspelt", 'args = ["--disallowedTools", "Bsh"]', unprovable="rules"),
@@ -240,6 +274,13 @@ FOLDERS_AND_SERVERS = (
         'overlay = "o"',
         files={"o/repo/.claude/skills/notes/SKILL.md": skill("notes")},
         shows=("- notes: Writes notes.",),
+    ),
+    Treatment(
+        "skill-in-small-letters",
+        'overlay = "o"',
+        "invalid",
+        "'notes'",
+        files={"o/repo/.claude/skills/notes/skill.md": skill("notes")},
     ),
     Treatment(
         "agent", 'overlay = "o"', files={"o/repo/.claude/agents/a.md": skill("checker")}, shows=("checker",)
