@@ -223,11 +223,19 @@ def design(view: ComparisonView, pair: PairView) -> str:
     found = pair.contrasts["pass"].difference
     corrected = f", corrected for {len(view.pairs)} comparisons" if len(view.pairs) > 1 else ""
     tasks = several(found.tasks, "task")
-    trials = f"{found.trials:.3g} {'trial' if found.trials == 1 else 'trials'}"
+    own, base = (
+        {task.task: task.trials for task in view.arm(name).stats.tasks} for name in (pair.arm, pair.baseline)
+    )
+    each = {number for task in own.keys() & base.keys() for number in (own[task], base[task])}
+    trials = (
+        f"{several(each.pop(), 'trial')} each"
+        if len(each) == 1
+        else f"uneven trials, worth {found.trials:.3g} each"
+    )
     if view.plan:
         looks = len(view.plan.looks)
         corrected += f", valid at each of up to {looks} looks" if looks > 1 else ", for one look at the end"
-    return f"{tasks}, {trials} each; {view.level * 100:.3g}% intervals{corrected}"
+    return f"{tasks}, {trials}; {view.level * 100:.3g}% intervals{corrected}"
 
 
 def details(view: ComparisonView, pair: PairView) -> Iterator[str]:

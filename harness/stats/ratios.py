@@ -24,7 +24,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from harness.stats.arrays import Floats, TaskMeans
-from harness.stats.population import any_spread, mean_bounds, too_few
+from harness.stats.population import NO_SPREAD, any_spread, mean_bounds, too_few
 from harness.stats.results import Difference
 
 ONE_TRIAL = "one trial of each task: nothing shows how much trials differ"
@@ -117,7 +117,7 @@ def typical_on_suite(own: TaskMeans, base: TaskMeans, level: float) -> Differenc
     """The typical trial on these tasks; of logarithms."""
     found = _start(own, base, level, float((own.mean - base.mean).mean()))
     variance, degrees = _pooled((own, base))
-    if not degrees or variance <= 0:
+    if not degrees or variance <= NO_SPREAD**2:
         return found.without(ONE_TRIAL if not degrees else SAME_FACTOR.replace("tasks", "trials"))
     error = float(np.sqrt(variance * (1 / own.n + 1 / base.n).sum())) / own.n.size
     return _around(found, lambda tail: float(stdtrit(degrees, 1 - tail)) * error)
@@ -133,7 +133,7 @@ def sum_on_suite(own: Amounts, base: Amounts, level: float) -> Difference:
     """The sum, or the cost of a pass, on these tasks."""
     found = _start(own.of, base.of, level, own.log_sum - base.log_sum)
     variation, degrees = _variation(own.of, base.of, found.trials)
-    if not degrees or variation <= 0:
+    if not degrees or variation <= NO_SPREAD**2:
         return found.without(ONE_TRIAL if not degrees else SAME_FACTOR.replace("tasks", "trials"))
     if any(arm.is_one_wild_task for arm in (own, base)):
         return found.without(WILD_TASK)
