@@ -53,11 +53,7 @@ class LocalServer:
     def stop(self) -> None:
         """End the server and all its sandboxes, and wait until they are gone."""
         _close_pipes(self.process)  # the server stops at the end of its stdin
-        try:
-            self.process.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        _wait(self.process)
         self._final_log = self.log_tail()
         self._log.close()
 
@@ -102,6 +98,7 @@ class StartingServer:
                 self._process, lambda: f"The local server died at its start: {_tail(self._log)}"
             )
         except BaseException:
+            self._process.kill()
             self.cancel()
             raise
         self._is_over = True
@@ -120,8 +117,9 @@ class StartingServer:
         if self._is_over:
             return
         self._is_over = True
-        self._process.kill()
-        self._process.wait()
+        assert self._process.stdin
+        self._process.stdin.close()  # its end, once it is up; it may want to print its address before
+        _wait(self._process)
         _close_pipes(self._process)
         self._log.close()
 
@@ -132,6 +130,15 @@ def start_server(isolation: str | None = None, max_sandboxes: int | None = None)
     `isolation` names a tier; None takes the best that works here. Raises `LocalServerError`.
     """
     return StartingServer(isolation, max_sandboxes).ready()
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    """Wait for the end of a process, which has been told to end; kill it if that takes too long."""
+    try:
+        process.wait(_STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _close_pipes(process: subprocess.Popen[bytes]) -> None:

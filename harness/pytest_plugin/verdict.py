@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from harness.runs.controller import RunController
 
 _TRIAL = "harness_trial"
+_SHORT = 12
+"""Lines of verdicts that stay on any screen."""
 
 
 class VerdictPlugin:
@@ -142,14 +144,16 @@ class VerdictPlugin:
         if self._verdict is None:
             return
         terminal.section("verdict")
-        terminal.write(self._verdict.text(color=terminal._tw.hasmarkup))
+        text = self._verdict.text(color=terminal._tw.hasmarkup)
+        terminal.write(text)
         if self._verdict.gate and not self._verdict.gate.failed:
             terminal.write_line("trials that failed are data here: they do not fail the run")
         problem = _append_to_job_summary(self._verdict.markdown())
         if problem:
             terminal.write_line(problem)
-        # The tables may have scrolled the answers away.
-        terminal.write(f"\n{self._verdict.headlines()}", bold=True)
+        if text.count("\n") > _SHORT:
+            # The tables may have scrolled the answers away.
+            terminal.write(f"\n{self._verdict.headlines()}", bold=True)
 
     def _last_lines(self, session: pytest.Session, controller: RunController) -> Iterator[str]:
         """Lines on why the run is not whole, and on the command that goes on with it."""

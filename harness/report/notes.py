@@ -45,7 +45,8 @@ def summary_notes(records: Sequence[TrialRecord], arms: Sequence[ArmView]) -> It
     yield "time: of the whole trial, with sandbox and checks"
     stopped = sum(record.error is not None and record.error.type == "interrupted" for record in records)
     if stopped:
-        yield f"{stopped} trials were cut off when the run was stopped; --resume runs them again"
+        were, them = ("was", "it") if stopped == 1 else ("were", "them")
+        yield f"{several(stopped, 'trial')} {were} cut off when the run was stopped; --resume runs {them} again"
     own = sum(
         record.error is not None and is_users_own(record.error.cause, record.error.type) for record in records
     )
