@@ -171,6 +171,7 @@ class _Proving:
         )
         if self._broken(nop) or (oracle and self._broken(oracle)):
             return
+        self.findings += (Finding("repo", note, level="note") for note in nop.record.notes)
         self._count(self.nop_verdicts, nop)
         starter = _files(nop)
         if oracle is None:
@@ -264,7 +265,7 @@ class _Proving:
                 again = await self.prover.trial("nop", replace(self.task, checks=tuple(order)))
                 return [again.record.checks]
             return await self.prover.judge_in_place(order, passes=passes)
-        return await self.prover.judge(proof.works, order, passes=passes)
+        return await self.prover.judge(proof, order, passes=passes)
 
     async def _repeat_oracle(self, oracle: Proof) -> None:
         """Judge the solution again and again: whole trials, in other orders, and each check alone."""
