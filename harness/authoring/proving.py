@@ -45,6 +45,7 @@ from harness.variants.variant import DEFAULT
 T = TypeVar("T")
 _TRIES = 3
 _PARSES = "harness-parses"
+_NOT_KEPT = "nothing of the work could be carried"
 _FOLDER = Path(__file__).parent
 _REACH = "~ /opt /srv /app /workspace /workspaces /code /data /mnt /media /root /tmp /usr/local"
 _LOOK_S = 150.0
@@ -99,6 +100,8 @@ class Prover:
         self, proof: Proof, checks: Sequence[Check], *, passes: int = 1
     ) -> list[tuple[CheckResult, ...]]:
         """Have checks judge a trial's works in fresh sandboxes, in this order, `passes` times in each."""
+        if not proof.works:
+            return [tuple(failed_check(check, _NOT_KEPT) for check in checks)] * passes
         results: list[tuple[CheckResult, ...]] = []
         for turn, work in proof.works.items():
             asked = list(asked_checks(replace(self.task, checks=tuple(checks)), proof.works, turn))
