@@ -159,7 +159,7 @@ def _dropped_names(folder: Path) -> Iterator[str]:
 
 _TICKED = re.compile(r"`([^`\n]+)`")
 _BARE = re.compile(r"(?<![\w/.:~-])(?<!\w@)((?:[\w-][\w.-]*/)+[\w.-]*[\w-]|[\w-]+\.[A-Za-z]\w{0,4})(?![\w/])")
-_FOLDER = re.compile(r"(?:\./|/home/user/repo/|~/repo/)?(?:[\w-][\w.-]*/)+")
+_FOLDER = re.compile(r"(?:\./)?(?:[\w-][\w.-]*/)+")
 _BARE_NAMES = frozenset({"Makefile", "Dockerfile", "Gemfile", "Rakefile", "Procfile", "Justfile", "LICENSE"})
 _EXTENSIONS = frozenset(
     "py js mjs cjs ts tsx jsx json jsonl toml yaml yml md rst txt csv tsv sh bash cfg ini html css sql go rs java "  # noqa: SIM905
@@ -179,9 +179,7 @@ def look_at_prompts(
     names = {PurePosixPath(name).name for name in known} | {PurePosixPath(name).name for name in folders}
     for turn in task.turns:
         for named in sorted(set(_named_files(turn.prompt))):
-            path = (
-                named.removeprefix("/home/user/repo/").removeprefix("~/repo/").removeprefix("./").rstrip("/")
-            )
+            path = named.removeprefix("./").rstrip("/")
             is_there = path in known or path in folders or ("/" not in path and path in names)
             if not is_there and PurePosixPath(path).name not in made:
                 remedy = "correct the name, or put the file into the starter repo"
@@ -191,7 +189,8 @@ def look_at_prompts(
 
 
 def _named_files(prompt: str) -> Iterator[str]:
-    """What a prompt says that is the name of a file."""
+    """What a prompt says that is the name of a file, from the repo."""
+    prompt = re.sub(r"(?:/home/user|~)/repo/", "", prompt)
     for ticked in _TICKED.findall(prompt):
         for word in ticked.split():
             bare = word.removeprefix("@").rstrip(",;:")
@@ -204,11 +203,7 @@ def _named_files(prompt: str) -> Iterator[str]:
 
 
 def _looks_like_file(word: str) -> bool:
-    if (
-        not re.fullmatch(r"(\./|/home/user/repo/|~/repo/)?[\w-][\w./-]*", word)
-        or "//" in word
-        or word.startswith("-")
-    ):
+    if not re.fullmatch(r"(\./)?[\w-][\w./-]*", word) or "//" in word or word.startswith("-"):
         return False
     extension = PurePosixPath(word).suffix.removeprefix(".").lower()
     return extension in _EXTENSIONS and bool(PurePosixPath(word).stem)

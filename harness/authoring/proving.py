@@ -19,6 +19,7 @@ from harness.authoring.mutants import Mutant, syntax_command
 from harness.authoring.work_files import write_mutated
 from harness.errors import Fault, SandboxFault
 from harness.records.record import CheckResult, TrialRecord, TrialSpec
+from harness.records.stream import SessionBuilder
 from harness.runs.regrade import NotRegradableError, stored_works
 from harness.sandboxes.sandbox import CommandTimeoutError, Sandbox
 from harness.sandboxes.shell import call
@@ -36,6 +37,7 @@ from harness.trials.grading import (
 )
 from harness.trials.opening import Start, prepare_start
 from harness.trials.runner import Retries, TrialRunner
+from harness.trials.session_checks import Told, session_files
 from harness.trials.trial import open_trial
 from harness.trials.work import Work
 from harness.variants.variant import DEFAULT
@@ -43,6 +45,7 @@ from harness.variants.variant import DEFAULT
 T = TypeVar("T")
 _TRIES = 3
 _PARSES = "harness-parses"
+_NOT_KEPT = "nothing of the work could be carried"
 _FOLDER = Path(__file__).parent
 _REACH = "~ /opt /srv /app /workspace /workspaces /code /data /mnt /media /root /tmp /usr/local"
 _LOOK_S = 150.0
@@ -94,16 +97,18 @@ class Prover:
         return Proof(record, works)
 
     async def judge(
-        self, works: Works, checks: Sequence[Check], *, passes: int = 1
+        self, proof: Proof, checks: Sequence[Check], *, passes: int = 1
     ) -> list[tuple[CheckResult, ...]]:
-        """Have checks judge works in fresh sandboxes, in this order, `passes` times one after another in each."""
+        """Have checks judge a trial's works in fresh sandboxes, in this order, `passes` times in each."""
+        if not proof.works:
+            return [tuple(failed_check(check, _NOT_KEPT) for check in checks)] * passes
         results: list[tuple[CheckResult, ...]] = []
-        for turn, work in works.items():
-            asked = list(asked_checks(replace(self.task, checks=tuple(checks)), works, turn))
+        for turn, work in proof.works.items():
+            asked = list(asked_checks(replace(self.task, checks=tuple(checks)), proof.works, turn))
             if not isinstance(work, Work):
                 found = tuple(failed_check(check, str(work)) for check in asked * passes)
             else:
-                found = await self._graded(work, asked * passes)
+                found = await self._graded(work, asked * passes, told=self._told(proof.record.agent))
             size = len(asked)
             parts = [found[size * number : size * (number + 1)] for number in range(passes)]
             empty: tuple[CheckResult, ...] = ()
@@ -140,7 +145,7 @@ class Prover:
             await place.sandbox.write(library, moved)
             env = {**self.task.sandbox.env, "LD_PRELOAD": library, "HARNESS_CLOCK_SHIFT": str(shift)}
             task = replace(self.task, sandbox=self.task.sandbox.model_copy(update={"env": env}))
-            return await run_checks(place, task, checks)
+            return await run_checks(place, task, checks, told=self._told("oracle"))
 
     async def notices(self, works: Works, mutant: Mutant, timeout: float) -> bool | None:
         """Whether a check fails for a mutant; None for one that does not parse."""
@@ -156,7 +161,10 @@ class Prover:
         asked = [*checks, *asked_checks(self.task, works, mutant.turn)]
         try:
             limited = replace(self.task, check_timeout=timeout)
-            found = await self._graded(replace(work, repo=target), asked, task=limited, until_failed=True)
+            told = self._told("oracle")
+            found = await self._graded(
+                replace(work, repo=target), asked, task=limited, until_failed=True, told=told
+            )
         finally:
             target.unlink()
         if any(result.name == _PARSES and not result.passed for result in found):
@@ -173,15 +181,28 @@ class Prover:
             return None
         return proof.record.outcome != "passed"
 
+    def _told(self, agent: str) -> dict[str, bytes] | None:
+        """What the checks can read of a session; the oracle has none, but an answer."""
+        answer = self.task.answer if agent == "oracle" else None
+        return session_files(self.task, Told(bytes, SessionBuilder().session(), answer, is_known=False))
+
     async def _graded(
-        self, work: Work, checks: Sequence[Check], task: Task | None = None, *, until_failed: bool = False
+        self,
+        work: Work,
+        checks: Sequence[Check],
+        task: Task | None = None,
+        *,
+        until_failed: bool = False,
+        told: Mapping[str, bytes] | None = None,
     ) -> tuple[CheckResult, ...]:
         async def once() -> tuple[CheckResult, ...]:
             async with self._place(work) as place:
                 problem = await prepare(place, self._spec())
                 if problem:
                     return tuple(failed_check(check, problem) for check in checks)
-                return await run_checks(place, task or self.task, checks, until_failed=until_failed)
+                return await run_checks(
+                    place, task or self.task, checks, until_failed=until_failed, told=told
+                )
 
         try:
             return await self._tried(once)

@@ -171,8 +171,9 @@ class _Proving:
         )
         if self._broken(nop) or (oracle and self._broken(oracle)):
             return
+        self.findings += (Finding("repo", note, level="note") for note in nop.record.notes)
         self._count(self.nop_verdicts, nop)
-        starter = _files(nop)
+        starter = _files(nop) or _files_of_folder(self.task.repo)
         if oracle is None:
             self._look_at_nop(nop, {})
             return
@@ -253,7 +254,7 @@ class _Proving:
         prompts = "\n".join(turn.prompt for turn in self.task.turns)
         made = [change.path for change in changes.values() if change.before is None]
         for result in nop.record.checks:
-            if not result.passed and (finding := wrong_reason(result, prompts, made)):
+            if nop.works and not result.passed and (finding := wrong_reason(result, prompts, made)):
                 self.findings.append(finding)
 
     async def _judge(
@@ -264,7 +265,7 @@ class _Proving:
                 again = await self.prover.trial("nop", replace(self.task, checks=tuple(order)))
                 return [again.record.checks]
             return await self.prover.judge_in_place(order, passes=passes)
-        return await self.prover.judge(proof.works, order, passes=passes)
+        return await self.prover.judge(proof, order, passes=passes)
 
     async def _repeat_oracle(self, oracle: Proof) -> None:
         """Judge the solution again and again: whole trials, in other orders, and each check alone."""
@@ -412,6 +413,12 @@ def _files_at(place: Path) -> list[Path]:
 def _files(proof: Proof) -> dict[str, bytes]:
     work = proof.works.get(None)
     return read_files(work.repo) if isinstance(work, Work) and work.repo else {}
+
+
+def _files_of_folder(folder: Path | None) -> dict[str, bytes]:
+    """The starter's files, where nothing of the work with nothing done could be carried."""
+    found = _files_at(folder) if folder else []
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found} if folder else {}
 
 
 def _never_right(verdicts: Verdicts) -> Iterator[Finding]:

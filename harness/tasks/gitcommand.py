@@ -37,6 +37,11 @@ _NO_REPOSITORY = re.compile(
     r"repository .*not found|returned error: 404|does not appear to be a git", re.IGNORECASE
 )
 _NO_REF = re.compile(r"couldn't find remote ref|not our ref|no such (remote )?ref", re.IGNORECASE)
+_LOCAL_REMEDIES = (
+    (re.compile("prerequisite commits"), "make it with all of its history: git bundle create FILE --all"),
+    (re.compile("not look like a .*bundle"), "name a folder, or a file that `git bundle create` has made"),
+    (re.compile("unable to read|missing blob|bad object"), "fetch all that a partial clone lacks, or name a whole one"),
+)
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -176,5 +181,8 @@ def _fault(source: GitSource, said: str) -> TaskFault:
             f"there is no repository at {source.url}: {words}",
             remedy=None if source.token_env else "check the URL; a private one needs token_env",
         )
+    if source.local:
+        fitting = next((remedy for said_so, remedy in _LOCAL_REMEDIES if said_so.search(said)), None)
+        return TaskFault("repo_git", f"{source.shown} could not be read: {words}", remedy=fitting)
     kind = "repo_unreachable" if _NOT_REACHED.search(said) else "repo_git"
     return TaskFault(kind, f"{source.shown} could not be cloned: {words}")

@@ -7,6 +7,7 @@ what is laid out.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from harness.tasks.manifest import MANIFEST
 
 _NAMES_SHOWN = 5
 _BUNDLE_HEAD = "refs/harness/HEAD"
+_BUNDLE_HEAD_BYTES = 1024
 
 
 @dataclass(frozen=True)
@@ -42,29 +44,52 @@ async def find_tree(source: GitSource, git_dir: Path, environ: Mapping[str, str]
         OSError: when the disk does not take it.
     """
     assert source.local, "it is a local one"
-    users = {**environment(environ), "GIT_ALLOW_PROTOCOL": "file", "GIT_OPTIONAL_LOCKS": "0"}
+    env = {**environment(environ), "GIT_ALLOW_PROTOCOL": "file", "GIT_OPTIONAL_LOCKS": "0"}
     # Reading runs nothing of the repository's, so it may be anybody's.
-    env = with_config(plain_environment(users), {"safe.directory": "*", "core.fsmonitor": "false"})
+    env = with_config(plain_environment(env), {"safe.directory": "*", "core.fsmonitor": "false"})
     path = Path(source.local)
     if path.is_file():
+        await _begin(source, git_dir, env, _format_of_bundle(path))
         return await _of_bundle(source, git_dir, env)
     if not path.is_dir():
         raise TaskFault("repo_not_found", f"there is no repository at {source.shown}", remedy="check [repo] git")
     place = ["-C", str(path)]
-    told = await run_git(source, [*place, "rev-parse", "--git-common-dir"], env)
-    common = (path / told.strip()).resolve()
-    _borrow(git_dir, common / "objects")
-    bare = (await run_git(source, [*place, "rev-parse", "--is-bare-repository"], env)).strip() == "true"
-    top = None if bare else Path((await run_git(source, [*place, "rev-parse", "--show-toplevel"], env)).strip())
+    common, kind, is_bare = await _about(source, place, env)
+    await _begin(source, git_dir, env, kind)
+    _borrow(git_dir, (path / common).resolve() / "objects")
+    common = (path / common).resolve()
+    top = None if is_bare else Path((await run_git(source, [*place, "rev-parse", "--show-toplevel"], env))[:-1])
     if top and top != path.resolve():
         remedy = f"name {top}, and the folder with [repo] subdir"
         raise TaskFault("repo_not_found", f"{source.shown} is a folder within the repository {top}", remedy=remedy)
     if source.ref == WORKTREE:
         if top is None:
             raise TaskFault("repo_ref", f"{source.shown}: a bare repository has no files of its own")
-        return replace(await _of_worktree(source, git_dir, top, common, users), common=common, top=top)
+        return replace(await _of_worktree(source, git_dir, top, env), common=common, top=top)
     commit = await _commit(source, [*place], source.ref or "HEAD", env)
     return Found(commit, commit, common=common, top=top)
+
+
+async def _about(source: GitSource, place: list[str], env: Mapping[str, str]) -> tuple[Path, str, bool]:
+    """A repository's folder of git, the format of its ids, and whether it is bare."""
+    asked = ["rev-parse", "--show-object-format", "--is-bare-repository", "--git-common-dir"]
+    try:
+        kind, is_bare, common = (await run_git(source, [*place, *asked], env)).split("\n", 2)
+    except TaskFault as fault:
+        remedy = "name a repository, or put the files into repo/ of the task"
+        raise TaskFault("repo_not_found", f"{source.shown} is no repository of git", remedy=remedy) from fault
+    return Path(common.removesuffix("\n")), kind, is_bare == "true"
+
+
+async def _begin(source: GitSource, git_dir: Path, env: Mapping[str, str], kind: str) -> None:
+    await run_git(source, [f"--git-dir={git_dir}", "init", "-q", "--template=", f"--object-format={kind}"], env)
+
+
+def _format_of_bundle(file: Path) -> str:
+    """The format of a bundle's ids, which its head names where it is not the usual one."""
+    with file.open("rb") as bundle:
+        found = re.search(rb"^@object-format=(\w+)$", bundle.read(_BUNDLE_HEAD_BYTES), re.MULTILINE)
+    return found.group(1).decode() if found else "sha1"
 
 
 async def _of_bundle(source: GitSource, git_dir: Path, env: Mapping[str, str]) -> Found:
@@ -82,29 +107,38 @@ async def _of_bundle(source: GitSource, git_dir: Path, env: Mapping[str, str]) -
     return Found(commit, commit)
 
 
-async def _of_worktree(
-    source: GitSource, git_dir: Path, top: Path, common: Path, env: Mapping[str, str]
-) -> Found:
-    """What `git commit -a` would record now, with the user's settings. Index and new objects are in folders of our own."""
+async def _of_worktree(source: GitSource, git_dir: Path, top: Path, env: Mapping[str, str]) -> Found:
+    """What `git commit -a` would record now, byte by byte. Index, new objects and settings are those of `git_dir`."""
     place = ["-C", str(top)]
-    index = git_dir / "worktree-index"
-    real = Path((await run_git(source, [*place, "rev-parse", "--git-path", "index"], env)).strip())
-    if (top / real).is_file():
-        shutil.copyfile(top / real, index)
-    own = {
-        **env,
-        "GIT_INDEX_FILE": str(index),
-        "GIT_OBJECT_DIRECTORY": str(git_dir / "objects"),
-        "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(common / "objects"),
-    }
-    await run_git(source, [*place, "add", "-u"], own)
-    tree = (await run_git(source, [*place, "write-tree"], own)).strip()
     head = await _commit(source, place, "HEAD", env)
+    index = top / (await run_git(source, [*place, "rev-parse", "--git-path", "index"], env))[:-1]
+    for file in (index, *index.parent.glob("sharedindex.*")):
+        if file.is_file():
+            # With its time: by that, git knows what may have changed just after.
+            shutil.copy2(file, git_dir / file.name)
+    where = [f"--git-dir={git_dir}", f"--work-tree={top}"]
+    await run_git(source, [*where, "add", "-u"], env, cwd=top)
+    tree = (await run_git(source, [*where, "write-tree"], env)).strip()
     old = (await run_git(source, [*place, "rev-parse", f"{head}^{{tree}}"], env)).strip()
     commit = head if tree == old else f"{head}+{tree[:12]}"
-    others = await run_git(source, [*place, "ls-files", "--others", "--exclude-standard", "-z"], env)
-    names = [name for name in others.split("\0") if name]
-    return Found(tree, commit, (f"git does not track these, so they are left out: {_listed(names)}",) if names else ())
+    told = await run_git(source, [*place, "status", "--porcelain", "-z", "--untracked-files=all"], env)
+    others = [entry[3:] for entry in told.split("\0") if entry.startswith("?? ")]
+    modules = await _changed_modules(source, where, top, env)
+    notes = [f"git does not track these, so they are left out: {_listed(others)}"] if others else []
+    notes += [f"what these submodules have changed is left out: {_listed(modules)}"] if modules else []
+    return Found(tree, commit, tuple(notes))
+
+
+async def _changed_modules(source: GitSource, where: list[str], top: Path, env: Mapping[str, str]) -> list[str]:
+    """The submodules with changes that are not committed there."""
+    staged = (await run_git(source, [*where, "ls-files", "-s", "-z"], env)).split("\0")
+    paths = [entry.partition("\t")[2] for entry in staged if entry.startswith("160000 ")]
+    found = []
+    for path in paths:
+        if (top / path / ".git").exists():
+            asked = ["-C", str(top / path), "status", "--porcelain"]
+            found += [path] if await run_git(source, asked, env) else []
+    return found
 
 
 async def _commit(source: GitSource, where: list[str], ref: str, env: Mapping[str, str]) -> str:
@@ -113,8 +147,8 @@ async def _commit(source: GitSource, where: list[str], ref: str, env: Mapping[st
     except TaskFault as fault:
         raise TaskFault(
             "repo_ref",
-            f"{source.url} has no {source.ref or 'HEAD'!r}",
-            remedy="give a branch, a tag, a commit, HEAD~N or WORKTREE",
+            f"{source.url} has no {ref!r}",
+            remedy="commit something" if ref == "HEAD" else "give a branch, a tag, a commit, HEAD~N or WORKTREE",
         ) from fault
     return told.strip()
 

@@ -118,7 +118,6 @@ class Repos:
         git_dir = place.with_name(f"{place.name}.git")
         await asyncio.to_thread(_make_room, git_dir, place)
         env = environment(self._environ)
-        await run_git(source, [f"--git-dir={git_dir}", "init", "-q", "--template="], env)
         found = await find_tree(source, git_dir, self._environ)
         await _lay_out(source, git_dir, place, found.tree, env)
         notes = list(found.notes)

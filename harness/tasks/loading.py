@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import Problem, ProblemsError
-from harness.tasks import runnerspec
+from harness.tasks import runnerspec, sessionspec
 from harness.tasks.contents import escapes_folder, file_hash, files_in, folder_hash, is_executable
 from harness.tasks.globs import is_pattern
 from harness.tasks.prompts import ends_session
@@ -447,6 +447,12 @@ class _Reader:
             if spec and not spec.demands and not self.wrong(f"checks.{name}"):
                 known = ", ".join(info.alias or key for key, info in type(spec).model_fields.items())
                 self.complain(self.file, f"checks.{name}", "demands nothing", f"give one of {known}")
+        problems = [("answer", one) for one in sessionspec.problems_of_answer(answer)] if answer else []
+        problems += [("tools", one) for one in sessionspec.problems_of_tools(tools)] if tools else []
+        for name, (key, what, remedy) in problems:
+            self.complain(self.file, f"checks.{name}.{key}", what, remedy)
+        if answer and answer.json_ is not None and (wrong := sessionspec.problem_of_schema(answer.json_)):
+            self.complain(self.file, "checks.answer.json", wrong, "see https://json-schema.org")
         if answer and answer.demands:
             yield Check(name="answer", answer=answer)
         if tools and tools.demands:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
@@ -130,6 +131,8 @@ def _fields_in(info: FieldInfo) -> dict[str, FieldInfo]:
     """The fields of the table that a field is, or of those that it has a list of, or that it has by name."""
     is_of_many = get_origin(info.annotation) in (list, dict)
     inner = get_args(info.annotation)[-1] if is_of_many else info.annotation
+    if get_origin(inner) is UnionType:  # a table, or none
+        inner = get_args(inner)[0]
     fields: dict[str, FieldInfo] = getattr(inner, "model_fields", {})
     return fields
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import tarfile
 import zipfile
@@ -15,6 +16,7 @@ from tests.authoring.test_mine import commit
 from tests.support.folders import write_files
 from tests.support.git_server import git
 
+PAGE = Path(__file__).parents[2] / "docs" / "writing-tasks.md"
 RATES = "def rate():\n    return 2\n"
 METADATA = "Metadata-Version: 2.1\nName: tinyrates\nVersion: 1.0\n"
 WHEEL = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
@@ -81,15 +83,18 @@ def node_repo(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_three_commands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
-    """The second and the third; the first is what installs harness."""
+    """As the page has them, but for the first, which installs harness; and the one that mines a clone."""
     if kind == "node" and subprocess.run(["npm", "--version"], capture_output=True, check=False).returncode:
         pytest.skip("there is no npm here")
     repo = {"python": python_repo, "node": node_repo}[kind](tmp_path, monkeypatch)
+    three, one = (block.split("```")[0].splitlines() for block in PAGE.read_text().split("```sh\n")[1:3])
+    assert (three[0], len(three), len(one)) == ("pip install pytest-claude-code", 3, 1)
     work = tmp_path / "empty"
     work.mkdir()
-    monkeypatch.chdir(work)
-    assert main(["new", "first", "--repo", str(repo), "--from-commit", "HEAD"]) == 0
-    code = main(["validate", "--times", "2", "--mutants", "4"])
-    told = capsys.readouterr().out
-    assert code == 0, told
-    assert "1 task: no errors" in told
+    for place, commands in ((work, three[1:]), (repo, one)):
+        monkeypatch.chdir(place)
+        for command in commands:
+            code = main(shlex.split(command.replace("~/code/shop", str(repo)))[1:])
+            told = capsys.readouterr().out
+            assert code == 0, told
+        assert ("1 task: no errors" if place == work else "2 commits, 1 candidate, 1 proven") in told

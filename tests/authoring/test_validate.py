@@ -9,10 +9,16 @@ from pathlib import Path
 import pytest
 
 from harness.authoring.findings import Report
+from harness.authoring.folders import look_at_folder, look_at_prompts
+from harness.authoring.leaks import found_in, secrets_of_solution
+from harness.authoring.mutants import Change
+from harness.authoring.reasons import wrong_reason
 from harness.authoring.validate import Effort, validate
 from harness.cli import main
 from harness.local.launch import LocalServer
+from harness.records.record import CheckResult
 from harness.runs.options import Options
+from harness.tasks.loading import load_task
 from tests.support.folders import task_folder, write_files
 
 STARTER = {
@@ -141,6 +147,84 @@ def test_a_sharp_task_is_said_to_be_sharp(tmp_path: Path, capsys: pytest.Capture
     assert "loose: warning: blunt" in told
     assert "no check noticed this" in told
     assert "  -        if price > 0:\n" in told
+
+
+FAILURES = {
+    "ModuleNotFoundError: No module named 'pricing'": "pricing",
+    "/usr/bin/python3: No module named tally": "tally",
+    "AttributeError: module 'shop' has no attribute 'grand'": "grand",
+    "Error: Cannot find module '/home/user/repo/lib/sum.js'": "/home/user/repo/lib/sum.js",
+    "TypeError: shop.grand is not a function": "grand",
+    "/x/c.sh: 2: ./hello: not found": "./hello",
+    "/x/c.sh: line 3: ./lib/names.sh: No such file or directory": "./lib/names.sh",
+    "Can't locate Names.pm in @INC (you may need to install the Names module)": "Names.pm",
+    "/x/c.c:1:10: fatal error: tally.h: No such file or directory": "tally.h",
+}
+
+
+@pytest.mark.parametrize("text", FAILURES)
+def test_a_failure_for_what_is_missing_is_no_assertion(text: str) -> None:
+    """In each language; but for a name that the prompt tells."""
+    result = CheckResult(name="a", passed=False, score=0, exit_code=1, duration_ms=1, output_tail=f"{text}\n")
+    finding = wrong_reason(result, "Mend `total` in `shop.py` and `shop.js`.", [])
+    assert finding
+    assert repr(FAILURES[text]) in finding.what
+    assert wrong_reason(result, f"Make `{FAILURES[text]}`.", []) is None
+    words = "AssertionError: total([1]) is not 1\ncat: a.txt: No such file or directory\n"
+    said = result.model_copy(update={"output_tail": words})
+    assert wrong_reason(said, "", []) is None
+
+
+def test_a_solution_in_other_clothes_is_found() -> None:
+    """As a remark, as a diff, in a string of JSON; where it is at home, only as a remark."""
+    (body,) = SOLUTION.values()
+    change = Change("shop.py", STARTER["shop.py"].encode(), body.encode())
+    secrets = secrets_of_solution({"shop.py": change})
+    lines = body.splitlines()[1:]
+    hiding = {
+        "todo.py": "".join(f"# {line}\n" for line in lines),
+        "fix.patch": "".join(f"+{line}\n" for line in lines),
+        "notes.json": json.dumps({"answer": body}),
+        "shop.py": "".join(f"# {line}\n" for line in lines),
+    }
+    assert [name for name, text in hiding.items() if list(found_in(secrets, name, text.encode()))] == list(
+        hiding
+    )
+    assert list(found_in(secrets, "shop.py", body.encode())) == []
+
+
+def test_checks_that_nobody_runs_are_found(tmp_path: Path) -> None:
+    """Also without #!, and where a remark or another word has their name; helpers and pytest's own files are used."""
+    folder = shop(
+        tmp_path,
+        "many",
+        checks={"total.py": "#!/usr/bin/env python3\n# later: extra\nimport helper\ntotal = 1\n"},
+    )
+    used = {
+        "helper.py": "from cases import one\n",
+        "cases/one.py": "one = 1\n",
+        "conftest.py": "",
+        "data.txt": "1\n",
+    }
+    write_files(
+        folder / "checks", {**used, "more/total.py": "1\n", "extra.sh": "true\n", "x/a.test.js": "1;\n"}
+    )
+    found = look_at_folder(load_task(folder), folder / "repo")
+    told = {finding.what.partition(" ")[0] for finding in found if finding.kind == "check_never_run"}
+    assert told == {"checks/more/total.py", "checks/extra.sh", "checks/x/a.test.js"}
+
+
+def test_prompts_that_name_what_is_not_there(tmp_path: Path) -> None:
+    """In words, in code, in links, with @, as a folder; what is there, or no file, is not told."""
+    prompt = (
+        "See @docs/rules.md, `examples/` and [this](docs/a.md), run `make` with `Makefile`, /home/user/repo/shops.py.\n"
+        "In `shop.py`, @README.md and `tests/`; ask a@b.py, https://example.com/x.html, `/api/total`, `npm run x`.\n"
+    )
+    folder = shop(tmp_path, "names", prompts={"prompt.md": prompt})
+    starter = {name: text.encode() for name, text in STARTER.items()}
+    found = look_at_prompts(load_task(folder), starter, starter, "")
+    told = {finding.what.split("'")[1] for finding in found}
+    assert told == {"docs/rules.md", "examples/", "docs/a.md", "Makefile", "shops.py"}
 
 
 def test_what_looks_like_a_task_is_told_without_a_sandbox(

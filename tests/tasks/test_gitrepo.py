@@ -418,18 +418,38 @@ def test_a_repository_of_this_machine(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_the_files_as_they_are_now(tmp_path: Path) -> None:
-    """WORKTREE is what `git commit -a` would record: what is left out is told, and nothing is written to the repository."""
-    repo = own_repo(tmp_path)
-    write_files(repo, {"b.txt": "now\n", "new.txt": "n", "staged.txt": "s"})
+    """WORKTREE is what `git commit -a` would record but for the user's settings; nothing is written to the repository,
+    and nothing of it is run. What is left out is told.
+    """
+    repo, loud = own_repo(tmp_path), tmp_path / "loud.sh"
+    write_files(tmp_path, {"loud.sh": f"#!/bin/sh\ntouch {tmp_path}/was-run\ntr a-z A-Z\n"}, executable=True)
+    write_files(repo, {"b.txt": "now\r\n", "new.txt": "n", "staged.txt": "s", "x.up": "still quiet\n"})
     git("-C", str(repo), "add", "staged.txt")
+    for key, value in {"core.fsmonitor": loud, "filter.loud.clean": loud, "core.autocrlf": "true"}.items():
+        git("-C", str(repo), "config", key, str(value))
     (repo / "a.txt").unlink()
-    before = (git("-C", str(repo), "status", "--porcelain"), files(repo / ".git"))
+    before = files(repo / ".git")
     (done,) = checkout(tmp_path, local_source(tmp_path, 'git = "../../own"\nref = "WORKTREE"'))
+    assert (files(repo / ".git"), (tmp_path / "was-run").exists()) == (before, False)
     assert files(done.folder) == {"b.txt", "staged.txt", "x.up", ".gitattributes"}
-    assert (done.folder / "b.txt").read_text() == "now\n"
+    assert (done.folder / "b.txt").read_bytes() == b"now\r\n"
+    assert (done.folder / "x.up").read_bytes() == b"still quiet\n"
     assert done.commit.startswith(git("-C", str(repo), "rev-parse", "HEAD").strip() + "+")
     assert done.notes == ("git does not track these, so they are left out: new.txt",)
-    assert (git("-C", str(repo), "status", "--porcelain"), files(repo / ".git")) == before
+
+
+def test_a_repository_with_ids_of_sha256(tmp_path: Path) -> None:
+    """As a folder, as it is now, and as a bundle."""
+    repo = tmp_path / "own"
+    git("init", "-q", "-b", "main", "--object-format=sha256", str(repo))
+    write_files(repo, {"a b/\u00fc.txt": "1"})
+    git("-C", str(repo), "add", "-A")
+    git("-C", str(repo), "commit", "-q", "-m", "first")
+    git("-C", str(repo), "bundle", "create", "-q", str(tmp_path / "own.bundle"), "--all")
+    write_files(repo, {"a b/\u00fc.txt": "2"})
+    named = ('git = "../../own"', 'git = "../../own"\nref = "WORKTREE"', 'git = "../../own.bundle"')
+    found = checkout(tmp_path, *(local_source(tmp_path, toml) for toml in named))
+    assert [(done.folder / "a b/\u00fc.txt").read_text() for done in found] == ["1", "2", "1"]
 
 
 def test_a_task_in_its_own_repository_does_not_bring_its_solution(tmp_path: Path) -> None:
@@ -457,13 +477,15 @@ def test_objects_of_git_lfs_come_with_it_or_are_told(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there_is_told(tmp_path: Path) -> None:
-    """A ref, and a folder within a repository."""
+    """A ref, a folder within a repository, and one in none."""
     repo = own_repo(tmp_path)
     wrong = fault(tmp_path, local_source(tmp_path, 'git = "../../own"\nref = "HEAD~9"'))
     assert (wrong.kind, "has no 'HEAD~9'" in wrong.message) == ("repo_ref", True)
     (repo / "inner").mkdir()
     wrong = fault(tmp_path, local_source(tmp_path, 'git = "../../own/inner"'))
     assert (wrong.kind, "within the repository" in wrong.message) == ("repo_not_found", True)
+    wrong = fault(tmp_path, local_source(tmp_path, 'git = ".."'))
+    assert (wrong.kind, "is no repository of git" in wrong.message) == ("repo_not_found", True)
 def test_a_token_follows_no_redirect(private: GitServer, tmp_path: Path) -> None:
     """Git itself would send the header on, to whatever host the answer names."""
     other = private.url("secret").replace("127.0.0.1", "localhost")

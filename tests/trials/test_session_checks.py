@@ -108,6 +108,33 @@ def test_wrong_tables_are_told(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("table", "fields"),
+    [
+        ('[checks.answer]\nequal = "4"', ["answer.equal"]),
+        (
+            '[checks.answer]\nequals = "4"\ncontains = ["5"]\nregex = "5"',
+            ["answer.contains.0", "answer.regex"],
+        ),
+        ('[checks.answer]\njson = {type = "nope"}', ["answer.json"]),
+        ('[checks.answer]\njson = {"$ref" = "https://example.com/x.json"}', ["answer.json"]),
+        (
+            '[checks.tools]\nused = ["bash", "Wriite", "mine", "mcp__git__*"]',
+            ["tools.used.0", "tools.used.1"],
+        ),
+        ('[checks.tools]\norder = ["Read", "Bash"]\nnot_used = ["Read"]', ["tools.not_used.0"]),
+        ('[checks.tools]\norder = ["Bash", "Read", "Bash"]\nat_most = {Bash = 1}', ["tools.at_most.Bash"]),
+        ('[checks.tools]\norder = ["Read"]', ["tools.order"]),
+    ],
+)
+def test_demands_that_nothing_can_meet_are_told(tmp_path: Path, table: str, fields: list[str]) -> None:
+    """By the key, before anything is run."""
+    folder = task_folder(tmp_path, checks={"file.sh": ANSWER_CHECK}, toml=f"{table}\n")
+    with pytest.raises(ProblemsError) as wrong:
+        load_task(folder)
+    assert [problem.field for problem in wrong.value.problems] == [f"checks.{field}" for field in fields]
+
+
 def test_weights() -> None:
     """The trial's score is the mean of the checks' by their weights."""
     check = CheckResult(name="a", passed=True, score=1.0, exit_code=0, duration_ms=1, output_tail="")
