@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import Problem, ProblemsError
+from harness.tasks.contents import read_text
 from harness.tasks.formats.base import NoCounterpartError, TaskFolder, host_secrets, host_values, tag
 from harness.tasks.formats.dockerfile import RunsAs, runs_as
 from harness.tasks.manifest import MANIFEST
@@ -53,7 +54,10 @@ class Harbor:
         manifest = folder / MANIFEST
         if not manifest.is_file():
             return False
-        text = manifest.read_text(encoding="utf-8", errors="replace")
+        try:
+            text = read_text(manifest, errors="replace")
+        except OSError:  # A task of ours that cannot be read says so.
+            return False
         if re.search(rf"^\s*{_OURS}\s*=", text, re.MULTILINE):
             return False
         return bool(re.search(r"^\s*(schema_version|version)\s*=|^\s*\[(environment|verifier)", text, re.MULTILINE))
