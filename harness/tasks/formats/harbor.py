@@ -18,7 +18,7 @@ from harness.errors import Problem, ProblemsError
 from harness.tasks.contents import read_text
 from harness.tasks.formats.base import NoCounterpartError, TaskFolder, host_secrets, host_values, tag
 from harness.tasks.formats.dockerfile import RunsAs, runs_as
-from harness.tasks.manifest import MANIFEST
+from harness.tasks.manifest import MANIFEST, is_name
 from harness.tasks.tomlfile import abbreviate, display_path, read_toml
 
 _AGENT_S = 3600.0
@@ -150,6 +150,8 @@ class _Harbor:
     def _reasons_of_steps(self) -> Iterator[str]:
         for step in self.steps:
             where = f"step {step.get('name')!r}"
+            if not is_name(str(step.get("name"))):
+                yield f"{where}: it is no name of a folder"
             if step.get("min_reward") is not None:
                 yield f"{where}: min_reward, which ends a session early, has no counterpart"
             if (self.folder / "steps" / str(step.get("name")) / "workdir").exists():
