@@ -13,6 +13,7 @@ from harness.errors import ProviderFault, UsageError
 from harness.models import replay_server
 from harness.records.record import KeyPlace, ModelSource
 from harness.sandboxes.platform import Network
+from harness.tasks.contents import MAX_RECORDING_BYTES, open_regular
 from harness.tasks.hosts import is_loopback
 from harness.tasks.recording import BadRecording, parse_recording
 from harness.tasks.task import Task
@@ -97,7 +98,7 @@ def load_recording(path: Path) -> TaskRecording:
         ProviderFault: when it cannot be played.
     """
     try:
-        with path.open("rb") as lines:
+        with open_regular(path, MAX_RECORDING_BYTES) as lines:
             recording = parse_recording(lines)
     except (OSError, BadRecording) as error:
         raise ProviderFault("bad_recording", f"{path} cannot be replayed: {error}") from error

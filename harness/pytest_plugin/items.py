@@ -14,6 +14,7 @@ from harness.pytest_plugin.python_tests import PythonTrial, marked_task, python_
 from harness.pytest_plugin.reporting import TrialFailedError, TrialFaultError, failed_lines, properties
 from harness.pytest_plugin.session import Owner, RunSession, session_of
 from harness.records.record import TrialRecord, TrialSpec, trial_name
+from harness.report.sanitize import sanitize
 from harness.runs.budget import NotStartedError
 from harness.sandboxes.userstate import state_folder
 from harness.tasks.formats.base import NoCounterpartError
@@ -89,7 +90,7 @@ class TaskFile(pytest.File):
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """The problems, without a traceback."""
         if isinstance(excinfo.value, HarnessError):
-            return str(excinfo.value)
+            return sanitize(str(excinfo.value))
         return super().repr_failure(excinfo)
 
 

@@ -4,17 +4,48 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 IGNORED_NAMES = frozenset({"__pycache__", ".git", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".DS_Store"})
 """Names of no part of a task, wherever in its folder they are. They go into no sandbox, and change no hash."""
 
 MAX_FILE_BYTES = 1024**3
 """A larger file, which may be sparse, is no part of a task: it goes into no sandbox in reasonable time."""
+MAX_TEXT_BYTES = 16 * 1024**2
+"""A larger text, such as a prompt or a manifest, is refused: nobody's memory has to hold it."""
+MAX_RECORDING_BYTES = 256 * 1024**2
 _PIECE_BYTES = 1024 * 1024
+
+
+def open_regular(path: Path, limit: int = MAX_FILE_BYTES) -> BinaryIO:
+    """Open a file of others for reading, without waiting for anybody.
+
+    Raises:
+        OSError: when it cannot be opened, is a FIFO, a socket or a device, or has more than `limit` bytes.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        if about.st_size > limit:
+            words = f"it may have at most {limit // 2**20} MiB, and has {about.st_size // 2**20}"
+            raise OSError(errno.EFBIG, words, str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_text(path: Path, limit: int = MAX_TEXT_BYTES, *, errors: str = "strict") -> str:
+    """A text in UTF-8, with its line ends as "\\n". Raises OSError as `open_regular` does, and UnicodeDecodeError."""
+    with open_regular(path, limit) as file, io.TextIOWrapper(file, encoding="utf-8", errors=errors) as text:
+        return text.read()
 
 
 def files_in(folder: Path) -> Iterator[Path]:
@@ -81,5 +112,11 @@ def _add_file(digest: hashlib._Hash, path: Path) -> None:
 
 
 def file_hash(path: Path | None) -> str | None:
-    """SHA-256 of a file's content, in hexadecimal; None for no file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path else None
+    """SHA-256 of a file's content, in hexadecimal, read piece by piece; None for no file. Raises OSError."""
+    if path is None:
+        return None
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        while piece := file.read(_PIECE_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()

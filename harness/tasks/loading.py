@@ -13,7 +13,16 @@ from typing import Any, Literal
 
 from harness.errors import Problem, ProblemsError
 from harness.tasks import runnerspec, sessionspec
-from harness.tasks.contents import escapes_folder, file_hash, files_in, folder_hash, is_executable
+from harness.tasks.contents import (
+    MAX_RECORDING_BYTES,
+    escapes_folder,
+    file_hash,
+    files_in,
+    folder_hash,
+    is_executable,
+    open_regular,
+    read_text,
+)
 from harness.tasks.globs import is_pattern
 from harness.tasks.prompts import ends_session
 from harness.tasks.gitsource import GitSource, local_path, problems_of
@@ -43,8 +52,8 @@ def load_task(folder: Path) -> Task:
     subject = f"task {folder.name!r} cannot be used:"
     try:
         task = reader.task(manifest)
-    except OSError as error:
-        raise ProblemsError(subject, [*problems, _unreadable(error)]) from error
+    except (OSError, RecursionError) as error:
+        raise ProblemsError(subject, [*problems, _unreadable(error, folder)]) from error
     if problems:
         raise ProblemsError(subject, problems)
     return task
@@ -59,7 +68,10 @@ def load_tasks(folder: Path) -> list[Task]:
     task = load_task(folder)
     if task.rows is None:
         return [task]
-    tasks, problems = tasks_of_rows(task, task.rows)
+    try:
+        tasks, problems = tasks_of_rows(task, task.rows)
+    except OSError as error:
+        tasks, problems = [], [_unreadable(error, folder)]
     if problems:
         raise ProblemsError(f"task {folder.name!r} cannot be used:", problems)
     return tasks
@@ -120,7 +132,7 @@ def task_of_parts(
         contents = [folder_hash(parts.repo) if parts.repo else None, file_hash(parts.replay)]
         contents += [folder_hash(path) if path.is_dir() else file_hash(path) for path in data_paths]
     except OSError as error:
-        raise ProblemsError(subject, [_unreadable(error)]) from error
+        raise ProblemsError(subject, [_unreadable(error, base)]) from error
     hashed = json.dumps([task.hash, given, contents], sort_keys=True, default=str)
     return replace(
         parts.laid_over(task), name=name, turns=(), hash=hashlib.sha256(hashed.encode()).hexdigest()
@@ -140,7 +152,9 @@ def _as_argument(field_: str | None) -> str | None:
     return field_
 
 
-def _unreadable(error: OSError) -> Problem:
+def _unreadable(error: OSError | RecursionError, folder: Path) -> Problem:
+    if isinstance(error, RecursionError):
+        return Problem(display_path(folder), None, "has too many folders within folders", "lay it out flatter")
     where = display_path(Path(os.fsdecode(error.filename))) if error.filename else "a file"
     return Problem(where, None, f"cannot be read: {error.strerror or error}", "check its permissions")
 
@@ -308,7 +322,7 @@ class _Reader:
             self.complain(self.file, field_, f"{name!r} {what}", "write the prompt there")
             return None
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_text(path)
         except UnicodeDecodeError as error:
             self.complain(path, None, f"is not UTF-8 text: {error}", "save it as UTF-8")
             return None
@@ -338,7 +352,7 @@ class _Reader:
             return manifest.sandbox
         ca = (self.folder / Path(manifest.sandbox.ca).expanduser()).resolve()
         try:
-            is_pem = b"-----BEGIN CERTIFICATE-----" in ca.read_bytes()
+            is_pem = b"-----BEGIN CERTIFICATE-----" in read_text(ca, errors="replace").encode()
         except OSError as error:
             self.complain(self.file, "sandbox.ca", f"{manifest.sandbox.ca!r}: {error.strerror}", "give a file")
         else:
@@ -404,7 +418,7 @@ class _Reader:
         if not os.path.lexists(path) or not self.inside(SOLUTION_ANSWER):
             return None
         try:
-            return path.read_text(encoding="utf-8")
+            return read_text(path)
         except UnicodeDecodeError as error:
             self.complain(path, None, f"is not UTF-8 text: {error}", "save it as UTF-8")
             return None
@@ -551,7 +565,7 @@ class _Reader:
 
     def recording(self, path: Path) -> None:
         try:
-            with path.open("rb") as lines:
+            with open_regular(path, MAX_RECORDING_BYTES) as lines:
                 parse_recording(lines)
         except BadRecording as bad:
             for problem in bad.problems[:_BAD_LINES_SHOWN]:
@@ -563,7 +577,7 @@ class _Reader:
 
 def _script_problem(path: Path) -> tuple[str, str] | None:
     """The problem and the remedy of a file of `checks/` that is probably not what its author thinks."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         first = file.readline(1000)
     if first.startswith(b"#!"):
         if not is_executable(path):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import Problem
+from harness.tasks.contents import read_text
 from harness.tasks.manifest import AnswerSpec, is_name
 from harness.tasks.task import Check, Task
 from harness.tasks.tomlfile import display_path
@@ -18,6 +19,7 @@ from harness.tasks.tomlfile import display_path
 _GAP = re.compile(r"\{\{ *([A-Za-z_][A-Za-z0-9_]*) *\}\}")
 _REMEDY = 'a row is a JSON object with an id, such as {"id": "sum", "question": "1 + 1", "answer": "2"}'
 _PROBLEMS_SHOWN = 5
+MAX_ROWS_BYTES = 256 * 1024**2
 
 
 class MissingError(Exception):
@@ -29,14 +31,14 @@ def tasks_of_rows(task: Task, file: Path) -> tuple[list[Task], list[Problem]]:
     and `[checks.answer]` is the row's value.
     """
     tasks, problems, seen = list[Task](), list[Problem](), set[str]()
-    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(read_text(file, MAX_ROWS_BYTES, errors="replace").splitlines(), 1):
         if not line.strip():
             continue
         place = f"{display_path(file)}:{number}"
         try:
             row = json.loads(line)
             name = str(row["id"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             what = "has no id" if isinstance(error, KeyError) else "is no JSON object"
             problems.append(Problem(place, None, what, _REMEDY))
             continue

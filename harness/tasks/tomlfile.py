@@ -17,8 +17,12 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from harness.errors import Problem, ProblemsError
+from harness.tasks.contents import read_text
 
 _SHOWN_CHARS = 60
+_MAX_BYTES = 1024**2
+_MOST_READ_FOR_LINES = 4 * 1024**2
+"""So many characters are read again to tell in which line something stands."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,15 @@ class TomlFile:
 def _places(text: str) -> Iterator[tuple[tuple[str, ...], int]]:
     """The keys that lead to each table and value, and its line. A statement is what can be read by itself."""
     table: tuple[str, ...] = ()
-    statement, start = "", 1
+    statement, start, read = "", 1, 0
     for number, line in enumerate(text.splitlines(keepends=True), 1):
         statement += line
+        read += len(statement)
+        if read > _MOST_READ_FOR_LINES:
+            return
         try:
             data = tomllib.loads(statement)
-        except tomllib.TOMLDecodeError:
+        except (tomllib.TOMLDecodeError, RecursionError):
             continue
         if statement.lstrip().startswith("["):
             table = next(reversed([keys for keys, _ in _paths(data)]))
@@ -75,7 +82,7 @@ def read_toml(file: Path, subject: str) -> TomlFile:
     """
     problem: Problem
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_text(file, _MAX_BYTES)
         return TomlFile(file, text, tomllib.loads(text))
     except OSError as error:
         problem = Problem(

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from harness.tasks.contents import read_text
 from harness.variants.variant import SETTINGS
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(.*?)^---", re.DOTALL | re.MULTILINE)
@@ -59,7 +60,7 @@ def rules_in_overlay(folder: Path, files: Collection[str]) -> Iterator[str]:
 
 def front_matter(file: Path) -> str | None:
     """The lines between a Markdown file's first `---` and the next."""
-    found = _FRONT_MATTER.match(file.read_text(encoding="utf-8", errors="replace"))
+    found = _FRONT_MATTER.match(read_text(file, errors="replace"))
     return found[1] if found else None
 
 
@@ -70,7 +71,7 @@ def _value(front: str, key: str) -> str | None:
 
 def _servers(file: Path) -> list[str]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8", errors="replace"))
+        content = json.loads(read_text(file, errors="replace"))
     except (ValueError, RecursionError):
         return [".mcp.json"]
     servers = content.get("mcpServers") if isinstance(content, dict) else None

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from harness.errors import Problem, ProblemsError, UsageError
-from harness.tasks.contents import escapes_folder, file_hash, files_in, folder_hash
+from harness.tasks.contents import escapes_folder, file_hash, files_in, folder_hash, read_text
 from harness.tasks.manifest import is_name
 from harness.tasks.templatefile import names_no_template, template_file
 from harness.tasks.tomlfile import (
@@ -348,7 +348,12 @@ class _Reader:
             return source.text
         path = self.existing(location, source.file, "file")
         try:
-            text = path.read_text(encoding="utf-8") if path else None
+            text = read_text(path) if path else None
+        except OSError as error:
+            self.complain(
+                location, f"{source.file!r} cannot be read: {error.strerror}", "give a file of text"
+            )
+            return None
         except UnicodeDecodeError as error:
             self.complain(location, f"{source.file!r} is not UTF-8 text: {error}", "save it as UTF-8")
             return None

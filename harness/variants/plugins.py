@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.tasks.contents import escapes_folder, files_in, folder_hash
+from harness.tasks.contents import escapes_folder, files_in, folder_hash, read_text
 from harness.tasks.manifest import is_name
 from harness.variants.contents import agent_names
 from harness.variants.variant import Plugin
@@ -67,7 +67,7 @@ def _agents(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
 def _json(folder: Path, name: str) -> Mapping[str, Any] | None:
     """The object in a file; None where there is no such file."""
     try:
-        content = json.loads((folder / name).read_text(encoding="utf-8"))
+        content = json.loads(read_text(folder / name))
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError) as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import random
 import sys
 import time
@@ -28,7 +29,8 @@ from harness.runs.verify import verify
 from tests.support.records import a_record
 
 STREAMS = sorted((Path(__file__).parents[1] / "data" / "streams").rglob("*.jsonl"))
-LONG_S = 600.0
+LONG_S = float(os.environ.get("HARNESS_FUZZ_SECONDS", "600"))
+"""For how long all long ones of a module go on together."""
 
 ODD = [
     b"null", b"true", b"-1", b"1e308", b"1e999", b"NaN", b"9" * 400, b"[]", b"{}", b'""', b'"\\ud800"', b"[[[[",
@@ -62,9 +64,10 @@ def mutated(data: bytes, draw: random.Random) -> bytes:
                 place = draw.randrange(len(data) + 1)
                 data = data[:place] + draw.choice(ODD) + data[place:]
             case _:
-                # A value: from a colon to the next comma or brace.
-                start = data.find(b":", draw.randrange(len(data) + 1)) + 1
-                ends = [end for end in (data.find(b",", start), data.find(b"}", start)) if end > 0]
+                # A value: from a colon or = to the next comma, brace or line.
+                mark = draw.choice([b":", b"="])
+                start = data.find(mark, draw.randrange(len(data) + 1)) + 1
+                ends = [end for end in (data.find(each, start) for each in (b",", b"}", b"\n")) if end > 0]
                 if start and ends:
                     data = data[:start] + draw.choice(ODD) + data[min(ends) :]
     return data

@@ -444,7 +444,7 @@ def test_a_manifest_that_is_no_file_is_told(tmp_path: Path) -> None:
     (folder / "task.toml").unlink()
     assert problem(folder).what.startswith("cannot be read: No such file")
     (folder / "task.toml").mkdir()
-    assert problem(folder).what.startswith("cannot be read: Is a directory")
+    assert problem(folder).what.startswith("cannot be read: it is no regular file")
 
 
 # What is wrong in the files

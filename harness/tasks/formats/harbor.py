@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import Problem, ProblemsError, TaskFault
+from harness.tasks.contents import read_text
 from harness.tasks.dockerfile import RunsAs, one_stage, runs_as
 from harness.tasks.formats.base import NoCounterpartError, TaskFolder, host_secrets, host_values, tag
-from harness.tasks.manifest import MANIFEST
+from harness.tasks.manifest import MANIFEST, is_name
 from harness.tasks.tomlfile import abbreviate, display_path, read_toml
 
 _AGENT_S = 3600.0
@@ -66,7 +67,10 @@ class Harbor:
         manifest = folder / MANIFEST
         if not manifest.is_file():
             return False
-        text = manifest.read_text(encoding="utf-8", errors="replace")
+        try:
+            text = read_text(manifest, errors="replace")
+        except OSError:  # A task of ours that cannot be read says so.
+            return False
         if re.search(rf"^\s*{_OURS}\s*=", text, re.MULTILINE):
             return False
         return bool(re.search(r"^\s*(schema_version|version)\s*=|^\s*\[(environment|verifier)", text, re.MULTILINE))
@@ -186,6 +190,8 @@ class _Harbor:
     def _reasons_of_steps(self) -> Iterator[str]:
         for step in self.steps:
             where = f"step {step.get('name')!r}"
+            if not is_name(str(step.get("name"))):
+                yield f"{where}: it is no name of a folder"
             if step.get("min_reward") is not None:
                 yield f"{where}: min_reward, which ends a session early, has no counterpart"
             if (self.folder / "steps" / str(step.get("name")) / "workdir").exists():

@@ -8,6 +8,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from harness.errors import Problem, ProblemsError
 from harness.tasks.contents import file_hash, folder_hash
 from harness.tasks.formats.base import Format, NoCounterpartError, TaskFolder
 from harness.tasks.formats.exercism import Exercism
@@ -18,6 +19,7 @@ from harness.tasks.formats.terminal_bench import TerminalBench1
 from harness.tasks.loading import load_task
 from harness.tasks.manifest import is_name
 from harness.tasks.task import Task
+from harness.tasks.tomlfile import display_path
 
 FORMATS: tuple[Format, ...] = (Harbor(), Exercism(), TerminalBench1(), PluginEval(), Skipped())
 _VERSION = 3
@@ -36,8 +38,13 @@ def take_task(folder: Path, form: Format, cache: Path) -> Task:
         NoCounterpartError: when it asks for what ours cannot ask for.
         ProblemsError: when it is no valid task.
     """
-    key = f"{form.name} {folder_hash(folder)}"
-    return written_task(form.convert(folder), name_of(folder), cache, key)
+    try:
+        key = f"{form.name} {folder_hash(folder)}"
+        return written_task(form.convert(folder), name_of(folder), cache, key)
+    except (OSError, RecursionError) as error:
+        why = (error.strerror or str(error)) if isinstance(error, OSError) else "it is nested too deeply"
+        subject = f"task {folder.name!r} of {form.name} cannot be used:"
+        raise ProblemsError(subject, [Problem(display_path(folder), None, f"cannot be read: {why}", None)]) from error
 
 
 def written_task(task: TaskFolder, name: str, cache: Path, key: str) -> Task:
