@@ -26,6 +26,17 @@ def render(view: ComparisonView, *, color: bool = False) -> str:
     return "\n".join(part for section in SECTIONS for part in section(view, color) if part)
 
 
+def _compared(view: ComparisonView, color: bool) -> Iterator[str]:
+    """What each variant is."""
+    yield _lines((f"{arm.name}: {line}" for arm in view.arms if (line := phrases.asked(arm))), "- ")
+
+
+def _tags(view: ComparisonView, color: bool) -> Iterator[str]:
+    rows = [cells for row in view.tags for cells in phrases.tag_cells(row)]
+    columns = [Column(name, right=place not in (0, 2)) for place, name in enumerate(phrases.TAG_COLUMNS)]
+    yield as_text(columns, rows, width=WIDTH, color=color) if rows else ""
+
+
 def _pairs(view: ComparisonView, color: bool) -> Iterator[str]:
     for pair in view.pairs:
         yield _pair(view, pair, color)
@@ -84,7 +95,13 @@ def _notes(view: ComparisonView, color: bool) -> Iterator[str]:
 
 
 # The sections in their order: each makes texts that end with a line.
-SECTIONS: tuple[Callable[[ComparisonView, bool], Iterator[str]], ...] = (_pairs, _consistency, _notes)
+SECTIONS: tuple[Callable[[ComparisonView, bool], Iterator[str]], ...] = (
+    _compared,
+    _pairs,
+    _consistency,
+    _tags,
+    _notes,
+)
 
 
 def _lines(lines: Iterable[str], mark: str) -> str:

@@ -85,8 +85,9 @@ class RunController:
     It is opened when the first trial is asked for.
     """
 
-    def __init__(self, options: Options, terminal: Terminal | None) -> None:
+    def __init__(self, options: Options, terminal: Terminal | None, command: str | None = None) -> None:
         self.options = options
+        self._command = command
         self.run_id = ""
         self.grace_s = 0.0
         self.error: HarnessError | None = None
@@ -151,7 +152,7 @@ class RunController:
         if options.until_decided:
             _refuse_undecidable(options, request, resumed)
         self.run_id = resumed.folder.id if resumed.folder else new_run_id()
-        resources = open_run_resources(options, self.run_id, request)
+        resources = open_run_resources(options, self.run_id, replace(request, command=self._command))
         try:
             lock = resources.context.folder.lock()
         except HarnessError:

@@ -12,6 +12,7 @@ from pathlib import Path
 from harness.errors import Fault, UsageError
 from harness.models.model import NO_MODEL
 from harness.records.files import file_below
+from harness.records.merge import asked_in
 from harness.records.record import CheckResult, Outcome, TrialRecord, TrialSpec, score_of
 from harness.records.store import RunFolder, find_run, new_run_id, read_records
 from harness.records.stream import SessionBuilder, parse
@@ -70,7 +71,10 @@ def regrade(results: Path, run: str | None, tasks: Sequence[Path], options: Opti
             remedy="name the folders of its tasks: harness regrade RUN tasks/*",
         )
     new = RunFolder.create(
-        results, new_run_id(), {"regraded_from": old.id, "agent": records[0].agent}, old.redact
+        results,
+        new_run_id(),
+        {"regraded_from": old.id, "agent": records[0].agent, **asked_in([old])},
+        old.redact,
     )
     with platform_of(options) as platform:
         regraded = asyncio.run(_regrade_all(old, new, records, known, platform, options))
