@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import threading
 from collections.abc import Generator
 from typing import Any
@@ -91,6 +92,11 @@ class ControllerPlugin:
             self._controller.end_external(node.workerinput["workerid"], None)
 
 
+def _command(config: pytest.Config) -> str:
+    """The command as it was typed, but for how pytest was called."""
+    return shlex.join(["pytest", *map(str, config.invocation_params.args)])
+
+
 def controller_of(config: pytest.Config) -> RunController:
     """The run's controller, made with its plugin when it is first asked for; several workers may ask at once.
 
@@ -100,7 +106,7 @@ def controller_of(config: pytest.Config) -> RunController:
         controller: RunController | None = config.stash.get(CONTROLLER, None)
         if controller is None:
             starting = config.stash.get(STARTING, None)
-            controller = RunController(options_of(config), terminal_of(config), starting)
+            controller = RunController(options_of(config), terminal_of(config), starting, _command(config))
             config.stash[CONTROLLER] = controller
             config.add_cleanup(controller.close)
             config.pluginmanager.register(ControllerPlugin(controller), "harness-controller")

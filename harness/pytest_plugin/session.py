@@ -16,7 +16,7 @@ from harness.pytest_plugin.options import SESSION, options_of
 from harness.records.record import AttemptRecord, TrialSpec
 from harness.runs.client import RunClient
 from harness.runs.order import interleaved, shuffled_block
-from harness.runs.request import RunRequest
+from harness.runs.request import RunRequest, TaskWords
 from harness.tasks.contents import file_hash
 from harness.tasks.task import Task
 from harness.variants.declared import VARIANTS, VariantResolver
@@ -66,13 +66,15 @@ class RunSession:
         self._seed = seed
         self._variant_resolver = VariantResolver(config.rootpath, self.options.variants, self.options.variant)
         self._variants: dict[str, Variant] = {}
+        self._tasks: dict[str, TaskWords] = {}
         self._names: dict[str, Owner] = {}
         self._task_secrets: set[str] = set()
         self._hashes: dict[Path, str | None] = {}
         self._cleanup = contextlib.ExitStack()
 
     def spec(self, task: Task, variant: Variant, index: int) -> TrialSpec:
-        """The trial of a task that an item stands for."""
+        """The trial of a task that an item stands for; the task is one of the run's from then on."""
+        self._tasks.setdefault(task.name, TaskWords(task.description, task.tags))
         self._task_secrets.update(task.secrets)
         return TrialSpec(task, variant, index, self.options.agent)
 
@@ -159,7 +161,9 @@ class RunSession:
 
     @property
     def _request(self) -> RunRequest:
-        return RunRequest(tuple(self._variants.values()), self._seed, tuple(sorted(self._task_secrets)))
+        return RunRequest(
+            tuple(self._variants.values()), self._seed, tuple(sorted(self._task_secrets)), self._tasks
+        )
 
     @functools.cached_property
     def fixture_host(self) -> FixtureHost:

@@ -5,12 +5,21 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.errors import UsageError
 from harness.records.files import file_below
 from harness.records.record import TrialRecord
 from harness.records.redaction import NO_REDACTION
-from harness.records.store import RunFolder, disk_fault, find_run, list_runs, new_run_id, read_records
+from harness.records.store import (
+    RunFolder,
+    disk_fault,
+    find_run,
+    list_runs,
+    new_run_id,
+    read_about,
+    read_records,
+)
 
 _SHOWN = 5
 
@@ -40,6 +49,7 @@ def merge(results: Path, names: Sequence[str], into: str | None) -> tuple[RunFol
         "merged": [run.id for run in runs],
         "agent": _only(chosen, "agent"),
         "model_source": _only(chosen, "model_source"),
+        **asked_in(runs),
     }
     merged = RunFolder.create(results, target.name, about, NO_REDACTION)
     for run, record in chosen.values():
@@ -48,6 +58,16 @@ def merge(results: Path, names: Sequence[str], into: str | None) -> tuple[RunFol
         merged.write_copy(renamed)
         merged.append(renamed)
     return merged, notes
+
+
+def asked_in(runs: Sequence[RunFolder]) -> dict[str, dict[str, Any]]:
+    """What the runs' variants set and bring, and what their tasks say: a report on the merged run shows it."""
+    found: dict[str, dict[str, Any]] = {}
+    for about in (read_about(run.path) for run in runs):
+        for key in ("variants", "texts", "tasks"):
+            if isinstance(about.get(key), dict):
+                found[key] = about[key] | found.get(key, {})
+    return found
 
 
 def _named_runs(results: Path, name: str) -> Iterator[RunFolder]:

@@ -14,18 +14,23 @@ from typing import Any
 from harness.errors import UsageError
 from harness.records.metrics import TrialMetrics, variants_in_order
 from harness.records.record import TrialRecord
+from harness.report.setup import UNKNOWN_SETUP, RunSetup
 from harness.stats.data import MEASURED, MetricName, Trials
 from harness.stats.results import OneVariant
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One side of a comparison. `name` is unique in a comparison; `source` says where the records come from."""
+    """One side of a comparison. `name` is unique in a comparison; `source` says where the records come from.
+
+    `setup` is that of the run; unknown, where there are its records alone.
+    """
 
     name: str
     source: str
     variant: str
     records: Sequence[TrialMetrics] = field(repr=False)
+    setup: RunSetup = field(default=UNKNOWN_SETUP, repr=False)
 
     def distinct(self, trait: str) -> tuple[str, ...]:
         """All known values that the records have in one field, in their order."""
@@ -97,7 +102,8 @@ class ComparedArm(ArmView):
     """One arm of a comparison, with its statistics.
 
     `stats` has a summary with its interval for each metric, pass@k, pass^k and each task's passes. The tuples name
-    all values that its records have.
+    all values that its records have. `asked` is what the variant sets, None where that is unknown, `texts` what it
+    brings, by their titles.
     """
 
     source: str
@@ -107,6 +113,8 @@ class ComparedArm(ArmView):
     claude_versions: tuple[str, ...]
     templates: tuple[str, ...]
     excluded: tuple[Excluded, ...]
+    asked: Mapping[str, str] | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def flaky(self) -> tuple[str, ...]:
@@ -134,6 +142,8 @@ def view_arm(arm: Arm, stats: OneVariant) -> ComparedArm:
         excluded=tuple(
             Excluded(arm.name, outcome, why, trials) for (outcome, why), trials in reasons if why is not None
         ),
+        asked=arm.setup.variants.get(arm.variant),
+        texts=arm.setup.texts.get(arm.variant, {}),
     )
 
 
@@ -150,12 +160,14 @@ def _counts(records: Sequence[Any], costs: Sequence[float | None]) -> dict[str, 
     }
 
 
-def arms_by_variant(records: Sequence[TrialMetrics], source: str) -> list[Arm]:
+def arms_by_variant(
+    records: Sequence[TrialMetrics], source: str, setup: RunSetup = UNKNOWN_SETUP
+) -> list[Arm]:
     """One arm for each variant, in the order that the run had them in."""
     by_variant: dict[str, list[TrialMetrics]] = {name: [] for name in variants_in_order(records)}
     for record in records:
         by_variant[record.variant].append(record)
-    return [Arm(variant, source, variant, found) for variant, found in by_variant.items()]
+    return [Arm(variant, source, variant, found, setup) for variant, found in by_variant.items()]
 
 
 def pairs_within(arms: Sequence[Arm], baseline: str | None = None) -> list[tuple[str, str]]:

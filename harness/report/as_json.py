@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.report import phrases
+from harness.report.arms import ComparedArm
 from harness.report.comparison import ComparisonView, PairView
 from harness.report.gate import Gate
 from harness.report.sanitize import sanitize_json
@@ -17,12 +18,37 @@ def render(view: ComparisonView, gate: Gate | None = None) -> str:
     """All of it as one object."""
     content = {
         "level": view.level,
+        "runs": [{"source": setup.source, **dict(setup.facts)} for setup in view.setups],
         "tasks": list(view.tasks),
+        "task_words": {name: asdict(words) for name, words in view.words.items()},
+        "variants": [_arm(arm) for arm in view.arms],
+        "by_tag": [asdict(row) for row in view.tags],
         "pairs": [_pair(pair) for pair in view.pairs],
         "notes": list(view.notes),
         "gate": {"words": gate.words, "failed": gate.failed, "unsettled": gate.unsettled} if gate else None,
     }
     return sanitize_json(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
+
+
+def _arm(arm: ComparedArm) -> dict[str, Any]:
+    """A variant by itself: what it is, and its means over tasks, in US dollars and milliseconds."""
+    return {
+        "name": arm.name,
+        "source": arm.source,
+        "sets": arm.asked,
+        "texts": arm.texts,
+        "models": arm.models,
+        "claude_versions": arm.claude_versions,
+        "templates": arm.templates,
+        "trials": arm.trials,
+        "passed": arm.passed,
+        "failed": arm.failed,
+        "error": arm.errors,
+        "invalid": arm.invalid,
+        "excluded": [{"outcome": one.outcome, "why": one.why, "trials": one.trials} for one in arm.excluded],
+        "spent_usd": arm.spent_usd,
+        "means": {name: summary.estimate.value for name, summary in arm.stats.metrics.items()},
+    }
 
 
 def _pair(pair: PairView) -> dict[str, Any]:

@@ -6,11 +6,13 @@ escape them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from harness.report.arms import Arm, ComparedArm, view_arm
 from harness.report.notes import comparison_notes, run_apart
+from harness.report.setup import TaskWords, merged_tasks
+from harness.report.tags import TagRow, by_tag
 from harness.stats.data import MetricName, Plan
 from harness.stats.results import Comparison, Contrast, TaskFlip, Verdict
 
@@ -39,13 +41,22 @@ class PairView:
 
 
 @dataclass(frozen=True)
+class SourceSetup:
+    """A source of records, and what is known of how they were made, as names and values."""
+
+    source: str
+    facts: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class ComparisonView:
     """A comparison as a whole.
 
     `level` is the confidence that holds for all pairs of a metric together, and with a `plan` at all of its looks.
     `notes` are the sentences that a reader must know to read the verdicts rightly, the gravest first. With `replayed`
     some records are of replayed sessions, and the first note says so. `apart` are the notes on pairs whose arms were
-    not run side by side.
+    not run side by side. `setups` are what each source was asked for, as far as known, with when its trials began;
+    `words` what tasks say of themselves, `tags` the numbers by tag.
     """
 
     level: float
@@ -56,6 +67,9 @@ class ComparisonView:
     replayed: bool
     notes: tuple[str, ...]
     apart: tuple[str, ...] = ()
+    setups: tuple[SourceSetup, ...] = ()
+    words: Mapping[str, TaskWords] = field(default_factory=dict)
+    tags: tuple[TagRow, ...] = ()
 
     def arm(self, name: str) -> ComparedArm:
         """The arm of that name."""
@@ -82,6 +96,7 @@ def compare_arms(
     stats = {one.name: one for one in found.variants}
     views = [view_arm(arm, stats[arm.name]) for arm in arms]
     apart = tuple(run_apart(arms, pairs))
+    words = merged_tasks([arm.setup for arm in arms])
     return ComparisonView(
         level=found.level,
         plan=plan,
@@ -91,7 +106,26 @@ def compare_arms(
         replayed=any(record.model_source == "replay" for arm in arms for record in arm.records),
         notes=(*comparison_notes(arms, pairs, views, notes), *apart),
         apart=apart,
+        setups=tuple(_setups(arms)),
+        words=words,
+        tags=by_tag(arms, words),
     )
+
+
+def _setups(arms: Sequence[Arm]) -> Iterator[SourceSetup]:
+    by_source: dict[str, list[Arm]] = {}
+    for arm in arms:
+        by_source.setdefault(arm.source, []).append(arm)
+    for source, of_it in by_source.items():
+        began = sorted(time for arm in of_it for time in arm.distinct("started_at"))
+        times = dict.fromkeys(map(_minute, began[:1] + began[-1:]))
+        started = [("trials began", " to ".join(times))] if times else []
+        yield SourceSetup(source, (*started, *of_it[0].setup.facts))
+
+
+def _minute(time: str) -> str:
+    """A time of a record, to the minute: `2026-11-23 09:01 UTC`."""
+    return f"{time[:16].replace('T', ' ')} UTC"
 
 
 def _pair_view(found: Comparison, arm: str, base: str) -> PairView:

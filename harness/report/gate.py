@@ -184,7 +184,7 @@ def _failures(view: ComparisonView, pair: PairView, condition: Condition) -> Ite
     if answer.verdict == condition.kind:
         yield f"{what}: {condition.kind}, {phrases.difference(contrast, question)} on {where}"
     elif _turned(answer, condition):
-        yield f"{what}: the trials left out could make it a regression on {where}; none is ruled out"
+        yield f"{what}: the excluded trials could make it a regression on {where}; none is ruled out"
 
 
 def _turned(answer: Answer, condition: Condition) -> bool:
@@ -197,7 +197,7 @@ def _broken(pair: PairView) -> Iterator[str]:
         yield f"{several(len(pair.broken), 'task')} of {pair.arm} lost against {pair.baseline}: {names(pair.broken)}"
     if more := [task for task in pair.breakable if task not in pair.broken]:
         yield (
-            f"the trials left out could make {several(len(more), 'task')} of {pair.arm} lost against "
+            f"the excluded trials could make {several(len(more), 'task')} of {pair.arm} lost against "
             f"{pair.baseline}: {names(more)}"
         )
 
@@ -212,8 +212,8 @@ def _instead(contrast: Contrast, condition: Condition) -> str:
 def _excluded(view: ComparisonView, pair: PairView, share: float) -> Iterator[str]:
     for arm in (view.arm(pair.baseline), view.arm(pair.arm)):
         if arm.trials and arm.excluded_trials / arm.trials > share:
-            left_out = percent(arm.excluded_trials / arm.trials)
-            yield f"{arm.excluded_trials} of {arm.trials} trials of {arm.name} are left out: {left_out}"
+            part = percent(arm.excluded_trials / arm.trials)
+            yield f"{arm.excluded_trials} of {arm.trials} trials of {arm.name} are excluded: {part}"
 
 
 def _unsettled(pair: PairView, condition: Condition) -> Iterator[str]:

@@ -25,7 +25,7 @@ def list_of_runs(results: Path) -> str:
     return table + "".join(f"{plain(note)}\n" for note in notes)
 
 
-_NUMBERS = ("trials", "passed", "failed", "error", "pass", "cost")
+_NUMBERS = ("trials", "passed", "failed", "excluded", "pass", "cost")
 
 
 def _row(run: RunFolder, notes: list[str]) -> list[str]:

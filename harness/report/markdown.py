@@ -14,8 +14,11 @@ from harness.report.comparison import ComparisonView, PairView
 from harness.report.formatting import UNKNOWN, cost, percent
 from harness.report.gate import Gate
 from harness.report.notes import uncounted
+from harness.report.sanitize import sanitize
+from harness.report.setup import difference
 from harness.report.table import plain
 from harness.stats.results import Contrast, Question, Verdict
+from harness.text import keep_start
 
 _MARKS: dict[Verdict, str] = {
     "improvement": "✅",
@@ -27,6 +30,8 @@ _MARKUP = re.compile(r"[\\`*_{}\[\]()<>!|~&$^]|:(?=//)|(?<=www)\.", re.IGNORECAS
 _BLOCK = re.compile(r"^(?:[-+=]|\d+(?=[.)]))")
 _REFERENCE = re.compile(r"[@#]|\bGH-", re.IGNORECASE)
 _NOTHING = "\N{ZERO WIDTH SPACE}"
+_MOST_OF_A_TEXT = 4_000
+"""A comment on GitHub has room for 65,536 characters in all."""
 
 
 def render(view: ComparisonView, gate: Gate | None = None) -> str:
@@ -96,16 +101,53 @@ def _verdict(contrast: Contrast, question: Question) -> str:
     return f"{_MARKS[verdict]} {said}" if said == verdict else said
 
 
+def _compared(view: ComparisonView, gate: Gate | None) -> Iterator[str]:
+    """What each variant is, with its texts, and how the runs were made."""
+    parts = [_bullets(f"{arm.name}: {line}" for arm in view.arms if (line := phrases.asked(arm)))]
+    bases = {pair.arm: view.arm(pair.baseline) for pair in view.pairs}
+    for arm in view.arms:
+        for title, text in sorted(arm.texts.items()):
+            base = bases[arm.name].texts.get(title) if arm.name in bases else None
+            parts.append(_text(arm.name, title, text, base))
+    for setup in view.setups:
+        parts.append(_bullets(f"{name}: {value}" for name, value in (("run", setup.source), *setup.facts)))
+    yield _details("What was compared", "\n\n".join(part for part in parts if part))
+
+
+def _text(arm: str, title: str, text: str, base: str | None) -> str:
+    """A variant's text, or what is other in it than in the baseline's."""
+    if base == text:
+        return _sentence(f"{arm}, {title}: as the baseline's")
+    changed = difference(text, base) if base is not None else None
+    what = f"{arm}, {title}" + (", against the baseline's" if changed is not None else "")
+    return f"{_sentence(what)}:\n\n{_block(text if changed is None else changed)}"
+
+
+def _block(text: str) -> str:
+    """Text as it is, line by line, in a fence that nothing of it can close."""
+    shown = keep_start(sanitize(text).rstrip("\n"), _MOST_OF_A_TEXT)
+    longest = max((len(found) for found in re.findall("`+", shown)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{shown}\n{fence}"
+
+
+def _tags(view: ComparisonView, gate: Gate | None) -> Iterator[str]:
+    rows = [list(map(escape, cells)) for row in view.tags for cells in phrases.tag_cells(row)]
+    if rows:
+        yield _details("By tag", _table(phrases.TAG_COLUMNS, rows, right=(1, 3, 4, 5, 6)))
+
+
 _ARM_COLUMNS = [
     "variant",
     "trials",
     "passed",
     "failed",
-    "errors",
+    "error",
     "invalid",
     "pass rate (tasks like these)",
     "pass@k",
     "pass^k",
+    "cost, each pass",
     "spent",
 ]
 
@@ -122,11 +164,12 @@ def _arms(view: ComparisonView, gate: Gate | None) -> Iterator[str]:
             _with_interval(arm),
             escape(phrases.at_k(arm.stats.pass_at_k) or UNKNOWN),
             escape(phrases.at_k(arm.stats.pass_hat_k) or UNKNOWN),
+            escape(phrases.value(arm, "pass_cost")),
             escape(cost(arm.spent_usd)),
         ]
         for arm in view.arms
     ]
-    table = _table(_ARM_COLUMNS, rows, right=(1, 2, 3, 4, 5, 9))
+    table = _table(_ARM_COLUMNS, rows, right=(1, 2, 3, 4, 5, 9, 10))
     flaky = _bullets(line for arm in view.arms if (line := phrases.flaky(arm)))
     yield _details("Variants", "\n\n".join(part for part in (table, flaky) if part))
 
@@ -136,7 +179,14 @@ def _notes(view: ComparisonView, gate: Gate | None) -> Iterator[str]:
 
 
 # The sections in their order: each makes blocks of Markdown.
-SECTIONS: tuple[Callable[[ComparisonView, Gate | None], Iterator[str]], ...] = (_head, _pairs, _arms, _notes)
+SECTIONS: tuple[Callable[[ComparisonView, Gate | None], Iterator[str]], ...] = (
+    _head,
+    _pairs,
+    _compared,
+    _arms,
+    _tags,
+    _notes,
+)
 
 
 def _with_interval(arm: ComparedArm) -> str:

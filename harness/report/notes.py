@@ -56,10 +56,10 @@ def summary_notes(records: Sequence[TrialRecord], arms: Sequence[ArmView]) -> It
     if skipped:
         yield f"{skipped} of {len(records)} trials were skipped by their own test, and count for nobody"
     if errors := sum(arm.errors for arm in arms) - stopped - own - skipped:
-        yield f"{errors} of {len(records)} trials broke on infrastructure and count for nobody"
+        yield f"{errors} of {len(records)} trials broke on infrastructure (error): they count for nobody"
     if invalid := sum(arm.invalid for arm in arms):
         yield (
-            f"{invalid} of {len(records)} trials are invalid (under error): their variant was not really "
+            f"{invalid} of {len(records)} trials are invalid (excluded): their variant was not really "
             "applied; they count for nobody"
         )
     cut = sum(record.tokens_partial for record in records if record.outcome in ("passed", "failed"))
@@ -191,12 +191,11 @@ def uncounted(arm: ComparedArm) -> str | None:
 
 def _excluded(arm: ComparedArm) -> Iterator[str]:
     for entry in arm.excluded:
-        kind = "invalid" if entry.outcome == "invalid" else "errors"
-        yield f"{arm.name}: {several(entry.trials, 'trial')} left out ({kind}): {entry.why}"
+        yield f"{arm.name}: {several(entry.trials, 'trial')} excluded ({entry.outcome}): {entry.why}"
 
 
 def _excluded_apart(pairs: Sequence[tuple[str, str]], views: Sequence[ComparedArm]) -> Iterator[str]:
-    """Notes on reasons for which far more trials of one arm are left out than of its baseline."""
+    """Notes on reasons for which far more trials of one arm are excluded than of its baseline."""
     by_name = {view.name: view for view in views}
     for pair in pairs:
         arms = [by_name[name] for name in pair]
@@ -209,7 +208,7 @@ def _excluded_apart(pairs: Sequence[tuple[str, str]], views: Sequence[ComparedAr
             )
             if _no_accident(own, arms[0].trials, base, arms[1].trials):
                 yield (
-                    f"left out for {why}: {own} of {arms[0].trials} trials of {pair[0]}, {base} of "
+                    f"excluded for {why}: {own} of {arms[0].trials} trials of {pair[0]}, {base} of "
                     f"{arms[1].trials} of {pair[1]}: that is no accident, and the variant may be its cause"
                 )
 

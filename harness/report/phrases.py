@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from harness.report.arms import ComparedArm
 from harness.report.comparison import ComparisonView, PairView
 from harness.report.formatting import LABELS, UNKNOWN, cost, count, names, percent, seconds, several
+from harness.report.tags import TagRow
 from harness.stats.data import METRICS, WAITS, MetricName
 from harness.stats.results import (
     ENOUGH_TASKS,
@@ -178,7 +179,7 @@ def _lost(pair: PairView) -> Iterator[str]:
 
 
 def turned(pair: PairView) -> Iterator[str]:
-    """What the trials that were left out could make of the verdict."""
+    """What the excluded trials could make of the verdict."""
     contrast = pair.contrasts["pass"]
     answer = contrast.by(contrast.question)
     ends = answer.if_excluded
@@ -190,11 +191,11 @@ def turned(pair: PairView) -> Iterator[str]:
         if one not in (answer.verdict, "inconclusive")
     ]
     if others:
-        yield f"the trials left out could make it {' or '.join(map(_a, dict.fromkeys(others)))}"
+        yield f"the excluded trials could make it {' or '.join(map(_a, dict.fromkeys(others)))}"
     elif answer.verdict not in (ends.verdict_against, ends.verdict_favour) or (
         answer.verdict != "inconclusive" and "inconclusive" in (ends.verdict_against, ends.verdict_favour)
     ):
-        yield "the trials left out could undo that"
+        yield "the excluded trials could undo that"
     if more := [task for task in pair.breakable if task not in pair.broken]:
         yield f"had they failed, {several(len(more), 'task')} would be lost: {names(more)}"
 
@@ -363,3 +364,29 @@ def at_k(found: Sequence[AtK]) -> str:
         + (f" ({one.tasks} of {one.tasks + one.left_out} tasks)" if one.left_out else "")
         for one in found
     )
+
+
+_SHORT = 100
+"""The most characters of a value that a line tells."""
+
+
+def asked(arm: ComparedArm) -> str | None:
+    """What a variant is, on one line; None where that is unknown."""
+    if arm.asked is None:
+        return None
+    told = [
+        f"{key} = {value if len(value) <= _SHORT else f'{value[:_SHORT]} ...'}"
+        for key, value in arm.asked.items()
+    ]
+    return "; ".join(told) or "sets nothing: Claude Code as the tasks have it"
+
+
+TAG_COLUMNS = ("tag", "tasks", "variant", "passed", "pass rate", LABELS["bill"], LABELS["pass_cost"])
+
+
+def tag_cells(row: TagRow) -> Iterator[list[str]]:
+    """A tag's lines, one for each variant, under `TAG_COLUMNS`."""
+    for place, cell in enumerate(row.cells):
+        first = ["", ""] if place else [row.tag, str(row.tasks)]
+        counts = f"{cell.passed} of {cell.counted}"
+        yield [*first, cell.arm, counts, percent(cell.rate), cost(cell.bill_usd), cost(cell.pass_cost_usd)]

@@ -10,6 +10,7 @@ from harness.errors import UsageError
 from harness.records.metrics import TrialMetrics
 from harness.records.store import RECORDS, Records, find_run, measured_in, read_about, read_measured
 from harness.report.arms import Arm, arms_by_variant, pairs_within
+from harness.report.setup import UNKNOWN_SETUP, RunSetup, read_setup
 from harness.stats.data import Plan
 from harness.tasks.gitcommand import local_git
 
@@ -27,6 +28,7 @@ class RecordSource:
     records: tuple[TrialMetrics, ...]
     notes: tuple[str, ...] = ()
     plan: Plan | None = None
+    setup: RunSetup = UNKNOWN_SETUP
 
 
 @dataclass(frozen=True)
@@ -45,16 +47,16 @@ def read_source(text: str, results: Path) -> RecordSource:
     Raises:
         UsageError: when there is no such thing, or no record in it.
     """
-    path, plan = Path(text), None
+    path, plan, setup = Path(text), None, UNKNOWN_SETUP
     if text.startswith(_GIT):
         found = _from_git(text)
     else:
         if not path.is_file() and not (path / RECORDS).is_file():
             path = find_source(results, text)
-        found, plan = read_measured(path), planned_rounds(path)
+        found, plan, setup = read_measured(path), planned_rounds(path), read_setup(path)
     if not found.records:
         raise UsageError(f"{text} holds no records", remedy="`harness ls` lists the runs")
-    return RecordSource(text, found.records, _bad_lines(text, found), plan)
+    return RecordSource(text, found.records, _bad_lines(text, found), plan, setup)
 
 
 def find_source(results: Path, text: str) -> Path:
@@ -121,7 +123,7 @@ def match(base: RecordSource, new: RecordSource | None, baseline: str | None = N
     Raises:
         UsageError: when there is no such variant, or nothing to pair.
     """
-    arms = arms_by_variant(base.records, base.name)
+    arms = arms_by_variant(base.records, base.name, base.setup)
     if new is None:
         return Match(tuple(arms), tuple(pairs_within(arms, baseline)), base.notes, base.plan)
     early = tuple(
@@ -130,7 +132,7 @@ def match(base: RecordSource, new: RecordSource | None, baseline: str | None = N
         if one.plan
     )
     notes = (*base.notes, *new.notes, *early)
-    new_arms = arms_by_variant(new.records, new.name)
+    new_arms = arms_by_variant(new.records, new.name, new.setup)
     if baseline is None and len(arms) == 1:
         baseline = arms[0].variant
     if baseline is not None:

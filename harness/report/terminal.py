@@ -80,7 +80,7 @@ def write_summary(reporter: Any, run: RunFolder, *, not_started: int) -> None:
     reporter.write_line(f"records: {_shown(run.records_file)}")
 
 
-_NUMBERS = ("passed", "failed", "error", "pass", "cost", "each", "tokens", "output", "time")
+_NUMBERS = ("passed", "failed", "excluded", "pass", "cost", "each", "tokens", "output", "time")
 
 
 def render(rows: Sequence[SummaryRow], *, width: int, color: bool) -> str:

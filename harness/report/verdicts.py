@@ -33,6 +33,17 @@ def headlines(view: ComparisonView) -> str:
     )
 
 
+def _compared(view: ComparisonView, color: bool) -> Iterator[str]:
+    """What each variant is."""
+    yield _lines((f"{arm.name}: {line}" for arm in view.arms if (line := phrases.asked(arm))), "- ")
+
+
+def _tags(view: ComparisonView, color: bool) -> Iterator[str]:
+    rows = [cells for row in view.tags for cells in phrases.tag_cells(row)]
+    columns = [Column(name, right=place not in (0, 2)) for place, name in enumerate(phrases.TAG_COLUMNS)]
+    yield as_text(columns, rows, width=WIDTH, color=color) if rows else ""
+
+
 def _pairs(view: ComparisonView, color: bool) -> Iterator[str]:
     for pair in view.pairs:
         yield _pair(view, pair, color)
@@ -95,7 +106,13 @@ def _notes(view: ComparisonView, color: bool) -> Iterator[str]:
 
 
 # The sections in their order: each makes texts that end with a line.
-SECTIONS: tuple[Callable[[ComparisonView, bool], Iterator[str]], ...] = (_pairs, _consistency, _notes)
+SECTIONS: tuple[Callable[[ComparisonView, bool], Iterator[str]], ...] = (
+    _compared,
+    _pairs,
+    _consistency,
+    _tags,
+    _notes,
+)
 
 
 def _lines(lines: Iterable[str], mark: str) -> str:

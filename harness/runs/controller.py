@@ -90,9 +90,14 @@ class RunController:
     """
 
     def __init__(
-        self, options: Options, terminal: Terminal | None, starting: StartingServer | None = None
+        self,
+        options: Options,
+        terminal: Terminal | None,
+        starting: StartingServer | None = None,
+        command: str | None = None,
     ) -> None:
         self.options = options
+        self._command = command
         self.run_id = ""
         self.grace_s = 0.0
         self.error: HarnessError | None = None
@@ -160,7 +165,8 @@ class RunController:
         if options.until_decided:
             _refuse_undecidable(options, request, resumed)
         self.run_id = resumed.folder.id if resumed.folder else new_run_id()
-        resources = open_run_resources(options, self.run_id, request, starting=self._starting)
+        asked = replace(request, command=self._command)
+        resources = open_run_resources(options, self.run_id, asked, starting=self._starting)
         try:
             lock = resources.context.folder.lock()
         except HarnessError:

@@ -14,6 +14,7 @@ from harness.errors import Fault, UsageError
 from harness.models.model import NO_MODEL
 from harness.records.binary_patch import without_secret_binaries
 from harness.records.files import file_below, read_bounded
+from harness.records.merge import asked_in
 from harness.records.record import CheckResult, Outcome, TrialRecord, TrialSpec, score_of
 from harness.records.store import RunFolder, find_run, new_run_id, read_about, read_records
 from harness.records.stream import SessionBuilder, parse
@@ -74,7 +75,12 @@ def regrade(results: Path, run: str | None, tasks: Sequence[Path], options: Opti
             f"run {old.id} has no trial of {', '.join(known) or 'any task'}",
             remedy="name the folders of its tasks: harness regrade RUN tasks/*",
         )
-    about = {"regraded_from": old.id, "agent": records[0].agent, SECRETS: read_about(old.path).get(SECRETS)}
+    about = {
+        "regraded_from": old.id,
+        "agent": records[0].agent,
+        SECRETS: read_about(old.path).get(SECRETS),
+        **asked_in([old]),
+    }
     new = RunFolder.create(results, new_run_id(), about, redactor_of_run(os.environ, old))
     with platform_of(options) as platform:
         regraded = asyncio.run(_regrade_all(old, new, records, known, platform, options))

@@ -1,9 +1,9 @@
-"""The variants and the seed of a run: what its trials depend on beside the options."""
+"""What a run is of: its variants, its tasks, the seed, and the command that asked for it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.errors import UsageError
 from harness.records.redaction import SHORTEST_SECRET
@@ -11,12 +11,25 @@ from harness.variants.variant import DEFAULT, Variant
 
 
 @dataclass(frozen=True)
+class TaskWords:
+    """What a task says of itself, for those who read a report on it."""
+
+    description: str = ""
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class RunRequest:
-    """The variants of a run, the seed of their order, and the names of the variables with its tasks' secrets."""
+    """The variants of a run, the seed of their order, its tasks by name, and the command as it was typed.
+
+    `task_secrets` names the variables of this machine with its tasks' secrets.
+    """
 
     variants: tuple[Variant, ...] = (DEFAULT,)
     seed: int = 0
     task_secrets: tuple[str, ...] = ()
+    tasks: Mapping[str, TaskWords] = field(default_factory=dict)
+    command: str | None = None
 
     def secrets(self, environ: Mapping[str, str]) -> dict[str, str]:
         """The secret values that the variants refer to.

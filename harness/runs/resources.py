@@ -41,6 +41,7 @@ from harness.tasks.gitcommand import local_git
 from harness.tasks.gitrepo import Repos
 from harness.tasks.hosts import is_loopback
 from harness.trials.context import RunContext
+from harness.variants.texts import texts_of
 
 
 @dataclass(frozen=True)
@@ -294,7 +295,13 @@ def _about(options: Options, request: RunRequest, platform: Platform, model: Mod
         SECRETS: sorted(
             {name for variant in request.variants for name in variant.secrets} | {*request.task_secrets}
         ),
+        "command": request.command,
         "variants": {variant.name: variant.as_record() for variant in request.variants},
+        "texts": {variant.name: texts for variant in request.variants if (texts := texts_of(variant))},
+        "tasks": {
+            name: {"description": task.description, "tags": list(task.tags)}
+            for name, task in request.tasks.items()
+        },
         "seed": request.seed,
         "python": machine.python_version(),
         "machine": f"{machine.system()} {machine.release()} {machine.machine()}",

@@ -73,7 +73,7 @@ def _check(check: Check, row: Mapping[str, Any]) -> Check:
     if check.answer is None:
         return check
     given = check.answer
-    filled = given.model_copy(
+    spec = given.model_copy(
         update={
             "equals": filled(given.equals, row) if given.equals is not None else None,
             "contains": tuple(filled(one, row) for one in given.contains),
@@ -81,8 +81,8 @@ def _check(check: Check, row: Mapping[str, Any]) -> Check:
             "regex": filled(given.regex, row, re.escape) if given.regex is not None else None,
         }
     )
-    assert isinstance(filled, AnswerSpec)
-    return replace(check, answer=filled)
+    assert isinstance(spec, AnswerSpec)
+    return replace(check, answer=spec)
 
 
 def has_gaps(text: str) -> bool:

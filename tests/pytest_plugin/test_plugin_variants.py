@@ -96,6 +96,9 @@ def test_pairs_of_variants_run_side_by_side_and_are_told_apart(
     assert len({record.variant_hash for record in found.values()}) == 6
     about = json.loads((run.path / "run.json").read_text())
     assert (about["seed"], list(about["variants"])) == (7, list(dict.fromkeys(about["variants"])))
+    assert about["command"].startswith("pytest ")
+    assert about["texts"]
+    assert set(about["tasks"]) == {record.task for record in found.values()}
 
 
 @pytest.mark.parametrize("way", [[], ["-n2"]], ids=["plain", "-n2"])

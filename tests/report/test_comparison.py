@@ -152,8 +152,8 @@ def test_errors_and_invalid_trials_are_no_failures() -> None:
     view = compare_records(records)
     assert (view.arm("a").passed, view.arm("a").failed, view.arm("a").errors) == (3, 0, 1)
     assert view.pairs[0].contrasts["pass"].difference.value == 0
-    assert "a: 1 trial left out (errors): provider: rate_limit" in notes(view)
-    assert "b: 1 trial left out (invalid): the variant was not really applied" in notes(view)
+    assert "a: 1 trial excluded (error): provider: rate_limit" in notes(view)
+    assert "b: 1 trial excluded (invalid): the variant was not really applied" in notes(view)
     assert "had all excluded trials gone against b" in verdicts.render(view)
 
 
@@ -425,7 +425,7 @@ def test_each_condition_is_judged_by_itself_and_all_reasons_are_told() -> None:
 def test_too_many_trials_left_out_fail_the_gate_that_says_so() -> None:
     """More than the share; without one, any."""
     runs = {"a": ["++++"] * 5, "b": ["+++!"] + ["++++"] * 4}
-    assert gate(runs, "excluded").failed == ("1 of 20 trials of b are left out: 5%",)
+    assert gate(runs, "excluded").failed == ("1 of 20 trials of b are excluded: 5%",)
     assert not gate(runs, "excluded:5%").failed
     assert gate(runs, "excluded:0.04").failed
 
@@ -434,8 +434,8 @@ def test_what_is_left_out_can_turn_the_verdict_and_then_the_gate_does_not_hold()
     """Half of b's tasks broke. The headline says so, and errors that fall on one variant are no accident."""
     runs = {"a": ["+" * 10] * 8, "b": ["!" * 10] * 4 + ["+" * 10] * 4}
     view = compare_records(a_run(runs))
-    assert "the trials left out could make it a regression" in phrases.headline(view.pairs[0])
-    assert any("left out could make it a regression" in reason for reason in gate(runs).failed)
+    assert "the excluded trials could make it a regression" in phrases.headline(view.pairs[0])
+    assert any("excluded trials could make it a regression" in reason for reason in gate(runs).failed)
     assert "40 of 80 trials of b, 0 of 80 of a: that is no accident" in notes(view)
     one = {"a": ["+" * 10] * 8, "b": ["!" + "+" * 9] + ["+" * 10] * 7}
     assert not gate(one).failed

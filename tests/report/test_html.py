@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from math import dist
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from harness.records.redaction import NO_REDACTION
 from harness.records.store import RunFolder
 from harness.records.stream import turn_marker
 from harness.report.html.charts import Scale, scale_of, spread
+from harness.report.html.places import HEIGHT, RADIUS, lanes, letter_offsets
 from harness.report.html.render import write_report
 from harness.report.html.trials import PackLimits, pack_trial
 from harness.report.sanitize import sanitize
@@ -115,6 +117,53 @@ def test_it_answers_the_question_first(tab: Any, report: Path) -> None:
     assert box["y"] + box["height"] < 900
 
 
+def compared_run(results: Path) -> Path:
+    """Three variants, of which two bring a CLAUDE.md; two tasks share a tag. A value is half a letter."""
+    run = made_up_run(results, tasks=3, variants=("plain", "brief", "long"), trials=2, steps=1)
+    tasks = sorted({json.loads(line)["task"] for line in (run / "records.jsonl").open()})
+    about = {
+        "command": "pytest tasks --seed 7",
+        "seed": 7,
+        "variants": {
+            "plain": {},
+            "brief": {"claude_md": {"sha256": "a" * 64, "chars": 12, "mode": "append"}, "model": "haiku"},
+            "long": {"claude_md": {"sha256": "b" * 64, "chars": 20}, "settings": {"env": {"A": "\ud800"}}},
+        },
+        "texts": {"brief": {"claude_md": "Be brief.\n"}, "long": {"claude_md": "Be brief.\nBe kind.\n"}},
+        "tasks": {
+            task: {"description": f"About {task}", "tags": [["shared"], ["shared"], ["alone"]][place]}
+            for place, task in enumerate(tasks)
+        },
+    }
+    (run / "run.json").write_text(json.dumps(about))
+    return run
+
+
+def test_it_says_what_was_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In every form: what each variant sets, its texts (or their difference), the command, and the numbers by tag."""
+    run = compared_run(tmp_path)
+    page = write_report(tmp_path, [str(run)], None, "brief").path.read_text(encoding="utf-8")
+    compared = page[page.index('<section id="compared"') : page.index('<section id="variants"')]
+    for said in (
+        "12 characters, after the repo&#39;s own, sha256 aaaaaaaaaaaa",
+        "haiku",
+        "pytest tasks --seed 7",
+    ):
+        assert said in compared
+    assert '<span class="add">+Be kind.\n</span>' in compared
+    assert "Sets nothing" in compared
+    tags = page[page.index('<section id="tags"') : page.index('<section id="amounts"')]
+    assert "shared" in tags
+    assert "alone" not in tags
+    for form in ("terminal", "markdown", "json"):
+        assert main(["compare", str(run), "--format", form]) == 0
+        said = capsys.readouterr().out
+        assert "12 characters" in said or '"claude_md": "12 characters' in said
+        assert "shared" in said
+    assert json.loads(said)["variants"][1]["texts"] == {"CLAUDE.md": "Be brief.\n"}
+    assert json.loads(said)["by_tag"][0]["cells"][0]["counted"] == 4
+
+
 def test_every_trial_has_its_place(tab: Any, report: Path) -> None:
     """The grid has a row for each task, a cell for each variant, and a mark for each trial."""
     tab.goto(url(report))
@@ -129,7 +178,7 @@ def test_the_navigation_leads_to_every_section(tmp_path: Path) -> None:
         a_run(tmp_path, a_record(tools=tools))
         text = written(tmp_path)
         sections = re.findall(r'<section id="(\w+)"', text)
-        assert sections == ["verdict", "variants", "tasks", "amounts", *more, "notes"]
+        assert sections == ["verdict", "compared", "variants", "tasks", "amounts", *more, "notes"]
         assert re.findall(r'<a href="#(\w+)">', text) == sections
 
 
@@ -397,10 +446,29 @@ def hostile_record(text: str, place: int, run: RunFolder) -> TrialRecord:
     )
 
 
+def hostile_setup() -> dict[str, Any]:
+    """A run.json that has the texts wherever it may have one: tasks in pairs share a tag, so that tags are shown."""
+    everything = " ".join(HOSTILE)
+    variants = [f"v{place} {everything}" for place in range(2)]
+    return {
+        "command": everything,
+        "harness_version": everything,
+        "variants": {name: {text: {text: text} for text in HOSTILE} for name in variants},
+        "texts": {
+            name: {"claude_md": f"{name}\n" + "\n".join(HOSTILE), **dict.fromkeys(HOSTILE, name)}
+            for name in variants
+        },
+        "tasks": {
+            f"{text} {place}": {"description": text, "tags": [text, everything]}
+            for place, text in enumerate(HOSTILE)
+        },
+    }
+
+
 @pytest.fixture(scope="session")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = tmp_path_factory.mktemp("hostile")
-    run = RunFolder.create(results, "20261123-090141-3f9c", {}, NO_REDACTION)
+    run = RunFolder.create(results, "20261123-090141-3f9c", hostile_setup(), NO_REDACTION)
     for place, text in enumerate(HOSTILE):
         run.append(hostile_record(text, place, run))
     return write_report(results, [], None).path
@@ -415,7 +483,8 @@ def test_nothing_of_an_agents_runs(tab: Any, hostile: Path) -> None:
     texts = []
     for number in range(len(HOSTILE)):
         tab.goto(url(hostile, f"#trial-{number}"))
-        tab.wait_for_selector("#panel .said")
+        tab.wait_for_selector("#panel .check")
+        tab.keyboard.press("1")
         tab.keyboard.press("e")
         for name in ("Diff", "Checks", "Record", "Transcript"):
             texts.append(tab.locator("body").inner_text())
@@ -424,6 +493,9 @@ def test_nothing_of_an_agents_runs(tab: Any, hostile: Path) -> None:
     assert tab.evaluate("window.hit") is None
     assert tab.locator("script:not([type])").count() == 1
     shown = "\n".join(texts)
+    tab.keyboard.press("Escape")
+    for place in ("compared", "tags"):
+        assert "<plaintext>" in tab.locator(f"#{place}").inner_text()
     assert "<script>window.hit=1</script>" in shown
     assert "{{ 7 * 7 }}{% raw %}" in shown
     assert "\\u202egnp.exe\\u2066" in shown
@@ -639,7 +711,46 @@ def test_a_narrow_screen_shows_it_all(browser: Any, report: Path) -> None:
     page = context.new_page()
     page.goto(url(report))
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    # The grid fits; what does not is marked, and nothing else.
+    wide = "[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth + 1)"
+    assert not page.locator("#grid").evaluate("grid => grid.scrollWidth > grid.parentElement.clientWidth")
+    assert page.evaluate(f"{wide}.length") == page.locator(".scrolls:visible").count() > 0
     context.close()
+
+
+def test_a_failed_trial_opens_on_what_failed(tab: Any, report: Path) -> None:
+    """It is called by its names, and shows its failed check first, until the reader picks another part."""
+    tab.goto(url(report))
+    tab.locator("#grid .mark.failed").first.click()
+    tab.wait_for_selector("#panel .check")
+    title = tab.locator("#trial-title").inner_text()
+    assert re.fullmatch(r"✗ failed [\w-]+, (default|with-docs), trial [123]", title)
+    assert tab.locator("#panel .check").first.inner_text().startswith("✗ failed")
+    tab.keyboard.press("1")
+    tab.keyboard.press("n")
+    tab.wait_for_selector("#panel .said")
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), min_size=1, max_size=5))
+def test_no_letter_hides_another_in_the_cost_plot(points: list[tuple[int, int]]) -> None:
+    """Nor another variant's point, whatever the width; also where all points are one."""
+    for anchors in (points, points[:1] * len(points)):
+        offsets = letter_offsets([(float(x), float(y)) for x, y in anchors])
+        for width in (230, 360, 700, 860):
+            spots = [(x * width / 100, y * HEIGHT / 100) for x, y in anchors]
+            letters = [(x + dx, y + dy) for (x, y), (dx, dy) in zip(spots, offsets, strict=True)]
+            for place, letter in enumerate(letters):
+                assert all(dist(letter, other) > 2 * RADIUS for other in letters[:place])
+                assert all(dist(letter, spot) >= RADIUS for at, spot in enumerate(spots) if at != place)
+
+
+def test_whiskers_on_each_other_have_lanes() -> None:
+    """Three that are one lie beside each other; one elsewhere stays where it is."""
+    same = (10.0, 40.0, 50.0)
+    found = lanes([same, same, same, (60.0, 80.0, 50.0), None], HEIGHT)
+    assert len(set(found[:3])) == 3
+    assert found[3:] == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("width", [360, 1280])

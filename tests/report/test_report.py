@@ -209,7 +209,7 @@ def table(*rows: SummaryRow, width: int = 80, color: bool = False) -> str:
 def test_a_row_says_it_all() -> None:
     """In the order of its head."""
     head, line = table(row(errors=1, invalid=2)).splitlines()
-    assert " ".join(head.split()) == "variant passed failed error pass cost each tokens output time"
+    assert " ".join(head.split()) == "variant passed failed excluded pass cost each tokens output time"
     assert line.split() == ["default", "2", "1", "3", "67%", "-", "-", "-", "-", "0.8", "s"]
 
 
@@ -262,7 +262,7 @@ def test_notes_say_how_to_read_the_table() -> None:
     assert len(notes(plain)) == 2
     assert all(len(line) <= 80 for line in notes(plain))
     told = "\n".join(notes(plain, trial("error", index=2), trial("invalid", index=3)))
-    assert "1 of 3 trials broke on infrastructure and count for nobody" in told
+    assert "1 of 3 trials broke on infrastructure (error): they count for nobody" in told
     assert "1 of 3 trials are invalid" in told
     told = "\n".join(notes(plain, trial("failed", index=2, tokens_partial=True)))
     assert "1 of those were cut off: their tokens are lower bounds, their cost is unknown" in told

@@ -9,16 +9,24 @@ from harness.records.record import TrialRecord
 from harness.report.formatting import cost, count, percent, seconds
 from harness.report.html.charts import Scale, Spread, Tick, scale_of, spread
 from harness.report.html.page_data import ArmRow, NumberedRecord, PageData, Range, range_of
+from harness.report.html.places import HEIGHT, NARROW, lanes, letter_offsets
 
 
 @dataclass(frozen=True)
 class Point:
-    """A variant in the chart of cost against pass rate."""
+    """A variant in the chart of cost against pass rate.
+
+    `dx` and `dy` lead from the point to its letter, `lane_x` and `lane_y` shift its whiskers, all in pixels.
+    """
 
     arm: ArmRow
     x: Range
     y: Range
     label: str
+    dx: float
+    dy: float
+    lane_x: float
+    lane_y: float
 
 
 @dataclass(frozen=True)
@@ -79,18 +87,37 @@ def _scatter(arms: Sequence[ArmRow]) -> Scatter | None:
     )
     x, y = Scale(0.0, 1.08 * farthest or 1.0), Scale(0.0, 1.0)
     return Scatter(
-        points=tuple(
-            Point(
-                arm,
-                range_of(x, spent),
-                _upside_down(range_of(y, rate)),
-                f"{arm.view.name}: {cost(spent.value)} a trial, {percent(rate.value)} passed",
-            )
-            for arm, spent, rate in seen
+        points=_points(
+            [
+                (
+                    arm,
+                    range_of(x, spent),
+                    _upside_down(range_of(y, rate)),
+                    f"{arm.view.name}: {cost(spent.value)} a trial, {percent(rate.value)} passed",
+                )
+                for arm, spent, rate in seen
+            ]
         ),
         x_ticks=x.ticks(cost),
         y_ticks=tuple(Tick(100 - tick.at, tick.label) for tick in y.ticks(percent)),
     )
+
+
+def _points(found: Sequence[tuple[ArmRow, Range, Range, str]]) -> tuple[Point, ...]:
+    """Points whose letters and whiskers do not hide each other."""
+    offsets = letter_offsets([(x.value or 0.0, y.value or 0.0) for _, x, y, _ in found])
+    across = lanes([_whisker(x, y) for _, x, y, _ in found], HEIGHT)
+    down = lanes([_whisker(y, x) for _, x, y, _ in found], NARROW)
+    return tuple(
+        Point(*one, *offset, *shifts)
+        for one, offset, shifts in zip(found, offsets, zip(across, down, strict=True), strict=True)
+    )
+
+
+def _whisker(along: Range, across: Range) -> tuple[float, float, float] | None:
+    if along.low is None or along.high is None or across.value is None:
+        return None
+    return along.low, along.high, across.value
 
 
 def _upside_down(found: Range) -> Range:

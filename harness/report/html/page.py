@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from harness.report.arms import ComparedArm
 from harness.report.comparison import ComparisonView
 from harness.report.formatting import cost
+from harness.report.html.compared import compared_section
 from harness.report.html.cost_charts import amounts_section
 from harness.report.html.page_data import ArmRow, NumberedRecord, PageData, arm_row
 from harness.report.html.pairs import verdict_section
 from harness.report.html.pass_at_k import variants_section
+from harness.report.html.tags import tags_section
 from harness.report.html.task_matrix import tasks_section
 from harness.report.html.tools import tools_section
 
@@ -23,8 +25,10 @@ from harness.report.html.tools import tools_section
 # that makes None is left out.
 SECTIONS: tuple[tuple[str, str, Callable[[PageData], object]], ...] = (
     ("verdict", "Verdict", verdict_section),
+    ("compared", "What was compared", compared_section),
     ("variants", "Variants", variants_section),
     ("tasks", "Tasks", tasks_section),
+    ("tags", "By tag", tags_section),
     ("amounts", "Cost and time", amounts_section),
     ("tools", "Tools", tools_section),
     ("notes", "Notes", lambda data: data.view.notes),

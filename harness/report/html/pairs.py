@@ -187,9 +187,11 @@ def _metric_row(contrast: Contrast, own: ArmRow, baseline: ArmRow, scale: Scale)
 
 
 def _elsewhere(contrast: Contrast) -> str:
-    """The interval and verdict on tasks like these, or that it stands in the drawing."""
+    """The interval on tasks like these, with its verdict where that is another, or that it stands in the drawing."""
     if contrast.question == "population":
         return "drawn: these have no answer"
     ends = phrases.change_interval(contrast.metric, contrast.population.difference.interval)
     said = phrases.verdict(contrast, "population")
-    return ends if said == "inconclusive" else f"{ends}: {said}" if ends else said
+    if not ends:
+        return said
+    return ends if said == contrast.verdict else f"{ends}: {said}"

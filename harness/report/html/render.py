@@ -28,6 +28,7 @@ from harness.report.html.page import Page, page_of
 from harness.report.html.page_data import NumberedRecord
 from harness.report.html.trials import pack_trials
 from harness.report.sanitize import sanitize
+from harness.report.setup import RunSetup, read_setup
 from harness.report.sources import planned_rounds
 
 _HEAD = 4096
@@ -109,6 +110,7 @@ class _Loaded:
     run: RunFolder
     records: tuple[TrialRecord, ...]
     notes: tuple[str, ...]
+    setup: RunSetup
 
 
 def _load(run: RunFolder) -> _Loaded:
@@ -116,7 +118,7 @@ def _load(run: RunFolder) -> _Loaded:
     if not found.records:
         raise UsageError(f"run {run.id} has no records", remedy="`harness ls` lists runs and their trials")
     notes = tuple(f"{RECORDS}:{bad.number} is no whole record ({bad.reason})" for bad in found.bad)
-    return _Loaded(run, found.records, notes)
+    return _Loaded(run, found.records, notes, read_setup(run.path))
 
 
 def _page(loaded: Sequence[_Loaded], baseline: str | None) -> tuple[Page, list[tuple[Path, TrialRecord]]]:
@@ -128,7 +130,7 @@ def _page(loaded: Sequence[_Loaded], baseline: str | None) -> tuple[Page, list[t
         records = [record for record in one.records if record.variant == variant]
         trials[name] = [NumberedRecord(len(order) + place, record) for place, record in enumerate(records)]
         order += [(one.run.path, record) for record in records]
-        arms.append(Arm(name, one.run.id, variant, [metrics_of(record) for record in records]))
+        arms.append(Arm(name, one.run.id, variant, [metrics_of(record) for record in records], one.setup))
     notes = [note for one in loaded for note in one.notes]
     plan = planned_rounds(loaded[0].run.path) if len(loaded) == 1 else None
     view = compare_arms(arms, _pairs(arms, baseline), plan=plan, notes=notes)

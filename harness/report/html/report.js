@@ -101,6 +101,28 @@
     if (mark) mark.title = mark.getAttribute("aria-label");
   });
 
+  // What scrolls sideways says so
+
+  const scrollers = [...document.querySelectorAll(".scroll")].map((box) => {
+    const hint = make("p", "scrolls soft small", "scrolls sideways →");
+    hint.setAttribute("aria-hidden", "true");
+    hint.hidden = true;
+    box.prepend(hint);
+    return [box, hint];
+  });
+  const markScrollers = () => {
+    const wide = scrollers.map(([box]) => [box.scrollWidth - box.clientWidth, box.scrollLeft]);
+    scrollers.forEach(([box, hint], place) => {
+      const [more, from] = wide[place];
+      hint.hidden = more < 2;
+      box.classList.toggle("more", from < more - 1);
+      box.classList.toggle("before", from > 1);
+    });
+  };
+  for (const [box] of scrollers) box.addEventListener("scroll", markScrollers, { passive: true });
+  window.addEventListener("resize", markScrollers);
+  markScrollers();
+
   // A trial
 
   const dialog = find("trial");
@@ -112,13 +134,14 @@
     tab.id = `tab-${place}`;
     tab.setAttribute("role", "tab");
     tab.setAttribute("aria-controls", "panel");
-    tab.addEventListener("click", () => choose(place));
+    tab.addEventListener("click", () => pick(place));
     return tab;
   });
   find("tabs").append(...tabs);
   let trial = null;
   let number = -1;
   let part = 0;
+  let chosen = false;
 
   const markOf = (wanted) => body.querySelector(`.mark[href="#trial-${wanted}"]`);
   const unpack = async (wanted) => {
@@ -149,6 +172,7 @@
       const found = await unpack(wanted);
       if (number !== wanted) return;
       trial = found;
+      if (!chosen) part = opening(found);
       choose(part);
     } catch (error) {
       panel.replaceChildren(make("p", "notice", `This trial cannot be unpacked: ${error}. Is the file whole?`));
@@ -159,6 +183,9 @@
     const to = beside(markOf(number), step);
     if (to) location.replace(to.getAttribute("href"));
   };
+  // A failed trial opens on what failed, until the reader has picked a part.
+  const opening = (found) => (found.outcome === "failed" && found.checks.length ? 2 : 0);
+  const pick = (place) => { chosen = true; choose(place); };
   const choose = (place) => {
     part = place;
     tabs.forEach((tab, at) => {
@@ -179,7 +206,7 @@
   find("tabs").addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!step) return;
-    choose((part + step + parts.length) % parts.length);
+    pick((part + step + parts.length) % parts.length);
     tabs[part].focus();
   });
   find("close").addEventListener("click", () => dialog.close());
@@ -188,6 +215,7 @@
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
   dialog.addEventListener("close", () => {
     number = -1;
+    chosen = false;
     if (location.hash.startsWith("#trial-")) history.replaceState(null, "", location.href.split("#")[0]);
     body.querySelector('.mark[tabindex="0"]')?.focus();
   });
@@ -196,7 +224,7 @@
     if (event.key === "n") move(1);
     else if (event.key === "p") move(-1);
     else if (event.key === "e") panel.querySelector(".expand")?.click();
-    else if (/^[1-4]$/.test(event.key)) choose(event.key - 1);
+    else if (/^[1-4]$/.test(event.key)) pick(event.key - 1);
   });
   document.addEventListener("keydown", (event) => {
     if (event.key !== "/" || dialog.open || event.target.matches("input, select")) return;
@@ -208,9 +236,17 @@
   // The parts of a trial
 
   function head(found) {
+    return [facts(found), ...notices(found)];
+  }
+
+  function facts(found) {
     const list = make("dl", "facts");
     for (const [name, value] of found.facts) list.append(make("dt", "", name), make("dd", "", value));
-    return [list, ...found.notices.map((notice) => make("p", "notice", notice))];
+    return list;
+  }
+
+  function notices(found) {
+    return found.notices.map((notice) => make("p", "notice", notice));
   }
 
   function transcript(found) {
@@ -314,16 +350,23 @@
 
   function checks(found) {
     if (!found.checks.length) return [...head(found), make("p", "soft", "No checks were run.")];
-    return found.checks.map((check) => {
-      const line = make(
-        "p", "", make("span", `badge ${check.passed ? "passed" : "failed"}`, `${check.passed ? "✓" : "✗"} ${check.verdict}`),
-        " ", make("strong", "", check.name), " ", make("span", "soft", check.about),
-      );
-      const shown = make("div", "check", line);
-      if (check.output) shown.append(make("pre", "", check.output));
-      if (check.file) shown.append(make("p", "soft small", `The end of its output; more is in ${check.file}`));
-      return shown;
-    });
+    const failed = found.checks.filter((check) => !check.passed).length;
+    const summary = failed
+      ? `${failed} of ${found.checks.length} checks failed.`
+      : `All ${found.checks.length} checks passed.`;
+    return [...(failed ? notices(found) : []), make("p", "soft summary", summary), ...found.checks.map(checkOf), facts(found)];
+  }
+
+  function checkOf(check) {
+    const line = make(
+      "p", "", make("span", `badge ${check.passed ? "passed" : "failed"}`, `${check.passed ? "✓" : "✗"} ${check.verdict}`),
+      " ", make("strong", "", check.name), " ", make("span", "soft", check.about),
+    );
+    const shown = make("div", `check ${check.passed ? "good" : "bad"}`, line);
+    if (check.tests.length) shown.append(make("ul", "tests", ...check.tests.map((test) => make("li", "", test))));
+    if (check.output) shown.append(make("pre", "", check.output));
+    if (check.file) shown.append(make("p", "soft small", `The end of its output; more is in ${check.file}`));
+    return shown;
   }
 
   function record(found) {

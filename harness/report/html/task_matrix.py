@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from harness.records.record import TrialRecord
 from harness.report.formatting import UNKNOWN, cost, seconds
 from harness.report.html.page_data import ArmRow, NumberedRecord, PageData
+from harness.report.setup import TaskWords
 from harness.stats.results import TaskFlip
 
 
@@ -32,9 +33,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class MatrixRow:
-    """One task under all variants. `kinds` are the filters that keep it; `gap` says how much its variants differ."""
+    """One task under all variants, and what it says of itself.
+
+    `kinds` are the filters that keep it; `gap` says how much its variants differ.
+    """
 
     task: str
+    words: TaskWords
     cells: tuple[Cell, ...]
     kinds: tuple[str, ...]
     tags: tuple[tuple[str, str], ...]
@@ -64,7 +69,8 @@ def _rows(data: PageData) -> Iterator[MatrixRow]:
     flips = {pair.arm: {flip.task: flip for flip in pair.flips} for pair in data.view.pairs}
     for task in sorted(data.view.tasks):
         cells = [_cell(arm, places.get((task, arm.view.name), ())) for arm in data.arms]
-        yield _matrix_row(task, cells, _flip_tags(task, data.arms, flips))
+        words = data.view.words.get(task, TaskWords())
+        yield _matrix_row(task, words, cells, _flip_tags(task, data.arms, flips))
 
 
 def _flip_tags(
@@ -82,7 +88,9 @@ def _flip_tags(
     ]
 
 
-def _matrix_row(task: str, cells: Sequence[Cell], tags: Sequence[tuple[str, str]]) -> MatrixRow:
+def _matrix_row(
+    task: str, words: TaskWords, cells: Sequence[Cell], tags: Sequence[tuple[str, str]]
+) -> MatrixRow:
     rates = [cell.passed / cell.counted for cell in cells if cell.counted]
     outcomes = {mark.outcome for cell in cells for mark in cell.marks}
     kinds = [
@@ -98,6 +106,7 @@ def _matrix_row(task: str, cells: Sequence[Cell], tags: Sequence[tuple[str, str]
     flaky = [("flaky", "flaky")] if "flaky" in kinds else []
     return MatrixRow(
         task=task,
+        words=words,
         cells=tuple(cells),
         kinds=tuple(kinds),
         tags=(*tags, *flaky),
@@ -119,7 +128,7 @@ def _cell(arm: ArmRow, trials: Sequence[NumberedRecord]) -> Cell:
 
 
 def _label(arm: ArmRow, record: TrialRecord) -> str:
-    about = [f"{record.task}, {arm.key}, trial {record.index}: {record.outcome}"]
+    about = [f"{record.task}, {arm.view.name}, trial {record.index}: {record.outcome}"]
     if record.score is not None:
         about.append(f"score {record.score:.2f}")
     about += [seconds(record.phases_ms.own), cost(record.cost_usd)]

@@ -33,6 +33,7 @@ _MOST_READ = 32_000_000
 _MOST_OF_ALL = 120_000_000
 _ONE_PROCESS = 400
 _AT_ONCE = 16
+_TESTS = 30
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,10 @@ class _TrialPacker:
             "transcript_note": transcript_note,
             "diff": diff,
             "diff_note": diff_note,
-            "checks": [self._check(check) for check in self._record.checks],
+            "outcome": self._record.outcome,
+            "checks": [
+                self._check(check) for check in sorted(self._record.checks, key=lambda check: check.passed)
+            ],
             "record": self._record.line(),
         }
 
@@ -133,6 +137,7 @@ class _TrialPacker:
             "passed": check.passed,
             "verdict": check_verdict(check),
             "about": f"{after}score {check.score:g}, {seconds(check.duration_ms)}",
+            "tests": _failed_tests(check),
             "output": _cut(sanitize(output), self._limits.piece),
             "file": self._where(check.output) if check.output and output else None,
         }
@@ -158,6 +163,13 @@ class _TrialPacker:
 
     def _where(self, relative: str | None) -> str:
         return sanitize(f"{self._run.name}/{relative}") if relative else ""
+
+
+def _failed_tests(check: CheckResult) -> list[str]:
+    """The first of a check's tests that did not pass, with what they came to."""
+    failed = [test for test in check.tests or () if test.outcome not in ("passed", "skipped")]
+    more = [f"and {len(failed) - _TESTS} more"] if len(failed) > _TESTS else []
+    return [sanitize(f"{test.name}: {test.outcome}") for test in failed[:_TESTS]] + more
 
 
 def _notices(record: TrialRecord) -> Iterable[str]:
