@@ -216,7 +216,14 @@ def _part(value: str, shown: bytes) -> _Part:
     core = max(re.findall("[A-Za-z0-9]+", value), key=len, default="")
     # All backslashes before it go, so that none is left over to spoil the JSON around.
     before = b"" if _is_plain(value[0]) else rb"(?<!\\)\\*"
-    return _Part(core.encode(), b"(%s%s)" % (before, b"".join(map(_spellings, value))), shown)
+    body = value.rstrip("\\")
+    tail = _last_backslashes(len(value) - len(body))
+    return _Part(core.encode(), b"(%s%s%s)" % (before, b"".join(map(_spellings, body)), tail), shown)
+
+
+def _last_backslashes(count: int) -> bytes:
+    """A pattern for backslashes at a value's end: of more than an even number the last may escape what comes next."""
+    return rb"(?:(?:\\\\){%d,%d}|\\{%d})" % (count, 8 * count, count) if count else b""
 
 
 def _is_plain(char: str) -> bool:
