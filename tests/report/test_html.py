@@ -294,8 +294,10 @@ def test_torn_records_are_told(tmp_path: Path) -> None:
 
 
 def open_trial(tab: Any, path: Path, number: int = 0) -> None:
+    """Its transcript, whatever it opens on."""
     tab.goto(url(path, f"#trial-{number}"))
     tab.wait_for_selector("#panel .facts")
+    tab.keyboard.press("1")
 
 
 def test_a_trial_can_be_read(tab: Any, tmp_path: Path) -> None:
@@ -482,9 +484,8 @@ def test_nothing_of_an_agents_runs(tab: Any, hostile: Path) -> None:
     """
     texts = []
     for number in range(len(HOSTILE)):
-        tab.goto(url(hostile, f"#trial-{number}"))
-        tab.wait_for_selector("#panel .check")
-        tab.keyboard.press("1")
+        open_trial(tab, hostile, number)
+        tab.wait_for_selector("#panel .said")
         tab.keyboard.press("e")
         for name in ("Diff", "Checks", "Record", "Transcript"):
             texts.append(tab.locator("body").inner_text())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,9 +78,13 @@ def test_what_cannot_be_a_task_is_told(tmp_path: Path, what: str) -> None:
     change, words = HOSTILE[what]
     folder = task_folder(tmp_path, solution={"answer.txt": "42\n"})
     change(folder)
-    with pytest.raises(ProblemsError, match=words):
-        load_tasks(folder)
-    format_of(folder)
+    try:
+        with pytest.raises(ProblemsError, match=words):
+            load_tasks(folder)
+        format_of(folder)
+    finally:
+        # pytest cannot remove folders that are so deep, and would fail at some later session's end.
+        subprocess.run(["rm", "-rf", folder], check=True)
 
 
 def test_what_is_no_content_is_passed_over(tmp_path: Path) -> None:
