@@ -25,7 +25,7 @@ from scipy.special import stdtrit
 
 from harness.stats.arrays import Floats, TaskMeans
 from harness.stats.population import NO_SPREAD, any_spread, mean_bounds, too_few
-from harness.stats.results import Difference
+from harness.stats.results import SAYS_NOTHING, WIDEST, Difference
 
 ONE_TRIAL = "one trial of each task: nothing shows how much trials differ"
 SAME_FACTOR = "all tasks differ by the same factor: nothing shows how much tasks differ"
@@ -204,4 +204,6 @@ def cost_of_a_pass(amounts: Amounts, level: float) -> tuple[float, tuple[float, 
     if amounts.worth < _FEWEST:
         return value, None, FEW_MAKE_IT
     low, high = mean_bounds(center + _wider(amounts.parts, amounts.worth, level), level)
+    if high - low > WIDEST:
+        return value, None, SAYS_NOTHING
     return value, (float(np.exp(low)), float(np.exp(high))), None

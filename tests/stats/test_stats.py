@@ -644,6 +644,11 @@ def test_no_interval_is_shown_that_says_nothing() -> None:
         table = rows(*([value] for value in values))
         for of in (skewed_mean, geometric_mean):
             assert of(table, logs(table)).interval is None
+    few_pass = {"a": [[1, 1], [1, 1]] + [[0, 0]] * 4}
+    own = compare(a_priced_run({"a": [[0.11, 0.12]] * 6}, few_pass), [])
+    ((of_a,), reason) = own.variants, "the interval says nothing: its ends are more than a hundredfold apart"
+    found_each = of_a.metrics["pass_cost"].estimate
+    assert (found_each.interval, found_each.reason) == (None, reason)
 
 
 def test_values_of_0_have_a_sum_and_no_typical_trial() -> None:
