@@ -7,6 +7,7 @@ Facts about the format that this module stands on are each driven through the re
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,10 @@ MARKER = "harness"
 _SUBAGENT_TOOLS = ("Agent", "Task")
 _WAKING_TOOLS = frozenset({"CronCreate", "Monitor", "ScheduleWakeup"})
 """Tools after whose call Claude Code may go on by itself when the agent has ended."""
+_NOT_RUN = (126, 127)
+"""Exit codes of a shell that could not run a command."""
+_NO_SCRIPT = re.compile(r"[Cc]an't open (?:file '|perl script )|Cannot find module '|cannot open ")
+"""What interpreters say of a script that is not there; Python ends with 2 then, which would deny a tool."""
 _SYNTHETIC = "<synthetic>"
 """The model of a message that Claude Code itself says in the model's place."""
 
@@ -234,6 +239,18 @@ class HookTold:
 
 
 @dataclass(frozen=True)
+class BrokenHook:
+    """A hook whose command, or its script, could not be run, and what it said.
+
+    `is_late`: it was started when the agent may have removed it.
+    """
+
+    event: str
+    words: str
+    is_late: bool
+
+
+@dataclass(frozen=True)
 class Session:
     """All that a transcript tells. Tokens and cost cover every turn and every subagent.
 
@@ -244,8 +261,9 @@ class Session:
     the API was asked again, `mcp_waits_ms` is the time in which a call of an MCP tool was waited for; None: not
     told. `forged` counts the events that Claude Code cannot have written where they are, by why; nothing else of
     them counts. `api_error` is Claude Code's word for what it last said in the model's place. `hooks` is what hooks
-    told before the agent's first tool call of a turn. `plugins` has each one's folder by its name. `is_late` says that
-    the present run started after the agent's first tool call: what it starts with may be the agent's own doing.
+    told before the agent's first tool call of a turn, `broken_hooks` those that could not be run. `plugins` has each
+    one's folder by its name. `is_late` says that the present run started after the agent's first tool call: what it
+    starts with may be the agent's own doing.
     """
 
     session_id: str | None = None
@@ -273,6 +291,7 @@ class Session:
     last_retry_status: int | None = None
     api_error: str | None = None
     hooks: tuple[HookTold, ...] = ()
+    broken_hooks: tuple[BrokenHook, ...] = ()
     is_late: bool = False
     malformed: int = 0
     forged: Mapping[str, int] = field(default_factory=dict)
@@ -345,6 +364,7 @@ class SessionBuilder:
         self._goes_on = False
         self._is_retrying = False
         self._has_acted = False
+        self._early_hooks: set[str] = set()
         self._answers: dict[str, str] = {}
         self._asked_model = False
 
@@ -484,10 +504,11 @@ class SessionBuilder:
             # Claude Code starts again by itself for what ran in the background, with nothing else than before.
             if self._starts == 1:
                 self._session = replace(self._session, **_init_fields(event.raw))
-        elif event.subtype == "hook_response" and not self._has_acted:
-            said = _str(event.raw.get("stderr")) or ""
-            told = HookTold(str(event.raw.get("hook_event")), said, self._session.is_late)
-            self._session = replace(self._session, hooks=(*self._session.hooks, told))
+        elif event.subtype == "hook_started":
+            if self._is_before_agent(event.raw):
+                self._early_hooks.add(str(event.raw.get("hook_id")))
+        elif event.subtype == "hook_response":
+            self._on_hook(event.raw)
         elif event.subtype in ("background_tasks_changed", "task_started"):
             self._goes_on = True
         elif event.subtype == "api_retry":
@@ -499,6 +520,23 @@ class SessionBuilder:
                 last_retry_status=_int(event.raw.get("error_status")),
                 retry_waits_ms=_total(waits),
             )
+
+    def _is_before_agent(self, raw: Mapping[str, Any]) -> bool:
+        """Whether a hook starts before the agent has done anything. Its first call waits for the hooks before it."""
+        is_awaited = raw.get("hook_event") == "PreToolUse" and self._calls.keys() == self._open_calls
+        return not self._session.is_late and (not self._has_acted or (is_awaited and len(self._calls) == 1))
+
+    def _on_hook(self, raw: Mapping[str, Any]) -> None:
+        event, said = str(raw.get("hook_event")), _str(raw.get("stderr")) or ""
+        session = self._session
+        if not self._has_acted:
+            session = replace(session, hooks=(*session.hooks, HookTold(event, said, session.is_late)))
+        code = raw.get("exit_code")
+        if code in _NOT_RUN or (code not in (0, None) and _NO_SCRIPT.search(said)):
+            broken = BrokenHook(event, said.strip(), str(raw.get("hook_id")) not in self._early_hooks)
+            if broken not in session.broken_hooks:
+                session = replace(session, broken_hooks=(*session.broken_hooks, broken))
+        self._session = session
 
     def _on_assistant(self, event: Event) -> None:
         self._running, self._is_retrying = True, False

@@ -16,6 +16,7 @@ from harness.records.stream import Session
 from harness.trials.attempt import Attempt
 from harness.trials.cli_starts import differences_in_starts, read_cli_starts, start_records, unseen_notes
 from harness.trials.evidence import evidence_of
+from harness.trials.hook_checks import differences_in_hooks, hook_notes
 from harness.trials.init_checks import differences_in_init, differences_without_init
 from harness.trials.request_checks import differences_in_request
 from harness.trials.stderr_checks import differences_in_stderr, stderr_notes
@@ -89,6 +90,7 @@ class Proof:
         _require(differences_without_init(variant, session))
         if tells_hooks:
             _require(self._look_at_hooks(session))
+            self._note(hook_notes(variant, session))
             if session.session_id:
                 self._note(unseen_notes(variant, read_cli_starts(variant, evidence_of(session))))
         else:
@@ -114,6 +116,7 @@ class Proof:
         attempt.instructions = read_loaded_instructions(whole, self.home).loaded
         attempt.starts = start_records(variant, self.env, read_cli_starts(variant, whole))
         return (
+            *differences_in_hooks(variant, session),
             *differences_in_instructions(variant, loaded),
             *differences_in_starts(variant, self.env, starts),
         )

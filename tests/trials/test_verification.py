@@ -455,6 +455,52 @@ def test_a_skill_where_claude_code_does_not_look_makes_a_trial_invalid(
     assert len(api.requests) <= 1
 
 
+def with_hooks(**commands: str) -> dict[str, str | bytes]:
+    hooks = {
+        event: [{"hooks": [{"type": "command", "command": command}]}] for event, command in commands.items()
+    }
+    return {"s.json": json.dumps({"hooks": hooks})}
+
+
+@pytest.mark.parametrize(
+    ("event", "command"),
+    [
+        ("SessionStart", "~/.claude/hooks/no-such.sh"),
+        ("UserPromptSubmit", "python3 $CLAUDE_PROJECT_DIR/no-such.py"),
+        ("PreToolUse", "node ~/no-such.mjs"),
+    ],
+)
+def test_a_hook_that_cannot_be_run_makes_a_trial_invalid(
+    server: LocalServer, tmp_path: Path, event: str, command: str
+) -> None:
+    """Claude Code goes on without it, and the session would pass for one that had it."""
+    script: list[Step] = [Use("Bash", {"command": "echo 42 >answer.txt"}), Say("done")]
+    story, _ = trial(server, tmp_path, 'settings = "s.json"', with_hooks(**{event: command}), script=script)
+    (difference,) = invalid(story)
+    assert difference.startswith(f"the variant's {event} hook could not be run: ")
+    assert "no-such" in difference
+
+
+def test_a_hook_that_the_agent_takes_away_is_noted(server: LocalServer, tmp_path: Path) -> None:
+    """No agent makes its trial invalid; neither does a hook of the repo's own, nor one that only refuses."""
+    settings = with_hooks(SessionStart="exit 1", PreToolUse="bash ~/repo/hook.sh", Stop="bash ~/repo/hook.sh")
+    own = {"hooks": {"SessionStart": [{"hooks": [{"type": "command", "command": "no-such-tool"}]}]}}
+    repo: dict[str, str | bytes] = {
+        "CLAUDE.md": OLD,
+        "hook.sh": "true\n",
+        ".claude/settings.json": json.dumps(own),
+    }
+    script: list[Step] = [
+        Use("Bash", {"command": "echo 42 >answer.txt; rm hook.sh"}),
+        Use("Bash", {"command": "true"}),
+        Say("done"),
+    ]
+    story, _ = trial(server, tmp_path, 'settings = "s.json"', settings, script=script, repo=repo)
+    assert (story.record.outcome, story.record.differences) == ("passed", ())
+    for event in ("SessionStart", "PreToolUse", "Stop"):
+        assert any(f"a {event} hook could not be run: " in note for note in story.record.notes)
+
+
 OVERLAY: dict[str, str | bytes] = {
     "over/repo/.claude/skills/greet/SKILL.md": "---\nname: greet\ndescription: Greets.\n---\nSay hello.\n",
     "over/repo/.claude/agents/rev.md": "---\nname: reviewer\ndescription: Reviews.\n---\nReview.\n",

@@ -1,0 +1,51 @@
+"""Hooks that could not be run: a treatment that the session did not have, or the agent's own doing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from harness.records.stream import BrokenHook, Session
+from harness.trials.init_checks import asked_settings
+from harness.variants.variant import Variant
+
+_MISSING = re.compile(
+    r"([^\s:]+): (?:command not found|not found|No such file|[Pp]ermission denied)"
+    r"|[Cc]an't open (?:file '|perl script \")([^'\"]+)|Cannot find module '([^']+)"
+)
+
+
+def differences_in_hooks(variant: Variant, session: Session) -> tuple[str, ...]:
+    """The variant's hooks that could not be run before the agent did anything, in sentences."""
+    return tuple(
+        f"the variant's {hook.event} hook could not be run: {hook.words}"
+        for hook in session.broken_hooks
+        if not hook.is_late and _is_asked(variant, hook)
+    )
+
+
+def hook_notes(variant: Variant, session: Session) -> Iterator[str]:
+    """What a reader must know of other hooks: the repo's, a plugin's, or those that ran after the agent."""
+    for hook in session.broken_hooks:
+        if hook.is_late or not _is_asked(variant, hook):
+            yield f"a {hook.event} hook could not be run: {hook.words}"
+
+
+def _is_asked(variant: Variant, hook: BrokenHook) -> bool:
+    """Whether the variant has a hook for this event that names what is missing. The event does not tell whose it is."""
+    names = {name for found in _MISSING.findall(hook.words) for name in found if name}
+    missing = {name.rpartition("/")[2] for name in names}
+    commands = tuple(_commands(asked_settings(variant).get("hooks"), hook.event))
+    return any(name in command for name in missing for command in commands)
+
+
+def _commands(hooks: object, event: str) -> Iterator[str]:
+    for matched in _list(hooks.get(event) if isinstance(hooks, Mapping) else None):
+        for hook in _list(matched.get("hooks")):
+            if isinstance(command := hook.get("command"), str):
+                yield command
+
+
+def _list(value: object) -> Iterator[Mapping[str, Any]]:
+    yield from (one for one in value if isinstance(one, Mapping)) if isinstance(value, list) else ()
