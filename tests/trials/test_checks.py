@@ -240,7 +240,7 @@ def test_nothing_that_a_check_started_runs_on(
     _skip_unless_told_apart(server, own_processes)
     look = "rm -f beat threaded; sleep 0.2; ls; ps -eo args | grep -E 'sleep|beat|python3 -' | grep -v grep"
     toml = (
-        f'[setup]\nrun = [\'setsid sleep 2000 >/dev/null 2>&1 &\']\n[checks.run]\na = """{LEFT_BEHIND}"""\n'
+        f'[setup]\nrun = [\'setsid -f sleep 2000 >/dev/null 2>&1\']\n[checks.run]\na = """{LEFT_BEHIND}"""\n'
     )
     task = load_task(task_folder(tmp_path, checks={"z.sh": SHELL}, toml=f'{toml}b = """{look}"""\n'))
 
