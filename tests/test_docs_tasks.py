@@ -139,6 +139,7 @@ def test_the_commands_for_a_second_look(
 ) -> None:
     """Those of the table, in an order in which a user might give them; what the agent left fails its check."""
     attach, checks, collect, apply = re.findall(r"^\| `harness ([^`]+)` \|", section("A second look"), re.M)
+    main(collect.split())  # what another test has left on its server
     repo: dict[str, str | bytes] = {"answer.txt": "0\n"}
     task_folder(pytester.path / "tasks", repo=repo, solution={"answer.txt": "41\n"})
     (command,) = re.findall(r"`pytest ([^`]+)`", section("A second look"))

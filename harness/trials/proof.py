@@ -105,6 +105,8 @@ class Proof:
 
     def _look_at_hooks(self, session: Session) -> tuple[str, ...]:
         attempt, variant = self.attempt, self.variant
+        if broken := differences_in_hooks(variant, session):
+            return broken  # one that blocks a prompt may have cut off the evidence
         evidence = evidence_of(session)
         if variant.settings and has_hooks(variant) and session.answered and not evidence.is_there:
             return (SETTINGS_NOT_TAKEN,)
@@ -116,7 +118,6 @@ class Proof:
         attempt.instructions = read_loaded_instructions(whole, self.home).loaded
         attempt.starts = start_records(variant, self.env, read_cli_starts(variant, whole))
         return (
-            *differences_in_hooks(variant, session),
             *differences_in_instructions(variant, loaded),
             *differences_in_starts(variant, self.env, starts),
         )

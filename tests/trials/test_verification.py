@@ -447,12 +447,14 @@ def test_settings_and_arguments_that_did_not_take_hold_are_told(asked: Variant, 
 def test_a_skill_where_claude_code_does_not_look_makes_a_trial_invalid(
     server: LocalServer, tmp_path: Path, place: str
 ) -> None:
-    """The trial would have measured nothing; it ends with at most its first message under way."""
+    """The trial would have measured nothing; it ends long before the agent has."""
     skill = "---\nname: greet\ndescription: Greets.\n---\nSay hello.\n"
-    story, api = trial(server, tmp_path, 'overlay = "over"', {f"over/{place}/SKILL.md": skill})
+    script: list[Step] = [Use("Bash", {"command": "sleep 0.5"}) for _ in range(30)]
+    files: dict[str, str | bytes] = {f"over/{place}/SKILL.md": skill}
+    story, api = trial(server, tmp_path, 'overlay = "over"', files, script=[*script, Say("done")])
 
     assert "the overlay's skill 'greet' is not there" in invalid(story)
-    assert len(api.requests) <= 1
+    assert len(api.requests) < 15
 
 
 def with_hooks(**commands: str) -> dict[str, str | bytes]:
