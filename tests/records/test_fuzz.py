@@ -75,7 +75,12 @@ def mutated(data: bytes, draw: random.Random) -> bytes:
 
 def fuzz(seeds: list[bytes], target: Callable[[bytes], None], rounds: int, seconds: float | None) -> int:
     """Try mutations of seeds; returns how many. A crash is printed with its input, in base64."""
-    draw, tried, end = random.Random(seconds and time.time_ns()), 0, time.monotonic() + (seconds or 0)
+    # The short ones try the same each time: what a change breaks is found by it, and what is new by the long ones.
+    draw, tried, end = (
+        random.Random(0 if seconds is None else time.time_ns()),
+        0,
+        time.monotonic() + (seconds or 0),
+    )
     while tried < rounds if seconds is None else time.monotonic() < end:
         data = mutated(draw.choice(seeds), draw)
         tried += 1

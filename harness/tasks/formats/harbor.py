@@ -241,7 +241,8 @@ class _Harbor:
     def manifest(self) -> dict[str, Any]:
         """Our task.toml."""
         environment, verifier, metadata = self.table("environment"), self.table("verifier"), self.table("metadata")
-        words = [*(metadata.get("tags") or []), metadata.get("category"), metadata.get("difficulty")]
+        tags = metadata.get("tags")
+        words = [*(tags if isinstance(tags, list) else [tags]), metadata.get("category"), metadata.get("difficulty")]
         tags = [found for word in words if word and (found := tag(str(word)))]
         package = self.table("task")
         return {
@@ -375,13 +376,17 @@ def _check_name(step: Mapping[str, Any]) -> str:
     return f"reward-{re.sub(r'[^A-Za-z0-9_.-]', '-', str(step.get('name')))}"
 
 
+_MOST = 1e9
+"""No machine has more CPUs, or MiB; TOML's whole numbers have no end."""
+
+
 def _amount(value: object, least: float) -> float | None:
     """A number, or a size such as "2G" in MiB; None for what is none, or too small to be a bound."""
-    if isinstance(value, str) and (found := re.fullmatch(r"\s*([\d.]+)\s*([GMK])B?\s*", value.upper())):
+    if isinstance(value, str) and (found := re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([GMK])B?\s*", value.upper())):
         value = float(found[1]) * {"G": 1024.0, "M": 1.0, "K": 1 / 1024}[found[2]]
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if value >= least else None
+    return float(min(value, _MOST)) if value >= least else None
 
 
 def _whole(value: float | None) -> int | None:
@@ -390,5 +395,5 @@ def _whole(value: float | None) -> int | None:
 
 def _seconds(value: object, default: float) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
-        return min(float(value), _MOST_S)
+        return float(min(value, _MOST_S))
     return default
