@@ -117,11 +117,8 @@ async def run_checks(
         await _lay(place, files, after=place.end_processes() if has_run else "true")
     for number, check in enumerate(checks, 1):
         is_last = number == len(checks)
-        again = (
-            await files.lay_command(place.sandbox, place.checks_folder)
-            if files.is_small and not is_last
-            else "true"
-        )
+        with_it = files.is_small and not is_last
+        again = await files.lay_command(place.sandbox, place.checks_folder) if with_it else "true"
         result, output, evidence = await _run_check(place, task, check, again)
         if result is None:
             why = "what an earlier check left running could not be ended"

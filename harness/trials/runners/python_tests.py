@@ -292,11 +292,7 @@ def run_unittest(places: Places, tell: Tell) -> None:
                 tell("problem", "the result of the tests was changed while they ran")
             verdicts.tell(test.id())
 
-    suite = unittest.TestSuite()
-    for path in places.files():
-        name = os.path.basename(path)
-        if path in places.paths or (name.startswith("test") and name.endswith(".py")):
-            _add_file(suite, path, places.base(path), verdicts)
+    suite = _suite(places, verdicts)
     for test in _tests_in(suite):
         tell("collected", test.id())
     result_class: Any = Result
@@ -304,6 +300,15 @@ def run_unittest(places: Places, tell: Tell) -> None:
     verdicts.tell_others()
     if result.shouldStop:
         tell("problem", "the tests were stopped before their end")
+
+
+def _suite(places: Places, verdicts: Verdicts) -> unittest.TestSuite:
+    suite = unittest.TestSuite()
+    for path in places.files():
+        name = os.path.basename(path)
+        if path in places.paths or (name.startswith("test") and name.endswith(".py")):
+            _add_file(suite, path, places.base(path), verdicts)
+    return suite
 
 
 def _add_file(suite: unittest.TestSuite, path: str, base: str, verdicts: Verdicts) -> None:
