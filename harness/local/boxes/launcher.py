@@ -27,7 +27,7 @@ import marshal
 import os
 import resource
 import select
-import shutil  # noqa: F401  # for the guest
+import shutil
 import signal
 import struct
 import sys
@@ -277,7 +277,10 @@ class Machine:
             lowers.append(lower)
         for folder in (tree, f"{tree}.work"):
             os.makedirs(f"{upper}/{folder}", 0o755, exist_ok=True)
-        data = f"lowerdir={':'.join(lowers)},upperdir={upper}/{tree},workdir={upper}/{tree}.work,userxattr"
+        # Nothing is written to the disk for good: a sandbox does not outlive a crash of this machine, and would else be
+        # written out when it ends. The kernel's mark that it was so forbids to go on with the files of a paused one.
+        shutil.rmtree(f"{upper}/{tree}.work/work/incompat", ignore_errors=True)
+        data = f"lowerdir={':'.join(lowers)},upperdir={upper}/{tree},workdir={upper}/{tree}.work,userxattr,volatile"
         mount("overlay", target, "overlay", NODEV, data)
 
     def enter(self) -> None:

@@ -155,7 +155,9 @@ class Egress:
         url = f"http://127.0.0.1:{self._proxy_port}"
         names = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
         nothing = dict.fromkeys(("NO_PROXY", "no_proxy"), _OWN_HOSTS)
-        return {**dict.fromkeys(names, url), **nothing, **trust, "NODE_USE_ENV_PROXY": "1"}
+        # It doubles the time that Node takes to start. Without it, Node's own requests are refused by the kernel.
+        node = {"NODE_USE_ENV_PROXY": "1"} if self._policy.can_reach_out else {}
+        return {**dict.fromkeys(names, url), **nothing, **trust, **node}
 
     def close(self) -> None:
         """Close all listeners and connections."""
