@@ -45,7 +45,7 @@ _INLINE_BYTES = 64 * 1024
 _TOLD_BYTES = 256 * 1024
 """A longer diff is read from its file."""
 _IGNORED_NAMES = 200
-_CARRIED, _STARTER = ".harness/carried.tar", ".harness/starter.tar"
+_CARRIED, _STARTER, _WORK = ".harness/carried.tar", ".harness/starter.tar", ".harness/work.tar"
 _STEP_S = 300.0
 _DIFF_S = 120
 _MAX_TRIES = 3
@@ -205,13 +205,13 @@ async def lay_work(place: Place, spec: TrialSpec, work: Work) -> Grade:
     if work.repo is None:
         await _lay_carried(place, work)
         return Grade()
-    unpack = await _hand_over(place.sandbox, work.repo, "work.tar")
+    lay = await _from_tar(place.sandbox, work.repo, call(scripts.LAY_WORK))
     since = "setup" if spec.task.setup else "commit"
     diff = call(scripts.DIFF, since, str(_MAX_FILE_BYTES), str(_TOLD_BYTES), str(_IGNORED_NAMES))
     protect = _protect(f"{place.baseline.home}/.harness/starter", spec.task.protect)
     # Without a diff the checks can judge the work all the same.
     diff = f'timeout -k 1 {_DIFF_S} bash -c {shlex.quote(diff)}\necho "diff_code=$?"'
-    script = chain(unpack, call(scripts.LAY_WORK, "work.tar"), diff, protect)
+    script = chain(lay, diff, protect)
     done = await _step(place.sandbox, script)
     if done.exit_code == _NOT_UNPACKED:
         raise UnusableWorkError(
@@ -224,13 +224,13 @@ async def lay_work(place: Place, spec: TrialSpec, work: Work) -> Grade:
     return await _read_grade(place.sandbox, read_answers(done.stdout), done.stderr)
 
 
-async def _hand_over(sandbox: Sandbox, file: Path, name: str) -> str:
-    """A command that puts a file of this machine in place, below the home; an upload where it is large."""
+async def _from_tar(sandbox: Sandbox, file: Path, command: str) -> str:
+    """A command that reads a tar of this machine; the tar goes with it, or by an upload where it is large."""
     start = _start_of(file)
     if len(start) > _INLINE_BYTES:
-        await sandbox.upload(name, file)
-        return "true"
-    return f"printf %s {base64.b64encode(start).decode()} | base64 -d >~/{name}"
+        await sandbox.upload(_WORK, file)
+        return chain(f"{command} <~/{_WORK}", f"rm ~/{_WORK}")
+    return f"printf %s {base64.b64encode(start).decode()} | base64 -d | {command}"
 
 
 def _start_of(file: Path) -> bytes:

@@ -8,17 +8,19 @@ since=$1 largest=$2 told=$3 names=$4
 export LC_ALL=C GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_DIR=$HOME/.harness/diff.git
 mkdir -p "$GIT_DIR/objects/info" "$GIT_DIR/refs" "$GIT_DIR/info"
 echo 'ref: refs/heads/none' >"$GIT_DIR/HEAD"
-printf '[core]\n\tautocrlf = false\n\tbigFileThreshold = 1g\n' >"$GIT_DIR/config"
+printf '[core]\n\tautocrlf = false\n\tbigFileThreshold = 1g\n\texcludesFile = /dev/null\n' >"$GIT_DIR/config"
 echo "$HOME/.harness/starter/.git/objects" >"$GIT_DIR/objects/info/alternates"
 echo '* -text -ident !eol !filter !working-tree-encoding !diff' >"$GIT_DIR/info/attributes"
-export GIT_INDEX_FILE=$GIT_DIR/index
-cp ~/.harness/starter/.git/index "$GIT_INDEX_FILE"
+export GIT_INDEX_FILE=$HOME/.harness/starter/.git/index
 read -r before <~/.harness/starter/.git/refs/heads/main
 # Puts all of a folder into the index, but files that are too large.
 add_all() {
   export GIT_WORK_TREE=$1
   cd "$1"
-  find . -mindepth 1 -name .git -fprintf "$GIT_DIR/nested" '%h\0' -prune -o -type f -name .gitignore -fprintf "$GIT_DIR/rules" '%P\0' \
+  # A file of rules that is no file, or a huge one, git would read for ever.
+  find . -mindepth 1 -name .git -fprintf "$GIT_DIR/nested" '%h\0' -prune \
+    -o -name '.git?*' ! -type d ! -type l '(' ! -type f -o -size +1024k ')' -exec rm -f {} + \
+    -o -type f -name .gitignore -fprintf "$GIT_DIR/rules" '%P\0' \
     -o -type f -size +"$largest"c -fprintf "$GIT_DIR/large" '%P\0'
   if [ -s "$GIT_DIR/large" ]; then
     { printf ':/\0'; while IFS= read -r -d '' name; do printf ':(exclude,literal)%s\0' "$name"; done <"$GIT_DIR/large"; } |
@@ -42,7 +44,9 @@ if [ "$since" = setup ]; then
 fi
 add_all ~/repo
 if [ -s "$GIT_DIR/large" ]; then echo "large=$(base64 -w0 <"$GIT_DIR/large")"; fi
-echo "ignored=$(git ls-files -o -i --exclude-standard --directory -z | head -zn "$names" | base64 -w0)"
+if [ -s "$GIT_DIR/rules" ]; then
+  echo "ignored=$(git ls-files -o -i --exclude-standard --directory -z | head -zn "$names" | base64 -w0)"
+fi
 git -c core.quotePath=false diff --cached --binary --no-ext-diff --no-textconv --no-color "$before" >"$GIT_DIR/diff.patch"
 size=$(wc -c <"$GIT_DIR/diff.patch")
 if [ "$size" -le "$told" ]; then echo "diff=$(base64 -w0 <"$GIT_DIR/diff.patch")"; else echo "path=$GIT_DIR/diff.patch"; fi

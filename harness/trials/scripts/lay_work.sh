@@ -1,14 +1,10 @@
 # Replaces the repo by the work, in a sandbox where no agent has been. The starter stays beside it, for the diff and for
-# what is protected. Runs in the home.
-#   $1 the work's tar, below the home
+# what is protected. The work's tar is its standard input.
 set -e
-if [ -e ~/.harness/starter ] || [ -e ~/.harness/work ]; then rm -rf ~/.harness/starter ~/.harness/work; fi
-mkdir -p ~/.harness/work
-tar --no-same-owner -xpf ~/"$1" -C ~/.harness/work || { echo "the work cannot be unpacked" >&2; exit 97; }
-rm -rf ~/"$1" ~/.harness/work/.git
-chmod u+rwx ~/.harness/work
-# Git would read such a file of rules for ever.
-find ~/.harness/work -name '.git?*' ! -type d ! -type l '(' ! -type f -o -size +1024k ')' -delete
+if [ -e ~/.harness/starter ] || [ -L ~/.harness/starter ]; then rm -rf ~/.harness/starter; fi
 mv ~/repo ~/.harness/starter
-mv ~/.harness/work ~/repo
+mkdir ~/repo
+tar --no-same-owner -xpf - -C ~/repo || { echo "the work cannot be unpacked" >&2; exit 97; }
+if [ ! -r ~/repo ] || [ ! -w ~/repo ] || [ ! -x ~/repo ]; then chmod u+rwx ~/repo; fi
+if [ -e ~/repo/.git ] || [ -L ~/repo/.git ]; then rm -rf ~/repo/.git; fi
 cp -r ~/.harness/starter/.git ~/repo/.git
