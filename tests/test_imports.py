@@ -133,7 +133,7 @@ def test_the_local_server_stands_alone() -> None:
         "models.replay_server",
         "local.boxes.guest",
         "errors",
-        "records.stream",
+        "records.json_values",
         "tasks.contents",
         "variants.variant",
     ],

@@ -10,8 +10,10 @@ from typing import ClassVar, Protocol
 
 from harness.models.model import Model
 from harness.models.provider import Provider
+from harness.records.events import MARKER, parse_line, start_marker
 from harness.records.record import Stop, TrialSpec
-from harness.records.stream import MARKER, Session, SessionBuilder, parse_line, start_marker
+from harness.records.session import Session
+from harness.records.stream import SessionBuilder
 from harness.sandboxes.sandbox import Sandbox
 
 

@@ -26,8 +26,8 @@ from harness.agents.endings import (
 from harness.errors import NotAppliedError, SandboxFault
 from harness.models.model import REPLAY_COMMAND
 from harness.models.provider import ProviderState
+from harness.records.events import turn_marker
 from harness.records.record import Stop, TrialSpec
-from harness.records.stream import turn_marker
 from harness.sandboxes.job import Job
 from harness.sandboxes.layout import turn_folder, work_folder
 from harness.sandboxes.sandbox import Sandbox

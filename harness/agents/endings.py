@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from harness.errors import FAULTS, GIVE_UP, RETRY, AgentFault, ProviderFault
 from harness.models.provider import ProviderState
 from harness.records.record import Stop
-from harness.records.stream import Session, TurnResult
+from harness.records.session import Session, TurnResult
 from harness.text import keep_end, keep_start
 
 SILENCE_S = 120.0

@@ -17,7 +17,7 @@ from harness.pytest_plugin.reporting import properties
 from harness.pytest_plugin.session import RunSession
 from harness.records.prices import Price, cost_by_model, total_cost
 from harness.records.record import CheckResult, Stop, TokenCounts, TrialRecord, TrialSpec
-from harness.records.stream import Session
+from harness.records.session import Session
 from harness.runs.budget import NotStartedError
 from harness.sandboxes.layout import REPO
 from harness.sandboxes.sandbox import CommandResult, CommandTimeoutError

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.records.stream import Tokens
+from harness.records.usage import Tokens
 
 _INSTRUCTIONS = re.compile(r"^Contents of (?P<path>/[^\n]*?)(?: \([^\n]*\))?:\n\n", re.MULTILINE)
 _END_OF_REMINDER = "\n</system-reminder>"

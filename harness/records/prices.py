@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.records.stream import ModelUsage, Session, Tokens
+from harness.records.session import Session
+from harness.records.usage import ModelUsage, Tokens
 
 CostSource = Literal["list", "managed", "given", "mixed"]
 Price = Mapping[str, float]

@@ -28,7 +28,8 @@ from harness.records.prices import (
     is_claudes_price,
     total_cost,
 )
-from harness.records.stream import Session, Tokens, ToolUse, TurnResult
+from harness.records.session import Session, ToolUse, TurnResult
+from harness.records.usage import Tokens
 from harness.tasks.task import Task
 from harness.variants.variant import TemplateSource, Variant
 

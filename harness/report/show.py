@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from harness.errors import UsageError
+from harness.records.events import Event, parse_line
 from harness.records.files import MAX_LINE, bounded_lines, file_below, open_regular, read_bounded
 from harness.records.record import TrialRecord
 from harness.records.store import (
@@ -24,7 +25,6 @@ from harness.records.store import (
     list_runs,
     read_records,
 )
-from harness.records.stream import Event, parse_line
 from harness.report.formatting import cost, count, seconds
 from harness.report.live import is_running, read_status, status_line
 from harness.report.sanitize import sanitize, sanitize_json

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from harness.records.stream import MARKER, Event
+from harness.records.events import MARKER, Event
 
 Kind = Literal["start", "turn", "text", "thinking", "tool", "result", "note", "end"]
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.errors import UsageError
+from harness.records.events import Event, Lines, parse_line
 from harness.records.files import file_below, open_regular
 from harness.records.record import TrialRecord
 from harness.records.store import TRANSCRIPT, RunFolder, read_records
-from harness.records.stream import Event, Lines, SessionBuilder, parse_line
+from harness.records.stream import SessionBuilder
 from harness.report.formatting import cost, count
 from harness.report.live import RunningTrial, RunStatus, clock, is_running, read_status, status_line
 from harness.report.sanitize import sanitize

@@ -19,7 +19,7 @@ from e2b import AsyncSandbox, exceptions
 
 from harness.errors import SandboxFault, TaskFault, UsageError
 from harness.records.egress import EgressSight
-from harness.records.stream import Lines
+from harness.records.events import Lines
 from harness.sandboxes.archive import pack, unpack_command
 from harness.sandboxes.egress import ask_proxy
 from harness.sandboxes.faults import raising_faults, to_fault

@@ -34,8 +34,9 @@ from harness.records.record import (
     score_of,
     session_fields,
 )
+from harness.records.session import Session
 from harness.records.store import TRANSCRIPT, LineWriter, TrialFolder
-from harness.records.stream import Session, SessionBuilder
+from harness.records.stream import SessionBuilder
 from harness.tasks.task import Check
 from harness.trials.checks import failed_check
 from harness.trials.context import RunContext

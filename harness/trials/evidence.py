@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.records.stream import Session
+from harness.records.session import Session
 from harness.sandboxes.shell import decode_bytes, read_answers
 from harness.variants.apply import EVIDENCE
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from harness.records.stream import BrokenHook, Session
+from harness.records.session import BrokenHook, Session
 from harness.trials.init_checks import asked_settings
 from harness.variants.variant import Variant
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.records.stream import Session
+from harness.records.session import Session
 from harness.variants.apply import expected_mcp_servers, plugin_folder
 from harness.variants.variant import Text, Variant
 

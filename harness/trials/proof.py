@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from harness.errors import NotAppliedError, SandboxFault
-from harness.records.stream import Session
+from harness.records.session import Session
 from harness.trials.attempt import Attempt
 from harness.trials.cli_starts import differences_in_starts, read_cli_starts, start_records, unseen_notes
 from harness.trials.evidence import evidence_of

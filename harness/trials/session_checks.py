@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.records.record import CheckResult, session_fields
-from harness.records.stream import Session, ToolCall
+from harness.records.session import Session, ToolCall
 from harness.tasks.manifest import AnswerSpec, ToolsSpec
 from harness.tasks.task import Check, Task
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from harness.models.model import Model
 from harness.records.egress import ApiSight, EgressSight, Refusal, SentText
 from harness.records.record import ApiRecord, SentRecord, TokenCounts
-from harness.records.stream import Session
+from harness.records.session import Session
 
 SENT = "sent.json"
 """In a trial's folder: what the requests to the model's API really carried."""

@@ -15,8 +15,8 @@ from harness.agents.registry import agent_class
 from harness.errors import Fault, NotAppliedError, SandboxFault
 from harness.records.binary_patch import without_secret_binaries
 from harness.records.record import Stop, TrialSpec
+from harness.records.session import Session
 from harness.records.store import TRANSCRIPT
-from harness.records.stream import Session
 from harness.sandboxes.layout import work_folder
 from harness.sandboxes.sandbox import Sandbox, is_answering
 from harness.tasks.task import Check, Task

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from harness.errors import SandboxFault
 from harness.records.record import InstructionsRecord
-from harness.records.stream import Session
+from harness.records.session import Session
 from harness.sandboxes.layout import HOME
 from harness.trials.evidence import Evidence
 from harness.variants.apply import has_hooks, needs_start_evidence

@@ -9,7 +9,8 @@ import pytest
 from harness.agents.endings import Ending, Outside, Run, judge_result
 from harness.errors import ProviderFault
 from harness.models.provider import ProviderState
-from harness.records.stream import Session, Tokens, TurnResult
+from harness.records.session import Session, TurnResult
+from harness.records.usage import Tokens
 
 
 def failed_with(status: int | None) -> Run:

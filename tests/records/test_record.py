@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import harness.records.record
 from harness.errors import AgentFault, SandboxFault
+from harness.records.events import parse
 from harness.records.record import (
     AttemptRecord,
     ErrorRecord,
@@ -24,7 +25,9 @@ from harness.records.record import (
     schema,
     session_fields,
 )
-from harness.records.stream import Session, SessionBuilder, Tokens, TurnResult, parse
+from harness.records.session import Session, TurnResult
+from harness.records.stream import SessionBuilder
+from harness.records.usage import Tokens
 from harness.tasks.manifest import SandboxSpec
 from harness.tasks.task import Task
 from harness.variants.variant import DEFAULT, Variant

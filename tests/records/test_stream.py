@@ -13,21 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.records.stream import (
-    AFTER_RESULT,
-    OTHER_SESSION,
-    OUT_OF_ORDER,
-    Event,
-    Lines,
-    ModelUsage,
-    Session,
-    SessionBuilder,
-    Tokens,
-    ToolUse,
-    parse,
-    parse_line,
-    turn_marker,
-)
+from harness.records.events import Event, Lines, parse, parse_line, turn_marker
+from harness.records.session import Session, ToolUse
+from harness.records.stream import AFTER_RESULT, OTHER_SESSION, OUT_OF_ORDER, SessionBuilder
+from harness.records.usage import ModelUsage, Tokens
 
 STREAMS = Path(__file__).parents[1] / "data" / "streams"
 SERVED: dict[str, Any] = json.loads((STREAMS / "served.json").read_text())

@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from harness.records.events import parse, start_marker, turn_marker
 from harness.records.metrics import parse as metrics_in
 from harness.records.prices import plain_name
 from harness.records.record import TrialRecord, notes_of, session_fields
-from harness.records.stream import Session, SessionBuilder, Tokens, parse, start_marker, turn_marker
+from harness.records.session import Session
+from harness.records.stream import SessionBuilder
+from harness.records.usage import Tokens
 from tests.support.records import a_record
 
 VERSIONS = Path(__file__).parents[1] / "data" / "streams" / "versions"

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from harness.cli import main
 from harness.errors import UsageError
+from harness.records.events import turn_marker
 from harness.records.record import CheckResult, ErrorRecord, Tampering, ToolCounts, TrialRecord
 from harness.records.redaction import NO_REDACTION
 from harness.records.store import RunFolder
-from harness.records.stream import turn_marker
 from harness.report.html.charts import Scale, scale_of, spread
 from harness.report.html.places import HEIGHT, RADIUS, lanes, letter_offsets
 from harness.report.html.render import write_report

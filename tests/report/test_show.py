@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import UsageError
+from harness.records.events import parse_line
 from harness.records.record import CheckResult, Tampering
 from harness.records.redaction import NO_REDACTION
 from harness.records.store import RunFolder
-from harness.records.stream import parse_line
 from harness.report.show import show
 from tests.support.folders import says, uses
 from tests.support.records import a_record

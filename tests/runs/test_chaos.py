@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from harness.local.launch import LocalServer
 from harness.models.model import NO_MODEL
+from harness.records.events import parse
 from harness.records.history import History
 from harness.records.record import TrialRecord, TrialSpec
 from harness.records.redaction import NO_REDACTION
 from harness.records.store import RunFolder, list_runs, read_records
-from harness.records.stream import parse
 from harness.runs.budget import Budget
 from harness.runs.engine import Engine
 from harness.sandboxes.cleanup import kill_run_sandboxes, list_orphans
