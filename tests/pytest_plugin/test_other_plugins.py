@@ -52,7 +52,8 @@ def test_no_failure_is_rerun(pytester: pytest.Pytester, marker: str, options: li
     write_files(pytester.path, {"test_it.py": failing(marker), "test_other.py": other})
     result = run(pytester, ".", "-p", "rerunfailures", *options)
     others = 1 if marker else 3
-    assert result.parseoutcomes() == {"failed": 2, **({} if marker else {"rerun": 2})}
+    counts = {name: count for name, count in result.parseoutcomes().items() if "warning" not in name}
+    assert counts == {"failed": 2, **({} if marker else {"rerun": 2})}
     result.stdout.fnmatch_lines(["harness: pytest-rerunfailures reruns no trial*--retries N*--trials N*"])
     assert outcomes(pytester) == {"test_it.py.test_it[default-t1]": "failed"}
     assert ran(pytester) == ["it"] + ["other"] * others
