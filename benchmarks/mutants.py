@@ -34,17 +34,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("harness", "tests", "tasks", "benchmarks", "docs", "conftest.py", "pyproject.toml", "README.md")
-PRELOADED = [
-    "pytest",
-    "scipy.stats",
-    "hypothesis",
-    "pydantic",
-    "e2b",
-    "rich.console",
-    "jsonschema",
-    "xdist",
-    "uvicorn",
-]
+PRELOADED = ["pytest", "scipy.stats", "pydantic", "e2b", "rich.console", "jsonschema", "uvicorn"]
+"""No plugins of pytest: it warns of those that were imported before, and tests count warnings."""
 NEVER_ENDS_S = 60.0
 
 
