@@ -31,7 +31,6 @@ from harness.trials.grading import (
     UnusableWorkError,
     Works,
     asked_checks,
-    lay_work,
     open_grading_sandbox,
     prepare,
 )
@@ -212,8 +211,7 @@ class Prover:
     @asynccontextmanager
     async def _place(self, work: Work) -> AsyncIterator[Place]:
         spec = self._spec()
-        async with open_grading_sandbox(spec, self.context, await self._started()) as place:
-            await lay_work(place, spec, work)
+        async with open_grading_sandbox(spec, self.context, await self._started(), work) as (place, _):
             yield place
 
     async def _started(self) -> Start:

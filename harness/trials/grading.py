@@ -19,7 +19,6 @@ from harness.sandboxes.shell import (
     chain,
     decode_bytes,
     decode_names,
-    read_answers,
     run_as_root,
     run_without_profile,
 )
@@ -30,7 +29,7 @@ from harness.trials import scripts
 from harness.trials.checks import Keep, Place, failed_check, run_checks
 from harness.trials.context import RunContext
 from harness.trials.opening import Start, open_sandbox, process_mark, setup_network
-from harness.trials.seeding import seed
+from harness.trials.seeding import Baseline, Seeded, seed
 from harness.trials.session_checks import Told, session_files
 from harness.trials.sight import refusal_notes
 from harness.trials.work import NotCarriedError, Work
@@ -164,8 +163,7 @@ async def _grade_once(
     keep: Keep,
     told: Mapping[str, bytes] | None,
 ) -> Grade:
-    async with open_grading_sandbox(spec, context, start) as place:
-        graded = await lay_work(place, spec, work)
+    async with open_grading_sandbox(spec, context, start, work) as (place, graded):
         problem = await prepare(place, spec) if checks else None
         if problem:
             results = tuple(failed_check(check, problem) for check in checks)
@@ -186,42 +184,74 @@ async def _refusals(sandbox: Sandbox, results: Sequence[CheckResult]) -> tuple[s
 
 
 @contextlib.asynccontextmanager
-async def open_grading_sandbox(spec: TrialSpec, context: RunContext, start: Start) -> AsyncIterator[Place]:
-    """A sandbox with the starter repo, its setup, and what the variant lays into the repo; nothing else of it."""
-    env, network = spec.task.sandbox.env, setup_network(spec)
-    async with open_sandbox(spec, context, start, env=env, network=network) as sandbox:
-        baseline = await seed(sandbox, spec.task, variant=repo_files(spec.variant), is_set_up=start.is_set_up)
-        mark = process_mark(context.folder.id, spec.id)
-        yield Place(sandbox, baseline, context.platform.has_own_processes, mark, repo_names(spec.variant))
-
-
-async def lay_work(place: Place, spec: TrialSpec, work: Work) -> Grade:
-    """Replace the repo by the work, tell the diff, and make protected paths the starter's again.
+async def open_grading_sandbox(
+    spec: TrialSpec, context: RunContext, start: Start, work: Work
+) -> AsyncIterator[tuple[Place, Grade]]:
+    """A sandbox with the work in it, and what `lay_work` tells. Nothing of the variant is there but what the repo gets.
 
     Raises:
         UnusableWorkError: when the work cannot be unpacked.
         SandboxFault: when the sandbox does not do it.
     """
-    if work.repo is None:
-        await _lay_carried(place, work)
-        return Grade()
-    lay = await _from_tar(place.sandbox, work.repo, call(scripts.LAY_WORK))
+    env, network = spec.task.sandbox.env, setup_network(spec)
+    async with open_sandbox(spec, context, start, env=env, network=network) as sandbox:
+        baseline, grade = await lay_work(sandbox, spec, work, is_set_up=start.is_set_up)
+        mark = process_mark(context.folder.id, spec.id)
+        yield (
+            Place(sandbox, baseline, context.platform.has_own_processes, mark, repo_names(spec.variant)),
+            grade,
+        )
+
+
+async def lay_work(
+    sandbox: Sandbox, spec: TrialSpec, work: Work, *, is_set_up: bool = False
+) -> tuple[Baseline, Grade]:
+    """Lay the work over the starter repo in a fresh sandbox, tell the diff, and protect what is the starter's.
+
+    Raises:
+        UnusableWorkError: when the work cannot be unpacked.
+        SandboxFault: when the sandbox does not do it.
+    """
+    lay = await _lay_command(sandbox, spec, work.repo) if work.repo else "true"
+    try:
+        seeded = await seed(
+            sandbox, spec.task, variant=repo_files(spec.variant), is_set_up=is_set_up, then=lay
+        )
+    except SandboxFault as fault:
+        if not isinstance(fault.__cause__, CommandTimeoutError):
+            raise
+        # The agent's sandbox had its repo in time: what takes so long here is most likely the work.
+        words = f"the work could not be laid over the starter repo: {fault.__cause__}"
+        raise SandboxFault("grade", words) from fault
+    if work.repo:
+        _fail_unless_laid(seeded)
+    await _lay_carried(sandbox, seeded.baseline, work)
+    grade = await _read_grade(sandbox, seeded.answers, seeded.stderr) if work.repo else Grade()
+    return seeded.baseline, grade
+
+
+async def _lay_command(sandbox: Sandbox, spec: TrialSpec, work: Path) -> str:
+    """A command that replaces the repo by the work, tells the diff, and makes protected paths the starter's again.
+
+    It does not fail: `laid` tells its exit code.
+    """
+    lay = await _from_tar(sandbox, work, call(scripts.LAY_WORK))
     since = "setup" if spec.task.setup else "commit"
     diff = call(scripts.DIFF, since, str(_MAX_FILE_BYTES), str(_TOLD_BYTES), str(_IGNORED_NAMES))
-    protect = _protect(f"{place.baseline.home}/.harness/starter", spec.task.protect)
     # Without a diff the checks can judge the work all the same.
     diff = f'timeout -k 1 {_DIFF_S} bash -c {shlex.quote(diff)}\necho "diff_code=$?"'
-    script = chain(lay, diff, protect)
-    done = await _step(place.sandbox, script)
-    if done.exit_code == _NOT_UNPACKED:
-        raise UnusableWorkError(
-            f"the repo cannot be unpacked elsewhere: {keep_end(done.stderr.strip(), 500)}"
+    protect = _protect(spec.task.protect)
+    return f'(cd && {chain(lay, diff, protect)}\n)\necho "laid=$?"'
+
+
+def _fail_unless_laid(seeded: Seeded) -> None:
+    code, words = seeded.answers.get("laid"), seeded.stderr.strip()
+    if code == str(_NOT_UNPACKED):
+        raise UnusableWorkError(f"the repo cannot be unpacked elsewhere: {keep_end(words, 500)}")
+    if code != "0":
+        raise SandboxFault(
+            "grade", f"the work could not be laid over the starter repo: {keep_end(words, 2000)}"
         )
-    if done.exit_code:
-        words = keep_end(done.stderr.strip(), 2000)
-        raise SandboxFault("grade", f"the work could not be laid over the starter repo: {words}")
-    await _lay_carried(place, work)
-    return await _read_grade(place.sandbox, read_answers(done.stdout), done.stderr)
 
 
 async def _from_tar(sandbox: Sandbox, file: Path, command: str) -> str:
@@ -275,31 +305,24 @@ async def _make_ready(place: Place, task: Task) -> CommandResult:
         return done
     await place.sandbox.write(_STARTER, pack({}, {"starter": task.repo}, {"starter": task.hash}))
     unpack = f"tar -xf ~/{_STARTER} -C ~/.harness && rm ~/{_STARTER}"
-    protect = _protect(f"{home}/.harness/starter", task.protect)
+    protect = _protect(task.protect)
     script = chain(unpack, protect, f"chown -R {owner} ~/repo")
     return await run_as_root(place.sandbox, script, home=home, timeout=_STEP_S)
 
 
-def _protect(starter: str, patterns: Sequence[str]) -> str:
+def _protect(patterns: Sequence[str]) -> str:
     starts = sorted({fixed_start(pattern) for pattern in patterns} - {""})
-    return call(scripts.PROTECT, starter, any_glob_regex(patterns) if patterns else "", *starts)
+    return call(scripts.PROTECT, any_glob_regex(patterns) if patterns else "", *starts)
 
 
-async def _step(sandbox: Sandbox, script: str) -> CommandResult:
-    try:
-        return await run_without_profile(sandbox, script, timeout=_STEP_S)
-    except CommandTimeoutError as error:
-        raise SandboxFault("grade", f"the work could not be laid over the starter repo: {error}") from error
-
-
-async def _lay_carried(place: Place, work: Work) -> None:
+async def _lay_carried(sandbox: Sandbox, baseline: Baseline, work: Work) -> None:
     """Put what `[checks] carry` names in its places, as root: whatever was there goes first."""
     for path, file in work.carried:
         if file:
-            await place.sandbox.upload(_CARRIED, file)
-        script = call(scripts.LAY_CARRIED, path, place.baseline.owner, _CARRIED if file else "")
+            await sandbox.upload(_CARRIED, file)
+        script = call(scripts.LAY_CARRIED, path, baseline.owner, _CARRIED if file else "")
         try:
-            done = await run_as_root(place.sandbox, script, home=place.baseline.home, timeout=_STEP_S)
+            done = await run_as_root(sandbox, script, home=baseline.home, timeout=_STEP_S)
         except CommandTimeoutError as error:
             raise SandboxFault("grade", f"{path} could not be laid down: {error}") from error
         if done.exit_code:

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from harness.errors import NotAppliedError, SandboxFault, TaskFault
 from harness.sandboxes.archive import pack
 from harness.sandboxes.layout import work_folder
-from harness.sandboxes.sandbox import CommandTimeoutError, Sandbox
+from harness.sandboxes.sandbox import CommandResult, CommandTimeoutError, Sandbox
 from harness.sandboxes.shell import call, chain, handed_over, read_answers
 from harness.tasks.task import Task
 from harness.text import keep_end
 from harness.trials import scripts
 from harness.variants.apply import NO_VARIANT_FILES, VariantFiles
 
-_TIMEOUT_S = 120.0
+_TIMEOUT_S = 300.0
 
 # What `git init` would make, and settings of the harness's own; unpacked with the rest, it is a program less.
 _GIT = {
@@ -48,6 +48,15 @@ class Baseline:
     home: str
 
 
+@dataclass(frozen=True)
+class Seeded:
+    """A sandbox's baseline, and what the last script of seeding told: its answers, and its stderr."""
+
+    baseline: Baseline
+    answers: Mapping[str, str]
+    stderr: str
+
+
 async def seed(
     sandbox: Sandbox,
     task: Task,
@@ -55,10 +64,12 @@ async def seed(
     extra: Mapping[str, bytes] | None = None,
     variant: VariantFiles = NO_VARIANT_FILES,
     is_set_up: bool = False,
-) -> Baseline:
+    then: str = "true",
+) -> Seeded:
     """Put the starter repo and `extra` files (below the home) in place, run the task's setup, apply the variant.
 
-    With `is_set_up` the sandbox comes from a snapshot that has the repo and the setup already.
+    With `is_set_up` the sandbox comes from a snapshot that has the repo and the setup already. The script `then` runs
+    last, by the same command: a trip less.
 
     Raises:
         NotAppliedError: when what the variant brings does not go with the repo.
@@ -66,7 +77,7 @@ async def seed(
         SandboxFault: when the sandbox does not do it.
     """
     if is_set_up:
-        return await _apply_after_setup(sandbox, task, extra or {}, variant)
+        return await _apply_after_setup(sandbox, task, extra or {}, variant, then)
     archive = pack_starter(task, extra or {}, variant)
     unpack = await _unpack(sandbox, archive, secret=variant.secret)
     if task.sandbox.workdir:
@@ -77,10 +88,10 @@ async def seed(
             await _run_step(sandbox, unpack)
             await _apply(sandbox, variant.script)
             unpack = "true"
-        return await _baseline(sandbox, chain(unpack, commit))
+        return await _baseline(sandbox, chain(unpack, commit, then))
     await _run_step(sandbox, chain(unpack, commit))
     await run_setup(sandbox, task)
-    return await _apply_and_amend(sandbox, task, variant)
+    return await _apply_and_amend(sandbox, task, variant, then)
 
 
 def pack_starter(task: Task, extra: Mapping[str, bytes], variant: VariantFiles = NO_VARIANT_FILES) -> bytes:
@@ -97,19 +108,19 @@ async def _unpack(sandbox: Sandbox, archive: bytes, *, secret: bool) -> str:
 
 
 async def _apply_after_setup(
-    sandbox: Sandbox, task: Task, extra: Mapping[str, bytes], variant: VariantFiles
-) -> Baseline:
+    sandbox: Sandbox, task: Task, extra: Mapping[str, bytes], variant: VariantFiles, then: str
+) -> Seeded:
     archive = pack({**extra, **variant.files}, variant.paths, dict.fromkeys(variant.paths, variant.version))
     if extra or variant.files or variant.paths:
         await _run_step(sandbox, await _unpack(sandbox, archive, secret=variant.secret))
-    return await _apply_and_amend(sandbox, task, variant)
+    return await _apply_and_amend(sandbox, task, variant, then)
 
 
-async def _apply_and_amend(sandbox: Sandbox, task: Task, variant: VariantFiles) -> Baseline:
+async def _apply_and_amend(sandbox: Sandbox, task: Task, variant: VariantFiles, then: str) -> Seeded:
     if not variant.script:
-        return await _baseline(sandbox, "true")
+        return await _baseline(sandbox, then)
     await _apply(sandbox, variant.script)
-    return await _baseline(sandbox, "true" if task.sandbox.workdir else call(scripts.AMEND))
+    return await _baseline(sandbox, then if task.sandbox.workdir else chain(call(scripts.AMEND), then))
 
 
 async def _apply(sandbox: Sandbox, script: str) -> None:
@@ -154,15 +165,16 @@ async def take_baseline(sandbox: Sandbox) -> Baseline:
     Raises:
         SandboxFault: when the sandbox does not tell it.
     """
-    return await _baseline(sandbox, "true")
+    return (await _baseline(sandbox, "true")).baseline
 
 
-async def _baseline(sandbox: Sandbox, script: str) -> Baseline:
-    told = read_answers(await _run_step(sandbox, chain(script, call(scripts.BASELINE))))
-    return Baseline(told["since"], told["owner"], told["home"])
+async def _baseline(sandbox: Sandbox, script: str) -> Seeded:
+    done = await _run_step(sandbox, chain(script, call(scripts.BASELINE)))
+    told = read_answers(done.stdout)
+    return Seeded(Baseline(told["since"], told["owner"], told["home"]), told, done.stderr)
 
 
-async def _run_step(sandbox: Sandbox, script: str) -> str:
+async def _run_step(sandbox: Sandbox, script: str) -> CommandResult:
     try:
         result = await sandbox.run(script, timeout=_TIMEOUT_S)
     except CommandTimeoutError as error:
@@ -183,4 +195,4 @@ async def _run_step(sandbox: Sandbox, script: str) -> str:
             f"the starter repo could not be put in place (exit {result.exit_code}): {words}",
             remedy=_NEEDED if result.exit_code == 127 else None,
         )
-    return result.stdout
+    return result

@@ -128,7 +128,7 @@ async def _prepare(
     """Put the repo and what else the trial needs into its sandbox."""
     with attempt.phase("seed"):
         attempt.template_id = await context.remember_template_id(start.template, start.is_set_up, sandbox)
-        baseline = await seed(
+        seeded = await seed(
             sandbox,
             spec.task,
             extra=attempt.recording.files() if attempt.recording else {},
@@ -137,7 +137,7 @@ async def _prepare(
         )
         if start.claude_version:
             attempt.claude_sha256 = await context.remember_claude_sha256(start.template, sandbox)
-    return PreparedTrial(spec, context, attempt, start, sandbox, baseline)
+    return PreparedTrial(spec, context, attempt, start, sandbox, seeded.baseline)
 
 
 @contextlib.asynccontextmanager

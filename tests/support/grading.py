@@ -39,8 +39,8 @@ def protecting_task(root: Path, toml: str = "", protect: str = PROTECT) -> Task:
 
 
 @contextlib.asynccontextmanager
-async def open_place(server: LocalServer, task: Task, mark: str = "mark") -> AsyncIterator[Place]:
-    """A fresh sandbox with the task's starter in it."""
+async def open_fresh(server: LocalServer, mark: str = "mark") -> AsyncIterator[Sandbox]:
+    """A fresh sandbox."""
     sandbox = await Sandbox.open(
         local_platform(server),
         template="base",
@@ -50,10 +50,17 @@ async def open_place(server: LocalServer, task: Task, mark: str = "mark") -> Asy
         trial="trial",
     )
     try:
-        baseline = await seed(sandbox, task)
-        yield Place(sandbox, baseline, server.isolation == "namespaces", mark)
+        yield sandbox
     finally:
         await sandbox.kill()
+
+
+@contextlib.asynccontextmanager
+async def open_place(server: LocalServer, task: Task, mark: str = "mark") -> AsyncIterator[Place]:
+    """A fresh sandbox with the task's starter in it."""
+    async with open_fresh(server, mark) as sandbox:
+        baseline = (await seed(sandbox, task)).baseline
+        yield Place(sandbox, baseline, server.isolation == "namespaces", mark)
 
 
 def with_place(server: LocalServer, task: Task, do: Callable[[Place], Awaitable[T]]) -> T:
@@ -97,10 +104,11 @@ def collected(server: LocalServer, task: Task, script: str, folder: Path) -> Wor
 def laid(server: LocalServer, task: Task, work: Work, look: str = "true") -> tuple[Grade, str]:
     """What grading tells of a work before any check, and what a script in the repo prints then."""
 
-    async def run(place: Place) -> tuple[Grade, str]:
-        grade = await lay_work(place, TrialSpec(task, DEFAULT, 1, "oracle"), work)
-        done = await place.sandbox.run(f"cd ~/repo\n{look}")
-        assert done.exit_code == 0, done.stderr
-        return grade, done.stdout
+    async def run() -> tuple[Grade, str]:
+        async with open_fresh(server) as sandbox:
+            _, grade = await lay_work(sandbox, TrialSpec(task, DEFAULT, 1, "oracle"), work)
+            done = await sandbox.run(f"cd ~/repo\n{look}")
+            assert done.exit_code == 0, done.stderr
+            return grade, done.stdout
 
-    return with_place(server, task, run)
+    return asyncio.run(run())

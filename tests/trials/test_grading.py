@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import tarfile
 from collections.abc import Callable, Mapping
@@ -16,7 +17,15 @@ from harness.trials.checks import Place
 from harness.trials.grading import UnusableWorkError, lay_work
 from harness.trials.work import Work
 from harness.variants.variant import DEFAULT
-from tests.support.grading import STARTER, collected, laid, protecting_task, with_place, work_after
+from tests.support.grading import (
+    STARTER,
+    collected,
+    laid,
+    open_fresh,
+    protecting_task,
+    with_place,
+    work_after,
+)
 
 # The repo
 
@@ -356,18 +365,19 @@ def test_a_forged_tar_harms_nothing(server: LocalServer, tmp_path: Path, name: s
         for add in FORGED[name]:
             add(tar)
 
-    async def lay(place: Place) -> str:
-        try:
-            await lay_work(place, TrialSpec(task, DEFAULT, 1, "oracle"), Work(forged))
-        except UnusableWorkError:
-            return "unusable"
-        done = await place.sandbox.run(
-            "ls ~ | tr '\\n' ' '; cd ~/repo; cat tests/test_app.py; test ! -L ~/repo"
-        )
-        assert done.exit_code == 0
-        return done.stdout
+    async def lay() -> str:
+        async with open_fresh(server) as sandbox:
+            try:
+                await lay_work(sandbox, TrialSpec(task, DEFAULT, 1, "oracle"), Work(forged))
+            except UnusableWorkError:
+                return "unusable"
+            done = await sandbox.run(
+                "ls ~ | tr '\\n' ' '; cd ~/repo; cat tests/test_app.py; test ! -L ~/repo"
+            )
+            assert done.exit_code == 0
+            return done.stdout
 
-    assert with_place(server, task, lay) in ("unusable", "repo assert True\n")
+    assert asyncio.run(lay()) in ("unusable", "repo assert True\n")
 
 
 @pytest.mark.parametrize("data", [b"", b"no tar at all" * 100, b"\0" * 1024], ids=["empty", "noise", "zeros"])
@@ -377,15 +387,16 @@ def test_what_is_no_tar_is_the_works_own_fault(server: LocalServer, tmp_path: Pa
     forged = tmp_path / "forged.tar"
     forged.write_bytes(data)
 
-    async def lay(place: Place) -> set[tuple[str, str]]:
-        try:
-            grade = await lay_work(place, TrialSpec(task, DEFAULT, 1, "oracle"), Work(forged))
-        except UnusableWorkError:
-            return set()
-        return {(change.path, change.change) for change in grade.tampering}
+    async def lay() -> set[tuple[str, str]]:
+        async with open_fresh(server) as sandbox:
+            try:
+                _, grade = await lay_work(sandbox, TrialSpec(task, DEFAULT, 1, "oracle"), Work(forged))
+            except UnusableWorkError:
+                return set()
+            return {(change.path, change.change) for change in grade.tampering}
 
     gone = {(name, "deleted") for name in STARTER if name != "src/app.py"}
-    assert with_place(server, task, lay) in (set(), gone)
+    assert asyncio.run(lay()) in (set(), gone)
 
 
 # Without the second sandbox

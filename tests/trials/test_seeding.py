@@ -56,7 +56,7 @@ def test_a_sandbox_that_is_set_up_is_not_seeded_again(server: LocalServer, tmp_p
 
     async def look(sandbox: Sandbox) -> str:
         await seed(sandbox, task)
-        again = await seed(sandbox, task, extra={".harness/extra": b"extra\n"}, is_set_up=True)
+        again = (await seed(sandbox, task, extra={".harness/extra": b"extra\n"}, is_set_up=True)).baseline
         assert again.home == "/home/user"
         return await bash(sandbox, "cat made.txt ~/.harness/extra; git log --format=%s")
 
@@ -81,7 +81,7 @@ def test_the_baseline_tells_where_and_whose_the_home_is(server: LocalServer, tmp
     task = protecting_task(tmp_path)
 
     async def look(sandbox: Sandbox) -> tuple[str, str, str]:
-        baseline = await seed(sandbox, task)
+        baseline = (await seed(sandbox, task)).baseline
         assert baseline.since.isdigit()
         return baseline.owner, baseline.home, await bash(sandbox, 'echo "$(id -u):$(id -g)"')
 

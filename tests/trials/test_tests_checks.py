@@ -173,7 +173,7 @@ def results(
     task = load_task(folder)
 
     async def run(sandbox: Sandbox) -> dict[str, CheckResult]:
-        baseline = await seed(sandbox, task)
+        baseline = (await seed(sandbox, task)).baseline
         await (bash(sandbox, ready) if ready else give_pytest(sandbox))
         place = Place(sandbox, baseline, local_platform(server).has_own_processes, "run-trial")
         return {result.name: result for result in await run_checks(place, task, task.checks)}
@@ -574,7 +574,10 @@ def test_a_check_finds_nothing_of_what_the_one_before_did(
 
     async def run(sandbox: Sandbox) -> dict[str, CheckResult]:
         place = Place(
-            sandbox, await seed(sandbox, task), local_platform(server).has_own_processes, "run-trial"
+            sandbox,
+            (await seed(sandbox, task)).baseline,
+            local_platform(server).has_own_processes,
+            "run-trial",
         )
         return {result.name: result for result in await run_checks(place, task, task.checks)}
 

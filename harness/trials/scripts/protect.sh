@@ -1,11 +1,12 @@
-# Makes the protected paths of ~/repo the starter's again, and tells what the agent had done to them.
-#   $1 the folder with the starter   $2 an extended regular expression of protected paths, or nothing
-#   $3... what each pattern begins with, up to its first wildcard
+# Makes the protected paths of ~/repo the starter's again, and tells what the agent had done to them. The starter is in
+# ~/.harness/starter.
+#   $1 an extended regular expression of protected paths, or nothing
+#   $2... what each pattern begins with, up to its first wildcard
 # Answers: `modified=`, `deleted=`, `added=`: base64 of names, each ended by NUL; nothing where there are none.
 set -e
 export LC_ALL=C
-starter=$1 protected=$2
-shift 2
+starter=~/.harness/starter protected=$1
+shift
 # Each key begins with a slash: as a subscript, `@` alone would mean all of them.
 declare -A had hashes
 added=() deleted=() modified=() same_size=()
