@@ -178,6 +178,7 @@ FAULTS: Mapping[Cause, Mapping[str, FaultPolicy]] = {
         "setup_timeout": FaultPolicy(
             retry=True, remedy="give it more with [setup] timeout, or put what it makes into the template"
         ),
+        "test_setup": GIVE_UP,
         "template_build": FaultPolicy(remedy="its log says more"),
         "template_file": GIVE_UP,
     },

@@ -12,7 +12,7 @@ import pytest
 
 from harness.agents.claude import Claude
 from harness.errors import Fault, NotAppliedError, TaskFault, UsageError
-from harness.pytest_plugin.items import CALL_PASSED, SKIP_REASON, spec_of_test
+from harness.pytest_plugin.items import CALL_PASSED, SETUP_ERROR, SKIP_REASON, spec_of_test
 from harness.pytest_plugin.reporting import properties
 from harness.pytest_plugin.session import RunSession
 from harness.records.prices import Price, cost_by_model, total_cost
@@ -124,6 +124,8 @@ class FixtureTrial:
     _opening: AbstractAsyncContextManager[PreparedTrial]
     skipped: str | None = None
     """Why the test skipped itself, once it has."""
+    not_begun: str | None = None
+    """Why no line of the test has run, where another of its fixtures failed."""
 
     def __init__(self, session: RunSession, spec: TrialSpec) -> None:
         self._client, self._owner = session.client, session.owner
@@ -221,9 +223,12 @@ class FixtureTrial:
         return self._attempt.checks
 
     def finish(self, *, passed: bool) -> list[tuple[str, object]]:
-        """Close the sandbox and store the record, judged as the test was; one that skipped itself counts for nobody."""
-        if self.skipped is not None and not self._attempt.fault:
-            self._attempt.fault = TaskFault("skipped", f"the test skipped itself: {self.skipped}")
+        """Close the sandbox and store the record, judged as the test was.
+
+        One that skipped itself counts for nobody, and so does one that failed before it began, if no agent was asked.
+        """
+        if not self._attempt.fault:
+            self._attempt.fault = self._why_not_judged()
         try:
             if not self._attempt.fault and not self._attempt.diff:
                 self.call(self.prepared.collect())
@@ -241,6 +246,13 @@ class FixtureTrial:
             self._store(record)
         return properties(record, late=True)
 
+    def _why_not_judged(self) -> TaskFault | None:
+        if self.skipped is not None:
+            return TaskFault("skipped", f"the test skipped itself: {self.skipped}")
+        if self.not_begun is not None and not self._prompts:
+            return TaskFault("test_setup", f"another fixture of the test failed: {self.not_begun}")
+        return None
+
 
 def run_fixture_trial(request: pytest.FixtureRequest, session: RunSession) -> Generator[FixtureTrial]:
     """Open a trial for a test, hand it over, and record it with the test's verdict."""
@@ -250,5 +262,5 @@ def run_fixture_trial(request: pytest.FixtureRequest, session: RunSession) -> Ge
         pytest.skip(reason.message)
     yield trial
     stash = request.node.stash
-    trial.skipped = stash.get(SKIP_REASON, None)
+    trial.skipped, trial.not_begun = stash.get(SKIP_REASON, None), stash.get(SETUP_ERROR, None)
     request.node.user_properties += trial.finish(passed=stash.get(CALL_PASSED, False))

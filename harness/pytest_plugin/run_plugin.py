@@ -11,6 +11,7 @@ import pytest
 from harness.errors import HarnessError
 from harness.pytest_plugin.items import (
     CALL_PASSED,
+    SETUP_ERROR,
     SKIP_REASON,
     TrialItem,
     external_spec,
@@ -168,9 +169,9 @@ class RunPlugin:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
-        self, item: pytest.Item
+        self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Note whether a test passed or skipped itself, after the plugins that know of expected failures."""
+        """Note whether a test passed, skipped itself or did not begin; plugins for expected failures come first."""
         report = yield
         if report.when == "call":
             item.stash[CALL_PASSED] = report.passed
@@ -179,6 +180,8 @@ class RunPlugin:
             item.stash[SKIP_REASON] = (
                 told[2].removeprefix("Skipped: ") if isinstance(told, tuple) else "Skipped"
             )
+        if report.when == "setup" and report.failed and call.excinfo:
+            item.stash[SETUP_ERROR] = call.excinfo.exconly()
         return report
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -141,22 +141,34 @@ def tool(sandbox):
 
 def test_fixture(tool): ...
 
+@pytest.fixture
+def broken(sandbox):
+    raise ValueError("no database")
+
+def test_broken(broken): ...
+
+@pytest.fixture
+def asked(claude):
+    claude("do it")
+    raise ValueError("not done")
+
+def test_asked(asked): ...
+
 @pytest.mark.xfail(reason="known")
 def test_expected(sandbox):
     assert sandbox.run("exit 3").exit_code == 0
 """
 
 
-def test_a_test_that_skips_itself_counts_for_nobody(pytester: pytest.Pytester) -> None:
-    """Its record says why; one that is expected to fail has failed."""
+def test_a_test_that_does_not_judge_counts_for_nobody(pytester: pytest.Pytester) -> None:
+    """Its record says why. One that is expected to fail has failed, and so has one whose fixture judged an agent."""
     pytester.makepyfile(test_own=SKIPS)
-    pytester.runpytest("test_own.py").assert_outcomes(skipped=2, xfailed=1)
+    pytester.runpytest("test_own.py", "--agent", "nop").assert_outcomes(skipped=2, xfailed=1, errors=2)
     found = records(pytester)
-    assert of(found) == {"test_body": "error", "test_fixture": "error", "test_expected": "failed"}
-    told = {record.error.type: record.error.message for record in found if record.error}
-    assert set(told) == {"skipped"}
-    words = [record.error.message for record in found if record.error]
-    assert words == [
-        "the test skipped itself: no such tool here",
-        "the test skipped itself: no tool",
+    failed = dict.fromkeys(("test_asked", "test_expected"), "failed")
+    assert of(found) == {**dict.fromkeys(("test_body", "test_fixture", "test_broken"), "error"), **failed}
+    assert [(record.error.type, record.error.message) for record in found if record.error] == [
+        ("skipped", "the test skipped itself: no such tool here"),
+        ("skipped", "the test skipped itself: no tool"),
+        ("test_setup", "another fixture of the test failed: ValueError: no database"),
     ]
