@@ -414,6 +414,9 @@ class BadLine:
 
 
 _SHOWN = 5
+_NAMED = b'"trial_id"'
+"""A line without it is no record: to find all else that it lacks would take a thousand times as long."""
+_NO_NAME, _NO_JSON = "trial_id: Field required", "it is no JSON, or cut off"
 
 
 def bad_line_notes(bad: Sequence[BadLine]) -> list[str]:
@@ -461,7 +464,7 @@ def measured_in(data: bytes, name: str) -> Records[TrialMetrics]:
 def record_in(line: bytes) -> TrialRecord | None:
     """The record in a line; None where it is none."""
     try:
-        return TrialRecord.model_validate_json(line)
+        return TrialRecord.model_validate_json(line) if _NAMED in line else None
     except ValidationError:
         return None
 
@@ -472,6 +475,9 @@ def _read(file: Path, lines: Iterable[tuple[int, bytes | None]], read: Callable[
     for number, line in lines:
         if line is None:
             bad.append(BadLine(file, number, f"it has more than {MAX_RECORD // 2**20} MiB"))
+            continue
+        if _NAMED not in line:
+            bad.append(BadLine(file, number, _NO_NAME if line.rstrip().endswith(b"}") else _NO_JSON))
             continue
         try:
             record = read(line)
@@ -501,7 +507,7 @@ def _reason(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     if first["type"] == "json_invalid":
         # Where in the line it goes wrong is of no use to anybody: mostly at its end, where a process was killed.
-        return "it is no JSON, or cut off"
+        return _NO_JSON
     where = ".".join(str(part) for part in first["loc"])
     return f"{where}: {first['msg']}" if where else first["msg"]
 
