@@ -476,7 +476,7 @@ def _read(file: Path, lines: Iterable[tuple[int, bytes | None]], read: Callable[
         if line is None:
             bad.append(BadLine(file, number, f"it has more than {MAX_RECORD // 2**20} MiB"))
             continue
-        if _NAMED not in line:
+        if _NAMED not in line and line.startswith(b"{"):
             bad.append(BadLine(file, number, _NO_NAME if line.rstrip().endswith(b"}") else _NO_JSON))
             continue
         try:

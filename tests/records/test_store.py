@@ -145,7 +145,7 @@ def test_a_record_that_lost_only_its_line_end_is_whole(run: RunFolder) -> None:
     ("line", "reason"),
     [
         ("hello", "it is no JSON, or cut off"),
-        ("{}", "run_id: Field required"),
+        ("{}", "trial_id: Field required"),
         ("[]", "Input should be an object"),
         (json.dumps({**a_record().line(), "schema_version": 2}), "schema_version: Input should be 1"),
         (json.dumps({**a_record().line(), "outcome": "great"}), "outcome: Input should be 'passed'"),
