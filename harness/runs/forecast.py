@@ -32,7 +32,8 @@ def forecast(
     """
     tasks = Counter(trial.task for trial in trials)
     variants = Counter(trial.variant for trial in trials)
-    yield f"plan: {len(trials)} trials ({len(tasks)} tasks, {len(variants)} variants), {concurrency} at once"
+    sizes = f"{several(len(tasks), 'task')}, {several(len(variants), 'variant')}"
+    yield f"plan: {several(len(trials), 'trial')} ({sizes}), {concurrency} at once"
     for task, count in tasks.items():
         names = Counter(trial.variant for trial in trials if trial.task == task)
         yield f"  {task}: {count} ({', '.join(f'{name} {times}' for name, times in names.items())})"

@@ -191,7 +191,7 @@ def test_a_plan_runs_nothing(pytester: pytest.Pytester, way: list[str]) -> None:
     result = pytester.runpytest("tasks", "test_own.py", "--agent", "oracle", "--plan", *way)
     result.assert_outcomes()
     if "-n2" not in way:  # Its controller collects nothing.
-        result.stdout.fnmatch_lines(["harness: plan: 1 trials (1 tasks, 1 variants), * at once"])
+        result.stdout.fnmatch_lines(["harness: plan: 1 trial (1 task, 1 variant), * at once"])
     assert not (pytester.path / "results").exists()
 
 
