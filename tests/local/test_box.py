@@ -6,11 +6,14 @@ import asyncio
 import os
 import signal
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.local.boxes.box import Box
+from harness.local.boxes.file_tree import measure_tree, remove_tree
+from harness.local.boxes.held import measure_held
 from harness.local.boxes.isolation import Isolation
 from harness.local.boxes.types import BadDirectory, BadProgram, BoxDied, BoxError, BoxSpec, UnknownUser, Usage
 from harness.local.limits import BoxLimits
@@ -551,6 +554,56 @@ def test_memory_is_bounded_where_control_groups_are(tier: Isolation) -> None:
         assert (await box.measure_usage()).mem_total == 100 << 20
 
     tell(story, tier, limits=BoxLimits(memory_mb=100))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "open('/dev/shm/x', 'wb', 0).write(bytes(150 << 20))",
+        "f = open(os.memfd_create('x'), 'wb', 0); f.write(bytes(150 << 20))",
+        "m = mmap.mmap(-1, 150 << 20); m.write(bytes(150 << 20))",
+    ],
+    ids=["shared memory", "a file without a name", "a shared mapping"],
+)
+def test_memory_that_is_not_bounded_is_counted_wherever_it_is(code: str) -> None:
+    """A sandbox beyond its bound is found out, where no control group keeps it within."""
+    bare = without_cgroups("namespaces")
+    bare = replace(bare, enforces=bare.enforces - {"memory"})
+
+    async def story(box: Box) -> None:
+        assert box.exceeds(await box.measure_usage()) is None
+        code_to_hold = f"import mmap, os; {code}; print('done', flush=True); input()"
+        process = await box.spawn(["python3", "-c", code_to_hold], stdin=True)
+        await read_until(process, b"done")
+        assert "MiB of memory, and may take 100" in (box.exceeds(await box.measure_usage()) or "")
+
+    tell(story, bare, limits=BoxLimits(memory_mb=100))
+
+
+def test_a_file_that_was_removed_is_counted_while_it_is_open(tmp_path: Path) -> None:
+    """Once, and as what it takes of the disk."""
+    with (tmp_path / "x").open("wb") as file:
+        file.write(bytes(1 << 20))
+        file.flush()
+        (tmp_path / "x").unlink()
+        assert measure_held([os.getpid(), os.getpid()]).removed >= 1 << 20
+
+
+def test_files_too_deep_for_python_are_counted(tmp_path: Path) -> None:
+    """No depth hides what a sandbox has written."""
+    here = os.open(".", os.O_RDONLY)
+    try:
+        os.chdir(tmp_path)
+        for _ in range(1500):
+            os.mkdir("d")
+            os.chdir("d")
+        Path("x").write_bytes(bytes(1 << 20))
+        os.fchdir(here)
+        assert measure_tree(tmp_path) >= 1 << 20
+    finally:
+        os.fchdir(here)
+        os.close(here)
+        remove_tree(tmp_path / "d")
 
 
 # --- the end

@@ -29,6 +29,7 @@ from harness.local.boxes.file_tree import remove_tree
 from harness.local.boxes.files import BoxFiles
 from harness.local.boxes.guest_client import GuestClient, GuestRefused
 from harness.local.boxes.guest_launch import SEARCH_PATH, LaunchedGuest, LaunchSpec, setup_request
+from harness.local.boxes.held import measure_held
 from harness.local.boxes.isolation import Isolation
 from harness.local.boxes.namespaces import measure_written
 from harness.local.boxes.process import BoxProcess
@@ -351,6 +352,12 @@ class Box:
         """Measure the sandbox's present resource usage. This walks all of its processes and files."""
         counters = await self._client.request("usage")
         disk = await self._measure_disk()
+        memory = int(counters["memory"])
+        if self.tier == "namespaces" and self._has_unenforced_bounds:
+            held = await asyncio.to_thread(lambda: measure_held(self._host_pids()))
+            disk += held.removed
+            # What is mapped may be one of the files, and is not counted twice.
+            memory += max(held.mapped, int(counters["files"]) + held.nameless)
         now, seconds = time.monotonic(), int(counters["ticks"]) / os.sysconf("SC_CLK_TCK")
         (before, used), self._cpu = self._cpu, (now, seconds)
         host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -359,11 +366,16 @@ class Box:
         return Usage(
             cpu_percent=max(0.0, 100 * (seconds - used) / max(now - before, 0.001)),
             cpu_count=len(os.sched_getaffinity(0)),
-            mem_used=int(counters["memory"]),
+            mem_used=memory,
             mem_total=host if bound is None else min(host, bound << 20),
             disk_used=int(disk),
             disk_total=volume.f_frsize * volume.f_blocks if disk_mb is None else disk_mb << 20,
         )
+
+    @property
+    def _has_unenforced_bounds(self) -> bool:
+        limits = {"memory": self.spec.limits.memory_mb, "disk": self.spec.limits.disk_mb}
+        return any(bound and name not in self.isolation.enforces for name, bound in limits.items())
 
     def exceeds(self, usage: Usage) -> str | None:
         """Return which of its bounds the sandbox is beyond, of those that cannot be enforced here; None for none."""

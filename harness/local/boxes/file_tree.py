@@ -29,15 +29,48 @@ def copy_tree(source: Path, target: Path, account: int | None = None) -> None:
 
 
 def measure_tree(path: Path) -> int:
-    """Return the bytes that a folder's files take. What runs in it may change it meanwhile; no link is followed."""
+    """Return the bytes that a folder's files take. What runs in it may change it meanwhile; no link is followed.
+
+    Raises OSError.
+    """
+    try:
+        return _measure_here(path)
+    except (
+        OSError,
+        RecursionError,
+    ):  # a folder that this account may not enter, or too many below each other
+        return _measure_for_all_accounts(path)
+
+
+def _measure_here(path: Path) -> int:
+    def is_gone(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
     total = 0
-    for _, folders, names, fd in os.fwalk(path, onerror=None):
+    for _, folders, names, fd in os.fwalk(path, onerror=is_gone):
         for name in (*folders, *names):
             try:
                 total += os.stat(name, dir_fd=fd, follow_symlinks=False).st_blocks * 512
             except OSError:
                 continue  # removed since it was listed
     return total
+
+
+def _measure_for_all_accounts(path: Path) -> int:
+    """Let du measure a folder. What it cannot find any more changes nothing."""
+    command = ["sh", "-c", 'du -sx --block-size=1 -- "$1" 2>/dev/null || :', "sh", str(path)]
+    if os.geteuid() == 0:
+        printed = _run(*command)
+    else:
+        try:
+            printed = find_range().run(*command)
+        except NoRange:
+            printed = _run("unshare", "--user", "--map-root-user", *command)
+    total, _, _ = printed.partition("\t")
+    if not total.isdecimal():
+        raise OSError(f"du could not measure {path}")
+    return int(total)
 
 
 def remove_tree(path: Path) -> None:
@@ -61,7 +94,8 @@ def _run_for_all_accounts(*command: str) -> None:
     _run(*command)
 
 
-def _run(*command: str) -> None:
+def _run(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise OSError(f"{command[0]} failed: {done.stderr.strip()}")
+    return done.stdout

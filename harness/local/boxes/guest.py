@@ -333,7 +333,7 @@ def kill_all() -> None:
 
 
 def measure_usage(own_namespace: bool) -> dict[str, int]:
-    """Return CPU time in clock ticks, dead children included, and memory not shared with files, in bytes."""
+    """Return CPU time in clock ticks, dead children included, and the bytes of memory that processes and files take."""
     pids = list_processes(own_namespace)
     with open("/proc/self/stat", "rb") as file:
         pids[os.getpid()] = file.read().rpartition(b")")[2].decode().split()
@@ -346,7 +346,18 @@ def measure_usage(own_namespace: bool) -> dict[str, int]:
             continue
         memory += resident - shared
     ticks = sum(int(field) for fields in pids.values() for field in fields[11:15])
-    return {"ticks": ticks, "memory": memory * os.sysconf("SC_PAGE_SIZE")}
+    in_memory = measure_files_in_memory() if own_namespace else 0
+    return {"ticks": ticks, "memory": memory * os.sysconf("SC_PAGE_SIZE"), "files": in_memory}
+
+
+def measure_files_in_memory() -> int:
+    """Return the bytes of the sandbox's shared memory: files in /dev/shm, and segments of System V."""
+    shm = os.statvfs("/dev/shm")
+    with open("/proc/sysvipc/shm") as file:
+        segments = [line.split() for line in file][1:]
+    return (shm.f_blocks - shm.f_bfree) * shm.f_frsize + sum(
+        int(line[-2]) + int(line[-1]) for line in segments
+    )
 
 
 def measure_disk(paths: list[str]) -> int:

@@ -286,7 +286,9 @@ class Namespaces:
 def measure_written(state: Path) -> int:
     """Return the bytes that a sandbox has written and not removed."""
     disk = state / DISK
-    return disk.stat().st_blocks * 512 if disk.exists() else measure_tree(state / UPPER)
+    if disk.exists():
+        return disk.stat().st_blocks * 512
+    return sum(measure_tree(state / UPPER / tree) for tree in TREES)
 
 
 def list_ways() -> tuple[tuple[Namespaces, ...], str | None]:

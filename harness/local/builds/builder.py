@@ -265,7 +265,7 @@ class _BuildSandbox:
             if step.kind in ("RUN", "COPY", "WORKDIR"):
                 await box.copy_state(folder)
                 after = replace(after, files=key)
-            return self._store.add_layer(after, folder)
+            return await asyncio.to_thread(self._store.add_layer, after, folder)
         finally:
             if folder.exists():
                 await asyncio.to_thread(remove_tree, folder)
@@ -300,4 +300,6 @@ class _BuildSandbox:
             raise BuildFailed("finalize", str(error)) from error
         finally:
             await box.destroy()
-        return self._store.add_layer(replace(layer, key=key), self._store.make_layer_folder())
+        return await asyncio.to_thread(
+            self._store.add_layer, replace(layer, key=key), self._store.make_layer_folder()
+        )

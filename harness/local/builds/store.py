@@ -15,6 +15,7 @@ hold the lock shared to read files, and exclusively to remove files.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import json
 import os
@@ -31,6 +32,7 @@ from harness.local.boxes.file_tree import remove_tree
 from harness.local.limits import BoxLimits
 from harness.local.template import StartCommand, Template
 
+_libc = ctypes.CDLL(None, use_errno=True)
 _UNFINISHED_PREFIX = "making-"
 _ARCHIVE_KEPT_S = 3600.0
 """An archive waits so long for its build, and an unfinished file for its next piece, before it may be removed."""
@@ -199,6 +201,7 @@ class TemplateStore:
     def add_layer(self, layer: Layer, filled: Path) -> Layer:
         """Add a layer with the files in this folder. If the same layer exists already, that one is returned."""
         (filled / "layer.json").write_text(json.dumps(asdict(layer)))
+        _write_out(filled)
         try:
             filled.rename(self._root / "layers" / layer.key)
         except OSError:
@@ -232,6 +235,20 @@ class TemplateStore:
         except BaseException:
             os.unlink(file.name)
             raise
+
+
+def _write_out(folder: Path) -> None:
+    """Have the disk take all files before the layer has its name: a crash of the machine must not leave half of them.
+
+    Raises OSError.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _libc.syncfs(fd) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, f"the disk could not take {folder}: {os.strerror(number)}")
+    finally:
+        os.close(fd)
 
 
 def _is_recent(path: Path) -> bool:

@@ -70,10 +70,14 @@ class _Sink:
                 os.fchmod(
                     sink._fd, stat.S_IMODE(os.fstat(sink._fd).st_mode)
                 )  # E2B's watchers tell of its chown
-            _replace_metadata(sink._fd, metadata)
+            if metadata:  # what the file had before has gone with its content
+                await box.files.set_metadata(sink._fd, metadata)
         except OSError as error:
             sink.close()
             raise write_error("error setting metadata", error) from error
+        except BaseException:
+            sink.close()
+            raise
         return sink
 
     async def write(self, data: bytes) -> None:
@@ -443,17 +447,3 @@ def _read_metadata(request: Request) -> dict[str, str]:
     if size > _MAX_METADATA_BYTES:
         raise bad_request(f"metadata takes {size} bytes, and a file has room for {_MAX_METADATA_BYTES}")
     return metadata
-
-
-def _replace_metadata(fd: int, metadata: Mapping[str, str]) -> None:
-    """Set the metadata of an open file, and remove what it had before. Raises OSError."""
-    wanted = {_METADATA_ATTRIBUTE + key: value for key, value in metadata.items()}
-    try:
-        old = [name for name in os.listxattr(fd) if name.startswith(_METADATA_ATTRIBUTE)]
-    except OSError:
-        old = []  # a file system without attributes
-    for name in old:
-        if name not in wanted:
-            os.removexattr(fd, name)
-    for name, value in wanted.items():
-        os.setxattr(fd, name, value.encode())
