@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from harness.pytest_plugin.reporting import TrialFailedError, TrialFaultError, f
 from harness.pytest_plugin.session import Owner, RunSession, session_of
 from harness.records.record import TrialRecord, TrialSpec, trial_name
 from harness.report.sanitize import sanitize
+from harness.report.table import plain
 from harness.runs.budget import NotStartedError
 from harness.sandboxes.userstate import state_folder
 from harness.tasks.formats.base import NoCounterpartError
@@ -39,9 +41,15 @@ class TaskFolder(pytest.Directory):
         """Yield the file that stands for it: the manifest, or what another format has."""
         form = format_of(self.path)
         if form is None:
-            yield TaskFile.from_parent(self, path=self.path / MANIFEST)
+            yield self._file(TaskFile, self.path / MANIFEST)
         else:
-            yield ForeignTaskFile.from_parent(self, path=self.path / form.file_of(self.path))
+            yield self._file(ForeignTaskFile, self.path / form.file_of(self.path))
+
+    def _file(self, kind: type[TaskFile], path: Path) -> TaskFile:
+        """The collector of a file. pytest prints its id as it is, and folders may have any names."""
+        file: TaskFile = kind.from_parent(self, path=path)
+        shown = plain(file.nodeid)
+        return file if shown == file.nodeid else kind.from_parent(self, path=path, nodeid=shown)
 
 
 class TaskFile(pytest.File):
@@ -144,6 +152,12 @@ class TrialItem(pytest.Item):
         super().__init__(**kwargs)
         self.spec = spec
         self._record: TrialRecord | None = None
+
+    @functools.cached_property
+    def location(self) -> tuple[str, int | None, str]:
+        """Where it is, as pytest prints it beside its id."""
+        file, line, name = super().location
+        return plain(file), line, name
 
     @property
     def is_folder_task(self) -> bool:

@@ -6,6 +6,7 @@ task, or the first test with one of the fixtures, registers `RunPlugin`; the run
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,6 +86,22 @@ def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Col
     from harness.pytest_plugin.items import TaskFolder
 
     return TaskFolder.from_parent(parent, path=path)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Take secrets out of what says why something cannot be collected."""
+    report = yield
+    if report.longrepr or report.sections:
+        from harness.pytest_plugin.reporting import hide_secrets_of_collection
+        from harness.runs.secrets import redactor_of_machine
+
+        session = collector.config.stash.get(SESSION, None)
+        redact = session.redactor() if session else redactor_of_machine(os.environ)
+        hide_secrets_of_collection(report, redact)
+    return report
 
 
 def _start_session(config: pytest.Config) -> RunSession:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from _pytest._code.code import TerminalRepr
 
 from harness.errors import Fault, NotAppliedError, UsageError, is_users_own
 from harness.records.record import CheckResult, TrialRecord
@@ -180,17 +181,35 @@ def hide_secrets(report: pytest.TestReport, redact: Redactor, *, of_trial: bool)
         text = redact.text(text)
         return sanitize(text) if of_trial else text
 
+    _hide_in_failure(report, hidden)
+    report.sections = [(name, hidden(text)) for name, text in report.sections]
+    report.user_properties = [
+        (name, hidden(value) if isinstance(value, str) else value) for name, value in report.user_properties
+    ]
+
+
+def hide_secrets_of_collection(report: pytest.CollectReport, redact: Redactor) -> None:
+    """Take secrets out of what could not be collected, such as a module that raises when it is imported."""
+    _hide_in_failure(report, redact.text)
+    report.sections = [(name, redact.text(text)) for name, text in report.sections]
+
+
+def _hide_in_failure(report: pytest.TestReport | pytest.CollectReport, hidden: Callable[[str], str]) -> None:
     if isinstance(report.longrepr, tuple):  # of a test that was skipped: file, line, reason
         file, line, reason = report.longrepr
         report.longrepr = file, line, hidden(reason)
     elif report.longrepr:
         shown = str(report.longrepr)
         said = hidden(shown)
-        report.longrepr = said if said != shown else report.longrepr
-    report.sections = [(name, hidden(text)) for name, text in report.sections]
-    report.user_properties = [
-        (name, hidden(value) if isinstance(value, str) else value) for name, value in report.user_properties
-    ]
+        report.longrepr = said if said != shown else report.longrepr  # type: ignore[assignment]  # a text is one
+
+
+def hide_secrets_of_crash(crash: TerminalRepr, redact: Redactor) -> None:
+    """Take secrets, and what steers a terminal, out of pytest's INTERNALERROR."""
+    shown = str(crash)
+    hidden = sanitize(redact.text(shown))
+    if hidden != shown:
+        setattr(crash, "toterminal", lambda writer: writer.line(hidden))  # noqa: B010  # it is what str() calls
 
 
 def hide_secrets_of_expected_failure(report: pytest.TestReport, redact: Redactor) -> None:

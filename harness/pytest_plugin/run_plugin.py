@@ -26,6 +26,7 @@ from harness.pytest_plugin.plan_order import PlanOrder
 from harness.pytest_plugin.python_tests import python_trial, tell_namesakes_apart
 from harness.pytest_plugin.reporting import (
     hide_secrets,
+    hide_secrets_of_crash,
     hide_secrets_of_expected_failure,
     hide_secrets_of_warning,
     mark_fault,
@@ -154,18 +155,23 @@ class RunPlugin:
         mark_fault(call, report)
         if isinstance(item, TrialItem):
             _give_own_time(report, item.own_seconds)
-        hide_secrets(report, self._session.client.redactor(), of_trial=uses_trials(item))
+        hide_secrets(report, self._session.redactor(), of_trial=uses_trials(item))
         return report
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take secrets out of what other plugins have added, before it is shown, or handed from process to process."""
-        hide_secrets_of_expected_failure(report, self._session.client.redactor())
+        hide_secrets_of_expected_failure(report, self._session.redactor())
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_internalerror(self, excrepr: Any) -> None:
+        """Take secrets out of a crash, of ours or of another plugin."""
+        hide_secrets_of_crash(excrepr, self._session.redactor())
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_warning_recorded(self, warning_message: warnings.WarningMessage) -> None:
         """Take secrets out of a warning before its text is kept for the summary."""
-        hide_secrets_of_warning(warning_message, self._session.client.redactor())
+        hide_secrets_of_warning(warning_message, self._session.redactor())
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(

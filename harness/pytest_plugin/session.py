@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,11 @@ import pytest
 from harness.errors import HarnessError, UsageError
 from harness.pytest_plugin.options import SESSION, options_of
 from harness.records.record import AttemptRecord, TrialSpec
+from harness.records.redaction import Redactor
 from harness.runs.client import RunClient
 from harness.runs.order import interleaved, shuffled_block
 from harness.runs.request import RunRequest, TaskWords
+from harness.runs.secrets import redactor_of_machine
 from harness.tasks.contents import file_hash
 from harness.tasks.task import Task
 from harness.variants.declared import VARIANTS, VariantResolver
@@ -153,6 +156,14 @@ class RunSession:
         self.client.refuse(UsageError(str(error)))
         if self.controller:
             raise pytest.UsageError(str(error))
+
+    def redactor(self) -> Redactor:
+        """What takes the run's secrets out of what is shown; before there is a run, those that are known by then."""
+        of_run = self.client.redactor()
+        if of_run.longest:
+            return of_run
+        named = {name for variant in self._variants.values() for name in variant.secrets}
+        return redactor_of_machine(os.environ, named | self._task_secrets)
 
     def begin_external(self, spec: TrialSpec) -> Sequence[AttemptRecord]:
         """Wait until a trial that a test of this process runs itself may start; see `RunClient.begin_external`."""

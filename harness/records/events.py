@@ -48,6 +48,11 @@ class Lines:
     def __init__(self) -> None:
         self._rest = bytearray()
 
+    @property
+    def waiting(self) -> int:
+        """As many bytes as there are of a line that has no end yet."""
+        return len(self._rest)
+
     def feed(self, chunk: bytes) -> list[bytes]:
         """The lines completed by this chunk, without their ends; empty ones left out."""
         start = len(self._rest)

@@ -11,6 +11,8 @@ from typing import BinaryIO
 
 from harness.errors import UsageError
 
+MAX_FILE = 2 * 1024**3
+"""A larger file is refused unread: a sparse one takes no room, and hours to read."""
 MAX_LINE = 64 * 1024 * 1024
 """A longer line is skipped, and told."""
 _PIECE = 1024 * 1024
@@ -21,12 +23,15 @@ def open_regular(path: Path) -> BinaryIO:
     """Open a file for reading, without waiting for anybody.
 
     Raises:
-        OSError: when it cannot be opened, or is a FIFO, a device, a folder or a socket.
+        OSError: when it cannot be opened, has more than `MAX_FILE` bytes, or is a FIFO, a device, a folder or a socket.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
             raise OSError(0, "it is no regular file", str(path))
+        if about.st_size > MAX_FILE:
+            raise OSError(0, f"it has more than {MAX_FILE // 2**20} MiB", str(path))
         return os.fdopen(descriptor, "rb", _BUFFER)
     except BaseException:
         os.close(descriptor)

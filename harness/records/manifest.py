@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.records.files import read_bounded, sha256_of
+from harness.records.files import file_below, read_bounded, sha256_of
 from harness.records.store import disk_fault
 
 MANIFEST = "manifest.sha256"
@@ -65,8 +65,9 @@ def read_manifest(run: Path) -> tuple[dict[str, str], bool]:
 
     Raises:
         OSError: when it is not there, or cannot be read.
+        UsageError: when it is a link out of the run's folder.
     """
-    text = read_bounded(run / MANIFEST).decode("utf-8", "surrogateescape")
+    text = read_bounded(file_below(run, MANIFEST)).decode("utf-8", "surrogateescape")
     body, _, digest = text.rpartition(_SEAL)
     found = map(_LINE.fullmatch, body.split("\n"))
     known = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
-from harness.records.files import file_below
+from harness.records.files import file_below, open_regular
 from harness.records.record import TrialRecord
 from harness.records.redaction import NO_REDACTION
 from harness.records.store import (
@@ -125,6 +125,16 @@ def _copy_files(run: RunFolder, merged: RunFolder, record: TrialRecord) -> None:
     target = merged.trial(record.task, record.variant, record.index).path
     try:
         if source.is_dir():
-            shutil.copytree(source, target, symlinks=True)
+            shutil.copytree(source, target, symlinks=True, copy_function=_copy_file)
+    except shutil.Error as error:
+        name, _, why = error.args[0][0]
+        raise UsageError(
+            f"{name} cannot be copied: {why}", remedy="remove it there, if it is not needed"
+        ) from error
     except OSError as error:
         raise disk_fault(target, error) from error
+
+
+def _copy_file(source: str, target: str) -> None:
+    open_regular(Path(source)).close()  # refuses what cannot be one of a run's files
+    shutil.copy2(source, target)

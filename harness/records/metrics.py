@@ -65,6 +65,7 @@ class TrialMetrics:
 
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 _Count = Annotated[int, Field(ge=0, le=2**53)]
+_Place = Annotated[int, Field(ge=1, le=2**53)]
 _Amount = Annotated[float, Field(ge=0, le=2**53, allow_inf_nan=False)]
 _Usd = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 
@@ -98,7 +99,7 @@ class _Line(TypedDict):
     task_hash: str
     variant: str
     variant_hash: str
-    index: int
+    index: _Place
     agent: str
     outcome: Outcome
     score: _Share | None

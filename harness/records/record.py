@@ -93,6 +93,8 @@ class _Part(BaseModel):
 _Number = TypeVar("_Number", int, float)
 Ms = Annotated[int, Field(ge=0, le=2**53)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
+Place = Annotated[int, Field(ge=1, le=2**53)]
+Whole = Annotated[int, Field(ge=-(2**53), le=2**53)]
 Usd = Annotated[float, Field(ge=0, le=1e12)]
 """More than that nobody has paid: sums of such numbers stay finite."""
 
@@ -126,13 +128,13 @@ class CheckResult(_Part):
         le=1,
         description="What it wrote to $HARNESS_SCORE, else 1 or 0; of tests: the share of the demanded that passed.",
     )
-    exit_code: int | None = Field(description="Null when it had to be stopped.")
+    exit_code: Whole | None = Field(description="Null when it had to be stopped.")
     timed_out: bool = Field(False, description="Whether it was stopped since it took too long.")
     duration_ms: Ms | None = Field(description="Its wall time in milliseconds; null when it was never told.")
     output_tail: str = Field(description="The end of its stdout and stderr; `output` has more of it.")
     output: str | None = Field(None, description="The file with its output, relative to the run's folder.")
-    turn: int | None = Field(
-        None, ge=1, description="The prompt (from 1) after which it ran; null: when the agent had ended."
+    turn: Place | None = Field(
+        None, description="The prompt (from 1) after which it ran; null: when the agent had ended."
     )
     scores: Mapping[str, float] = Field(
         {}, description="Scores that it wrote by name; `score` is their mean unless it wrote that, too."
@@ -272,7 +274,7 @@ class ErrorRecord(_Part):
 class AttemptRecord(_Part):
     """An earlier attempt at the same trial, which an infrastructure fault ended. Its spend is real."""
 
-    number: int = Field(ge=1, description="Its place among the attempts, from 1.")
+    number: Place = Field(description="Its place among the attempts, from 1.")
     error: ErrorRecord = Field(description="The fault that ended it.")
     sandbox_id: str | None = Field(description="Its sandbox; null when there was none yet.")
     started_at: str | None = Field(description="ISO 8601, UTC; null when the harness was killed in it.")
@@ -342,7 +344,7 @@ class ApiRecord(_Part):
     )
     untold: Count = Field(0, description="Answers that told no tokens.")
     open: Count = Field(0, description="Requests that had no answer yet when the agent's work was taken.")
-    beyond_stream: int | None = Field(
+    beyond_stream: Whole | None = Field(
         None,
         description="Tokens that the API answered and Claude Code's stream does not tell of; negative: the stream "
         "tells of more than the API answered. Null where that cannot be told.",
@@ -438,7 +440,7 @@ class TrialRecord(_Part):
     differences: tuple[str, ...] = Field(
         (), description="What was otherwise than asked, in sentences: why the outcome is `invalid`."
     )
-    index: int = Field(ge=1, description="Which trial of its task and variant it is, from 1.")
+    index: Place = Field(description="Which trial of its task and variant it is, from 1.")
     agent: str = Field(
         description="As `--agent` names it: `claude`; `oracle` applies the reference solution, `nop` does nothing."
     )

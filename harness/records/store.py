@@ -442,7 +442,7 @@ def read_records(path: Path) -> Records[TrialRecord]:
     Raises:
         UsageError: when there is no such file.
     """
-    file = path / RECORDS if path.is_dir() else path
+    file = _file_of(path)
     return _read(file, _lines(file), TrialRecord.model_validate_json)
 
 
@@ -452,8 +452,13 @@ def read_measured(path: Path) -> Records[TrialMetrics]:
     Raises:
         UsageError: when there is no such file.
     """
-    file = path / RECORDS if path.is_dir() else path
+    file = _file_of(path)
     return _read(file, _lines(file), parse)
+
+
+def _file_of(path: Path) -> Path:
+    """A records file, or a run's own: that of another, which a link would lead to, is not the run's."""
+    return file_below(path, RECORDS) if path.is_dir() else path
 
 
 def measured_in(data: bytes, name: str) -> Records[TrialMetrics]:

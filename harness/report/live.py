@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import asdict, dataclass
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from harness.errors import UsageError
 from harness.records.files import file_below, read_bounded
@@ -12,6 +15,7 @@ from harness.records.store import RunFolder, RunLock
 from harness.report.formatting import cost
 
 _STATUS = "status.json"
+_Amount = Annotated[float, Field(ge=0, le=2**53, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -22,9 +26,9 @@ class RunningTrial:
     task: str
     variant: str
     index: int
-    seconds: float
+    seconds: _Amount
     doing: str
-    spent_usd: float | None = None
+    spent_usd: _Amount | None = None
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,11 @@ class RunStatus:
     failed: int
     errors: int
     spent: str | None
-    left_s: float | None
+    left_s: _Amount | None
     running: tuple[RunningTrial, ...]
+
+
+_STATUSES = TypeAdapter(RunStatus)
 
 
 def status_line(status: RunStatus, *, named: int = 4) -> str:
@@ -87,26 +94,9 @@ def read_status(run: RunFolder) -> RunStatus | None:
     if not is_running(run):
         return None
     try:
-        found = json.loads(read_bounded(file_below(run.path, _STATUS)), parse_constant=_refuse)
-        running = tuple(RunningTrial(**one) for one in found.pop("running"))
-        status = RunStatus(**found, running=running)
-        _ = status_line(status), [cost(one.spent_usd) for one in running]  # raises for another type
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-        UsageError,
-    ):
+        return _STATUSES.validate_json(read_bounded(file_below(run.path, _STATUS)))
+    except (OSError, ValidationError, UsageError):
         return None
-    return status
-
-
-def _refuse(constant: str) -> float:
-    raise ValueError(constant)
 
 
 def is_running(run: RunFolder) -> bool:

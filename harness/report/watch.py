@@ -12,7 +12,7 @@ from rich.console import Console
 
 from harness.errors import UsageError
 from harness.records.events import Event, Lines, parse_line
-from harness.records.files import file_below, open_regular
+from harness.records.files import MAX_LINE, file_below, open_regular
 from harness.records.record import TrialRecord
 from harness.records.store import TRANSCRIPT, RunFolder, read_records
 from harness.records.stream import SessionBuilder
@@ -27,6 +27,7 @@ _EACH_S = 1.0
 _LINE_EACH_S = 30.0
 _LOOK_S = 0.3
 _TOOL_CHARS = 40
+_AT_ONCE = 16 * 1024 * 1024
 
 
 class TranscriptTail:
@@ -34,23 +35,26 @@ class TranscriptTail:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._place: tuple[int, int] = (0, 0)
+        self.place: tuple[int, int] = (0, 0)
         self._lines = Lines()
 
     def read(self) -> tuple[list[Event], bool]:
-        """The new events, and whether they begin anew: a trial that is tried again has a new transcript."""
+        """The next events, and whether they begin anew: a trial that is tried again has a new transcript."""
         try:
             with open_regular(self._file) as stream:
                 inode = self._inode()
-                anew = inode != self._place[0]
+                anew = inode != self.place[0]
                 if anew:
-                    self._place, self._lines = (inode, 0), Lines()
-                stream.seek(self._place[1])
-                data = stream.read()
+                    self.place, self._lines = (inode, 0), Lines()
+                stream.seek(self.place[1])
+                data = stream.read(_AT_ONCE)
         except OSError:  # It is not there yet, or is no file.
             return [], False
-        self._place = (inode, self._place[1] + len(data))
-        return [parse_line(line) for line in self._lines.feed(data)], anew
+        self.place = (inode, self.place[1] + len(data))
+        events = [parse_line(line) for line in self._lines.feed(data)]
+        if self._lines.waiting > MAX_LINE:
+            self._lines = Lines()  # What comes of that line is no JSON, and is told as that.
+        return events, anew
 
     def _inode(self) -> int:
         return self._file.stat().st_ino
@@ -151,8 +155,9 @@ def follow(results: Path, run_name: str | None, name: str | None, *, full: bool)
 def _events(run: RunFolder, trial: RunningTrial) -> Iterator[Event]:
     """The events of a trial, until it has its record or the run does not go on."""
     tail = TranscriptTail(_transcript(run, trial))
-    goes_on = True
-    while goes_on:
+    goes_on, place = True, None
+    while goes_on or tail.place != place:
+        place = tail.place
         status = read_status(run) if is_running(run) else RunStatus(0, 0, 0, 0, None, None, ())
         goes_on = status is None or any(one.trial == trial.trial for one in status.running)
         yield from tail.read()[0]

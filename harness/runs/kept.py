@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.errors import UsageError
-from harness.records.files import read_bounded
+from harness.records.files import file_below, read_bounded
 from harness.records.record import CheckResult, TrialRecord
 from harness.records.redaction import Redactor
 from harness.records.store import RunFolder, find_record, find_run, read_records
@@ -161,14 +161,20 @@ def find_kept(results: Path, run: str | None, trial: str) -> Kept:
 
 
 def _about(folder: RunFolder, record: TrialRecord) -> Mapping[str, Any]:
-    file = folder.trial(record.task, record.variant, record.index).path / KEPT
+    file = file_below(
+        folder.path, f"{folder.trial(record.task, record.variant, record.index).relative}/{KEPT}"
+    )
     try:
         about = json.loads(read_bounded(file))
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(
             f"{file} cannot be read: {error}", remedy="run the trial again with --keep"
         ) from error
-    return about if isinstance(about, dict) else {}
+    return (
+        {key: value for key, value in about.items() if isinstance(value, str)}
+        if isinstance(about, dict)
+        else {}
+    )
 
 
 def _use_sandbox(kept: Kept, work: Callable[[Sandbox], Awaitable[T]]) -> T:

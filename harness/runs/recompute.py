@@ -56,7 +56,7 @@ class TrialCheck:
         for name, value in computed.items():
             if name in stated:
                 for path, says, has in contradictions(stated[name], value, f"{prefix}{name}"):
-                    self._find(f"{path} is {_shown(says)}, and by {source} {_shown(has)}")
+                    self._find(f"{path} is {shown(says)}, and by {source} {shown(has)}")
 
     def _copy(self) -> None:
         """The record's own copy in the trial's folder."""
@@ -73,7 +73,7 @@ class TrialCheck:
             self._find(f"cannot be read: {error}", name)
             return
         for path, says, has in contradictions(self._line, copy, "", whole=True):
-            self._find(f"{path.removeprefix('.')} is {_shown(says)}, and in {name} {_shown(has)}")
+            self._find(f"{path.removeprefix('.')} is {shown(says)}, and in {name} {shown(has)}")
         self._found.recomputed["records compared with their copies"] += 1
 
     def _identity(self) -> None:
@@ -109,7 +109,7 @@ class TrialCheck:
         computed = to_jsonable_python(forgeries(session, TRANSCRIPT))
         stated = [one for one in self._line.get("tampering") or () if one.get("change") == "forged"]
         for path, says, has in contradictions(stated, computed, "tampering"):
-            self._find(f"{path} is {_shown(says)}, and by the transcript {_shown(has)}")
+            self._find(f"{path} is {shown(says)}, and by the transcript {shown(has)}")
 
     def _read_transcript(self, name: str) -> Session | None:
         builder = SessionBuilder()
@@ -122,7 +122,7 @@ class TrialCheck:
                     if line.strip():
                         builder.add(parse_line(line.removesuffix(b"\n")))
         except (OSError, UsageError) as error:
-            self._find(f"cannot be read: {_words(error)}", name)
+            self._find(f"cannot be read: {words(error)}", name)
             return None
         return builder.session()
 
@@ -170,14 +170,14 @@ class TrialCheck:
             else:
                 self._found.unverified["a check without evidence beside its output"] += 1
         except (OSError, ValueError, RecursionError, UsageError) as error:
-            self._find(f"cannot be read: {_words(error)}", evidence)
+            self._find(f"cannot be read: {words(error)}", evidence)
         self._output(check, str(output), where)
 
     def _output(self, check: Json, output: str, where: str) -> None:
         try:
             text = read_bounded(file_below(self._run.path, output)).decode("utf-8", "replace")
         except (OSError, UsageError) as error:
-            self._find(f"cannot be read: {_words(error)}", output)
+            self._find(f"cannot be read: {words(error)}", output)
             return
         # What was redacted has another length than what the tail was cut from.
         if "[redacted:" not in text:
@@ -215,7 +215,7 @@ class TrialCheck:
                     self._find("is not the work that was judged", file)
                 self._found.recomputed["files of stored work"] += 1
             except (OSError, UsageError) as error:
-                self._find(f"cannot be read: {_words(error)}", file)
+                self._find(f"cannot be read: {words(error)}", file)
 
     def _named_files(self) -> None:
         """What else a record names is there."""
@@ -225,7 +225,7 @@ class TrialCheck:
         try:
             open_regular(file_below(self._run.path, name)).close()
         except (OSError, UsageError) as error:
-            self._find(f"cannot be read: {_words(error)}", name)
+            self._find(f"cannot be read: {words(error)}", name)
 
 
 _BY_RULES = frozenset(
@@ -258,12 +258,14 @@ def contradictions(
 _ABSENT = "absent"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A JSON value, cut where it is long."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _words(error: Exception) -> str:
+def words(error: Exception) -> str:
+    """An error in one line."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     return str(error).partition("\n")[0]

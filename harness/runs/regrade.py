@@ -185,8 +185,9 @@ def stored_works(old: RunFolder, record: TrialRecord, task: Task) -> Works:
     folder = file_below(old.path, record.work)
     works: dict[int | None, Work] = {None: _stored_work(folder, task)}
     for turn in {check.turn for check in task.checks if check.turn is not None}:
-        if (folder / f"turn-{turn}").is_dir():
-            works[turn] = _stored_work(folder / f"turn-{turn}", task)
+        at_turn = file_below(folder, f"turn-{turn}")
+        if at_turn.is_dir():
+            works[turn] = _stored_work(at_turn, task)
     return works
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from harness import __version__
 from harness.errors import HarnessError, UsageError
-from harness.records.files import bounded_lines, open_regular, read_bounded
+from harness.records.files import bounded_lines, file_below, open_regular, read_bounded
 from harness.records.manifest import MANIFEST, REPORT, differences, read_manifest
 from harness.records.store import MAX_RECORD, RECORD, RECORDS, RunFolder, find_run, record_in
 from harness.report.html.render import first_difference
 from harness.report.statement import STATEMENT, statement_text
-from harness.runs.recompute import TrialCheck, contradictions
+from harness.runs.recompute import TrialCheck, contradictions, shown, words
 from harness.runs.verified import Verified
 
 _DIFFERENCES = {
@@ -23,6 +24,8 @@ _DIFFERENCES = {
     "link": "is a link, which harness never writes",
 }
 _CLOSE = 1e-9
+_NAMED = 5
+"""So many lines that are no records are told by their numbers."""
 
 
 def verify(results: Path, name: str | None) -> Verified:
@@ -50,10 +53,10 @@ def verify(results: Path, name: str | None) -> Verified:
 def _verify_manifest(run: RunFolder, found: Verified) -> None:
     try:
         known, is_whole = read_manifest(run.path)
-    except OSError as error:
+    except (OSError, UsageError) as error:
         found.manifest = "missing"
         if not isinstance(error, FileNotFoundError):
-            found.find(MANIFEST, f"cannot be read: {error.strerror or error}")
+            found.find(MANIFEST, f"cannot be read: {words(error)}")
         return
     if not is_whole:
         found.manifest = "differs"
@@ -71,8 +74,9 @@ class _Lines:
     """The lines of a run's records, by trial: where the last of each is, and those before it. None is kept."""
 
     def __init__(self, run: RunFolder, found: Verified) -> None:
-        self._file = run.records_file
+        self._file = file_below(run.path, RECORDS)
         self.last: dict[str, int] = {}
+        self._bad = 0
         self._earlier: list[tuple[str, int]] = []
         at = 0
         try:
@@ -90,7 +94,9 @@ class _Lines:
     def _take(self, number: int, at: int, line: bytes | None, found: Verified) -> None:
         record = record_in(line or b"")
         if record is None:
-            found.unverified[f"line {number} of {RECORDS} is no record, or cut off"] += 1
+            self._bad += 1
+            which = f"line {number}" if self._bad <= _NAMED else "a further line"
+            found.unverified[f"{which} of {RECORDS} is no record, or cut off"] += 1
             return
         if record.trial_id in self.last:
             self._earlier.append((record.trial_id, self.last[record.trial_id]))
@@ -130,28 +136,31 @@ def _verify_folders(run: RunFolder, lines: _Lines, found: Verified, *, is_sealed
     for copy in sorted(run.path.glob(f"trials/*/*/{RECORD}")):
         name = str(copy.relative_to(run.path))
         try:
-            trial_id = json.loads(read_bounded(copy)).get("trial_id")
-        except (OSError, ValueError, AttributeError, RecursionError):
+            trial_id = str(json.loads(read_bounded(file_below(run.path, name))).get("trial_id"))
+        except (OSError, ValueError, AttributeError, RecursionError, UsageError):
             continue  # Its trial's own comparison tells.
         if trial_id not in lines.last and not is_sealed:
             found.unverified["a trial that was recorded only in its own folder when the run was killed"] += 1
         elif trial_id not in lines.last:
-            found.find(RECORDS, f"has no record of it, and {name} has", str(trial_id))
+            found.find(RECORDS, f"has no record of it, and {name} has", trial_id)
 
 
 def _verify_statement(run: RunFolder, found: Verified, *, is_sealed: bool) -> None:
     """What the run said at its end: counts, means and verdicts."""
     try:
-        stated = json.loads(read_bounded(run.path / STATEMENT))
-        baseline, fail_on = stated["baseline"], stated["fail_on"]
+        stated = json.loads(read_bounded(file_below(run.path, STATEMENT)))
+        baseline, fail_on = (_text_or_none(stated[name]) for name in ("baseline", "fail_on"))
     except FileNotFoundError:
         if is_sealed:
             found.find(STATEMENT, "is missing")
         else:
             found.unverified["the run's verdicts: it has not said any"] += 1
         return
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        found.find(STATEMENT, f"cannot be read: {error}")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, UsageError) as error:
+        found.find(STATEMENT, f"cannot be read: {words(error)}")
+        return
+    if baseline is not None and os.sep in baseline and not baseline.startswith("git:"):
+        found.unverified["verdicts against records that are not in the run's folder"] += 1
         return
     try:
         computed = json.loads(statement_text(run, baseline, fail_on))
@@ -159,11 +168,15 @@ def _verify_statement(run: RunFolder, found: Verified, *, is_sealed: bool) -> No
         found.find(STATEMENT, f"cannot be computed again: {error.message}")
         return
     if stated.get("harness_version") != __version__:
-        found.unverified[f"verdicts, by harness {stated.get('harness_version')}: this is {__version__}"] += 1
+        found.unverified[
+            f"verdicts, by harness {shown(stated.get('harness_version'))}: this is {__version__}"
+        ] += 1
         return
     for path, says, has in contradictions(stated, computed, "", whole=True):
         if not _is_close(says, has):
-            found.find(STATEMENT, f"{path.removeprefix('.')} is {says!r}, and by the records {has!r}")
+            found.find(
+                STATEMENT, f"{path.removeprefix('.')} is {shown(says)}, and by the records {shown(has)}"
+            )
     found.recomputed["verdicts and means of the report"] += 1
 
 
@@ -179,6 +192,12 @@ def _verify_report(run: RunFolder, found: Verified) -> None:
         found.recomputed[REPORT] += 1
         if line is not None:
             found.find(REPORT, f"line {line} is not what the records say; `harness report` makes it again")
+
+
+def _text_or_none(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise TypeError("a text stands elsewhere")
 
 
 def _is_close(one: object, other: object) -> bool:

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from harness import __version__
 from harness.errors import UsageError
-from harness.records.files import open_regular
+from harness.records.files import file_below, open_regular
 from harness.records.manifest import REPORT, add_to_manifest
 from harness.records.metrics import metrics_of, variants_in_order
 from harness.records.record import TrialRecord
-from harness.records.store import RECORDS, RunFolder, find_run, read_records
+from harness.records.store import RECORDS, RunFolder, find_run, list_runs, read_records
 from harness.report.arms import Arm, pairs_within
 from harness.report.comparison import compare_arms
 from harness.report.html.page import Page, page_of
@@ -78,16 +78,19 @@ def first_difference(run: RunFolder) -> int | None:
         UsageError: when the report cannot be made again here.
         OSError: when it cannot be read.
     """
-    with open_regular(run.path / REPORT) as file:
+    with open_regular(file_below(run.path, REPORT)) as file:
         made_of = _MADE_OF.search(file.read(_HEAD).decode("utf-8", "replace"))
         if made_of is None or made_of["version"] != __version__:
             raise UsageError("another version of harness wrote it")
         try:
             told = json.loads(unescape(made_of["runs"]))
-            names, baseline = [str(name) for name in told["runs"]], told["baseline"]
+            names, baseline = [str(name) for name in told["runs"]], told["baseline"] and str(told["baseline"])
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError("it does not say which runs it is of") from error
-        parts, _ = _parts([find_run(run.path.parent, name) for name in names], baseline)
+        beside = {one.id: one for one in list_runs(run.path.parent)}
+        if not names or not beside.keys() >= set(names):
+            raise UsageError("it is of runs that are not in this results folder")
+        parts, _ = _parts([beside[name] for name in names], baseline)
         file.seek(0)
         line = 1
         for part in parts:
