@@ -102,7 +102,8 @@ def as_table(reports: Sequence[Report], *, width: int = 100, color: bool = False
     for report in reports:
         for finding in report.findings:
             mark = f"{report.task}: {finding.level}: {finding.kind}: "
-            lines += [f"{line}\n" for line in wrapped(mark + str(finding), width=width)]
+            words = " ".join(f"{mark}{finding}".split())
+            lines += [f"{line}\n" for line in wrapped(words, width=width)]
     for report in reports:
         for survivor in report.sharpness.survivors:
             lines.append(f"\n{report.task}: no check noticed this ({survivor.how}):\n{_shown(survivor.diff)}")

@@ -58,7 +58,7 @@ def read_template_build(file: TemplateFile) -> TemplateBuild:
         TaskFault: when it cannot be read, or has no template.
     """
     try:
-        template = _of_python(file) if file.name else template_of_dockerfile(file.path)
+        template = _of_python(file) if file.name else template_of_dockerfile(file.path, file.context)
         content = Template.to_json(template)
     except TaskFault:
         raise

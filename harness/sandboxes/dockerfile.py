@@ -10,12 +10,15 @@ from e2b import Template
 from harness.tasks.dockerfile import one_stage
 
 
-def template_of_dockerfile(path: Path, *, without: frozenset[str] = frozenset()) -> Any:
-    """The template that a Dockerfile asks for, `without` some instructions; its context is the folder that it is in.
+def template_of_dockerfile(
+    path: Path, context: Path | None = None, *, without: frozenset[str] = frozenset()
+) -> Any:
+    """The template that a Dockerfile asks for, `without` some instructions; its context is the folder that it is in,
+    unless it is given.
 
     Raises:
         TaskFault: when it asks for what no template can be.
         OSError: when it cannot be read.
     """
     text = one_stage(path.read_text(encoding="utf-8"), str(path), without)
-    return Template(file_context_path=path.parent).from_dockerfile(text)
+    return Template(file_context_path=context or path.parent).from_dockerfile(text)

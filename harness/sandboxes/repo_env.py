@@ -21,10 +21,12 @@ from pathlib import Path
 from harness.sandboxes.node_install import Way, in_the_sandbox, ways_to_install
 from harness.sandboxes.npm_packages import npm_command
 from harness.sandboxes.userstate import state_folder
+from harness.tasks.devcontainer import Container
 from harness.tasks.repoenv import Declared, declared
+from harness.tasks.templatefile import TemplateFile
 
 Say = Callable[[str], None]
-_VERSION = 2
+_VERSION = 3
 _FETCH_S = 900
 _TOLD = 300
 _PIP_INSTALL = (
@@ -38,7 +40,7 @@ _REMEDY = "put its wheel where pip finds it, or name a template that has it in [
 class RepoEnv:
     """The template to build, as `[sandbox] template` would name it, and what is to be told of it."""
 
-    template: str
+    template: str | TemplateFile
     notes: tuple[str, ...] = ()
 
 
@@ -50,11 +52,13 @@ def repo_env(repo: Path, base: str, *, local: bool, say: Say) -> RepoEnv:
     """
     found = declared(repo)
     if not found.requirements and not found.node:
-        if found.dockerfile:
-            return RepoEnv(str(repo / found.dockerfile), found.notes)
-        return RepoEnv(base, found.notes)
-    if found.dockerfile:
-        unused = f"{found.dockerfile} is not used: name it in [sandbox] template to start from it"
+        if found.container:
+            return RepoEnv(_container_file(found.container, repo), found.notes)
+        if not found.python_paths:
+            return RepoEnv(base, found.notes)
+    if found.container:
+        named = found.container.image or found.container.dockerfile
+        unused = f"{found.container.source} is not used: name {named} in [sandbox] template to start from it"
         found = replace(found, notes=(*found.notes, unused))
     folder = state_folder() / "repo-env" / _key(found, repo, base, local)
     if not (folder / "notes.json").is_file():
@@ -69,6 +73,17 @@ def repo_env(repo: Path, base: str, *, local: bool, say: Say) -> RepoEnv:
                 made.rename(folder)
     made_notes = json.loads((folder / "notes.json").read_text(encoding="utf-8"))
     return RepoEnv(f"{folder}/env.py:template", (*found.notes, *made_notes))
+
+
+def _container_file(container: Container, repo: Path) -> TemplateFile:
+    """The Dockerfile of a container that a repo declares; of an image alone, one that is written."""
+    if container.dockerfile:
+        return TemplateFile(repo / container.dockerfile, context=repo / container.context)
+    text = f"FROM {container.image}\n"
+    folder = state_folder() / "repo-env" / f"image-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "Dockerfile").write_text(text, encoding="utf-8")
+    return TemplateFile(folder / "Dockerfile")
 
 
 def _key(found: Declared, repo: Path, base: str, local: bool) -> str:
@@ -103,7 +118,7 @@ class _Making:
     def make(self, base: str) -> list[str]:
         """Write its file, and gather what it copies; returns what could not be had."""
         steps, notes = list[str](), list[str]()
-        if self.found.requirements:
+        if self.found.requirements or self.found.python_paths:
             self._python(steps, notes)
         if self.found.node:
             self._node(steps, notes)
@@ -137,10 +152,12 @@ class _Making:
         """Have pip put wheels of the requirements, and of what these need, into a folder; those that it got."""
         pins = self.folder / "pins.txt"
         pins.write_text("".join(f"{pin}\n" for pin in self.found.pins))
-        if self._wheel(wanted, pins) is None:
+        words = self._wheel(wanted, pins)
+        if words is None:
             return list(wanted)
         if self.found.pins and self._wheel(wanted, None) is None:
-            notes.append("not all versions of the lock file can be had here: packages are of other versions")
+            told = "so packages are of other versions: put the wheels of those where pip finds them"
+            notes.append(f"not all versions that the repo locks can be had here, {told} ({words})")
             return list(wanted)
         got = list[str]()
         for one in wanted:

@@ -110,6 +110,8 @@ class Templates:
         except OSError as error:
             what = f"the repo's environment cannot be made: {error.strerror or error}"
             raise InternalFault("disk", what, policy=GIVE_UP) from error
+        if isinstance(found.template, TemplateFile):
+            return await self._known.get((found.template, (), "")), found.notes
         return await self.ensure_built(found.template, repo), found.notes
 
     async def _ready(self, wanted: tuple[TemplateFile, tuple[str, ...], str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import json
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,9 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.tasks.devcontainer import Container, container_of
+
 _EXTRAS = re.compile(r"test|dev|ci|lint|doc", re.IGNORECASE)
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*")
 _NODE_LOCKS = ("package-lock.json", "npm-shrinkwrap.json", "pnpm-lock.yaml", "yarn.lock")
+_INCLUDED = re.compile(r"(-r|--requirement|-c|--constraint)[\s=]*(\S.*)")
+_CONSTRAINTS = ("-c", "--constraint")
+_EDITABLE = re.compile(r"^(-e|--editable)[\s=]*")
 _WORKSPACES = "pnpm-workspace.yaml"
 
 
@@ -27,7 +33,7 @@ class Declared:
     pins: tuple[str, ...] = ()
     python_paths: tuple[str, ...] = ()
     node: tuple[str, ...] = ()
-    dockerfile: str | None = None
+    container: Container | None = None
     notes: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
 
@@ -36,34 +42,57 @@ def declared(repo: Path) -> Declared:
     """Read what a repo declares. What cannot be read is told in `notes`."""
     notes: list[str] = []
     sources: list[str] = []
-    found = [*_of_requirements(repo, sources), *_of_pyproject(repo, sources, notes)]
+    pins: list[str] = []
+    found = [*_of_requirements(repo, sources, notes, pins), *_of_pyproject(repo, sources, notes)]
     requirements = list(_unique([*found, *_of_setup(repo, sources, notes)]))
     if _uses_pytest(repo) and not any(_name(one) == "pytest" for one in requirements):
         requirements.append("pytest")
-    pins = list(_pins(repo, sources, notes))
+    pins += _pins(repo, sources, notes)
     node = list(_node_files(repo))
     notes += _versions(repo)
+    container = container_of(repo, notes)
     return Declared(
         tuple(requirements),
         tuple(pins),
         ("src",) if (repo / "src").is_dir() and (requirements or (repo / "pyproject.toml").is_file()) else (),
         tuple(node),
-        _dockerfile(repo),
+        container,
         tuple(notes),
         tuple([*sources, *(name for name in node if "/" not in name)]),
     )
 
 
-def _of_requirements(repo: Path, sources: list[str]) -> Iterator[str]:
+def _of_requirements(repo: Path, sources: list[str], notes: list[str], pins: list[str]) -> Iterator[str]:
+    """What requirements files name, and those that they include; what their constraints say goes to `pins`."""
     files = sorted([*repo.glob("*requirements*.txt"), *repo.glob("requirements/*.txt")])
-    for file in files:
-        sources.append(file.relative_to(repo).as_posix())
-        for line in file.read_text(encoding="utf-8", errors="replace").replace("\\\n", " ").splitlines():
-            bare = re.sub(r"(^|\s)#.*$", "", line)
-            bare = re.sub(r"\s--hash=\S+", "", bare).strip()
-            # Other files are read by themselves; options are the installer's, and paths are the repo's own.
-            if bare and _NAME.match(bare) and not bare.startswith(("-", ".")):
-                yield bare
+    left = [(file, "constraint" in file.name) for file in files]
+    seen = set[Path]()
+    for file, is_constraint in left:
+        if file.resolve() in seen or not file.resolve().is_relative_to(repo.resolve()):
+            continue
+        seen.add(file.resolve())
+        shown = Path(os.path.normpath(file)).relative_to(repo).as_posix()
+        try:
+            text = file.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            notes.append(f"{shown} is not there, so nothing that it names is installed: mend what includes it")
+            continue
+        sources.append(shown)
+        for line in text.replace("\\\n", " ").splitlines():
+            bare = re.sub(r"\s--hash=\S+", "", re.sub(r"(^|\s)#.*$", "", line)).strip()
+            if included := _INCLUDED.match(bare):
+                left.append((file.parent / included[2], is_constraint or included[1] in _CONSTRAINTS))
+                continue
+            named = _EDITABLE.sub("", bare)
+            if named.startswith((".", "/", "file:")):
+                # The repo's own package is imported from where it stands.
+                if re.sub(r"\[.*", "", named.removeprefix("file:")).strip("./"):
+                    notes.append(f"{shown}: {named} is a path, and is not installed: do it by [setup] run")
+            elif _NAME.match(named) and is_constraint:
+                pins.append(named)
+            elif _NAME.match(named):
+                yield named
+            # Other options are the installer's.
 
 
 def _of_pyproject(repo: Path, sources: list[str], notes: list[str]) -> Iterator[str]:
@@ -135,14 +164,18 @@ def _of_setup(repo: Path, sources: list[str], notes: list[str]) -> Iterator[str]
 
 
 def _of_poetry(name: str, value: Any) -> str:
-    version = value if isinstance(value, str) else value.get("version", "*") if isinstance(value, dict) else "*"
+    about = value if isinstance(value, dict) else {"version": value if isinstance(value, str) else "*"}
+    version = str(about.get("version", "*"))
+    if extras := _texts(about.get("extras")):
+        name = f"{name}[{','.join(extras)}]"
     found = re.fullmatch(r"([\^~])(\d+)((?:\.\d+)*)", version)
     if found:
         sign, major, rest = found.groups()
         parts = [major, *rest.split(".")[1:]]
         upper = str(int(major) + 1) if sign == "^" and major != "0" or len(parts) < 2 else f"{major}.{int(parts[1]) + 1}"
         return f"{name}>={major}{rest},<{upper}"
-    return name if version == "*" else f"{name}=={version}" if version[:1].isdigit() else f"{name}{version}"
+    # What pip has no word for (`^1 || ^2`) is left to the lock file.
+    return name if version == "*" or "|" in version or "^" in version else f"{name}=={version}" if version[:1].isdigit() else f"{name}{version}"
 
 
 def _pins(repo: Path, sources: list[str], notes: list[str]) -> Iterator[str]:
@@ -205,20 +238,6 @@ def _versions(repo: Path) -> Iterator[str]:
     if file.is_file():
         asked = ", ".join(" ".join(line.split()) for line in file.read_text(errors="replace").splitlines() if line.strip())
         yield f".tool-versions asks for {asked}: the template's own are used (name another in [sandbox] template)"
-
-
-def _dockerfile(repo: Path) -> str | None:
-    for name in ("Dockerfile", ".devcontainer/Dockerfile"):
-        if (repo / name).is_file():
-            return name
-    for name in (".devcontainer/devcontainer.json", ".devcontainer.json"):
-        if (repo / name).is_file():
-            text = re.sub(r"^\s*//.*$", "", (repo / name).read_text(errors="replace"), flags=re.MULTILINE)
-            found = re.search(r'"dockerfile"\s*:\s*"([^"]+)"', text, re.IGNORECASE)
-            path = (repo / name).parent / found.group(1) if found else None
-            if path and path.is_file() and path.resolve().is_relative_to(repo.resolve()):
-                return path.resolve().relative_to(repo.resolve()).as_posix()
-    return None
 
 
 def _name(requirement: str) -> str:

@@ -12,10 +12,14 @@ _PYTHON = re.compile(r"^(?P<path>.+\.py):(?P<name>[A-Za-z_][A-Za-z0-9_]*)$")
 
 @dataclass(frozen=True)
 class TemplateFile:
-    """A file that a template is built from: a Dockerfile, or (with `name`) a Python file with an E2B `Template()`."""
+    """A file that a template is built from: a Dockerfile, or (with `name`) a Python file with an E2B `Template()`.
+
+    `context` is the folder that a Dockerfile copies from; None: the one that it is in.
+    """
 
     path: Path
     name: str | None = None
+    context: Path | None = None
 
     @property
     def shown(self) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.tasks.devcontainer import Container
 from harness.tasks.repoenv import Declared, declared
 from tests.support.folders import write_files
 
@@ -20,7 +21,11 @@ def of(root: Path, files: dict[str, str]) -> Declared:
 @pytest.mark.parametrize(
     ("files", "requirements"),
     [
-        ({"requirements.txt": "# a\nattrs>=22 # b\n-r other.txt\n-e .\n./here\n"}, ("attrs>=22",)),
+        ({"requirements.txt": "# a\nattrs>=22 # b\n-r other.txt\n-e .[a]\n./here\n"}, ("attrs>=22",)),
+        (
+            {"requirements.txt": "-r base/all.in\n-e git+https://a.invalid/b\n", "base/all.in": "idna\n"},
+            ("git+https://a.invalid/b", "idna"),
+        ),
         ({"requirements/dev.txt": "attrs==1 --hash=sha256:00\n"}, ("attrs==1",)),
         ({"pyproject.toml": '[project]\nname = "a"\ndependencies = ["attrs"]\n'}, ("attrs",)),
         ({"pyproject.toml": '[project.optional-dependencies]\ntest = ["pytest"]\ngpu = ["torch"]\n'}, ("pytest",)),
@@ -47,6 +52,10 @@ def of(root: Path, files: dict[str, str]) -> Declared:
             ("attrs; python_version > '3'", "idna", "pytest", "mock"),
         ),
         ({"pyproject.toml": '[tool.poetry.dependencies]\npython = "^3.11"\nattrs = "^22.1"\n'}, ("attrs>=22.1,<23",)),
+        (
+            {"pyproject.toml": '[tool.poetry.dependencies]\na = {version = "~1.2", extras = ["x"]}\nb = "^1 || ^2"\n'},
+            ("a[x]>=1.2,<1.3", "b"),
+        ),
         ({"tests/test_a.py": "def test_a():\n    pass\n"}, ("pytest",)),
         ({"tests/test_a.py": "import unittest\n"}, ()),
     ],
@@ -57,8 +66,11 @@ def test_python_packages(tmp_path: Path, files: dict[str, str], requirements: tu
 
 
 def test_versions_of_a_lock_file(tmp_path: Path) -> None:
-    """But for the repo's own package."""
-    assert of(tmp_path, {"uv.lock": UV_LOCK}).pins == ("attrs==24.1.0",)
+    """But for the repo's own package; and of what requirements files name as constraints. What they name in vain is told."""
+    names = {"requirements.txt": "-c limits.txt\n-r lost.txt\n./sub\n", "limits.txt": "idna==3.6\n"}
+    found = of(tmp_path, {"uv.lock": UV_LOCK, **names})
+    assert (found.requirements, found.pins) == ((), ("idna==3.6", "attrs==24.1.0"))
+    assert [note.split(" ")[:2] for note in found.notes] == [["requirements.txt:", "./sub"], ["lost.txt", "is"]]
 
 
 def test_node_and_others(tmp_path: Path) -> None:
@@ -69,11 +81,15 @@ def test_node_and_others(tmp_path: Path) -> None:
         tmp_path / "other",
         {
             "package.json": "{}",
-            ".devcontainer/devcontainer.json": '{"build": {"dockerfile": "Box"}}',
+            ".devcontainer/devcontainer.json": '{/* a */ "build": {"dockerfile": "Box", "context": ".."},\n'
+            '"features": {"http://a": {}}, // b\n}',
             ".devcontainer/Box": "FROM base\n",
             ".tool-versions": "python 3.9.1\n",
             "pyproject.toml": "no TOML",
         },
     )
-    assert (found.node, found.dockerfile) == ((), ".devcontainer/Box")
-    assert [note.split(" ")[0] for note in found.notes] == ["pyproject.toml", ".tool-versions"]
+    source = ".devcontainer/devcontainer.json"
+    assert (found.node, found.container) == ((), Container(source, ".devcontainer/Box", "."))
+    assert [note.split(" ")[0] for note in found.notes] == ["pyproject.toml", ".tool-versions", f"{source}:"]
+    found = of(tmp_path / "image", {".devcontainer.json": '{"image": "python:3.11"}'})
+    assert found.container == Container(".devcontainer.json", image="python:3.11")
