@@ -53,6 +53,9 @@ pytest itself uses 0 to 6, and other plugins have the next few.
 class Stopped(KeyboardInterrupt):
     """The user has stopped the run: a KeyboardInterrupt to all who know one, and to a reader no error of ours."""
 
+    # pytest's line names the class of what interrupted it, with its module unless that is this one.
+    __module__ = "builtins"
+
 
 @dataclass(frozen=True)
 class OpenRun:
