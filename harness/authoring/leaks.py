@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from harness.authoring.mutants import Change
+from harness.authoring.packed import unpacked
 
 _SHARE = 0.6
 """A file that holds so much of a secret's telling lines gives it away."""
@@ -62,12 +63,14 @@ def secrets_of_checks(files: Mapping[str, bytes], starter: Mapping[str, bytes]) 
 
 def found_in(secrets: Iterable[Secret], path: str, content: bytes) -> Iterator[Secret]:
     """The secrets that a file gives away; one where they are at home, only by its remarks."""
-    written = _lines(_unescaped(content))
-    lines = {_bare(line) for line in written}
-    remarks = {_bare(line) for line in written if _REMARK.match(line)}
+    written = [line for text in unpacked(content) for line in _lines(_unescaped(text))]
+    text = _flat(written)
+    remarks = _flat(line for line in written if _REMARK.match(line))
     for secret in secrets:
-        found = secret.lines & (remarks if path in secret.at_home else lines)
-        if len(found) >= _SHARE * len(secret.lines):
+        where = remarks if path in secret.at_home else text
+        # As part of a line, too: a sentence may say it all.
+        found = sum(_flat([line]) in where for line in secret.lines)
+        if found >= _SHARE * len(secret.lines):
             yield secret
 
 
@@ -97,6 +100,11 @@ def _telling(lines: Iterable[str]) -> frozenset[str]:
 def _bare(line: str) -> str:
     """A line without what would put it into a comment, a list, a quotation or a diff."""
     return _MARKS.sub("", line).rstrip()
+
+
+def _flat(lines: Iterable[str]) -> str:
+    """Lines as one, whatever room is between their words."""
+    return " ".join(" ".join(_bare(line) for line in lines).split())
 
 
 def _unescaped(content: bytes) -> bytes:

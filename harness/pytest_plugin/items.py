@@ -55,6 +55,12 @@ class TaskFolder(pytest.Directory):
 class TaskFile(pytest.File):
     """A task.toml: one item for each variant and trial."""
 
+    @property
+    def folder(self) -> Path:
+        """The task's folder; the file that stands for it may be deeper in it."""
+        assert isinstance(self.parent, TaskFolder)
+        return self.parent.path
+
     def read_tasks(self) -> Sequence[Task]:
         """The task, or one for each of its rows.
 
@@ -62,15 +68,15 @@ class TaskFile(pytest.File):
             ProblemsError: when it cannot be used.
             NoCounterpartError: when it is another format's, and asks for what ours cannot ask for.
         """
-        return load_tasks(self.path.parent)
+        return load_tasks(self.folder)
 
     def name_of(self, tasks: Sequence[Task]) -> str:
         """The name under which no other folder may have tasks."""
-        return self.path.parent.name
+        return self.folder.name
 
     def collect(self) -> Iterator[pytest.Item]:
         """Read the task, and yield its trials."""
-        session, folder = session_of(self.config), self.path.parent
+        session, folder = session_of(self.config), self.folder
         try:
             tasks = self.read_tasks()
             owner = session.take_name(self.name_of(tasks), folder)
@@ -109,7 +115,7 @@ class ForeignTaskFile(TaskFile):
 
     def read_tasks(self) -> Sequence[Task]:
         """The task as one of ours."""
-        folder = self.path.parent
+        folder = self.folder
         form = format_of(folder)
         assert form, "its folder was one of a format's when it was collected"
         task = take_task(folder, form, state_folder() / "imported")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.pytest_plugin.items import TrialItem, trial_id, trial_of_item
+from harness.pytest_plugin.items import TaskFile, trial_id, trial_of_item
 from harness.pytest_plugin.session import RunSession
 
 _Place = tuple[int, int, int]
@@ -44,7 +44,7 @@ def _id(item: pytest.Item) -> str:
 
 def _place_of_variants(item: pytest.Item) -> Path:
     """Where the variants of an item are looked for from: a task's folder, or a test's file."""
-    return item.path.parent if isinstance(item, TrialItem) and item.is_folder_task else item.path
+    return item.parent.folder if isinstance(item.parent, TaskFile) else item.path
 
 
 def _as_pytest_orders(items: Sequence[pytest.Item]) -> list[pytest.Item]:

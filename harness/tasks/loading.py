@@ -448,7 +448,7 @@ class _Reader:
         names = [check.name for check in found]
         for name in sorted({name for name in names if names.count(name) > 1}):
             self.complain(self.folder / "checks", name, "two checks have this name", "rename one of them")
-        if not found and not self.wrong("checks.run") and not self.wrong("checks.tests"):
+        if not found and not any(self.wrong(f"checks.{kind}") for kind in ("run", "tests", "answer", "tools")):
             remedy = "add an executable file (chmod +x), [checks.tests] or [checks] run"
             self.complain(self.folder / "checks", None, "has no check", remedy)
         found = list(self.weighted(found, manifest))

@@ -207,7 +207,8 @@ def _texts(value: Any) -> list[str]:
 def _uses_pytest(repo: Path) -> bool:
     if any((repo / name).is_file() for name in ("pytest.ini", "conftest.py", "tests/conftest.py", "test/conftest.py")):
         return True
-    files = [*repo.glob("test_*.py"), *repo.glob("tests/**/test_*.py"), *repo.glob("test/**/test_*.py")]
+    places = ("", "tests/**/", "test/**/")
+    files = [file for place in places for name in ("test_*.py", "*_test.py") for file in repo.glob(place + name)]
     texts = (file.read_text(encoding="utf-8", errors="replace") for file in sorted(files)[:200])
     return any(re.search(r"^(import pytest|from pytest\b|(async )?def test_)", text, re.MULTILINE) for text in texts)
 

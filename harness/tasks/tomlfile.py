@@ -107,7 +107,8 @@ def describe_error(details: ErrorDetails) -> str:
         return f"{given} {details['ctx']['error']}"
     if kind in ("model_type", "dict_type"):
         return f"should be a table, not {given}"
-    return f"{details['msg'].removeprefix('Input ')}, not {given}"
+    # TOML has lists; that some are tuples here is nobody's business.
+    return f"{details['msg'].removeprefix('Input ').replace('valid tuple', 'valid list')}, not {given}"
 
 
 def field_for(model: type[BaseModel], location: Sequence[str]) -> FieldInfo | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -175,8 +178,13 @@ def test_a_failure_for_what_is_missing_is_no_assertion(text: str) -> None:
     assert wrong_reason(said, "", []) is None
 
 
-def test_a_solution_in_other_clothes_is_found() -> None:
-    """As a remark, as a diff, in a string of JSON; where it is at home, only as a remark."""
+def archive_of(folder: Path, text: str, mode: str) -> bytes:
+    write_files(folder / "in", {"old/shop.py": text})
+    return Path(shutil.make_archive(str(folder / "packed"), mode, folder / "in")).read_bytes()
+
+
+def test_a_solution_in_other_clothes_is_found(tmp_path: Path) -> None:
+    """As a remark, as a diff, in a string of JSON, in a sentence, packed; where it is at home, only as a remark."""
     (body,) = SOLUTION.values()
     change = Change("shop.py", STARTER["shop.py"].encode(), body.encode())
     secrets = secrets_of_solution({"shop.py": change})
@@ -186,10 +194,16 @@ def test_a_solution_in_other_clothes_is_found() -> None:
         "fix.patch": "".join(f"+{line}\n" for line in lines),
         "notes.json": json.dumps({"answer": body}),
         "shop.py": "".join(f"# {line}\n" for line in lines),
+        "sentence.md": f"Try `{'; '.join(line.strip() for line in lines)}`, it works.\n",
     }
-    assert [name for name, text in hiding.items() if list(found_in(secrets, name, text.encode()))] == list(
-        hiding
+    packed = {name: text.encode() for name, text in hiding.items()}
+    packed |= {"a.gz": gzip.compress(body.encode()), "a.txt": b"See:\n" + base64.encodebytes(body.encode())}
+    for name, mode in (("a.zip", "zip"), ("a.tar.xz", "xztar")):
+        packed[name] = archive_of(tmp_path, body, mode)
+    assert [name for name, content in packed.items() if list(found_in(secrets, name, content))] == list(
+        packed
     )
+    assert list(found_in(secrets, "broken.zip", b"PK\x03\x04" + b"\0" * 40)) == []
     assert list(found_in(secrets, "shop.py", body.encode())) == []
 
 

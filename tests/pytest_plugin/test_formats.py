@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -26,6 +27,22 @@ def test_a_folder_of_harbor_is_run_and_its_tests_never_here(pytester: pytest.Pyt
     pytester.runpytest("them/count", "--agent", "nop").assert_outcomes(failed=1)
     # A bare pytest runs neither the tasks nor the tests in them.
     pytester.runpytest().assert_outcomes()
+
+
+def test_exercises_whose_files_lie_deeper(pytester: pytest.Pytester) -> None:
+    """Are skips and errors in words, as those whose tests lie on top."""
+    files = {
+        "solution": ["src/main/Leap.java"],
+        "test": ["src/test/LeapTest.java"],
+        "example": [".meta/Leap.java"],
+    }
+    config = {".meta/config.json": json.dumps({"files": files}), ".docs/instructions.md": "Leap.\n"}
+    write(pytester.path / "java/broken", config)
+    write(pytester.path / "java/leap", {**config, **{name: "" for (name,) in files.values()}})
+    done = pytester.runpytest("java", "--agent", "oracle", "-rs", "--continue-on-collection-errors")
+    done.assert_outcomes(skipped=1, errors=1)
+    done.stdout.fnmatch_lines(["*files.solution: 'src/main/Leap.java' is no file of the exercise*"])
+    done.stdout.fnmatch_lines(["*src/test/LeapTest.java: nothing here runs tests of that language*"])
 
 
 def reward(script: str) -> str:

@@ -57,6 +57,7 @@ def of(root: Path, files: dict[str, str]) -> Declared:
             ("a[x]>=1.2,<1.3", "b"),
         ),
         ({"tests/test_a.py": "def test_a():\n    pass\n"}, ("pytest",)),
+        ({"a_test.py": "import pytest\n"}, ("pytest",)),
         ({"tests/test_a.py": "import unittest\n"}, ()),
     ],
 )

@@ -198,7 +198,9 @@ def _python_tests(exercise: _Exercise) -> _Tests:
     text = "".join((exercise.folder / name).read_text(encoding="utf-8") for name in paths)
     runner = "unittest" if "unittest" in text and "pytest" not in text else "pytest"
     spec = {"runner": runner, "paths": paths, "must_pass": ["*"]}
-    return _Tests({"checks": {"tests": {"tests": spec}}}, list(exercise.tests), {})
+    # pytest, and what else the exercise names, comes into the template.
+    repo = {"repo": {"path": "repo", "env": "auto"}} if runner == "pytest" else {}
+    return _Tests({"checks": {"tests": {"tests": spec}}, **repo}, list(exercise.tests), {})
 
 
 def _jest_tests(exercise: _Exercise) -> _Tests:
