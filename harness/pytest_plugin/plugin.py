@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from harness.records.redaction import Redactor
     from harness.runs.controller import RunController
 
+_DEEPEST = 100
 _SERVER: pytest.StashKey[ControllerServer] = pytest.StashKey()
 
 
@@ -81,7 +82,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """Make a folder with a task.toml one collector, so that nobody else collects anything in it."""
+    """Make a folder with a task.toml one collector, so that nobody else collects anything in it.
+
+    Folders within very many folders are somebody's trap: each costs pytest more than the one before.
+    """
+    if len(path.parts) - len(parent.config.rootpath.parts) > _DEEPEST:
+        raise pytest.Collector.CollectError(f"folders within more than {_DEEPEST} folders are not collected")
     if not _is_task(path):
         return None
     _start_session(parent.config)

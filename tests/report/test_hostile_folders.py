@@ -181,9 +181,7 @@ def test_what_a_run_says_of_itself_is_validated(tmp_path: Path, one: dict[str, A
         lock.release()
 
 
-def test_many_lines_that_are_no_records_are_counted(
-    results: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_many_lines_that_are_no_records_are_counted(results: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A few of them are told by their numbers."""
     with (results / RUN / "records.jsonl").open("ab") as file:
         file.write(b"{}\n" * 30_000)
