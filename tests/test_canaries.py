@@ -101,6 +101,8 @@ PLACES = {
     "command's output in a test": "sandbox.run",
     "property in junit's XML": "record_property",
     "reason of a skip": "pytest.skip",
+    "module that raises when it is imported": "test_broken",
+    "its locals, and what it prints": "print(value)",
     "reason of an expected failure": "pytest.xfail",
 }
 """What a secret is in, and where. `[setup]` and `prepare` have it, and show nothing when all goes well: for those the
@@ -141,6 +143,15 @@ def test_skips():
 def test_fails_as_expected():
     pytest.xfail("not with " + " or ".join(SECRETS))
 """
+
+
+BROKEN = """
+import os
+value = " ".join(os.environ[name] for name in NAMES)
+print(value)
+raise ValueError(value)
+"""
+"""It is collected before any task is: what the variants hide has to be known by then. A task's own token is not."""
 
 
 def solution() -> dict[str, bytes]:
@@ -210,7 +221,13 @@ def plant(pytester: pytest.Pytester, url: str) -> None:
     names = [*VARIANTS_OWN, *OF_THE_MACHINE, "E2B_API_KEY"]
     write_files(
         pytester.path,
-        {"tasks/variants.toml": VARIANTS, "tasks/test_own.py": TESTS.replace("NAMES", repr(names))},
+        {
+            "tasks/variants.toml": VARIANTS,
+            "tasks/aa/test_broken.py": BROKEN.replace(
+                "NAMES", repr([name for name in names if name != "GIT_CANARY"])
+            ),
+            "tasks/test_own.py": TESTS.replace("NAMES", repr(names)),
+        },
     )
 
 
@@ -225,19 +242,23 @@ def outputs(pytester: pytest.Pytester, *more: str) -> Iterator[tuple[str, bytes]
         "-ojunit_family=xunit1",
         "--keep=failed",
         "--keep-work=all",
+        "--tb=long",
+        "--continue-on-collection-errors",
         *more,
     )
     run = pytester.runpytest_subprocess("tasks", *options)
     yield "terminal", "\n".join([*run.outlines, *run.errlines]).encode()
-    run.assert_outcomes(failed=3, errors=1, skipped=1, xfailed=1, warnings=len(SECRETS) + 1)
+    run.assert_outcomes(failed=3, errors=2, skipped=1, xfailed=1, warnings=len(SECRETS) + 1)
     yield "junit.xml", (pytester.path / "junit.xml").read_bytes()
     (pytester.path / "shown").mkdir()
-    for arguments in COMMANDS:
+    (run_id,) = [path.parent.name for path in (pytester.path / "results").glob("*/run.json")]
+    for command in COMMANDS:
+        arguments = [run_id if word == "RUN" else word for word in command]
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM, *arguments], capture_output=True, check=False, timeout=60
         )
         assert b"Traceback" not in done.stderr, done.stderr.decode()
-        assert done.returncode in (0, 1), done.stderr.decode()
+        assert done.returncode in (0, 1) or command[0] in REFUSING, done.stderr.decode()
         yield f"harness {' '.join(arguments)}", done.stdout + done.stderr
     for folder in ("results", "shown"):
         for file in sorted((pytester.path / folder).rglob("*")):
@@ -262,7 +283,15 @@ COMMANDS = (
     ["watch"],
     ["report", "--output", "shown/report.html"],
     ["export", "--to", "shown/records.csv"],
+    ["verify", "--json"],
+    ["regrade", "RUN", "tasks/answer", "--sandbox", "local"],
+    ["compare", "RUN", "--format", "markdown"],
+    ["compare", "RUN", "--format", "json"],
+    ["compare", "RUN", "results"],
+    ["merge", "results", "--into", "merged"],
 )
+REFUSING = ("compare", "merge")
+"""There is one variant, and what was regraded has the same trials: they say so."""
 
 ALL = tuple(SECRETS)
 SHOWN = {

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.errors import UsageError
 from harness.pytest_plugin.options import (
     SESSION,
     STARTING,
@@ -27,8 +28,10 @@ from harness.tasks.formats.marks import is_marked
 if TYPE_CHECKING:
     from harness.pytest_plugin.rpc import ControllerServer
     from harness.pytest_plugin.session import RunSession
+    from harness.records.redaction import Redactor
     from harness.runs.controller import RunController
 
+_DEEPEST = 100
 _SERVER: pytest.StashKey[ControllerServer] = pytest.StashKey()
 
 
@@ -79,7 +82,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """Make a folder with a task.toml one collector, so that nobody else collects anything in it."""
+    """Make a folder with a task.toml one collector, so that nobody else collects anything in it.
+
+    Folders within very many folders are somebody's trap: each costs pytest more than the one before.
+    """
+    if len(path.parts) - len(parent.config.rootpath.parts) > _DEEPEST:
+        raise pytest.Collector.CollectError(f"folders within more than {_DEEPEST} folders are not collected")
     if not _is_task(path):
         return None
     _start_session(parent.config)
@@ -88,20 +96,33 @@ def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Col
     return TaskFolder.from_parent(parent, path=path)
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """Take secrets out of what says why something cannot be collected."""
+    """Take secrets out of what says why something cannot be collected, and of what was printed; after all others."""
     report = yield
     if report.longrepr or report.sections:
         from harness.pytest_plugin.reporting import hide_secrets_of_collection
-        from harness.runs.secrets import redactor_of_machine
 
-        session = collector.config.stash.get(SESSION, None)
-        redact = session.redactor() if session else redactor_of_machine(os.environ)
-        hide_secrets_of_collection(report, redact)
+        hide_secrets_of_collection(report, _redactor_at(collector))
     return report
+
+
+def _redactor_at(collector: pytest.Collector) -> Redactor:
+    """What knows the secrets of the variants declared for a place, whether tasks have been met there or not."""
+    from harness.runs.secrets import redactor_of_machine
+    from harness.variants.declared import VariantResolver
+
+    session = collector.config.stash.get(SESSION, None)
+    options = options_of(collector.config)
+    try:
+        variants = VariantResolver(collector.config.rootpath, options.variants, ()).for_task(collector.path)
+    except UsageError:
+        variants = ()  # Tasks there are told why.
+    names = {name for variant in variants for name in variant.secrets}
+    known = {name: os.environ[name] for name in names if os.environ.get(name)}
+    return (session.redactor() if session else redactor_of_machine(os.environ)).knowing(known)
 
 
 def _start_session(config: pytest.Config) -> RunSession:

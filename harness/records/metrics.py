@@ -65,6 +65,7 @@ class TrialMetrics:
 
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 _Count = Annotated[int, Field(ge=0, le=2**53)]
+_Name = Annotated[str, Field(max_length=10_000)]
 _Place = Annotated[int, Field(ge=1, le=2**53)]
 _Amount = Annotated[float, Field(ge=0, le=2**53, allow_inf_nan=False)]
 _Usd = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
@@ -93,14 +94,14 @@ class _Sandbox(TypedDict):
 class _Line(TypedDict):
     """The part of a record that is read; the names, and what they mean, are `TrialRecord`'s."""
 
-    run_id: str
-    trial_id: str
-    task: str
+    run_id: _Name
+    trial_id: _Name
+    task: _Name
     task_hash: str
-    variant: str
+    variant: _Name
     variant_hash: str
     index: _Place
-    agent: str
+    agent: _Name
     outcome: Outcome
     score: _Share | None
     cost_usd: NotRequired[_Usd | None]

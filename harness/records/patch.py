@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.records.files import file_below
+from harness.records.files import MAX_LINE, file_below
 from harness.records.store import find_record, find_run, read_records
 from harness.tasks.gitcommand import local_git
 from harness.text import keep_end
@@ -28,6 +28,10 @@ def apply_diff(results: Path, run: str | None, trial: str, to: Path) -> str:
     diff = file_below(folder.path, record.diff).absolute()
     if not diff.is_file():
         raise UsageError(f"{diff} is not there any more", remedy="name another run with --run")
+    if diff.stat().st_size > MAX_LINE:
+        raise UsageError(
+            f"{diff} has more than {MAX_LINE // 2**20} MiB", remedy="harness makes none that large"
+        )
     top = _clean_checkout(to)
     if diff.stat().st_size == 0:
         return f"{record.trial_id} changed nothing\n"

@@ -93,6 +93,7 @@ class _Part(BaseModel):
 _Number = TypeVar("_Number", int, float)
 Ms = Annotated[int, Field(ge=0, le=2**53)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
+Name = Annotated[str, Field(max_length=10_000)]
 Place = Annotated[int, Field(ge=1, le=2**53)]
 Whole = Annotated[int, Field(ge=-(2**53), le=2**53)]
 Usd = Annotated[float, Field(ge=0, le=1e12)]
@@ -423,11 +424,11 @@ class TrialRecord(_Part):
     """
 
     schema_version: Literal[1] = Field(1, description="Raised only when a field changes its meaning.")
-    run_id: str = Field(description="The run's name, and its folder's.")
-    trial_id: str = Field(description="`TASK[VARIANT-tN]`, unique within the run.")
-    task: str = Field(description="The task's name.")
+    run_id: Name = Field(description="The run's name, and its folder's.")
+    trial_id: Name = Field(description="`TASK[VARIANT-tN]`, unique within the run.")
+    task: Name = Field(description="The task's name.")
     task_hash: str = Field(description="SHA-256 of all in the task's folder that could change a result.")
-    variant: str = Field(description="The variant's name.")
+    variant: Name = Field(description="The variant's name.")
     variant_hash: str = Field(description="SHA-256 of all that the variant sets.")
     variant_place: Count | None = Field(
         None,
@@ -441,7 +442,7 @@ class TrialRecord(_Part):
         (), description="What was otherwise than asked, in sentences: why the outcome is `invalid`."
     )
     index: Place = Field(description="Which trial of its task and variant it is, from 1.")
-    agent: str = Field(
+    agent: Name = Field(
         description="As `--agent` names it: `claude`; `oracle` applies the reference solution, `nop` does nothing."
     )
     outcome: Outcome = Field(

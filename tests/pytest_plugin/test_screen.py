@@ -153,3 +153,27 @@ def test_the_live_line_is_seen_under_capture(tmp_path: Path) -> None:
     assert "\x1b[2m0/1 done · 1 running · answer[default-t1] agent 0:0" in seen.decode()
     (folder,) = list_runs(tmp_path / "results")
     assert not (folder.path / "status.json").exists()
+
+
+def test_folders_with_hostile_names_and_a_crash_steer_nothing_and_show_no_secret(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In ids of tasks, in the line of what cannot be collected, in INTERNALERROR; too many folders are told."""
+    monkeypatch.setenv("HF_TOKEN", "hf_canaryOfTheCrash7")
+    task_folder(pytester.path / "tasks" / "up\x1b[2J\u202e", toml="nope = 1\n")
+    (pytester.path / "tasks" / "x").joinpath(*"d" * 110).mkdir(parents=True)
+    write_files(
+        pytester.path,
+        {
+            "conftest.py": "import os\ndef pytest_collection_finish():\n"
+            "    raise ValueError(os.environ['HF_TOKEN'] + '\\x1b[2J')",
+        },
+    )
+    run = pytester.runpytest_subprocess("tasks", "--color=no", "--continue-on-collection-errors")
+    told = run.outlines + run.errlines
+    assert not [line for line in told if "\x1b" in line or "\u202e" in line or "hf_canaryOf" in line]
+    assert [line for line in told if "INTERNALERROR" in line and "[redacted:HF_TOKEN]" in line]
+    listed = pytester.runpytest_subprocess("tasks", "--color=no", "-p", "no:conftest", "--noconftest")
+    listed.stdout.fnmatch_lines(["*ERROR collecting tasks/up*task.toml*"])
+    assert "folders within more than 100 folders are not collected" in str(listed.stdout)
+    assert not [line for line in listed.outlines if "\x1b" in line or "\u202e" in line]

@@ -14,6 +14,7 @@ import pytest
 
 from harness.cli import main
 from harness.records.store import RunFolder
+from harness.report.live import RunningTrial, RunStatus, read_status, write_status
 from tests.support.records import a_record
 from tests.support.runs import made_up_run
 
@@ -33,7 +34,10 @@ COMMANDS: dict[str, list[str]] = {
     "attach": ["attach", TRIAL, "--run", RUN],
     "checks": ["checks", TRIAL, "--run", RUN],
     "regrade": ["regrade", RUN],
+    "follow": ["show", TRIAL, "--run", RUN, "--follow"],
+    "watch": ["watch", RUN],
 }
+_TRIAL = "trials/fix-booking-overlap/default-t1"
 SECRET = "the content of a file outside"
 
 
@@ -84,6 +88,20 @@ def as_link(name: str, to: str) -> Callable[[Path], None]:
     return change
 
 
+def as_sparse(name: str) -> Callable[[Path], None]:
+    """A file of 10 GiB, which takes no room."""
+
+    def change(run: Path) -> None:
+        (run / name).touch()
+        os.truncate(run / name, 10 * 1024**3)
+
+    return change
+
+
+def with_file(name: str, data: bytes) -> Callable[[Path], None]:
+    return lambda run: [(run / name).write_bytes(data), None][1]
+
+
 HOSTILE: dict[str, Callable[[Path], None]] = {
     "a huge cost": with_fields(cost_usd=1e308),
     "a huge cost of an attempt": with_fields(attempts=[{"number": 1, "cost_usd": 1e308}]),
@@ -111,6 +129,13 @@ HOSTILE: dict[str, Callable[[Path], None]] = {
     "a FIFO for its manifest": as_fifo("manifest.sha256"),
     "a FIFO for its verdicts": as_fifo("report.json"),
     "a FIFO for its lock": as_fifo("lock"),
+    "a name of megabytes": with_fields(task="y" * 3_000_000, trial_id="y" * 3_000_000),
+    "an endless transcript": as_sparse(f"{_TRIAL}/transcript.jsonl"),
+    "an endless diff": as_sparse(f"{_TRIAL}/diff.patch"),
+    "endless records": as_sparse("records.jsonl"),
+    "records of another": as_link("records.jsonl", "../20261123-090141-0000/records.jsonl"),
+    "a statement of wrong types": with_file("report.json", b'{"baseline": [1], "fail_on": {}}'),
+    "a copy of wrong types": with_file(f"{_TRIAL}/record.json", b'{"trial_id": [1], "checks": 7}'),
 }  # fmt: skip
 
 
@@ -134,6 +159,35 @@ def test_a_bad_line_is_told_where_runs_are_listed(results: Path, capfd: pytest.C
         assert "records.jsonl:1 is no record, and left out: cost_usd: Input should be less than" in text
     _, text = said(capfd, "compare")
     assert "1 line is no record" in text
+
+
+@pytest.mark.parametrize(
+    "one",
+    [{"trial": [1]}, {"task": 5}, {"variant": [1]}, {"index": {}}, {"seconds": -1}, {"spent_usd": 1e308}],
+)
+def test_what_a_run_says_of_itself_is_validated(tmp_path: Path, one: dict[str, Any]) -> None:
+    """A status of wrong types is none."""
+    run = RunFolder.create(tmp_path, RUN, {}, RunFolder(tmp_path).redact)
+    status = RunStatus(2, 1, 0, 0, None, 5.0, (RunningTrial("t", "t", "v", 1, 3.0, "agent"),))
+    write_status(run, status)
+    lock = run.lock()
+    try:
+        assert read_status(run) == status
+        told = json.loads((run.path / "status.json").read_text())
+        told["running"][0] |= one
+        (run.path / "status.json").write_text(json.dumps(told))
+        assert read_status(run) is None
+    finally:
+        lock.release()
+
+
+def test_many_lines_that_are_no_records_are_counted(results: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A few of them are told by their numbers."""
+    with (results / RUN / "records.jsonl").open("ab") as file:
+        file.write(b"{}\n" * 30_000)
+    _, text = said(capfd, "verify")
+    assert "a further line of records.jsonl is no record, or cut off (29995)" in text
+    assert text.count("is no record") == 6
 
 
 LEADING_OUT: dict[str, Callable[[Path], None]] = {
