@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.tasks.contents import escapes_folder, files_in, folder_hash, read_text
 from harness.tasks.manifest import is_name
-from harness.variants.contents import agent_names
+from harness.variants.contents import agent_names, described, twice
 from harness.variants.variant import Plugin
 
 MANIFEST = ".claude-plugin/plugin.json"
@@ -40,28 +40,29 @@ def read_plugin(folder: Path) -> Plugin:
             raise PluginError(
                 f"has a link that leads out: {path.relative_to(folder)}", "copy what it leads to"
             )
+    parts = [(kind, f"{name}:{part}", file) for kind, part, file in _parts(folder, manifest)]
+    if several := twice((kind, part) for kind, part, _ in parts):
+        raise PluginError(f"has several {several[0]}, and Claude Code takes one", "give them other names")
     return Plugin(
         folder.resolve(),
         name,
         folder_hash(folder),
-        tuple(f"{name}:{command}" for command in _commands(folder, manifest)),
-        tuple(f"{name}:{agent}" for agent in _agents(folder, manifest)),
+        tuple(part for kind, part, _ in parts if kind != "agent"),
+        tuple(part for kind, part, _ in parts if kind == "agent"),
+        tuple(one for part in parts for one in described(*part)),
     )
 
 
-def _commands(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
-    """Skills and commands where a plugin has them by default."""
+def _parts(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, Path]]:
+    """Skills, commands and agents where a plugin has them by default: kind, name, file."""
     if "skills" not in manifest:
-        yield from (path.parent.name for path in sorted(folder.glob("skills/*/SKILL.md")))
+        yield from (("skill", path.parent.name, path) for path in sorted(folder.glob("skills/*/SKILL.md")))
     if "commands" not in manifest:
         for path in sorted(folder.glob("commands/**/*.md")):
-            yield ":".join(path.relative_to(folder / "commands").with_suffix("").parts)
-
-
-def _agents(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
+            yield "command", ":".join(path.relative_to(folder / "commands").with_suffix("").parts), path
     if "agents" not in manifest:
         for path in sorted(folder.glob("agents/*.md")):
-            yield from agent_names(path)
+            yield from (("agent", name, path) for name in agent_names(path))
 
 
 def _json(folder: Path, name: str) -> Mapping[str, Any] | None:
