@@ -105,7 +105,7 @@ class Plugin:
     """A plugin's folder, as it was when the variant was read. `name` is its own, `hash` over all of its content.
 
     `commands` and `agents` are those that a session should have of it, by the names that Claude Code gives them;
-    `described` as in an overlay.
+    `described` as in an overlay. `hooks` are its hooks by their events.
     """
 
     path: Path
@@ -114,6 +114,7 @@ class Plugin:
     commands: tuple[str, ...] = ()
     agents: tuple[str, ...] = ()
     described: tuple[tuple[str, str, str], ...] = ()
+    hooks: Mapping[str, Any] = field(default_factory=dict)
 
     def as_record(self) -> dict[str, Any]:
         """As a record tells it."""

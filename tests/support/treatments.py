@@ -181,6 +181,14 @@ INSTRUCTIONS = (
     Treatment(
         "empty-claude-md", 'claude_md = "empty.md"', "collection", "is empty", files={"empty.md": "\n"}
     ),
+    Treatment(
+        "overlay-agents-md-shadowed",
+        'overlay = "o"',
+        "invalid",
+        "the overlay's AGENTS.md",
+        files={"o/repo/AGENTS.md": "Be brave.\n"},
+        repo=OLD,
+    ),
     Treatment("no-such-file", 'claude_md = "none.md"', "collection", "does not exist"),
 )
 
@@ -344,7 +352,7 @@ FOLDERS_AND_SERVERS = (
         "skill-broken-in-a-plugin",
         'plugins = ["p"]',
         "invalid",
-        "another skill 'notes:write'",
+        "the skill 'notes:write'",
         files={**PLUGIN, "p/skills/write/SKILL.md": skill("write", 'description: "Writes\n bad: [')},
     ),
     Treatment(
@@ -417,6 +425,39 @@ FOLDERS_AND_SERVERS = (
         "collection",
         "hooks",
         files={**PLUGIN, "p/hooks/hooks.json": '{"hooks": {"SessionStart": 3}}'},
+    ),
+    Treatment(
+        "plugin-hook-misspelt",
+        'plugins = ["p"]',
+        "collection",
+        "SesionStart, but SessionStart",
+        files={**PLUGIN, "p/hooks/hooks.json": '{"hooks": {"SesionStart": []}}'},
+    ),
+    Treatment(
+        "plugin-hook-not-found",
+        'plugins = ["p"]',
+        "invalid",
+        "SessionStart hook could not be run",
+        files={
+            **PLUGIN,
+            "p/hooks/hooks.json": settings(
+                hooks={"SessionStart": [{"hooks": [{"type": "command", "command": "/no/hook"}]}]}
+            ),
+        },
+    ),
+    Treatment(
+        "plugin-skill-in-small-letters",
+        'plugins = ["p"]',
+        "invalid",
+        "'notes:tell'",
+        files={**PLUGIN, "p/skills/tell/skill.md": skill("tell")},
+    ),
+    Treatment(
+        "plugin-parts-beside-the-manifest",
+        'plugins = ["p"]',
+        "collection",
+        "where Claude Code does not look",
+        files={**PLUGIN, "p/.claude-plugin/agents/a.md": skill("a")},
     ),
     Treatment(
         "plugin-dead-server",
