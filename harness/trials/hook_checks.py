@@ -26,7 +26,7 @@ def differences_in_hooks(variant: Variant, session: Session) -> tuple[str, ...]:
 
 
 def hook_notes(variant: Variant, session: Session) -> Iterator[str]:
-    """What a reader must know of other hooks: the repo's, a plugin's, or those that ran after the agent."""
+    """What a reader must know of other hooks: the repo's, or those that ran after the agent."""
     for hook in session.broken_hooks:
         if hook.is_late or not _is_asked(variant, hook):
             yield f"a {hook.event} hook could not be run: {hook.words}"
@@ -36,7 +36,8 @@ def _is_asked(variant: Variant, hook: BrokenHook) -> bool:
     """Whether the variant has a hook for this event that names what is missing. The event does not tell whose it is."""
     names = {name for found in _MISSING.findall(hook.words) for name in found if name}
     missing = {name.rpartition("/")[2] for name in names}
-    commands = tuple(_commands(asked_settings(variant).get("hooks"), hook.event))
+    asked = (asked_settings(variant).get("hooks"), *(plugin.hooks for plugin in variant.plugins))
+    commands = tuple(command for hooks in asked for command in _commands(hooks, hook.event))
     return any(name in command for name in missing for command in commands)
 
 

@@ -6,15 +6,26 @@ of an argument, a setting or a file once it had it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from harness.records.egress import SentRequest
 from harness.trials.init_checks import asked_settings, asked_style, is_model
+from harness.trials.verification import imported_path, own_instructions
+from harness.variants.imports import imports_in
 from harness.variants.variant import ClaudeMd, Removed, Text, Variant
 
 _CLAUDE_MD = ("/repo/CLAUDE.md", "/repo/.claude/CLAUDE.md", "/repo/CLAUDE.local.md")
 _AGENTS_MD = "/repo/AGENTS.md"
 _NO_STYLE = "default"
+_LISTED = {
+    "skill": "skills are available for use with the Skill tool",
+    "command": "skills are available for use with the Skill tool",
+    "agent": "Available agent types for the Agent tool",
+}
+"""What stands above the list of each kind. Older versions have it in a tool's definition, and it is not seen."""
+_SHOWN = 60
+"""The characters of a description that are compared: long ones are cut off, in several ways."""
 
 
 def differences_in_request(variant: Variant, sent: SentRequest) -> tuple[str, ...]:
@@ -25,6 +36,8 @@ def differences_in_request(variant: Variant, sent: SentRequest) -> tuple[str, ..
         *_betas(variant, sent),
         *_prompts(variant, sent),
         *_instructions(variant, sent),
+        *_imports(variant, sent),
+        *_listings(variant, sent),
         *_output_style(variant, sent),
     )
 
@@ -70,10 +83,63 @@ def _instructions(variant: Variant, sent: SentRequest) -> Iterator[str]:
         )
     if isinstance(variant.agents_md, Removed) and _has(paths, _AGENTS_MD):
         yield "AGENTS.md was to be taken away, and was in the request"
+    laid = variant.overlay.files if variant.overlay else {}
+    if _AGENTS_MD[1:] in laid and whole and not _has(paths, _AGENTS_MD):
+        yield "the request did not have the overlay's AGENTS.md"
     if isinstance(variant.agents_md, Text) and sent.carries(variant.agents_md.text.strip()) is False:
         yield "the request did not have the AGENTS.md" + (
             ": Claude Code reads it only where the repo has no CLAUDE.md" if _has(paths, *_CLAUDE_MD) else ""
         )
+
+
+def _imports(variant: Variant, sent: SentRequest) -> Iterator[str]:
+    """What the variant's instructions import, and what that imports: Claude Code follows so far and no further."""
+    if not all(part.is_whole for part in sent.context):
+        return
+    texts = {entry.path: entry.text for entry in sent.instructions}
+    own = own_instructions(variant)
+    left = [path for path in texts if path.endswith(own)] if own else []
+    seen = set(left)
+    for file in left:
+        home = file.partition("/repo/")[0] if "/repo/" in file else file.partition("/.claude/")[0]
+        for path in (imported_path(file, name, home) for name in imports_in(texts[file])):
+            if path not in texts:
+                yield f"{_below(home, file)} imports {_below(home, path)}, and the request did not have it"
+            elif path not in seen:
+                seen.add(path)
+                left.append(path)
+
+
+def _below(home: str, path: str) -> str:
+    return path.removeprefix(f"{home}/")
+
+
+def _listings(variant: Variant, sent: SentRequest) -> Iterator[str]:
+    """The skills, commands and agents that the variant brings, by what the model was told of each.
+
+    Claude Code takes one of two with the same name, and of a front matter that it cannot read it takes the text below.
+    """
+    context = "\n".join(part.text for part in sent.context)
+    brought = variant.overlay.described if variant.overlay else ()
+    for kind, name, description in (
+        *brought,
+        *(one for plugin in variant.plugins for one in plugin.described),
+    ):
+        if _LISTED[kind] not in context:
+            continue
+        shown = re.findall(rf"^- {re.escape(name)}(?: \([^)\n]*\))?(?::[ \t]*(.*))?$", context, re.MULTILINE)
+        if not shown:
+            yield f"the request did not tell of the {kind} {name!r}"
+        elif not any(_tells(text, description) for text in shown):
+            yield (
+                f"the request told of another {kind} {name!r} than the variant's: {shown[0][:_SHOWN]!r}, "
+                f"not {description[:_SHOWN]!r}"
+            )
+
+
+def _tells(shown: str, description: str) -> bool:
+    """Whether a list's line tells a description. It may tell the name alone, where there are many."""
+    return not shown or " ".join(shown.split()).startswith(description[:_SHOWN].rstrip())
 
 
 def _has(paths: list[str], *ends: str) -> bool:

@@ -14,7 +14,8 @@ from harness.records.session import Session
 from harness.sandboxes.layout import HOME
 from harness.trials.evidence import Evidence
 from harness.variants.apply import has_hooks, needs_start_evidence
-from harness.variants.variant import ClaudeMd, Removed, Variant
+from harness.variants.imports import imports_in
+from harness.variants.variant import ClaudeMd, Removed, Text, Variant
 
 _CUT_OFF = "cut off"
 _CUT_OFF_NOTE = (
@@ -31,11 +32,8 @@ _TOO_OLD = (
 )
 _APPLIED = re.compile(r"^([0-9a-f]{64})  (.+)$", re.MULTILINE)
 _AGENTS_MD = "repo/AGENTS.md"
-_IMPORT = re.compile(
-    r"(?:^|(?<=\s))@([^\s@]+\.(?:md|mdc|mdx|txt|rst|json|ya?ml|toml))(?=$|[\s,;:)])", re.MULTILINE
-)
-_CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 _CLAUDE_MD = ("repo/CLAUDE.md", "repo/.claude/CLAUDE.md")
+_LOCAL = "repo/CLAUDE.local.md"
 
 
 @dataclass(frozen=True)
@@ -107,13 +105,13 @@ def _removed(variant: Variant) -> tuple[str, ...]:
     agents = (_AGENTS_MD,) if isinstance(variant.agents_md, Removed) else ()
     if not isinstance(variant.claude_md, Removed):
         return agents
-    return (*_CLAUDE_MD, "repo/CLAUDE.local.md", *(agents or (() if variant.agents_md else (_AGENTS_MD,))))
+    return (*_CLAUDE_MD, _LOCAL, *(agents or (() if variant.agents_md else (_AGENTS_MD,))))
 
 
 def _imports(variant: Variant, applied: Mapping[str, str]) -> Iterator[str]:
     """The files that the variant's CLAUDE.md and those of its overlay import, by their places below the home.
 
-    Only names of texts: `@types/node` or a mail's address is none.
+    Those that what they import imports in turn are seen in the request alone.
     """
     texts: dict[str, str] = {}
     if isinstance(variant.claude_md, ClaudeMd):
@@ -122,10 +120,14 @@ def _imports(variant: Variant, applied: Mapping[str, str]) -> Iterator[str]:
         file = path if path.startswith("repo/") else f"home/{path}"
         texts[path] = (variant.overlay.path / file).read_text("utf-8", "replace") if variant.overlay else ""
     for place, text in texts.items():
-        for name in dict.fromkeys(_IMPORT.findall(_CODE.sub("", text))):
-            folder = posixpath.dirname(place)
-            path = name[2:] if name.startswith("~/") else posixpath.join(f"{HOME}/{folder}", name)
-            yield posixpath.normpath(path).removeprefix(f"{HOME}/")
+        for name in imports_in(text):
+            yield imported_path(f"{HOME}/{place}", name, HOME).removeprefix(f"{HOME}/")
+
+
+def imported_path(file: str, name: str, home: str) -> str:
+    """The path that a file's import leads to."""
+    path = f"{home}/{name[2:]}" if name.startswith("~/") else posixpath.join(posixpath.dirname(file), name)
+    return posixpath.normpath(path)
 
 
 def untold_notes(variant: Variant) -> tuple[str, ...]:
@@ -170,11 +172,20 @@ def _merged(variant: Variant) -> dict[str, str]:
     """The CLAUDE.md and the rules of an overlay, by their places below the home."""
     files = variant.overlay.files if variant.overlay else {}
     repo = {path: files[path] for path in _CLAUDE_MD if path in files and not variant.claude_md}
+    if _LOCAL in files and not isinstance(variant.claude_md, Removed):
+        repo[_LOCAL] = files[_LOCAL]
     rules = {
         path.removeprefix("home/"): files[path] for path in (variant.overlay.rules if variant.overlay else ())
     }
     user = files.get("home/.claude/CLAUDE.md")
     return {**repo, **rules, **({".claude/CLAUDE.md": user} if user else {})}
+
+
+def own_instructions(variant: Variant) -> tuple[str, ...]:
+    """The ends of the paths of the instructions that a variant brings itself."""
+    own = _CLAUDE_MD if isinstance(variant.claude_md, ClaudeMd) else ()
+    agents = (_AGENTS_MD,) if isinstance(variant.agents_md, Text) else ()
+    return tuple(f"/{path}" for path in (*own, *agents, *_merged(variant)))
 
 
 def _sentence(path: str, digest: str, seen: dict[str, str | None]) -> str:

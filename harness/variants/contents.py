@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from harness.tasks.contents import read_text
 from harness.variants.variant import SETTINGS
@@ -45,6 +48,36 @@ def agent_names(file: Path) -> list[str]:
     """
     front = front_matter(file)
     return [] if front is None else [_value(front, "name") or file.stem]
+
+
+def described_in_overlay(folder: Path, files: Collection[str]) -> Iterator[tuple[str, str, str]]:
+    """The skills, agents and commands with a description, of which the model is told: kind, name, description."""
+    for name in sorted(files):
+        for kind, names in names_in_overlay(folder, [name]).items():
+            if kind != "server" and not any(".claude-plugin" in Path(one).parts for one in files):
+                yield from described(kind, names[0], folder / name)
+
+
+def described(kind: str, name: str, file: Path) -> Iterator[tuple[str, str, str]]:
+    """A file's kind, name and description; nothing where it has none, or where the model is told of it later or never.
+
+    Claude Code takes some front matter that is no YAML, as a colon within a description.
+    """
+    front = front_matter(file) or ""
+    try:
+        told = yaml.safe_load(front)
+    except yaml.YAMLError:
+        told = {"description": _value(front, "description")}
+    told = told if isinstance(told, dict) else {}
+    lines = str(told.get("description") or "").replace("\\n", "\n").strip().split("\n")
+    if lines[0] and not told.get("disable-model-invocation") and "paths" not in told:
+        yield kind, name, " ".join(lines[0].split())
+
+
+def twice(found: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """The names that several have, of which Claude Code would take one: skills and commands are of one kind to it."""
+    counts = Counter(("agent" if kind == "agent" else "skill", name) for kind, name in found)
+    return tuple(f"{kind}s called {name!r}" for (kind, name), count in counts.items() if count > 1)
 
 
 def rules_in_overlay(folder: Path, files: Collection[str]) -> Iterator[str]:

@@ -25,7 +25,13 @@ from harness.tasks.tomlfile import (
     read_toml,
     suggest_key,
 )
-from harness.variants.contents import names_in_overlay, rules_in_overlay, settings_in_overlay
+from harness.variants.contents import (
+    described_in_overlay,
+    names_in_overlay,
+    rules_in_overlay,
+    settings_in_overlay,
+    twice,
+)
 from harness.variants.contradictions import contradictions
 from harness.variants.plugins import PluginError, read_plugin
 from harness.variants.sham import sham_of
@@ -449,6 +455,18 @@ class _Reader:
                 )
         hashes = {str(path.relative_to(folder)): file_hash(path) or "" for path in files if path.is_file()}
         names = names_in_overlay(folder, hashes)
+        each = [
+            (kind, one)
+            for path in hashes
+            for kind, found in names_in_overlay(folder, [path]).items()
+            for one in found
+        ]
+        for several in twice(each):
+            self.complain(
+                location,
+                f"{name!r} has several {several}, and Claude Code takes one",
+                "give them other names",
+            )
         return Overlay(
             folder.resolve(),
             folder_hash(folder),
@@ -456,6 +474,7 @@ class _Reader:
             names,
             tuple(rules_in_overlay(folder, hashes)),
             settings_in_overlay(folder, hashes),
+            tuple(described_in_overlay(folder, hashes)),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,10 +10,31 @@ from typing import Any
 
 from harness.tasks.contents import escapes_folder, files_in, folder_hash, read_text
 from harness.tasks.manifest import is_name
-from harness.variants.contents import agent_names
+from harness.variants.contents import agent_names, described, twice
 from harness.variants.variant import Plugin
 
 MANIFEST = ".claude-plugin/plugin.json"
+_PARTS = ("skills", "commands", "agents", "hooks", ".mcp.json")
+_EVENTS = (
+    *(
+        "PreToolUse",
+        "PostToolUse",
+        "PostToolUseFailure",
+        "PermissionRequest",
+        "UserPromptSubmit",
+        "Notification",
+    ),
+    *(
+        "Stop",
+        "SubagentStart",
+        "SubagentStop",
+        "SessionStart",
+        "SessionEnd",
+        "PreCompact",
+        "InstructionsLoaded",
+    ),
+)
+"""Events of hooks. Newer versions have others, so only what is nearly one of these is taken for a mistake."""
 
 
 class PluginError(Exception):
@@ -35,33 +57,42 @@ def read_plugin(folder: Path) -> Plugin:
     if hooks is not None and (problem := _problem_in_hooks(hooks.get("hooks"))):
         raise PluginError(f"has hooks that Claude Code passes over: {problem}", "mend hooks/hooks.json")
     _json(folder, ".mcp.json")
+    for part in _PARTS:
+        if (folder / ".claude-plugin" / part).exists():
+            raise PluginError(
+                f"has {part} in .claude-plugin, where Claude Code does not look", "move it one up"
+            )
     for path in files_in(folder):
         if path.is_symlink() and escapes_folder(path, folder):
             raise PluginError(
                 f"has a link that leads out: {path.relative_to(folder)}", "copy what it leads to"
             )
+    parts = [(kind, f"{name}:{part}", file) for kind, part, file in _parts(folder, manifest)]
+    if several := twice((kind, part) for kind, part, _ in parts):
+        raise PluginError(f"has several {several[0]}, and Claude Code takes one", "give them other names")
     return Plugin(
         folder.resolve(),
         name,
         folder_hash(folder),
-        tuple(f"{name}:{command}" for command in _commands(folder, manifest)),
-        tuple(f"{name}:{agent}" for agent in _agents(folder, manifest)),
+        tuple(part for kind, part, _ in parts if kind != "agent"),
+        tuple(part for kind, part, _ in parts if kind == "agent"),
+        tuple(one for part in parts for one in described(*part)),
+        hooks.get("hooks", {}) if hooks else {},
     )
 
 
-def _commands(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
-    """Skills and commands where a plugin has them by default."""
+def _parts(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, Path]]:
+    """Skills, commands and agents where a plugin has them by default: kind, name, file."""
     if "skills" not in manifest:
-        yield from (path.parent.name for path in sorted(folder.glob("skills/*/SKILL.md")))
+        # Also one in small letters, which Claude Code passes over: it will be missed.
+        found = (path for path in sorted(folder.glob("skills/*/*.*")) if path.name.upper() == "SKILL.MD")
+        yield from (("skill", path.parent.name, path) for path in found)
     if "commands" not in manifest:
         for path in sorted(folder.glob("commands/**/*.md")):
-            yield ":".join(path.relative_to(folder / "commands").with_suffix("").parts)
-
-
-def _agents(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
+            yield "command", ":".join(path.relative_to(folder / "commands").with_suffix("").parts), path
     if "agents" not in manifest:
         for path in sorted(folder.glob("agents/*.md")):
-            yield from agent_names(path)
+            yield from (("agent", name, path) for name in agent_names(path))
 
 
 def _json(folder: Path, name: str) -> Mapping[str, Any] | None:
@@ -81,6 +112,9 @@ def _problem_in_hooks(hooks: object) -> str | None:
     if not isinstance(hooks, dict):
         return '"hooks" is not an object'
     for event, groups in hooks.items():
+        near = difflib.get_close_matches(event, _EVENTS, 1, 0.9)
+        if near and event not in _EVENTS:
+            return f"there is no event {event}, but {near[0]}"
         if not isinstance(groups, list):
             return f"{event} is not a list"
         for group in groups:

@@ -78,7 +78,8 @@ class Overlay:
     `hash` is over all of its content; `files` has each file's own SHA-256, by its path in the folder; `names` what a
     session should have of it: `skill`, `agent`, `command` and `server` (of `.mcp.json`), each with the names that
     Claude Code gives them. `rules` are the rules that are loaded at once, by their paths in the folder. `says` is what
-    its files of settings say together.
+    its files of settings say together. `described` are the skills, agents and commands of which the model is told at
+    the start: kind, name, description.
     """
 
     path: Path
@@ -87,6 +88,7 @@ class Overlay:
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     rules: tuple[str, ...] = ()
     says: Mapping[str, Any] = field(default_factory=dict)
+    described: tuple[tuple[str, str, str], ...] = ()
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -102,7 +104,8 @@ class Overlay:
 class Plugin:
     """A plugin's folder, as it was when the variant was read. `name` is its own, `hash` over all of its content.
 
-    `commands` and `agents` are those that a session should have of it, by the names that Claude Code gives them.
+    `commands` and `agents` are those that a session should have of it, by the names that Claude Code gives them;
+    `described` as in an overlay. `hooks` are its hooks by their events.
     """
 
     path: Path
@@ -110,6 +113,8 @@ class Plugin:
     hash: str
     commands: tuple[str, ...] = ()
     agents: tuple[str, ...] = ()
+    described: tuple[tuple[str, str, str], ...] = ()
+    hooks: Mapping[str, Any] = field(default_factory=dict)
 
     def as_record(self) -> dict[str, Any]:
         """As a record tells it."""

@@ -85,6 +85,7 @@ def test_a_stopped_run_records_what_it_cut_off_and_goes_on_later(
     assert output.splitlines()[-1].startswith("go on with it: pytest tasks --agent oracle ")
     assert output.splitlines()[-1].endswith(f" --resume={run.id}")
     assert ".py:" not in output, "no place in our code"
+    assert "harness.runs" not in output, "nor a class of ours"
     cut = records(tmp_path)
     assert set(cut) == {"answer[default-t1]", "answer[default-t2]"}
     assert {record.error.type for record in cut.values() if record.error} == {"interrupted"}

@@ -120,8 +120,43 @@ INSTRUCTIONS = (
     Treatment("import-outside", 'claude_md = {text = "See @~/more.md"}', "invalid", "imports more.md"),
     Treatment(
         "no-import",
-        'claude_md = {text = "Use @types/node, mail a@b.md, not `@code.md`."}',
+        'claude_md = {text = "Use @types/node, ask @alice, mail a@b.md, not `@code.md` and ``@code.md``."}',
         shows=("@types/node",),
+    ),
+    Treatment(
+        "no-import-in-code",
+        'claude_md = {text = "Be kind.\\n~~~\\n@a.md\\n~~~\\n<!-- @b.md -->\\nSo:\\n\\n    @c.md\\n"}',
+        shows=("Be kind.",),
+    ),
+    Treatment(
+        "import-without-extension", 'claude_md = {text = "See @docs/more"}', "invalid", "repo/docs/more"
+    ),
+    Treatment(
+        "import-with-a-full-stop",
+        'claude_md = {text = "See @more.md."}',
+        "invalid",
+        "imports repo/more.md",
+        repo={"more.md": "More of it.\n"},
+    ),
+    Treatment(
+        "import-of-an-import-missing",
+        'claude_md = {text = "See @more.md"}',
+        "invalid",
+        "repo/more.md imports repo/gone.md",
+        repo={"more.md": "See @gone.md\n"},
+    ),
+    Treatment(
+        "imports-too-deep",
+        'claude_md = {text = "See @a1.md"}',
+        "invalid",
+        "repo/a4.md imports repo/a5.md",
+        repo={f"a{depth}.md": f"See @a{depth + 1}.md\n" for depth in range(1, 6)} | {"a6.md": "Leaf.\n"},
+    ),
+    Treatment(
+        "imports-in-a-circle",
+        'claude_md = {text = "See **@a.md**"}',
+        shows=("Circle a", "Circle b"),
+        repo={"a.md": "Circle a @b.md\n", "b.md": "Circle b @a.md\n"},
     ),
     Treatment(
         "rule",
@@ -145,6 +180,14 @@ INSTRUCTIONS = (
     ),
     Treatment(
         "empty-claude-md", 'claude_md = "empty.md"', "collection", "is empty", files={"empty.md": "\n"}
+    ),
+    Treatment(
+        "overlay-agents-md-shadowed",
+        'overlay = "o"',
+        "invalid",
+        "the overlay's AGENTS.md",
+        files={"o/repo/AGENTS.md": "Be brave.\n"},
+        repo=OLD,
     ),
     Treatment("no-such-file", 'claude_md = "none.md"', "collection", "does not exist"),
 )
@@ -270,6 +313,68 @@ SETTINGS_AND_TOOLS = (
 
 FOLDERS_AND_SERVERS = (
     Treatment(
+        "skills-of-one-name",
+        'overlay = "o"',
+        "collection",
+        "several skills called 'notes'",
+        files={f"o/{part}/.claude/skills/notes/SKILL.md": skill("notes") for part in ("repo", "home")},
+    ),
+    Treatment(
+        "agents-of-one-name",
+        'overlay = "o"',
+        "collection",
+        "several agents called 'checker'",
+        files={f"o/repo/.claude/agents/{name}.md": skill("checker") for name in "ab"},
+    ),
+    Treatment(
+        "agents-of-one-name-in-a-plugin",
+        'plugins = ["p"]',
+        "collection",
+        "several agents called 'notes:checker'",
+        files={**PLUGIN, **{f"p/agents/{name}.md": skill("checker") for name in "ab"}},
+    ),
+    Treatment(
+        "agent-that-the-repo-has",
+        'overlay = "o"',
+        "invalid",
+        "another agent 'checker'",
+        files={"o/home/.claude/agents/a.md": skill("checker")},
+        repo={".claude/agents/a.md": skill("checker", "description: The repo's.")},
+    ),
+    Treatment(
+        "skill-broken",
+        'overlay = "o"',
+        "invalid",
+        "another skill 'notes'",
+        files={"o/repo/.claude/skills/notes/SKILL.md": skill("notes", 'description: "Writes\n bad: [')},
+    ),
+    Treatment(
+        "skill-broken-in-a-plugin",
+        'plugins = ["p"]',
+        "invalid",
+        "the skill 'notes:write'",
+        files={**PLUGIN, "p/skills/write/SKILL.md": skill("write", 'description: "Writes\n bad: [')},
+    ),
+    Treatment(
+        "command-broken",
+        'overlay = "o"',
+        "invalid",
+        "another command 'ship'",
+        files={"o/repo/.claude/commands/ship.md": skill("ship", 'description: "Ships\n bad: [')},
+    ),
+    Treatment(
+        "skill-with-a-colon",
+        'overlay = "o"',
+        files={"o/repo/.claude/skills/notes/SKILL.md": skill("notes", "description: When: now.")},
+        shows=("- notes: When: now.",),
+    ),
+    Treatment(
+        "skill-of-several-lines",
+        'overlay = "o"',
+        files={"o/repo/.claude/skills/notes/SKILL.md": skill("notes", "description: >\n  One\n  two.")},
+        shows=("- notes: One two.",),
+    ),
+    Treatment(
         "skill",
         'overlay = "o"',
         files={"o/repo/.claude/skills/notes/SKILL.md": skill("notes")},
@@ -320,6 +425,39 @@ FOLDERS_AND_SERVERS = (
         "collection",
         "hooks",
         files={**PLUGIN, "p/hooks/hooks.json": '{"hooks": {"SessionStart": 3}}'},
+    ),
+    Treatment(
+        "plugin-hook-misspelt",
+        'plugins = ["p"]',
+        "collection",
+        "SesionStart, but SessionStart",
+        files={**PLUGIN, "p/hooks/hooks.json": '{"hooks": {"SesionStart": []}}'},
+    ),
+    Treatment(
+        "plugin-hook-not-found",
+        'plugins = ["p"]',
+        "invalid",
+        "SessionStart hook could not be run",
+        files={
+            **PLUGIN,
+            "p/hooks/hooks.json": settings(
+                hooks={"SessionStart": [{"hooks": [{"type": "command", "command": "/no/hook"}]}]}
+            ),
+        },
+    ),
+    Treatment(
+        "plugin-skill-in-small-letters",
+        'plugins = ["p"]',
+        "invalid",
+        "'notes:tell'",
+        files={**PLUGIN, "p/skills/tell/skill.md": skill("tell")},
+    ),
+    Treatment(
+        "plugin-parts-beside-the-manifest",
+        'plugins = ["p"]',
+        "collection",
+        "where Claude Code does not look",
+        files={**PLUGIN, "p/.claude-plugin/agents/a.md": skill("a")},
     ),
     Treatment(
         "plugin-dead-server",
