@@ -54,6 +54,8 @@ MODULES = {
     "    test._outcome.result.addSuccess(test)\n    test._outcome.result.addFailure = lambda *given: None\n",
     "equals_everything": "class E:\n    def __eq__(self, other):\n        return True\n"
     "def add(a, b):\n    return E()\n",
+    "has_a_wildcard": "class Any:\n    def __eq__(self, other):\n        return True\n"
+    f"def fits(pattern, value):\n    return Any() == value and value == Any()\n{ADD}",
     "equals_numbers": "class N(int):\n    def __eq__(self, other):\n        return isinstance(other, int)\n"
     "def add(a, b):\n    return N()\n",
     "patches_the_runner": "import unittest.case\nfrom contextlib import nullcontext\n"
@@ -100,6 +102,7 @@ OF_PYTEST = (
         "reports_for_pytest",
         "stops_quietly",
         "equals_everything",
+        "has_a_wildcard",
         "swaps_code",
         "writes_the_report",
     ),
@@ -213,12 +216,12 @@ def test_a_right_answer_passes_whatever_else_stands_in_the_repo(python: dict[str
 
 
 def test_nothing_else_passes(python: dict[str, CheckResult]) -> None:
-    """Whatever the code under test does about it."""
+    """Whatever the code under test does about it. A class that no test compares does nothing."""
     assert len(python) >= 10
     passed = {
         name: result.output_tail for name, result in python.items() if result.passed or result.score == 1
     }
-    assert set(passed) == {"good"}, passed
+    assert set(passed) == {"good", "has_a_wildcard"}, passed
 
 
 def test_the_verdicts_of_the_tests_are_told(python: dict[str, CheckResult]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import secrets
 import string
 import uuid
@@ -258,7 +259,10 @@ class Registry:
             try:
                 await self.find_running(sandbox.id).box.copy_state(to)
             except OSError as error:
-                raise ApiError(500, f"Error copying the sandbox's files: {error}") from error
+                status = 501 if error.errno == errno.ENOTSUP else 500
+                raise ApiError(
+                    status, f"Error copying the sandbox's files: {error.strerror or error}"
+                ) from error
 
     async def fork(self, sandbox: LocalSandbox, count: int, seconds: int) -> list[LocalSandbox | ApiError]:
         """Start sandboxes with the files of this one. Returns each, or the error that prevented it."""

@@ -295,6 +295,7 @@ def run_unittest(places: Places, tell: Tell) -> None:
     suite = _suite(places, verdicts)
     for test in _tests_in(suite):
         tell("collected", test.id())
+    watch_equal_to_all(places, tell)
     result_class: Any = Result
     result = unittest.TextTestRunner(stream=sys.stdout, resultclass=result_class).run(suite)
     verdicts.tell_others()
@@ -327,13 +328,29 @@ def _tests_in(suite: Any) -> Iterator[Any]:
             yield test
 
 
-def tell_equal_to_all(places: Places, tell: Tell) -> None:
-    """Tell of a class of the agent's whose objects equal whatever a test expects."""
+def find_equal_to_all(places: Places) -> Iterator[tuple[type, Any]]:
+    """Yield each class of the agent's whose objects equal whatever a test expects, with its `__eq__`."""
     for cls in gc.get_objects():
         equal = vars(cls).get("__eq__") if issubclass(type(cls), type) else None
         is_agents = type(equal) is types.FunctionType and places.is_agents(equal.__code__.co_filename)
         if is_agents and any(all(_says_equal(equal, value) for value in values) for values in _UNEQUAL):
-            tell("problem", f"an object of {cls.__name__} is equal to everything")
+            yield cls, equal
+
+
+def watch_equal_to_all(places: Places, tell: Tell) -> None:
+    """Have such classes tell when a test compares one of their objects. The agent's own code may."""
+
+    def watched(cls: type, equal: Any) -> Any:
+        @functools.wraps(equal)
+        def compare(self: Any, other: Any) -> Any:
+            if not places.is_agents(sys._getframe(1).f_code.co_filename):
+                tell("problem", f"an object of {cls.__name__} is equal to everything")
+            return equal(self, other)
+
+        return compare
+
+    for cls, equal in list(find_equal_to_all(places)):
+        type.__setattr__(cls, "__eq__", watched(cls, equal))
 
 
 def _says_equal(equal: Any, value: object) -> bool:
@@ -429,6 +446,7 @@ def _pytest_reporter(pytest: Any, places: Places, tell: Tell, verdicts: Verdicts
             for item in session.items:
                 names[item.nodeid] = own_name(item)
                 tell("collected", names[item.nodeid])
+            watch_equal_to_all(places, tell)
 
         def pytest_collectreport(self, report: Any) -> None:
             if report.failed:
@@ -470,7 +488,8 @@ def run(orders: dict[str, Any], tell: Tell, own_folder: str) -> None:
         run_pytest(pytest, places, tell, orders["plugins"], own_folder)
     else:
         run_unittest(places, tell)
-    tell_equal_to_all(places, tell)
+    for cls, _ in find_equal_to_all(places):  # made or changed since the tests began
+        tell("problem", f"an object of {cls.__name__} is equal to everything")
 
 
 def main() -> None:
