@@ -10,8 +10,6 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.pytest_plugin.items import (
-    CALL_PASSED,
-    SKIP_REASON,
     TrialItem,
     external_spec,
     reporting_item,
@@ -20,7 +18,8 @@ from harness.pytest_plugin.items import (
     uses_trials,
 )
 from harness.pytest_plugin.options import SESSION, seed_of
-from harness.pytest_plugin.other_plugins import OnceOnly, notes_on_plugins
+from harness.pytest_plugin.other_plugins import OnceOnly, notes_on_plugins, why_not_run
+from harness.pytest_plugin.own_verdict import note_report
 from harness.pytest_plugin.plan_order import PlanOrder
 from harness.pytest_plugin.python_tests import python_trial, tell_namesakes_apart
 from harness.pytest_plugin.reporting import (
@@ -80,11 +79,11 @@ class RunPlugin:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Open the run if there is something to run, so that the header can tell of it."""
-        if self._session.broken:
-            self._session.refuse(self._session.broken)
-            return
         runs = not session.config.option.collectonly and not self._options.plan
-        if runs and any(uses_trials(item) for item in session.items):
+        runs = runs and any(uses_trials(item) for item in session.items)
+        if wrong := self._session.broken or (why_not_run(session.config, session.items) if runs else None):
+            self._session.refuse(wrong)
+        elif runs:
             self._session.open()
 
     def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> list[str]:
@@ -170,15 +169,9 @@ class RunPlugin:
     def pytest_runtest_makereport(
         self, item: pytest.Item
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Note whether a test passed or skipped itself, after the plugins that know of expected failures."""
+        """Note what a test came to, after the plugins that know of expected failures."""
         report = yield
-        if report.when == "call":
-            item.stash[CALL_PASSED] = report.passed
-        if report.when != "teardown" and report.skipped and not hasattr(report, "wasxfail"):
-            told = report.longrepr
-            item.stash[SKIP_REASON] = (
-                told[2].removeprefix("Skipped: ") if isinstance(told, tuple) else "Skipped"
-            )
+        note_report(item, report)
         return report
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
