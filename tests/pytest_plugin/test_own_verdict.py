@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from harness.cli import main
+from harness.records.store import list_runs
 from tests.support.folders import write_files
 from tests.support.python_tests import outcomes, ran, records, run
 
@@ -86,6 +88,8 @@ def test_a_record_says_what_pytest_says(pytester: pytest.Pytester) -> None:
         "setup_skips": "skipped",
         "exits": "failed",
     }
+    (run_folder,) = list_runs(pytester.path / "results")
+    assert main(["verify", str(run_folder.path)]) == 0
     result = run(pytester, ".", "--resume", "-k", "subtest")
     result.assert_outcomes(passed=2, failed=1, deselected=8)
     result.stdout.no_fnmatch_line("*stopped: None*")
@@ -132,3 +136,13 @@ def test_an_options_value_renames_no_test(pytester: pytest.Pytester, monkeypatch
     result.stderr.fnmatch_lines(["*pytest takes * for its root*", "*--results=DIR*"])
     run(pytester, ".", f"--results={results}").assert_outcomes(passed=1)
     assert outcomes(pytester) == {"test_it.py.test_it[default-t1]": "passed"}
+
+
+@pytest.mark.parametrize("command", ["show", "report", "compare", "merge"])
+def test_a_name_that_no_file_can_have_is_no_run(
+    pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """The system's refusal to look for it is no traceback."""
+    write_files(pytester.path, {"results/20260101-000000-aaaa/run.json": "{}"})
+    assert main([command, "x" * 300, "--results", "results"]) == 2
+    assert capsys.readouterr().err.startswith("harness: ")
