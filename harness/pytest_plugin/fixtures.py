@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 import pytest
 
 from harness.agents.claude import Claude
-from harness.errors import Fault, NotAppliedError, TaskFault, UsageError
-from harness.pytest_plugin.items import CALL_PASSED, SETUP_ERROR, SKIP_REASON, spec_of_test
+from harness.errors import Fault, NotAppliedError, UsageError
+from harness.pytest_plugin.items import spec_of_test
+from harness.pytest_plugin.own_verdict import OwnVerdict, verdict_of
 from harness.pytest_plugin.reporting import properties
 from harness.pytest_plugin.session import RunSession
 from harness.records.prices import Price, cost_by_model, total_cost
@@ -122,10 +123,6 @@ class FixtureTrial:
 
     __test__ = False
     _opening: AbstractAsyncContextManager[PreparedTrial]
-    skipped: str | None = None
-    """Why the test skipped itself, once it has."""
-    not_begun: str | None = None
-    """Why no line of the test has run, where another of its fixtures failed."""
 
     def __init__(self, session: RunSession, spec: TrialSpec) -> None:
         self._client, self._owner = session.client, session.owner
@@ -222,13 +219,11 @@ class FixtureTrial:
             self.call(self.prepared.grade_now())
         return self._attempt.checks
 
-    def finish(self, *, passed: bool) -> list[tuple[str, object]]:
-        """Close the sandbox and store the record, judged as the test was.
-
-        One that skipped itself counts for nobody, and so does one that failed before it began, if no agent was asked.
-        """
-        if not self._attempt.fault:
-            self._attempt.fault = self._why_not_judged()
+    def finish(self, verdict: OwnVerdict) -> list[tuple[str, object]]:
+        """Close the sandbox and store the record, judged as the test was."""
+        passed = not verdict.failed
+        if not self._attempt.fault and not self._attempt.differences:
+            self._attempt.fault = verdict.fault
         try:
             if not self._attempt.fault and not self._attempt.diff:
                 self.call(self.prepared.collect())
@@ -261,6 +256,4 @@ def run_fixture_trial(request: pytest.FixtureRequest, session: RunSession) -> Ge
     except NotStartedError as reason:
         pytest.skip(reason.message)
     yield trial
-    stash = request.node.stash
-    trial.skipped, trial.not_begun = stash.get(SKIP_REASON, None), stash.get(SETUP_ERROR, None)
-    request.node.user_properties += trial.finish(passed=stash.get(CALL_PASSED, False))
+    request.node.user_properties += trial.finish(verdict_of(request.node))

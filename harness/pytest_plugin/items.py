@@ -26,13 +26,6 @@ from harness.tasks.manifest import MANIFEST
 from harness.tasks.task import Task
 from harness.variants.variant import Variant
 
-CALL_PASSED = pytest.StashKey[bool]()
-SKIP_REASON = pytest.StashKey[str]()
-"""Of a test that skipped itself once it was running."""
-SETUP_ERROR = pytest.StashKey[str]()
-"""Of a test one of whose other fixtures failed, so that no line of it has run."""
-"""True if an item's call passed. A trial behind fixtures is judged by it."""
-
 
 class TaskFolder(pytest.Directory):
     """A folder that is a task. Nothing else in it is collected, its starter repo's tests least of all."""

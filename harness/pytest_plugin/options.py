@@ -5,6 +5,7 @@ Read in every pytest run on a machine that has harness installed, so that it imp
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,3 +138,19 @@ def seed_of(config: pytest.Config) -> int:
         given = option(config, "seed")
         config.stash[_SEED] = draw_seed() if given is None else int(given)
     return config.stash[_SEED]
+
+
+def root_without_options(config: pytest.Config) -> Path | None:
+    """The root that pytest would have without the paths that options have for values; None where it has that one.
+
+    Without an ini file it is above all paths of the command line, and pytest does not know yet then which are tests.
+    """
+    if hasattr(config, "workerinput"):
+        found: str | None = config.workerinput["harness"]["root"]
+        return Path(found) if found else None
+    if config.inipath or config.getoption("rootdir") or (config.rootpath / "setup.py").is_file():
+        return None
+    start = config.invocation_params.dir
+    named = [start / argument.partition("::")[0] for argument in config.args]
+    root = Path(os.path.commonpath([start, *(path for path in named if path.exists())]))
+    return root if config.rootpath in root.parents else None

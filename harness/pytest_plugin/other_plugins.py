@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from harness.errors import UsageError
 from harness.pytest_plugin.items import uses_trials
+from harness.pytest_plugin.options import root_without_options
+from harness.pytest_plugin.python_tests import python_trial
 
 
 def notes_on_plugins(config: pytest.Config, trials: Sequence[pytest.Item]) -> Iterator[str]:
@@ -24,6 +27,23 @@ def notes_on_plugins(config: pytest.Config, trials: Sequence[pytest.Item]) -> It
             "pytest-timeout ends no trial, since its time would count while a trial waits, and what was paid would be "
             "lost: give the agent's time as `timeout` in @pytest.mark.task or task.toml"
         )
+
+
+def why_not_run(config: pytest.Config, items: Sequence[pytest.Item]) -> UsageError | None:
+    """What pytest was asked for, and no trial can do."""
+    if config.option.setuponly:
+        return UsageError(
+            "--setup-only and --setup-plan do not go with trials: a trial's setup costs what the trial does",
+            remedy="--collect-only lists them, --plan tells what they will cost",
+        )
+    root = root_without_options(config)
+    if root and any(python_trial(item) for item in items):
+        return UsageError(
+            f"pytest takes {config.rootpath} for its root, since the value of an option is a path outside of {root}: "
+            "tests would have other names than in a run without that option, and no record would be found again",
+            remedy=f"write the option as --results=DIR, or put a pytest.ini into {root}",
+        )
+    return None
 
 
 def _has_marker(items: Sequence[pytest.Item], name: str) -> bool:

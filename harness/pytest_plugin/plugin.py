@@ -21,6 +21,7 @@ from harness.pytest_plugin.options import (
     any_given,
     option,
     options_of,
+    root_without_options,
     seed_of,
 )
 from harness.tasks.formats.marks import is_marked
@@ -203,6 +204,7 @@ def pytest_configure_node(node: Any) -> None:
         "address": server.address,
         "key": server.key,
         "seed": str(seed_of(config)),
+        "root": str(root_without_options(config) or ""),
     }
 
 

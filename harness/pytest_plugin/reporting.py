@@ -73,7 +73,7 @@ def side_notes(record: TrialRecord) -> Iterator[str]:
     """The sentences that a reader of a failure should know beside its checks."""
     yield from (change.sentence for change in record.tampering)
     yield from record.notes
-    if record.stop != "completed":
+    if record.stop not in (None, "completed"):
         yield f"the agent was stopped: {record.stop}"
 
 

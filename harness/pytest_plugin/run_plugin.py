@@ -10,9 +10,6 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.pytest_plugin.items import (
-    CALL_PASSED,
-    SETUP_ERROR,
-    SKIP_REASON,
     TrialItem,
     external_spec,
     reporting_item,
@@ -21,7 +18,8 @@ from harness.pytest_plugin.items import (
     uses_trials,
 )
 from harness.pytest_plugin.options import SESSION, seed_of
-from harness.pytest_plugin.other_plugins import OnceOnly, notes_on_plugins
+from harness.pytest_plugin.other_plugins import OnceOnly, notes_on_plugins, why_not_run
+from harness.pytest_plugin.own_verdict import note_report
 from harness.pytest_plugin.plan_order import PlanOrder
 from harness.pytest_plugin.python_tests import python_trial, tell_namesakes_apart
 from harness.pytest_plugin.reporting import (
@@ -82,11 +80,11 @@ class RunPlugin:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Open the run if there is something to run, so that the header can tell of it."""
-        if self._session.broken:
-            self._session.refuse(self._session.broken)
-            return
         runs = not session.config.option.collectonly and not self._options.plan
-        if runs and any(uses_trials(item) for item in session.items):
+        runs = runs and any(uses_trials(item) for item in session.items)
+        if wrong := self._session.broken or (why_not_run(session.config, session.items) if runs else None):
+            self._session.refuse(wrong)
+        elif runs:
             self._session.open()
 
     def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> list[str]:
@@ -177,17 +175,9 @@ class RunPlugin:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Note whether a test passed, skipped itself or did not begin; plugins for expected failures come first."""
+        """Note what a test came to, after the plugins that know of expected failures."""
         report = yield
-        if report.when == "call":
-            item.stash[CALL_PASSED] = report.passed
-        if report.when != "teardown" and report.skipped and not hasattr(report, "wasxfail"):
-            told = report.longrepr
-            item.stash[SKIP_REASON] = (
-                told[2].removeprefix("Skipped: ") if isinstance(told, tuple) else "Skipped"
-            )
-        if report.when == "setup" and report.failed and call.excinfo:
-            item.stash[SETUP_ERROR] = call.excinfo.exconly()
+        note_report(item, report)
         return report
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -73,7 +74,7 @@ def asked_in(runs: Sequence[RunFolder]) -> dict[str, dict[str, Any]]:
 def _named_runs(results: Path, name: str) -> Iterator[RunFolder]:
     """The run of that name; of a folder that is none, such as a shard's results, the runs with records in it."""
     folder = Path(name)
-    if not folder.is_dir() or (folder / "run.json").is_file():
+    if not os.path.isdir(folder) or os.path.isfile(folder / "run.json"):
         yield find_run(results, name)
         return
     # CI puts an artifact into a folder of its own, or keeps the folder `results` within.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -100,7 +101,9 @@ def run_and_trial(results: Path, names: Sequence[str], run_name: str | None) -> 
 
 
 def _is_run(results: Path, name: str) -> bool:
-    return (Path(name) / "run.json").is_file() or any(run.id.startswith(name) for run in list_runs(results))
+    return os.path.isfile(Path(name) / "run.json") or any(
+        run.id.startswith(name) for run in list_runs(results)
+    )
 
 
 def run_to_show(results: Path, name: str | None) -> RunFolder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,7 +52,8 @@ def read_source(text: str, results: Path) -> RecordSource:
     if text.startswith(_GIT):
         found = _from_git(text)
     else:
-        if not path.is_file() and not (path / RECORDS).is_file():
+        # What is no possible name raises, too, but for these.
+        if not os.path.isfile(path) and not os.path.isfile(path / RECORDS):
             path = find_source(results, text)
         found, plan, setup = read_measured(path), planned_rounds(path), read_setup(path)
     if not found.records:

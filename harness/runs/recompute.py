@@ -188,6 +188,8 @@ class TrialCheck:
         line = self._line
         checks: Sequence[Json] = line.get("checks") or ()
         score = fmean(check["score"] for check in checks) if checks else None
+        if not checks and line.get("judged_by") == "test" and line["outcome"] in ("passed", "failed"):
+            score = float(line["outcome"] == "passed")
         self._compare(line, {"score": score}, "its checks")
         by_test = line.get("judged_by") == "test" or (not checks and line.get("judged_by") is None)
         if line.get("error"):

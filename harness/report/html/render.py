@@ -56,7 +56,7 @@ def write_report(
         UsageError: when a run or the baseline is not there, a run has no records, or the file cannot be written.
     """
     for name in names:
-        if Path(name).is_file():
+        if os.path.isfile(name):
             raise UsageError(
                 f"{name} is a file: a report is of a run's folder, which has the transcripts too",
                 remedy=f"`harness compare {name}` needs the records only",
