@@ -181,7 +181,6 @@ FAULTS: Mapping[Cause, Mapping[str, FaultPolicy]] = {
         "test_setup": GIVE_UP,
         "template_build": FaultPolicy(remedy="its log says more"),
         "template_file": GIVE_UP,
-        "test_setup": GIVE_UP,
     },
     "harness": {
         "bug": GIVE_UP,

@@ -220,9 +220,10 @@ class FixtureTrial:
         return self._attempt.checks
 
     def finish(self, verdict: OwnVerdict) -> list[tuple[str, object]]:
-        """Close the sandbox and store the record, judged as the test was."""
-        passed = not verdict.failed
-        if not self._attempt.fault and not self._attempt.differences:
+        """Close the sandbox and store the record, judged as the test was; by a fixture, where that asked the agent."""
+        has_failed_in_fixture = verdict.setup is not None and self._prompts > 0
+        passed = not (verdict.failed or has_failed_in_fixture)
+        if passed and not self._attempt.fault and not self._attempt.differences:
             self._attempt.fault = verdict.fault
         try:
             if not self._attempt.fault and not self._attempt.diff:
@@ -240,13 +241,6 @@ class FixtureTrial:
                 record = record.model_copy(update={"score": score})
             self._store(record)
         return properties(record, late=True)
-
-    def _why_not_judged(self) -> TaskFault | None:
-        if self.skipped is not None:
-            return TaskFault("skipped", f"the test skipped itself: {self.skipped}")
-        if self.not_begun is not None and not self._prompts:
-            return TaskFault("test_setup", f"another fixture of the test failed: {self.not_begun}")
-        return None
 
 
 def run_fixture_trial(request: pytest.FixtureRequest, session: RunSession) -> Generator[FixtureTrial]:

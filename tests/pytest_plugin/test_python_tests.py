@@ -170,5 +170,5 @@ def test_a_test_that_does_not_judge_counts_for_nobody(pytester: pytest.Pytester)
     assert [(record.error.type, record.error.message) for record in found if record.error] == [
         ("skipped", "the test skipped itself: no such tool here"),
         ("skipped", "the test skipped itself: no tool"),
-        ("test_setup", "another fixture of the test failed: ValueError: no database"),
+        ("test_setup", "a fixture of the test failed: ValueError: no database"),
     ]
