@@ -201,7 +201,7 @@ def _hide_in_failure(report: pytest.TestReport | pytest.CollectReport, hidden: C
     elif report.longrepr:
         shown = str(report.longrepr)
         said = hidden(shown)
-        report.longrepr = said if said != shown else report.longrepr  # type: ignore[assignment]  # a text is one
+        report.longrepr = said if said != shown else report.longrepr
 
 
 def hide_secrets_of_crash(crash: TerminalRepr, redact: Redactor) -> None:

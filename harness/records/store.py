@@ -414,6 +414,7 @@ class BadLine:
 
 
 _SHOWN = 5
+_EXPLAINED = 1000
 
 
 def bad_line_notes(bad: Sequence[BadLine]) -> list[str]:
@@ -478,10 +479,14 @@ def _read(file: Path, lines: Iterable[tuple[int, bytes | None]], read: Callable[
         if line is None:
             bad.append(BadLine(file, number, f"it has more than {MAX_RECORD // 2**20} MiB"))
             continue
+        if len(bad) >= _EXPLAINED and b"trial_id" not in line:
+            bad.append(BadLine(file, number, "it is no record"))
+            continue
         try:
             record = read(line)
         except ValidationError as error:
-            bad.append(BadLine(file, number, _reason(error)))
+            # To say why takes far longer than to see that; nobody reads it of the thousandth.
+            bad.append(BadLine(file, number, _reason(error) if len(bad) < _EXPLAINED else "it is no record"))
         else:
             found[record.run_id, record.trial_id] = record
     return Records(tuple(found.values()), tuple(bad))
