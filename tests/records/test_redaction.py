@@ -183,3 +183,8 @@ def test_what_another_program_has_cut_has_no_rest(dots: str) -> None:
     assert Redactor({"KEY": secret}).text(f"x='aaa{secret[:12]}{dots}{secret[9:]}bbb'") == (
         f"x='aaa[redacted:KEY]{dots}[redacted:KEY]bbb'"
     )
+
+
+def test_a_part_of_a_url_is_found_as_what_it_means() -> None:
+    """A proxy's password is written with its codes, and printed without them."""
+    assert Redactor({"P": "canaryProxy%2FPass5DfG"})(b"by canaryProxy/Pass5DfG.") == b"by [redacted:P]."
