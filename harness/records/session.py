@@ -66,7 +66,7 @@ class HookTold:
 
 @dataclass(frozen=True)
 class BrokenHook:
-    """A hook whose command, or its script, could not be run, and what it said.
+    """A hook whose command, or its script, could not be run, or one of the start that failed; and what it said.
 
     `is_late`: it was started when the agent may have removed it.
     """

@@ -487,8 +487,7 @@ def _read(file: Path, lines: Iterable[tuple[int, bytes | None]], read: Callable[
         try:
             record = read(line)
         except ValidationError as error:
-            # To say why takes far longer than to see that; nobody reads it of the thousandth.
-            bad.append(BadLine(file, number, _reason(error) if len(bad) < _EXPLAINED else "it is no record"))
+            bad.append(BadLine(file, number, _reason(error)))
         else:
             found[record.run_id, record.trial_id] = record
     return Records(tuple(found.values()), tuple(bad))

@@ -21,6 +21,7 @@ from harness.records.usage import Bill, ModelUsage, Tokens, added, api_tokens, t
 _SUBAGENT_TOOLS = ("Agent", "Task")
 _WAKING_TOOLS = frozenset({"CronCreate", "Monitor", "ScheduleWakeup"})
 """Tools after whose call Claude Code may go on by itself when the agent has ended."""
+_NO_OUTPUT = "Hook JSON output validation failed"
 _NOT_RUN = (126, 127)
 """Exit codes of a shell that could not run a command."""
 _NO_SCRIPT = re.compile(r"[Cc]an't open (?:file '|perl script )|Cannot find module '|cannot open ")
@@ -231,8 +232,13 @@ class SessionBuilder:
         if not self._has_acted:
             session = replace(session, hooks=(*session.hooks, HookTold(event, said, session.is_late)))
         code = raw.get("exit_code")
-        if code in _NOT_RUN or (code not in (0, None) and _NO_SCRIPT.search(said)):
-            broken = BrokenHook(event, said.strip(), str(raw.get("hook_id")) not in self._early_hooks)
+        is_not_run = code in _NOT_RUN or (code not in (0, None) and _NO_SCRIPT.search(said))
+        # The model is told what a start's hook says, unless that fails.
+        is_lost = code not in (0, None) and (raw.get("stdout") or raw.get("outcome") == "cancelled")
+        is_not_told = event == "SessionStart" and (is_lost or _NO_OUTPUT in said)
+        if is_not_run or is_not_told:
+            words = said.strip() or f"{raw.get('outcome')}, exit code {code}"
+            broken = BrokenHook(event, words, str(raw.get("hook_id")) not in self._early_hooks)
             if broken not in session.broken_hooks:
                 session = replace(session, broken_hooks=(*session.broken_hooks, broken))
         self._session = session

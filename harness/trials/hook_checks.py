@@ -14,12 +14,13 @@ _MISSING = re.compile(
     r"([^\s:]+): (?:command not found|not found|No such file|[Pp]ermission denied)"
     r"|[Cc]an't open (?:file '|perl script \")([^'\"]+)|Cannot find module '([^']+)"
 )
+_SHOWN = 500
 
 
 def differences_in_hooks(variant: Variant, session: Session) -> tuple[str, ...]:
     """The variant's hooks that could not be run before the agent did anything, in sentences."""
     return tuple(
-        f"the variant's {hook.event} hook could not be run: {hook.words}"
+        f"the variant's {hook.event} hook could not be run, or failed: {hook.words[:_SHOWN]}"
         for hook in session.broken_hooks
         if not hook.is_late and _is_asked(variant, hook)
     )
@@ -29,15 +30,17 @@ def hook_notes(variant: Variant, session: Session) -> Iterator[str]:
     """What a reader must know of other hooks: the repo's, or those that ran after the agent."""
     for hook in session.broken_hooks:
         if hook.is_late or not _is_asked(variant, hook):
-            yield f"a {hook.event} hook could not be run: {hook.words}"
+            yield f"a {hook.event} hook could not be run, or failed: {hook.words[:_SHOWN]}"
 
 
 def _is_asked(variant: Variant, hook: BrokenHook) -> bool:
-    """Whether the variant has a hook for this event that names what is missing. The event does not tell whose it is."""
+    """Whether the variant has a hook for this event that names what is missing. The event tells not whose."""
     names = {name for found in _MISSING.findall(hook.words) for name in found if name}
     missing = {name.rpartition("/")[2] for name in names}
     asked = (asked_settings(variant).get("hooks"), *(plugin.hooks for plugin in variant.plugins))
     commands = tuple(command for hooks in asked for command in _commands(hooks, hook.event))
+    if not missing and hook.event == "SessionStart":
+        return bool(commands)
     return any(name in command for name in missing for command in commands)
 
 

@@ -31,7 +31,8 @@ def names_in_overlay(folder: Path, files: Collection[str]) -> dict[str, tuple[st
         if parts[-1].upper() == "SKILL.MD" and len(parts) > 2:
             # Also one where Claude Code does not look: it will be missed. A plugin's skills have other names.
             inside = len(parts) > 4 and str(Path(*Path(name).parts[:4], "SKILL.md")) in files
-            found["skill"] += [] if inside or in_plugin or parts[1] == "plugins" else [parts[-2]]
+            is_later = _value(front_matter(folder / name) or "", "paths")
+            found["skill"] += [] if inside or in_plugin or is_later or parts[1] == "plugins" else [parts[-2]]
         elif parts[0] == "skills":
             continue
         elif parts[1] == "commands":

@@ -250,6 +250,18 @@ SETTINGS_AND_TOOLS = (
         'settings = {hooks = {PreToolUse = [{matcher = "B[ash", hooks = [{type = "command", command = "true"}]}]}}',
         unprovable="rules",
     ),
+    Treatment(
+        "start-hook-fails",
+        'settings = {hooks = {SessionStart = [{hooks = [{type = "command", command = "echo Be kind.; exit 2"}]}]}}',
+        "invalid",
+        "SessionStart hook could not be run, or failed: error, exit code 2",
+        hides=("Be kind.",),
+    ),
+    Treatment(
+        "start-hook",
+        'settings = {hooks = {SessionStart = [{hooks = [{type = "command", command = "echo Be kind."}]}]}}',
+        shows=("Be kind.",),
+    ),
     Treatment("settings-no-json", 'settings = "s.json"', "collection", "JSON", files={"s.json": "{"}),
     Treatment(
         "repo-switches-hooks-off",

@@ -479,7 +479,7 @@ def test_a_hook_that_cannot_be_run_makes_a_trial_invalid(
     script: list[Step] = [Use("Bash", {"command": "echo 42 >answer.txt"}), Say("done")]
     story, _ = trial(server, tmp_path, 'settings = "s.json"', with_hooks(**{event: command}), script=script)
     (difference,) = invalid(story)
-    assert difference.startswith(f"the variant's {event} hook could not be run: ")
+    assert difference.startswith(f"the variant's {event} hook could not be run, or failed: ")
     assert "no-such" in difference
 
 
@@ -500,7 +500,7 @@ def test_a_hook_that_the_agent_takes_away_is_noted(server: LocalServer, tmp_path
     story, _ = trial(server, tmp_path, 'settings = "s.json"', settings, script=script, repo=repo)
     assert (story.record.outcome, story.record.differences) == ("passed", ())
     for event in ("SessionStart", "PreToolUse", "Stop"):
-        assert any(f"a {event} hook could not be run: " in note for note in story.record.notes)
+        assert any(f"a {event} hook could not be run, or failed: " in note for note in story.record.notes)
 
 
 OVERLAY: dict[str, str | bytes] = {
