@@ -153,7 +153,7 @@ def test_some_need_only_the_standard_library(name: str) -> None:
         ("pytest", {"pytest_plugin"}),
         ("jsonlines", {"records.store"}),
         ("rich", {"report"}),
-        ("pydantic", {"tasks", "variants", "records"}),
+        ("pydantic", {"tasks", "variants", "records", "report.live"}),
     ],
 )
 def test_a_library_is_known_to_few(library: str, places: set[str]) -> None:
