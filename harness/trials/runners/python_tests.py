@@ -282,8 +282,7 @@ def run_unittest(places: Places, tell: Tell) -> None:
         def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:
             super().addSubTest(test, subtest, err)
             if err is not None:
-                is_failure = issubclass(err[0], test.failureException)
-                verdicts.add(test.id(), "failed" if is_failure else "error")
+                verdicts.add(test.id(), "failed" if issubclass(err[0], test.failureException) else "error")
 
         def stopTest(self, test: Any) -> None:
             super().stopTest(test)
