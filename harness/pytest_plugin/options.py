@@ -23,6 +23,7 @@ CONTROLLER = pytest.StashKey[Any]()
 STARTING = pytest.StashKey[Any]()
 """The `StartingServer` of a run on this machine; `plugin` starts it."""
 _SEED = pytest.StashKey[int]()
+_ROOT = pytest.StashKey[Path]()
 
 _OPTIONS: tuple[tuple[str, str | None, str, dict[str, Any]], ...] = (
     ("agent", "claude", "who does the tasks: " + ", ".join(f"{name} ({entry.about})" for name, entry in AGENTS.items()),
@@ -140,17 +141,32 @@ def seed_of(config: pytest.Config) -> int:
     return config.stash[_SEED]
 
 
-def root_without_options(config: pytest.Config) -> Path | None:
-    """The root that pytest would have without the paths that options have for values; None where it has that one.
+def root_of(config: pytest.Config) -> Path:
+    """The folder from which tests are named: pytest's root, but for the paths that options have for values.
 
-    Without an ini file it is above all paths of the command line, and pytest does not know yet then which are tests.
+    Without an ini file pytest's own is above all paths of the command line, of which it does not know yet then which
+    are tests: with `--results /elsewhere` each test would have another name once that folder exists.
     """
+    if _ROOT not in config.stash:
+        config.stash[_ROOT] = _find_root(config)
+    return config.stash[_ROOT]
+
+
+def name_from_root(config: pytest.Config, node_id: str) -> str:
+    """A test's node id, from that folder."""
+    below = root_of(config).relative_to(config.rootpath).as_posix()
+    return node_id.removeprefix(f"{below}/")
+
+
+def _find_root(config: pytest.Config) -> Path:
     if hasattr(config, "workerinput"):
-        found: str | None = config.workerinput["harness"]["root"]
-        return Path(found) if found else None
+        return Path(config.workerinput["harness"]["root"])
     if config.inipath or config.getoption("rootdir") or (config.rootpath / "setup.py").is_file():
-        return None
+        return config.rootpath
     start = config.invocation_params.dir
-    named = [start / argument.partition("::")[0] for argument in config.args]
-    root = Path(os.path.commonpath([start, *(path for path in named if path.exists())]))
-    return root if config.rootpath in root.parents else None
+    named = [Path(os.path.abspath(start / argument.partition("::")[0])) for argument in config.args]
+    folders = [path if path.is_dir() else path.parent for path in named if path.exists()] or [start]
+    root = Path(os.path.commonpath([start, *folders]))
+    if root == Path(root.anchor):
+        root = Path(os.path.commonpath(folders))
+    return root if config.rootpath in root.parents else config.rootpath

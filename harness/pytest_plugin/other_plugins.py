@@ -10,8 +10,6 @@ import pytest
 
 from harness.errors import UsageError
 from harness.pytest_plugin.items import uses_trials
-from harness.pytest_plugin.options import root_without_options
-from harness.pytest_plugin.python_tests import python_trial
 
 
 def notes_on_plugins(config: pytest.Config, trials: Sequence[pytest.Item]) -> Iterator[str]:
@@ -29,19 +27,12 @@ def notes_on_plugins(config: pytest.Config, trials: Sequence[pytest.Item]) -> It
         )
 
 
-def why_not_run(config: pytest.Config, items: Sequence[pytest.Item]) -> UsageError | None:
+def why_not_run(config: pytest.Config) -> UsageError | None:
     """What pytest was asked for, and no trial can do."""
     if config.option.setuponly:
         return UsageError(
             "--setup-only and --setup-plan do not go with trials: a trial's setup costs what the trial does",
             remedy="--collect-only lists them, --plan tells what they will cost",
-        )
-    root = root_without_options(config)
-    if root and any(python_trial(item) for item in items):
-        return UsageError(
-            f"pytest takes {config.rootpath} for its root, since the value of an option is a path outside of {root}: "
-            "tests would have other names than in a run without that option, and no record would be found again",
-            remedy=f"write the option as --results=DIR, or put a pytest.ini into {root}",
         )
     return None
 

@@ -19,9 +19,10 @@ from harness.pytest_plugin.options import (
     STARTING,
     add_options,
     any_given,
+    name_from_root,
     option,
     options_of,
-    root_without_options,
+    root_of,
     seed_of,
 )
 from harness.tasks.formats.marks import is_marked
@@ -118,7 +119,7 @@ def _redactor_at(collector: pytest.Collector) -> Redactor:
     session = collector.config.stash.get(SESSION, None)
     options = options_of(collector.config)
     try:
-        variants = VariantResolver(collector.config.rootpath, options.variants, ()).for_task(collector.path)
+        variants = VariantResolver(root_of(collector.config), options.variants, ()).for_task(collector.path)
     except UsageError:
         variants = ()  # Tasks there are told why.
     names = {name for variant in variants for name in variant.secrets}
@@ -153,7 +154,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     session = _start_session(metafunc.config)
     from harness.pytest_plugin.python_tests import task_name, trial_label
 
-    test = metafunc.definition.nodeid
+    test = name_from_root(metafunc.config, metafunc.definition.nodeid)
     owner = session.take_name(task_name(test), test)
     if owner:
         raise pytest.Collector.CollectError(
@@ -204,7 +205,7 @@ def pytest_configure_node(node: Any) -> None:
         "address": server.address,
         "key": server.key,
         "seed": str(seed_of(config)),
-        "root": str(root_without_options(config) or ""),
+        "root": str(root_of(config)),
     }
 
 

@@ -17,6 +17,7 @@ from typing import Any, cast
 import pytest
 
 from harness.errors import UsageError
+from harness.pytest_plugin.options import name_from_root, root_of
 from harness.pytest_plugin.parameters import UnstableError, stable_text
 from harness.pytest_plugin.session import session_of
 from harness.tasks.loading import task_of_parts
@@ -61,7 +62,7 @@ def python_trial(item: pytest.Item) -> PythonTrial | None:
         # pytest-repeat's own id is `2-3`, for the second of three. Each repetition is a trial.
         shown = re.sub(rf"-{repetition + 1}-[0-9]+$", "", shown)
         index += repetition * session_of(item.config).trials_of_tests
-    test = item.nodeid.removesuffix(f"[{callspec.id}]")
+    test = name_from_root(item.config, item.nodeid.removesuffix(f"[{callspec.id}]"))
     task = task_name(test) + _parameters_name(shown) + item.stash.get(_PLACES, "")
     return PythonTrial(test, task, variant, index, parameters)
 
@@ -134,7 +135,7 @@ def marked_task(item: pytest.Item, trial: PythonTrial) -> Task:
         task = task_of_parts(trial.task, item.path.parent, *args, **parts)
     except TypeError as error:
         raise UsageError(f"@pytest.mark.task: {error}") from error
-    files = [item.path, *_conftests(item.path, item.config.rootpath)]
+    files = [item.path, *_conftests(item.path, root_of(item.config))]
     # The test's prompts and its verdict are in these.
     contents = [session_of(item.config).file_hash(path) for path in files]
     values = [(name, _text_if_stable(value)) for name, value in sorted(trial.parameters.items())]

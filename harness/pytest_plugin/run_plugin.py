@@ -82,7 +82,7 @@ class RunPlugin:
         """Open the run if there is something to run, so that the header can tell of it."""
         runs = not session.config.option.collectonly and not self._options.plan
         runs = runs and any(uses_trials(item) for item in session.items)
-        if wrong := self._session.broken or (why_not_run(session.config, session.items) if runs else None):
+        if wrong := self._session.broken or (why_not_run(session.config) if runs else None):
             self._session.refuse(wrong)
         elif runs:
             self._session.open()

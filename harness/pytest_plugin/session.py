@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import HarnessError, UsageError
-from harness.pytest_plugin.options import SESSION, options_of
+from harness.pytest_plugin.options import SESSION, options_of, root_of
 from harness.records.record import AttemptRecord, TrialSpec
 from harness.records.redaction import Redactor
 from harness.runs.client import RunClient
@@ -67,7 +67,7 @@ class RunSession:
         self.broken: HarnessError | None = None
         self.bad_tasks = 0
         self._seed = seed
-        self._variant_resolver = VariantResolver(config.rootpath, self.options.variants, self.options.variant)
+        self._variant_resolver = VariantResolver(root_of(config), self.options.variants, self.options.variant)
         self._variants: dict[str, Variant] = {}
         self._tasks: dict[str, TaskWords] = {}
         self._names: dict[str, Owner] = {}

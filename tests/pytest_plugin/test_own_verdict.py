@@ -126,15 +126,14 @@ def test_no_setup_alone(pytester: pytest.Pytester, option: str) -> None:
     assert not (pytester.path / "results").exists()
 
 
-def test_an_options_value_renames_no_test(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("options", [[], ["-n1"]])
+def test_an_options_value_renames_no_test(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
     """pytest looks for its root before it knows that a path is an option's value, and names tests from there."""
     write_files(pytester.path, {"results/x": "", "tests/test_it.py": "def test_it(sandbox): pass\n"})
     monkeypatch.chdir(pytester.path / "tests")
-    results = str(pytester.path / "results")
-    result = run(pytester, ".", "--results", results)
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*pytest takes * for its root*", "*--results=DIR*"])
-    run(pytester, ".", f"--results={results}").assert_outcomes(passed=1)
+    run(pytester, ".", "--results", str(pytester.path / "results"), *options).assert_outcomes(passed=1)
     assert outcomes(pytester) == {"test_it.py.test_it[default-t1]": "passed"}
 
 
