@@ -233,7 +233,7 @@ async def lay_work(
 async def _lay_command(sandbox: Sandbox, spec: TrialSpec, work: Path) -> str:
     """A command that replaces the repo by the work, tells the diff, and makes protected paths the starter's again.
 
-    It does not fail: `laid` tells its exit code.
+    It does not fail: `not_laid` tells the exit code where it could not.
     """
     lay = await _from_tar(sandbox, work, call(scripts.LAY_WORK))
     since = "setup" if spec.task.setup else "commit"
@@ -241,14 +241,14 @@ async def _lay_command(sandbox: Sandbox, spec: TrialSpec, work: Path) -> str:
     # Without a diff the checks can judge the work all the same.
     diff = f'timeout -k 1 {_DIFF_S} bash -c {shlex.quote(diff)}\necho "diff_code=$?"'
     protect = _protect(spec.task.protect)
-    return f'(cd && {chain(lay, diff, protect)}\n)\necho "laid=$?"'
+    return f'(cd && {chain(lay, diff, protect)}\n)\ncode=$?; [ $code = 0 ] || echo "not_laid=$code"'
 
 
 def _fail_unless_laid(seeded: Seeded) -> None:
-    code, words = seeded.answers.get("laid"), seeded.stderr.strip()
+    code, words = seeded.answers.get("not_laid"), seeded.stderr.strip()
     if code == str(_NOT_UNPACKED):
         raise UnusableWorkError(f"the repo cannot be unpacked elsewhere: {keep_end(words, 500)}")
-    if code != "0":
+    if code is not None:
         raise SandboxFault(
             "grade", f"the work could not be laid over the starter repo: {keep_end(words, 2000)}"
         )
