@@ -113,11 +113,13 @@ def _capital(text: str) -> str:
 
 
 def _price(pair: PairView, own: ArmRow, baseline: ArmRow) -> str:
-    """The cost in words: the bill with the means that make it, and the typical trial.
+    """The cost in words: the bill with the means that make it, and the typical trial; nothing where it is not known.
 
     Where some tasks are not compared, the means are of different tasks, and are left out.
     """
     bill, typical = pair.contrasts["bill"], pair.contrasts["cost"]
+    if bill.difference.value is None:
+        return ""
     said = f"The bill {phrases.difference(bill)}"
     if not bill.unpaired:
         means = [cost(arm.view.stats.metrics["bill"].estimate.value) for arm in (baseline, own)]
