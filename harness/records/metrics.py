@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from harness.records.prices import plain_name
-from harness.records.record import Outcome, TrialRecord
+from harness.records.record import Count, Name, Outcome, Place, TrialRecord
 
 
 # Not frozen: that would make it take as long to fill a hundred thousand of them as to read their lines.
@@ -64,18 +64,16 @@ class TrialMetrics:
 
 
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-_Count = Annotated[int, Field(ge=0, le=2**53)]
-_Name = Annotated[str, Field(max_length=10_000)]
-_Place = Annotated[int, Field(ge=1, le=2**53)]
-_Amount = Annotated[float, Field(ge=0, le=2**53, allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0, le=2**53, allow_inf_nan=False)]
+"""A number that is none below zero, and of which sums stay finite."""
 _Usd = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 
 
 class _Tokens(TypedDict):
-    input: NotRequired[_Count | None]
-    output: NotRequired[_Count | None]
-    cache_read: NotRequired[_Count | None]
-    cache_creation: NotRequired[_Count | None]
+    input: NotRequired[Count | None]
+    output: NotRequired[Count | None]
+    cache_read: NotRequired[Count | None]
+    cache_creation: NotRequired[Count | None]
 
 
 class _Cost(TypedDict):
@@ -94,34 +92,34 @@ class _Sandbox(TypedDict):
 class _Line(TypedDict):
     """The part of a record that is read; the names, and what they mean, are `TrialRecord`'s."""
 
-    run_id: _Name
-    trial_id: _Name
-    task: _Name
+    run_id: Name
+    trial_id: Name
+    task: Name
     task_hash: str
-    variant: _Name
+    variant: Name
     variant_hash: str
-    index: _Place
-    agent: _Name
+    index: Place
+    agent: Name
     outcome: Outcome
     score: _Share | None
     cost_usd: NotRequired[_Usd | None]
     tokens: NotRequired[_Tokens]
     tokens_partial: NotRequired[bool]
-    duration_ms: NotRequired[_Amount | None]
-    start_ms: NotRequired[_Amount | None]
-    retry_wait_ms: NotRequired[_Amount | None]
-    mcp_wait_ms: NotRequired[_Amount | None]
-    num_turns: NotRequired[_Amount | None]
-    steps: NotRequired[_Amount | None]
+    duration_ms: NotRequired[Amount | None]
+    start_ms: NotRequired[Amount | None]
+    retry_wait_ms: NotRequired[Amount | None]
+    mcp_wait_ms: NotRequired[Amount | None]
+    num_turns: NotRequired[Amount | None]
+    steps: NotRequired[Amount | None]
     model: NotRequired[str | None]
-    answered: NotRequired[dict[str, _Count]]
+    answered: NotRequired[dict[str, Count]]
     cost_source: NotRequired[str | None]
     model_source: NotRequired[str]
     replay_by_hand: NotRequired[bool | None]
     claude_version: NotRequired[str | None]
     template: NotRequired[str | None]
     sandbox: NotRequired[_Sandbox]
-    variant_place: NotRequired[_Count | None]
+    variant_place: NotRequired[Count | None]
     started_at: NotRequired[str | None]
     tools_offered: NotRequired[list[str] | None]
     asked: NotRequired[dict[str, Any]]

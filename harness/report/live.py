@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import asdict, dataclass
-from typing import Annotated
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import UsageError
 from harness.records.files import file_below, read_bounded
+from harness.records.metrics import Amount
 from harness.records.store import RunFolder, RunLock
 from harness.report.formatting import cost
 
 _STATUS = "status.json"
-_Amount = Annotated[float, Field(ge=0, le=2**53, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -26,9 +25,9 @@ class RunningTrial:
     task: str
     variant: str
     index: int
-    seconds: _Amount
+    seconds: Amount
     doing: str
-    spent_usd: _Amount | None = None
+    spent_usd: Amount | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class RunStatus:
     failed: int
     errors: int
     spent: str | None
-    left_s: _Amount | None
+    left_s: Amount | None
     running: tuple[RunningTrial, ...]
 
 

@@ -10,35 +10,48 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness.tasks.contents import read_text
 from harness.variants.variant import SETTINGS
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(.*?)^---", re.DOTALL | re.MULTILINE)
 
 
-def names_in_overlay(folder: Path, files: Collection[str]) -> dict[str, tuple[str, ...]]:
+Part = tuple[str, str, Path]
+"""A kind (`skill`, `agent`, `command`, `server`), the name that Claude Code gives it, and the file that has it."""
+
+
+def parts_in_overlay(folder: Path, files: Collection[str]) -> Iterator[Part]:
     """The skills, agents, commands and MCP servers of an overlay."""
-    found: dict[str, list[str]] = {"skill": [], "agent": [], "command": [], "server": []}
-    in_plugin = any(".claude-plugin" in Path(name).parts for name in files)
+    in_plugin = _holds_plugin(files)
     for name in sorted(files):
-        parts = Path(name).parts[1:]
+        parts, file = Path(name).parts[1:], folder / name
         if name == "repo/.mcp.json":
-            found["server"] += _servers(folder / name)
+            yield from (("server", server, file) for server in _servers(file))
         if parts[:1] not in ((".claude",), ("skills",)) or not name.endswith(".md"):
             continue
         if parts[-1].upper() == "SKILL.MD" and len(parts) > 2:
             # Also one where Claude Code does not look: it will be missed. A plugin's skills have other names.
             inside = len(parts) > 4 and str(Path(*Path(name).parts[:4], "SKILL.md")) in files
-            is_later = _value(front_matter(folder / name) or "", "paths")
-            found["skill"] += [] if inside or in_plugin or is_later or parts[1] == "plugins" else [parts[-2]]
+            is_later = _value(front_matter(file) or "", "paths")
+            if not (inside or in_plugin or is_later or parts[1] == "plugins"):
+                yield "skill", parts[-2], file
         elif parts[0] == "skills":
             continue
         elif parts[1] == "commands":
-            found["command"].append(":".join(parts[2:]).removesuffix(".md"))
+            yield "command", ":".join(parts[2:]).removesuffix(".md"), file
         elif parts[1] == "agents":
-            found["agent"] += agent_names(folder / name)
+            yield from (("agent", agent, file) for agent in agent_names(file))
+
+
+def _holds_plugin(files: Collection[str]) -> bool:
+    return any(".claude-plugin" in Path(name).parts for name in files)
+
+
+def names_of(parts: Iterable[Part]) -> dict[str, tuple[str, ...]]:
+    """The names of parts by their kinds, each once."""
+    found: dict[str, list[str]] = {"skill": [], "agent": [], "command": [], "server": []}
+    for kind, name, _ in parts:
+        found[kind].append(name)
     return {kind: tuple(dict.fromkeys(names)) for kind, names in found.items() if names}
 
 
@@ -51,12 +64,12 @@ def agent_names(file: Path) -> list[str]:
     return [] if front is None else [_value(front, "name") or file.stem]
 
 
-def described_in_overlay(folder: Path, files: Collection[str]) -> Iterator[tuple[str, str, str]]:
+def described_in_overlay(parts: Iterable[Part], files: Collection[str]) -> Iterator[tuple[str, str, str]]:
     """The skills, agents and commands with a description, of which the model is told: kind, name, description."""
-    for name in sorted(files):
-        for kind, names in names_in_overlay(folder, [name]).items():
-            if kind != "server" and not any(".claude-plugin" in Path(one).parts for one in files):
-                yield from described(kind, names[0], folder / name)
+    if not _holds_plugin(files):
+        for part in parts:
+            if part[0] != "server":
+                yield from described(*part)
 
 
 def described(kind: str, name: str, file: Path) -> Iterator[tuple[str, str, str]]:
@@ -64,6 +77,8 @@ def described(kind: str, name: str, file: Path) -> Iterator[tuple[str, str, str]
 
     Claude Code takes some front matter that is no YAML, as a colon within a description.
     """
+    import yaml  # late: a variant without such files does not wait for it
+
     front = front_matter(file) or ""
     try:
         told = yaml.safe_load(front)
@@ -75,9 +90,9 @@ def described(kind: str, name: str, file: Path) -> Iterator[tuple[str, str, str]
         yield kind, name, " ".join(lines[0].split())
 
 
-def twice(found: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+def twice(parts: Iterable[Part]) -> tuple[str, ...]:
     """The names that several have, of which Claude Code would take one: skills and commands are of one kind to it."""
-    counts = Counter(("agent" if kind == "agent" else "skill", name) for kind, name in found)
+    counts = Counter(("agent" if kind == "agent" else "skill", name) for kind, name, _ in parts)
     return tuple(f"{kind}s called {name!r}" for (kind, name), count in counts.items() if count > 1)
 
 

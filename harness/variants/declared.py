@@ -27,7 +27,8 @@ from harness.tasks.tomlfile import (
 )
 from harness.variants.contents import (
     described_in_overlay,
-    names_in_overlay,
+    names_of,
+    parts_in_overlay,
     rules_in_overlay,
     settings_in_overlay,
     twice,
@@ -454,14 +455,8 @@ class _Reader:
                     location, f"{display_path(path)} is a link that leads out", "copy what it leads to"
                 )
         hashes = {str(path.relative_to(folder)): file_hash(path) or "" for path in files if path.is_file()}
-        names = names_in_overlay(folder, hashes)
-        each = [
-            (kind, one)
-            for path in hashes
-            for kind, found in names_in_overlay(folder, [path]).items()
-            for one in found
-        ]
-        for several in twice(each):
+        parts = list(parts_in_overlay(folder, hashes))
+        for several in twice(parts):
             self.complain(
                 location,
                 f"{name!r} has several {several}, and Claude Code takes one",
@@ -471,10 +466,10 @@ class _Reader:
             folder.resolve(),
             folder_hash(folder),
             hashes,
-            names,
+            names_of(parts),
             tuple(rules_in_overlay(folder, hashes)),
             settings_in_overlay(folder, hashes),
-            tuple(described_in_overlay(folder, hashes)),
+            tuple(described_in_overlay(parts, hashes)),
         )
 
 

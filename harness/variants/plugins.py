@@ -16,23 +16,19 @@ from harness.variants.variant import Plugin
 MANIFEST = ".claude-plugin/plugin.json"
 _PARTS = ("skills", "commands", "agents", "hooks", ".mcp.json")
 _EVENTS = (
-    *(
-        "PreToolUse",
-        "PostToolUse",
-        "PostToolUseFailure",
-        "PermissionRequest",
-        "UserPromptSubmit",
-        "Notification",
-    ),
-    *(
-        "Stop",
-        "SubagentStart",
-        "SubagentStop",
-        "SessionStart",
-        "SessionEnd",
-        "PreCompact",
-        "InstructionsLoaded",
-    ),
+    "PreToolUse",
+    "PostToolUse",
+    "PostToolUseFailure",
+    "PermissionRequest",
+    "UserPromptSubmit",
+    "Notification",
+    "Stop",
+    "SubagentStart",
+    "SubagentStop",
+    "SessionStart",
+    "SessionEnd",
+    "PreCompact",
+    "InstructionsLoaded",
 )
 """Events of hooks. Newer versions have others, so only what is nearly one of these is taken for a mistake."""
 
@@ -68,7 +64,7 @@ def read_plugin(folder: Path) -> Plugin:
                 f"has a link that leads out: {path.relative_to(folder)}", "copy what it leads to"
             )
     parts = [(kind, f"{name}:{part}", file) for kind, part, file in _parts(folder, manifest)]
-    if several := twice((kind, part) for kind, part, _ in parts):
+    if several := twice(parts):
         raise PluginError(f"has several {several[0]}, and Claude Code takes one", "give them other names")
     return Plugin(
         folder.resolve(),
