@@ -16,13 +16,18 @@ from harness.sandboxes.userstate import state_folder
 
 def process_tag() -> str:
     """This process's tag: its machine, its id, and when it started, since ids are used again."""
-    return _tag(os.getpid())
+    return f"{socket.gethostname()} {' '.join(process_identity())}"
+
+
+def process_identity() -> tuple[str, str]:
+    """This process's id, and when it started, in clock ticks since the kernel's start; `-` where there is no /proc."""
+    return _identity(os.getpid())
 
 
 @functools.cache
-def _tag(pid: int) -> str:
+def _identity(pid: int) -> tuple[str, str]:
     """Kept, since each sandbox gets it: the files of a process are slow to read while it has many."""
-    return f"{socket.gethostname()} {pid} {_started(pid)}"
+    return str(pid), _started(pid)
 
 
 def is_owner_alive(tag: str) -> bool | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from harness.errors import SandboxFault
 from harness.records.record import CheckResult
+from harness.sandboxes.owner import process_identity
 from harness.sandboxes.sandbox import CommandResult, CommandTimeoutError, Sandbox
 from harness.sandboxes.shell import (
     call,
@@ -79,7 +80,7 @@ class Place:
         if self.keep_processes:
             return "true"
         scope = "all" if self.own_processes else "marked"
-        return call(scripts.END_PROCESSES, self.baseline.since, scope, self.mark)
+        return call(scripts.END_PROCESSES, self.baseline.since, scope, self.mark, *process_identity())
 
 
 async def run_checks(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import threading
+import time
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -12,7 +15,7 @@ import pytest
 from harness.local.launch import LocalServer, start_server
 from harness.runs.doctor import doctor
 from tests.support.chaos_proxy import ChaosProxy
-from tests.support.folders import task_folder
+from tests.support.folders import ANSWER_CHECK, task_folder
 from tests.support.in_thread import InThread
 
 
@@ -77,8 +80,23 @@ def test_an_engine_without_the_route(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_engine_that_ignores_the_network(
     monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester
 ) -> None:
-    """A sandbox that may reach nothing reaches this machine: the doctor, each record and the report say so."""
-    task_folder(pytester.path / "tasks")
+    """A sandbox that may reach nothing reaches this machine: the doctor, each record and the report say so.
+
+    It has this machine's processes in sight, too: what is not the trial's goes on.
+    """
+    begun, go_on = pytester.path / "begun", pytester.path / "go-on"
+    waits = f"#!/bin/sh\ntouch {begun}; until [ -e {go_on} ]; do sleep 0.01; done\n"
+    task_folder(pytester.path / "tasks", checks={"a.sh": waits, "b.sh": ANSWER_CHECK})
+    bystanders: list[subprocess.Popen[bytes]] = []
+
+    def stand_by() -> None:
+        while not begun.exists():
+            time.sleep(0.01)
+        bystanders.append(subprocess.Popen(["sleep", "60"]))
+        go_on.touch()
+
+    standing_by = threading.Thread(target=stand_by, daemon=True)
+    standing_by.start()
     # Its first answer would say that it is a server of ours, and which tier it has.
     with start_server(isolation="unsafe") as engine, ChaosProxy(engine.url, ["500"]) as stranger:
         monkeypatch.setenv("E2B_API_KEY", engine.api_key)
@@ -88,6 +106,11 @@ def test_an_engine_that_ignores_the_network(
         for name in ("E2B_API_URL", "E2B_SANDBOX_URL"):
             monkeypatch.setenv(name, stranger.url)
         done = pytester.runpytest("tasks", "--agent", "oracle", "--trials", "2")
+    standing_by.join()
+    (bystander,) = bystanders
+    assert bystander.poll() is None
+    bystander.kill()
+    bystander.wait()
     # The tier changes no requests either, and an ordinary user's has no root.
     wrong = {"network enforced", "key added on the way out", *(["root"] if os.geteuid() else [])}
     found = answers(text)
