@@ -42,19 +42,28 @@ class _Part:
 
 
 def pack(
-    files: Mapping[str, bytes], paths: Mapping[str, Path], versions: Mapping[str, str] = _NO_VERSIONS
+    files: Mapping[str, bytes],
+    paths: Mapping[str, Path],
+    versions: Mapping[str, str] = _NO_VERSIONS,
+    *,
+    is_readable: bool = False,
 ) -> bytes:
     """A tar of `files` by name, and of `paths` (files, links, whole folders) by the name they get; zipped when large.
 
-    A name of `files` that ends with a slash is a folder's. A path whose name has one of the `versions`, as the hash of
-    a task, is read once for it, so that the trials to come get the same, and a link to a folder is that folder.
-    `tar -xf` finds out by itself. The same input gives the same bytes. Raises OSError when something cannot be read.
+    A name of `files` that ends with a slash is a folder's, and comes before all else. A path whose name has one of the
+    `versions`, as the hash of a task, is read once for it, so that the trials to come get the same, and a link to a
+    folder is that folder. With `is_readable` every account may read what is in it, and run what can be run. `tar -xf`
+    finds out by itself. The same input gives the same bytes. Raises OSError when something cannot be read.
     """
+    add = _add_readable if is_readable else _add_plain
     parts = [
-        _of_version(name, path, versions[name]) if name in versions else _of_path(name, path)
+        _of_version(add, name, path, versions[name]) if name in versions else _of_path(add, name, path)
         for name, path in paths.items()
     ]
-    parts.append(_of_files(tuple(files.items())))
+    folders = tuple(name for name in files if name.endswith("/"))
+    if folders:
+        parts.insert(0, _of_files(tuple((name, b"") for name in folders)))
+    parts.append(_of_files(tuple(item for item in files.items() if item[0] not in folders)))
     end = _Part(bytes(2 * tarfile.BLOCKSIZE), zipped=False)
     if any(part.zipped for part in parts) or sum(len(part.data) for part in parts) > _GZIP_THRESHOLD:
         # Concatenated gzip members are one valid gzip file.
@@ -94,9 +103,9 @@ def _printf_escape(data: bytes) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def pack_folder(folder: Path, version: str, name: str = ".") -> bytes:
-    """A folder's content under a name, read once for each version of it. Raises OSError when it cannot be read."""
-    return pack({}, {name: folder.resolve()})
+def pack_folder(folder: Path, version: str) -> bytes:
+    """A folder's content, read once for each version of it. Raises OSError when it cannot be read."""
+    return pack({}, {".": folder.resolve()})
 
 
 @functools.lru_cache(maxsize=_FOLDERS)
@@ -104,13 +113,13 @@ def _of_files(files: tuple[tuple[str, bytes], ...]) -> _Part:
     return _Part.of(_entries(functools.partial(_add_files, files)))
 
 
-def _of_path(name: str, path: Path) -> _Part:
-    return _Part.of(_entries(functools.partial(_add_path, name, path)))
+def _of_path(add: _AddPath, name: str, path: Path) -> _Part:
+    return _Part.of(_entries(functools.partial(add, name, path)))
 
 
 @functools.lru_cache(maxsize=_FOLDERS)
-def _of_version(name: str, path: Path, version: str) -> _Part:
-    return _of_path(name, path.resolve() if path.is_dir() else path)
+def _of_version(add: _AddPath, name: str, path: Path, version: str) -> _Part:
+    return _of_path(add, name, path.resolve() if path.is_dir() else path)
 
 
 def _entries(add: Callable[[tarfile.TarFile], None]) -> bytes:
@@ -130,8 +139,15 @@ def _add_files(files: Iterable[tuple[str, bytes]], archive: tarfile.TarFile) -> 
         archive.addfile(info, io.BytesIO(data))
 
 
-def _add_path(name: str, path: Path, archive: tarfile.TarFile) -> None:
+_AddPath = Callable[[str, Path, tarfile.TarFile], None]
+
+
+def _add_plain(name: str, path: Path, archive: tarfile.TarFile) -> None:
     archive.add(path, arcname=name, filter=_plain)
+
+
+def _add_readable(name: str, path: Path, archive: tarfile.TarFile) -> None:
+    archive.add(path, arcname=name, filter=_readable)
 
 
 def _zip(data: bytes) -> bytes:
@@ -147,3 +163,10 @@ def _plain(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
     info.mtime = 1735689600
     info.mode = (info.mode | 0o600) & 0o755 if not info.isdir() else 0o755
     return info
+
+
+def _readable(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """A plain entry for all accounts."""
+    if (plain := _plain(info)) is not None:
+        plain.mode |= 0o555 if plain.mode & 0o100 else 0o444
+    return plain

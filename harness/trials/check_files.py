@@ -5,76 +5,70 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.sandboxes.archive import pack, pack_folder, unpack_command
+from harness.sandboxes.archive import pack, unpack_command
 from harness.sandboxes.sandbox import Sandbox
-from harness.sandboxes.shell import chain, handed_over
+from harness.sandboxes.shell import handed_over
 from harness.tasks.contents import files_in
 from harness.tasks.globs import matching_files
 from harness.tasks.task import Task
 
-_TOGETHER = 96 * 1024
-"""Commands that are longer, together, are not one command: its length has a limit."""
-
 
 @dataclass(frozen=True)
 class CheckFiles:
-    """Tars of `checks/`, and of the files that the repo gets: the starter's protected ones, and the task's overlay.
-    None where there are none.
+    """A tar, for `/`, of all that checks go by; None where there is nothing.
+
+    It has `checks/` and what is told of the session, in a folder of their own, and in the repo the starter's protected
+    files and the task's overlay.
     """
 
-    checks: bytes | None
-    protected: bytes | None
-    told: bytes | None = None
+    tar: bytes | None
 
     @classmethod
     def of(
-        cls, task: Task, told: Mapping[str, bytes], *, is_anew: bool, but: frozenset[str] = frozenset()
+        cls,
+        task: Task,
+        told: Mapping[str, bytes],
+        *,
+        folder: str,
+        repo: str,
+        is_anew: bool,
+        but: frozenset[str] = frozenset(),
     ) -> CheckFiles:
-        """The task's. What is protected has been put in place once; it is needed where that is done anew.
+        """The task's, for its `folder` and `repo` in the sandbox. What is protected has been put in place once; it is
+        needed where that is done anew.
 
         `but` names files of the repo that are not the starter's: a variant has laid its own there.
         """
-        folder = task.checks_folder
+        own, into = folder.strip("/"), repo.strip("/")
         found = matching_files(task.repo, task.protect) if is_anew and task.repo and task.protect else []
         files = {name: task.repo / name for name in found if name not in but} if task.repo else {}
         if task.overlay:
             files |= {path.relative_to(task.overlay).as_posix(): path for path in files_in(task.overlay)}
+        checks = {f"{own}/checks": task.checks_folder} if task.checks_folder else {}
+        if not (files or checks or told):
+            return cls(None)
         return cls(
-            checks=pack_folder(folder, task.hash, "checks") if folder else None,
-            protected=pack({}, files) if files else None,
-            told=pack({f"told/{name}": content for name, content in told.items()}, {}) if told else None,
+            pack(
+                {f"{own}/": b"", **{f"{own}/told/{name}": content for name, content in told.items()}},
+                {**checks, **{f"{into}/{name}": path for name, path in files.items()}},
+                dict.fromkeys(checks, task.hash),
+                is_readable=True,
+            )
         )
 
     @property
     def is_small(self) -> bool:
         """True if they go with a command, without an upload."""
-        commands = [
-            unpack_command(tar) for tar in (self.checks, self.protected, self.told) if tar is not None
-        ]
-        known = [command for command in commands if command is not None]
-        return len(known) == len(commands) and sum(map(len, known)) <= _TOGETHER
+        return self.tar is None or unpack_command(self.tar) is not None
 
-    async def lay_command(self, sandbox: Sandbox, folder: str) -> str:
-        """A command for root that puts them in place, whatever stands there: what is for checks alone in a folder.
+    async def lay_command(self, sandbox: Sandbox) -> str:
+        """A command for root that puts them in place. What stands there goes first: it may be another's, say of an
+        agent with root's power. What is for checks alone belongs to root: where that is another account, the code under
+        test cannot write it.
 
         Raises:
             SandboxFault: when the sandbox is lost.
         """
-        is_large = not self.is_small
-        # What is there may be another's: of an agent with root's power, say.
-        steps = [f"rm -rf {folder} && mkdir -p {folder}"]
-        if self.checks is not None:
-            unpack = await handed_over(
-                sandbox, self.checks, ".harness/checks.tar", secret=is_large, anew=True
-            )
-            # They are not the user's: where root is another account, the code under test cannot write them.
-            steps.append(f"cd {folder} && {unpack} && chmod -R a+rX checks")
-        if self.protected is not None:
-            unpack = await handed_over(
-                sandbox, self.protected, ".harness/protected.tar", secret=is_large, anew=True
-            )
-            steps.append(f"cd ~/repo && {unpack}")
-        if self.told is not None:
-            unpack = await handed_over(sandbox, self.told, ".harness/told.tar", secret=is_large, anew=True)
-            steps.append(f"cd {folder} && {unpack} && chmod -R a+rX told")
-        return chain(*steps)
+        if self.tar is None:
+            return "true"
+        return f"cd / && {await handed_over(sandbox, self.tar, '.harness/checks.tar', anew=True)}"

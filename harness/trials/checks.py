@@ -110,16 +110,23 @@ async def run_checks(
     """
     results: list[CheckResult] = []
     has_run = bool(task.prepare)
-    files = CheckFiles.of(task, told or {}, is_anew=has_run or len(checks) > 1, but=place.laid_by_variant)
+    files = CheckFiles.of(
+        task,
+        told or {},
+        folder=place.checks_folder,
+        repo=f"{place.baseline.home}/repo",
+        is_anew=has_run or len(checks) > 1,
+        but=place.laid_by_variant,
+    )
     if told:
         env = {name: f"{place.checks_folder}/told/{file}" for name, file in VARIABLES.items()}
         task = replace(task, sandbox=task.sandbox.model_copy(update={"env": {**task.sandbox.env, **env}}))
-    if has_run or files.checks or files.told:
+    if has_run or files.tar:
         await _lay(place, files, after=place.end_processes() if has_run else "true")
     for number, check in enumerate(checks, 1):
         is_last = number == len(checks)
         with_it = files.is_small and not is_last
-        again = await files.lay_command(place.sandbox, place.checks_folder) if with_it else "true"
+        again = await files.lay_command(place.sandbox) if with_it else "true"
         result, output, evidence = await _run_check(place, task, check, again)
         if result is None:
             why = "what an earlier check left running could not be ended"
@@ -155,7 +162,7 @@ def failed_check(check: Check, words: str, *, timed_out: bool = False) -> CheckR
 
 
 async def _lay(place: Place, files: CheckFiles, after: str = "true") -> None:
-    script = chain(after, await files.lay_command(place.sandbox, place.checks_folder))
+    script = chain(after, await files.lay_command(place.sandbox))
     try:
         done = await run_as_root(place.sandbox, script, home=place.baseline.home, timeout=_STEP_S)
     except CommandTimeoutError as error:

@@ -65,9 +65,12 @@ def signalled(root: Path, number: signal.Signals) -> Finished:
     with MessagesApi([LS, Forever(Hang())]) as api:
         cli, pipe = ClaudeCli.fresh(root, api.env()), subprocess.PIPE
         with cli.start(*HEADLESS, "go", stdin=subprocess.DEVNULL, stdout=pipe) as process:
-            api.wait_for_requests(2)
-            process.send_signal(number)
-            out, _ = process.communicate(timeout=90)
+            try:
+                api.wait_for_requests(2)
+                process.send_signal(number)
+                out, _ = process.communicate(timeout=90)
+            finally:
+                process.kill()
     return Finished(process.returncode, out, "")
 
 

@@ -12,7 +12,7 @@ declare -A had hashes
 added=() deleted=() modified=() same_size=()
 # For each protected file: its type, size and target, and its name.
 list() {
-  cd "$1" && find . -regextype posix-extended -name .git -prune -o -name __pycache__ -prune -o ! -type d \
+  cd "$1" && exec find . -regextype posix-extended -name .git -prune -o -name __pycache__ -prune -o ! -type d \
     -regex "\./$protected" -printf '%y %s %l\0%P\0'
 }
 # What stands in the way of a protected path's folders goes first: a link there would lead the rest astray.
@@ -28,7 +28,10 @@ clear_way() {
     way=$way/
   done
 }
-hashes_of() { cd "$1" && printf '%s\0' "${same_size[@]}" | xargs -0 sha256sum -z --; }
+# The hashes of files of the work, then of the same files of the starter: each with its name, from the home.
+hash_same_size() {
+  cd && printf '%s\0' "${same_size[@]/#/repo/}" "${same_size[@]/#/.harness/starter/}" | xargs -0 sha256sum -z --
+}
 told() { [ $# -le 1 ] || echo "$1=$(printf '%s\0' "${@:2}" | base64 -w0)"; }
 cd ~/repo
 for start; do clear_way "$start"; done
@@ -50,11 +53,16 @@ if [ -n "$protected" ]; then
   for key in "${!had[@]}"; do [ -z "${had[$key]}" ] || deleted+=("${key#/}"); done
 fi
 if [ ${#same_size[@]} -gt 0 ]; then
-  while IFS= read -r -d '' line; do hashes[/${line:66}]=${line::64}; done < <(hashes_of ~/repo)
   while IFS= read -r -d '' line; do
-    name=${line:66}
-    [ "${hashes[/$name]-}" = "${line::64}" ] || modified+=("$name")
-  done < <(hashes_of "$starter")
+    hash=${line::64} file=${line:66}
+    case $file in
+      repo/*) hashes[/${file#repo/}]=$hash ;;
+      *)
+        name=${file#.harness/starter/}
+        [ "${hashes[/$name]-}" = "$hash" ] || modified+=("$name")
+        ;;
+    esac
+  done < <(hash_same_size)
 fi
 if [ $((${#deleted[@]} + ${#modified[@]} + ${#added[@]})) -gt 0 ]; then
   printf '%s\0' "${deleted[@]}" "${modified[@]}" "${added[@]}" | xargs -0 rm -rf --
