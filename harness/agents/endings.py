@@ -31,6 +31,8 @@ _STOPS: Mapping[str, Stop] = {
 }
 _API_WORDS = ("API Error", "Failed to authenticate", "Credit balance")
 _OUTPUT_LIMIT = "max_output_tokens"
+_REFUSED_HERE = "harness refused it:"
+"""How the proxy of a server of the harness's own says that network rules forbid a request."""
 
 KIND_BY_STATUS: Mapping[int, str] = {
     400: "bad_request",
@@ -201,6 +203,9 @@ async def _judge_provider(
 def provider_fault(status: int | None, message: str) -> ProviderFault:
     """The fault that an answer of the API with this status is."""
     said = f"HTTP {status}: {message}" if status and str(status) not in message else message
+    if status == 403 and _REFUSED_HERE in message:
+        remedy = "name its host in [sandbox] network, or correct ANTHROPIC_BASE_URL"
+        return ProviderFault("no_way", said, remedy=remedy)
     kind = KIND_BY_STATUS.get(status or 0, "api_error")
     # An unknown status below 500 is a refusal, which a new attempt would meet again.
     is_refusal = status is not None and status < 500 and status not in KIND_BY_STATUS

@@ -155,7 +155,7 @@ class Model:
         """
         wanted = task.sandbox.network
         if wanted == "open":
-            return Network(open=True, allow=self.hosts, headers=self.headers)
+            return Network(open=True, allow=tuple(dict.fromkeys((*self.hosts, *hosts))), headers=self.headers)
         if wanted == "none" and self.hosts:
             raise ProviderFault(
                 "no_way", f'task {task.name!r}: network = "none" leaves no way to the model\'s API'

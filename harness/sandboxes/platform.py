@@ -101,20 +101,29 @@ def e2b_platform() -> Platform:
 class Network:
     """The hosts that a sandbox may reach: all, or only `allow` (hosts, CIDR; on local also 127.0.0.1:PORT).
 
-    With `open`, all is the internet: addresses of `allow` are reached beside it, such as a model's on this machine.
+    With `open`, all is the internet: what `allow` has is reached beside it, such as a model's API on this machine, or a
+    name that stands for a private address.
     """
 
     open: bool = False
     allow: tuple[str, ...] = ()
     headers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
-    def options(self) -> dict[str, Any]:
-        """As `create` takes it. `headers` are put on requests to a host by the platform, outside the sandbox."""
+    def options(self, *, is_own_server: bool = False) -> dict[str, Any]:
+        """As `create` takes it. `headers` are put on requests to a host by the platform, outside the sandbox.
+
+        E2B's cloud takes names only where all else is denied, and reaches no private address of anybody's: with `open`,
+        they are for a server of the harness's own.
+        """
         network: dict[str, Any]
         rules = {host: [{"transform": {"headers": dict(add)}}] for host, add in self.headers.items()}
         if self.open:
-            beside = [host for host in self.allow if _ADDRESS.fullmatch(host)]
-            network = {**({"allow_out": beside} if beside else {}), **({"rules": rules} if rules else {})}
+            addresses = [host for host in self.allow if _ADDRESS.fullmatch(host)]
+            network = {"rules": rules} if rules else {}
+            if is_own_server and len(addresses) < len(self.allow):
+                network |= {"allow_out": [*self.allow, "*", "0.0.0.0/0", "::/0"], "deny_out": ["0.0.0.0/0"]}
+            elif addresses:
+                network |= {"allow_out": addresses}
             return {"network": network} if network else {}
         if not self.allow:
             return {"allow_internet_access": False}

@@ -226,7 +226,7 @@ class Sandbox:
                     timeout=LIFETIME_S,
                     metadata={**tags, RUN_TAG: run, TRIAL_TAG: trial, OWNER_TAG: process_tag()},
                     envs=dict(env),
-                    **network.options(),
+                    **network.options(is_own_server=platform.keeps_output),
                     **({} if mcp is None else {"mcp": mcp}),
                     **{**platform.params_with(ca=ca), "retries": _RETRIES if after_rate_limit else 0},
                 )

@@ -13,10 +13,10 @@ from harness.records.session import Session, TurnResult
 from harness.records.usage import Tokens
 
 
-def failed_with(status: int | None) -> Run:
-    """A run of an agent that had acted, whose result is Claude Code's word on the API's trouble."""
-    result = TurnResult(None, None, None, Tokens(), None, "api_error", True, status, "API Error")
-    return Run(Session(turns=(result,)), has_acted=True, has_result=True)
+def failed_with(status: int | None, text: str = "API Error", *, has_acted: bool = True) -> Run:
+    """A run whose result is Claude Code's word on the API's trouble."""
+    result = TurnResult(None, None, None, Tokens(), None, "api_error", True, status, text)
+    return Run(Session(turns=(result,)), has_acted=has_acted, has_result=True)
 
 
 def judge(told: int | None, proxy: ProviderState | None, own: ProviderState | None) -> Ending:
@@ -61,3 +61,16 @@ def test_what_one_of_them_saw_is_the_providers(
 def test_what_none_of_them_saw_is_judged(proxy: ProviderState | None, own: ProviderState | None) -> None:
     """Trouble of another kind is none of it: an agent can make requests that are refused."""
     assert judge(529, proxy, own).stop == "api_error"
+
+
+def test_a_way_to_the_model_that_the_networks_rules_close_is_no_wrong_key() -> None:
+    """It is told as that, with what opens it."""
+
+    async def nobody() -> ProviderState | None:
+        raise AssertionError("before the first tool call nobody else is asked")
+
+    words = "API Error: 403 harness refused it: gw.corp:80 (127.0.0.2) is not allowed by the sandbox's network rules"
+    with pytest.raises(ProviderFault, match="not allowed by the sandbox's network rules") as raised:
+        asyncio.run(judge_result(failed_with(403, words, has_acted=False), Outside(nobody, nobody)))
+    assert (raised.value.kind, raised.value.fatal) == ("no_way", False)
+    assert "[sandbox] network" in str(raised.value.remedy)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from harness.errors import ProviderFault, UsageError
+from harness.local.network.policy import NetworkPolicy
 from harness.models.model import (
     NO_MODEL,
     PASSED_ON,
@@ -166,11 +167,16 @@ def test_a_task_adds_to_the_models_network(wanted: Any, network: Network) -> Non
     assert api_model(KEY, **ANYWHERE).network(task(wanted)) == network
 
 
-def test_an_open_network_reaches_addresses_of_this_machines_surroundings_that_are_named() -> None:
-    """A gateway for the model, say: the internet alone would not. Names are no part of it: E2B refuses them there."""
+def test_an_open_network_reaches_what_is_named_in_this_machines_surroundings() -> None:
+    """A gateway for the model, say: the internet alone would not. E2B refuses names there, a server of ours does not."""
     network = Network(open=True, allow=("127.0.0.1:4000", "10.1.2.3", "fd00::1", "api.anthropic.com"))
     assert network.options() == {"network": {"allow_out": ["127.0.0.1:4000", "10.1.2.3", "fd00::1"]}}
     assert Network(open=True, allow=("api.anthropic.com",)).options() == {}
+    options = network.options(is_own_server=True)["network"]
+    policy = NetworkPolicy(allow_out=tuple(options["allow_out"]), deny_out=tuple(options["deny_out"]))
+    assert policy.names("api.anthropic.com", 443)
+    assert not policy.names("example.org", 443)
+    assert policy.refusal("example.org", 443) is None
 
 
 def test_without_a_way_to_the_model_it_is_told() -> None:
