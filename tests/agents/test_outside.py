@@ -67,7 +67,7 @@ def test_a_way_to_the_model_that_the_networks_rules_close_is_no_wrong_key() -> N
     """It is told as that, with what opens it."""
 
     async def nobody() -> ProviderState | None:
-        raise AssertionError("before the first tool call nobody else is asked")
+        return None
 
     words = "API Error: 403 harness refused it: gw.corp:80 (127.0.0.2) is not allowed by the sandbox's network rules"
     with pytest.raises(ProviderFault, match="not allowed by the sandbox's network rules") as raised:

@@ -168,7 +168,7 @@ def test_a_task_adds_to_the_models_network(wanted: Any, network: Network) -> Non
 
 
 def test_an_open_network_reaches_what_is_named_in_this_machines_surroundings() -> None:
-    """A gateway for the model, say: the internet alone would not. E2B refuses names there, a server of ours does not."""
+    """A gateway for the model, say: the internet alone would not. E2B refuses names there, our server does not."""
     network = Network(open=True, allow=("127.0.0.1:4000", "10.1.2.3", "fd00::1", "api.anthropic.com"))
     assert network.options() == {"network": {"allow_out": ["127.0.0.1:4000", "10.1.2.3", "fd00::1"]}}
     assert Network(open=True, allow=("api.anthropic.com",)).options() == {}
