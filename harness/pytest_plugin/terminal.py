@@ -62,6 +62,10 @@ class PytestTerminal:
     def write_line(self, text: str) -> None:
         """Write a line of its own."""
         self._reporter.ensure_newline()
+        if (
+            self._reporter._tw.width_of_current_line
+        ):  # xdist's words and dots, of which the reporter does not know
+            self._reporter._tw.line()
         self._reporter.write_line(text)
 
     def before_output(self, clear: Callable[[], None]) -> None:
