@@ -13,7 +13,7 @@ import pytest
 from harness.errors import Fault, UsageError
 from harness.pytest_plugin.failures import GroupedFailures
 from harness.pytest_plugin.options import CONTROLLER, STARTING, options_of
-from harness.pytest_plugin.terminal import terminal_of
+from harness.pytest_plugin.terminal import terminal_of, write_line
 from harness.runs.controller import EXIT_BUDGET, RunController
 
 _controller_lock = threading.Lock()
@@ -38,7 +38,7 @@ class ControllerPlugin:
             self._is_header_printed = True
             terminal: Any = node.config.pluginmanager.get_plugin("terminalreporter")
             for line in self._start_lines():
-                terminal.write_line(line)
+                write_line(terminal, line)
 
     def _start_lines(self) -> list[str]:
         try:

@@ -61,8 +61,7 @@ class PytestTerminal:
 
     def write_line(self, text: str) -> None:
         """Write a line of its own."""
-        self._reporter.ensure_newline()
-        self._reporter.write_line(text)
+        write_line(self._reporter, text)
 
     def before_output(self, clear: Callable[[], None]) -> None:
         """Have `clear` called before pytest writes."""
@@ -83,6 +82,14 @@ class PytestTerminal:
     def pytest_sessionfinish(self) -> None:
         """Make room for the summary."""
         self._clear()
+
+
+def write_line(reporter: Any, text: str) -> None:
+    """Write a line of its own: also below xdist's words and dots, of which the reporter does not know."""
+    reporter.ensure_newline()
+    if reporter._tw.width_of_current_line:
+        reporter._tw.line()
+    reporter.write_line(text)
 
 
 def terminal_of(config: pytest.Config) -> Terminal | None:

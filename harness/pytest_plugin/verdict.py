@@ -164,7 +164,7 @@ class VerdictPlugin:
                 f"{reason}. {trials} did not run: what is said here is of the others "
                 f"(exit code {int(session.exitstatus)})"
             )
-            yield f"go on with more money: {_resume_command(self._config, run)} --max-cost USD"
+            yield f"go on with more money: {_resume_command(self._config, run, '--max-cost')} --max-cost USD"
         elif session.exitstatus == pytest.ExitCode.INTERRUPTED:
             yield f"go on with it: {_resume_command(self._config, run)}"
 
@@ -184,13 +184,14 @@ class VerdictPlugin:
         return self._target
 
 
-def _resume_command(config: pytest.Config, run: str) -> str:
-    """The command that was given, and that it goes on with this run."""
+def _resume_command(config: pytest.Config, run: str, *left_out: str) -> str:
+    """The command that was given, without some options, and that it goes on with this run."""
     given = [str(argument) for argument in config.invocation_params.args]
     kept = [
         argument
         for before, argument in zip(["", *given], given, strict=False)
-        if not argument.startswith("--resume")
+        if argument.partition("=")[0] not in ("--resume", *left_out)
+        and before not in left_out
         and not (before == "--resume" and argument == option(config, "resume"))
     ]
     return shlex.join(["pytest", *kept, f"--resume={run}"])

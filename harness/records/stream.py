@@ -21,9 +21,13 @@ from harness.records.usage import Bill, ModelUsage, Tokens, added, api_tokens, t
 _SUBAGENT_TOOLS = ("Agent", "Task")
 _WAKING_TOOLS = frozenset({"CronCreate", "Monitor", "ScheduleWakeup"})
 """Tools after whose call Claude Code may go on by itself when the agent has ended."""
-_NO_OUTPUT = "Hook JSON output validation failed"
+_NO_OUTPUT = re.compile("Hook JSON output validation failed|^Failed to run: ")
+"""What Claude Code says of a hook whose output it does not take."""
 _NOT_RUN = (126, 127)
 """Exit codes of a shell that could not run a command."""
+TELLING = ("SessionStart", "UserPromptSubmit")
+"""Events whose hooks the model hears."""
+_BLOCKS = ("UserPromptSubmit", 2)
 _NO_SCRIPT = re.compile(r"[Cc]an't open (?:file '|perl script )|Cannot find module '|cannot open ")
 """What interpreters say of a script that is not there; Python ends with 2 then, which would deny a tool."""
 _SYNTHETIC = "<synthetic>"
@@ -233,9 +237,9 @@ class SessionBuilder:
             session = replace(session, hooks=(*session.hooks, HookTold(event, said, session.is_late)))
         code = raw.get("exit_code")
         is_not_run = code in _NOT_RUN or (code not in (0, None) and _NO_SCRIPT.search(said))
-        # The model is told what a start's hook says, unless that fails.
+        # The model is told what a start's or a prompt's hook says, unless that fails; one may block a prompt.
         is_lost = code not in (0, None) and (raw.get("stdout") or raw.get("outcome") == "cancelled")
-        is_not_told = event == "SessionStart" and (is_lost or _NO_OUTPUT in said)
+        is_not_told = event in TELLING and (is_lost or _NO_OUTPUT.search(said)) and (event, code) != _BLOCKS
         if is_not_run or is_not_told:
             words = said.strip() or f"{raw.get('outcome')}, exit code {code}"
             broken = BrokenHook(event, words, str(raw.get("hook_id")) not in self._early_hooks)

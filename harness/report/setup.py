@@ -117,9 +117,9 @@ def _shown(value: Any) -> str:
 
 def _of_content(value: Mapping[str, Any]) -> Iterator[str]:
     """A text, folder or program that is told by its hash."""
-    for key, words in (("name", "{}"), ("object", "{}"), ("chars", "{} characters"), ("files", "{} files")):
+    for key, word in (("name", ""), ("object", ""), ("chars", "character"), ("files", "file")):
         if key in value:
-            yield words.format(value[key])
+            yield f"{value[key]} {word}{'s' if word and value[key] != 1 else ''}".rstrip()
     if value.get("mode") == "append":
         yield "after the repo's own"
     if "sham_of" in value:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.records.session import BrokenHook, Session
+from harness.records.stream import TELLING
 from harness.trials.init_checks import asked_settings
 from harness.variants.variant import Variant
 
@@ -39,7 +40,7 @@ def _is_asked(variant: Variant, hook: BrokenHook) -> bool:
     missing = {name.rpartition("/")[2] for name in names}
     asked = (asked_settings(variant).get("hooks"), *(plugin.hooks for plugin in variant.plugins))
     commands = tuple(command for hooks in asked for command in _commands(hooks, hook.event))
-    if not missing and hook.event == "SessionStart":
+    if not missing and hook.event in TELLING:
         return bool(commands)
     return any(name in command for name in missing for command in commands)
 

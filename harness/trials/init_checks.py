@@ -17,6 +17,8 @@ _MODES = {"manual": "default"}
 _AGENTS_PLUGIN = "cc-plugin-agents-md"
 """The built-in plugin by which Claude Code reads AGENTS.md."""
 _SCHEMA_TOOL = "StructuredOutput"
+_TELLERS = {"Skill": ("skill", "command"), "Task": ("agent",)}
+"""The tools whose presence has the model told of a kind of thing."""
 _NAMES_OF_TASK = {"Agent": "Task"}
 """A tool's name in a session's start, where it is not the one that the model knows."""
 
@@ -32,11 +34,14 @@ def differences_in_init(variant: Variant, session: Session, version: str | None 
         *_servers(variant, session),
         *_overlay(variant, session),
         *_plugins(variant, session),
+        *_plugins_in_settings(variant, session),
         *_agents_md(variant, session),
+        *_agent(variant, session),
         *_output_style(variant, session),
         *_permission_mode(variant, session),
         *_tools_taken_away(variant, session),
         *_tools_named(variant, session),
+        *_tellers(variant, session),
         *_schema(variant, session),
     )
 
@@ -78,7 +83,9 @@ def _servers(variant: Variant, session: Session) -> Iterator[str]:
         return
     for name, tools in wanted.items():
         missing = tuple(_connected(name, session))
-        yield from missing or _tools(name, tools, session)
+        # A server whose tools the variant itself denies may be what is tried.
+        is_denied = tools is None and any(_owner(f"{tool}__")[0] == name for tool in _denied(variant))
+        yield from missing or (() if is_denied else _tools(name, tools, session))
     # A plugin's servers have a colon in their names; they come with the plugin.
     for name in session.mcp_servers:
         if name not in wanted and ":" not in name:
@@ -138,6 +145,15 @@ def _plugins(variant: Variant, session: Session) -> Iterator[str]:
                 yield from _connected(name, session)
 
 
+def _plugins_in_settings(variant: Variant, session: Session) -> Iterator[str]:
+    """Claude Code passes over a plugin that it does not know."""
+    asked = asked_settings(variant).get("enabledPlugins")
+    for key, value in asked.items() if isinstance(asked, Mapping) else ():
+        is_there = key.rpartition("@")[0] in session.plugins
+        if value is not False and not is_there:
+            yield f"the plugin {key!r} of enabledPlugins is not there"
+
+
 def _agents_md(variant: Variant, session: Session) -> Iterator[str]:
     """An AGENTS.md that is not imported is read by a plugin, which older versions do not have."""
     is_imported = variant.claude_md is not None and "@AGENTS.md" in getattr(variant.claude_md, "text", "")
@@ -148,6 +164,19 @@ def _agents_md(variant: Variant, session: Session) -> Iterator[str]:
 def asked_settings(variant: Variant) -> Mapping[str, Any]:
     """The variant's settings, over those of its overlay."""
     return {**(variant.overlay.says if variant.overlay else {}), **(variant.settings or {})}
+
+
+def _agent(variant: Variant, session: Session) -> Iterator[str]:
+    """Claude Code passes over an agent of the settings that it does not know; one of `--agent` it refuses."""
+    asked = asked_settings(variant).get("agent")
+    if asked is not None and asked not in session.agents:
+        yield f"the agent {asked!r} of the settings is not there"
+
+
+def described_parts(variant: Variant) -> tuple[tuple[str, str, str], ...]:
+    """What the variant brings that the model is told of: kind, name, description."""
+    brought = variant.overlay.described if variant.overlay else ()
+    return (*brought, *(one for plugin in variant.plugins for one in plugin.described))
 
 
 def asked_style(variant: Variant) -> str | None:
@@ -177,30 +206,46 @@ def _schema(variant: Variant, session: Session) -> Iterator[str]:
 
 def _tools_taken_away(variant: Variant, session: Session) -> Iterator[str]:
     """Tools that are denied altogether are not offered; rules about a tool's input leave no trace at the start."""
-    permissions = asked_settings(variant).get("permissions")
-    rules = permissions.get("deny") if isinstance(permissions, Mapping) else ()
-    denied = [
-        *_values(variant.args, "--disallowedTools", "--disallowed-tools"),
-        *(rules if isinstance(rules, list | tuple) else ()),
-    ]
-    for tool in dict.fromkeys(denied):
+    for tool in _denied(variant):
         if _NAMES_OF_TASK.get(tool, tool) in session.tools_offered:
             yield f"the tool {tool!r} is offered, and was to be taken away"
 
 
+def _denied(variant: Variant) -> tuple[str, ...]:
+    """What the variant's rules deny."""
+    permissions = asked_settings(variant).get("permissions")
+    rules = permissions.get("deny") if isinstance(permissions, Mapping) else ()
+    denied = values_of(variant.args, "--disallowedTools", "--disallowed-tools")
+    return tuple(dict.fromkeys((*denied, *(map(str, rules) if isinstance(rules, list | tuple) else ()))))
+
+
+def _tellers(variant: Variant, session: Session) -> Iterator[str]:
+    """The tools with which the model is told of what the variant brings: without one it hears nothing of it."""
+    kinds = {kind for kind, _, _ in described_parts(variant)}
+    for tool, told in _TELLERS.items():
+        if kinds & set(told) and tool not in session.tools_offered:
+            yield f"the tool {tool!r} is not there, and without it the model is told of no {' or '.join(told)}"
+
+
 def _tools_named(variant: Variant, session: Session) -> Iterator[str]:
     """The only tools that there are to be: each of them must be there."""
-    for tool in dict.fromkeys(_values(variant.args, "--tools")):
-        if tool and tool != "default" and _NAMES_OF_TASK.get(tool, tool) not in session.tools_offered:
+    for tool in dict.fromkeys(values_of(variant.args, "--tools")):
+        if tool != "default" and _NAMES_OF_TASK.get(tool, tool) not in session.tools_offered:
             yield f"the tool {tool!r} was asked for, and is not there"
 
 
-def _values(args: Sequence[str], *flags: str) -> Iterator[str]:
+def values_of(args: Sequence[str], *flags: str) -> Iterator[str]:
     """The names that follow a flag, which may come several times."""
+    for value in following(args, *flags):
+        yield from re.split(r"[,\s]+", value)
+
+
+def following(args: Sequence[str], *flags: str) -> Iterator[str]:
+    """The arguments that follow a flag, which may come several times."""
     inside = False
     for argument in args:
         flag, _, value = argument.partition("=")
         if argument.startswith("-"):
             inside, argument = flag in flags, value
-        if inside:
-            yield from re.split(r"[,\s]+", argument)
+        if inside and argument:
+            yield argument

@@ -34,6 +34,7 @@ SETTINGS_NOT_TAKEN = (
     "Claude Code passed over the variant's settings, hooks included: a value in them has a wrong type"
 )
 _LATE = "in a prompt after the agent's first tool call, and perhaps of its own doing: {}"
+_BLOCKED = ("UserPromptSubmit operation blocked by hook", "Operation stopped by hook")
 
 
 @dataclass
@@ -107,6 +108,8 @@ class Proof:
         attempt, variant = self.attempt, self.variant
         if broken := differences_in_hooks(variant, session):
             return broken  # one that blocks a prompt may have cut off the evidence
+        if session.turns and not any(turn.asked_model for turn in session.turns):
+            return ()  # no model was told anything; so is one that blocks it as it should
         evidence = evidence_of(session)
         if variant.settings and has_hooks(variant) and session.answered and not evidence.is_there:
             return (SETTINGS_NOT_TAKEN,)
@@ -129,7 +132,7 @@ class Proof:
     def _answer_notes(self, session: Session) -> tuple[str, ...]:
         """What a reader must know of prompts that no model answered."""
         return tuple(
-            f"Claude Code answered prompt {number} by itself, and asked no model: {_short(turn.text)}"
+            f"{_who_answered(turn.text, number)}, and no model was asked: {_short(turn.text)}"
             for number, turn in enumerate(session.turns, 1)
             if not turn.asked_model and not turn.is_error
         )
@@ -138,6 +141,12 @@ class Proof:
 def _require(differences: tuple[str, ...]) -> None:
     if differences:
         raise NotAppliedError(differences)
+
+
+def _who_answered(text: str | None, number: int) -> str:
+    if text and text.startswith(_BLOCKED):
+        return f"a hook blocked prompt {number}"
+    return f"Claude Code answered prompt {number} by itself"
 
 
 def _short(text: str | None) -> str:

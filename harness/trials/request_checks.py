@@ -6,11 +6,12 @@ of an argument, a setting or a file once it had it.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator
 
 from harness.records.egress import SentRequest
-from harness.trials.init_checks import asked_settings, asked_style, is_model
+from harness.trials.init_checks import asked_settings, asked_style, described_parts, following, is_model
 from harness.trials.verification import imported_path, own_instructions
 from harness.variants.imports import imports_in
 from harness.variants.variant import ClaudeMd, Removed, Text, Variant
@@ -39,6 +40,7 @@ def differences_in_request(variant: Variant, sent: SentRequest) -> tuple[str, ..
         *_imports(variant, sent),
         *_listings(variant, sent),
         *_output_style(variant, sent),
+        *_folders(variant, sent),
     )
 
 
@@ -120,12 +122,8 @@ def _listings(variant: Variant, sent: SentRequest) -> Iterator[str]:
     Claude Code takes one of two with the same name, and of a front matter that it cannot read it takes the text below.
     """
     context = "\n".join(part.text for part in sent.context)
-    brought = variant.overlay.described if variant.overlay else ()
-    for kind, name, description in (
-        *brought,
-        *(one for plugin in variant.plugins for one in plugin.described),
-    ):
-        if _LISTED[kind] not in context:
+    for kind, name, description in described_parts(variant):
+        if kind not in _LISTED or _LISTED[kind] not in context:
             continue
         shown = re.findall(rf"^- {re.escape(name)}(?: \([^)\n]*\))?(?::[ \t]*(.*))?$", context, re.MULTILINE)
         if not shown:
@@ -142,11 +140,29 @@ def _tells(shown: str, description: str) -> bool:
     return not shown or " ".join(shown.split()).startswith(description[:_SHOWN].rstrip())
 
 
+def _folders(variant: Variant, sent: SentRequest) -> Iterator[str]:
+    """The folders beside the repo. Claude Code passes over one that is not there."""
+    told = "\n".join(part.text for part in (*sent.system, *sent.context))
+    repo = re.search(r"^ - Primary working directory: (.+)$", told, re.MULTILINE)
+    listed = re.search(r"^ - Additional working directories:\n((?:  - .+\n?)*)", told, re.MULTILINE)
+    folders = re.findall(r"^  - (.+)$", listed[1], re.MULTILINE) if listed else []
+    for asked in following(variant.args, "--add-dir"):
+        if repo and posixpath.normpath(posixpath.join(repo[1], asked)) not in folders:
+            yield f"the request did not tell of the folder {asked!r} of `--add-dir`: there is none, or it is the repo's"
+
+
 def _has(paths: list[str], *ends: str) -> bool:
     return any(path.endswith(ends) for path in paths)
 
 
 def _output_style(variant: Variant, sent: SentRequest) -> Iterator[str]:
     style = asked_style(variant)
-    if style is not None and style != _NO_STYLE and sent.carries(f"# Output Style: {style}") is False:
+    if style is None or style == _NO_STYLE:
+        return
+    if sent.carries(f"# Output Style: {style}") is False:
         yield f"the request did not have the output style {style!r}: there is none of that name"
+        return
+    for kind, name, text in described_parts(variant):
+        # What a plugin's text names its folder by is put in by Claude Code.
+        if (kind, name) == ("style", style) and sent.carries(text.partition("${")[0]) is False:
+            yield f"the request had another output style {style!r} than the variant's"

@@ -38,6 +38,8 @@ GATEWAY = "e2b-mcp-gateway"
 _SHELLS_OWN = frozenset(("PWD", "OLDPWD", "SHLVL", "_"))
 """Variables that each shell sets anew, the one of a hook too."""
 
+SIMPLE = "CLAUDE_CODE_SIMPLE"
+"""A variable that does what `--bare` does."""
 EFFORT_VARIABLE = "CLAUDE_CODE_EFFORT_LEVEL"
 """A variable that goes over `--effort`."""
 
@@ -251,7 +253,8 @@ def _settings(variant: Variant) -> dict[str, Any]:
 
 def has_hooks(variant: Variant) -> bool:
     """Whether the variant leaves hooks on."""
-    return not {"--bare", "--safe-mode"} & set(variant.args)
+    is_simple = variant.env.get(SIMPLE, "").lower() in ("1", "true", "yes", "on")
+    return not (is_simple or {"--bare", "--safe-mode"} & set(variant.args))
 
 
 def needs_start_evidence(variant: Variant) -> bool:

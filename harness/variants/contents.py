@@ -14,14 +14,14 @@ from harness.tasks.contents import read_text
 from harness.variants.variant import SETTINGS
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(.*?)^---", re.DOTALL | re.MULTILINE)
-
+_KINDS = {"agent": "agent", "style": "output style", "server": "server"}
 
 Part = tuple[str, str, Path]
-"""A kind (`skill`, `agent`, `command`, `server`), the name that Claude Code gives it, and the file that has it."""
+"""A kind (`skill`, `agent`, `command`, `style`, `server`), the name that Claude Code gives it, and its file."""
 
 
 def parts_in_overlay(folder: Path, files: Collection[str]) -> Iterator[Part]:
-    """The skills, agents, commands and MCP servers of an overlay."""
+    """The skills, agents, commands, output styles and MCP servers of an overlay."""
     in_plugin = _holds_plugin(files)
     for name in sorted(files):
         parts, file = Path(name).parts[1:], folder / name
@@ -41,6 +41,8 @@ def parts_in_overlay(folder: Path, files: Collection[str]) -> Iterator[Part]:
             yield "command", ":".join(parts[2:]).removesuffix(".md"), file
         elif parts[1] == "agents":
             yield from (("agent", agent, file) for agent in agent_names(file))
+        elif parts[1] == "output-styles" and len(parts) == 3:
+            yield "style", style_name(file), file
 
 
 def _holds_plugin(files: Collection[str]) -> bool:
@@ -50,9 +52,15 @@ def _holds_plugin(files: Collection[str]) -> bool:
 def names_of(parts: Iterable[Part]) -> dict[str, tuple[str, ...]]:
     """The names of parts by their kinds, each once."""
     found: dict[str, list[str]] = {"skill": [], "agent": [], "command": [], "server": []}
-    for kind, name, _ in parts:
-        found[kind].append(name)
+    for kind, name, file in parts:
+        if kind in found and is_listed(kind, file):
+            found[kind].append(name)
     return {kind: tuple(dict.fromkeys(names)) for kind, names in found.items() if names}
+
+
+def is_listed(kind: str, file: Path) -> bool:
+    """Whether a session's start lists it. A skill that no user can call is told to the model alone."""
+    return kind != "skill" or _value(front_matter(file) or "", "user-invocable") != "false"
 
 
 def agent_names(file: Path) -> list[str]:
@@ -64,8 +72,13 @@ def agent_names(file: Path) -> list[str]:
     return [] if front is None else [_value(front, "name") or file.stem]
 
 
+def style_name(file: Path) -> str:
+    """The name of the output style in a file."""
+    return _value(front_matter(file) or "", "name") or file.stem
+
+
 def described_in_overlay(parts: Iterable[Part], files: Collection[str]) -> Iterator[tuple[str, str, str]]:
-    """The skills, agents and commands with a description, of which the model is told: kind, name, description."""
+    """What of an overlay the model may be told, as `described` has it."""
     if not _holds_plugin(files):
         for part in parts:
             if part[0] != "server":
@@ -75,10 +88,14 @@ def described_in_overlay(parts: Iterable[Part], files: Collection[str]) -> Itera
 def described(kind: str, name: str, file: Path) -> Iterator[tuple[str, str, str]]:
     """A file's kind, name and description; nothing where it has none, or where the model is told of it later or never.
 
-    Claude Code takes some front matter that is no YAML, as a colon within a description.
+    An output style is told as a whole: its text stands there. Claude Code takes some front matter that is no YAML, as a
+    colon within a description.
     """
     import yaml  # late: a variant without such files does not wait for it
 
+    if kind == "style":
+        yield kind, name, _FRONT_MATTER.sub("", read_text(file, errors="replace")).removeprefix("---").strip()
+        return
     front = front_matter(file) or ""
     try:
         told = yaml.safe_load(front)
@@ -92,7 +109,7 @@ def described(kind: str, name: str, file: Path) -> Iterator[tuple[str, str, str]
 
 def twice(parts: Iterable[Part]) -> tuple[str, ...]:
     """The names that several have, of which Claude Code would take one: skills and commands are of one kind to it."""
-    counts = Counter(("agent" if kind == "agent" else "skill", name) for kind, name, _ in parts)
+    counts = Counter((_KINDS.get(kind, "skill"), name) for kind, name, _ in parts)
     return tuple(f"{kind}s called {name!r}" for (kind, name), count in counts.items() if count > 1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from harness.variants.apply import has_hooks
 from harness.variants.variant import ClaudeMd, Text, Variant
 
 
@@ -17,12 +18,22 @@ def contradictions(variant: Variant) -> Iterator[tuple[str, str, str]]:
             "permissions.defaultMode is overruled by the command line",
             "use the key `permission_mode`",
         )
+    for key, says in (("settings", settings), ("overlay", variant.overlay.says if variant.overlay else {})):
+        if "mcpServers" in says:
+            yield key, "Claude Code takes no mcpServers from settings", "use the key `mcp`"
+        if says.get("hooks") and not has_hooks(variant):
+            yield (
+                key,
+                "has hooks, which `--bare`, `--safe-mode` and CLAUDE_CODE_SIMPLE switch off",
+                "keep one of them",
+            )
     for key, setting in (("model", "model"), ("output_style", "outputStyle"), ("effort", "effortLevel")):
         if getattr(variant, key) is not None and setting in settings:
             yield "settings", f"{setting} is overruled by the key `{key}`", "keep one of them"
     for key, name in (("model", "ANTHROPIC_MODEL"), ("effort", "CLAUDE_CODE_EFFORT_LEVEL")):
-        if getattr(variant, key) is not None and name in variant.env:
-            yield "env", f"{name} and the key `{key}` say the same thing", "keep one of them"
+        for place, variables in (("env", variant.env), ("settings", settings.get("env"))):
+            if getattr(variant, key) is not None and isinstance(variables, Mapping) and name in variables:
+                yield place, f"{name} and the key `{key}` say the same thing", "keep one of them"
     agents, own = variant.agents_md, variant.claude_md
     if isinstance(agents, Text) and isinstance(own, ClaudeMd) and "@AGENTS.md" not in own.text:
         yield (

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.tasks.contents import escapes_folder, files_in, folder_hash, read_text
 from harness.tasks.manifest import is_name
-from harness.variants.contents import agent_names, described, twice
+from harness.variants.contents import agent_names, described, is_listed, style_name, twice
 from harness.variants.variant import Plugin
 
 MANIFEST = ".claude-plugin/plugin.json"
@@ -70,15 +70,22 @@ def read_plugin(folder: Path) -> Plugin:
         folder.resolve(),
         name,
         folder_hash(folder),
-        tuple(part for kind, part, _ in parts if kind != "agent"),
+        tuple(part for kind, part, file in parts if kind in ("skill", "command") and is_listed(kind, file)),
         tuple(part for kind, part, _ in parts if kind == "agent"),
         tuple(one for part in parts for one in described(*part)),
-        hooks.get("hooks", {}) if hooks else {},
+        hooks.get("hooks", {}) if hooks else _own_hooks(manifest),
     )
 
 
+def _own_hooks(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The hooks that a manifest has in it, in either of its forms."""
+    hooks = manifest.get("hooks")
+    hooks = hooks.get("hooks", hooks) if isinstance(hooks, dict) else {}
+    return hooks if isinstance(hooks, dict) else {}
+
+
 def _parts(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, Path]]:
-    """Skills, commands and agents where a plugin has them by default: kind, name, file."""
+    """Skills, commands, agents and styles where a plugin has them by default: kind, name, file."""
     if "skills" not in manifest:
         # Also one in small letters, which Claude Code passes over: it will be missed.
         found = (path for path in sorted(folder.glob("skills/*/*.*")) if path.name.upper() == "SKILL.MD")
@@ -89,6 +96,8 @@ def _parts(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str
     if "agents" not in manifest:
         for path in sorted(folder.glob("agents/*.md")):
             yield from (("agent", name, path) for name in agent_names(path))
+    if "outputStyles" not in manifest:
+        yield from (("style", style_name(path), path) for path in sorted(folder.glob("output-styles/*.md")))
 
 
 def _json(folder: Path, name: str) -> Mapping[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,8 +44,23 @@ _OWN_FLAGS = {
     "--resume": "harness sets it",
     "-c": "harness sets it",
     "--continue": "harness sets it",
+    "--worktree": "the work would be done where no check looks",
+    "-w": "the work would be done where no check looks",
+    "--": "what follows would be taken for a prompt",
 }
 """Flags of the CLI that have another place, and which."""
+
+_WITH_VALUE = (
+    "--add-dir",
+    "--tools",
+    "--disallowedTools",
+    "--disallowed-tools",
+    "--agent",
+    "--agents",
+    "--setting-sources",
+    "--plugin-url",
+)
+"""Flags that take what follows them for their value, whatever it is."""
 
 LATEST = "latest"
 LOWEST_CLAUDE = "2.1.228"
@@ -134,6 +150,11 @@ def _args(args: list[str]) -> list[str]:
         flag = argument.partition("=")[0]
         if flag in _OWN_FLAGS:
             raise ValueError(f"holds {flag}: {_OWN_FLAGS[flag]}")
+    if args and not args[0].startswith("-"):
+        raise ValueError(f"begins with {args[0]!r}, which would be taken for a prompt")
+    for flag, value in itertools.pairwise([*args, "-"]):
+        if flag in _WITH_VALUE and value.startswith("-"):
+            raise ValueError(f"has no value for {flag}")
     return args
 
 

@@ -714,7 +714,10 @@ def test_a_narrow_screen_shows_it_all(browser: Any, report: Path) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     # The grid fits; what does not is marked, and nothing else.
     wide = "[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth + 1)"
-    assert not page.locator("#grid").evaluate("grid => grid.scrollWidth > grid.parentElement.clientWidth")
+    for whole in ("#grid", ".metrics >> nth=0"):
+        assert not page.locator(whole).evaluate(
+            "table => table.scrollWidth > table.parentElement.clientWidth"
+        )
     assert page.evaluate(f"{wide}.length") == page.locator(".scrolls:visible").count() > 0
     context.close()
 

@@ -1,7 +1,8 @@
 """Treatments of every kind that Claude Code takes, refuses, or passes over in silence; each with what becomes of it.
 
 `told` is where it must be told: `collection` (refused before anything runs), `invalid`, or nowhere, where it is really
-applied. `shows` is what the model must then have been sent, and `hidden` what it must not have been sent otherwise.
+applied; `failed` is applied too, and keeps the agent from its work. `shows` is what the model must then have been
+sent, and `hidden` what it must not have been sent otherwise.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
-Told = Literal["nowhere", "collection", "invalid", "error"]
+from tests.support import mcp_echo
+
+Told = Literal["nowhere", "collection", "invalid", "error", "failed"]
 RULES = "Prefer small functions; name things plainly.\n"
 
 
@@ -38,13 +42,17 @@ def skill(name: str, front: str = "description: Writes notes.") -> str:
     return f"---\nname: {name}\n{front}\n---\nWrite notes.\n"
 
 
+def style(text: str) -> str:
+    return f"---\nname: Calm\ndescription: d\n---\n{text}\n"
+
+
 def settings(**content: object) -> str:
     return json.dumps(content)
 
 
 OLD = {"CLAUDE.md": "Old rules of the repo.\n"}
 AGENTS = {"AGENTS.md": "Rules for agents of any make.\n"}
-STYLE = {"o/repo/.claude/output-styles/calm.md": "---\nname: Calm\ndescription: d\n---\nBe very calm.\n"}
+STYLE = {"o/repo/.claude/output-styles/calm.md": style("Be very calm.")}
 PLUGIN = {"p/.claude-plugin/plugin.json": '{"name": "notes"}', "p/skills/write/SKILL.md": skill("write")}
 
 INSTRUCTIONS = (
@@ -207,7 +215,8 @@ PROMPTS_AND_MODELS = (
     Treatment(
         "effort-in-env-of-settings",
         'effort = "low"\nsettings = {env = {CLAUDE_CODE_EFFORT_LEVEL = "high"}}',
-        "invalid",
+        "collection",
+        "say the same thing",
     ),
     Treatment("effort-in-settings", 'settings = {effortLevel = "low"}', shows=('"effort": "low"',)),
     Treatment("effort-in-settings-unknown", 'settings = {effortLevel = "lowest"}', "invalid", "effort"),
@@ -228,6 +237,34 @@ PROMPTS_AND_MODELS = (
         "invalid",
         "none of that name",
         files=STYLE,
+    ),
+    Treatment(
+        "styles-of-one-name",
+        'output_style = "Calm"\noverlay = "o"',
+        "collection",
+        "several output styles called 'Calm'",
+        files={**STYLE, "o/home/.claude/output-styles/b.md": style("Be wild.")},
+    ),
+    Treatment(
+        "styles-of-one-name-in-a-plugin",
+        'output_style = "notes:Calm"\nplugins = ["p"]',
+        "collection",
+        "several output styles called 'notes:Calm'",
+        files={**PLUGIN, **{f"p/output-styles/{name}.md": style("Be calm.") for name in "ab"}},
+    ),
+    Treatment(
+        "style-of-a-plugin",
+        'output_style = "notes:Calm"\nplugins = ["p"]',
+        files={**PLUGIN, "p/output-styles/a.md": style("Be very calm.")},
+        shows=("# Output Style: notes:Calm", "Be very calm."),
+    ),
+    Treatment(
+        "style-that-the-repo-has",
+        'output_style = "Calm"\noverlay = "o"',
+        "invalid",
+        "another output style 'Calm'",
+        files={"o/home/.claude/output-styles/a.md": style("Be very calm.")},
+        repo={".claude/output-styles/b.md": style("Be wild.")},
     ),
     Treatment("style-unknown", 'settings = {outputStyle = "Nope"}', "invalid", "none of that name"),
     Treatment("schema", 'json_schema = {type = "object"}', shows=("StructuredOutput",)),
@@ -255,6 +292,13 @@ SETTINGS_AND_TOOLS = (
         'settings = {hooks = {SessionStart = [{hooks = [{type = "command", command = "echo Be kind.; exit 2"}]}]}}',
         "invalid",
         "SessionStart hook could not be run, or failed: error, exit code 2",
+        hides=("Be kind.",),
+    ),
+    Treatment(
+        "prompt-hook-fails",
+        'settings = {hooks = {UserPromptSubmit = [{hooks = [{type = "command", command = "echo Be kind.; exit 1"}]}]}}',
+        "invalid",
+        "UserPromptSubmit hook could not be run, or failed: error, exit code 1",
         hides=("Be kind.",),
     ),
     Treatment(
@@ -306,6 +350,55 @@ SETTINGS_AND_TOOLS = (
         repo={".claude/settings.local.json": settings(outputStyle="Learning")},
     ),
     Treatment("tools", 'args = ["--tools", "Bash,Read"]', hides=('"name": "Edit"',)),
+    Treatment("settings-servers", "settings = {mcpServers = {}}", "collection", "the key `mcp`"),
+    Treatment(
+        "settings-plugin-unknown",
+        'settings = {enabledPlugins = {"none@nowhere" = true}}',
+        "invalid",
+        "'none@nowhere' of enabledPlugins is not there",
+    ),
+    Treatment(
+        "prompt-blocked",
+        'claude_md = {text = "Be kind."}\nsettings = {hooks = {UserPromptSubmit = '
+        '[{hooks = [{type = "command", command = "echo not now >&2; exit 2"}]}]}}',
+        "failed",
+        "a hook blocked prompt 1, and no model was asked",
+    ),
+    Treatment(
+        "folder",
+        'args = ["--add-dir", "../other"]\noverlay = "o"',
+        shows=("/other",),
+        files={"o/home/other/a": "x"},
+    ),
+    Treatment(
+        "settings-agent-unknown", 'settings = {agent = "none"}', "invalid", "agent 'none' of the settings"
+    ),
+    Treatment(
+        "settings-hooks-switched-off",
+        'args = ["--bare"]\nsettings = {hooks = {Stop = [{}]}}',
+        "collection",
+        "switch off",
+    ),
+    Treatment(
+        "hooks-switched-off",
+        'env = {CLAUDE_CODE_SIMPLE = "1"}\nclaude_md = {text = "A"}',
+        "invalid",
+        "not load it",
+    ),
+    Treatment(
+        "start-hook-of-another-event",
+        "settings = {hooks = {SessionStart = [{hooks = [{type = 'command', command = '"
+        'echo "{\\"hookSpecificOutput\\": {\\"hookEventName\\": \\"Stop\\"}}"'
+        "'}]}]}}",
+        "invalid",
+        "SessionStart hook could not be run, or failed: Failed to run",
+    ),
+    Treatment("args-a-prompt", 'args = ["Be kind"]', "collection", "taken for a prompt"),
+    Treatment("args-after-a-dash", 'args = ["--ide", "--", "Be kind"]', "collection", "taken for a prompt"),
+    Treatment("args-without-a-value", 'args = ["--add-dir"]', "collection", "no value for --add-dir"),
+    Treatment("args-worktree", 'args = ["--worktree", "x"]', "collection", "where no check looks"),
+    Treatment("folder-not-there", 'args = ["--add-dir", "nothing"]', "invalid", "'nothing' of `--add-dir`"),
+    Treatment("tools-of-a-rule", 'args = ["--tools", "Bash(git:*)"]', "invalid", "is not there"),
     Treatment("tools-misspelt", 'args = ["--tools", "Bsh"]', "invalid", "Bsh"),
     Treatment("deny-misspelt", 'args = ["--disallowedTools", "Bsh"]', unprovable="rules"),
     Treatment("mode", 'permission_mode = "acceptEdits"\nallowed_tools = ["Bash"]'),
@@ -393,6 +486,23 @@ FOLDERS_AND_SERVERS = (
         shows=("- notes: Writes notes.",),
     ),
     Treatment(
+        "skill-of-the-model-alone",
+        'overlay = "o"',
+        files={
+            "o/repo/.claude/skills/notes/SKILL.md": skill(
+                "notes", "description: Writes.\nuser-invocable: false"
+            )
+        },
+        shows=("- notes: Writes.",),
+    ),
+    Treatment(
+        "skill-without-its-tool",
+        'overlay = "o"\nsettings = {permissions = {deny = ["Skill"]}}',
+        "invalid",
+        "without it the model is told of no skill",
+        files={"o/repo/.claude/skills/notes/SKILL.md": skill("notes")},
+    ),
+    Treatment(
         "skill-in-small-letters",
         'overlay = "o"',
         "invalid",
@@ -458,6 +568,19 @@ FOLDERS_AND_SERVERS = (
         },
     ),
     Treatment(
+        "plugin-hook-in-its-manifest",
+        'plugins = ["p"]',
+        "invalid",
+        "SessionStart hook could not be run",
+        files={
+            **PLUGIN,
+            "p/.claude-plugin/plugin.json": settings(
+                name="notes",
+                hooks={"SessionStart": [{"hooks": [{"type": "command", "command": "/no/hook"}]}]},
+            ),
+        },
+    ),
+    Treatment(
         "plugin-skill-in-small-letters",
         'plugins = ["p"]',
         "invalid",
@@ -490,6 +613,12 @@ FOLDERS_AND_SERVERS = (
         'mcp = {e = {command = "no-such-program"}}',
         "invalid",
         "was not found in the sandbox",
+    ),
+    Treatment(
+        "server-denied",
+        'overlay = "o"\nmcp = {e = {command = "python3", args = ["/home/user/e.py"]}}\n'
+        'settings = {permissions = {deny = ["mcp__e"]}}',
+        files={"o/home/e.py": Path(mcp_echo.__file__).read_text()},
     ),
     Treatment("server-of-http", 'mcp = {e = {url = "http://127.0.0.1:9/mcp"}}', "invalid", "listening"),
     Treatment(

@@ -68,7 +68,7 @@ def test_a_treatment_reaches_the_model_or_is_told(
         story = tell(server, api, folder, variant=variant, key_outside=True)
     record = story.record
     sent = json.dumps(api.requests[0].body, ensure_ascii=False).replace("\\n", "\n") if api.requests else ""
-    why = " ".join((*record.differences, record.error.message if record.error else ""))
+    why = " ".join((*record.differences, record.error.message if record.error else "", *record.notes))
 
     outcome = {"nowhere": "passed"}.get(treatment.told, treatment.told)
     assert (record.outcome, treatment.words in why) == (outcome, True), why
@@ -128,7 +128,7 @@ def test_a_prompt_that_asks_no_model_is_told(server: LocalServer, tmp_path: Path
 
     assert story.record.outcome == "failed"
     assert [turn.asked_model for turn in story.record.turns] == [False]
-    assert "answered prompt 1 by itself, and asked no model" in " ".join(story.record.notes)
+    assert "answered prompt 1 by itself, and no model was asked" in " ".join(story.record.notes)
 
 
 THREE_TURNS = '[[turns]]\nprompt = "prompt.md"\n' * 3
