@@ -183,7 +183,7 @@ async def _judge_provider(
 ) -> Ending:
     """What an API's trouble that Claude Code tells of means."""
     seen = await outside.proxy()
-    if seen and seen.is_of_the_kind(status):
+    if seen and seen.is_the_apis(status):
         fault.policy = replace(fault.policy, fatal=False)  # only what the harness itself meets ends a run
         raise fault
     state = await outside.own()

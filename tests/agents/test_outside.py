@@ -56,8 +56,18 @@ def test_what_one_of_them_saw_is_the_providers(
     assert (raised.value.kind, raised.value.fatal) == (kind, is_fatal)
 
 
-@pytest.mark.parametrize("proxy", [None, ProviderState(401), ProviderState(400)])
+@pytest.mark.parametrize(
+    ("told", "proxy"),
+    [
+        (529, None),
+        (529, ProviderState(401)),
+        (529, ProviderState(400)),
+        *((status, ProviderState(status)) for status in (400, 403, 404, 413)),
+    ],
+)
 @pytest.mark.parametrize("own", [None, WELL])
-def test_what_none_of_them_saw_is_judged(proxy: ProviderState | None, own: ProviderState | None) -> None:
-    """Trouble of another kind is none of it: an agent can make requests that are refused."""
-    assert judge(529, proxy, own).stop == "api_error"
+def test_what_none_of_them_saw_is_judged(
+    told: int, proxy: ProviderState | None, own: ProviderState | None
+) -> None:
+    """Trouble of another kind is none of it; an agent can make requests that are refused, and let a fake API say it."""
+    assert judge(told, proxy, own).stop == "api_error"

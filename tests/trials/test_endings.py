@@ -30,6 +30,7 @@ from tests.support.messages_api import (
     Forever,
     Hang,
     MessagesApi,
+    Page,
     Request,
     Say,
     Stall,
@@ -70,9 +71,9 @@ class Trouble:
     api: dict[str, Any] = field(default_factory=dict)
 
 
-def of_the_api(name: str, step: Fail | Disconnect, kind: str, says: str) -> Trouble:
+def of_the_api(name: str, step: Fail | Disconnect | Page, kind: str, says: str) -> Trouble:
     """The API fails for everybody, the harness too."""
-    own = step if isinstance(step, Fail) else Fail(500)
+    own = Fail(500) if isinstance(step, Disconnect) else step
     told = ("error", None, "provider", kind)
     return Trouble(name, [ANSWER, Forever(step)], told, NO_RETRY, says, api={"own": own})
 
@@ -85,6 +86,7 @@ TROUBLES = [
     of_the_api("500", Fail(500, "oops"), "api_error", "oops"),
     of_the_api("529", Fail(529, "overloaded"), "overloaded", "overloaded"),
     of_the_api("breaks off", Disconnect("I wi"), "api_error", ""),
+    of_the_api("a login page", Page(), "api_error", ""),
     Trouble(
         "401", [DONE], ("error", None, "provider", "auth"), says="refused the key", api={"keys": ["right"]}
     ),
