@@ -37,6 +37,8 @@ KIND_BY_STATUS: Mapping[int, str] = {
     401: "auth",
     403: "auth",
     404: "not_found",
+    408: "api_error",
+    409: "api_error",
     413: "too_large",
     429: "rate_limit",
     529: "overloaded",

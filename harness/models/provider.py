@@ -55,7 +55,7 @@ class ProviderState:
 
 
 def _kind(status: int | None) -> str | int:
-    if status is None or status == 429 or status >= 500:
+    if status is None or status in (408, 409, 429) or status >= 500:
         return "down"
     return "refused" if status in (401, 403) else status
 
