@@ -213,7 +213,7 @@ class MessagesApi:
         models: Mapping[str, Sequence[Step]] | None = None,
         keys: Sequence[str] | None = None,
         answering_as: str | None = None,
-        own: Reply = OWN,
+        own: Answer = OWN,
     ) -> None:
         self._script = script
         self._subagents = dict(subagents or {})
@@ -296,7 +296,7 @@ class MessagesApi:
         self.own_requests.append(request)
         if self._keys is not None and request.headers.get("x-api-key") not in self._keys:
             return Fail(401, "invalid x-api-key")
-        return self._own
+        return self._own(request) if callable(self._own) else self._own
 
     def _script_for(self, request: Request) -> tuple[tuple[str, ...], Sequence[Step]]:
         session = request.session_id
