@@ -70,6 +70,7 @@ class Claude:
         self.session_id = str(uuid.uuid4())
         self._turn_number = 0
         self._login: Mapping[str, str] | None = None
+        self._first_model: str | None = None
 
     async def run(self, spec: TrialSpec, context: AgentContext) -> Stop:
         """Have each of the task's prompts done in turn, within its timeout.
@@ -163,7 +164,7 @@ class Claude:
 
     async def _stop_if_refused(self, job: Job, context: AgentContext) -> None:
         session = context.session_builder.session()
-        refused = await refused_key(session, _outside(context))
+        refused = await refused_key(session, self._outside(context))
         if refused:
             await context.sandbox.kill_job(job)
             raise refused
@@ -181,7 +182,7 @@ class Claude:
             idle_s=context.idle_s(),
         )
         is_silent = has_timed_out and run.waits and not run.is_retrying
-        outside = _outside(context, run.idle_s if is_silent else None)
+        outside = self._outside(context, run.idle_s if is_silent else None)
         if run.has_result:
             return await judge_result(run, outside)
         if has_timed_out:
@@ -189,6 +190,14 @@ class Claude:
             is_held_up = bool(expected_mcp_servers(spec.variant))
             return await judge_timeout(run, silence_s, is_held_up, outside)
         return judge_death(run, Exit(job.exit_code, job.stderr))
+
+    def _outside(self, context: AgentContext, idle_s: float | None = None) -> Outside:
+        # Settings that the agent writes may name a model that there is not, for its next prompt.
+        self._first_model = self._first_model or context.session_builder.session().model
+        return Outside(
+            functools.partial(_ask_provider, context, self._first_model),
+            functools.partial(_ask_proxy, context.sandbox, idle_s),
+        )
 
 
 def _account_env(spec: TrialSpec) -> dict[str, str]:
@@ -202,12 +211,6 @@ def _limit_s(context: AgentContext) -> float:
     if builder.ended:
         return GRACE_S
     return context.model_idle_timeout_s if builder.awaits_model else math.inf
-
-
-def _outside(context: AgentContext, idle_s: float | None = None) -> Outside:
-    return Outside(
-        functools.partial(_ask_provider, context), functools.partial(_ask_proxy, context.sandbox, idle_s)
-    )
 
 
 async def _ask_proxy(sandbox: Sandbox, idle_s: float | None) -> ProviderState | None:
@@ -224,9 +227,8 @@ async def _ask_proxy(sandbox: Sandbox, idle_s: float | None) -> ProviderState | 
     return ProviderState(trouble.status, trouble.words) if trouble else None
 
 
-async def _ask_provider(context: AgentContext) -> ProviderState | None:
-    """The harness's own request to the API that Claude Code asks."""
-    model = context.session_builder.session().model
+async def _ask_provider(context: AgentContext, model: str | None) -> ProviderState | None:
+    """The harness's own request to the API that Claude Code asked first, for the model that it asked for then."""
     return await context.provider.ask(context.model, {**context.model.env, **context.env}, model)
 
 

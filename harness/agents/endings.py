@@ -39,6 +39,8 @@ KIND_BY_STATUS: Mapping[int, str] = {
     401: "auth",
     403: "auth",
     404: "not_found",
+    408: "api_error",
+    409: "api_error",
     413: "too_large",
     429: "rate_limit",
     529: "overloaded",
@@ -185,7 +187,7 @@ async def _judge_provider(
 ) -> Ending:
     """What an API's trouble that Claude Code tells of means."""
     seen = await outside.proxy()
-    if seen and seen.is_of_the_kind(status):
+    if seen and seen.is_the_apis(status):
         fault.policy = replace(fault.policy, fatal=False)  # only what the harness itself meets ends a run
         raise fault
     state = await outside.own()

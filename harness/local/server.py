@@ -137,8 +137,12 @@ class App:
             return target
         if request.scope["path"] == "/files":
             # A URL that was signed while E2B_SANDBOX_URL was set names no sandbox. Its signature matches exactly one.
-            signed = (sandbox.id for sandbox in self._registry if sandbox.envd.has_valid_signature(request))
-            return next(signed, "unknown"), envd.PORT
+            for sandbox in self._registry:
+                if sandbox.envd.has_valid_signature(request):
+                    return sandbox.id, envd.PORT
+            if "signature" not in request.query_params:
+                raise ApiError(401, "missing signature query parameter")
+            raise ApiError(401, "invalid signature: it is of no sandbox here")
         return None
 
 

@@ -37,9 +37,13 @@ class ProviderState:
         """Whether it does what it is asked for."""
         return self.status is not None and self.status < 400
 
-    def is_of_the_kind(self, seen: int | None) -> bool:
-        """Whether it is the very trouble that Claude Code told of."""
-        return not self.is_well and _kind(self.status) == _kind(seen)
+    def is_the_apis(self, seen: int | None) -> bool:
+        """Whether it is the trouble that Claude Code told of, and none that an agent's own request is bound to meet.
+
+        Other statuses an agent gets at will, by asking for too much, or for a model that there is not.
+        """
+        kind = _kind(self.status)
+        return kind == _kind(seen) and kind in ("down", "refused")
 
     def confirms(self, seen: int | None) -> bool:
         """Whether it is the trouble that Claude Code told of, by its status there (None: no answer, or silence)."""
@@ -51,7 +55,7 @@ class ProviderState:
 
 
 def _kind(status: int | None) -> str | int:
-    if status is None or status == 429 or status >= 500:
+    if status is None or status in (408, 409, 429) or status >= 500:
         return "down"
     return "refused" if status in (401, 403) else status
 
@@ -104,7 +108,7 @@ async def check_key(env: Mapping[str, str], name: str) -> ProviderState:
             )
     except (TimeoutError, httpx.HTTPError, httpx.InvalidURL) as error:
         return ProviderState(None, str(error) or f"no answer within {PROBE_S:g} s")
-    return ProviderState(reply.status_code, _words(reply))
+    return _state(reply, "input_tokens")
 
 
 async def _ask(url: str, headers: Mapping[str, str], name: str, *, is_oauth: bool) -> ProviderState:
@@ -128,6 +132,16 @@ async def _ask(url: str, headers: Mapping[str, str], name: str, *, is_oauth: boo
         return ProviderState(None, f"nothing listens at {url}" if here else str(error))
     except (TimeoutError, httpx.HTTPError, httpx.InvalidURL) as error:
         return ProviderState(None, str(error) or f"no answer within {PROBE_S:g} s")
+    return _state(reply, "content")
+
+
+def _state(reply: httpx.Response, owed: str) -> ProviderState:
+    """What a reply says of the API: a good one is JSON with the field that is `owed`; a login page is none."""
+    body = None
+    with contextlib.suppress(ValueError):
+        body = reply.json()
+    if reply.status_code < 400 and not (isinstance(body, dict) and owed in body):
+        return ProviderState(None, f"HTTP {reply.status_code} with something else than the API's answer")
     return ProviderState(reply.status_code, _words(reply))
 
 

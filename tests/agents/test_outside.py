@@ -43,6 +43,7 @@ WELL = ProviderState(200)
         (None, ProviderState(None, "no way"), WELL, "api_error", False),
         (401, ProviderState(401), WELL, "auth", False),
         (403, ProviderState(401), WELL, "auth", False),
+        (403, ProviderState(403), WELL, "auth", False),
         (401, None, ProviderState(401), "auth", True),
         (529, None, ProviderState(503), "overloaded", False),
     ],
@@ -56,11 +57,21 @@ def test_what_one_of_them_saw_is_the_providers(
     assert (raised.value.kind, raised.value.fatal) == (kind, is_fatal)
 
 
-@pytest.mark.parametrize("proxy", [None, ProviderState(401), ProviderState(400)])
+@pytest.mark.parametrize(
+    ("told", "proxy"),
+    [
+        (529, None),
+        (529, ProviderState(401)),
+        (529, ProviderState(400)),
+        *((status, ProviderState(status)) for status in (400, 404, 413)),
+    ],
+)
 @pytest.mark.parametrize("own", [None, WELL])
-def test_what_none_of_them_saw_is_judged(proxy: ProviderState | None, own: ProviderState | None) -> None:
-    """Trouble of another kind is none of it: an agent can make requests that are refused."""
-    assert judge(529, proxy, own).stop == "api_error"
+def test_what_none_of_them_saw_is_judged(
+    told: int, proxy: ProviderState | None, own: ProviderState | None
+) -> None:
+    """Trouble of another kind is none of it; an agent can make requests that are refused, and let a fake API say it."""
+    assert judge(told, proxy, own).stop == "api_error"
 
 
 def test_a_way_to_the_model_that_the_networks_rules_close_is_no_wrong_key() -> None:

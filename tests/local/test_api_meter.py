@@ -107,6 +107,7 @@ def test_a_stream_that_broke_off_is_apart(by_client: bool) -> None:
     meter = ApiMeter()
     exchange = meter.begin("POST", "/v1/messages", {})
     assert exchange
+    exchange.on_sent()
     exchange.on_response(200, SSE)
     exchange.on_data(sse(START))
     exchange.on_cut(by_client=by_client)
@@ -116,6 +117,47 @@ def test_a_stream_that_broke_off_is_apart(by_client: bool) -> None:
     assert (report["trouble"] is None) is by_client
     exchange.on_cut(by_client=False)
     assert meter.report() == report
+
+
+@pytest.mark.parametrize("is_sent", [True, False])
+def test_an_api_that_does_not_wait_for_a_request_has_no_trouble(is_sent: bool) -> None:
+    """Any agent can begin a request, and let the API lose patience."""
+    meter = ApiMeter()
+    exchange = meter.begin("POST", "/v1/messages", {})
+    assert exchange
+    if is_sent:
+        exchange.on_sent()
+    exchange.on_cut(by_client=False)
+    assert meter.report()["endings"] == {"cut": 1}
+    assert (meter.report()["trouble"] is not None) is is_sent
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_an_answer_that_is_asked_for_at_once_may_take_its_time(streams: bool) -> None:
+    """It is no silence, which an agent could bring about by asking for a long one."""
+    meter = ApiMeter()
+    exchange = meter.begin("POST", "/v1/messages", {})
+    assert exchange
+    exchange.on_body(json.dumps({"stream": streams}).encode())
+    exchange.on_waiting()
+    exchange.on_sent()
+    assert (meter.report()["silent_s"] > 0) is streams
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "body"),
+    [
+        (200, "text/html", b"<h1>Log in</h1>"),
+        (200, "application/json", b"{}"),
+        (200, "", b""),
+        (302, "", b""),
+    ],
+)
+def test_an_answer_without_a_message_is_trouble(status: int, content: str, body: bytes) -> None:
+    """Something on the way has answered in the API's place."""
+    meter = ApiMeter()
+    answer(meter, [body], status, {"content-type": content})
+    assert meter.report()["trouble"] == {"status": None, "words": f"HTTP {status} without a message"}
 
 
 def test_what_is_no_request_for_a_message_is_counted_apart() -> None:

@@ -74,6 +74,13 @@ class Fail:
 
 
 @dataclass(frozen=True)
+class Page:
+    """What something on the way says in the API's place, with a good status."""
+
+    html: str = "<h1>Sign in to this network</h1>"
+
+
+@dataclass(frozen=True)
 class Hang:
     """The request is read and never answered, until the server stops."""
 
@@ -94,7 +101,7 @@ class Disconnect:
     usage: Usage = field(default_factory=Usage)
 
 
-Reply = Turn | Fail | Hang | Stall | Disconnect
+Reply = Turn | Fail | Page | Hang | Stall | Disconnect
 Answer = Reply | Callable[["Request"], Reply]
 
 
@@ -206,7 +213,7 @@ class MessagesApi:
         models: Mapping[str, Sequence[Step]] | None = None,
         keys: Sequence[str] | None = None,
         answering_as: str | None = None,
-        own: Reply = OWN,
+        own: Answer = OWN,
     ) -> None:
         self._script = script
         self._subagents = dict(subagents or {})
@@ -289,7 +296,7 @@ class MessagesApi:
         self.own_requests.append(request)
         if self._keys is not None and request.headers.get("x-api-key") not in self._keys:
             return Fail(401, "invalid x-api-key")
-        return self._own
+        return self._own(request) if callable(self._own) else self._own
 
     def _script_for(self, request: Request) -> tuple[tuple[str, ...], Sequence[Step]]:
         session = request.session_id
@@ -368,6 +375,8 @@ class _Handler(BaseHTTPRequestHandler):
                     self._json(200, message)
             case Fail():
                 self._fail(reply)
+            case Page():
+                self._whole(200, reply.html.encode(), {"content-type": "text/html"})
             case Hang():
                 self._hold()
             case Stall() | Disconnect(text=str()):
@@ -383,6 +392,8 @@ class _Handler(BaseHTTPRequestHandler):
         match reply:
             case Fail():
                 self._fail(reply)
+            case Page():
+                self._whole(200, reply.html.encode(), {"content-type": "text/html"})
             case Turn():
                 self._json(200, _message("msg_own", "m", reply))
             case _:
@@ -405,13 +416,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(fail.status, {"type": "error", "error": error, "request_id": "req_scripted"}, after)
 
     def _json(self, status: int, body: Json, headers: Mapping[str, str] | None = None) -> None:
-        data = json.dumps(body).encode()
+        self._whole(
+            status, json.dumps(body).encode(), {"content-type": "application/json", **(headers or {})}
+        )
+
+    def _whole(self, status: int, data: bytes, headers: Mapping[str, str]) -> None:
         self.send_response(status)
-        for name, value in {
-            "content-type": "application/json",
-            "content-length": str(len(data)),
-            **(headers or {}),
-        }.items():
+        for name, value in {"content-length": str(len(data)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":

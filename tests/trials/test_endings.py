@@ -25,11 +25,13 @@ from harness.sandboxes.platform import Platform
 from harness.trials.timeouts import Timeouts
 from tests.support.folders import ANSWER_CHECK, by_hand, says, task_folder, uses
 from tests.support.messages_api import (
+    OWN,
     Disconnect,
     Fail,
     Forever,
     Hang,
     MessagesApi,
+    Page,
     Request,
     Say,
     Stall,
@@ -70,9 +72,9 @@ class Trouble:
     api: dict[str, Any] = field(default_factory=dict)
 
 
-def of_the_api(name: str, step: Fail | Disconnect, kind: str, says: str) -> Trouble:
+def of_the_api(name: str, step: Fail | Disconnect | Page, kind: str, says: str) -> Trouble:
     """The API fails for everybody, the harness too."""
-    own = step if isinstance(step, Fail) else Fail(500)
+    own = Fail(500) if isinstance(step, Disconnect) else step
     told = ("error", None, "provider", kind)
     return Trouble(name, [ANSWER, Forever(step)], told, NO_RETRY, says, api={"own": own})
 
@@ -85,6 +87,7 @@ TROUBLES = [
     of_the_api("500", Fail(500, "oops"), "api_error", "oops"),
     of_the_api("529", Fail(529, "overloaded"), "overloaded", "overloaded"),
     of_the_api("breaks off", Disconnect("I wi"), "api_error", ""),
+    of_the_api("a login page", Page(), "api_error", ""),
     Trouble(
         "401", [DONE], ("error", None, "provider", "auth"), says="refused the key", api={"keys": ["right"]}
     ),
@@ -279,6 +282,16 @@ def answers_itself(answer: str) -> str:
     return start + SETTINGS % '"ANTHROPIC_BASE_URL": "http://127.0.0.1:8089"'
 
 
+NO_MODEL = 'echo \'{"env": {"ANTHROPIC_MODEL": "nobody"}}\' >~/.claude/settings.json'
+
+
+def knows_models(request: Request) -> Turn | Fail:
+    """An API that has not got every model; its agent chooses another one for its next prompt."""
+    if request.model == "nobody":
+        return Fail(404, "model: nobody")
+    return DONE if request.turns else Use("Bash", {"command": NO_MODEL})
+
+
 IMITATED = [
     imitates(
         "the API cannot be reached",
@@ -307,6 +320,14 @@ IMITATED = [
     imitates("the model refuses", answers_itself("(200, stream('refusal'))"), "refusal"),
     imitates("the output limit", answers_itself("(200, stream('max_tokens'))"), "max_output"),
     imitates("the CLI dies", "kill -9 $PPID; pkill -9 -f claude; sleep 60", "killed"),
+    Trouble(
+        "a model that there is not",
+        [Forever(knows_models)],
+        ("failed", "api_error", None, None),
+        'prompts = ["one.md", "two.md"]\n',
+        task={"prompts": {"one.md": "Prepare.\n", "two.md": "Answer.\n"}},
+        api={"own": lambda request: knows_models(request) if request.model == "nobody" else OWN},
+    ),
     imitates("the CLI is interrupted", "kill -INT $PPID; pkill -INT -f claude; sleep 60", "killed"),
 ]
 

@@ -76,6 +76,25 @@ MODULES = {
     "            return report\n"
     "    _pytest.runner.TestReport = Passed\n"
     f"{WRONG}",
+    "replaces_the_test": "import sys\ndef add(a, b):\n    tests = sys.modules['tests.test_replaces_the_test']\n"
+    "    tests.replaces_the_test_Tests.test_two_and_three = lambda self: None\n    return a - b\n",
+    "asserts_in_its_class": "import sys\ndef add(a, b):\n    tests = sys.modules['tests.test_asserts_in_its_class']\n"
+    "    tests.asserts_in_its_class_Tests.assertEqual = lambda *given: None\n    return a - b\n",
+    "adds_to_the_base": "import unittest\ndef get(self, name):\n"
+    "    return (lambda *given: None) if name == 'assertEqual' else object.__getattribute__(self, name)\n"
+    f"unittest.TestCase.__getattribute__ = get\n{WRONG}",
+    "makes_the_class": "import builtins\nreal = builtins.__build_class__\ndef build(body, name, *bases, **named):\n"
+    "    cls = real(body, name, *bases, **named)\n    if name.endswith('_Tests'):\n"
+    "        cls.test_two_and_three = lambda self: None\n    return cls\n"
+    f"builtins.__build_class__ = build\n{WRONG}",
+    "stands_for_unittest": "import sys, types, unittest\nclass Case(unittest.TestCase):\n"
+    "    assertEqual = lambda *given: None\n"
+    "sys.modules['unittest'] = types.ModuleType('unittest')\n"
+    f"vars(sys.modules['unittest']).update(vars(unittest), TestCase=Case)\n{WRONG}",
+    "changes_the_next": "import importlib.machinery, pathlib\n"
+    "for cls, name in ((importlib.machinery.SourceFileLoader, 'get_data'), (pathlib.Path, 'read_bytes')):\n"
+    "    def read(*given, real=getattr(cls, name)):\n        return real(*given).replace(b', 5)', b', -1)')\n"
+    f"    setattr(cls, name, read)\n{WRONG}",
     "writes_the_report": "import glob, os\n"
     "for path in glob.glob(os.path.expanduser('~/.harness/report-*')):\n"
     "    with open(path) as file:\n        told = file.read()\n"
@@ -104,6 +123,8 @@ OF_PYTEST = (
         "equals_everything",
         "has_a_wildcard",
         "swaps_code",
+        "replaces_the_test",
+        "changes_the_next",
         "writes_the_report",
     ),
 )
@@ -162,6 +183,15 @@ def python_suite(runner: str) -> Suite:
     checks = "".join(
         f"[checks.tests.{name}]\nrunner = '{runner}'\npaths = ['tests/test_{name}.py']\nmust_pass = ['*_Tests*']\n"
         for name in modules
+    )
+    # The module comes first here, and another file of tests after it.
+    tests["tests/test_stands_for_unittest.py"] = (
+        f"import stands_for_unittest\n{TESTS.format(name='stands_for_unittest')}"
+    )
+    tests["tests/test_zzz.py"] = TESTS.format(name="changes_the_next").replace("next_Tests", "next_Last")
+    checks += (
+        f"[checks.tests.next]\nrunner = '{runner}'\nmust_pass = ['*_Last*']\n"
+        "paths = ['tests/test_changes_the_next.py', 'tests/test_zzz.py']\n"
     )
     files = {"tests/__init__.py": "", **tests, **code, **SHADOWS}
     return Suite(f"[checks]\nprotect = ['tests/test_*.py']\n{checks}", files)

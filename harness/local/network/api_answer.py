@@ -34,7 +34,7 @@ class ApiAnswer:
     """One answer, fed as it comes: JSON, or server-sent events.
 
     `status` is the HTTP status, or that of the error with which a stream ended. `usage` is None until the answer tells
-    it, `is_whole` true when it came to its own end.
+    it, `is_whole` true when it came to its own end; `is_legible` false where it is compressed in a way unknown here.
     """
 
     def __init__(self, status: int, headers: Mapping[str, str]) -> None:
@@ -44,7 +44,9 @@ class ApiAnswer:
         self.error = ""
         self.is_whole = False
         self._is_stream = headers.get("content-type", "").startswith("text/event-stream")
-        self._decode = _decoder(headers.get("content-encoding", ""))
+        encoding = headers.get("content-encoding", "")
+        self._decode = _decoder(encoding)
+        self.is_legible = self._decode is not None or encoding in ("", "identity")
         self._buffer = bytearray()
         self._skips = False
 

@@ -79,19 +79,23 @@ class ApiMeter:
             tally.update(answer.usage)
         elif ending == "200":
             self._untold += 1
-        self._note_health(ending, answer)
+        if ending != LEFT and exchange.is_sent:  # the API need not wait for the rest of a request
+            self.trouble = _trouble(ending, answer)
 
-    def _note_health(self, ending: str, answer: ApiAnswer | None) -> None:
-        if ending in ("200", LEFT):
-            self.trouble = None if ending == "200" else self.trouble
-        elif ending == CUT:
-            self.trouble = {"status": None, "words": "the API's answer broke off"}
-        elif answer:
-            self.trouble = {"status": answer.status, "words": answer.error}
+    def take_body(self, headers: Mapping[str, str], body: bytes) -> bool:
+        """Take what a request carried into account; whether it asks for a stream."""
+        return self._sent.add(headers, body)
 
-    def take_body(self, headers: Mapping[str, str], body: bytes) -> None:
-        """Take what a request carried into account."""
-        self._sent.add(headers, body)
+
+def _trouble(ending: str, answer: ApiAnswer | None) -> dict[str, Any] | None:
+    """What the API failed with, if it did, by how an exchange ended. Who answers in its place says no message."""
+    if ending == CUT or answer is None:
+        return {"status": None, "words": "the API's answer broke off"}
+    if answer.status >= 400:
+        return {"status": answer.status, "words": answer.error}
+    if answer.is_whole or not answer.is_legible:
+        return None
+    return {"status": None, "words": f"HTTP {answer.status} without a message"}
 
 
 class Exchange:
@@ -101,15 +105,19 @@ class Exchange:
         self._meter = meter
         self._headers = headers
         self._body = bytearray()
-        self._is_sent = False
+        self._streams = False
+        self.is_sent = False
         self._waits_since: float | None = None
         self.answer: ApiAnswer | None = None
 
     @property
     def silent_s(self) -> float:
-        """For how long the API, which has the whole request, has sent nothing of what it owes."""
+        """For how long the API, which has the whole request for a stream, has sent nothing of what it owes.
+
+        What is asked for at once may take its time, and an agent can ask so.
+        """
         return (
-            time.monotonic() - self._waits_since if self._is_sent and self._waits_since is not None else 0.0
+            time.monotonic() - self._waits_since if self._streams and self._waits_since is not None else 0.0
         )
 
     def on_body(self, data: bytes) -> None:
@@ -118,8 +126,8 @@ class Exchange:
 
     def on_sent(self) -> None:
         """The request is with the API."""
-        self._is_sent = True
-        self._meter.take_body(self._headers, bytes(self._body))
+        self.is_sent = True
+        self._streams = self._meter.take_body(self._headers, bytes(self._body))
         self._body.clear()
         if self._waits_since is not None:
             self._waits_since = time.monotonic()

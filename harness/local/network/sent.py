@@ -28,14 +28,14 @@ class SentRequests:
             "betas": set(),
         }
 
-    def add(self, headers: Mapping[str, str], text: bytes) -> None:
-        """Take a request's body into account. One that is no JSON object is the API's to refuse."""
+    def add(self, headers: Mapping[str, str], text: bytes) -> bool:
+        """Take a request's body into account; whether it asks for a stream. What is no JSON is the API's to refuse."""
         try:
             body = json.loads(text)
         except (ValueError, RecursionError):
-            return
+            return False
         if not isinstance(body, dict):
-            return
+            return False
         system, context = _texts(body.get("system")), _first_texts(body.get("messages"))
         tools = {
             _name(tool): _sha256(json.dumps(tool, sort_keys=True)) for tool in _objects(body.get("tools"))
@@ -65,6 +65,7 @@ class SentRequests:
                 "max_tokens": body.get("max_tokens"),
                 "betas": betas,
             }
+        return body.get("stream") is True
 
     def report(self) -> dict[str, Any]:
         """All of it as JSON values."""

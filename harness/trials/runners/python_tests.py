@@ -19,6 +19,7 @@ import importlib.machinery
 import importlib.util
 import json
 import os
+import pathlib
 import shutil
 import site
 import sys
@@ -31,6 +32,7 @@ from typing import Any
 
 Tell = Callable[..., None]
 Attribute = tuple[Any, str, Any, Any]
+Sources = dict[str, bytes]
 
 _CONFIGURATIONS = (
     ("pytest.toml", ""),
@@ -42,9 +44,13 @@ _CONFIGURATIONS = (
     ("setup.cfg", "[tool:pytest]"),
 )
 _BUILTINS = frozenset(
-    "all any callable getattr hasattr hash id isinstance issubclass iter len next repr sorted type".split()  # noqa: SIM905
+    (  # noqa: SIM905
+        "__build_class__ __import__ "
+        "all any callable getattr hasattr hash id isinstance issubclass iter len next repr sorted type"
+    ).split()
 )
 _TRACKED = (types.FunctionType, types.ModuleType, type, tuple, staticmethod, classmethod, property)
+_HOOKS = ("__getattribute__", "__init_subclass__")
 _UNEQUAL = ((object(), object()), (918273645, -77), (b"a", b"b"), ("a", "b"), (1.5e77, -3.25))
 _BAD_ENDS = {2: "it was interrupted", 3: "of an internal error", 4: "of how it was called"}
 
@@ -58,13 +64,31 @@ class Guard:
         self._before: list[Attribute] = [
             (builtins, name, value, None) for name, value in vars(builtins).items() if name in _BUILTINS
         ]
-        for name, module in list(sys.modules.items()):
-            if name.partition(".")[0] in names:
-                self._before += _attributes(module)
+        self._modules = {
+            name: module for name, module in sys.modules.items() if name.partition(".")[0] in names
+        }
+        for module in self._modules.values():
+            self._before += _attributes(module)
         self._traced = (sys.gettrace(), sys.getprofile())
+
+    def watch_tests(self, modules: set[types.ModuleType], classes: set[type]) -> None:
+        """Watch the functions of the tests themselves too, and that their classes get none of their bases' names."""
+        bases = {
+            base for cls in classes for base in cls.__mro__ if sys.modules.get(base.__module__) in modules
+        }
+        inherited = [name for name, value in vars(unittest.TestCase).items() if callable(value)]
+        for owner in (*modules, *bases):
+            own = vars(owner)
+            names = {name for name, value in own.items() if type(value) in (types.FunctionType, type)}
+            names.update(inherited if isinstance(owner, type) else ())
+            self._before += [(owner, name, own.get(name), _code_of(own.get(name))) for name in names]
 
     def tell_changes(self, tell: Tell) -> None:
         """Tell of the first that is another one now."""
+        for name, module in self._modules.items():
+            if sys.modules.get(name) is not module:
+                tell("problem", f"the module {name} was replaced while the tests ran")
+                return
         if (sys.gettrace(), sys.getprofile()) != self._traced:
             tell("problem", "a function that traces the tests was set while they ran")
             return
@@ -83,9 +107,11 @@ def _attributes(module: types.ModuleType) -> Iterator[Attribute]:
         if type(value) in _TRACKED and not is_time:
             yield module, name, value, _code_of(value)
         if isinstance(value, type) and value.__module__ == module.__name__:
-            for inner, attribute in list(vars(value).items()):
+            own = dict(vars(value))
+            for inner, attribute in own.items():
                 if type(attribute) in _TRACKED:
                     yield value, inner, attribute, _code_of(attribute)
+            yield from ((value, hook, None, None) for hook in _HOOKS if hook not in own)
 
 
 def _code_of(value: object) -> object:
@@ -177,6 +203,15 @@ class Places:
                 folders[:] = sorted(name for name in folders if not name.startswith((".", "__pycache__")))
                 yield from (os.path.join(folder, name) for name in sorted(names))
 
+    def sources(self) -> Sources:
+        """What the files are now: code that the first imports could change how the next is read."""
+        found = {}
+        for path in self.files():
+            if os.path.isfile(path) and (path.endswith(".py") or path in self.paths):
+                with contextlib.suppress(OSError), open(path, "rb") as file:
+                    found[path] = file.read()
+        return found
+
     def roots(self) -> list[str]:
         """The folders from which tests import what lies beside them: those that hold them, or their package."""
         found: dict[str, None] = {}
@@ -193,15 +228,16 @@ class Places:
 
 
 class SourceLoader(importlib.machinery.SourceFileLoader):
-    """Reads the source, and nothing that was compiled."""
+    """Compiles a source that was read before, and takes nothing that was compiled."""
+
+    source = b""
 
     def get_code(self, fullname: str) -> Any:
         """As importlib asks for it."""
-        path = str(self.get_filename(fullname))
-        return self.source_to_code(self.get_data(path), path)
+        return self.source_to_code(self.source, str(self.get_filename(fullname)))
 
 
-def load_module(path: str, base: str) -> types.ModuleType:
+def load_module(path: str, base: str, sources: Sources) -> types.ModuleType:
     """A file of tests as a module, whatever else there is that has its name."""
     parts = os.path.relpath(path, base)[: -len(".py")].split(os.sep)
     if not all(part.isidentifier() for part in parts):
@@ -209,7 +245,11 @@ def load_module(path: str, base: str) -> types.ModuleType:
     for length in range(1, len(parts)):
         importlib.import_module(".".join(parts[:length]))
     name = ".".join(parts)
-    spec = importlib.util.spec_from_file_location(name, path, loader=SourceLoader(name, path))
+    loader = SourceLoader(name, path)
+    if path not in sources:
+        raise ImportError(f"{path} is no file that can be read")
+    loader.source = sources[path]
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} cannot be loaded")
     module = importlib.util.module_from_spec(spec)
@@ -292,8 +332,10 @@ def run_unittest(places: Places, tell: Tell) -> None:
             verdicts.tell(test.id())
 
     suite = _suite(places, verdicts)
-    for test in _tests_in(suite):
+    tests = list(_tests_in(suite))
+    for test in tests:
         tell("collected", test.id())
+    guard.watch_tests({sys.modules[type(test).__module__] for test in tests}, {type(test) for test in tests})
     watch_equal_to_all(places, tell)
     result_class: Any = Result
     result = unittest.TextTestRunner(stream=sys.stdout, resultclass=result_class).run(suite)
@@ -303,17 +345,17 @@ def run_unittest(places: Places, tell: Tell) -> None:
 
 
 def _suite(places: Places, verdicts: Verdicts) -> unittest.TestSuite:
-    suite = unittest.TestSuite()
+    suite, sources = unittest.TestSuite(), places.sources()
     for path in places.files():
         name = os.path.basename(path)
         if path in places.paths or (name.startswith("test") and name.endswith(".py")):
-            _add_file(suite, path, places.base(path), verdicts)
+            _add_file(suite, path, places.base(path), sources, verdicts)
     return suite
 
 
-def _add_file(suite: unittest.TestSuite, path: str, base: str, verdicts: Verdicts) -> None:
+def _add_file(suite: unittest.TestSuite, path: str, base: str, sources: Sources, verdicts: Verdicts) -> None:
     try:
-        suite.addTests(unittest.TestLoader().loadTestsFromModule(load_module(path, base)))
+        suite.addTests(unittest.TestLoader().loadTestsFromModule(load_module(path, base, sources)))
     except BaseException:  # noqa: BLE001 - the code under test may end this process in any way
         sys.stdout.write(f"{path} cannot be loaded:\n{traceback.format_exc()}\n")
         verdicts.add(os.path.relpath(path, base), "error")
@@ -380,10 +422,26 @@ def run_pytest(pytest: Any, places: Places, tell: Tell, plugins: list[str], own_
     """Run with pytest what the files have, with no configuration, conftest or plugin but the task's own."""
     arguments = [*_pytest_options(places, own_folder), *(f"-p{name}" for name in plugins), *places.paths]
     verdicts = Verdicts(tell)
+    read_ahead(places)
     code = int(pytest.main(arguments, plugins=[_pytest_reporter(pytest, places, tell, verdicts)]))
     verdicts.tell_others()
     if code in _BAD_ENDS or code > 5:
         tell("problem", f"pytest ended with {code}: {_BAD_ENDS.get(code, 'for a reason of a plugin')}")
+
+
+def read_ahead(places: Places) -> None:
+    """Have pytest compile the files as they are now."""
+    rewriting: Any = importlib.import_module("_pytest.assertion.rewrite")
+    rewrite, sources = rewriting._rewrite_test, places.sources()
+
+    class Source(type(pathlib.Path())):  # type: ignore[misc]
+        def read_bytes(self) -> bytes:
+            return sources[os.fspath(self)]
+
+    def rewrite_source(path: Any, *others: Any) -> Any:
+        return rewrite(Source(path) if os.fspath(path) in sources else path, *others)
+
+    rewriting._rewrite_test = rewrite_source
 
 
 def _pytest_options(places: Places, own_folder: str) -> Iterator[str]:
@@ -445,6 +503,9 @@ def _pytest_reporter(pytest: Any, places: Places, tell: Tell, verdicts: Verdicts
             for item in session.items:
                 names[item.nodeid] = own_name(item)
                 tell("collected", names[item.nodeid])
+            modules = {item.module for item in session.items if getattr(item, "module", None)}
+            classes = {item.cls for item in session.items if getattr(item, "cls", None)}
+            self.guard.watch_tests(modules, classes)
             watch_equal_to_all(places, tell)
 
         def pytest_collectreport(self, report: Any) -> None:
