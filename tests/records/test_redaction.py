@@ -29,6 +29,7 @@ FORMS: dict[str, Callable[[str], str]] = {
     "JSON": json.dumps,
     "JSON in JSON": lambda value: json.dumps({"a": json.dumps([value])}),
     "JSON in JSON in JSON": lambda value: json.dumps(json.dumps(json.dumps(value, ensure_ascii=False))),
+    "JSON five times over": lambda value: over_and_over(value, 5),
     "JSON with its slashes escaped": lambda value: json.dumps(value).replace("/", "\\/"),
     "a URL": lambda value: f"https://host/?key={urllib.parse.quote(value, safe='')}&b=1",
     "a form": lambda value: urllib.parse.urlencode({"key": value}),
@@ -41,6 +42,7 @@ FORMS: dict[str, Callable[[str], str]] = {
     "Go's JSON of JSON": lambda value: escaped_as_go(json.dumps(json.dumps(value))),
     "repr of JSON": lambda value: repr(json.dumps(value, ensure_ascii=False)),
     "JSON of HTML": lambda value: json.dumps(html.escape(value)),
+    "HTML of HTML": lambda value: html.escape(html.escape(html.escape(value))),
     "HTML of JSON": lambda value: html.escape(json.dumps(value)).replace("&quot;", "&#34;"),
     "a URL in a URL": lambda value: urllib.parse.quote(urllib.parse.quote(value, safe=""), safe=""),
     "encodeURI": lambda value: urllib.parse.quote(value, safe=";,/?:@&=+$-_.!~*'()#"),
@@ -54,6 +56,12 @@ FORMS: dict[str, Callable[[str], str]] = {
         base64.encodebytes(f"its {value}.".encode()).decode()
     ),
 }
+
+
+def over_and_over(value: str, times: int) -> str:
+    for _ in range(times):
+        value = json.dumps(value)
+    return value
 
 
 def escaped_as_go(text: str) -> str:
@@ -174,6 +182,41 @@ def test_a_secret_in_a_file_is_seen_across_its_pieces(tmp_path: Path) -> None:
     file.write_bytes(b"x" * (1024 * 1024 - 5) + b"sk-ant-abcdefghijklmnop" + b"y" * 10)
     assert Redactor({"KEY": "sk-ant-abcdefghijklmnop"}).is_in(file)
     assert not Redactor({"KEY": "sk-ant-another-of-these"}).is_in(file)
+
+
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "HTML": html.escape,
+    "HTML's text": lambda value: html.escape(value, quote=False),
+    "repr": lambda value: repr(value)[1:-1],
+    "a path": urllib.parse.quote,
+    "a URL's part": lambda value: urllib.parse.quote(value, safe=""),
+    "a form": urllib.parse.quote_plus,
+    "a URL in lower case": lambda value: re.sub(
+        "%..", lambda code: code[0].lower(), urllib.parse.quote(value)
+    ),
+    "JSON": lambda value: json.dumps(value)[1:-1],
+    "JSON in UTF-8": lambda value: json.dumps(value, ensure_ascii=False)[1:-1],
+    "JSON with its slashes escaped": lambda value: json.dumps(value)[1:-1].replace("/", "\\/"),
+    "JSON in JSON": lambda value: json.dumps(json.dumps(value)[1:-1])[1:-1],
+    "JSON in JSON in JSON": lambda value: json.dumps(json.dumps(json.dumps(value)[1:-1])[1:-1])[1:-1],
+    "base64": lambda value: base64.b64encode(value.encode()).decode(),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize(
+    "mark", ["{}...", "{}\n...\n</persisted-output>", "{}\\\\n[OUTPUT TRUNCATED - at {{}}"]
+)
+def test_what_is_cut_of_each_spelling_goes(spelling: str, mark: str) -> None:
+    """Its start before a mark of others, and its end after one; Claude Code has its marks on lines of their own."""
+    secret = """kéy/ab "c'd" <e>&f \\g%41 hijk"""
+    redact, spelt = Redactor({"KEY": secret}), SPELLINGS[spelling](secret)
+    assert redact.text(mark.format(f"x {spelt[:-2]}")) == mark.format("x [redacted:KEY]")
+    assert (
+        redact.text(f"[9 lines truncated] ...\\n\\n{spelt[2:]}")
+        == "[9 lines truncated] ...\\n\\n[redacted:KEY]"
+    )
+    assert redact.text(f"...[truncated]\n{spelt[2:]}") == "...[truncated]\n[redacted:KEY]"
 
 
 @pytest.mark.parametrize("dots", ["...", "\N{HORIZONTAL ELLIPSIS}"])
