@@ -231,3 +231,23 @@ def test_what_another_program_has_cut_has_no_rest(dots: str) -> None:
 def test_a_part_of_a_url_is_found_as_what_it_means() -> None:
     """A proxy's password is written with its codes, and printed without them."""
     assert Redactor({"P": "canaryProxy%2FPass5DfG"})(b"by canaryProxy/Pass5DfG.") == b"by [redacted:P]."
+
+
+def test_rarer_spellings_go() -> None:
+    """An apostrophe's name in XML, a carriage return, two backslashes in a row by their numbers."""
+    secret = "it's\r\\\\a\tlong one"
+    spelt = [secret.replace("'", "&apos;"), json.dumps(secret)[1:-1], urllib.parse.quote(secret, safe="")]
+    spelt += [secret.replace("\\", "&#92;"), secret.replace("\\", "\\u005c"), secret.replace("\\", "\\\\x5C")]
+    assert [Redactor({"KEY": secret}).text(each) for each in spelt] == ["[redacted:KEY]"] * len(spelt)
+
+
+def test_the_edges_of_a_secret_go() -> None:
+    """Backslashes at its end, spaces around it and its lines, the two digits that URLs have of their own in base64."""
+    shown = "[redacted:KEY]"
+    assert Redactor({"KEY": "abcdefgh\\"}).text("abcdefgh\\") == shown
+    assert Redactor({"KEY": "abcdefgh\\"}).text('["abcdefgh\\\\"]') == f'["{shown}"]'
+    assert Redactor({"KEY": "  abcdefgh "}).text("abcdefgh") == shown
+    assert Redactor({"KEY": "  line of one\n  line of two"}).text("line of two") == shown
+    odd = "???>>>~~~\xff\xfe\xfd"
+    assert base64.urlsafe_b64encode(odd.encode()) != base64.b64encode(odd.encode())
+    assert Redactor({"KEY": odd}).text(base64.urlsafe_b64encode(odd.encode()).decode()) == shown
