@@ -149,17 +149,16 @@ def _run_show(parsed: argparse.Namespace) -> None:
 
         follow(parsed.results, run_name, trial, full=parsed.full)
         return
-    sys.stdout.write(
-        show(
-            parsed.results,
-            run_name,
-            trial,
-            full=parsed.full,
-            as_json=parsed.json,
-            color=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
-            # What goes into a file or a pipe keeps its lines.
-            width=shutil.get_terminal_size().columns if sys.stdout.isatty() else None,
-        )
+    show(
+        parsed.results,
+        run_name,
+        trial,
+        sys.stdout,
+        full=parsed.full,
+        as_json=parsed.json,
+        color=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
+        # What goes into a file or a pipe keeps its lines.
+        width=shutil.get_terminal_size().columns if sys.stdout.isatty() else None,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
 import io
 import json
@@ -21,11 +22,11 @@ import pytest
 
 from harness.local.launch import LocalServer
 from harness.runs.kept import sweep
-from tests.support import mcp_echo
+from tests.support import mcp_echo, mcp_http
 from tests.support.folders import task_folder, write_files
 from tests.support.messages_api import MessagesApi, Say, Use
 
-SECRET = 'canary-Zx81/+Qk"<7&>mPdW93sLqv'
+SECRET = 'canary-Zx81/+Qk"<7&>mPdW93%41é(sL.q)[v]*→$|\\w9Tk'
 MODEL_KEY = "sk-ant-api03-canaryModelKeyR7tYu2Wq"
 PEM = "-----BEGIN KEY-----\nQ2FuYXJ5TGluZU9uZQxyz123\nQ2FuYXJ5TGluZVR3bwabc456\n-----END KEY-----"
 NAME_SAFE = "canaryNameSafeB6hJ4kL9"
@@ -34,7 +35,7 @@ VARIANTS_OWN = {"TOKEN": SECRET, "PEM": PEM, "PLAIN": NAME_SAFE}
 OF_THE_MACHINE = {
     "ANTHROPIC_API_KEY": MODEL_KEY,
     "E2B_ACCESS_TOKEN": "sk_e2b_canaryAccessT9mXcV",
-    "HF_TOKEN": "hf_canaryHubToken4GkPzWsE",
+    "HF_TOKEN": NAME_SAFE[:17],
     "GIT_CANARY": "ghp_canaryGitToken7BnMqRtY",
     "HTTPS_PROXY": "http://me:canaryProxy%2FPass5DfG@proxy.example:8080",
     "HARNESS_REGISTRY_AUTH": "registry.example=me:canaryRegistry3HjLk",
@@ -66,6 +67,17 @@ PLACES = {
     "variant env": "[v.env]",
     "variant mcp env": "mcp.s.env",
     "variant mcp args": "mcp.s.args",
+    "variant mcp headers": "mcp.h.headers",
+    "answer of an MCP server on HTTP": "mcp__h__say",
+    "settings": "apiKeyHelper",
+    "stdout of a hook": "SessionStart",
+    "stderr of a hook": "PreToolUse",
+    "description of a plugin's skill": "SKILL.md",
+    "hook of a plugin": "hooks.json",
+    "stderr of Claude Code": "--debug-to-stderr",
+    "environment of the sandbox": "[sandbox]",
+    "agent's tool output, cut by Claude Code": "cut.txt",
+    "agent's message in its pieces": "--include-partial-messages",
     "environment of the agent's commands": "env",
     "agent's message": "Say",
     "agent's tool input": "tar",
@@ -185,7 +197,9 @@ def script() -> list[object]:
         Use("Bash", {"command": f"echo {packed()} | base64 -d | tar x && {link}"}, text=ALL_FORMS),
         Use("Bash", {"command": "env; cat new.txt; cat new.txt >&2"}),
         Use("Read", {"file_path": "/home/user/repo/new.txt"}),
+        Use("Bash", {"command": "python3 cut.py"}),
         Use("mcp__s__say", {"text": ALL_FORMS}),
+        Use("mcp__h__say", {"text": ALL_FORMS}),
         Say(ALL_FORMS),
     ]
 
@@ -205,14 +219,39 @@ def checks() -> dict[str, str]:
     }
 
 
-def plant(pytester: pytest.Pytester, url: str) -> None:
+CUT = """
+import os
+for name in "ABC":
+    for line in os.environ[name].splitlines():
+        print("z" * 1990 + line + "w" * 40_000)
+"""
+"""More than Claude Code shows to its model: it cuts."""
+MORE = """
+args = ["--debug-to-stderr", "--include-partial-messages"]
+plugins = ["plugin"]
+network = ["HTTP"]
+mcp.h = { url = "http://HTTP/mcp", headers = { Authorization = "Bearer ${env:PLAIN}" } }
+"""
+TELLS = {"hooks": [{"type": "command", "command": "env; env >&2; cat ~/repo/new.txt; exit 0"}]}
+"""A hook that says all that it sees."""
+
+
+def settings() -> str:
+    """Those of the variant, whose author has written a secret out."""
+    hooks = '{ SessionStart = [{ hooks = [{ type = "command", command = "env" }] }] }'
+    return f"settings = {{ apiKeyHelper = {json.dumps(f'echo {NAME_SAFE}')}, hooks = {hooks} }}\n"
+
+
+def plant(pytester: pytest.Pytester, url: str, mcp: str) -> None:
     """Put the secrets into every place."""
     told = f"cat <<'EOF'\n{ALL_FORMS}\nEOF"
     tests = '[checks.tests.junit]\nrunner = "unittest"\npaths = ["tests"]\nat_least = 1\n'
-    toml = f"[setup]\nrun = [{json.dumps(told)}]\n[checks]\nprepare = {json.dumps(told)}\n{tests}"
+    sandbox = f"[sandbox]\nenv = {{ LITERAL = {json.dumps(SECRET)} }}\n"
+    toml = f"{sandbox}[setup]\nrun = [{json.dumps(told)}]\n[checks]\nprepare = {json.dumps(told)}\n{tests}"
     repo: Mapping[str, str | bytes] = {
         "question.txt": "6 x 7?\n",
         "old.bin": bytes(range(256)) * 8,
+        "cut.py": CUT,
         "echo.py": Path(mcp_echo.__file__).read_bytes(),
     }
     task_folder(pytester.path / "tasks", toml=toml, repo=repo, checks=checks(), solution={})
@@ -222,7 +261,10 @@ def plant(pytester: pytest.Pytester, url: str) -> None:
     write_files(
         pytester.path,
         {
-            "tasks/variants.toml": VARIANTS,
+            "tasks/variants.toml": VARIANTS + MORE.replace("HTTP", mcp) + settings(),
+            "tasks/plugin/.claude-plugin/plugin.json": '{"name": "plug"}',
+            "tasks/plugin/skills/own/SKILL.md": f"---\ndescription: {json.dumps(ALL_FORMS)}\n---\nSay hello.\n",
+            "tasks/plugin/hooks/hooks.json": json.dumps({"hooks": {"UserPromptSubmit": [TELLS]}}),
             "tasks/aa/test_broken.py": BROKEN.replace(
                 "NAMES", repr([name for name in names if name != "GIT_CANARY"])
             ),
@@ -308,6 +350,7 @@ SHOWN = {
     "--full": ALL,
     "--follow": ALL,
     "--json": ALL,
+    "stderr.txt": tuple(VARIANTS_OWN),
     "harness checks": ("HF_TOKEN", "GIT_CANARY"),
     "report.html": ALL,
     "records.jsonl": ALL,
@@ -366,9 +409,9 @@ def test_no_secret_is_in_what_a_run_writes_or_prints(
     secrets = {**SECRETS, "E2B_API_KEY": as_e2b.api_key}
     looked_for, leaks, steering = needles(secrets), [], []
     seen: dict[str, bytes] = {}
-    with MessagesApi(script()) as api:
+    with MessagesApi(script()) as api, mcp_http.served(NAME_SAFE) as mcp:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
-        plant(pytester, api.url)
+        plant(pytester, api.url, mcp)
         for where, data in outputs(pytester, "--model-source=api", "--model-key=sandbox", *way):
             readable = [*readings(data)]
             seen[where] = b"\n".join(readable)
@@ -411,27 +454,50 @@ print(f"{claude} processes of Claude Code, {secret} with a secret")
 """
 
 
+LIVE = (["watch"], ["show", "answer[v-t1]", "--follow"])
+
+
+def live(results: Path, watching: list[subprocess.Popen[bytes]], told: set[bytes]) -> None:
+    """Look at a run that goes on: its files, and what the commands say that follow it."""
+    if not watching and next(results.glob("*/trials/answer/*/transcript.jsonl"), None):
+        watching += [
+            subprocess.Popen(
+                [sys.executable, "-c", PROGRAM, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            )
+            for command in LIVE
+        ]
+    for file in results.glob("*/status.json"):
+        with contextlib.suppress(FileNotFoundError):
+            told.add(file.read_bytes())
+
+
 @pytest.mark.usefixtures("as_e2b")
-def test_no_secret_is_in_a_process_list(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the agent works, in its sandbox and on this machine; but an MCP server's own arguments."""
+def test_no_secret_is_to_be_seen_while_the_agent_works(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the process lists of its sandbox and of this machine, but an MCP server's own arguments; nor by followers."""
     for name, value in {**VARIANTS_OWN, **OF_THE_MACHINE, "NO_PROXY": "*", "no_proxy": "*"}.items():
         monkeypatch.setenv(name, value)
     repo = {"echo.py": Path(mcp_echo.__file__).read_bytes(), "look.py": LOOK, "question.txt": "?"}
     task_folder(pytester.path / "tasks", repo=repo)
     write_files(pytester.path, {"tasks/variants.toml": VARIANTS.replace("A =", "SECOND =")})
     found: set[bytes] = set()
+    watching: list[subprocess.Popen[bytes]] = []
+    told: set[bytes] = set()
     ended = threading.Event()
     hidden = {name: value.splitlines()[-2:][0].encode() for name, value in SECRETS.items() if name != "TOKEN"}
 
     def look() -> None:
         while not ended.wait(0.02):
+            live(pytester.path / "results", watching, told)
             for file in Path("/proc").glob("[0-9]*/cmdline"):
                 try:
                     found.update(file.read_bytes().split(b"\0"))
                 except OSError:
                     continue
 
-    with MessagesApi([Use("Bash", {"command": "python3 look.py"}), Say("Done.")]) as api:
+    says = Use("Bash", {"command": "env"}, text=ALL_FORMS)
+    with MessagesApi([says, Use("Bash", {"command": "python3 look.py"}), Say(ALL_FORMS)]) as api:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
         looking = threading.Thread(target=look)
         looking.start()
@@ -440,7 +506,16 @@ def test_no_secret_is_in_a_process_list(pytester: pytest.Pytester, monkeypatch: 
         finally:
             ended.set()
             looking.join()
-        (said,) = [result["content"] for request in api.requests for result in request.tool_results][:1]
+        results = [result["content"] for request in api.requests for result in request.tool_results]
+    said = next(each for each in results if "processes of Claude Code" in str(each))
     assert re.search("[1-9] processes of Claude Code, 0 with a secret", str(said)), said
     assert not [name for name, value in hidden.items() if any(value in argument for argument in found)]
     assert b"/home/user/repo/echo.py" in found
+    followed = [process.communicate(timeout=60)[0] for process in watching]
+    assert len(followed) == 2
+    assert b"[redacted:TOKEN]" in followed[1]
+    assert b"answer[v-t1]" in b"".join(told)
+    seen = b"\n".join(reading for data in (*followed, *told) for reading in readings(data))
+    # No task here names a token for git.
+    named = {name: value for name, value in SECRETS.items() if name != "GIT_CANARY"}
+    assert not [what for needle, what in needles(named).items() if needle in seen]

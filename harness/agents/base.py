@@ -10,7 +10,7 @@ from typing import ClassVar, Protocol
 
 from harness.models.model import Model
 from harness.models.provider import Provider
-from harness.records.events import MARKER, parse_line, start_marker
+from harness.records.events import MARKER, parse_line, start_marker, without_piece
 from harness.records.record import Stop, TrialSpec
 from harness.records.session import Session
 from harness.records.stream import SessionBuilder
@@ -66,7 +66,7 @@ class AgentContext:
             # Only the harness writes such lines, and an agent that does gets no credit for it.
             line = b"# " + line
             event = parse_line(line)
-        self.write_transcript(line)
+        self.write_transcript(without_piece(event, line))
         had_answer = builder.has_answer
         builder.add(event)
         is_start = (event.kind, event.subtype) == ("system", "init")

@@ -90,6 +90,18 @@ def parse(data: bytes) -> list[Event]:
     return [parse_line(line) for line in (*lines.feed(data), *lines.finish())]
 
 
+def without_piece(event: Event, line: bytes) -> bytes:
+    """The line as a transcript keeps it: without what a piece of a message says, since a secret may be cut between two.
+
+    The whole message comes in a line of its own.
+    """
+    piece = as_mapping(event.raw.get("event"))
+    if event.kind != "stream_event" or piece.get("type") != "content_block_delta":
+        return line
+    kept = {**piece, "delta": {"type": as_mapping(piece.get("delta")).get("type")}}
+    return json.dumps({**event.raw, "event": kept}).encode()
+
+
 def turn_marker(turn: int, prompt: str) -> bytes:
     """The line with which the transcript of a turn (from 1) begins, and what was asked: the CLI does not tell it."""
     return json.dumps({"type": MARKER, "subtype": "turn", "turn": turn, "prompt": prompt}).encode() + b"\n"

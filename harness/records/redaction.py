@@ -19,15 +19,23 @@ SHORTEST_SECRET = 8
 """A shorter value would hit innocent text; no real credential is that short."""
 _SHORTEST_REST = 4
 """What is left of a secret at a cut is taken out from so many bytes on."""
-_DOTS = (b"...", "\N{HORIZONTAL ELLIPSIS}".encode())
+_DOTS = (re.escape(b"..."), "\N{HORIZONTAL ELLIPSIS}".encode())
 """Marks of others at what they cut, such as pytest's own at long values."""
-_MARKS_BEFORE = (CUT_BEFORE.encode(), *_DOTS)
-_MARKS_AFTER = (CUT_AFTER.encode(), *_DOTS)
+_MARKS_BEFORE = re.compile(b"|".join((re.escape(CUT_BEFORE.encode()), *_DOTS, rb"(?i:truncated)\]")))
+_MARKS_AFTER = re.compile(
+    b"|".join((re.escape(CUT_AFTER.encode()), *_DOTS, rb"\[(?i:(?:[a-z]+ )?truncated)"))
+)
+_SPACES = re.compile(rb"(?:[ \t\r\n]|\\++[nrt])*+")
+"""What may stand between a mark and what is cut: Claude Code's stands on a line of its own."""
+_SPACES_AT_END = re.compile(_SPACES.pattern + rb"\Z")
+_MOST_SPACES = 64
 _PIECE_BYTES = 1024 * 1024
 _LONGEST = 6
 """So many times its longest plain form a secret may have when several programs have spelt it."""
 _NESTED = 3
 """JSON may stand in a string of JSON: so many times it is looked for."""
+_DOUBLED = 64
+"""As many backslashes may stand for one, or before a character: JSON in JSON doubles them each time."""
 _BREAKS = (b"\r", b"\n", b"\\r", b"\\n", b'",')
 _BREAK = rb"(?:\r|\n|\\++[rn]|\\*+\",\s*+\\*+\")(?:[ \t>|]|\\++t)*+(?:\d++(?:\xe2\x86\x92|\\++u2192|\\++t|[\t:|]) *+)?+"
 _MARKED_BREAK = _BREAK + b"[+-]?"
@@ -116,11 +124,8 @@ class Redactor:
 
     def _without_rests(self, data: bytes) -> bytes:
         """Without what a cut has left of a secret, on either side of its mark."""
-        for mark in _MARKS_BEFORE:
-            data = _replace_rests(data, mark, self._rest_after, is_after=True)
-        for mark in _MARKS_AFTER:
-            data = _replace_rests(data, mark, self._rest_before, is_after=False)
-        return data
+        data = _replace_rests(data, _MARKS_BEFORE, self._rest_after, is_after=True)
+        return _replace_rests(data, _MARKS_AFTER, self._rest_before, is_after=False)
 
     def _rest_after(self, data: bytes, at: int) -> tuple[int, int, bytes] | None:
         """The place of the longest end of a secret that stands right there, and its name."""
@@ -149,18 +154,32 @@ def _rests(form: bytes) -> range:
 
 
 def _replace_rests(
-    data: bytes, mark: bytes, rest: Callable[[bytes, int], tuple[int, int, bytes] | None], *, is_after: bool
+    data: bytes,
+    marks: re.Pattern[bytes],
+    rest: Callable[[bytes, int], tuple[int, int, bytes] | None],
+    *,
+    is_after: bool,
 ) -> bytes:
-    at = data.find(mark)
-    while at >= 0:
-        found = rest(data, at + len(mark) if is_after else at)
-        after = at + len(mark)
-        if found:
-            start, end, shown = found
-            data = data[:start] + shown + data[end:]
-            after += len(shown) if start >= at else len(shown) - (end - start)
-        at = data.find(mark, after)
-    return data
+    pieces, done = [], 0
+    for mark in marks.finditer(data):
+        found = rest(
+            data, _after_spaces(data, mark.end()) if is_after else _before_spaces(data, mark.start())
+        )
+        if found and found[0] >= done:
+            pieces += [data[done : found[0]], found[2]]
+            done = found[1]
+    return b"".join((*pieces, data[done:])) if pieces else data
+
+
+def _after_spaces(data: bytes, at: int) -> int:
+    spaces = _SPACES.match(data, at, at + _MOST_SPACES)
+    return spaces.end() if spaces else at
+
+
+def _before_spaces(data: bytes, at: int) -> int:
+    start = max(0, at - _MOST_SPACES)
+    spaces = _SPACES_AT_END.search(data[start:at])
+    return start + spaces.start() if spaces else at
 
 
 def _parts(value: str) -> Iterator[str]:
@@ -218,12 +237,13 @@ def _part(value: str, shown: bytes) -> _Part:
     before = b"" if _is_plain(value[0]) else rb"(?<!\\)\\*"
     body = value.rstrip("\\")
     tail = _last_backslashes(len(value) - len(body))
-    return _Part(core.encode(), b"(%s%s%s)" % (before, b"".join(map(_spellings, body)), tail), shown)
+    spelt = b"".join(map(_spellings, re.findall(r"\\+|[^\\]", body)))
+    return _Part(core.encode(), b"(%s%s%s)" % (before, spelt, tail), shown)
 
 
 def _last_backslashes(count: int) -> bytes:
     """A pattern for backslashes at a value's end: of more than an even number the last may escape what comes next."""
-    return rb"(?:(?:\\\\){%d,%d}|\\{%d})" % (count, 8 * count, count) if count else b""
+    return rb"(?:(?:\\\\){%d,%d}|\\{%d})" % (count, _DOUBLED * count, count) if count else b""
 
 
 def _is_plain(char: str) -> bool:
@@ -231,31 +251,47 @@ def _is_plain(char: str) -> bool:
 
 
 def _spellings(char: str) -> bytes:
-    """A pattern for all that programs write for a character, with the backslashes that others put before it."""
+    """A pattern for all that programs write for a character, with the backslashes that others put before it.
+
+    Backslashes in a row are one pattern: one for each would be tried in all ways of sharing a longer row.
+    """
     if _is_plain(char):
         return char.encode()
-    data, units = char.encode("utf-8", "surrogateescape"), char.encode("utf-16-be", "surrogatepass")
-    code = ord(char)
-    name = codepoint2name.get(code, "#").encode()
-    spelt = (
-        re.escape(data),
-        b"".join(rb"\\{1,8}u(?i:%s)" % units[at : at + 2].hex().encode() for at in range(0, len(units), 2)),
-        b"".join(rb"\\{1,8}x(?i:%02x)" % byte for byte in data),
+    if len(char) > 1:
+        coded = rb"%s|\\{1,%d}(?:%s)" % (b"|".join(_codes("\\")), _DOUBLED, b"|".join(_escapes("\\")))
+        return rb"(?:\\{%d,%d}|(?:%s){%d})" % (len(char), _DOUBLED * len(char), coded, len(char))
+    plain = (re.escape(char.encode("utf-8", "surrogateescape")), *_SHORT.get(char, ()), *_codes(char))
+    escaped = (*_ESCAPED.get(char, ()), *_escapes(char))
+    return rb"(?:\\{0,%d}(?:%s)|\\{1,%d}(?:%s))" % (_DOUBLED, b"|".join(plain), _DOUBLED, b"|".join(escaped))
+
+
+def _codes(char: str) -> tuple[bytes, ...]:
+    """Patterns for a character by its number: in URLs, in HTML."""
+    data, name = char.encode("utf-8", "surrogateescape"), codepoint2name.get(ord(char), "#").encode()
+    return (
         b"".join(rb"%%(?:25){0,3}(?i:%02x)" % byte for byte in data),
-        b"&(?:amp;){0,2}(?:#0*%d|#[xX]0*(?i:%x)|%s);" % (code, code, name),
-        *_SHORT.get(char, ()),
+        b"&(?:amp;){0,2}(?:#0*%d|#[xX]0*(?i:%x)|%s);" % (ord(char), ord(char), name),
     )
-    return rb"\\{0,8}(?:%s)" % b"|".join(spelt)
+
+
+def _escapes(char: str) -> tuple[bytes, ...]:
+    """Patterns for a character by its number, after a backslash: in JSON, in repr."""
+    data, units = char.encode("utf-8", "surrogateescape"), char.encode("utf-16-be", "surrogatepass")
+    again = rb"\\{1,%d}" % _DOUBLED
+    return (
+        again.join(b"u(?i:%s)" % units[at : at + 2].hex().encode() for at in range(0, len(units), 2)),
+        again.join(b"x(?i:%02x)" % byte for byte in data),
+    )
 
 
 _SHORT = {
-    "\n": (rb"\\{1,8}n", rb"\r\n", rb"\\{1,8}r\\{1,8}n"),
-    "\r": (rb"\\{1,8}r",),
-    "\t": (rb"\\{1,8}t",),
+    "\n": (rb"\r\n",),
     " ": (rb"\+",),
     "'": (rb"""'\\{0,8}"'\\{0,8}"'""", rb"'\\{1,8}''", b"&apos;"),
 }
 """What is written for some characters beside their codes: `'"'"'` is a quote within quotes of a shell."""
+_ESCAPED = {"\n": (b"n", rb"r\\{1,64}n"), "\r": (b"r",), "\t": (b"t",)}
+"""What is written for some characters after backslashes."""
 
 
 def _base64_forms(value: str) -> Iterable[bytes]:

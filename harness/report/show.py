@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from rich.console import Console
 from rich.text import Text
@@ -51,13 +50,14 @@ def show(
     results: Path,
     run_name: str | None,
     trial: str | None,
+    out: TextIO,
     *,
     full: bool,
     as_json: bool,
     color: bool,
     width: int | None = None,
-) -> str:
-    """A trial of a run in words; without a trial, the run's trials in a table. Lines are folded to `width` columns.
+) -> None:
+    """Write a trial of a run in words, in lines of `width` columns; without a trial, the run's trials in a table.
 
     Raises:
         UsageError: when there is no such run or trial.
@@ -69,20 +69,15 @@ def show(
     if trial is None:
         notes = "".join(f"{plain(note)}\n" for note in bad_line_notes(found.bad))
         status = read_status(run)
-        return (
-            _trials(run, records, color=color)
-            + notes
-            + (f"\n{plain(status_line(status))}\n" if status else "")
-        )
+        out.write(_trials(run, records, color=color) + notes)
+        out.write(f"\n{plain(status_line(status))}\n" if status else "")
+        return
     record = find_record(run, records, trial)
     if as_json:
-        return sanitize_json(json.dumps(record.line(), indent=2, ensure_ascii=False)) + "\n"
-    buffer = io.StringIO()
-    console = Console(
-        file=buffer, width=width or 100, force_terminal=color, no_color=not color, highlight=False
-    )
+        out.write(sanitize_json(json.dumps(record.line(), indent=2, ensure_ascii=False)) + "\n")
+        return
+    console = Console(file=out, width=width or 100, force_terminal=color, no_color=not color, highlight=False)
     TrialPage(console, run, record, full=full, width=width).print()
-    return buffer.getvalue()
 
 
 def run_and_trial(results: Path, names: Sequence[str], run_name: str | None) -> tuple[str | None, str | None]:

@@ -6,6 +6,7 @@ A plain run tries a few hundred inputs of each; `pytest -m fuzz` goes on for ten
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import random
@@ -121,11 +122,11 @@ def read_folder(folder: Path) -> Callable[[bytes], None]:
         whole = read_records(run.path)
         read_measured(run.path)
         list_of_runs(folder)
-        show(folder, "r", None, full=False, as_json=False, color=False)
+        show(folder, "r", None, io.StringIO(), full=False, as_json=False, color=False)
         for record in whole.records[:1]:
             try:
-                show(folder, "r", record.trial_id, full=True, as_json=True, color=False)
-                show(folder, "r", record.trial_id, full=True, as_json=False, color=False)
+                show(folder, "r", record.trial_id, io.StringIO(), full=True, as_json=True, color=False)
+                show(folder, "r", record.trial_id, io.StringIO(), full=True, as_json=False, color=False)
             except HarnessError:
                 pass  # Two ids may begin alike.
         verify(folder, "r").text()

@@ -29,6 +29,7 @@ FORMS: dict[str, Callable[[str], str]] = {
     "JSON": json.dumps,
     "JSON in JSON": lambda value: json.dumps({"a": json.dumps([value])}),
     "JSON in JSON in JSON": lambda value: json.dumps(json.dumps(json.dumps(value, ensure_ascii=False))),
+    "JSON five times over": lambda value: over_and_over(value, 5),
     "JSON with its slashes escaped": lambda value: json.dumps(value).replace("/", "\\/"),
     "a URL": lambda value: f"https://host/?key={urllib.parse.quote(value, safe='')}&b=1",
     "a form": lambda value: urllib.parse.urlencode({"key": value}),
@@ -41,6 +42,7 @@ FORMS: dict[str, Callable[[str], str]] = {
     "Go's JSON of JSON": lambda value: escaped_as_go(json.dumps(json.dumps(value))),
     "repr of JSON": lambda value: repr(json.dumps(value, ensure_ascii=False)),
     "JSON of HTML": lambda value: json.dumps(html.escape(value)),
+    "HTML of HTML": lambda value: html.escape(html.escape(html.escape(value))),
     "HTML of JSON": lambda value: html.escape(json.dumps(value)).replace("&quot;", "&#34;"),
     "a URL in a URL": lambda value: urllib.parse.quote(urllib.parse.quote(value, safe=""), safe=""),
     "encodeURI": lambda value: urllib.parse.quote(value, safe=";,/?:@&=+$-_.!~*'()#"),
@@ -54,6 +56,12 @@ FORMS: dict[str, Callable[[str], str]] = {
         base64.encodebytes(f"its {value}.".encode()).decode()
     ),
 }
+
+
+def over_and_over(value: str, times: int) -> str:
+    for _ in range(times):
+        value = json.dumps(value)
+    return value
 
 
 def escaped_as_go(text: str) -> str:
@@ -176,6 +184,41 @@ def test_a_secret_in_a_file_is_seen_across_its_pieces(tmp_path: Path) -> None:
     assert not Redactor({"KEY": "sk-ant-another-of-these"}).is_in(file)
 
 
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "HTML": html.escape,
+    "HTML's text": lambda value: html.escape(value, quote=False),
+    "repr": lambda value: repr(value)[1:-1],
+    "a path": urllib.parse.quote,
+    "a URL's part": lambda value: urllib.parse.quote(value, safe=""),
+    "a form": urllib.parse.quote_plus,
+    "a URL in lower case": lambda value: re.sub(
+        "%..", lambda code: code[0].lower(), urllib.parse.quote(value)
+    ),
+    "JSON": lambda value: json.dumps(value)[1:-1],
+    "JSON in UTF-8": lambda value: json.dumps(value, ensure_ascii=False)[1:-1],
+    "JSON with its slashes escaped": lambda value: json.dumps(value)[1:-1].replace("/", "\\/"),
+    "JSON in JSON": lambda value: json.dumps(json.dumps(value)[1:-1])[1:-1],
+    "JSON in JSON in JSON": lambda value: json.dumps(json.dumps(json.dumps(value)[1:-1])[1:-1])[1:-1],
+    "base64": lambda value: base64.b64encode(value.encode()).decode(),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize(
+    "mark", ["{}...", "{}\n...\n</persisted-output>", "{}\\\\n[OUTPUT TRUNCATED - at {{}}"]
+)
+def test_what_is_cut_of_each_spelling_goes(spelling: str, mark: str) -> None:
+    """Its start before a mark of others, and its end after one; Claude Code has its marks on lines of their own."""
+    secret = """kéy/ab "c'd" <e>&f \\g%41 hijk"""
+    redact, spelt = Redactor({"KEY": secret}), SPELLINGS[spelling](secret)
+    assert redact.text(mark.format(f"x {spelt[:-2]}")) == mark.format("x [redacted:KEY]")
+    assert (
+        redact.text(f"[9 lines truncated] ...\\n\\n{spelt[2:]}")
+        == "[9 lines truncated] ...\\n\\n[redacted:KEY]"
+    )
+    assert redact.text(f"...[truncated]\n{spelt[2:]}") == "...[truncated]\n[redacted:KEY]"
+
+
 @pytest.mark.parametrize("dots", ["...", "\N{HORIZONTAL ELLIPSIS}"])
 def test_what_another_program_has_cut_has_no_rest(dots: str) -> None:
     """As pytest cuts long values, in the middle."""
@@ -188,3 +231,23 @@ def test_what_another_program_has_cut_has_no_rest(dots: str) -> None:
 def test_a_part_of_a_url_is_found_as_what_it_means() -> None:
     """A proxy's password is written with its codes, and printed without them."""
     assert Redactor({"P": "canaryProxy%2FPass5DfG"})(b"by canaryProxy/Pass5DfG.") == b"by [redacted:P]."
+
+
+def test_rarer_spellings_go() -> None:
+    """An apostrophe's name in XML, a carriage return, two backslashes in a row by their numbers."""
+    secret = "it's\r\\\\a\tlong one"
+    spelt = [secret.replace("'", "&apos;"), json.dumps(secret)[1:-1], urllib.parse.quote(secret, safe="")]
+    spelt += [secret.replace("\\", "&#92;"), secret.replace("\\", "\\u005c"), secret.replace("\\", "\\\\x5C")]
+    assert [Redactor({"KEY": secret}).text(each) for each in spelt] == ["[redacted:KEY]"] * len(spelt)
+
+
+def test_the_edges_of_a_secret_go() -> None:
+    """Backslashes at its end, spaces around it and its lines, the two digits that URLs have of their own in base64."""
+    shown = "[redacted:KEY]"
+    assert Redactor({"KEY": "abcdefgh\\"}).text("abcdefgh\\") == shown
+    assert Redactor({"KEY": "abcdefgh\\"}).text('["abcdefgh\\\\"]') == f'["{shown}"]'
+    assert Redactor({"KEY": "  abcdefgh "}).text("abcdefgh") == shown
+    assert Redactor({"KEY": "  line of one\n  line of two"}).text("line of two") == shown
+    odd = "???>>>~~~\xff\xfe\xfd"
+    assert base64.urlsafe_b64encode(odd.encode()) != base64.b64encode(odd.encode())
+    assert Redactor({"KEY": odd}).text(base64.urlsafe_b64encode(odd.encode()).decode()) == shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path
@@ -43,7 +44,9 @@ def a_run(
 
 def shown(results: Path, trial: str | None = "answer", **options: Any) -> str:
     given: dict[str, Any] = {"full": False, "as_json": False, "color": False, **options}
-    return show(results, None, trial, **given)
+    out = io.StringIO()
+    show(results, None, trial, out, **given)
+    return out.getvalue()
 
 
 def test_it_tells_verdict_transcript_diff_and_checks(tmp_path: Path) -> None:
@@ -91,7 +94,9 @@ def test_an_agent_cannot_command_the_terminal(tmp_path: Path, text: str, color: 
     """Whatever it says: no control character of its own gets through."""
     name = f"run-{len(list(tmp_path.iterdir()))}"
     a_run(tmp_path, [says(text)], name=name)
-    page = show(tmp_path, name, "answer", full=True, as_json=False, color=color)
+    out = io.StringIO()
+    show(tmp_path, name, "answer", out, full=True, as_json=False, color=color)
+    page = out.getvalue()
     plain = re.sub(r"\x1b\[[0-9;]*m", "", page) if color else page
     assert not {"\x1b", "\x07", "\x9b", "\r", "\b"} & set(plain)
 

@@ -15,9 +15,11 @@ TOKEN = "token-of-echo"
 
 
 class _Handler(BaseHTTPRequestHandler):
+    token = TOKEN
+
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        if self.headers["authorization"] != f"Bearer {TOKEN}":
+        if self.headers["authorization"] != f"Bearer {self.token}":
             return self._answer(401, b"")
         if "id" not in request:
             return self._answer(202, b"")
@@ -41,9 +43,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def served() -> Iterator[str]:
+def served(token: str = TOKEN) -> Iterator[str]:
     """Serve while this is open; gives `127.0.0.1:PORT`."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as http:
+    handler = type("_Handler", (_Handler,), {"token": token})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
         threading.Thread(target=http.serve_forever, daemon=True).start()
         yield f"127.0.0.1:{http.server_address[1]}"
         http.shutdown()

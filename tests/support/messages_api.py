@@ -487,20 +487,30 @@ def _events(message: Json) -> Iterator[Json]:
     }
     yield {"type": "message_start", "message": {**message, **start}}
     for index, block in enumerate(message["content"]):
-        empty, delta = _as_delta(block)
+        empty, deltas = _as_deltas(block)
         yield {"type": "content_block_start", "index": index, "content_block": empty}
-        yield {"type": "content_block_delta", "index": index, "delta": delta}
+        for delta in deltas:
+            yield {"type": "content_block_delta", "index": index, "delta": delta}
         yield {"type": "content_block_stop", "index": index}
     end = {"stop_reason": message["stop_reason"], "stop_sequence": None}
     yield {"type": "message_delta", "delta": end, "usage": {"output_tokens": usage["output_tokens"]}}
     yield {"type": "message_stop"}
 
 
-def _as_delta(block: Json) -> tuple[Json, Json]:
+def _as_deltas(block: Json) -> tuple[Json, list[Json]]:
+    """An empty block, and its content in pieces."""
     if block["type"] == "tool_use":
-        partial = json.dumps(block["input"])
-        return {**block, "input": {}}, {"type": "input_json_delta", "partial_json": partial}
-    return {"type": "text", "text": ""}, {"type": "text_delta", "text": block["text"]}
+        partial = _pieces(json.dumps(block["input"]))
+        return {**block, "input": {}}, [
+            {"type": "input_json_delta", "partial_json": each} for each in partial
+        ]
+    return {"type": "text", "text": ""}, [
+        {"type": "text_delta", "text": each} for each in _pieces(block["text"])
+    ]
+
+
+def _pieces(text: str) -> list[str]:
+    return [text[at : at + 1000] for at in range(0, max(1, len(text)), 1000)]
 
 
 def _cut(events: Iterator[Json]) -> Iterator[Json]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,9 @@ def test_a_turn_has_its_own_numbers_and_checks(
         assert sum(parts) == pytest.approx(getattr(record, name))
         assert min(parts) > 0
     assert [(change.path, change.change) for change in record.tampering] == [("kept.txt", "modified")]
-    page = show(pytester.path / "results", None, "steps", full=False, as_json=False, color=False)
+    out = io.StringIO()
+    show(pytester.path / "results", None, "steps", out, full=False, as_json=False, color=False)
+    page = out.getvalue()
     told = [
         page.index(text) for text in ("The first step.", "One is done.", "The second step.", "Two is done.")
     ]

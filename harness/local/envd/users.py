@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import posixpath
 from dataclasses import dataclass
 
@@ -60,6 +59,6 @@ def user_in_header(authorization: str | None) -> str | None:
         return None
     try:
         decoded = base64.b64decode(encoded, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UserError("invalid authorization header") from error
     return decoded.partition(":")[0]
