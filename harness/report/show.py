@@ -76,8 +76,18 @@ def show(
     if as_json:
         out.write(sanitize_json(json.dumps(record.line(), indent=2, ensure_ascii=False)) + "\n")
         return
-    console = Console(file=out, width=width or 100, force_terminal=color, no_color=not color, highlight=False)
+    console = _Console(
+        file=out, width=width or 100, force_terminal=color, no_color=not color, highlight=False
+    )
     TrialPage(console, run, record, full=full, width=width).print()
+
+
+class _Console(Console):
+    """A console that leaves it to the command what becomes of it when nobody reads on, as in `| head`."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the BrokenPipeError pass, within whose handling this is called."""
+        raise  # rich's own would end the process, with another exit code
 
 
 def run_and_trial(results: Path, names: Sequence[str], run_name: str | None) -> tuple[str | None, str | None]:

@@ -215,24 +215,29 @@ def find_credentials(registry: str, env: Mapping[str, str] = os.environ) -> Cred
     home = env.get("HOME") or str(Path.home())
     file = Path(env.get("DOCKER_CONFIG") or Path(home, ".docker")) / "config.json"
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        return _in_config(json.loads(file.read_text(encoding="utf-8")), registry)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise ImageError(f"{file} cannot be read: {error}") from error
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ImageError(f"{file} cannot be read as Docker writes it: {error}") from error
+
+
+def _in_config(config: Any, registry: str) -> Credentials | None:
+    """What Docker's configuration has for a registry. What is not as Docker writes it raises what Python raises."""
     keys = _HUB_KEYS if registry == _HUB else (registry, f"https://{registry}", f"http://{registry}")
     helpers, store = config.get("credHelpers") or {}, config.get("credsStore")
     auths = config.get("auths") or {}
     for key in keys:
         if helper := helpers.get(key):
             return _ask_helper(str(helper), key)
-        entry = auths.get(key)
-        if isinstance(entry, dict) and entry.get("auth"):
+        if (entry := auths.get(key)) is None:
+            continue
+        if entry.get("auth"):
             user, _, password = base64.b64decode(entry["auth"]).decode("utf-8", "replace").partition(":")
             return Credentials(user, password)
-        if isinstance(entry, dict) and entry.get("username"):
+        if entry.get("username"):
             return Credentials(str(entry["username"]), str(entry.get("password", "")))
-        if isinstance(entry, dict) and store:
+        if store:
             return _ask_helper(str(store), key)
     return None
 
