@@ -173,17 +173,20 @@ class Checkout:
 
 
 class FirstFailure:
-    """A plugin of pytest's that writes down what has failed first."""
+    """A plugin of pytest's that writes down what has failed first, wherever a test has gone by then."""
+
+    def __init__(self, checkout: Path) -> None:
+        self._file = checkout / FAILED
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Keep a test's name."""
         if report.failed:
-            Path(FAILED).write_text(report.nodeid, encoding="utf-8")
+            self._file.write_text(report.nodeid, encoding="utf-8")
 
     def pytest_collectreport(self, report: Any) -> None:
         """Keep the name of a file that cannot be collected."""
         if report.failed:
-            Path(FAILED).write_text(f"--collect-only\n{report.nodeid}", encoding="utf-8")
+            self._file.write_text(f"--collect-only\n{report.nodeid}", encoding="utf-8")
 
 
 def run_pytest(checkout: Path, tests: Sequence[str]) -> None:
@@ -199,7 +202,7 @@ def run_pytest(checkout: Path, tests: Sequence[str]) -> None:
 
     options = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", "--tb=line"]
     # A run of its own: what tests leave running must not keep this process.
-    os._exit(pytest.main([*tests, *options], plugins=[FirstFailure()]))
+    os._exit(pytest.main([*tests, *options], plugins=[FirstFailure(checkout)]))
 
 
 class Trials:
