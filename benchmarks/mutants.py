@@ -1,12 +1,13 @@
 """How many of a seeded sample of mutants the tests kill.
 
-    python benchmarks/mutants.py [--sample 60] [--seed 1] [--jobs 1] [FILE_OR_FOLDER ...]
+    python benchmarks/mutants.py [--sample 60] [--seed 1] [--jobs 1] [--journal FILE] [FILE_OR_FOLDER ...]
 
 A mutant is a module with one small change, such as `<` in place of `<=`, made by Cosmic Ray (`pip install -e
 '.[mutation]'`). Each runs in a copy of the checkout against the tests that `[tool.mutants.tests]` of pyproject.toml
-names for its module: the entry with the longest path counts. A test that fails, or takes far longer than without
-the change, kills the mutant. The survivors are printed as diffs. Each is either equivalent, which means that no
-input tells it from the original, or a hole in the tests; only a reader can say which.
+names for its module: the entry with the longest path counts. A test that fails, and passes without the change, kills
+the mutant; so do tests that come to no end with it alone. The survivors are printed as diffs. Each is either
+equivalent, which means that no input tells it from the original, or a hole in the tests; only a reader can say which.
+With `--journal`, a run that was interrupted goes on where it was.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
+import json
 import multiprocessing
 import os
 import random
@@ -36,7 +38,8 @@ ROOT = Path(__file__).parents[1]
 COPIED = ("harness", "tests", "tasks", "benchmarks", "docs", "conftest.py", "pyproject.toml", "README.md")
 PRELOADED = ["pytest", "scipy.stats", "pydantic", "e2b", "rich.console", "jsonschema", "uvicorn"]
 """No plugins of pytest: it warns of those that were imported before, and tests count warnings."""
-NEVER_ENDS_S = 60.0
+FAILED = "failed.txt"
+NEVER_ENDS_S = 900.0
 
 
 @dataclass(frozen=True)
@@ -149,18 +152,41 @@ class Checkout:
         self._writes += 1
         os.utime(file, (1_000_000_000 + self._writes,) * 2)
 
-    def run(self, tests: Sequence[str], timeout: float) -> int | None:
+    def run(self, tests: Sequence[str]) -> int | None:
         """Run tests; return pytest's exit code, or None when they took too long."""
         context = multiprocessing.get_context("forkserver")
+        (self.path / FAILED).write_text("")
         process = context.Process(target=run_pytest, args=(self.path, tuple(tests)))
         process.start()
-        process.join(timeout)
+        process.join(NEVER_ENDS_S)
         if not process.is_alive():
             return process.exitcode
         assert process.pid, "it was started"
         os.killpg(process.pid, signal.SIGKILL)  # Its own group, with what its tests have started.
         process.join()
         return None
+
+    def failed(self, tests: Sequence[str]) -> tuple[str, ...]:
+        """What of `tests` has failed in the last run: one test, or the collection of a file or of all."""
+        text = (self.path / FAILED).read_text(encoding="utf-8")
+        return tuple(text.split("\n")) if text else ("--collect-only", *tests)
+
+
+class FirstFailure:
+    """A plugin of pytest's that writes down what has failed first, wherever a test has gone by then."""
+
+    def __init__(self, checkout: Path) -> None:
+        self._file = checkout / FAILED
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Keep a test's name."""
+        if report.failed:
+            self._file.write_text(report.nodeid, encoding="utf-8")
+
+    def pytest_collectreport(self, report: Any) -> None:
+        """Keep the name of a file that cannot be collected."""
+        if report.failed:
+            self._file.write_text(f"--collect-only\n{report.nodeid}", encoding="utf-8")
 
 
 def run_pytest(checkout: Path, tests: Sequence[str]) -> None:
@@ -174,56 +200,64 @@ def run_pytest(checkout: Path, tests: Sequence[str]) -> None:
         os.dup2(output.fileno(), 2)
     import pytest
 
+    options = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", "--tb=line"]
     # A run of its own: what tests leave running must not keep this process.
-    os._exit(pytest.main([*tests, "-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", "--tb=line"]))
+    os._exit(pytest.main([*tests, *options], plugins=[FirstFailure(checkout)]))
 
 
 class Trials:
     """Runs mutants, each in a checkout that is free, against the tests of its module."""
 
-    def __init__(self, tests: Mapping[str, Sequence[str]], folder: Path, jobs: int) -> None:
+    def __init__(
+        self, tests: Mapping[str, Sequence[str]], folder: Path, jobs: int, journal: Path | None
+    ) -> None:
         self._tests = tests
         self._jobs = jobs
         self._free: SimpleQueue[Checkout] = SimpleQueue()
         for number in range(jobs):
             self._free.put(Checkout(folder / str(number)))
-        self._seconds: dict[str, float] = {}
-
-    def measure(self, modules: Iterable[str]) -> None:
-        """Run each set of tests without a change.
-
-        Raises:
-            SystemExit: when one fails.
-        """
-        checkout = self._free.get()
-        for entry in sorted({self._entry(module) for module in modules}):
-            started = time.monotonic()
-            code = checkout.run(self._tests[entry], timeout=1800)
-            self._seconds[entry] = time.monotonic() - started
-            print(f"{entry}: {self._seconds[entry]:.0f} s without a change", flush=True)
-            if code != 0:
-                raise SystemExit(f"its tests fail:\n{(checkout.path / 'output.txt').read_text()}")
-        self._free.put(checkout)
+        self._journal = journal
+        lines = journal.read_text(encoding="utf-8").splitlines() if journal and journal.exists() else ()
+        self._known: dict[str, str] = dict(map(json.loads, lines))
+        self._pass: set[tuple[str, ...]] = set()
 
     def survivors(self, mutants: Sequence[Mutant]) -> list[Mutant]:
         """Run all; return those that no test has killed."""
         with ThreadPoolExecutor(self._jobs) as pool:
-            killed = list(pool.map(self._kills, mutants))
-        return [mutant for mutant, was_killed in zip(mutants, killed, strict=True) if not was_killed]
+            ends = list(pool.map(self._end, mutants))
+        return [mutant for mutant, end in zip(mutants, ends, strict=True) if end == "survived"]
 
-    def _kills(self, mutant: Mutant) -> bool:
+    def _end(self, mutant: Mutant) -> str:
+        if end := self._known.get(mutant.diff()):
+            return end
         checkout = self._free.get()
-        checkout.write(mutant.module, mutant.after)
-        entry = self._entry(mutant.module)
-        code = checkout.run(self._tests[entry], timeout=NEVER_ENDS_S + 3 * self._seconds[entry])
-        checkout.write(mutant.module, mutant.before)
+        started = time.monotonic()
+        end, by = self._try(checkout, mutant)
+        seconds = time.monotonic() - started
         self._free.put(checkout)
-        end = "survived" if code == 0 else "killed" if code is not None else "timed out"
-        print(f"{end:9} {mutant.module}:{mutant.line} {mutant.operator}", flush=True)
-        return code != 0
+        print(f"{end:9} {seconds:4.0f} s {mutant.module}:{mutant.line} {mutant.operator} {by}", flush=True)
+        if self._journal:
+            with self._journal.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([mutant.diff(), end]) + "\n")
+        return end
 
-    def _entry(self, module: str) -> str:
-        return max((entry for entry in self._tests if module.startswith(entry)), key=len)
+    def _try(self, checkout: Checkout, mutant: Mutant) -> tuple[str, str]:
+        """How a mutant ended, and the test that killed it.
+
+        Raises:
+            SystemExit: when that test fails without the change, too.
+        """
+        tests = self._tests[max((entry for entry in self._tests if mutant.module.startswith(entry)), key=len)]
+        checkout.write(mutant.module, mutant.after)
+        code = checkout.run(tests)
+        checkout.write(mutant.module, mutant.before)
+        if code == 0:
+            return "survived", ""
+        by = tuple(tests) if code is None else checkout.failed(tests)
+        if by not in self._pass and checkout.run(by) != 0:
+            raise SystemExit(f"this fails without a change:\n{(checkout.path / 'output.txt').read_text()}")
+        self._pass.add(by)
+        return ("timed out", "") if code is None else ("killed", by[-1])
 
 
 def print_result(mutants: Sequence[Mutant], survivors: Sequence[Mutant]) -> None:
@@ -248,6 +282,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--journal", type=Path, help="a file that keeps how each mutant ended")
     options = parser.parse_args()
     settings = config()
     modules = find_modules(options.modules, settings["tests"])
@@ -255,8 +290,7 @@ def main() -> None:
     multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
     with tempfile.TemporaryDirectory(prefix="mutants-", ignore_cleanup_errors=True) as folder:
         os.chmod(folder, 0o755)  # Tests that start a server as another account read the package.
-        trials = Trials(settings["tests"], Path(folder), options.jobs)
-        trials.measure({mutant.module for mutant in mutants})
+        trials = Trials(settings["tests"], Path(folder), options.jobs, options.journal)
         print_result(mutants, trials.survivors(mutants))
 
 

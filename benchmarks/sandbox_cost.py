@@ -100,7 +100,7 @@ def main() -> None:
         for server in servers.values():
             server.create()
     for name, server in servers.items():
-        times = sorted(server.create_ms[3:])  # the first ones find no spare
+        times = sorted(server.create_ms[3:])  # the first ones warm the caches
         memory, disk = server.idle(options.idle)
         tail = times[int(len(times) * 0.9)]
         print(f"{name}: create p50 {median(times):.1f} ms, p90 {tail:.1f} ms; ", end="")

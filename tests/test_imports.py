@@ -122,7 +122,7 @@ def test_the_local_server_stands_alone() -> None:
         },
         "runs.early": {"local.launch"},
         "runs.controller": {"local.launch"},
-        "cli": {"local.__main__"},
+        "cli.sandboxes": {"local.__main__"},
     }
 
 

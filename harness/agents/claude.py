@@ -29,6 +29,7 @@ from harness.models.provider import ProviderState
 from harness.records.events import turn_marker
 from harness.records.record import Stop, TrialSpec
 from harness.sandboxes.job import Job
+from harness.sandboxes.job_runner import JobRunner
 from harness.sandboxes.layout import turn_folder, work_folder
 from harness.sandboxes.sandbox import Sandbox
 from harness.variants.apply import arguments, expected_mcp_servers, flags
@@ -104,7 +105,7 @@ class Claude:
         job = self._job(spec, context, text)
         if self._turn_number == 1 and len(spec.task.turns) != 1:
             # A turn's agent could write into the shell's start-up files what the next turn's CLI would run under.
-            self._login = await context.sandbox.login_environment()
+            self._login = await JobRunner(context.sandbox).login_environment()
         context.starts_now()
         has_timed_out = await self._follow(job, context, seconds)
         if context.tells_hooks and f"unknown option '{HOOK_EVENTS}'" in job.stderr:
@@ -145,8 +146,9 @@ class Claude:
         clock = asyncio.get_running_loop().time
         end = clock() + max(seconds, 0)
         has_asked = False
+        jobs = JobRunner(context.sandbox)
         try:
-            async with asyncio.timeout_at(end) as limit, aclosing(context.sandbox.start(job)) as lines:
+            async with asyncio.timeout_at(end) as limit, aclosing(jobs.start(job)) as lines:
                 async for line in lines:
                     context.on_line(line)
                     limit.reschedule(min(end, clock() + _limit_s(context)))
@@ -154,11 +156,11 @@ class Claude:
                         has_asked = True
                         await self._stop_if_refused(job, context)
         except TimeoutError:
-            await context.sandbox.kill_job(job)
+            await jobs.kill(job)
             return True
         except NotAppliedError:
             # Nothing more is spent on it, while others look why.
-            await context.sandbox.kill_job(job)
+            await jobs.kill(job)
             raise
         return False
 
@@ -166,7 +168,7 @@ class Claude:
         session = context.session_builder.session()
         refused = await refused_key(session, self._outside(context))
         if refused:
-            await context.sandbox.kill_job(job)
+            await JobRunner(context.sandbox).kill(job)
             raise refused
 
     async def _judge(

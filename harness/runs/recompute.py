@@ -12,8 +12,8 @@ from pydantic_core import to_jsonable_python
 from harness.errors import UsageError
 from harness.records.events import parse_line
 from harness.records.files import bounded_lines, file_below, open_regular, read_bounded, sha256_of
-from harness.records.record import forgeries, session_fields
 from harness.records.session import Session
+from harness.records.session_fields import forgeries, session_fields
 from harness.records.store import RECORD, RECORDS, TRANSCRIPT, RunFolder
 from harness.records.stream import SessionBuilder
 from harness.runs.verified import Verified

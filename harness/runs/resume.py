@@ -10,7 +10,8 @@ from harness.errors import TaskFault
 from harness.records.events import parse_line
 from harness.records.files import bounded_lines, open_regular
 from harness.records.prices import Price
-from harness.records.record import AttemptRecord, ErrorRecord, TrialRecord, TrialSpec, session_fields
+from harness.records.record import AttemptRecord, ErrorRecord, TrialRecord, TrialSpec
+from harness.records.session_fields import session_fields
 from harness.records.store import TRANSCRIPT, RunFolder, TrialFolder, read_records
 from harness.records.stream import SessionBuilder
 from harness.sandboxes.templates import name_by_content

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import functools
 import shlex
 import traceback
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -19,11 +18,8 @@ from e2b import AsyncSandbox, exceptions
 
 from harness.errors import SandboxFault, TaskFault, UsageError
 from harness.records.egress import EgressSight
-from harness.records.events import Lines
-from harness.sandboxes.archive import pack, unpack_command
 from harness.sandboxes.egress import ask_proxy
 from harness.sandboxes.faults import raising_faults, to_fault
-from harness.sandboxes.job import JOB, Job, Tail
 from harness.sandboxes.layout import HOME, REPO
 from harness.sandboxes.owner import process_tag
 from harness.sandboxes.platform import Network, Platform
@@ -34,11 +30,11 @@ LIFETIME_S = 300
 """The time that a sandbox outlives a harness that vanished. It is extended while the sandbox is needed."""
 _CREATE_S = 120.0
 """The most that a sandbox may take to be there: a new one, one that is woken, a copy."""
-_START_S = 60.0
+START_S = 60.0
 """The most that a command or a terminal may take to start."""
 _COMMAND_S = 60.0
 """The most that a command may take, unless it is given another time."""
-_CALL_S = 30.0
+CALL_S = 30.0
 _PAUSE_S = 60.0
 _TRANSFER_S = 600.0
 _KILL_WHEN_CREATED_S = 20.0
@@ -55,8 +51,6 @@ PROBE_S = 11.0
 """
 MAX_OUTPUT_CHARS = 16 * 1024 * 1024
 """The most that a command may print, since an agent may have a say in it. Ours print far less."""
-MAX_REATTACHES = 5
-"""The number of times in a row that a stream is picked up again without a line in between."""
 
 PLAIN_USER = "user"
 """The account of templates that say nothing else; layout.py has its home."""
@@ -69,13 +63,12 @@ if [ "$home" = %(home)s ] || [ "$(readlink %(home)s)" = "$home" ]; then exit 0; 
 [ -d "$home" ] || {{ mkdir -p "$home" && chown %(user)s "$home"; }} || exit
 rm -rf %(home)s && ln -s "$home" %(home)s
 """
-_SHELL_VARIABLES = frozenset({"HOME", "PWD", "OLDPWD", "SHLVL", "_"})
 RUN_TAG = "harness_run"
 TRIAL_TAG = "harness_trial"
 OWNER_TAG = "harness_owner"
 
 
-async def _with_retries(doing: str, call: Callable[[], Awaitable[T]], seconds: float) -> T:
+async def with_retries(doing: str, call: Callable[[], Awaitable[T]], seconds: float) -> T:
     """Do a call that may safely be repeated, again after a fault of the connection, within `seconds` each time.
 
     Raises:
@@ -183,8 +176,8 @@ class Sandbox:
         keeps_output: bool = False,
         user: str | None = None,
     ) -> None:
-        self._sdk = sdk
-        self._user = user
+        self.sdk = sdk
+        self.user = user
         self.keeps_output = keeps_output
         self.mcp_token = mcp_token
         self.is_kept = False
@@ -252,18 +245,18 @@ class Sandbox:
             TaskFault: when the template has no such account.
             SandboxFault: when the sandbox does not do it.
         """
-        if self._user in (None, PLAIN_USER):
+        if self.user in (None, PLAIN_USER):
             return
-        script = _MOVE_HOME % {"user": shlex.quote(str(self._user)), "home": HOME}
+        script = _MOVE_HOME % {"user": shlex.quote(str(self.user)), "home": HOME}
         done = await self.run(script, cwd="/", user="root")
         if done.exit_code == _NO_ACCOUNT:
             remedy = "name one of the template's, or make it there (RUN useradd)"
             raise TaskFault(
-                "template_file", f"[sandbox] user: the template has no {self._user}", remedy=remedy
+                "template_file", f"[sandbox] user: the template has no {self.user}", remedy=remedy
             )
         if done.exit_code:
             raise SandboxFault(
-                "seed", f"the home of {self._user} cannot be used: {done.stderr.strip()[-500:]}"
+                "seed", f"the home of {self.user} cannot be used: {done.stderr.strip()[-500:]}"
             )
 
     @classmethod
@@ -286,9 +279,7 @@ class Sandbox:
 
     async def template_id(self) -> str:
         """The id of the template that the platform made it from, whatever it was asked for by."""
-        return (
-            await _with_retries("ask for the sandbox's template", self._sdk.get_info, _CALL_S)
-        ).template_id
+        return (await with_retries("ask for the sandbox's template", self.sdk.get_info, CALL_S)).template_id
 
     async def egress(self) -> EgressSight | None:
         """What the proxy outside of the sandbox saw of its network use; None where there is none that tells.
@@ -298,19 +289,19 @@ class Sandbox:
         """
         if not self.keeps_output:  # no server of the harness's own
             return None
-        config = self._sdk.connection_config
+        config = self.sdk.connection_config
         with raising_faults("ask the sandbox's proxy"):
             return await ask_proxy(config.api_url, config.api_key or "", self.id)
 
     async def kill(self) -> None:
         """End the sandbox; one that is gone already is fine."""
-        await _with_retries("kill the sandbox", self._sdk.kill, _CALL_S)
+        await with_retries("kill the sandbox", self.sdk.kill, CALL_S)
 
     async def pause(self) -> None:
         """Keep it, asleep, until somebody connects to it."""
         with raising_faults("pause the sandbox"):
             async with asyncio.timeout(_PAUSE_S):
-                await self._sdk.pause()
+                await self.sdk.pause()
 
     async def resume(self) -> None:
         """Wake it from a pause.
@@ -320,7 +311,7 @@ class Sandbox:
         """
         with raising_faults("wake the sandbox"):
             async with asyncio.timeout(_CREATE_S):
-                await self._sdk.connect(timeout=LIFETIME_S)
+                await self.sdk.connect(timeout=LIFETIME_S)
 
     async def create_snapshot(self, name: str) -> str | None:
         """Keep the files as they are now, as something that sandboxes can be opened from; None: the platform cannot.
@@ -331,7 +322,7 @@ class Sandbox:
         try:
             with raising_faults("take a snapshot"):
                 async with asyncio.timeout(_SNAPSHOT_S):
-                    made = await self._sdk.create_snapshot(name, request_timeout=_SNAPSHOT_S)
+                    made = await self.sdk.create_snapshot(name, request_timeout=_SNAPSHOT_S)
         except SandboxFault as fault:
             if fault.policy.is_gone or fault.fatal:
                 raise
@@ -353,25 +344,25 @@ class Sandbox:
             await asyncio.sleep(LIFETIME_S / 3)
             # A failure here needs no answer: a sandbox that is really gone shows in whatever is done with it next.
             with contextlib.suppress(SandboxFault), raising_faults("extend the sandbox's lifetime"):
-                await self._sdk.set_timeout(LIFETIME_S)
+                await self.sdk.set_timeout(LIFETIME_S)
 
     def _place(self, path: str, user: str | None = None) -> tuple[str, Any]:
         """A file's path and the account that reads or writes it. A relative path is below the home of layout.py."""
-        if self._user and not user and not path.startswith("/"):
+        if self.user and not user and not path.startswith("/"):
             path = f"{HOME}/{path}"
-        return path, user or self._user
+        return path, user or self.user
 
     async def write(self, path: str, data: bytes) -> None:
         """Write a file, making its folders. A relative path is below the home."""
         where, user = self._place(path)
-        write = functools.partial(self._sdk.files.write, where, data, user=user, use_octet_stream=True)
-        await _with_retries(f"write {path}", write, _TRANSFER_S)
+        write = functools.partial(self.sdk.files.write, where, data, user=user, use_octet_stream=True)
+        await with_retries(f"write {path}", write, _TRANSFER_S)
 
     async def read(self, path: str) -> bytes:
         """A file's content, whole."""
         where, user = self._place(path)
-        content = await _with_retries(
-            f"read {path}", lambda: self._sdk.files.read(where, format="bytes", user=user), _TRANSFER_S
+        content = await with_retries(
+            f"read {path}", lambda: self.sdk.files.read(where, format="bytes", user=user), _TRANSFER_S
         )
         return bytes(content)
 
@@ -398,7 +389,7 @@ class Sandbox:
         where, user = self._place(path, user)
         with raising_faults(f"read {path}"):
             async with asyncio.timeout(_TRANSFER_S):
-                async for piece in await self._sdk.files.read(where, format="stream", user=cast(Any, user)):
+                async for piece in await self.sdk.files.read(where, format="stream", user=cast(Any, user)):
                     size += len(piece)
                     if size > limit:
                         raise TooLargeError(f"it has more than {limit} bytes")
@@ -411,9 +402,9 @@ class Sandbox:
 
         async def write() -> None:
             with source.open("rb") as file:
-                await self._sdk.files.write(where, file, user=user, use_octet_stream=True)
+                await self.sdk.files.write(where, file, user=user, use_octet_stream=True)
 
-        await _with_retries(f"write {path}", write, _TRANSFER_S)
+        await with_retries(f"write {path}", write, _TRANSFER_S)
 
     async def run(
         self,
@@ -431,7 +422,7 @@ class Sandbox:
             SandboxFault: when it could not be started, or was lost.
         """
         envs = dict(env or {})
-        who = cast(Any, user or self._user)
+        who = cast(Any, user or self.user)
         with raising_faults("run a command"):
             running = self._run(command, timeout=timeout, cwd=cwd, envs=envs, user=who)
             try:
@@ -463,8 +454,8 @@ class Sandbox:
 
         with raising_faults("start a command"):
             # The SDK's own limit for this would cost a task for each command.
-            async with asyncio.timeout(_START_S):
-                handle = await self._sdk.commands.run(
+            async with asyncio.timeout(START_S):
+                handle = await self.sdk.commands.run(
                     command, background=True, request_timeout=0, on_stdout=count, on_stderr=count, **options
                 )
 
@@ -513,175 +504,27 @@ class Sandbox:
             SandboxFault: when there is none to be had.
         """
         with raising_faults("open a terminal"):
-            async with asyncio.timeout(_START_S):
-                handle = await self._sdk.pty.create(
+            async with asyncio.timeout(START_S):
+                handle = await self.sdk.pty.create(
                     e2b.PtySize(rows=size[0], cols=size[1]),
                     on_data=show,
                     cwd=cwd,
                     envs={"TERM": kind or "xterm"},
-                    user=cast(Any, self._user),
+                    user=cast(Any, self.user),
                     timeout=0,
                 )
         try:
-            yield Terminal(self._sdk, handle)
+            yield Terminal(self.sdk, handle)
         finally:
             with contextlib.suppress(SandboxFault), raising_faults("close the terminal"):
                 await handle.kill()
-
-    async def start(self, job: Job) -> AsyncGenerator[bytes]:
-        """Start a job, and yield its output line by line until it ends.
-
-        The job runs on by itself when the connection is lost, or what follows it in the sandbox is killed; it is picked
-        up again after the last whole line.
-
-        Raises:
-            SandboxFault: when the sandbox is gone, or cannot be reached again.
-        """
-        seen, tries, login = 0, 0, job.login_env
-        hand_over = await self._hand_over(job)
-        script = job.run_script(hand_over) if self.keeps_output else job.start_script(hand_over)
-        while True:
-            # A server that keeps the output tells all of it again.
-            lines, skip = Lines(), seen if self.keeps_output else 0
-            try:
-                async for chunk in self._output(script, job, login):
-                    for line in lines.feed(chunk):
-                        if skip:
-                            skip -= 1
-                            continue
-                        seen, tries = seen + 1, 0
-                        yield line
-                if not job.is_left:
-                    for line in lines.finish():
-                        yield line
-                    return
-                tries += 1
-                if tries > MAX_REATTACHES:
-                    return
-            except SandboxFault as fault:
-                tries += 1
-                if tries > MAX_REATTACHES or fault.fatal or not await self.is_running():
-                    raise
-                if self.keeps_output and job.pid is None:
-                    job.pid = await self._find_job(job)
-                    if job.pid is None:
-                        raise
-            await asyncio.sleep(min(0.1 * 2**tries, 5))
-            script = job.follow_script(from_line=seen + 1)
-            # By now the agent may have written into the start-up files.
-            login = login or {}
-
-    async def _find_job(self, job: Job) -> int | None:
-        """The process of a job whose start was not confirmed."""
-        with contextlib.suppress(SandboxFault), raising_faults("look for the agent"):
-            async with asyncio.timeout(_CALL_S):
-                running = await self._sdk.commands.list()
-            return next((one.pid for one in running if one.envs.get(JOB) == job.token), None)
-        return None
-
-    async def kill_job(self, job: Job) -> None:
-        """End a job. What it started goes with the rest of the agent's processes.
-
-        Raises:
-            SandboxFault: when the sandbox is lost.
-        """
-        if self.keeps_output and job.pid is not None:
-            await _with_retries("end the agent", lambda: self._sdk.commands.kill(job.pid or 0), _CALL_S)
-            return
-        script, env = bypass_profile(job.kill_script(), {})
-        with contextlib.suppress(CommandTimeoutError):
-            await self.run(script, timeout=_CALL_S, cwd=HOME, env=env)
-
-    async def _hand_over(self, job: Job) -> str:
-        """A command that puts a job's files in place, below the home; large ones are written before."""
-        if not job.files:
-            return "true"
-        files = {f"{job.folder}/{name}": data for name, data in job.files.items()}
-        command = unpack_command(pack(files, {}))
-        if command is None:
-            for path, data in files.items():
-                await self.write(path, data)
-        return f"( cd ~ && {command} )" if command else "true"
-
-    async def _output(self, script: str, job: Job, login: Mapping[str, str] | None) -> AsyncGenerator[bytes]:
-        """A job's output as it comes; at its end the job knows how it ended."""
-        queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-        stderr = Tail()
-        hear: dict[str, Any] = {
-            "retain_output": False,
-            "on_stdout": lambda text: queue.put_nowait(text.encode("utf-8", "surrogatepass")),
-            "on_stderr": stderr.add,
-        }
-        with raising_faults("follow the agent's output"):
-            async with asyncio.timeout(_START_S):
-                handle = await self._follow(script, job, login, hear)
-        waiter = asyncio.ensure_future(_exit_code(handle))
-        waiter.add_done_callback(lambda _: queue.put_nowait(None))
-        try:
-            while True:
-                try:
-                    async with asyncio.timeout(PROBE_S):
-                        chunk = await queue.get()
-                except TimeoutError:
-                    if await self.is_running():
-                        continue
-                    raise SandboxFault("sandbox_gone", "the sandbox is gone") from None
-                if chunk is None:
-                    break
-                yield chunk
-            with raising_faults("follow the agent's output"):
-                code = await waiter
-            if self.keeps_output:
-                job.exit_code, job.stderr = (code if code >= 0 else None), stderr.text
-        finally:
-            if not self.keeps_output:
-                job.take_report(stderr.text)
-            waiter.cancel()
-            await asyncio.gather(waiter, handle.disconnect(), return_exceptions=True)
-
-    async def _follow(
-        self, script: str, job: Job, login: Mapping[str, str] | None, hear: Mapping[str, Any]
-    ) -> e2b.AsyncCommandHandle[str | None]:
-        handle: e2b.AsyncCommandHandle[str | None]
-        if self.keeps_output and job.pid is not None:
-            handle = await self._sdk.commands.connect(job.pid, timeout=0, **hear)
-            return handle
-        env = {**job.env, **job.marks} if self.keeps_output else dict(job.env)
-        if login is not None:
-            script, env = bypass_profile(script, {**login, **env})
-        handle = await self._sdk.commands.run(
-            script,
-            background=True,
-            timeout=0,
-            cwd=HOME,
-            envs=dict(env),
-            user=cast(Any, self._user),
-            **hear,
-        )
-        if self.keeps_output:
-            job.pid = handle.pid
-        return handle
-
-    async def login_environment(self) -> dict[str, str]:
-        """The variables of a login shell here, for `Job.login_env`; to be taken before an agent has been here.
-
-        Raises:
-            SandboxFault: when they cannot be had.
-        """
-        try:
-            result = await self.run("env -0 | base64 -w0")
-        except CommandTimeoutError as error:
-            raise SandboxFault("timeout", f"ask for the login environment: {error}") from error
-        pairs = base64.b64decode(result.stdout).decode("utf-8", "replace").split("\0")
-        env = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
-        return {name: value for name, value in env.items() if name not in _SHELL_VARIABLES}
 
     async def is_running(self) -> bool:
         """True if the sandbox answers. It is asked three times, since one lost answer proves nothing."""
         for wait in (0.2, 1.0, 2.0):
             try:
                 async with asyncio.timeout(_IS_RUNNING_S):
-                    if await self._sdk.is_running():
+                    if await self.sdk.is_running():
                         return True
                 return False
             except Exception as error:
@@ -689,14 +532,6 @@ class Sandbox:
                     raise
             await asyncio.sleep(wait)
         return False
-
-
-async def _exit_code(handle: e2b.AsyncCommandHandle[str | None]) -> int:
-    """A command's exit code, once it has ended; -1 when it was killed."""
-    try:
-        return (await handle.wait()).exit_code
-    except e2b.CommandExitException as error:
-        return error.exit_code
 
 
 class Terminal:
@@ -724,7 +559,7 @@ class Terminal:
 async def is_answering(platform: Platform) -> bool:
     """True if the platform itself can be reached now, whatever became of a sandbox."""
     with contextlib.suppress(SandboxFault), raising_faults("ask the platform"):
-        async with asyncio.timeout(_CALL_S):
+        async with asyncio.timeout(CALL_S):
             await AsyncSandbox.list(limit=1, **platform.params).next_items()
         return True
     return False

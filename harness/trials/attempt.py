@@ -29,12 +29,10 @@ from harness.records.record import (
     TokenCounts,
     TrialRecord,
     TrialSpec,
-    forgeries,
-    notes_of,
     score_of,
-    session_fields,
 )
 from harness.records.session import Session
+from harness.records.session_fields import forgeries, notes_of, session_fields
 from harness.records.store import TRANSCRIPT, LineWriter, TrialFolder
 from harness.records.stream import SessionBuilder
 from harness.tasks.task import Check

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.records.record import CheckResult, session_fields
+from harness.records.record import CheckResult
 from harness.records.session import Session, ToolCall
+from harness.records.session_fields import session_fields
 from harness.tasks.manifest import AnswerSpec, ToolsSpec
 from harness.tasks.task import Check, Task
 

@@ -11,8 +11,9 @@ import pytest
 from harness.records.events import parse, start_marker, turn_marker
 from harness.records.metrics import parse as metrics_in
 from harness.records.prices import plain_name
-from harness.records.record import TrialRecord, notes_of, session_fields
+from harness.records.record import TrialRecord
 from harness.records.session import Session
+from harness.records.session_fields import notes_of, session_fields
 from harness.records.stream import SessionBuilder
 from harness.records.usage import Tokens
 from tests.support.records import a_record

@@ -361,6 +361,20 @@ def test_merged_runs_are_sealed_as_a_run_of_their_own(run: Path, tmp_path: Path)
     assert (found.findings, found.manifest, found.records) == ([], "whole", 3)
 
 
+def test_an_earlier_attempts_tokens_are_computed_again(run: Path) -> None:
+    """From its own transcript, as the last attempt's are."""
+    line = json.loads((run / "records.jsonl").read_text().splitlines()[0])
+    error = {"cause": "sandbox", "type": "timeout", "message": "too slow"}
+    attempt = {"number": 1, "error": error, "sandbox_id": None, "started_at": None, "duration_ms": 1}
+    attempt |= {key: line[key] for key in ("transcript", "cost_usd", "tokens_partial")}
+    for more in (0, 1):
+        tokens = {**line["tokens"], "output": line["tokens"]["output"] + more}
+        attempts = [{**attempt, "tokens": tokens}]
+        (run / "records.jsonl").write_text(json.dumps({**line, "attempts": attempts}) + "\n")
+        named = [what for what in findings(run) if "attempts.1." in what]
+        assert [("attempts.1.tokens.output is" in what) for what in named] == [True] * more
+
+
 def test_a_resumed_runs_earlier_records_are_its_attempts(tmp_path: Path) -> None:
     """A record that a later one replaced is held against the attempt that it became."""
     run = RunFolder.create(tmp_path, "r", {}, RunFolder(tmp_path / "r").redact)

@@ -142,15 +142,6 @@ class Box:
             await self._write("/etc/hosts", f"{TEXTS['etc/hosts']}127.0.0.1 {self._alias.host}\n".encode())
         await self.update_network(self.spec.network)
 
-    def set_env(self, env: Mapping[str, str]) -> None:
-        """Set the environment of all processes to come. Call it before anything has run in the sandbox."""
-        self.spec = dataclasses.replace(self.spec, env=env)
-
-    @property
-    def is_alive(self) -> bool:
-        """True until the sandbox has died."""
-        return not self._dead.done()
-
     # --- processes
 
     def home(self, user: str) -> str:

@@ -76,7 +76,7 @@ NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET = (
 EVERY_NAMESPACE = NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWUSER | NEWPID | NEWNET
 NEW_FLAGS = EVERY_NAMESPACE | 0x80  # and CLONE_NEWTIME
 # prctl(2)
-PDEATHSIG, DUMPABLE, SECCOMP, CAPBSET_DROP, SUBREAPER, NO_NEW_PRIVS = 1, 4, 22, 24, 36, 38
+PDEATHSIG, DUMPABLE, SECCOMP, CAPBSET_DROP, SUBREAPER = 1, 4, 22, 24, 36
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
@@ -257,10 +257,7 @@ class Machine:
         os.mkdir(self.ROOT)
         upper = f"{self.STAGING}/upper"
         os.mkdir(upper)
-        if self.request["memory_disk"]:
-            mount("tmpfs", upper, "tmpfs", NOSUID | NODEV, "mode=0700," + self.request["memory_disk"])
-        else:
-            attach(self.mounts.pop(0), upper)
+        attach(self.mounts.pop(0), upper)
         for tree, target in (("root", self.ROOT), ("usr", f"{self.ROOT}/usr")):
             self.mount_overlay(tree, upper, target)
 
@@ -451,7 +448,7 @@ class Child:
         """Return the detached mounts: the launcher's, or where that has no power its own."""
         if self.request["ids"] != "own":
             mounts = [clone_mount(path, recursive=True) for path, _ in self.request["sources"]]
-            for mounted in mounts[0 if self.request["memory_disk"] else 1 :]:
+            for mounted in mounts[1:]:
                 set_attributes(mounted, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV, recursive=True)
             return mounts
         mounts = []
@@ -631,7 +628,7 @@ class Launcher:
         mounts = []
         try:
             for number, (path, owner) in enumerate(request["sources"]):
-                is_upper = number == 0 and not request["memory_disk"]
+                is_upper = number == 0
                 mounted = mount_disk(path) if is_upper and request["is_disk"] else clone_mount(path)
                 mounts.append(mounted)
                 attributes = ATTR_NOSUID | ATTR_NODEV | (0 if is_upper else ATTR_RDONLY)

@@ -216,7 +216,6 @@ class Namespaces:
             "layers": {tree: len(layers[tree]) for tree in TREES},
             "binds": list(binds),
             "is_disk": is_disk,
-            "memory_disk": "",
             "hostname": "sandbox",
             "pids": spec.limits.pids,
             "shm": SHM_BYTES,

@@ -28,7 +28,6 @@ from harness.local.boxes.isolation import Isolation
 from harness.local.boxes.types import BoxError, BoxSpec, Usage
 from harness.local.control.create_request import CreateRequest
 from harness.local.control.startup import StartUpError, start_up
-from harness.local.control.warm_pool import PoolKey, WarmPool
 from harness.local.envd.app import Envd
 from harness.local.envd.journal import Journal
 from harness.local.limits import BoxLimits
@@ -97,7 +96,6 @@ class Registry:
         self._state = state
         self._sandboxes: dict[str, LocalSandbox] = {}
         self._created: Counter[str] = Counter()
-        self._warm_pool = WarmPool(self._start_pooled)
         self._starting: set[asyncio.Task[Box]] = set()
         self._starting_up: set[asyncio.Task[None]] = set()
         """Tasks that wait until a start command is ready."""
@@ -117,7 +115,7 @@ class Registry:
         self._closing = True
         for task in (*self._background, *self._starting_up):
             task.cancel()
-        await asyncio.gather(self._warm_pool.close(), *self._starting_up, return_exceptions=True)
+        await asyncio.gather(*self._starting_up, return_exceptions=True)
         started = await asyncio.gather(*self._starting, return_exceptions=True)
         for sandbox in self:
             self._destroy_in_background(sandbox.box.destroy())
@@ -133,7 +131,7 @@ class Registry:
         starting = len(self._starting) + len(self._starting_up)
         if self.max_sandboxes is not None and running + starting >= self.max_sandboxes:
             raise api_errors.too_many_sandboxes(self.max_sandboxes)
-        box = await self._take_or_start_box(request)
+        box = await self._start_box(_new_id(), request, request.seed)
         sandbox = LocalSandbox(box.spec.id, request, box)
         await self._start_up(sandbox)
         self._sandboxes[sandbox.id] = sandbox
@@ -310,28 +308,6 @@ class Registry:
             await start_up(sandbox.box, sandbox.journal.note)
         except BaseException:
             await sandbox.box.destroy()
-            raise
-
-    async def _take_or_start_box(self, request: CreateRequest) -> Box:
-        if request.seed or request.ca:
-            return await self._start_box(_new_id(), request, request.seed)
-        key = PoolKey(request.template, request.policy, request.limits)
-        box = await self._warm_pool.take(key)
-        if box:
-            box.set_env(request.env)
-        else:
-            box = await self._start_box(_new_id(), request, None)
-        self._warm_pool.note_created(key)
-        return box
-
-    async def _start_pooled(self, key: PoolKey) -> Box:
-        sandbox_id = _new_id()
-        try:
-            return await self._boot(
-                sandbox_id, CreateRequest(key.template, policy=key.policy, limits=key.limits), None
-            )
-        except BoxError:
-            await asyncio.to_thread(remove_tree, self._state.sandboxes / sandbox_id)
             raise
 
     async def _start_box(self, sandbox_id: str, request: CreateRequest, seed: Path | None) -> Box:

@@ -28,11 +28,10 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686"
 
 @dataclass(frozen=True)
 class Descriptor:
-    """A blob: its digest, its size (None: not told) and its kind."""
+    """A blob: its digest and its size (None: not told)."""
 
     digest: str
     size: int | None = None
-    media_type: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def descriptor(value: object, what: str) -> Descriptor:
         raise ImageError(f"{what} has no sha256 digest, but {digest!r}")
     if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
         raise ImageError(f"{what} has a size of {size!r}")
-    return Descriptor(digest, size, str(fields.get("mediaType") or ""))
+    return Descriptor(digest, size)
 
 
 def is_index(value: Mapping[str, Any]) -> bool:

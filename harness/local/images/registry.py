@@ -67,7 +67,6 @@ class RegistryClient:
         self._given = given
         self._env = env
         self._tokens: dict[str, str] = {}
-        self._base = ""
 
     def manifest(self) -> tuple[Manifest, ImageConfig]:
         """What the image says of itself. Raises ImageError."""
