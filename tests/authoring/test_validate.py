@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import json
+import os
 import shutil
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -262,6 +266,21 @@ def test_a_folder_without_tasks_is_an_error(tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.usefixtures("as_e2b")
+def test_whoever_is_terminated_leaves_nothing_behind(tmp_path: Path, as_e2b: LocalServer) -> None:
+    """SIGTERM ends it in order, as Ctrl-C does."""
+    shop(tmp_path, "slow", checks={"waits.sh": "#!/bin/sh\nsleep 600\n"})
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    command = [sys.executable, "-c", "from harness.cli import program; program()", "validate", str(tmp_path)]
+    with subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "TMPDIR": str(temporary)}) as validating:
+        while not any(temporary.glob("harness-validate-*/*/trials")):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                assert validating.wait(0.05) is None
+        validating.terminate()
+        assert validating.wait(60) == 128 + signal.SIGTERM
+    assert not any(temporary.glob("harness-*"))
+
+
 def test_an_unknown_template_and_a_missing_solution(tmp_path: Path, as_e2b: LocalServer) -> None:
     """Are told as such."""
     folder = shop(tmp_path, "lost", toml='[sandbox]\ntemplate = "nobody-knows"\n')
