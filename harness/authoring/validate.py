@@ -98,15 +98,19 @@ async def _prove_all(
         templates = Templates(platform, options.results / "templates", say)
         context = RunContext(platform, NO_MODEL, run, Repos(run.path / "repos"), templates)
         try:
-            return list(await asyncio.gather(*(_prove(task, context, slots, effort, say) for task in tasks)))
+            return list(await asyncio.gather(*(prove(task, context, slots, effort, say) for task in tasks)))
         finally:
             if context.snapshots.is_used:
                 await delete_snapshots(run.id, platform)
             context.repos.close()
 
 
-async def _prove(
-    task: Task, context: RunContext, slots: asyncio.Semaphore, effort: Effort, say: Say
+async def prove(
+    task: Task,
+    context: RunContext,
+    slots: asyncio.Semaphore,
+    effort: Effort,
+    say: Say = lambda line: None,
 ) -> Report:
     """One task's report. What breaks outside of it is a finding, too: nothing is known then."""
     assert task.path, "a task of a folder"
