@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import Path
 
@@ -309,18 +310,18 @@ class _Proving:
                     )
                     self.findings.append(Finding("clock", what, level="warning"))
             return
-        shifts = clock.SHIFTS if self.effort.times > 1 else clock.SHIFTS[-1:]
-        found = await asyncio.gather(*(self.prover.judge_later(oracle.works, shift) for shift in shifts))
+        moments = list(clock.moments(datetime.now(UTC)))[: None if self.effort.times > 1 else 1]
+        found = await asyncio.gather(*(self.prover.judge_later(oracle.works, shift) for shift, _ in moments))
         failed = {
-            result.name: shift
-            for shift, results in zip(shifts, found, strict=True)
+            result.name: moment
+            for (_, moment), results in zip(moments, found, strict=True)
             for result in results
             if not result.passed
         }
         flaky = {finding.check for finding in self.findings if finding.kind == "flaky_check"}
-        for name, shift in failed.items():
+        for name, moment in failed.items():
             if name not in flaky:
-                what = f"check {name} depends on the clock: it fails when it is {shift // 86_400} days later"
+                what = f"check {name} depends on the clock: it fails when it is {moment:%A, %Y-%m-%d %H:%M}"
                 remedy = "compare with fixed times, or give the code under test its clock"
                 self.findings.append(Finding("clock_dependent", what, remedy, check=name))
 

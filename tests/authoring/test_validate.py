@@ -11,10 +11,12 @@ import shutil
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from harness.authoring.clock import moments
 from harness.authoring.findings import Report
 from harness.authoring.folders import look_at_folder, look_at_prompts
 from harness.authoring.leaks import found_in, secrets_of_solution
@@ -88,6 +90,7 @@ def test_each_planted_defect_is_named(tmp_path: Path) -> None:
             "b_second.sh": "#!/bin/sh\ntest -e ~/ready\n",
             "chance.sh": "#!/bin/bash\n[ $((RANDOM % 3)) != 0 ]\n",
             "year.py": "#!/usr/bin/env python3\nimport datetime\nassert datetime.date.today().year < 2030\n",
+            "leap.sh": '#!/bin/sh\n[ "$(date +%m-%d)" != 02-29 ]\n',
             "more/forgotten.sh": "#!/bin/sh\ngrep -q total shop.py\n",
         },
     )
@@ -112,7 +115,19 @@ def test_each_planted_defect_is_named(tmp_path: Path) -> None:
         ("flaky_check", "chance"),
         ("order_dependent", "b_second"),
         ("clock_dependent", "year"),
+        ("clock_dependent", "leap"),
     }
+
+
+def test_the_clock_is_moved_to_each_kind_of_day() -> None:
+    """Months, days of the week, a leap day and the end of a year, whenever it is asked."""
+    for now in (datetime(2026, 11, 28, 1, tzinfo=UTC), datetime(2027, 12, 31, 23, tzinfo=UTC)):
+        found = [moment for shift, moment in moments(now) if now + timedelta(seconds=shift) == moment > now]
+        assert ({one.month for one in found}, {one.weekday() for one in found}) == (
+            set(range(1, 13)),
+            set(range(7)),
+        )
+        assert {(2, 29), (12, 31)} < {(one.month, one.day) for one in found}
 
 
 @pytest.mark.slow
@@ -209,6 +224,8 @@ def test_a_solution_in_other_clothes_is_found(tmp_path: Path) -> None:
     )
     assert list(found_in(secrets, "broken.zip", b"PK\x03\x04" + b"\0" * 40)) == []
     assert list(found_in(secrets, "shop.py", body.encode())) == []
+    needed = b"from shop.accounting.rounding import to_the_cent, to_the_dollar\n"
+    assert secrets_of_solution({"shop.py": Change("shop.py", b"", needed)}) == [], "what many files have"
 
 
 def test_checks_that_nobody_runs_are_found(tmp_path: Path) -> None:
