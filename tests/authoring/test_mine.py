@@ -144,6 +144,10 @@ def test_the_draft_says_what_is_wanted_and_not_how() -> None:
         "totals are exact.\n\nLong orders lost cents.\n\nAfterwards this should hold, among other things:\n\n"
         "- cents add up\n\nOthers rely on these names: `exact_total`.\n"
     )
+    told = draft(
+        "Vouchers", "+  if (sum < voucher.from) return rest(sum);\n", "+  total({ from: 2, rest });\n", "", []
+    )
+    assert told.endswith("names: `from`.\n"), "a key that the tests give"
 
 
 def test_a_name_that_is_none_and_one_that_is_taken(
