@@ -27,7 +27,7 @@ from harness.tasks.repoenv import Declared, declared
 from harness.tasks.templatefile import TemplateFile
 
 Say = Callable[[str], None]
-_VERSION = 5
+_VERSION = 6
 _FETCH_S = 900
 _TOLD = 300
 _PIP_INSTALL = (
@@ -36,8 +36,8 @@ _PIP_INSTALL = (
 )
 # Checks read no profile; a sandbox without root has the commands on the agent's PATH alone.
 _COMMANDS_ON_PATH = (
-    "echo 'PATH=/home/user/.local/bin:$PATH' >>~/.profile; "
-    "sudo -n ln -st /usr/local/bin ~/.local/bin/* 2>/dev/null || true"
+    "echo 'PATH=/home/user/.local/bin:$PATH' >>~/.profile && "
+    "{ sudo -n ln -st /usr/local/bin ~/.local/bin/* 2>/dev/null || true; }"
 )
 _REMEDY = "put its wheel where pip finds it, or name a template that has it in [sandbox] template"
 
@@ -144,17 +144,18 @@ class _Making:
             (self.folder / "pins.txt").write_text("".join(f"{pin}\n" for pin in self.found.pins))
             steps.append('.copy("pins.txt", "/tmp/harness-pins.txt")')
             options = "-c /tmp/harness-pins.txt -r /tmp/harness-requirements.txt"
+        commands = list[str]()
         if wanted:
             (self.folder / "requirements.txt").write_text("".join(f"{one}\n" for one in wanted))
             steps.append('.copy("requirements.txt", "/tmp/harness-requirements.txt")')
-            steps.append(f".run_cmd({f'{_PIP_INSTALL} {options}'!r})")
+            commands.append(f"{_PIP_INSTALL} {options}")
         if self.found.package:
             wheel = write_wheel(self.found.package, self.folder)
             steps.append(f".copy({wheel!r}, {f'/tmp/{wheel}'!r})")
-            options = f"--no-index --no-deps --force-reinstall /tmp/{wheel}"
-            steps.append(f".run_cmd({f'{_PIP_INSTALL} {options}'!r})")
-        if wanted or self.found.package:
-            steps.append(f".run_cmd({_COMMANDS_ON_PATH!r})")
+            commands.append(f"{_PIP_INSTALL} --no-index --no-deps --force-reinstall /tmp/{wheel}")
+        if commands:
+            # Each step is a layer, which costs more than what it does.
+            steps.append(f".run_cmd({' && '.join([*commands, _COMMANDS_ON_PATH])!r})")
 
     def _gather_wheels(self, wanted: Sequence[str], notes: list[str]) -> list[str]:
         """Have pip put wheels of the requirements, and of what these need, into a folder; those that it got."""
