@@ -36,7 +36,7 @@ PROVEN = "proven"
 _UNPROVEN = ".part"
 _TIMES = 2
 _TOLD = 300
-_LONGEST_S = 60.0
+_LONGEST_S = 120.0
 """Tests that take longer than this make no task that can be tried often."""
 _REASONS = {
     "oracle_fails": "tests that pass by chance",
@@ -115,7 +115,7 @@ def mine(
     if candidates:
         into.mkdir(parents=True, exist_ok=True)
         with platform_of(options) as platform:
-            asyncio.run(_Mining(top, into, platform, options, known, mutants, say).run(candidates))
+            _Mining(top, into, platform, options, known, mutants, say).run(candidates)
     verdicts = {one: known[one] for one in ids}
     tasks = [into / read_commit(top, one).name for one in ids if verdicts[one] == PROVEN]
     return Yield(len(ids), verdicts, tuple(display_path(task) for task in tasks))
@@ -131,7 +131,7 @@ def prove_commit(repo: Path, commit: Commit, folder: Path, options: Options) -> 
         platform_of(options) as platform,
     ):
         into, known = Path(name), dict[str, str]()
-        asyncio.run(_Mining(repo, into, platform, options, known).run([commit], at=folder))
+        _Mining(repo, into, platform, options, known).run([commit], at=folder)
     return known[commit.id]
 
 
@@ -147,8 +147,13 @@ class _Mining:
     mutants: int = 0
     say: Say = lambda line: None
 
-    async def run(self, candidates: Sequence[Commit], at: Path | None = None) -> None:
+    def run(self, candidates: Sequence[Commit], at: Path | None = None) -> None:
         """Prove them all. Each task gets the name of its commit, or that one's is put `at` a place."""
+        # Around the loop: what is cancelled ends its sandboxes and writes what it came to before the loop is closed.
+        with tempfile.TemporaryDirectory(prefix="harness-mine-") as name:
+            asyncio.run(self._run_all(Path(name), candidates, at))
+
+    async def _run_all(self, folder: Path, candidates: Sequence[Commit], at: Path | None) -> None:
         here = self.platform.kind == "local"
         at_once = self.options.concurrency or default_concurrency(local=here)
         # One by one, so that what is interrupted has lost little; each keeps its sandboxes busy by itself.
@@ -160,14 +165,13 @@ class _Mining:
             async with turns:
                 await self._one(commit, context, slots, at)
 
-        with tempfile.TemporaryDirectory(prefix="harness-mine-") as name:
-            run = RunFolder.create(Path(name), new_run_id(), {"agent": "oracle"}, NO_REDACTION)
-            templates = Templates(self.platform, self.options.results / "templates", self.say)
-            context = RunContext(self.platform, NO_MODEL, run, Repos(run.path / "repos"), templates)
-            try:
-                await asyncio.gather(*(one(commit, context) for commit in candidates))
-            finally:
-                context.repos.close()
+        run = RunFolder.create(folder, new_run_id(), {"agent": "oracle"}, NO_REDACTION)
+        templates = Templates(self.platform, self.options.results / "templates", self.say)
+        context = RunContext(self.platform, NO_MODEL, run, Repos(run.path / "repos"), templates)
+        try:
+            await asyncio.gather(*(one(commit, context) for commit in candidates))
+        finally:
+            context.repos.close()
 
     async def _one(
         self, commit: Commit, context: RunContext, slots: asyncio.Semaphore, at: Path | None

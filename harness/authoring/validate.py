@@ -77,8 +77,12 @@ def validate(
     reports += [one for one in loaded if isinstance(one, Report)]
     tasks = [one for one in loaded if isinstance(one, Task)]
     if tasks:
-        with platform_of(options) as platform:
-            reports += asyncio.run(_prove_all(tasks, platform, options, effort, say))
+        # Around the loop: what is cancelled writes what it came to before the loop is closed.
+        with (
+            platform_of(options) as platform,
+            tempfile.TemporaryDirectory(prefix="harness-validate-") as name,
+        ):
+            reports += asyncio.run(_prove_all(tasks, Path(name), platform, options, effort, say))
     return sorted(reports, key=lambda report: report.path)
 
 
@@ -91,19 +95,18 @@ def _load(folder: Path) -> Sequence[Task | Report]:
 
 
 async def _prove_all(
-    tasks: Sequence[Task], platform: Platform, options: Options, effort: Effort, say: Say
+    tasks: Sequence[Task], folder: Path, platform: Platform, options: Options, effort: Effort, say: Say
 ) -> list[Report]:
     slots = asyncio.Semaphore(options.concurrency or default_concurrency(local=platform.kind == "local"))
-    with tempfile.TemporaryDirectory(prefix="harness-validate-") as name:
-        run = RunFolder.create(Path(name), new_run_id(), {"agent": "oracle"}, NO_REDACTION)
-        templates = Templates(platform, options.results / "templates", say)
-        context = RunContext(platform, NO_MODEL, run, Repos(run.path / "repos"), templates)
-        try:
-            return list(await asyncio.gather(*(prove(task, context, slots, effort, say) for task in tasks)))
-        finally:
-            if context.snapshots.is_used:
-                await delete_snapshots(run.id, platform)
-            context.repos.close()
+    run = RunFolder.create(folder, new_run_id(), {"agent": "oracle"}, NO_REDACTION)
+    templates = Templates(platform, options.results / "templates", say)
+    context = RunContext(platform, NO_MODEL, run, Repos(run.path / "repos"), templates)
+    try:
+        return list(await asyncio.gather(*(prove(task, context, slots, effort, say) for task in tasks)))
+    finally:
+        if context.snapshots.is_used:
+            await delete_snapshots(run.id, platform)
+        context.repos.close()
 
 
 async def prove(
