@@ -36,6 +36,7 @@ PROVEN = "proven"
 _UNPROVEN = ".part"
 _TIMES = 2
 _TOLD = 300
+_CANNOT_RUN = "cannot be run"
 _LONGEST_S = 120.0
 """Tests that take longer than this make no task that can be tried often."""
 _REASONS = {
@@ -46,7 +47,7 @@ _REASONS = {
     "clock_dependent": "tests that depend on the clock",
     "blunt": "tests that notice too little of the commit's change",
     "leak": "a change that can be read elsewhere in the repo",
-    "cannot_run": "cannot be run",
+    "cannot_run": _CANNOT_RUN,
 }
 """By what validating finds wrong with a task, why its commit falls out."""
 Say = Callable[[str], None]
@@ -181,10 +182,12 @@ class _Mining:
         except ProblemsError as error:
             verdict = f"cannot be a task: {error.problems[0]}"
         except Fault as fault:
-            verdict = f"cannot be run: {fault.message[:_TOLD]}"
+            verdict = f"{_CANNOT_RUN}: {fault.message[:_TOLD]}"
         self.known[commit.id] = verdict
         self.say(f"{commit.id[:8]} {commit.subject[:60]}: {verdict}")
-        text = json.dumps(dict(sorted(self.known.items())), indent=2)
+        # What broke outside of the commit may go well another time.
+        known = {one: why for one, why in self.known.items() if not why.startswith(_CANNOT_RUN)}
+        text = json.dumps(dict(sorted(known.items())), indent=2)
         (self.into / STATE).write_text(text + "\n", encoding="utf-8")
 
     async def _proven(
@@ -245,7 +248,7 @@ class _Mining:
         results = [result for proof in proofs for result in proof.record.checks]
         for proof in proofs:
             if fault := fault_of(proof.record):
-                return f"cannot be run: {fault.message[:_TOLD]}"
+                return f"{_CANNOT_RUN}: {fault.message[:_TOLD]}"
         if any(result.timed_out for result in results):
             return f"tests that take longer than {_LONGEST_S:.0f} s"
         words = " ".join(results[-1].output_tail.strip().splitlines()[-3:])[-_TOLD:]

@@ -374,7 +374,9 @@ class _Proving:
         share = self.sharpness.share
         if share is not None and share < SHARP:
             takes_anything = any(one.how == ANOTHER_CONTENT for one in survivors)
-            level: Level = "error" if share < BLUNT or takes_anything else "warning"
+            # One alone may mean the same as the solution.
+            is_blunt = share < BLUNT and len(survivors) > 1
+            level: Level = "error" if is_blunt or takes_anything else "warning"
             what = f"the checks notice {share:.0%} of {len(tried)} mutants of the solution, fewer than {SHARP:.0%}"
             self.findings.append(
                 Finding("blunt", what, "let them look at what the mutants below change", level)
