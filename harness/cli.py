@@ -505,7 +505,7 @@ def _run_new(parsed: argparse.Namespace) -> None:
     from harness.runs.options import Options
 
     options = Options(sandbox=parsed.sandbox, results=parsed.results)
-    sys.stdout.write(new(parsed.name, parsed.into, parsed.repo, parsed.from_commit, options))
+    sys.stdout.write(new(parsed.name, parsed.into, parsed.repo, parsed.from_commit, options, _say_progress))
 
 
 def _mine(commands: _Commands[argparse.ArgumentParser]) -> None:

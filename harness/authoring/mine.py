@@ -122,7 +122,7 @@ def mine(
     return Yield(len(ids), verdicts, tuple(display_path(task) for task in tasks))
 
 
-def prove_commit(repo: Path, commit: Commit, folder: Path, options: Options) -> str:
+def prove_commit(repo: Path, commit: Commit, folder: Path, options: Options, say: Say) -> str:
     """Make a task of one commit in a folder, if it can be proven; PROVEN, or why not."""
     if reason := commit.unsuited():
         return f"it {reason}"
@@ -132,7 +132,7 @@ def prove_commit(repo: Path, commit: Commit, folder: Path, options: Options) -> 
         platform_of(options) as platform,
     ):
         into, known = Path(name), dict[str, str]()
-        _Mining(repo, into, platform, options, known).run([commit], at=folder)
+        _Mining(repo, into, platform, options, known, say=say).run([commit], at=folder)
     return known[commit.id]
 
 
