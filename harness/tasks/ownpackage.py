@@ -39,7 +39,8 @@ def own_package(
     poetry = _table(tool, "poetry")
     name = project.get("name") or poetry.get("name") or setup.get("metadata", "name", fallback=None)
     is_built = "build-system" in pyproject or (repo / "setup.py").is_file() or setup.has_option("metadata", "name")
-    if not isinstance(name, str) or not name or not is_built:
+    is_none = poetry.get("package-mode") is False or _table(tool, "uv").get("package") is False
+    if not isinstance(name, str) or not name or is_none or not is_built:
         is_python = is_python or (repo / "pyproject.toml").is_file()
         return OwnPackage("repo", _UNKNOWN, ("src",)) if _has_src(repo) and is_python else None
     told = project.get("version") or poetry.get("version") or setup.get("metadata", "version", fallback="")

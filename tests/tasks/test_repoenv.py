@@ -74,6 +74,7 @@ BUILT = '[build-system]\nrequires = []\n'
     ("files", "package"),
     [
         ({"pyproject.toml": '[project]\nname = "a"\nversion = "1"\n'}, None),
+        ({"pyproject.toml": BUILT + '[tool.poetry]\nname = "a"\nversion = "1"\npackage-mode = false\n'}, None),
         ({"pyproject.toml": "[tool.x]\n", "src/a.py": ""}, OwnPackage("repo", "0.0.0", ("src",))),
         (
             {
