@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+import calendar
 import functools
 import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 _SOURCE = Path(__file__).parent / "clock.c"
-_DAY, _HOUR = 86_400, 3_600
-SHIFTS = tuple(
-    days * _DAY + round(number * 3.4 * _HOUR) + 7
-    for number, days in enumerate((1, 9, 38, 95, 201, 405, 4018), 1)
+_DAYS = (
+    *((2, 29), (12, 31), (1, 1), (3, 31), (4, 30), (5, 10)),
+    *((6, 15), (7, 4), (8, 31), (9, 30), (10, 25), (11, 5)),
 )
-"""Seconds by which the clock is moved: to each day of the week, to other times of day, months, years."""
+_YEARS = 12
 _COMPILERS = ("cc", "gcc", "clang")
 _OPTIONS = ("-shared", "-fPIC", "-O1", "-nostdlib", "-ffreestanding", "-fno-builtin")
 _READS_CLOCK = re.compile(
     r"\$\(date\b|`date\b|\btime\.time\(|datetime\.(now|today|utcnow)\(|date\.today\("
     r"|Date\.now\(|new Date\(\)|EPOCHSECONDS"
 )
+
+
+def moments(now: datetime) -> Iterator[tuple[int, datetime]]:
+    """Moments of the years to come, and the seconds until then: a leap day, the end of a year and of months, each
+    month, each day of the week, other times of day.
+    """
+    for number, (month, day) in enumerate(_DAYS):
+        years = [
+            year
+            for year in range(now.year + 1, now.year + 1 + _YEARS)
+            if (month, day) != (2, 29) or calendar.isleap(year)
+        ]
+        found = [datetime(year, month, day, 2 * number, 7, tzinfo=UTC) for year in years]
+        moment = next((one for one in found if one.weekday() == number % 7), found[0])
+        yield round((moment - now).total_seconds()), moment
 
 
 @functools.cache

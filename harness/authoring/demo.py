@@ -93,13 +93,17 @@ def _write(folder: Path) -> None:
 def _run_pytest(folder: Path) -> int:
     """Run the tasks, as a user would; pytest's exit code."""
     environ = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
-    # Ctrl-C is pytest's to answer, which ends the run in order; a handler, unlike SIG_IGN, is not handed down.
-    before = signal.signal(signal.SIGINT, lambda *_: None)
-    try:
-        command = [sys.executable, "-m", "pytest", "tasks", "--tb=line"]
-        return subprocess.run(command, cwd=folder, env=environ, check=False).returncode
-    finally:
-        signal.signal(signal.SIGINT, before)
+    command = [sys.executable, "-m", "pytest", "tasks", "--tb=line"]
+    with subprocess.Popen(command, cwd=folder, env=environ) as tests:
+        # Both are pytest's to answer, which ends the run in order. Ctrl-C reaches it by itself; a handler, unlike
+        # SIG_IGN, is not handed down.
+        handlers = {signal.SIGINT: lambda *_: None, signal.SIGTERM: lambda *_: tests.terminate()}
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            return tests.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _next_steps(folder: str, report: Path, broken: Sequence[TrialRecord]) -> list[str]:

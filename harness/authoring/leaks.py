@@ -20,8 +20,10 @@ _TELLING_ALONE = 24
 _MARKS = re.compile(r"^[\s#/*+>|;-]+")
 _REMARK = re.compile(r"\s*(?:#|//|\*|--|;)")
 _COMMON = re.compile(
-    r"(import|from|#include|use|package|export|return|else|end|raise|pass|break|continue)\b.{0,28}$"
+    r"(from\s+\S+\s+)?import\b|#include\b|(const|let|var)\s[^=]+=\s*require\("
+    r"|(use|package|export|return|else|end|raise|pass|break|continue)\b.{0,28}$"
 )
+"""What many files have: what they need of others, and short ends of blocks."""
 
 
 @dataclass(frozen=True)

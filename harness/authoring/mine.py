@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.authoring.commits import Commit, history, read_commit, top_of
-from harness.authoring.proving import Prover, fault_of
+from harness.authoring.proving import Proof, Prover, fault_of
 from harness.authoring.runners import runner_of
+from harness.authoring.validate import Effort, prove
 from harness.authoring.writing import Runner, write_of_commit
 from harness.errors import Fault, ProblemsError
 from harness.models.model import NO_MODEL
-from harness.records.record import CheckResult
 from harness.records.redaction import NO_REDACTION
 from harness.records.store import RunFolder, new_run_id
 from harness.runs.options import Options
@@ -26,6 +26,7 @@ from harness.sandboxes.platform import Platform
 from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos
 from harness.tasks.loading import load_task
+from harness.tasks.task import Task
 from harness.tasks.tomlfile import display_path
 from harness.trials.context import RunContext
 
@@ -35,6 +36,20 @@ PROVEN = "proven"
 _UNPROVEN = ".part"
 _TIMES = 2
 _TOLD = 300
+_CANNOT_RUN = "cannot be run"
+_LONGEST_S = 120.0
+"""Tests that take longer than this make no task that can be tried often."""
+_REASONS = {
+    "oracle_fails": "tests that pass by chance",
+    "flaky_check": "tests that pass by chance",
+    "nop_passes": "tests that pass without the commit's change",
+    "wrong_reason": "tests that assert nothing without the commit's change",
+    "clock_dependent": "tests that depend on the clock",
+    "blunt": "tests that notice too little of the commit's change",
+    "leak": "a change that can be read elsewhere in the repo",
+    "cannot_run": _CANNOT_RUN,
+}
+"""By what validating finds wrong with a task, why its commit falls out."""
 Say = Callable[[str], None]
 
 
@@ -75,9 +90,16 @@ def _reasons(head: str, reasons: Sequence[str]) -> list[str]:
 
 
 def mine(
-    repo: Path, into: Path, options: Options, since: str | None = None, say: Say = lambda line: None
+    repo: Path,
+    into: Path,
+    options: Options,
+    since: str | None = None,
+    say: Say = lambda line: None,
+    *,
+    mutants: int = 0,
 ) -> Yield:
-    """Make tasks of the commits of a history, and prove each. What was tried before is not tried again.
+    """Make tasks of the commits of a history, and prove each, with so many mutants of its solution. What was tried
+    before is not tried again.
 
     Raises:
         UsageError: when there is no history, or no platform.
@@ -94,13 +116,13 @@ def mine(
     if candidates:
         into.mkdir(parents=True, exist_ok=True)
         with platform_of(options) as platform:
-            asyncio.run(_Mining(top, into, platform, options, known, say).run(candidates))
+            _Mining(top, into, platform, options, known, mutants, say).run(candidates)
     verdicts = {one: known[one] for one in ids}
     tasks = [into / read_commit(top, one).name for one in ids if verdicts[one] == PROVEN]
     return Yield(len(ids), verdicts, tuple(display_path(task) for task in tasks))
 
 
-def prove_commit(repo: Path, commit: Commit, folder: Path, options: Options) -> str:
+def prove_commit(repo: Path, commit: Commit, folder: Path, options: Options, say: Say) -> str:
     """Make a task of one commit in a folder, if it can be proven; PROVEN, or why not."""
     if reason := commit.unsuited():
         return f"it {reason}"
@@ -110,7 +132,7 @@ def prove_commit(repo: Path, commit: Commit, folder: Path, options: Options) -> 
         platform_of(options) as platform,
     ):
         into, known = Path(name), dict[str, str]()
-        asyncio.run(_Mining(repo, into, platform, options, known, lambda line: None).run([commit], at=folder))
+        _Mining(repo, into, platform, options, known, say=say).run([commit], at=folder)
     return known[commit.id]
 
 
@@ -123,10 +145,16 @@ class _Mining:
     platform: Platform
     options: Options
     known: dict[str, str]
-    say: Say
+    mutants: int = 0
+    say: Say = lambda line: None
 
-    async def run(self, candidates: Sequence[Commit], at: Path | None = None) -> None:
+    def run(self, candidates: Sequence[Commit], at: Path | None = None) -> None:
         """Prove them all. Each task gets the name of its commit, or that one's is put `at` a place."""
+        # Around the loop: what is cancelled ends its sandboxes and writes what it came to before the loop is closed.
+        with tempfile.TemporaryDirectory(prefix="harness-mine-") as name:
+            asyncio.run(self._run_all(Path(name), candidates, at))
+
+    async def _run_all(self, folder: Path, candidates: Sequence[Commit], at: Path | None) -> None:
         here = self.platform.kind == "local"
         at_once = self.options.concurrency or default_concurrency(local=here)
         # One by one, so that what is interrupted has lost little; each keeps its sandboxes busy by itself.
@@ -138,14 +166,13 @@ class _Mining:
             async with turns:
                 await self._one(commit, context, slots, at)
 
-        with tempfile.TemporaryDirectory(prefix="harness-mine-") as name:
-            run = RunFolder.create(Path(name), new_run_id(), {"agent": "oracle"}, NO_REDACTION)
-            templates = Templates(self.platform, self.options.results / "templates", self.say)
-            context = RunContext(self.platform, NO_MODEL, run, Repos(run.path / "repos"), templates)
-            try:
-                await asyncio.gather(*(one(commit, context) for commit in candidates))
-            finally:
-                context.repos.close()
+        run = RunFolder.create(folder, new_run_id(), {"agent": "oracle"}, NO_REDACTION)
+        templates = Templates(self.platform, self.options.results / "templates", self.say)
+        context = RunContext(self.platform, NO_MODEL, run, Repos(run.path / "repos"), templates)
+        try:
+            await asyncio.gather(*(one(commit, context) for commit in candidates))
+        finally:
+            context.repos.close()
 
     async def _one(
         self, commit: Commit, context: RunContext, slots: asyncio.Semaphore, at: Path | None
@@ -155,10 +182,12 @@ class _Mining:
         except ProblemsError as error:
             verdict = f"cannot be a task: {error.problems[0]}"
         except Fault as fault:
-            verdict = f"cannot be run: {fault.message[:_TOLD]}"
+            verdict = f"{_CANNOT_RUN}: {fault.message[:_TOLD]}"
         self.known[commit.id] = verdict
         self.say(f"{commit.id[:8]} {commit.subject[:60]}: {verdict}")
-        text = json.dumps(dict(sorted(self.known.items())), indent=2)
+        # What broke outside of the commit may go well another time.
+        known = {one: why for one, why in self.known.items() if not why.startswith(_CANNOT_RUN)}
+        text = json.dumps(dict(sorted(known.items())), indent=2)
         (self.into / STATE).write_text(text + "\n", encoding="utf-8")
 
     async def _proven(
@@ -200,15 +229,12 @@ class _Mining:
         return await self._confirmed(folder, context, slots)
 
     async def _confirmed(self, folder: Path, context: RunContext, slots: asyncio.Semaphore) -> str:
-        """The task as it is written: its oracle passes, and its nop fails."""
-        prover = self._prover(folder, context, slots)
-        oracle, nop = await asyncio.gather(prover.trial("oracle"), prover.trial("nop"))
-        for proof in (oracle, nop):
-            if fault := fault_of(proof.record):
-                return f"cannot be run: {fault.message[:_TOLD]}"
-        if oracle.record.outcome != "passed":
-            return "tests that pass by chance"
-        return PROVEN if nop.record.outcome == "failed" else "tests that pass without the commit's change"
+        """Whether the task as it is written has no errors that validating it would tell."""
+        report = await prove(_named_anew(load_task(folder)), context, slots, Effort(1, self.mutants))
+        for finding in report.findings:
+            if finding.level == "error":
+                return f"{_REASONS.get(finding.kind, finding.kind)}: {finding.what[:_TOLD]}"
+        return PROVEN
 
     async def _run(
         self, folder: Path, context: RunContext, slots: asyncio.Semaphore
@@ -216,22 +242,26 @@ class _Mining:
         """The tests that pass with nothing done, and those that pass with the solution, each time; and what was said
         of the last.
         """
-        prover = self._prover(folder, context, slots)
+        task = replace(_named_anew(load_task(folder)), check_timeout=_LONGEST_S)
+        prover = Prover(task, context, slots, context.folder.path)
         proofs = await asyncio.gather(prover.trial("nop"), *(prover.trial("oracle") for _ in range(_TIMES)))
+        results = [result for proof in proofs for result in proof.record.checks]
         for proof in proofs:
             if fault := fault_of(proof.record):
-                return f"cannot be run: {fault.message[:_TOLD]}"
-        words = " ".join(proofs[-1].record.checks[0].output_tail.strip().splitlines()[-3:])[-_TOLD:]
+                return f"{_CANNOT_RUN}: {fault.message[:_TOLD]}"
+        if any(result.timed_out for result in results):
+            return f"tests that take longer than {_LONGEST_S:.0f} s"
+        words = " ".join(results[-1].output_tail.strip().splitlines()[-3:])[-_TOLD:]
         if not any(result.tests for result in proofs[-1].record.checks):
             return f"tests that cannot be run: {words}"
-        return [_passed(proof.record.checks) for proof in proofs], words
-
-    def _prover(self, folder: Path, context: RunContext, slots: asyncio.Semaphore) -> Prover:
-        task = load_task(folder)
-        # Each round has a name of its own, and with it folders.
-        name = f"{task.name}.{task.hash[:8]}"
-        return Prover(replace(task, name=name), context, slots, context.folder.path)
+        return [_passed(proof) for proof in proofs], words
 
 
-def _passed(checks: Sequence[CheckResult]) -> set[str]:
-    return {test.name for result in checks for test in result.tests or () if test.outcome == "passed"}
+def _named_anew(task: Task) -> Task:
+    """The task by a name of its own in each round, and with it folders."""
+    return replace(task, name=f"{task.name}.{task.hash[:8]}")
+
+
+def _passed(proof: Proof) -> set[str]:
+    found = (test for result in proof.record.checks for test in result.tests or ())
+    return {test.name for test in found if test.outcome == "passed"}

@@ -22,6 +22,10 @@ _DEFINED = re.compile(
 )
 
 
+_GIVEN = re.compile(r"[({,]\s*[\"']?([A-Za-z_]\w*)[\"']?\s*(?::(?!:)|=(?![=>]))|[\"']([A-Za-z_]\w*)[\"']\]")
+"""What a test gives or reads by name: keys and keywords."""
+
+
 def draft(message: str, source_patch: str, test_patch: str, known: str, tests: Sequence[str]) -> str:
     """The prompt.
 
@@ -33,8 +37,11 @@ def draft(message: str, source_patch: str, test_patch: str, known: str, tests: S
         tests: the names of the tests that the work has to pass.
     """
     new = _new_words(source_patch, known)
+    given = {name for line in _added(test_patch) for found in _GIVEN.findall(line) for name in found if name}
     public = sorted(
-        name for name in _defined(source_patch) if _has_word(test_patch, name) and not _has_word(known, name)
+        name
+        for name in _defined(source_patch) | (given & new)
+        if _has_word(test_patch, name) and not _has_word(known, name)
     )
     modules = [
         name
@@ -85,9 +92,12 @@ def _tells(part: str, new: set[str]) -> bool:
     return bool(words & new) or any(f"{word}(" in part for word in new)
 
 
+def _added(patch: str) -> list[str]:
+    return [line[1:] for line in patch.splitlines() if line[:1] == "+" and line[:3] != "+++"]
+
+
 def _new_words(patch: str, known: str) -> set[str]:
-    added = "\n".join(line[1:] for line in patch.splitlines() if line[:1] == "+" and line[:3] != "+++")
-    return set(_IDENTIFIER.findall(added)) - set(_IDENTIFIER.findall(known))
+    return set(_IDENTIFIER.findall("\n".join(_added(patch)))) - set(_IDENTIFIER.findall(known))
 
 
 def _defined(patch: str) -> set[str]:

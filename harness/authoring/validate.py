@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import Path
 
@@ -76,8 +77,12 @@ def validate(
     reports += [one for one in loaded if isinstance(one, Report)]
     tasks = [one for one in loaded if isinstance(one, Task)]
     if tasks:
-        with platform_of(options) as platform:
-            reports += asyncio.run(_prove_all(tasks, platform, options, effort, say))
+        # Around the loop: what is cancelled writes what it came to before the loop is closed.
+        with (
+            platform_of(options) as platform,
+            tempfile.TemporaryDirectory(prefix="harness-validate-") as name,
+        ):
+            reports += asyncio.run(_prove_all(tasks, Path(name), platform, options, effort, say))
     return sorted(reports, key=lambda report: report.path)
 
 
@@ -90,23 +95,26 @@ def _load(folder: Path) -> Sequence[Task | Report]:
 
 
 async def _prove_all(
-    tasks: Sequence[Task], platform: Platform, options: Options, effort: Effort, say: Say
+    tasks: Sequence[Task], folder: Path, platform: Platform, options: Options, effort: Effort, say: Say
 ) -> list[Report]:
     slots = asyncio.Semaphore(options.concurrency or default_concurrency(local=platform.kind == "local"))
-    with tempfile.TemporaryDirectory(prefix="harness-validate-") as name:
-        run = RunFolder.create(Path(name), new_run_id(), {"agent": "oracle"}, NO_REDACTION)
-        templates = Templates(platform, options.results / "templates", say)
-        context = RunContext(platform, NO_MODEL, run, Repos(run.path / "repos"), templates)
-        try:
-            return list(await asyncio.gather(*(_prove(task, context, slots, effort, say) for task in tasks)))
-        finally:
-            if context.snapshots.is_used:
-                await delete_snapshots(run.id, platform)
-            context.repos.close()
+    run = RunFolder.create(folder, new_run_id(), {"agent": "oracle"}, NO_REDACTION)
+    templates = Templates(platform, options.results / "templates", say)
+    context = RunContext(platform, NO_MODEL, run, Repos(run.path / "repos"), templates)
+    try:
+        return list(await asyncio.gather(*(prove(task, context, slots, effort, say) for task in tasks)))
+    finally:
+        if context.snapshots.is_used:
+            await delete_snapshots(run.id, platform)
+        context.repos.close()
 
 
-async def _prove(
-    task: Task, context: RunContext, slots: asyncio.Semaphore, effort: Effort, say: Say
+async def prove(
+    task: Task,
+    context: RunContext,
+    slots: asyncio.Semaphore,
+    effort: Effort,
+    say: Say = lambda line: None,
 ) -> Report:
     """One task's report. What breaks outside of it is a finding, too: nothing is known then."""
     assert task.path, "a task of a folder"
@@ -305,18 +313,18 @@ class _Proving:
                     )
                     self.findings.append(Finding("clock", what, level="warning"))
             return
-        shifts = clock.SHIFTS if self.effort.times > 1 else clock.SHIFTS[-1:]
-        found = await asyncio.gather(*(self.prover.judge_later(oracle.works, shift) for shift in shifts))
+        moments = list(clock.moments(datetime.now(UTC)))[: None if self.effort.times > 1 else 1]
+        found = await asyncio.gather(*(self.prover.judge_later(oracle.works, shift) for shift, _ in moments))
         failed = {
-            result.name: shift
-            for shift, results in zip(shifts, found, strict=True)
+            result.name: moment
+            for (_, moment), results in zip(moments, found, strict=True)
             for result in results
             if not result.passed
         }
         flaky = {finding.check for finding in self.findings if finding.kind == "flaky_check"}
-        for name, shift in failed.items():
+        for name, moment in failed.items():
             if name not in flaky:
-                what = f"check {name} depends on the clock: it fails when it is {shift // 86_400} days later"
+                what = f"check {name} depends on the clock: it fails when it is {moment:%A, %Y-%m-%d %H:%M}"
                 remedy = "compare with fixed times, or give the code under test its clock"
                 self.findings.append(Finding("clock_dependent", what, remedy, check=name))
 
@@ -366,7 +374,9 @@ class _Proving:
         share = self.sharpness.share
         if share is not None and share < SHARP:
             takes_anything = any(one.how == ANOTHER_CONTENT for one in survivors)
-            level: Level = "error" if share < BLUNT or takes_anything else "warning"
+            # One alone may mean the same as the solution.
+            is_blunt = share < BLUNT and len(survivors) > 1
+            level: Level = "error" if is_blunt or takes_anything else "warning"
             what = f"the checks notice {share:.0%} of {len(tried)} mutants of the solution, fewer than {SHARP:.0%}"
             self.findings.append(
                 Finding("blunt", what, "let them look at what the mutants below change", level)

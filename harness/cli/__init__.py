@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -20,7 +21,16 @@ from harness.report.sanitize import sanitize
 
 def program() -> NoReturn:
     """The command `harness`. It ends the process with the exit code."""
+    ended: list[int] = []
+
+    def end(number: int, frame: object) -> None:
+        ended.append(number)
+        signal.raise_signal(signal.SIGINT)
+
+    # In order, as by Ctrl-C: sandboxes are ended and folders removed.
+    signal.signal(signal.SIGTERM, end)
     code = main()
+    code = 128 + signal.SIGTERM if ended and code == 128 + signal.SIGINT else code
     # The SDK's HTTP client has threads of its own. One of them that calls into an interpreter that is being taken
     # down aborts the process, after all has been done and said; so nothing is taken down.
     atexit._run_exitfuncs()
@@ -41,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(sanitize(f"harness: {error}\n"))
         return 2
     except KeyboardInterrupt:
-        return 130
+        return 128 + signal.SIGINT
     except BrokenPipeError:
         # Whoever read our output has gone; a traceback would tell nobody anything.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

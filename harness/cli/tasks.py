@@ -66,7 +66,7 @@ def _run_new(parsed: argparse.Namespace) -> None:
     from harness.runs.options import Options
 
     options = Options(sandbox=parsed.sandbox, results=parsed.results)
-    sys.stdout.write(new(parsed.name, parsed.into, parsed.repo, parsed.from_commit, options))
+    sys.stdout.write(new(parsed.name, parsed.into, parsed.repo, parsed.from_commit, options, _say_progress))
 
 
 def add_mine(commands: Commands) -> None:
@@ -74,8 +74,8 @@ def add_mine(commands: Commands) -> None:
     command = commands.add_parser(
         "mine",
         help="make tasks of a repository's history",
-        description="Make a task of each commit that changes source and tests, and keep those that are proven in a "
-        "sandbox. What was tried before is not tried again. No model is asked.",
+        description="Make a task of each commit that changes source and tests, and keep those in which validating "
+        "them finds no errors. What was tried before is not tried again. No model is asked.",
     )
     command.add_argument(
         "repo", nargs="?", type=Path, default=Path(), metavar="REPO", help="a clone (default: this one)"
@@ -87,6 +87,7 @@ def add_mine(commands: Commands) -> None:
     command.add_argument(
         "--sandbox", choices=("auto", "e2b", "local"), default="auto", help="where they are proven"
     )
+    _add_mutants(command)
     command.add_argument("--concurrency", type=whole_number, metavar="N", help="how many sandboxes at once")
     add_results(command)
     command.set_defaults(run=_run_mine)
@@ -97,7 +98,14 @@ def _run_mine(parsed: argparse.Namespace) -> None:
     from harness.runs.options import Options
 
     options = Options(sandbox=parsed.sandbox, concurrency=parsed.concurrency, results=parsed.results)
-    sys.stdout.write(mine(parsed.repo, parsed.into, options, parsed.since, _say_progress).told())
+    done = mine(parsed.repo, parsed.into, options, parsed.since, _say_progress, mutants=parsed.mutants)
+    sys.stdout.write(done.told())
+
+
+def _add_mutants(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--mutants", type=int, default=20, metavar="N", help="mutants of each solution (default: 20; 0: none)"
+    )
 
 
 def add_validate(commands: Commands) -> None:
@@ -122,9 +130,7 @@ def add_validate(commands: Commands) -> None:
         metavar="N",
         help="how often the checks judge the solution (default: 8)",
     )
-    command.add_argument(
-        "--mutants", type=int, default=20, metavar="N", help="mutants of each solution (default: 20; 0: none)"
-    )
+    _add_mutants(command)
     command.add_argument("--json", action="store_true", help="print the findings as JSON instead")
     command.add_argument("--sandbox", choices=("auto", "e2b", "local"), default="auto", help="where")
     command.add_argument("--concurrency", type=whole_number, metavar="N", help="how many sandboxes at once")

@@ -20,18 +20,24 @@ from pathlib import Path
 
 from harness.sandboxes.node_install import Way, in_the_sandbox, ways_to_install
 from harness.sandboxes.npm_packages import npm_command
+from harness.sandboxes.own_wheel import write_wheel
 from harness.sandboxes.userstate import state_folder
 from harness.tasks.devcontainer import Container
 from harness.tasks.repoenv import Declared, declared
 from harness.tasks.templatefile import TemplateFile
 
 Say = Callable[[str], None]
-_VERSION = 3
+_VERSION = 6
 _FETCH_S = 900
 _TOLD = 300
 _PIP_INSTALL = (
     "env -u PIP_PREFIX -u PIP_TARGET python3 -m pip install --user --break-system-packages --quiet "
     "--disable-pip-version-check --no-warn-script-location"
+)
+# Checks read no profile; a sandbox without root has the commands on the agent's PATH alone.
+_COMMANDS_ON_PATH = (
+    "echo 'PATH=/home/user/.local/bin:$PATH' >>~/.profile && "
+    "{ sudo -n ln -st /usr/local/bin ~/.local/bin/* 2>/dev/null || true; }"
 )
 _REMEDY = "put its wheel where pip finds it, or name a template that has it in [sandbox] template"
 
@@ -54,7 +60,7 @@ def repo_env(repo: Path, base: str, *, local: bool, say: Say) -> RepoEnv:
     if not found.requirements and not found.node:
         if found.container:
             return RepoEnv(_container_file(found.container, repo), found.notes)
-        if not found.python_paths:
+        if not found.package:
             return RepoEnv(base, found.notes)
     if found.container:
         named = found.container.image or found.container.dockerfile
@@ -118,7 +124,7 @@ class _Making:
     def make(self, base: str) -> list[str]:
         """Write its file, and gather what it copies; returns what could not be had."""
         steps, notes = list[str](), list[str]()
-        if self.found.requirements or self.found.python_paths:
+        if self.found.requirements or self.found.package:
             self._python(steps, notes)
         if self.found.node:
             self._node(steps, notes)
@@ -129,24 +135,27 @@ class _Making:
 
     def _python(self, steps: list[str], notes: list[str]) -> None:
         wanted = list(self.found.requirements)
-        if self.local:
+        if self.local and wanted:
             wanted = self._gather_wheels(wanted, notes)
             options = "--no-index --find-links /tmp/harness-wheels -r /tmp/harness-requirements.txt"
             if wanted:
                 steps.append('.copy("wheels", "/tmp/harness-wheels")')
-        else:
+        elif wanted:
             (self.folder / "pins.txt").write_text("".join(f"{pin}\n" for pin in self.found.pins))
             steps.append('.copy("pins.txt", "/tmp/harness-pins.txt")')
             options = "-c /tmp/harness-pins.txt -r /tmp/harness-requirements.txt"
+        commands = list[str]()
         if wanted:
             (self.folder / "requirements.txt").write_text("".join(f"{one}\n" for one in wanted))
             steps.append('.copy("requirements.txt", "/tmp/harness-requirements.txt")')
-            steps.append(f".run_cmd({f'{_PIP_INSTALL} {options}'!r})")
-        for path in self.found.python_paths:
-            line = (
-                f'd=$(python3 -m site --user-site); mkdir -p "$d"; echo /home/user/repo/{path} >"$d/repo.pth"'
-            )
-            steps.append(f".run_cmd({line!r})")
+            commands.append(f"{_PIP_INSTALL} {options}")
+        if self.found.package:
+            wheel = write_wheel(self.found.package, self.folder)
+            steps.append(f".copy({wheel!r}, {f'/tmp/{wheel}'!r})")
+            commands.append(f"{_PIP_INSTALL} --no-index --no-deps --force-reinstall /tmp/{wheel}")
+        if commands:
+            # Each step is a layer, which costs more than what it does.
+            steps.append(f".run_cmd({' && '.join([*commands, _COMMANDS_ON_PATH])!r})")
 
     def _gather_wheels(self, wanted: Sequence[str], notes: list[str]) -> list[str]:
         """Have pip put wheels of the requirements, and of what these need, into a folder; those that it got."""

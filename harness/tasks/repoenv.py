@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.tasks.devcontainer import Container, container_of
+from harness.tasks.ownpackage import OwnPackage, own_package
 
 _EXTRAS = re.compile(r"test|dev|ci|lint|doc", re.IGNORECASE)
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -31,7 +32,7 @@ class Declared:
 
     requirements: tuple[str, ...] = ()
     pins: tuple[str, ...] = ()
-    python_paths: tuple[str, ...] = ()
+    package: OwnPackage | None = None
     node: tuple[str, ...] = ()
     container: Container | None = None
     notes: tuple[str, ...] = ()
@@ -43,7 +44,8 @@ def declared(repo: Path) -> Declared:
     notes: list[str] = []
     sources: list[str] = []
     pins: list[str] = []
-    found = [*_of_requirements(repo, sources, notes, pins), *_of_pyproject(repo, sources, notes)]
+    pyproject = _toml(repo / "pyproject.toml", notes)
+    found = [*_of_requirements(repo, sources, notes, pins), *_of_pyproject(pyproject, sources)]
     requirements = list(_unique([*found, *_of_setup(repo, sources, notes)]))
     if _uses_pytest(repo) and not any(_name(one) == "pytest" for one in requirements):
         requirements.append("pytest")
@@ -54,7 +56,7 @@ def declared(repo: Path) -> Declared:
     return Declared(
         tuple(requirements),
         tuple(pins),
-        ("src",) if (repo / "src").is_dir() and (requirements or (repo / "pyproject.toml").is_file()) else (),
+        own_package(repo, pyproject, notes, is_python=bool(requirements)),
         tuple(node),
         container,
         tuple(notes),
@@ -95,8 +97,7 @@ def _of_requirements(repo: Path, sources: list[str], notes: list[str], pins: lis
             # Other options are the installer's.
 
 
-def _of_pyproject(repo: Path, sources: list[str], notes: list[str]) -> Iterator[str]:
-    data = _toml(repo / "pyproject.toml", notes)
+def _of_pyproject(data: Mapping[str, Any], sources: list[str]) -> Iterator[str]:
     if not data:
         return
     sources.append("pyproject.toml")

@@ -12,12 +12,18 @@ from harness.tasks.manifest import AnswerSpec, ToolsSpec
 Problem = tuple[str, str, str]
 """A key, what is wrong and the remedy."""
 _TOOLS = (
-    "Agent AskUserQuestion Bash BashOutput Edit EnterPlanMode ExitPlanMode Glob Grep KillShell ListMcpResourcesTool "  # noqa: SIM905
-    "LSP MultiEdit NotebookEdit Read ReadMcpResourceTool Skill SlashCommand StructuredOutput Task TaskCreate TaskGet "
-    "TaskList TaskOutput TaskStop TaskUpdate TodoWrite ToolSearch WebFetch WebSearch Write"
+    "Agent AskUserQuestion Bash BashOutput Brief Config CronCreate CronDelete CronList Edit EnterPlanMode EnterWorktree "  # noqa: SIM905
+    "ExitPlanMode ExitWorktree Glob Grep KillShell LS LSP ListAgents ListMcpResourcesTool Monitor MultiEdit NotebookEdit "
+    "NotebookRead PowerShell PushNotification REPL Read ReadMcpResourceDirTool ReadMcpResourceTool RemoteTrigger "
+    "ReportFindings ScheduleWakeup SendMessage SendUserFile SendUserMessage Skill SlashCommand Sleep StructuredOutput Task "
+    "TaskCreate TaskGet TaskList TaskOutput TaskStop TaskUpdate TeamCreate TeamDelete TodoRead TodoWrite ToolSearch "
+    "WebFetch WebSearch Workflow Write"
 ).split()
-"""Claude Code's own tools. Others may come, so a name is refused only where it looks like one of these."""
-_LIKE = 0.85
+"""Claude Code's own tools, of this version and earlier ones. Others may come: a `*` lets any name pass."""
+_MCP = re.compile(r"mcp__.+?__.+")
+_WILD = re.compile(r"[\w.:-]*\*[\w.:*-]*")
+_RULE = re.compile(r"(\w+)\((.*)\)")
+_LIKE = 0.7
 _FILLED_IN = re.compile(r"\{\{.*\}\}")
 
 
@@ -44,10 +50,9 @@ def problems_of_tools(spec: ToolsSpec) -> Iterator[Problem]:
     }
     for key, given in names.items():
         for index, name in enumerate(given):
-            meant = _meant(name)
-            if meant:
+            if not _is_tool(name):
                 place = f"{key}.{name}" if key in ("at_most", "arguments") else f"{key}.{index}"
-                yield place, f"Claude Code has no tool {name!r}", f"write {meant!r}; for another tool, {name + '*'!r}"
+                yield place, f"Claude Code has no tool {name!r}", _meant(name)
     needed = {name: 1 for name in (*spec.used, *spec.arguments)}
     needed |= {name: spec.order.count(name) for name in spec.order}
     for index, name in enumerate(spec.not_used):
@@ -61,13 +66,26 @@ def problems_of_tools(spec: ToolsSpec) -> Iterator[Problem]:
         yield "order", "names one tool", "name two or more, or put it into used"
 
 
-def _meant(name: str) -> str | None:
-    """The tool of Claude Code's that a name is almost, if it is none itself."""
-    if name in _TOOLS or "*" in name or ":" in name or name.startswith("mcp__"):
-        return None
+def _is_tool(name: str) -> bool:
+    forms = (_MCP.fullmatch, _WILD.fullmatch, _FILLED_IN.search)
+    return name in _TOOLS or name.startswith("Skill:") or any(form(name) for form in forms)
+
+
+def _meant(name: str) -> str:
+    """What to write for a name that is no tool's."""
+    rule = _RULE.fullmatch(name)
+    if rule:
+        return f"write {rule[1]!r}, and what it is called with into [checks.tools] arguments"
+    if name.startswith("mcp__"):
+        return f"write '{name.rstrip('_')}__*' for all tools of a server, mcp__SERVER__TOOL for one"
+    if name.lower().startswith("skill:"):
+        return f"write 'Skill{name[5:]}'"
     by_case = {tool.lower(): tool for tool in _TOOLS}
     close = difflib.get_close_matches(name.lower(), by_case, n=1, cutoff=_LIKE)
-    return by_case[close[0]] if close else None
+    if close:
+        return f"write {by_case[close[0]]!r}; for another tool, {name + '*'!r}"
+    newer = re.sub(r"[^\w.:-]", "", name)
+    return f"write a tool of its own, mcp__SERVER__TOOL or Skill:NAME; for one that is newer than harness, '{newer}*'"
 
 
 def problem_of_schema(schema: Any) -> str | None:

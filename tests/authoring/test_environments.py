@@ -23,9 +23,18 @@ NODE_TEST = JEST.replace("test(", 'require("node:test")(', 1).replace(
     'expect(sign(3)).toBe("odd")', 'require("node:assert").equal(sign(3), "odd")'
 )
 PIP_TEST = (
-    "import idna\n\nfrom sign import sign\n\n\ndef test_sign():\n    assert sign(idna.encode('a')) == 'odd'\n"
+    "import subprocess\nfrom importlib.metadata import version\n\nimport idna\n\nfrom sign import sign\n\n\n"
+    "def test_sign():\n    assert sign(idna.encode('a')) == 'odd'\n    assert version('sign-of') == '1.2'\n"
+    "    assert subprocess.run(['sign-of'], capture_output=True).stdout == b'even\\n', 'the command'\n"
 )
-PYTHON = "def sign(text):\n    return 'odd' if len(text) % 2 else 'even'\n"
+PYPROJECT = (
+    '[build-system]\nrequires = ["setuptools"]\n[project]\nname = "sign-of"\nversion = "1.2"\n'
+    '[project.scripts]\nsign-of = "sign:main"\n'
+    '[dependency-groups]\nnet = ["idna"]\ntest = ["pytest", {include-group = "net"}]\n'
+)
+PYTHON = (
+    "def sign(text):\n    return 'odd' if len(text) % 2 else 'even'\n\n\ndef main():\n    print(sign(''))\n"
+)
 LOCKED = ("exec", "--yes", "--")
 NEEDS_ODD = {"name": "a", "version": "1.0.0", "dependencies": {"is-odd": "3.0.0"}}
 
@@ -51,11 +60,9 @@ KINDS: Mapping[str, tuple[dict[str, object], tuple[str, ...], dict[str, str], st
     "python": (
         {},
         (),
-        {
-            "pyproject.toml": '[dependency-groups]\nnet = ["idna"]\ntest = ["pytest", {include-group = "net"}]\n'
-        },
-        "test_sign.py",
-        "PYTHONPATH=. python3 -m pytest -q",
+        {"pyproject.toml": PYPROJECT},
+        "tests/test_sign.py",
+        "cd tests && python3 -m pytest -q",
     ),
 }
 
@@ -74,7 +81,7 @@ def npm(folder: Path, *words: str) -> None:
 def test_a_repo_is_tested_by_its_own_runner(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
-    """With the packages of its lock file."""
+    """With the packages of its lock file; a repo that is a package itself is installed, with its commands."""
     package, lock, more, test, command = KINDS[kind]
     repo = tmp_path / "repo"
     write_files(repo, {**more, ".gitignore": "node_modules\n.yarn\n.pnp*\n"})
@@ -89,7 +96,7 @@ def test_a_repo_is_tested_by_its_own_runner(
         pip = ["python3", "-m", "pip", "download", "-q", "--no-deps", "-d", str(tmp_path / "got"), "idna"]
         if subprocess.run(pip, capture_output=True, check=False).returncode:
             pytest.skip("no index of Python's packages is in reach")
-        source, right, starter = "sign.py", PYTHON, "def sign(text):\n    return '?'\n"
+        source, right, starter = "src/sign.py", PYTHON, "def sign(text):\n    return '?'\n"
     git("init", "-q", "-b", "main", str(repo))
     texts = {"jest": JEST, "vitest": VITEST, "python": PIP_TEST}
     commit(repo, "First", {source: starter, test: texts.get(kind, NODE_TEST)})

@@ -144,6 +144,10 @@ def test_the_draft_says_what_is_wanted_and_not_how() -> None:
         "totals are exact.\n\nLong orders lost cents.\n\nAfterwards this should hold, among other things:\n\n"
         "- cents add up\n\nOthers rely on these names: `exact_total`.\n"
     )
+    told = draft(
+        "Vouchers", "+  if (sum < voucher.from) return rest(sum);\n", "+  total({ from: 2, rest });\n", "", []
+    )
+    assert told.endswith("names: `from`.\n"), "a key that the tests give"
 
 
 def test_a_name_that_is_none_and_one_that_is_taken(
@@ -181,7 +185,7 @@ def test_mining_finds_exactly_the_good_commits(
     repo, good = history(tmp_path)
     monkeypatch.chdir(tmp_path)
     assert len(git("-C", str(repo), "rev-list", "HEAD").split()) == 40
-    assert main(["mine", str(repo)]) == 0
+    assert main(["mine", str(repo), "--mutants", "2"]) == 0
     told = capsys.readouterr().out
     assert "40 commits, 15 candidates, 12 proven\n" in told
     assert "fell out: 1 tests that fail with the commit's own change" in told

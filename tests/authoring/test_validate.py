@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import json
+import os
 import shutil
+import signal
 import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from harness.authoring.clock import moments
 from harness.authoring.findings import Report
 from harness.authoring.folders import look_at_folder, look_at_prompts
 from harness.authoring.leaks import found_in, secrets_of_solution
@@ -84,6 +90,7 @@ def test_each_planted_defect_is_named(tmp_path: Path) -> None:
             "b_second.sh": "#!/bin/sh\ntest -e ~/ready\n",
             "chance.sh": "#!/bin/bash\n[ $((RANDOM % 3)) != 0 ]\n",
             "year.py": "#!/usr/bin/env python3\nimport datetime\nassert datetime.date.today().year < 2030\n",
+            "leap.sh": '#!/bin/sh\n[ "$(date +%m-%d)" != 02-29 ]\n',
             "more/forgotten.sh": "#!/bin/sh\ngrep -q total shop.py\n",
         },
     )
@@ -108,7 +115,19 @@ def test_each_planted_defect_is_named(tmp_path: Path) -> None:
         ("flaky_check", "chance"),
         ("order_dependent", "b_second"),
         ("clock_dependent", "year"),
+        ("clock_dependent", "leap"),
     }
+
+
+def test_the_clock_is_moved_to_each_kind_of_day() -> None:
+    """Months, days of the week, a leap day and the end of a year, whenever it is asked."""
+    for now in (datetime(2026, 11, 28, 1, tzinfo=UTC), datetime(2027, 12, 31, 23, tzinfo=UTC)):
+        found = [moment for shift, moment in moments(now) if now + timedelta(seconds=shift) == moment > now]
+        assert ({one.month for one in found}, {one.weekday() for one in found}) == (
+            set(range(1, 13)),
+            set(range(7)),
+        )
+        assert {(2, 29), (12, 31)} < {(one.month, one.day) for one in found}
 
 
 @pytest.mark.slow
@@ -205,6 +224,8 @@ def test_a_solution_in_other_clothes_is_found(tmp_path: Path) -> None:
     )
     assert list(found_in(secrets, "broken.zip", b"PK\x03\x04" + b"\0" * 40)) == []
     assert list(found_in(secrets, "shop.py", body.encode())) == []
+    needed = b"from shop.accounting.rounding import to_the_cent, to_the_dollar\n"
+    assert secrets_of_solution({"shop.py": Change("shop.py", b"", needed)}) == [], "what many files have"
 
 
 def test_checks_that_nobody_runs_are_found(tmp_path: Path) -> None:
@@ -262,6 +283,21 @@ def test_a_folder_without_tasks_is_an_error(tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.usefixtures("as_e2b")
+def test_whoever_is_terminated_leaves_nothing_behind(tmp_path: Path, as_e2b: LocalServer) -> None:
+    """SIGTERM ends it in order, as Ctrl-C does."""
+    shop(tmp_path, "slow", checks={"waits.sh": "#!/bin/sh\nsleep 600\n"})
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    command = [sys.executable, "-c", "from harness.cli import program; program()", "validate", str(tmp_path)]
+    with subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "TMPDIR": str(temporary)}) as validating:
+        while not any(temporary.glob("harness-validate-*/*/trials")):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                assert validating.wait(0.05) is None
+        validating.terminate()
+        assert validating.wait(60) == 128 + signal.SIGTERM
+    assert not any(temporary.glob("harness-*"))
+
+
 def test_an_unknown_template_and_a_missing_solution(tmp_path: Path, as_e2b: LocalServer) -> None:
     """Are told as such."""
     folder = shop(tmp_path, "lost", toml='[sandbox]\ntemplate = "nobody-knows"\n')

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import re
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from harness.errors import UsageError
+from harness.local.boxes.base import hold
 from harness.local.launch import LocalServer
 from harness.local.tier import probe_tier
 from harness.runs.resources import remote_platform
@@ -21,6 +26,24 @@ def test_e2bs_variables_lead_to_the_tier(as_e2b: LocalServer) -> None:
     assert set(platform.enforces or ()) == as_e2b.enforces
     assert platform.shortcoming == as_e2b.shortcoming
     assert platform.description == f"e2b ({as_e2b.url}, {as_e2b.isolation})"
+
+
+def test_a_base_that_is_removed_meanwhile_is_made_anew(tmp_path: Path) -> None:
+    """Another server that had it removes it while we wait: a sandbox of it would lose its programs one by one."""
+    made = tmp_path / "base"
+    made.mkdir()
+    another = os.open(made, os.O_RDONLY)
+    fcntl.flock(another, fcntl.LOCK_EX)
+    holding = threading.Thread(target=hold, args=(made, made.mkdir), daemon=True)
+    holding.start()
+    waits = re.compile(rf"-> FLOCK .*:{made.stat().st_ino} ")
+    while not waits.search(Path("/proc/locks").read_text()):
+        holding.join(0.01)
+    made.rename(tmp_path / "gone")
+    os.close(another)
+    holding.join(30)
+    with pytest.raises(BlockingIOError):
+        fcntl.flock(os.open(made, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @pytest.fixture(params=[b"", b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"])

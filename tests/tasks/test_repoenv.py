@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.tasks.devcontainer import Container
+from harness.tasks.ownpackage import OwnPackage
 from harness.tasks.repoenv import Declared, declared
 from tests.support.folders import write_files
 
@@ -64,6 +65,48 @@ def of(root: Path, files: dict[str, str]) -> Declared:
 def test_python_packages(tmp_path: Path, files: dict[str, str], requirements: tuple[str, ...]) -> None:
     """Of requirements files, pyproject's tables, Poetry's, and the runner that the tests need."""
     assert of(tmp_path, files).requirements == requirements
+
+
+BUILT = '[build-system]\nrequires = []\n'
+
+
+@pytest.mark.parametrize(
+    ("files", "package"),
+    [
+        ({"pyproject.toml": '[project]\nname = "a"\nversion = "1"\n'}, None),
+        ({"pyproject.toml": BUILT + '[tool.poetry]\nname = "a"\nversion = "1"\npackage-mode = false\n'}, None),
+        ({"pyproject.toml": "[tool.x]\n", "src/a.py": ""}, OwnPackage("repo", "0.0.0", ("src",))),
+        (
+            {
+                "pyproject.toml": BUILT + '[project]\nname = "A.b"\ndynamic = ["version"]\n[project.scripts]\nab = "a_b:main"\n'
+                '[project.entry-points.pytest11]\nab = "a_b.plugin"\nbad = "a; b"\n',
+                "src/a_b/__init__.py": "__version__ = '1.2.3'\n",
+            },
+            OwnPackage("A.b", "1.2.3", ("src",), (("console_scripts", "ab", "a_b:main"), ("pytest11", "ab", "a_b.plugin"))),
+        ),
+        (
+            {
+                "pyproject.toml": BUILT + '[tool.poetry]\nname = "a"\nversion = "2"\npackages = [{include = "a", from = "lib"}]\n'
+                '[tool.poetry.scripts]\na = "a:run"\n',
+                "lib/a.py": "",
+            },
+            OwnPackage("a", "2", ("lib",), (("console_scripts", "a", "a:run"),)),
+        ),
+        (
+            {
+                "setup.cfg": "[metadata]\nname = a\nversion = file: VERSION\n[options]\npackage_dir =\n    = code\n"
+                "[options.entry_points]\nconsole_scripts =\n    a = a:run\n",
+                "code/a.py": "",
+            },
+            OwnPackage("a", "0.0.0", ("code",), (("console_scripts", "a", "a:run"),)),
+        ),
+    ],
+)
+def test_the_package_that_a_repo_is(tmp_path: Path, files: dict[str, str], package: OwnPackage | None) -> None:
+    """By its metadata, as pip would install it; a version that no file tells is told to be unknown."""
+    found = of(tmp_path, files)
+    assert found.package == package
+    assert bool(found.notes) == (package is not None and package.version == "0.0.0" and package.name != "repo")
 
 
 def test_versions_of_a_lock_file(tmp_path: Path) -> None:

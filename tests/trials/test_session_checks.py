@@ -120,8 +120,8 @@ def test_wrong_tables_are_told(tmp_path: Path) -> None:
         ('[checks.answer]\njson = {type = "nope"}', ["answer.json"]),
         ('[checks.answer]\njson = {"$ref" = "https://example.com/x.json"}', ["answer.json"]),
         (
-            '[checks.tools]\nused = ["bash", "Wriite", "mine", "mcp__git__*"]',
-            ["tools.used.0", "tools.used.1"],
+            '[checks.tools]\nused = ["bash", "mine", "mcp__git", "Bash(make *)", "skill:a", "mcp__a__*", "New*"]',
+            [f"tools.used.{index}" for index in range(5)],
         ),
         ('[checks.tools]\norder = ["Read", "Bash"]\nnot_used = ["Read"]', ["tools.not_used.0"]),
         ('[checks.tools]\norder = ["Bash", "Read", "Bash"]\nat_most = {Bash = 1}', ["tools.at_most.Bash"]),

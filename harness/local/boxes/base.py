@@ -7,6 +7,7 @@ are made once and kept, until what they were made from changes.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import hashlib
@@ -16,7 +17,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -164,13 +165,14 @@ def prepare_base(stored: int | None) -> Base:
     folder.mkdir(mode=0o700, exist_ok=True)  # nobody may reach a setuid file in it
     folder.chmod(0o700)
     made = folder / _key(stored, hidden)
-    if not made.exists():
+
+    def build() -> None:
         with build_folder(made) as building:
             _build_root(building / "root", stored)
             _build_usr(building / "usr", stored)
         _remove_old(folder, made)
-    # Held until this process ends: no other server removes it meanwhile.
-    fcntl.flock(os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), fcntl.LOCK_SH)
+
+    hold(made, build)
     binds = [(f"/{name}", Path("/", name)) for name in TWINS if _is_folder(Path("/", name))]
     interpreter = Interpreter.running()
     if interpreter.needs_mount and not Path("/usr/bin/python3").exists():
@@ -178,6 +180,20 @@ def prepare_base(stored: int | None) -> Base:
 
         binds.append(("/opt/python", share_path(interpreter.prefix, whole=False)))
     return Base(made / "root", made / "usr", tuple(binds))
+
+
+def hold(made: Path, build: Callable[[], None]) -> None:
+    """Have a folder, built if need be, that no other server removes until this process ends."""
+    while True:
+        if not made.exists():
+            build()
+        with contextlib.suppress(FileNotFoundError):
+            fd = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            # Who had it while we waited may have moved it away, to remove it.
+            if made.exists() and os.path.samestat(os.fstat(fd), made.stat()):
+                return
+            os.close(fd)
 
 
 def _remove_old(folder: Path, made: Path) -> None:

@@ -148,6 +148,8 @@ def add_installed(with_user_site: bool) -> None:
         folder = site.getusersitepackages()
         if os.path.isdir(folder):
             site.addsitedir(folder, known)
+            # Tests that give what they start another home let it find the same packages.
+            os.environ.setdefault("PYTHONUSERBASE", site.getuserbase())
 
 
 class RepoFinder:
