@@ -110,14 +110,7 @@ async def run_checks(
     """
     results: list[CheckResult] = []
     has_run = bool(task.prepare)
-    files = CheckFiles.of(
-        task,
-        told or {},
-        folder=place.checks_folder,
-        repo=f"{place.baseline.home}/repo",
-        is_anew=has_run or len(checks) > 1,
-        but=place.laid_by_variant,
-    )
+    files = _files_of(place, task, told or {}, is_anew=has_run or len(checks) > 1)
     if told:
         env = {name: f"{place.checks_folder}/told/{file}" for name, file in VARIABLES.items()}
         task = replace(task, sandbox=task.sandbox.model_copy(update={"env": {**task.sandbox.env, **env}}))
@@ -145,6 +138,11 @@ async def run_checks(
         if until_failed and not result.passed:
             break
     return tuple(results)
+
+
+def _files_of(place: Place, task: Task, told: Mapping[str, bytes], *, is_anew: bool) -> CheckFiles:
+    folder, repo = place.checks_folder, f"{place.baseline.home}/repo"
+    return CheckFiles.of(task, told, folder=folder, repo=repo, is_anew=is_anew, but=place.laid_by_variant)
 
 
 def failed_check(check: Check, words: str, *, timed_out: bool = False) -> CheckResult:

@@ -287,9 +287,8 @@ class Verdicts:
             self.tell(name)
 
 
-def run_unittest(places: Places, tell: Tell) -> None:
-    """Run with unittest what the files have, with a result of our own."""
-    verdicts, guard = Verdicts(tell), Guard(["unittest"])
+def _result_class(verdicts: Verdicts, guard: Guard, tell: Tell) -> Any:
+    """A class of results that tells each test's verdict, and what was changed around it."""
 
     class Result(unittest.TextTestResult):
         def startTest(self, test: Any) -> None:
@@ -333,13 +332,19 @@ def run_unittest(places: Places, tell: Tell) -> None:
                 tell("problem", "the result of the tests was changed while they ran")
             verdicts.tell(test.id())
 
+    return Result
+
+
+def run_unittest(places: Places, tell: Tell) -> None:
+    """Run with unittest what the files have, with a result of our own."""
+    verdicts, guard = Verdicts(tell), Guard(["unittest"])
+    result_class = _result_class(verdicts, guard, tell)
     suite = _suite(places, verdicts)
     tests = list(_tests_in(suite))
     for test in tests:
         tell("collected", test.id())
     guard.watch_tests({sys.modules[type(test).__module__] for test in tests}, {type(test) for test in tests})
     watch_equal_to_all(places, tell)
-    result_class: Any = Result
     result = unittest.TextTestRunner(stream=sys.stdout, resultclass=result_class).run(suite)
     verdicts.tell_others()
     if result.shouldStop:
