@@ -361,8 +361,8 @@ system_prompt.text = """
 modle = "no"
 """
 args = [
+    "--debug-file",
     "[second]",
-    "x",
 ]
 ["second"]
 "modle" = 1
