@@ -18,6 +18,18 @@ def add_trial(command: argparse.ArgumentParser) -> None:
     add_results(command)
 
 
+def add_run(command: argparse.ArgumentParser) -> None:
+    """Add the run that a command is about: the last one, unless another is named."""
+    command.add_argument(
+        "run_name", nargs="?", metavar="RUN", help="a run's name or folder (default: the last)"
+    )
+
+
+def add_sandbox(command: argparse.ArgumentParser, help: str) -> None:
+    """Add `--sandbox`."""
+    command.add_argument("--sandbox", choices=("auto", "e2b", "local"), default="auto", help=help)
+
+
 def add_results(command: argparse.ArgumentParser) -> None:
     """Add `--results`."""
     command.add_argument(

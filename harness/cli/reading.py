@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from harness.cli.arguments import Commands, add_results
+from harness.cli.arguments import Commands, add_results, add_run
 
 
 def add_ls(commands: Commands) -> None:
@@ -78,9 +78,7 @@ def add_watch(commands: Commands) -> None:
         description="Show how a run is doing, and each trial that runs: its phase, its last tool, its tokens and "
         "cost. It ends with the run.",
     )
-    command.add_argument(
-        "run_name", nargs="?", metavar="RUN", help="a run's name or folder (default: the last)"
-    )
+    add_run(command)
     add_results(command)
     command.set_defaults(run=_run_watch)
 

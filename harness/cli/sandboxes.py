@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from harness.cli.arguments import Commands, add_results
+from harness.cli.arguments import Commands, add_results, add_sandbox
 
 
 def add_template(commands: Commands) -> None:
@@ -29,12 +29,7 @@ def add_template(commands: Commands) -> None:
     named.add_argument("--all", action="store_true", help="all that harness has built")
     remove.set_defaults(run=_run_template, kind="rm")
     for kind in kinds.choices.values():
-        kind.add_argument(
-            "--sandbox",
-            choices=("auto", "e2b", "local"),
-            default="auto",
-            help="where (default: as pytest chooses)",
-        )
+        add_sandbox(kind, "where (default: as pytest chooses)")
         add_results(kind)
 
 
@@ -121,7 +116,7 @@ def add_doctor(commands: Commands) -> None:
         description="Make a few sandboxes on what the E2B_* variables name (or on this machine), try each thing that "
         "harness needs of it, and print a table. Exit code 1 when something does not work.",
     )
-    command.add_argument("--sandbox", choices=("auto", "e2b", "local"), default="auto", help="default: auto")
+    add_sandbox(command, "default: auto")
     command.add_argument("--template", default="claude", metavar="NAME", help="default: claude")
     command.set_defaults(run=_run_doctor)
 

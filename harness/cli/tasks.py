@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from harness.cli.arguments import Commands, add_results, whole_number
+from harness.cli.arguments import Commands, add_results, add_sandbox, whole_number
 
 
 def add_demo(commands: Commands) -> None:
@@ -54,9 +54,7 @@ def add_new(commands: Commands) -> None:
     command.add_argument(
         "--into", type=Path, default=Path("tasks"), metavar="DIR", help="where (default: tasks)"
     )
-    command.add_argument(
-        "--sandbox", choices=("auto", "e2b", "local"), default="auto", help="where a commit is proven"
-    )
+    add_sandbox(command, "where a commit is proven")
     add_results(command)
     command.set_defaults(run=_run_new)
 
@@ -84,9 +82,7 @@ def add_mine(commands: Commands) -> None:
     command.add_argument(
         "--into", type=Path, default=Path("tasks"), metavar="DIR", help="where (default: tasks)"
     )
-    command.add_argument(
-        "--sandbox", choices=("auto", "e2b", "local"), default="auto", help="where they are proven"
-    )
+    add_sandbox(command, "where they are proven")
     _add_mutants(command)
     command.add_argument("--concurrency", type=whole_number, metavar="N", help="how many sandboxes at once")
     add_results(command)
@@ -132,7 +128,7 @@ def add_validate(commands: Commands) -> None:
     )
     _add_mutants(command)
     command.add_argument("--json", action="store_true", help="print the findings as JSON instead")
-    command.add_argument("--sandbox", choices=("auto", "e2b", "local"), default="auto", help="where")
+    add_sandbox(command, "where")
     command.add_argument("--concurrency", type=whole_number, metavar="N", help="how many sandboxes at once")
     add_results(command)
     command.set_defaults(run=_run_validate)

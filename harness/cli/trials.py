@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from harness.cli.arguments import Commands, add_results, add_trial
+from harness.cli.arguments import Commands, add_results, add_run, add_sandbox, add_trial
 
 
 def add_apply(commands: Commands) -> None:
@@ -81,9 +81,7 @@ def add_verify(commands: Commands) -> None:
         "evidence and the stored work, and compare each file with the manifest that was written at the run's end. "
         "Exit code 0: nothing contradicts the records; 1: something does, and is named; 2: cannot be verified.",
     )
-    command.add_argument(
-        "run_name", nargs="?", metavar="RUN", help="a run's name or folder (default: the last)"
-    )
+    add_run(command)
     command.add_argument("--json", action="store_true", help="print it as JSON")
     add_results(command)
     command.set_defaults(run=_run_verify)
@@ -109,7 +107,7 @@ def add_regrade(commands: Commands) -> None:
     command.add_argument(
         "tasks", nargs="*", type=Path, metavar="TASK", help="folders of tasks (default: all in tasks/)"
     )
-    command.add_argument("--sandbox", choices=("auto", "e2b", "local"), default="auto", help="where")
+    add_sandbox(command, "where")
     command.add_argument("--concurrency", type=int, metavar="N", help="how many at once")
     add_results(command)
     command.set_defaults(run=_run_regrade)
