@@ -55,9 +55,9 @@ def pack(
     folder is that folder. With `is_readable` every account may read what is in it, and run what can be run. `tar -xf`
     finds out by itself. The same input gives the same bytes. Raises OSError when something cannot be read.
     """
-    add = _add_readable if is_readable else _add_plain
+    entry = _readable if is_readable else _plain
     parts = [
-        _of_version(add, name, path, versions[name]) if name in versions else _of_path(add, name, path)
+        _of_version(entry, name, path, versions[name]) if name in versions else _of_path(entry, name, path)
         for name, path in paths.items()
     ]
     folders = tuple(name for name in files if name.endswith("/"))
@@ -113,13 +113,13 @@ def _of_files(files: tuple[tuple[str, bytes], ...]) -> _Part:
     return _Part.of(_entries(functools.partial(_add_files, files)))
 
 
-def _of_path(add: _AddPath, name: str, path: Path) -> _Part:
-    return _Part.of(_entries(functools.partial(add, name, path)))
+def _of_path(entry: _Entry, name: str, path: Path) -> _Part:
+    return _Part.of(_entries(functools.partial(_add_path, entry, name, path)))
 
 
 @functools.lru_cache(maxsize=_FOLDERS)
-def _of_version(add: _AddPath, name: str, path: Path, version: str) -> _Part:
-    return _of_path(add, name, path.resolve() if path.is_dir() else path)
+def _of_version(entry: _Entry, name: str, path: Path, version: str) -> _Part:
+    return _of_path(entry, name, path.resolve() if path.is_dir() else path)
 
 
 def _entries(add: Callable[[tarfile.TarFile], None]) -> bytes:
@@ -139,15 +139,11 @@ def _add_files(files: Iterable[tuple[str, bytes]], archive: tarfile.TarFile) -> 
         archive.addfile(info, io.BytesIO(data))
 
 
-_AddPath = Callable[[str, Path, tarfile.TarFile], None]
+_Entry = Callable[[tarfile.TarInfo], tarfile.TarInfo | None]
 
 
-def _add_plain(name: str, path: Path, archive: tarfile.TarFile) -> None:
-    archive.add(path, arcname=name, filter=_plain)
-
-
-def _add_readable(name: str, path: Path, archive: tarfile.TarFile) -> None:
-    archive.add(path, arcname=name, filter=_readable)
+def _add_path(entry: _Entry, name: str, path: Path, archive: tarfile.TarFile) -> None:
+    archive.add(path, arcname=name, filter=entry)
 
 
 def _zip(data: bytes) -> bytes:
