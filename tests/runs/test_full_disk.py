@@ -17,10 +17,14 @@ TRIALS = 25
 
 @pytest.fixture
 def small_disk(pytester: pytest.Pytester) -> Iterator[Path]:
-    """A file system of 80 kB for the results."""
+    """A file system for the results that holds some trials, about 40 kB each, and not all of them.
+
+    It holds more than the trials that run side by side: they write at the same time, so that a smaller one may be full
+    before the first of them has ended.
+    """
     place = pytester.path / "results"
     place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=80k", "harness-test", str(place)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "harness-test", str(place)]
     if os.getuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("a file system can be mounted by root alone")
     yield place
