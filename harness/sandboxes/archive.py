@@ -16,7 +16,7 @@ from harness.tasks.contents import IGNORED_NAMES
 
 _GZIP_THRESHOLD = 256 * 1024
 """Bytes that are sent sooner than a sandbox starts a gzip for them."""
-_MAX_INLINE_CHARS = 107 * 1024
+MAX_INLINE_CHARS = 107 * 1024
 """Characters that fit into a command, beside what else it does: the kernel takes 128 KiB for one argument."""
 _NEEDS_ESCAPE = re.compile(rb"\x00+|[^\n -$&(-\[\]-~]")
 """Bytes that a format in single quotes cannot have in it, or that mean something there: all but plain text without
@@ -77,15 +77,21 @@ def unpack_command(archive: bytes) -> str | None:
 
     Its last part is tar's own, which more options may follow.
     """
-    if len(archive) > _MAX_INLINE_CHARS:
-        return None
+    told = print_command(archive)
     # On a pipe, tar does not find out by itself.
     unpack = "tar -xz" if archive.startswith(b"\x1f\x8b") else "tar -x"
-    told = _printf_escape(archive)
-    if len(told) <= _MAX_INLINE_CHARS:
-        return f"printf -- '{told}' | {unpack}"
-    told = base64.b64encode(archive).decode()
-    return f"printf %s {told} | base64 -d | {unpack}" if len(told) <= _MAX_INLINE_CHARS else None
+    return told and f"{told} | {unpack}"
+
+
+def print_command(data: bytes, room: int = MAX_INLINE_CHARS) -> str | None:
+    """A bash command that prints `data`; None where it would have more than about `room` characters."""
+    if len(data) > room:
+        return None
+    told = _printf_escape(data)
+    if len(told) <= room:
+        return f"printf -- '{told}'"
+    told = base64.b64encode(data).decode()
+    return f"printf %s {told} | base64 -d" if len(told) <= room else None
 
 
 def _printf_escape(data: bytes) -> str:

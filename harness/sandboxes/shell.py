@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.sandboxes.archive import unpack_command
+from harness.sandboxes.archive import MAX_INLINE_CHARS, unpack_command
 from harness.sandboxes.layout import HOME
 from harness.sandboxes.sandbox import CommandResult, Sandbox, bypass_profile
 
@@ -90,20 +90,21 @@ async def run_as_root(sandbox: Sandbox, script: str, *, home: str, timeout: floa
 
 
 async def handed_over(
-    sandbox: Sandbox, archive: bytes, name: str, *, secret: bool = False, anew: bool = False
+    sandbox: Sandbox, archive: bytes, name: str, *, secret: bool = False, anew: bool = False, beside: int = 0
 ) -> str:
     """A command that unpacks a tar in the folder where it runs.
 
-    A small one goes with the command. A larger one, or one with a `secret` in it, since platforms log commands, is put
-    into the file `name` below the home first, and is gone once it is unpacked. `anew`: whatever is there in the place
-    of what it brings goes first, folders with all that is in them.
+    A small one goes with the command, where that has room for it: `beside` is how many characters of data the same
+    command brings besides. A larger one, or one with a `secret` in it, since platforms log commands, is put into the
+    file `name` below the home first, and is gone once it is unpacked. `anew`: whatever is there in the place of what it
+    brings goes first, folders with all that is in them.
 
     Raises:
         SandboxFault: when the sandbox is lost.
     """
     option = " --recursive-unlink" if anew else ""
     command = None if secret else unpack_command(archive)
-    if command is None:
+    if command is None or len(command) + beside > MAX_INLINE_CHARS:
         await sandbox.write(name, archive)
         return f"tar -xf ~/{name}{option} && rm ~/{name}"
     return command + option

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import math
 import shlex
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from harness.errors import SandboxFault
 from harness.records.record import CheckResult, Tampering, TrialSpec
-from harness.sandboxes.archive import pack
+from harness.sandboxes.archive import pack, print_command
 from harness.sandboxes.sandbox import CommandResult, CommandTimeoutError, Sandbox, TooLargeError
 from harness.sandboxes.shell import (
     call,
@@ -39,8 +38,8 @@ MAX_DIFF_BYTES = 64 * 1024 * 1024
 """A longer diff is not kept."""
 _MAX_FILE_BYTES = 8 * 1024 * 1024
 """A larger file is left out of the diff."""
-_INLINE_BYTES = 64 * 1024
-"""A smaller tar goes with the command that unpacks it: one trip less."""
+_INLINE_CHARS = 80 * 1024
+"""A tar that takes fewer characters goes with the command that unpacks it: one trip less."""
 _TOLD_BYTES = 256 * 1024
 """A longer diff is read from its file."""
 _IGNORED_NAMES = 200
@@ -256,16 +255,16 @@ def _fail_unless_laid(seeded: Seeded) -> None:
 
 async def _from_tar(sandbox: Sandbox, file: Path, command: str) -> str:
     """A command that reads a tar of this machine; the tar goes with it, or by an upload where it is large."""
-    start = _start_of(file)
-    if len(start) > _INLINE_BYTES:
+    told = print_command(_start_of(file), _INLINE_CHARS)
+    if told is None:
         await sandbox.upload(_WORK, file)
         return chain(f"{command} <~/{_WORK}", f"rm ~/{_WORK}")
-    return f"printf %s {base64.b64encode(start).decode()} | base64 -d | {command}"
+    return f"{told} | {command}"
 
 
 def _start_of(file: Path) -> bytes:
     with file.open("rb") as content:
-        return content.read(_INLINE_BYTES + 1)
+        return content.read(_INLINE_CHARS + 1)
 
 
 async def grade_in_place(

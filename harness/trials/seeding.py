@@ -17,6 +17,7 @@ from harness.trials import scripts
 from harness.variants.apply import NO_VARIANT_FILES, VariantFiles
 
 _TIMEOUT_S = 300.0
+_SEED = ".harness/seed.tar"
 
 # What `git init` would make, and settings of the harness's own; unpacked with the rest, it is a program less.
 _GIT = {
@@ -79,7 +80,7 @@ async def seed(
     if is_set_up:
         return await _apply_after_setup(sandbox, task, extra or {}, variant, then)
     archive = pack_starter(task, extra or {}, variant)
-    unpack = await _unpack(sandbox, archive, secret=variant.secret)
+    unpack = await _unpack(sandbox, archive, secret=variant.secret, beside=len(then))
     if task.sandbox.workdir:
         unpack = chain(call(scripts.LINK_REPO, task.sandbox.workdir), unpack)
     commit = "true" if task.sandbox.workdir else call(scripts.COMMIT)
@@ -103,8 +104,8 @@ def pack_starter(task: Task, extra: Mapping[str, bytes], variant: VariantFiles =
     return pack({**git, **extra, **variant.files, ".harness/": b""}, {**repo, **variant.paths}, versions)
 
 
-async def _unpack(sandbox: Sandbox, archive: bytes, *, secret: bool) -> str:
-    return f"cd ~ && {await handed_over(sandbox, archive, '.harness/seed.tar', secret=secret)}"
+async def _unpack(sandbox: Sandbox, archive: bytes, *, secret: bool, beside: int = 0) -> str:
+    return f"cd ~ && {await handed_over(sandbox, archive, _SEED, secret=secret, beside=beside)}"
 
 
 async def _apply_after_setup(
@@ -181,7 +182,8 @@ async def _run_step(sandbox: Sandbox, script: str) -> CommandResult:
         raise SandboxFault("seed", f"the starter repo could not be put in place: {error}") from error
     except SandboxFault as fault:
         # No agent has been here: what is not there is not in the template.
-        if fault.kind != "invalid_request" or "/bin/bash" not in fault.message:
+        words = fault.message.lower()
+        if fault.kind != "invalid_request" or "/bin/bash" not in words or "no such file" not in words:
             raise
         raise TaskFault("template_file", "the template has no /bin/bash", remedy=_NEEDED) from fault
     if result.exit_code == _NO_WORKDIR:

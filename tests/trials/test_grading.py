@@ -41,6 +41,20 @@ def test_the_work_replaces_the_repo(server: LocalServer, tmp_path: Path) -> None
     assert seen.splitlines() == ["new", "src", "tests", "Initial commit", " D conftest.py", "?? new", "repo"]
 
 
+@pytest.mark.parametrize("kilobytes", [40, 60, 90])
+def test_a_starter_and_a_work_share_the_room_of_a_command(
+    server: LocalServer, tmp_path: Path, kilobytes: int
+) -> None:
+    """Each would go with the command that lays both down; together they are more than the kernel takes for one."""
+    task = protecting_task(tmp_path, protect="")
+    assert task.repo
+    (task.repo / "long").write_text("abcdefg\n" * 128 * kilobytes)
+    work = collected(server, task, "echo x >new", tmp_path / "kept")
+    grade, seen = laid(server, task, work, "ls; wc -c <long")
+    assert seen.split() == ["conftest.py", "long", "new", "src", "tests", str(1024 * kilobytes)]
+    assert grade.diff and b"+x" in grade.diff
+
+
 # The diff
 
 WORK = """
