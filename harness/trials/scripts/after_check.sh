@@ -1,8 +1,8 @@
 # Tells what a check has left, once its processes have ended.
 #   $1 its output   $2 bytes of it that are told   $3 a pattern of its reports, from the repo   $4 bytes of them
-# Answers, in base64: `output=` the end of its output, `report=` its reports, each ended by NUL.
+# Answers, in base64, where there is any: `output=` the end of its output, `report=` its reports, each ended by NUL.
 output=$1 output_bytes=$2 pattern=$3 report_bytes=$4
-if [ -f "$output" ] && [ ! -L "$output" ]; then
+if [ -f "$output" ] && [ ! -L "$output" ] && [ -s "$output" ]; then
   printf output=
   tail -c "$output_bytes" "$output" | base64 -w0
   echo

@@ -45,7 +45,8 @@ fi
 add_all ~/repo
 if [ -s "$GIT_DIR/large" ]; then echo "large=$(base64 -w0 <"$GIT_DIR/large")"; fi
 if [ -s "$GIT_DIR/rules" ]; then
-  echo "ignored=$(git ls-files -o -i --exclude-standard --directory -z | head -zn "$names" | base64 -w0)"
+  git ls-files -o -i --exclude-standard --directory -z >"$GIT_DIR/ignored"
+  if [ -s "$GIT_DIR/ignored" ]; then echo "ignored=$(head -zn "$names" "$GIT_DIR/ignored" | base64 -w0)"; fi
 fi
 git -c core.quotePath=false diff --cached --binary --no-ext-diff --no-textconv --no-color "$before" >"$GIT_DIR/diff.patch"
 size=$(wc -c <"$GIT_DIR/diff.patch")
