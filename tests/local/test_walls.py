@@ -229,6 +229,8 @@ def test_root_and_user_are_two() -> None:
         assert (await run(box, "readlink /proc/self/exe; sudo -u worker id -un")).stdout.endswith("worker\n")
         await box.learn_user("worker")
         assert (await run(box, "id -un; pwd", user="worker")).stdout == "worker\n/home/worker\n"
+        entry = await box.files.stat("/home/worker/a")
+        assert (entry.owner, entry.group) == ("worker", "worker")
         owners = await run(box, python('import os; os.chown("/srv/secret", 7, 8)'), user="root")
         assert owners.exit_code == 0
         assert (await run(box, "stat -c %u:%g /srv/secret")).stdout == "7:8\n"
@@ -248,6 +250,7 @@ def test_a_sandbox_without_its_accounts_still_has_root_and_user() -> None:
             assert await process.read() == ("stdout", number.encode())
         with pytest.raises(UnknownUser):
             await box.learn_user("daemon")
+        assert (await box.files.stat("/home/user")).owner == "1000"
 
     tell(story, isolation("namespaces"))
 
