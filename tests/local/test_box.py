@@ -57,10 +57,13 @@ def test_a_command_starts_in_its_users_home_with_the_sandboxs_environment(tier: 
 
     async def story(box: Box) -> None:
         for user in ("user", "root"):
-            command = 'echo "$HOME $PWD $USER $A $B $E2B_SANDBOX $E2B_SANDBOX_ID"'
+            command = 'echo "$HOME $PWD $USER $A $B $E2B_SANDBOX $E2B_SANDBOX_ID $E2B_TEMPLATE_ID"'
             output = await run(box, command, user=user, env={"B": "call"})
             home = box.paths.outside(box.home(user))
-            assert output.stdout.split() == [home, home, user, "1", "call", "true", "box1"]
+            assert output.stdout.split() == [home, home, user, "1", "call", "true", "box1", "base"]
+        if box.tier == "namespaces":  # for terminals, which have no variables of a call
+            files = await run(box, "cd /run/e2b && cat .E2B_SANDBOX .E2B_SANDBOX_ID .E2B_TEMPLATE_ID")
+            assert files.stdout == "truebox1base"
 
     tell(story, tier, env={"A": "1", "B": "sandbox"})
 
