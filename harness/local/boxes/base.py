@@ -220,7 +220,7 @@ def _key(stored: int | None, hidden: Iterable[str]) -> str:
     """Return a name that changes with what a base is made from."""
     sources = [Path("/var/lib/dpkg/status"), Path("/etc/passwd"), Path("/etc/group"), Path("/usr"), *_etc()]
     lines = [str(FORMAT), str(stored), sys.version, *hidden]
-    for path in (*sources, Path(__file__)):
+    for path in (*sources, Path(__file__), Path(__file__).with_name("sudo.sh")):
         for each in (path, *(path.rglob("*") if _is_folder(path) and path != Path("/usr") else ())):
             status = each.lstat() if os.path.lexists(each) else None
             lines.append(f"{each} {status.st_mtime_ns} {status.st_size}" if status else str(each))
