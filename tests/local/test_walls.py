@@ -255,6 +255,25 @@ def test_a_sandbox_without_its_accounts_still_has_root_and_user() -> None:
     tell(story, isolation("namespaces"))
 
 
+NPM = """
+printf '{"name": "own", "version": "1.0.0", "bin": {"own-tool": "own.js"}}' > package.json
+printf '#!/usr/bin/env node\\nconsole.log(7)\\n' > own.js
+npm install -g --offline . > /dev/null && own-tool && sudo npm uninstall -g own > /dev/null && ! own-tool 2> /dev/null
+"""
+
+
+def test_user_installs_commands_without_sudo() -> None:
+    """Into /usr/local, which all may write on E2B's image, and by npm, whose own folder nobody may."""
+
+    async def story(box: Box) -> None:
+        done = await run(box, "touch /usr/local/bin/a /usr/local/lib/a && ! touch /usr/bin/a")
+        assert done.exit_code == 0, done.stderr
+        done = await run(box, NPM)
+        assert (done.stdout, done.exit_code) == ("7\n", 0), done.stderr
+
+    tell(story, isolation("namespaces"), template=claude_template())
+
+
 DEB = """
 mkdir -p /tmp/own/DEBIAN /tmp/own/opt/own && cd /tmp/own
 printf 'Package: own\nVersion: 1\nArchitecture: all\nMaintainer: me <me@here>\nDescription: own\n' > DEBIAN/control

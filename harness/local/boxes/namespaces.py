@@ -52,6 +52,7 @@ OOM_SCORE = 500
 """Sandboxes are ended before anything else when this machine runs out of memory."""
 PYTHON = "/opt/python"
 ENV = {"PIP_BREAK_SYSTEM_PACKAGES": "1"}
+BASE_ENV = {"NPM_CONFIG_GLOBALCONFIG": "/etc/npmrc"}
 ONE_ID_ENV = {"IS_SANDBOX": "1"}
 """Where `user` has root's id: without it Claude Code refuses to skip its questions."""
 
@@ -194,8 +195,8 @@ class Namespaces:
                 errors.seek(0)
                 said = errors.read(4096).decode("utf-8", "replace").strip()
             raise OSError(error.errno, said or error.strerror or str(error)) from error
-        env = {**ENV, **(ONE_ID_ENV if self.ids == "one" else {})}
         image = spec.template.image
+        env = {**ENV, **(BASE_ENV if image is None else {}), **(ONE_ID_ENV if self.ids == "one" else {})}
         user = E2B_USER if image is None else image.user
         return LaunchedGuest(guest, errors, env=env, has_accounts=self.ids != "one", user=user)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from harness.local.boxes.base import FIND_ACCOUNT, FIRST_USER, TEXTS
+from harness.local.boxes.base import FIND_ACCOUNT, FIRST_USER, TEXTS, open_local
 from harness.local.boxes.guest_launch import make_sudo
 from harness.local.images.errors import ImageError
 from harness.local.images.unpack import Owners, open_inside
@@ -31,6 +31,7 @@ def add_to_image(image: Path, target: Path, owners: Owners) -> None:
     for name, mode in (("root", 0o700), ("tmp", 0o1777), ("var/tmp", 0o1777)):
         (root / name).mkdir(parents=True, exist_ok=True)
         (root / name).chmod(mode)
+    open_local(image / "usr", usr)
     texts = {
         name: TEXTS[name]
         for name in ("etc/hostname", "etc/hosts", "etc/resolv.conf", "etc/sudoers.d/harness")
