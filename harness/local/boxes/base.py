@@ -356,12 +356,21 @@ def _build_usr(usr: Path, stored: int | None) -> None:
 
 
 def open_local(below: Path, usr: Path) -> None:
-    """Let everybody write in /usr/local, as on E2B: `pip` and `npm install -g` do, without sudo."""
+    """Let everybody write in /usr/local, as on E2B: `npm install -g` does, without sudo.
+
+    Python's folders there stay root's, so that what `user` installs by `pip` is the user's, in the home.
+    """
+    if not _is_folder(below / "local"):  # an image's link may lead anywhere on this machine
+        return
     for above, folders, _ in os.walk(below / "local"):
         made = usr / Path(above).relative_to(below)
         made.mkdir(parents=True, exist_ok=True)
         made.chmod(0o777)
-        folders[:] = [name for name in folders if Path(above, name).stat().st_mode & stat.S_IROTH]
+        folders[:] = [
+            name
+            for name in folders
+            if Path(above, name).lstat().st_mode & stat.S_IROTH and not name.startswith("python")
+        ]
 
 
 def _copy_folders(source: Path, target: Path) -> None:
