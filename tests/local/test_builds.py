@@ -208,14 +208,14 @@ def test_an_image_whose_first_account_is_another(build: Build, name: str, api: A
         shutil.copy(path, target)
     for folder in ("bin", "lib", "lib64"):
         (root / folder).symlink_to(f"usr/{folder}")
-    (root / "usr/local").symlink_to("/etc")  # the image's own, not this machine's
+    (root / "usr/local").symlink_to("/var")  # the image's own, not this machine's
     with tarfile.open(tmp_path / "image.tar", "w") as archive:
         archive.add(root, ".", filter=lambda member: member.replace(uid=0, gid=0, deep=False))
     build(Template().from_image(str(tmp_path / "image.tar")), name)
     with Sandbox.create(name, **api) as sandbox:
         said = sandbox.commands.run("id -u; echo >a; stat -c %u a ~").stdout
         assert said.split() == ["1001", "1001", "1001"]
-        assert not sandbox.files.exists("/usr/local/apt")
+        assert not sandbox.files.exists("/usr/local/lib")
         entry = sandbox.files.write("b", "")
         assert sandbox.files.get_info(entry.path).owner == "user"
         assert sandbox.commands.run("id -u", user="node").stdout == "1000\n"
