@@ -53,6 +53,8 @@ class ImageLayers:
 
     root: Path
     added: Path
+    user: tuple[int, int]
+    """The ids of `user` and of its group: images often have another account with E2B's."""
 
 
 @dataclass(frozen=True)

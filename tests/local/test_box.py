@@ -57,10 +57,13 @@ def test_a_command_starts_in_its_users_home_with_the_sandboxs_environment(tier: 
 
     async def story(box: Box) -> None:
         for user in ("user", "root"):
-            command = 'echo "$HOME $PWD $USER $A $B $E2B_SANDBOX $E2B_SANDBOX_ID"'
+            command = 'echo "$HOME $PWD $USER $A $B $E2B_SANDBOX $E2B_SANDBOX_ID $E2B_TEMPLATE_ID"'
             output = await run(box, command, user=user, env={"B": "call"})
             home = box.paths.outside(box.home(user))
-            assert output.stdout.split() == [home, home, user, "1", "call", "true", "box1"]
+            assert output.stdout.split() == [home, home, user, "1", "call", "true", "box1", "base"]
+        if box.tier == "namespaces":  # for terminals, which have no variables of a call
+            files = await run(box, "cd /run/e2b && cat .E2B_SANDBOX .E2B_SANDBOX_ID .E2B_TEMPLATE_ID")
+            assert files.stdout == "truebox1base"
 
     tell(story, tier, env={"A": "1", "B": "sandbox"})
 
@@ -745,9 +748,21 @@ def test_sudo_makes_the_user_root_by_name(tier: str) -> None:
             ("A=b", "root", "/root"),
             ("-n -E A=b", "root", "/root"),
             ("-u user -H -- env A=b", "user", "/home/user"),
+            ("-nEu user -p '' A=b", "user", "/home/user"),
+            ("-kHuuser A=b", "user", "/home/user"),
+            ("--user=user -s A=b", "user", "/home/user"),
+            ("-iuroot A=b", "root", "/root"),
         ):
             done = await run(box, f"sudo {options} {show}", user="user")
             assert (done.stdout, done.exit_code) == (f"{user} b\n{box.paths.outside(home)}\n", 3)
+        for command, said in (
+            ("cd / && sudo -iu user pwd", box.paths.outside("/home/user")),
+            ("echo 'echo $USER' | sudo -s", "root"),
+            ("sudo -l", "(ALL : ALL) NOPASSWD: ALL"),
+            ("sudo -nv && echo yes", "yes"),
+        ):
+            assert (await run(box, command, user="user")).stdout == f"{said}\n", command
+        assert "the option -u needs a value" in (await run(box, "sudo -u")).stderr
         assert "no user king" in (await run(box, "sudo -u king true")).stderr
         assert (await run(box, "sudo --frobnicate true")).exit_code == 1
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
+import shutil
+import subprocess
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -186,6 +190,35 @@ def test_a_dockerfile_is_built(build: Build, name: str, api: Api) -> None:
         assert (
             sandbox.commands.run('test "$A-b" = "$B"; test "$(cat a)" = "$A"; pwd').stdout == "/home/user/w\n"
         )
+
+
+@only_where_folders_can_be_mounted
+def test_an_image_whose_first_account_is_another(build: Build, name: str, api: Api, tmp_path: Path) -> None:
+    """As in `node` and `ubuntu`: `user` has the next id, on disk and in what it runs, and the home is its own."""
+    root = tmp_path / "root"
+    (root / "etc").mkdir(parents=True)
+    (root / "etc/passwd").write_text("root:x:0:0::/root:/bin/bash\nnode:x:1000:1000::/home/node:/bin/bash\n")
+    (root / "etc/group").write_text("root:x:0:\nnode:x:1000:\n")
+    programs = ["bash", "env", "id", "stat", "sh"]
+    paths = [f"/usr/bin/{each}" for each in programs]
+    linked = subprocess.run(["ldd", *paths], capture_output=True, text=True, check=True).stdout
+    for path in {*paths, *re.findall(r"(/\S+) \(0x", linked)}:
+        target = root / f"usr{path.removeprefix('/usr')}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    for folder in ("bin", "lib", "lib64"):
+        (root / folder).symlink_to(f"usr/{folder}")
+    (root / "usr/local").symlink_to("/var")  # the image's own, not this machine's
+    with tarfile.open(tmp_path / "image.tar", "w") as archive:
+        archive.add(root, ".", filter=lambda member: member.replace(uid=0, gid=0, deep=False))
+    build(Template().from_image(str(tmp_path / "image.tar")), name)
+    with Sandbox.create(name, **api) as sandbox:
+        said = sandbox.commands.run("id -u; echo >a; stat -c %u a ~").stdout
+        assert said.split() == ["1001", "1001", "1001"]
+        assert not sandbox.files.exists("/usr/local/lib")
+        entry = sandbox.files.write("b", "")
+        assert sandbox.files.get_info(entry.path).owner == "user"
+        assert sandbox.commands.run("id -u", user="node").stdout == "1000\n"
 
 
 def test_snapshots_and_forks_of_a_built_template_are_whole(build: Build, name: str, api: Api) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import importlib.util
+import io
 import json
 import os
 import stat
@@ -272,6 +273,23 @@ def test_an_archive_of_docker_save(tmp_path: Path) -> None:
         )
     with pytest.raises(ImageError, match="it has app:1"):
         open_image(f"{archive}:app:2").manifest()
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
+def test_a_tar_of_a_root_file_system_is_an_image(tmp_path: Path, mode: Any) -> None:
+    """As `mmdebstrap` and `docker export` write it, with the folder itself as the first entry or without."""
+    archive = tmp_path / "root.tar"
+    with tarfile.open(archive, mode) as file:
+        for info, data in [folder("./"), folder("./usr"), entry("./usr/x", b"1"), link("./bin", "usr")]:
+            file.addfile(info, io.BytesIO(data))
+    image = ImageStore(tmp_path / "store", OWNERS).get(open_image(str(archive)))
+    assert (image.root / "bin/x").read_bytes() == b"1"
+    assert (image.config.env, image.config.workdir, image.config.user) == ({}, "/", "")
+    with pytest.raises(ImageError, match="is a root file system, and has no image x"):
+        open_image(f"{archive}:x").manifest()
+    archive.write_bytes(layer([entry("app/x")]))
+    with pytest.raises(ImageError, match="no folder usr"):
+        open_image(str(archive)).manifest()
 
 
 def test_a_registry_with_a_token_and_an_index(tmp_path: Path) -> None:

@@ -394,11 +394,26 @@ def range_of_this_machine() -> pwd.struct_passwd:
 
 
 def test_a_user_with_a_range_has_real_accounts() -> None:
-    """As far as the range goes: root inside is the user, and all others are ids of the range."""
+    """As far as the range goes: root inside is the user, and all others are ids of the range.
+
+    What a process of theirs holds is counted too, where nothing bounds the disk: here a file without a name.
+    """
     account = range_of_this_machine()
+    holder = """
+import os, socket
+ends, file = socket.socketpair(), open("x", "wb")
+os.unlink("x")
+file.write(bytes(30 << 20))
+file.flush()
+print("done", flush=True)
+input()
+"""
     commands = ["id -u; touch f; sudo chown 7:8 f; stat -c %u:%g f; cat /proc/self/uid_map"]
-    said = story(account=account.pw_uid, home=Path(account.pw_dir), commands=commands)
+    said = story(
+        account=account.pw_uid, home=Path(account.pw_dir), commands=commands, holder=holder, disk_mb=20
+    )
     assert (said["tier"], said["account"], said["shortcoming"]) == ("namespaces", account.pw_uid, None)
+    assert said["beyond"] == "it wrote 30 MiB, and may write 20"
     ((code, words),) = said["outputs"]
     first = next(line.split(":")[1] for line in Path("/etc/subuid").read_text().splitlines())
     assert (code, words.split()) == (0, ["1000", "7:8", "0", str(account.pw_uid), "1", "1", first, "65535"])

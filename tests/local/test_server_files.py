@@ -112,6 +112,12 @@ def test_entries_tell_what_they_are(in_sandbox: InSandbox) -> None:
         assert file.symlink_target is None
         link = await sandbox.files.get_info("link")
         assert (link.type, link.symlink_target) == (FileType.SYMLINK, "/home/user/dir/file")
+        assert (link.mode, link.permissions) == (0o640, "Lrwxrwxrwx")
+        await sandbox.commands.run("mkdir special; chmod 3750 special; chmod 4755 dir/file; mkfifo pipe")
+        told = [await sandbox.files.get_info(name) for name in ("special", "dir/file", "pipe", "/dev/null")]
+        assert [(each.mode, each.permissions) for each in told] == [
+            (0o750, "dgtrwxr-x---"), (0o755, "urwxr-xr-x"), (0o644, "prw-r--r--"), (0o666, "Dcrw-rw-rw-"),
+        ]  # fmt: skip
         entries = {entry.name: entry for entry in await sandbox.files.list(".")}
         assert entries["dir"].type is FileType.DIR
         assert entries["dir"].permissions.startswith("drwx")

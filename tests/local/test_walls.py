@@ -229,6 +229,8 @@ def test_root_and_user_are_two() -> None:
         assert (await run(box, "readlink /proc/self/exe; sudo -u worker id -un")).stdout.endswith("worker\n")
         await box.learn_user("worker")
         assert (await run(box, "id -un; pwd", user="worker")).stdout == "worker\n/home/worker\n"
+        entry = await box.files.stat("/home/worker/a")
+        assert (entry.owner, entry.group) == ("worker", "worker")
         owners = await run(box, python('import os; os.chown("/srv/secret", 7, 8)'), user="root")
         assert owners.exit_code == 0
         assert (await run(box, "stat -c %u:%g /srv/secret")).stdout == "7:8\n"
@@ -248,8 +250,28 @@ def test_a_sandbox_without_its_accounts_still_has_root_and_user() -> None:
             assert await process.read() == ("stdout", number.encode())
         with pytest.raises(UnknownUser):
             await box.learn_user("daemon")
+        assert (await box.files.stat("/home/user")).owner == "1000"
 
     tell(story, isolation("namespaces"))
+
+
+NPM = """
+printf '{"name": "own", "version": "1.0.0", "bin": {"own-tool": "own.js"}}' > package.json
+printf '#!/usr/bin/env node\\nconsole.log(7)\\n' > own.js
+npm install -g --offline . > /dev/null && own-tool && sudo npm uninstall -g own > /dev/null && ! own-tool 2> /dev/null
+"""
+
+
+def test_user_installs_commands_without_sudo() -> None:
+    """Into /usr/local, which all may write on E2B's image, and by npm, whose own folder nobody may."""
+
+    async def story(box: Box) -> None:
+        done = await run(box, "touch /usr/local/bin/a /usr/local/lib/a && ! touch /usr/bin/a")
+        assert done.exit_code == 0, done.stderr
+        done = await run(box, NPM)
+        assert (done.stdout, done.exit_code) == ("7\n", 0), done.stderr
+
+    tell(story, isolation("namespaces"), template=claude_template())
 
 
 DEB = """

@@ -3,7 +3,8 @@
     python -m tests.support.box_story '{"tier": null, "commands": ["id -u"], "hold": false}'
 
 It says one JSON line: the isolation found (or the error), and each command's exit code and output. `user` runs them,
-or root, while another sandbox is there in which `neighbour` has been run. With `hold` it then waits until it is killed.
+or root, while another sandbox is there in which `neighbour` has been run. `holder` is a program that then goes on, and
+`beyond` says which bound the sandbox is beyond (`disk_mb`). With `hold` it then waits until it is killed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from typing import Any
 
 from harness.local.boxes.box import Box
 from harness.local.boxes.isolation import Isolation, IsolationError
-from tests.support.boxes import fresh_box, run, state_folder
+from harness.local.limits import BoxLimits
+from tests.support.boxes import fresh_box, read_until, run, state_folder
 
 
 async def tell(found: Isolation, wish: dict[str, Any], folder: Path) -> None:
@@ -28,8 +30,12 @@ async def tell(found: Isolation, wish: dict[str, Any], folder: Path) -> None:
         if "neighbour" in wish:
             neighbour = await stack.enter_async_context(fresh_box(found, folder, "neighbour"))
             await run(neighbour, wish["neighbour"], user="root")
-        box = await stack.enter_async_context(fresh_box(found, folder))
+        limits = BoxLimits(disk_mb=wish.get("disk_mb"))
+        box = await stack.enter_async_context(fresh_box(found, folder, limits=limits))
         outputs = [await run(box, command, user=wish.get("user", "user")) for command in wish["commands"]]
+        if "holder" in wish:  # a program that says `done` when it holds something, and waits
+            holder = await box.spawn(["python3", "-c", wish["holder"]], stdin=True)
+            await read_until(holder, b"done")
         said = {
             "tier": found.tier,
             "enforces": sorted(found.enforces),
@@ -37,6 +43,7 @@ async def tell(found: Isolation, wish: dict[str, Any], folder: Path) -> None:
             "unavailable": [asdict(each) for each in found.unavailable],
             "account": box.account,
             "server": os.getpid(),
+            "beyond": box.exceeds(await box.measure_usage()),
             "outputs": [[output.exit_code, output.stdout + output.stderr] for output in outputs],
         }
         print(json.dumps(said), flush=True)  # noqa: T201  # that is what it is for

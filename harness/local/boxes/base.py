@@ -126,10 +126,12 @@ TEXTS = {
     "etc/profile": 'if [ -n "$BASH_VERSION" ] && [ -n "$PS1" ]; then PS1="\\u@\\h:\\w\\$ "; fi\n',
     "etc/machine-id": "",
     "etc/fstab": "",
+    # Where npm's own folder is, which it would take, nothing can be written. By a file: nvm refuses the variable.
+    "etc/npmrc": "prefix=/usr/local\n",
     "etc/sudoers.d/harness": "user ALL=(ALL:ALL) NOPASSWD: ALL\n"
     f'Defaults secure_path="{SEARCH_PATH}"\n'
     'Defaults env_keep += "HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy NODE_USE_ENV_PROXY"\n'
-    f'Defaults env_keep += "PIP_BREAK_SYSTEM_PACKAGES {" ".join(TRUST)}"\n',
+    f'Defaults env_keep += "PIP_BREAK_SYSTEM_PACKAGES NPM_CONFIG_GLOBALCONFIG {" ".join(TRUST)}"\n',
     "etc/dpkg/dpkg.cfg.d/harness": "force-confdef\nforce-confold\n",
 }
 """/etc/profile does not change PATH, so that a login shell keeps its environment."""
@@ -220,7 +222,7 @@ def _key(stored: int | None, hidden: Iterable[str]) -> str:
     """Return a name that changes with what a base is made from."""
     sources = [Path("/var/lib/dpkg/status"), Path("/etc/passwd"), Path("/etc/group"), Path("/usr"), *_etc()]
     lines = [str(FORMAT), str(stored), sys.version, *hidden]
-    for path in (*sources, Path(__file__)):
+    for path in (*sources, Path(__file__), Path(__file__).with_name("sudo.sh")):
         for each in (path, *(path.rglob("*") if _is_folder(path) and path != Path("/usr") else ())):
             status = each.lstat() if os.path.lexists(each) else None
             lines.append(f"{each} {status.st_mtime_ns} {status.st_size}" if status else str(each))
@@ -337,6 +339,7 @@ def _build_usr(usr: Path, stored: int | None) -> None:
         _link(usr, "bin/python3", python)
     if not os.path.lexists("/usr/bin/python"):
         _link(usr, "bin/python", python)
+    open_local(Path("/usr"), usr)
     owners = {}
     setpriv = shutil.which("setpriv", path="/usr/bin:/bin")
     if not Path("/usr/bin/sudo").exists() and setpriv:
@@ -350,6 +353,24 @@ def _build_usr(usr: Path, stored: int | None) -> None:
     for path in owners:
         # After the change of owner, which takes the bit away. All may use it where it cannot be given to the group.
         path.chmod(0o4755 if stored is None else 0o4750)
+
+
+def open_local(below: Path, usr: Path) -> None:
+    """Let everybody write in /usr/local, as on E2B: `npm install -g` does, without sudo.
+
+    Python's folders there stay root's, so that what `user` installs by `pip` is the user's, in the home.
+    """
+    if not _is_folder(below / "local"):  # an image's link may lead anywhere on this machine
+        return
+    for above, folders, _ in os.walk(below / "local"):
+        made = usr / Path(above).relative_to(below)
+        made.mkdir(parents=True, exist_ok=True)
+        made.chmod(0o777)
+        folders[:] = [
+            name
+            for name in folders
+            if Path(above, name).lstat().st_mode & stat.S_IROTH and not name.startswith("python")
+        ]
 
 
 def _copy_folders(source: Path, target: Path) -> None:

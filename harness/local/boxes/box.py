@@ -140,6 +140,10 @@ class Box:
         if self._alias and "network" in self.isolation.enforces:
             await self._egress.open_alias(self._alias, self.connect)
             await self._write("/etc/hosts", f"{TEXTS['etc/hosts']}127.0.0.1 {self._alias.host}\n".encode())
+        if self.tier == "namespaces":
+            for name, text in self._marks.items():
+                with contextlib.suppress(OSError):  # a snapshot may have anything in their place
+                    await self._write(f"/run/e2b/.{name}", text.encode())
         await self.update_network(self.spec.network)
 
     # --- processes
@@ -193,12 +197,20 @@ class Box:
             kinds = {"cwd": BadDirectory, "program": BadProgram, "user": UnknownUser}
             raise kinds.get(error.kind, BoxError)(str(error)) from error
 
+    @property
+    def _marks(self) -> dict[str, str]:
+        """What E2B's sandboxes say of themselves: as variables, and in files for terminals."""
+        return {
+            "E2B_SANDBOX": "true",
+            "E2B_SANDBOX_ID": self.spec.id,
+            "E2B_TEMPLATE_ID": self.spec.template.id,
+        }
+
     def _build_env(self, user: str) -> dict[str, str]:
         home = self.paths.outside(self.home(user))
         base = {"PATH": SEARCH_PATH, "HOME": home, "USER": user, "LOGNAME": user, "SHELL": "/bin/bash"}
-        marks = {"E2B_SANDBOX": "true", "E2B_SANDBOX_ID": self.spec.id}
         tier = {**self._launched.env, **self._egress.env}
-        return {**base, **marks, **tier, **self.spec.template.env, **self.spec.env}
+        return {**base, **self._marks, **tier, **self.spec.template.env, **self.spec.env}
 
     def _mark_env(self) -> dict[str, str]:
         """Return the mark's variable, which callers cannot override: it identifies processes when the sandbox ends."""

@@ -19,9 +19,8 @@ class BoxFiles:
     def __init__(self, client: GuestClient, paths: PathMap, account: int | None) -> None:
         self._client = client
         self._paths = paths
-        self._names = {1000: "user", 0: "root", 65534: "nobody"}
-        if account is not None:  # that of all users
-            self._names[account] = "user"
+        # Where all users are one account, it is `user`, whatever this machine or the sandbox calls it.
+        self._names = {} if account is None else {1000: "user", 0: "root", account: "user"}
 
     async def open(
         self,
@@ -139,8 +138,8 @@ class BoxFiles:
             path=self._paths.inside(str(fields["path"])),
             mode=int(fields["mode"]),
             size=int(fields["size"]),
-            owner=self._names.get(int(fields["uid"]), str(fields["uid"])),
-            group=self._names.get(int(fields["gid"]), str(fields["gid"])),
+            owner=self._names.get(int(fields["uid"]), str(fields["owner"])),
+            group=self._names.get(int(fields["gid"]), str(fields["group"])),
             mtime_ns=int(fields["mtime_ns"]),
             target=None if target is None else self._paths.inside(str(target)),
             target_mode=None if target_mode is None else int(target_mode),

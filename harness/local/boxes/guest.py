@@ -128,19 +128,20 @@ class ControlSocket:
 # --- accounts
 
 
+fixed_accounts: dict[str, tuple[int, int]] = {"root": (0, 0)}
+"""Accounts that do not depend on what the sandbox makes of its files. The first request adds `user`."""
+
+
 class Account:
     """An account of the sandbox's own /etc/passwd, with its groups."""
 
     def __init__(self, name: str) -> None:
-        if name in dict(self.FIXED):
-            self.uid = self.gid = dict(self.FIXED)[name]
+        if name in fixed_accounts:
+            self.uid, self.gid = fixed_accounts[name]
         else:
             self.find(name)
         groups = [fields for fields in read_table("/etc/group") if len(fields) > 3 and fields[2].isdecimal()]
         self.groups = [self.gid, *(int(each[2]) for each in groups if name in each[3].split(","))][:64]
-
-    FIXED = (("root", 0), ("user", 1000))
-    """Accounts that do not depend on what the sandbox makes of its files."""
 
     def find(self, name: str) -> None:
         for fields in read_table("/etc/passwd"):
@@ -379,6 +380,30 @@ def measure_disk(paths: list[str]) -> int:
 # --- files
 
 
+class Names:
+    """The names in one of the sandbox's tables of accounts, read again when the table has changed."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.version: tuple[int, ...] = ()
+        self.names: dict[str, str] = {}
+
+    def find(self, number: int) -> str:
+        """Return the name of an id; its digits where it has none."""
+        try:
+            status = os.stat(self.path)
+            version: tuple[int, ...] = (status.st_ino, status.st_size, status.st_mtime_ns)
+        except OSError:
+            version = ()
+        if version != self.version:
+            table = [fields for fields in read_table(self.path) if len(fields) > 2]
+            self.version, self.names = version, {fields[2]: fields[0] for fields in reversed(table)}
+        return self.names.get(str(number), str(number))
+
+
+accounts, groups = Names("/etc/passwd"), Names("/etc/group")
+
+
 def describe(path: str) -> dict[str, Any]:
     """Describe the entry at a path; a link is not followed."""
     status = os.lstat(path)
@@ -388,6 +413,8 @@ def describe(path: str) -> dict[str, Any]:
         "size": status.st_size,
         "uid": status.st_uid,
         "gid": status.st_gid,
+        "owner": accounts.find(status.st_uid),
+        "group": groups.find(status.st_gid),
         "mtime_ns": status.st_mtime_ns,
         "target": None,
         "target_mode": None,
@@ -789,6 +816,7 @@ class Guest:
         import resource
 
         self.has_accounts = message["accounts"]
+        fixed_accounts["user"] = tuple(message["user"])
         if message["subreaper"]:
             prctl(PR_SET_CHILD_SUBREAPER, 1)
         for number, soft, hard in message["limits"]:

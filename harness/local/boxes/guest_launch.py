@@ -20,6 +20,9 @@ from harness.local.template import Template
 SEARCH_PATH = "/opt/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """E2B's PATH, preceded by the folder of the template's own programs."""
 
+E2B_USER = (1000, 1000)
+"""The ids of `user`, as on E2B's image."""
+
 ETC_FROM_HOST = (
     *("ssl", "pki", "ca-certificates", "alternatives", "ld.so.cache", "localtime"),
     *("services", "protocols", "mime.types", "perl"),
@@ -111,6 +114,8 @@ class LaunchedGuest:
     """The rules to which the guest confines itself before it starts anything; None without Landlock."""
     has_accounts: bool = False
     """True if `user` and `root` are two accounts."""
+    user: tuple[int, int] = E2B_USER
+    """The ids of `user` and of its group, where it is an account of its own."""
     mark: str | None = None
     """The mark of the sandbox's processes, in tiers where they do not all end with the guest; else None.
 
@@ -214,6 +219,7 @@ def setup_request(guest: LaunchedGuest, limits: Sequence[tuple[int, int, int]]) 
     return {
         "limits": list(limits),
         "accounts": guest.has_accounts,
+        "user": list(guest.user),
         "subreaper": not guest.is_contained,
         "landlock": None if landlock is None else dataclasses.asdict(landlock),
     }

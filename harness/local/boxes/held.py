@@ -6,13 +6,20 @@ It is looked for where no control group and no disk of the sandbox's own counts 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import os
 import re
+import socket
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 _SHARED = re.compile(rb"^Pss_Shmem:\s*(\d+) kB$", re.MULTILINE)
+_MOUNT = re.compile(rb"^mnt_id:\s*(\d+)$", re.MULTILINE)
+_PIDFD_GETFD = 438
+"""The number of the call, which is newer than libraries' tables and the same on all machines."""
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
@@ -34,16 +41,73 @@ def measure_held(pids: Iterable[int]) -> Held:
     for pid in pids:
         with contextlib.suppress(OSError), open(f"/proc/{pid}/smaps_rollup", "rb") as file:
             mapped += sum(int(size) << 10 for size in _SHARED.findall(file.read()))
-        with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:
-            for entry in entries:
-                with contextlib.suppress(OSError):
-                    status = entry.stat()  # of the open file itself: no path of the sandbox's is followed
-                    if stat.S_ISREG(status.st_mode) and status.st_nlink == 0:
-                        name = os.readlink(entry.path)
-                        is_memory = name.startswith("/memfd:")
-                        if is_memory or not name.startswith("/dev/shm/"):
-                            files[status.st_dev, status.st_ino] = is_memory, status.st_blocks * 512
+        for status, name in _list_open_files(pid):
+            if stat.S_ISREG(status.st_mode) and status.st_nlink == 0:
+                is_memory = name.startswith("/memfd:")
+                if is_memory or not name.startswith("/dev/shm/"):
+                    files[status.st_dev, status.st_ino] = is_memory, status.st_blocks * 512
     nameless, removed = (
         sum(size for kind, size in files.values() if kind is wanted) for wanted in (True, False)
     )
     return Held(mapped, nameless, removed)
+
+
+def _list_open_files(pid: int) -> Iterator[tuple[os.stat_result, str]]:
+    """Yield the status and name of what a process has open: of the files themselves, no path of its is followed."""
+    try:
+        entries = os.listdir(f"/proc/{pid}/fd")
+    except PermissionError:
+        yield from _list_as_owner(pid)
+        return
+    except OSError:
+        return
+    for entry in entries:
+        with contextlib.suppress(OSError):
+            path = f"/proc/{pid}/fd/{entry}"
+            yield os.stat(path), os.readlink(path)
+
+
+def _list_as_owner(pid: int) -> Iterator[tuple[os.stat_result, str]]:
+    """The same for a process of another id of this user's range.
+
+    Only the id itself may enter its /proc/PID/fd. But whoever made a user namespace may trace what is in it, and who
+    may trace a process may take its descriptors.
+    """
+    with contextlib.suppress(OSError):
+        process = os.pidfd_open(pid)
+        try:
+            for entry in os.listdir(f"/proc/{pid}/fdinfo"):
+                with contextlib.suppress(OSError):
+                    if _mount_of(pid, int(entry)) != _mount_of_sockets():
+                        yield from _look_at(process, int(entry))
+        finally:
+            os.close(process)
+
+
+def _look_at(process: int, number: int) -> Iterator[tuple[os.stat_result, str]]:
+    fd = _libc.syscall(_PIDFD_GETFD, process, number, 0)
+    if fd < 0:
+        return
+    try:
+        status = os.fstat(fd)
+        if stat.S_ISSOCK(
+            status.st_mode
+        ):  # one that has come in the place of a file: closing it must not wait
+            with socket.socket(fileno=os.dup(fd)) as taken:
+                taken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes(8))
+        yield status, os.readlink(f"/proc/self/fd/{fd}")
+    finally:
+        os.close(fd)
+
+
+def _mount_of(pid: int, number: int) -> bytes:
+    with open(f"/proc/{pid}/fdinfo/{number}", "rb") as file:
+        found = _MOUNT.search(file.read())
+    return found.group(1) if found else b""
+
+
+@functools.cache
+def _mount_of_sockets() -> bytes:
+    """The kernel's own mount of all sockets."""
+    with socket.socket(socket.AF_UNIX) as one:
+        return _mount_of(os.getpid(), one.fileno())

@@ -33,6 +33,7 @@ from harness.local.boxes.base import Base, prepare_base
 from harness.local.boxes.disks import has_disks, make_disk
 from harness.local.boxes.file_tree import copy_tree, measure_tree
 from harness.local.boxes.guest_launch import (
+    E2B_USER,
     Interpreter,
     LaunchedGuest,
     LaunchSpec,
@@ -51,6 +52,7 @@ OOM_SCORE = 500
 """Sandboxes are ended before anything else when this machine runs out of memory."""
 PYTHON = "/opt/python"
 ENV = {"PIP_BREAK_SYSTEM_PACKAGES": "1"}
+BASE_ENV = {"NPM_CONFIG_GLOBALCONFIG": "/etc/npmrc"}
 ONE_ID_ENV = {"IS_SANDBOX": "1"}
 """Where `user` has root's id: without it Claude Code refuses to skip its questions."""
 
@@ -193,8 +195,10 @@ class Namespaces:
                 errors.seek(0)
                 said = errors.read(4096).decode("utf-8", "replace").strip()
             raise OSError(error.errno, said or error.strerror or str(error)) from error
-        env = {**ENV, **(ONE_ID_ENV if self.ids == "one" else {})}
-        return LaunchedGuest(guest, errors, env=env, has_accounts=self.ids != "one")
+        image = spec.template.image
+        env = {**ENV, **(BASE_ENV if image is None else {}), **(ONE_ID_ENV if self.ids == "one" else {})}
+        user = E2B_USER if image is None else image.user
+        return LaunchedGuest(guest, errors, env=env, has_accounts=self.ids != "one", user=user)
 
     def make_request(self, spec: LaunchSpec) -> dict[str, Any]:
         """Return the launcher's request: first the upper layer, then the layers of each tree, then single folders."""

@@ -25,7 +25,7 @@ from harness.local.boxes.file_tree import remove_tree
 from harness.local.boxes.guest_launch import SEARCH_PATH
 from harness.local.boxes.isolation import Isolation
 from harness.local.images.__main__ import command_of, read_answer
-from harness.local.images.additions import add_to_image
+from harness.local.images.additions import add_to_image, find_user
 from harness.local.images.errors import ImageError
 from harness.local.images.manifest import ImageConfig
 from harness.local.images.reference import RegistryImage, parse_reference
@@ -164,7 +164,7 @@ class ImageTemplates:
             env=MappingProxyType({**claude.env, **config.env, "PATH": path}),
             binds=claude.binds,
             programs=claude.programs,
-            image=ImageLayers(root, added),
+            image=ImageLayers(root, added, find_user(added)),
         )
         command = shlex.join(config.command) if config.has_entrypoint else None
         return replace(

@@ -262,13 +262,13 @@ def _response(kind: str, content: Any) -> pb.WatchDirResponse:
 
 
 def _encode_entry(entry: FileEntry) -> pb.EntryInfo:
-    """Encode an entry. For a link E2B sends the target's type, and a flag that it is a link."""
+    """Encode an entry. For a link E2B sends the target's type and mode, and a flag that it is a link."""
     return pb.EntryInfo(
         name=_text(entry.name),
         type=_type(entry.mode if entry.target_mode is None else entry.target_mode),
         path=_text(entry.path),
         size=entry.size,
-        mode=stat.S_IMODE(entry.mode),
+        mode=(entry.mode if entry.target_mode is None else entry.target_mode) & 0o777,
         permissions=_permissions(entry.mode),
         owner=entry.owner,
         group=entry.group,
@@ -292,7 +292,19 @@ def _type(mode: int) -> pb.FileType:
     return pb.FileType.FILE if stat.S_ISREG(mode) else pb.FileType.UNSPECIFIED
 
 
+_GO_KINDS = {
+    stat.S_IFDIR: "d",
+    stat.S_IFLNK: "L",
+    stat.S_IFIFO: "p",
+    stat.S_IFSOCK: "S",
+    stat.S_IFBLK: "D",
+    stat.S_IFCHR: "Dc",
+}
+
+
 def _permissions(mode: int) -> str:
-    """Format a mode as Go does: like ls, but with a capital L for links."""
-    text = stat.filemode(mode)
-    return "L" + text[1:] if stat.S_ISLNK(mode) else text
+    """Format a mode as Go does, which has other letters than ls, and puts them all before the nine of `rwx`."""
+    kind = _GO_KINDS.get(stat.S_IFMT(mode), "")
+    bits = (("u", stat.S_ISUID), ("g", stat.S_ISGID), ("t", stat.S_ISVTX))
+    marks = kind + "".join(letter for letter, bit in bits if mode & bit)
+    return (marks or "-") + stat.filemode(stat.S_IFREG | mode & 0o777)[1:]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from harness.local.boxes.base import FIND_ACCOUNT, FIRST_USER, TEXTS
+from harness.local.boxes.base import FIND_ACCOUNT, FIRST_USER, TEXTS, open_local
 from harness.local.boxes.guest_launch import make_sudo
 from harness.local.images.errors import ImageError
 from harness.local.images.unpack import Owners, open_inside
@@ -31,6 +31,7 @@ def add_to_image(image: Path, target: Path, owners: Owners) -> None:
     for name, mode in (("root", 0o700), ("tmp", 0o1777), ("var/tmp", 0o1777)):
         (root / name).mkdir(parents=True, exist_ok=True)
         (root / name).chmod(mode)
+    open_local(image / "usr", usr)
     texts = {
         name: TEXTS[name]
         for name in ("etc/hostname", "etc/hosts", "etc/resolv.conf", "etc/sudoers.d/harness")
@@ -38,8 +39,7 @@ def add_to_image(image: Path, target: Path, owners: Owners) -> None:
     if _read(image, "etc/nsswitch.conf") is None:
         texts["etc/nsswitch.conf"] = TEXTS["etc/nsswitch.conf"]
     texts["etc/profile"] = _PROFILE
-    user, sudo, accounts = _accounts(image)
-    special = {root / "home/user": (user, user)}
+    sudo, accounts = _accounts(image)
     has_sudo = _read(image, "usr/bin/sudo") is not None
     setpriv = None if has_sudo else _read(image, "usr/bin/setpriv", 1 << 24)
     if has_sudo and _read(image, "etc/sudoers") is None:
@@ -48,6 +48,7 @@ def add_to_image(image: Path, target: Path, owners: Owners) -> None:
         (root / name).write_text(text, encoding="utf-8", errors="surrogateescape")
         (root / name).chmod(0o440 if "sudoers" in name else 0o640 if name.endswith("shadow") else 0o644)
     (root / "home/user").mkdir(mode=0o755)
+    special = {root / "home/user": find_user(target)}
     if setpriv is not None:
         for name, content in (("bin/sudo", make_sudo(FIND_ACCOUNT)), ("lib/harness/become", setpriv)):
             (usr / name).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -59,16 +60,23 @@ def add_to_image(image: Path, target: Path, owners: Owners) -> None:
         (usr / "lib/harness/become").chmod(0o4750)  # the change of owner takes the bit away
 
 
-def _accounts(image: Path) -> tuple[int, int, dict[str, str]]:
-    """The id of `user`, that of the group `sudo`, and the files of accounts with them."""
+def find_user(target: Path) -> tuple[int, int]:
+    """The ids of `user` and of its group, as the layers of an image have it that were written into `target`."""
+    user = _user_in(_lines(target, "root/etc/passwd"))
+    assert user, "it was written there"
+    return user
+
+
+def _accounts(image: Path) -> tuple[int, dict[str, str]]:
+    """The id of the group `sudo`, and the files of accounts with it and `user`."""
     passwd, group = _lines(image, "etc/passwd"), _lines(image, "etc/group")
     if not any(line.startswith("root:") for line in passwd):
         passwd.insert(0, "root:x:0:0:root:/root:/bin/bash")
     if not any(line.startswith("root:") for line in group):
         group.insert(0, "root:x:0:")
     shadow, gshadow = _lines(image, "etc/shadow"), _lines(image, "etc/gshadow")
-    user = _number(passwd, "user")
-    if user is None:
+    if _user_in(passwd) is None:
+        passwd = [line for line in passwd if not line.startswith("user:")]
         taken = {line.split(":")[2] for line in (*passwd, *group) if line.count(":") >= 3}
         user = next(n for n in range(FIRST_USER, 60_000) if str(n) not in taken)
         passwd.append(f"user:x:{user}:{user}:user:/home/user:/bin/bash")
@@ -82,11 +90,15 @@ def _accounts(image: Path) -> tuple[int, int, dict[str, str]]:
         group.append(f"sudo:x:{sudo}:")
     group = [_with_member(line) if line.startswith("sudo:") else line for line in group]
     files = {"etc/passwd": passwd, "etc/group": group, "etc/shadow": shadow, "etc/gshadow": gshadow}
-    return (
-        user,
-        sudo,
-        {name: "".join(f"{line}\n" for line in lines) for name, lines in files.items() if lines},
-    )
+    return sudo, {name: "".join(f"{line}\n" for line in lines) for name, lines in files.items() if lines}
+
+
+def _user_in(passwd: list[str]) -> tuple[int, int] | None:
+    for line in passwd:
+        name, *fields = line.split(":")
+        if name == "user" and len(fields) > 2 and fields[1].isdigit() and fields[2].isdigit():
+            return int(fields[1]), int(fields[2])
+    return None
 
 
 def _with_member(line: str) -> str:

@@ -1,12 +1,13 @@
-"""Images in files: OCI layout folders, and archives of them or of `docker save`."""
+"""Images in files: OCI layout folders, archives of them or of `docker save`, and tars of a root file system."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, cast
 
 from harness.local.images.errors import ImageError
 from harness.local.images.manifest import (
@@ -26,6 +27,8 @@ from harness.local.images.reference import LocalImage
 
 _TAG = "org.opencontainers.image.ref.name"
 _NAME = "io.containerd.image.name"
+_WHOLE = "."
+"""In place of a layer's name: the archive itself is the layer."""
 
 
 class _Files(Protocol):
@@ -67,11 +70,19 @@ class _Archive:
     def open(self, name: str) -> IO[bytes]:
         member = self._members.get(name)
         try:
+            if name == _WHOLE:
+                return self._open_whole()
             file = self._tar.extractfile(member) if member else None
         except (KeyError, tarfile.TarError) as error:
             raise ImageError(f"{self._path}: {name} cannot be read: {error}") from error
         if file is None:
             raise ImageError(f"{self._path} has no {name}")
+        return file
+
+    def _open_whole(self) -> IO[bytes]:
+        """The archive itself, decompressed."""
+        file = cast(IO[bytes], tarfile.open(self._path).fileobj)  # noqa: SIM115  (the caller closes it)
+        file.seek(0)
         return file
 
 
@@ -98,7 +109,20 @@ class FileImage:
             return self._of_layout()
         if self._files.has("manifest.json"):
             return self._of_docker()
-        raise ImageError(f"{self._image.path} is no image: it has neither index.json nor manifest.json")
+        if self._files.has("usr"):
+            return self._of_root()
+        raise ImageError(
+            f"{self._image.path} is no image: it has neither index.json nor manifest.json, and no folder usr, "
+            "which the tar of a root file system has"
+        )
+
+    def _of_root(self) -> tuple[Manifest, ImageConfig, list[str]]:
+        """The tar of a root file system is an image of one layer, and says nothing of how its containers start."""
+        if self._image.tag:
+            raise ImageError(f"{self._image.path} is a root file system, and has no image {self._image.tag}")
+        with self._files.open(_WHOLE) as file:
+            digest = f"sha256:{hashlib.file_digest(cast(Any, file), 'sha256').hexdigest()}"
+        return Manifest(Descriptor(digest), (Descriptor(digest),)), ImageConfig((digest,)), [_WHOLE]
 
     def _of_layout(self) -> tuple[Manifest, ImageConfig, list[str]]:
         what = str(self._image)
