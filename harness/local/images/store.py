@@ -32,7 +32,7 @@ from harness.local.images.reference import LocalImage, parse_reference
 from harness.local.images.registry import Credentials, RegistryClient
 from harness.local.images.unpack import Limits, Owners, Root, copy_tree
 
-_FORMAT = 1
+_FORMAT = 2
 """Raised when layers are unpacked in another way."""
 _KEPT_BYTES = 5_000_000
 """A layer that is at least so large as it came is kept by itself, with those below it, for other images."""
