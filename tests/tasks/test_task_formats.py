@@ -20,6 +20,7 @@ from harness.tasks.formats.dataset import Wanted, write_dataset
 from harness.tasks.formats.exercism import unskipped
 from harness.tasks.formats.importing import import_tasks
 from harness.tasks.formats.registry import format_of, take_task
+from harness.tasks.formats.rows import patched
 from harness.tasks.loading import load_task
 from harness.tasks.task import Task
 
@@ -201,6 +202,25 @@ def test_rows_like_those_of_swe_bench(rows: Path, tmp_path: Path) -> None:
     reasons = {path.name: (path / "no-counterpart.txt").read_text() for path in folder.iterdir() if path != task.path}
     assert "no name of a test of pytest's" in reasons["a-2"]
     assert "no mirror of no/where" in reasons["b-3"]
+
+
+def test_a_patch_of_tests_may_rename_and_be_binary(tmp_path: Path) -> None:
+    """What is renamed as it is, a binary file, and a name that git quotes are in the patch without lines `+++ b/`."""
+    before = {"tests/old.py": "1\n2\n3\n", "tests/gone.py": "x\n", "tests/bin": "\0a", "tests/\u00e9 \u65e5.py": "a\n"}
+    repo = write(tmp_path / "repo", before)
+    git(repo, "init", "-q")
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "x")
+    git(repo, "mv", "tests/old.py", "tests/new name.py")
+    git(repo, "rm", "-q", "tests/gone.py")
+    write(repo, {"tests/bin": "\0b", "tests/added.bin": "\0c", "tests/\u00e9 \u65e5.py": "b\n"})
+    git(repo, "add", "-A")
+    known, after = patched(repo, "HEAD", git(repo, "diff", "--cached", "--binary", "-M"))
+    assert sorted(known) == sorted(before)
+    assert {name: data.decode() for name, data in after.items()} == {
+        "tests/new name.py": "1\n2\n3\n", "tests/bin": "\0b", "tests/added.bin": "\0c",
+        "tests/\u00e9 \u65e5.py": "b\n",
+    }  # fmt: skip
 
 
 def test_a_dataset_with_columns_of_its_own(tmp_path: Path) -> None:
