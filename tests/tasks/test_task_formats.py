@@ -114,9 +114,28 @@ def test_steps_of_harbor_are_turns(tmp_path: Path) -> None:
     assert not task.turns[1].solution
 
 
-def test_a_broken_task_of_harbor_is_no_test_of_python(tmp_path: Path) -> None:
-    files = {name: text for name, text in HARBOR.items() if name != "instruction.md"}
-    with pytest.raises(ProblemsError, match=r"instruction\.md"):
+@pytest.mark.parametrize("name", ["instruction.md", "task.toml"])
+def test_a_broken_task_of_harbor_is_no_test_of_python(tmp_path: Path, name: str) -> None:
+    files = {other: text for other, text in HARBOR.items() if other != name}
+    with pytest.raises(ProblemsError, match=name.replace(".", r"\.")):
+        taken(write(tmp_path / "t", files), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('agent.timeout_sec = "long"', r"task\.toml:2: agent\.timeout_sec: should be a number, not 'long'"),
+        ("verifier.env = 3", "verifier.env: should be a table"),
+        ('environment.memory = "much"', 'environment.memory: .*"2G"'),
+        ('steps = ["a"]', "steps.0: should be a table"),
+        ("steps = [{name = 3}]", "steps.0.name: should be the name of a folder"),
+        ("artifacts = [{}]", "artifacts.0: should be a path"),
+    ],
+)
+def test_a_wrong_value_of_harbor_is_named(tmp_path: Path, line: str, said: str) -> None:
+    """By file, line and key: nothing else is run in its place."""
+    files = {**HARBOR, "task.toml": f'version = "1.0"\n{line}\n'}
+    with pytest.raises(ProblemsError, match=said):
         taken(write(tmp_path / "t", files), tmp_path)
 
 
