@@ -46,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers, and refuse wrong options before anything is collected."""
     if any_given(config):
         options_of(config)
-    if option(config, "dataset") and not hasattr(config, "workerinput"):
+    if option(config, "dataset"):  # workers get the words of the command line alone
         from harness.pytest_plugin.datasets import name_dataset
 
         name_dataset(config)

@@ -7,7 +7,7 @@ import hashlib
 import importlib.util
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +31,8 @@ PREFIX = "harness-"
 """The prefix of the names of templates that harness has built."""
 _HASH_DIGITS = 12
 _SAID = 2000
+_LAST_LINES = 3
+_OUTPUT = re.compile(r"\[\d+\] (.*\S.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -134,10 +136,21 @@ async def build(template_build: TemplateBuild, params: Mapping[str, Any], log: C
         except exceptions.BuildException as error:
             with contextlib.suppress(Exception):
                 await remove(template_build.name, params)
-            words = keep_end(" ".join(str(error).split()), _SAID)
+            words = keep_end(" ".join(f"{error} {_output_of_last_step(lines)}".split()), _SAID)
             raise TaskFault(
                 "template_build", f"{template_build.file.shown} could not be built: {words}"
             ) from error
+
+
+def _output_of_last_step(lines: Sequence[str]) -> str:
+    """The last lines that the last step of a build's log has written, in brackets; nothing if it wrote nothing."""
+    said: list[str] = []
+    for line in lines:
+        if line.startswith("[builder "):
+            said = []
+        elif found := _OUTPUT.fullmatch(line):
+            said.append(found[1])
+    return f"({' / '.join(said[-_LAST_LINES:])})" if said else ""
 
 
 async def built(params: Mapping[str, Any]) -> list[BuiltTemplate]:

@@ -75,6 +75,11 @@ SHAPES = {
     },
     # Several rewards without one of that name: all count.
     "rewards": {"tests/test.sh": 'echo \'{"a": 1, "b": 0.5}\' >/logs/verifier/reward.json\n'},
+    # A reward.txt beside numbers none of which is the reward is what counts.
+    "counts": {
+        "tests/test.sh": 'echo \'{"score": 0.0, "passed": 1, "status": "fail"}\' >/logs/verifier/reward.json\n'
+        "echo 0.25 >/logs/verifier/reward.txt\n"
+    },
     # Only the last step's reward counts.
     "final": {
         "task.toml": 'schema_version = "1.4"\nmulti_step_reward_strategy = "final"\n'
@@ -113,12 +118,12 @@ def test_shapes_of_harbors_tasks(pytester: pytest.Pytester) -> None:
     for name, files in SHAPES.items():
         write(pytester.path / "them" / name, {**HARBOR, **files})
     done = pytester.runpytest("them", "--agent", "oracle", "-rs")
-    done.assert_outcomes(passed=5, failed=1, skipped=1)
+    done.assert_outcomes(passed=5, failed=2, skipped=1)
     done.stdout.fnmatch_lines(["*environment/Dockerfile, line 3: COPY --from*"])
     (run,) = list_runs(pytester.path / "results")
     found = {record.task: record for record in read_records(run.path).records}
     assert {name: record.score for name, record in found.items()} == {
-        "separate": 1, "healthy": 1, "rewards": 0.75, "final": 1, "stages": 1, "account": 1,
+        "separate": 1, "healthy": 1, "rewards": 0.75, "counts": 0.25, "final": 1, "stages": 1, "account": 1,
     }  # fmt: skip
     assert (found["separate"].graded_in, found["healthy"].graded_in) == ("fresh", "agent")
 

@@ -103,7 +103,7 @@ def test_a_dockerfile_will_do(pytester: pytest.Pytester, mark: str) -> None:
 @pytest.mark.parametrize(
     ("content", "kind", "what"),
     [
-        (MINE.replace("echo built", "echo broken; exit 3"), "template_build", "exit"),
+        (MINE.replace("echo built", "echo broken; exit 3"), "template_build", "exit status 3 (broken)"),
         (MINE.replace("tool.txt", "none.txt"), "template_file", "none.txt"),
         ("raise OSError('no such luck')", "template_file", "no such luck"),
         ("def", "template_file", "SyntaxError"),

@@ -20,6 +20,7 @@ from harness.tasks.formats.dataset import Wanted, write_dataset
 from harness.tasks.formats.exercism import unskipped
 from harness.tasks.formats.importing import import_tasks
 from harness.tasks.formats.registry import format_of, take_task
+from harness.tasks.formats.rows import patched
 from harness.tasks.loading import load_task
 from harness.tasks.task import Task
 
@@ -113,9 +114,28 @@ def test_steps_of_harbor_are_turns(tmp_path: Path) -> None:
     assert not task.turns[1].solution
 
 
-def test_a_broken_task_of_harbor_is_no_test_of_python(tmp_path: Path) -> None:
-    files = {name: text for name, text in HARBOR.items() if name != "instruction.md"}
-    with pytest.raises(ProblemsError, match=r"instruction\.md"):
+@pytest.mark.parametrize("name", ["instruction.md", "task.toml"])
+def test_a_broken_task_of_harbor_is_no_test_of_python(tmp_path: Path, name: str) -> None:
+    files = {other: text for other, text in HARBOR.items() if other != name}
+    with pytest.raises(ProblemsError, match=name.replace(".", r"\.")):
+        taken(write(tmp_path / "t", files), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('agent.timeout_sec = "long"', r"task\.toml:2: agent\.timeout_sec: should be a number, not 'long'"),
+        ("verifier.env = 3", "verifier.env: should be a table"),
+        ('environment.memory = "much"', 'environment.memory: .*"2G"'),
+        ('steps = ["a"]', "steps.0: should be a table"),
+        ("steps = [{name = 3}]", "steps.0.name: should be the name of a folder"),
+        ("artifacts = [{}]", "artifacts.0: should be a path"),
+    ],
+)
+def test_a_wrong_value_of_harbor_is_named(tmp_path: Path, line: str, said: str) -> None:
+    """By file, line and key: nothing else is run in its place."""
+    files = {**HARBOR, "task.toml": f'version = "1.0"\n{line}\n'}
+    with pytest.raises(ProblemsError, match=said):
         taken(write(tmp_path / "t", files), tmp_path)
 
 
@@ -201,6 +221,25 @@ def test_rows_like_those_of_swe_bench(rows: Path, tmp_path: Path) -> None:
     reasons = {path.name: (path / "no-counterpart.txt").read_text() for path in folder.iterdir() if path != task.path}
     assert "no name of a test of pytest's" in reasons["a-2"]
     assert "no mirror of no/where" in reasons["b-3"]
+
+
+def test_a_patch_of_tests_may_rename_and_be_binary(tmp_path: Path) -> None:
+    """What is renamed as it is, a binary file, and a name that git quotes are in the patch without lines `+++ b/`."""
+    before = {"tests/old.py": "1\n2\n3\n", "tests/gone.py": "x\n", "tests/bin": "\0a", "tests/\u00e9 \u65e5.py": "a\n"}
+    repo = write(tmp_path / "repo", before)
+    git(repo, "init", "-q")
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "x")
+    git(repo, "mv", "tests/old.py", "tests/new name.py")
+    git(repo, "rm", "-q", "tests/gone.py")
+    write(repo, {"tests/bin": "\0b", "tests/added.bin": "\0c", "tests/\u00e9 \u65e5.py": "b\n"})
+    git(repo, "add", "-A")
+    known, after = patched(repo, "HEAD", git(repo, "diff", "--cached", "--binary", "-M"))
+    assert sorted(known) == sorted(before)
+    assert {name: data.decode() for name, data in after.items()} == {
+        "tests/new name.py": "1\n2\n3\n", "tests/bin": "\0b", "tests/added.bin": "\0c",
+        "tests/\u00e9 \u65e5.py": "b\n",
+    }  # fmt: skip
 
 
 def test_a_dataset_with_columns_of_its_own(tmp_path: Path) -> None:

@@ -20,14 +20,15 @@ from harness.errors import Problem, ProblemsError, TaskFault
 from harness.tasks.contents import read_text
 from harness.tasks.dockerfile import RunsAs, one_stage, runs_as
 from harness.tasks.formats.base import NoCounterpartError, TaskFolder, host_secrets, host_values, tag
+from harness.tasks.formats.harbor_keys import SIZE, problems_of_keys
+from harness.tasks.formats.marks import is_marked
 from harness.tasks.manifest import MANIFEST, is_name
-from harness.tasks.tomlfile import abbreviate, display_path, read_toml
+from harness.tasks.tomlfile import display_path, read_toml
 
 _AGENT_S = 3600.0
 """The time of an agent that the task gives none: to Harbor it has no end."""
 _VERIFIER_S, _MOST_S = 600.0, 86_400.0
 _OURS = "schema"
-_TABLES = ("environment", "verifier", "agent", "metadata", "solution", "task")
 
 _PLACES = "/logs /tests /solution"
 _SIZES = frozenset(("cpus", "memory", "memory_mb", "storage", "storage_mb", "build_timeout_sec"))
@@ -63,8 +64,10 @@ class Harbor:
     name = "harbor"
 
     def is_task(self, folder: Path) -> bool:
-        """True for a task.toml that is not ours, beside an instruction or steps."""
+        """True for a task.toml that is not ours; without one, for the rest of such a task, whose tests are not run here."""
         manifest = folder / MANIFEST
+        if not manifest.exists():
+            return is_marked(folder, self.name)
         if not manifest.is_file():
             return False
         try:
@@ -95,11 +98,7 @@ class _Harbor:
     def read(cls, folder: Path) -> _Harbor:
         subject = f"task {folder.name!r} of Harbor cannot be used:"
         file = read_toml(folder / MANIFEST, subject)
-        wrong = [
-            Problem(file.place([name]), name, f"should be a table, not {abbreviate(file.data[name])}", None)
-            for name in _TABLES
-            if not isinstance(file.data.get(name, {}), Mapping)
-        ]
+        wrong = list(problems_of_keys(file))
         task = cls(folder, file.data)
         wrong += [
             Problem(display_path(folder / name), None, "does not exist", "Harbor needs it too")
@@ -382,8 +381,8 @@ _MOST = 1e9
 
 def _amount(value: object, least: float) -> float | None:
     """A number, or a size such as "2G" in MiB; None for what is none, or too small to be a bound."""
-    if isinstance(value, str) and (found := re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([GMK])B?\s*", value.upper())):
-        value = float(found[1]) * {"G": 1024.0, "M": 1.0, "K": 1 / 1024}[found[2]]
+    if isinstance(value, str) and (found := SIZE.fullmatch(value)):
+        value = float(found[1]) * {"G": 1024.0, "M": 1.0, "K": 1 / 1024}[found[2].upper()]
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(min(value, _MOST)) if value >= least else None

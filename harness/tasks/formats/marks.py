@@ -7,7 +7,7 @@ from pathlib import Path
 
 MARKS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "harness": (("task.toml",),),
-    "harbor": (("task.toml",),),
+    "harbor": (("task.toml",), ("instruction.md", "tests/test.sh")),
     "exercism": ((".meta/config.json", ".docs"),),
     "terminal-bench-1": (("task.yaml", "run-tests.sh"), ("task.yaml", "Dockerfile")),
     "plugin-eval": (("case.yaml",), ("prompt.md", "graders")),

@@ -22,7 +22,7 @@ from harness.tasks.task import Task
 from harness.tasks.tomlfile import display_path
 
 FORMATS: tuple[Format, ...] = (Harbor(), Exercism(), TerminalBench1(), PluginEval(), Skipped())
-_VERSION = 4
+_VERSION = 5
 """Raised when what a format writes changes, so that what was written earlier is not taken for it."""
 
 

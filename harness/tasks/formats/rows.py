@@ -43,6 +43,14 @@ FIELDS: Mapping[str, str] = {
     "template": "what the sandbox is made from",
 }
 """What of a task a column can be."""
+_NAMED = re.compile(
+    r"^(?:(?:\+\+\+ b|--- a)/(.+?)\s*"
+    r"|(?:\+\+\+|---) (\"[ab]/.+\")\s*"
+    r"|diff --git a/(?P<same>.+) b/(?P=same)"
+    r"|(?:rename|copy) (?:from|to) (?P<moved>.+))$",
+    re.MULTILINE,
+)
+"""The files of a diff: what is renamed, or binary, has no lines of its own."""
 
 
 @dataclass(frozen=True)
@@ -191,10 +199,27 @@ def patched(repo: Path, ref: str, patch: str) -> tuple[list[str], dict[str, byte
 
 
 def _touched(patch: str) -> Iterator[str]:
-    for name in dict.fromkeys(re.findall(r"^(?:\+\+\+ b|--- a)/(.+?)\s*$", patch, re.MULTILINE)):
+    for name in dict.fromkeys(_named_in(patch)):
         if ".." in name.split("/") or name.startswith("/"):
             raise NoCounterpartError(f"the patch of tests leads out of the repo: {name}")
         yield name
+
+
+def _named_in(patch: str) -> Iterator[str]:
+    for found in _NAMED.finditer(patch):
+        name = next(filter(None, found.groups()))
+        if name.startswith('"') and name.endswith('"'):
+            name = _unquoted(name[1:-1])
+            name = name if found["moved"] else name[2:]
+        yield name
+
+
+def _unquoted(name: str) -> str:
+    """A name as it is, which git writes in quotes: what is not ASCII by its bytes, in octal."""
+    try:
+        return name.encode().decode("unicode_escape").encode("latin-1").decode()
+    except ValueError as error:
+        raise NoCounterpartError(f'the patch of tests has a name that cannot be read: "{name}"') from error
 
 
 def _git(folder: Path, *words: str, data: bytes = b"", check: bool = True) -> bytes | None:

@@ -12,13 +12,19 @@ bash -c "$command" </dev/null
 echo "the test script ended with $?"
 json=/logs/verifier/reward.json text=/logs/verifier/reward.txt
 number='-?[0-9.]+([eE][+-]?[0-9]+)?'
+rewards=
 if [ -f "$json" ]; then
-  # Several rewards without one of that name all count.
   flat=$(tr -d '[:space:]' <"$json")
   rewards=$(printf %s "$flat" | grep -oE -e "\"reward\":$number" | grep -oE -e "$number\$")
-  [ -n "$rewards" ] || rewards=$(printf %s "$flat" | grep -oE -e "(^|:)$number" | grep -oE -e "$number\$")
+fi
+if [ -n "$rewards" ]; then
+  :
 elif [ -f "$text" ]; then
+  # Numbers beside it, such as counts of tests, are none.
   rewards=$(tr -d '[:space:]' <"$text" | grep -xE -e "$number")
+elif [ -f "$json" ]; then
+  # Several rewards without one of that name all count.
+  rewards=$(printf %s "$flat" | grep -oE -e "(^|:)$number" | grep -oE -e "$number\$")
 else
   echo "the test script wrote no reward to /logs/verifier"
   exit 1
