@@ -19,13 +19,14 @@ add_all() {
   cd "$1"
   # A file of rules that is no file, or a huge one, git would read for ever.
   # Its own name in other letters, and a link of the name of its modules' file, it takes from nobody.
-  find . -mindepth 1 -name .git -fprintf "$GIT_DIR/nested" '%h\0' -prune \
+  find . -mindepth 1 -path ./.git -prune -o -name .git -fprintf "$GIT_DIR/nested" '%h\0' -prune \
     -o '(' -iname .git -o -name .gitmodules -type l ')' -fprintf "$GIT_DIR/refused" '%P\0' -prune \
     -o -name '.git?*' ! -type d ! -type l '(' ! -type f -o -size +1024k ')' -exec rm -f {} + \
     -o -type f -name .gitignore -fprintf "$GIT_DIR/rules" '%P\0' \
     -o -type f -size +"$largest"c -fprintf "$GIT_DIR/large" '%P\0'
-  if [ -s "$GIT_DIR/large" ]; then
-    { printf ':/\0'; while IFS= read -r -d '' name; do printf ':(exclude,literal)%s\0' "$name"; done <"$GIT_DIR/large"; } |
+  # A nested repository's HEAD it would read too: that may be a FIFO.
+  if [ -s "$GIT_DIR/large" ] || [ -s "$GIT_DIR/nested" ]; then
+    { printf ':/\0'; cat "$GIT_DIR/large" "$GIT_DIR/nested" | sed -z 's/^/:(exclude,literal)/'; } |
       git add -A --ignore-errors --pathspec-from-file=- --pathspec-file-nul 2>/dev/null || true
   else
     git add -A --ignore-errors 2>/dev/null || true
@@ -34,7 +35,6 @@ add_all() {
   if [ -s "$GIT_DIR/rules" ]; then git update-index --add -z --stdin <"$GIT_DIR/rules"; fi
   # Files in a repository of the agent's own are its work too; git would take each for a submodule.
   while IFS= read -r -d '' nested; do
-    if [ "$nested" = . ]; then continue; fi
     git rm -rfq --cached --ignore-unmatch -- "$nested" 2>/dev/null || true
     find "$nested" '(' -iname .git -o -name .gitmodules -type l ')' -prune -o '(' -type f ! -size +"$largest"c -o -type l ')' -print0 |
       sed -z 's,^\./,,' | git update-index --add -z --stdin
