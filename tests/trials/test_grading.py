@@ -94,7 +94,7 @@ def test_no_change_is_an_empty_diff(server: LocalServer, tmp_path: Path) -> None
 ME = "git config --global user.email a@b.c; git config --global user.name a"
 SHOWN: Mapping[str, str] = {
     "a nested repo": f"{ME}; mkdir sub; cd sub; git init -q; echo shown >a; git add -A; git commit -qm x",
-    "a nested repo that would stop git": "mkdir -p sub/.git/refs sub/.git/objects; mkfifo sub/.git/HEAD; echo shown >sub/a",
+    "a nested repo that stops git": "mkdir -p sub/.git/{refs,objects}; mkfifo sub/.git/HEAD; echo shown >sub/a",
     "a nested repo without a commit": "mkdir -p sub; cd sub; git init -q; echo shown >a",
     "a submodule": (
         f"{ME}; git init -q sub; cd sub; git commit -q --allow-empty -m x; cd ..; "
