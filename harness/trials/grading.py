@@ -339,9 +339,14 @@ async def _read_grade(sandbox: Sandbox, answers: Mapping[str, str], stderr: str)
     if answers.get("diff_code") != "0":
         words = keep_end(stderr.strip(), 500)
         return Grade(tampering=tuple(tampering), notes=(f"there is no diff: {words or 'git failed'}",))
+    reasons = {
+        "large": f"it has more than {_MAX_FILE_BYTES // 2**20} MiB",
+        "refused": "git takes no such name",
+    }
     notes = tuple(
-        f"{name} is left out of the diff: it has more than {_MAX_FILE_BYTES // 2**20} MiB"
-        for name in decode_names(answers.get("large", ""))
+        f"{name} is left out of the diff: {why}"
+        for answer, why in reasons.items()
+        for name in decode_names(answers.get(answer, ""))
     )
     ignored = decode_names(answers.get("ignored", ""))
     if "diff" in answers:

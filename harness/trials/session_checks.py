@@ -133,17 +133,27 @@ def _of_answer(spec: AnswerSpec, answer: str | None) -> Iterator[tuple[bool, str
 
 
 def _json_problem(schema: Any, text: str) -> str | None:
-    """Why a text is not JSON that keeps to a schema; a fence around it is no part of it."""
+    """Why a text is not JSON that keeps to a schema; a fence around it is no part of it.
+
+    Python's NaN and Infinity are no JSON. What has no end to its depth or size cannot be held against a schema.
+    """
     import jsonschema
 
     fenced = re.fullmatch(r"```(?:json)?\s*\n(.*)\n```", text, re.DOTALL)
     try:
-        value = json.loads(fenced.group(1) if fenced else text)
+        value = json.loads(fenced.group(1) if fenced else text, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         return f"it is no JSON: {error}"
-    errors = jsonschema.Draft202012Validator(schema).iter_errors(value)
-    first = next(iter(errors), None)
-    return f"{first.json_path}: {_short(first.message)}" if first else None
+    try:
+        first = next(iter(jsonschema.Draft202012Validator(schema).iter_errors(value)), None)
+    except (RecursionError, OverflowError) as error:
+        return f"it is too deep, or has too large a number: {error}"
+    # A name in it may have half a surrogate pair, which no record can hold.
+    return f"{ascii(first.json_path)[1:-1]}: {_short(first.message)}" if first else None
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON's")
 
 
 def _of_tools(spec: ToolsSpec, calls: Sequence[ToolCall]) -> Iterator[tuple[bool, str]]:

@@ -46,6 +46,8 @@ WELL = ProviderState(200)
         (403, ProviderState(403), WELL, "auth", False),
         (401, None, ProviderState(401), "auth", True),
         (529, None, ProviderState(503), "overloaded", False),
+        *((status, ProviderState(529), WELL, "api_error", False) for status in (408, 409)),
+        *((status, None, ProviderState(503), "api_error", False) for status in (408, 409)),
     ],
 )
 def test_what_one_of_them_saw_is_the_providers(
@@ -64,6 +66,7 @@ def test_what_one_of_them_saw_is_the_providers(
         (529, ProviderState(401)),
         (529, ProviderState(400)),
         *((status, ProviderState(status)) for status in (400, 404, 413)),
+        *((status, ProviderState(400)) for status in (408, 409)),
     ],
 )
 @pytest.mark.parametrize("own", [None, WELL])

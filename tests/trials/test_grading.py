@@ -108,6 +108,7 @@ def test_no_change_is_an_empty_diff(server: LocalServer, tmp_path: Path) -> None
 ME = "git config --global user.email a@b.c; git config --global user.name a"
 SHOWN: Mapping[str, str] = {
     "a nested repo": f"{ME}; mkdir sub; cd sub; git init -q; echo shown >a; git add -A; git commit -qm x",
+    "a nested repo that stops git": "mkdir -p sub/.git/{refs,objects}; mkfifo sub/.git/HEAD; echo shown >sub/a",
     "a nested repo without a commit": "mkdir -p sub; cd sub; git init -q; echo shown >a",
     "a submodule": (
         f"{ME}; git init -q sub; cd sub; git commit -q --allow-empty -m x; cd ..; "
@@ -162,6 +163,19 @@ def test_what_an_ignore_rule_hides_is_named(
     assert grade.diff
     assert b".gitignore" in grade.diff
     assert grade.ignored == ignored
+
+
+def test_what_git_takes_from_nobody_is_named(server: LocalServer, tmp_path: Path) -> None:
+    """Its own folder's name in other letters; what only other systems take for that name is in the diff."""
+    script = "git init -q n; mkdir -p n/.Git a/.GIT 'git~1'; echo x | tee n/.Git/x >a/.GIT/x; echo shown >'git~1/x'"
+    task = protecting_task(tmp_path, protect="")
+    grade, _ = laid(server, task, collected(server, task, script, tmp_path / "kept"))
+    assert grade.diff, grade.notes
+    assert b"\n+shown\n" in grade.diff
+    left = sorted(
+        note.partition(" is left out of the diff: git takes no such name")[0] for note in grade.notes
+    )
+    assert left == ["a/.GIT", "n/.Git"]
 
 
 @pytest.mark.parametrize("make", ["truncate -s 100G huge", "head -c 9000000 /dev/urandom >huge"])
@@ -247,6 +261,7 @@ TAMPERING: dict[str, tuple[str, set[tuple[str, str]]]] = {
     "literal made a link": ("mv conftest.py c; ln -s c conftest.py", {("conftest.py", "modified")}),
     "a FIFO": ("mkfifo tests/fifo", {("tests/fifo", "added")}),
     "a hard link": ("ln src/app.py tests/b.py", {("tests/b.py", "added")}),
+    "of another mode": ("chmod -R 777 tests; touch -d 2001-01-01 tests/test_app.py", set()),
     "locked away": ("chmod 000 tests/data tests/test_app.py tests", set()),
 }
 
@@ -259,6 +274,7 @@ def test_protected_files_are_as_they_were(server: LocalServer, tmp_path: Path, n
     look = """
 find tests conftest.py deep -type f 2>/dev/null | sort
 cat tests/*.py conftest.py tests/data/in.txt; test ! -L tests && test ! -L conftest.py && test -f src/app.py
+find tests -type f -perm /111
 """
     grade, there = laid(server, task, collected(server, task, script, tmp_path / "kept"), look)
     assert {(change.path, change.change) for change in grade.tampering} == changes

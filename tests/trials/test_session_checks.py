@@ -52,13 +52,19 @@ def judged(root: Path, toml: str, of: Told) -> dict[str, CheckResult]:
         ("regex = '^\\d+$'", "42", "x42"),
         ('json = {type = "object", required = ["n"]}', '```json\n{"n": 1}\n```', '{"m": 1}'),
         ("json = {type = 'object'}", "{}", "no JSON"),
+        ("json = {minimum = 3, maximum = 3}", "3", "NaN"),
+        ("json = {multipleOf = 0.5}", "1.5", "1" * 4000),
+        ("json = {items = {'$ref' = '#'}}", "[[]]", "[" * 500 + "]" * 500),
+        ("json = {additionalProperties = {type = 'number'}}", '{"a": 1}', '{"\\ud800": "a"}'),
     ],
 )
 def test_the_answer(tmp_path: Path, table: str, right: str, wrong: str) -> None:
     """The last message is held against what is demanded of it."""
     toml = f"[checks.answer]\n{table}\n"
     assert judged(tmp_path, toml, told(right))["answer"].passed
-    assert not judged(tmp_path, toml, told(wrong))["answer"].passed
+    found = judged(tmp_path, toml, told(wrong))["answer"]
+    assert not found.passed
+    assert found.model_dump_json()
 
 
 @pytest.mark.parametrize(

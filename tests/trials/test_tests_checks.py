@@ -461,6 +461,7 @@ JUNIT = """\
   <testcase classname="calc" name="divides"><failure message="by zero">1/0</failure></testcase>
   <testcase name="waits"><skipped/></testcase>
   <testcase classname="calc" name="starts"><error/></testcase>
+  <testcase classname="calc" name="DISABLED_it" status="notrun" result="suppressed"/>
 </testsuite></testsuites>
 """
 JUNIT_CHECKS = """\
@@ -476,6 +477,16 @@ runner = "junit"
 command = "mkdir -p build/sub && cp all.xml more.xml build/sub/"
 report = "build/**/*.xml"
 must_pass = ["calc::*"]
+[checks.tests.leaves]
+runner = "junit"
+command = "mkdir many && cp all.xml many/ && cd many && seq -f %0240g.xml 9000 | xargs touch"
+report = "none.xml"
+must_pass = ["*"]
+[checks.tests.left_many]
+runner = "junit"
+command = "true"
+report = "many/*.xml"
+must_pass = ["calc::adds"]
 [checks.tests.left_before]
 runner = "junit"
 command = "true"
@@ -530,6 +541,7 @@ def test_a_report_of_another_tool_decides(junit: dict[str, CheckResult]) -> None
         "calc::divides": "failed",
         "waits": "skipped",
         "calc::starts": "error",
+        "calc::DISABLED_it": "skipped",
     }
     assert {test.name: test.outcome for test in junit["not_all"].tests or ()}["calc::adds"] == "failed"
     assert not junit["not_all"].passed
@@ -539,6 +551,7 @@ def test_a_report_of_another_tool_decides(junit: dict[str, CheckResult]) -> None
     ("name", "words"),
     [
         ("left_before", "the command left no report"),
+        ("left_many", "the command left no report"),
         ("a_link", "the command left no report"),
         ("entities", "declares entities"),
         ("no_xml", "is no XML that can be read"),
@@ -547,7 +560,7 @@ def test_a_report_of_another_tool_decides(junit: dict[str, CheckResult]) -> None
     ],
 )
 def test_a_report_that_is_none_fails(junit: dict[str, CheckResult], name: str, words: str) -> None:
-    """One that was there before, that leads elsewhere, or cannot be read."""
+    """One that was there before, among more than a command can name, too; that leads elsewhere, or cannot be read."""
     assert (junit[name].passed, junit[name].score) == (False, 0.0)
     assert words in junit[name].output_tail
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping
 
 from harness.records.record import TestOutcome
 from harness.trials.runners.report import RANKS, REPORT_BYTES, Report
 
-_OUTCOMES: tuple[tuple[str, TestOutcome], ...] = (
-    ("error", "error"),
-    ("failure", "failed"),
-    ("skipped", "skipped"),
-)
+_OUTCOMES: Mapping[str, TestOutcome] = {"error": "error", "failure": "failed", "skipped": "skipped"}
+_NOT_RUN = frozenset({"disabled", "notrun", "skipped", "suppressed"})
+"""Words of googletest, and of tools like it, in a case's `status` or `result`: it has no element that says so."""
 
 
 def read_junit(data: bytes) -> Report:
@@ -22,20 +21,44 @@ def read_junit(data: bytes) -> Report:
     if len(data) >= REPORT_BYTES:
         return Report(problem=f"the report has more than {REPORT_BYTES // 2**20} MiB")
     files = [file for file in data.split(b"\0") if file.strip()]
-    outcomes: dict[str, TestOutcome] = {}
+    cases = _Cases()
     for file in files:
         if b"<!DOCTYPE" in file or b"<!ENTITY" in file:
-            return Report(outcomes, "the report declares entities, which no test report needs")
+            return Report(cases.outcomes, "the report declares entities, which no test report needs")
         try:
-            cases = ElementTree.fromstring(file).iter("testcase")
-            for case in cases:
-                name = "::".join(part for part in (case.get("classname"), case.get("name")) if part)
-                found = _outcome(case)
-                outcomes[name] = max(outcomes.get(name, found), found, key=RANKS.index)
+            parser = ElementTree.XMLParser(target=cases)
+            parser.feed(file)
+            parser.close()
         except (ElementTree.ParseError, LookupError, ValueError) as error:
-            return Report(outcomes, f"the report is no XML that can be read: {error}")
-    return Report(outcomes, None if files else "the command left no report")
+            return Report(cases.outcomes, f"the report is no XML that can be read: {error}")
+    return Report(cases.outcomes, None if files else "the command left no report")
 
 
-def _outcome(case: ElementTree.Element) -> TestOutcome:
-    return next((outcome for tag, outcome in _OUTCOMES if case.find(tag) is not None), "passed")
+class _Cases:
+    """Takes in the elements as they are parsed, and keeps the outcomes alone: a report may be millions of elements."""
+
+    def __init__(self) -> None:
+        self.outcomes: dict[str, TestOutcome] = {}
+        self._depth = 0
+        self._open: list[tuple[int, str]] = []
+
+    def start(self, tag: str, attributes: Mapping[str, str]) -> None:
+        """As XMLParser tells it."""
+        tag = tag.rpartition("}")[2]
+        self._depth += 1
+        if tag == "testcase":
+            name = "::".join(filter(None, (attributes.get("classname"), attributes.get("name"))))
+            self._open.append((self._depth, name))
+            has_run = _NOT_RUN.isdisjoint((attributes.get("status"), attributes.get("result")))
+            self._take(name, "passed" if has_run else "skipped")
+        elif tag in _OUTCOMES and self._open and self._open[-1][0] == self._depth - 1:
+            self._take(self._open[-1][1], _OUTCOMES[tag])
+
+    def end(self, tag: str) -> None:
+        """As XMLParser tells it."""
+        if self._open and self._open[-1][0] == self._depth:
+            self._open.pop()
+        self._depth -= 1
+
+    def _take(self, name: str, outcome: TestOutcome) -> None:
+        self.outcomes[name] = max(self.outcomes.get(name, outcome), outcome, key=RANKS.index)

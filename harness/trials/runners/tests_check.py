@@ -64,13 +64,18 @@ class TestsCheck:
 
 
 def _plan_junit(spec: RunnerSpec) -> Plan:
-    """The reports are gone before the command runs, so that what is read then is its own."""
+    """The reports are gone before the command runs, so that what is read then is its own; where they cannot be removed,
+    it is not run. They may be more than a command's arguments can name.
+    """
     return Plan(
         spec.command or "",
         lambda ended: judge_junit(spec, ended),
         reports=spec.report or "",
         report_bytes=REPORT_BYTES,
-        steps=f"shopt -s globstar nullglob; rm -rf -- {_unquoted(spec.report or '')}",
+        steps=(
+            f"shopt -s globstar nullglob; set -o pipefail\nprintf '%s\\0' {_unquoted(spec.report or '')} | "
+            "xargs -0 rm -rf -- || kill -KILL $$"
+        ),
     )
 
 
@@ -107,7 +112,8 @@ def _judge(spec: RunnerSpec, ended: Ended, report: Report) -> Verdict:
     if not report.outcomes and ended.exit_code == _NOT_THERE and spec.runner != "junit":
         problem = f"the sandbox's template has no {'node' if spec.runner == 'node' else 'python3'}"
     elif ended.exit_code is None:
-        problem = problem or "the tests did not come to their end"
+        left = ", or reports of before could not be removed" if spec.runner == "junit" else ""
+        problem = problem or f"the tests did not come to their end{left}"
     told: dict[str, object] = {"tests": spec.model_dump(mode="json")}
     if spec.runner == "junit":
         told["junit"] = (ended.report or b"").decode("utf-8", "surrogateescape")

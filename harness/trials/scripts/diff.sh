@@ -1,14 +1,14 @@
 # Tells what the work changed, by a git that the agent never touched.
 #   $1 `setup` where setup commands have changed the starter since its commit, else `commit`
 #   $2 bytes: a larger file is left out   $3 bytes of the diff that are told   $4 how many ignored paths are told
-# The trees have the files of nested repositories, and no settings of the repo's own take part. Answers: `large=` and
-# `ignored=` (base64 of names, each ended by NUL), and `diff=` (base64) or `path=`.
+# The trees have the files of nested repositories, and no settings of the repo's own take part. Answers: `large=`,
+# `refused=` and `ignored=` (base64 of names, each ended by NUL), and `diff=` (base64) or `path=`.
 set -e
 since=$1 largest=$2 told=$3 names=$4
 export LC_ALL=C GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_DIR=$HOME/.harness/diff.git
 mkdir -p "$GIT_DIR/objects/info" "$GIT_DIR/refs" "$GIT_DIR/info"
 echo 'ref: refs/heads/none' >"$GIT_DIR/HEAD"
-printf '[core]\n\tautocrlf = false\n\tbigFileThreshold = 1g\n\texcludesFile = /dev/null\n' >"$GIT_DIR/config"
+printf '[core]\n\tprotectHFS = false\n\tprotectNTFS = false\n\tautocrlf = false\n\tbigFileThreshold = 1g\n\texcludesFile = /dev/null\n' >"$GIT_DIR/config"
 echo "$HOME/.harness/starter/.git/objects" >"$GIT_DIR/objects/info/alternates"
 echo '* -text -ident !eol !filter !working-tree-encoding !diff' >"$GIT_DIR/info/attributes"
 export GIT_INDEX_FILE=$HOME/.harness/starter/.git/index
@@ -18,12 +18,15 @@ add_all() {
   export GIT_WORK_TREE=$1
   cd "$1"
   # A file of rules that is no file, or a huge one, git would read for ever.
-  find . -mindepth 1 -name .git -fprintf "$GIT_DIR/nested" '%h\0' -prune \
+  # Its own name in other letters, and a link of the name of its modules' file, it takes from nobody.
+  find . -mindepth 1 -path ./.git -prune -o -name .git -fprintf "$GIT_DIR/nested" '%h\0' -prune \
+    -o '(' -iname .git -o -name .gitmodules -type l ')' -fprintf "$GIT_DIR/refused" '%P\0' -prune \
     -o -name '.git?*' ! -type d ! -type l '(' ! -type f -o -size +1024k ')' -exec rm -f {} + \
     -o -type f -name .gitignore -fprintf "$GIT_DIR/rules" '%P\0' \
     -o -type f -size +"$largest"c -fprintf "$GIT_DIR/large" '%P\0'
-  if [ -s "$GIT_DIR/large" ]; then
-    { printf ':/\0'; while IFS= read -r -d '' name; do printf ':(exclude,literal)%s\0' "$name"; done <"$GIT_DIR/large"; } |
+  # A nested repository's HEAD it would read too: that may be a FIFO.
+  if [ -s "$GIT_DIR/large" ] || [ -s "$GIT_DIR/nested" ]; then
+    { printf ':/\0'; cat "$GIT_DIR/large" "$GIT_DIR/nested" | sed -z 's/^/:(exclude,literal)/'; } |
       git add -A --ignore-errors --pathspec-from-file=- --pathspec-file-nul 2>/dev/null || true
   else
     git add -A --ignore-errors 2>/dev/null || true
@@ -32,9 +35,8 @@ add_all() {
   if [ -s "$GIT_DIR/rules" ]; then git update-index --add -z --stdin <"$GIT_DIR/rules"; fi
   # Files in a repository of the agent's own are its work too; git would take each for a submodule.
   while IFS= read -r -d '' nested; do
-    if [ "$nested" = . ]; then continue; fi
     git rm -rfq --cached --ignore-unmatch -- "$nested" 2>/dev/null || true
-    find "$nested" -name .git -prune -o '(' -type f ! -size +"$largest"c -o -type l ')' -print0 |
+    find "$nested" '(' -iname .git -o -name .gitmodules -type l ')' -prune -o '(' -type f ! -size +"$largest"c -o -type l ')' -print0 |
       sed -z 's,^\./,,' | git update-index --add -z --stdin
   done <"$GIT_DIR/nested"
 }
@@ -44,6 +46,7 @@ if [ "$since" = setup ]; then
 fi
 add_all ~/repo
 if [ -s "$GIT_DIR/large" ]; then echo "large=$(base64 -w0 <"$GIT_DIR/large")"; fi
+if [ -s "$GIT_DIR/refused" ]; then echo "refused=$(head -zn "$names" "$GIT_DIR/refused" | base64 -w0)"; fi
 if [ -s "$GIT_DIR/rules" ]; then
   git ls-files -o -i --exclude-standard --directory -z >"$GIT_DIR/ignored"
   if [ -s "$GIT_DIR/ignored" ]; then echo "ignored=$(head -zn "$names" "$GIT_DIR/ignored" | base64 -w0)"; fi

@@ -8,12 +8,12 @@ export LC_ALL=C
 starter=~/.harness/starter protected=$1
 shift
 # Each key begins with a slash: as a subscript, `@` alone would mean all of them.
-declare -A had hashes
-added=() deleted=() modified=() same_size=()
-# For each protected file: its type, size and target, and its name.
+declare -A had hashes modes
+added=() deleted=() modified=() other_mode=() same_size=()
+# For each protected file: its type, size and target, its mode, and its name.
 list() {
   cd "$1" && exec find . -regextype posix-extended -name .git -prune -o -name __pycache__ -prune -o ! -type d \
-    -regex "\./$protected" -printf '%y %s %l\0%P\0'
+    -regex "\./$protected" -printf '%y %s %l\0%m\0%P\0'
 }
 # What stands in the way of a protected path's folders goes first: a link there would lead the rest astray.
 clear_way() {
@@ -36,11 +36,12 @@ told() { [ $# -le 1 ] || echo "$1=$(printf '%s\0' "${@:2}" | base64 -w0)"; }
 cd ~/repo
 for start; do clear_way "$start"; done
 if [ -n "$protected" ]; then
-  while IFS= read -r -d '' what && IFS= read -r -d '' name; do
-    had[/$name]=$what
+  while IFS= read -r -d '' what && IFS= read -r -d '' mode && IFS= read -r -d '' name; do
+    had[/$name]=$what modes[/$name]=$mode
     clear_way "$name"
   done < <(list "$starter")
-  while IFS= read -r -d '' what && IFS= read -r -d '' name; do
+  while IFS= read -r -d '' what && IFS= read -r -d '' mode && IFS= read -r -d '' name; do
+    [ "${modes[/$name]-$mode}" = "$mode" ] || other_mode+=("$name")
     case ${had[/$name]-} in
       '') added+=("$name") && continue ;;
       # What has another size is not read: a sparse file may be without an end.
@@ -67,8 +68,9 @@ fi
 if [ $((${#deleted[@]} + ${#modified[@]} + ${#added[@]})) -gt 0 ]; then
   printf '%s\0' "${deleted[@]}" "${modified[@]}" "${added[@]}" | xargs -0 rm -rf --
 fi
-if [ $((${#deleted[@]} + ${#modified[@]})) -gt 0 ]; then
-  printf '%s\0' "${deleted[@]}" "${modified[@]}" | tar -C "$starter" --null --no-recursion -T - -cf - | tar -xpf -
+# Another mode alone is none of tampering: `chmod -R` is an everyday command.
+if [ $((${#deleted[@]} + ${#modified[@]} + ${#other_mode[@]})) -gt 0 ]; then
+  printf '%s\0' "${deleted[@]}" "${modified[@]}" "${other_mode[@]}" | tar -C "$starter" --null --no-recursion -T - -cf - | tar -xpf -
 fi
 find . -name .git -prune -o -name __pycache__ -prune -exec rm -rf {} +
 told modified "${modified[@]}"
