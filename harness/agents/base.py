@@ -17,8 +17,8 @@ from harness.records.stream import SessionBuilder
 from harness.sandboxes.sandbox import Sandbox
 
 
-async def _nothing(turn: int) -> None:
-    pass
+async def _go_on(turn: int) -> bool:
+    return True
 
 
 @dataclass
@@ -32,7 +32,8 @@ class AgentContext:
         env: the task's environment, and the variant's over it.
         prove: is called each time that a session starts, and again (with True) when the model has answered first. It
             raises NotAppliedError when the session is not what the variant asks for, so that no more money is spent.
-        on_turn_end: is awaited after each prompt (from 1) but the last. Its time is not the agent's.
+        on_turn_end: is awaited after each prompt (from 1) but the last, and says whether the session goes on. Its time
+            is not the agent's.
         provider: asks the model's API itself.
         take_stderr: takes what Claude Code wrote on stderr for a prompt.
         note: takes a sentence for the record.
@@ -47,7 +48,7 @@ class AgentContext:
     write_transcript: Callable[[bytes], None]
     env: Mapping[str, str] = field(default_factory=dict)
     prove: Callable[[Session, bool], None] = lambda session, has_answer: None
-    on_turn_end: Callable[[int], Awaitable[None]] = _nothing
+    on_turn_end: Callable[[int], Awaitable[bool]] = _go_on
     provider: Provider = field(default_factory=Provider)
     note: Callable[[str], None] = lambda sentence: None
     take_stderr: Callable[[str], None] = lambda text: None

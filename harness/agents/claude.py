@@ -90,8 +90,8 @@ class Claude:
             left -= clock() - start
             if stop != "completed":
                 break
-            if turn < len(spec.task.turns):
-                await context.on_turn_end(turn)
+            if turn < len(spec.task.turns) and not await context.on_turn_end(turn):
+                break
         return stop
 
     async def prompt(self, spec: TrialSpec, context: AgentContext, text: str, seconds: float) -> Stop:

@@ -45,8 +45,8 @@ class Oracle:
             stop = await _apply(context, task, folder)
             if stop != "completed":
                 return stop
-            if turn < len(task.turns):
-                await context.on_turn_end(turn)
+            if turn < len(task.turns) and not await context.on_turn_end(turn):
+                return "completed"
         return await _apply(context, task, task.solution) if task.solution else "completed"
 
 

@@ -299,8 +299,20 @@ class _Reader:
         found = [self.turn(name, field_) for name, field_ in named]
         for n, table in enumerate(manifest.turns):
             turn, folder = found[n], self.solution_of_turn(table.solution, f"turns.{n}.solution")
-            found[n] = replace(turn, solution=folder) if turn else None
+            found[n] = replace(turn, solution=folder, min_score=table.min_score) if turn else None
+            if table.min_score is not None:
+                self.min_score(manifest, n)
         return tuple(turn for turn in found if turn)
+
+    def min_score(self, manifest: Manifest, n: int) -> None:
+        field_ = f"turns.{n}.min_score"
+        if not (manifest.sandbox.workdir and manifest.checks.sandbox == "agent"):
+            remedy = 'add workdir to [sandbox] and sandbox = "agent" to [checks], or leave it out'
+            self.complain(self.file, field_, "is for work that is judged where it is", remedy)
+        elif n == len(manifest.turns) - 1:
+            self.complain(self.file, field_, "no prompt comes after it", "leave it out")
+        elif not manifest.turns[n].checks:
+            self.complain(self.file, field_, "there is nothing to score", "name checks for this prompt")
 
     def solution_of_turn(self, name: str | None, field_: str) -> Path | None:
         path = self.inside(name, field_) if name else None

@@ -296,6 +296,9 @@ class TurnTable(_Table):
     prompt: str = Field(min_length=1, description='a file with the prompt, such as "1-fix.md"')
     checks: list[str] = Field([], description="a list of names of checks")
     solution: str | None = Field(None, min_length=1, description='a folder, such as "solution-1"')
+    min_score: float | None = Field(
+        None, gt=0, le=1, description="what its checks have to score for the session to go on, up to 1"
+    )
 
 
 class Manifest(_Table):

@@ -12,11 +12,15 @@ from harness.tasks.manifest import AnswerSpec, Limits, RunnerSpec, SandboxSpec, 
 
 @dataclass(frozen=True)
 class Turn:
-    """One prompt of a task's session, and the reference solution of its own where it has one."""
+    """One prompt of a task's session, and the reference solution of its own where it has one.
+
+    The session ends after it where its checks score less than `min_score`.
+    """
 
     prompt: str
     source: str
     solution: Path | None = None
+    min_score: float | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from harness.agents.base import Agent, AgentContext
 from harness.agents.registry import agent_class
 from harness.errors import Fault, NotAppliedError, SandboxFault
 from harness.records.binary_patch import without_secret_binaries
-from harness.records.record import Stop, TrialSpec
+from harness.records.record import CheckResult, Stop, TrialSpec, score_of
 from harness.records.session import Session
 from harness.records.store import TRANSCRIPT
 from harness.sandboxes.layout import work_folder
@@ -209,7 +209,7 @@ class PreparedTrial:
             self.attempt.transcript.write,
             _env(self.spec, self.context),
             self._prove,
-            self._collect_turn,
+            self._end_turn,
             provider=self.context.provider,
             note=self.attempt.note,
             take_stderr=self.attempt.take_stderr,
@@ -324,23 +324,35 @@ class PreparedTrial:
             asked = asked_checks(self.task, self._works, None)
             await self._judge_in_place([check for check in asked if check.name not in judged], None)
 
-    async def _judge_in_place(self, checks: Sequence[Check], turn: int | None) -> None:
+    async def _judge_in_place(self, checks: Sequence[Check], turn: int | None) -> tuple[CheckResult, ...]:
         with self.attempt.phase("checks"):
             files = session_files(self.task, self._told(), turn)
             results = await grade_in_place(self._place(), self.task, checks, self._keep, files)
         self.attempt.checks += tuple(result.model_copy(update={"turn": turn}) for result in results)
+        return results
 
-    async def _collect_turn(self, turn: int) -> None:
+    async def _end_turn(self, turn: int) -> bool:
         """Carry a turn's work, where the turn has checks. Nothing is stopped, and the agent finds nothing of them.
 
-        What cannot be carried, the template's own system, is judged where it is.
+        What cannot be carried, the template's own system, is judged where it is. False where that has scored too
+        little for the session to go on.
         """
         checks = [check for check in self.task.checks if check.turn == turn]
         if checks and self._is_judged_where_it_is:
-            await self._judge_in_place(checks, turn)
-        elif checks:
+            return self._has_enough(turn, await self._judge_in_place(checks, turn))
+        if checks:
             with self.attempt.phase("collect"):
                 self._works[turn] = await self._collected(f"{WORK}/turn-{turn}")
+        return True
+
+    def _has_enough(self, turn: int, results: Sequence[CheckResult]) -> bool:
+        score, wanted = score_of(results) or 0.0, self.task.turns[turn - 1].min_score
+        if wanted is None or score >= wanted:
+            return True
+        self.attempt.note(
+            f"the session ended after prompt {turn}: its checks scored {score:.2f}, min_score is {wanted:g}"
+        )
+        return False
 
     async def _collected(self, name: str) -> Work | NotCarriedError:
         try:

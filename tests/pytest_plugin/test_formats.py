@@ -90,6 +90,16 @@ SHAPES = {
         "steps/b/tests/test.sh": reward("[ -e /app/b ]"),
         "steps/b/solution/solve.sh": "touch b\n",
     },
+    # A session ends after the step whose reward is too little.
+    "ended": {
+        "task.toml": 'schema_version = "1.4"\n[[steps]]\nname = "a"\nmin_reward = 0.2\n'
+        '[[steps]]\nname = "b"\nmin_reward = {reward = 0.5}\n[[steps]]\nname = "c"\n',
+        **{f"steps/{name}/instruction.md": name for name in "abc"},
+        **{f"steps/{name}/solution/solve.sh": f"touch {name}\n" for name in "abc"},
+        "steps/a/tests/test.sh": "[ -e /app/a ] && echo 0.25 >/logs/verifier/reward.txt\n",
+        "steps/b/tests/test.sh": "[ -e /app/b ] && echo 0.35 >/logs/verifier/reward.txt\n",
+        "steps/c/tests/test.sh": reward("[ -e /app/c ]"),
+    },
     # Where two stages are one, the last is built; where files are copied from one to the other, none is.
     "stages": {
         "environment/Dockerfile": "FROM e2bdev/base AS one\nWORKDIR /app\nFROM one\nRUN touch /app/made\n",
@@ -118,14 +128,16 @@ def test_shapes_of_harbors_tasks(pytester: pytest.Pytester) -> None:
     for name, files in SHAPES.items():
         write(pytester.path / "them" / name, {**HARBOR, **files})
     done = pytester.runpytest("them", "--agent", "oracle", "-rs")
-    done.assert_outcomes(passed=5, failed=2, skipped=1)
+    done.assert_outcomes(passed=5, failed=3, skipped=1)
     done.stdout.fnmatch_lines(["*environment/Dockerfile, line 3: COPY --from*"])
     (run,) = list_runs(pytester.path / "results")
     found = {record.task: record for record in read_records(run.path).records}
     assert {name: record.score for name, record in found.items()} == {
         "separate": 1, "healthy": 1, "rewards": 0.75, "counts": 0.25, "final": 1, "stages": 1, "account": 1,
+        "ended": pytest.approx(0.2),
     }  # fmt: skip
     assert (found["separate"].graded_in, found["healthy"].graded_in) == ("fresh", "agent")
+    assert any("ended after prompt 2" in note for note in found["ended"].notes)
 
 
 @pytest.mark.slow

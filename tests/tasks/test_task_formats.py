@@ -81,7 +81,7 @@ def test_a_task_of_harbor(tmp_path: Path) -> None:
         ('[verifier]\nnetwork_mode = "no-network"\n', "one network"),
         ('[environment.env]\nKEY = "${NO_SUCH_VARIABLE_HERE}"\n', "NO_SUCH_VARIABLE_HERE"),
         ('[[environment.mcp_servers]]\nname = "x"\n', "mcp_servers"),
-        ('[[steps]]\nname = "one"\nmin_reward = 0.5\n', "min_reward"),
+        ('[[steps]]\nname = "one"\nmin_reward = 2\n', "min_reward"),
         ("compose", "several containers"),
         ("trajectory", "trajectory.json"),
     ],
@@ -102,7 +102,8 @@ def test_steps_of_harbor_are_turns(tmp_path: Path) -> None:
     """Each with its own tests over those of all, and its own solution."""
     files = {
         **HARBOR,
-        "task.toml": 'schema_version = "1.4"\n[[steps]]\nname = "a"\n[[steps]]\nname = "b"\n',
+        "task.toml": 'schema_version = "1.4"\n[[steps]]\nname = "a"\nmin_reward = 0.5\n'
+        '[[steps]]\nname = "b"\nmin_reward = 1.0\n',
         **{f"steps/{name}/instruction.md": name for name in "ab"},
         **{f"steps/{name}/tests/test.sh": "x" for name in "ab"},
         "steps/a/solution/solve.sh": "x",
@@ -111,6 +112,7 @@ def test_steps_of_harbor_are_turns(tmp_path: Path) -> None:
     assert [turn.prompt for turn in task.turns] == ["a", "b"]
     assert [(check.name, check.turn) for check in task.checks] == [("reward-a", 1), ("reward-b", None)]
     assert task.turns[0].solution
+    assert [turn.min_score for turn in task.turns] == [0.5, None]
     assert not task.turns[1].solution
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.errors import ProblemsError
+from harness.local.launch import LocalServer
 from harness.records.record import TokenCounts, TrialRecord
 from harness.records.store import list_runs, read_records
 from harness.report.show import show
@@ -16,6 +18,7 @@ from harness.tasks.loading import load_task
 from harness.tasks.task import Check
 from tests.support.folders import task_folder, write_files
 from tests.support.messages_api import MessagesApi, Say, Usage, Use
+from tests.support.trials import tell
 
 TWO_TURNS = '''
 [[turns]]
@@ -32,6 +35,7 @@ test "$(cat step)" = one && test "$(cat kept.txt)" = kept &&
 ! pgrep -u "$(id -u)" -f "sleep 41[0]" && echo x >spoilt
 """
 '''
+IN_PLACE = TWO_TURNS.replace("[checks]\n", '[sandbox]\nworkdir = "/app"\n[checks]\nsandbox = "agent"\n')
 PROMPTS = {"1.md": "The first step.", "2.md": "The second step."}
 
 
@@ -177,6 +181,17 @@ def test_checks_know_their_turn(tmp_path: Path) -> None:
         (TWO_TURNS.replace('"2.md"', '"3.md"'), "turns.1.prompt", "'3.md' does not exist"),
         (TWO_TURNS.replace('"2.md"', '"2.md"\nsolution = "x"'), "turns.1.solution", "'x' is not a folder"),
         (TWO_TURNS.replace('"2.md"', '"../2.md"'), "turns.1.prompt", "is not inside the task's folder"),
+        (
+            TWO_TURNS.replace('["first"]', '["first"]\nmin_score = 0.5'),
+            "turns.0.min_score",
+            "judged where it is",
+        ),
+        (
+            IN_PLACE.replace('"2.md"', '"2.md"\nmin_score = 0.5'),
+            "turns.1.min_score",
+            "no prompt comes after it",
+        ),
+        (IN_PLACE.replace('checks = ["first"]', "min_score = 0.5"), "turns.0.min_score", "nothing to score"),
         ("turns = []\n[checks.run]\nok = 'true'\n", "turns", "is empty"),
     ],
 )
@@ -187,3 +202,17 @@ def test_what_is_wrong_with_turns_is_told(tmp_path: Path, toml: str, field: str,
     found = {problem.field: problem for problem in caught.value.problems}
     assert what in found[field].what
     assert found[field].remedy
+
+
+def test_a_session_ends_where_its_work_scores_too_little(server: LocalServer, tmp_path: Path) -> None:
+    """No further prompt is asked, and paid; what was not come to has failed."""
+    toml = IN_PLACE.replace('["first"]', '["first"]\nmin_score = 0.5').replace("/app", "/home/user/app")
+    folder = two_turns(tmp_path, toml=toml.replace('protect = ["kept.txt"]', ""))
+    shutil.rmtree(folder / "repo")
+    with MessagesApi([Say("I have done nothing.")]) as api:
+        story = tell(server, api, folder)
+    assert story.told() == ("failed", "completed", None, None), story.record.error
+    assert not api.unscripted
+    assert len(story.record.turns) == 1
+    assert [(check.name, check.turn) for check in story.record.checks] == [("first", 1), ("last", None)]
+    assert "the session ended after prompt 1: its checks scored 0.00, min_score is 0.5" in story.record.notes

@@ -191,8 +191,8 @@ class _Harbor:
             where = f"step {step.get('name')!r}"
             if not is_name(str(step.get("name"))):
                 yield f"{where}: it is no name of a folder"
-            if step.get("min_reward") is not None:
-                yield f"{where}: min_reward, which ends a session early, has no counterpart"
+            if step.get("min_reward") is not None and self._min_score(step) is None:
+                yield f"{where}: min_reward {step['min_reward']!r} has no counterpart"
             if (self.folder / "steps" / str(step.get("name")) / "workdir").exists():
                 yield f"{where}: files that come between two prompts have no counterpart"
             own = step.get("verifier") or {}
@@ -200,6 +200,14 @@ class _Harbor:
                 yield f"{where} is judged in an environment of its own"
             if step.get("healthcheck"):
                 yield f"{where}: healthcheck has no counterpart"
+
+    def _min_score(self, step: Mapping[str, Any]) -> float | None:
+        """The reward without which a session ends early, where it is one that our score of the step has."""
+        given = step.get("min_reward")
+        least = given.get("reward") if isinstance(given, Mapping) and len(given) == 1 else given
+        if isinstance(least, bool) or not isinstance(least, int | float) or not 0 < least <= 1:
+            return None
+        return float(least) if step in self._judged_steps else None
 
     @property
     def is_separate(self) -> bool:
@@ -291,6 +299,7 @@ class _Harbor:
                     "prompt": f"steps/{step['name']}.md",
                     "checks": [_check_name(step)] if step in self._judged_steps else [],
                     "solution": self._solution_of(step),
+                    "min_score": None if step is self.steps[-1] else self._min_score(step),
                 }
                 for step in self.steps
             ]
