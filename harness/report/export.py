@@ -73,19 +73,22 @@ def _row(record: TrialRecord) -> dict[str, Any]:
 
 
 def _write(records: Sequence[TrialRecord], to: Path) -> None:
+    if to.suffix not in ("", ".csv", ".parquet"):
+        raise UsageError(
+            f"{to}: unknown ending {to.suffix!r}",
+            remedy="there are .parquet, .csv, and none: a dataset's folder",
+        )
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         if to.suffix == ".csv":
             _write_csv(records, to)
-        elif to.suffix == ".parquet":
-            to_dataset(records).to_parquet(to)
-        elif not to.suffix:
-            to_dataset(records).save_to_disk(to)
+            return
+        _without_progress_bars()
+        dataset = to_dataset(records)
+        if to.suffix:
+            dataset.to_parquet(to)
         else:
-            raise UsageError(
-                f"{to}: unknown ending {to.suffix!r}",
-                remedy="there are .parquet, .csv, and none: a dataset's folder",
-            )
+            dataset.save_to_disk(to)
     except OSError as error:
         raise UsageError(f"{to} cannot be written: {error.strerror or error}") from error
 
@@ -123,13 +126,10 @@ def _push(records: Sequence[TrialRecord], name: str, *, public: bool) -> str:
         raise UsageError(f"{name!r} names no dataset on the Hub", remedy="it is called USER/NAME")
     import datasets
     from huggingface_hub import HfApi
-    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # its documented place
 
-    # Its log is about how it splits files, and its errors are reported below. Progress bars are for terminals only.
+    # Its log is about how it splits files, and its errors are reported below.
     datasets.logging.set_verbosity_error()
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
-        disable_progress_bars()
+    _without_progress_bars()
     try:
         if not public and _is_public(name):
             raise UsageError(
@@ -144,6 +144,16 @@ def _push(records: Sequence[TrialRecord], name: str, *, public: bool) -> str:
     except Exception as error:
         raise _not_pushed(name, error) from error
     return f"{HfApi().endpoint}/datasets/{name} ({seen_by})"
+
+
+def _without_progress_bars() -> None:
+    """They are for terminals only."""
+    import datasets
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # its documented place
+
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+        disable_progress_bars()
 
 
 def _is_public(name: str) -> bool:

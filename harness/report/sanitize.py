@@ -9,8 +9,8 @@ _CONTROL = re.compile(
     r"|\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-Z\\-_]"
     r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
-_SUSPECT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-_BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
+_SUSPECT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_BIDI = re.compile("[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def sanitize_json(text: str) -> str:
@@ -19,7 +19,7 @@ def sanitize_json(text: str) -> str:
 
 
 def sanitize(text: str) -> str:
-    """The text without control characters, and with those that turn its direction written out (`\\u202e`).
+    """The text without control characters; those that turn its direction or end a line are written out (`\\u202e`).
 
     Escape sequences are removed whole, so that a terminal's colours leave nothing behind. Tabs and line ends stay.
     """

@@ -13,6 +13,8 @@ from harness.stats.data import MetricName, Trials
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+_SMALLEST = 1e-100
+"""Less than that of anything is none of it: the square of such a number is 0, and nothing can be divided by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,7 @@ class Table:
         places = np.array([self._place[cell.task] for cell in cells], dtype=np.int64)
         task = np.repeat(places, np.array([len(column) for column in columns], dtype=np.int64))
         _refuse_impossible(metric, value)
+        value[value < _SMALLEST] = 0
         return task, value
 
 

@@ -62,7 +62,7 @@ def test_parquet_and_a_datasets_folder_hold_what_the_records_say(
     records = [a_record(index=i, tools=TOOLS) for i in (1, 2)]
     file = write(tmp_path / "r.jsonl", *records)
     code, said = export(capsys, file, "--to", tmp_path / "r.parquet")
-    assert (code, said.splitlines()[0]) == (0, f"2 records to {tmp_path / 'r.parquet'}")
+    assert (code, said) == (0, f"2 records to {tmp_path / 'r.parquet'}\n")
     assert export(capsys, file, "--to", tmp_path / "folder")[0] == 0
     expected = to_dataset(records).to_list()
     assert (

@@ -116,7 +116,7 @@ HOSTILE: dict[str, Callable[[Path], None]] = {
     "deep JSON": lambda run: with_first_line(run, lambda line: b"[" * 100_000),
     "another kind of JSON": lambda run: with_first_line(run, lambda line: b"[1, 2]"),
     "names that lead out": with_fields(task="../../outside", variant="../..", trial_id="../../x[y-t1]"),
-    "control characters": with_fields(task="\x1b[2J\u202e", trial_id="\x1b]0;x\x07[default-t1]"),
+    "control characters": with_fields(task="\x1b[2J\u202e\u200f\u2028", trial_id="\x1b]0;x\x07[default-t1]"),
     "a FIFO for its records": as_fifo("records.jsonl"),
     "a FIFO for what it is": as_fifo("run.json"),
     "a folder for its records": lambda run: ((run / "records.jsonl").unlink(), (run / "records.jsonl").mkdir())[1],
@@ -133,6 +133,10 @@ HOSTILE: dict[str, Callable[[Path], None]] = {
     "an endless transcript": as_sparse(f"{_TRIAL}/transcript.jsonl"),
     "an endless diff": as_sparse(f"{_TRIAL}/diff.patch"),
     "endless records": as_sparse("records.jsonl"),
+    "links in a circle": lambda run: [
+        *(as_link(name, Path(name).name)(run) for name in ("records.jsonl", "report.json", "manifest.sha256")),
+        None,
+    ][-1],
     "records of another": as_link("records.jsonl", "../20261123-090141-0000/records.jsonl"),
     "a statement of wrong types": with_file("report.json", b'{"baseline": [1], "fail_on": {}}'),
     "a copy of wrong types": with_file(f"{_TRIAL}/record.json", b'{"trial_id": [1], "checks": 7}'),
@@ -148,7 +152,7 @@ def test_every_command_answers_in_words(results: Path, capfd: pytest.CaptureFixt
         assert code in (0, 1, 2), name
         assert "Traceback" not in text
         assert "\x1b" not in text
-        assert "\u202e" not in text
+        assert not {"\u202e", "\u200f", "\u2028"} & {*text}
 
 
 def test_a_bad_line_is_told_where_runs_are_listed(results: Path, capfd: pytest.CaptureFixture[str]) -> None:

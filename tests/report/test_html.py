@@ -41,7 +41,7 @@ HOSTILE = (
     "{{ 7 * 7 }}{% raw %}",
     "javascript:window.hit=1",
     "\u2028window.hit=1\u2029",
-    "\u202egnp.exe\u2066",
+    "\u202egnp.exe\u2066\u200f\u2028",
     "\x1b[31mred\x1b[0m\x1b]0;title\x07\x00\x9b",
     "&lt;b&gt;&amp;",
     "</style></template></textarea><plaintext>",
@@ -500,7 +500,7 @@ def test_nothing_of_an_agents_runs(tab: Any, hostile: Path) -> None:
     assert "<script>window.hit=1</script>" in shown
     assert "{{ 7 * 7 }}{% raw %}" in shown
     assert "\\u202egnp.exe\\u2066" in shown
-    assert not re.search("[\u202a-\u202e\u2066-\u2069\x1b]", shown)
+    assert not re.search("[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\x1b]", shown)
 
 
 def test_the_policy_lets_no_other_script_run(browser: Any, report: Path) -> None:
@@ -579,7 +579,7 @@ def test_harmless_text_is_left_alone(text: str) -> None:
     """What was made harmless once stays as it is, has no control character, and lost none of its lines."""
     clean = sanitize(text)
     assert sanitize(clean) == clean
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", clean)
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]", clean)
 
 
 # Without a mouse

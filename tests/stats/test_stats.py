@@ -671,6 +671,9 @@ def test_a_pass_costs_the_bill_divided_by_the_rate() -> None:
     none = {"a": passes["a"], "b": [[0, 0], [0, 0]] * 3}
     lost = against(compare(a_priced_run(prices, none), [("b", "a")]), "b", "pass_cost")
     assert lost.suite.difference.reason == "the sum is 0, or nothing passed: there is no ratio"
+    next_to_nothing = {"a": [[1e-320, 1e-310]] * 6, "b": prices["b"]}
+    free = against(compare(a_priced_run(next_to_nothing, passes), [("b", "a")]), "b", "pass_cost")
+    assert free.suite.difference.reason == lost.suite.difference.reason
 
 
 def test_dear_failures_make_the_price_of_a_pass_less_sure() -> None:

@@ -370,7 +370,7 @@
   }
 
   function record(found) {
-    const turning = /[\u202a-\u202e\u2066-\u2069]/g;
+    const turning = /[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
     const written = (char) => `\\u${char.charCodeAt(0).toString(16)}`;
     return [make("pre", "whole", JSON.stringify(found.record, null, 2).replace(turning, written))];
   }
