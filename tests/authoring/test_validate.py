@@ -228,6 +228,28 @@ def test_a_solution_in_other_clothes_is_found(tmp_path: Path) -> None:
     assert secrets_of_solution({"shop.py": Change("shop.py", b"", needed)}) == [], "what many files have"
 
 
+LOOP = "    for line in sorted(lines):\n        if line.startswith(mark):\n            found.append(line)\n"
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "is_leak"),
+    [
+        ("def marked(lines, mark):\n    found = []\n" + LOOP, True),
+        (LOOP.replace("found.append", "print(line)\n            found.append"), False),
+        ("\n".join(f"def use():\n{line}\n" for line in LOOP.splitlines()), False),
+        ("# " + "; ".join(line.strip() for line in LOOP.splitlines()) + "\n", True),
+    ],
+    ids=["as it is", "with more between", "line by line", "as a remark"],
+)
+def test_lines_that_other_code_has_too_are_no_leak(elsewhere: str, is_leak: bool) -> None:
+    """What gives a solution away is a piece of it, or what somebody has written about it."""
+    before = "def marked(lines, mark):\n    found = []\n    return found\n"
+    change = Change("a.py", before.encode(), before.replace("    return", LOOP + "    return").encode())
+    secrets = secrets_of_solution({"a.py": change})
+    assert secrets
+    assert bool(list(found_in(secrets, "other.py", elsewhere.encode()))) == is_leak
+
+
 def test_checks_that_nobody_runs_are_found(tmp_path: Path) -> None:
     """Also without #!, and where a remark or another word has their name; helpers and pytest's own files are used."""
     folder = shop(
