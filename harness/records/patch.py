@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.records.files import MAX_LINE, file_below
-from harness.records.store import find_record, find_run, read_records
+from harness.records.store import find_record, find_run
 from harness.tasks.gitcommand import local_git
 from harness.text import keep_end
 
@@ -22,7 +22,7 @@ def apply_diff(results: Path, run: str | None, trial: str, to: Path) -> str:
         UsageError: when there is no diff, `to` is no clean checkout, or the diff does not fit.
     """
     folder = find_run(results, run)
-    record = find_record(folder, read_records(folder.path).records, trial)
+    record = find_record(folder, trial)
     if record.diff is None:
         raise UsageError(f"{record.trial_id} has no diff", remedy="`harness show` tells what there is of it")
     diff = file_below(folder.path, record.diff).absolute()

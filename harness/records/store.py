@@ -414,6 +414,7 @@ class BadLine:
 
 
 _SHOWN = 5
+_LISTED = 8
 _NAMED = b'"trial_id"'
 """A line without it is no record: to find all else that it lacks would take a thousand times as long."""
 _NO_NAME, _NO_JSON = "trial_id: Field required", "it is no JSON, or cut off"
@@ -548,18 +549,36 @@ def _sort_key(run: Path) -> tuple[str, int, str]:
     return second[0] if second else run.name, (run / "run.json").stat().st_mtime_ns, run.name
 
 
-def find_record(run: RunFolder, records: Sequence[TrialRecord], name: str) -> TrialRecord:
-    """The record of the trial of that id, or of its unique beginning.
+def find_record(run: RunFolder, name: str) -> TrialRecord:
+    """The record of the trial of that id, or of its unique beginning. The others are read past: they may be many.
 
     Raises:
         UsageError: when there is none, or several begin so.
     """
-    found = [r for r in records if r.trial_id == name] or [r for r in records if r.trial_id.startswith(name)]
-    if len(found) == 1:
-        return found[0]
-    what = f"{len(found)} trials of run {run.id} begin" if found else f"no trial of run {run.id} begins"
-    listed = ", ".join(record.trial_id for record in (found or records)[:8])
+    exact: dict[tuple[str, str], TrialRecord] = {}
+    beginning: dict[tuple[str, str], TrialRecord] = {}
+    ids: dict[str, None] = {}
+    for one, line in _measured_lines(_file_of(run.path)):
+        key = one.run_id, one.trial_id
+        found = exact if one.trial_id == name else beginning if one.trial_id.startswith(name) else None
+        if found is not None and (key in found or len(found) < _LISTED) and (record := record_in(line)):
+            found[key] = record
+        if len(ids) < _LISTED:
+            ids[one.trial_id] = None
+    records = list((exact or beginning).values())
+    if len(records) == 1:
+        return records[0]
+    what = f"several trials of run {run.id} begin" if records else f"no trial of run {run.id} begins"
+    listed = ", ".join(dict.fromkeys(record.trial_id for record in records) or ids)
     raise UsageError(f"{what} with {name!r}", remedy=f"there are: {listed}" if listed else None)
+
+
+def _measured_lines(file: Path) -> Iterator[tuple[TrialMetrics, bytes]]:
+    """The lines that are records, as far as a comparison reads them."""
+    for _, line in _lines(file):
+        if line is not None and _NAMED in line:
+            with contextlib.suppress(ValidationError):
+                yield parse(line), line
 
 
 def find_run(results: Path, name: str | None) -> RunFolder:

@@ -127,6 +127,11 @@ def count_records(name: str, records: Sequence[TrialRecord]) -> ArmView:
     return ArmView(name, **_counts(records, [record.total_cost_usd for record in records]))
 
 
+def count_measured(name: str, records: Sequence[TrialMetrics]) -> ArmView:
+    """The counts of some records, of which no more was read than a comparison needs."""
+    return ArmView(name, **_counts(records, [record.spent_usd for record in records]))
+
+
 def view_arm(arm: Arm, stats: OneVariant) -> ComparedArm:
     """An arm with its statistics."""
     reasons = Counter(map(attrgetter("outcome", "excluded_because"), arm.records)).most_common()

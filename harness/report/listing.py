@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.records.record import TrialRecord
-from harness.records.store import Records, RunFolder, bad_line_notes, list_runs, read_about, read_records
-from harness.report.arms import count_records
+from harness.records.metrics import TrialMetrics
+from harness.records.store import Records, RunFolder, bad_line_notes, list_runs, read_about, read_measured
+from harness.report.arms import count_measured
 from harness.report.formatting import cost, percent
 from harness.report.live import is_running
 from harness.report.table import Column, as_text, plain
@@ -30,14 +30,14 @@ _NUMBERS = ("trials", "passed", "failed", "excluded", "pass", "cost")
 
 def _row(run: RunFolder, notes: list[str]) -> list[str]:
     about = read_about(run.path)
-    found: Records[TrialRecord] = Records((), ())
+    found: Records[TrialMetrics] = Records((), ())
     if os.path.lexists(run.records_file):
         try:
-            found = read_records(run.path)
+            found = read_measured(run.path)
         except UsageError as error:
             notes.append(error.message)
     notes += bad_line_notes(found.bad)
-    arm = count_records(run.id, found.records)
+    arm = count_measured(run.id, found.records)
     return [
         f"{arm.name} (runs)" if is_running(run) else arm.name,
         str(about.get("agent", "")),

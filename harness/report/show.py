@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from rich.console import Console
+from rich.style import Style
 from rich.text import Text
 
 from harness.errors import UsageError
@@ -35,7 +35,7 @@ from harness.report.trial_summary import check_verdict, facts
 _CUT_LINES = 12
 # Each kind of entry has a sign before it, and a style.
 _LOOKS = {
-    "text": ("●", "default"),
+    "text": ("●", ""),
     "thinking": ("…", "dim italic"),
     "tool": ("▸", "cyan"),
     "result": (" ", "dim"),
@@ -63,31 +63,19 @@ def show(
         UsageError: when there is no such run or trial.
     """
     run = run_to_show(results, run_name)
-    is_begun = run.records_file.is_file() or not is_running(run)
-    found = read_records(run.path) if is_begun else Records[TrialRecord]((), ())
-    records = found.records
     if trial is None:
+        is_begun = run.records_file.is_file() or not is_running(run)
+        found = read_records(run.path) if is_begun else Records[TrialRecord]((), ())
         notes = "".join(f"{plain(note)}\n" for note in bad_line_notes(found.bad))
         status = read_status(run)
-        out.write(_trials(run, records, color=color) + notes)
+        out.write(_trials(run, found.records, color=color) + notes)
         out.write(f"\n{plain(status_line(status))}\n" if status else "")
         return
-    record = find_record(run, records, trial)
+    record = find_record(run, trial)
     if as_json:
         out.write(sanitize_json(json.dumps(record.line(), indent=2, ensure_ascii=False)) + "\n")
         return
-    console = _Console(
-        file=out, width=width or 100, force_terminal=color, no_color=not color, highlight=False
-    )
-    TrialPage(console, run, record, full=full, width=width).print()
-
-
-class _Console(Console):
-    """A console that leaves it to the command what becomes of it when nobody reads on, as in `| head`."""
-
-    def on_broken_pipe(self) -> None:
-        """Let the BrokenPipeError pass, within whose handling this is called."""
-        raise  # rich's own would end the process, with another exit code
+    TrialPage(out, run, record, full=full, width=width, color=color).print()
 
 
 def run_and_trial(results: Path, names: Sequence[str], run_name: str | None) -> tuple[str | None, str | None]:
@@ -145,17 +133,20 @@ _OUTCOME_STYLES = {"passed": "green", "failed": "red", "error": "yellow", "inval
 
 
 class EntryWriter:
-    """Writes entries of a transcript to a console; lines are folded to `width` columns."""
+    """Writes entries of a transcript to a terminal or a file; lines are folded to `width` columns."""
 
-    def __init__(self, console: Console, *, full: bool, width: int | None) -> None:
-        self._console = console
+    def __init__(self, out: TextIO, *, full: bool, width: int | None, color: bool) -> None:
+        self._out = out
         self._full = full
         self._width = width
+        self._color = color
 
     def _line(self, text: str = "", style: str = "", indent: int = 0) -> None:
+        # A console of rich's takes a hundred times as long for each of what may be a million lines.
+        look = Style.parse(style) if self._color else Style.null()
         for line in sanitize(text).expandtabs(4).split("\n"):
             for part in _folded(line, self._width and self._width - indent):
-                self._console.print(Text(" " * indent + part, style=style), soft_wrap=True)
+                self._out.write(look.render(" " * indent + part) + "\n")
 
     def entry(self, entry: TranscriptEntry) -> None:
         """Write one entry."""
@@ -175,7 +166,9 @@ class EntryWriter:
             self._line(line, style if entry.error else "dim", indent + 4)
 
     def _cut(self, text: str) -> Iterator[str]:
-        lines = text.strip("\n").splitlines()
+        yield from self._first(text.strip("\n").splitlines())
+
+    def _first(self, lines: Sequence[str]) -> Iterator[str]:
         shown = lines if self._full or len(lines) <= _CUT_LINES + 2 else lines[:_CUT_LINES]
         yield from shown
         if len(shown) < len(lines):
@@ -186,9 +179,9 @@ class TrialPage(EntryWriter):
     """The page of a trial that has its record."""
 
     def __init__(
-        self, console: Console, run: RunFolder, record: TrialRecord, *, full: bool, width: int | None
+        self, out: TextIO, run: RunFolder, record: TrialRecord, *, full: bool, width: int | None, color: bool
     ) -> None:
-        super().__init__(console, full=full, width=width)
+        super().__init__(out, full=full, width=width, color=color)
         self._run = run
         self._record = record
 
@@ -214,14 +207,11 @@ class TrialPage(EntryWriter):
             self._line(f"  {name:<10}{value}")
         if record.error:
             self._line(f"  {record.error.cause} ({record.error.type}): {record.error.message}", "yellow")
-        for difference in record.differences:
-            self._line(f"  not as the variant asks for: {difference}", "yellow")
-        for attempt in record.attempts:
-            self._line(f"  attempt {attempt.number} was broken off: {attempt.error.message}", "yellow")
-        for change in record.tampering:
-            self._line(f"  {change.sentence}", "yellow")
-        for note in record.notes:
-            self._line(f"  {note}", "yellow")
+        told = [f"not as the variant asks for: {difference}" for difference in record.differences]
+        told += [f"attempt {one.number} was broken off: {one.error.message}" for one in record.attempts]
+        told += [*(change.sentence for change in record.tampering), *record.notes]
+        for line in self._first(told):
+            self._line(f"  {line}", "yellow")
 
     def _transcript(self) -> None:
         self._section("transcript")

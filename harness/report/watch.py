@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-
-from rich.console import Console
 
 from harness.errors import UsageError
 from harness.records.events import Event, Lines, parse_line
@@ -131,12 +130,12 @@ def follow(results: Path, run_name: str | None, name: str | None, *, full: bool)
     if name is None:
         raise UsageError("--follow needs a trial", remedy="`harness watch` lists those that run")
     run = run_to_show(results, run_name)
-    console = Console(soft_wrap=True, highlight=False)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     trial = _running_trial(run, name)
     if trial:
         _say(f"{plain(trial.trial)}  runs\n")
-        writer = EntryWriter(console, full=full, width=width)
+        writer = EntryWriter(sys.stdout, full=full, width=width, color=color)
         for event in _events(run, trial):
             for entry in entries([event]):
                 writer.entry(entry)
@@ -144,7 +143,7 @@ def follow(results: Path, run_name: str | None, name: str | None, *, full: bool)
     record = _record(run, name)
     if record is None:
         raise UsageError(f"no trial of run {run.id} that runs or has run is {name!r}", remedy=_those(run))
-    page = TrialPage(console, run, record, full=full, width=width)
+    page = TrialPage(sys.stdout, run, record, full=full, width=width, color=color)
     if trial:
         page.print_judgement()
         _say(f"\n{plain(record.trial_id)}  {record.outcome.upper()}\n")

@@ -16,7 +16,7 @@ from harness.errors import UsageError
 from harness.records.files import file_below, read_bounded
 from harness.records.record import CheckResult, TrialRecord
 from harness.records.redaction import Redactor
-from harness.records.store import RunFolder, find_record, find_run, read_records
+from harness.records.store import RunFolder, find_record, find_run
 from harness.report.sanitize import sanitize
 from harness.runs.resources import (
     acquire_shared_server,
@@ -139,7 +139,7 @@ def find_kept(results: Path, run: str | None, trial: str) -> Kept:
         UsageError: when there is no such trial, or nothing of it was kept.
     """
     folder = find_run(results, run)
-    record = find_record(folder, read_records(folder.path).records, trial)
+    record = find_record(folder, trial)
     if not record.kept or record.sandbox_id is None:
         raise UsageError(
             f"no sandbox of {record.trial_id} was kept",
