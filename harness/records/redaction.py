@@ -65,7 +65,7 @@ class Redactor:
         # One secret may be a part of another: the longest goes first, and what was replaced is not looked at again.
         self._parts = [_part(value, parts[value]) for value in sorted(parts, key=len, reverse=True)]
         self._encoded.sort(key=len, reverse=True)
-        self._forms = sorted(self._names, key=len, reverse=True)
+        self._forms = tuple(self._names)
         self._pieces = {form[at : at + _SHORTEST_REST] for form in self._forms for at in range(len(form))}
 
     def __call__(self, data: bytes) -> bytes:
@@ -233,8 +233,9 @@ class _Part:
 
 def _part(value: str, shown: bytes) -> _Part:
     core = max(re.findall("[A-Za-z0-9]+", value), key=len, default="")
-    # All backslashes before it go, so that none is left over to spoil the JSON around.
-    before = b"" if _is_plain(value[0]) else rb"(?<!\\)\\*"
+    # All backslashes before it go: one that is left over would spoil the JSON around, also where it and the secret's
+    # first letter were a line's end.
+    before = rb"(?<!\\)\\*"
     body = value.rstrip("\\")
     tail = _last_backslashes(len(value) - len(body))
     spelt = b"".join(map(_spellings, re.findall(r"\\+|[^\\]", body)))

@@ -112,6 +112,8 @@ def test_base64_in_lines_goes_whatever_marks_them(mark: str, secret: str) -> Non
         redact.text(json.dumps(text)),
         redact.text(json.dumps({"a": json.dumps(text)})),
         redact.text(json.dumps({"a": text.splitlines()})),
+        redact.text(text.replace("\n", "\r\n")),
+        redact.text(text.replace("\n", "\r")),
     ):
         assert lines[0][-8:] not in shown
         assert lines[1][:40] not in shown
@@ -123,6 +125,10 @@ def test_a_secret_of_several_lines_goes_line_by_line(mark: str) -> None:
     shown = Redactor({"KEY": PEM}).text("\n".join(mark + line for line in PEM.splitlines()))
     assert leaves(PEM, shown) == []
     assert shown.count("[redacted:KEY]") == 5
+    for line in PEM.splitlines()[1:-1]:
+        assert (
+            Redactor({"KEY": PEM}).text(base64.b64encode(line.encode()).decode()).startswith("[redacted:KEY]")
+        )
 
 
 def test_the_secrets_inside_of_one_go_too() -> None:
@@ -138,6 +144,13 @@ def test_json_without_its_secrets_is_json(secret: str, before: str, after: str) 
     """Whatever stands beside them."""
     line = json.dumps({"key": before + secret + after})
     json.loads(Redactor({"KEY": secret}).text(line))
+
+
+def test_no_backslash_is_left_before_a_secret() -> None:
+    """Of more than anybody has counted, and of a line's end before all of a secret but its first letter."""
+    deep = over_and_over("\\" * 40 + '"quoted secret', 2)
+    assert "redacted" in json.loads(json.loads(Redactor({"KEY": '"quoted secret'}).text(deep)))
+    json.loads(Redactor({"KEY": "nabcdefghi"}).text(json.dumps("\nabcdefghi")))
 
 
 @given(limit=st.integers(1, 60))
@@ -170,6 +183,17 @@ def test_innocent_text_stays() -> None:
 def test_the_longest_goes_first() -> None:
     redact = Redactor({"SHORT": "secret-value", "LONG": "secret-value-of-more"})
     assert redact.text("secret-value-of-more secret-value") == "[redacted:LONG] [redacted:SHORT]"
+    encoded = [base64.b64encode(value).decode() for value in (b"secret-value-of-more!", b"secret-value")]
+    assert redact.text(" ".join(encoded)) == "[redacted:LONG]Uh [redacted:SHORT]"
+
+
+def test_a_value_with_two_names_has_the_first() -> None:
+    """In each form."""
+    redact = Redactor({"ONE": "secret-value", "TWO": "secret-value"})
+    assert (
+        redact.text("secret-value c2VjcmV0LXZhbHVl x...ret-value")
+        == "[redacted:ONE] [redacted:ONE] x...[redacted:ONE]"
+    )
 
 
 @given(st.binary(max_size=200))
@@ -182,6 +206,9 @@ def test_a_secret_in_a_file_is_seen_across_its_pieces(tmp_path: Path) -> None:
     file.write_bytes(b"x" * (1024 * 1024 - 5) + b"sk-ant-abcdefghijklmnop" + b"y" * 10)
     assert Redactor({"KEY": "sk-ant-abcdefghijklmnop"}).is_in(file)
     assert not Redactor({"KEY": "sk-ant-another-of-these"}).is_in(file)
+    nested = over_and_over('"""""sk-ant-abcdefghijklmnop', 5)
+    file.write_bytes(b"x" * (1024 * 1024 - len(nested) + 10) + nested.encode())
+    assert Redactor({"KEY": '"""""sk-ant-abcdefghijklmnop'}).is_in(file)
 
 
 SPELLINGS: dict[str, Callable[[str], str]] = {
