@@ -45,6 +45,19 @@ def test_exercises_whose_files_lie_deeper(pytester: pytest.Pytester) -> None:
     done.stdout.fnmatch_lines(["*src/test/LeapTest.java: nothing here runs tests of that language*"])
 
 
+def test_the_rows_of_a_dataset_are_run_by_workers(pytester: pytest.Pytester) -> None:
+    """Workers get no more than the words of the command line."""
+    write(
+        pytester.path,
+        {
+            "rows.jsonl": "".join(f'{{"id": "r{n}", "q": "ask {n}", "c": "false"}}\n' for n in (1, 2)),
+            "dataset.toml": '[columns]\nname = "id"\nprompt = "q"\ncheck = "c"\n',
+        },
+    )
+    done = pytester.runpytest_subprocess("--dataset", "rows.jsonl", "--agent", "nop", "-n", "2")
+    done.assert_outcomes(failed=2)
+
+
 def reward(script: str) -> str:
     """A test script whose reward is 1 where a shell's condition holds."""
     return f"if {script}; then echo 1; else echo 0; fi >/logs/verifier/reward.txt\n"
