@@ -187,7 +187,7 @@ def test_judged_where_the_agent_was_replaced_programs_make_no_error(
     """What a check said may then be unreadable; it has failed, with the reason."""
     script = "mkdir ~/bin; printf '#!/bin/sh\\necho ???\\n' | tee ~/bin/base64 >~/bin/tail; chmod +x ~/bin/*"
     more = f"{IN_PLACE}[sandbox]\nenv = {{ PATH = '/home/user/bin:/usr/local/bin:/usr/bin:/bin' }}\n"
-    found = judge(server, calc_task(tmp_path, script, check="true", toml=more))
+    found = judge(server, calc_task(tmp_path, script, check="echo fine", toml=more))
     assert found.record.outcome == "failed", found.why
 
 

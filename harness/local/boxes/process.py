@@ -6,7 +6,7 @@ import os
 import sys
 import termios
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from harness.local.boxes.descriptors import CHUNK, JsonLines, wait_until_ready
@@ -50,6 +50,12 @@ class BoxProcess:
             if not self._outputs or self._ended.done():
                 return None
             await wait_until_ready(list(self._outputs.values()), [], self._ended)
+
+    def read_waiting(self) -> Iterator[tuple[OutputName, bytes]]:
+        """Yield what it has written until now, of each output at most a chunk or two: it may write for ever."""
+        for channel in (*self._outputs, *self._outputs):
+            if channel in self._outputs and (data := self._read_now(channel)):
+                yield channel, data
 
     def _read_now(self, channel: OutputName) -> bytes | None:
         fd = self._outputs.pop(channel)  # put back at the end, so that outputs take turns

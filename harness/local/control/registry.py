@@ -178,6 +178,7 @@ class Registry:
         del self._sandboxes[sandbox.id]
         if sandbox.expiry:
             sandbox.expiry.cancel()
+        await sandbox.envd.send_waiting()
         sandbox.envd.fail_streams()
         await sandbox.box.kill()
         self._destroy_in_background(sandbox.box.destroy())

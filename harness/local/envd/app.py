@@ -69,6 +69,10 @@ class Envd:
         self._process_rpc = ProcessASGIApplication(processes, **_RPC_OPTIONS)
         self._filesystem_rpc = FilesystemASGIApplication(self._filesystem, **_RPC_OPTIONS)
 
+    async def send_waiting(self) -> None:
+        """Send what commands have written until now."""
+        await self._processes.send_waiting()
+
     def fail_streams(self) -> None:
         """End the streams of all clients with an error, because the sandbox is being killed or paused."""
         self._processes.fail_streams()

@@ -28,6 +28,8 @@ _LARGE = 16 * 1024
 """A piece of this size is sent at once, and so is all output shortly after it: fast writers are not slowed down."""
 _NO_COLLECT_S = 1.0
 _KILL_S = 1.0
+_SEND_S = 1.0
+"""How long clients may take for what is left for them when their sandbox is killed."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,13 @@ class Process:
             if self._deadline:
                 self._deadline.cancel()
 
+    async def send_waiting(self) -> None:
+        """Send what is still being collected: it has left the sandbox."""
+        for chunk in self._process.read_waiting():
+            if self.kept:
+                self.kept.add(*chunk)
+            await self._send(Output(*chunk))
+
     def fail_streams(self) -> None:
         """End every client's stream with an error, because the sandbox is dead or frozen."""
         for listener in self._listeners:
@@ -225,6 +234,13 @@ class ProcessTable:
     def find_by_tag(self, tag: str) -> Process | None:
         """Return a running process that was started with this tag."""
         return next((process for process in self if process.command.tag == tag), None)
+
+    async def send_waiting(self) -> None:
+        """Send what commands have written until now, to clients that read it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SEND_S):
+                for process in tuple(self):
+                    await process.send_waiting()
 
     def fail_streams(self) -> None:
         """End the streams of all clients with an error, because the sandbox is dead or frozen."""
