@@ -132,9 +132,7 @@ class Process:
         try:
             clock, no_collect_until = asyncio.get_running_loop().time, 0.0
             while (chunk := await self._process.read()) is not None:
-                if self.kept:
-                    self.kept.add(*chunk)
-                await self._send(Output(*chunk))
+                await self._send_output(*chunk)
                 if len(chunk[1]) >= _LARGE:
                     no_collect_until = clock() + _NO_COLLECT_S
                 elif not self._process.has_input and clock() >= no_collect_until:
@@ -153,14 +151,17 @@ class Process:
     async def send_waiting(self) -> None:
         """Send what is still being collected: it has left the sandbox."""
         for chunk in self._process.read_waiting():
-            if self.kept:
-                self.kept.add(*chunk)
-            await self._send(Output(*chunk))
+            await self._send_output(*chunk)
 
     def fail_streams(self) -> None:
         """End every client's stream with an error, because the sandbox is dead or frozen."""
         for listener in self._listeners:
             listener.fail(LostError("the connection to the sandbox ended before the stream completed"))
+
+    async def _send_output(self, name: OutputName, data: bytes) -> None:
+        if self.kept:
+            self.kept.add(name, data)
+        await self._send(Output(name, data))
 
     async def _send(self, event: Event) -> None:
         for listener in tuple(self._listeners):
@@ -239,7 +240,7 @@ class ProcessTable:
         """Send what commands have written until now, to clients that read it."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_SEND_S):
-                for process in tuple(self):
+                for process in self:
                     await process.send_waiting()
 
     def fail_streams(self) -> None:
