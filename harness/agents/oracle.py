@@ -7,17 +7,18 @@ from pathlib import Path
 from harness.agents.base import AgentContext
 from harness.errors import CheckFault
 from harness.records.record import Stop, TrialSpec
-from harness.sandboxes.archive import pack_folder
+from harness.sandboxes.archive import pack
 from harness.sandboxes.layout import work_folder
 from harness.sandboxes.sandbox import CommandTimeoutError
 from harness.sandboxes.shell import handed_over
 from harness.tasks.task import Task
 from harness.text import keep_end
 
+_SOLUTION = ".harness/solution"
 _APPLY = """
 set -e
-rm -rf ~/.harness/solution && mkdir -p ~/.harness/solution
-(cd ~/.harness/solution && %s)
+if [ -e ~/.harness/solution ]; then rm -rf ~/.harness/solution; fi
+(cd ~ && %s)
 if [ -f ~/.harness/solution/solve.sh ]; then exec bash ~/.harness/solution/solve.sh; fi
 cp -a ~/.harness/solution/. .
 """
@@ -61,7 +62,8 @@ async def _apply(context: AgentContext, task: Task, solution: Path) -> Stop:
         await context.sandbox.write(".harness/solution.patch", patch)
         script = _APPLY_PATCH
     else:
-        unpack = await handed_over(context.sandbox, pack_folder(solution, task.hash), ".harness/solution.tar")
+        archive = pack({}, {_SOLUTION: solution}, {_SOLUTION: task.hash})
+        unpack = await handed_over(context.sandbox, archive, f"{_SOLUTION}.tar")
         script = _APPLY % unpack
     try:
         result = await context.sandbox.run(script, cwd=work_folder(task), timeout=task.timeout)

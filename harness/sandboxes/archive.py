@@ -108,12 +108,6 @@ def _printf_escape(data: bytes) -> str:
     return _NEEDS_ESCAPE.sub(escape, data).decode("ascii")
 
 
-@functools.lru_cache(maxsize=256)
-def pack_folder(folder: Path, version: str) -> bytes:
-    """A folder's content, read once for each version of it. Raises OSError when it cannot be read."""
-    return pack({}, {".": folder.resolve()})
-
-
 @functools.lru_cache(maxsize=_FOLDERS)
 def _of_files(files: tuple[tuple[str, bytes], ...]) -> _Part:
     return _Part.of(_entries(functools.partial(_add_files, files)))

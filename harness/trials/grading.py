@@ -56,6 +56,20 @@ rm -rf ~/.harness/{starter,starter.tar,checks.tar}
 chown %s ~/.harness
 """
 _NOT_UNPACKED = 97
+# The repository by which diff.sh compares. No settings of the repo's own take part.
+_DIFF_GIT = {
+    f".harness/diff.git/{name}": text.encode()
+    for name, text in {
+        "HEAD": "ref: refs/heads/none\n",
+        "config": (
+            "[core]\n\tprotectHFS = false\n\tprotectNTFS = false\n\tautocrlf = false\n"
+            "\tbigFileThreshold = 1g\n\texcludesFile = /dev/null\n"
+        ),
+        "info/attributes": "* -text -ident !eol !filter !working-tree-encoding !diff\n",
+        "objects/info/alternates": "../../starter/.git/objects\n",
+        "refs/": "",
+    }.items()
+}
 
 
 class UnusableWorkError(Exception):
@@ -214,7 +228,12 @@ async def lay_work(
     lay = await _lay_command(sandbox, spec, work.repo) if work.repo else "true"
     try:
         seeded = await seed(
-            sandbox, spec.task, variant=repo_files(spec.variant), is_set_up=is_set_up, then=lay
+            sandbox,
+            spec.task,
+            extra=_DIFF_GIT,
+            variant=repo_files(spec.variant),
+            is_set_up=is_set_up,
+            then=lay,
         )
     except SandboxFault as fault:
         if not isinstance(fault.__cause__, CommandTimeoutError):

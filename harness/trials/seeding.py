@@ -112,9 +112,13 @@ async def _apply_after_setup(
     sandbox: Sandbox, task: Task, extra: Mapping[str, bytes], variant: VariantFiles, then: str
 ) -> Seeded:
     archive = pack({**extra, **variant.files}, variant.paths, dict.fromkeys(variant.paths, variant.version))
+    unpack = "true"
     if extra or variant.files or variant.paths:
-        await _run_step(sandbox, await _unpack(sandbox, archive, secret=variant.secret))
-    return await _apply_and_amend(sandbox, task, variant, then)
+        unpack = await _unpack(sandbox, archive, secret=variant.secret, beside=len(then))
+    if variant.script:
+        await _run_step(sandbox, unpack)
+        unpack = "true"
+    return await _apply_and_amend(sandbox, task, variant, chain(unpack, then))
 
 
 async def _apply_and_amend(sandbox: Sandbox, task: Task, variant: VariantFiles, then: str) -> Seeded:

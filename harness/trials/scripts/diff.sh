@@ -1,4 +1,5 @@
-# Tells what the work changed, by a git that the agent never touched.
+# Tells what the work changed, by a git that the agent never touched: ~/.harness/diff.git has its settings, and finds the
+# starter's objects.
 #   $1 `setup` where setup commands have changed the starter since its commit, else `commit`
 #   $2 bytes: a larger file is left out   $3 bytes of the diff that are told   $4 how many ignored paths are told
 # The trees have the files of nested repositories, and no settings of the repo's own take part. Answers: `large=`,
@@ -6,11 +7,6 @@
 set -e
 since=$1 largest=$2 told=$3 names=$4
 export LC_ALL=C GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_DIR=$HOME/.harness/diff.git
-mkdir -p "$GIT_DIR/objects/info" "$GIT_DIR/refs" "$GIT_DIR/info"
-echo 'ref: refs/heads/none' >"$GIT_DIR/HEAD"
-printf '[core]\n\tprotectHFS = false\n\tprotectNTFS = false\n\tautocrlf = false\n\tbigFileThreshold = 1g\n\texcludesFile = /dev/null\n' >"$GIT_DIR/config"
-echo "$HOME/.harness/starter/.git/objects" >"$GIT_DIR/objects/info/alternates"
-echo '* -text -ident !eol !filter !working-tree-encoding !diff' >"$GIT_DIR/info/attributes"
 export GIT_INDEX_FILE=$HOME/.harness/starter/.git/index
 read -r before <~/.harness/starter/.git/refs/heads/main
 # Puts all of a folder into the index, but files that are too large.
