@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from harness.sandboxes.archive import pack, pack_folder, unpack_command
+from harness.sandboxes.archive import pack, unpack_command
 from tests.support.folders import write_files
 
 
@@ -31,7 +31,7 @@ def test_a_folder_is_packed_without_its_leftovers(tmp_path: Path) -> None:
     (tmp_path / "b" / "run.sh").chmod(0o777)
     (tmp_path / "a.py").chmod(0o400)
     (tmp_path / "link").symlink_to("a.py")
-    found = names(pack_folder(tmp_path, "1"))
+    found = names(pack({}, {".": tmp_path}))
     assert sorted(found) == [".", "./a.py", "./b", "./b/run.sh", "./link"]
     assert (found["./b/run.sh"].mode, found["./a.py"].mode) == (0o755, 0o600)
     assert found["./link"].linkname == "a.py"
@@ -50,13 +50,12 @@ def test_a_version_is_packed_once(tmp_path: Path) -> None:
     """All trials of it get the same, whatever becomes of the folder meanwhile; another version is packed anew."""
     write_files(tmp_path, {"a": "a", "b": "b"})
     paths, one, two = {"repo": tmp_path}, {"repo": "one"}, {"repo": "two"}
-    first = pack({}, paths, one), pack_folder(tmp_path, "one")
+    first = pack({}, paths, one)
     write_files(tmp_path, {"a": "longer"})
     (tmp_path / "b").unlink()
-    assert (pack({}, paths, one), pack_folder(tmp_path, "one")) == first
-    assert sorted(names(first[0])) == ["repo", "repo/a", "repo/b"]
+    assert pack({}, paths, one) == first
+    assert sorted(names(first)) == ["repo", "repo/a", "repo/b"]
     assert sorted(names(pack({}, paths, two))) == ["repo", "repo/a"]
-    assert sorted(names(pack_folder(tmp_path, "two"))) == [".", "./a"]
     assert pack({}, paths) == pack({}, paths, two)
 
 
@@ -115,5 +114,4 @@ def test_a_linked_folder_is_packed_as_a_folder(tmp_path: Path) -> None:
     """A task may have its repo by a link."""
     write_files(tmp_path / "real", {"a": "a"})
     (tmp_path / "repo").symlink_to("real")
-    assert sorted(names(pack_folder(tmp_path / "repo", "1"))) == [".", "./a"]
     assert sorted(names(pack({}, {"repo": tmp_path / "repo"}, {"repo": "1"}))) == ["repo", "repo/a"]
