@@ -165,6 +165,16 @@ def test_what_an_ignore_rule_hides_is_named(
     assert grade.ignored == ignored
 
 
+def test_rules_in_a_hidden_folder_are_no_work_of_the_agent(server: LocalServer, tmp_path: Path) -> None:
+    """Packages that were installed bring rules of their own."""
+    task = protecting_task(tmp_path, protect="")
+    script = "echo node_modules >.gitignore; mkdir -p node_modules/p; echo build >node_modules/p/.gitignore"
+    grade, _ = laid(server, task, collected(server, task, script, tmp_path / "kept"))
+    assert grade.diff
+    assert b"node_modules/p" not in grade.diff
+    assert grade.ignored == ("node_modules/",)
+
+
 def test_what_git_takes_from_nobody_is_named(server: LocalServer, tmp_path: Path) -> None:
     """Its own folder's name in other letters; what only other systems take for that name is in the diff."""
     script = "git init -q n; mkdir -p n/.Git a/.GIT 'git~1'; echo x | tee n/.Git/x >a/.GIT/x; echo shown >'git~1/x'"

@@ -27,15 +27,21 @@ add_all() {
   else
     git add -A --ignore-errors 2>/dev/null || true
   fi
-  # A rule that hides itself is told all the same.
-  if [ -s "$GIT_DIR/rules" ]; then git update-index --add -z --stdin <"$GIT_DIR/rules"; fi
   # Files in a repository of the agent's own are its work too; git would take each for a submodule.
   while IFS= read -r -d '' nested; do
     git rm -rfq --cached --ignore-unmatch -- "$nested" 2>/dev/null || true
     find "$nested" '(' -iname .git -o -name .gitmodules -type l ')' -prune -o '(' -type f ! -size +"$largest"c -o -type l ')' -print0 |
       sed -z 's,^\./,,' | git update-index --add -z --stdin
   done <"$GIT_DIR/nested"
+  : >"$GIT_DIR/ignored"
+  if [ -s "$GIT_DIR/rules" ]; then list_ignored; fi
+  # A rule that hides itself is told all the same.
+  if [ -s "$GIT_DIR/ignored" ] && grep -zE '(^|/)\.gitignore$' "$GIT_DIR/ignored" >"$GIT_DIR/hidden"; then
+    git update-index --add -z --stdin <"$GIT_DIR/hidden"
+    list_ignored
+  fi
 }
+list_ignored() { git ls-files -o -i --exclude-standard --directory -z >"$GIT_DIR/ignored"; }
 if [ "$since" = setup ]; then
   add_all ~/.harness/starter
   before=$(git write-tree)
@@ -43,10 +49,7 @@ fi
 add_all ~/repo
 if [ -s "$GIT_DIR/large" ]; then echo "large=$(base64 -w0 <"$GIT_DIR/large")"; fi
 if [ -s "$GIT_DIR/refused" ]; then echo "refused=$(head -zn "$names" "$GIT_DIR/refused" | base64 -w0)"; fi
-if [ -s "$GIT_DIR/rules" ]; then
-  git ls-files -o -i --exclude-standard --directory -z >"$GIT_DIR/ignored"
-  if [ -s "$GIT_DIR/ignored" ]; then echo "ignored=$(head -zn "$names" "$GIT_DIR/ignored" | base64 -w0)"; fi
-fi
+if [ -s "$GIT_DIR/ignored" ]; then echo "ignored=$(head -zn "$names" "$GIT_DIR/ignored" | base64 -w0)"; fi
 git -c core.quotePath=false diff --cached --binary --no-ext-diff --no-textconv --no-color "$before" >"$GIT_DIR/diff.patch"
 size=$(wc -c <"$GIT_DIR/diff.patch")
 if [ "$size" -le "$told" ]; then echo "diff=$(base64 -w0 <"$GIT_DIR/diff.patch")"; else echo "path=$GIT_DIR/diff.patch"; fi

@@ -7,4 +7,5 @@ mkdir ~/repo
 tar --no-same-owner -xpf - -C ~/repo || { echo "the work cannot be unpacked" >&2; exit 97; }
 if [ ! -r ~/repo ] || [ ! -w ~/repo ] || [ ! -x ~/repo ]; then chmod u+rwx ~/repo; fi
 if [ -e ~/repo/.git ] || [ -L ~/repo/.git ]; then rm -rf ~/repo/.git; fi
-cp -r ~/.harness/starter/.git ~/repo/.git
+# Linked, for it may be large: once the diff is told, nobody reads the starter's.
+cp -rl ~/.harness/starter/.git ~/repo/.git
