@@ -7,11 +7,13 @@ others go to the control plane.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hmac
 import ipaddress
 import re
 import secrets
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -34,10 +36,13 @@ from harness.local.control.control_plane import ControlPlane
 from harness.local.control.registry import Registry
 from harness.local.control.views import Resources
 from harness.local.envd import app as envd
+from harness.local.images.kept import KeptImages
+from harness.local.kept import UNUSED_S, find_room, trim
 from harness.local.limits import BoxLimits
 from harness.local.network.splice import Stream
 from harness.local.port_forwarder import PortForwarder
-from harness.local.state import StartError, open_state
+from harness.local.shared_files import remove_unused
+from harness.local.state import BUILT, StartError, open_state
 from harness.local.template import Template, TemplateError, builtin_templates
 
 _SANDBOX_HOST = re.compile(r"(?P<port>\d{1,5})-(?P<id>[a-z0-9]+)\.")
@@ -156,10 +161,32 @@ def _parse_target(fields: Mapping[str, str]) -> tuple[str, int] | None:
     return None
 
 
+IMAGES, TEMPLATES, TEMPLATES_OF_ONE_ACCOUNT = "images-1", "templates-4", "templates-4-one-account"
+"""What outlives a server below its root, and goes when its form changes."""
+
+
 def _templates_folder(isolation: Isolation) -> str:
     """Where templates are kept: files that were made where all accounts are one have lost their owners."""
     has_one_id = isolation.namespaces is not None and isolation.namespaces.ids == "one"
-    return "templates-3-one-account" if has_one_id else "templates-3"
+    return TEMPLATES_OF_ONE_ACCOUNT if has_one_id else TEMPLATES
+
+
+def _trim(root: Path, trash: Path) -> None:
+    """Move what is beyond the bound of what is kept into a folder, and all of another form. Raises `StartError`."""
+    known = {root / name for name in (IMAGES, TEMPLATES, TEMPLATES_OF_ONE_ACCOUNT)}
+    found = {path for pattern in BUILT for path in root.glob(pattern)}
+    kept = found & known
+    try:
+        for path in found - known:
+            path.rename(trash / path.name)
+        images = [KeptImages(path) for path in kept if path.name == IMAGES]
+        trim([TemplateStore(path) for path in kept if path.name != IMAGES], images, find_room(root), trash)
+        remove_unused(time.time() - UNUSED_S)
+    except (OSError, ValueError, KeyError) as error:
+        raise StartError(
+            f"The templates and images that are kept in {root} cannot be used: {error}",
+            "Remove them: harness gc --images",
+        ) from error
 
 
 async def serve(settings: Settings, announce: Callable[[Ready], None], stop: asyncio.Event) -> None:
@@ -169,14 +196,14 @@ async def serve(settings: Settings, announce: Callable[[Ready], None], stop: asy
     """
     sock = _open_socket(settings.host, settings.port)
     isolation = await asyncio.to_thread(_probe_isolation, settings.isolation)
-    state = open_state(settings.state)
+    state = open_state(settings.state, functools.partial(_trim, settings.state))
     try:
         limits = BoxLimits()
         host, port = sock.getsockname()[:2]
         registry = Registry(isolation, state, limits, settings.max_sandboxes, f"localhost:{port}")
         store = TemplateStore(settings.state / _templates_folder(isolation))
         templates_here = _load_templates()
-        images = ImageTemplates(settings.state / "images-1", isolation, templates_here)
+        images = ImageTemplates(settings.state / IMAGES, isolation, templates_here)
         catalog = Catalog(templates_here, store, state.snapshots, images.find)
         builder = Builder(isolation, state.sandboxes, store, catalog.find_template, catalog.find_root, images)
         resources = Resources.of(limits, state.path)

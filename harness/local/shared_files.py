@@ -10,6 +10,7 @@ import functools
 import hashlib
 import importlib.metadata
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -19,6 +20,8 @@ from pathlib import Path
 CACHE = Path("/var/cache/harness")
 NOT_NEEDED = frozenset({"site-packages", "test", "tests", "idlelib", "turtledemo", "tkinter", "ensurepip"})
 """Parts of a Python installation that no sandbox needs."""
+_KEPT = re.compile(r"[0-9a-f]{24}(-run)?")
+"""The names of twins and of folders of packages."""
 
 
 def is_reachable(path: Path) -> bool:
@@ -49,7 +52,7 @@ def _find_or_make_twin(path: Path, whole: bool) -> Path:
         return path
     CACHE.mkdir(mode=0o755, parents=True, exist_ok=True)
     twin = CACHE / _twin_name(path) / path.name
-    if not twin.exists():
+    if not twin.exists() or not _is_there(twin.parent):
         _make_twin(path, twin, frozenset() if whole else NOT_NEEDED)
     return twin
 
@@ -62,7 +65,7 @@ def share_unreadable(folder: Path) -> Path:
     from it. A link would not do: its mode is the original's.
     """
     target = cache_folder() / f"{_twin_name(folder.resolve())}-run" / folder.name
-    if target.exists():
+    if _is_there(target.parent):
         return target
     try:
         with build_folder(target.parent) as building:
@@ -88,7 +91,7 @@ def share_distributions(names: tuple[str, ...]) -> Path:
     site = Path(str(found[0].locate_file("")))
     content = "\0".join([str(site), *sorted(f"{each.name} {each.version}" for each in found)])
     folder = cache_folder() / hashlib.sha256(content.encode()).hexdigest()[:24]
-    if folder.exists():
+    if _is_there(folder):
         return folder
     with build_folder(folder) as building:
         files = ((each, file) for each in found for file in each.files or () if ".." not in file.parts)
@@ -146,6 +149,22 @@ def cache_folder() -> Path:
             if number == len(folders):
                 raise
     raise PermissionError(f"the cache folder {folders[-1]} belongs to another account")
+
+
+def _is_there(kept: Path) -> bool:
+    """True if the cache folder has this. It has been used then."""
+    try:
+        os.utime(kept)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def remove_unused(since: float) -> None:
+    """Remove twins that no server has started with since a moment. Raises OSError."""
+    for path in cache_folder().iterdir():
+        if _KEPT.fullmatch(path.name) and path.stat().st_mtime < since:
+            shutil.rmtree(path)
 
 
 def _twin_name(path: Path) -> str:

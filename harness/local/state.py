@@ -19,7 +19,8 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,21 +71,36 @@ def default_root() -> Path:
     return Path(tempfile.gettempdir()) / f"harness-local-{os.geteuid()}"
 
 
-def open_state(root: Path) -> StateDirectory:
+def open_state(root: Path, trim: Callable[[Path], None] | None = None) -> StateDirectory:
     """Make this server's directory under `root`, and remove those whose servers are dead.
 
+    If no other server lives, `trim` is called with a folder, into which it may move what shall be removed.
     Raises `StartError` if `root` cannot be used, or if another user can write to it.
     """
     _check_root(root)
     with _lock_root(root):
         dead = _rename_dead(root)
+        if trim and not any(root.glob("server-*")):
+            _remove_beside(root, trim)
         state = _make_directory(root)
     for path in dead:
         remove_tree(path)
     return state
 
 
-BUILT = ("images-*", "templates-*")
+def _remove_beside(root: Path, trim: Callable[[Path], None]) -> None:
+    """Remove what `trim` moves away, and do not wait for it: the next server goes on where this one is stopped."""
+    trash = Path(tempfile.mkdtemp(prefix="dead-", dir=root))
+    try:
+        trim(trash)
+    finally:
+        if any(trash.iterdir()):
+            threading.Thread(target=remove_tree, args=(trash,), daemon=True).start()
+        else:
+            trash.rmdir()
+
+
+BUILT = ("images*", "templates*")
 """What servers have unpacked and built below the root, and make anew when it is gone."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import secrets
 import shutil
@@ -133,6 +134,27 @@ def test_the_same_steps_are_done_once(build: Build, name: str, api: Api) -> None
         assert sandbox.commands.run("cat a b").stdout == f"{mark}\n2\n"
     forced = Template().from_template("base").run_cmd(f"echo {mark} > a").skip_cache().run_cmd("echo 1 > b")
     assert len([line for line in build(forced, name) if line.startswith("CACHED")]) == 1
+
+
+def test_steps_share_what_they_leave_as_it_was(build: Build, name: str, api: Api) -> None:
+    """A layer has no second copy of what its step has not changed; and what a sandbox writes is in no other."""
+    layers = [*Path(os.environ["TMPDIR"]).glob("harness-local-*/templates-*/layers")]
+
+    def taken() -> int:
+        found = (path.lstat() for folder in layers for path in folder.rglob("*"))
+        return sum({one.st_ino: one.st_blocks * 512 for one in found}.values())
+
+    before = taken()
+    template = (
+        Template().from_template("base").run_cmd(f"head -c 8M /dev/urandom >big; echo {fresh()} >small")
+    )
+    for number in range(3):
+        template = template.run_cmd(f"echo {number} >>small")
+    build(template, name)
+    assert taken() - before < 12 << 20
+    with Sandbox.create(name, **api) as one, Sandbox.create(name, **api) as other:
+        one.commands.run("echo >big")
+        assert other.commands.run("stat -c %s big; tail -n 3 small").stdout == f"{8 << 20}\n0\n1\n2\n"
 
 
 def test_a_changed_file_is_copied_anew(build: Build, name: str, api: Api, tmp_path: Path) -> None:

@@ -511,7 +511,8 @@ def test_the_launchers_words_are_explained(words: str, cause: str) -> None:
 
 @needs_root
 def test_what_only_root_can_reach_is_shared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file below a closed folder gets one twin, a hard link of it; what all can reach is taken as it is."""
+    """A file below a closed folder gets one twin, a hard link of it, until it was not used for long; what all can reach
+    is taken as it is."""
     monkeypatch.setattr(shared_files, "CACHE", tmp_path / "cache")
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
@@ -531,6 +532,11 @@ def test_what_only_root_can_reach_is_shared_once(tmp_path: Path, monkeypatch: py
     assert (closed / "private").stat().st_mode & 0o777 == 0o600
     assert share_path(Path("/usr/bin/env")) == Path("/usr/bin/env").resolve()
     assert [path.name for path in (tmp_path / "cache").iterdir() if path.name.startswith(".")] == []
+    os.utime(readable.parent, (0, 0))
+    shared_files.remove_unused(1.0)
+    assert twin.exists()
+    assert not readable.exists()
+    assert share_path(closed / "private").read_text() == "text"
 
 
 @needs_root

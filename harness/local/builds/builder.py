@@ -260,12 +260,15 @@ class _BuildSandbox:
         after = replace(
             await run_step(StepContext(box, on_line, self._store.archive_path), step, before), key=key
         )
-        folder = self._store.make_layer_folder()
+        folder, shared = self._store.make_layer_folder(), 0
         try:
             if step.kind in ("RUN", "COPY", "WORKDIR"):
                 await box.copy_state(folder)
                 after = replace(after, files=key)
-            return await asyncio.to_thread(self._store.add_layer, after, folder)
+                if before.files:
+                    earlier = self._store.layer_path(before.files)
+                    shared = await asyncio.to_thread(self._isolation.share_files, folder, earlier)
+            return await asyncio.to_thread(self._store.add_layer, after, folder, shared)
         finally:
             if folder.exists():
                 await asyncio.to_thread(remove_tree, folder)

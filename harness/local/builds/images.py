@@ -146,7 +146,7 @@ class ImageTemplates:
             remove_tree(making)  # another build was faster
 
     def find(self, name: str) -> Template | None:
-        """The template of an image that is there, by its name here."""
+        """The template of an image that is there, by its name here. It has been used then."""
         file = self._folder / "images" / f"{name}.json"
         if not name.startswith(_PREFIX) or "/" in name or not file.is_file():
             return None
@@ -154,6 +154,7 @@ class ImageTemplates:
         root, added = self._folder / "chains" / about["chain"], self._folder / "added" / about["chain"]
         if not root.is_dir() or not added.is_dir():
             return None
+        os.utime(file)
         config = ImageConfig(**about["config"])
         claude = self._claude or Template(name="", id="", build_id="")
         path = f"{config.env['PATH']}:/opt/bin" if "PATH" in config.env else SEARCH_PATH

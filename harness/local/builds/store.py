@@ -5,11 +5,13 @@
   lock
   archives/<hash>         the uploaded archives of COPY steps
   making-*                unfinished files
-  layers/<key>/           the result of the steps up to one: layer.json, and the files as Box.copy_state makes them
+  layers/<key>/           the result of the steps up to one: layer.json, and the files as Box.copy_state makes them;
+                          layer.json is as old as its last use
   records/<id>.json       one template: its names, its tags, and its builds
 ```
-A layer's key is the hash of all that it depends on, so a layer never changes. Several servers may use one store: they
-hold the lock shared to read files, and exclusively to remove files.
+A layer's key is the hash of all that it depends on, so a layer never changes. Layers share the files in which they are
+equal (equal_files.py). Several servers may use one store: they hold the lock shared to read files, and exclusively to
+remove files.
 """
 
 from __future__ import annotations
@@ -21,14 +23,15 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO
 
-from harness.local.boxes.file_tree import remove_tree
+from harness.local.boxes.file_tree import measure_tree, remove_tree
+from harness.local.kept import KeptPart
 from harness.local.limits import BoxLimits
 from harness.local.template import StartCommand, Template
 
@@ -149,13 +152,50 @@ class TemplateStore:
             for layer in (self._root / "layers").iterdir():
                 if layer.name not in {name for build in kept for name in build.layers}:
                     remove_tree(layer)
-            for archive in (self._root / "archives").iterdir():
-                awaited = archive.name not in gone and _is_recent(archive)
-                if not awaited and archive.name not in {name for build in kept for name in build.archives}:
-                    archive.unlink()
+            self._remove_archives(kept, gone)
+
+    def _remove_archives(self, kept: Sequence[Build], gone: Collection[str]) -> None:
+        """Remove the archives of no build: those that are `gone`, and those that no build has come for."""
+        for archive in (self._root / "archives").iterdir():
+            awaited = archive.name not in gone and _is_recent(archive)
+            if not awaited and archive.name not in {name for build in kept for name in build.archives}:
+                archive.unlink()
+
+    def list_kept(self) -> list[KeptPart]:
+        """Return the layers. One that a build stands on has been used when the build was."""
+        found = {path.parent.name: path for path in (self._root / "layers").glob("*/layer.json")}
+        used = {key: path.stat().st_mtime for key, path in found.items()}
+        for build in (build for record in self.list_records() for build in record.builds.values()):
+            last = used.get(build.layer.key, 0.0)
+            used.update({key: max(used[key], last) for key in build.layers if key in used})
+        sizes = {key: int(json.loads(path.read_text()).get("bytes", 0)) for key, path in found.items()}
+        return [KeptPart(key, used[key], sizes[key]) for key in found]
+
+    def drop(self, keys: Collection[str], roots: Collection[str], trash: Path) -> None:
+        """Move layers away, and forget the builds that stand on them, or on one of these images."""
+        for record in self.list_records():
+            builds = {
+                build.id: build
+                for build in record.builds.values()
+                if build.root not in roots and not {build.layer.key, build.layer.files} & set(keys)
+            }
+            if len(builds) < len(record.builds):
+                tags = tuple(tag for tag, build_id in record.tags.items() if build_id not in builds)
+                self._save_or_forget(replace(record, builds=builds).without_tags(tags))
+        for key in keys:
+            (self._root / "layers" / key).rename(trash / f"layer-{key}")
+        self._remove_archives([build for one in self.list_records() for build in one.builds.values()], ())
+
+    def _save_or_forget(self, record: TemplateRecord) -> None:
+        if record.builds:
+            self.save_record(record)
+        else:
+            (self._root / "records" / f"{record.id}.json").unlink()
 
     def make_template(self, record: TemplateRecord, build: Build, root: Template) -> Template:
-        """Return the template of a build, given the built-in template at the bottom."""
+        """Return the template of a build, given the built-in template at the bottom. It has been used then."""
+        with contextlib.suppress(FileNotFoundError):  # a build without steps has none
+            os.utime(self.layer_path(build.layer.key) / "layer.json")
         named = replace(root, name=record.name, id=record.id, build_id=build.id, aliases=())
         limits = BoxLimits(memory_mb=build.memory_mb, cpus=build.cpus)
         return replace(self.apply_layer(named, build.layer), start=build.start, limits=limits)
@@ -165,7 +205,7 @@ class TemplateStore:
         return replace(
             template,
             env=MappingProxyType({**template.env, **layer.env}),
-            files=None if layer.files is None else self._root / "layers" / layer.files,
+            files=None if layer.files is None else self.layer_path(layer.files),
             user=layer.user,
             workdir=layer.workdir,
         )
@@ -186,24 +226,35 @@ class TemplateStore:
         finally:
             os.close(fd)
 
+    def layer_path(self, key: str) -> Path:
+        """Return the folder of a layer."""
+        return self._root / "layers" / key
+
     def find_layer(self, key: str) -> Layer | None:
-        """Return the layer with this key."""
+        """Return the layer with this key. It has been used then."""
+        path = self.layer_path(key) / "layer.json"
         try:
-            data = json.loads((self._root / "layers" / key / "layer.json").read_text())
+            data = json.loads(path.read_text())
+            os.utime(path)
         except FileNotFoundError:
             return None
+        data.pop("bytes", None)
         return Layer(**data)
 
     def make_layer_folder(self) -> Path:
         """Return a new folder for the files of a layer, to be passed to `add_layer`."""
         return Path(tempfile.mkdtemp(dir=self._root, prefix=_UNFINISHED_PREFIX))
 
-    def add_layer(self, layer: Layer, filled: Path) -> Layer:
-        """Add a layer with the files in this folder. If the same layer exists already, that one is returned."""
-        (filled / "layer.json").write_text(json.dumps(asdict(layer)))
+    def add_layer(self, layer: Layer, filled: Path, shared: int = 0) -> Layer:
+        """Add a layer with the files in this folder, which has so many bytes of other layers.
+
+        If the same layer exists already, that one is returned.
+        """
+        about = {**asdict(layer), "bytes": max(0, measure_tree(filled) - shared)}
+        (filled / "layer.json").write_text(json.dumps(about))
         _write_out(filled)
         try:
-            filled.rename(self._root / "layers" / layer.key)
+            filled.rename(self.layer_path(layer.key))
         except OSError:
             kept = self.find_layer(layer.key)
             remove_tree(filled)

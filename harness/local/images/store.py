@@ -4,6 +4,7 @@
 <root>/
   blobs/sha256-<digest>    layers as they came, until their image is unpacked
   chains/<digest>/         a root file system: the layers up to one
+  used/<digest>            the bytes that it shares with none before it; as old as its last use
   making-*                 unfinished ones
 ```
 """
@@ -19,11 +20,12 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
+from harness.local.boxes.file_tree import measure_tree
 from harness.local.images.blobs import ImageSource, store_blob
 from harness.local.images.errors import ImageError
 from harness.local.images.files import FileImage
@@ -61,7 +63,7 @@ class ImageStore:
         self._root = root
         self._owners = owners
         self._limits = limits
-        for name in ("blobs", "chains"):
+        for name in ("blobs", "chains", "used"):
             (root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         root.chmod(0o700)
 
@@ -71,6 +73,9 @@ class ImageStore:
         chain = self._chain(config.diff_ids)
         with self._lock():
             notes = self._unpack(source, manifest.layers, config, chain, say)
+            for name in chain:
+                with suppress(FileNotFoundError):  # not kept by itself
+                    os.utime(self._root / "used" / name)
         root = self._folder(chain[-1]) if chain else self._empty()
         return UnpackedImage(root, chain[-1] if chain else "empty", config, notes)
 
@@ -109,13 +114,16 @@ class ImageStore:
                 os.chown(making, self._owners.first, self._owners.first)
             if known:
                 copy_tree(self._folder(chain[known - 1]), making)
+            shared = measure_tree(making)
             root = Root(making, self._owners, self._limits())
             for number in range(known, len(chain)):
                 say(f"layer {number + 1} of {len(chain)}")
                 size = self._apply(source, number, layers[number].digest, config.diff_ids[number], root)
                 if number + 1 < len(chain) and size >= _KEPT_BYTES:
-                    self._keep(making, self._folder(chain[number]))
-            os.rename(making, self._folder(chain[-1]))
+                    copy = Path(tempfile.mkdtemp(prefix="making-", dir=self._root))
+                    copy_tree(making, copy)
+                    shared = self._keep(copy, chain[number], shared)
+            self._keep(making, chain[-1], shared)
         except BaseException:
             shutil.rmtree(making, ignore_errors=True)
             raise
@@ -126,10 +134,12 @@ class ImageStore:
             else ()
         )
 
-    def _keep(self, making: Path, target: Path) -> None:
-        copy = Path(tempfile.mkdtemp(prefix="making-", dir=self._root))
-        copy_tree(making, copy)
-        os.rename(copy, target)
+    def _keep(self, made: Path, name: str, shared: int) -> int:
+        """Keep a chain, which has so many bytes of one before it. Returns its own number of bytes."""
+        total = measure_tree(made)
+        (self._root / "used" / name).write_text(str(max(0, total - shared)))
+        os.rename(made, self._folder(name))
+        return total
 
     def _apply(self, source: ImageSource, number: int, digest: str, diff_id: str, root: Root) -> int:
         """Lay a layer over the root, and hold it to its digest. Returns its size as it came."""
