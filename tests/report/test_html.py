@@ -127,7 +127,10 @@ def compared_run(results: Path) -> Path:
         "variants": {
             "plain": {},
             "brief": {"claude_md": {"sha256": "a" * 64, "chars": 12, "mode": "append"}, "model": "haiku"},
-            "long": {"claude_md": {"sha256": "b" * 64, "chars": 20}, "settings": {"env": {"A": "\ud800"}}},
+            "long": {
+                "claude_md": {"sha256": "b" * 64, "chars": 20},
+                "settings": {"env": {"A": "\ud800"}, "autoUpdates": False},
+            },
         },
         "texts": {"brief": {"claude_md": "Be brief.\n"}, "long": {"claude_md": "Be brief.\nBe kind.\n"}},
         "tasks": {
@@ -152,6 +155,7 @@ def test_it_says_what_was_compared(tmp_path: Path, capsys: pytest.CaptureFixture
         assert said in compared
     assert '<span class="add">+Be kind.\n</span>' in compared
     assert "Sets nothing" in compared
+    assert "taken away" not in compared, "a setting that is false is there"
     tags = page[page.index('<section id="tags"') : page.index('<section id="amounts"')]
     assert "shared" in tags
     assert "alone" not in tags
