@@ -142,6 +142,16 @@ def compared_run(results: Path) -> Path:
     return run
 
 
+def test_an_output_that_is_no_file_stays_what_it_is(tmp_path: Path) -> None:
+    """A device is written to, and a link's file is written: neither is replaced."""
+    run = made_up_run(tmp_path, tasks=1, trials=1, steps=1)
+    for name, behind in {"device": Path("/dev/null"), "link": tmp_path / "page.html"}.items():
+        (tmp_path / name).symlink_to(behind)
+        assert write_report(tmp_path, [str(run)], tmp_path / name).size > 10_000
+        assert (tmp_path / name).is_symlink()
+    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+
+
 def test_it_says_what_was_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In every form: what each variant sets, its texts (or their difference), the command, and the numbers by tag."""
     run = compared_run(tmp_path)
