@@ -87,7 +87,9 @@ def _write(folder: Path) -> None:
             remedy=f"run it again: cd {folder} && pytest tasks; or name another folder: harness demo FOLDER",
         ) from error
     except OSError as error:
-        raise UsageError(f"{folder} cannot be made: {error.strerror or error}") from error
+        # A copy of many files tells of each.
+        first = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror or error
+        raise UsageError(f"{folder} cannot be made: {first}") from error
 
 
 def _run_pytest(folder: Path) -> int:

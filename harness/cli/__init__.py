@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import errno
 import os
 import signal
 import sys
@@ -17,6 +18,9 @@ from harness import __version__
 from harness.cli import reading, sandboxes, tasks, trials
 from harness.errors import HarnessError
 from harness.report.sanitize import sanitize
+
+_OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO}
+"""What a disk answers, wherever it is met: nothing is wrong with the program."""
 
 
 def program() -> NoReturn:
@@ -54,8 +58,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
     except BrokenPipeError:
         # Whoever read our output has gone; a traceback would tell nobody anything.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 141
+    except OSError as error:
+        if error.errno not in _OF_THE_MACHINE:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        sys.stderr.write(
+            sanitize(
+                f"harness: {error.strerror}{where}\n  the work is not complete: mend that, and do it again\n"
+            )
+        )
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _drop_output()
+        return 2
+
+
+def _drop_output() -> None:
+    """Let what is still to be written go nowhere, so that the process can end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -107,7 +107,7 @@ def _choose(runs: Sequence[RunFolder]) -> tuple[_Chosen, list[str]]:
     if twice:
         shown = ", ".join(twice[:_SHOWN]) + (" ..." if len(twice) > _SHOWN else "")
         raise UsageError(
-            f"{len(twice)} trials have a verdict in two of the runs: {shown}",
+            f"these have a verdict in two of the runs ({len(twice)}): {shown}",
             remedy="merge the shards of one run; runs of the same trials can be compared, with `harness compare`",
         )
     return chosen, notes

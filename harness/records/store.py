@@ -515,6 +515,8 @@ def _reason(error: ValidationError) -> str:
         # Where in the line it goes wrong is of no use to anybody: mostly at its end, where a process was killed.
         return _NO_JSON
     where = ".".join(str(part) for part in first["loc"])
+    if where == "schema_version":
+        return "its schema_version is not 1: a newer harness can read it"
     return f"{where}: {first['msg']}" if where else first["msg"]
 
 

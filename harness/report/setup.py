@@ -102,12 +102,10 @@ def _settings(asked: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if isinstance(value, dict) and value and "sha256" not in value:
             yield from ((f"{key}.{inner}", _shown(one)) for inner, one in value.items())
         else:
-            yield key, _shown(value)
+            yield key, "taken away" if value is False else _shown(value)
 
 
 def _shown(value: Any) -> str:
-    if value is False:
-        return "taken away"
     if isinstance(value, str):
         return value
     if isinstance(value, dict) and isinstance(value.get("sha256"), str):

@@ -43,8 +43,13 @@ def open_regular(path: Path, limit: int = MAX_FILE_BYTES) -> BinaryIO:
 
 
 def read_text(path: Path, limit: int = MAX_TEXT_BYTES, *, errors: str = "strict") -> str:
-    """A text in UTF-8, with its line ends as "\\n". Raises OSError as `open_regular` does, and UnicodeDecodeError."""
-    with open_regular(path, limit) as file, io.TextIOWrapper(file, encoding="utf-8", errors=errors) as text:
+    """A text in UTF-8, with its line ends as "\\n" and without an editor's byte order mark.
+
+    Raises:
+        OSError: as `open_regular` does.
+        UnicodeDecodeError: when it is something else.
+    """
+    with open_regular(path, limit) as file, io.TextIOWrapper(file, encoding="utf-8-sig", errors=errors) as text:
         return text.read()
 
 

@@ -130,7 +130,7 @@ def _events(lines: Iterable[bytes | str], loader: _Loader) -> Iterator[tuple[int
             cut = None
         try:
             event = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             cut = f"line {number} is not JSON: {error}"
             continue
         if isinstance(event, dict):

@@ -31,7 +31,7 @@ def tasks_of_rows(task: Task, file: Path) -> tuple[list[Task], list[Problem]]:
     and `[checks.answer]` is the row's value.
     """
     tasks, problems, seen = list[Task](), list[Problem](), set[str]()
-    for number, line in enumerate(read_text(file, MAX_ROWS_BYTES, errors="replace").splitlines(), 1):
+    for number, line in enumerate(read_text(file, MAX_ROWS_BYTES, errors="replace").split("\n"), 1):
         if not line.strip():
             continue
         place = f"{display_path(file)}:{number}"

@@ -20,6 +20,7 @@ from harness.errors import Problem, ProblemsError
 from harness.tasks.contents import read_text
 
 _SHOWN_CHARS = 60
+_KEYS_SHOWN = 8
 _MAX_BYTES = 1024**2
 _MOST_READ_FOR_LINES = 4 * 1024**2
 """So many characters are read again to tell in which line something stands."""
@@ -83,7 +84,7 @@ def read_toml(file: Path, subject: str) -> TomlFile:
     problem: Problem
     try:
         text = read_text(file, _MAX_BYTES)
-        return TomlFile(file, text, tomllib.loads(text))
+        toml = TomlFile(file, text, tomllib.loads(text))
     except OSError as error:
         problem = Problem(
             display_path(file), None, f"cannot be read: {error.strerror or error}", "make it a readable file"
@@ -93,7 +94,26 @@ def read_toml(file: Path, subject: str) -> TomlFile:
     except (ValueError, RecursionError) as error:
         remedy = "strings stand in quotes, names of tables in brackets, one key a line"
         problem = Problem(display_path(file), None, f"is not valid TOML: {error}", remedy)
+    else:
+        nulls = [(keys, abbreviate(value)) for keys, value in _strings(toml.data) if "\0" in value]
+        if not nulls:
+            return toml
+        where = ((toml.place(keys), ".".join(keys) or None, f"{value} holds a null character") for keys, value in nulls)
+        raise ProblemsError(subject, [Problem(*problem, "no command, path or variable can have one") for problem in where])
     raise ProblemsError(subject, [problem])
+
+
+def _strings(data: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """All keys and strings, each with the first keys that lead to it: `a.a.a` may go as deep as a file is long."""
+    rest: list[tuple[tuple[str, ...], Any]] = [((), data)]
+    for keys, value in rest:
+        if isinstance(value, str):
+            yield keys, value
+        elif isinstance(value, dict):
+            yield from ((keys, key) for key in value)
+            rest += (((*keys, key)[:_KEYS_SHOWN], inner) for key, inner in value.items())
+        elif isinstance(value, list):
+            rest += (((*keys, str(place))[:_KEYS_SHOWN], inner) for place, inner in enumerate(value))
 
 
 def describe_error(details: ErrorDetails) -> str:

@@ -518,7 +518,7 @@ class VariantResolver:
 
     def __init__(self, root: Path, source: Path | None, names: Sequence[str]) -> None:
         self._root, self._source, self._names = root, source, names
-        self._declared: dict[Path | None, VariantFile] = {}
+        self._chosen: dict[Path | None, tuple[Variant, ...]] = {}
         self._sources: dict[Path, Path | None] = {}
         self._brought: dict[Path, Path] = {}
         self._known: dict[str, tuple[str, Path | None]] = {}
@@ -531,12 +531,12 @@ class VariantResolver:
                 meaning than the file of an earlier task.
         """
         source = self._source or self._nearest(folder) or self._brought.get(folder.absolute())
-        if source not in self._declared:
-            self._declared[source] = load_variants(source) if source else VariantFile()
-        chosen = self._declared[source].chosen(self._names)
-        for variant in chosen:
-            self._claim(variant, source)
-        return chosen
+        if source not in self._chosen:
+            chosen = (load_variants(source) if source else VariantFile()).chosen(self._names)
+            for variant in chosen:
+                self._claim(variant, source)
+            self._chosen[source] = chosen
+        return self._chosen[source]
 
     def bring(self, folder: Path, source: Path) -> None:
         """Name a file that serves the task of a folder where nobody has declared variants for it."""

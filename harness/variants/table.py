@@ -214,7 +214,11 @@ class VariantTable(_Table):
     """`[NAME]`. A field's description says what to give, and is the remedy for what is wrong there."""
 
     extends: str | None = Field(None, description="the name of another variant of this file")
-    model: str | None = Field(None, min_length=1, description='a model\'s name or alias, such as "sonnet"')
+    model: str | None = Field(
+        None,
+        min_length=1,
+        description='a model\'s name or alias, such as "sonnet"; a list of them in [matrix]',
+    )
     claude_version: Annotated[str, AfterValidator(_claude_version)] | None = Field(
         None, description=f'a version of Claude Code on npm, such as "{LOWEST_CLAUDE}", or "{LATEST}"'
     )

@@ -127,7 +127,10 @@ def compared_run(results: Path) -> Path:
         "variants": {
             "plain": {},
             "brief": {"claude_md": {"sha256": "a" * 64, "chars": 12, "mode": "append"}, "model": "haiku"},
-            "long": {"claude_md": {"sha256": "b" * 64, "chars": 20}, "settings": {"env": {"A": "\ud800"}}},
+            "long": {
+                "claude_md": {"sha256": "b" * 64, "chars": 20},
+                "settings": {"env": {"A": "\ud800"}, "autoUpdates": False},
+            },
         },
         "texts": {"brief": {"claude_md": "Be brief.\n"}, "long": {"claude_md": "Be brief.\nBe kind.\n"}},
         "tasks": {
@@ -137,6 +140,16 @@ def compared_run(results: Path) -> Path:
     }
     (run / "run.json").write_text(json.dumps(about))
     return run
+
+
+def test_an_output_that_is_no_file_stays_what_it_is(tmp_path: Path) -> None:
+    """A device is written to, and a link's file is written: neither is replaced."""
+    run = made_up_run(tmp_path, tasks=1, trials=1, steps=1)
+    for name, behind in {"device": Path("/dev/null"), "link": tmp_path / "page.html"}.items():
+        (tmp_path / name).symlink_to(behind)
+        assert write_report(tmp_path, [str(run)], tmp_path / name).size > 10_000
+        assert (tmp_path / name).is_symlink()
+    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
 
 
 def test_it_says_what_was_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,6 +165,7 @@ def test_it_says_what_was_compared(tmp_path: Path, capsys: pytest.CaptureFixture
         assert said in compared
     assert '<span class="add">+Be kind.\n</span>' in compared
     assert "Sets nothing" in compared
+    assert "taken away" not in compared, "a setting that is false is there"
     tags = page[page.index('<section id="tags"') : page.index('<section id="amounts"')]
     assert "shared" in tags
     assert "alone" not in tags

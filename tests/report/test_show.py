@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +125,18 @@ def test_a_missing_transcript_is_said(tmp_path: Path) -> None:
     page = shown(tmp_path)
     assert "transcript.jsonl cannot be read: No such file" in page
     assert "+42" in page
+
+
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    """Also where the output goes to one; what was not written is not tried again at the process's end."""
+    command = "from harness.cli import program; program()"
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", command, "ls", "--results", tmp_path],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("harness: No space left on device\n")
+    assert "Traceback" not in ended.stderr

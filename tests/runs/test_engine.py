@@ -403,7 +403,7 @@ def test_two_verdicts_on_one_trial_are_not_merged(tmp_path: Path) -> None:
     """One of them would be lost without a word."""
     for name in ("one", "two"):
         RunFolder.create(tmp_path, name, {}, NO_REDACTION).append(a_record())
-    with pytest.raises(UsageError, match="1 trials have a verdict in two of the runs"):
+    with pytest.raises(UsageError, match="these have a verdict in two of the runs"):
         merge(tmp_path, ["one", "two"], None)
     with pytest.raises(UsageError, match="nothing to merge"):
         merge(tmp_path, ["one", "one"], None)

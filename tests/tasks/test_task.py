@@ -102,7 +102,8 @@ max_cost_usd = 1
 def test_little_is_enough(tmp_path: Path) -> None:
     """A schema, a prompt and a check; the rest has defaults, and an empty repo will do."""
     folder = tmp_path / "least"
-    write_files(folder, {"task.toml": "schema = 1\n[checks.run]\nok = 'true'\n", "prompt.md": "Do it."})
+    toml = "\ufeffschema = 1\r\n[checks.run]\r\nok = 'true'\r\n"  # as a Windows editor saves it
+    write_files(folder, {"task.toml": toml, "prompt.md": "\ufeffDo it."})
     task = load_task(folder)
     assert (task.repo, task.solution, task.replay, task.checks_folder) == (None, None, None, None)
     assert task.sandbox == SandboxSpec(template="claude", env={}, network="model")
@@ -357,12 +358,6 @@ WRONG_FIELDS: dict[str, tuple[str, str, str, str]] = {
     ),
     "prompt from the root": ("prompts = ['/etc/hosts']", "prompts.0", "is not inside", "inside it"),
     "prompt without a name": ("prompts = ['']", "prompts.0", "'' is not inside", "inside it"),
-    "prompt of a nul": (
-        "prompts = ['a\\u0000']".replace("'", '"'),
-        "prompts.0",
-        "is not inside",
-        "inside it",
-    ),
     "prompt without an end": (
         f"prompts = ['{'x' * 5000}']",
         "prompts.0",
@@ -437,6 +432,24 @@ def test_a_manifest_that_is_no_toml_is_told(tmp_path: Path, content: bytes, what
     assert (found.file, found.field) == (os.path.join("answer", "task.toml"), None)
     assert what in found.what
     assert remedy in (found.remedy or "")
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ("checks.prepare = 'true \\u0000'", "checks.prepare"),
+        ("checks.run.a = 'true \\u0000'", "checks.run.a"),
+        ("setup.run = ['true', 'x\\u0000']", "setup.run.1"),
+        ("sandbox.ca = 'x\\u0000'", "sandbox.ca"),
+        ("sandbox.env.'X\\u0000' = 'x'", "sandbox.env"),
+    ],
+)
+def test_a_null_character_is_told(tmp_path: Path, line: str, field: str) -> None:
+    """A command with one could not be run, and would be a failure of the agent's."""
+    folder = task_folder(tmp_path)
+    (folder / "task.toml").write_text("schema = 1\n" + line.replace("'", '"'))
+    found = problem(folder)
+    assert (found.field, "holds a null character" in found.what) == (field, True)
 
 
 def test_a_manifest_that_is_no_file_is_told(tmp_path: Path) -> None:
@@ -980,9 +993,10 @@ def test_a_wrong_part_is_told_by_its_argument(tmp_path: Path, name: str) -> None
 
 def test_a_bad_recording_is_told_by_its_file(tmp_path: Path) -> None:
     """As with a task's own."""
-    write_files(tmp_path, {"old.jsonl": "hello\n"})
-    with pytest.raises(ProblemsError, match=r"old\.jsonl: cannot be played"):
-        task_of_parts("test_it", tmp_path, replay="old.jsonl")
+    for text in ("hello\n", "[" * 100_000 + "\n"):
+        write_files(tmp_path, {"old.jsonl": text})
+        with pytest.raises(ProblemsError, match=r"old\.jsonl: cannot be played"):
+            task_of_parts("test_it", tmp_path, replay="old.jsonl")
 
 
 def test_the_hash_of_parts_changes_with_each(tmp_path: Path) -> None:

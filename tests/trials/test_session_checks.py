@@ -181,8 +181,11 @@ def test_checks_see_the_session_and_give_several_scores(pytester: pytest.Pyteste
 
 def test_a_task_for_each_row(tmp_path: Path) -> None:
     """Fifty rows are fifty tasks, each with its own prompt, answer and hash."""
-    rows = [{"id": f"row-{n}", "question": f"{n} x 7", "answer": n * 7} for n in range(50)]
-    folder = table(tmp_path, "".join(json.dumps(row) + "\n" for row in rows))
+    rows = [{"id": f"row-{n}", "question": f"{n} x 7", "answer": n * 7} for n in range(49)]
+    rows.append(
+        {"id": "row-49", "question": "49\u2028x\x85 7", "answer": 343}
+    )  # what is a line end to Python alone
+    folder = table(tmp_path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     tasks = load_tasks(folder)
     assert [task.name for task in tasks][:2] == ["products.row-0", "products.row-1"]
     assert (tasks[6].turns[0].prompt, tasks[6].answer) == ("What is 6 x 7? Say only the number.\n", "42\n")

@@ -208,9 +208,13 @@ def _policy_hash(text: str) -> str:
 
 
 def _write(target: Path, parts: Iterable[str]) -> int:
-    """Write the file whole or not at all; returns its size in bytes."""
+    """Write the file whole or not at all; returns its size in bytes. A device, a pipe or a link stays what it is."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists() and not target.is_file():
+            with target.open("wb") as stream:
+                return sum(stream.write(part.encode("utf-8", "replace")) for part in parts)
+        target = target.resolve()
         with tempfile.NamedTemporaryFile(
             "w",
             encoding="utf-8",
