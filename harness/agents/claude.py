@@ -28,6 +28,7 @@ from harness.models.model import REPLAY_COMMAND
 from harness.models.provider import ProviderState
 from harness.records.events import turn_marker
 from harness.records.record import Stop, TrialSpec
+from harness.sandboxes.faults import OF_CONTENT
 from harness.sandboxes.job import Job
 from harness.sandboxes.job_runner import JobRunner
 from harness.sandboxes.layout import turn_folder, work_folder
@@ -162,6 +163,11 @@ class Claude:
             # Nothing more is spent on it, while others look why.
             await jobs.kill(job)
             raise
+        except SandboxFault as fault:
+            # An agent can leave a sandbox in which nothing can be started for its next prompt.
+            if fault.kind not in OF_CONTENT or not context.session_builder.has_called_tool:
+                raise
+            job.stderr = fault.message
         return False
 
     async def _stop_if_refused(self, job: Job, context: AgentContext) -> None:

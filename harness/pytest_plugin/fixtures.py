@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from harness.agents.claude import Claude
-from harness.errors import Fault, NotAppliedError, UsageError
+from harness.errors import Fault, NotAppliedError, SandboxFault, UsageError
 from harness.pytest_plugin.items import spec_of_test
 from harness.pytest_plugin.own_verdict import OwnVerdict, verdict_of
 from harness.pytest_plugin.reporting import properties
@@ -20,8 +20,15 @@ from harness.records.prices import Price, cost_by_model, total_cost
 from harness.records.record import CheckResult, Stop, TokenCounts, TrialRecord, TrialSpec
 from harness.records.session import Session
 from harness.runs.budget import NotStartedError
-from harness.sandboxes.layout import REPO
-from harness.sandboxes.sandbox import CommandResult, CommandTimeoutError
+from harness.sandboxes.faults import OF_CONTENT
+from harness.sandboxes.layout import HOME, REPO
+from harness.sandboxes.sandbox import (
+    CommandResult,
+    CommandTimeoutError,
+    Sandbox,
+    TooLargeError,
+    bypass_profile,
+)
 from harness.tasks.prompts import ends_session
 from harness.trials.attempt import Attempt, interrupted
 from harness.trials.runner import Retries, TrialRunner
@@ -70,7 +77,7 @@ class ClaudeResult:
 
     @property
     def checks(self) -> tuple[CheckResult, ...]:
-        """The marker's checks, run now: the agent's processes are ended, protected files put back."""
+        """The marker's checks, run now on the work, in a second sandbox."""
         return self._trial.run_checks()
 
     @property
@@ -97,21 +104,41 @@ class SandboxHandle:
 
         Raises:
             TimeoutError: when it takes longer than `timeout` seconds.
+            OSError: when the repo or the shell is gone.
         """
-        sandbox = self._trial.prepared.agent_context.sandbox
-        try:
-            return self._trial.call(sandbox.run(command, timeout=timeout, cwd=REPO, env=env))
-        except CommandTimeoutError as error:
-            raise TimeoutError(f"{command!r}: {error}") from error
+        script, variables = bypass_profile(f"export HOME={HOME}\n{command}", env or {})
+        return self._do(self._sandbox.run(script, timeout=timeout, cwd=REPO, env=variables), command)
 
     def read(self, path: str) -> bytes:
-        """A file's content."""
-        return self._trial.call(self._trial.prepared.agent_context.sandbox.read(_below_repo(path)))
+        """A file's content. Raises OSError where there is none that can be read."""
+        return self._do(self._sandbox.read(_below_repo(path)), path)
 
     def write(self, path: str, content: str | bytes) -> None:
-        """Write a file, making its folders."""
+        """Write a file, making its folders. Raises OSError where it cannot be written."""
         data = content.encode() if isinstance(content, str) else content
-        self._trial.call(self._trial.prepared.agent_context.sandbox.write(_below_repo(path), data))
+        self._do(self._sandbox.write(_below_repo(path), data), path)
+
+    @property
+    def _sandbox(self) -> Sandbox:
+        return self._trial.prepared.agent_context.sandbox
+
+    def _do(self, work: Coroutine[Any, Any, T], subject: str) -> T:
+        return self._trial.call(_judged_by_test(work, subject))
+
+
+async def _judged_by_test(work: Coroutine[Any, Any, T], subject: str) -> T:
+    """A step of the test's own: what the sandbox has or has not is what is judged, and no fault of infrastructure."""
+    try:
+        return await work
+    except CommandTimeoutError as error:
+        raise TimeoutError(f"{subject!r}: {error}") from error
+    except TooLargeError as error:
+        raise OSError(f"{subject!r}: {error}") from error
+    except SandboxFault as fault:
+        if fault.kind not in OF_CONTENT:
+            raise
+        kind = FileNotFoundError if fault.kind == "file_not_found" else OSError
+        raise kind(fault.message) from fault
 
 
 def _below_repo(path: str) -> str:

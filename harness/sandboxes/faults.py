@@ -43,6 +43,9 @@ KIND_BY_ERROR: Mapping[type[BaseException], str] = {
     OSError: "connection",
 }
 
+OF_CONTENT = frozenset({"disk_full", "file_not_found", "invalid_request"})
+"""Kinds that what is in a sandbox brings about, while the sandbox is there and answers."""
+
 _POLICY_BY_ERROR: Mapping[type[BaseException], FaultPolicy] = {
     e2b.DockerfileSyntaxError: FaultPolicy(remedy="mend the template's Dockerfile"),
     httpx.InvalidURL: FaultPolicy(fatal=True, remedy="check E2B_API_URL and E2B_SANDBOX_URL"),

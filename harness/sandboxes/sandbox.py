@@ -49,6 +49,8 @@ PROBE_S = 11.0
 
 11 and not 10: commands often take round times, and probes should not fall on the moment when many end.
 """
+MAX_READ_BYTES = 64 * 1024 * 1024
+"""The most that is read of a file into memory: a sparse file of an agent's has no end."""
 MAX_OUTPUT_CHARS = 16 * 1024 * 1024
 """The most that a command may print, since an agent may have a say in it. Ours print far less."""
 
@@ -358,14 +360,6 @@ class Sandbox:
         write = functools.partial(self.sdk.files.write, where, data, user=user, use_octet_stream=True)
         await with_retries(f"write {path}", write, _TRANSFER_S)
 
-    async def read(self, path: str) -> bytes:
-        """A file's content, whole."""
-        where, user = self._place(path)
-        content = await with_retries(
-            f"read {path}", lambda: self.sdk.files.read(where, format="bytes", user=user), _TRANSFER_S
-        )
-        return bytes(content)
-
     async def download(self, path: str, target: Path, limit: int, *, user: str | None = None) -> None:
         """Write a file's content to a file of this machine, piece by piece.
 
@@ -376,11 +370,15 @@ class Sandbox:
         with target.open("wb") as file:
             await self._read_pieces(path, file.write, limit, user)
 
-    async def read_bounded(self, path: str, limit: int) -> bytes:
+    async def read(self, path: str, limit: int = MAX_READ_BYTES) -> bytes:
         """A file's content, whole. Raises as `download` does."""
-        content = bytearray()
-        await self._read_pieces(path, content.extend, limit, None)
-        return bytes(content)
+
+        async def read() -> bytes:
+            content = bytearray()
+            await self._read_pieces(path, content.extend, limit, None)
+            return bytes(content)
+
+        return await with_retries(f"read {path}", read, _TRANSFER_S)
 
     async def _read_pieces(
         self, path: str, take: Callable[[bytes], object], limit: int, user: str | None

@@ -12,7 +12,14 @@ from pathlib import Path
 from harness.errors import SandboxFault
 from harness.records.record import CheckResult, Tampering, TrialSpec
 from harness.sandboxes.archive import pack, print_command
-from harness.sandboxes.sandbox import CommandResult, CommandTimeoutError, Sandbox, TooLargeError
+from harness.sandboxes.faults import OF_CONTENT
+from harness.sandboxes.sandbox import (
+    MAX_READ_BYTES,
+    CommandResult,
+    CommandTimeoutError,
+    Sandbox,
+    TooLargeError,
+)
 from harness.sandboxes.shell import (
     call,
     chain,
@@ -34,7 +41,7 @@ from harness.trials.sight import refusal_notes
 from harness.trials.work import NotCarriedError, Work
 from harness.variants.apply import repo_files, repo_names
 
-MAX_DIFF_BYTES = 64 * 1024 * 1024
+MAX_DIFF_BYTES = MAX_READ_BYTES
 """A longer diff is not kept."""
 _MAX_FILE_BYTES = 8 * 1024 * 1024
 """A larger file is left out of the diff."""
@@ -47,7 +54,7 @@ _CARRIED, _STARTER, _WORK = ".harness/carried.tar", ".harness/starter.tar", ".ha
 _STEP_S = 300.0
 _DIFF_S = 120
 _MAX_TRIES = 3
-_WORKS_OWN = frozenset({"checks", "disk_full", "file_not_found", "grade", "invalid_request", "not_found"})
+_WORKS_OWN = OF_CONTENT | {"checks", "grade", "not_found"}
 """Kinds of faults that the work can bring about in a sandbox that is there."""
 _CLEAR_WAY = """
 if [ -L ~/.harness ] || [ ! -d ~/.harness ]; then rm -rf ~/.harness; mkdir ~/.harness; fi
@@ -371,7 +378,7 @@ async def _read_grade(sandbox: Sandbox, answers: Mapping[str, str], stderr: str)
     if "diff" in answers:
         return Grade((), decode_bytes(answers["diff"]), tuple(tampering), ignored, notes)
     try:
-        diff: bytes | None = await sandbox.read_bounded(answers["path"], MAX_DIFF_BYTES)
+        diff: bytes | None = await sandbox.read(answers["path"], MAX_DIFF_BYTES)
     except TooLargeError as error:
         diff, notes = None, (*notes, f"there is no diff: {error}")
     return Grade((), diff, tuple(tampering), ignored, notes)

@@ -59,10 +59,11 @@ TWO_TURNS: Mapping[str, tuple[str, str, tuple[bool, bool]]] = {
         (False, False),
     ),
     "the turn's own folder in the way": ("rm -rf ~/.harness; echo x >~/.harness", "true", (False, False)),
+    "nothing can be started": ("chmod 000 ~", "true", (False, False)),
 }
 
 
-CLI_ONLY = ("broken in the first", "the turn's own folder in the way")
+CLI_ONLY = ("broken in the first", "the turn's own folder in the way", "nothing can be started")
 """The oracle could not start its second script."""
 
 
@@ -198,6 +199,32 @@ def test_a_fixture_grades_as_a_task_does(pytester: pytest.Pytester, attack: Atta
     pytester.runpytest("test_own.py", "--agent", "oracle").assert_outcomes(failed=1)
     record = the_record(pytester)
     assert (record.outcome, record.error) == ("failed", None)
+
+
+LINES: Mapping[str, tuple[str, str]] = {
+    "nothing_there": ("true", "sandbox.read('answer.txt')"),
+    "a_folder": ("mkdir answer.txt", "sandbox.read('answer.txt')"),
+    "no_end": ("truncate -s 100G answer.txt", "sandbox.read('answer.txt')"),
+    "in_the_way": ("echo >in", "sandbox.write('in/a.txt', 'x')"),
+    "closed": ("chmod 000 ~", "sandbox.run('true')"),
+    "a_profile": (
+        "echo 'grep() { :; }' >~/.profile",
+        "assert not sandbox.run('grep 42 answer.txt').exit_code",
+    ),
+}
+
+
+@pytest.mark.usefixtures("as_e2b")
+def test_what_an_agent_left_for_a_tests_own_lines_fails_the_test(pytester: pytest.Pytester) -> None:
+    """It is no fault of infrastructure, whatever the sandbox does not do for them; nor does a start-up file help."""
+    tests = ["import pytest\n"]
+    for name, (script, line) in LINES.items():
+        calc_task(pytester.path, script, check=CHECK, name=name)
+        tests += f"@pytest.mark.task('{name}')\ndef test_{name}(claude, sandbox):\n    claude('Mend.')\n    {line}\n"
+    pytester.makepyfile(test_own="".join(tests))
+    pytester.runpytest("test_own.py", "--agent", "oracle").assert_outcomes(failed=len(LINES))
+    (run,) = list_runs(pytester.path / "results")
+    assert {(one.outcome, one.error) for one in read_records(run.path).records} == {("failed", None)}
 
 
 @pytest.mark.usefixtures("as_e2b")
