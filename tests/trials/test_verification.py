@@ -403,6 +403,17 @@ def test_evidence_that_an_agent_has_made_up_brings_nothing_down(told: str) -> No
     differences_in_starts(asked, asked.env, starts)
 
 
+def test_a_variable_that_is_nowhere_counts_only_if_the_process_was_seen() -> None:
+    """With the process's arguments its environment was seen, too; without, the hook says nothing of the variable."""
+    asked = Variant(env={"A": "1"})
+    arguments = base64.b64encode(b"claude\0-p\0").decode()
+    seen, unseen = (tuple(parsed(f"arguments {encoded}\nenv A - -\n")) for encoded in (arguments, ""))
+    assert differences_in_starts(asked, asked.env, seen) == ("A was not in Claude Code's environment",)
+    assert differences_in_starts(asked, asked.env, unseen) == ()
+    assert not unseen_notes(asked, seen)
+    assert unseen_notes(asked, unseen)
+
+
 @pytest.mark.parametrize(
     "toml",
     [
