@@ -9,13 +9,14 @@ import re
 from collections.abc import Iterator
 
 import e2b.api.client.api as sdk_routes
+import e2b.api.client.models as sdk_models
 import httpx
 import pytest
 from e2b.envd.filesystem.filesystem_connect import FilesystemASGIApplication
 from e2b.envd.process.process_connect import ProcessASGIApplication
 
 from harness.local.launch import LocalServer
-from tests.support.e2b_routes import API, CLOSED, ENVD, REFUSED, RPCS, SERVED, Answer
+from tests.support.e2b_routes import API, CLOSED, ENVD, FIELDS, REFUSED, RPCS, SERVED, Answer
 
 Route = tuple[str, str]
 
@@ -86,8 +87,45 @@ def test_the_installed_sdk_has_no_other_rpcs() -> None:
     assert found == set(RPCS)
 
 
-def _routes_of_the_sdk() -> Iterator[Route]:
+def test_the_installed_sdk_has_no_other_fields() -> None:
+    """What the SDK's bodies may say to routes that are served is in the table: nothing new is passed over."""
+    assert _fields_of_the_sdk() == {name: set(fields.split()) for name, fields in FIELDS.items()}
+
+
+def _sources_of_the_sdk() -> Iterator[str]:
     for module in pkgutil.walk_packages(sdk_routes.__path__, f"{sdk_routes.__name__}."):
-        source = inspect.getsource(importlib.import_module(module.name))
-        for method, path in re.findall(r'"method": "(\w+)",\s*"url": f?"([^"]+)"', source):
-            yield method.upper(), re.sub(r"\{\w+\}", "{}", path)
+        yield inspect.getsource(importlib.import_module(module.name))
+
+
+def _routes_in(source: str) -> list[Route]:
+    found = re.findall(r'"method": "(\w+)",\s*"url": f?"([^"]+)"', source)
+    return [(method.upper(), re.sub(r"\{\w+\}", "{}", path)) for method, path in found]
+
+
+def _routes_of_the_sdk() -> Iterator[Route]:
+    for source in _sources_of_the_sdk():
+        yield from _routes_in(source)
+
+
+def _fields_of_the_sdk() -> dict[str, set[str]]:
+    """The fields of each body for a route that is served, and of what they consist of, but of what is refused."""
+    found: dict[str, set[str]] = {}
+    pending = [
+        body
+        for source in _sources_of_the_sdk()
+        if any(API.get(route) == SERVED for route in _routes_in(source))
+        for body in re.findall(r"^    body: (?:Union\[)?(\w+)", source, re.MULTILINE)
+    ]
+    while pending:
+        name = pending.pop()
+        if (
+            name in found
+            or not hasattr(sdk_models, name)
+            or re.match("SandboxEgress|SandboxIam|SandboxVolume", name)
+        ):
+            continue
+        source = inspect.getsource(inspect.getmodule(getattr(sdk_models, name)) or sdk_models)
+        if fields := set(re.findall(r'd\.pop\(\s*"(\w+)"', source)):
+            found[name] = fields
+        pending += re.findall(r"\b([A-Z]\w+)\.from_dict", source)
+    return found

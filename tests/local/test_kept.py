@@ -45,11 +45,18 @@ def make_trees(folder: Path) -> tuple[Path, Path]:
     (copy / "chmodded").chmod(0o600)
     os.setxattr(copy / "described", "user.e2b.a", b"1")
     (copy / "new").write_bytes(b"0" * 5000)
+    outside = folder / "outside"
+    for place in (outside, copy / "away"):  # a link of the earlier tree's that leads out
+        place.mkdir()
+        (place / "same").write_bytes(b"0" * 5000)
+        os.utime(place / "same", ns=(0, 10**9))
+    (earlier / "away").symlink_to(outside)
     return earlier, copy
 
 
 def test_only_files_that_are_equal_in_all_are_shared(tmp_path: Path) -> None:
-    """Content, mode, time and attributes: what differs in one stays as it is, and folders do not show it."""
+    """Content, mode, time and attributes: what differs in one stays as it is, and folders do not show it. No link is
+    followed."""
     earlier, copy = make_trees(tmp_path)
     assert share_equal_files(str(copy), str(earlier)) == 2 * (earlier / "same").stat().st_blocks * 512
     names = [

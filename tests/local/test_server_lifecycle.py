@@ -415,6 +415,7 @@ NOT_HERE = ".*not available on the local sandbox server"
         ({"network": {"allow_out": ["example.com"]}}, "400: .*deny_out must then hold"),
         ({"network": {"deny_out": ["example.com"]}}, "400: .*deny_out takes addresses"),
         ({"network": {"https_ports": [443]}}, f"501: {NOT_HERE}: serve plain HTTP there"),
+        ({"network": {"dns_servers": ["1.1.1.3"]}}, f"501: {NOT_HERE}: this machine looks up"),
         ({"network": {"mask_request_host": "a.com"}}, f"501: {NOT_HERE}: .*the Host header"),
         ({"network": {"egress_proxy": {"address": "a.com:1"}}}, f"501: {NOT_HERE}: .*allow_out"),
         ({"volume_mounts": {"/data": "my-volume"}}, f"501: {NOT_HERE}: .*sandbox.files"),

@@ -142,3 +142,37 @@ RPCS: dict[str, Literal["unary", "stream"]] = {
     "/filesystem.Filesystem/RemoveWatcher": "unary",
 }
 """All of them are served. Those with a stream in either direction have their messages in envelopes."""
+
+FIELDS: dict[str, str] = {
+    "AWSRegistry": "type awsAccessKeyId awsSecretAccessKey awsRegion",  # refused by its type
+    "AssignTemplateTagsRequest": "target tags",
+    "ConnectSandbox": "timeout memory",
+    "ConnectSandboxV2": "timeout memory",
+    "DeleteTemplateTagsRequest": "name tags",
+    "GCPRegistry": "type serviceAccountJson",  # likewise
+    "GeneralRegistry": "type username password",
+    "NewSandbox": "templateID "
+    "timeout autoPause autoPauseMemory autoResume secure allow_internet_access network metadata "
+    "envVars mcp iam volumeMounts",  # the last two are refused
+    "NewSandboxV2": "templateID "
+    "timeout autoPause autoPauseMemory autoResume allow_internet_access network metadata "
+    "envVars mcp iam volumeMounts",
+    "ResumedSandbox": "timeout autoPause memory",
+    "SandboxAutoResumeConfig": "enabled",
+    "SandboxForkRequest": "timeout count",
+    # dnsServers, egressProxy, maskRequestHost and httpsPorts are refused
+    "SandboxNetworkConfig": "allowPublicTraffic "
+    "allowOut denyOut dnsServers egressProxy maskRequestHost httpsPorts rules",
+    "SandboxNetworkRule": "transform",
+    "SandboxNetworkTransform": "headers",
+    "SandboxNetworkUpdateConfig": "allowOut denyOut dnsServers egressProxy rules allow_internet_access",
+    "SandboxPauseRequest": "memory requireHealthyGuest",  # the guest always answers, or the sandbox has ended
+    "SandboxRefreshRequest": "duration",
+    "SandboxSnapshotRequest": "name memory",  # a snapshot has files alone
+    "SandboxTimeoutRequest": "timeout",
+    "TemplateBuildRequestV3": "name tags alias teamID cpuCount memoryMB minFreeDiskMb",
+    "TemplateBuildStartV2": "fromImage fromTemplate fromImageRegistry force steps startCmd readyCmd",
+    "TemplateStep": "type args filesHash force",
+    "TemplateUpdateRequest": "public",
+}
+"""What bodies of requests to routes that are served may say, by the SDK's names for them."""

@@ -34,6 +34,10 @@ _UNSUPPORTED_NETWORK = {
         "requests have the name under which they came, or the Host header that their client sends",
     ),
     "httpsPorts": ("TLS towards a sandbox's ports (https_ports)", "serve plain HTTP there"),
+    "dnsServers": (
+        "Name servers of a sandbox's own (dns_servers)",
+        "this machine looks up the names of hosts that the sandbox may reach; name those hosts in allow_out",
+    ),
     "egressProxy": (
         "Tunnelling a sandbox's traffic through a proxy (egress_proxy)",
         "name the hosts that it may reach in allow_out",

@@ -66,10 +66,9 @@ class _Sink:
         """Open an empty file with the client's metadata as extended attributes. Raises `ApiError`."""
         sink = cls(path, await open_to_write(box, user, path))
         try:
-            with suppress(PermissionError):  # where the server may not, the sandbox's guest sets the owner
-                os.fchmod(
-                    sink._fd, stat.S_IMODE(os.fstat(sink._fd).st_mode)
-                )  # E2B's watchers tell of its chown
+            if not box.has_accounts:  # E2B's watchers tell of its chown, and here there was none
+                with suppress(PermissionError):
+                    os.fchmod(sink._fd, stat.S_IMODE(os.fstat(sink._fd).st_mode))
             if metadata:  # what the file had before has gone with its content
                 await box.files.set_metadata(sink._fd, metadata)
         except OSError as error:
