@@ -437,6 +437,12 @@ class Records(Generic[R]):
     bad: tuple[BadLine, ...]
 
 
+def no_records(subject: str, bad: Sequence[BadLine]) -> UsageError:
+    """What to raise where nothing is left to tell of: it says what was left out, and why."""
+    remedy = "\n  ".join(bad_line_notes(bad)) or "`harness ls` lists the runs"
+    return UsageError(f"{subject} has no records", remedy=remedy)
+
+
 def read_records(path: Path) -> Records[TrialRecord]:
     """Read a records file, or a run's folder, past whatever is torn in it.
 
