@@ -127,6 +127,21 @@ def test_a_missing_transcript_is_said(tmp_path: Path) -> None:
     assert "+42" in page
 
 
+def test_a_huge_diff_is_cut_short(tmp_path: Path) -> None:
+    """So is a line of it, and each says how much more there is; --full has it all."""
+    a_run(tmp_path, notes=("n" * 5_000,))
+    diff = tmp_path / "20261123-090141-3f9c" / "trials/answer/default-t1/diff.patch"
+    diff.write_text("+" + "x" * 9_999 + "\n" + "+y\n" * 9_999)
+    page = shown(tmp_path)
+    assert len(page) < 10_000
+    assert re.findall(r"… (\d+) more (\w+)", page) == [
+        ("3000", "characters"),
+        ("8000", "characters"),
+        ("9600", "lines"),
+    ]
+    assert len(shown(tmp_path, full=True)) > 40_000
+
+
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
     """Also where the output goes to one; what was not written is not tried again at the process's end."""
     command = "from harness.cli import program; program()"
