@@ -199,6 +199,8 @@ def test_a_plan_runs_nothing(pytester: pytest.Pytester, way: list[str]) -> None:
     ("options", "words"),
     [
         (["--trials", "0"], "*--trials '0' is not a whole number*"),
+        (["--trials", "100001"], "*give one from 1 to 100000*"),
+        (["--seed", "9" * 5000], "*is not a whole number*"),
         (["--concurrency", "many"], "*--concurrency 'many' is not a whole number*"),
         (["--model-source", "api"], "*--model-source api needs a key*"),
         (["--replay", "nothing"], "*no runs in*"),

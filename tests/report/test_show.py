@@ -112,6 +112,16 @@ def test_a_trial_is_named_by_its_unique_beginning(tmp_path: Path) -> None:
     assert "answer[default-t1]  passed" in shown(tmp_path, None)
 
 
+def test_a_trial_whose_record_is_broken_is_there(tmp_path: Path) -> None:
+    """It is not said to be missing: its run says what is wrong with it."""
+    a_run(tmp_path)
+    records = tmp_path / "20261123-090141-3f9c" / "records.jsonl"
+    records.write_text(records.read_text().replace('"harness_version":', '"harness_version": 1, "_":'))
+    with pytest.raises(UsageError, match=r"the record of answer\[default-t1\] is no whole one"):
+        shown(tmp_path)
+    assert "left out: harness_version: Input should be a valid string" in shown(tmp_path, None)
+
+
 def test_json_is_the_record(tmp_path: Path) -> None:
     """For those who read with a program."""
     a_run(tmp_path, num_turns=7)
