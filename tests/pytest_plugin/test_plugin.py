@@ -316,6 +316,15 @@ def test_header_and_results_are_named(pytester: pytest.Pytester, as_e2b: LocalSe
     )
 
 
+@pytest.mark.usefixtures("as_e2b")
+def test_no_result_becomes_a_part_of_the_task(pytester: pytest.Pytester) -> None:
+    """pytest's root is the task itself, where it is named alone and there is no ini file."""
+    folder = task_folder(pytester.path / "tasks")
+    pytester.runpytest(folder, "--rootdir", folder, "--agent", "oracle").assert_outcomes(passed=1)
+    assert not (folder / "results").exists()
+    assert len(list_runs(folder.parent / "results")) == 1
+
+
 def test_sandboxes_are_gone_when_the_run_is_over(
     pytester: pytest.Pytester, as_e2b: LocalServer, tmp_path: Path
 ) -> None:
