@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.agents.registry import AGENTS
+from harness.tasks.formats.marks import is_marked
 
 if TYPE_CHECKING:
     from harness.runs.options import Options
@@ -123,7 +124,10 @@ def options_of(config: pytest.Config) -> Options:
     from harness.runs.options import read_options
 
     def base(name: str) -> Path:
-        return config.rootpath if config.getoption(_ini(name)) is None else config.invocation_params.dir
+        if config.getoption(_ini(name)) is not None:
+            return config.invocation_params.dir
+        # With one task named, and no ini file, pytest's root is the task: what is written there would be a part of it.
+        return config.rootpath.parent if is_marked(config.rootpath) else config.rootpath
 
     try:
         return read_options(lambda name: option(config, name), base)

@@ -77,9 +77,15 @@ def _names_tests(config: pytest.Config) -> bool:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave task folders alone in a bare `pytest`, and with them the tests of their starter repos."""
+    """Leave task folders alone in a bare `pytest`, and with them the tests of their starter repos.
+
+    A link to a folder that it is in brings nothing new, and each task again, forty times.
+    """
     if not _names_tests(config) and _is_task(collection_path):
         return True
+    if collection_path.is_symlink():
+        leads_to, stands_in = os.path.realpath(collection_path), os.path.realpath(collection_path.parent)
+        return os.path.commonpath((leads_to, stands_in)) == leads_to or None
     return None
 
 

@@ -437,6 +437,12 @@ class Records(Generic[R]):
     bad: tuple[BadLine, ...]
 
 
+def no_records(subject: str, bad: Sequence[BadLine]) -> UsageError:
+    """What to raise where nothing is left to tell of: it says what was left out, and why."""
+    remedy = "\n  ".join(bad_line_notes(bad)) or "`harness ls` lists the runs"
+    return UsageError(f"{subject} has no records", remedy=remedy)
+
+
 def read_records(path: Path) -> Records[TrialRecord]:
     """Read a records file, or a run's folder, past whatever is torn in it.
 
@@ -560,16 +566,24 @@ def find_record(run: RunFolder, name: str) -> TrialRecord:
     exact: dict[tuple[str, str], TrialRecord] = {}
     beginning: dict[tuple[str, str], TrialRecord] = {}
     ids: dict[str, None] = {}
+    broken: str | None = None
     for one, line in _measured_lines(_file_of(run.path)):
         key = one.run_id, one.trial_id
         found = exact if one.trial_id == name else beginning if one.trial_id.startswith(name) else None
-        if found is not None and (key in found or len(found) < _LISTED) and (record := record_in(line)):
-            found[key] = record
+        if found is not None and (key in found or len(found) < _LISTED):
+            if record := record_in(line):
+                found[key] = record
+            else:
+                broken = one.trial_id
         if len(ids) < _LISTED:
             ids[one.trial_id] = None
     records = list((exact or beginning).values())
     if len(records) == 1:
         return records[0]
+    if broken and not records:
+        raise UsageError(
+            f"the record of {broken} is no whole one", remedy=f"`harness show {run.id}` says why"
+        )
     what = f"several trials of run {run.id} begin" if records else f"no trial of run {run.id} begins"
     listed = ", ".join(dict.fromkeys(record.trial_id for record in records) or ids)
     raise UsageError(f"{what} with {name!r}", remedy=f"there are: {listed}" if listed else None)

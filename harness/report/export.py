@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 
 from harness.errors import UsageError
 from harness.records.record import TrialRecord
-from harness.records.store import find_run, read_records
+from harness.records.store import Records, bad_line_notes, find_run, no_records, read_records
 from harness.report.sources import find_source
+from harness.report.table import plain
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -39,23 +40,27 @@ def export_command(
             "nowhere to export to", remedy="name a file with --to, or a dataset with --push-to-hub"
         )
     named: Sequence[str | None] = sources or [None]
-    records = [record for text in named for record in _read(text, results)]
+    read = [_read(text, results) for text in named]
+    records, bad = (
+        [record for one in read for record in one.records],
+        [line for one in read for line in one.bad],
+    )
     if not records:
-        raise UsageError("there are no records to export", remedy="`harness ls` lists the runs")
+        raise no_records("what is to be exported", bad)
     said = [f"{len(records)} record{'s' * (len(records) != 1)}"]
     if to is not None:
         _write(records, to)
         said.append(f"to {to}")
     if push is not None:
         said.append(f"to {_push(records, push, public=public)}")
-    return " ".join(said) + "\n"
+    return "".join(f"{plain(line)}\n" for line in (" ".join(said), *bad_line_notes(bad)))
 
 
-def _read(text: str | None, results: Path) -> tuple[TrialRecord, ...]:
+def _read(text: str | None, results: Path) -> Records[TrialRecord]:
     path = Path(text) if text else None
     if path is None or not path.exists():
         path = find_source(results, text) if text else find_run(results, None).path
-    return read_records(path).records
+    return read_records(path)
 
 
 def to_dataset(records: Sequence[TrialRecord]) -> Dataset:

@@ -33,6 +33,8 @@ from harness.report.transcript import TranscriptEntry, entries
 from harness.report.trial_summary import check_verdict, facts
 
 _CUT_LINES = 12
+_CUT_DIFF = 400
+_CUT_CHARS = 2000
 # Each kind of entry has a sign before it, and a style.
 _LOOKS = {
     "text": ("●", ""),
@@ -168,9 +170,11 @@ class EntryWriter:
     def _cut(self, text: str) -> Iterator[str]:
         yield from self._first(text.strip("\n").splitlines())
 
-    def _first(self, lines: Sequence[str]) -> Iterator[str]:
-        shown = lines if self._full or len(lines) <= _CUT_LINES + 2 else lines[:_CUT_LINES]
-        yield from shown
+    def _first(self, lines: Sequence[str], most: int = _CUT_LINES) -> Iterator[str]:
+        shown = lines if self._full or len(lines) <= most + 2 else lines[:most]
+        for line in shown:
+            more = 0 if self._full else len(line) - _CUT_CHARS
+            yield f"{line[:_CUT_CHARS]}… {more} more characters (--full shows them)" if more > 0 else line
         if len(shown) < len(lines):
             yield f"… {len(lines) - len(shown)} more lines (--full shows them)"
 
@@ -239,7 +243,7 @@ class TrialPage(EntryWriter):
         if not data:
             self._line("(no change)" if data == b"" else "(none)", "dim")
             return
-        for line in data.decode("utf-8", "replace").splitlines():
+        for line in self._first(data.decode("utf-8", "replace").splitlines(), _CUT_DIFF):
             style = {"+": "green", "-": "red", "@": "cyan"}.get(
                 line[:1], "bold" if line.startswith("diff ") else ""
             )

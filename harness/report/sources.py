@@ -9,7 +9,15 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.records.metrics import TrialMetrics
-from harness.records.store import RECORDS, Records, find_run, measured_in, read_about, read_measured
+from harness.records.store import (
+    RECORDS,
+    Records,
+    find_run,
+    measured_in,
+    no_records,
+    read_about,
+    read_measured,
+)
 from harness.report.arms import Arm, arms_by_variant, pairs_within
 from harness.report.setup import UNKNOWN_SETUP, RunSetup, read_setup
 from harness.stats.data import Plan
@@ -57,7 +65,7 @@ def read_source(text: str, results: Path) -> RecordSource:
             path = find_source(results, text)
         found, plan, setup = read_measured(path), planned_rounds(path), read_setup(path)
     if not found.records:
-        raise UsageError(f"{text} holds no records", remedy="`harness ls` lists the runs")
+        raise no_records(text, found.bad)
     return RecordSource(text, found.records, _bad_lines(text, found), plan, setup)
 
 

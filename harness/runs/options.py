@@ -72,6 +72,9 @@ class Options:
 
 _LEAST = {"limit": 1, "sample": 0, "concurrency": 1, "trials": 1, "max_trials": 1, "seed": 0, "retries": 0}
 """Options that are whole numbers, and the smallest that makes sense."""
+_MOST = {"trials": 100_000, "max_trials": 100_000}
+"""The largest: pytest makes an item of each trial before anything runs."""
+_MOST_DIGITS = 18
 
 
 def uses_local(options: Options) -> bool:
@@ -135,9 +138,12 @@ def _refuse_impossible_rounds(options: Options) -> None:
 
 
 def _number(name: str, text: str, least: int) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < least:
+    most = _MOST.get(name)
+    is_number = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+    if not is_number or not least <= int(text) <= (most or int(text)):
         raise UsageError(
-            f"--{name.replace('_', '-')} {text!r} is not a whole number", remedy=f"give one from {least} on"
+            f"--{name.replace('_', '-')} {text!r} is not a whole number",
+            remedy=f"give one from {least} {f'to {most}' if most else 'on'}",
         )
     return int(text)
 

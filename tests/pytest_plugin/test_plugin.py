@@ -199,6 +199,8 @@ def test_a_plan_runs_nothing(pytester: pytest.Pytester, way: list[str]) -> None:
     ("options", "words"),
     [
         (["--trials", "0"], "*--trials '0' is not a whole number*"),
+        (["--trials", "100001"], "*give one from 1 to 100000*"),
+        (["--seed", "9" * 5000], "*is not a whole number*"),
         (["--concurrency", "many"], "*--concurrency 'many' is not a whole number*"),
         (["--model-source", "api"], "*--model-source api needs a key*"),
         (["--replay", "nothing"], "*no runs in*"),
@@ -312,6 +314,15 @@ def test_header_and_results_are_named(pytester: pytest.Pytester, as_e2b: LocalSe
             f"harness: agent oracle, model no model, sandbox e2b ({as_e2b.url}, {as_e2b.isolation})*results results*"
         ]
     )
+
+
+@pytest.mark.usefixtures("as_e2b")
+def test_no_result_becomes_a_part_of_the_task(pytester: pytest.Pytester) -> None:
+    """pytest's root is the task itself, where it is named alone and there is no ini file."""
+    folder = task_folder(pytester.path / "tasks")
+    pytester.runpytest(folder, "--rootdir", folder, "--agent", "oracle").assert_outcomes(passed=1)
+    assert not (folder / "results").exists()
+    assert len(list_runs(folder.parent / "results")) == 1
 
 
 def test_sandboxes_are_gone_when_the_run_is_over(

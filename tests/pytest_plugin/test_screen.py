@@ -177,3 +177,13 @@ def test_folders_with_hostile_names_and_a_crash_steer_nothing_and_show_no_secret
     listed.stdout.fnmatch_lines(["*ERROR collecting tasks/up*task.toml*"])
     assert "folders within more than 100 folders are not collected" in str(listed.stdout)
     assert not [line for line in listed.outlines if "\x1b" in line or "\u202e" in line]
+
+
+def test_a_link_in_a_circle_brings_no_task_again(pytester: pytest.Pytester) -> None:
+    """pytest would follow it forty times, and each time the tasks' names were taken."""
+    folder = task_folder(pytester.path / "tasks")
+    (folder.parent / "again").symlink_to("../tasks")
+    (folder.parent / "also").symlink_to(pytester.path)
+    listed = pytester.runpytest("tasks", "--collect-only", "-q")
+    assert listed.ret == 0
+    listed.stdout.fnmatch_lines(["1 test collected*"])

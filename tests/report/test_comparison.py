@@ -589,7 +589,7 @@ def test_wrong_use_is_told_without_a_traceback(files: Path, capsys: pytest.Captu
         (["nowhere"], "no run begins with 'nowhere'"),
         (["nowhere.jsonl"], "nowhere.jsonl is neither a records file nor a run's folder"),
         (["base.jsonl", "new.jsonl", "--fail-on", "regression=cost:-5%"], "the margin must be above 0"),
-        (["empty.jsonl"], "empty.jsonl holds no records"),
+        (["empty.jsonl"], "empty.jsonl has no records"),
         (["base.jsonl", "--baseline", "x"], "there are: a"),
         (["base.jsonl", "new.jsonl", "--fail-on", "x"], "is not understood"),
         (["git:HEAD"], "write git:REF:PATH"),

@@ -80,7 +80,10 @@ def test_csv_has_flat_columns_and_no_formulas(tmp_path: Path, capsys: pytest.Cap
         a_record(outcome="error", score=None, error=error, tools=TOOLS),
         a_record(index=2),
     )
-    assert export(capsys, file, "--to", tmp_path / "r.csv")[0] == 0
+    with file.open("a") as records:
+        records.write("torn")
+    code, said = export(capsys, file, "--to", tmp_path / "r.csv")
+    assert (code, "r.jsonl:3 is no record, and left out" in said) == (0, True)
     with (tmp_path / "r.csv").open(newline="") as stream:
         broken, passed = csv.DictReader(stream)
     assert broken["error_message"] == '\'=HYPERLINK("http://e.vil")'
@@ -96,7 +99,7 @@ def test_wrong_use_of_export_is_told(tmp_path: Path, capsys: pytest.CaptureFixtu
         ([file], "nowhere to export to"),
         ([file, "--to", tmp_path / "r.xls"], "unknown ending '.xls'"),
         ([file, "--to", file / "x.csv"], "cannot be written"),
-        ([write(tmp_path / "empty.jsonl"), "--to", tmp_path / "r.csv"], "no records to export"),
+        ([write(tmp_path / "empty.jsonl"), "--to", tmp_path / "r.csv"], "has no records"),
         ([file, "--push-to-hub", "a/b/c"], "'a/b/c' names no dataset on the Hub\n  it is called USER/NAME"),
     ):
         code, said = export(capsys, *arguments)

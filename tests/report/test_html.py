@@ -289,6 +289,11 @@ def test_wrong_wishes_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str
     empty.records_file.touch()
     assert main(["report", "--results", str(tmp_path)]) == 2
     assert "has no records" in capsys.readouterr().err
+    empty.records_file.write_text("torn")
+    for command in ("report", "export", "compare"):
+        assert main([command, str(empty.path), *(["--to", "x.csv"] if command == "export" else [])]) == 2
+        assert "records.jsonl:1 is no record, and left out" in capsys.readouterr().err
+    empty.records_file.write_text("")
     a_run(tmp_path, a_record())
     (tmp_path / "file").touch()
     assert main(["report", "--results", str(tmp_path), "--output", f"{tmp_path}/file/report.html"]) == 2
@@ -775,7 +780,11 @@ def test_whiskers_on_each_other_have_lanes() -> None:
 def test_names_stay_in_their_column(browser: Any, tmp_path: Path, width: int) -> None:
     """A long one is folded, and does not run into whom it is compared with."""
     names = ("default", "with-docs", "haiku-terse-no-claude-md")
-    path = write_report(tmp_path, [str(made_up_run(tmp_path, tasks=3, variants=names, steps=2))], None).path
+    run = made_up_run(tmp_path, tasks=4, variants=names, steps=2)
+    # A task's name is said in sentences, too.
+    records = (run / "records.jsonl").read_text()
+    (run / "records.jsonl").write_text(re.sub(r'("task": "[\w-]+)', r"\1" + "x" * 400, records))
+    path = write_report(tmp_path, [str(run)], None).path
     context = browser.new_context(viewport={"width": width, "height": 700})
     page = context.new_page()
     page.goto(url(path))
@@ -785,6 +794,8 @@ def test_names_stay_in_their_column(browser: Any, tmp_path: Path, width: int) ->
     )
     assert len(room) == 2
     assert min(room) >= 0
+    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
     context.close()
 
 

@@ -112,6 +112,16 @@ def test_a_trial_is_named_by_its_unique_beginning(tmp_path: Path) -> None:
     assert "answer[default-t1]  passed" in shown(tmp_path, None)
 
 
+def test_a_trial_whose_record_is_broken_is_there(tmp_path: Path) -> None:
+    """It is not said to be missing: its run says what is wrong with it."""
+    a_run(tmp_path)
+    records = tmp_path / "20261123-090141-3f9c" / "records.jsonl"
+    records.write_text(records.read_text().replace('"harness_version":', '"harness_version": 1, "_":'))
+    with pytest.raises(UsageError, match=r"the record of answer\[default-t1\] is no whole one"):
+        shown(tmp_path)
+    assert "left out: harness_version: Input should be a valid string" in shown(tmp_path, None)
+
+
 def test_json_is_the_record(tmp_path: Path) -> None:
     """For those who read with a program."""
     a_run(tmp_path, num_turns=7)
@@ -125,6 +135,21 @@ def test_a_missing_transcript_is_said(tmp_path: Path) -> None:
     page = shown(tmp_path)
     assert "transcript.jsonl cannot be read: No such file" in page
     assert "+42" in page
+
+
+def test_a_huge_diff_is_cut_short(tmp_path: Path) -> None:
+    """So is a line of it, and each says how much more there is; --full has it all."""
+    a_run(tmp_path, notes=("n" * 5_000,))
+    diff = tmp_path / "20261123-090141-3f9c" / "trials/answer/default-t1/diff.patch"
+    diff.write_text("+" + "x" * 9_999 + "\n" + "+y\n" * 9_999)
+    page = shown(tmp_path)
+    assert len(page) < 10_000
+    assert re.findall(r"… (\d+) more (\w+)", page) == [
+        ("3000", "characters"),
+        ("8000", "characters"),
+        ("9600", "lines"),
+    ]
+    assert len(shown(tmp_path, full=True)) > 40_000
 
 
 def test_a_full_disk_is_told(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from harness.records.files import file_below, open_regular
 from harness.records.manifest import REPORT, add_to_manifest
 from harness.records.metrics import metrics_of, variants_in_order
 from harness.records.record import TrialRecord
-from harness.records.store import RECORDS, RunFolder, find_run, list_runs, read_records
+from harness.records.store import RECORDS, RunFolder, find_run, list_runs, no_records, read_records
 from harness.report.arms import Arm, pairs_within
 from harness.report.comparison import compare_arms
 from harness.report.html.page import Page, page_of
@@ -119,7 +119,7 @@ class _Loaded:
 def _load(run: RunFolder) -> _Loaded:
     found = read_records(run.path)
     if not found.records:
-        raise UsageError(f"run {run.id} has no records", remedy="`harness ls` lists runs and their trials")
+        raise no_records(f"run {run.id}", found.bad)
     notes = tuple(f"{RECORDS}:{bad.number} is no whole record ({bad.reason})" for bad in found.bad)
     return _Loaded(run, found.records, notes, read_setup(run.path))
 
