@@ -529,7 +529,7 @@ def run_pytest(pytest: Any, places: Places, tell: Tell, plugins: list[str], own_
     arguments = [*_pytest_options(places, own_folder), *(f"-p{name}" for name in plugins), *places.paths]
     verdicts = Verdicts(tell)
     read_ahead(places)
-    code = int(pytest.main(arguments, plugins=[_pytest_reporter(pytest, places, tell, verdicts)]))
+    code = int(pytest.main(arguments, plugins=[_pytest_reporter(pytest, places, tell, verdicts, plugins)]))
     verdicts.tell_others()
     if code in _BAD_ENDS or code > 5:
         tell("problem", f"pytest ended with {code}: {_BAD_ENDS.get(code, 'for a reason of a plugin')}")
@@ -590,7 +590,7 @@ def _configuration(places: Places, own_folder: str) -> str:
     return path
 
 
-def _pytest_reporter(pytest: Any, places: Places, tell: Tell, verdicts: Verdicts) -> Any:
+def _pytest_reporter(pytest: Any, places: Places, tell: Tell, verdicts: Verdicts, plugins: list[str]) -> Any:
     names: dict[str, str] = {}
 
     def own_name(item: Any) -> str:
@@ -607,15 +607,21 @@ def _pytest_reporter(pytest: Any, places: Places, tell: Tell, verdicts: Verdicts
 
         def pytest_runtest_makereport(self, item: Any, call: Any) -> None:
             # None: another makes the report.
+            if call.when != "call":
+                return
             instance = getattr(item, "_instance", None) or getattr(item, "instance", None)
-            has_raised = any(one is instance for one in self.raised)
-            if call.when == "call" and call.excinfo is None and has_raised:
+            if call.excinfo is None and any(one is instance for one in self.raised):
                 tell("problem", "a test that has failed was to be taken for one that passed")
-            for hook in vars(item.config.hook).values():
-                for one in hook.get_hookimpls() if hasattr(hook, "get_hookimpls") else ():
-                    code = getattr(getattr(one.function, "__func__", one.function), "__code__", None)
-                    if code and code not in _OWN_CODES and places.is_brought(code):
-                        tell("problem", f"{one.plugin_name} has come among the plugins while the tests ran")
+            hooks = [
+                one
+                for hook in vars(item.config.hook).values()
+                for one in getattr(hook, "get_hookimpls", list)()
+            ]
+            for one in hooks:
+                code: Any = getattr(getattr(one.function, "__func__", one.function), "__code__", None)
+                is_known = code is None or code in _OWN_CODES or one.plugin_name in plugins
+                if not is_known and places.is_brought(code):
+                    tell("problem", f"{one.plugin_name} has come among the plugins while the tests ran")
 
         @pytest.hookimpl(trylast=True)  # type: ignore[untyped-decorator]
         def pytest_collection_finish(self, session: Any) -> None:
