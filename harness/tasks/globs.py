@@ -67,3 +67,21 @@ def matching_files(folder: Path, patterns: Iterable[str]) -> list[str]:
     fits = re.compile(os.fsencode(any_glob_regex(patterns)), re.DOTALL)
     names = sorted(os.path.relpath(path, folder) for path in files_in(folder))
     return [name for name in names if fits.fullmatch(os.fsencode(name))]
+
+
+def fits_stars(pattern: str, name: str) -> bool:
+    """Whether a name is what a pattern says, in which `*` is any text.
+
+    No regular expression: names may be an agent's, made so that one takes hours.
+    """
+    first, *parts = pattern.split("*")
+    if not parts or not name.startswith(first):
+        return name == pattern
+    *inner, last = parts
+    at = len(first)
+    for part in inner:
+        at = name.find(part, at)
+        if at < 0:
+            return False
+        at += len(part)
+    return name.endswith(last) and len(name) - len(last) >= at

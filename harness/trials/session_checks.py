@@ -17,6 +17,7 @@ from typing import Any
 from harness.records.record import CheckResult
 from harness.records.session import Session, ToolCall
 from harness.records.session_fields import session_fields
+from harness.tasks.globs import fits_stars
 from harness.tasks.manifest import AnswerSpec, ToolsSpec
 from harness.tasks.task import Check, Task
 
@@ -184,8 +185,7 @@ def _is_call_of(call: ToolCall, name: str) -> bool:
     if call.name == "Skill":
         skill = call.input.get("skill") or call.input.get("command")
         names.add(f"Skill:{skill}")
-    pattern = ".*".join(map(re.escape, name.split("*")))
-    return any(re.fullmatch(pattern, one, re.DOTALL) for one in names)
+    return any(fits_stars(name, one) for one in names)
 
 
 def _in_order(order: Sequence[str], calls: Sequence[ToolCall]) -> bool:

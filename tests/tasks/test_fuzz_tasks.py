@@ -87,7 +87,12 @@ allowed_tools = ["Read"]
 overlay = "over"
 json_schema = { type = "object" }
 """
-SEEDS = {"task": TASK, "Harbor": HARBOR, "variants": VARIANTS, "rows": b'{"id": "a", "q": "x"}\n{"id": "b", "q": 2}\n'}
+SEEDS = {
+    "task": TASK,
+    "Harbor": HARBOR,
+    "variants": VARIANTS,
+    "rows": b'{"id": "a", "q": "x"}\n{"id": "b", "q": 2}\n',
+}
 
 
 class Folder:
@@ -98,7 +103,14 @@ class Folder:
         self.cache = root / "cache"
         for name in ("repo", "checks", "tests", "environment", "steps/one", "over/repo"):
             (self.root / name).mkdir(parents=True)
-        for name in ("prompt.md", "instruction.md", "tests/test.sh", "steps/one/instruction.md", "repo/x", "environment/Dockerfile"):
+        for name in (
+            "prompt.md",
+            "instruction.md",
+            "tests/test.sh",
+            "steps/one/instruction.md",
+            "repo/x",
+            "environment/Dockerfile",
+        ):
             (self.root / name).write_text("FROM x\n")
 
     def task(self, data: bytes) -> None:
@@ -106,7 +118,9 @@ class Folder:
         self._load()
 
     def rows(self, data: bytes) -> None:
-        (self.root / "task.toml").write_text('schema = 1\nrows = "rows.jsonl"\n[checks.answer]\nequals = "{{ q }}"\n')
+        (self.root / "task.toml").write_text(
+            'schema = 1\nrows = "rows.jsonl"\n[checks.answer]\nequals = "{{ q }}"\n'
+        )
         (self.root / "rows.jsonl").write_bytes(data)
         self._load()
 

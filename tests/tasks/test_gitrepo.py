@@ -385,7 +385,10 @@ def local_source(root: Path, toml: str, name: str = "tasks/mine") -> GitSource:
 def own_repo(root: Path) -> Path:
     """A repository with three commits, of a user whose git changes line ends and runs a filter."""
     repo = root / "own"
-    write_files(repo, {"a.txt": "one\r\ntwo\n", "b.txt": "1\n", ".gitattributes": "*.up filter=loud\n", "x.up": "quiet\n"})
+    write_files(
+        repo,
+        {"a.txt": "one\r\ntwo\n", "b.txt": "1\n", ".gitattributes": "*.up filter=loud\n", "x.up": "quiet\n"},
+    )
     git("init", "-q", "-b", "main", str(repo))
     for number in (1, 2, 3):
         write_files(repo, {"b.txt": f"{number}\n"})
@@ -398,7 +401,9 @@ def test_a_repository_of_this_machine(tmp_path: Path, monkeypatch: pytest.Monkey
     """By a path relative to the task, by file:// and as a bundle: only what git tracks, as it was committed."""
     repo = own_repo(tmp_path)
     config = tmp_path / "gitconfig"
-    config.write_text('[core]\nautocrlf = true\n[filter "loud"]\nsmudge = tr a-z A-Z\n[init]\ntemplateDir = /nowhere\n')
+    config.write_text(
+        '[core]\nautocrlf = true\n[filter "loud"]\nsmudge = tr a-z A-Z\n[init]\ntemplateDir = /nowhere\n'
+    )
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
     write_files(repo, {"untracked.txt": "secret", "__pycache__/a.pyc": "x"})
     git("-C", str(repo), "bundle", "create", "-q", str(tmp_path / "own.bundle"), "--all")
@@ -414,7 +419,9 @@ def test_a_repository_of_this_machine(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [(done.folder / "b.txt").read_text() for done in found] == ["3\n", "1\n", "3\n", "1\n"]
     assert {(done.folder / "a.txt").read_bytes() for done in found} == {b"one\r\ntwo\n"}
     assert {(done.folder / "x.up").read_bytes() for done in found} == {b"quiet\n"}
-    assert {frozenset(files(done.folder)) for done in found} == {frozenset({"a.txt", "b.txt", "x.up", ".gitattributes"})}
+    assert {frozenset(files(done.folder)) for done in found} == {
+        frozenset({"a.txt", "b.txt", "x.up", ".gitattributes"})
+    }
 
 
 def test_the_files_as_they_are_now(tmp_path: Path) -> None:
@@ -486,6 +493,8 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     assert (wrong.kind, "within the repository" in wrong.message) == ("repo_not_found", True)
     wrong = fault(tmp_path, local_source(tmp_path, 'git = ".."'))
     assert (wrong.kind, "is no repository of git" in wrong.message) == ("repo_not_found", True)
+
+
 def test_a_token_follows_no_redirect(private: GitServer, tmp_path: Path) -> None:
     """Git itself would send the header on, to whatever host the answer names."""
     other = private.url("secret").replace("127.0.0.1", "localhost")

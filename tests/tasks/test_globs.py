@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.tasks.globs import any_glob_regex, fixed_start, is_pattern, matching_files
+from harness.tasks.globs import any_glob_regex, fits_stars, fixed_start, is_pattern, matching_files
 
 NAMES = st.text(st.sampled_from("ab.*?[]()+^$|{}\\ \n'\"é-@"), min_size=1, max_size=4).filter(
     lambda name: name not in (".", "..", ".git")
@@ -25,8 +26,21 @@ PATTERNS = st.lists(
 def found(folder: Path, patterns: list[str]) -> list[str]:
     """The names that GNU find tells."""
     expression = rf"\./{any_glob_regex(patterns)}"
-    command = ["find", ".", "-regextype", "posix-extended", "!", "-type", "d", "-regex", expression, "-print0"]
-    done = subprocess.run(command, cwd=folder, env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"}, capture_output=True)
+    command = [
+        "find",
+        ".",
+        "-regextype",
+        "posix-extended",
+        "!",
+        "-type",
+        "d",
+        "-regex",
+        expression,
+        "-print0",
+    ]
+    done = subprocess.run(
+        command, cwd=folder, env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"}, capture_output=True
+    )
     assert done.stderr == b""
     return sorted(name.decode().removeprefix("./") for name in done.stdout.split(b"\0")[:-1])
 
@@ -78,4 +92,17 @@ def test_what_not_every_reader_takes_alike_is_no_pattern(bad: str) -> None:
 
 
 def test_the_fixed_start_ends_before_the_first_wildcard() -> None:
-    assert [fixed_start(one) for one in ("tests/*.py", "pytest.ini", "**", "a[b]")] == ["tests/", "pytest.ini", "", "a"]
+    assert [fixed_start(one) for one in ("tests/*.py", "pytest.ini", "**", "a[b]")] == [
+        "tests/",
+        "pytest.ini",
+        "",
+        "a",
+    ]
+
+
+@given(st.text("ab*", max_size=5), st.text("ab\n", max_size=6))
+def test_a_star_is_any_text(pattern: str, name: str) -> None:
+    """And nothing else in a pattern of names has a meaning; a name that is made for it takes no time."""
+    expression = ".*".join(map(re.escape, pattern.split("*")))
+    assert fits_stars(pattern, name) == bool(re.fullmatch(expression, name, re.DOTALL))
+    assert not fits_stars("*a" * 20 + "*b", "a" * 100_000)

@@ -66,7 +66,9 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
         "is not valid TOML",
     ),
     "a statement of many lines": (
-        lambda folder: (folder / "task.toml").write_text("schema = 1\nnope = [\n" + '"x",\n' * 60_000 + "]\n"),
+        lambda folder: (folder / "task.toml").write_text(
+            "schema = 1\nnope = [\n" + '"x",\n' * 60_000 + "]\n"
+        ),
         "nope: is not a known key",
     ),
     "folders within folders": (deep, "too many folders"),

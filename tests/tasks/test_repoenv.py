@@ -29,7 +29,10 @@ def of(root: Path, files: dict[str, str]) -> Declared:
         ),
         ({"requirements/dev.txt": "attrs==1 --hash=sha256:00\n"}, ("attrs==1",)),
         ({"pyproject.toml": '[project]\nname = "a"\ndependencies = ["attrs"]\n'}, ("attrs",)),
-        ({"pyproject.toml": '[project.optional-dependencies]\ntest = ["pytest"]\ngpu = ["torch"]\n'}, ("pytest",)),
+        (
+            {"pyproject.toml": '[project.optional-dependencies]\ntest = ["pytest"]\ngpu = ["torch"]\n'},
+            ("pytest",),
+        ),
         ({"pyproject.toml": '[dependency-groups]\ndev = ["ruff", {include-group = "x"}]\n'}, ("ruff",)),
         (
             {
@@ -52,9 +55,14 @@ def of(root: Path, files: dict[str, str]) -> Declared:
             },
             ("attrs; python_version > '3'", "idna", "pytest", "mock"),
         ),
-        ({"pyproject.toml": '[tool.poetry.dependencies]\npython = "^3.11"\nattrs = "^22.1"\n'}, ("attrs>=22.1,<23",)),
         (
-            {"pyproject.toml": '[tool.poetry.dependencies]\na = {version = "~1.2", extras = ["x"]}\nb = "^1 || ^2"\n'},
+            {"pyproject.toml": '[tool.poetry.dependencies]\npython = "^3.11"\nattrs = "^22.1"\n'},
+            ("attrs>=22.1,<23",),
+        ),
+        (
+            {
+                "pyproject.toml": '[tool.poetry.dependencies]\na = {version = "~1.2", extras = ["x"]}\nb = "^1 || ^2"\n'
+            },
             ("a[x]>=1.2,<1.3", "b"),
         ),
         ({"tests/test_a.py": "def test_a():\n    pass\n"}, ("pytest",)),
@@ -67,26 +75,36 @@ def test_python_packages(tmp_path: Path, files: dict[str, str], requirements: tu
     assert of(tmp_path, files).requirements == requirements
 
 
-BUILT = '[build-system]\nrequires = []\n'
+BUILT = "[build-system]\nrequires = []\n"
 
 
 @pytest.mark.parametrize(
     ("files", "package"),
     [
         ({"pyproject.toml": '[project]\nname = "a"\nversion = "1"\n'}, None),
-        ({"pyproject.toml": BUILT + '[tool.poetry]\nname = "a"\nversion = "1"\npackage-mode = false\n'}, None),
+        (
+            {"pyproject.toml": BUILT + '[tool.poetry]\nname = "a"\nversion = "1"\npackage-mode = false\n'},
+            None,
+        ),
         ({"pyproject.toml": "[tool.x]\n", "src/a.py": ""}, OwnPackage("repo", "0.0.0", ("src",))),
         (
             {
-                "pyproject.toml": BUILT + '[project]\nname = "A.b"\ndynamic = ["version"]\n[project.scripts]\nab = "a_b:main"\n'
+                "pyproject.toml": BUILT
+                + '[project]\nname = "A.b"\ndynamic = ["version"]\n[project.scripts]\nab = "a_b:main"\n'
                 '[project.entry-points.pytest11]\nab = "a_b.plugin"\nbad = "a; b"\n',
                 "src/a_b/__init__.py": "__version__ = '1.2.3'\n",
             },
-            OwnPackage("A.b", "1.2.3", ("src",), (("console_scripts", "ab", "a_b:main"), ("pytest11", "ab", "a_b.plugin"))),
+            OwnPackage(
+                "A.b",
+                "1.2.3",
+                ("src",),
+                (("console_scripts", "ab", "a_b:main"), ("pytest11", "ab", "a_b.plugin")),
+            ),
         ),
         (
             {
-                "pyproject.toml": BUILT + '[tool.poetry]\nname = "a"\nversion = "2"\npackages = [{include = "a", from = "lib"}]\n'
+                "pyproject.toml": BUILT
+                + '[tool.poetry]\nname = "a"\nversion = "2"\npackages = [{include = "a", from = "lib"}]\n'
                 '[tool.poetry.scripts]\na = "a:run"\n',
                 "lib/a.py": "",
             },
@@ -102,11 +120,15 @@ BUILT = '[build-system]\nrequires = []\n'
         ),
     ],
 )
-def test_the_package_that_a_repo_is(tmp_path: Path, files: dict[str, str], package: OwnPackage | None) -> None:
+def test_the_package_that_a_repo_is(
+    tmp_path: Path, files: dict[str, str], package: OwnPackage | None
+) -> None:
     """By its metadata, as pip would install it; a version that no file tells is told to be unknown."""
     found = of(tmp_path, files)
     assert found.package == package
-    assert bool(found.notes) == (package is not None and package.version == "0.0.0" and package.name != "repo")
+    assert bool(found.notes) == (
+        package is not None and package.version == "0.0.0" and package.name != "repo"
+    )
 
 
 def test_versions_of_a_lock_file(tmp_path: Path) -> None:
@@ -114,7 +136,10 @@ def test_versions_of_a_lock_file(tmp_path: Path) -> None:
     names = {"requirements.txt": "-c limits.txt\n-r lost.txt\n./sub\n", "limits.txt": "idna==3.6\n"}
     found = of(tmp_path, {"uv.lock": UV_LOCK, **names})
     assert (found.requirements, found.pins) == ((), ("idna==3.6", "attrs==24.1.0"))
-    assert [note.split(" ")[:2] for note in found.notes] == [["requirements.txt:", "./sub"], ["lost.txt", "is"]]
+    assert [note.split(" ")[:2] for note in found.notes] == [
+        ["requirements.txt:", "./sub"],
+        ["lost.txt", "is"],
+    ]
 
 
 def test_node_and_others(tmp_path: Path) -> None:

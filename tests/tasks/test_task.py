@@ -275,7 +275,12 @@ WRONG_FIELDS: dict[str, tuple[str, str, str, str]] = {
     "table's type": ("repo = 'starter'", "repo", "should be a table, not 'starter'", "[repo]"),
     "list of tables": ("[[checks]]\ntimeout = 3", "checks", "should be a table", "[checks]"),
     "setup in one string": ("[setup]\nrun = 'make'", "setup.run", "should be a valid list", '["make deps"]'),
-    "tools' type": ("[checks.tools]\nused = 'Read'", "checks.tools.used", "should be a valid list", '["Bash",'),
+    "tools' type": (
+        "[checks.tools]\nused = 'Read'",
+        "checks.tools.used",
+        "should be a valid list",
+        '["Bash",',
+    ),
     "check's name": ("[checks.run]\n'a/b' = 'x'", "checks.run.a/b", "'a/b' cannot be used", "by name"),
     "check's command": (
         "[checks.run]\na = 5",

@@ -169,7 +169,11 @@ def test_an_exercise_of_another_language_is_told(tmp_path: Path) -> None:
 
 def git(folder: Path, *words: str) -> str:
     done = subprocess.run(
-        ["git", "-c", "user.name=x", "-c", "user.email=x@y", *words], cwd=folder, capture_output=True, text=True, check=True
+        ["git", "-c", "user.name=x", "-c", "user.email=x@y", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return done.stdout
 
@@ -179,7 +183,10 @@ def rows(tmp_path: Path) -> Path:
     """SWE-bench-like rows: one that can be run, one of another runner, one whose repository is not here."""
     mirror = write(
         tmp_path / "mirrors/acme__calc",
-        {"calc.py": "def add(a, b):\n    return a - b\n", "tests/test_calc.py": "def test_old():\n    pass\n"},
+        {
+            "calc.py": "def add(a, b):\n    return a - b\n",
+            "tests/test_calc.py": "def test_old():\n    pass\n",
+        },
     )
     git(mirror, "init", "-q")
     git(mirror, "add", "-A")
@@ -220,14 +227,21 @@ def test_rows_like_those_of_swe_bench(rows: Path, tmp_path: Path) -> None:
     assert check.tests
     assert check.tests.must_pass == ("tests/test_calc.py::test_new",)
     assert check.tests.must_still_pass == ("tests/test_calc.py::test_old",)
-    reasons = {path.name: (path / "no-counterpart.txt").read_text() for path in folder.iterdir() if path != task.path}
+    reasons = {
+        path.name: (path / "no-counterpart.txt").read_text() for path in folder.iterdir() if path != task.path
+    }
     assert "no name of a test of pytest's" in reasons["a-2"]
     assert "no mirror of no/where" in reasons["b-3"]
 
 
 def test_a_patch_of_tests_may_rename_and_be_binary(tmp_path: Path) -> None:
     """What is renamed as it is, a binary file, and a name that git quotes are in the patch without lines `+++ b/`."""
-    before = {"tests/old.py": "1\n2\n3\n", "tests/gone.py": "x\n", "tests/bin": "\0a", "tests/\u00e9 \u65e5.py": "a\n"}
+    before = {
+        "tests/old.py": "1\n2\n3\n",
+        "tests/gone.py": "x\n",
+        "tests/bin": "\0a",
+        "tests/\u00e9 \u65e5.py": "a\n",
+    }
     repo = write(tmp_path / "repo", before)
     git(repo, "init", "-q")
     git(repo, "add", "-A")
@@ -246,7 +260,9 @@ def test_a_patch_of_tests_may_rename_and_be_binary(tmp_path: Path) -> None:
 
 def test_a_dataset_with_columns_of_its_own(tmp_path: Path) -> None:
     """dataset.toml says what they are, and lays keys over each task.toml; rows are drawn by their seed."""
-    (tmp_path / "q.jsonl").write_text("".join(f'{{"id": "r{n}", "q": "ask {n}", "c": "true"}}\n' for n in range(9)))
+    (tmp_path / "q.jsonl").write_text(
+        "".join(f'{{"id": "r{n}", "q": "ask {n}", "c": "true"}}\n' for n in range(9))
+    )
     (tmp_path / "dataset.toml").write_text(
         '[columns]\nname = "id"\nprompt = "q"\ncheck = "c"\n[task]\ntimeout = 5.0\n'
     )
@@ -262,7 +278,11 @@ def test_a_dataset_with_columns_of_its_own(tmp_path: Path) -> None:
 
 def test_rows_fill_the_gaps_of_a_datasets_toml(tmp_path: Path) -> None:
     """The same gaps as those of a task folder with rows; what a row lacks, and a name that is taken, is told."""
-    rows: list[dict[str, Any]] = [{"id": "a", "q": "1 + 1", "a": 2}, {"id": "a", "q": "x", "a": 1}, {"q": "2 + 2"}]
+    rows: list[dict[str, Any]] = [
+        {"id": "a", "q": "1 + 1", "a": 2},
+        {"id": "a", "q": "x", "a": 1},
+        {"q": "2 + 2"},
+    ]
     (tmp_path / "q.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     (tmp_path / "dataset.toml").write_text(
         '[columns]\nname = "{{ id }}"\nprompt = "Say {{ q }}."\nanswer = "a"\n'
@@ -311,7 +331,12 @@ def test_tasks_are_kept_as_folders_of_ours(tmp_path: Path) -> None:
 
 
 _VALUES = st.recursive(
-    st.one_of(st.text(), st.integers(-(2**53), 2**53), st.booleans(), st.floats(allow_nan=False, allow_infinity=False)),
+    st.one_of(
+        st.text(),
+        st.integers(-(2**53), 2**53),
+        st.booleans(),
+        st.floats(allow_nan=False, allow_infinity=False),
+    ),
     lambda inner: st.one_of(
         st.lists(st.text(), max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)
     ),
@@ -349,7 +374,7 @@ def test_several_froms_are_one() -> None:
         ("FROM a\n\nFROM b\nCOPY --from=0 /x /y\n", "line 4: COPY --from"),
         ("FROM a\nRUN --mount=type=secret,id=x cat x\n", "line 2: RUN --mount=type=secret"),
         ("FROM a\nADD x.tar.gz /y\n", "line 2: ADD unpacks x.tar.gz"),
-        ("FROM a\nSHELL [\"/bin/sh\"]\n", "line 2: SHELL"),
+        ('FROM a\nSHELL ["/bin/sh"]\n', "line 2: SHELL"),
         ("FROM a:$TAG\n", "line 1: TAG has no value"),
         ("FROM --platform=windows/amd64 a\n", "line 1: --platform=windows/amd64"),
         ("FROM a b\n", "line 1: FROM a b is none"),

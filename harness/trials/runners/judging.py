@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from harness.records.record import TestOutcome, TestVerdict
+from harness.tasks.globs import fits_stars
 from harness.tasks.manifest import RunnerSpec
 from harness.trials.check_plan import Verdict
 
@@ -45,7 +45,6 @@ def _demanded(patterns: list[str], outcomes: Mapping[str, TestOutcome]) -> dict[
     """The tests that the patterns name, in order; a pattern that fits none stands for a test that is missing."""
     demanded: dict[str, None] = {}
     for pattern in patterns:
-        fits = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
-        found = [pattern] if pattern in outcomes else [name for name in outcomes if fits.fullmatch(name)]
+        found = [pattern] if pattern in outcomes else [name for name in outcomes if fits_stars(pattern, name)]
         demanded.update(dict.fromkeys(found or [pattern]))
     return demanded

@@ -51,14 +51,20 @@ _BUILTINS = frozenset(
 )
 _TRACKED = (types.FunctionType, types.ModuleType, type, tuple, staticmethod, classmethod, property)
 _HOOKS = ("__getattribute__", "__init_subclass__")
-_UNEQUAL = ((object(), object()), (918273645, -77), (b"a", b"b"), ("a", "b"), (1.5e77, -3.25))
+_UNEQUAL = ((object(), object()), (918273645, -77), (5, -1), (b"a", b"b"), ("a", "b"), (1.5e77, -3.25))
+_JUDGING = tuple(
+    name
+    for name in vars(unittest.TestCase)
+    if name.startswith(("assert", "run", "subTest", "__call__", "_base", "_call", "_get")) or name == "fail"
+)
 _BAD_ENDS = {2: "it was interrupted", 3: "of an internal error", 4: "of how it was called"}
 
 
 class Guard:
     """What tests are run with, as it was before the code under test was loaded."""
 
-    def __init__(self, names: list[str]) -> None:
+    def __init__(self, names: list[str], verdicts: Verdicts) -> None:
+        self._verdicts = (verdicts, type(verdicts), list(vars(verdicts).values()))
         # Whoever raises it passes.
         vars(unittest.case)["_ShouldStop"] = ()
         self._before: list[Attribute] = [
@@ -92,6 +98,10 @@ class Guard:
         if (sys.gettrace(), sys.getprofile()) != self._traced:
             tell("problem", "a function that traces the tests was set while they ran")
             return
+        verdicts, cls, parts = self._verdicts
+        if type(verdicts) is not cls or any(a is not b for a, b in zip(parts, vars(verdicts).values())):  # noqa: B905
+            tell("problem", "what keeps the verdicts was replaced while the tests ran")
+            return
         for owner, name, value, code in self._before:
             now = vars(owner).get(name)
             if now is not value or _code_of(now) is not code:
@@ -118,6 +128,16 @@ def _code_of(value: object) -> object:
     return value.__code__ if type(value) is types.FunctionType else None
 
 
+def _codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes_in(constant)
+
+
+_OWN_CODES = frozenset(_codes_in(sys._getframe().f_code))
+
+
 def open_report(path: str, key: bytes) -> Tell:
     """A function that writes a line of the report. It uses nothing that code in this process can put in its place."""
     report = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
@@ -125,13 +145,15 @@ def open_report(path: str, key: bytes) -> Tell:
         digest = importlib.import_module("_hashlib").hmac_digest
     except (ImportError, AttributeError):
         digest = hmac.digest
-    write, getpid, number = os.write, os.getpid, [0]
+    write, getpid, frame, number = os.write, os.getpid, sys._getframe, [0]
     pid = getpid()
 
     def tell(kind: str, *fields: str) -> None:
         # A test may fork, and its child come back to here.
         if getpid() != pid:
             return
+        if frame(1).f_code not in _OWN_CODES:
+            kind, fields = "problem", ("the code under test has called what writes the report",)
         text = " ".join([kind, *(field.encode("utf-8", "backslashreplace").hex() or "-" for field in fields)])
         signature = digest(key, f"{number[0]} {text}".encode(), "sha256").hex()
         number[0] += 1
@@ -176,7 +198,8 @@ class Places:
             os.path.normpath(os.path.join(self.checks, path)) for path in orders["paths_in_checks"]
         ]
         self._trusted = frozenset(orders["trusted"])
-        self._starter = os.path.join(os.path.dirname(self.checks), "starter")
+        self._has_starter = os.path.isdir(orders["starter"])
+        self._unchanged = frozenset(self._find_unchanged(orders["starter"]))
 
     def base(self, path: str) -> str:
         """The folder that names of tests are relative to."""
@@ -188,13 +211,27 @@ class Places:
             return True
         return os.path.relpath(path, self.repo) in self._trusted
 
+    def _find_unchanged(self, starter: str) -> Iterator[str]:
+        """The repo's sources that are the starter's; looked at before any code of the repo could change either."""
+        for folder, folders, names in os.walk(starter):
+            folders[:] = [name for name in folders if name not in (".git", "node_modules")]
+            here = os.path.normpath(os.path.join(self.repo, os.path.relpath(folder, starter)))
+            for name in (name for name in names if name.endswith(".py")):
+                with contextlib.suppress(OSError):
+                    if filecmp.cmp(os.path.join(folder, name), os.path.join(here, name), shallow=False):
+                        yield os.path.join(here, name)
+
     def is_agents(self, path: str) -> bool:
         """True for a file of the repo that the starter has not got, or not so."""
-        starter = os.path.join(self._starter, os.path.relpath(path, self.repo))
-        try:
-            return path.startswith(self.repo + os.sep) and not filecmp.cmp(path, starter, shallow=False)
-        except OSError:
-            return True
+        return path.startswith(self.repo + os.sep) and path not in self._unchanged
+
+    def is_agents_code(self, code: types.CodeType) -> bool:
+        """True for code of a file of the agent's, and for what was made without a file."""
+        return not os.path.isabs(code.co_filename) or self.is_agents(code.co_filename)
+
+    def is_brought(self, code: types.CodeType) -> bool:
+        """True for such code where the starter is there to tell it from the task's own."""
+        return self._has_starter and self.is_agents_code(code)
 
     def files(self) -> Iterator[str]:
         """The files that are named, and those in the folders that are."""
@@ -287,7 +324,36 @@ class Verdicts:
             self.tell(name)
 
 
-def _result_class(verdicts: Verdicts, guard: Guard, tell: Tell) -> Any:
+def watch_parts(places: Places, tell: Tell) -> list[Any]:
+    """Have unittest tell of a test that changed itself. Returns the tests that an exception has left, as they run."""
+    raised: list[Any] = []
+
+    class Outcome(unittest.case._Outcome):  # type: ignore[name-defined,misc]
+        @contextlib.contextmanager
+        def testPartExecutor(self, test: Any, *given: Any, **named: Any) -> Iterator[None]:
+            was = type(test)
+            with super().testPartExecutor(test, *given, **named):
+                try:
+                    yield
+                except BaseException:
+                    raised.append(test)
+                    raise
+                finally:
+                    if type(test) is not was or _has_own_assertions(test, places):
+                        tell("problem", f"the assertions of {was.__name__} were replaced while the tests ran")
+
+    vars(unittest.case)["_Outcome"] = Outcome
+    watch_any(places, tell)
+    return raised
+
+
+def _has_own_assertions(test: Any, places: Places) -> bool:
+    compared = [getattr(one, "__func__", one) for one in vars(test).get("_type_equality_funcs", {}).values()]
+    is_brought = any(places.is_brought(one.__code__) for one in compared if type(one) is types.FunctionType)
+    return is_brought or any(name in vars(test) for name in _JUDGING if name != "run")
+
+
+def _result_class(verdicts: Verdicts, guard: Guard, raised: list[Any], tell: Tell) -> Any:
     """A class of results that tells each test's verdict, and what was changed around it."""
 
     class Result(unittest.TextTestResult):
@@ -298,7 +364,8 @@ def _result_class(verdicts: Verdicts, guard: Guard, tell: Tell) -> Any:
         def addSuccess(self, test: Any) -> None:
             super().addSuccess(test)
             is_told = sys._getframe(1).f_code is unittest.TestCase.run.__code__
-            verdicts.add(test.id(), "passed" if is_told else "error")
+            has_raised = any(one is test for one in raised)
+            verdicts.add(test.id(), "passed" if is_told and not has_raised else "error")
 
         def addError(self, test: Any, err: Any) -> None:
             super().addError(test, err)
@@ -337,13 +404,16 @@ def _result_class(verdicts: Verdicts, guard: Guard, tell: Tell) -> Any:
 
 def run_unittest(places: Places, tell: Tell) -> None:
     """Run with unittest what the files have, with a result of our own."""
-    verdicts, guard = Verdicts(tell), Guard(["unittest"])
-    result_class = _result_class(verdicts, guard, tell)
+    verdicts, raised = Verdicts(tell), watch_parts(places, tell)
+    guard = Guard(["unittest", "__main__"], verdicts)
+    result_class = _result_class(verdicts, guard, raised, tell)
     suite = _suite(places, verdicts)
     tests = list(_tests_in(suite))
     for test in tests:
         tell("collected", test.id())
-    guard.watch_tests({sys.modules[type(test).__module__] for test in tests}, {type(test) for test in tests})
+    classes = {type(test) for test in tests}
+    guard.watch_tests({sys.modules[cls.__module__] for cls in classes}, classes)
+    tell_stand_ins(classes, places, tell)
     watch_equal_to_all(places, tell)
     result = unittest.TextTestRunner(stream=sys.stdout, resultclass=result_class).run(suite)
     verdicts.tell_others()
@@ -376,34 +446,63 @@ def _tests_in(suite: Any) -> Iterator[Any]:
             yield test
 
 
+def tell_stand_ins(classes: set[type], places: Places, tell: Tell) -> None:
+    """Tell of a class of tests whose assertions are others than unittest's, by the agent's doing."""
+    for cls in classes:
+        meta: Any = type(cls)
+        for base in {*cls.__mro__, *meta.__mro__} - {unittest.TestCase}:
+            own = [vars(base).get(name) for name in _JUDGING]
+            if any(places.is_brought(one.__code__) for one in own if type(one) is types.FunctionType):
+                words = "has assertions of its own, in a file that was changed, or in none"
+                tell("problem", f"{base.__name__} {words}")
+
+
 def find_equal_to_all(places: Places) -> Iterator[tuple[type, Any]]:
     """Yield each class of the agent's whose objects equal whatever a test expects, with its `__eq__`."""
     for cls in gc.get_objects():
         equal = vars(cls).get("__eq__") if issubclass(type(cls), type) else None
-        is_agents = type(equal) is types.FunctionType and places.is_agents(equal.__code__.co_filename)
-        if is_agents and any(all(_says_equal(equal, value) for value in values) for values in _UNEQUAL):
+        if equal is None:
+            continue
+        is_of_c = type(equal) in (types.WrapperDescriptorType, types.BuiltinFunctionType)
+        is_own = is_of_c or (type(equal) is types.FunctionType and not places.is_agents_code(equal.__code__))
+        if not is_own and any(all(_says_equal(equal, value) for value in values) for values in _UNEQUAL):
             yield cls, equal
 
 
 def watch_equal_to_all(places: Places, tell: Tell) -> None:
     """Have such classes tell when a test compares one of their objects. The agent's own code may."""
-
-    def watched(cls: type, equal: Any) -> Any:
-        @functools.wraps(equal)
-        def compare(self: Any, other: Any) -> Any:
-            if not places.is_agents(sys._getframe(1).f_code.co_filename):
-                tell("problem", f"an object of {cls.__name__} is equal to everything")
-            return equal(self, other)
-
-        return compare
-
     for cls, equal in list(find_equal_to_all(places)):
-        type.__setattr__(cls, "__eq__", watched(cls, equal))
+        _watch_equal(cls, equal, places, tell)
+
+
+def watch_any(places: Places, tell: Tell) -> None:
+    """Have `unittest.mock.ANY` tell, too, where no file of tests names it."""
+    if not any(b"ANY" in source for source in places.sources().values()):
+        cls = type(unittest.mock.ANY)
+        _watch_equal(cls, vars(cls)["__eq__"], places, tell)
+
+
+def _watch_equal(cls: type, equal: Any, places: Places, tell: Tell) -> None:
+    def compare(self: Any, other: Any) -> Any:
+        if not places.is_agents(sys._getframe(1).f_code.co_filename):
+            tell("problem", f"an object of {cls.__name__} is equal to everything")
+        return _bound(equal, self)(other)
+
+    type.__setattr__(cls, "__eq__", compare)
+
+
+class _Nobody:
+    pass
+
+
+def _bound(equal: Any, self: Any) -> Any:
+    return equal.__get__(self, type(self)) if hasattr(equal, "__get__") else equal
 
 
 def _says_equal(equal: Any, value: object) -> bool:
     try:
-        return equal(None, value) is True
+        told = _bound(equal, _Nobody())(value)
+        return told is not NotImplemented and bool(told)
     except Exception:  # noqa: BLE001 - it needs an object of its own
         return False
 
@@ -430,7 +529,7 @@ def run_pytest(pytest: Any, places: Places, tell: Tell, plugins: list[str], own_
     arguments = [*_pytest_options(places, own_folder), *(f"-p{name}" for name in plugins), *places.paths]
     verdicts = Verdicts(tell)
     read_ahead(places)
-    code = int(pytest.main(arguments, plugins=[_pytest_reporter(pytest, places, tell, verdicts)]))
+    code = int(pytest.main(arguments, plugins=[_pytest_reporter(pytest, places, tell, verdicts, plugins)]))
     verdicts.tell_others()
     if code in _BAD_ENDS or code > 5:
         tell("problem", f"pytest ended with {code}: {_BAD_ENDS.get(code, 'for a reason of a plugin')}")
@@ -491,7 +590,7 @@ def _configuration(places: Places, own_folder: str) -> str:
     return path
 
 
-def _pytest_reporter(pytest: Any, places: Places, tell: Tell, verdicts: Verdicts) -> Any:
+def _pytest_reporter(pytest: Any, places: Places, tell: Tell, verdicts: Verdicts, plugins: list[str]) -> Any:
     names: dict[str, str] = {}
 
     def own_name(item: Any) -> str:
@@ -503,7 +602,26 @@ def _pytest_reporter(pytest: Any, places: Places, tell: Tell, verdicts: Verdicts
         @pytest.hookimpl(trylast=True)  # type: ignore[untyped-decorator]
         def pytest_sessionstart(self) -> None:
             # Pytest and its plugins have done what they do to each other, and no test has been loaded.
-            self.guard = Guard(["_pytest", "pluggy", "unittest"])
+            self.raised = watch_parts(places, tell)
+            self.guard = Guard(["_pytest", "pluggy", "unittest", "__main__"], verdicts)
+
+        def pytest_runtest_makereport(self, item: Any, call: Any) -> None:
+            # None: another makes the report.
+            if call.when != "call":
+                return
+            instance = getattr(item, "_instance", None) or getattr(item, "instance", None)
+            if call.excinfo is None and any(one is instance for one in self.raised):
+                tell("problem", "a test that has failed was to be taken for one that passed")
+            hooks = [
+                one
+                for hook in vars(item.config.hook).values()
+                for one in getattr(hook, "get_hookimpls", list)()
+            ]
+            for one in hooks:
+                code: Any = getattr(getattr(one.function, "__func__", one.function), "__code__", None)
+                is_known = code is None or code in _OWN_CODES or one.plugin_name in plugins
+                if not is_known and places.is_brought(code):
+                    tell("problem", f"{one.plugin_name} has come among the plugins while the tests ran")
 
         @pytest.hookimpl(trylast=True)  # type: ignore[untyped-decorator]
         def pytest_collection_finish(self, session: Any) -> None:
@@ -513,6 +631,7 @@ def _pytest_reporter(pytest: Any, places: Places, tell: Tell, verdicts: Verdicts
             modules = {item.module for item in session.items if getattr(item, "module", None)}
             classes = {item.cls for item in session.items if getattr(item, "cls", None)}
             self.guard.watch_tests(modules, classes)
+            tell_stand_ins(classes, places, tell)
             watch_equal_to_all(places, tell)
 
         def pytest_collectreport(self, report: Any) -> None:

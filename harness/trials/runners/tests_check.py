@@ -97,6 +97,7 @@ def _orders(spec: RunnerSpec, task: Task, home: str) -> dict[str, object]:
     return {
         "runner": spec.runner,
         "repo": f"{home}/repo",
+        "starter": f"{home}/.harness/starter",
         "paths": [path for path in spec.paths if path not in in_checks],
         "paths_in_checks": in_checks,
         "trusted": [name for name in trusted if name.rpartition("/")[2] in _CONFIGURING],
