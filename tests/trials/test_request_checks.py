@@ -12,7 +12,7 @@ from harness.tasks.manifest import RunnerSpec
 from harness.trials.request_checks import differences_in_request
 from harness.trials.runners.judging import judge_tests
 from harness.trials.stderr_checks import differences_in_stderr
-from harness.variants.variant import Removed, Text, Variant
+from harness.variants.variant import ClaudeMd, Removed, Text, Variant
 
 
 def sent_text(text: str, chars: int | None = None) -> SentText:
@@ -55,6 +55,18 @@ def test_agents_md_is_demanded_of_the_request_or_must_be_gone() -> None:
         ("AGENTS.md was to be taken away, and was in the request",),
         (),
     ]
+
+
+def test_an_import_from_the_home_folder_is_demanded_of_the_request() -> None:
+    """`~/` is the home of whoever the repo belongs to."""
+    variant = Variant(claude_md=ClaudeMd("See @~/notes.md\n"))
+    context = (
+        instructions("/home/user/repo/CLAUDE.md", "See @~/notes.md"),
+        instructions("/home/user/notes.md", "x"),
+    )
+    assert differences_in_request(variant, SentRequest("m", context=context)) == ()
+    missing = differences_in_request(variant, SentRequest("m", context=context[:1]))
+    assert missing == ("repo/CLAUDE.md imports notes.md, and the request did not have it",)
 
 
 def test_a_warning_about_effort_or_a_beta_counts_against_who_asked_for_it() -> None:
