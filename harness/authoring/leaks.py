@@ -113,9 +113,9 @@ def _added_blocks(change: Change) -> Iterator[tuple[list[str], tuple[str, ...]]]
     old, new = _lines(change.before or b""), _lines(change.after or b"")
     for tag, _, _, start, end in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if tag in ("insert", "replace"):
-            before, after = new[:start], new[end:]
-            first = [next((line for line in reversed(before) if line.strip()), ""), new[start]]
-            last = [new[end - 1], next((line for line in after if line.strip()), "")]
+            before = next((new[at] for at in range(start - 1, -1, -1) if new[at].strip()), "")
+            after = next((new[at] for at in range(end, len(new)) if new[at].strip()), "")
+            first, last = [before, new[start]], [new[end - 1], after]
             yield new[start:end], (_flat(first), _flat(last))
 
 

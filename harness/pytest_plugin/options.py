@@ -23,6 +23,8 @@ CONTROLLER = pytest.StashKey[Any]()
 """The run's `RunController`, in the process that the user has started; `controller_plugin.controller_of` makes it."""
 STARTING = pytest.StashKey[Any]()
 """The `StartingServer` of a run on this machine; `plugin` starts it."""
+DATASET = pytest.StashKey[str]()
+"""The folder with the tasks of `--dataset`."""
 _SEED = pytest.StashKey[int]()
 _ROOT = pytest.StashKey[Path]()
 

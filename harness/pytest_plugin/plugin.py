@@ -15,6 +15,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.pytest_plugin.options import (
+    DATASET,
     SESSION,
     STARTING,
     add_options,
@@ -46,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers, and refuse wrong options before anything is collected."""
     if any_given(config):
         options_of(config)
-    if option(config, "dataset"):  # workers get the words of the command line alone
+    if option(config, "dataset"):
         from harness.pytest_plugin.datasets import name_dataset
 
         name_dataset(config)
@@ -212,6 +213,7 @@ def pytest_configure_node(node: Any) -> None:
         "key": server.key,
         "seed": str(seed_of(config)),
         "root": str(root_of(config)),
+        "dataset": config.stash.get(DATASET, ""),
     }
 
 

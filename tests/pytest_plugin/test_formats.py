@@ -46,10 +46,12 @@ def test_exercises_whose_files_lie_deeper(pytester: pytest.Pytester) -> None:
 
 
 def test_the_rows_of_a_dataset_are_run_by_workers(pytester: pytest.Pytester) -> None:
-    """Workers get no more than the words of the command line."""
+    """They get the folder that the controller has written, and need no dataset: it may be gone by then."""
     write(
         pytester.path,
         {
+            "conftest.py": "import pathlib\n"
+            "def pytest_configure_node(node): pathlib.Path('rows.jsonl').unlink(missing_ok=True)\n",
             "rows.jsonl": "".join(f'{{"id": "r{n}", "q": "ask {n}", "c": "false"}}\n' for n in (1, 2)),
             "dataset.toml": '[columns]\nname = "id"\nprompt = "q"\ncheck = "c"\n',
         },

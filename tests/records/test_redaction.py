@@ -206,6 +206,7 @@ def test_a_secret_in_a_file_is_seen_across_its_pieces(tmp_path: Path) -> None:
     file.write_bytes(b"x" * (1024 * 1024 - 5) + b"sk-ant-abcdefghijklmnop" + b"y" * 10)
     assert Redactor({"KEY": "sk-ant-abcdefghijklmnop"}).is_in(file)
     assert not Redactor({"KEY": "sk-ant-another-of-these"}).is_in(file)
+    assert not NO_REDACTION.is_in(file)
     nested = over_and_over('"""""sk-ant-abcdefghijklmnop', 5)
     file.write_bytes(b"x" * (1024 * 1024 - len(nested) + 10) + nested.encode())
     assert Redactor({"KEY": '"""""sk-ant-abcdefghijklmnop'}).is_in(file)

@@ -287,6 +287,12 @@ def test_a_wrong_shard_is_refused(text: str) -> None:
         read_shard(text)
 
 
+@pytest.mark.parametrize("text", ["1/1", "1/4", "4/4"])
+def test_the_first_and_the_last_shard_are_right(text: str) -> None:
+    """They are read as they are written."""
+    assert str(read_shard(text)) == text
+
+
 # Resume
 
 
