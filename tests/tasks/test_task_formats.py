@@ -382,3 +382,31 @@ def test_several_froms_are_one() -> None:
 def test_what_no_template_can_be_is_refused_by_line(text: str, words: str) -> None:
     with pytest.raises(TaskFault, match=words):
         one_stage(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ('["t.py::a[x, y]"]', ["t.py::a[x, y]"]),
+        ("['t.py::a', \"t.py::b['c']\"]", ["t.py::a", "t.py::b['c']"]),
+        ("['t.py::a' 't.py::b']", None),
+        ("t.py::a", None),
+    ],
+)
+def test_lists_of_tests_in_texts(tmp_path: Path, text: str, names: list[str] | None) -> None:
+    """In JSON, or as Python writes them; what would become another list is a skip."""
+    row = {"instance_id": "one", "problem_statement": "Fix it.", "FAIL_TO_PASS": text}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    made = write_dataset(Wanted("rows.jsonl"), tmp_path / "made", tmp_path) / "one"
+    if names is None:
+        assert "FAIL_TO_PASS is no list" in (made / "no-counterpart.txt").read_text()
+    else:
+        checks = tomllib.loads((made / "task.toml").read_text())["checks"]
+        assert checks["tests"]["tests"]["must_pass"] == names
+
+
+@pytest.mark.parametrize(("text", "words"), [("", "has no rows"), ("no json\n", "JSON parse error")])
+def test_a_file_that_is_no_dataset_is_told_with_its_cause(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "rows.jsonl").write_text(text)
+    with pytest.raises(UsageError, match=words):
+        write_dataset(Wanted("rows.jsonl"), tmp_path / "made", tmp_path)
