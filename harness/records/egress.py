@@ -135,11 +135,12 @@ class ApiSight:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A place that the network rules refused, why, and how often."""
+    """A place that the network rules refused, or that they allow and that could not be reached: why, and how often."""
 
     target: str
     reason: str
     count: int
+    by_rules: bool = True
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,10 @@ def parse_egress(report: Mapping[str, Any]) -> EgressSight:
     api = report["api"]
     return EgressSight(
         None if api is None else _parse_api(api),
-        tuple(Refusal(one["target"], one["reason"], one["count"]) for one in report["refused"]),
+        tuple(
+            Refusal(one["target"], one["reason"], one["count"], one.get("by_rules", True))
+            for one in report["refused"]
+        ),
     )
 
 

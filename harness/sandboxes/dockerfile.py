@@ -7,6 +7,7 @@ from typing import Any
 
 from e2b import Template
 
+from harness.errors import TaskFault
 from harness.tasks.dockerfile import one_stage
 
 
@@ -20,5 +21,9 @@ def template_of_dockerfile(
         TaskFault: when it asks for what no template can be.
         OSError: when it cannot be read.
     """
-    text = one_stage(path.read_text(encoding="utf-8"), str(path), without)
+    try:
+        text = one_stage(path.read_text(encoding="utf-8"), str(path), without)
+    except UnicodeDecodeError as error:
+        what = f"{path} is no text in UTF-8: {error}"
+        raise TaskFault("template_file", what, remedy="write it in UTF-8") from error
     return Template(file_context_path=context or path.parent).from_dockerfile(text)

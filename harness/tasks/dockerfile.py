@@ -7,14 +7,18 @@ import platform
 import posixpath
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.errors import TaskFault
 
 _VARIABLE = re.compile(r"\$(?:\{(?P<braced>\w+)(?::?(?P<sign>[-+])(?P<word>[^}]*))?\}|(?P<plain>\w+))")
-_HEREDOC = re.compile(r"<<-?[\"']?(\w+)[\"']?")
+_HEREDOC = re.compile(r"(?:^|\s)\d*<<-?([\"']?)([^\s<\"']+)\1(?=\s|$)")
+_QUOTED = re.compile(r"([\"'])(?:(?!\1).)*\s(?:(?!\1).)*\1")
+"""Words in quotes, in which `<<` begins nothing."""
+_ESCAPE = re.compile(r"#\s*escape\s*=\s*([\\`])\s*$", re.IGNORECASE)
+_DIRECTIVE = re.compile(r"#\s*\w+\s*=")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -59,7 +63,7 @@ def one_stage(text: str, shown: str = "the Dockerfile", without: frozenset[str] 
         for statement in stage.statements:
             for what, remedy in _bars(statement):
                 raise _refusal(shown, statement.line, what, remedy)
-    lines = [f"FROM {chain[0].image}"]
+    lines = [*(("# escape=`",) if _escape(text.splitlines()) == "`" else ()), f"FROM {chain[0].image}"]
     for stage in chain:
         lines += (_with_default(one, arguments) for one in stage.statements if one.word not in without)
     return "\n".join(lines) + "\n"
@@ -75,12 +79,17 @@ def _bars(statement: _Statement) -> Iterator[tuple[str, str]]:
             yield what, "copy the files from the build's own folder, or FROM the image that has them"
         elif word in ("COPY", "ADD") and name in ("exclude", "parents", "unpack"):
             yield f"{word} --{name} cannot be had", "leave it out"
+        elif word in ("COPY", "ADD") and name == "chmod" and not re.fullmatch(r"[0-7]{3,4}|\$.*", value):
+            yield f"{word} --chmod={value} cannot be had", "give the mode in octal, such as 0755"
         elif word == "RUN" and name == "mount" and not re.search(r"(^|,)type=(cache|tmpfs)(,|$)", value):
             yield f"RUN --mount={value} cannot be had: only caches are left out harmlessly", "COPY the files first"
     if word in ("SHELL", "ONBUILD"):
         yield f"{word} has no counterpart in a template", "write the shell into each RUN" if word == "SHELL" else "leave it out"
     sources = [part for part in statement.rest.split() if not part.startswith("--")][:-1]
     archives = [part for part in sources if re.search(r"\.(tar(\.\w+)?|t[gbx]z2?)[\"',\]]*$", part) and "://" not in part]
+    remote = [part for part in sources if re.match(r"[\[\"']*([a-z][a-z0-9+.-]*://|git@)", part, re.IGNORECASE)]
+    if word == "ADD" and remote:
+        yield f"ADD takes {remote[0]} of the network, and a template does not", "RUN curl -fsSLo FILE URL, or git clone"
     if word == "ADD" and archives:
         yield f"ADD unpacks {archives[0]} in Docker, and a template does not", "COPY it, and RUN tar -xf"
 
@@ -96,8 +105,7 @@ def runs_as(text: str) -> RunsAs:
             stage = parts[-1].lower() if len(parts) > 2 and parts[-2].upper() == "AS" else ""
             found = stages.get(image.lower(), RunsAs())
         elif one.word in ("ENV", "ARG"):
-            for name, _, value in (part.partition("=") for part in one.rest.split()):
-                values[name] = value.strip("\"'")
+            values |= {name: _put_in(value, values) for name, value in _assignments(one.rest)}
         elif one.word == "WORKDIR":
             path = _put_in(one.rest.strip("\"'"), values)
             found = replace(found, workdir=posixpath.normpath(posixpath.join(found.workdir or "/", path)))
@@ -107,6 +115,16 @@ def runs_as(text: str) -> RunsAs:
             found = replace(found, entrypoint=_command(one.rest))
         stages[stage] = found
     return found
+
+
+def _assignments(rest: str) -> Iterator[tuple[str, str]]:
+    """What an ENV or ARG says: `NAME=VALUE ...`, or of old `NAME VALUE`. A name without a value keeps the one it has."""
+    name, _, value = rest.partition(" ")
+    if value and "=" not in name:
+        yield name, value.strip().strip("\"'")
+        return
+    for found in re.finditer(r"""(\w+)=((?:"(?:\\.|[^"])*"|'[^']*'|\\.|[^\s"'])*)""", rest):
+        yield found[1], re.sub(r"[\"']", "", found[2])
 
 
 def _command(rest: str) -> str | None:
@@ -120,10 +138,14 @@ def _command(rest: str) -> str | None:
 
 def _put_in(text: str, values: Mapping[str, str]) -> str:
     """A text with variables; those without a value are empty."""
-    return _VARIABLE.sub(
-        lambda found: values.get(found["braced"] or found["plain"]) or (found["word"] if found["sign"] == "-" else "") or "",
-        text,
-    )
+
+    def fill(found: re.Match[str]) -> str:
+        value = values.get(found["braced"] or found["plain"]) or ""
+        if found["sign"] == "+":
+            return str(found["word"]) if value else ""
+        return value or (str(found["word"]) if found["sign"] == "-" else "")
+
+    return _VARIABLE.sub(fill, text)
 
 
 def _stages(text: str, shown: str) -> tuple[dict[str, str], list[_Stage]]:
@@ -171,16 +193,21 @@ def _chain(stages: list[_Stage]) -> list[_Stage]:
 
 
 def _with_default(statement: _Statement, arguments: Mapping[str, str]) -> str:
-    """An ARG of a stage has the default of the one before the first FROM."""
+    """An ARG of a stage has the default of the one before the first FROM. The build's folder is what is copied of, as `/` too."""
     name = statement.rest.strip()
     if statement.word == "ARG" and name in arguments:
         return f'ARG {name}="{arguments[name]}"'
+    words = statement.rest.split()
+    flags = [word for word in words if word.startswith("--")]
+    paths = words[len(flags) :]
+    if statement.word in ("COPY", "ADD") and paths and any(path.startswith("/") for path in paths[:-1]):
+        return " ".join([statement.word, *flags, *(path.lstrip("/") or "." for path in paths[:-1]), paths[-1]])
     return statement.text
 
 
 def _statements(text: str) -> Iterator[_Statement]:
-    lines = text.splitlines()
-    number = 0
+    lines = text.removeprefix("\ufeff").splitlines()
+    number, escape = 0, _escape(lines)
     while number < len(lines):
         first = number
         stripped = lines[number].strip()
@@ -189,18 +216,28 @@ def _statements(text: str) -> Iterator[_Statement]:
             # A directive in the first lines, such as `# syntax=`, says how the rest is read.
             continue
         whole = stripped
-        while whole.endswith("\\") and number < len(lines):
+        while whole.endswith(escape) and number < len(lines):
             following = lines[number].strip()
             number += 1
             if not following.startswith("#"):
                 whole = f"{whole[:-1].rstrip()} {following}"
-        word, _, rest = whole.partition(" ")
+        word, rest = [*whole.split(None, 1), ""][:2]
         if word.upper() in ("RUN", "COPY", "ADD"):
-            for end in _HEREDOC.findall(rest):
+            for _, end in _HEREDOC.findall(_QUOTED.sub("", rest)):
                 while number < len(lines) and lines[number].strip() != end:
                     number += 1
                 number += 1
         yield _Statement(first + 1, word.upper(), rest.strip(), "\n".join(lines[first:number]))
+
+
+def _escape(lines: Sequence[str]) -> str:
+    """What ends a line that goes on: a directive in the first lines may say so."""
+    for line in lines:
+        if not _DIRECTIVE.match(line.strip()):
+            break
+        if found := _ESCAPE.match(line.strip()):
+            return found[1]
+    return "\\"
 
 
 def _filled(text: str, arguments: Mapping[str, str], shown: str, line: int) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import SandboxFault
+from harness.records.egress import Refusal
 from harness.records.record import CheckResult, Tampering, TrialSpec
 from harness.sandboxes.archive import pack, print_command
 from harness.sandboxes.faults import OF_CONTENT
@@ -189,18 +190,24 @@ async def _grade_once(
             results = tuple(failed_check(check, problem) for check in checks)
         else:
             results = await run_checks(place, spec.task, checks, keep, told=told)
-        notes = (*graded.notes, *await _refusals(place.sandbox, results))
+        refused = await refused_so_far(place.sandbox)
+        notes = (*graded.notes, *notes_of_judging(results, refused))
         return replace(graded, checks=results, notes=notes, sandbox_id=place.sandbox.id)
 
 
-async def _refusals(sandbox: Sandbox, results: Sequence[CheckResult]) -> tuple[str, ...]:
-    """What the network rules refused, where a check has failed, perhaps for want of it."""
-    if all(check.passed for check in results):
-        return ()
+async def refused_so_far(sandbox: Sandbox) -> tuple[Refusal, ...]:
+    """What the network rules have refused, and what could not be reached, as far as that can be seen."""
     with contextlib.suppress(SandboxFault):  # the checks have their verdicts
         seen = await sandbox.egress()
-        return tuple(refusal_notes(seen.refused, "while the work was judged, ")) if seen else ()
+        return seen.refused if seen else ()
     return ()
+
+
+def notes_of_judging(results: Sequence[CheckResult], refused: Sequence[Refusal]) -> tuple[str, ...]:
+    """What the checks could not reach, where one has failed, perhaps for want of it."""
+    if all(check.passed for check in results):
+        return ()
+    return tuple(refusal_notes(refused, "while the work was judged, "))
 
 
 @contextlib.asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from harness.models.model import Model
 from harness.records.egress import ApiSight, EgressSight, Refusal, SentText
@@ -72,13 +73,21 @@ def sight_notes(api: ApiSight | None, session: Session) -> Iterator[str]:
         )
 
 
+def refused_since(now: Sequence[Refusal], before: Sequence[Refusal]) -> tuple[Refusal, ...]:
+    """What was refused beyond what had been."""
+    counts = {replace(one, count=0): one.count for one in before}
+    more = (replace(one, count=one.count - counts.get(replace(one, count=0), 0)) for one in now)
+    return tuple(one for one in more if one.count > 0)
+
+
 def refusal_notes(refused: Sequence[Refusal], when: str = "") -> Iterator[str]:
-    """What the network rules refused, in a sentence each."""
+    """What the network rules refused, or could not be reached, in a sentence each."""
     for refusal in refused[:_MAX_REFUSALS]:
         times = f" ({refusal.count} times)" if refusal.count > 1 else ""
-        yield f"{when}harness refused a request to {refusal.target}{times}: {refusal.reason}"
+        what = "harness refused a request to" if refusal.by_rules else "there was no way to"
+        yield f"{when}{what} {refusal.target}{times}: {refusal.reason}"
     if len(refused) > _MAX_REFUSALS:
-        yield f"{when}harness refused requests to {len(refused) - _MAX_REFUSALS} more places"
+        yield f"{when}requests to {len(refused) - _MAX_REFUSALS} more places went nowhere"
 
 
 def sent_file(api: ApiSight) -> bytes:

@@ -14,6 +14,7 @@ from harness.agents.base import Agent, AgentContext
 from harness.agents.registry import agent_class
 from harness.errors import Fault, NotAppliedError, SandboxFault
 from harness.records.binary_patch import without_secret_binaries
+from harness.records.egress import Refusal
 from harness.records.record import CheckResult, Stop, TrialSpec, score_of
 from harness.records.session import Session
 from harness.records.store import TRANSCRIPT
@@ -24,12 +25,12 @@ from harness.trials.attempt import Attempt, internal_fault, interrupted, outcome
 from harness.trials.checks import Place
 from harness.trials.context import Keep, RunContext
 from harness.trials.explanation import explain, invalid_settings
-from harness.trials.grading import asked_checks, grade_in_place, grade_works
+from harness.trials.grading import asked_checks, grade_in_place, grade_works, notes_of_judging, refused_so_far
 from harness.trials.opening import Start, open_sandbox, prepare_start, process_mark
 from harness.trials.proof import Proof
 from harness.trials.seeding import Baseline, seed
 from harness.trials.session_checks import Told, judge_session, session_files
-from harness.trials.sight import SENT, sent_file, why_unseen
+from harness.trials.sight import SENT, refused_since, sent_file, why_unseen
 from harness.trials.timeouts import Timeouts
 from harness.trials.work import NotCarriedError, Work, collect_work
 from harness.variants.apply import hosts, variant_files
@@ -200,6 +201,7 @@ class PreparedTrial:
     agent_context: AgentContext = field(init=False)
     proof: Proof = field(init=False)
     _works: dict[int | None, Work | NotCarriedError] = field(default_factory=dict)
+    _refused_to_checks: tuple[Refusal, ...] = ()
 
     def __post_init__(self) -> None:
         self.agent = agent_class(self.spec.agent)()
@@ -295,7 +297,7 @@ class PreparedTrial:
             return
         attempt.api_unseen = why_unseen(self.context.model, seen)
         if seen:
-            attempt.api, attempt.refused = seen.api, seen.refused
+            attempt.api, attempt.refused = seen.api, refused_since(seen.refused, self._refused_to_checks)
         if attempt.api and attempt.api.first:
             attempt.sent = await self._keep(SENT, sent_file(attempt.api))
 
@@ -327,7 +329,11 @@ class PreparedTrial:
     async def _judge_in_place(self, checks: Sequence[Check], turn: int | None) -> tuple[CheckResult, ...]:
         with self.attempt.phase("checks"):
             files = session_files(self.task, self._told(), turn)
+            before = await refused_so_far(self.sandbox)
             results = await grade_in_place(self._place(), self.task, checks, self._keep, files)
+            refused = refused_since(await refused_so_far(self.sandbox), before)
+        self._refused_to_checks += refused
+        self.attempt.notes += notes_of_judging(results, refused)
         self.attempt.checks += tuple(result.model_copy(update={"turn": turn}) for result in results)
         return results
 

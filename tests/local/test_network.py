@@ -294,6 +294,7 @@ def test_what_is_not_listed_is_not_even_looked_up() -> None:
                 "target": "other.example:80",
                 "reason": "other.example:80 is not in the sandbox's allow_out",
                 "count": 1,
+                "by_rules": True,
             }
         ]
 

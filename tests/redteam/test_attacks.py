@@ -88,7 +88,9 @@ def test_what_equals_everything_is_known_for_the_agents_where_works_are_graded(
     server: LocalServer, tmp_path: Path, where: str, code: str, outcome: str
 ) -> None:
     """By the starter that lies beside the work: a test's own `assert` tells, and the agent's own code may compare."""
-    tests = "import unittest, calc\nclass T(unittest.TestCase):\n    def test(self): assert calc.add(2, 3) == 5\n"
+    tests = (
+        "import unittest, calc\nclass T(unittest.TestCase):\n    def test(self): assert calc.add(2, 3) == 5\n"
+    )
     toml = f"{where}[checks.tests.t]\nrunner = 'unittest'\npaths = ['tests']\nmust_pass = ['*T.test']\n"
     script = f"printf 'class E:\\n def __eq__(s, o): return True\\ndef add(a, b): return {code}\\n' >calc.py"
     task = calc_task(tmp_path, script, check=None, toml=toml, repo={"tests/test_calc.py": tests})

@@ -358,6 +358,27 @@ def test_where_an_image_starts() -> None:
     assert runs_as(text) == RunsAs("/srv/app", "me", "/start 'a b'")
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("FROM a\nENV APP /srv/my app\nWORKDIR $APP\n", "/srv/my app"),
+        ('FROM a\nENV A="/x" B=${A}/y\nENV C=$A/z\nWORKDIR $C\n', "/x/z"),
+        ("FROM a\nENV A=1\nWORKDIR ${A:+/yes}\n", "/yes"),
+        ("\ufeffFROM\ta\r\nWORKDIR\t/tab\r\n", "/tab"),
+        ("FROM a\nRUN bash -c 'cat <<<\"x\"'\nRUN cat <<<x && echo $((1<<2)) 'a <<B'\nWORKDIR /w\n", "/w"),
+        ("FROM a\nRUN cat <<\"A\" <<-B\nA\nWORKDIR /no\nB\nWORKDIR /w\n", "/w"),
+        ("# escape=`\nFROM a\nRUN x `\nWORKDIR /no\nWORKDIR C\\\nUSER me\n", "/C\\"),
+    ],
+)
+def test_where_an_image_starts_is_read_as_docker_reads_it(text: str, place: str) -> None:
+    assert runs_as(text).workdir == place
+    assert one_stage(text).splitlines()[-1].split()[0] in ("WORKDIR", "USER")
+
+
+def test_an_absolute_source_is_one_of_the_builds_folder() -> None:
+    assert one_stage("FROM a\nCOPY --link /x \\\n  y /z/\n") == "FROM a\nCOPY --link x y /z/\n"
+
+
 def test_several_froms_are_one() -> None:
     """Where the last stage stands on the others; a stage that nobody needs is not built."""
     text = (
@@ -374,7 +395,10 @@ def test_several_froms_are_one() -> None:
         ("FROM a\n\nFROM b\nCOPY --from=0 /x /y\n", "line 4: COPY --from"),
         ("FROM a\nRUN --mount=type=secret,id=x cat x\n", "line 2: RUN --mount=type=secret"),
         ("FROM a\nADD x.tar.gz /y\n", "line 2: ADD unpacks x.tar.gz"),
-        ('FROM a\nSHELL ["/bin/sh"]\n', "line 2: SHELL"),
+        ("FROM a\nADD https://x.org/f /y\n", "line 2: ADD takes https://x.org/f of the network"),
+        ("FROM a\nCOPY --chmod=u+x f /y\n", "line 2: COPY --chmod=u\\+x"),
+        ("FROM a\nRUN cat <<<x\nSHELL [\"x\"]\n", "line 3: SHELL"),
+        ("FROM a\nSHELL [\"/bin/sh\"]\n", "line 2: SHELL"),
         ("FROM a:$TAG\n", "line 1: TAG has no value"),
         ("FROM --platform=windows/amd64 a\n", "line 1: --platform=windows/amd64"),
         ("FROM a b\n", "line 1: FROM a b is none"),
@@ -383,3 +407,31 @@ def test_several_froms_are_one() -> None:
 def test_what_no_template_can_be_is_refused_by_line(text: str, words: str) -> None:
     with pytest.raises(TaskFault, match=words):
         one_stage(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ('["t.py::a[x, y]"]', ["t.py::a[x, y]"]),
+        ("['t.py::a', \"t.py::b['c']\"]", ["t.py::a", "t.py::b['c']"]),
+        ("['t.py::a' 't.py::b']", None),
+        ("t.py::a", None),
+    ],
+)
+def test_lists_of_tests_in_texts(tmp_path: Path, text: str, names: list[str] | None) -> None:
+    """In JSON, or as Python writes them; what would become another list is a skip."""
+    row = {"instance_id": "one", "problem_statement": "Fix it.", "FAIL_TO_PASS": text}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    made = write_dataset(Wanted("rows.jsonl"), tmp_path / "made", tmp_path) / "one"
+    if names is None:
+        assert "FAIL_TO_PASS is no list" in (made / "no-counterpart.txt").read_text()
+    else:
+        checks = tomllib.loads((made / "task.toml").read_text())["checks"]
+        assert checks["tests"]["tests"]["must_pass"] == names
+
+
+@pytest.mark.parametrize(("text", "words"), [("", "has no rows"), ("no json\n", "JSON parse error")])
+def test_a_file_that_is_no_dataset_is_told_with_its_cause(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "rows.jsonl").write_text(text)
+    with pytest.raises(UsageError, match=words):
+        write_dataset(Wanted("rows.jsonl"), tmp_path / "made", tmp_path)

@@ -130,7 +130,7 @@ class Model(http.server.BaseHTTPRequestHandler):
         self.send_header("content-type", "text/event-stream")
         self.end_headers()
         for event in events():
-            self.wfile.write(f"event: {event['type']}\\ndata: {json.dumps(event)}\\n\\n".encode())
+            self.wfile.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
     do_GET = do_HEAD = lambda self: (self.send_response(200), self.end_headers())
 http.server.ThreadingHTTPServer(("127.0.0.1", 4242), Model).serve_forever()
 """
@@ -256,3 +256,24 @@ def test_refused_requests_are_in_the_notes(server: LocalServer, tmp_path: Path) 
         "while the work was judged, harness refused a request to npmjs.org:80: "
         "npmjs.org:80 is not in the sandbox's allow_out",
     }
+
+
+@pytest.mark.parametrize("passes", [False, True])
+def test_what_checks_in_the_agents_sandbox_cannot_reach_is_told_as_theirs(
+    server: LocalServer, tmp_path: Path, passes: bool
+) -> None:
+    """Where a check fails: refused by the rules, and allowed with no way there; the agent's own is told in any case."""
+    check = "curl -sS http://npmjs.org/; curl -sS http://nowhere.invalid/; " + ("true" if passes else "false")
+    places = 'sandbox.network = ["nowhere.invalid"]\nchecks.sandbox = "agent"\n'
+    toml = f"{places}checks.run.installs = {json.dumps(check)}\n"
+    task = task_folder(tmp_path, toml=toml, checks={})
+    command = "curl -sS http://npmjs.org/; echo 42 >answer.txt"
+    with MessagesApi([Use("Bash", {"command": command}), DONE]) as api:
+        story = tell(server, api, task)
+    assert story.record.outcome == ("passed" if passes else "failed"), story.record.error
+    notes = [note.partition(": ")[0] for note in story.record.notes]
+    judged = [
+        "while the work was judged, harness refused a request to npmjs.org:80",
+        "while the work was judged, there was no way to nowhere.invalid:80",
+    ]
+    assert sorted(notes) == ["harness refused a request to npmjs.org:80", *([] if passes else judged)]

@@ -96,17 +96,18 @@ class Egress:
         self._authority: Authority | None = None
         self._alias: LoopbackAlias | None = None
         self._meter = ApiMeter()
-        self._refusals: Counter[tuple[str, str]] = Counter()
+        self._refusals: Counter[tuple[str, str, bool]] = Counter()
         self.bundle: bytes | None = None
         """The certificates that programs in the sandbox have to trust; None where the system's will do."""
 
     def report(self) -> dict[str, Any]:
-        """What was seen so far, as JSON values: the model's API (null where no key is added), and what was refused."""
+        """What was seen so far, as JSON values: the model's API (null where no key is added), and what was refused, or
+        could not be reached."""
         return {
             "api": self._meter.report() if self._policy.injections else None,
             "refused": [
-                {"target": target, "reason": reason, "count": count}
-                for (target, reason), count in self._refusals.items()
+                {"target": target, "reason": reason, "count": count, "by_rules": by_rules}
+                for (target, reason, by_rules), count in self._refusals.items()
             ],
         }
 
@@ -232,6 +233,8 @@ class Egress:
         except Unreachable as error:
             if origin is not None:
                 self._meter.note_unreachable(str(error))
+            else:
+                self._note_refusal(f"{request.host}:{request.port}", str(error), by_rules=False)
             await _answer(writer, 502, str(error))
             return
         if is_tunnel:
@@ -282,9 +285,9 @@ class Egress:
         async with asyncio.timeout(HEAD_TIMEOUT):
             await client[1].start_tls(self._ensure_authority().context(*hosts))
 
-    def _note_refusal(self, target: str, reason: str) -> None:
-        if (target, reason) in self._refusals or len(self._refusals) < MAX_REFUSALS:
-            self._refusals[target, reason] += 1
+    def _note_refusal(self, target: str, reason: str, *, by_rules: bool = True) -> None:
+        if (target, reason, by_rules) in self._refusals or len(self._refusals) < MAX_REFUSALS:
+            self._refusals[target, reason, by_rules] += 1
 
     def _ensure_authority(self) -> Authority:
         """Return the certificate authority, made at the first call."""

@@ -93,8 +93,11 @@ def _load(source: Path | str, split: str | None) -> Any:
     except UsageError:
         raise
     except Exception as error:
-        words = " ".join(str(error).split())[:500]
-        raise UsageError(f"--dataset {source}: {type(error).__name__}: {words}") from error
+        if isinstance(error, StopIteration):  # it is what comes of a file without a line
+            raise UsageError(f"--dataset {source} has no rows") from error
+        told = error.__cause__ or error  # "An error occurred while generating the dataset" hides why
+        words = " ".join(str(told).split())[:500]
+        raise UsageError(f"--dataset {source}: {type(told).__name__}: {words}") from error
     splits = list(found)
     chosen = split or ("test" if "test" in splits else splits[0])
     if chosen not in splits:

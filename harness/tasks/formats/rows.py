@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import contextlib
 import re
 import shlex
 import tempfile
@@ -95,7 +97,7 @@ class _Row:
         value = self.value(what)
         if isinstance(value, str) and value.strip():
             try:
-                value = json.loads(value)
+                value = _list_of(value.strip())
             except ValueError as error:
                 column = self.mapped.columns[what]
                 raise NoCounterpartError(f"{column} is no list of tests' names: {error}") from error
@@ -155,6 +157,18 @@ class _Row:
         paths = list(dict.fromkeys(name.partition("::")[0] for name in (*must, *still)))
         spec = {"runner": "pytest", "paths": paths, "must_pass": must}
         checks["tests"] = {"tests": {**spec, "must_still_pass": still}}
+
+
+def _list_of(text: str) -> Any:
+    """A list in JSON, or as Python writes it, as a CSV file of pandas' has it. Raises ValueError."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            value = ast.literal_eval(text)
+            if repr(value) == text:  # numpy leaves the commas out, and Python makes one name of them all
+                return value
+        raise
 
 
 def _ended(patch: str) -> str:
