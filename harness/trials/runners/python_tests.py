@@ -590,6 +590,15 @@ def _configuration(places: Places, own_folder: str) -> str:
     return path
 
 
+def _tell_new_plugins(hooks: Any, places: Places, tell: Tell, plugins: list[str]) -> None:
+    for hook in vars(hooks).values():
+        for one in getattr(hook, "get_hookimpls", list)():
+            code: Any = getattr(getattr(one.function, "__func__", one.function), "__code__", None)
+            is_known = code is None or code in _OWN_CODES or one.plugin_name in plugins
+            if not is_known and places.is_brought(code):
+                tell("problem", f"{one.plugin_name} has come among the plugins while the tests ran")
+
+
 def _pytest_reporter(pytest: Any, places: Places, tell: Tell, verdicts: Verdicts, plugins: list[str]) -> Any:
     names: dict[str, str] = {}
 
@@ -612,16 +621,7 @@ def _pytest_reporter(pytest: Any, places: Places, tell: Tell, verdicts: Verdicts
             instance = getattr(item, "_instance", None) or getattr(item, "instance", None)
             if call.excinfo is None and any(one is instance for one in self.raised):
                 tell("problem", "a test that has failed was to be taken for one that passed")
-            hooks = [
-                one
-                for hook in vars(item.config.hook).values()
-                for one in getattr(hook, "get_hookimpls", list)()
-            ]
-            for one in hooks:
-                code: Any = getattr(getattr(one.function, "__func__", one.function), "__code__", None)
-                is_known = code is None or code in _OWN_CODES or one.plugin_name in plugins
-                if not is_known and places.is_brought(code):
-                    tell("problem", f"{one.plugin_name} has come among the plugins while the tests ran")
+            _tell_new_plugins(item.config.hook, places, tell, plugins)
 
         @pytest.hookimpl(trylast=True)  # type: ignore[untyped-decorator]
         def pytest_collection_finish(self, session: Any) -> None:
