@@ -130,7 +130,7 @@ class Model(http.server.BaseHTTPRequestHandler):
         self.send_header("content-type", "text/event-stream")
         self.end_headers()
         for event in events():
-            self.wfile.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
+            self.wfile.write(f"event: {event['type']}\\ndata: {json.dumps(event)}\\n\\n".encode())
     do_GET = do_HEAD = lambda self: (self.send_response(200), self.end_headers())
 http.server.ThreadingHTTPServer(("127.0.0.1", 4242), Model).serve_forever()
 """
