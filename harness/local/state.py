@@ -83,9 +83,15 @@ def open_state(root: Path, trim: Callable[[Path], None] | None = None) -> StateD
         if trim and not any(root.glob("server-*")):
             _remove_beside(root, trim)
         state = _make_directory(root)
-    for path in dead:
-        remove_tree(path)
+    if dead:
+        # A killed run may have left so much that nobody would wait for the start.
+        threading.Thread(target=_remove_all, args=(dead,), daemon=True).start()
     return state
+
+
+def _remove_all(paths: list[Path]) -> None:
+    for path in paths:
+        remove_tree(path)
 
 
 def _remove_beside(root: Path, trim: Callable[[Path], None]) -> None:
