@@ -17,6 +17,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness.local.boxes.file_tree import remove_tree
+
 CACHE = Path("/var/cache/harness")
 NOT_NEEDED = frozenset({"site-packages", "test", "tests", "idlelib", "turtledemo", "tkinter", "ensurepip"})
 """Parts of a Python installation that no sandbox needs."""
@@ -162,9 +164,13 @@ def _is_there(kept: Path) -> bool:
 
 def remove_unused(since: float) -> None:
     """Remove twins that no server has started with since a moment. Raises OSError."""
-    for path in cache_folder().iterdir():
+    try:
+        kept = list(cache_folder().iterdir())
+    except OSError:  # where it cannot be had, nothing is kept
+        return
+    for path in kept:
         if _KEPT.fullmatch(path.name) and path.stat().st_mtime < since:
-            shutil.rmtree(path)
+            remove_tree(path)
 
 
 def _twin_name(path: Path) -> str:

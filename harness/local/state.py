@@ -81,29 +81,17 @@ def open_state(root: Path, trim: Callable[[Path], None] | None = None) -> StateD
     with _lock_root(root):
         dead = _rename_dead(root)
         if trim and not any(root.glob("server-*")):
-            _remove_beside(root, trim)
+            dead.append(Path(tempfile.mkdtemp(prefix="dead-", dir=root)))
+            trim(dead[-1])
         state = _make_directory(root)
-    if dead:
-        # A killed run may have left so much that nobody would wait for the start.
-        threading.Thread(target=_remove_all, args=(dead,), daemon=True).start()
+    # It may be so much that nobody would wait for the start. The next server goes on where this one is stopped.
+    threading.Thread(target=_remove_all, args=(dead,), daemon=True).start()
     return state
 
 
 def _remove_all(paths: list[Path]) -> None:
     for path in paths:
         remove_tree(path)
-
-
-def _remove_beside(root: Path, trim: Callable[[Path], None]) -> None:
-    """Remove what `trim` moves away, and do not wait for it: the next server goes on where this one is stopped."""
-    trash = Path(tempfile.mkdtemp(prefix="dead-", dir=root))
-    try:
-        trim(trash)
-    finally:
-        if any(trash.iterdir()):
-            threading.Thread(target=remove_tree, args=(trash,), daemon=True).start()
-        else:
-            trash.rmdir()
 
 
 BUILT = ("images*", "templates*")

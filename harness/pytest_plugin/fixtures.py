@@ -27,8 +27,8 @@ from harness.sandboxes.sandbox import (
     CommandTimeoutError,
     Sandbox,
     TooLargeError,
-    bypass_profile,
 )
+from harness.sandboxes.shell import run_without_profile
 from harness.tasks.prompts import ends_session
 from harness.trials.attempt import Attempt, interrupted
 from harness.trials.runner import Retries, TrialRunner
@@ -106,8 +106,8 @@ class SandboxHandle:
             TimeoutError: when it takes longer than `timeout` seconds.
             OSError: when the repo or the shell is gone.
         """
-        script, variables = bypass_profile(f"export HOME={HOME}\n{command}", env or {})
-        return self._do(self._sandbox.run(script, timeout=timeout, cwd=REPO, env=variables), command)
+        run = run_without_profile(self._sandbox, command, timeout=timeout, cwd=REPO, env=env, home=HOME)
+        return self._do(run, command)
 
     def read(self, path: str) -> bytes:
         """A file's content. Raises OSError where there is none that can be read."""

@@ -74,19 +74,23 @@ async def run_without_profile(
     cwd: str = HOME,
     env: Mapping[str, str] | None = None,
     user: str | None = None,
+    home: str | None = None,
 ) -> CommandResult:
     """Run a script, as `Sandbox.run` does, without what an agent may have put into the shell's start-up files.
 
-    Its $HOME is the directory that it starts in: the user's home, or `cwd`.
+    Its $HOME is `home`, or the directory that it starts in: the user's home, or `cwd`.
     """
+    if home is not None:
+        script = f"export HOME={shlex.quote(home)}\n{script}"
     own, variables = bypass_profile(script, env or {})
     return await sandbox.run(own, timeout=timeout, cwd=cwd, env=variables, user=user)
 
 
 async def run_as_root(sandbox: Sandbox, script: str, *, home: str, timeout: float) -> CommandResult:
     """Run a script as root, in `/`, with the home of the sandbox's user as its $HOME."""
-    text = f"export HOME={shlex.quote(home)}; umask 022\n{script}"
-    return await run_without_profile(sandbox, text, timeout=timeout, cwd="/", user="root")
+    return await run_without_profile(
+        sandbox, f"umask 022\n{script}", timeout=timeout, cwd="/", user="root", home=home
+    )
 
 
 async def handed_over(

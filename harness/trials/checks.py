@@ -39,8 +39,6 @@ _STEP_S = 120.0
 # The check is the command's own process in the end: its exit code is the one that the sandbox's daemon saw. Its output
 # goes to a file, so that a flood of it cannot hurt.
 _RUN = """
-export HOME=%(home)s
-%(open)s
 cd %(folder)s || exit
 export HARNESS_CHECKS=%(checks)s
 %(steps)s
@@ -49,7 +47,7 @@ exec timeout -k 2 %(timeout)s bash -c %(command)s >~/%(output)s 2>&1 %(stdin)s
 # What ran before may have closed them: to the sandbox's user, or, where there is no other account, to the harness too.
 _OPEN = """
 for folder in ~ ~/.harness ~/repo; do
-  if [ ! -r "$folder" ] || [ ! -w "$folder" ] || [ ! -x "$folder" ]; then chmod u+rwx "$folder" 2>/dev/null; fi
+  if [ ! -r "$folder" ] || [ ! -w "$folder" ] || [ ! -x "$folder" ]; then chmod u+rwx "$folder" 2>/dev/null || true; fi
 done
 """
 _TIMED_OUT = (124, 137, -1)
@@ -187,9 +185,7 @@ async def _run_check(
     """
     token = random_token()
     plan, output = plan_check(check, task, place.baseline.home, token), f".harness/out-{token}"
-    script = _RUN % {
-        "home": shlex.quote(place.baseline.home),
-        "open": _OPEN,
+    script = _OPEN + _RUN % {
         "folder": shlex.quote(task.sandbox.workdir) if task.sandbox.workdir else "~/repo",
         "checks": shlex.quote(f"{place.checks_folder}/checks"),
         "steps": plan.steps,
@@ -202,7 +198,12 @@ async def _run_check(
     try:
         # It starts where the work can close no door.
         done: CommandResult | None = await run_without_profile(
-            place.sandbox, script, cwd="/", timeout=task.check_timeout + _GRACE_S, env=task.sandbox.env
+            place.sandbox,
+            script,
+            timeout=task.check_timeout + _GRACE_S,
+            cwd="/",
+            env=task.sandbox.env,
+            home=place.baseline.home,
         )
     except CommandTimeoutError:
         done = None
@@ -218,7 +219,7 @@ async def _after(place: Place, output: str, plan: Plan, laid: str) -> CommandRes
     # One byte more says that there was more.
     bounds = (str(OUTPUT_BYTES + 1), plan.reports, str(plan.report_bytes))
     told = call(scripts.AFTER_CHECK, f"{home}/{output}", *bounds)
-    script = chain(place.end_processes(), f"{_OPEN}\ntrue", told, laid)
+    script = chain(place.end_processes(), _OPEN, told, laid)
     try:
         return await run_as_root(place.sandbox, script, home=home, timeout=_STEP_S)
     except CommandTimeoutError as error:

@@ -190,7 +190,8 @@ async def _grade_once(
             results = tuple(failed_check(check, problem) for check in checks)
         else:
             results = await run_checks(place, spec.task, checks, keep, told=told)
-        refused = await refused_so_far(place.sandbox)
+        has_failed = any(not check.passed for check in results)
+        refused = await refused_so_far(place.sandbox) if has_failed else ()
         notes = (*graded.notes, *notes_of_judging(results, refused))
         return replace(graded, checks=results, notes=notes, sandbox_id=place.sandbox.id)
 
