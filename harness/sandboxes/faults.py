@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import traceback
 from collections.abc import Iterator, Mapping
@@ -79,11 +80,26 @@ def _was_raised_in_sdk(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def raising_faults(doing: str) -> Iterator[None]:
-    """Turn the errors of a block into SandboxFault; `doing` says in its message what could not be done."""
+    """Turn the errors of a block into SandboxFault; `doing` says in its message what could not be done.
+
+    A cancellation that came to the block's task ends it, whatever the SDK makes of it. Its `asyncio.wait_for` drops
+    one that comes together with the answer (Python 3.11), and its RPC client can make an error of one; a time limit
+    around the block would then never end it.
+
+    Raises:
+        SandboxFault: for an error of the SDK or of the network.
+        asyncio.CancelledError: when the task was cancelled meanwhile.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
     try:
         yield
     except Exception as error:
+        if task and task.cancelling() > before:
+            raise asyncio.CancelledError from error
         fault = to_fault(error, doing)
         if fault is None:
             raise
         raise fault from error
+    if task and task.cancelling() > before:
+        raise asyncio.CancelledError

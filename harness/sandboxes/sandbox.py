@@ -19,7 +19,7 @@ from e2b import AsyncSandbox, exceptions
 from harness.errors import SandboxFault, TaskFault, UsageError
 from harness.records.egress import EgressSight
 from harness.sandboxes.egress import ask_proxy
-from harness.sandboxes.faults import raising_faults, to_fault
+from harness.sandboxes.faults import raising_faults
 from harness.sandboxes.layout import HOME, REPO
 from harness.sandboxes.owner import process_tag
 from harness.sandboxes.platform import Network, Platform
@@ -520,14 +520,9 @@ class Sandbox:
     async def is_running(self) -> bool:
         """True if the sandbox answers. It is asked three times, since one lost answer proves nothing."""
         for wait in (0.2, 1.0, 2.0):
-            try:
+            with contextlib.suppress(SandboxFault), raising_faults("ask whether the sandbox is there"):
                 async with asyncio.timeout(_IS_RUNNING_S):
-                    if await self.sdk.is_running():
-                        return True
-                return False
-            except Exception as error:
-                if to_fault(error, "ask whether the sandbox is there") is None:
-                    raise
+                    return await self.sdk.is_running()
             await asyncio.sleep(wait)
         return False
 

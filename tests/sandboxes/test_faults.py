@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Mapping
 
@@ -11,7 +12,7 @@ import pytest
 from e2b import exceptions
 
 from harness.errors import Problem, ProblemsError, UsageError
-from harness.sandboxes.faults import KIND_BY_ERROR, to_fault
+from harness.sandboxes.faults import KIND_BY_ERROR, raising_faults, to_fault
 
 # What the SDK exports and no call of ours can raise as a fault.
 ELSEWHERE: Mapping[str, str] = {
@@ -144,3 +145,23 @@ def test_problems_are_told_together() -> None:
     ]
     assert len(error.problems) == 2
     assert isinstance(error, UsageError)
+
+
+@pytest.mark.parametrize("made_of_it", [None, exceptions.SandboxException("Request was cancelled")])
+def test_a_cancellation_counts_whatever_the_sdk_makes_of_it(made_of_it: Exception | None) -> None:
+    """The SDK drops one, or makes an error of it: a time limit around the call still ends it."""
+
+    async def call() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError as cancelled:
+            if made_of_it:
+                raise made_of_it from cancelled
+
+    async def story() -> None:
+        async with asyncio.timeout(0):
+            with raising_faults("call"):
+                await call()
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(story())
