@@ -1,6 +1,6 @@
 """One sandbox on this machine, as the server sees it.
 
-`Box.start` starts a guest (guest.py) inside the isolation, and everything else is a request to that guest. It starts
+`Box.start` starts a guest (guest/) inside the isolation, and everything else is a request to that guest. It starts
 processes, and it opens files and passes their descriptors to the server.
 
 Paths given to and returned by a Box are the sandbox's own and absolute: `/home/user` is the home of `user`, and `/root`
