@@ -27,7 +27,8 @@ from harness.errors import NotAppliedError, SandboxFault
 from harness.models.model import REPLAY_COMMAND
 from harness.models.provider import ProviderState
 from harness.records.events import turn_marker
-from harness.records.record import Stop, TrialSpec
+from harness.records.record import Stop
+from harness.records.trial_spec import TrialSpec
 from harness.sandboxes.faults import OF_CONTENT
 from harness.sandboxes.job import Job
 from harness.sandboxes.job_runner import JobRunner

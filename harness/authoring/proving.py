@@ -18,8 +18,10 @@ from harness.authoring import clock
 from harness.authoring.mutants import Mutant, syntax_command
 from harness.authoring.work_files import write_mutated
 from harness.errors import Fault, SandboxFault
-from harness.records.record import CheckResult, TrialRecord, TrialSpec
+from harness.records.record import TrialRecord
+from harness.records.record_parts import CheckResult
 from harness.records.stream import SessionBuilder
+from harness.records.trial_spec import TrialSpec
 from harness.runs.regrade import NotRegradableError, stored_works
 from harness.sandboxes.sandbox import CommandTimeoutError, Sandbox
 from harness.sandboxes.shell import call

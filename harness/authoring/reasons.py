@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from harness.authoring.edits import language_of
 from harness.authoring.findings import Finding
-from harness.records.record import CheckResult
+from harness.records.record_parts import CheckResult
 
 _MISSING = (
     re.compile(r"No module named ['\"]?([\w.]+)"),

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from harness.authoring.findings import Finding
-from harness.records.record import CheckResult
+from harness.records.record_parts import CheckResult
 from harness.tasks.task import Check
 
 GIVEN, ALONE, AGAIN = "in the order given", "alone", "a second time in one sandbox"

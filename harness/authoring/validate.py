@@ -24,7 +24,7 @@ from harness.authoring.stability import ALONE, GIVEN, Verdicts, ask, findings_of
 from harness.authoring.work_files import changes_between, read_files
 from harness.errors import Fault, ProblemsError, UsageError
 from harness.models.model import NO_MODEL
-from harness.records.record import CheckResult
+from harness.records.record_parts import CheckResult
 from harness.records.redaction import NO_REDACTION
 from harness.records.store import RunFolder, new_run_id
 from harness.runs.options import Options

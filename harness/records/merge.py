@@ -10,17 +10,10 @@ from typing import Any
 
 from harness.errors import UsageError
 from harness.records.files import file_below, open_regular
+from harness.records.reading import find_run, list_runs, read_about, read_records
 from harness.records.record import TrialRecord
 from harness.records.redaction import NO_REDACTION
-from harness.records.store import (
-    RunFolder,
-    disk_fault,
-    find_run,
-    list_runs,
-    new_run_id,
-    read_about,
-    read_records,
-)
+from harness.records.store import RunFolder, disk_fault, new_run_id
 
 _SHOWN = 5
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 from harness.records.prices import Price, answer_notes, cost_by_model, is_claudes_price, total_cost
-from harness.records.record import (
+from harness.records.record_parts import (
     McpServerRecord,
     ModelCounts,
     Tampering,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.records.store import read_about
+from harness.records.reading import read_about
 
 _MOST_LINES = 3_000
 """Longer texts are shown whole, and not as a difference."""

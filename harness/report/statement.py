@@ -11,7 +11,8 @@ from typing import Any
 from harness import __version__
 from harness.errors import UsageError
 from harness.records.manifest import write_manifest
-from harness.records.store import RunFolder, disk_fault, read_records
+from harness.records.reading import read_records
+from harness.records.store import RunFolder, disk_fault
 from harness.report.run_verdict import judge, load_comparison_target
 from harness.report.terminal import summary_rows
 

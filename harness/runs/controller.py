@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import Fault, HarnessError, InternalFault, UsageError
 from harness.records.history import History, read_history
 from harness.records.manifest import drop_manifest
-from harness.records.record import AttemptRecord, TrialRecord, TrialSpec
+from harness.records.reading import find_run
+from harness.records.record import TrialRecord
+from harness.records.record_parts import AttemptRecord
 from harness.records.redaction import NO_REDACTION, Redactor
-from harness.records.store import RunFolder, RunLock, find_run, new_run_id
+from harness.records.store import RunFolder, RunLock, new_run_id
+from harness.records.trial_spec import TrialSpec
 from harness.runs.budget import Budget, NotStartedError, spent_before
 from harness.runs.client import RunAddress
 from harness.runs.engine import Engine

@@ -16,9 +16,12 @@ from harness.records.binary_patch import without_secret_binaries
 from harness.records.events import parse
 from harness.records.files import file_below, read_bounded
 from harness.records.merge import asked_in
-from harness.records.record import CheckResult, Outcome, TrialRecord, TrialSpec, score_of
-from harness.records.store import RunFolder, find_run, new_run_id, read_about, read_records
+from harness.records.reading import find_run, read_about, read_records
+from harness.records.record import Outcome, TrialRecord
+from harness.records.record_parts import CheckResult, score_of
+from harness.records.store import RunFolder, new_run_id
 from harness.records.stream import SessionBuilder
+from harness.records.trial_spec import TrialSpec
 from harness.report.statement import seal_run
 from harness.runs.options import Options
 from harness.runs.resources import default_concurrency, platform_of, templates_of

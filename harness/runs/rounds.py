@@ -13,7 +13,8 @@ from concurrent.futures import Future
 from functools import partial
 
 from harness.records.metrics import TrialMetrics, metrics_of
-from harness.records.record import TrialRecord, TrialSpec
+from harness.records.record import TrialRecord
+from harness.records.trial_spec import TrialSpec
 from harness.report import phrases
 from harness.report.arms import arms_by_variant
 from harness.report.comparison import PairView, compare_arms

@@ -12,7 +12,8 @@ from harness import __version__
 from harness.errors import HarnessError, UsageError
 from harness.records.files import bounded_lines, file_below, open_regular, read_bounded
 from harness.records.manifest import MANIFEST, REPORT, differences, read_manifest
-from harness.records.store import MAX_RECORD, RECORD, RECORDS, RunFolder, find_run, record_in
+from harness.records.reading import find_run, record_in
+from harness.records.store import MAX_RECORD, RECORD, RECORDS, RunFolder
 from harness.report.html.render import first_difference
 from harness.report.statement import STATEMENT, statement_text
 from harness.runs.recompute import TrialCheck, contradictions, shown, words

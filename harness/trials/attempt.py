@@ -15,26 +15,24 @@ from harness.errors import Fault, InternalFault
 from harness.models.model import TaskRecording
 from harness.records.egress import ApiSight, Refusal
 from harness.records.prices import Price
-from harness.records.record import (
+from harness.records.record import Outcome, Stop, TrialRecord
+from harness.records.record_parts import (
     AttemptRecord,
     CheckResult,
     ErrorRecord,
     InstructionsRecord,
-    Outcome,
     Phases,
     SandboxRecord,
     StartRecord,
-    Stop,
     Tampering,
     TokenCounts,
-    TrialRecord,
-    TrialSpec,
     score_of,
 )
 from harness.records.session import Session
 from harness.records.session_fields import forgeries, notes_of, session_fields
 from harness.records.store import TRANSCRIPT, LineWriter, TrialFolder
 from harness.records.stream import SessionBuilder
+from harness.records.trial_spec import TrialSpec
 from harness.tasks.task import Check
 from harness.trials.checks import failed_check
 from harness.trials.context import RunContext

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from harness.records.record import TestVerdict
+from harness.records.record_parts import TestVerdict
 from harness.tasks.task import Check, Task
 
 

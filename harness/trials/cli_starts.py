@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.records.record import StartRecord
+from harness.records.record_parts import StartRecord
 from harness.trials.evidence import Evidence
 from harness.variants.apply import (
     APPEND_SYSTEM_PROMPT,

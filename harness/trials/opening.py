@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import Fault
-from harness.records.record import TrialSpec
+from harness.records.trial_spec import TrialSpec
 from harness.sandboxes.cleanup import snapshot_name
 from harness.sandboxes.platform import Network
 from harness.sandboxes.sandbox import Sandbox

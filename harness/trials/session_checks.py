@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.records.record import CheckResult
+from harness.records.record_parts import CheckResult
 from harness.records.session import Session, ToolCall
 from harness.records.session_fields import session_fields
 from harness.tasks.globs import fits_stars

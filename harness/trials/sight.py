@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from harness.models.model import Model
 from harness.records.egress import ApiSight, EgressSight, Refusal, SentText
-from harness.records.record import ApiRecord, SentRecord, TokenCounts
+from harness.records.record_parts import ApiRecord, SentRecord, TokenCounts
 from harness.records.session import Session
 
 SENT = "sent.json"

@@ -15,9 +15,11 @@ from harness.agents.registry import agent_class
 from harness.errors import Fault, NotAppliedError, SandboxFault
 from harness.records.binary_patch import without_secret_binaries
 from harness.records.egress import Refusal
-from harness.records.record import CheckResult, Stop, TrialSpec, score_of
+from harness.records.record import Stop
+from harness.records.record_parts import CheckResult, score_of
 from harness.records.session import Session
 from harness.records.store import TRANSCRIPT
+from harness.records.trial_spec import TrialSpec
 from harness.sandboxes.layout import work_folder
 from harness.sandboxes.sandbox import Sandbox, is_answering
 from harness.tasks.task import Check, Task
