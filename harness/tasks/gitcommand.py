@@ -40,7 +40,10 @@ _NO_REF = re.compile(r"couldn't find remote ref|not our ref|no such (remote )?re
 _LOCAL_REMEDIES = (
     (re.compile("prerequisite commits"), "make it with all of its history: git bundle create FILE --all"),
     (re.compile("not look like a .*bundle"), "name a folder, or a file that `git bundle create` has made"),
-    (re.compile("unable to read|missing blob|bad object"), "fetch all that a partial clone lacks, or name a whole one"),
+    (
+        re.compile("unable to read|missing blob|bad object"),
+        "fetch all that a partial clone lacks, or name a whole one",
+    ),
 )
 
 
@@ -61,7 +64,9 @@ def plain_environment(env: Mapping[str, str]) -> dict[str, str]:
     """An environment in which git has no settings of the user's or the machine's: none of them changes a byte."""
     kept = {name: value for name, value in env.items() if not name.startswith("GIT_CONFIG")}
     nobodys = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_ATTR_NOSYSTEM": "1"}
-    return with_config({**kept, **nobodys}, {"core.attributesFile": "/dev/null", "core.hooksPath": "/dev/null"})
+    return with_config(
+        {**kept, **nobodys}, {"core.attributesFile": "/dev/null", "core.hooksPath": "/dev/null"}
+    )
 
 
 def local_git(

@@ -73,7 +73,9 @@ def _source_of(name: str, here: Path) -> tuple[Path | str, str | None]:
             return (here / text).resolve(), split
     text, _, split_name = name.partition(":")
     if Path(text).suffix in _LOADERS or text.startswith((".", "/")):
-        raise UsageError(f"--dataset: there is no file {text}", remedy="paths are relative to where pytest is called")
+        raise UsageError(
+            f"--dataset: there is no file {text}", remedy="paths are relative to where pytest is called"
+        )
     return text, split_name or None
 
 
@@ -86,7 +88,9 @@ def _load(source: Path | str, split: str | None) -> Any:
             kind = _LOADERS.get(source.suffix)
             if kind is None:
                 known = ", ".join(_LOADERS)
-                raise UsageError(f"--dataset: {source.name} is no kind of file that is known", remedy=f"give {known}")
+                raise UsageError(
+                    f"--dataset: {source.name} is no kind of file that is known", remedy=f"give {known}"
+                )
             found = datasets.load_dataset(kind, data_files=str(source))
         else:
             found = datasets.load_dataset(source)
@@ -154,5 +158,3 @@ def _read_mapping(toml: TomlFile, known: Mapping[str, str], columns: list[str]) 
         raise ProblemsError(f"{display_path(toml.path)} cannot be used:", problems)
     folder = (toml.path.parent / mirrors).resolve() if mirrors else None
     return Mapped({**known, **given}, folder, task)
-
-
