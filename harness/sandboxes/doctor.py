@@ -17,9 +17,9 @@ from e2b.sandbox.sandbox_api import SandboxQuery
 from harness.errors import SandboxFault
 from harness.sandboxes.building import PREFIX, remove
 from harness.sandboxes.canary import Canary, Run, reaches, try_network
+from harness.sandboxes.creating import create_error
 from harness.sandboxes.faults import raising_faults, to_fault
 from harness.sandboxes.platform import Network, Platform
-from harness.sandboxes.sandbox import create_error
 
 _PROBE_S, _BUILD_S, _LIFETIME_S = 90.0, 600.0, 300
 _BIG = 10 * 1024 * 1024
