@@ -52,7 +52,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is run for a task: judgements of the solution and of no work, and mutants."""
+    """The amount of work spent on a task: judgements of the solution and of no work, and mutants."""
 
     times: int = 8
     mutants: int = 20
@@ -220,7 +220,7 @@ class _Proving:
         return tuple(check for check in self.task.checks if not check.is_of_session)
 
     def _of_session(self, oracle: Proof) -> Iterator[Finding]:
-        """What is to be said of the checks of the answer and of the tools."""
+        """The findings on the checks of the answer and of the tools."""
         results = {result.name: result for result in oracle.record.checks}
         for check in self.task.checks:
             if not check.is_of_session:
@@ -235,7 +235,7 @@ class _Proving:
                 yield Finding("oracle_fails", what, "mend answer.md or the check", check=check.name)
 
     def _made(self) -> str:
-        """What else than repos says what files there are."""
+        """All texts beside repos that may name files: checks, solutions, commands, variables."""
         checks = [*self._check_files().values()]
         folders = [self.task.solution, *(turn.solution for turn in self.task.turns)]
         solutions = [path.read_bytes() for folder in folders if folder for path in _files_at(folder)]

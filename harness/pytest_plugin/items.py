@@ -155,7 +155,7 @@ class TrialItem(pytest.Item):
 
     @functools.cached_property
     def location(self) -> tuple[str, int | None, str]:
-        """Where it is, as pytest prints it beside its id."""
+        """Its place, as pytest prints it beside its id."""
         file, line, name = super().location
         return plain(file), line, name
 

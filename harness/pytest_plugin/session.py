@@ -159,7 +159,7 @@ class RunSession:
             raise pytest.UsageError(str(error))
 
     def redactor(self) -> Redactor:
-        """What takes the run's secrets out of what is shown; before there is a run, those that are known by then."""
+        """The redactor of the run's secrets; before there is a run, of those that are known by then."""
         of_run = self.client.redactor()
         if of_run.longest:
             return of_run

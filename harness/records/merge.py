@@ -55,7 +55,7 @@ def merge(results: Path, names: Sequence[str], into: str | None) -> tuple[RunFol
 
 
 def asked_in(runs: Sequence[RunFolder]) -> dict[str, dict[str, Any]]:
-    """What the runs' variants set and bring, and what their tasks say: a report on the merged run shows it."""
+    """The runs' requests together (variants' keys and texts, tasks' words): a report on the merged run shows them."""
     found: dict[str, dict[str, Any]] = {}
     for about in (read_about(run.path) for run in runs):
         for key in ("variants", "texts", "tasks"):

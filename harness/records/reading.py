@@ -56,7 +56,7 @@ class Records(Generic[R]):
 
 
 def no_records(subject: str, bad: Sequence[BadLine]) -> UsageError:
-    """What to raise where nothing is left to tell of: it says what was left out, and why."""
+    """The error where there are no records: it says which lines were left out, and why."""
     remedy = "\n  ".join(bad_line_notes(bad)) or "`harness ls` lists the runs"
     return UsageError(f"{subject} has no records", remedy=remedy)
 
@@ -161,7 +161,7 @@ def _is_run(folder: Path) -> bool:
 
 
 def read_about(run: Path) -> dict[str, Any]:
-    """What a run was asked for; empty where that cannot be read."""
+    """The request of a run, its run.json; empty where that cannot be read."""
     try:
         about = json.loads(read_bounded(file_below(run, ABOUT), MAX_RECORD))
     except (OSError, ValueError, RecursionError, UsageError):

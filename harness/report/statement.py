@@ -20,7 +20,7 @@ STATEMENT = "report.json"
 
 
 def statement_of(run: RunFolder, baseline: str | None, fail_on: str | None) -> dict[str, Any]:
-    """What a report on a run says, with the baseline and the gate that it was started with.
+    """The statement on a run, with the baseline and the gate that it was started with.
 
     Raises:
         UsageError: when its records cannot be read.

@@ -61,7 +61,7 @@ class TranscriptTail:
 
 
 class _TrialView:
-    """What is known of a trial that runs: its last tool and its tokens, by what its transcript says so far."""
+    """A trial that runs: its last tool and its tokens, by its transcript so far."""
 
     def __init__(self, run: RunFolder, trial: RunningTrial) -> None:
         self._tail = TranscriptTail(_transcript(run, trial))

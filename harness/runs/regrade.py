@@ -163,7 +163,7 @@ async def _regrade_one(
 
 
 def _session_of(old: RunFolder, record: TrialRecord, task: Task) -> Told:
-    """What the session of a trial has told, as its transcript has it; the oracle says what answer.md says now.
+    """The session of a trial, from its transcript; the oracle's answer is what answer.md says now.
 
     Raises:
         NotRegradableError: when that cannot be read.
@@ -178,7 +178,7 @@ def _session_of(old: RunFolder, record: TrialRecord, task: Task) -> Told:
 
 
 def stored_works(old: RunFolder, record: TrialRecord, task: Task) -> Works:
-    """What was kept of a trial's work.
+    """The works of a trial that were kept.
 
     Raises:
         NotRegradableError: when it was not, or is gone.

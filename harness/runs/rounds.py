@@ -143,7 +143,7 @@ class RoundScheduler:
                 self._say(line)
 
     def _look(self, pair: PairView, index: int, said: str | None) -> Iterator[str]:
-        """What a look has shown of one pair, and what the next one needs."""
+        """The result of a look at one pair, and what the next one needs."""
         contrast = pair.contrasts["pass"]
         shown = f"look after {index} trials of each task: {pair.arm} against {pair.baseline}"
         if said:

@@ -147,7 +147,7 @@ def _verify_folders(run: RunFolder, lines: _Lines, found: Verified, *, is_sealed
 
 
 def _verify_statement(run: RunFolder, found: Verified, *, is_sealed: bool) -> None:
-    """What the run said at its end: counts, means and verdicts."""
+    """Compare the run's statement at its end (counts, means, verdicts) with what its records give."""
     try:
         stated = json.loads(read_bounded(file_below(run.path, STATEMENT)))
         baseline, fail_on = (_text_or_none(stated[name]) for name in ("baseline", "fail_on"))
@@ -182,7 +182,7 @@ def _verify_statement(run: RunFolder, found: Verified, *, is_sealed: bool) -> No
 
 
 def _verify_report(run: RunFolder, found: Verified) -> None:
-    """What `harness report` wrote into the folder: it is made again, and compared."""
+    """Make what `harness report` wrote into the folder again, and compare."""
     try:
         line = first_difference(run)
     except OSError as error:
@@ -202,7 +202,7 @@ def _text_or_none(value: object) -> str | None:
 
 
 def _is_close(one: object, other: object) -> bool:
-    """Whether two numbers differ by no more than two versions of NumPy may."""
+    """True if two numbers differ by no more than two versions of NumPy may."""
     if not isinstance(one, float) or not isinstance(other, float):
         return False
     return abs(one - other) <= _CLOSE * max(abs(one), abs(other))

@@ -36,7 +36,7 @@ async def _kill_when_created(creating: asyncio.Task[Any]) -> None:
 
 
 def create_error(error: Exception, template: str) -> SandboxFault | None:
-    """What a refusal to create a sandbox means: no such template, or an engine that is too old; None: another thing.
+    """The fault that a refusal to create means: no such template, or an engine that is too old; None: another thing.
 
     The SDK has no error of its own for the first: some servers' replies come as NotFoundException, E2B's do not. An
     engine that does not know the route answers 404 or 405, and says nothing of a template.

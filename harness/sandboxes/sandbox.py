@@ -237,7 +237,7 @@ class Sandbox:
         return (await with_retries("ask for the sandbox's template", self.sdk.get_info, CALL_S)).template_id
 
     async def egress(self) -> EgressSight | None:
-        """What the proxy outside of the sandbox saw of its network use; None where there is none that tells.
+        """Return the network use that the proxy outside of the sandbox saw; None where there is none that tells.
 
         Raises:
             SandboxFault: when it cannot be asked.

@@ -35,7 +35,7 @@ class CheckReader(FolderReader):
         return tuple(self.bound(found, manifest)) if manifest.turns else tuple(found)
 
     def of_session(self, manifest: Manifest) -> Iterator[Check]:
-        """What is demanded of the answer and of the tools."""
+        """Yield the checks of `[checks.answer]` and `[checks.tools]`."""
         answer, tools = manifest.checks.answer, manifest.checks.tools
         for name, spec in (("answer", answer), ("tools", tools)):
             if spec and not spec.demands and not self.wrong(f"checks.{name}"):

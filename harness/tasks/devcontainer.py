@@ -33,7 +33,7 @@ class Container:
 
 
 def container_of(repo: Path, notes: list[str]) -> Container | None:
-    """What a repo is run in; what of that is not taken over is told in `notes`."""
+    """The container that a repo declares; what of it is not taken over is told in `notes`."""
     if (repo / "Dockerfile").is_file():
         return Container("Dockerfile", "Dockerfile")
     found = [path for place in _PLACES for path in sorted(repo.glob(place)) if path.is_file()]

@@ -41,7 +41,7 @@ class _Stage:
 
 @dataclass(frozen=True)
 class RunsAs:
-    """Where and as whom a container of the image starts, and by which command, as far as its Dockerfile says it."""
+    """The folder, account and command that a container of the image starts with, as far as its Dockerfile says them."""
 
     workdir: str | None = None
     user: str | None = None
@@ -69,7 +69,7 @@ def one_stage(text: str, shown: str = "the Dockerfile", without: frozenset[str] 
 
 
 def _bars(statement: _Statement) -> Iterator[tuple[str, str]]:
-    """What a build here would pass over in silence, or cannot do, and what to do about it."""
+    """Yield what a build here would pass over in silence, or cannot do, and the remedy."""
     word, flags = statement.word, re.findall(r"--(\S+)", re.match(r"(?:--\S+\s+)*", statement.rest)[0])  # type: ignore[index]
     for flag in flags:
         name, _, value = flag.partition("=")
@@ -109,7 +109,7 @@ def _bars(statement: _Statement) -> Iterator[tuple[str, str]]:
 
 
 def runs_as(text: str) -> RunsAs:
-    """Where a Dockerfile's image starts. What an ENV or ARG says is put in."""
+    """Read how containers of a Dockerfile's image start. The values of ENV and ARG are put in."""
     stages: dict[str, RunsAs] = {}
     found, stage, values = RunsAs(), "", dict[str, str]()
     for one in _statements(text):
@@ -253,7 +253,7 @@ def _statements(text: str) -> Iterator[_Statement]:
 
 
 def _escape(lines: Sequence[str]) -> str:
-    """What ends a line that goes on: a directive in the first lines may say so."""
+    """The character that ends a line which goes on: a directive in the first lines may name it."""
     for line in lines:
         if not _DIRECTIVE.match(line.strip()):
             break

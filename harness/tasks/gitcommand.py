@@ -76,7 +76,7 @@ def local_git(
     config: Mapping[str, str] | None = None,
     with_users_settings: bool = False,
 ) -> subprocess.CompletedProcess[bytes]:
-    """What git does in a repository of this machine, whoever owns it: it reaches no network and locks nothing.
+    """Run git in a repository of this machine, whoever owns it: it reaches no network and locks nothing.
 
     The user's settings count only where it writes the user's own files (`with_users_settings`).
 
@@ -99,7 +99,7 @@ def local_git(
 
 
 def words_of(done: subprocess.CompletedProcess[bytes]) -> str:
-    """What a git that failed has said, in one line."""
+    """The words of a git that failed, in one line."""
     return keep_end(" ".join(done.stderr.decode("utf-8", "replace").split()), _WORDS)
 
 
@@ -120,7 +120,7 @@ async def run_git(
     secrets: Sequence[str | None] = (),
     cwd: Path | None = None,
 ) -> str:
-    """What git prints.
+    """Run git, and return its output.
 
     Raises:
         TaskFault: when it fails, or takes too long; in its words none of the secrets.

@@ -25,7 +25,7 @@ _BUNDLE_HEAD_BYTES = 1024
 
 @dataclass(frozen=True)
 class Found:
-    """What a local source comes to: a tree to lay out, the name of its commit, what is to be told, and the folders of
+    """A local source that was found: a tree to lay out, the name of its commit, what is to be told, and the folders of
     its git (None: a bundle's) and its files.
     """
 
@@ -125,7 +125,7 @@ async def _of_bundle(source: GitSource, git_dir: Path, env: Mapping[str, str]) -
 
 
 async def _of_worktree(source: GitSource, git_dir: Path, top: Path, env: Mapping[str, str]) -> Found:
-    """What `git commit -a` would record now, byte by byte. Index, new objects and settings are those of `git_dir`."""
+    """The tree that `git commit -a` would record now. Index, new objects and settings are those of `git_dir`."""
     place = ["-C", str(top)]
     head = await _commit(source, place, "HEAD", env)
     index = top / (await run_git(source, [*place, "rev-parse", "--git-path", "index"], env))[:-1]

@@ -190,7 +190,7 @@ class AnswerSpec(_Table):
 
     @property
     def demands(self) -> int:
-        """How much is demanded."""
+        """The number of demands."""
         return len(self.contains) + sum(one is not None for one in (self.equals, self.regex, self.json_))
 
 
@@ -209,7 +209,7 @@ class ToolsSpec(_Table):
 
     @property
     def demands(self) -> int:
-        """How much is demanded."""
+        """The number of demands."""
         lists = (self.used, self.not_used, self.at_most, self.arguments)
         return sum(map(len, lists)) + bool(self.order)
 

@@ -30,7 +30,7 @@ class OwnPackage:
 def own_package(
     repo: Path, pyproject: Mapping[str, Any], notes: list[str], *, is_python: bool
 ) -> OwnPackage | None:
-    """What pip would install of the repo; None where it would not be a package. What is not known is told.
+    """The package that pip would install of the repo; None where it would not be a package. What is not known is told.
 
     `is_python`: something else says that it is about Python; `src/` is importable then.
     """

@@ -1,4 +1,4 @@
-"""What a repo declares that it needs: packages of Python and Node, their versions, and the runner of its tests."""
+"""The needs that a repo declares: packages of Python and Node, their versions, and the runner of its tests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WORKSPACES = "pnpm-workspace.yaml"
 
 @dataclass(frozen=True)
 class Declared:
-    """What is declared. `requirements` are pip's, `pins` what a lock file says of versions, `sources` the files that
+    """The needs declared. `requirements` are pip's, `pins` what a lock file says of versions, `sources` the files that
     told it, by their paths in the repo.
     """
 
@@ -65,7 +65,7 @@ def declared(repo: Path) -> Declared:
 
 
 def _of_requirements(repo: Path, sources: list[str], notes: list[str], pins: list[str]) -> Iterator[str]:
-    """What requirements files name, and those that they include; what their constraints say goes to `pins`."""
+    """Yield the lines of requirements files, and of those that they include; constraints go to `pins`."""
     files = sorted([*repo.glob("*requirements*.txt"), *repo.glob("requirements/*.txt")])
     left = [(file, "constraint" in file.name) for file in files]
     seen = set[Path]()
@@ -121,7 +121,7 @@ def _of_pyproject(data: Mapping[str, Any], sources: list[str]) -> Iterator[str]:
 
 
 def _group(groups: Mapping[str, Any], key: str, within: Sequence[str]) -> Iterator[str]:
-    """What a dependency group names, and those that it includes (PEP 735)."""
+    """Yield the packages of a dependency group, and of those that it includes (PEP 735)."""
     found = groups.get(key, [])
     yield from _texts(found)
     for one in found if isinstance(found, list) else ():
@@ -145,7 +145,7 @@ def _without_own(
 
 
 def _of_setup(repo: Path, sources: list[str], notes: list[str]) -> Iterator[str]:
-    """What setup.cfg names. setup.py is a program, and is not run."""
+    """Yield the packages of setup.cfg. setup.py is a program, and is not run."""
     file = repo / "setup.cfg"
     settings = configparser.ConfigParser(interpolation=None)
     try:

@@ -1,4 +1,4 @@
-"""What `[checks.answer]` and `[checks.tools]` have to keep to beyond the types of their keys."""
+"""The rules of `[checks.answer]` and `[checks.tools]` beyond the types of their keys."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _is_tool(name: str) -> bool:
 
 
 def _meant(name: str) -> str:
-    """What to write for a name that is no tool's."""
+    """The remedy for a name that is no tool's."""
     rule = _RULE.fullmatch(name)
     if rule:
         return f"write {rule[1]!r}, and what it is called with into [checks.tools] arguments"
@@ -90,7 +90,7 @@ def _meant(name: str) -> str:
 
 
 def problem_of_schema(schema: Any) -> str | None:
-    """Why a JSON Schema cannot be used, if it cannot; it may refer to its own parts only."""
+    """The problem of a JSON Schema that cannot be used; it may refer to its own parts only."""
     import jsonschema
 
     try:

@@ -1,4 +1,4 @@
-"""What a format of other people's tasks says, and how a task of ours is written."""
+"""The protocol of a format of other people's tasks, and the writing of a task of ours."""
 
 from __future__ import annotations
 

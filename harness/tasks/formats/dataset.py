@@ -24,7 +24,7 @@ _KEYS = ("columns", "mirrors", "task")
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which rows of which dataset: all, or `limit` of them, drawn by `sample` or the first."""
+    """The rows that are wanted of a dataset: all, or `limit` of them, drawn by `sample` or the first."""
 
     name: str
     limit: int | None = None
@@ -110,7 +110,7 @@ def _load(source: Path | str, split: str | None) -> Any:
 
 
 def _mapping(source: Path | str, here: Path, columns: Iterable[str]) -> Mapped:
-    """What the columns are: as dataset.toml beside the file (or here) says, else as SWE-bench's and ours are named."""
+    """The columns' meaning: as dataset.toml beside the file (or here) says, else by SWE-bench's names and ours."""
     columns = list(columns)
     places = [source.parent, here] if isinstance(source, Path) else [here]
     file = next((place / MAPPING for place in places if (place / MAPPING).is_file()), None)

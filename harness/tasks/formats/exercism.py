@@ -154,7 +154,7 @@ def _prompt(exercise: _Exercise) -> str:
 
 
 def _solution(exercise: _Exercise) -> dict[str, str]:
-    """Where each file of the example goes in the repo."""
+    """The place in the repo of each file of the example."""
     if not exercise.examples:
         return {}
     if len(exercise.examples) == len(exercise.solution) == 1:

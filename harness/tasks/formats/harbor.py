@@ -235,7 +235,7 @@ class _Harbor:
 
     @property
     def image(self) -> RunsAs:
-        """Where and as whom the image starts, as far as it is known here."""
+        """The folder and account with which the image starts, as far as they are known here."""
         dockerfile = self.folder / "environment" / "Dockerfile"
         return (
             runs_as(dockerfile.read_text(encoding="utf-8", errors="replace"))
@@ -338,7 +338,7 @@ class _Harbor:
         return f"solutions/{step['name']}" if has else None
 
     def files(self) -> dict[str, str | bytes | Path]:
-        """What is beside the manifest."""
+        """The files beside the manifest."""
         folder, files = self.folder, dict[str, str | bytes | Path]()
         if (folder / "environment").is_dir():
             files["environment"] = folder / "environment"

@@ -62,7 +62,7 @@ _OF_STEP: Mapping[str, _Kind] = {
 
 
 def problems_of_keys(file: TomlFile) -> Iterator[Problem]:
-    """What is wrong with the values of a task.toml of Harbor's, by file, line and key."""
+    """The problems of the values in a task.toml of Harbor's, by file, line and key."""
 
     def wrong(place: list[str], value: object, wanted: str) -> Problem:
         return Problem(

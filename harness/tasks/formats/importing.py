@@ -79,7 +79,7 @@ def _keep(task: TaskFolder, name: str, to: Path) -> str:
 
 
 def _differs(task: TaskFolder, to: Path, where: str) -> bool:
-    """Whether something is there in the place of what a task has beside it."""
+    """True if something is there in the place of what a task has beside it."""
     wanted = {name: content for name, content in task.beside.items() if name.partition("/")[0] == where}
     return (to / where).exists() and any(
         not (to / name).is_file()

@@ -89,7 +89,7 @@ class FileExistsGrader(_Grader):
 
 
 class JudgeGrader(_Grader):
-    """What a model judges."""
+    """A grader that is a model."""
 
     type: Literal["llm", "baseline"]
     criteria: str
@@ -104,7 +104,7 @@ Grader = Annotated[
 
 
 class Context(_Part):
-    """What is there before the prompt."""
+    """The state before the prompt."""
 
     scaffold_script: str | None = None
     history_file: str | None = None

@@ -90,7 +90,7 @@ def _plugin_above(folder: Path) -> Path | None:
 
 
 def _reasons(case: Case, folder: Path, root: Path | None) -> Iterator[str]:
-    """What has no counterpart."""
+    """The parts that have no counterpart here."""
     for grader in case.graders:
         if isinstance(grader, JudgeGrader):
             yield f"grader {grader.name!r}: a model judges it, and no check here asks one"

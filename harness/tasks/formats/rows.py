@@ -57,7 +57,7 @@ _NAMED = re.compile(
 
 @dataclass(frozen=True)
 class Mapped:
-    """How rows become tasks: columns by what they are, a folder with mirrors of repositories, and more of task.toml.
+    """The mapping of rows to tasks: columns by what they are, a folder with mirrors of repositories, more of task.toml.
 
     In the place of a column there may be a text with gaps, `{{ COLUMN }}`; they may be anywhere in `task`, too.
     """
@@ -85,7 +85,7 @@ class _Row:
     mapped: Mapped
 
     def value(self, what: str) -> Any:
-        """What a column holds, or a text with gaps comes to."""
+        """The value of a column, or of a text with gaps."""
         column = self.mapped.columns.get(what, "")
         return filled(column, self.row) if has_gaps(column) else self.row.get(column)
 
