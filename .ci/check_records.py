@@ -11,7 +11,7 @@ import jsonlines
 from jsonschema import Draft202012Validator
 
 import harness
-from harness.records.store import list_runs
+from harness.records.reading import list_runs
 
 results = Path(sys.argv[1])
 schema = json.loads(

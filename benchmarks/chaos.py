@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.stub_run import small_task, stub_server
-from harness.records.store import list_runs, read_records
+from harness.records.reading import list_runs, read_records
 from tests.support.chaos_proxy import FAULTS, ChaosProxy, Fault
 
 KILLS = 3

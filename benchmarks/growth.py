@@ -26,7 +26,7 @@ from typing import Any
 
 from benchmarks.pace import Pace, pace
 from benchmarks.stub_run import Measured, away_from_removed, run_trials, small_task, stub_server
-from harness.records.store import list_runs, read_records
+from harness.records.reading import list_runs, read_records
 
 MEMORY_MB, GROWTH = 700, 1.2
 ROUND = 1_000

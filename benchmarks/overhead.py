@@ -35,8 +35,8 @@ from statistics import median
 from harness.agents.claude import ENV, argv
 from harness.local.template import claude_template
 from harness.models.model import load_recording
-from harness.records.record import TrialSpec
-from harness.records.store import list_runs
+from harness.records.reading import list_runs
+from harness.records.trial_spec import TrialSpec
 from harness.tasks.loading import load_task
 from harness.tasks.task import Check, Task
 from harness.variants.variant import DEFAULT

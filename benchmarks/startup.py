@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from harness.agents.claude import ENV, argv
 from harness.local.template import claude_template
-from harness.records.record import TrialSpec
+from harness.records.trial_spec import TrialSpec
 from harness.tasks.loading import load_task
 from harness.variants.variant import DEFAULT
 from tests.support.folders import task_folder

@@ -19,9 +19,10 @@ from pathlib import Path
 from harness.local.state import spread_inodes
 from harness.models.model import NO_MODEL
 from harness.records.history import History
-from harness.records.record import TrialRecord, TrialSpec
+from harness.records.record import TrialRecord
 from harness.records.redaction import NO_REDACTION
 from harness.records.store import RunFolder
+from harness.records.trial_spec import TrialSpec
 from harness.runs.budget import Budget
 from harness.runs.engine import Engine
 from harness.sandboxes.platform import Platform

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.records.store import list_runs, read_records
+from harness.records.reading import list_runs, read_records
 from harness.variants.declared import load_variants
 from tests.support import mcp_echo, mcp_http
 from tests.support.folders import by_hand, says, task_folder, uses, write_files

@@ -10,7 +10,7 @@ import pytest
 
 from harness.cli import _parser, main
 from harness.local.launch import LocalServer
-from harness.records.store import list_runs, read_records
+from harness.records.reading import list_runs, read_records
 from harness.runs.resources import local_platform
 from harness.sandboxes.templates import remove_built
 from harness.tasks.loading import load_task

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.records.reading import list_runs, read_records
 from harness.records.record import TrialRecord
-from harness.records.store import list_runs, read_records
 from harness.tasks.loading import find_tasks, load_task
 
 TASKS = Path(__file__).parents[1] / "tasks"

@@ -11,9 +11,10 @@ from typing import ClassVar, Protocol
 from harness.models.model import Model
 from harness.models.provider import Provider
 from harness.records.events import MARKER, parse_line, start_marker, without_piece
-from harness.records.record import Stop, TrialSpec
+from harness.records.record import Stop
 from harness.records.session import Session
 from harness.records.stream import SessionBuilder
+from harness.records.trial_spec import TrialSpec
 from harness.sandboxes.sandbox import Sandbox
 
 

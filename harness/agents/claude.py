@@ -27,7 +27,8 @@ from harness.errors import NotAppliedError, SandboxFault
 from harness.models.model import REPLAY_COMMAND
 from harness.models.provider import ProviderState
 from harness.records.events import turn_marker
-from harness.records.record import Stop, TrialSpec
+from harness.records.record import Stop
+from harness.records.trial_spec import TrialSpec
 from harness.sandboxes.faults import OF_CONTENT
 from harness.sandboxes.job import Job
 from harness.sandboxes.job_runner import JobRunner
@@ -214,7 +215,7 @@ def _account_env(spec: TrialSpec) -> dict[str, str]:
 
 
 def _limit_s(context: AgentContext) -> float:
-    """How long the stream may now be silent. A tool may work in silence for as long as the agent has time."""
+    """Seconds for which the stream may now be silent. A tool may work in silence for as long as the agent has time."""
     builder = context.session_builder
     if builder.ended:
         return GRACE_S
@@ -222,7 +223,7 @@ def _limit_s(context: AgentContext) -> float:
 
 
 async def _ask_proxy(sandbox: Sandbox, idle_s: float | None) -> ProviderState | None:
-    """What the proxy last saw the API fail with; also by silence, where it is as long as the stream's, `idle_s`."""
+    """The last failure of the API that the proxy saw; also silence, where it is as long as the stream's, `idle_s`."""
     try:
         sight = await sandbox.egress()
     except SandboxFault:

@@ -1,4 +1,4 @@
-"""Who decides `error`: only what an agent cannot bring about. Each way in which Claude Code can end, and what it means.
+"""The ways in which Claude Code can end, and what each means. An `error` is only what an agent cannot bring about.
 
 Before the agent's first tool call nobody has acted in its sandbox, and Claude Code's own word is enough. After it, the
 word of the stream alone is not: a fault of the provider is one when the proxy outside of the sandbox saw it, or when
@@ -55,7 +55,7 @@ async def _nobody() -> None:
 
 @dataclass(frozen=True)
 class Outside:
-    """Who sees the model's API from outside of the sandbox.
+    """The views of the model's API from outside of the sandbox.
 
     `own`: the harness's own request; None where it cannot make one. `proxy`: what the proxy on the way last saw the API
     fail with; None where it saw it well, or not at all.
@@ -67,7 +67,7 @@ class Outside:
 
 @dataclass(frozen=True)
 class Ending:
-    """What stopped the agent, for a run that is judged, and what its record should say of it."""
+    """The stop of an agent whose run is judged, and what its record should say of it."""
 
     stop: Stop
     note: str | None = None
@@ -75,7 +75,7 @@ class Ending:
 
 @dataclass(frozen=True)
 class Exit:
-    """How Claude Code's process ended: its exit code (None: it was killed), and the end of its stderr."""
+    """The end of Claude Code's process: its exit code (None: it was killed), and the end of its stderr."""
 
     code: int | None
     stderr: str = ""
@@ -83,7 +83,7 @@ class Exit:
 
 @dataclass(frozen=True)
 class Run:
-    """What is known of a prompt's run when it has ended: the session so far, and how far the agent had come.
+    """A prompt's run that has ended: the session so far, and how far the agent had come.
 
     `has_acted`: it has called a tool. `has_result`: the run's result is there. `idle_s`: how long nothing was said;
     `waits`: for the model.
@@ -98,7 +98,7 @@ class Run:
 
 
 async def judge_result(run: Run, outside: Outside) -> Ending:
-    """What a run with a result has come to.
+    """Judge a run with a result.
 
     Raises:
         ProviderFault: when the API failed, and the harness sees it too.
@@ -124,7 +124,7 @@ async def judge_result(run: Run, outside: Outside) -> Ending:
 
 
 def judge_death(run: Run, exit: Exit) -> Ending:
-    """What a run without a result has come to.
+    """Judge a run without a result.
 
     Raises:
         ProviderFault: when a replay's server did not start.
@@ -145,7 +145,7 @@ def judge_death(run: Run, exit: Exit) -> Ending:
 
 
 async def judge_timeout(run: Run, silence_s: float, is_held_up: bool, outside: Outside) -> Ending:
-    """What a run whose time was up has come to.
+    """Judge a run whose time was up.
 
     Args:
         run: the run.
@@ -185,7 +185,7 @@ async def refused_key(session: Session, outside: Outside) -> ProviderFault | Non
 async def _judge_provider(
     run: Run, status: int | None, fault: ProviderFault, outside: Outside, stop: Stop
 ) -> Ending:
-    """What an API's trouble that Claude Code tells of means."""
+    """Judge an API's trouble that Claude Code tells of."""
     seen = await outside.proxy()
     if seen and seen.is_the_apis(status):
         fault.policy = replace(fault.policy, fatal=False)  # only what the harness itself meets ends a run
@@ -215,7 +215,7 @@ def provider_fault(status: int | None, message: str) -> ProviderFault:
 
 
 def is_api_error(result: TurnResult) -> bool:
-    """Whether the result is Claude Code's own word on the API's trouble, and not the model's."""
+    """True if the result is Claude Code's own word on the API's trouble, and not the model's."""
     if result.terminal_reason == "api_error" or result.api_error_status is not None:
         return True
     has_output = result.tokens is not None and result.tokens.output > 0

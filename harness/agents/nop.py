@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from harness.agents.base import AgentContext
-from harness.records.record import Stop, TrialSpec
+from harness.records.record import Stop
+from harness.records.trial_spec import TrialSpec
 
 
 class Nop:

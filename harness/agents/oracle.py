@@ -6,7 +6,8 @@ from pathlib import Path
 
 from harness.agents.base import AgentContext
 from harness.errors import CheckFault
-from harness.records.record import Stop, TrialSpec
+from harness.records.record import Stop
+from harness.records.trial_spec import TrialSpec
 from harness.sandboxes.archive import pack
 from harness.sandboxes.layout import work_folder
 from harness.sandboxes.sandbox import CommandTimeoutError

@@ -59,7 +59,7 @@ class Commit:
         return "-".join([*words, self.id[:8]])[:90]
 
     def unsuited(self) -> str | None:
-        """Why it can be no task; None for one that can be tried."""
+        """The reason for which it can be no task; None for one that can be tried."""
         if len(self.parents) != 1:
             return "is a merge" if self.parents else "is the first"
         if _REVERTS.search(self.message):
@@ -99,7 +99,7 @@ _SETTINGS = {
 
 
 def git(repo: Path, *arguments: str) -> str:
-    """What git prints, with no settings that would change it.
+    """Return git's output, with no settings that would change it.
 
     Raises:
         UsageError: when it fails.
@@ -165,7 +165,7 @@ def history(repo: Path, since: str | None) -> list[str]:
 
 
 def patch_of(repo: Path, commit: Commit, *, tests: bool) -> str:
-    """What a commit does to its tests, or to all else, as a patch."""
+    """Return a commit's changes to its tests, or to all else, as a patch."""
     paths = [path for path in (*commit.changed, *commit.deleted) if is_test(path) == tests]
     if not paths:
         return ""

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import harness
 from harness.errors import UsageError
+from harness.records.reading import find_run, read_records
 from harness.records.record import TrialRecord
-from harness.records.store import find_run, read_records
 from harness.report.html.render import write_report
 from harness.tasks.tomlfile import display_path
 

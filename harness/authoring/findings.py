@@ -1,4 +1,4 @@
-"""What is found wrong with a task, and how it is told: a table, or JSON."""
+"""The defects found in a task, told as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Survivor:
 
 @dataclass(frozen=True)
 class Sharpness:
-    """How many mutants of the solution the checks were tried with, and which of these they did not notice."""
+    """The mutants of the solution that the checks were tried with: their number, and those that no check noticed."""
 
     mutants: int = 0
     survivors: tuple[Survivor, ...] = ()
@@ -53,7 +53,7 @@ class Sharpness:
 
 @dataclass(frozen=True)
 class Report:
-    """What validating one task came to. `runs` is how often each check judged the solution."""
+    """The result of validating one task. `runs` is the number of times that each check judged the solution."""
 
     task: str
     path: str

@@ -1,4 +1,4 @@
-"""What a task's folder shows before anything is run: what looks like a task and is none, and parts that nobody uses."""
+"""The defects that a task's folder shows before anything is run: what only looks like a task, and unused parts."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _almost_a_task(names: set[str]) -> Finding | None:
 
 
 def look_at_folder(task: Task, starter: Path | None) -> Iterator[Finding]:
-    """What is wrong with a task by its files alone. `starter` is the folder of its starter repo."""
+    """Find the defects that a task's files alone show. `starter` is the folder of its starter repo."""
     if not has_solution(task):
         remedy = "add solution/ (files laid over the repo, or solve.sh), so that the checks can be proven"
         yield Finding("no_solution", "there is no solution", remedy)
@@ -141,7 +141,7 @@ def _is_named(name: str, text: str) -> bool:
 
 
 def _dropped(task: Task) -> Iterator[Finding]:
-    """What of the starter folder goes into no sandbox, said once."""
+    """A notice of what in the starter folder goes into no sandbox."""
     if task.repo is None or task.path is None:
         return
     dropped = sorted(_dropped_names(task.repo))
@@ -189,7 +189,7 @@ def look_at_prompts(
 
 
 def _named_files(prompt: str) -> Iterator[str]:
-    """What a prompt says that is the name of a file, from the repo."""
+    """The names of files that a prompt has, relative to the repo."""
     prompt = re.sub(r"(?:/home/user|~)/repo/", "", prompt)
     for ticked in _TICKED.findall(prompt):
         for word in ticked.split():

@@ -1,4 +1,4 @@
-"""What an agent could read that gives the answer away: the solution's text, or the checks', where it is at work."""
+"""Leaks: the text of the solution or of a check, where the agent could read it."""
 
 from __future__ import annotations
 

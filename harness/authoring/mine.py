@@ -55,7 +55,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Yield:
-    """What mining came to: the number of commits, and by commit why it is no task, or PROVEN; and the tasks."""
+    """The result of mining: the number of commits, for each the reason why it is no task, or PROVEN; and the tasks."""
 
     commits: int
     verdicts: dict[str, str]

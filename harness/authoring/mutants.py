@@ -22,7 +22,7 @@ ANOTHER_CONTENT = "the file has another content"
 
 @dataclass(frozen=True)
 class Change:
-    """What a solution did to one file: its content before and after; None where there is none."""
+    """A solution's change of one file: its content before and after; None where there is none."""
 
     path: str
     before: bytes | None
@@ -44,7 +44,7 @@ class Mutant:
 
     @property
     def diff(self) -> str:
-        """What is wrong with it, as a diff from the solution."""
+        """The mutation, as a diff from the solution."""
         return "".join(
             difflib.unified_diff(
                 _lines(self.solved),

@@ -23,7 +23,7 @@ _TURNED: dict[type[ast.cmpop], tuple[str, str]] = {
 
 
 def meaning(text: str) -> str | None:
-    """What a text means to Python: its tree without docstrings; None for one that does not parse."""
+    """The tree of a Python text without docstrings: the same for texts of one meaning; None if it does not parse."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError):
@@ -65,11 +65,11 @@ class _Places:
         return self._starts[line - 1] + len(before)
 
     def start(self, node: ast.expr | ast.stmt) -> int:
-        """Where a node begins."""
+        """The offset at which a node begins."""
         return self.offset(node.lineno, node.col_offset)
 
     def end(self, node: ast.expr | ast.stmt) -> int:
-        """Where a node ends."""
+        """The offset at which a node ends."""
         assert node.end_lineno is not None
         assert node.end_col_offset is not None
         return self.offset(node.end_lineno, node.end_col_offset)

@@ -1,4 +1,4 @@
-"""What stands in a file in another form: compressed, in an archive, as base64."""
+"""The texts that a file holds in another form: compressed, in an archive, as base64."""
 
 from __future__ import annotations
 

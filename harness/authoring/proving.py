@@ -18,8 +18,10 @@ from harness.authoring import clock
 from harness.authoring.mutants import Mutant, syntax_command
 from harness.authoring.work_files import write_mutated
 from harness.errors import Fault, SandboxFault
-from harness.records.record import CheckResult, TrialRecord, TrialSpec
+from harness.records.record import TrialRecord
+from harness.records.record_parts import CheckResult
 from harness.records.stream import SessionBuilder
+from harness.records.trial_spec import TrialSpec
 from harness.runs.regrade import NotRegradableError, stored_works
 from harness.sandboxes.sandbox import CommandTimeoutError, Sandbox
 from harness.sandboxes.shell import call
@@ -147,7 +149,7 @@ class Prover:
             return await run_checks(place, task, checks, told=self._told("oracle"))
 
     async def notices(self, works: Works, mutant: Mutant, timeout: float) -> bool | None:
-        """Whether a check fails for a mutant; None for one that does not parse."""
+        """True if a check fails for a mutant; None for one that does not parse."""
         if self.task.grade_in_agents_sandbox:
             return await self._notices_in_place(mutant)
         work = works[mutant.turn]
@@ -181,7 +183,7 @@ class Prover:
         return proof.record.outcome != "passed"
 
     def _told(self, agent: str) -> dict[str, bytes] | None:
-        """What the checks can read of a session; the oracle has none, but an answer."""
+        """The session that the checks can read; the oracle has none, but an answer."""
         answer = self.task.answer if agent == "oracle" else None
         return session_files(self.task, Told(bytes, SessionBuilder().session(), answer, is_known=False))
 
@@ -238,8 +240,9 @@ class Prover:
     async def look_around(
         self, lines: Sequence[str], blobs: Sequence[str]
     ) -> tuple[dict[str, bytes], tuple[History, ...]]:
-        """What an agent finds in its sandbox before it has done anything: files beside the repo that hold one of the
-        lines, with their content, and histories.
+        """Look at what an agent finds in its sandbox before it has done anything.
+
+        Returns the files beside the repo that hold one of the lines, with their content, and histories.
         """
 
         async def look() -> tuple[dict[str, bytes], tuple[History, ...]]:
@@ -274,7 +277,7 @@ async def _look(
 
 
 def histories_in(told: str) -> tuple[History, ...]:
-    """What `histories.sh` has told."""
+    """Read the answer of `histories.sh`."""
     rows = [line.split("\t") for line in told.splitlines() if line.startswith("history\t")]
     return tuple(History(row[1], *map(int, row[2:])) for row in rows if len(row) == _NO_FIELDS)
 
@@ -289,7 +292,7 @@ def _copy_mutated(solution: Path, mutant: Mutant, target: Path) -> None:
 
 
 def fault_of(record: TrialRecord) -> Fault | None:
-    """What broke a trial, if it did."""
+    """The fault that broke a trial, if any."""
     return record.error.fault() if record.error else None
 
 

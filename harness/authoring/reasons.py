@@ -1,4 +1,4 @@
-"""Why a check fails when nothing was done: it should say that the work is missing, not that it could not look."""
+"""The reasons that checks give when nothing was done. They should miss the work, and not fail to look for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from harness.authoring.edits import language_of
 from harness.authoring.findings import Finding
-from harness.records.record import CheckResult
+from harness.records.record_parts import CheckResult
 
 _MISSING = (
     re.compile(r"No module named ['\"]?([\w.]+)"),
@@ -32,7 +32,7 @@ _BROKEN = re.compile(r"^\s*(SyntaxError|IndentationError|TabError)\b.*", re.M)
 
 
 def wrong_reason(result: CheckResult, prompts: str, made: Collection[str]) -> Finding | None:
-    """What is wrong with the way in which a check fails, if anything.
+    """The defect in the way in which a check fails, if there is one.
 
     `prompts` is all that the agent is told; `made` are names of files that only the solution brings. Who is told a
     name can be asked for it.

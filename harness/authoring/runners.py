@@ -1,4 +1,4 @@
-"""How the tests of a commit are run, told from the repo and from the tests themselves."""
+"""The command that runs a commit's tests, told from the repo and from the tests themselves."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PLUGINS = {
 
 
 def runner_of(repo: Path, commit: Commit) -> Runner | str:
-    """How a commit's tests are run, or why they cannot be."""
+    """Find the runner of a commit's tests, or the reason why there is none."""
     tests = [path for path in commit.tests if PurePosixPath(path).name not in ("conftest.py", "__init__.py")]
     python = [path for path in tests if language_of(path, "") == "python" and _is_test_file(path)]
     node = [path for path in tests if language_of(path, "") == "javascript"]

@@ -1,4 +1,4 @@
-"""Whether a check says the same of the same work: each time, in each order of the checks, and alone."""
+"""The trial of a check's stability: the same verdict on the same work each time, in each order of checks, and alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from harness.authoring.findings import Finding
-from harness.records.record import CheckResult
+from harness.records.record_parts import CheckResult
 from harness.tasks.task import Check
 
 GIVEN, ALONE, AGAIN = "in the order given", "alone", "a second time in one sandbox"
@@ -21,7 +21,7 @@ Judge = Callable[[Sequence[Check], int], Awaitable[list[tuple[CheckResult, ...]]
 
 @dataclass
 class Verdicts:
-    """What each check said of one work, by how it was asked."""
+    """The verdicts of each check on one work, by the way in which it was asked."""
 
     by_check: dict[str, dict[str, list[bool]]] = field(default_factory=dict)
     orders: dict[str, tuple[Check, ...]] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class Verdicts:
                 self.words.setdefault(result.name, result.output_tail)
 
     def runs(self) -> int:
-        """How often the check that ran least has run."""
+        """The number of runs of the check that ran least."""
         counts = [sum(map(len, verdicts.values())) for verdicts in self.by_check.values()]
         return min(counts, default=0)
 

@@ -24,7 +24,7 @@ from harness.authoring.stability import ALONE, GIVEN, Verdicts, ask, findings_of
 from harness.authoring.work_files import changes_between, read_files
 from harness.errors import Fault, ProblemsError, UsageError
 from harness.models.model import NO_MODEL
-from harness.records.record import CheckResult
+from harness.records.record_parts import CheckResult
 from harness.records.redaction import NO_REDACTION
 from harness.records.store import RunFolder, new_run_id
 from harness.runs.options import Options
@@ -52,7 +52,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is run for a task: judgements of the solution and of no work, and mutants."""
+    """The amount of work spent on a task: judgements of the solution and of no work, and mutants."""
 
     times: int = 8
     mutants: int = 20
@@ -220,7 +220,7 @@ class _Proving:
         return tuple(check for check in self.task.checks if not check.is_of_session)
 
     def _of_session(self, oracle: Proof) -> Iterator[Finding]:
-        """What is to be said of the checks of the answer and of the tools."""
+        """The findings on the checks of the answer and of the tools."""
         results = {result.name: result for result in oracle.record.checks}
         for check in self.task.checks:
             if not check.is_of_session:
@@ -235,7 +235,7 @@ class _Proving:
                 yield Finding("oracle_fails", what, "mend answer.md or the check", check=check.name)
 
     def _made(self) -> str:
-        """What else than repos says what files there are."""
+        """All texts beside repos that may name files: checks, solutions, commands, variables."""
         checks = [*self._check_files().values()]
         folders = [self.task.solution, *(turn.solution for turn in self.task.turns)]
         solutions = [path.read_bytes() for folder in folders if folder for path in _files_at(folder)]

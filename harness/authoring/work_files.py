@@ -40,7 +40,7 @@ def read_files(tar: Path) -> dict[str, bytes]:
 
 
 def changes_between(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> dict[str, Change]:
-    """What differs between two works, by path."""
+    """The differences between two works, by path."""
     names = sorted({*before, *after})
     return {
         name: Change(name, before.get(name), after.get(name))

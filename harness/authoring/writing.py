@@ -42,7 +42,7 @@ _NOTES_CHECK = """#!/bin/sh
 
 @dataclass(frozen=True)
 class Runner:
-    """How a commit's tests are run."""
+    """The way in which a commit's tests are run."""
 
     name: str
     paths: tuple[str, ...] = ()

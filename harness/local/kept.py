@@ -1,4 +1,4 @@
-"""What servers have built and unpacked is kept for later ones, within a bound."""
+"""The store of what servers have built and unpacked: it is kept for later ones, within a bound."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ IMAGES, TEMPLATES, TEMPLATES_OF_ONE_ACCOUNT = "images-1", "templates-4", "templa
 
 
 def _templates_folder(isolation: Isolation) -> str:
-    """Where templates are kept: files that were made where all accounts are one have lost their owners."""
+    """The folder of templates: files that were made where all accounts are one have lost their owners."""
     has_one_id = isolation.namespaces is not None and isolation.namespaces.ids == "one"
     return TEMPLATES_OF_ONE_ACCOUNT if has_one_id else TEMPLATES
 

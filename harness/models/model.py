@@ -165,7 +165,7 @@ class Model:
         return Network(allow=allowed, headers=self.headers)
 
     def is_signed(self, env: Mapping[str, str]) -> bool:
-        """Whether Claude Code, with `env`, signs its requests itself (Bedrock, Vertex AI)."""
+        """True if Claude Code, with `env`, signs its requests itself (Bedrock, Vertex AI)."""
         return _is_on(env, _BEDROCK) or _is_on(env, _VERTEX)
 
     @property
@@ -258,7 +258,7 @@ def move_key_to_platform(model: Model, *, asked: bool = False, by_origin: bool =
 
 
 def _origin(url: str) -> str:
-    """What a key is added for: one scheme, host and port. A host alone is https on its own port, as E2B has it."""
+    """The origin that gets a key: one scheme, host and port. A host alone is https on its own port, as E2B has it."""
     parts = _split(url)
     host = parts.hostname or ""
     host = LOOPBACK if is_loopback(host) and host != "localhost" else host

@@ -34,11 +34,11 @@ class ProviderState:
 
     @property
     def is_well(self) -> bool:
-        """Whether it does what it is asked for."""
+        """True if it does what it is asked for."""
         return self.status is not None and self.status < 400
 
     def is_the_apis(self, seen: int | None) -> bool:
-        """Whether it is the trouble that Claude Code told of, and none that an agent's own request is bound to meet.
+        """True if it is the trouble that Claude Code told of, and none that an agent's own request is bound to meet.
 
         Other statuses an agent gets at will, by asking for too much, or for a model that there is not.
         """
@@ -46,7 +46,7 @@ class ProviderState:
         return kind == _kind(seen) and kind in ("down", "refused")
 
     def confirms(self, seen: int | None) -> bool:
-        """Whether it is the trouble that Claude Code told of, by its status there (None: no answer, or silence)."""
+        """True if it is the trouble that Claude Code told of, by its status there (None: no answer, or silence)."""
         if self.is_well:
             return False
         kinds = [_kind(self.status), _kind(seen)]
@@ -136,7 +136,7 @@ async def _ask(url: str, headers: Mapping[str, str], name: str, *, is_oauth: boo
 
 
 def _state(reply: httpx.Response, owed: str) -> ProviderState:
-    """What a reply says of the API: a good one is JSON with the field that is `owed`; a login page is none."""
+    """The API's state by its reply: a good one is JSON with the field that is `owed`; a login page is none."""
     body = None
     with contextlib.suppress(ValueError):
         body = reply.json()
@@ -146,7 +146,7 @@ def _state(reply: httpx.Response, owed: str) -> ProviderState:
 
 
 def _words(reply: httpx.Response) -> str:
-    """What the API says of an error."""
+    """The API's words on an error."""
     with contextlib.suppress(ValueError, KeyError, TypeError):
         return str(reply.json()["error"]["message"])
     return keep_start(reply.text, 500)

@@ -18,8 +18,10 @@ from harness.pytest_plugin.reporting import (
     shown_path,
     side_notes,
 )
-from harness.records.record import CheckResult, TrialRecord
-from harness.records.store import RunFolder, read_records
+from harness.records.reading import read_records
+from harness.records.record import TrialRecord
+from harness.records.record_parts import CheckResult
+from harness.records.store import RunFolder
 from harness.report.sanitize import sanitize
 
 _LINES = {"short": 3}

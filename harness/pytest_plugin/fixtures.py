@@ -17,8 +17,10 @@ from harness.pytest_plugin.own_verdict import OwnVerdict, verdict_of
 from harness.pytest_plugin.reporting import properties
 from harness.pytest_plugin.session import RunSession
 from harness.records.prices import Price, cost_by_model, total_cost
-from harness.records.record import CheckResult, Stop, TokenCounts, TrialRecord, TrialSpec
+from harness.records.record import Stop, TrialRecord
+from harness.records.record_parts import CheckResult, TokenCounts
 from harness.records.session import Session
+from harness.records.trial_spec import TrialSpec
 from harness.runs.budget import NotStartedError
 from harness.sandboxes.faults import OF_CONTENT
 from harness.sandboxes.layout import HOME, REPO

@@ -14,7 +14,8 @@ from harness.errors import Fault, HarnessError, NotAppliedError, Problem, Proble
 from harness.pytest_plugin.python_tests import PythonTrial, marked_task, python_trial, unstable_parameter
 from harness.pytest_plugin.reporting import TrialFailedError, TrialFaultError, failed_lines, properties
 from harness.pytest_plugin.session import Owner, RunSession, session_of
-from harness.records.record import TrialRecord, TrialSpec, trial_name
+from harness.records.record import TrialRecord
+from harness.records.trial_spec import TrialSpec, trial_name
 from harness.report.sanitize import sanitize
 from harness.report.table import plain
 from harness.runs.budget import NotStartedError
@@ -154,7 +155,7 @@ class TrialItem(pytest.Item):
 
     @functools.cached_property
     def location(self) -> tuple[str, int | None, str]:
-        """Where it is, as pytest prints it beside its id."""
+        """Its place, as pytest prints it beside its id."""
         file, line, name = super().location
         return plain(file), line, name
 

@@ -13,7 +13,7 @@ from harness.pytest_plugin.items import uses_trials
 
 
 def notes_on_plugins(config: pytest.Config, trials: Sequence[pytest.Item]) -> Iterator[str]:
-    """What is asked of other plugins and does not hold for trials, and what to use instead."""
+    """Notes on options of other plugins that do not hold for trials, and on what to use instead."""
     # Each of the two has an option that no other plugin has.
     if hasattr(config.option, "reruns") and (_reruns(config) or _has_marker(trials, "flaky")):
         yield (
@@ -28,7 +28,7 @@ def notes_on_plugins(config: pytest.Config, trials: Sequence[pytest.Item]) -> It
 
 
 def why_not_run(config: pytest.Config) -> UsageError | None:
-    """What pytest was asked for, and no trial can do."""
+    """The reason for which no trial can be run as pytest was asked to; None if there is none."""
     if config.option.setuponly:
         return UsageError(
             "--setup-only and --setup-plan do not go with trials: a trial's setup costs what the trial does",

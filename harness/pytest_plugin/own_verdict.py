@@ -1,4 +1,4 @@
-"""What a test with the fixtures came to, by pytest's reports of it: a trial behind fixtures is judged by this."""
+"""The verdict on a test with the fixtures, by pytest's reports of it: a trial behind fixtures is judged by this."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.trials.attempt import interrupted
 
 @dataclass(frozen=True)
 class OwnVerdict:
-    """What pytest has reported of a test before its teardown.
+    """Pytest's reports on a test before its teardown.
 
     `called` is True once its own lines have ended, by whatever outcome. `part_failed` tells that they, or one of its
     subtests, have failed, and `failed` has expected failures, too; `skipped` is the reason that the test gave, and
@@ -27,7 +27,7 @@ class OwnVerdict:
 
     @property
     def fault(self) -> Fault | None:
-        """Why the trial counts for nobody; None when its test has passed or failed."""
+        """The fault for which the trial does not count; None when its test has passed or failed."""
         if self.failed:
             return None
         if self.skipped is not None:
@@ -41,7 +41,7 @@ _VERDICT = pytest.StashKey[OwnVerdict]()
 
 
 def verdict_of(item: pytest.Item) -> OwnVerdict:
-    """What is known of a test so far."""
+    """The verdict on a test so far."""
     return item.stash.get(_VERDICT, OwnVerdict())
 
 

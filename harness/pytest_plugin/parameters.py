@@ -44,7 +44,7 @@ def _text(value: object) -> str:
 
 
 def _content(value: object) -> str:
-    """What an object of a known kind holds, else its own `repr`."""
+    """The content of an object of a known kind, else its own `repr`."""
     if isinstance(value, set | frozenset):
         return ", ".join(sorted(map(_text, value)))
     if isinstance(value, dict):

@@ -43,7 +43,7 @@ def _id(item: pytest.Item) -> str:
 
 
 def _place_of_variants(item: pytest.Item) -> Path:
-    """Where the variants of an item are looked for from: a task's folder, or a test's file."""
+    """The place from which an item's variants are looked for: a task's folder, or a test's file."""
     return item.parent.folder if isinstance(item.parent, TaskFile) else item.path
 
 

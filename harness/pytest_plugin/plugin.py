@@ -119,7 +119,7 @@ def pytest_make_collect_report(
 
 
 def _redactor_at(collector: pytest.Collector) -> Redactor:
-    """What knows the secrets of the variants declared for a place, whether tasks have been met there or not."""
+    """The redactor of the secrets of the variants declared for a place, whether tasks have been met there or not."""
     from harness.runs.secrets import redactor_of_machine
     from harness.variants.declared import VariantResolver
 

@@ -20,8 +20,8 @@ from harness.errors import UsageError
 from harness.pytest_plugin.options import name_from_root, root_of
 from harness.pytest_plugin.parameters import UnstableError, stable_text
 from harness.pytest_plugin.session import session_of
-from harness.tasks.loading import task_of_parts
 from harness.tasks.task import Task
+from harness.tasks.task_parts import task_of_parts
 from harness.variants.variant import Variant
 
 TRIAL = "harness_trial"

@@ -12,7 +12,8 @@ import pytest
 from _pytest._code.code import TerminalRepr
 
 from harness.errors import Fault, NotAppliedError, UsageError, is_users_own
-from harness.records.record import CheckResult, TrialRecord
+from harness.records.record import TrialRecord
+from harness.records.record_parts import CheckResult
 from harness.records.redaction import Redactor
 from harness.report.formatting import cost, count, seconds
 from harness.report.sanitize import sanitize

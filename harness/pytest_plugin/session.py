@@ -14,8 +14,9 @@ import pytest
 
 from harness.errors import HarnessError, UsageError
 from harness.pytest_plugin.options import SESSION, options_of, root_of
-from harness.records.record import AttemptRecord, TrialSpec
+from harness.records.record_parts import AttemptRecord
 from harness.records.redaction import Redactor
+from harness.records.trial_spec import TrialSpec
 from harness.runs.client import RunClient
 from harness.runs.order import interleaved, shuffled_block
 from harness.runs.request import RunRequest, TaskWords
@@ -158,7 +159,7 @@ class RunSession:
             raise pytest.UsageError(str(error))
 
     def redactor(self) -> Redactor:
-        """What takes the run's secrets out of what is shown; before there is a run, those that are known by then."""
+        """The redactor of the run's secrets; before there is a run, of those that are known by then."""
         of_run = self.client.redactor()
         if of_run.longest:
             return of_run

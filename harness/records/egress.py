@@ -1,4 +1,4 @@
-"""What the proxy of a sandbox on this machine saw of its network use: the model's API, and what was refused.
+"""A sandbox's network use as the proxy of this machine saw it: the model's API, and what was refused.
 
 The proxy is outside of the sandbox: nothing that an agent does changes what it saw. It sees the model's API where it
 adds the key, and only there.
@@ -27,7 +27,7 @@ class SentText:
 
     @property
     def is_whole(self) -> bool:
-        """Whether `text` is all of it."""
+        """True if `text` is all of it."""
         return len(self.text) == self.chars
 
 
@@ -41,7 +41,7 @@ class SentInstructions:
 
 @dataclass(frozen=True)
 class SentRequest:
-    """What the main agent's first request really carried.
+    """The content of the main agent's first request.
 
     `system` is the system prompt by its blocks. `context` has the texts before the model's first answer: what Claude
     Code puts around the prompt, CLAUDE.md's text included, and the prompt. `tools` are the SHA-256 of the tools'
@@ -59,7 +59,7 @@ class SentRequest:
     betas: tuple[str, ...] = ()
 
     def carries(self, text: str) -> bool | None:
-        """Whether the system prompt or the context has this text in it; None where a text was too long to be kept."""
+        """True if the system prompt or the context has this text in it; None where a text was too long to be kept."""
         parts = (*self.system, *self.context)
         if any(text in part.text for part in parts):
             return True
@@ -80,7 +80,7 @@ class SentRequest:
 
 @dataclass(frozen=True)
 class ApiTrouble:
-    """What the API last failed with: an HTTP status (None: no answer at all), and what it said."""
+    """The API's last failure: an HTTP status (None: no answer at all), and its words."""
 
     status: int | None
     words: str
@@ -88,7 +88,7 @@ class ApiTrouble:
 
 @dataclass(frozen=True)
 class ApiSight:
-    """What was seen of the model's API.
+    """The use of the model's API that was seen.
 
     `requests` are those for messages, whoever made them. `endings` has how often each ended in what: an HTTP status, or
     `unreachable`, `cut` (the answer broke off), `left` (the sandbox did not wait for its end). `models` are the tokens
@@ -121,7 +121,7 @@ class ApiSight:
         return sum(self.models.values(), Tokens())
 
     def beyond(self, told: Tokens) -> int | None:
-        """How many tokens more were answered than somebody tells of; negative where there were fewer.
+        """The number of tokens that were answered beyond those that somebody tells of; negative where there were fewer.
 
         Tokens of answers that broke off may be told or not. None where an answer did not tell its tokens.
         """
@@ -152,7 +152,7 @@ class EgressSight:
 
 
 def parse_egress(report: Mapping[str, Any]) -> EgressSight:
-    """What the local server tells of a sandbox's proxy (`GET /sandboxes/ID/egress`)."""
+    """Read the local server's answer to `GET /sandboxes/ID/egress`."""
     api = report["api"]
     return EgressSight(
         None if api is None else _parse_api(api),

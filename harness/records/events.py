@@ -113,7 +113,7 @@ def start_marker(ms: int) -> bytes:
 
 
 def event_time(event: Event) -> datetime | None:
-    """When Claude Code wrote an event; older versions do not tell."""
+    """The time at which Claude Code wrote an event; older versions do not tell."""
     try:
         told = datetime.fromisoformat(event.raw.get("timestamp") or "")
     except (TypeError, ValueError):

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.records.reading import list_runs, read_records
 from harness.records.record import TrialRecord
-from harness.records.store import list_runs, read_records
 
 RUNS = 20
 """The number of runs that are read, from the last on."""

@@ -25,7 +25,7 @@ _SEAL = "# sha256 of the lines above: "
 
 @dataclass(frozen=True)
 class Difference:
-    """What is not as the manifest has it: `changed`, `missing`, `added`, or a `link`, which is not followed."""
+    """A difference from the manifest: `changed`, `missing`, `added`, or a `link`, which is not followed."""
 
     path: str
     what: str
@@ -77,7 +77,7 @@ def read_manifest(run: Path) -> tuple[dict[str, str], bool]:
 
 
 def differences(run: Path, known: dict[str, str]) -> Iterator[Difference]:
-    """What of a run's folder is not as its manifest has it."""
+    """The differences of a run's folder from its manifest."""
     there = list(files_of(run))
     for name in there:
         path = run / name

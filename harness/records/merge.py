@@ -10,17 +10,10 @@ from typing import Any
 
 from harness.errors import UsageError
 from harness.records.files import file_below, open_regular
+from harness.records.reading import find_run, list_runs, read_about, read_records
 from harness.records.record import TrialRecord
 from harness.records.redaction import NO_REDACTION
-from harness.records.store import (
-    RunFolder,
-    disk_fault,
-    find_run,
-    list_runs,
-    new_run_id,
-    read_about,
-    read_records,
-)
+from harness.records.store import RunFolder, disk_fault, new_run_id
 
 _SHOWN = 5
 
@@ -62,7 +55,7 @@ def merge(results: Path, names: Sequence[str], into: str | None) -> tuple[RunFol
 
 
 def asked_in(runs: Sequence[RunFolder]) -> dict[str, dict[str, Any]]:
-    """What the runs' variants set and bring, and what their tasks say: a report on the merged run shows it."""
+    """The runs' requests together (variants' keys and texts, tasks' words): a report on the merged run shows them."""
     found: dict[str, dict[str, Any]] = {}
     for about in (read_about(run.path) for run in runs):
         for key in ("variants", "texts", "tasks"):

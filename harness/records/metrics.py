@@ -11,7 +11,8 @@ from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from harness.records.prices import plain_name
-from harness.records.record import Count, Name, Outcome, Place, TrialRecord
+from harness.records.record import Outcome, TrialRecord
+from harness.records.record_parts import Count, Name, Place
 
 
 # Not frozen: that would make it take as long to fill a hundred thousand of them as to read their lines.

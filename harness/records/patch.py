@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.records.files import MAX_LINE, file_below
-from harness.records.store import find_record, find_run
+from harness.records.reading import find_record, find_run
 from harness.tasks.gitcommand import local_git
 from harness.text import keep_end
 

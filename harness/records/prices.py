@@ -1,4 +1,4 @@
-"""What a session cost, and by whose prices: Claude Code's, where it knows the model, or those that were given."""
+"""The cost of a session, by Claude Code's prices, where it knows the model, or by those that were given."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Cost:
 
 
 def cost_by_model(session: Session, given: Mapping[str, Price]) -> dict[str, Cost]:
-    """What each model cost. A price that was given goes before Claude Code's own.
+    """The cost of each model. A price that was given goes before Claude Code's own.
 
     Claude Code prices a model by the name that it asked for. Where the API names another one in its replies, that
     other's price counts, if it was given.
@@ -57,7 +57,7 @@ def cost_by_model(session: Session, given: Mapping[str, Price]) -> dict[str, Cos
 
 
 def total_cost(session: Session, by_model: Mapping[str, Cost]) -> Cost:
-    """What the session cost, as Claude Code sums it up where all prices are its own."""
+    """The session's cost, as Claude Code sums it up where all prices are its own."""
     sources = {cost.source for cost in by_model.values()}
     if session.is_bound or not session.turns or None in sources:
         return Cost()
@@ -69,7 +69,7 @@ def total_cost(session: Session, by_model: Mapping[str, Cost]) -> Cost:
 
 
 def is_claudes_price(session: Session, given: Mapping[str, Price]) -> bool:
-    """Whether all that Claude Code tells of costs is by prices that it knows, and that none was given for."""
+    """True if all that Claude Code tells of costs is by prices that it knows, and that none was given for."""
     own = all(_claudes_source(name, usage) for name, usage in session.models.items() if name not in given)
     return own and given.keys().isdisjoint({*session.models, *session.answered})
 
@@ -88,7 +88,7 @@ def _cost(
 
 
 def _at(price: Price, tokens: Tokens) -> float | None:
-    """What tokens cost; None where a kind of them has no price."""
+    """The cost of tokens; None where a kind of them has no price."""
     counts: dict[str, int] = {kind: getattr(tokens, kind) for kind in _KINDS if getattr(tokens, kind)}
     if not counts.keys() <= price.keys():
         return None
@@ -103,7 +103,7 @@ def _claudes_source(name: str, usage: ModelUsage) -> CostSource | None:
 
 
 def _is_list_price(name: str, usage: ModelUsage) -> bool:
-    """Whether a cost can be what the model of that name costs, of a version that does not say so."""
+    """True if a cost can be what the model of that name costs, of a version that does not say so."""
     prices = _KNOWN.get(plain_name(name))
     if prices is None or usage.cost_usd is None:
         return False
@@ -117,7 +117,7 @@ def _is_list_price(name: str, usage: ModelUsage) -> bool:
 
 
 def same_model(one: str, other: str) -> bool:
-    """Whether two names are of one model: with its provider's prefix, its date, its context's size or without."""
+    """True if two names are of one model: with its provider's prefix, its date, its context's size or without."""
     return plain_name(one) == plain_name(other)
 
 
@@ -131,7 +131,7 @@ def plain_name(name: str) -> str:
 
 
 def answer_notes(session: Session) -> Iterator[str]:
-    """What a reader should know of who answered."""
+    """Notes for a reader on the models that answered."""
     others = {name: n for name, n in session.answered.items() if not same_model(name, session.model or name)}
     if others:
         replies = sum(session.answered.values())

@@ -130,7 +130,7 @@ class Session:
 
     @property
     def is_bound(self) -> bool:
-        """Whether its tokens are a lower bound."""
+        """True if its tokens are a lower bound."""
         return self.partial or self.uncounted
 
     @property

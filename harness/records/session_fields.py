@@ -1,4 +1,4 @@
-"""What a record takes from a transcript: numbers, notes, and what in it is not Claude Code's."""
+"""The fields that a record takes from a transcript: numbers, notes, and what in it is not Claude Code's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 from harness.records.prices import Price, answer_notes, cost_by_model, is_claudes_price, total_cost
-from harness.records.record import (
+from harness.records.record_parts import (
     McpServerRecord,
     ModelCounts,
     Tampering,
@@ -76,7 +76,7 @@ def _waited(session: Session, ms: float | None) -> int | None:
 
 
 def notes_of(session: Session) -> tuple[str, ...]:
-    """What a transcript tells that a reader of its record should know."""
+    """Notes for a record's reader that a transcript gives rise to."""
     return tuple(answer_notes(session)) + ((_UNCOUNTED,) if session.uncounted else ())
 
 
@@ -87,7 +87,7 @@ _UNCOUNTED = (
 
 
 def forgeries(session: Session, transcript: str) -> tuple[Tampering, ...]:
-    """What in a transcript of that name is not Claude Code's."""
+    """The events of a transcript of that name that are not Claude Code's."""
     return tuple(
         Tampering(path=transcript, change="forged", detail=f"{count} event{'s' * (count > 1)} {why}")
         for why, count in session.forged.items()

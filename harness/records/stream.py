@@ -103,7 +103,7 @@ class SessionBuilder:
         return OUT_OF_ORDER if self._is_out_of_order(event) else None
 
     def _is_out_of_order(self, event: Event) -> bool:
-        """Whether it tells of a call that nobody made, or lets the model speak while its own command runs."""
+        """True if it tells of a call that nobody made, or lets the model speak while its own command runs."""
         if event.parent is not None and event.parent not in self._known_ids:
             return True
         if event.kind == "user":
@@ -143,17 +143,17 @@ class SessionBuilder:
 
     @property
     def is_retrying(self) -> bool:
-        """Whether the last that was told is that the API is asked again."""
+        """True if the last that was told is that the API is asked again."""
         return self._running and self._is_retrying
 
     @property
     def has_answer(self) -> bool:
-        """Whether the model has answered in the present run: all that comes before the first request has come."""
+        """True if the model has answered in the present run: all that comes before the first request has come."""
         return self._asked_model
 
     @property
     def has_called_tool(self) -> bool:
-        """Whether the agent has called a tool: from then on its sandbox is what it made of it."""
+        """True if the agent has called a tool: from then on its sandbox is what it made of it."""
         return bool(self._calls)
 
     def begin_turn(self) -> None:
@@ -187,7 +187,7 @@ class SessionBuilder:
         )
 
     def _models(self) -> dict[str, ModelUsage]:
-        """What was billed up to the last result, plus the messages that it does not know."""
+        """The bill up to the last result, plus the messages that it does not know."""
         lost = ((model, ModelUsage(tokens, None)) for model, tokens in self._lost)
         return added(self._bill.models, (*lost, *self._unbilled()))
 
@@ -226,7 +226,7 @@ class SessionBuilder:
             )
 
     def _is_before_agent(self, raw: Mapping[str, Any]) -> bool:
-        """Whether a hook starts before the agent has done anything. Its first call waits for the hooks before it."""
+        """True if a hook starts before the agent has done anything. Its first call waits for the hooks before it."""
         is_awaited = raw.get("hook_event") == "PreToolUse" and self._calls.keys() == self._open_calls
         return not self._session.is_late and (not self._has_acted or (is_awaited and len(self._calls) == 1))
 
@@ -300,7 +300,7 @@ class SessionBuilder:
         self._result = replace(result, asked_model=self._asked_model)
 
     def _bill_after(self, raw: Mapping[str, Any]) -> Bill | None:
-        """What the session was billed for up to a result; None where it does not tell, or not what can be."""
+        """The session's bill up to a result; None where the result does not tell, or tells what cannot be."""
         models = told_models(raw.get("modelUsage"))
         if models is None:
             return None
@@ -315,7 +315,7 @@ class SessionBuilder:
         return None if bill.tokens.is_below(self._bill.tokens) else bill
 
     def _is_of_session(self, told: Bill, seen: Tokens) -> bool | None:
-        """Whether what a result tells is the whole session's, and not the run's own; None where nothing shows it."""
+        """True if what a result tells is the whole session's, and not the run's own; None where nothing shows it."""
         before = self._before.tokens
         if not before.total:
             return True
@@ -411,7 +411,7 @@ def _turn_result(
 
 
 def _counts_runs_alone(version: str | None) -> bool:
-    """Whether a version of Claude Code is known to count each run of a resumed session by itself."""
+    """True if a version of Claude Code is known to count each run of a resumed session by itself."""
     parts = (version or "").split(".")
     if not all(part.isdecimal() and len(part) < 9 for part in parts):
         return False

@@ -1,4 +1,4 @@
-"""What sessions are billed for: tokens, cost and time at the API, by model, as Claude Code tells it."""
+"""The bill of a session: tokens, cost and time at the API, by model, as Claude Code tells it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Tokens:
         )
 
     def is_below(self, other: Tokens) -> bool:
-        """Whether any kind is less than the other's."""
+        """True if any kind is less than the other's."""
         return any(own < others for own, others in zip(self._kinds, other._kinds, strict=True))
 
     @property
@@ -60,7 +60,7 @@ class ModelUsage:
 
 @dataclass(frozen=True)
 class Bill:
-    """What some runs were billed for, by model, with Claude Code's word on their cost and their time at the API."""
+    """The bill of some runs, by model, with Claude Code's word on their cost and their time at the API."""
 
     models: Mapping[str, ModelUsage] = field(default_factory=dict)
     cost_usd: float | None = 0.0

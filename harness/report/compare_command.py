@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.records.store import list_runs
+from harness.records.reading import list_runs
 from harness.report import as_json
 from harness.report.gate import read_fail_on
 from harness.report.run_verdict import judge_match

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from harness.errors import UsageError
+from harness.records.reading import Records, bad_line_notes, find_run, no_records, read_records
 from harness.records.record import TrialRecord
-from harness.records.store import Records, bad_line_notes, find_run, no_records, read_records
 from harness.report.sources import find_source
 from harness.report.table import plain
 

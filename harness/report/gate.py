@@ -25,7 +25,7 @@ _EXCLUDED = re.compile(r"excluded(?::(?P<share>-?[0-9.]+)(?P<percent>%?))?")
 
 @dataclass(frozen=True)
 class Condition:
-    """What fails the gate.
+    """A condition that fails the gate.
 
     `regression` and `inconclusive` are verdicts on one metric, by one question; `question` None is the one that is
     answered first. Then a regression of the pass rate is also a task established as lost. `margin` None is the

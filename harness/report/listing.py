@@ -7,7 +7,8 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.records.metrics import TrialMetrics
-from harness.records.store import Records, RunFolder, bad_line_notes, list_runs, read_about, read_measured
+from harness.records.reading import Records, bad_line_notes, list_runs, read_about, read_measured
+from harness.records.store import RunFolder
 from harness.report.arms import count_measured
 from harness.report.formatting import cost, percent
 from harness.report.live import is_running

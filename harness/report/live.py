@@ -1,4 +1,4 @@
-"""How a run that goes on is doing: what its process says of it, for its own status line and for other terminals."""
+"""The state of a run that goes on, as its process tells it: for its own status line, and for other terminals."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def status_line(status: RunStatus, *, named: int = 4) -> str:
 
 
 def spent_words(spent: float, limit: float | None) -> str:
-    """What is spent, and of how much."""
+    """The money spent, and the limit."""
     return f"{cost(spent)} of {cost(limit)} spent" if limit is not None else f"{cost(spent)} spent"
 
 
@@ -89,7 +89,7 @@ def remove_status(run: RunFolder) -> None:
 
 
 def read_status(run: RunFolder) -> RunStatus | None:
-    """How a run is doing; None when it does not go on, or its process has not said anything yet."""
+    """The state of a run; None when it does not go on, or its process has not told it yet."""
     if not is_running(run):
         return None
     try:

@@ -102,7 +102,7 @@ def _verdict(contrast: Contrast, question: Question) -> str:
 
 
 def _compared(view: ComparisonView, gate: Gate | None) -> Iterator[str]:
-    """What each variant is, with its texts, and how the runs were made."""
+    """The variants with their texts, and how the runs were made."""
     parts = [_bullets(f"{arm.name}: {line}" for arm in view.arms if (line := phrases.asked(arm)))]
     bases = {pair.arm: view.arm(pair.baseline) for pair in view.pairs}
     for arm in view.arms:

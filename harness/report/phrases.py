@@ -46,7 +46,7 @@ QUESTIONS: tuple[Question, Question] = ("suite", "population")
 
 
 def tasks_of(question: Question, tasks: int | None = None) -> str:
-    """What a question is about: `these 8 tasks`, `tasks like these`."""
+    """The tasks that a question is about: `these 8 tasks`, `tasks like these`."""
     if question == "population":
         return "tasks like these"
     if tasks == 1:
@@ -179,7 +179,7 @@ def _lost(pair: PairView) -> Iterator[str]:
 
 
 def turned(pair: PairView) -> Iterator[str]:
-    """What the excluded trials could make of the verdict."""
+    """The verdict that the excluded trials could have made."""
     contrast = pair.contrasts["pass"]
     answer = contrast.by(contrast.question)
     ends = answer.if_excluded
@@ -371,7 +371,7 @@ _SHORT = 100
 
 
 def asked(arm: ComparedArm) -> str | None:
-    """What a variant is, on one line; None where that is unknown."""
+    """A variant on one line; None where what it sets is unknown."""
     if arm.asked is None:
         return None
     told = [

@@ -1,4 +1,4 @@
-"""What a run was asked for, as its run.json tells it: the command, what each variant sets, its texts, the tasks.
+"""The request of a run, as its run.json tells it: the command, what each variant sets, its texts, the tasks.
 
 A run.json may come from anywhere: what is not as harness writes it is taken as unknown. Texts in here are untrusted.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.records.store import read_about
+from harness.records.reading import read_about
 
 _MOST_LINES = 3_000
 """Longer texts are shown whole, and not as a difference."""
@@ -34,7 +34,7 @@ _FACTS = (
 
 @dataclass(frozen=True)
 class TaskWords:
-    """What a task said of itself."""
+    """A task's own description."""
 
     description: str = ""
     tags: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class TaskWords:
 
 @dataclass(frozen=True)
 class RunSetup:
-    """What a run was asked for; empty where that is unknown.
+    """The request of a run; empty where that is unknown.
 
     `facts` are names and values, `variants` what each sets, by key, `texts` the texts that it brings, by their titles.
     """
@@ -97,7 +97,7 @@ def _words(task: Mapping[str, Any]) -> TaskWords:
 
 
 def _settings(asked: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What a variant sets, a line for each key; a table's keys have lines of their own."""
+    """A variant's keys and their values, a line for each; a table's keys have lines of their own."""
     for key, value in asked.items():
         if isinstance(value, dict) and value and "sha256" not in value:
             yield from ((f"{key}.{inner}", _shown(one)) for inner, one in value.items())

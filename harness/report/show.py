@@ -15,16 +15,9 @@ from rich.text import Text
 from harness.errors import UsageError
 from harness.records.events import Event, parse_line
 from harness.records.files import MAX_LINE, bounded_lines, file_below, open_regular, read_bounded
+from harness.records.reading import Records, bad_line_notes, find_record, find_run, list_runs, read_records
 from harness.records.record import TrialRecord
-from harness.records.store import (
-    Records,
-    RunFolder,
-    bad_line_notes,
-    find_record,
-    find_run,
-    list_runs,
-    read_records,
-)
+from harness.records.store import RunFolder
 from harness.report.formatting import cost, count, seconds
 from harness.report.live import is_running, read_status, status_line
 from harness.report.sanitize import sanitize, sanitize_json

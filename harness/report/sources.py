@@ -9,15 +9,8 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.records.metrics import TrialMetrics
-from harness.records.store import (
-    RECORDS,
-    Records,
-    find_run,
-    measured_in,
-    no_records,
-    read_about,
-    read_measured,
-)
+from harness.records.reading import Records, find_run, measured_in, no_records, read_about, read_measured
+from harness.records.store import RECORDS
 from harness.report.arms import Arm, arms_by_variant, pairs_within
 from harness.report.setup import UNKNOWN_SETUP, RunSetup, read_setup
 from harness.stats.data import Plan

@@ -11,7 +11,8 @@ from typing import Any
 from harness import __version__
 from harness.errors import UsageError
 from harness.records.manifest import write_manifest
-from harness.records.store import RunFolder, disk_fault, read_records
+from harness.records.reading import read_records
+from harness.records.store import RunFolder, disk_fault
 from harness.report.run_verdict import judge, load_comparison_target
 from harness.report.terminal import summary_rows
 
@@ -19,7 +20,7 @@ STATEMENT = "report.json"
 
 
 def statement_of(run: RunFolder, baseline: str | None, fail_on: str | None) -> dict[str, Any]:
-    """What a report on a run says, with the baseline and the gate that it was started with.
+    """The statement on a run, with the baseline and the gate that it was started with.
 
     Raises:
         UsageError: when its records cannot be read.

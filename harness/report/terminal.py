@@ -12,8 +12,9 @@ from typing import Any
 from rich.text import Text
 
 from harness.records.metrics import variants_in_order
+from harness.records.reading import read_records
 from harness.records.record import TrialRecord
-from harness.records.store import RunFolder, read_records
+from harness.records.store import RunFolder
 from harness.report.arms import ArmView, count_records
 from harness.report.formatting import cost, count, percent, seconds, several
 from harness.report.notes import summary_notes

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.records.record import CheckResult, StartRecord, TrialRecord
+from harness.records.record import TrialRecord
+from harness.records.record_parts import CheckResult, StartRecord
 from harness.report.formatting import cost, seconds
 
 

@@ -34,7 +34,7 @@ def headlines(view: ComparisonView) -> str:
 
 
 def _compared(view: ComparisonView, color: bool) -> Iterator[str]:
-    """What each variant is."""
+    """The variants, each on a line."""
     yield _lines((f"{arm.name}: {line}" for arm in view.arms if (line := phrases.asked(arm))), "- ")
 
 
@@ -61,7 +61,7 @@ def _pair(view: ComparisonView, pair: PairView, color: bool) -> str:
 
 
 def _uncounted(view: ComparisonView, pair: PairView) -> list[str]:
-    """Why there is no answer, where none of an arm's trials counts."""
+    """The reason for no answer, where none of an arm's trials counts."""
     return [line for name in (pair.arm, pair.baseline) if (line := uncounted(view.arm(name)))]
 
 

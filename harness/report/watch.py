@@ -12,8 +12,9 @@ from pathlib import Path
 from harness.errors import UsageError
 from harness.records.events import Event, Lines, parse_line
 from harness.records.files import MAX_LINE, file_below, open_regular
+from harness.records.reading import read_records
 from harness.records.record import TrialRecord
-from harness.records.store import TRANSCRIPT, RunFolder, read_records
+from harness.records.store import TRANSCRIPT, RunFolder
 from harness.records.stream import SessionBuilder
 from harness.report.formatting import cost, count
 from harness.report.live import RunningTrial, RunStatus, clock, is_running, read_status, status_line
@@ -60,7 +61,7 @@ class TranscriptTail:
 
 
 class _TrialView:
-    """What is known of a trial that runs: its last tool and its tokens, by what its transcript says so far."""
+    """A trial that runs: its last tool and its tokens, by its transcript so far."""
 
     def __init__(self, run: RunFolder, trial: RunningTrial) -> None:
         self._tail = TranscriptTail(_transcript(run, trial))

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from harness.errors import HarnessError
 from harness.records.history import History
-from harness.records.record import TrialRecord, TrialSpec
+from harness.records.record import TrialRecord
+from harness.records.trial_spec import TrialSpec
 
 ASSUMED_USD = 0.50
 """The assumed cost of a trial while nothing is known. It is high: too few are started rather than too many."""

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from harness.errors import UsageError
-    from harness.records.record import AttemptRecord, TrialRecord, TrialSpec
+    from harness.records.record import TrialRecord
+    from harness.records.record_parts import AttemptRecord
     from harness.records.redaction import Redactor
+    from harness.records.trial_spec import TrialSpec
     from harness.runs.request import RunRequest
     from harness.sandboxes.platform import Platform
 

@@ -8,20 +8,24 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import Fault, HarnessError, InternalFault, UsageError
+from harness.errors import Fault, HarnessError, UsageError
 from harness.records.history import History, read_history
 from harness.records.manifest import drop_manifest
-from harness.records.record import AttemptRecord, TrialRecord, TrialSpec
+from harness.records.reading import find_run
+from harness.records.record import TrialRecord
+from harness.records.record_parts import AttemptRecord
 from harness.records.redaction import NO_REDACTION, Redactor
-from harness.records.store import RunFolder, RunLock, find_run, new_run_id
+from harness.records.store import RunFolder, new_run_id
+from harness.records.trial_spec import TrialSpec
 from harness.runs.budget import Budget, NotStartedError, spent_before
 from harness.runs.client import RunAddress
 from harness.runs.engine import Engine
+from harness.runs.external import ExternalTrial, record_orphan, refuse_second
 from harness.runs.forecast import Planned, forecast
+from harness.runs.open_run import OpenRun, header_lines
 from harness.runs.options import Options, uses_local
 from harness.runs.progress import Progress, Terminal
 from harness.runs.request import RunRequest
@@ -34,10 +38,7 @@ from harness.runs.resources import (
 from harness.runs.resume import ResumedRun, load_resumed_run
 from harness.sandboxes.cleanup import delete_snapshots, kill_run_sandboxes
 from harness.sandboxes.pacing import Pacer
-from harness.sandboxes.platform import FULL_TIERS
-from harness.trials.attempt import Attempt
-from harness.trials.context import RunContext
-from harness.trials.runner import Retries, TrialRunner
+from harness.trials.runner import Retries
 
 if TYPE_CHECKING:
     from harness.local.launch import StartingServer
@@ -55,35 +56,6 @@ class Stopped(KeyboardInterrupt):
 
     # pytest's line names the class of what interrupted it, with its module unless that is this one.
     __module__ = "builtins"
-
-
-@dataclass(frozen=True)
-class OpenRun:
-    """An open run: its resources and engine, the run that it resumes, its lock, and the request it was opened for."""
-
-    resources: RunResources
-    engine: Engine
-    resumed: ResumedRun
-    lock: RunLock
-    request: RunRequest
-
-    @property
-    def context(self) -> RunContext:
-        """The context that its trials share."""
-        return self.resources.context
-
-
-@dataclass
-class ExternalTrial:
-    """A trial that a test runs itself.
-
-    `spent` is its known cost so far, and its tokens whose cost is not known; `doing` its phase.
-    """
-
-    spec: TrialSpec
-    earlier: Sequence[AttemptRecord]
-    spent: tuple[float, int] = (0.0, 0)
-    doing: str = ""
 
 
 class RunController:
@@ -279,7 +251,7 @@ class RunController:
         """
         run = self.run
         with self._lock:
-            _refuse_second(spec, self._owners.get(spec.id), owner)
+            refuse_second(spec, self._owners.get(spec.id), owner)
             self._owners[spec.id] = owner
             self.expect_external([spec.id])
         external = ExternalTrial(spec, run.resumed.attempts(spec))
@@ -306,7 +278,7 @@ class RunController:
         if external is None or self._open is None:
             return
         engine = self._open.engine
-        record = record or _record_orphan(external, engine)
+        record = record or record_orphan(external, engine)
         engine.release(external.spec, record)
         if external.spec.id in self._external_records:
             self._external_records[external.spec.id].set_result(record)
@@ -385,7 +357,7 @@ class RunController:
         )
 
     def header(self) -> list[str]:
-        """Lines about the run: what runs, where, and where the records go.
+        """The lines about the run.
 
         Raises:
             UsageError: when the run cannot start.
@@ -394,24 +366,7 @@ class RunController:
             raise self.error
         if self._open is None:
             return []
-        context, budget = self._open.context, self._open.engine.budget
-        lines = [
-            f"harness: agent {self.options.agent}, model {context.model.description}, "
-            f"sandbox {context.platform.description}, {self._open.engine.concurrency} at once, "
-            f"results {_shown(context.folder.path)}"
-        ]
-        if budget.limit is not None:
-            lines.append(
-                f"harness: at most {budget.limit:.2f} USD (--max-cost), {budget.spent:.2f} spent so far"
-            )
-        if self._open.resumed.folder:
-            lines.append(f"harness: going on with a run that has {len(self._open.resumed.records)} records")
-        variants = [variant.name for variant in self._open.request.variants]
-        if len(variants) > 1:
-            seed = self._open.request.seed
-            lines.append(f"harness: variants {', '.join(variants)}; in an order drawn from --seed {seed}")
-        notes = [f"harness: {note}" for note in self._notes]
-        return [*lines, *_warnings(context.platform), *notes]
+        return header_lines(self._open, self.options, self._notes)
 
     def finish(self) -> None:
         """Start nothing more, and give what runs `grace_s` seconds to end; it is cancelled then, and recorded."""
@@ -500,32 +455,6 @@ def _pass_on(turn: Future[None], trial: Future[TrialRecord]) -> None:
         turn.set_exception(error)
 
 
-def _record_orphan(external: ExternalTrial, engine: Engine) -> TrialRecord:
-    """Store the record of a trial whose owner has died. Nothing is known of it but that.
-
-    Raises:
-        InternalFault: when it cannot be stored.
-    """
-    attempt = Attempt.begin(external.spec, engine.context, len(external.earlier) + 1)
-    attempt.fault = InternalFault("worker_died", "the process that ran this test has died")
-    attempt.end()
-    trial = TrialRunner(external.spec, engine.context, tuple(external.earlier), [attempt])
-    record = trial.record()
-    engine.loop.call(trial.store(record))
-    return record
-
-
-def _refuse_second(spec: TrialSpec, first: str | None, owner: str) -> None:
-    """Raise an error where a trial has an owner already: there is one record of it in a run."""
-    if first == owner:
-        raise UsageError(
-            f"{spec.id} was run already, and its record stands: a trial is not run again by running its test again",
-            remedy="--trials N gives more trials; --retries N answers faults of the infrastructure",
-        )
-    if first is not None:
-        raise NotStartedError("another worker runs this trial (--dist each)")
-
-
 def decided_against(options: Options, request: RunRequest) -> str:
     """The baseline of --until-decided: one of the run's own variants."""
     return options.baseline or request.variants[0].name
@@ -558,23 +487,3 @@ def _budget(options: Options, resources: RunResources, resumed: ResumedRun) -> B
         return Budget(None, History())
     history = read_history(options.results, options.agent, "api")
     return Budget(options.max_cost, history, spent_before(resumed.records.values()))
-
-
-def _warnings(platform: Any) -> list[str]:
-    if platform.isolation not in (None, *FULL_TIERS):
-        enforced = ", ".join(platform.enforces or ()) or "nothing"
-        why = f" ({platform.shortcoming})" if platform.shortcoming else ""
-        return [
-            f"harness: restricted isolation ({platform.isolation}): enforced are {enforced}{why}; see docs/isolation.md"
-        ]
-    if platform.isolation == FULL_TIERS[0] and "accounts" not in (platform.enforces or ()):
-        why = platform.shortcoming or "its server does not say why"
-        return [f"harness: one account: `user` is root in sandboxes: {why}; see docs/isolation.md"]
-    return []
-
-
-def _shown(path: Path) -> str:
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

@@ -1,4 +1,4 @@
-"""What a run starts before its own modules are loaded, so that it imports nothing heavy."""
+"""The start of a run's server before the run's own modules are loaded: this imports nothing heavy."""
 
 from __future__ import annotations
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import Fault
-from harness.records.record import AttemptRecord, TrialRecord, TrialSpec
+from harness.records.record import TrialRecord
+from harness.records.record_parts import AttemptRecord
+from harness.records.trial_spec import TrialSpec
 from harness.runs.budget import Budget, NotStartedError, Spent
 from harness.runs.loop import LoopThread
 from harness.trials.context import RunContext

@@ -14,9 +14,11 @@ from typing import Any, TypeVar
 
 from harness.errors import UsageError
 from harness.records.files import file_below, read_bounded
-from harness.records.record import CheckResult, TrialRecord
+from harness.records.reading import find_record, find_run
+from harness.records.record import TrialRecord
+from harness.records.record_parts import CheckResult
 from harness.records.redaction import Redactor
-from harness.records.store import RunFolder, find_record, find_run
+from harness.records.store import RunFolder
 from harness.report.sanitize import sanitize
 from harness.runs.resources import (
     acquire_shared_server,

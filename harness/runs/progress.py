@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from harness.records.record import TrialRecord, TrialSpec
+from harness.records.record import TrialRecord
+from harness.records.trial_spec import TrialSpec
 from harness.report.live import (
     RunningTrial,
     RunStatus,

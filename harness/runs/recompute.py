@@ -220,7 +220,7 @@ class TrialCheck:
                 self._find(f"cannot be read: {words(error)}", file)
 
     def _named_files(self) -> None:
-        """What else a record names is there."""
+        """Look whether the diff that the record names can be read."""
         name = self._line.get("diff")
         if name is None:
             return
@@ -238,7 +238,7 @@ _BY_RULES = frozenset(
 def contradictions(
     stated: Any, computed: Any, path: str, *, whole: bool = False
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Where two JSON values differ: the path, and both.
+    """The differences of two JSON values: the path, and both.
 
     Unless `whole`, what only the computed one has is no difference: an older record lacks it.
     """

@@ -16,9 +16,12 @@ from harness.records.binary_patch import without_secret_binaries
 from harness.records.events import parse
 from harness.records.files import file_below, read_bounded
 from harness.records.merge import asked_in
-from harness.records.record import CheckResult, Outcome, TrialRecord, TrialSpec, score_of
-from harness.records.store import RunFolder, find_run, new_run_id, read_about, read_records
+from harness.records.reading import find_run, read_about, read_records
+from harness.records.record import Outcome, TrialRecord
+from harness.records.record_parts import CheckResult, score_of
+from harness.records.store import RunFolder, new_run_id
 from harness.records.stream import SessionBuilder
+from harness.records.trial_spec import TrialSpec
 from harness.report.statement import seal_run
 from harness.runs.options import Options
 from harness.runs.resources import default_concurrency, platform_of, templates_of
@@ -160,7 +163,7 @@ async def _regrade_one(
 
 
 def _session_of(old: RunFolder, record: TrialRecord, task: Task) -> Told:
-    """What the session of a trial has told, as its transcript has it; the oracle says what answer.md says now.
+    """The session of a trial, from its transcript; the oracle's answer is what answer.md says now.
 
     Raises:
         NotRegradableError: when that cannot be read.
@@ -175,7 +178,7 @@ def _session_of(old: RunFolder, record: TrialRecord, task: Task) -> Told:
 
 
 def stored_works(old: RunFolder, record: TrialRecord, task: Task) -> Works:
-    """What was kept of a trial's work.
+    """The works of a trial that were kept.
 
     Raises:
         NotRegradableError: when it was not, or is gone.

@@ -1,4 +1,4 @@
-"""What a run is of: its variants, its tasks, the seed, and the command that asked for it."""
+"""The request of a run: its variants, its tasks, the seed, and the command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.variants.variant import DEFAULT, Variant
 
 @dataclass(frozen=True)
 class TaskWords:
-    """What a task says of itself, for those who read a report on it."""
+    """A task's own description, for those who read a report on it."""
 
     description: str = ""
     tags: tuple[str, ...] = ()

@@ -30,7 +30,8 @@ from harness.models.model import (
     replay_model,
 )
 from harness.records.files import file_below
-from harness.records.store import RunFolder, find_run, read_records
+from harness.records.reading import find_run, read_records
+from harness.records.store import RunFolder
 from harness.runs.client import RunAddress
 from harness.runs.options import Options, uses_local
 from harness.runs.request import RunRequest

@@ -10,10 +10,13 @@ from harness.errors import TaskFault
 from harness.records.events import parse_line
 from harness.records.files import bounded_lines, open_regular
 from harness.records.prices import Price
-from harness.records.record import AttemptRecord, ErrorRecord, TrialRecord, TrialSpec
+from harness.records.reading import read_records
+from harness.records.record import TrialRecord
+from harness.records.record_parts import AttemptRecord, ErrorRecord
 from harness.records.session_fields import session_fields
-from harness.records.store import TRANSCRIPT, RunFolder, TrialFolder, read_records
+from harness.records.store import TRANSCRIPT, RunFolder, TrialFolder
 from harness.records.stream import SessionBuilder
+from harness.records.trial_spec import TrialSpec
 from harness.sandboxes.templates import name_by_content
 from harness.trials.attempt import INTERRUPTED
 

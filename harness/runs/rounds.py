@@ -13,7 +13,8 @@ from concurrent.futures import Future
 from functools import partial
 
 from harness.records.metrics import TrialMetrics, metrics_of
-from harness.records.record import TrialRecord, TrialSpec
+from harness.records.record import TrialRecord
+from harness.records.trial_spec import TrialSpec
 from harness.report import phrases
 from harness.report.arms import arms_by_variant
 from harness.report.comparison import PairView, compare_arms
@@ -142,7 +143,7 @@ class RoundScheduler:
                 self._say(line)
 
     def _look(self, pair: PairView, index: int, said: str | None) -> Iterator[str]:
-        """What a look has shown of one pair, and what the next one needs."""
+        """The result of a look at one pair, and what the next one needs."""
         contrast = pair.contrasts["pass"]
         shown = f"look after {index} trials of each task: {pair.arm} against {pair.baseline}"
         if said:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import urlsplit
 
 from harness.models.model import keys_in
+from harness.records.reading import read_about
 from harness.records.redaction import Redactor
-from harness.records.store import RunFolder, read_about
+from harness.records.store import RunFolder
 
 SECRETS = "secrets"
 """In run.json: the names of the variables whose values the run has kept out of its files."""

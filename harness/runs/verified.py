@@ -1,4 +1,4 @@
-"""What verifying a run has found, for people and for programs."""
+"""The findings of verifying a run, for people and for programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHOWN = 200
 
 @dataclass(frozen=True)
 class Finding:
-    """What contradicts a run: in which file, of which trial (None: of none), and how."""
+    """A contradiction in a run: in which file, of which trial (None: of none), and how."""
 
     file: str
     trial: str | None
@@ -29,7 +29,7 @@ class Finding:
 
 @dataclass
 class Verified:
-    """What came of it. `findings` contradict the run; `unverified` counts what there was nothing to compare with."""
+    """The result. `findings` contradict the run; `unverified` counts what there was nothing to compare with."""
 
     run: str
     manifest: str = "whole"

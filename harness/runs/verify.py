@@ -12,7 +12,8 @@ from harness import __version__
 from harness.errors import HarnessError, UsageError
 from harness.records.files import bounded_lines, file_below, open_regular, read_bounded
 from harness.records.manifest import MANIFEST, REPORT, differences, read_manifest
-from harness.records.store import MAX_RECORD, RECORD, RECORDS, RunFolder, find_run, record_in
+from harness.records.reading import find_run, record_in
+from harness.records.store import MAX_RECORD, RECORD, RECORDS, RunFolder
 from harness.report.html.render import first_difference
 from harness.report.statement import STATEMENT, statement_text
 from harness.runs.recompute import TrialCheck, contradictions, shown, words
@@ -146,7 +147,7 @@ def _verify_folders(run: RunFolder, lines: _Lines, found: Verified, *, is_sealed
 
 
 def _verify_statement(run: RunFolder, found: Verified, *, is_sealed: bool) -> None:
-    """What the run said at its end: counts, means and verdicts."""
+    """Compare the run's statement at its end (counts, means, verdicts) with what its records give."""
     try:
         stated = json.loads(read_bounded(file_below(run.path, STATEMENT)))
         baseline, fail_on = (_text_or_none(stated[name]) for name in ("baseline", "fail_on"))
@@ -181,7 +182,7 @@ def _verify_statement(run: RunFolder, found: Verified, *, is_sealed: bool) -> No
 
 
 def _verify_report(run: RunFolder, found: Verified) -> None:
-    """What `harness report` wrote into the folder: it is made again, and compared."""
+    """Make what `harness report` wrote into the folder again, and compare."""
     try:
         line = first_difference(run)
     except OSError as error:
@@ -201,7 +202,7 @@ def _text_or_none(value: object) -> str | None:
 
 
 def _is_close(one: object, other: object) -> bool:
-    """Whether two numbers differ by no more than two versions of NumPy may."""
+    """True if two numbers differ by no more than two versions of NumPy may."""
     if not isinstance(one, float) or not isinstance(other, float):
         return False
     return abs(one - other) <= _CLOSE * max(abs(one), abs(other))

@@ -12,7 +12,8 @@ import tty
 from collections.abc import Iterator
 
 from harness.errors import UsageError
-from harness.sandboxes.sandbox import Sandbox, Terminal
+from harness.sandboxes.sandbox import Sandbox
+from harness.sandboxes.terminal import Terminal
 
 _READ_BYTES = 65536
 

@@ -1,4 +1,4 @@
-"""Whether an engine keeps sandboxes to the hosts that they may reach: found out by one that may reach nothing."""
+"""The canary: a sandbox that may reach nothing, and tries. It tells whether the engine enforces the network."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Canary:
 
 @dataclass(frozen=True)
 class Enforcement:
-    """Whether the network that a sandbox is given is enforced, None where that cannot be told; and how it was seen."""
+    """The enforcement of a sandbox's network: whether there is one (None: unknown), and how that was seen."""
 
     answer: bool | None
     said: str
@@ -83,7 +83,7 @@ async def try_network(opened: Opened, *, is_here: bool) -> Enforcement:
 
 
 async def reaches(run: Run, where: str, canary: Canary | None) -> bool:
-    """Whether a sandbox gets an answer from an address: the canary's word, or of anybody."""
+    """True if a sandbox gets an answer from an address: the canary's word, or of anybody."""
     host, _, port = where.partition(":")
     script = (
         f"exec 3<>/dev/tcp/{host}/{port} && printf 'GET / HTTP/1.1\\r\\nHost: {where}\\r\\n"

@@ -1,4 +1,4 @@
-"""What an engine that speaks E2B's protocol can do: each thing that harness needs of it, tried."""
+"""A test of an engine that speaks E2B's protocol: each thing that harness needs of it is tried."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from e2b.sandbox.sandbox_api import SandboxQuery
 from harness.errors import SandboxFault
 from harness.sandboxes.building import PREFIX, remove
 from harness.sandboxes.canary import Canary, Run, reaches, try_network
+from harness.sandboxes.creating import create_error
 from harness.sandboxes.faults import raising_faults, to_fault
 from harness.sandboxes.platform import Network, Platform
-from harness.sandboxes.sandbox import create_error
 
 _PROBE_S, _BUILD_S, _LIFETIME_S = 90.0, 600.0, 300
 _BIG = 10 * 1024 * 1024
@@ -52,7 +52,7 @@ class Examination:
 
     @property
     def params(self) -> dict[str, Any]:
-        """What goes to each call of the SDK."""
+        """The parameters of each call of the SDK."""
         return dict(self.platform.params)
 
     async def create(self, template: str | None = None, network: Network | None = None) -> AsyncSandbox:
@@ -162,7 +162,7 @@ async def _reach(of: Examination) -> list[Finding]:
 
 
 async def _create(of: Examination) -> list[Finding]:
-    """Whether there is a sandbox to be had; and if not, whether the engine lacks the route, or the template."""
+    """Create a sandbox. If there is none to be had, tell whether the engine lacks the route, or the template."""
     start = time.monotonic()
     try:
         async with asyncio.timeout(_PROBE_S):

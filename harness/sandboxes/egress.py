@@ -1,4 +1,4 @@
-"""What the proxy of a sandbox saw, from the local server that runs it: the SDK has no call for it."""
+"""The report of a sandbox's proxy, from the local server that runs it: the SDK has no call for it."""
 
 from __future__ import annotations
 

@@ -14,5 +14,5 @@ def turn_folder(number: int) -> str:
 
 
 def work_folder(task: Task) -> str:
-    """Where the agent and the checks start: the repo, or the folder of the template that the task names."""
+    """The folder in which agent and checks start: the repo, or the folder of the template that the task names."""
     return task.sandbox.workdir or REPO

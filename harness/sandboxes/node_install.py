@@ -1,4 +1,4 @@
-"""How the packages of a repo's package.json are installed: by the program whose lock file it has."""
+"""The installation of the packages of a repo's package.json, by the program whose lock file it has."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _YARN_OF_LOCK = {"4": "2", "5": "3", "6": "3"}
 
 @dataclass(frozen=True)
 class Way:
-    """What npm is given, in which environment, and the lock file that this follows, if any. No scripts are run."""
+    """A call of npm: its arguments, environment, and the lock file that it follows, if any. No scripts are run."""
 
     words: tuple[str, ...]
     lock: str | None = None

@@ -42,7 +42,7 @@ class Platform:
         return f"e2b ({server}, {self.isolation})" if self.isolation else f"e2b ({server})"
 
     def params_with(self, *, hosts: tuple[str, ...] = (), ca: str = "") -> dict[str, Any]:
-        """What goes to the SDK's calls: `hosts` that a build reaches beside the internet, and certificates to trust.
+        """The parameters of calls, with `hosts` that a build reaches beside the internet, and certificates to trust.
 
         Only a server of the harness's own can be told of them; others build where they build.
 

@@ -178,7 +178,7 @@ class _Making:
         return got
 
     def _wheel(self, requirements: Sequence[str], pins: Path | None) -> str | None:
-        """Why it could not be done; None if it was."""
+        """Build the wheel. Returns the reason why that could not be done; None if it was."""
         python = _python_of_sandbox()
         command = [
             python,
@@ -216,7 +216,7 @@ class _Making:
         shutil.rmtree(place)
 
     def _installed(self, place: Path, ways: Sequence[Way], notes: list[str]) -> bool:
-        """Whether one of the ways did it; what is not as the lock file has it is told."""
+        """True if one of the ways did it; what is not as the lock file has it is told."""
         problem = None
         for way in ways:
             words = self._run([*npm_command(), *way.words], place, way.env)

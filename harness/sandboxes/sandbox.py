@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 import shlex
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,13 @@ from e2b import AsyncSandbox, exceptions
 
 from harness.errors import SandboxFault, TaskFault, UsageError
 from harness.records.egress import EgressSight
+from harness.sandboxes.creating import create, create_error
 from harness.sandboxes.egress import ask_proxy
 from harness.sandboxes.faults import raising_faults
 from harness.sandboxes.layout import HOME, REPO
 from harness.sandboxes.owner import process_tag
 from harness.sandboxes.platform import Network, Platform
+from harness.sandboxes.terminal import Terminal
 
 T = TypeVar("T")
 
@@ -37,7 +38,6 @@ _COMMAND_S = 60.0
 CALL_S = 30.0
 _PAUSE_S = 60.0
 _TRANSFER_S = 600.0
-_KILL_WHEN_CREATED_S = 20.0
 _IS_RUNNING_S = 5.0
 _LATE_S = 15.0
 """The time after a command's own limit in which the server should say that the limit was reached."""
@@ -116,53 +116,6 @@ def bypass_profile(script: str, env: Mapping[str, str]) -> tuple[str, dict[str, 
     return f"export HOME=$PWD\n{path}{script}", {**env, "HOME": "/"}
 
 
-async def _create(seconds: float, template: str, **options: Any) -> AsyncSandbox:
-    """Create a sandbox within `seconds`. One that is created too late is killed at once."""
-    creating = asyncio.create_task(AsyncSandbox.create(template, **options))
-    try:
-        async with asyncio.timeout(seconds):
-            return await asyncio.shield(creating)
-    except (asyncio.CancelledError, TimeoutError):
-        await asyncio.shield(_kill_when_created(creating))
-        raise
-
-
-async def _kill_when_created(creating: asyncio.Task[Any]) -> None:
-    """Kill a sandbox that is still being created. After a cancelled request it would live until its timeout."""
-    await asyncio.wait([creating], timeout=_KILL_WHEN_CREATED_S)
-    if creating.done() and not creating.exception():
-        with contextlib.suppress(SandboxFault), raising_faults("kill the sandbox"):
-            await creating.result().kill()
-    creating.cancel()
-
-
-def create_error(error: Exception, template: str) -> SandboxFault | None:
-    """What a refusal to create a sandbox means: no such template, or an engine that is too old; None: another thing.
-
-    The SDK has no error of its own for the first: some servers' replies come as NotFoundException, E2B's do not. An
-    engine that does not know the route answers 404 or 405, and says nothing of a template.
-    """
-    status = 404 if isinstance(error, exceptions.NotFoundException) else _status_of(error)
-    if status not in (404, 405):
-        return None
-    words = str(error)
-    if status == 404 and ("template" in words.lower() or template.partition(":")[0] in words):
-        return SandboxFault(
-            "template",
-            f"there is no template {template!r}: {words}",
-            remedy="`claude` and `base` are always there; check the task's [sandbox] template",
-        )
-    return SandboxFault("api_level", f"the engine has no POST /v2/sandboxes ({status}): {words}")
-
-
-def _status_of(error: Exception) -> int | None:
-    """The HTTP status behind an error of the SDK; also where its reply had no form that the SDK can read."""
-    found = getattr(error, "status_code", None)
-    for frame, _ in traceback.walk_tb(error.__traceback__) if found is None else ():
-        found = getattr(frame.f_locals.get("response"), "status_code", found)
-    return found if isinstance(found, int) else None
-
-
 class Sandbox:
     """One running sandbox. `mcp_token` lets one into its MCP gateway; None without one. `is_kept`: nobody ends it.
 
@@ -215,7 +168,7 @@ class Sandbox:
         """
         with raising_faults("create a sandbox"):
             try:
-                sdk = await _create(
+                sdk = await create(
                     timeout,
                     template,
                     timeout=LIFETIME_S,
@@ -284,7 +237,7 @@ class Sandbox:
         return (await with_retries("ask for the sandbox's template", self.sdk.get_info, CALL_S)).template_id
 
     async def egress(self) -> EgressSight | None:
-        """What the proxy outside of the sandbox saw of its network use; None where there is none that tells.
+        """Return the network use that the proxy outside of the sandbox saw; None where there is none that tells.
 
         Raises:
             SandboxFault: when it cannot be asked.
@@ -525,28 +478,6 @@ class Sandbox:
                     return await self.sdk.is_running()
             await asyncio.sleep(wait)
         return False
-
-
-class Terminal:
-    """A terminal in a sandbox."""
-
-    def __init__(self, sdk: AsyncSandbox, handle: e2b.AsyncCommandHandle) -> None:
-        self._sdk, self._handle = sdk, handle
-
-    async def send(self, data: bytes) -> None:
-        """Type."""
-        with raising_faults("type into the terminal"):
-            await self._sdk.pty.send_stdin(self._handle.pid, data)
-
-    async def resize(self, size: tuple[int, int]) -> None:
-        """Give it another size, in rows and columns."""
-        with raising_faults("resize the terminal"):
-            await self._sdk.pty.resize(self._handle.pid, e2b.PtySize(rows=size[0], cols=size[1]))
-
-    async def wait(self) -> None:
-        """Wait until its shell has ended, however it did."""
-        with raising_faults("follow the terminal"), contextlib.suppress(e2b.CommandExitException):
-            await self._handle.wait()
 
 
 async def is_answering(platform: Platform) -> bool:

@@ -41,7 +41,7 @@ Critical = Callable[[Floats, float], Floats]
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """What may be true: effects, and the variance of the difference times the size (trials of a task, or tasks)."""
+    """Possible truths: effects, and the variance of the difference times the size (trials of a task, or tasks)."""
 
     effect: Floats
     unit: Floats

@@ -1,4 +1,4 @@
-"""What a design can find before it is run: the smallest difference on these tasks that 80 of 100 runs would find.
+"""The power of a design before it is run: the smallest difference on these tasks that 80 of 100 runs would find.
 
 By simulating the rule of `suite`: the score interval excludes no change, and so does the exact test. Tasks' rates are
 drawn from what earlier trials leave open (Jeffreys' posterior); without such they are spread evenly from 50 to 95 %.
@@ -88,7 +88,7 @@ def _rates(tasks: int, seen: Sequence[tuple[int, int]] | None) -> Floats:
 
 
 def _power(rates: Floats, share: float, trials: int, level: float) -> float:
-    """How often a change by `share` of the passes (or failures) is found."""
+    """The share of runs in which a change by `share` of the passes (or failures) is found."""
     rng = np.random.default_rng([31, trials])
     changed = rates * (1 - share) if rates.mean() >= 0.5 else rates + (1 - rates) * share
     base, own = (rng.binomial(trials, each).astype(np.float64) for each in (rates, changed))

@@ -59,7 +59,7 @@ class Side:
         return typical(self.own, self.base, level)
 
     def draws(self, question: Question, found: Difference) -> Draws | None:
-        """What may be true, for advice; None without an interval."""
+        """The possible truths, for advice; None without an interval."""
         if found.center is None or found.low is None or found.high is None:
             return None
         rates = self.metric.form == "rate" and suite.is_binary(self.own) and suite.is_binary(self.base)

@@ -49,7 +49,10 @@ def read_text(path: Path, limit: int = MAX_TEXT_BYTES, *, errors: str = "strict"
         OSError: as `open_regular` does.
         UnicodeDecodeError: when it is something else.
     """
-    with open_regular(path, limit) as file, io.TextIOWrapper(file, encoding="utf-8-sig", errors=errors) as text:
+    with (
+        open_regular(path, limit) as file,
+        io.TextIOWrapper(file, encoding="utf-8-sig", errors=errors) as text,
+    ):
         return text.read()
 
 

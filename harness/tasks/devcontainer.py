@@ -33,7 +33,7 @@ class Container:
 
 
 def container_of(repo: Path, notes: list[str]) -> Container | None:
-    """What a repo is run in; what of that is not taken over is told in `notes`."""
+    """The container that a repo declares; what of it is not taken over is told in `notes`."""
     if (repo / "Dockerfile").is_file():
         return Container("Dockerfile", "Dockerfile")
     found = [path for place in _PLACES for path in sorted(repo.glob(place)) if path.is_file()]
@@ -58,14 +58,18 @@ def _of_devcontainer(repo: Path, file: Path, notes: list[str]) -> Container | No
         notes.append(f"{source}: {what} not taken over: say the same by [setup] run and [sandbox] env")
     dockerfile = build.get("dockerfile") or build.get("dockerFile") or data.get("dockerFile")
     if isinstance(dockerfile, str):
-        inside = [_inside(repo, file.parent / one) for one in (dockerfile, str(build.get("context", "."))) ]
+        inside = [_inside(repo, file.parent / one) for one in (dockerfile, str(build.get("context", ".")))]
         if all(inside) and (repo / str(inside[0])).is_file():
             return Container(source, inside[0], str(inside[1]))
-        notes.append(f"{source} names {dockerfile!r}, which is not in the repo: name a template in [sandbox] template")
+        notes.append(
+            f"{source} names {dockerfile!r}, which is not in the repo: name a template in [sandbox] template"
+        )
     elif isinstance(data.get("image"), str):
         return Container(source, image=data["image"])
     elif data.get("dockerComposeFile"):
-        notes.append(f"{source} names several containers, which is not done: name a template in [sandbox] template")
+        notes.append(
+            f"{source} names several containers, which is not done: name a template in [sandbox] template"
+        )
     return None
 
 

@@ -9,7 +9,6 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from harness.errors import TaskFault
 
@@ -42,7 +41,7 @@ class _Stage:
 
 @dataclass(frozen=True)
 class RunsAs:
-    """Where and as whom a container of the image starts, and by which command, as far as its Dockerfile says it."""
+    """The folder, account and command that a container of the image starts with, as far as its Dockerfile says them."""
 
     workdir: str | None = None
     user: str | None = None
@@ -70,7 +69,7 @@ def one_stage(text: str, shown: str = "the Dockerfile", without: frozenset[str] 
 
 
 def _bars(statement: _Statement) -> Iterator[tuple[str, str]]:
-    """What a build here would pass over in silence, or cannot do, and what to do about it."""
+    """Yield what a build here would pass over in silence, or cannot do, and the remedy."""
     word, flags = statement.word, re.findall(r"--(\S+)", re.match(r"(?:--\S+\s+)*", statement.rest)[0])  # type: ignore[index]
     for flag in flags:
         name, _, value = flag.partition("=")
@@ -82,20 +81,35 @@ def _bars(statement: _Statement) -> Iterator[tuple[str, str]]:
         elif word in ("COPY", "ADD") and name == "chmod" and not re.fullmatch(r"[0-7]{3,4}|\$.*", value):
             yield f"{word} --chmod={value} cannot be had", "give the mode in octal, such as 0755"
         elif word == "RUN" and name == "mount" and not re.search(r"(^|,)type=(cache|tmpfs)(,|$)", value):
-            yield f"RUN --mount={value} cannot be had: only caches are left out harmlessly", "COPY the files first"
+            yield (
+                f"RUN --mount={value} cannot be had: only caches are left out harmlessly",
+                "COPY the files first",
+            )
     if word in ("SHELL", "ONBUILD"):
-        yield f"{word} has no counterpart in a template", "write the shell into each RUN" if word == "SHELL" else "leave it out"
+        yield (
+            f"{word} has no counterpart in a template",
+            "write the shell into each RUN" if word == "SHELL" else "leave it out",
+        )
     sources = [part for part in statement.rest.split() if not part.startswith("--")][:-1]
-    archives = [part for part in sources if re.search(r"\.(tar(\.\w+)?|t[gbx]z2?)[\"',\]]*$", part) and "://" not in part]
-    remote = [part for part in sources if re.match(r"[\[\"']*([a-z][a-z0-9+.-]*://|git@)", part, re.IGNORECASE)]
+    archives = [
+        part
+        for part in sources
+        if re.search(r"\.(tar(\.\w+)?|t[gbx]z2?)[\"',\]]*$", part) and "://" not in part
+    ]
+    remote = [
+        part for part in sources if re.match(r"[\[\"']*([a-z][a-z0-9+.-]*://|git@)", part, re.IGNORECASE)
+    ]
     if word == "ADD" and remote:
-        yield f"ADD takes {remote[0]} of the network, and a template does not", "RUN curl -fsSLo FILE URL, or git clone"
+        yield (
+            f"ADD takes {remote[0]} of the network, and a template does not",
+            "RUN curl -fsSLo FILE URL, or git clone",
+        )
     if word == "ADD" and archives:
         yield f"ADD unpacks {archives[0]} in Docker, and a template does not", "COPY it, and RUN tar -xf"
 
 
 def runs_as(text: str) -> RunsAs:
-    """Where a Dockerfile's image starts. What an ENV or ARG says is put in."""
+    """Read how containers of a Dockerfile's image start. The values of ENV and ARG are put in."""
     stages: dict[str, RunsAs] = {}
     found, stage, values = RunsAs(), "", dict[str, str]()
     for one in _statements(text):
@@ -118,7 +132,10 @@ def runs_as(text: str) -> RunsAs:
 
 
 def _assignments(rest: str) -> Iterator[tuple[str, str]]:
-    """What an ENV or ARG says: `NAME=VALUE ...`, or of old `NAME VALUE`. A name without a value keeps the one it has."""
+    """Yield the names and values of an ENV or ARG: `NAME=VALUE ...`, or of old `NAME VALUE`.
+
+    A name without a value keeps the one it has.
+    """
     name, _, value = rest.partition(" ")
     if value and "=" not in name:
         yield name, value.strip().strip("\"'")
@@ -193,7 +210,10 @@ def _chain(stages: list[_Stage]) -> list[_Stage]:
 
 
 def _with_default(statement: _Statement, arguments: Mapping[str, str]) -> str:
-    """An ARG of a stage has the default of the one before the first FROM. The build's folder is what is copied of, as `/` too."""
+    """Return an instruction as a stage reads it.
+
+    An ARG without a value has the default of the one before the first FROM. A COPY from `/` is from the build's folder.
+    """
     name = statement.rest.strip()
     if statement.word == "ARG" and name in arguments:
         return f'ARG {name}="{arguments[name]}"'
@@ -201,7 +221,9 @@ def _with_default(statement: _Statement, arguments: Mapping[str, str]) -> str:
     flags = [word for word in words if word.startswith("--")]
     paths = words[len(flags) :]
     if statement.word in ("COPY", "ADD") and paths and any(path.startswith("/") for path in paths[:-1]):
-        return " ".join([statement.word, *flags, *(path.lstrip("/") or "." for path in paths[:-1]), paths[-1]])
+        return " ".join(
+            [statement.word, *flags, *(path.lstrip("/") or "." for path in paths[:-1]), paths[-1]]
+        )
     return statement.text
 
 
@@ -231,7 +253,7 @@ def _statements(text: str) -> Iterator[_Statement]:
 
 
 def _escape(lines: Sequence[str]) -> str:
-    """What ends a line that goes on: a directive in the first lines may say so."""
+    """The character that ends a line which goes on: a directive in the first lines may name it."""
     for line in lines:
         if not _DIRECTIVE.match(line.strip()):
             break

@@ -40,7 +40,10 @@ _NO_REF = re.compile(r"couldn't find remote ref|not our ref|no such (remote )?re
 _LOCAL_REMEDIES = (
     (re.compile("prerequisite commits"), "make it with all of its history: git bundle create FILE --all"),
     (re.compile("not look like a .*bundle"), "name a folder, or a file that `git bundle create` has made"),
-    (re.compile("unable to read|missing blob|bad object"), "fetch all that a partial clone lacks, or name a whole one"),
+    (
+        re.compile("unable to read|missing blob|bad object"),
+        "fetch all that a partial clone lacks, or name a whole one",
+    ),
 )
 
 
@@ -61,7 +64,9 @@ def plain_environment(env: Mapping[str, str]) -> dict[str, str]:
     """An environment in which git has no settings of the user's or the machine's: none of them changes a byte."""
     kept = {name: value for name, value in env.items() if not name.startswith("GIT_CONFIG")}
     nobodys = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_ATTR_NOSYSTEM": "1"}
-    return with_config({**kept, **nobodys}, {"core.attributesFile": "/dev/null", "core.hooksPath": "/dev/null"})
+    return with_config(
+        {**kept, **nobodys}, {"core.attributesFile": "/dev/null", "core.hooksPath": "/dev/null"}
+    )
 
 
 def local_git(
@@ -71,7 +76,7 @@ def local_git(
     config: Mapping[str, str] | None = None,
     with_users_settings: bool = False,
 ) -> subprocess.CompletedProcess[bytes]:
-    """What git does in a repository of this machine, whoever owns it: it reaches no network and locks nothing.
+    """Run git in a repository of this machine, whoever owns it: it reaches no network and locks nothing.
 
     The user's settings count only where it writes the user's own files (`with_users_settings`).
 
@@ -94,7 +99,7 @@ def local_git(
 
 
 def words_of(done: subprocess.CompletedProcess[bytes]) -> str:
-    """What a git that failed has said, in one line."""
+    """The words of a git that failed, in one line."""
     return keep_end(" ".join(done.stderr.decode("utf-8", "replace").split()), _WORDS)
 
 
@@ -115,7 +120,7 @@ async def run_git(
     secrets: Sequence[str | None] = (),
     cwd: Path | None = None,
 ) -> str:
-    """What git prints.
+    """Run git, and return its output.
 
     Raises:
         TaskFault: when it fails, or takes too long; in its words none of the secrets.

@@ -25,7 +25,7 @@ _BUNDLE_HEAD_BYTES = 1024
 
 @dataclass(frozen=True)
 class Found:
-    """What a local source comes to: a tree to lay out, the name of its commit, what is to be told, and the folders of
+    """A local source that was found: a tree to lay out, the name of its commit, what is to be told, and the folders of
     its git (None: a bundle's) and its files.
     """
 
@@ -48,26 +48,41 @@ async def find_tree(source: GitSource, git_dir: Path, environ: Mapping[str, str]
     # Reading runs nothing of the repository's, so it may be anybody's.
     env = with_config(plain_environment(env), {"safe.directory": "*", "core.fsmonitor": "false"})
     path = Path(source.local)
-    if path.is_file():
+    if _is_bundle(source, path):
         await _begin(source, git_dir, env, _format_of_bundle(path))
         return await _of_bundle(source, git_dir, env)
-    if not path.is_dir():
-        raise TaskFault("repo_not_found", f"there is no repository at {source.shown}", remedy="check [repo] git")
     place = ["-C", str(path)]
     common, kind, is_bare = await _about(source, place, env)
     await _begin(source, git_dir, env, kind)
     _borrow(git_dir, (path / common).resolve() / "objects")
     common = (path / common).resolve()
-    top = None if is_bare else Path((await run_git(source, [*place, "rev-parse", "--show-toplevel"], env))[:-1])
-    if top and top != path.resolve():
-        remedy = f"name {top}, and the folder with [repo] subdir"
-        raise TaskFault("repo_not_found", f"{source.shown} is a folder within the repository {top}", remedy=remedy)
+    top = (
+        None if is_bare else Path((await run_git(source, [*place, "rev-parse", "--show-toplevel"], env))[:-1])
+    )
+    if top:
+        _require_top(source, path, top)
     if source.ref == WORKTREE:
         if top is None:
             raise TaskFault("repo_ref", f"{source.shown}: a bare repository has no files of its own")
         return replace(await _of_worktree(source, git_dir, top, env), common=common, top=top)
     commit = await _commit(source, [*place], source.ref or "HEAD", env)
     return Found(commit, commit, common=common, top=top)
+
+
+def _is_bundle(source: GitSource, path: Path) -> bool:
+    """True for a bundle, False for a folder."""
+    if path.is_file():
+        return True
+    if path.is_dir():
+        return False
+    raise TaskFault("repo_not_found", f"there is no repository at {source.shown}", remedy="check [repo] git")
+
+
+def _require_top(source: GitSource, path: Path, top: Path) -> None:
+    if top != path.resolve():
+        remedy = f"name {top}, and the folder with [repo] subdir"
+        what = f"{source.shown} is a folder within the repository {top}"
+        raise TaskFault("repo_not_found", what, remedy=remedy)
 
 
 async def _about(source: GitSource, place: list[str], env: Mapping[str, str]) -> tuple[Path, str, bool]:
@@ -82,7 +97,9 @@ async def _about(source: GitSource, place: list[str], env: Mapping[str, str]) ->
 
 
 async def _begin(source: GitSource, git_dir: Path, env: Mapping[str, str], kind: str) -> None:
-    await run_git(source, [f"--git-dir={git_dir}", "init", "-q", "--template=", f"--object-format={kind}"], env)
+    await run_git(
+        source, [f"--git-dir={git_dir}", "init", "-q", "--template=", f"--object-format={kind}"], env
+    )
 
 
 def _format_of_bundle(file: Path) -> str:
@@ -108,7 +125,7 @@ async def _of_bundle(source: GitSource, git_dir: Path, env: Mapping[str, str]) -
 
 
 async def _of_worktree(source: GitSource, git_dir: Path, top: Path, env: Mapping[str, str]) -> Found:
-    """What `git commit -a` would record now, byte by byte. Index, new objects and settings are those of `git_dir`."""
+    """The tree that `git commit -a` would record now. Index, new objects and settings are those of `git_dir`."""
     place = ["-C", str(top)]
     head = await _commit(source, place, "HEAD", env)
     index = top / (await run_git(source, [*place, "rev-parse", "--git-path", "index"], env))[:-1]
@@ -129,7 +146,9 @@ async def _of_worktree(source: GitSource, git_dir: Path, top: Path, env: Mapping
     return Found(tree, commit, tuple(notes))
 
 
-async def _changed_modules(source: GitSource, where: list[str], top: Path, env: Mapping[str, str]) -> list[str]:
+async def _changed_modules(
+    source: GitSource, where: list[str], top: Path, env: Mapping[str, str]
+) -> list[str]:
     """The submodules with changes that are not committed there."""
     staged = (await run_git(source, [*where, "ls-files", "-s", "-z"], env)).split("\0")
     paths = [entry.partition("\t")[2] for entry in staged if entry.startswith("160000 ")]
@@ -148,7 +167,9 @@ async def _commit(source: GitSource, where: list[str], ref: str, env: Mapping[st
         raise TaskFault(
             "repo_ref",
             f"{source.url} has no {ref!r}",
-            remedy="commit something" if ref == "HEAD" else "give a branch, a tag, a commit, HEAD~N or WORKTREE",
+            remedy="commit something"
+            if ref == "HEAD"
+            else "give a branch, a tag, a commit, HEAD~N or WORKTREE",
         ) from fault
     return told.strip()
 
@@ -178,7 +199,9 @@ def drop_tasks_beside(source: GitSource, top: Path | None, place: Path) -> list[
     if not beside.is_relative_to(top.resolve()):
         return []
     here = place / beside.relative_to(top.resolve())
-    tasks = sorted(folder for folder in here.iterdir() if (folder / MANIFEST).is_file()) if here.is_dir() else []
+    tasks = (
+        sorted(folder for folder in here.iterdir() if (folder / MANIFEST).is_file()) if here.is_dir() else []
+    )
     for folder in tasks:
         shutil.rmtree(folder)
     names = [folder.relative_to(place).as_posix() for folder in tasks]
@@ -206,7 +229,11 @@ def fill_lfs(place: Path, common: Path | None) -> list[str]:
                 file.chmod(mode)
             else:
                 lacking.append(file.relative_to(place).as_posix())
-    return [f"the objects of git-lfs are not there, only pointers to them: {_listed(lacking)}"] if lacking else []
+    return (
+        [f"the objects of git-lfs are not there, only pointers to them: {_listed(lacking)}"]
+        if lacking
+        else []
+    )
 
 
 def _pointed_to(file: Path) -> str | None:
@@ -221,4 +248,6 @@ def _pointed_to(file: Path) -> str | None:
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else "")
+    return ", ".join(names[:_NAMES_SHOWN]) + (
+        f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    )

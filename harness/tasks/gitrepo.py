@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import errno
 import fcntl
 import hashlib
 import json
 import os
-import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,7 +23,6 @@ from harness.tasks.gitcommand import environment, plain_environment, run_git, wi
 from harness.tasks.gitlocal import borrow_module, drop_tasks_beside, fill_lfs, find_tree
 from harness.tasks.gitsource import GitSource, problems_of
 from harness.tasks.single_flight import SingleFlight, locked
-from harness.text import keep_end
 
 
 @dataclass(frozen=True)
@@ -180,13 +177,13 @@ class Repos:
         return [f"{path}/{below}" for below in lacking]
 
 
-async def _lay_out(
-    source: GitSource, git_dir: Path, place: Path, tree: str, env: Mapping[str, str]
-) -> None:
+async def _lay_out(source: GitSource, git_dir: Path, place: Path, tree: str, env: Mapping[str, str]) -> None:
     """Write the files of a commit or a tree. The repository's own attributes count, no settings of the user's."""
     where, plain = [f"--git-dir={git_dir}", f"--work-tree={place}"], plain_environment(env)
     await run_git(source, [*where, "read-tree", tree], plain)
-    await run_git(source, [*where, "checkout-index", "-q", "-a", "-f"], {**plain, "PWD": str(place)}, cwd=place)
+    await run_git(
+        source, [*where, "checkout-index", "-q", "-a", "-f"], {**plain, "PWD": str(place)}, cwd=place
+    )
 
 
 def _lacks(path: str) -> str:

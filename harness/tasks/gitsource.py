@@ -78,7 +78,11 @@ def problems_of(source: GitSource) -> Iterator[tuple[str, str, str]]:
     parts = _split(source.url)
     scheme = "ssh" if _SCP_LIKE.match(source.url) else parts.scheme if parts and parts.netloc else None
     if scheme not in ("https", "http", "ssh"):
-        yield "git", f"{source.url!r} is no URL that can be cloned", "use https://HOST/PATH, ssh://, file:// or a path"
+        yield (
+            "git",
+            f"{source.url!r} is no URL that can be cloned",
+            "use https://HOST/PATH, ssh://, file:// or a path",
+        )
     elif parts and (parts.password is not None or (scheme != "ssh" and parts.username is not None)):
         # The URL itself is not repeated: it may hold a password.
         yield "git", "the URL holds credentials", "name the variable with the token in token_env"

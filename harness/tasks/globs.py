@@ -70,7 +70,7 @@ def matching_files(folder: Path, patterns: Iterable[str]) -> list[str]:
 
 
 def fits_stars(pattern: str, name: str) -> bool:
-    """Whether a name is what a pattern says, in which `*` is any text.
+    """True if a name is what a pattern says, in which `*` is any text.
 
     No regular expression: names may be an agent's, made so that one takes hours.
     """

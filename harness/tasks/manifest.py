@@ -72,9 +72,14 @@ class Repo(_Table):
 
     path: str = Field("repo", description='a folder, such as "repo"')
     git: str | None = Field(
-        None, min_length=1, description='a URL such as "https://github.com/OWNER/NAME.git", a path such as "../.." or a bundle'
+        None,
+        min_length=1,
+        description='a URL such as "https://github.com/OWNER/NAME.git", a path such as "../.." or a bundle',
     )
-    ref: GitRef | None = Field(None, description='a tag, a branch or a whole commit id; of a local repository also "HEAD~3" or "WORKTREE"')
+    ref: GitRef | None = Field(
+        None,
+        description='a tag, a branch or a whole commit id; of a local repository also "HEAD~3" or "WORKTREE"',
+    )
     env: Literal["auto", "none"] = Field(
         "none", description='"auto" for a template with what the repo declares, or "none"'
     )
@@ -179,11 +184,13 @@ class AnswerSpec(_Table):
         (), description='a list of texts, such as ["42"]'
     )
     regex: Regex | None = Field(None, description="a regular expression, as Python reads it")
-    json_: dict[str, Any] | None = Field(None, alias="json", description='a JSON Schema, such as {type = "object"}')
+    json_: dict[str, Any] | None = Field(
+        None, alias="json", description='a JSON Schema, such as {type = "object"}'
+    )
 
     @property
     def demands(self) -> int:
-        """How much is demanded."""
+        """The number of demands."""
         return len(self.contains) + sum(one is not None for one in (self.equals, self.regex, self.json_))
 
 
@@ -202,7 +209,7 @@ class ToolsSpec(_Table):
 
     @property
     def demands(self) -> int:
-        """How much is demanded."""
+        """The number of demands."""
         lists = (self.used, self.not_used, self.at_most, self.arguments)
         return sum(map(len, lists)) + bool(self.order)
 
@@ -215,7 +222,8 @@ class Checks(_Table):
         [], description='a list of patterns of files in the repo, such as ["tests/**"]'
     )
     overlay: RelativePath | None = Field(
-        None, description='a folder in checks/ whose files are laid over the repo for the checks, such as "overlay"'
+        None,
+        description='a folder in checks/ whose files are laid over the repo for the checks, such as "overlay"',
     )
     run: dict[Annotated[str, Field(pattern=f"^{NAME}$")], str] = Field(
         {}, description='shell commands by name (letters, digits, _ - .), such as {tests = "make test"}'
@@ -259,7 +267,8 @@ class SandboxSpec(_Table):
         "model", description='"model", "none", "open" or a list of hosts, such as ["pypi.org"]'
     )
     ca: str = Field(
-        "", description='a file with certificates (PEM) that programs in the sandbox trust too, such as "corp.pem"'
+        "",
+        description='a file with certificates (PEM) that programs in the sandbox trust too, such as "corp.pem"',
     )
     cpus: Annotated[float, Strict()] | None = Field(
         None, ge=0.1, le=1024, description="a number of processors, such as 2.0"

@@ -6,7 +6,7 @@ _ENDING = ("/clear", "/reset", "/new", "/exit", "/quit")
 
 
 def ends_session(prompt: str) -> str | None:
-    """Why a prompt cannot be given: it would end the session in which the others go on; None for any other."""
+    """The reason for which a prompt cannot be given: it would end the session of the others; None for any other."""
     words = prompt.split(maxsplit=1)
     if not words or words[0] not in _ENDING:
         return None

@@ -1,4 +1,4 @@
-"""What a repo declares that it needs: packages of Python and Node, their versions, and the runner of its tests."""
+"""The needs that a repo declares: packages of Python and Node, their versions, and the runner of its tests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WORKSPACES = "pnpm-workspace.yaml"
 
 @dataclass(frozen=True)
 class Declared:
-    """What is declared. `requirements` are pip's, `pins` what a lock file says of versions, `sources` the files that
+    """The needs declared. `requirements` are pip's, `pins` what a lock file says of versions, `sources` the files that
     told it, by their paths in the repo.
     """
 
@@ -60,12 +60,12 @@ def declared(repo: Path) -> Declared:
         tuple(node),
         container,
         tuple(notes),
-        tuple([*sources, *(name for name in node if "/" not in name)]),
+        (*sources, *(name for name in node if "/" not in name)),
     )
 
 
 def _of_requirements(repo: Path, sources: list[str], notes: list[str], pins: list[str]) -> Iterator[str]:
-    """What requirements files name, and those that they include; what their constraints say goes to `pins`."""
+    """Yield the lines of requirements files, and of those that they include; constraints go to `pins`."""
     files = sorted([*repo.glob("*requirements*.txt"), *repo.glob("requirements/*.txt")])
     left = [(file, "constraint" in file.name) for file in files]
     seen = set[Path]()
@@ -77,7 +77,9 @@ def _of_requirements(repo: Path, sources: list[str], notes: list[str], pins: lis
         try:
             text = file.read_text(encoding="utf-8", errors="replace")
         except OSError:
-            notes.append(f"{shown} is not there, so nothing that it names is installed: mend what includes it")
+            notes.append(
+                f"{shown} is not there, so nothing that it names is installed: mend what includes it"
+            )
             continue
         sources.append(shown)
         for line in text.replace("\\\n", " ").splitlines():
@@ -119,7 +121,7 @@ def _of_pyproject(data: Mapping[str, Any], sources: list[str]) -> Iterator[str]:
 
 
 def _group(groups: Mapping[str, Any], key: str, within: Sequence[str]) -> Iterator[str]:
-    """What a dependency group names, and those that it includes (PEP 735)."""
+    """Yield the packages of a dependency group, and of those that it includes (PEP 735)."""
     found = groups.get(key, [])
     yield from _texts(found)
     for one in found if isinstance(found, list) else ():
@@ -143,7 +145,7 @@ def _without_own(
 
 
 def _of_setup(repo: Path, sources: list[str], notes: list[str]) -> Iterator[str]:
-    """What setup.cfg names. setup.py is a program, and is not run."""
+    """Yield the packages of setup.cfg. setup.py is a program, and is not run."""
     file = repo / "setup.cfg"
     settings = configparser.ConfigParser(interpolation=None)
     try:
@@ -155,12 +157,16 @@ def _of_setup(repo: Path, sources: list[str], notes: list[str]) -> Iterator[str]
     lists = [settings.get("options", "install_requires", fallback="")]
     lists += [settings.get("options", "tests_require", fallback="")]
     lists += [value for key, value in extras.items() if _EXTRAS.search(key)]
-    found = [line.strip() for text in lists for line in re.split(r"[\n;](?!\s*(?:python|sys|os|platform)_)", text)]
+    found = [
+        line.strip() for text in lists for line in re.split(r"[\n;](?!\s*(?:python|sys|os|platform)_)", text)
+    ]
     found = [line for line in found if _NAME.match(line)]
     if found:
         sources.append("setup.cfg")
     elif (repo / "setup.py").is_file() and not sources:
-        notes.append("setup.py is not run, so nothing that it alone declares is installed: name it in requirements.txt")
+        notes.append(
+            "setup.py is not run, so nothing that it alone declares is installed: name it in requirements.txt"
+        )
     yield from found
 
 
@@ -173,10 +179,20 @@ def _of_poetry(name: str, value: Any) -> str:
     if found:
         sign, major, rest = found.groups()
         parts = [major, *rest.split(".")[1:]]
-        upper = str(int(major) + 1) if sign == "^" and major != "0" or len(parts) < 2 else f"{major}.{int(parts[1]) + 1}"
+        upper = (
+            str(int(major) + 1)
+            if (sign == "^" and major != "0") or len(parts) < 2
+            else f"{major}.{int(parts[1]) + 1}"
+        )
         return f"{name}>={major}{rest},<{upper}"
     # What pip has no word for (`^1 || ^2`) is left to the lock file.
-    return name if version == "*" or "|" in version or "^" in version else f"{name}=={version}" if version[:1].isdigit() else f"{name}{version}"
+    return (
+        name
+        if version == "*" or "|" in version or "^" in version
+        else f"{name}=={version}"
+        if version[:1].isdigit()
+        else f"{name}{version}"
+    )
 
 
 def _pins(repo: Path, sources: list[str], notes: list[str]) -> Iterator[str]:
@@ -185,7 +201,10 @@ def _pins(repo: Path, sources: list[str], notes: list[str]) -> Iterator[str]:
         if data:
             sources.append(lock)
             for package in data.get("package", []):
-                is_own = isinstance(package.get("source"), dict) and set(package["source"]) & {"editable", "virtual"}
+                is_own = isinstance(package.get("source"), dict) and set(package["source"]) & {
+                    "editable",
+                    "virtual",
+                }
                 if "version" in package and not is_own:
                     yield f"{package['name']}=={package['version']}"
             return
@@ -206,12 +225,19 @@ def _texts(value: Any) -> list[str]:
 
 
 def _uses_pytest(repo: Path) -> bool:
-    if any((repo / name).is_file() for name in ("pytest.ini", "conftest.py", "tests/conftest.py", "test/conftest.py")):
+    if any(
+        (repo / name).is_file()
+        for name in ("pytest.ini", "conftest.py", "tests/conftest.py", "test/conftest.py")
+    ):
         return True
     places = ("", "tests/**/", "test/**/")
-    files = [file for place in places for name in ("test_*.py", "*_test.py") for file in repo.glob(place + name)]
+    files = [
+        file for place in places for name in ("test_*.py", "*_test.py") for file in repo.glob(place + name)
+    ]
     texts = (file.read_text(encoding="utf-8", errors="replace") for file in sorted(files)[:200])
-    return any(re.search(r"^(import pytest|from pytest\b|(async )?def test_)", text, re.MULTILINE) for text in texts)
+    return any(
+        re.search(r"^(import pytest|from pytest\b|(async )?def test_)", text, re.MULTILINE) for text in texts
+    )
 
 
 def _needs_packages(repo: Path) -> bool:
@@ -221,7 +247,9 @@ def _needs_packages(repo: Path) -> bool:
         return False
     if (repo / _WORKSPACES).is_file():
         return True
-    return isinstance(data, dict) and any(data.get(key) for key in ("dependencies", "devDependencies", "workspaces"))
+    return isinstance(data, dict) and any(
+        data.get(key) for key in ("dependencies", "devDependencies", "workspaces")
+    )
 
 
 def _node_files(repo: Path) -> Iterator[str]:
@@ -229,7 +257,9 @@ def _node_files(repo: Path) -> Iterator[str]:
     if not _needs_packages(repo):
         return
     yield from (name for name in ("package.json", *_NODE_LOCKS, _WORKSPACES) if (repo / name).is_file())
-    if (repo / _WORKSPACES).is_file() or '"workspaces"' in (repo / "package.json").read_text(errors="replace"):
+    if (repo / _WORKSPACES).is_file() or '"workspaces"' in (repo / "package.json").read_text(
+        errors="replace"
+    ):
         below = (path.relative_to(repo) for path in repo.glob("*/**/package.json"))
         yield from sorted(path.as_posix() for path in below if "node_modules" not in path.parts)
 
@@ -238,7 +268,9 @@ def _versions(repo: Path) -> Iterator[str]:
     """Versions of languages that are asked for: the template's own are used, and this is told."""
     file = repo / ".tool-versions"
     if file.is_file():
-        asked = ", ".join(" ".join(line.split()) for line in file.read_text(errors="replace").splitlines() if line.strip())
+        asked = ", ".join(
+            " ".join(line.split()) for line in file.read_text(errors="replace").splitlines() if line.strip()
+        )
         yield f".tool-versions asks for {asked}: the template's own are used (name another in [sandbox] template)"
 
 

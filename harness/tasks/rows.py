@@ -1,4 +1,4 @@
-"""A table's rows fill gaps: `{{ KEY }}` in a text is the row's value. Here, those of one task folder, a task for each row."""
+"""A table's rows fill gaps: `{{ KEY }}` in a text is the row's value. A task folder with rows is a task for each."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ class MissingError(Exception):
 
 
 def tasks_of_rows(task: Task, file: Path) -> tuple[list[Task], list[Problem]]:
-    """A task for each row, named TASK.ID, and what is wrong with the rows. `{{ KEY }}` in prompts, the reference's answer
-    and `[checks.answer]` is the row's value.
+    """Return a task for each row, named TASK.ID, and what is wrong with the rows.
+
+    `{{ KEY }}` in prompts, the reference's answer and `[checks.answer]` is the row's value.
     """
     tasks, problems, seen = list[Task](), list[Problem](), set[str]()
     for number, line in enumerate(read_text(file, MAX_ROWS_BYTES, errors="replace").split("\n"), 1):
@@ -44,13 +45,17 @@ def tasks_of_rows(task: Task, file: Path) -> tuple[list[Task], list[Problem]]:
             continue
         if not is_name(f"{task.name}.{name}") or name in seen:
             what = "is there twice" if name in seen else "cannot be part of a task's name"
-            problems.append(Problem(place, "id", f"{name!r} {what}", "give each row an id of letters, digits, _ - ."))
+            problems.append(
+                Problem(place, "id", f"{name!r} {what}", "give each row an id of letters, digits, _ - .")
+            )
             continue
         seen.add(name)
         try:
             tasks.append(_of_row(task, name, row))
         except MissingError as error:
-            problems.append(Problem(place, None, f"has no {error}, which the task asks for", "add it to the row"))
+            problems.append(
+                Problem(place, None, f"has no {error}, which the task asks for", "add it to the row")
+            )
     if not tasks and not problems:
         problems.append(Problem(display_path(file), None, "has no rows", _REMEDY))
     return tasks, problems[:_PROBLEMS_SHOWN]

@@ -1,4 +1,4 @@
-"""What `[checks.tests.NAME]` has to keep to beyond the types of its keys."""
+"""The rules of `[checks.tests.NAME]` beyond the types of its keys."""
 
 from __future__ import annotations
 

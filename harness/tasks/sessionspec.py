@@ -1,4 +1,4 @@
-"""What `[checks.answer]` and `[checks.tools]` have to keep to beyond the types of their keys."""
+"""The rules of `[checks.answer]` and `[checks.tools]` beyond the types of their keys."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from harness.tasks.manifest import AnswerSpec, ToolsSpec
 
 Problem = tuple[str, str, str]
 """A key, what is wrong and the remedy."""
-_TOOLS = (
-    "Agent AskUserQuestion Bash BashOutput Brief Config CronCreate CronDelete CronList Edit EnterPlanMode EnterWorktree "  # noqa: SIM905
-    "ExitPlanMode ExitWorktree Glob Grep KillShell LS LSP ListAgents ListMcpResourcesTool Monitor MultiEdit NotebookEdit "
-    "NotebookRead PowerShell PushNotification REPL Read ReadMcpResourceDirTool ReadMcpResourceTool RemoteTrigger "
-    "ReportFindings ScheduleWakeup SendMessage SendUserFile SendUserMessage Skill SlashCommand Sleep StructuredOutput Task "
-    "TaskCreate TaskGet TaskList TaskOutput TaskStop TaskUpdate TeamCreate TeamDelete TodoRead TodoWrite ToolSearch "
-    "WebFetch WebSearch Workflow Write"
+_TOOLS = (  # noqa: SIM905
+    "Agent AskUserQuestion Bash BashOutput Brief Config CronCreate CronDelete CronList Edit EnterPlanMode "
+    "EnterWorktree ExitPlanMode ExitWorktree Glob Grep KillShell LS LSP ListAgents ListMcpResourcesTool "
+    "Monitor MultiEdit NotebookEdit NotebookRead PowerShell PushNotification REPL Read "
+    "ReadMcpResourceDirTool ReadMcpResourceTool RemoteTrigger ReportFindings ScheduleWakeup SendMessage "
+    "SendUserFile SendUserMessage Skill SlashCommand Sleep StructuredOutput Task TaskCreate TaskGet "
+    "TaskList TaskOutput TaskStop TaskUpdate TeamCreate TeamDelete TodoRead TodoWrite ToolSearch WebFetch "
+    "WebSearch Workflow Write"
 ).split()
 """Claude Code's own tools, of this version and earlier ones. Others may come: a `*` lets any name pass."""
 _MCP = re.compile(r"mcp__.+?__.+")
@@ -53,7 +54,7 @@ def problems_of_tools(spec: ToolsSpec) -> Iterator[Problem]:
             if not _is_tool(name):
                 place = f"{key}.{name}" if key in ("at_most", "arguments") else f"{key}.{index}"
                 yield place, f"Claude Code has no tool {name!r}", _meant(name)
-    needed = {name: 1 for name in (*spec.used, *spec.arguments)}
+    needed = dict.fromkeys((*spec.used, *spec.arguments), 1)
     needed |= {name: spec.order.count(name) for name in spec.order}
     for index, name in enumerate(spec.not_used):
         if name in needed:
@@ -72,7 +73,7 @@ def _is_tool(name: str) -> bool:
 
 
 def _meant(name: str) -> str:
-    """What to write for a name that is no tool's."""
+    """The remedy for a name that is no tool's."""
     rule = _RULE.fullmatch(name)
     if rule:
         return f"write {rule[1]!r}, and what it is called with into [checks.tools] arguments"
@@ -89,7 +90,7 @@ def _meant(name: str) -> str:
 
 
 def problem_of_schema(schema: Any) -> str | None:
-    """Why a JSON Schema cannot be used, if it cannot; it may refer to its own parts only."""
+    """The problem of a JSON Schema that cannot be used; it may refer to its own parts only."""
     import jsonschema
 
     try:

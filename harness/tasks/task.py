@@ -28,8 +28,8 @@ class Check:
     """One verdict to be asked for: a file of `checks/`, a command of `[checks] run`, tests of `[checks.tests]`, or what
     is demanded of the session.
 
-    Exactly one of `file` (its name within `checks/`), `command` (for bash), `tests`, `answer` and `tools` is set. `turn` is the prompt (from 1)
-    after which it is asked; None: after the last.
+    Exactly one of `file` (its name within `checks/`), `command` (for bash), `tests`, `answer` and `tools` is set.
+    `turn` is the prompt (from 1) after which it is asked; None: after the last.
     """
 
     name: str
@@ -51,11 +51,11 @@ class Check:
 class Task:
     """A starter repo, prompts, checks and a reference solution.
 
-    `solution` is a folder, or a file with a patch, `answer` the reference's last message. `timeout` is the agent's, `setup_timeout` that of all setup commands together and `check_timeout` each check's,
-    in seconds. `hash` changes when anything in the
-    folder does that could change a result. Paths are absolute; `repo`, `solution` and `replay` may be None. With
-    `has_own_env` the template is made from what the repo declares, over the one that `sandbox` names. With
-    `git`, the starter repo is cloned when the first trial needs it.
+    `solution` is a folder, or a file with a patch, `answer` the reference's last message. `timeout` is the agent's,
+    `setup_timeout` that of all setup commands together and `check_timeout` each check's, in seconds. `hash` changes
+    when anything in the folder does that could change a result. Paths are absolute; `repo`, `solution` and `replay` may
+    be None. With `has_own_env` the template is made from what the repo declares, over the one that `sandbox` names.
+    With `git`, the starter repo is cloned when the first trial needs it.
     """
 
     name: str

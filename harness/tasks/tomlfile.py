@@ -98,8 +98,13 @@ def read_toml(file: Path, subject: str) -> TomlFile:
         nulls = [(keys, abbreviate(value)) for keys, value in _strings(toml.data) if "\0" in value]
         if not nulls:
             return toml
-        where = ((toml.place(keys), ".".join(keys) or None, f"{value} holds a null character") for keys, value in nulls)
-        raise ProblemsError(subject, [Problem(*problem, "no command, path or variable can have one") for problem in where])
+        where = (
+            (toml.place(keys), ".".join(keys) or None, f"{value} holds a null character")
+            for keys, value in nulls
+        )
+        raise ProblemsError(
+            subject, [Problem(*problem, "no command, path or variable can have one") for problem in where]
+        )
     raise ProblemsError(subject, [problem])
 
 

@@ -1,4 +1,4 @@
-"""What is known of one attempt at a trial, and the record that attempts come to."""
+"""One attempt at a trial, and the record that attempts come to."""
 
 from __future__ import annotations
 
@@ -15,26 +15,24 @@ from harness.errors import Fault, InternalFault
 from harness.models.model import TaskRecording
 from harness.records.egress import ApiSight, Refusal
 from harness.records.prices import Price
-from harness.records.record import (
+from harness.records.record import Outcome, Stop, TrialRecord
+from harness.records.record_parts import (
     AttemptRecord,
     CheckResult,
     ErrorRecord,
     InstructionsRecord,
-    Outcome,
     Phases,
     SandboxRecord,
     StartRecord,
-    Stop,
     Tampering,
     TokenCounts,
-    TrialRecord,
-    TrialSpec,
     score_of,
 )
 from harness.records.session import Session
 from harness.records.session_fields import forgeries, notes_of, session_fields
 from harness.records.store import TRANSCRIPT, LineWriter, TrialFolder
 from harness.records.stream import SessionBuilder
+from harness.records.trial_spec import TrialSpec
 from harness.tasks.task import Check
 from harness.trials.checks import failed_check
 from harness.trials.context import RunContext
@@ -48,7 +46,7 @@ INTERRUPTED = "interrupted"
 
 @dataclass
 class Attempt:
-    """What is known of one attempt so far; filled in as it goes, so that nothing is lost when it breaks off.
+    """One attempt, filled in as it goes: nothing is lost when it breaks off.
 
     `early_stderr` is that of the prompts before which the agent had called no tool.
     `is_sandbox_lost`: the platform, which answers, has not got the sandbox of an agent that had called a tool.
@@ -127,7 +125,7 @@ class Attempt:
         self.notes += (sentence,)
 
     def take_stderr(self, text: str) -> None:
-        """What Claude Code wrote on stderr for a prompt."""
+        """Take in what Claude Code wrote on stderr for a prompt."""
         if text.strip():
             said = f"{text.rstrip()}\n"
             self.stderr += said
@@ -141,7 +139,7 @@ class Attempt:
 
     @property
     def session(self) -> Session:
-        """What the transcript tells so far."""
+        """The session so far, from the transcript."""
         return self.session_builder.session() if self.session_builder else Session()
 
     def judge_lost_sandbox(self, checks: Sequence[Check]) -> None:
@@ -177,7 +175,7 @@ def internal_fault(error: Exception, files: TrialFolder) -> InternalFault:
 
 
 def interrupted() -> InternalFault:
-    """What a trial that is cut off has for a fault."""
+    """The fault of a trial that is cut off."""
     return InternalFault(INTERRUPTED, "the run was stopped before this trial had ended")
 
 
@@ -231,7 +229,7 @@ def trial_record(
 
 
 def _fields_of_spec(spec: TrialSpec, context: RunContext) -> dict[str, Any]:
-    """What was known of the trial before it began."""
+    """The fields that were known before the trial began."""
     return {
         "run_id": context.folder.id,
         "trial_id": spec.id,
@@ -274,7 +272,7 @@ def _without_secrets(record: TrialRecord, hiding: Sequence[Attempt]) -> TrialRec
 
 
 def outcome_of(attempt: Attempt) -> Outcome:
-    """What it came to; what broke or was not applied is judged by nobody."""
+    """The outcome. A trial that broke, or whose variant was not applied, is judged by nobody."""
     if attempt.fault:
         return "error"
     if attempt.differences:

@@ -87,6 +87,6 @@ KINDS: tuple[CheckKind, ...] = (FileCheck(), CommandCheck(), TestsCheck())
 
 
 def plan_check(check: Check, task: Task, home: str, token: str) -> Plan:
-    """How a check is run, as its kind says."""
+    """Plan how a check is run, as its kind says."""
     kind = next(kind for kind in KINDS if kind.is_of(check))
     return kind.plan(check, task, home, token)

@@ -1,4 +1,4 @@
-"""What a kind of check says: how one is run, and what it came to."""
+"""The plan and the verdict of a check, as its kind makes them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from harness.records.record import TestVerdict
+from harness.records.record_parts import TestVerdict
 from harness.tasks.task import Check, Task
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What is known of a check once all of its processes have ended.
+    """A check all of whose processes have ended.
 
     `exit_code` is the one that the sandbox's daemon saw, None where it had to be stopped or was killed. `report` is
     what the check left in the files that its plan names, each ended by NUL; None without any.
@@ -24,7 +24,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check came to. `words` say what a reader of its output would not see there.
+    """The verdict of a check. `words` say what a reader of its output would not see there.
 
     `evidence` is what it was judged by beside the exit code, so that it can be judged again.
     """
@@ -39,7 +39,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a check is run, and how it is judged then.
+    """The way in which a check is run, and judged then.
 
     `command` is for bash, in the repo, as are the `steps` before it, which put in place what it needs. `stdin` is what
     it reads. `reports` is a pattern of the files that are read when it has ended, up to `report_bytes` together.
@@ -60,4 +60,4 @@ class CheckKind(Protocol):
         """True for the checks of this kind."""
 
     def plan(self, check: Check, task: Task, home: str, token: str) -> Plan:
-        """How a check is run. `token` is a word that nobody in the sandbox knows before; `home` is the user's."""
+        """Plan how a check is run. `token` is a word that nobody in the sandbox knows before; `home` is the user's."""

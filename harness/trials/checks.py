@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.errors import SandboxFault
-from harness.records.record import CheckResult
+from harness.records.record_parts import CheckResult
 from harness.sandboxes.owner import process_identity
 from harness.sandboxes.sandbox import CommandResult, CommandTimeoutError, Sandbox
 from harness.sandboxes.shell import (

@@ -1,4 +1,4 @@
-"""How Claude Code was started, as a hook of its own session saw it: what no event of the session tells.
+"""The start of Claude Code, as a hook of its own session saw it: no event of the session tells it.
 
 The system prompt, the CLI's arguments and the environment leave no trace in the events. So where a variant sets one of
 them, a SessionStart hook tells, before the first message, the arguments of the very process that it runs under,
@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.records.record import StartRecord
+from harness.records.record_parts import StartRecord
 from harness.trials.evidence import Evidence
 from harness.variants.apply import (
     APPEND_SYSTEM_PROMPT,
@@ -80,7 +80,7 @@ def _arguments(encoded: str) -> tuple[str, ...]:
 
 
 def unseen_notes(variant: Variant, starts: Sequence[CliStart]) -> tuple[str, ...]:
-    """What a reader of the record must know where the starts leave something open."""
+    """Notes for the record's reader where the starts leave something open."""
     whole = starts and all(
         start.arguments
         and (_UNSEEN, _UNKNOWN)
@@ -93,7 +93,7 @@ def unseen_notes(variant: Variant, starts: Sequence[CliStart]) -> tuple[str, ...
 def differences_in_starts(
     variant: Variant, env: Mapping[str, str], starts: Sequence[CliStart]
 ) -> tuple[str, ...]:
-    """What the starts show to be otherwise than the variant asks for, in sentences. `env` has its variables' values."""
+    """The differences of the starts from what the variant asks for, in sentences. `env` has its variables' values."""
     found = (
         sentence
         for start in starts
@@ -131,7 +131,7 @@ def _wanted_files(variant: Variant) -> dict[str, str]:
 
 
 def _names(arguments: Sequence[str], flag: str, name: str) -> bool:
-    """Whether the arguments have the flag with the variant's file behind it."""
+    """True if the arguments have the flag with the variant's file behind it."""
     places = [place for place, argument in enumerate(arguments[:-1]) if argument == flag]
     return any(arguments[place + 1].endswith(f"/{FOLDER}/{name}") for place in places)
 

@@ -1,4 +1,4 @@
-"""What all trials of a run share."""
+"""The context that all trials of a run share."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ V = TypeVar("V")
 
 @dataclass(frozen=True)
 class RunContext:
-    """What all trials of a run share.
+    """The context that all trials of a run share.
 
     `secrets` has the values that variants refer to by name, `template_ids` the platform's ids of templates by their
     names, each asked for once: by whoever holds `asking`. `networks` has whether the engine enforces them, once that
@@ -77,7 +77,7 @@ class RunContext:
         return await self.ask_once(self.claude_sha256s, name, ask)
 
     async def ask_once(self, known: dict[K, V], key: K, ask: Callable[[], Awaitable[V]]) -> V:
-        """What is known under a key, asked for once a run; when that fails, whoever waits asks by its own sandbox."""
+        """The answer under a key, asked for once a run; when that fails, whoever waits asks by its own sandbox."""
         if key not in known:
             async with self.asking:
                 if key not in known:

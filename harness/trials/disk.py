@@ -27,7 +27,7 @@ class DiskExecutor:
         self._busy = False
 
     async def run(self, work: Callable[[], T]) -> T:
-        """What the work gives, or raises. It is done also when nobody waits for it any more."""
+        """Do the work in the thread, and return its result. It is done also when nobody waits for it any more."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append((work, future))
         if not self._busy:

@@ -1,4 +1,4 @@
-"""Whether a run's engine enforces the network that trials are given: what its server says, else tried once."""
+"""The enforcement of the network that trials are given: the server's word, else tried once a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COMMAND_S = 30.0
 
 
 async def network_enforced(context: RunContext, template: str) -> bool | None:
-    """Whether sandboxes are kept to what they may reach; None where that cannot be told.
+    """True if sandboxes are kept to what they may reach; None where that cannot be told.
 
     It is tried with sandboxes of its own: a command in the agent's would be seen there.
     """

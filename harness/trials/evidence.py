@@ -1,4 +1,4 @@
-"""What the variant's hooks have told in the session's own stream, before the agent could do anything to it."""
+"""The evidence of the variant's hooks in the session's own stream, before the agent could do anything to it."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from harness.errors import SandboxFault
 from harness.records.egress import Refusal
-from harness.records.record import CheckResult, Tampering, TrialSpec
+from harness.records.record_parts import CheckResult, Tampering
+from harness.records.trial_spec import TrialSpec
 from harness.sandboxes.archive import pack, print_command
 from harness.sandboxes.faults import OF_CONTENT
 from harness.sandboxes.sandbox import (

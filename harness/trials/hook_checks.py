@@ -28,14 +28,14 @@ def differences_in_hooks(variant: Variant, session: Session) -> tuple[str, ...]:
 
 
 def hook_notes(variant: Variant, session: Session) -> Iterator[str]:
-    """What a reader must know of other hooks: the repo's, or those that ran after the agent."""
+    """Notes for a reader on other hooks: the repo's, or those that ran after the agent."""
     for hook in session.broken_hooks:
         if hook.is_late or not _is_asked(variant, hook):
             yield f"a {hook.event} hook could not be run, or failed: {hook.words[:_SHOWN]}"
 
 
 def _is_asked(variant: Variant, hook: BrokenHook) -> bool:
-    """Whether the variant has a hook for this event that names what is missing. The event tells not whose."""
+    """True if the variant has a hook for this event that names what is missing. The event tells not whose."""
     names = {name for found in _MISSING.findall(hook.words) for name in found if name}
     missing = {name.rpartition("/")[2] for name in names}
     asked = (asked_settings(variant).get("hooks"), *(plugin.hooks for plugin in variant.plugins))

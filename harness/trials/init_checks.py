@@ -1,4 +1,4 @@
-"""What a session's start shows, held against what the variant asks for: model, servers, tools, permissions, plugins."""
+"""The session's start compared with what the variant asks for: model, servers, tools, permissions, plugins."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NAMES_OF_TASK = {"Agent": "Task"}
 
 
 def differences_in_init(variant: Variant, session: Session, version: str | None = None) -> tuple[str, ...]:
-    """What a session's start shows to be otherwise than the variant asks for, in sentences.
+    """The differences of a session's start from what the variant asks for, in sentences.
 
     `version` is the one of Claude Code that there is to be; None: the variant does not say.
     """
@@ -47,7 +47,7 @@ def differences_in_init(variant: Variant, session: Session, version: str | None 
 
 
 def differences_without_init(variant: Variant, session: Session) -> tuple[str, ...]:
-    """What only the end shows: a server that does not let the session start, as one does that floods the CLI."""
+    """Differences that only the end shows: a server that keeps the session from starting, as by flooding the CLI."""
     if session.session_id is None and expected_mcp_servers(variant):
         return ("the session had not started when the time was up, waiting for its MCP servers",)
     return ()
@@ -60,7 +60,7 @@ def _model(variant: Variant, session: Session) -> Iterator[str]:
 
 
 def is_model(variant: Variant, asked: str, seen: str) -> bool:
-    """Whether a model may be the one that was asked for, by its name or by an alias that variables may have set."""
+    """True if a model may be the one that was asked for, by its name or by an alias that variables may have set."""
     return asked in _VAGUE_MODELS or _plain(asked) in _plain(seen) or seen in variant.env.values()
 
 
@@ -174,7 +174,7 @@ def _agent(variant: Variant, session: Session) -> Iterator[str]:
 
 
 def described_parts(variant: Variant) -> tuple[tuple[str, str, str], ...]:
-    """What the variant brings that the model is told of: kind, name, description."""
+    """The parts of the variant that the model is told of: kind, name, description."""
     brought = variant.overlay.described if variant.overlay else ()
     return (*brought, *(one for plugin in variant.plugins for one in plugin.described))
 
@@ -212,7 +212,7 @@ def _tools_taken_away(variant: Variant, session: Session) -> Iterator[str]:
 
 
 def _denied(variant: Variant) -> tuple[str, ...]:
-    """What the variant's rules deny."""
+    """The tools that the variant's rules deny."""
     permissions = asked_settings(variant).get("permissions")
     rules = permissions.get("deny") if isinstance(permissions, Mapping) else ()
     denied = values_of(variant.args, "--disallowedTools", "--disallowed-tools")

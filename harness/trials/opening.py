@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import Fault
-from harness.records.record import TrialSpec
+from harness.records.trial_spec import TrialSpec
 from harness.sandboxes.cleanup import snapshot_name
 from harness.sandboxes.platform import Network
 from harness.sandboxes.sandbox import Sandbox
@@ -24,7 +24,7 @@ from harness.trials.seeding import seed
 
 @dataclass(frozen=True)
 class Start:
-    """What a trial's sandboxes are opened from.
+    """The template or snapshot from which a trial's sandboxes are opened.
 
     `is_set_up`: the repo is there, and the task's setup has run. `claude_version`: what the variant asks for.
     """
@@ -80,7 +80,7 @@ async def _take_snapshot(spec: TrialSpec, context: RunContext, template: str) ->
 
 
 def setup_network(spec: TrialSpec) -> Network:
-    """What setup and checks may reach: what the task names. No model, and no key for one."""
+    """The network of setup and checks: what the task names. No model, and no key for one."""
     wanted = spec.task.sandbox.network
     if wanted == "open":
         return Network(open=True)

@@ -1,4 +1,4 @@
-"""Whether a trial's session is what its variant asks for, from the evidence as it comes.
+"""The proof that a trial's session is what its variant asks for, from the evidence as it comes.
 
 At a session's start there is the session's own word. When the model answers first, the hooks have told: which
 instructions were loaded, how the CLI was started, and, by having run, that the variant's settings were taken. At the
@@ -130,7 +130,7 @@ class Proof:
         self.attempt.notes += tuple(one for one in sentences if one not in self.attempt.notes)
 
     def _answer_notes(self, session: Session) -> tuple[str, ...]:
-        """What a reader must know of prompts that no model answered."""
+        """Notes for a reader on prompts that no model answered."""
         return tuple(
             f"{_who_answered(turn.text, number)}, and no model was asked: {_short(turn.text)}"
             for number, turn in enumerate(session.turns, 1)

@@ -1,4 +1,4 @@
-"""What the first request to the model really carried, held against what the variant asks for.
+"""The first request to the model compared with what the variant asks for.
 
 The proxy outside of the sandbox sees it, where it adds the key. It is the proof for all others: what Claude Code made
 of an argument, a setting or a file once it had it.
@@ -30,7 +30,7 @@ _SHOWN = 60
 
 
 def differences_in_request(variant: Variant, sent: SentRequest) -> tuple[str, ...]:
-    """What the model was sent otherwise than the variant asks for, in sentences."""
+    """The differences of the model's first request from what the variant asks for, in sentences."""
     return (
         *_model(variant, sent),
         *_effort(variant, sent),
@@ -72,7 +72,7 @@ def _prompts(variant: Variant, sent: SentRequest) -> Iterator[str]:
 
 
 def _instructions(variant: Variant, sent: SentRequest) -> Iterator[str]:
-    """Which files of instructions the request had. A hook proves the text of those that it tells of."""
+    """Compare the instructions in the request with the variant's. A hook proves the text of those that it tells of."""
     paths = [entry.path for entry in sent.instructions]
     whole = all(part.is_whole for part in sent.context)
     if isinstance(variant.claude_md, ClaudeMd) and whole and not _has(paths, *_CLAUDE_MD):
@@ -95,7 +95,7 @@ def _instructions(variant: Variant, sent: SentRequest) -> Iterator[str]:
 
 
 def _imports(variant: Variant, sent: SentRequest) -> Iterator[str]:
-    """What the variant's instructions import, and what that imports: Claude Code follows so far and no further."""
+    """The imports of the variant's instructions, and theirs: Claude Code follows so far and no further."""
     if not all(part.is_whole for part in sent.context):
         return
     texts = {entry.path: entry.text for entry in sent.instructions}
@@ -136,7 +136,7 @@ def _listings(variant: Variant, sent: SentRequest) -> Iterator[str]:
 
 
 def _tells(shown: str, description: str) -> bool:
-    """Whether a list's line tells a description. It may tell the name alone, where there are many."""
+    """True if a list's line tells a description. It may tell the name alone, where there are many."""
     return not shown or " ".join(shown.split()).startswith(description[:_SHOWN].rstrip())
 
 

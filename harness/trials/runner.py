@@ -9,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from harness.errors import Fault
-from harness.records.record import AttemptRecord, TrialRecord, TrialSpec
+from harness.records.record import TrialRecord
+from harness.records.record_parts import AttemptRecord
+from harness.records.trial_spec import TrialSpec
 from harness.trials.attempt import Attempt, trial_record
 from harness.trials.context import RunContext
 from harness.trials.trial import run_attempt

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.records.record import CheckResult
+from harness.records.record_parts import CheckResult
 from harness.records.session import Session, ToolCall
 from harness.records.session_fields import session_fields
 from harness.tasks.globs import fits_stars
@@ -44,7 +44,7 @@ _SHOWN = 300
 
 @dataclass(frozen=True)
 class Told:
-    """What an agent's session has told: the raw stream, the session that it comes to, and an answer in its place.
+    """An agent's session for its checks: the raw stream, the session that it comes to, and an answer in its place.
 
     The stream may be large, and is read where a check wants it. Only Claude Code has a session; `is_known` is False for
     the agents that have none.
@@ -134,7 +134,7 @@ def _of_answer(spec: AnswerSpec, answer: str | None) -> Iterator[tuple[bool, str
 
 
 def _json_problem(schema: Any, text: str) -> str | None:
-    """Why a text is not JSON that keeps to a schema; a fence around it is no part of it.
+    """The reason for which a text is not JSON that keeps to a schema; a fence around it is no part of it.
 
     Python's NaN and Infinity are no JSON. What has no end to its depth or size cannot be held against a schema.
     """

@@ -1,4 +1,4 @@
-"""What was seen of a trial from outside of its sandboxes, as its record says it."""
+"""The view of a trial from outside of its sandboxes, as its record says it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from harness.models.model import Model
 from harness.records.egress import ApiSight, EgressSight, Refusal, SentText
-from harness.records.record import ApiRecord, SentRecord, TokenCounts
+from harness.records.record_parts import ApiRecord, SentRecord, TokenCounts
 from harness.records.session import Session
 
 SENT = "sent.json"
@@ -17,7 +17,7 @@ _MAX_REFUSALS = 10
 
 
 def why_unseen(model: Model, egress: EgressSight | None) -> str | None:
-    """Why nobody saw the model's API; None where it was seen."""
+    """The reason for which nobody saw the model's API; None where it was seen."""
     if egress and egress.api:
         return None
     if model.source == "replay":
@@ -74,14 +74,14 @@ def sight_notes(api: ApiSight | None, session: Session) -> Iterator[str]:
 
 
 def refused_since(now: Sequence[Refusal], before: Sequence[Refusal]) -> tuple[Refusal, ...]:
-    """What was refused beyond what had been."""
+    """The refusals that came since."""
     counts = {replace(one, count=0): one.count for one in before}
     more = (replace(one, count=one.count - counts.get(replace(one, count=0), 0)) for one in now)
     return tuple(one for one in more if one.count > 0)
 
 
 def refusal_notes(refused: Sequence[Refusal], when: str = "") -> Iterator[str]:
-    """What the network rules refused, or could not be reached, in a sentence each."""
+    """Notes on what the network rules refused, or could not be reached, a sentence each."""
     for refusal in refused[:_MAX_REFUSALS]:
         times = f" ({refusal.count} times)" if refusal.count > 1 else ""
         what = "harness refused a request to" if refusal.by_rules else "there was no way to"
@@ -91,7 +91,7 @@ def refusal_notes(refused: Sequence[Refusal], when: str = "") -> Iterator[str]:
 
 
 def sent_file(api: ApiSight) -> bytes:
-    """What was sent, as JSON: the first request's texts, and the hashes of all."""
+    """The requests as JSON: the first request's texts, and the hashes of all."""
     first = api.first
     content = {
         "first": first

@@ -1,4 +1,4 @@
-"""What Claude Code said on stderr: what it refused of the variant's, and warnings that a reader should know."""
+"""Claude Code's stderr: what it refused of the variant's, and warnings that a reader should know."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MOST, _CHARS = 5, 300
 
 
 def differences_in_stderr(variant: Variant, stderr: str) -> tuple[str, ...]:
-    """What Claude Code says that it does not take of the variant, in sentences."""
+    """The parts of the variant that Claude Code says it does not take, in sentences."""
     return tuple(
         f"Claude Code said on stderr: {line}"
         for line in _warnings(stderr)

@@ -1,4 +1,4 @@
-"""How long a trial puts up with others: a platform that drags, a model that says nothing."""
+"""Timeouts for the sandbox platform and the model's API."""
 
 from __future__ import annotations
 

@@ -15,9 +15,11 @@ from harness.agents.registry import agent_class
 from harness.errors import Fault, NotAppliedError, SandboxFault
 from harness.records.binary_patch import without_secret_binaries
 from harness.records.egress import Refusal
-from harness.records.record import CheckResult, Stop, TrialSpec, score_of
+from harness.records.record import Stop
+from harness.records.record_parts import CheckResult, score_of
 from harness.records.session import Session
 from harness.records.store import TRANSCRIPT
+from harness.records.trial_spec import TrialSpec
 from harness.sandboxes.layout import work_folder
 from harness.sandboxes.sandbox import Sandbox, is_answering
 from harness.tasks.task import Check, Task
@@ -79,7 +81,7 @@ async def run_attempt(spec: TrialSpec, context: RunContext, attempt: Attempt) ->
 
 
 async def _is_sandbox_lost(fault: Fault, context: RunContext, attempt: Attempt) -> bool:
-    """Whether an agent may have brought about that its sandbox is gone or does not answer: the platform does."""
+    """True if an agent may have brought about that its sandbox is gone or does not answer: the platform does."""
     if attempt.is_collected or not isinstance(fault, SandboxFault) or fault.kind == "prove":
         return False
     has_acted = attempt.session_builder is not None and attempt.session_builder.has_called_tool
@@ -389,7 +391,7 @@ class PreparedTrial:
             attempt.diff = await self._keep("diff.patch", diff)
 
     def _told(self) -> Told:
-        """What the session has told so far."""
+        """The session so far."""
         attempt, transcript = self.attempt, self.attempt.files.path / TRANSCRIPT
         read = transcript.read_bytes if attempt.transcript.started else bytes
         return Told(read, attempt.session, self.agent_context.answer, is_known=self.agent.needs_model)
@@ -474,7 +476,7 @@ class PreparedTrial:
 
 
 def _should_keep(keep: Keep, error: BaseException | None) -> bool:
-    """Whether to keep the sandbox: not after faults that are retried or end the run, and not when cancelled."""
+    """True if the sandbox is to be kept: not after faults that are retried or end the run, and not when cancelled."""
     if keep == "none" or not (error is None or isinstance(error, NotAppliedError | Fault)):
         return False
     return not (isinstance(error, Fault) and (error.retry or error.fatal))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.errors import SandboxFault
-from harness.records.record import InstructionsRecord
+from harness.records.record_parts import InstructionsRecord
 from harness.records.session import Session
 from harness.sandboxes.layout import HOME
 from harness.trials.evidence import Evidence

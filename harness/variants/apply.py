@@ -172,7 +172,7 @@ def repo_names(variant: Variant) -> frozenset[str]:
 
 
 def repo_files(variant: Variant) -> VariantFiles:
-    """What a variant lays into the repo, and nothing else: for where its work is judged."""
+    """The files that a variant lays into the repo, and nothing else: for where its work is judged."""
     files = {}
     if isinstance(variant.claude_md, ClaudeMd):
         files[f"{FOLDER}/CLAUDE.md"] = variant.claude_md.text.encode()
@@ -252,7 +252,7 @@ def _settings(variant: Variant) -> dict[str, Any]:
 
 
 def has_hooks(variant: Variant) -> bool:
-    """Whether the variant leaves hooks on."""
+    """True if the variant leaves hooks on."""
     is_simple = variant.env.get(SIMPLE, "").lower() in ("1", "true", "yes", "on")
     return not (is_simple or {"--bare", "--safe-mode"} & set(variant.args))
 
@@ -281,7 +281,7 @@ def flags(variant: Variant) -> list[str]:
 
 
 def plugin_folder(plugin: Plugin) -> str:
-    """Where a plugin is, below the home."""
+    """The path of a plugin, below the home."""
     return f"{FOLDER}/plugins/{plugin.name}"
 
 

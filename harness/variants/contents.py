@@ -1,4 +1,4 @@
-"""What Claude Code should find in the folders that a variant brings, by the names that it gives them."""
+"""The parts that Claude Code should find in a variant's folders, by the names that it gives them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def names_of(parts: Iterable[Part]) -> dict[str, tuple[str, ...]]:
 
 
 def is_listed(kind: str, file: Path) -> bool:
-    """Whether a session's start lists it. A skill that no user can call is told to the model alone."""
+    """True if a session's start lists it. A skill that no user can call is told to the model alone."""
     return kind != "skill" or _value(front_matter(file) or "", "user-invocable") != "false"
 
 
@@ -78,7 +78,7 @@ def style_name(file: Path) -> str:
 
 
 def described_in_overlay(parts: Iterable[Part], files: Collection[str]) -> Iterator[tuple[str, str, str]]:
-    """What of an overlay the model may be told, as `described` has it."""
+    """The parts of an overlay that the model may be told of, as `described` has them."""
     if not _holds_plugin(files):
         for part in parts:
             if part[0] != "server":
@@ -145,7 +145,7 @@ def _servers(file: Path) -> list[str]:
 
 
 def settings_in_overlay(folder: Path, files: Collection[str]) -> dict[str, Any]:
-    """What the files of settings say together. One that is no JSON says nothing: Claude Code tells of it."""
+    """The settings of all files together. One that is no JSON gives nothing: Claude Code tells of it."""
     found: dict[str, Any] = {}
     for name in SETTINGS:
         if name in files:

@@ -1,4 +1,4 @@
-"""What of a variant Claude Code would pass over in silence because of something else that the variant says."""
+"""Contradictions: parts of a variant that Claude Code would pass over in silence because of another part."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harness.variants.variant import ClaudeMd, Text, Variant
 
 
 def contradictions(variant: Variant) -> Iterator[tuple[str, str, str]]:
-    """What of a variant Claude Code would pass over because of something else that it says: key, what, remedy."""
+    """Yield the parts of a variant that Claude Code would pass over because of another: key, what, remedy."""
     settings = variant.settings or {}
     permissions = settings.get("permissions")
     if isinstance(permissions, Mapping) and "defaultMode" in permissions:

@@ -194,7 +194,7 @@ class Variant:
 
     @property
     def asks_permissions(self) -> bool:
-        """Whether Claude Code's permissions are on."""
+        """True if Claude Code's permissions are on."""
         return self.permission_mode is not None or self.allowed_tools is not None
 
     @property

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import ProblemsError
-from harness.records.store import list_runs, read_records
+from harness.records.reading import list_runs, read_records
 from harness.tasks.loading import load_task
 from tests.support.folders import task_folder
 

@@ -25,7 +25,7 @@ from harness.authoring.reasons import wrong_reason
 from harness.authoring.validate import Effort, validate
 from harness.cli import main
 from harness.local.launch import LocalServer
-from harness.records.record import CheckResult
+from harness.records.record_parts import CheckResult
 from harness.runs.options import Options
 from harness.tasks.loading import load_task
 from tests.support.folders import task_folder, write_files

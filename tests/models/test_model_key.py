@@ -7,8 +7,8 @@ import pytest
 from harness.errors import UsageError
 from harness.local.launch import LocalServer
 from harness.models.model import KEY_PLACEHOLDER, api_model, move_key_to_platform
+from harness.records.reading import list_runs, read_records
 from harness.records.record import TrialRecord
-from harness.records.store import list_runs, read_records
 from harness.runs.resources import can_inject_headers, local_platform
 from harness.sandboxes.platform import Platform
 from tests.support.folders import task_folder

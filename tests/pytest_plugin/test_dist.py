@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from harness.records.store import list_runs, read_records
+from harness.records.reading import list_runs, read_records
 from tests.support.folders import task_folder
 
 pytestmark = pytest.mark.usefixtures("as_e2b")

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from harness.records.store import list_runs, read_records
+from harness.records.reading import list_runs, read_records
 from tests.support.images import Image, entry, layer
 from tests.support.messages_api import MessagesApi, Say, Use
 from tests.tasks.test_task_formats import HARBOR, write

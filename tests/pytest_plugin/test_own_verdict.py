@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.cli import main
-from harness.records.store import list_runs
+from harness.records.reading import list_runs
 from tests.support.folders import write_files
 from tests.support.python_tests import outcomes, ran, records, run
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from harness.records.store import list_runs
+from harness.records.reading import list_runs
 from tests.support.folders import write_files
 from tests.support.python_tests import outcomes, ran, records, run
 

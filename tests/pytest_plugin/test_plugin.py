@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.local.launch import LocalServer
-from harness.records.store import list_runs, read_records
+from harness.records.reading import list_runs, read_records
 from tests.support.folders import by_hand, says, task_folder, uses
 
 pytestmark = pytest.mark.usefixtures("as_e2b")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from harness.errors import ProblemsError
-from harness.records.store import list_runs, read_records
+from harness.records.reading import list_runs, read_records
 from harness.tasks.formats.base import NoCounterpartError
 from harness.tasks.formats.registry import format_of, take_task
 from harness.variants.declared import load_variants

@@ -14,7 +14,7 @@ import pytest
 from e2b import Template
 
 from harness.local.launch import LocalServer
-from harness.records.store import list_runs, read_records
+from harness.records.reading import list_runs, read_records
 from tests.support import mcp_echo
 from tests.support.folders import by_hand, says, task_folder, uses, write_files
 

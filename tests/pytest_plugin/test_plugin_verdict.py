@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.records.store import list_runs, read_records
+from harness.records.reading import list_runs, read_records
 from tests.support.folders import task_folder, write_files
 
 pytestmark = pytest.mark.usefixtures("as_e2b")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.records.reading import list_runs, read_records
 from harness.records.record import TrialRecord
-from harness.records.store import list_runs, read_records
 from harness.runs.controller import EXIT_BUDGET
 from tests.support.messages_api import Forever, MessagesApi, Say, Usage
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from harness.records.store import list_runs
+from harness.records.reading import list_runs
 from harness.runs.controller import EXIT_BUDGET
 from tests.support.folders import ANSWER_CHECK, task_folder, write_files
 

@@ -21,9 +21,10 @@ from harness.errors import HarnessError
 from harness.records.events import Lines, parse, parse_line
 from harness.records.metrics import metrics_of
 from harness.records.metrics import parse as measured
+from harness.records.reading import read_measured, read_records
 from harness.records.record import TrialRecord
 from harness.records.session_fields import forgeries, notes_of, session_fields
-from harness.records.store import RunFolder, read_measured, read_records
+from harness.records.store import RunFolder
 from harness.records.stream import SessionBuilder
 from harness.report.listing import list_of_runs
 from harness.report.show import show

@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 import harness.records.record
 from harness.errors import AgentFault, SandboxFault
 from harness.records.events import parse
-from harness.records.record import AttemptRecord, ErrorRecord, TokenCounts, TrialRecord, TrialSpec, schema
+from harness.records.record import TrialRecord, schema
+from harness.records.record_parts import AttemptRecord, ErrorRecord, TokenCounts
 from harness.records.session import Session, TurnResult
 from harness.records.session_fields import session_fields
 from harness.records.stream import SessionBuilder
+from harness.records.trial_spec import TrialSpec
 from harness.records.usage import Tokens
 from harness.tasks.manifest import SandboxSpec
 from harness.tasks.task import Task

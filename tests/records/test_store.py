@@ -17,9 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import InternalFault, UsageError
-from harness.records.record import CheckResult, TrialRecord
+from harness.records.reading import find_run, list_runs, read_records
+from harness.records.record import TrialRecord
+from harness.records.record_parts import CheckResult
 from harness.records.redaction import NO_REDACTION, Redactor
-from harness.records.store import RunFolder, find_run, list_runs, new_run_id, read_records
+from harness.records.store import RunFolder, new_run_id
 from tests.support.records import a_record, any_record
 
 same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness.local.launch import LocalServer
+from harness.records.reading import list_runs, read_records
 from harness.records.record import TrialRecord
-from harness.records.store import list_runs, read_records
 from harness.variants.declared import load_variants
 from tests.redteam.attacks import ATTACKS, CHECK, WORK, Attack
 from tests.support import mcp_echo

@@ -18,7 +18,8 @@ from markdown_it import MarkdownIt
 from harness.cli import main
 from harness.errors import UsageError
 from harness.records.metrics import metrics_of, parse
-from harness.records.record import AttemptRecord, ErrorRecord, TokenCounts, TrialRecord
+from harness.records.record import TrialRecord
+from harness.records.record_parts import AttemptRecord, ErrorRecord, TokenCounts
 from harness.records.redaction import NO_REDACTION
 from harness.records.store import RunFolder
 from harness.report import markdown, phrases, verdicts

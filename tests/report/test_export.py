@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.cli import main
-from harness.records.record import ErrorRecord, TokenCounts, ToolCounts, TrialRecord
+from harness.records.record import TrialRecord
+from harness.records.record_parts import ErrorRecord, TokenCounts, ToolCounts
 from harness.report.export import to_dataset
 from tests.support.hub import Hub
 from tests.support.records import a_record, any_record

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from harness.cli import main
 from harness.errors import UsageError
 from harness.records.events import turn_marker
-from harness.records.record import CheckResult, ErrorRecord, Tampering, ToolCounts, TrialRecord
+from harness.records.record import TrialRecord
+from harness.records.record_parts import CheckResult, ErrorRecord, Tampering, ToolCounts
 from harness.records.redaction import NO_REDACTION
 from harness.records.store import RunFolder
 from harness.report.html.charts import Scale, scale_of, spread

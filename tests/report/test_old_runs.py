@@ -19,8 +19,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from harness.cli import main
+from harness.records.reading import read_records
 from harness.records.record import TrialRecord, schema
-from harness.records.store import read_records
 
 RUNS = Path(__file__).parents[1] / "data" / "runs"
 REPLAYED, NOTHING_DONE, NOT_CLONED = (

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.text import Text
 
-from harness.records.record import Phases, TokenCounts, TrialRecord
+from harness.records.record import TrialRecord
+from harness.records.record_parts import Phases, TokenCounts
 from harness.report.arms import ArmView, count_records
 from harness.report.formatting import cost, count, percent, seconds
 from harness.report.notes import summary_notes

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from harness.errors import UsageError
 from harness.records.events import parse_line
-from harness.records.record import CheckResult, Tampering
+from harness.records.record_parts import CheckResult, Tampering
 from harness.records.redaction import NO_REDACTION
 from harness.records.store import RunFolder
 from harness.report.show import show

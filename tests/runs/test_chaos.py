@@ -17,9 +17,11 @@ from harness.local.launch import LocalServer
 from harness.models.model import NO_MODEL
 from harness.records.events import parse
 from harness.records.history import History
-from harness.records.record import TrialRecord, TrialSpec
+from harness.records.reading import list_runs, read_records
+from harness.records.record import TrialRecord
 from harness.records.redaction import NO_REDACTION
-from harness.records.store import RunFolder, list_runs, read_records
+from harness.records.store import RunFolder
+from harness.records.trial_spec import TrialSpec
 from harness.runs.budget import Budget
 from harness.runs.engine import Engine
 from harness.sandboxes.cleanup import kill_run_sandboxes, list_orphans

@@ -15,9 +15,12 @@ from hypothesis import strategies as st
 from harness.errors import InternalFault, UsageError
 from harness.records.history import History, read_history, wall_seconds
 from harness.records.merge import merge
-from harness.records.record import ErrorRecord, Outcome, Phases, TokenCounts, TrialRecord, TrialSpec
+from harness.records.reading import read_records
+from harness.records.record import Outcome, TrialRecord
+from harness.records.record_parts import ErrorRecord, Phases, TokenCounts
 from harness.records.redaction import NO_REDACTION
-from harness.records.store import RunFolder, read_records
+from harness.records.store import RunFolder
+from harness.records.trial_spec import TrialSpec
 from harness.runs.budget import ASSUMED_USD, Budget, NotStartedError, spent_before
 from harness.runs.engine import Engine
 from harness.runs.forecast import Planned, cannot_find, forecast

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.records.store import list_runs, read_records
+from harness.records.reading import list_runs, read_records
 from tests.support.folders import task_folder
 
 TRIALS = 25

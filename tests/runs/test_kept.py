@@ -12,8 +12,8 @@ import pytest
 from harness.cli import main
 from harness.errors import UsageError
 from harness.local import shared_server
+from harness.records.reading import list_runs, read_records
 from harness.records.record import TrialRecord
-from harness.records.store import list_runs, read_records
 from harness.runs.kept import attach, check_again, find_kept, sweep
 from tests.support.folders import task_folder
 from tests.support.typist import Typist

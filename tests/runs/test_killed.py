@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness.local.launch import LocalServer
-from harness.records.store import list_runs, read_records
+from harness.records.reading import list_runs, read_records
 from harness.sandboxes.cleanup import kill_orphans
 from tests.support.folders import task_folder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.stub_run import run_trials, stub_server
-from harness.records.store import read_records
+from harness.records.reading import read_records
 
 TRIALS = 60
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from harness.records.record import TrialRecord, TrialSpec
+from harness.records.record import TrialRecord
+from harness.records.trial_spec import TrialSpec
 from harness.report.gate import Condition, read_fail_on
 from harness.runs.budget import NotStartedError
 from harness.runs.rounds import RoundScheduler

@@ -17,7 +17,8 @@ import pytest
 from harness.cli import main
 from harness.local.launch import LocalServer
 from harness.records.manifest import MANIFEST, differences, read_manifest, write_manifest
-from harness.records.store import RunFolder, read_records
+from harness.records.reading import read_records
+from harness.records.store import RunFolder
 from harness.runs.verified import Verified
 from harness.runs.verify import verify
 from tests.support.folders import by_hand, says, task_folder

@@ -12,8 +12,9 @@ import pytest
 from harness.cli import main
 from harness.errors import ProblemsError, TaskFault
 from harness.local.launch import LocalServer
+from harness.records.reading import list_runs, read_records
 from harness.records.record import TrialRecord
-from harness.records.store import RunFolder, list_runs, read_records
+from harness.records.store import RunFolder
 from harness.runs.resources import local_platform
 from harness.sandboxes.templates import Templates, list_built, remove_built
 from harness.tasks.loading import load_task

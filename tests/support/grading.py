@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness.local.launch import LocalServer
-from harness.records.record import TrialSpec
+from harness.records.trial_spec import TrialSpec
 from harness.runs.resources import local_platform
 from harness.sandboxes.platform import Network
 from harness.sandboxes.sandbox import Sandbox

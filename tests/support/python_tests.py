@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from harness.records.reading import list_runs, read_records
 from harness.records.record import TrialRecord
-from harness.records.store import list_runs, read_records
 
 
 def run(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:

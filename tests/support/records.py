@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from harness.records.record import SandboxRecord, TrialRecord, trial_name
+from harness.records.record import TrialRecord
+from harness.records.record_parts import SandboxRecord
+from harness.records.trial_spec import trial_name
 
 ENOUGH = 3
 

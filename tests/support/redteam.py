@@ -8,9 +8,11 @@ from pathlib import Path
 
 from harness.local.launch import LocalServer
 from harness.models.model import NO_MODEL
-from harness.records.record import TrialRecord, TrialSpec
+from harness.records.reading import read_records
+from harness.records.record import TrialRecord
 from harness.records.redaction import NO_REDACTION
-from harness.records.store import RunFolder, read_records
+from harness.records.store import RunFolder
+from harness.records.trial_spec import TrialSpec
 from harness.runs.resources import local_platform
 from harness.sandboxes.templates import Templates
 from harness.tasks.gitrepo import Repos

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.records.record import (
+from harness.records.record import TrialRecord
+from harness.records.record_parts import (
     CheckResult,
     ErrorRecord,
     McpServerRecord,
@@ -16,7 +17,6 @@ from harness.records.record import (
     Tampering,
     TokenCounts,
     ToolCounts,
-    TrialRecord,
 )
 from harness.records.redaction import NO_REDACTION
 from harness.records.store import RunFolder

@@ -10,9 +10,11 @@ from pathlib import Path
 from harness.errors import Fault
 from harness.local.launch import LocalServer
 from harness.models.model import api_model, move_key_to_platform
-from harness.records.record import TrialRecord, TrialSpec
+from harness.records.reading import read_records
+from harness.records.record import TrialRecord
 from harness.records.redaction import Redactor
-from harness.records.store import RunFolder, read_records
+from harness.records.store import RunFolder
+from harness.records.trial_spec import TrialSpec
 from harness.runs.resources import local_platform, templates_of
 from harness.sandboxes.platform import Platform
 from harness.tasks.gitrepo import Repos

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from harness.errors import TaskFault
+from harness.records.reading import list_runs, read_records
 from harness.tasks.gitrepo import Checkout, Repos
 from harness.tasks.gitsource import GitSource, problems_of
 from harness.tasks.loading import load_task
-from harness.records.store import list_runs, read_records
 from tests.support.folders import task_folder, write_files
 from tests.support.git_server import GitServer, git
 

@@ -11,7 +11,10 @@ from harness.tasks.ownpackage import OwnPackage
 from harness.tasks.repoenv import Declared, declared
 from tests.support.folders import write_files
 
-UV_LOCK = '[[package]]\nname = "attrs"\nversion = "24.1.0"\n[[package]]\nname = "shop"\nversion = "1"\nsource = {editable = "."}\n'
+UV_LOCK = (
+    '[[package]]\nname = "attrs"\nversion = "24.1.0"\n'
+    '[[package]]\nname = "shop"\nversion = "1"\nsource = {editable = "."}\n'
+)
 
 
 def of(root: Path, files: dict[str, str]) -> Declared:
@@ -132,7 +135,7 @@ def test_the_package_that_a_repo_is(
 
 
 def test_versions_of_a_lock_file(tmp_path: Path) -> None:
-    """But for the repo's own package; and of what requirements files name as constraints. What they name in vain is told."""
+    """But for the repo's own package; and what requirements files name as constraints. Names in vain are told."""
     names = {"requirements.txt": "-c limits.txt\n-r lost.txt\n./sub\n", "limits.txt": "idna==3.6\n"}
     found = of(tmp_path, {"uv.lock": UV_LOCK, **names})
     assert (found.requirements, found.pins) == ((), ("idna==3.6", "attrs==24.1.0"))

@@ -16,12 +16,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from harness.tasks.contents import folder_hash
 from harness.errors import Problem, ProblemsError
+from harness.tasks.contents import folder_hash
 from harness.tasks.gitsource import GitSource
-from harness.tasks.loading import find_tasks, load_task, task_of_parts
+from harness.tasks.loading import find_tasks, load_task
 from harness.tasks.manifest import Limits, SandboxSpec
 from harness.tasks.task import Check, Turn
+from harness.tasks.task_parts import task_of_parts
 from tests.support.folders import by_hand, says, task_folder, write_files
 
 
@@ -1065,5 +1066,5 @@ def test_a_file_without_an_end_is_told(tmp_path: Path) -> None:
     folder = task_folder(tmp_path)
     with (folder / "repo" / "endless").open("wb") as file:
         file.truncate(10 * 1024**3)
-    with pytest.raises(ProblemsError, match="endless.*at most 1024 MiB|at most 1024 MiB.*endless"):
+    with pytest.raises(ProblemsError, match=r"endless.*at most 1024 MiB|at most 1024 MiB.*endless"):
         load_task(folder)

@@ -12,9 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from harness.errors import ProblemsError, UsageError
+from harness.errors import ProblemsError, TaskFault, UsageError
 from harness.tasks.dockerfile import RunsAs, one_stage, runs_as
-from harness.errors import TaskFault
 from harness.tasks.formats.base import NoCounterpartError, toml_text
 from harness.tasks.formats.dataset import Wanted, write_dataset
 from harness.tasks.formats.exercism import unskipped
@@ -366,7 +365,7 @@ def test_where_an_image_starts() -> None:
         ("FROM a\nENV A=1\nWORKDIR ${A:+/yes}\n", "/yes"),
         ("\ufeffFROM\ta\r\nWORKDIR\t/tab\r\n", "/tab"),
         ("FROM a\nRUN bash -c 'cat <<<\"x\"'\nRUN cat <<<x && echo $((1<<2)) 'a <<B'\nWORKDIR /w\n", "/w"),
-        ("FROM a\nRUN cat <<\"A\" <<-B\nA\nWORKDIR /no\nB\nWORKDIR /w\n", "/w"),
+        ('FROM a\nRUN cat <<"A" <<-B\nA\nWORKDIR /no\nB\nWORKDIR /w\n', "/w"),
         ("# escape=`\nFROM a\nRUN x `\nWORKDIR /no\nWORKDIR C\\\nUSER me\n", "/C\\"),
     ],
 )
@@ -382,7 +381,8 @@ def test_an_absolute_source_is_one_of_the_builds_folder() -> None:
 def test_several_froms_are_one() -> None:
     """Where the last stage stands on the others; a stage that nobody needs is not built."""
     text = (
-        "# syntax=docker/dockerfile:1\nARG TAG=3\nARG NAME=python:${TAG}\nFROM --platform=$BUILDPLATFORM $NAME AS base\n"
+        "# syntax=docker/dockerfile:1\nARG TAG=3\nARG NAME=python:${TAG}\n"
+        "FROM --platform=$BUILDPLATFORM $NAME AS base\n"
         "RUN one \\\n  two\nFROM other AS unused\nCOPY --from=base /x /y\nFROM base\nARG TAG\nRUN three\n"
     )
     assert one_stage(text) == 'FROM python:3\nRUN one \\\n  two\nARG TAG="3"\nRUN three\n'
@@ -397,8 +397,8 @@ def test_several_froms_are_one() -> None:
         ("FROM a\nADD x.tar.gz /y\n", "line 2: ADD unpacks x.tar.gz"),
         ("FROM a\nADD https://x.org/f /y\n", "line 2: ADD takes https://x.org/f of the network"),
         ("FROM a\nCOPY --chmod=u+x f /y\n", "line 2: COPY --chmod=u\\+x"),
-        ("FROM a\nRUN cat <<<x\nSHELL [\"x\"]\n", "line 3: SHELL"),
-        ("FROM a\nSHELL [\"/bin/sh\"]\n", "line 2: SHELL"),
+        ('FROM a\nRUN cat <<<x\nSHELL ["x"]\n', "line 3: SHELL"),
+        ('FROM a\nSHELL ["/bin/sh"]\n', "line 2: SHELL"),
         ("FROM a:$TAG\n", "line 1: TAG has no value"),
         ("FROM --platform=windows/amd64 a\n", "line 1: --platform=windows/amd64"),
         ("FROM a b\n", "line 1: FROM a b is none"),

@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import SandboxFault
 from harness.local.launch import LocalServer
-from harness.records.record import CheckResult
+from harness.records.record_parts import CheckResult
 from harness.sandboxes.shell import run_as_root
 from harness.tasks.loading import load_task
 from harness.text import CUT_BEFORE

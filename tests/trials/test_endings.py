@@ -19,7 +19,7 @@ import pytest
 from harness.local.launch import LocalServer, start_server
 from harness.models.model import api_model
 from harness.models.provider import Provider, ProviderState
-from harness.records.store import list_runs, read_records
+from harness.records.reading import list_runs, read_records
 from harness.runs.resources import local_platform
 from harness.sandboxes.platform import Platform
 from harness.trials.timeouts import Timeouts

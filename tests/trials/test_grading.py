@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.local.launch import LocalServer
-from harness.records.record import TrialSpec
+from harness.records.trial_spec import TrialSpec
 from harness.trials.checks import Place
 from harness.trials.grading import UnusableWorkError, lay_work
 from harness.trials.work import Work

@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from harness.records.egress import SentRequest, SentText
-from harness.records.record import TestOutcome
+from harness.records.record_parts import TestOutcome
 from harness.tasks.manifest import RunnerSpec
 from harness.trials.request_checks import differences_in_request
 from harness.trials.runners.judging import judge_tests

@@ -11,8 +11,8 @@ import pytest
 from harness.cli import main
 from harness.errors import ProblemsError
 from harness.records.events import parse
-from harness.records.record import CheckResult, score_of
-from harness.records.store import list_runs, read_records
+from harness.records.reading import list_runs, read_records
+from harness.records.record_parts import CheckResult, score_of
 from harness.records.stream import SessionBuilder
 from harness.tasks.loading import load_task, load_tasks
 from harness.trials.session_checks import Told, judge_session

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.local.launch import LocalServer
-from harness.records.record import ApiRecord
+from harness.records.record_parts import ApiRecord
 from harness.variants.variant import Variant
 from tests.support.folders import task_folder
 from tests.support.messages_api import (

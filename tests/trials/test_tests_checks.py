@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.local.launch import LocalServer
-from harness.records.record import CheckResult
+from harness.records.record_parts import CheckResult
 from harness.runs.resources import local_platform
 from harness.sandboxes.archive import pack
 from harness.sandboxes.sandbox import Sandbox

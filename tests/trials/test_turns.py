@@ -11,8 +11,9 @@ import pytest
 
 from harness.errors import ProblemsError
 from harness.local.launch import LocalServer
-from harness.records.record import TokenCounts, TrialRecord
-from harness.records.store import list_runs, read_records
+from harness.records.reading import list_runs, read_records
+from harness.records.record import TrialRecord
+from harness.records.record_parts import TokenCounts
 from harness.report.show import show
 from harness.tasks.loading import load_task
 from harness.tasks.task import Check

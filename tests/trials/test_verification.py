@@ -20,7 +20,8 @@ from e2b import Template
 
 from harness.errors import SandboxFault
 from harness.local.launch import LocalServer
-from harness.records.record import InstructionsRecord, TrialRecord
+from harness.records.record import TrialRecord
+from harness.records.record_parts import InstructionsRecord
 from harness.records.session import Session
 from harness.trials.cli_starts import differences_in_starts, parsed, start_records, unseen_notes
 from harness.trials.init_checks import differences_in_init

@@ -1,6 +1,6 @@
 """One sandbox on this machine, as the server sees it.
 
-`Box.start` starts a guest (guest.py) inside the isolation, and everything else is a request to that guest. It starts
+`Box.start` starts a guest (guest/) inside the isolation, and everything else is a request to that guest. It starts
 processes, and it opens files and passes their descriptors to the server.
 
 Paths given to and returned by a Box are the sandbox's own and absolute: `/home/user` is the home of `user`, and `/root`
@@ -199,7 +199,7 @@ class Box:
 
     @property
     def _marks(self) -> dict[str, str]:
-        """What E2B's sandboxes say of themselves: as variables, and in files for terminals."""
+        """The marks by which programs know a sandbox of E2B: variables, and files for terminals."""
         return {
             "E2B_SANDBOX": "true",
             "E2B_SANDBOX_ID": self.spec.id,
@@ -282,7 +282,7 @@ class Box:
             await self._write(APT_PROXY, text.encode())
 
     def egress_report(self) -> dict[str, Any] | None:
-        """What the proxy saw of the sandbox's network use, as JSON values; None in a tier without one."""
+        """Return the proxy's report on the sandbox's network use, as JSON values; None in a tier without one."""
         return self._egress.report() if "network" in self.isolation.enforces else None
 
     async def _write(self, path: str, data: bytes) -> None:

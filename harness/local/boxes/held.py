@@ -1,4 +1,4 @@
-"""What the processes of a sandbox hold that neither their own memory nor its folders show, read in /proc from outside.
+"""The memory that a sandbox's processes hold beside their own and its folders, read in /proc from outside.
 
 It is looked for where no control group and no disk of the sandbox's own counts it.
 """

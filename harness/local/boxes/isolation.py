@@ -76,7 +76,7 @@ class Isolation:
 
     @property
     def shortcoming(self) -> str | None:
-        """Why sandboxes are not kept apart better; None where nothing better was tried."""
+        """The reason for which sandboxes are not kept apart better; None where nothing better was tried."""
         parts = [f"{each.tier}: {each.cause} ({each.error})" for each in self.unavailable]
         return "; ".join([*parts, *filter(None, [self.one_account])]) or None
 

@@ -9,7 +9,7 @@ memory is what every sandbox's guest shares. For each request it makes a sandbox
    (`Launcher.map_ids`, `Launcher.make_mounts`). The child could not: it may not enter the server's folders.
 3. The child forks the sandbox's PID 1 and ends. PID 1 lays the layers over each other (`Machine.build`), makes that
    the only root (`Machine.enter`), names it (`Machine.furnish`), gives up its power for good (`Machine.drop`), and
-   becomes the guest (guest.py). Nothing is executed: the guest needs nothing of the sandbox's files.
+   becomes the guest (guest/). Nothing is executed: the guest needs nothing of the sandbox's files.
 
 A step that fails ends the child with its reason on the sandbox's stderr. Nothing is tried a second way.
 This is the one file whose mistakes let a sandbox out. Each wall has a test in tests/local/test_walls.py.
@@ -470,7 +470,7 @@ class Child:
             machine.drop()
             sys.path.clear()
             sys.meta_path.clear()  # an import from now on would run the sandbox's files
-            guest.Guest(guest.ControlSocket(_socket.socket(fileno=self.control))).run()
+            guest.serve(self.control)
         except BaseException as error:  # noqa: BLE001  # as above
             self.fail(error)
         os._exit(1)
@@ -684,7 +684,7 @@ def write(path: str, text: str) -> None:
 
 
 def load_guest(fd: int) -> types.ModuleType:
-    """Return guest.py as a module, from its compiled code."""
+    """Return the guest as a module, from its compiled code."""
     with open(fd, "rb") as file:
         code = marshal.loads(file.read()[16:])
     module = types.ModuleType("guest")

@@ -37,7 +37,8 @@ from harness.local.boxes.guest_launch import (
     Interpreter,
     LaunchedGuest,
     LaunchSpec,
-    compile_program,
+    compile_guest,
+    compile_launcher,
     make_script_wrapper,
     open_blob,
 )
@@ -97,7 +98,7 @@ class LauncherClient:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         interpreter = Interpreter.running()
         program = str(interpreter.prefix / interpreter.program)
-        blobs = [open_blob(compile_program(name)) for name in ("launcher.py", "guest.py")]
+        blobs = [open_blob(compile_launcher()), open_blob(compile_guest())]
         fds = [theirs.fileno(), *blobs]
         try:
             self._process = subprocess.Popen(

@@ -24,7 +24,7 @@ from harness.local.boxes.guest_launch import (
     LaunchedGuest,
     LaunchSpec,
     PathMap,
-    compile_program,
+    compile_guest,
     make_script_wrapper,
     make_sudo,
     open_blob,
@@ -63,7 +63,7 @@ def launch(spec: LaunchSpec, control: socket.socket, *, landlock: bool) -> Launc
         _add_programs(spec)
     interpreter = Interpreter.running()
     prefix = share_path(interpreter.prefix, whole=False)
-    bytecode = open_blob(compile_program("guest.py"))
+    bytecode = open_blob(compile_guest())
     try:
         argv = [
             str(prefix / interpreter.program),

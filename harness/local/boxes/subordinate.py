@@ -33,7 +33,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
 
 @dataclass(frozen=True)
 class SubordinateRange:
-    """What newuidmap and newgidmap are given: triples of the first id inside, the first one here, and their number."""
+    """Arguments of newuidmap and newgidmap: triples of the first id inside, the first one here, and their number."""
 
     tools: tuple[str, str]
     """Where the two are. The launcher has no PATH."""

@@ -1,4 +1,4 @@
-"""What FROM names: one of this machine's own templates, or a container image.
+"""The base that FROM names: one of this machine's own templates, or a container image.
 
 Without a registry host in its name, an image that this machine can replace is replaced by this machine's programs, at
 once and without a network: `python:3` if it has Python 3, `debian:bookworm` if it runs that Debian. Claude Code is in

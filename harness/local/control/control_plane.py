@@ -278,7 +278,7 @@ class ControlPlane:
         return Response(status_code=204)
 
     async def _get_egress(self, request: Request) -> Response:
-        """What the proxy saw: an extension of this server."""
+        """Answer with the proxy's report: an extension of this server."""
         return JSONResponse(self._registry.find(request.path_params["id"]).box.egress_report())
 
     async def _list_metrics(self, request: Request) -> Response:

@@ -32,7 +32,7 @@ def command_of(
 
 
 def read_answer(printed: str) -> UnpackedImage:
-    """What it said. Raises ImageError."""
+    """Return its answer. Raises ImageError."""
     said = json.loads(printed.splitlines()[-1])
     if "error" in said:
         raise ImageError(said["error"])

@@ -1,4 +1,4 @@
-"""What every sandbox has, as layers over an image: the account `user`, its home, names, and sudo.
+"""The layers that every sandbox has over its image: the account `user`, its home, names, and sudo.
 
 An image's files are read as its own containers would: no link in it leads to this machine's.
 """

@@ -1,4 +1,4 @@
-"""Where images come from, and their blobs on this machine, each kept under its digest."""
+"""The sources of images, and their blobs on this machine, each kept under its digest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ImageSource(Protocol):
     """An image somewhere."""
 
     def manifest(self) -> tuple[Manifest, ImageConfig]:
-        """What the image says of itself. Raises ImageError."""
+        """Return the image's manifest. Raises ImageError."""
 
     def open_layer(self, number: int) -> IO[bytes]:
         """A layer as it is stored, lowest first. Raises ImageError."""

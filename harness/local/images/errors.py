@@ -1,4 +1,4 @@
-"""What goes wrong with an image."""
+"""The errors of images."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class FileImage:
         self._files: _Files = _Folder(image.path) if image.path.is_dir() else _Archive(image.path)
 
     def manifest(self) -> tuple[Manifest, ImageConfig]:
-        """What the image says of itself. Raises ImageError."""
+        """Return the image's manifest. Raises ImageError."""
         found, config, _ = self._read
         return found, config
 

@@ -1,4 +1,4 @@
-"""What an image says of itself: its manifest, its layers, and how its containers start."""
+"""An image's manifest: its layers, and how its containers start."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Descriptor:
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """How containers of an image start, and its layers' digests, unpacked."""
+    """The way in which containers of an image start, and its layers' digests, unpacked."""
 
     diff_ids: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)

@@ -69,7 +69,7 @@ class RegistryClient:
         self._tokens: dict[str, str] = {}
 
     def manifest(self) -> tuple[Manifest, ImageConfig]:
-        """What the image says of itself. Raises ImageError."""
+        """Return the image's manifest. Raises ImageError."""
         found, config, _ = self._read
         return found, config
 
@@ -201,7 +201,7 @@ class RegistryClient:
 
 
 def find_credentials(registry: str, env: Mapping[str, str] = os.environ) -> Credentials | None:
-    """What this machine knows for a registry: of the variable, else of Docker's own configuration.
+    """Return this machine's credentials for a registry: the variable's, else those of Docker's configuration.
 
     Raises:
         ImageError: when the configuration cannot be read.
@@ -222,7 +222,7 @@ def find_credentials(registry: str, env: Mapping[str, str] = os.environ) -> Cred
 
 
 def _in_config(config: Any, registry: str) -> Credentials | None:
-    """What Docker's configuration has for a registry. What is not as Docker writes it raises what Python raises."""
+    """Return the credentials in Docker's configuration. One that Docker has not written raises what Python raises."""
     keys = _HUB_KEYS if registry == _HUB else (registry, f"https://{registry}", f"http://{registry}")
     helpers, store = config.get("credHelpers") or {}, config.get("credsStore")
     auths = config.get("auths") or {}

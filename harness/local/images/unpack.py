@@ -33,7 +33,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass
 class Limits:
-    """What is left of an image's bounds: bytes and entries."""
+    """The bytes and entries that an image may still have."""
 
     bytes: int = 64 * 2**30
     entries: int = 4_000_000
@@ -48,7 +48,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Owners:
-    """How owners are stored. `first` is the id on disk of the image's root; None: all is this process's own."""
+    """The storing of owners. `first` is the id on disk of the image's root; None: all is this process's own."""
 
     first: int | None = 0
 

@@ -1,4 +1,4 @@
-"""What kind of place an address is: the internet, a network of this machine's surroundings, or this machine itself."""
+"""The kinds of addresses: the internet, a network of this machine's surroundings, or this machine itself."""
 
 import ipaddress
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What one answer of the Messages API says of itself: model, tokens, an error, and whether it is whole."""
+"""One answer of the Messages API: model, tokens, an error, and whether it is whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this machine needs to reach the network itself: its proxy, and the certificates that it trusts.
+"""This machine's own way to the network: its proxy, and the certificates that it trusts.
 
 Both are read from the variables that other programs use: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY;
 SSL_CERT_FILE, NODE_EXTRA_CA_CERTS and REQUESTS_CA_BUNDLE.

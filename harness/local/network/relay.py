@@ -32,7 +32,7 @@ Fields = list[tuple[bytes, bytes]]
 
 
 class BadRequest(Exception):
-    """What the client sent is no request that gets a key. `status` and the message are its answer."""
+    """The client sent no request that gets a key. `status` and the message are its answer."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)

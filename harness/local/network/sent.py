@@ -1,4 +1,4 @@
-"""What requests to the Messages API really carried: texts, tools, settings; by hash, and the first one's content."""
+"""The content of requests to the Messages API: texts, tools, settings; by hash, and the first one's in full."""
 
 from __future__ import annotations
 

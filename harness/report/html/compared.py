@@ -27,7 +27,7 @@ class ShownText:
 
 @dataclass(frozen=True)
 class Treatment:
-    """What a variant is: the keys that it sets; None where the run does not tell. `ran` is what its sessions had."""
+    """A variant: the keys that it sets; None where the run does not tell. `ran` is what its sessions had."""
 
     arm: ArmRow
     asked: tuple[tuple[str, str], ...] | None

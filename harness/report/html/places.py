@@ -1,4 +1,4 @@
-"""Where letters and whiskers stand in the chart of cost against pass rate, so that none hides another.
+"""The places of letters and whiskers in the chart of cost against pass rate: none hides another.
 
 Places are in percent of the plane, whose width is the screen's, and offsets are in pixels: what is chosen has to hold
 at every width.

@@ -20,8 +20,9 @@ from harness.errors import UsageError
 from harness.records.files import file_below, open_regular
 from harness.records.manifest import REPORT, add_to_manifest
 from harness.records.metrics import metrics_of, variants_in_order
+from harness.records.reading import find_run, list_runs, no_records, read_records
 from harness.records.record import TrialRecord
-from harness.records.store import RECORDS, RunFolder, find_run, list_runs, no_records, read_records
+from harness.records.store import RECORDS, RunFolder
 from harness.report.arms import Arm, pairs_within
 from harness.report.comparison import compare_arms
 from harness.report.html.page import Page, page_of

@@ -22,7 +22,8 @@ from typing import Any
 from harness.errors import InternalFault, UsageError
 from harness.records.events import parse
 from harness.records.files import file_below, open_regular
-from harness.records.record import CheckResult, TrialRecord
+from harness.records.record import TrialRecord
+from harness.records.record_parts import CheckResult
 from harness.report.formatting import seconds
 from harness.report.sanitize import sanitize
 from harness.report.transcript import TranscriptEntry, entries

@@ -1,4 +1,4 @@
-"""What a format of other people's tasks says, and how a task of ours is written."""
+"""The protocol of a format of other people's tasks, and the writing of a task of ours."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class NoCounterpartError(Exception):
 class TaskFolder:
     """A task of ours on its way to a folder: its manifest, and files by their names in it.
 
-    `files` has a text, bytes, or the path of a file or folder to copy; a text that starts with `#!` becomes executable.
-    Without `is_ours` it is a folder that only says why there is no task. `shared` has texts that several tasks stand on, by
-    their names in a folder that they have in common; `beside` what has to be right beside this task's folder.
-    `secrets` names the variables of this machine whose values are in it, and probably secret.
+    `files` has a text, bytes, or the path of a file or folder to copy; a text that starts with `#!` becomes
+    executable. Without `is_ours` it is a folder that only says why there is no task. `shared` has texts that several
+    tasks stand on, by their names in a folder that they have in common; `beside` what has to be right beside this
+    task's folder. `secrets` names the variables of this machine whose values are in it, and probably secret.
     """
 
     manifest: dict[str, Any] = field(default_factory=dict)

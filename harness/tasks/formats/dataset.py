@@ -24,7 +24,7 @@ _KEYS = ("columns", "mirrors", "task")
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which rows of which dataset: all, or `limit` of them, drawn by `sample` or the first."""
+    """The rows that are wanted of a dataset: all, or `limit` of them, drawn by `sample` or the first."""
 
     name: str
     limit: int | None = None
@@ -73,7 +73,9 @@ def _source_of(name: str, here: Path) -> tuple[Path | str, str | None]:
             return (here / text).resolve(), split
     text, _, split_name = name.partition(":")
     if Path(text).suffix in _LOADERS or text.startswith((".", "/")):
-        raise UsageError(f"--dataset: there is no file {text}", remedy="paths are relative to where pytest is called")
+        raise UsageError(
+            f"--dataset: there is no file {text}", remedy="paths are relative to where pytest is called"
+        )
     return text, split_name or None
 
 
@@ -86,7 +88,9 @@ def _load(source: Path | str, split: str | None) -> Any:
             kind = _LOADERS.get(source.suffix)
             if kind is None:
                 known = ", ".join(_LOADERS)
-                raise UsageError(f"--dataset: {source.name} is no kind of file that is known", remedy=f"give {known}")
+                raise UsageError(
+                    f"--dataset: {source.name} is no kind of file that is known", remedy=f"give {known}"
+                )
             found = datasets.load_dataset(kind, data_files=str(source))
         else:
             found = datasets.load_dataset(source)
@@ -106,7 +110,7 @@ def _load(source: Path | str, split: str | None) -> Any:
 
 
 def _mapping(source: Path | str, here: Path, columns: Iterable[str]) -> Mapped:
-    """What the columns are: as dataset.toml beside the file (or here) says, else as SWE-bench's and ours are named."""
+    """The columns' meaning: as dataset.toml beside the file (or here) says, else by SWE-bench's names and ours."""
     columns = list(columns)
     places = [source.parent, here] if isinstance(source, Path) else [here]
     file = next((place / MAPPING for place in places if (place / MAPPING).is_file()), None)
@@ -154,5 +158,3 @@ def _read_mapping(toml: TomlFile, known: Mapping[str, str], columns: list[str]) 
         raise ProblemsError(f"{display_path(toml.path)} cannot be used:", problems)
     folder = (toml.path.parent / mirrors).resolve() if mirrors else None
     return Mapped({**known, **given}, folder, task)
-
-

@@ -117,7 +117,9 @@ def _read(folder: Path) -> _Exercise:
     subject, file = f"exercise {folder.name!r} cannot be used:", folder / ".meta" / "config.json"
 
     def fail(field: str | None, what: str) -> ProblemsError:
-        return ProblemsError(subject, [Problem(display_path(file), field, what, "see Exercism's own documentation")])
+        return ProblemsError(
+            subject, [Problem(display_path(file), field, what, "see Exercism's own documentation")]
+        )
 
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
@@ -152,7 +154,7 @@ def _prompt(exercise: _Exercise) -> str:
 
 
 def _solution(exercise: _Exercise) -> dict[str, str]:
-    """Where each file of the example goes in the repo."""
+    """The place in the repo of each file of the example."""
     if not exercise.examples:
         return {}
     if len(exercise.examples) == len(exercise.solution) == 1:
@@ -177,7 +179,7 @@ def unskipped(name: str, text: str) -> str:
 
 @dataclass(frozen=True)
 class _Tests:
-    """How an exercise's tests are run: tables of task.toml, what of the repo is protected, and files beside the task."""
+    """The way an exercise's tests are run: tables of task.toml, protected files of the repo, files beside the task."""
 
     tables: Mapping[str, Any]
     protect: list[str]
@@ -208,7 +210,9 @@ def _jest_tests(exercise: _Exercise) -> _Tests:
     needed = {**packages.get("devDependencies", {}), **packages.get("dependencies", {})}
     if not any("jest" in name for name in needed):
         raise NoCounterpartError("package.json: its tests are not jest's")
-    words = [f"{name}@{version}" for name, version in sorted(needed.items()) if not _NOT_FOR_TESTS.search(name)]
+    words = [
+        f"{name}@{version}" for name, version in sorted(needed.items()) if not _NOT_FOR_TESTS.search(name)
+    ]
     words.append(_JUNIT_REPORTER)
     template = _JEST_TEMPLATE.format(packages=words, target=f"{_JEST}/node_modules")
     shared = f"jest-{hashlib.sha256(template.encode()).hexdigest()[:12]}"
@@ -218,7 +222,8 @@ def _jest_tests(exercise: _Exercise) -> _Tests:
     kept = [name for name in ("package.json", "babel.config.js") if (exercise.folder / name).is_file()]
     spec = {
         "runner": "junit",
-        "command": f"JEST_JUNIT_OUTPUT_DIR=.jest JEST_JUNIT_CLASSNAME='{{classname}}' JEST_JUNIT_TITLE='{{title}}' {run}",
+        "command": "JEST_JUNIT_OUTPUT_DIR=.jest JEST_JUNIT_CLASSNAME='{classname}' JEST_JUNIT_TITLE='{title}' "
+        + run,
         "report": ".jest/*.xml",
         "must_pass": ["*"],
         "at_least": 1,

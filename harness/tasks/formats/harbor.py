@@ -1,9 +1,9 @@
 """Harbor's tasks, which are Terminal-Bench 2's: an image, an instruction, and a test script that writes a reward.
 
 The agent works on the image's own system, as the image's account and in its working directory. The test script runs
-there too, once the agent has ended, as Harbor has it; where the task wants a separate verifier, in a fresh sandbox of the
-same image that gets the artifacts alone. A verifier's own image, several containers, GPUs and what else a task of ours
-cannot ask for are told as that.
+there too, once the agent has ended, as Harbor has it; where the task wants a separate verifier, in a fresh sandbox of
+the same image that gets the artifacts alone. A verifier's own image, several containers, GPUs and what else a task of
+ours cannot ask for are told as that.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Harbor:
     name = "harbor"
 
     def is_task(self, folder: Path) -> bool:
-        """True for a task.toml that is not ours; without one, for the rest of such a task, whose tests are not run here."""
+        """True for a task.toml that is not ours, or for the rest of such a task, whose tests are not run here."""
         manifest = folder / MANIFEST
         if not manifest.exists():
             return is_marked(folder, self.name)
@@ -76,7 +76,9 @@ class Harbor:
             return False
         if re.search(rf"^\s*{_OURS}\s*=", text, re.MULTILINE):
             return False
-        return bool(re.search(r"^\s*(schema_version|version)\s*=|^\s*\[(environment|verifier)", text, re.MULTILINE))
+        return bool(
+            re.search(r"^\s*(schema_version|version)\s*=|^\s*\[(environment|verifier)", text, re.MULTILINE)
+        )
 
     def file_of(self, folder: Path) -> str:
         """Its task.toml."""
@@ -213,7 +215,10 @@ class _Harbor:
     def is_separate(self) -> bool:
         """True if the tests run where no agent has been."""
         verifier = self.table("verifier")
-        return str(verifier.get("environment_mode") or ("separate" if "environment" in verifier else "")) == "separate"
+        return (
+            str(verifier.get("environment_mode") or ("separate" if "environment" in verifier else ""))
+            == "separate"
+        )
 
     @property
     def _artifacts(self) -> list[Mapping[str, Any]]:
@@ -223,14 +228,20 @@ class _Harbor:
     @property
     def carried(self) -> list[str]:
         """The artifacts by their absolute paths."""
-        paths = [posixpath.normpath(posixpath.join(self.workdir, str(one["source"]))) for one in self._artifacts]
+        paths = [
+            posixpath.normpath(posixpath.join(self.workdir, str(one["source"]))) for one in self._artifacts
+        ]
         return list(dict.fromkeys([_LOGS, *(path for path in paths if not path.startswith(f"{_LOGS}/"))]))
 
     @property
     def image(self) -> RunsAs:
-        """Where and as whom the image starts, as far as it is known here."""
+        """The folder and account with which the image starts, as far as they are known here."""
         dockerfile = self.folder / "environment" / "Dockerfile"
-        return runs_as(dockerfile.read_text(encoding="utf-8", errors="replace")) if dockerfile.is_file() else RunsAs()
+        return (
+            runs_as(dockerfile.read_text(encoding="utf-8", errors="replace"))
+            if dockerfile.is_file()
+            else RunsAs()
+        )
 
     @property
     def user(self) -> str:
@@ -247,9 +258,17 @@ class _Harbor:
 
     def manifest(self) -> dict[str, Any]:
         """Our task.toml."""
-        environment, verifier, metadata = self.table("environment"), self.table("verifier"), self.table("metadata")
+        environment, verifier, metadata = (
+            self.table("environment"),
+            self.table("verifier"),
+            self.table("metadata"),
+        )
         tags = metadata.get("tags")
-        words = [*(tags if isinstance(tags, list) else [tags]), metadata.get("category"), metadata.get("difficulty")]
+        words = [
+            *(tags if isinstance(tags, list) else [tags]),
+            metadata.get("category"),
+            metadata.get("difficulty"),
+        ]
         tags = [found for word in words if word and (found := tag(str(word)))]
         package = self.table("task")
         return {
@@ -259,7 +278,11 @@ class _Harbor:
             **self._turns(),
             "checks": {
                 "timeout": _seconds(verifier.get("timeout_sec"), _VERIFIER_S),
-                **({"carry": self.carried} if self.is_separate else {"sandbox": "agent", "keep_processes": True}),
+                **(
+                    {"carry": self.carried}
+                    if self.is_separate
+                    else {"sandbox": "agent", "keep_processes": True}
+                ),
             },
             "sandbox": {
                 "template": "environment/template.py:template",
@@ -315,7 +338,7 @@ class _Harbor:
         return f"solutions/{step['name']}" if has else None
 
     def files(self) -> dict[str, str | bytes | Path]:
-        """What is beside the manifest."""
+        """The files beside the manifest."""
         folder, files = self.folder, dict[str, str | bytes | Path]()
         if (folder / "environment").is_dir():
             files["environment"] = folder / "environment"
@@ -350,7 +373,9 @@ class _Harbor:
 
     def _verify(self, folders: list[str], own: Mapping[str, Any]) -> str:
         verifier = {**self.table("verifier"), **own}
-        env = host_values({**(self.table("verifier").get("env") or {}), **(own.get("env") or {})}, "[verifier.env]")
+        env = host_values(
+            {**(self.table("verifier").get("env") or {}), **(own.get("env") or {})}, "[verifier.env]"
+        )
         account = verifier.get("user")
         command = "bash /tests/test.sh"
         if account is not None and str(account) not in (self.user, "0" if self.user == "root" else self.user):

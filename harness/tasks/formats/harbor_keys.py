@@ -1,4 +1,4 @@
-"""What the keys of Harbor's task.toml have to be, as far as they are read here. Keys that Harbor does not know it ignores too."""
+"""The forms of the keys of Harbor's task.toml that are read here. Harbor too ignores keys that it does not know."""
 
 from __future__ import annotations
 
@@ -62,10 +62,12 @@ _OF_STEP: Mapping[str, _Kind] = {
 
 
 def problems_of_keys(file: TomlFile) -> Iterator[Problem]:
-    """What is wrong with the values of a task.toml of Harbor's, by file, line and key."""
+    """The problems of the values in a task.toml of Harbor's, by file, line and key."""
 
     def wrong(place: list[str], value: object, wanted: str) -> Problem:
-        return Problem(file.place(place), ".".join(place), f"should be {wanted}, not {abbreviate(value)}", None)
+        return Problem(
+            file.place(place), ".".join(place), f"should be {wanted}, not {abbreviate(value)}", None
+        )
 
     def look(data: Mapping[str, Any], keys: Mapping[str, _Kind], before: list[str]) -> Iterator[Problem]:
         for key, (fits, wanted) in keys.items():

@@ -1,4 +1,4 @@
-"""The files by which a folder is seen to be a task, for each format. Every pytest run asks, so this imports nothing heavy."""
+"""The files that make a folder a task, for each format. Every pytest run asks, so this imports nothing heavy."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class FileExistsGrader(_Grader):
 
 
 class JudgeGrader(_Grader):
-    """What a model judges."""
+    """A grader that is a model."""
 
     type: Literal["llm", "baseline"]
     criteria: str
@@ -98,12 +98,13 @@ class JudgeGrader(_Grader):
 
 
 Grader = Annotated[
-    RegexGrader | ToolUsedGrader | ToolOrderGrader | FileExistsGrader | JudgeGrader, Field(discriminator="type")
+    RegexGrader | ToolUsedGrader | ToolOrderGrader | FileExistsGrader | JudgeGrader,
+    Field(discriminator="type"),
 ]
 
 
 class Context(_Part):
-    """What is there before the prompt."""
+    """The state before the prompt."""
 
     scaffold_script: str | None = None
     history_file: str | None = None
@@ -162,7 +163,10 @@ def read_case(folder: Path) -> Case:
         )
         raise reader.error() from error
     names = [grader.name for grader in case.graders]
-    texts = (case.execution.prompt, *(getattr(one, "criteria", getattr(one, "pattern", "")) for one in case.graders))
+    texts = (
+        case.execution.prompt,
+        *(getattr(one, "criteria", getattr(one, "pattern", "")) for one in case.graders),
+    )
     for is_wrong, what in (
         (not (case.execution.prompt or "").strip(), "has no prompt"),
         (len(set(names)) < len(names), "has two graders of one name"),
@@ -216,7 +220,9 @@ class _Reader:
         if text is None:
             return None
         found = _FRONT_MATTER.match(text)
-        return (self.parsed(found["yaml"], path), text[found.end() :].strip()) if found else ({}, text.strip())
+        return (
+            (self.parsed(found["yaml"], path), text[found.end() :].strip()) if found else ({}, text.strip())
+        )
 
     def yaml(self, path: Path) -> dict[str, Any] | None:
         text = self.text(path)

@@ -63,13 +63,18 @@ class PluginEval:
             "limits": {"max_turns": case.execution.max_turns},
             "checks": {
                 "prepare": "command -v node >/dev/null || { echo 'graders need node in the template' >&2; exit 1; }",
-                "run": {name: f'node "$HARNESS_CHECKS/grade.mjs" {number}' for number, name in enumerate(names)},
+                "run": {
+                    name: f'node "$HARNESS_CHECKS/grade.mjs" {number}' for number, name in enumerate(names)
+                },
                 "weights": {name: grader.weight for name, grader in zip(names, graders, strict=True)},
             },
             "sandbox": {"env": case.execution.env},
         }
         if case.context.scaffold_script:
-            manifest["setup"] = {"run": [_scaffold(folder, case.context.scaffold_script), _LISTED], "timeout": 120.0}
+            manifest["setup"] = {
+                "run": [_scaffold(folder, case.context.scaffold_script), _LISTED],
+                "timeout": 120.0,
+            }
         files: dict[str, str | bytes | Path] = {
             "prompt.md": case.execution.prompt or "",
             "checks/grade.mjs": _GRADE,
@@ -85,7 +90,7 @@ def _plugin_above(folder: Path) -> Path | None:
 
 
 def _reasons(case: Case, folder: Path, root: Path | None) -> Iterator[str]:
-    """What has no counterpart."""
+    """The parts that have no counterpart here."""
     for grader in case.graders:
         if isinstance(grader, JudgeGrader):
             yield f"grader {grader.name!r}: a model judges it, and no check here asks one"

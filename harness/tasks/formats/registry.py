@@ -44,7 +44,9 @@ def take_task(folder: Path, form: Format, cache: Path) -> Task:
     except (OSError, RecursionError) as error:
         why = (error.strerror or str(error)) if isinstance(error, OSError) else "it is nested too deeply"
         subject = f"task {folder.name!r} of {form.name} cannot be used:"
-        raise ProblemsError(subject, [Problem(display_path(folder), None, f"cannot be read: {why}", None)]) from error
+        raise ProblemsError(
+            subject, [Problem(display_path(folder), None, f"cannot be read: {why}", None)]
+        ) from error
 
 
 def written_task(task: TaskFolder, name: str, cache: Path, key: str) -> Task:
@@ -52,7 +54,9 @@ def written_task(task: TaskFolder, name: str, cache: Path, key: str) -> Task:
     if not is_name(name):
         raise NoCounterpartError(f"{name!r} cannot be a task's name here")
     # What is written may depend on this machine's variables too.
-    beside = sorted((where, file_hash(what) if isinstance(what, Path) else what) for where, what in task.beside.items())
+    beside = sorted(
+        (where, file_hash(what) if isinstance(what, Path) else what) for where, what in task.beside.items()
+    )
     content = repr((_VERSION, key, name, sorted(task.manifest.items()), sorted(task.files.items()), beside))
     place = cache / hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)

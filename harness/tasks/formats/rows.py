@@ -57,7 +57,7 @@ _NAMED = re.compile(
 
 @dataclass(frozen=True)
 class Mapped:
-    """How rows become tasks: columns by what they are, a folder with mirrors of repositories, and more of task.toml.
+    """The mapping of rows to tasks: columns by what they are, a folder with mirrors of repositories, more of task.toml.
 
     In the place of a column there may be a text with gaps, `{{ COLUMN }}`; they may be anywhere in `task`, too.
     """
@@ -85,7 +85,7 @@ class _Row:
     mapped: Mapped
 
     def value(self, what: str) -> Any:
-        """What a column holds, or a text with gaps comes to."""
+        """The value of a column, or of a text with gaps."""
         column = self.mapped.columns.get(what, "")
         return filled(column, self.row) if has_gaps(column) else self.row.get(column)
 
@@ -101,7 +101,9 @@ class _Row:
             except ValueError as error:
                 column = self.mapped.columns[what]
                 raise NoCounterpartError(f"{column} is no list of tests' names: {error}") from error
-        return [str(one) for one in value] if isinstance(value, Sequence) and not isinstance(value, str) else []
+        return (
+            [str(one) for one in value] if isinstance(value, Sequence) and not isinstance(value, str) else []
+        )
 
     def task(self) -> TaskFolder:
         prompt = self.text("prompt")
@@ -122,7 +124,9 @@ class _Row:
         self.tests(task, repo)
         task.manifest = _merged(task.manifest, filled_table(self.mapped.task, self.row))
         if not ({"run", "tests", "answer", "tools"} & task.manifest["checks"].keys()):
-            raise NoCounterpartError("nothing says how it is judged: it has neither tests that must pass nor a check")
+            raise NoCounterpartError(
+                "nothing says how it is judged: it has neither tests that must pass nor a check"
+            )
         return task
 
     def repo(self, task: TaskFolder) -> Path | None:
@@ -150,7 +154,9 @@ class _Row:
         if patch.strip():
             if repo is None:
                 where = self.text("repo")
-                raise NoCounterpartError(f"no mirror of {where} is on this machine: dataset.toml names them (mirrors)")
+                raise NoCounterpartError(
+                    f"no mirror of {where} is on this machine: dataset.toml names them (mirrors)"
+                )
             before, after = patched(repo, self.text("ref").strip(), _ended(patch))
             task.files |= {f"checks/overlay/{name}": data for name, data in after.items()}
             checks |= {"overlay": "overlay", "protect": before}

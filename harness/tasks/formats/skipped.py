@@ -16,7 +16,7 @@ def skipped(reason: str) -> TaskFolder:
 
 
 class Skipped:
-    """What a row of a dataset becomes that cannot be a task."""
+    """A row of a dataset that cannot be a task."""
 
     name = "skipped"
 

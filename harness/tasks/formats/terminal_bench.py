@@ -23,4 +23,6 @@ class TerminalBench1:
 
     def convert(self, folder: Path) -> TaskFolder:
         """None has a counterpart."""
-        raise NoCounterpartError("it is of Terminal-Bench 1: Harbor's own `harbor task migrate` makes version 2 of it")
+        raise NoCounterpartError(
+            "it is of Terminal-Bench 1: Harbor's own `harbor task migrate` makes version 2 of it"
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.records.record import TestOutcome, TestVerdict
+from harness.records.record_parts import TestOutcome, TestVerdict
 from harness.tasks.globs import fits_stars
 from harness.tasks.manifest import RunnerSpec
 from harness.trials.check_plan import Verdict

@@ -5,7 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 
-from harness.records.record import TestOutcome
+from harness.records.record_parts import TestOutcome
 from harness.trials.runners.report import RANKS, REPORT_BYTES, Report
 
 _OUTCOMES: Mapping[str, TestOutcome] = {"error": "error", "failure": "failed", "skipped": "skipped"}

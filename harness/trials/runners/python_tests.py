@@ -61,7 +61,7 @@ _BAD_ENDS = {2: "it was interrupted", 3: "of an internal error", 4: "of how it w
 
 
 class Guard:
-    """What tests are run with, as it was before the code under test was loaded."""
+    """The parts that tests are run with, as they were before the code under test was loaded."""
 
     def __init__(self, names: list[str], verdicts: Verdicts) -> None:
         self._verdicts = (verdicts, type(verdicts), list(vars(verdicts).values()))
@@ -188,7 +188,7 @@ class RepoFinder:
 
 
 class Places:
-    """Where the tests are, and which configuration and conftest files the task protects."""
+    """The places of the tests, and the configuration and conftest files that the task protects."""
 
     def __init__(self, orders: dict[str, Any]) -> None:
         self.repo: str = os.path.realpath(orders["repo"])
@@ -243,7 +243,7 @@ class Places:
                 yield from (os.path.join(folder, name) for name in sorted(names))
 
     def sources(self) -> Sources:
-        """What the files are now: code that the first imports could change how the next is read."""
+        """Read the files as they are now: code that the first imports could change how the next is read."""
         found = {}
         for path in self.files():
             if os.path.isfile(path) and (path.endswith(".py") or path in self.paths):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast, get_args
 
-from harness.records.record import TestOutcome
+from harness.records.record_parts import TestOutcome
 
 RANKS: tuple[TestOutcome, ...] = ("missing", "passed", "skipped", "failed", "error")
 """Outcomes from the best to the worst; a test that is told twice has the worse."""
