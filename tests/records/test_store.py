@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from harness.errors import InternalFault, UsageError
 from harness.records.record import CheckResult, TrialRecord
 from harness.records.redaction import NO_REDACTION, Redactor
-from harness.records.store import RunFolder, find_run, list_runs, new_run_id, read_records
+from harness.records.store import RunFolder, RunLock, find_run, list_runs, new_run_id, read_records
 from tests.support.records import a_record, any_record
 
 same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -475,3 +475,15 @@ def test_a_run_that_is_not_found_is_told(tmp_path: Path, name: str) -> None:
         find_run(tmp_path, wanted)
     assert what in caught.value.message
     assert remedy in (caught.value.remedy or "")
+
+
+def test_a_run_that_is_worked_on_says_so(tmp_path: Path) -> None:
+    """Until it is let go of; nobody else gets it meanwhile, and asking takes it from nobody."""
+    run = RunFolder.create(tmp_path, "r", {}, NO_REDACTION)
+    assert not RunLock.is_held(run.path)
+    lock = run.lock()
+    assert RunLock.is_held(run.path)
+    with pytest.raises(UsageError, match="is being worked on by another process"):
+        run.lock()
+    lock.release()
+    assert not RunLock.is_held(run.path)
