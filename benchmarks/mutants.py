@@ -1,13 +1,15 @@
 """How many of a seeded sample of mutants the tests kill.
 
     python benchmarks/mutants.py [--sample 60] [--seed 1] [--jobs 1] [--journal FILE] [FILE_OR_FOLDER ...]
+    python benchmarks/mutants.py --again --journal FILE
 
 A mutant is a module with one small change, such as `<` in place of `<=`, made by Cosmic Ray (`pip install -e
 '.[mutation]'`). Each runs in a copy of the checkout against the tests that `[tool.mutants.tests]` of pyproject.toml
 names for its module: the entry with the longest path counts. A test that fails, and passes without the change, kills
 the mutant; so do tests that come to no end with it alone. The survivors are printed as diffs. Each is either
 equivalent, which means that no input tells it from the original, or a hole in the tests; only a reader can say which.
-With `--journal`, a run that was interrupted goes on where it was.
+With `--journal`, a run that was interrupted goes on where it was. With `--again`, only what survived by the journal is
+planted once more, in the code as it is now, and the journal says how that ended.
 """
 
 from __future__ import annotations
@@ -44,20 +46,17 @@ NEVER_ENDS_S = 900.0
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change: the module's path, the change's place and operator, and the module's text before and after."""
+    """One change: the module's path, the change's place, operator and diff, and the module's text before and after.
+
+    The diff is its name in a journal. It is as it was when the change was drawn.
+    """
 
     module: str
     line: int
     operator: str
+    diff: str
     before: str
     after: str
-
-    def diff(self) -> str:
-        """The change as a unified diff."""
-        lines = difflib.unified_diff(
-            self.before.splitlines(), self.after.splitlines(), self.module, self.module, lineterm="", n=2
-        )
-        return "\n".join(lines)
 
 
 def config() -> Mapping[str, Any]:
@@ -129,7 +128,31 @@ def mutate(module: str, line: int, operator: str, occurrence: int) -> Mutant:
     text = (ROOT / module).read_text(encoding="utf-8")
     changed = mutate_code(text, get_operator(operator)(), occurrence)
     assert changed is not None, "the occurrence was found before"
-    return Mutant(module, line, operator.removeprefix("core/"), text, changed)
+    lines = difflib.unified_diff(text.splitlines(), changed.splitlines(), module, module, lineterm="", n=2)
+    return Mutant(module, line, operator.removeprefix("core/"), "\n".join(lines), text, changed)
+
+
+def module_of(diff: str) -> str:
+    """The module that a diff changes."""
+    return diff.partition("\n")[0].removeprefix("--- ")
+
+
+def plant_again(diff: str) -> Mutant | None:
+    """Make a journal's change in the module as it is now; None where its lines are there no more, or more than once."""
+    module = module_of(diff)
+    text = (ROOT / module).read_text(encoding="utf-8")
+    hunk = diff.split("\n")[3:]
+    for context in (2, 1, 0):
+        changed = [number for number, line in enumerate(hunk) if not line.startswith(" ")]
+        near = hunk[max(0, changed[0] - context) : changed[-1] + 1 + context]
+        old, new = (
+            "".join(f"\n{line[1:]}" for line in near if line[:1] != other) + "\n" for other in ("+", "-")
+        )
+        before, found, rest = f"\n{text}".partition(old)
+        if found and old not in found[1:] + rest:
+            line = before.count("\n") + 1 + changed[0] - max(0, changed[0] - context)
+            return Mutant(module, line, "again", diff, text, f"{before}{new}{rest}"[1:])
+    return None
 
 
 class Checkout:
@@ -209,7 +232,12 @@ class Trials:
     """Runs mutants, each in a checkout that is free, against the tests of its module."""
 
     def __init__(
-        self, tests: Mapping[str, Sequence[str]], folder: Path, jobs: int, journal: Path | None
+        self,
+        tests: Mapping[str, Sequence[str]],
+        folder: Path,
+        jobs: int,
+        journal: Path | None,
+        known: Mapping[str, str],
     ) -> None:
         self._tests = tests
         self._jobs = jobs
@@ -217,8 +245,7 @@ class Trials:
         for number in range(jobs):
             self._free.put(Checkout(folder / str(number)))
         self._journal = journal
-        lines = journal.read_text(encoding="utf-8").splitlines() if journal and journal.exists() else ()
-        self._known: dict[str, str] = dict(map(json.loads, lines))
+        self._known = known
         self._pass: set[tuple[str, ...]] = set()
 
     def survivors(self, mutants: Sequence[Mutant]) -> list[Mutant]:
@@ -228,7 +255,7 @@ class Trials:
         return [mutant for mutant, end in zip(mutants, ends, strict=True) if end == "survived"]
 
     def _end(self, mutant: Mutant) -> str:
-        if end := self._known.get(mutant.diff()):
+        if end := self._known.get(mutant.diff):
             return end
         checkout = self._free.get()
         started = time.monotonic()
@@ -238,7 +265,7 @@ class Trials:
         print(f"{end:9} {seconds:4.0f} s {mutant.module}:{mutant.line} {mutant.operator} {by}", flush=True)
         if self._journal:
             with self._journal.open("a", encoding="utf-8") as file:
-                file.write(json.dumps([mutant.diff(), end]) + "\n")
+                file.write(json.dumps([mutant.diff, end]) + "\n")
         return end
 
     def _try(self, checkout: Checkout, mutant: Mutant) -> tuple[str, str]:
@@ -260,16 +287,34 @@ class Trials:
         return ("timed out", "") if code is None else ("killed", by[-1])
 
 
-def print_result(mutants: Sequence[Mutant], survivors: Sequence[Mutant]) -> None:
-    """The survivors, and the share that was killed of each folder and of all."""
+def print_result(modules: Sequence[str], survivors: Sequence[Mutant]) -> None:
+    """The survivors, and the share that was killed of each folder and of all; `modules` has that of each mutant."""
     for mutant in survivors:
-        print(f"\n{mutant.module}:{mutant.line} {mutant.operator} survived\n{mutant.diff()}")
+        print(f"\n{mutant.module}:{mutant.line} {mutant.operator} survived\n{mutant.diff}")
     print()
     alive = Counter(str(Path(mutant.module).parent) for mutant in survivors)
-    for folder, total in sorted(Counter(str(Path(mutant.module).parent) for mutant in mutants).items()):
+    for folder, total in sorted(Counter(str(Path(module).parent) for module in modules).items()):
         print(f"{folder}: {total - alive[folder]} of {total} killed")
-    killed = len(mutants) - len(survivors)
-    print(f"all: {killed} of {len(mutants)} killed, {killed / len(mutants):.1%}")
+    killed = len(modules) - len(survivors)
+    print(f"all: {killed} of {len(modules)} killed, {killed / len(modules):.1%}")
+
+
+def read_journal(journal: Path | None) -> dict[str, str]:
+    """How each mutant ended last, by its diff."""
+    lines = journal.read_text(encoding="utf-8").splitlines() if journal and journal.exists() else ()
+    return dict(map(json.loads, lines))
+
+
+def draw_again(known: dict[str, str]) -> list[Mutant]:
+    """What survived by a journal, in the code as it is now. What cannot be planted any more is told and left out."""
+    mutants = []
+    for diff in [diff for diff, end in known.items() if end == "survived"]:
+        del known[diff]
+        if mutant := plant_again(diff):
+            mutants.append(mutant)
+        else:
+            print(f"cannot be planted any more:\n{diff}\n")
+    return mutants
 
 
 def main() -> None:
@@ -283,15 +328,21 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--journal", type=Path, help="a file that keeps how each mutant ended")
+    parser.add_argument("--again", action="store_true", help="only what survived by the journal")
     options = parser.parse_args()
-    settings = config()
-    modules = find_modules(options.modules, settings["tests"])
-    mutants = draw_mutants(modules, settings["exclude-operators"], options.sample, options.seed)
+    settings, known = config(), read_journal(options.journal)
+    if options.again:
+        mutants = draw_again(known)
+        of = [*map(module_of, known), *(mutant.module for mutant in mutants)]
+    else:
+        modules = find_modules(options.modules, settings["tests"])
+        mutants = draw_mutants(modules, settings["exclude-operators"], options.sample, options.seed)
+        of = [mutant.module for mutant in mutants]
     multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
     with tempfile.TemporaryDirectory(prefix="mutants-", ignore_cleanup_errors=True) as folder:
         os.chmod(folder, 0o755)  # Tests that start a server as another account read the package.
-        trials = Trials(settings["tests"], Path(folder), options.jobs, options.journal)
-        print_result(mutants, trials.survivors(mutants))
+        trials = Trials(settings["tests"], Path(folder), options.jobs, options.journal, known)
+        print_result(of, trials.survivors(mutants))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from harness.records.reading import find_run, list_runs, read_records
 from harness.records.record import TrialRecord
 from harness.records.record_parts import CheckResult
 from harness.records.redaction import NO_REDACTION, Redactor
-from harness.records.store import RunFolder, new_run_id
+from harness.records.store import RunFolder, RunLock, new_run_id
 from tests.support.records import a_record, any_record
 
 same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -477,3 +477,15 @@ def test_a_run_that_is_not_found_is_told(tmp_path: Path, name: str) -> None:
         find_run(tmp_path, wanted)
     assert what in caught.value.message
     assert remedy in (caught.value.remedy or "")
+
+
+def test_a_run_that_is_worked_on_says_so(tmp_path: Path) -> None:
+    """Until it is let go of; nobody else gets it meanwhile, and asking takes it from nobody."""
+    run = RunFolder.create(tmp_path, "r", {}, NO_REDACTION)
+    assert not RunLock.is_held(run.path)
+    lock = run.lock()
+    assert RunLock.is_held(run.path)
+    with pytest.raises(UsageError, match="is being worked on by another process"):
+        run.lock()
+    lock.release()
+    assert not RunLock.is_held(run.path)

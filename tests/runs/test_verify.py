@@ -21,6 +21,8 @@ from harness.records.reading import read_records
 from harness.records.store import RunFolder
 from harness.runs.verified import Verified
 from harness.runs.verify import verify
+from harness.tasks.task import Check
+from harness.trials.checks import failed_check
 from tests.support.folders import by_hand, says, task_folder
 from tests.support.records import a_record
 
@@ -340,6 +342,11 @@ def test_a_run_without_a_manifest_is_computed_again_as_far_as_can_be(run: Path) 
     assert (found.findings, found.manifest) == ([], "missing")
     assert any("is no record, or cut off" in what for what in found.unverified)
     assert found.recomputed["tokens and costs"] == 2
+    _, second, _ = (run / "records.jsonl").read_text().splitlines()
+    (run / "records.jsonl").write_text(second + "\n")
+    found = verified(run)
+    assert found.findings == []
+    assert found.unverified["a trial that was recorded only in its own folder when the run was killed"] == 1
 
 
 @pytest.mark.parametrize("name", ["20261127-081525-134f", "20261127-081634-8be6", "20261127-081745-be66"])
@@ -374,6 +381,18 @@ def test_an_earlier_attempts_tokens_are_computed_again(run: Path) -> None:
         (run / "records.jsonl").write_text(json.dumps({**line, "attempts": attempts}) + "\n")
         named = [what for what in findings(run) if "attempts.1." in what]
         assert [("attempts.1.tokens.output is" in what) for what in named] == [True] * more
+
+
+def test_a_check_that_left_nothing_has_failed(tmp_path: Path) -> None:
+    """The work kept it from being run: no record can say that it has passed."""
+    run = RunFolder.create(tmp_path, "r", {}, RunFolder(tmp_path / "r").redact)
+    check = failed_check(Check(name="own", command="true"), "it could not be put in place")
+    run.append(a_record("a", run_id="r", outcome="failed", score=0.0, checks=(check,)))
+    assert not any("checks.own" in sentence for sentence in findings(run.path))
+    check = check.model_copy(update={"passed": True})
+    run.append(a_record("b", run_id="r", outcome="passed", score=0.0, checks=(check,)))
+    (found,) = [sentence for sentence in findings(run.path) if "checks.own" in sentence]
+    assert "checks.own.passed is true, and by no output false" in found
 
 
 def test_a_resumed_runs_earlier_records_are_its_attempts(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.stats import population, suite
+from harness.stats.advice import Draws, needed, normal, smallest
 from harness.stats.arrays import TaskMeans, task_means
 from harness.stats.compare import compare
 from harness.stats.data import METRICS, MetricName, Plan, Trials
-from harness.stats.frontier import smallest_points
+from harness.stats.frontier import finds, smallest_points
 from harness.stats.rates import geometric_mean, rate, skewed_mean
 from harness.stats.ratios import Amounts, sum_on_suite, typical_on_population, typical_on_suite
 from harness.stats.results import Comparison, Contrast, Difference, Estimate
@@ -504,6 +505,9 @@ def test_scores_vary_less_than_rates_and_have_shorter_intervals() -> None:
     assert even.high is not None
     assert passes.high is not None
     assert even.high < 0.2 * passes.high
+    reach = stats.t.ppf([0.975, 0.95], 8 * 2 * 2) * np.sqrt(2 * 0.02**2 / 3 / 8)
+    assert (-even.low, even.high) == pytest.approx((reach[0],) * 2, rel=1e-6)  # type: ignore[operator]
+    assert even.within == pytest.approx((-reach[1], reach[1]), rel=1e-6)
 
 
 # Tasks established as lost
@@ -671,6 +675,9 @@ def test_a_pass_costs_the_bill_divided_by_the_rate() -> None:
     none = {"a": passes["a"], "b": [[0, 0], [0, 0]] * 3}
     lost = against(compare(a_priced_run(prices, none), [("b", "a")]), "b", "pass_cost")
     assert lost.suite.difference.reason == "the sum is 0, or nothing passed: there is no ratio"
+    once = {"a": passes["a"], "b": [[1, 0]] + [[0, 0]] * 5}
+    dear = against(compare(a_priced_run(prices, once), [("b", "a")]), "b", "pass_cost")
+    assert dear.suite.difference.value == pytest.approx(12 * 0.5 - 1)
     next_to_nothing = {"a": [[1e-320, 1e-310]] * 6, "b": prices["b"]}
     free = against(compare(a_priced_run(next_to_nothing, passes), [("b", "a")]), "b", "pass_cost")
     assert free.suite.difference.reason == lost.suite.difference.reason
@@ -773,6 +780,21 @@ def test_a_noisy_pilot_gets_a_size_with_its_range() -> None:
         assert 0 < answer.smallest.value < 1
 
 
+def test_the_size_settles_that_nothing_is_there_or_finds_what_is() -> None:
+    """By hand: of nothing 90 runs in 100 are equivalent and 5 a difference; half find the difference that is there."""
+    error = 0.05 / (2 * stats.norm.ppf(0.95))
+    for effect, least in ((0.0, 0.5 / error**2), (0.2, 0.5 * (stats.norm.ppf(0.975) / 0.2) ** 2)):
+        found = needed(Draws(np.full(400, effect), np.full(400, 0.5), normal), 0.05, 0.95, 5)
+        assert found.value is not None
+        assert least <= found.value < least * 1.04
+
+
+def test_the_smallest_difference_is_found_in_80_of_100_runs() -> None:
+    """By SciPy: the sum of two quantiles times the standard error."""
+    found = smallest(Draws(np.zeros(400), np.full(400, 0.5), normal), 0.9, 50)
+    assert found.value == pytest.approx((stats.norm.ppf(0.95) + stats.norm.ppf(0.8)) * 0.1)
+
+
 def test_several_comparisons_widen_the_intervals() -> None:
     """So that all hold together with the confidence named."""
     run = a_run({"a": [[0, 1], [0, 0], [1, 1], [0, 1]], "b": [[1, 1], [0, 1], [1, 1], [0, 1]]})
@@ -832,3 +854,13 @@ def test_what_a_plan_promises_its_runs_find() -> None:
         )
     assert found / 300 == pytest.approx(0.8, abs=0.08)
     assert smallest_points(1, 2, None) is None
+
+
+def test_what_a_plan_promises_is_the_least_that_it_finds() -> None:
+    """To a part in 512 of what could be lost of 72.5 %; tasks that mostly fail are no other than those that pass."""
+    least = smallest_points(4, 4, None)
+    assert least
+    assert finds(4, 4, least)
+    assert not finds(4, 4, least - 72.5 / 512)
+    failing, passing = (smallest_points(4, 4, [(k, 10)] * 4) for k in (2, 8))
+    assert failing == pytest.approx(passing, rel=0.05)

@@ -217,6 +217,23 @@ def test_no_check_has_a_hand_in_the_next(
     assert last.passed
 
 
+def test_a_check_after_which_nothing_can_be_put_in_place_ends_them_all(
+    server: LocalServer, tmp_path: Path
+) -> None:
+    """It has failed, and so have those after it; what came before keeps its verdict."""
+    deep = "#!/bin/bash\nrm question.txt; mkdir question.txt && cd -P question.txt || exit\n"
+    deep += f"name={'d' * 250}; for i in {{1..40}}; do mkdir $name && cd -P $name; done\n"
+    files = {"one.sh": "#!/bin/true\n", "two.sh": deep, "zero.sh": "#!/bin/true\n"}
+    task = load_task(task_folder(tmp_path, toml='[checks]\nprotect = ["question.txt"]\n', checks=files))
+
+    async def run(place: Place) -> tuple[CheckResult, ...]:
+        return await run_checks(place, task, task.checks)
+
+    found = with_place(server, task, run)
+    assert [(check.name, check.passed) for check in found] == [("one", True), ("two", False), ("zero", False)]
+    assert all("question.txt" in check.output_tail for check in found[1:])
+
+
 LEFT_BEHIND = """
 setsid bash -c 'while true; do date >>beat; sleep 0.01; done' >/dev/null 2>&1 &
 (setsid bash -c 'trap "" TERM HUP INT; exec -a quiet sleep 1000' >/dev/null 2>&1 &)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import shlex
 import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,8 +14,9 @@ import pytest
 
 from harness.local.launch import LocalServer
 from harness.records.trial_spec import TrialSpec
+from harness.sandboxes.shell import run_as_root
 from harness.trials.checks import Place
-from harness.trials.grading import UnusableWorkError, lay_work
+from harness.trials.grading import Grade, UnusableWorkError, lay_work
 from harness.trials.work import Work
 from harness.variants.variant import DEFAULT
 from tests.support.grading import (
@@ -197,7 +199,29 @@ def test_a_huge_file_leaves_only_itself_out(server: LocalServer, tmp_path: Path,
     assert grade.diff
     assert b"\n+shown\n" in grade.diff
     assert b"huge" not in grade.diff
-    assert sorted(note.split(" ")[0] for note in grade.notes) == ["d/huge", "huge"]
+    words = "is left out of the diff: it has more than 8 MiB"
+    assert sorted(grade.notes) == [f"{name} {words}" for name in ("d/huge", "huge")]
+
+
+def test_a_work_without_a_diff_is_judged_all_the_same(server: LocalServer, tmp_path: Path) -> None:
+    """A git that fails says why there is none, if it says anything."""
+    if server.isolation != "namespaces":
+        pytest.skip(f"the {server.isolation} tier has this machine's git")
+    task = protecting_task(tmp_path, protect="")
+    work = collected(server, task, "echo x >new", tmp_path / "kept")
+
+    async def lay(words: str) -> Grade:
+        git = f"""#!/bin/sh\ncase $* in *' diff '*) {words}; exit 3 ;; esac\nexec /usr/bin/git "$@"\n"""
+        async with open_fresh(server) as sandbox:
+            spoil = f"printf %s {shlex.quote(git)} >/usr/local/bin/git && chmod 755 /usr/local/bin/git"
+            assert (await run_as_root(sandbox, spoil, home="/home/user", timeout=60)).exit_code == 0
+            _, grade = await lay_work(sandbox, TrialSpec(task, DEFAULT, 1, "oracle"), work)
+            assert (await sandbox.run("cat ~/repo/new")).stdout == "x\n"
+            return grade
+
+    for words, why in (("echo out of order >&2", "out of order"), ("true", "git failed")):
+        grade = asyncio.run(lay(words))
+        assert (grade.diff, grade.notes) == (None, (f"there is no diff: {why}",))
 
 
 @pytest.mark.parametrize("name", [".gitignore", ".gitattributes", ".gitmodules", "src/.gitignore"])

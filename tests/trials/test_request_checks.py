@@ -9,8 +9,11 @@ import pytest
 from harness.records.egress import SentRequest, SentText
 from harness.records.record_parts import TestOutcome
 from harness.tasks.manifest import RunnerSpec
+from harness.trials.check_plan import Ended
+from harness.trials.judged_again import judged_again
 from harness.trials.request_checks import differences_in_request
 from harness.trials.runners.judging import judge_tests
+from harness.trials.runners.tests_check import judge_junit
 from harness.trials.stderr_checks import differences_in_stderr
 from harness.variants.variant import ClaudeMd, Removed, Text, Variant
 
@@ -87,3 +90,13 @@ def test_of_many_tests_that_failed_the_first_are_named_and_the_rest_counted(fail
     spec = RunnerSpec(runner="pytest", paths=["tests"], must_pass=list(outcomes))
     words = judge_tests(spec, outcomes, None).words.splitlines()
     assert (words[0], words[-1]) == (f"0 of {failed} demanded tests passed", last)
+
+
+def test_the_evidence_of_a_foreign_report_is_the_report() -> None:
+    """Whoever judges it again reads what the tool wrote, and no reading of ours."""
+    report = '<testsuite><testcase name="a"/><testcase name="b"><failure/></testcase></testsuite>'
+    spec = RunnerSpec(runner="junit", command="make test", report="r.xml", must_pass=["a"])
+    evidence = judge_junit(spec, Ended(0, report.encode() + b"\0")).evidence
+    assert (evidence["junit"], "outcomes" in evidence) == (report + "\0", False)
+    again = judged_again({"exit_code": 0, "timed_out": False, "duration_ms": 1, **evidence})
+    assert (again["passed"], [test["outcome"] for test in again["tests"]]) == (True, ["passed", "failed"])

@@ -177,6 +177,10 @@ def test_checks_see_the_session_and_give_several_scores(pytester: pytest.Pyteste
     assert main(["regrade", run.id, "tasks/answer"]) == 0
     again = read_records(list_runs(pytester.path / "results")[-1].path).records[0]
     assert [(check.name, check.score) for check in again.checks] == [(c.name, c.score) for c in record.checks]
+    assert again.transcript == record.transcript
+    kept, copied = (path / str(record.transcript) for path in (run.path, list_runs(run.path.parent)[-1].path))
+    assert kept != copied
+    assert kept.read_bytes() == copied.read_bytes()
 
 
 def test_a_task_for_each_row(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from harness.trials.verification import (
     Instructions,
     differences_in_instructions,
     missing_evidence_notes,
+    untold_notes,
 )
 from harness.variants.declared import load_variants
 from harness.variants.variant import ClaudeMd, Removed, Text, Variant
@@ -264,6 +265,16 @@ def test_settings_that_were_not_taken_make_a_trial_invalid(server: LocalServer, 
         "Claude Code passed over the variant's settings, hooks included"
     ]
     assert len(api.requests) <= 2
+
+
+def test_settings_that_claude_code_does_not_take_make_a_trial_invalid(
+    server: LocalServer, tmp_path: Path
+) -> None:
+    """Its doctor says which value is wrong, before a model is asked."""
+    story, api = trial(server, tmp_path, 'settings = { permissions = { deny = "WebFetch" } }')
+    (reason,) = invalid(story)
+    assert reason.startswith("Claude Code does not take settings as it is: permissions.deny:"), reason
+    assert api.requests == []
 
 
 def test_what_a_hook_that_was_cut_off_leaves_open_is_no_difference(
@@ -836,3 +847,4 @@ def test_a_plain_variant_demands_no_claude_md() -> None:
     for cut_off in (False, True):
         told = Instructions({}, (entry("repo/CLAUDE.md", OLD),), cut_off=cut_off)
         assert differences_in_instructions(Variant("v"), told) == ()
+    assert (len(untold_notes(OURS)), untold_notes(Variant("v"))) == (1, ())

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.local.launch import LocalServer
+from harness.records.reading import list_runs, read_records
 from harness.tasks.loading import load_task
 from harness.tasks.task import Task
 from harness.trials.work import NotCarriedError
@@ -150,3 +151,24 @@ def test_what_was_installed_elsewhere_is_named(server: LocalServer, tmp_path: Pa
     outside = collected(server, task, script, tmp_path / "kept").outside
     assert [name.rpartition("/site-packages/")[2] for name in outside] == ["nicelib/__init__.py"]
     assert collected(server, task, "echo 42 >answer.txt", tmp_path / "kept").outside == ()
+
+
+@pytest.mark.usefixtures("as_e2b")
+def test_a_work_that_spoils_each_sandbox_it_is_judged_in_has_failed(pytester: pytest.Pytester) -> None:
+    """What the work does as `[checks] prepare` runs it is its own doing: no error that nobody counts."""
+    deep = f"rm question.txt; mkdir question.txt && cd -P question.txt || exit; name={'d' * 250}; "
+    deep += "for i in {1..40}; do mkdir $name && cd -P $name; done"
+    toml = '[checks]\nprotect = ["question.txt"]\nprepare = "bash spoil.sh"\n'
+    solution = {"spoil.sh": deep, "answer.txt": "42\n"}
+    task_folder(pytester.path / "tasks", toml=toml, solution=solution)
+    pytester.runpytest("tasks", "--agent", "oracle").assert_outcomes(failed=1)
+    (run,) = list_runs(pytester.path / "results")
+    (record,) = read_records(run.path).records
+    assert (record.outcome, record.error, [check.passed for check in record.checks]) == (
+        "failed",
+        None,
+        [False],
+    )
+    assert any(
+        "could not be graded in any of 3 sandboxes: the checks could not be put" in n for n in record.notes
+    )
