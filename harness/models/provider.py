@@ -40,10 +40,10 @@ class ProviderState:
     def is_the_apis(self, seen: int | None) -> bool:
         """True if it is the trouble that Claude Code told of, and none that an agent's own request is bound to meet.
 
-        Other statuses an agent gets at will, by asking for too much, or for a model that there is not.
+        Other statuses an agent gets at will, by asking for too much, or for what the key may not do (403). The key
+        itself is the proxy's.
         """
-        kind = _kind(self.status)
-        return kind == _kind(seen) and kind in ("down", "refused")
+        return self.status == seen == 401 or _kind(self.status) == _kind(seen) == "down"
 
     def confirms(self, seen: int | None) -> bool:
         """True if it is the trouble that Claude Code told of, by its status there (None: no answer, or silence)."""

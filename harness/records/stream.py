@@ -242,7 +242,9 @@ class SessionBuilder:
         is_not_told = event in TELLING and (is_lost or _NO_OUTPUT.search(said)) and (event, code) != _BLOCKS
         if is_not_run or is_not_told:
             words = said.strip() or f"{raw.get('outcome')}, exit code {code}"
-            broken = BrokenHook(event, words, str(raw.get("hook_id")) not in self._early_hooks)
+            # A hook that nothing waits for goes on beside the agent, who can end it, or take away what it runs.
+            goes_on = self._has_acted and event != "PreToolUse"
+            broken = BrokenHook(event, words, goes_on or str(raw.get("hook_id")) not in self._early_hooks)
             if broken not in session.broken_hooks:
                 session = replace(session, broken_hooks=(*session.broken_hooks, broken))
         self._session = session

@@ -151,7 +151,8 @@ async def _regrade_one(
 
     told = _session_of(old, record, spec.task)
     grade = await grade_works(spec, context, start, works, keep, told)
-    grade = replace(grade, checks=grade.checks + judge_session(spec.task, told))
+    of_session = await asyncio.to_thread(judge_session, spec.task, told)
+    grade = replace(grade, checks=grade.checks + of_session)
     diff = None
     if grade.diff is not None:
         patch, notes = without_secret_binaries(grade.diff, attempt.files.redact)

@@ -46,9 +46,11 @@ def _is_asked(variant: Variant, hook: BrokenHook) -> bool:
 
 
 def _commands(hooks: object, event: str) -> Iterator[str]:
+    """The commands that end before the agent's first call does anything."""
     for matched in _list(hooks.get(event) if isinstance(hooks, Mapping) else None):
         for hook in _list(matched.get("hooks")):
-            if isinstance(command := hook.get("command"), str):
+            is_awaited = event in TELLING or not hook.get("async")
+            if is_awaited and isinstance(command := hook.get("command"), str):
                 yield command
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from harness.records.session_fields import session_fields
 from harness.tasks.globs import fits_stars
 from harness.tasks.manifest import AnswerSpec, ToolsSpec
 from harness.tasks.task import Check, Task
+from harness.trials.bounded import TakesTooLongError, schema_problem, search_all, short
 
 VARIABLES = {
     "HARNESS_TRANSCRIPT": "transcript.jsonl",
@@ -39,7 +39,6 @@ _IN_RECORD = (
     "model",
 )
 _MAX_ANSWER = 200_000
-_SHOWN = 300
 
 
 @dataclass(frozen=True)
@@ -121,40 +120,17 @@ def _result(check: Check, demands: Sequence[tuple[bool, str]]) -> CheckResult:
 def _of_answer(spec: AnswerSpec, answer: str | None) -> Iterator[tuple[bool, str]]:
     """Each demand, whether it is met, and what it is."""
     text = (answer or "")[:_MAX_ANSWER].strip()
-    said = f"the answer is {_short(text)}" if answer is not None else "there is no answer"
+    said = f"the answer is {short(text)}" if answer is not None else "there is no answer"
     if spec.equals is not None:
-        yield answer is not None and text == spec.equals.strip(), f"equals {_short(spec.equals)}; {said}"
+        yield answer is not None and text == spec.equals.strip(), f"equals {short(spec.equals)}; {said}"
     for part in spec.contains:
-        yield part in text, f"contains {_short(part)}; {said}"
+        yield part in text, f"contains {short(part)}; {said}"
     if spec.regex is not None:
-        yield re.search(spec.regex, text) is not None, f"matches {spec.regex}; {said}"
+        is_met, why = _searched([(spec.regex, text)], lambda found: all(found))
+        yield is_met, f"matches {spec.regex}; {why or said}"
     if spec.json_ is not None:
-        problem = _json_problem(spec.json_, text)
+        problem = schema_problem(spec.json_, text)
         yield problem is None, f"is JSON as the schema says; {problem or said}"
-
-
-def _json_problem(schema: Any, text: str) -> str | None:
-    """The reason for which a text is not JSON that keeps to a schema; a fence around it is no part of it.
-
-    Python's NaN and Infinity are no JSON. What has no end to its depth or size cannot be held against a schema.
-    """
-    import jsonschema
-
-    fenced = re.fullmatch(r"```(?:json)?\s*\n(.*)\n```", text, re.DOTALL)
-    try:
-        value = json.loads(fenced.group(1) if fenced else text, parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
-        return f"it is no JSON: {error}"
-    try:
-        first = next(iter(jsonschema.Draft202012Validator(schema).iter_errors(value)), None)
-    except (RecursionError, OverflowError) as error:
-        return f"it is too deep, or has too large a number: {error}"
-    # A name in it may have half a surrogate pair, which no record can hold.
-    return f"{ascii(first.json_path)[1:-1]}: {_short(first.message)}" if first else None
-
-
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON's")
 
 
 def _of_tools(spec: ToolsSpec, calls: Sequence[ToolCall]) -> Iterator[tuple[bool, str]]:
@@ -168,11 +144,11 @@ def _of_tools(spec: ToolsSpec, calls: Sequence[ToolCall]) -> Iterator[tuple[bool
     if spec.order:
         yield _in_order(spec.order, calls), f"{', then '.join(spec.order)}"
     for name, patterns in spec.arguments.items():
-        has_one = any(_is_call_of(call, name) and _fits(call, patterns) for call in calls)
-        yield (
-            has_one,
-            f"a call of {name} with {', '.join(f'{key} ~ {pattern}' for key, pattern in patterns.items())}",
-        )
+        fitting = [call for call in calls if _is_call_of(call, name) and patterns.keys() <= call.input.keys()]
+        pairs = [(pattern, _argument(call, key)) for call in fitting for key, pattern in patterns.items()]
+        is_met, why = _searched(pairs, functools.partial(_has_whole, size=len(patterns)))
+        wanted = ", ".join(f"{key} ~ {pattern}" for key, pattern in patterns.items())
+        yield is_met, f"a call of {name} with {wanted}" + (f"; {why}" if why else "")
 
 
 def _names(spec: ToolsSpec) -> list[str]:
@@ -193,14 +169,21 @@ def _in_order(order: Sequence[str], calls: Sequence[ToolCall]) -> bool:
     return all(any(_is_call_of(call, name) for call in left) for name in order)
 
 
-def _fits(call: ToolCall, patterns: dict[str, str]) -> bool:
-    for key, pattern in patterns.items():
-        value = call.input.get(key)
-        text = value if isinstance(value, str) else json.dumps(value)
-        if key not in call.input or re.search(pattern, text[:_MAX_ANSWER]) is None:
-            return False
-    return True
+def _argument(call: ToolCall, key: str) -> str:
+    value = call.input[key]
+    return (value if isinstance(value, str) else json.dumps(value))[:_MAX_ANSWER]
 
 
-def _short(text: str) -> str:
-    return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}..."
+def _has_whole(found: Sequence[bool], size: int) -> bool:
+    """Whether one call, of `size` patterns each, fits them all."""
+    return any(all(found[start : start + size]) for start in range(0, len(found), size))
+
+
+def _searched(
+    pairs: Sequence[tuple[str, str]], is_met: Callable[[Sequence[bool]], bool]
+) -> tuple[bool, str | None]:
+    """Whether what the patterns find is enough, or why that is not known."""
+    try:
+        return is_met(search_all(pairs)), None
+    except TakesTooLongError as error:
+        return False, str(error)

@@ -381,7 +381,8 @@ class PreparedTrial:
             grade = await grade_works(
                 self.spec, self.context, self.start, self._works, self._keep, told, checks=checks
             )
-        attempt.checks += grade.checks + (judge_session(self.task, told) if checks else ())
+        of_session = await asyncio.to_thread(judge_session, self.task, told) if checks else ()
+        attempt.checks += grade.checks + of_session
         attempt.grading_sandbox_id = grade.sandbox_id
         attempt.tampering, attempt.ignored = grade.tampering, grade.ignored
         attempt.notes += grade.notes + self._outside_notes()

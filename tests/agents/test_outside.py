@@ -42,8 +42,7 @@ WELL = ProviderState(200)
         (429, ProviderState(529), WELL, "rate_limit", False),
         (None, ProviderState(None, "no way"), WELL, "api_error", False),
         (401, ProviderState(401), WELL, "auth", False),
-        (403, ProviderState(401), WELL, "auth", False),
-        (403, ProviderState(403), WELL, "auth", False),
+        (403, ProviderState(403), ProviderState(403), "auth", True),
         (401, None, ProviderState(401), "auth", True),
         (529, None, ProviderState(503), "overloaded", False),
         *((status, ProviderState(529), WELL, "api_error", False) for status in (408, 409)),
@@ -65,7 +64,7 @@ def test_what_one_of_them_saw_is_the_providers(
         (529, None),
         (529, ProviderState(401)),
         (529, ProviderState(400)),
-        *((status, ProviderState(status)) for status in (400, 404, 413)),
+        *((status, ProviderState(status)) for status in (400, 403, 404, 413)),
         *((status, ProviderState(400)) for status in (408, 409)),
     ],
 )

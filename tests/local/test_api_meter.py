@@ -36,12 +36,16 @@ def sse(*events: dict[str, Any]) -> bytes:
 
 
 def answer(
-    meter: ApiMeter, chunks: list[bytes], status: int = 200, headers: dict[str, str] | None = None
+    meter: ApiMeter,
+    chunks: list[bytes],
+    status: int = 200,
+    headers: dict[str, str] | None = None,
+    body: bytes = b'{"model": "m", "messages": []}',
 ) -> None:
     """One exchange, to the end that HTTP gives it."""
     exchange = meter.begin("POST", "/v1/messages?beta=true", {})
     assert exchange
-    exchange.on_body(b'{"model": "m", "messages": []}')
+    exchange.on_body(body)
     exchange.on_sent()
     exchange.on_response(status, SSE if headers is None else headers)
     for chunk in chunks:
@@ -99,6 +103,18 @@ def test_an_error_within_a_stream_is_that_error() -> None:
     assert report["endings"] == {"529": 1}
     assert report["trouble"] == {"status": 529, "words": "busy"}
     assert (report["models"], report["broken"]["input"]) == ({}, 11)
+
+
+@pytest.mark.parametrize("body", [b'{"model": "other"}', b"no JSON"])
+def test_trouble_with_another_model_is_the_agents_choice(body: bytes) -> None:
+    """It may ask for one whose use is limited or forbidden; and a good answer of it ends no trouble with the first."""
+    meter = ApiMeter()
+    answer(meter, [sse(START, DELTA, STOP)])
+    answer(meter, [], 429, {}, body=body)
+    assert meter.report()["trouble"] is None
+    answer(meter, [], 529, {})
+    answer(meter, [sse(START, DELTA, STOP)], body=body)
+    assert meter.report()["trouble"] == {"status": 529, "words": ""}
 
 
 @pytest.mark.parametrize("by_client", [True, False])

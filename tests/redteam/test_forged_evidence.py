@@ -150,6 +150,25 @@ def test_work_with_spoilt_evidence_passes(server: LocalServer, tmp_path: Path, s
     assert found.record.outcome == "passed", found.why
 
 
+@pytest.mark.parametrize("work", ["true", WORK], ids=["idle", "honest"])
+def test_a_hook_that_the_agent_ends_or_takes_away_makes_nothing_invalid(
+    server: LocalServer, tmp_path: Path, work: str
+) -> None:
+    """Nothing waits for these hooks: they began before the agent, and go on beside it."""
+    hook = '{ hooks = [{ type = "command", async = true, command = "sleep 1; bash /home/user/late.sh" }] }'
+    killed = '{ hooks = [{ type = "command", async = true, command = "echo a; exec sleep 33" }] }'
+    toml = f"[v]\noverlay = 'o'\nsettings = {{ hooks = {{ SessionStart = [{killed}], PreToolUse = [{hook}] }} }}\n"
+    write_files(tmp_path, {"variants.toml": toml, "o/home/late.sh": "echo late\n"})
+    script = (
+        f"rm ~/late.sh; until pgrep -xf 'sleep 33'; do sleep 0.1; done; pkill -xf 'sleep 33'; {work}; sleep 2"
+    )
+    found = judge_claude(
+        server, timed_task(tmp_path), script, load_variants(tmp_path / "variants.toml").variants[0]
+    )
+    assert found.record.outcome == ("passed" if work == WORK else "failed"), found.why
+    assert any("could not be run, or failed" in note for note in found.record.notes), found.why
+
+
 @pytest.mark.parametrize("script", quick(HELPERS, "the CLI"))
 def test_killed_helpers_are_the_agents_own_doing(server: LocalServer, tmp_path: Path, script: str) -> None:
     """After its first tool call an agent that ends the CLI, its follower or all processes is judged by its work."""

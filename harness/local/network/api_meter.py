@@ -19,7 +19,11 @@ UNREACHABLE, CUT, LEFT = "unreachable", "cut", "left"
 
 
 class ApiMeter:
-    """Counts for one sandbox. `trouble` is what the API last failed with, None once it has answered well again."""
+    """Counts for one sandbox. `trouble` is what the API last failed with, None once it has answered well again.
+
+    That, and silence, are of requests for the model that was asked first: an agent may ask for one whose use is limited
+    or forbidden, or have Claude Code do so.
+    """
 
     def __init__(self) -> None:
         self._requests = 0
@@ -56,7 +60,7 @@ class ApiMeter:
             "other_requests": self._others,
             "endings": dict(self._endings),
             "open": len(self._open),
-            "silent_s": max((self._left_silent_s, *(exchange.silent_s for exchange in self._open))),
+            "silent_s": max((self._left_silent_s, *map(self._silent_s, self._open))),
             "models": {model: dict(tokens) for model, tokens in self._models.items()},
             "broken": dict(self._broken),
             "untold": self._untold,
@@ -70,7 +74,7 @@ class ApiMeter:
             return
         self._open.discard(exchange)
         # Whoever lost patience with a silent API has left it.
-        self._left_silent_s = exchange.silent_s if ending == LEFT else 0.0
+        self._left_silent_s = self._silent_s(exchange) if ending == LEFT else 0.0
         self._endings[ending] += 1
         answer = exchange.answer
         if answer and answer.usage is not None:
@@ -79,11 +83,17 @@ class ApiMeter:
             tally.update(answer.usage)
         elif ending == "200":
             self._untold += 1
-        if ending != LEFT and exchange.is_sent:  # the API need not wait for the rest of a request
-            self.trouble = _trouble(ending, answer)
+        if ending != LEFT and exchange.is_sent and self._is_of_first(exchange):
+            self.trouble = _trouble(ending, answer)  # the API need not wait for the rest of a request
 
-    def take_body(self, headers: Mapping[str, str], body: bytes) -> bool:
-        """Take what a request carried into account; whether it asks for a stream."""
+    def _is_of_first(self, exchange: Exchange) -> bool:
+        return exchange.model == self._sent.first_model
+
+    def _silent_s(self, exchange: Exchange) -> float:
+        return exchange.silent_s if self._is_of_first(exchange) else 0.0
+
+    def take_body(self, headers: Mapping[str, str], body: bytes) -> tuple[str | None, bool]:
+        """Take what a request carried into account; its model, and whether it asks for a stream."""
         return self._sent.add(headers, body)
 
 
@@ -106,6 +116,7 @@ class Exchange:
         self._headers = headers
         self._body = bytearray()
         self._streams = False
+        self.model: str | None = None
         self.is_sent = False
         self._waits_since: float | None = None
         self.answer: ApiAnswer | None = None
@@ -127,7 +138,7 @@ class Exchange:
     def on_sent(self) -> None:
         """The request is with the API."""
         self.is_sent = True
-        self._streams = self._meter.take_body(self._headers, bytes(self._body))
+        self.model, self._streams = self._meter.take_body(self._headers, bytes(self._body))
         self._body.clear()
         if self._waits_since is not None:
             self._waits_since = time.monotonic()

@@ -28,14 +28,22 @@ class SentRequests:
             "betas": set(),
         }
 
-    def add(self, headers: Mapping[str, str], text: bytes) -> bool:
-        """Take a request's body into account; whether it asks for a stream. What is no JSON is the API's to refuse."""
+    @property
+    def first_model(self) -> str | None:
+        """The model of the main agent's first request."""
+        return self._first["model"] if self._first else None
+
+    def add(self, headers: Mapping[str, str], text: bytes) -> tuple[str | None, bool]:
+        """Take a request's body into account; its model, and whether it asks for a stream.
+
+        What is no JSON is the API's to refuse.
+        """
         try:
             body = json.loads(text)
         except (ValueError, RecursionError):
-            return False
+            return None, False
         if not isinstance(body, dict):
-            return False
+            return None, False
         system, context = _texts(body.get("system")), _first_texts(body.get("messages"))
         tools = {
             _name(tool): _sha256(json.dumps(tool, sort_keys=True)) for tool in _objects(body.get("tools"))
@@ -65,7 +73,7 @@ class SentRequests:
                 "max_tokens": body.get("max_tokens"),
                 "betas": betas,
             }
-        return body.get("stream") is True
+        return str(body.get("model")), body.get("stream") is True
 
     def report(self) -> dict[str, Any]:
         """All of it as JSON values."""
