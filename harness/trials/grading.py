@@ -336,7 +336,9 @@ async def _make_ready(place: Place, task: Task) -> CommandResult:
     home, owner = place.baseline.home, place.baseline.owner
     script = chain(place.end_processes(), _CLEAR_WAY % owner)
     done = await run_as_root(place.sandbox, script, home=home, timeout=_STEP_S)
-    if done.exit_code or not (task.protect and task.repo):
+    # Tests are told from the agent's files by the starter's.
+    needs_starter = task.protect or any(check.tests for check in task.checks)
+    if done.exit_code or not (needs_starter and task.repo):
         return done
     await place.sandbox.write(_STARTER, pack({}, {"starter": task.repo}, {"starter": task.hash}))
     unpack = f"tar -xf ~/{_STARTER} -C ~/.harness && rm ~/{_STARTER}"
