@@ -17,6 +17,7 @@ from harness.records.events import MARKER, Event, event_time
 from harness.records.json_values import as_dicts, as_float, as_int, as_mapping, as_names, as_str, total_of
 from harness.records.session import BrokenHook, HookTold, Session, ToolCall, ToolUse, TurnResult
 from harness.records.usage import Bill, ModelUsage, Tokens, added, api_tokens, told_models
+from harness.text import keep_start
 
 _SUBAGENT_TOOLS = ("Agent", "Task")
 _WAKING_TOOLS = frozenset({"CronCreate", "Monitor", "ScheduleWakeup"})
@@ -37,6 +38,9 @@ OTHER_SESSION = "of another session"
 _DOUBT = (1 / 4, 3 / 4)
 """How much of what was counted before is in a count beyond the run's own messages, where that tells nothing."""
 OUT_OF_ORDER = "in an order that Claude Code does not produce"
+_MAX_TEXT = 256 * 1024
+"""A longer answer is cut: no model has one, but a server of the agent's own may, and the record could not be read."""
+_MAX_NAME = 200
 _LAST_OF_A_RUN_ALONE = (2, 1, 273)
 """The last version whose `modelUsage` is known to be the run's own after `--resume`, and not the session's."""
 
@@ -265,7 +269,7 @@ class SessionBuilder:
             self._message = identity
         self._known_ids |= _block_ids(message)
         for block in event.blocks("tool_use"):
-            call, name = str(block.get("id")), str(block.get("name"))
+            call, name = str(block.get("id")), keep_start(str(block.get("name")), _MAX_NAME)
             self._calls[call] = (name, event.parent is not None)
             self._inputs[call] = ToolCall(name, as_mapping(block.get("input")))
             self._has_acted = True
@@ -401,7 +405,7 @@ def _turn_result(
         terminal_reason=as_str(raw.get("terminal_reason")),
         is_error=raw.get("is_error") is True,
         api_error_status=as_int(raw.get("api_error_status")),
-        text=as_str(raw.get("result")),
+        text=keep_start(text, _MAX_TEXT) if (text := as_str(raw.get("result"))) is not None else None,
         stop_reason=as_str(raw.get("stop_reason")),
         structured_output=raw.get("structured_output"),
         permission_denials=tuple(

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 CPU_S = 2
-"""CPU time that one check's patterns, or its schema, have for an agent's text; a busy machine takes none of it."""
+"""The CPU time that one check's patterns, or its schema, have for an agent's text; waiting does not count."""
 _SHOWN = 300
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shlex
 import time
@@ -211,7 +212,8 @@ async def _run_check(
     after = await _after(place, output, plan, laid)
     if after.exit_code:
         return None, keep_end(after.stderr.strip(), 2000).encode(), b""
-    return _result(task, check, plan, done, took_s, read_answers(after.stdout))
+    # A report may have 16 MiB, whose parsing takes seconds.
+    return await asyncio.to_thread(_result, task, check, plan, done, took_s, read_answers(after.stdout))
 
 
 async def _after(place: Place, output: str, plan: Plan, laid: str) -> CommandResult:

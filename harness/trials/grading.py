@@ -52,6 +52,8 @@ _INLINE_CHARS = 80 * 1024
 _TOLD_BYTES = 256 * 1024
 """A longer diff is read from its file."""
 _IGNORED_NAMES = 200
+_TAMPERING_NAMES = 1_000
+"""So many are named: an agent may make any number, and a record that is too large could not be read."""
 _CARRIED, _STARTER, _WORK = ".harness/carried.tar", ".harness/starter.tar", ".harness/work.tar"
 _STEP_S = 300.0
 _DIFF_S = 120
@@ -335,7 +337,9 @@ async def _make_ready(place: Place, task: Task) -> CommandResult:
     home, owner = place.baseline.home, place.baseline.owner
     script = chain(place.end_processes(), _CLEAR_WAY % owner)
     done = await run_as_root(place.sandbox, script, home=home, timeout=_STEP_S)
-    if done.exit_code or not (task.protect and task.repo):
+    # Tests are told from the agent's files by the starter's.
+    needs_starter = task.protect or any(check.tests for check in task.checks)
+    if done.exit_code or not (needs_starter and task.repo):
         return done
     await place.sandbox.write(_STARTER, pack({}, {"starter": task.repo}, {"starter": task.hash}))
     unpack = f"tar -xf ~/{_STARTER} -C ~/.harness && rm ~/{_STARTER}"
@@ -371,18 +375,22 @@ async def _read_grade(sandbox: Sandbox, answers: Mapping[str, str], stderr: str)
         for change in ("modified", "deleted", "added")
         for name in sorted(decode_names(answers.get(change, "")))
     ]
+    left_out = len(tampering) - _TAMPERING_NAMES
+    more: tuple[str, ...] = (
+        (f"{left_out} more changes of protected paths are not named",) if left_out > 0 else ()
+    )
+    tampering = tampering[:_TAMPERING_NAMES]
     if answers.get("diff_code") != "0":
         words = keep_end(stderr.strip(), 500)
-        return Grade(tampering=tuple(tampering), notes=(f"there is no diff: {words or 'git failed'}",))
+        return Grade(tampering=tuple(tampering), notes=(*more, f"there is no diff: {words or 'git failed'}"))
     reasons = {
         "large": f"it has more than {_MAX_FILE_BYTES // 2**20} MiB",
         "refused": "git takes no such name",
     }
-    notes = tuple(
-        f"{name} is left out of the diff: {why}"
-        for answer, why in reasons.items()
-        for name in decode_names(answers.get(answer, ""))
-    )
+    names = [(name, why) for answer, why in reasons.items() for name in decode_names(answers.get(answer, ""))]
+    more += tuple(f"{name} is left out of the diff: {why}" for name, why in names[:_IGNORED_NAMES])
+    left_out = len(names) - _IGNORED_NAMES
+    notes = (*more, f"{left_out} more are left out of the diff") if left_out > 0 else more
     ignored = decode_names(answers.get("ignored", ""))
     if "diff" in answers:
         return Grade((), decode_bytes(answers["diff"]), tuple(tampering), ignored, notes)

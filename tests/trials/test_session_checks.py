@@ -105,6 +105,15 @@ def test_what_claude_code_did_not_write_is_no_call(tmp_path: Path) -> None:
     assert not found["tools"].passed
 
 
+def test_an_answer_without_end_is_cut() -> None:
+    """A server of the agent's own may have said it, and the record could not be read."""
+    long = told("x" * 20_000_000, call("y" * 10_000_000, 1)).session
+    (turn,) = long.turns
+    assert turn.text
+    assert len(turn.text) < 300_000
+    assert all(len(name) < 300 for name in long.tools)
+
+
 def test_wrong_tables_are_told(tmp_path: Path) -> None:
     """A pattern that is none, an empty table, and a weight of nothing."""
     toml = "[checks.answer]\nregex = '('\n[checks.tools]\n[checks.weights]\nnobody = 2\n"
