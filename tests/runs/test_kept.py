@@ -15,7 +15,7 @@ from harness.local import shared_server
 from harness.records.record import TrialRecord
 from harness.records.store import list_runs, read_records
 from harness.runs.kept import attach, check_again, find_kept, sweep
-from tests.support.folders import task_folder
+from tests.support.folders import task_folder, write_files
 from tests.support.typist import Typist
 
 WRONG = {"answer.txt": "41\n"}
@@ -157,6 +157,19 @@ def test_what_is_demanded_of_the_session_is_not_asked_of_a_sandbox(
         "1 of 1 checks passed (the record stays as it is)",
     ]
     assert has_passed
+
+
+@pytest.mark.usefixtures("_swept")
+def test_a_row_that_is_gone_has_no_checks(pytester: pytest.Pytester, results: Path) -> None:
+    """Another row of the table is not taken for it."""
+    toml = 'schema = 1\nrows = "rows.jsonl"\n[checks.run]\nbad = "false"\n'
+    folder = pytester.path / "tasks/sums"
+    write_files(folder, {"task.toml": toml, "prompt.md": "{{ q }}?\n", "rows.jsonl": '{"id": "a", "q": 1}\n'})
+    pytester.runpytest("tasks", "--agent", "nop", "--keep", "failed").assert_outcomes(failed=1)
+    assert not check_again(results, None, "sums.a")[1]
+    write_files(folder, {"rows.jsonl": '{"id": "b", "q": 1}\n'})
+    with pytest.raises(UsageError, match=r"has no task sums\.a any more"):
+        check_again(results, None, "sums.a")
 
 
 @pytest.mark.usefixtures("_swept")
