@@ -74,7 +74,7 @@ def attach(results: Path, run: str | None, trial: str) -> str:
 
 
 def check_again(results: Path, run: str | None, trial: str) -> tuple[str, bool]:
-    """Run the checks of a trial's task, as they are now, in its kept sandbox.
+    """Run the checks of a trial's task, as they are now, in its kept sandbox. Those of the session are not asked.
 
     Returns their results as text, and whether all passed.
 
@@ -91,15 +91,17 @@ def check_again(results: Path, run: str | None, trial: str) -> tuple[str, bool]:
     task = next((one for one in load_tasks(kept.task) if one.name == kept.name), None)
     if task is None:
         raise UsageError(f"{kept.task} has no task {kept.name} any more", remedy="put its row back")
+    asked = [check for check in task.checks if not check.is_of_session]
 
     async def checks(sandbox: Sandbox) -> tuple[CheckResult, ...]:
         baseline, mark = await take_baseline(sandbox), process_mark(kept.run, kept.trial)
         place = Place(sandbox, baseline, kept.platform.has_own_processes, mark)
-        return await run_checks(place, task, task.checks)
+        return await run_checks(place, task, asked)
 
     checked = _use_sandbox(kept, checks)
     passed = sum(check.passed for check in checked)
     lines = [line for check in checked for line in _lines(check, kept.redact)]
+    lines += [f"not asked   {check.name}: of the session" for check in task.checks if check.is_of_session]
     text = "\n".join([*lines, f"{passed} of {len(checked)} checks passed (the record stays as it is)"])
     return sanitize(f"{text}\n"), passed == len(checked)
 

@@ -345,9 +345,12 @@ class PreparedTrial:
         What cannot be carried, the template's own system, is judged where it is. False where that has scored too
         little for the session to go on.
         """
-        checks = [check for check in self.task.checks if check.turn == turn]
-        if checks and self._is_judged_where_it_is:
-            return self._has_enough(turn, await self._judge_in_place(checks, turn))
+        named = [check for check in self.task.checks if check.turn == turn]
+        checks = [check for check in named if not check.is_of_session]
+        if named and self._is_judged_where_it_is:
+            results = await self._judge_in_place(checks, turn) if checks else ()
+            told = [one for one in judge_session(self.task, self._told()) if one.turn == turn]
+            return self._has_enough(turn, (*results, *told))
         if checks:
             with self.attempt.phase("collect"):
                 self._works[turn] = await self._collected(f"{WORK}/turn-{turn}")

@@ -15,7 +15,7 @@ from harness.local import shared_server
 from harness.records.reading import list_runs, read_records
 from harness.records.record import TrialRecord
 from harness.runs.kept import attach, check_again, find_kept, sweep
-from tests.support.folders import task_folder
+from tests.support.folders import task_folder, write_files
 from tests.support.typist import Typist
 
 WRONG = {"answer.txt": "41\n"}
@@ -143,6 +143,36 @@ def test_a_system_is_looked_at_as_its_agent_saw_it(pytester: pytest.Pytester, re
 
 
 @pytest.mark.usefixtures("_swept")
+def test_what_is_demanded_of_the_session_is_not_asked_of_a_sandbox(
+    pytester: pytest.Pytester, results: Path
+) -> None:
+    """Checks of the answer and the tools are named as not asked; the others are run again."""
+    toml = '[checks.answer]\nequals = "42"\n[checks.run]\nthere = "test -e question.txt"\n'
+    task_folder(pytester.path / "tasks", toml=toml, checks={})
+    pytester.runpytest("tasks", "--agent", "nop", "--keep", "all")
+    said, has_passed = check_again(results, None, "answer")
+    assert said.splitlines() == [
+        "passed      there",
+        "not asked   answer: of the session",
+        "1 of 1 checks passed (the record stays as it is)",
+    ]
+    assert has_passed
+
+
+@pytest.mark.usefixtures("_swept")
+def test_a_row_that_is_gone_has_no_checks(pytester: pytest.Pytester, results: Path) -> None:
+    """Another row of the table is not taken for it."""
+    toml = 'schema = 1\nrows = "rows.jsonl"\n[checks.run]\nbad = "false"\n'
+    folder = pytester.path / "tasks/sums"
+    write_files(folder, {"task.toml": toml, "prompt.md": "{{ q }}?\n", "rows.jsonl": '{"id": "a", "q": 1}\n'})
+    pytester.runpytest("tasks", "--agent", "nop", "--keep", "failed").assert_outcomes(failed=1)
+    assert not check_again(results, None, "sums.a")[1]
+    write_files(folder, {"rows.jsonl": '{"id": "b", "q": 1}\n'})
+    with pytest.raises(UsageError, match=r"has no task sums\.a any more"):
+        check_again(results, None, "sums.a")
+
+
+@pytest.mark.usefixtures("_swept")
 def test_a_shell_needs_a_terminal(pytester: pytest.Pytester, results: Path) -> None:
     run(pytester, "--keep", "failed")
     with pytest.raises(UsageError, match="a shell needs a terminal"):
@@ -202,7 +232,7 @@ def test_a_python_test_is_kept_as_it_was_judged(pytester: pytest.Pytester, resul
     """By the test; and its checks are its own."""
     (pytester.path / "starter").mkdir()
     pytester.makepyfile(PYTHON_TEST)
-    pytester.runpytest("--agent", "nop", "--keep", "failed").assert_outcomes(failed=1)
+    pytester.runpytest("--agent", "nop", "--keep", "all")
     (found,) = list_runs(results)
     (record,) = read_records(found.path).records
     assert record.kept

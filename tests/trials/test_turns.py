@@ -217,3 +217,30 @@ def test_a_session_ends_where_its_work_scores_too_little(server: LocalServer, tm
     assert len(story.record.turns) == 1
     assert [(check.name, check.turn) for check in story.record.checks] == [("first", 1), ("last", None)]
     assert "the session ended after prompt 1: its checks scored 0.00, min_score is 0.5" in story.record.notes
+
+
+def test_what_a_turn_demands_of_the_session_counts_where_its_work_is_judged(
+    server: LocalServer, tmp_path: Path
+) -> None:
+    """In the agent's own sandbox nothing asks the answer; the session goes on by it all the same, or does not."""
+    toml = IN_PLACE.replace('["first"]', '["first", "answer"]\nmin_score = 0.9').replace(
+        "/app", "/home/user/app"
+    )
+    toml = toml.replace('protect = ["kept.txt"]', "") + '[checks.answer]\ncontains = ["done"]\n'
+    folder = two_turns(tmp_path, toml=toml)
+    shutil.rmtree(folder / "repo")
+    for says, turns in (("I have done it.", 2), ("No.", 1)):
+        script = [
+            Use("Bash", {"command": "echo one >step; echo kept >kept.txt"}),
+            Say(says),
+            Say("done: two"),
+        ]
+        with MessagesApi(script) as api:
+            story = tell(server, api, folder)
+        assert story.record.error is None
+        assert len(story.record.turns) == turns
+        assert [(check.name, check.turn, check.passed) for check in story.record.checks] == [
+            ("first", 1, True),
+            ("last", None, False),
+            ("answer", 1, turns == 2),
+        ]
