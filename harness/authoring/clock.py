@@ -26,7 +26,7 @@ _READS_CLOCK = re.compile(
 )
 
 
-def moments(now: datetime) -> Iterator[tuple[int, datetime]]:
+def moments_to_try(now: datetime) -> Iterator[tuple[int, datetime]]:
     """Moments of the years to come, and the seconds until then: a leap day, the end of a year and of months, each
     month, each day of the week, other times of day.
     """
@@ -42,7 +42,7 @@ def moments(now: datetime) -> Iterator[tuple[int, datetime]]:
 
 
 @functools.cache
-def library() -> bytes | None:
+def build_clock_library() -> bytes | None:
     """The library for machines like this one; None where there is no compiler for it."""
     compiler = next(filter(None, map(shutil.which, _COMPILERS)), None)
     if compiler is None:

@@ -26,7 +26,7 @@ _GIVEN = re.compile(r"[({,]\s*[\"']?([A-Za-z_]\w*)[\"']?\s*(?::(?!:)|=(?![=>]))|
 """What a test gives or reads by name: keys and keywords."""
 
 
-def draft(message: str, source_patch: str, test_patch: str, known: str, tests: Sequence[str]) -> str:
+def draft_prompt(message: str, source_patch: str, test_patch: str, known: str, tests: Sequence[str]) -> str:
     """The prompt.
 
     Args:

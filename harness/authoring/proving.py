@@ -128,7 +128,7 @@ class Prover:
 
     async def judge_later(self, works: Works, shift: int) -> tuple[CheckResult, ...]:
         """The checks' verdicts on works when the clock in their sandbox has been moved on; none where it cannot be."""
-        moved = clock.library()
+        moved = clock.build_clock_library()
         if moved is None:
             return ()
         results: tuple[CheckResult, ...] = ()

@@ -63,7 +63,7 @@ def orders_of(checks: Sequence[Check], count: int, seed: str) -> Iterator[tuple[
             yield f"in the order {', '.join(check.name for check in order)}", tuple(order)
 
 
-async def ask(judge: Judge, verdicts: Verdicts, how: str, order: Sequence[Check]) -> None:
+async def run_twice(judge: Judge, verdicts: Verdicts, how: str, order: Sequence[Check]) -> None:
     """Run checks in an order, twice in one sandbox; the second time tells less, since the first has left things."""
     first, *second = await judge(order, 2)
     verdicts.add(how, order, first)

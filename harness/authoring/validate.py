@@ -20,7 +20,7 @@ from harness.authoring.folders import find_folders, has_solution, look_at_folder
 from harness.authoring.mutants import ANOTHER_CONTENT, Change, Mutant, at_turn, judged_changes, mutants
 from harness.authoring.proving import History, Proof, Prover, fault_of, histories_in
 from harness.authoring.reasons import wrong_reason
-from harness.authoring.stability import ALONE, GIVEN, Verdicts, ask, findings_of, orders_of
+from harness.authoring.stability import ALONE, GIVEN, Verdicts, findings_of, orders_of, run_twice
 from harness.authoring.work_files import changes_between, read_files
 from harness.errors import Fault, ProblemsError, UsageError
 from harness.models.model import NO_MODEL
@@ -289,7 +289,7 @@ class _Proving:
         alone = [(f"{ALONE}: {check.name}", (check,)) for check in checks] if len(checks) > 1 else []
         repeats = [again() for _ in range(_WHOLE_TRIALS - 1)]
         await asyncio.gather(
-            *repeats, *(ask(judge, self.verdicts, how, order) for how, order in [*ways, *alone])
+            *repeats, *(run_twice(judge, self.verdicts, how, order) for how, order in [*ways, *alone])
         )
         self.findings += await findings_of(judge, self.verdicts, asyncio.gather)
         self.findings += _never_right(self.verdicts)
@@ -299,13 +299,13 @@ class _Proving:
             return await self._judge(nop, order, passes)
 
         ways = list(orders_of(self._in_sandbox(), max(self.effort.times // 4, 1), self.task.name))
-        await asyncio.gather(*(ask(judge, self.nop_verdicts, how, order) for how, order in ways))
+        await asyncio.gather(*(run_twice(judge, self.nop_verdicts, how, order) for how, order in ways))
         # Checks that need what others leave may fail of no work either way; what changes by chance is told.
         found = await findings_of(judge, self.nop_verdicts, asyncio.gather)
         self.findings += (finding for finding in found if finding.kind == "flaky_check")
 
     async def _move_clock(self, oracle: Proof) -> None:
-        if clock.library() is None or self.task.grade_in_agents_sandbox:
+        if clock.build_clock_library() is None or self.task.grade_in_agents_sandbox:
             for name, content in self._check_files().items():
                 if clock.reads_clock(content.decode("utf-8", "replace")):
                     what = (
@@ -313,7 +313,7 @@ class _Proving:
                     )
                     self.findings.append(Finding("clock", what, level="warning"))
             return
-        moments = list(clock.moments(datetime.now(UTC)))[: None if self.effort.times > 1 else 1]
+        moments = list(clock.moments_to_try(datetime.now(UTC)))[: None if self.effort.times > 1 else 1]
         found = await asyncio.gather(*(self.prover.judge_later(oracle.works, shift) for shift, _ in moments))
         failed = {
             result.name: moment

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.authoring.commits import Commit, file_at, mode_at, names_in, patch_of
-from harness.authoring.prompts import draft
+from harness.authoring.prompts import draft_prompt
 from harness.errors import UsageError
 from harness.tasks.manifest import MANIFEST, is_name
 
@@ -103,7 +103,7 @@ def write_of_commit(
         for path in (*commit.sources, *commit.deleted)
         if mode_at(repo, commit.parent, path)
     )
-    prompt = draft(commit.message, source_patch, test_patch, known, must_pass)
+    prompt = draft_prompt(commit.message, source_patch, test_patch, known, must_pass)
     toml = _toml_of_commit(folder, repo, commit, runner, must_pass, must_still_pass)
     _write(folder, {MANIFEST: toml, "prompt.md": prompt, "solution.patch": source_patch})
     for path in commit.tests:

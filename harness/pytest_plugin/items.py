@@ -17,7 +17,7 @@ from harness.pytest_plugin.session import Owner, RunSession, session_of
 from harness.records.record import TrialRecord
 from harness.records.trial_spec import TrialSpec, trial_name
 from harness.report.sanitize import sanitize
-from harness.report.table import plain
+from harness.report.table import printable
 from harness.runs.budget import NotStartedError
 from harness.sandboxes.userstate import state_folder
 from harness.tasks.formats.base import NoCounterpartError
@@ -42,7 +42,7 @@ class TaskFolder(pytest.Directory):
     def _file(self, kind: type[TaskFile], path: Path) -> TaskFile:
         """The collector of a file. pytest prints its id as it is, and folders may have any names."""
         file: TaskFile = kind.from_parent(self, path=path)
-        shown = plain(file.nodeid)
+        shown = printable(file.nodeid)
         return file if shown == file.nodeid else kind.from_parent(self, path=path, nodeid=shown)
 
 
@@ -157,7 +157,7 @@ class TrialItem(pytest.Item):
     def location(self) -> tuple[str, int | None, str]:
         """Its place, as pytest prints it beside its id."""
         file, line, name = super().location
-        return plain(file), line, name
+        return printable(file), line, name
 
     @property
     def is_folder_task(self) -> bool:

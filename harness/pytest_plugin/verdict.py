@@ -104,10 +104,10 @@ class VerdictPlugin:
     def _judge(self, run: RunFolder) -> bool:
         """Judge the run; true when the gate fails, or what was asked for cannot be compared."""
         from harness.errors import UsageError
-        from harness.report.run_verdict import judge
+        from harness.report.run_verdict import judge_run
 
         try:
-            self._verdict = judge(run, self._load_target())
+            self._verdict = judge_run(run, self._load_target())
         except UsageError as error:
             # Without options nobody asked for a comparison.
             self._comparison_error = str(error) if any(self._options) else None

@@ -84,7 +84,7 @@ def parse_line(line: bytes) -> Event:
     return Event(raw["type"], subtype if isinstance(subtype, str) else None, raw)
 
 
-def parse(data: bytes) -> list[Event]:
+def parse_transcript(data: bytes) -> list[Event]:
     """All events of a whole transcript."""
     lines = Lines()
     return [parse_line(line) for line in (*lines.feed(data), *lines.finish())]

@@ -133,7 +133,7 @@ _LINES: TypeAdapter[_Line] = TypeAdapter(_Line)
 _FIELDS = set(_Line.__annotations__)
 
 
-def parse(line: bytes) -> TrialMetrics:
+def parse_metrics(line: bytes) -> TrialMetrics:
     """Read one line of a records file.
 
     Raises:

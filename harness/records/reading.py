@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from harness.errors import UsageError
 from harness.records.files import bounded_lines, file_below, open_regular, read_bounded
-from harness.records.metrics import TrialMetrics, parse
+from harness.records.metrics import TrialMetrics, parse_metrics
 from harness.records.record import TrialRecord
 from harness.records.store import ABOUT, MAX_RECORD, RECORDS, RunFolder
 
@@ -78,7 +78,7 @@ def read_measured(path: Path) -> Records[TrialMetrics]:
         UsageError: when there is no such file.
     """
     file = _file_of(path)
-    return _read(file, _lines(file), parse)
+    return _read(file, _lines(file), parse_metrics)
 
 
 def _file_of(path: Path) -> Path:
@@ -88,7 +88,7 @@ def _file_of(path: Path) -> Path:
 
 def measured_in(data: bytes, name: str) -> Records[TrialMetrics]:
     """The same for a records file's content; `name` is what to call it."""
-    return _read(Path(name), _numbered(data.splitlines()), parse)
+    return _read(Path(name), _numbered(data.splitlines()), parse_metrics)
 
 
 def record_in(line: bytes) -> TrialRecord | None:
@@ -212,7 +212,7 @@ def _measured_lines(file: Path) -> Iterator[tuple[TrialMetrics, bytes]]:
     for _, line in _lines(file):
         if line is not None and _NAMED in line:
             with contextlib.suppress(ValidationError):
-                yield parse(line), line
+                yield parse_metrics(line), line
 
 
 def find_run(results: Path, name: str | None) -> RunFolder:

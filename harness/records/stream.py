@@ -16,7 +16,7 @@ from typing import Any
 from harness.records.events import MARKER, Event, event_time
 from harness.records.json_values import as_dicts, as_float, as_int, as_mapping, as_names, as_str, total_of
 from harness.records.session import BrokenHook, HookTold, Session, ToolCall, ToolUse, TurnResult
-from harness.records.usage import Bill, ModelUsage, Tokens, added, api_tokens, told_models
+from harness.records.usage import Bill, ModelUsage, Tokens, add_usage, api_tokens, told_models
 from harness.text import keep_start
 
 _SUBAGENT_TOOLS = ("Agent", "Task")
@@ -193,7 +193,7 @@ class SessionBuilder:
     def _models(self) -> dict[str, ModelUsage]:
         """The bill up to the last result, plus the messages that it does not know."""
         lost = ((model, ModelUsage(tokens, None)) for model, tokens in self._lost)
-        return added(self._bill.models, (*lost, *self._unbilled()))
+        return add_usage(self._bill.models, (*lost, *self._unbilled()))
 
     def _unbilled(self) -> Iterator[tuple[str, ModelUsage]]:
         """The messages since the last result."""
@@ -299,7 +299,7 @@ class SessionBuilder:
         bill = self._bill_after(event.raw)
         self._is_uncounted = bill is None
         # What was counted is never lowered by a result that does not tell, or tells what cannot be.
-        self._bill = bill or Bill(added(self._bill.models, self._unbilled()), None, None)
+        self._bill = bill or Bill(add_usage(self._bill.models, self._unbilled()), None, None)
         self._messages.clear()
         self._open_calls.clear()
         result = _turn_result(event.raw, self._bill, before=self._result, is_counted=bill is not None)

@@ -73,7 +73,7 @@ class Bill:
 
     def __add__(self, other: Bill) -> Bill:
         return Bill(
-            added(self.models, other.models.items()),
+            add_usage(self.models, other.models.items()),
             total_of((self.cost_usd, other.cost_usd)),
             total_of((self.api_ms, other.api_ms)),
         )
@@ -85,7 +85,9 @@ class Bill:
         )
 
 
-def added(models: Mapping[str, ModelUsage], more: Iterable[tuple[str, ModelUsage]]) -> dict[str, ModelUsage]:
+def add_usage(
+    models: Mapping[str, ModelUsage], more: Iterable[tuple[str, ModelUsage]]
+) -> dict[str, ModelUsage]:
     """The usage by model, and more of it."""
     sums = dict(models)
     for name, usage in more:

@@ -19,7 +19,7 @@ from harness.errors import UsageError
 from harness.records.reading import Records, bad_line_notes, find_run, no_records, read_records
 from harness.records.record import TrialRecord
 from harness.report.sources import find_source
-from harness.report.table import plain
+from harness.report.table import printable
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -53,7 +53,7 @@ def export_command(
         said.append(f"to {to}")
     if push is not None:
         said.append(f"to {_push(records, push, public=public)}")
-    return "".join(f"{plain(line)}\n" for line in (" ".join(said), *bad_line_notes(bad)))
+    return "".join(f"{printable(line)}\n" for line in (" ".join(said), *bad_line_notes(bad)))
 
 
 def _read(text: str | None, results: Path) -> Records[TrialRecord]:

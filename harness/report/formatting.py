@@ -63,7 +63,7 @@ def percent(share: float | None) -> str:
     return ">99%" if 0.995 <= share < 1 else f"{share * 100:.0f}%"
 
 
-def several(number: int, what: str) -> str:
+def plural(number: int, what: str) -> str:
     """A number of things: `1 task`, `2 tasks`."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 

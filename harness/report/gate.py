@@ -10,7 +10,7 @@ from typing import Literal
 from harness.errors import UsageError
 from harness.report import phrases
 from harness.report.comparison import ComparisonView, PairView
-from harness.report.formatting import LABELS, names, percent, several
+from harness.report.formatting import LABELS, names, percent, plural
 from harness.report.table import WIDTH, wrapped
 from harness.stats.data import METRIC_NAMES, MetricName
 from harness.stats.results import Answer, Contrast, Question
@@ -104,7 +104,7 @@ def margins(conditions: Sequence[Condition]) -> Mapping[MetricName, float]:
     return {one.metric: one.margin for one in conditions if one.margin is not None and one.kind != "excluded"}
 
 
-def settled(pair: PairView, conditions: Sequence[Condition]) -> str | None:
+def settled_words(pair: PairView, conditions: Sequence[Condition]) -> str | None:
     """The words for a pair on which all that the gate asks is answered; None while anything is open.
 
     Without conditions the question is the verdict on the pass rate. Only conditions on the pass rate are waited for.
@@ -117,7 +117,7 @@ def settled(pair: PairView, conditions: Sequence[Condition]) -> str | None:
         contrast = pair.contrasts["pass"]
         verdict = contrast.by(one.question or contrast.question).verdict
         if one.asks_for_broken and pair.broken:
-            said.append(f"{several(len(pair.broken), 'task')} lost")
+            said.append(f"{plural(len(pair.broken), 'task')} lost")
         elif verdict != "inconclusive":
             said.append(verdict)
         else:
@@ -194,10 +194,10 @@ def _turned(answer: Answer, condition: Condition) -> bool:
 
 def _broken(pair: PairView) -> Iterator[str]:
     if pair.broken:
-        yield f"{several(len(pair.broken), 'task')} of {pair.arm} lost against {pair.baseline}: {names(pair.broken)}"
+        yield f"{plural(len(pair.broken), 'task')} of {pair.arm} lost against {pair.baseline}: {names(pair.broken)}"
     if more := [task for task in pair.breakable if task not in pair.broken]:
         yield (
-            f"the excluded trials could make {several(len(more), 'task')} of {pair.arm} lost against "
+            f"the excluded trials could make {plural(len(more), 'task')} of {pair.arm} lost against "
             f"{pair.baseline}: {names(more)}"
         )
 

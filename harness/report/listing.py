@@ -12,7 +12,7 @@ from harness.records.store import RunFolder
 from harness.report.arms import count_measured
 from harness.report.formatting import cost, percent
 from harness.report.live import is_running
-from harness.report.table import Column, as_text, plain
+from harness.report.table import Column, as_text, printable
 
 
 def list_of_runs(results: Path) -> str:
@@ -23,7 +23,7 @@ def list_of_runs(results: Path) -> str:
     columns = [Column("run"), Column("agent"), Column("model"), *(Column(n, right=True) for n in _NUMBERS)]
     notes: list[str] = []
     table = as_text(columns, [_row(run, notes) for run in runs])
-    return table + "".join(f"{plain(note)}\n" for note in notes)
+    return table + "".join(f"{printable(note)}\n" for note in notes)
 
 
 _NUMBERS = ("trials", "passed", "failed", "excluded", "pass", "cost")

@@ -16,7 +16,7 @@ from harness.report.gate import Gate
 from harness.report.notes import uncounted
 from harness.report.sanitize import sanitize
 from harness.report.setup import difference
-from harness.report.table import plain
+from harness.report.table import printable
 from harness.stats.results import Contrast, Question, Verdict
 from harness.text import keep_start
 
@@ -42,7 +42,7 @@ def render(view: ComparisonView, gate: Gate | None = None) -> str:
 
 def escape(text: str) -> str:
     """Text that Markdown shows as it is, on one line: no markup, no HTML, no mention, reference or link."""
-    line = plain(" ".join(text.split()))
+    line = printable(" ".join(text.split()))
     # GitHub looks for mentions and issues after Markdown is done, when entities are characters again.
     line = _REFERENCE.sub(lambda found: f"{found[0]}{_NOTHING}", line)
     return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", line)
@@ -103,7 +103,7 @@ def _verdict(contrast: Contrast, question: Question) -> str:
 
 def _compared(view: ComparisonView, gate: Gate | None) -> Iterator[str]:
     """The variants with their texts, and how the runs were made."""
-    parts = [_bullets(f"{arm.name}: {line}" for arm in view.arms if (line := phrases.asked(arm)))]
+    parts = [_bullets(f"{arm.name}: {line}" for arm in view.arms if (line := phrases.variant_line(arm)))]
     bases = {pair.arm: view.arm(pair.baseline) for pair in view.pairs}
     for arm in view.arms:
         for title, text in sorted(arm.texts.items()):

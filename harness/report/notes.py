@@ -11,7 +11,7 @@ from operator import attrgetter
 from harness.errors import is_users_own
 from harness.records.record import TrialRecord
 from harness.report.arms import Arm, ArmView, ComparedArm
-from harness.report.formatting import names, several
+from harness.report.formatting import names, plural
 from harness.stats.data import METRICS
 
 _DECLARED_BY = (
@@ -46,7 +46,7 @@ def summary_notes(records: Sequence[TrialRecord], arms: Sequence[ArmView]) -> It
     stopped = sum(record.error is not None and record.error.type == "interrupted" for record in records)
     if stopped:
         were, them = ("was", "it") if stopped == 1 else ("were", "them")
-        yield f"{several(stopped, 'trial')} {were} cut off when the run was stopped; --resume runs {them} again"
+        yield f"{plural(stopped, 'trial')} {were} cut off when the run was stopped; --resume runs {them} again"
     own = sum(
         record.error is not None and is_users_own(record.error.cause, record.error.type) for record in records
     )
@@ -86,7 +86,7 @@ def comparison_notes(
     yield from _changed_tasks(arms, pairs)
     cut = sum(record.cut_off and record.is_counted for arm in arms for record in arm.records)
     if cut:
-        yield f"{several(cut, 'trial')} cut off: their tokens and cost are unknown, and left out"
+        yield f"{plural(cut, 'trial')} cut off: their tokens and cost are unknown, and left out"
     yield from more
     paired = {name for pair in pairs for name in pair}
     for view in views:
@@ -106,7 +106,7 @@ def _of_all(arms: Sequence[Arm]) -> Iterator[str]:
         yield note
     others = Counter(record.agent for record in records if record.agent != "claude")
     for agent, trials in others.items():
-        yield f"{several(trials, 'trial')} by the agent {agent}: they say nothing about Claude Code"
+        yield f"{plural(trials, 'trial')} by the agent {agent}: they say nothing about Claude Code"
 
 
 def _mixed(arm: Arm) -> Iterator[str]:
@@ -115,7 +115,7 @@ def _mixed(arm: Arm) -> Iterator[str]:
     templates = Counter(task for task, _ in set(map(attrgetter("task", "template"), arm.records)))
     mixed = sorted(task for task, found in templates.items() if found > 1)
     if mixed:
-        yield f"{arm.name} mixes templates in {several(len(mixed), 'task')}: {names(mixed)}"
+        yield f"{arm.name} mixes templates in {plural(len(mixed), 'task')}: {names(mixed)}"
     settings = tuple(digest[:8] for digest in arm.distinct("variant_hash"))
     for what, values in (
         ("settings", settings),
@@ -172,13 +172,13 @@ def _changed_tasks(arms: Sequence[Arm], pairs: Sequence[tuple[str, str]]) -> Ite
         changed = sorted(task for task in own.keys() & before.keys() if len(own[task] | before[task]) > 1)
         if changed:
             yield (
-                f"{several(len(changed), 'task')} changed between {arm_name} and {base}, and a difference may "
+                f"{plural(len(changed), 'task')} changed between {arm_name} and {base}, and a difference may "
                 f"come from that: {names(changed)}"
             )
         for one, here, other in ((arm_name, own, before), (base, before, own)):
             alone = sorted(here.keys() - other.keys())
             if alone:
-                yield f"{several(len(alone), 'task')} with trials of {one} only, not compared: {names(alone)}"
+                yield f"{plural(len(alone), 'task')} with trials of {one} only, not compared: {names(alone)}"
 
 
 def uncounted(arm: ComparedArm) -> str | None:
@@ -191,7 +191,7 @@ def uncounted(arm: ComparedArm) -> str | None:
 
 def _excluded(arm: ComparedArm) -> Iterator[str]:
     for entry in arm.excluded:
-        yield f"{arm.name}: {several(entry.trials, 'trial')} excluded ({entry.outcome}): {entry.why}"
+        yield f"{arm.name}: {plural(entry.trials, 'trial')} excluded ({entry.outcome}): {entry.why}"
 
 
 def _excluded_apart(pairs: Sequence[tuple[str, str]], views: Sequence[ComparedArm]) -> Iterator[str]:
@@ -261,5 +261,5 @@ def _unknown(arm: ComparedArm) -> Iterator[str]:
     }
     if missing:
         yield f"{arm.name}: unknown are " + ", ".join(
-            f"{metric} of {several(trials, 'trial')}" for metric, trials in missing.items()
+            f"{metric} of {plural(trials, 'trial')}" for metric, trials in missing.items()
         )

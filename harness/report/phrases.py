@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from harness.report.arms import ComparedArm
 from harness.report.comparison import ComparisonView, PairView
-from harness.report.formatting import LABELS, UNKNOWN, cost, count, names, percent, seconds, several
+from harness.report.formatting import LABELS, UNKNOWN, cost, count, names, percent, plural, seconds
 from harness.report.tags import TagRow
 from harness.stats.data import METRICS, WAITS, MetricName
 from harness.stats.results import (
@@ -54,7 +54,7 @@ def tasks_of(question: Question, tasks: int | None = None) -> str:
     return f"these {tasks} tasks" if tasks else "these tasks"
 
 
-def says(contrast: Contrast) -> tuple[str, str]:
+def verdict_words(contrast: Contrast) -> tuple[str, str]:
     """The verdict of the question answered first, as it stands between the two names, and after them."""
     return _says(contrast, contrast.question)
 
@@ -164,21 +164,23 @@ def headline(pair: PairView) -> str:
     contrast = pair.contrasts["pass"]
     if contrast.difference.value is None:
         return f"{pair.arm} cannot be compared with {pair.baseline}: {contrast.difference.reason}"
-    between, after = says(contrast)
-    return f"{pair.arm} {between} {pair.baseline}{after}: {sure(pair)}"
+    between, after = verdict_words(contrast)
+    return f"{pair.arm} {between} {pair.baseline}{after}: {confidence(pair)}"
 
 
-def sure(pair: PairView) -> str:
+def confidence(pair: PairView) -> str:
     """The pass rate with its interval, the tasks that are lost, and what could turn the verdict."""
-    return "; ".join([f"pass rate {difference(pair.contrasts['pass'])}", *_lost(pair), *turned(pair)])
+    return "; ".join(
+        [f"pass rate {difference(pair.contrasts['pass'])}", *_lost(pair), *possible_verdicts(pair)]
+    )
 
 
 def _lost(pair: PairView) -> Iterator[str]:
     if lost := pair.broken:
-        yield f"{several(len(lost), 'task')} lost: {names(lost)}"
+        yield f"{plural(len(lost), 'task')} lost: {names(lost)}"
 
 
-def turned(pair: PairView) -> Iterator[str]:
+def possible_verdicts(pair: PairView) -> Iterator[str]:
     """The verdict that the excluded trials could have made."""
     contrast = pair.contrasts["pass"]
     answer = contrast.by(contrast.question)
@@ -197,7 +199,7 @@ def turned(pair: PairView) -> Iterator[str]:
     ):
         yield "the excluded trials could undo that"
     if more := [task for task in pair.breakable if task not in pair.broken]:
-        yield f"had they failed, {several(len(more), 'task')} would be lost: {names(more)}"
+        yield f"had they failed, {plural(len(more), 'task')} would be lost: {names(more)}"
 
 
 def _a(of: Verdict) -> str:
@@ -223,13 +225,13 @@ def design(view: ComparisonView, pair: PairView) -> str:
     """The design that the verdicts stand on: tasks, trials, level and corrections."""
     found = pair.contrasts["pass"].difference
     corrected = f", corrected for {len(view.pairs)} comparisons" if len(view.pairs) > 1 else ""
-    tasks = several(found.tasks, "task")
+    tasks = plural(found.tasks, "task")
     own, base = (
         {task.task: task.trials for task in view.arm(name).stats.tasks} for name in (pair.arm, pair.baseline)
     )
     each = {number for task in own.keys() & base.keys() for number in (own[task], base[task])}
     trials = (
-        f"{several(each.pop(), 'trial')} each"
+        f"{plural(each.pop(), 'trial')} each"
         if len(each) == 1
         else f"uneven trials, worth {found.trials:.3g} each"
     )
@@ -370,7 +372,7 @@ _SHORT = 100
 """The most characters of a value that a line tells."""
 
 
-def asked(arm: ComparedArm) -> str | None:
+def variant_line(arm: ComparedArm) -> str | None:
     """A variant on one line; None where what it sets is unknown."""
     if arm.asked is None:
         return None

@@ -81,7 +81,7 @@ def refuse_nothing_to_compare(target: ComparisonTarget, variants: tuple[str, ...
         )
 
 
-def judge(run: RunFolder, target: ComparisonTarget) -> RunVerdict | None:
+def judge_run(run: RunFolder, target: ComparisonTarget) -> RunVerdict | None:
     """Judge a run by its records; None when there is only one variant and nothing to compare it with.
 
     Raises:

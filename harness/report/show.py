@@ -21,9 +21,9 @@ from harness.records.store import RunFolder
 from harness.report.formatting import cost, count, seconds
 from harness.report.live import is_running, read_status, status_line
 from harness.report.sanitize import sanitize, sanitize_json
-from harness.report.table import Column, as_text, plain
+from harness.report.table import Column, as_text, printable
 from harness.report.transcript import TranscriptEntry, entries
-from harness.report.trial_summary import check_verdict, facts
+from harness.report.trial_summary import check_verdict, summary_facts
 
 _CUT_LINES = 12
 _CUT_DIFF = 400
@@ -61,10 +61,10 @@ def show(
     if trial is None:
         is_begun = run.records_file.is_file() or not is_running(run)
         found = read_records(run.path) if is_begun else Records[TrialRecord]((), ())
-        notes = "".join(f"{plain(note)}\n" for note in bad_line_notes(found.bad))
+        notes = "".join(f"{printable(note)}\n" for note in bad_line_notes(found.bad))
         status = read_status(run)
         out.write(_trials(run, found.records, color=color) + notes)
-        out.write(f"\n{plain(status_line(status))}\n" if status else "")
+        out.write(f"\n{printable(status_line(status))}\n" if status else "")
         return
     record = find_record(run, trial)
     if as_json:
@@ -120,7 +120,7 @@ def _trials(run: RunFolder, records: tuple[TrialRecord, ...], *, color: bool) ->
         ]
         for record in records
     ]
-    return f"run {plain(run.id)}\n\n{as_text(columns, rows, color=color)}"
+    return f"run {printable(run.id)}\n\n{as_text(columns, rows, color=color)}"
 
 
 _NUMBERS = ("score", "time", "tokens", "cost")
@@ -200,7 +200,7 @@ class TrialPage(EntryWriter):
     def _head(self) -> None:
         record = self._record
         self._line(f"{record.trial_id}  {record.outcome.upper()}", f"bold {_OUTCOME_STYLES[record.outcome]}")
-        for name, value in facts(record):
+        for name, value in summary_facts(record):
             self._line(f"  {name:<10}{value}")
         if record.error:
             self._line(f"  {record.error.cause} ({record.error.type}): {record.error.message}", "yellow")

@@ -13,7 +13,7 @@ from harness.errors import UsageError
 from harness.records.manifest import write_manifest
 from harness.records.reading import read_records
 from harness.records.store import RunFolder, disk_fault
-from harness.report.run_verdict import judge, load_comparison_target
+from harness.report.run_verdict import judge_run, load_comparison_target
 from harness.report.terminal import summary_rows
 
 STATEMENT = "report.json"
@@ -33,7 +33,7 @@ def statement_of(run: RunFolder, baseline: str | None, fail_on: str | None) -> d
         "trials": len(records),
         "baseline": baseline,
         "fail_on": fail_on,
-        "variants": plain(summary_rows(records)),
+        "variants": as_json_values(summary_rows(records)),
         "verdict": _verdict(run, baseline, fail_on) if is_compared else None,
     }
 
@@ -47,25 +47,25 @@ def statement_text(run: RunFolder, baseline: str | None, fail_on: str | None) ->
 def _verdict(run: RunFolder, baseline: str | None, fail_on: str | None) -> Any:
     try:
         target = load_comparison_target(run.path.parent, baseline, fail_on)
-        found = judge(run, target)
+        found = judge_run(run, target)
     except UsageError as error:
         return {"cannot_be_judged": error.message}
-    return found and {"comparison": plain(found.view), "gate": plain(found.gate)}
+    return found and {"comparison": as_json_values(found.view), "gate": as_json_values(found.gate)}
 
 
-def plain(value: Any) -> Any:
+def as_json_values(value: Any) -> Any:
     """A value of frozen dataclasses as JSON's own."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: as_json_values(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(name): plain(one) for name, one in value.items()}
+        return {str(name): as_json_values(one) for name, one in value.items()}
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, Iterable):
-        return [plain(one) for one in value]
-    return plain(value.item()) if hasattr(value, "item") else str(value)
+        return [as_json_values(one) for one in value]
+    return as_json_values(value.item()) if hasattr(value, "item") else str(value)
 
 
 def seal_run(run: RunFolder, baseline: str | None = None, fail_on: str | None = None) -> None:

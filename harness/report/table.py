@@ -35,7 +35,7 @@ def as_text(
             column.name, justify="right" if column.right else "left", overflow="fold", no_wrap=column.right
         )
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(plain(cell)) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row))
     buffer = io.StringIO()
     console = Console(file=buffer, width=width, force_terminal=color, no_color=not color, highlight=False)
     # Rich would cut values short. Instead the room between columns gives way first, then names are folded.
@@ -46,7 +46,7 @@ def as_text(
     return "".join(f"{line.rstrip()}\n" for line in buffer.getvalue().splitlines())
 
 
-def plain(text: str) -> str:
+def printable(text: str) -> str:
     """A name on one line, without what would steer a terminal, turn its reading direction, or not be seen."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in sanitize(text))
 
@@ -54,7 +54,7 @@ def plain(text: str) -> str:
 def wrapped(text: str, *, width: int, mark: str = "") -> list[str]:
     """A sentence as lines; `mark` stands before the first, and the others are indented by it."""
     return textwrap.wrap(
-        plain(text),
+        printable(text),
         width,
         initial_indent=mark,
         subsequent_indent=" " * len(mark) or "  ",

@@ -16,7 +16,7 @@ from harness.records.reading import read_records
 from harness.records.record import TrialRecord
 from harness.records.store import RunFolder
 from harness.report.arms import ArmView, count_records
-from harness.report.formatting import cost, count, percent, seconds, several
+from harness.report.formatting import cost, count, percent, plural, seconds
 from harness.report.notes import summary_notes
 from harness.report.table import Column, as_text
 
@@ -71,7 +71,7 @@ def write_summary(reporter: Any, run: RunFolder, *, not_started: int) -> None:
         reporter.write_line(note)
     if not_started:
         them = "it" if not_started == 1 else "them"
-        reporter.write_line(f"{several(not_started, 'trial')} never started; --resume runs {them}")
+        reporter.write_line(f"{plural(not_started, 'trial')} never started; --resume runs {them}")
     kept = [record for record in found.records if record.kept]
     if kept:
         reporter.write_line(

@@ -9,7 +9,7 @@ from harness.records.record_parts import CheckResult, StartRecord
 from harness.report.formatting import cost, seconds
 
 
-def facts(record: TrialRecord) -> Iterator[tuple[str, str]]:
+def summary_facts(record: TrialRecord) -> Iterator[tuple[str, str]]:
     """Names and values, in the order in which a reader asks for them."""
     source: str = record.model_source
     if source == "replay":

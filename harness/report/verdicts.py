@@ -35,7 +35,7 @@ def headlines(view: ComparisonView) -> str:
 
 def _compared(view: ComparisonView, color: bool) -> Iterator[str]:
     """The variants, each on a line."""
-    yield _lines((f"{arm.name}: {line}" for arm in view.arms if (line := phrases.asked(arm))), "- ")
+    yield _lines((f"{arm.name}: {line}" for arm in view.arms if (line := phrases.variant_line(arm))), "- ")
 
 
 def _tags(view: ComparisonView, color: bool) -> Iterator[str]:

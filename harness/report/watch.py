@@ -20,7 +20,7 @@ from harness.report.formatting import cost, count
 from harness.report.live import RunningTrial, RunStatus, clock, is_running, read_status, status_line
 from harness.report.sanitize import sanitize
 from harness.report.show import EntryWriter, TrialPage, run_to_show
-from harness.report.table import Column, as_text, plain
+from harness.report.table import Column, as_text, printable
 from harness.report.transcript import entries
 
 _EACH_S = 1.0
@@ -108,14 +108,14 @@ def watch(results: Path, run_name: str | None) -> None:
             last_line = time.monotonic()
             _say(page.partition("\n\n")[0] + "\n")
         time.sleep(_EACH_S)
-    _say(f"run {plain(run.id)} does not go on: `harness show {run.id}` lists its trials\n")
+    _say(f"run {printable(run.id)} does not go on: `harness show {run.id}` lists its trials\n")
 
 
 def _page(run: RunFolder, views: dict[str, _TrialView]) -> str:
     status = read_status(run)
     if status is None:
-        return f"run {plain(run.id)}: it starts\n"
-    head = plain(f"run {run.id}: {status_line(status, named=0)}")
+        return f"run {printable(run.id)}: it starts\n"
+    head = printable(f"run {run.id}: {status_line(status, named=0)}")
     rows = [views.setdefault(one.trial, _TrialView(run, one)).cells(one) for one in status.running]
     columns = [Column("trial"), Column("doing"), Column("time", right=True), Column("last tool")]
     columns += [Column("tokens", right=True), Column("cost", right=True)]
@@ -135,7 +135,7 @@ def follow(results: Path, run_name: str | None, name: str | None, *, full: bool)
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     trial = _running_trial(run, name)
     if trial:
-        _say(f"{plain(trial.trial)}  runs\n")
+        _say(f"{printable(trial.trial)}  runs\n")
         writer = EntryWriter(sys.stdout, full=full, width=width, color=color)
         for event in _events(run, trial):
             for entry in entries([event]):
@@ -147,7 +147,7 @@ def follow(results: Path, run_name: str | None, name: str | None, *, full: bool)
     page = TrialPage(sys.stdout, run, record, full=full, width=width, color=color)
     if trial:
         page.print_judgement()
-        _say(f"\n{plain(record.trial_id)}  {record.outcome.upper()}\n")
+        _say(f"\n{printable(record.trial_id)}  {record.outcome.upper()}\n")
     else:
         page.print()
 

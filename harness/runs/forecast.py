@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.records.history import History, wall_seconds
-from harness.report.formatting import seconds, several
+from harness.report.formatting import plural, seconds
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ def forecast(
     """
     tasks = Counter(trial.task for trial in trials)
     variants = Counter(trial.variant for trial in trials)
-    sizes = f"{several(len(tasks), 'task')}, {several(len(variants), 'variant')}"
-    yield f"plan: {several(len(trials), 'trial')} ({sizes}), {concurrency} at once"
+    sizes = f"{plural(len(tasks), 'task')}, {plural(len(variants), 'variant')}"
+    yield f"plan: {plural(len(trials), 'trial')} ({sizes}), {concurrency} at once"
     for task, count in tasks.items():
         names = Counter(trial.variant for trial in trials if trial.task == task)
         yield f"  {task}: {count} ({', '.join(f'{name} {times}' for name, times in names.items())})"
@@ -112,11 +112,11 @@ def cannot_find(tasks: int, trials: int, *, looking: bool) -> str | None:
     With `looking` (--until-decided) the trials are the most that there may be.
     """
     from harness.stats.data import Plan
-    from harness.stats.frontier import finds
+    from harness.stats.frontier import is_found
     from harness.stats.sequential import level_at
 
-    if finds(tasks, trials, 50, level_at(Plan(trials), trials) if looking else 0.95):
+    if is_found(tasks, trials, 50, level_at(Plan(trials), trials) if looking else 0.95):
         return None
-    design = f"{several(tasks, 'task')} with {several(trials, 'trial')} of each"
+    design = f"{plural(tasks, 'task')} with {plural(trials, 'trial')} of each"
     who = "even the last look" if looking else "this run"
     return f"{who} cannot find 50 points with {design}: more trials are needed, or more tasks"

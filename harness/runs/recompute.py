@@ -56,7 +56,7 @@ class TrialCheck:
         for name, value in computed.items():
             if name in stated:
                 for path, says, has in contradictions(stated[name], value, f"{prefix}{name}"):
-                    self._find(f"{path} is {shown(says)}, and by {source} {shown(has)}")
+                    self._find(f"{path} is {abbreviate_json(says)}, and by {source} {abbreviate_json(has)}")
 
     def _copy(self) -> None:
         """The record's own copy in the trial's folder."""
@@ -73,7 +73,9 @@ class TrialCheck:
             self._find(f"cannot be read: {error}", name)
             return
         for path, says, has in contradictions(self._line, copy, "", whole=True):
-            self._find(f"{path.removeprefix('.')} is {shown(says)}, and in {name} {shown(has)}")
+            self._find(
+                f"{path.removeprefix('.')} is {abbreviate_json(says)}, and in {name} {abbreviate_json(has)}"
+            )
         self._found.recomputed["records compared with their copies"] += 1
 
     def _identity(self) -> None:
@@ -109,7 +111,7 @@ class TrialCheck:
         computed = to_jsonable_python(forgeries(session, TRANSCRIPT))
         stated = [one for one in self._line.get("tampering") or () if one.get("change") == "forged"]
         for path, says, has in contradictions(stated, computed, "tampering"):
-            self._find(f"{path} is {shown(says)}, and by the transcript {shown(has)}")
+            self._find(f"{path} is {abbreviate_json(says)}, and by the transcript {abbreviate_json(has)}")
 
     def _read_transcript(self, name: str) -> Session | None:
         builder = SessionBuilder()
@@ -122,7 +124,7 @@ class TrialCheck:
                     if line.strip():
                         builder.add(parse_line(line.removesuffix(b"\n")))
         except (OSError, UsageError) as error:
-            self._find(f"cannot be read: {words(error)}", name)
+            self._find(f"cannot be read: {error_line(error)}", name)
             return None
         return builder.session()
 
@@ -170,14 +172,14 @@ class TrialCheck:
             else:
                 self._found.unverified["a check without evidence beside its output"] += 1
         except (OSError, ValueError, RecursionError, UsageError) as error:
-            self._find(f"cannot be read: {words(error)}", evidence)
+            self._find(f"cannot be read: {error_line(error)}", evidence)
         self._output(check, str(output), where)
 
     def _output(self, check: Json, output: str, where: str) -> None:
         try:
             text = read_bounded(file_below(self._run.path, output)).decode("utf-8", "replace")
         except (OSError, UsageError) as error:
-            self._find(f"cannot be read: {words(error)}", output)
+            self._find(f"cannot be read: {error_line(error)}", output)
             return
         # What was redacted has another length than what the tail was cut from.
         if "[redacted:" not in text:
@@ -217,7 +219,7 @@ class TrialCheck:
                     self._find("is not the work that was judged", file)
                 self._found.recomputed["files of stored work"] += 1
             except (OSError, UsageError) as error:
-                self._find(f"cannot be read: {words(error)}", file)
+                self._find(f"cannot be read: {error_line(error)}", file)
 
     def _named_files(self) -> None:
         """Look whether the diff that the record names can be read."""
@@ -227,7 +229,7 @@ class TrialCheck:
         try:
             open_regular(file_below(self._run.path, name)).close()
         except (OSError, UsageError) as error:
-            self._find(f"cannot be read: {words(error)}", name)
+            self._find(f"cannot be read: {error_line(error)}", name)
 
 
 _BY_RULES = frozenset(
@@ -260,13 +262,13 @@ def contradictions(
 _ABSENT = "absent"
 
 
-def shown(value: Any) -> str:
+def abbreviate_json(value: Any) -> str:
     """A JSON value, cut where it is long."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def words(error: Exception) -> str:
+def error_line(error: Exception) -> str:
     """An error in one line."""
     if isinstance(error, OSError):
         return error.strerror or str(error)

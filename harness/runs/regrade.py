@@ -13,7 +13,7 @@ from pathlib import Path
 from harness.errors import Fault, UsageError
 from harness.models.model import NO_MODEL
 from harness.records.binary_patch import without_secret_binaries
-from harness.records.events import parse
+from harness.records.events import parse_transcript
 from harness.records.files import file_below, read_bounded
 from harness.records.merge import asked_in
 from harness.records.reading import find_run, read_about, read_records
@@ -175,7 +175,12 @@ def _session_of(old: RunFolder, record: TrialRecord, task: Task) -> Told:
         raw = read_bounded(file, _MOST_OF_TRANSCRIPT) if file and file.is_file() else b""
     except OSError as error:
         raise NotRegradableError(f"its transcript cannot be read: {error.strerror}") from error
-    return Told(lambda: raw, SessionBuilder().add_all(parse(raw)).session(), given, is_known=file is not None)
+    return Told(
+        lambda: raw,
+        SessionBuilder().add_all(parse_transcript(raw)).session(),
+        given,
+        is_known=file is not None,
+    )
 
 
 def stored_works(old: RunFolder, record: TrialRecord, task: Task) -> Works:

@@ -18,7 +18,7 @@ from harness.records.trial_spec import TrialSpec
 from harness.report import phrases
 from harness.report.arms import arms_by_variant
 from harness.report.comparison import PairView, compare_arms
-from harness.report.gate import Condition, margins, settled
+from harness.report.gate import Condition, margins, settled_words
 from harness.runs.budget import NotStartedError
 from harness.stats.data import Plan
 
@@ -135,7 +135,7 @@ class RoundScheduler:
         for pair in compare_arms(arms, self._pairs, margins=limits, plan=self._plan).pairs:
             if pair.arm in self._settled:
                 continue
-            if said := settled(pair, self._conditions):
+            if said := settled_words(pair, self._conditions):
                 self._settled[pair.arm] = (
                     f"not needed: {said} against {pair.baseline} is settled after {index} trials of each task"
                 )

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from harness.report.table import plain
+from harness.report.table import printable
 
 _SHOWN = 200
 """The most findings that are shown in the terminal; JSON has them all."""
@@ -72,7 +72,7 @@ class Verified:
         lines.append(
             f"NOT VERIFIED: {number} contradictions" if number else "verified: nothing contradicts it"
         )
-        return "".join(f"{plain(line)}\n" for line in lines)
+        return "".join(f"{printable(line)}\n" for line in lines)
 
 
 _MANIFESTS: Mapping[str, str] = {

@@ -16,7 +16,7 @@ from harness.records.reading import find_run, record_in
 from harness.records.store import MAX_RECORD, RECORD, RECORDS, RunFolder
 from harness.report.html.render import first_difference
 from harness.report.statement import STATEMENT, statement_text
-from harness.runs.recompute import TrialCheck, contradictions, shown, words
+from harness.runs.recompute import TrialCheck, abbreviate_json, contradictions, error_line
 from harness.runs.verified import Verified
 
 _DIFFERENCES = {
@@ -57,7 +57,7 @@ def _verify_manifest(run: RunFolder, found: Verified) -> None:
     except (OSError, UsageError) as error:
         found.manifest = "missing"
         if not isinstance(error, FileNotFoundError):
-            found.find(MANIFEST, f"cannot be read: {words(error)}")
+            found.find(MANIFEST, f"cannot be read: {error_line(error)}")
         return
     if not is_whole:
         found.manifest = "differs"
@@ -158,7 +158,7 @@ def _verify_statement(run: RunFolder, found: Verified, *, is_sealed: bool) -> No
             found.unverified["the run's verdicts: it has not said any"] += 1
         return
     except (OSError, ValueError, KeyError, TypeError, RecursionError, UsageError) as error:
-        found.find(STATEMENT, f"cannot be read: {words(error)}")
+        found.find(STATEMENT, f"cannot be read: {error_line(error)}")
         return
     if baseline is not None and os.sep in baseline and not baseline.startswith("git:"):
         found.unverified["verdicts against records that are not in the run's folder"] += 1
@@ -170,13 +170,14 @@ def _verify_statement(run: RunFolder, found: Verified, *, is_sealed: bool) -> No
         return
     if stated.get("harness_version") != __version__:
         found.unverified[
-            f"verdicts, by harness {shown(stated.get('harness_version'))}: this is {__version__}"
+            f"verdicts, by harness {abbreviate_json(stated.get('harness_version'))}: this is {__version__}"
         ] += 1
         return
     for path, says, has in contradictions(stated, computed, "", whole=True):
         if not _is_close(says, has):
             found.find(
-                STATEMENT, f"{path.removeprefix('.')} is {shown(says)}, and by the records {shown(has)}"
+                STATEMENT,
+                f"{path.removeprefix('.')} is {abbreviate_json(says)}, and by the records {abbreviate_json(has)}",
             )
     found.recomputed["verdicts and means of the report"] += 1
 

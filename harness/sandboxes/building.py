@@ -153,7 +153,7 @@ def _output_of_last_step(lines: Sequence[str]) -> str:
     return f"({' / '.join(said[-_LAST_LINES:])})" if said else ""
 
 
-async def built(params: Mapping[str, Any]) -> list[BuiltTemplate]:
+async def list_built_templates(params: Mapping[str, Any]) -> list[BuiltTemplate]:
     """The templates that harness has built on the platform. Raises SandboxFault."""
     with raising_faults("list templates"):
         reply = await get_templates.asyncio_detailed(client=get_api_client(ConnectionConfig(**params)))

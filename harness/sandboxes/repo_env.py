@@ -23,7 +23,7 @@ from harness.sandboxes.npm_packages import npm_command
 from harness.sandboxes.own_wheel import write_wheel
 from harness.sandboxes.userstate import state_folder
 from harness.tasks.devcontainer import Container
-from harness.tasks.repoenv import Declared, declared
+from harness.tasks.repoenv import Declared, read_declared
 from harness.tasks.templatefile import TemplateFile
 
 Say = Callable[[str], None]
@@ -56,7 +56,7 @@ def repo_env(repo: Path, base: str, *, local: bool, say: Say) -> RepoEnv:
     Raises:
         OSError: when the disk does not take it.
     """
-    found = declared(repo)
+    found = read_declared(repo)
     if not found.requirements and not found.node:
         if found.container:
             return RepoEnv(_container_file(found.container, repo), found.notes)

@@ -15,9 +15,9 @@ from harness.sandboxes.building import (
     BuiltTemplate,
     TemplateBuild,
     build,
-    built,
     claude_template_build,
     is_built,
+    list_built_templates,
     read_template_build,
     remove,
 )
@@ -207,7 +207,7 @@ def list_built(platform: Platform) -> str:
 
 
 def _built(platform: Platform) -> list[BuiltTemplate]:
-    return sorted(asyncio.run(built(platform.params)), key=lambda one: one.name)
+    return sorted(asyncio.run(list_built_templates(platform.params)), key=lambda one: one.name)
 
 
 def remove_built(platform: Platform, names: list[str], *, every: bool) -> str:

@@ -76,7 +76,7 @@ def draws_of_mean(center: float, error: float, degrees: float, size: float, crit
     return Draws(center + np.sqrt(variance) * rng.standard_normal(_DRAWS), variance * size, critical)
 
 
-def needed(draws: Draws, margin: float, level: float, now: float, fewest: int = 2) -> Range:
+def recommended_size(draws: Draws, margin: float, level: float, now: float, fewest: int = 2) -> Range:
     """The recommended size, and its range; `equivalent` not below `fewest`."""
     nothing, draws = _with_nothing(draws)
     sizes = _SIZES[now < _SIZES]

@@ -70,7 +70,7 @@ def smallest_points(
     return 100 * high * most
 
 
-def finds(tasks: int, trials: int, points: float, level: float = 0.95) -> bool:
+def is_found(tasks: int, trials: int, points: float, level: float = 0.95) -> bool:
     """True if a design finds a mean difference of so many points in 80 of 100 runs."""
     rates = _rates(tasks, None)
     share = points / 100 / float(max(rates.mean(), 1 - rates.mean()))

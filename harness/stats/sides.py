@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
 from harness.stats import population, ratios, suite
-from harness.stats.advice import Draws, draws_of_mean, draws_of_rates, needed, normal, student
+from harness.stats.advice import Draws, draws_of_mean, draws_of_rates, normal, recommended_size, student
 from harness.stats.arrays import Table, TaskMeans
 from harness.stats.data import Metric
 from harness.stats.ratios import Amounts
@@ -81,9 +81,9 @@ class Side:
             return Range(None, reason=found.reason)
         if question == "suite":
             exact = self._trials_if_nothing_varies(found.level, width)
-            return exact or needed(draws, width, found.level, found.trials)
+            return exact or recommended_size(draws, width, found.level, found.trials)
         fewest = 2 if self.metric.relative else population.fewest_for(width, found.level)
-        return needed(draws, width, found.level, found.tasks, fewest)
+        return recommended_size(draws, width, found.level, found.tasks, fewest)
 
     def _trials_if_nothing_varies(self, level: float, width: float) -> Range | None:
         """The exact number where each task always passes, or always fails, in both: then it is no chance."""

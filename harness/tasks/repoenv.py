@@ -39,7 +39,7 @@ class Declared:
     sources: tuple[str, ...] = ()
 
 
-def declared(repo: Path) -> Declared:
+def read_declared(repo: Path) -> Declared:
     """Read what a repo declares. What cannot be read is told in `notes`."""
     notes: list[str] = []
     sources: list[str] = []

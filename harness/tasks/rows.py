@@ -67,9 +67,9 @@ def _of_row(task: Task, name: str, row: Mapping[str, Any]) -> Task:
         task,
         name=f"{task.name}.{name}",
         hash=hashlib.sha256(f"{task.hash} {content}".encode()).hexdigest(),
-        turns=tuple(replace(turn, prompt=filled(turn.prompt, row)) for turn in task.turns),
+        turns=tuple(replace(turn, prompt=fill_gaps(turn.prompt, row)) for turn in task.turns),
         checks=tuple(_check(check, row) for check in task.checks),
-        answer=filled(task.answer, row) if task.answer is not None else None,
+        answer=fill_gaps(task.answer, row) if task.answer is not None else None,
         rows=None,
     )
 
@@ -80,10 +80,10 @@ def _check(check: Check, row: Mapping[str, Any]) -> Check:
     given = check.answer
     spec = given.model_copy(
         update={
-            "equals": filled(given.equals, row) if given.equals is not None else None,
-            "contains": tuple(filled(one, row) for one in given.contains),
+            "equals": fill_gaps(given.equals, row) if given.equals is not None else None,
+            "contains": tuple(fill_gaps(one, row) for one in given.contains),
             # The row's value is a text, and no pattern.
-            "regex": filled(given.regex, row, re.escape) if given.regex is not None else None,
+            "regex": fill_gaps(given.regex, row, re.escape) if given.regex is not None else None,
         }
     )
     assert isinstance(spec, AnswerSpec)
@@ -95,7 +95,7 @@ def has_gaps(text: str) -> bool:
     return _GAP.search(text) is not None
 
 
-def filled(text: str, row: Mapping[str, Any], write: Callable[[str], str] = str) -> str:
+def fill_gaps(text: str, row: Mapping[str, Any], write: Callable[[str], str] = str) -> str:
     """A text with its gaps filled. Raises MissingError."""
 
     def value(found: re.Match[str]) -> str:
@@ -110,7 +110,7 @@ def filled(text: str, row: Mapping[str, Any], write: Callable[[str], str] = str)
 def filled_table(value: Any, row: Mapping[str, Any]) -> Any:
     """A table, a list or a value of TOML with the gaps of all its texts filled. Raises MissingError."""
     if isinstance(value, str):
-        return filled(value, row)
+        return fill_gaps(value, row)
     if isinstance(value, Mapping):
         return {key: filled_table(inner, row) for key, inner in value.items()}
     return [filled_table(inner, row) for inner in value] if isinstance(value, list) else value

@@ -47,8 +47,8 @@ class Plan:
 
     command: str
     judge: Callable[[Ended], Verdict]
-    reports: str
-    report_bytes: int
+    reports: str = ""
+    report_bytes: int = 0
     steps: str = "true"
     stdin: str = ""
 

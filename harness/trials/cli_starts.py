@@ -51,10 +51,10 @@ class CliStart:
 
 def read_cli_starts(variant: Variant, evidence: Evidence) -> tuple[CliStart, ...]:
     """Each start that the hook told of; nothing where the variant sets nothing to be seen there."""
-    return tuple(parsed(evidence.starts)) if needs_start_evidence(variant) else ()
+    return tuple(parse_cli_starts(evidence.starts)) if needs_start_evidence(variant) else ()
 
 
-def parsed(text: str) -> Iterator[CliStart]:
+def parse_cli_starts(text: str) -> Iterator[CliStart]:
     """The starts in what the hook wrote; a line that is none of its own is passed over."""
     start: CliStart | None = None
     for line in text.splitlines():

@@ -14,7 +14,7 @@ from typing import Any
 from harness.sandboxes.layout import HOME, REPO
 from harness.sandboxes.sandbox import CommandTimeoutError, Sandbox
 from harness.variants.apply import FOLDER
-from harness.variants.variant import McpServer, Variant, revealed
+from harness.variants.variant import McpServer, Variant, with_secrets
 
 _HELLO = (
     '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},'
@@ -48,7 +48,7 @@ async def explain(
 
 
 async def _why_not_connected(sandbox: Sandbox, server: McpServer, secrets: Mapping[str, str]) -> str | None:
-    revealed_server: dict[str, Any] = revealed(
+    revealed_server: dict[str, Any] = with_secrets(
         {"args": server.args, "env": server.env, "url": server.url, "headers": server.headers}, secrets
     )
     if server.url is not None:

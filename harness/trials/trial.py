@@ -36,7 +36,7 @@ from harness.trials.sight import SENT, refused_since, sent_file, why_unseen
 from harness.trials.timeouts import Timeouts
 from harness.trials.work import NotCarriedError, Work, collect_work
 from harness.variants.apply import hosts, variant_files
-from harness.variants.variant import Variant, revealed
+from harness.variants.variant import Variant, with_secrets
 
 WORK = "work"
 """The folder of what the agent left, in a trial's folder."""
@@ -121,7 +121,7 @@ def _open_agent_sandbox(
         start,
         env=_env(spec, context),
         network=context.model.network(spec.task, hosts(spec.variant)),
-        mcp=revealed(spec.variant.mcp_gateway, context.secrets),
+        mcp=with_secrets(spec.variant.mcp_gateway, context.secrets),
     )
 
 
@@ -179,13 +179,13 @@ async def _resolve_repo(spec: TrialSpec, context: RunContext, attempt: Attempt) 
 
 def _env(spec: TrialSpec, context: RunContext) -> dict[str, str]:
     """The task's environment, and the variant's over it."""
-    return {**spec.task.sandbox.env, **revealed(spec.variant.env, context.secrets)}
+    return {**spec.task.sandbox.env, **with_secrets(spec.variant.env, context.secrets)}
 
 
 def _expected_env(variant: Variant, context: RunContext) -> dict[str, str]:
     """The variant's environment that there must be: a replay puts its own server in the place of the model's."""
     replaced = ("ANTHROPIC_BASE_URL",) if context.model.source == "replay" else ()
-    env: dict[str, str] = revealed(variant.env, context.secrets)
+    env: dict[str, str] = with_secrets(variant.env, context.secrets)
     return {name: value for name, value in env.items() if name not in replaced}
 
 

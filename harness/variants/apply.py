@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from harness.variants.variant import ClaudeMd, McpServer, Plugin, Removed, Text, Variant, revealed
+from harness.variants.variant import ClaudeMd, McpServer, Plugin, Removed, Text, Variant, with_secrets
 
 FOLDER = ".harness/variant"
 SYSTEM_PROMPT, APPEND_SYSTEM_PROMPT = "system-prompt.md", "append-system-prompt.md"
@@ -326,7 +326,7 @@ def _server(server: McpServer, secrets: Mapping[str, str]) -> dict[str, Any]:
         given = {"type": "http", "url": server.url, "headers": server.headers}
     else:
         given = {"type": "stdio", "command": server.command, "args": server.args, "env": server.env}
-    found: dict[str, Any] = revealed(given, secrets)
+    found: dict[str, Any] = with_secrets(given, secrets)
     return found
 
 

@@ -107,7 +107,7 @@ def described(kind: str, name: str, file: Path) -> Iterator[tuple[str, str, str]
         yield kind, name, " ".join(lines[0].split())
 
 
-def twice(parts: Iterable[Part]) -> tuple[str, ...]:
+def ambiguous_names(parts: Iterable[Part]) -> tuple[str, ...]:
     """The names that several have, of which Claude Code would take one: skills and commands are of one kind to it."""
     counts = Counter((_KINDS.get(kind, "skill"), name) for kind, name, _ in parts)
     return tuple(f"{kind}s called {name!r}" for (kind, name), count in counts.items() if count > 1)

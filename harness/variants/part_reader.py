@@ -13,12 +13,12 @@ from harness.tasks.contents import escapes_folder, file_hash, files_in, folder_h
 from harness.tasks.templatefile import names_no_template, template_file
 from harness.tasks.tomlfile import TomlFile, abbreviate, display_path
 from harness.variants.contents import (
+    ambiguous_names,
     described_in_overlay,
     names_of,
     parts_in_overlay,
     rules_in_overlay,
     settings_in_overlay,
-    twice,
 )
 from harness.variants.plugins import PluginError, read_plugin
 from harness.variants.sham import sham_of
@@ -182,7 +182,7 @@ class PartReader:
                 )
         hashes = {str(path.relative_to(folder)): file_hash(path) or "" for path in files if path.is_file()}
         parts = list(parts_in_overlay(folder, hashes))
-        for several in twice(parts):
+        for several in ambiguous_names(parts):
             self.complain(
                 location,
                 f"{name!r} has several {several}, and Claude Code takes one",

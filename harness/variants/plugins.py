@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.tasks.contents import escapes_folder, files_in, folder_hash, read_text
 from harness.tasks.manifest import is_name
-from harness.variants.contents import agent_names, described, is_listed, style_name, twice
+from harness.variants.contents import agent_names, ambiguous_names, described, is_listed, style_name
 from harness.variants.variant import Plugin
 
 MANIFEST = ".claude-plugin/plugin.json"
@@ -64,7 +64,7 @@ def read_plugin(folder: Path) -> Plugin:
                 f"has a link that leads out: {path.relative_to(folder)}", "copy what it leads to"
             )
     parts = [(kind, f"{name}:{part}", file) for kind, part, file in _parts(folder, manifest)]
-    if several := twice(parts):
+    if several := ambiguous_names(parts):
         raise PluginError(f"has several {several[0]}, and Claude Code takes one", "give them other names")
     return Plugin(
         folder.resolve(),

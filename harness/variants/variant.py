@@ -235,7 +235,7 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(content)
 
 
-def revealed(value: Any, environ: Mapping[str, str]) -> Any:
+def with_secrets(value: Any, environ: Mapping[str, str]) -> Any:
     """A value with the secrets that its strings refer to put in.
 
     Raises:
@@ -244,9 +244,9 @@ def revealed(value: Any, environ: Mapping[str, str]) -> Any:
     if isinstance(value, str):
         return _SECRET.sub(lambda found: environ[found[1]], value)
     if isinstance(value, Mapping):
-        return {name: revealed(content, environ) for name, content in value.items()}
+        return {name: with_secrets(content, environ) for name, content in value.items()}
     if isinstance(value, list | tuple):
-        return [revealed(content, environ) for content in value]
+        return [with_secrets(content, environ) for content in value]
     return value
 
 

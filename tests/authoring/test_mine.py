@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.authoring.commits import read_commit
-from harness.authoring.prompts import draft
+from harness.authoring.prompts import draft_prompt
 from harness.cli import main
 from harness.tasks.loading import load_task
 from tests.support.folders import write_files
@@ -133,7 +133,7 @@ def test_the_draft_says_what_is_wanted_and_not_how() -> None:
         "Sum up in `Decimal` with quantize_all().\n\nFixes: #11\nSigned-off-by: A <a@b>\n"
     )
     source_patch = "+from decimal import Decimal\n+def quantize_all(x):\n+def exact_total(prices):\n"
-    told = draft(
+    told = draft_prompt(
         message,
         source_patch,
         "+    exact_total([1])\n",
@@ -144,7 +144,7 @@ def test_the_draft_says_what_is_wanted_and_not_how() -> None:
         "totals are exact.\n\nLong orders lost cents.\n\nAfterwards this should hold, among other things:\n\n"
         "- cents add up\n\nOthers rely on these names: `exact_total`.\n"
     )
-    told = draft(
+    told = draft_prompt(
         "Vouchers", "+  if (sum < voucher.from) return rest(sum);\n", "+  total({ from: 2, rest });\n", "", []
     )
     assert told.endswith("names: `from`.\n"), "a key that the tests give"

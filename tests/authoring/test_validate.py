@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.authoring.clock import moments
+from harness.authoring.clock import moments_to_try
 from harness.authoring.findings import Report
 from harness.authoring.folders import look_at_folder, look_at_prompts
 from harness.authoring.leaks import found_in, secrets_of_solution
@@ -122,7 +122,9 @@ def test_each_planted_defect_is_named(tmp_path: Path) -> None:
 def test_the_clock_is_moved_to_each_kind_of_day() -> None:
     """Months, days of the week, a leap day and the end of a year, whenever it is asked."""
     for now in (datetime(2026, 11, 28, 1, tzinfo=UTC), datetime(2027, 12, 31, 23, tzinfo=UTC)):
-        found = [moment for shift, moment in moments(now) if now + timedelta(seconds=shift) == moment > now]
+        found = [
+            moment for shift, moment in moments_to_try(now) if now + timedelta(seconds=shift) == moment > now
+        ]
         assert ({one.month for one in found}, {one.weekday() for one in found}) == (
             set(range(1, 13)),
             set(range(7)),

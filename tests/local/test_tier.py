@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
-from harness.local.boxes.base import hold
+from harness.local.boxes.base import hold_shared_folder
 from harness.local.launch import LocalServer
 from harness.local.tier import probe_tier
 from harness.runs.resources import remote_platform
@@ -34,7 +34,7 @@ def test_a_base_that_is_removed_meanwhile_is_made_anew(tmp_path: Path) -> None:
     made.mkdir()
     another = os.open(made, os.O_RDONLY)
     fcntl.flock(another, fcntl.LOCK_EX)
-    holding = threading.Thread(target=hold, args=(made, made.mkdir), daemon=True)
+    holding = threading.Thread(target=hold_shared_folder, args=(made, made.mkdir), daemon=True)
     holding.start()
     waits = re.compile(rf"-> FLOCK .*:{made.stat().st_ino} ")
     while not waits.search(Path("/proc/locks").read_text()):

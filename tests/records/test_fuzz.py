@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
-from harness.records.events import Lines, parse, parse_line
+from harness.records.events import Lines, parse_line, parse_transcript
 from harness.records.metrics import metrics_of
-from harness.records.metrics import parse as measured
+from harness.records.metrics import parse_metrics as measured
 from harness.records.reading import read_measured, read_records
 from harness.records.record import TrialRecord
 from harness.records.session_fields import forgeries, notes_of, session_fields
@@ -103,7 +103,7 @@ def read_stream(data: bytes) -> None:
     for start in range(0, len(data), 7_001):
         builder.add_all(map(parse_line, lines.feed(data[start : start + 7_001])))
     session = builder.add_all(map(parse_line, lines.finish())).session()
-    assert session == SessionBuilder().add_all(parse(data)).session()
+    assert session == SessionBuilder().add_all(parse_transcript(data)).session()
     given = {"glm-4.6": {"input": 1.0, "output": 2.0}}
     for prices in ({}, given):
         record = a_record(
@@ -112,7 +112,7 @@ def read_stream(data: bytes) -> None:
         line = json.dumps(record.line(), allow_nan=False).encode("utf-8")
         assert TrialRecord.model_validate_json(line) == record
         assert measured(line) == metrics_of(record)
-    assert sum(1 for _ in entries(parse(data))) >= 0
+    assert sum(1 for _ in entries(parse_transcript(data))) >= 0
 
 
 def read_folder(folder: Path) -> Callable[[bytes], None]:

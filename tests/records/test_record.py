@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import harness.records.record
 from harness.errors import AgentFault, SandboxFault
-from harness.records.events import parse
+from harness.records.events import parse_transcript
 from harness.records.record import TrialRecord, schema
 from harness.records.record_parts import AttemptRecord, ErrorRecord, TokenCounts
 from harness.records.session import Session, TurnResult
@@ -188,7 +188,7 @@ def test_a_variants_hash_is_what_it_sets() -> None:
 
 def test_what_a_session_used_is_in_the_record() -> None:
     """By model and by prompt, tools and servers too."""
-    events = parse((STREAMS / "subagent.jsonl").read_bytes())
+    events = parse_transcript((STREAMS / "subagent.jsonl").read_bytes())
     session = SessionBuilder().add_all(events).session()
     record = a_record(**session_fields(session))
     assert record.tokens == TokenCounts.of(session.tokens)
@@ -218,7 +218,7 @@ def test_what_nobody_knows_is_null() -> None:
 
 def test_a_run_without_a_reply_used_nothing() -> None:
     """A refused key costs nothing, and that is known."""
-    events = parse((STREAMS / "unauthorized.jsonl").read_bytes())
+    events = parse_transcript((STREAMS / "unauthorized.jsonl").read_bytes())
     record = a_record(**session_fields(SessionBuilder().add_all(events).session()))
     assert record.tokens.total == 0
     assert record.cost_usd == 0

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.records.events import Event, Lines, parse, parse_line, turn_marker
+from harness.records.events import Event, Lines, parse_line, parse_transcript, turn_marker
 from harness.records.session import Session, ToolUse
 from harness.records.stream import AFTER_RESULT, OTHER_SESSION, OUT_OF_ORDER, SessionBuilder
 from harness.records.usage import ModelUsage, Tokens
@@ -34,7 +34,7 @@ def stream(*names: str) -> bytes:
 
 
 def tally(data: bytes) -> SessionBuilder:
-    return SessionBuilder().add_all(parse(data))
+    return SessionBuilder().add_all(parse_transcript(data))
 
 
 def session(*names: str) -> Session:
@@ -43,7 +43,7 @@ def session(*names: str) -> Session:
 
 def results(*names: str) -> list[Json]:
     """The raw `result` events."""
-    return [dict(event.raw) for event in parse(stream(*names)) if event.kind == "result"]
+    return [dict(event.raw) for event in parse_transcript(stream(*names)) if event.kind == "result"]
 
 
 def served(name: str) -> dict[str, Tokens]:
@@ -251,7 +251,7 @@ def test_who_and_where_is_told(name: str) -> None:
 
 def test_whose_turn_it_is() -> None:
     """The model owes a reply unless a tool is running; a subagent at work waits for the model too."""
-    events = parse(stream("subagent"))
+    events = parse_transcript(stream("subagent"))
     live, owed = SessionBuilder(), []
     for event in events:
         live.add(event)
@@ -345,14 +345,14 @@ def test_an_unknown_kind_is_kept_and_changes_nothing() -> None:
     strange = line(type="hologram", subtype="new", message=5, usage={"output_tokens": 10**6})
     data = stream("success")
     head, tail = data.split(b"\n", 1)
-    events = parse(head + b"\n" + strange + tail)
+    events = parse_transcript(head + b"\n" + strange + tail)
     assert events[1] == Event("hologram", "new", json.loads(strange))
     assert SessionBuilder().add_all(events).session() == session("success")
 
 
 def test_a_line_that_is_no_event_is_kept_and_counted() -> None:
     """A torn line, in the middle of a character too, is one malformed event with all its text."""
-    *_, torn = parse(stream("killed"))
+    *_, torn = parse_transcript(stream("killed"))
     assert torn.kind == "malformed"
     assert str(torn.raw["line"]).startswith('{"type":"assistant"')
     assert session("killed").malformed == 1
@@ -414,7 +414,7 @@ def test_a_chunk_of_one_byte_each() -> None:
 def test_no_bytes_can_raise(chunks: list[bytes]) -> None:
     """Any bytes at all are events, and a session."""
     data = b"\n".join(chunks)
-    events = parse(data)
+    events = parse_transcript(data)
     assert len(events) == sum(bool(line.strip()) for line in data.split(b"\n"))
     SessionBuilder().add_all(events).session()
 
@@ -441,7 +441,7 @@ JUNK = st.sampled_from(
 @given(st.data())
 def test_no_event_can_raise(data: st.DataObject) -> None:
     """Whatever stands anywhere in a known event, there is a session, and its numbers can be true."""
-    events = [dict(event.raw) for event in parse(stream(data.draw(st.sampled_from(BILLED))))]
+    events = [dict(event.raw) for event in parse_transcript(stream(data.draw(st.sampled_from(BILLED))))]
     for _ in range(data.draw(st.integers(1, 4))):
         place: Any = data.draw(st.sampled_from(events))
         while True:
@@ -461,7 +461,7 @@ def test_no_event_can_raise(data: st.DataObject) -> None:
 def prefixes(data: bytes) -> Iterator[Session]:
     """The session as it was known after each line."""
     live = SessionBuilder()
-    for event in parse(data):
+    for event in parse_transcript(data):
         live.add(event)
         yield live.session()
 
@@ -483,7 +483,9 @@ def test_tokens_only_grow_while_a_session_goes_on(names: tuple[str, ...]) -> Non
 def test_a_run_is_partial_until_its_result(name: str) -> None:
     """Cost is told only when it is whole."""
     *before, last = prefixes(stream(name))
-    first = next(index for index, event in enumerate(parse(stream(name))) if event.kind == "result")
+    first = next(
+        index for index, event in enumerate(parse_transcript(stream(name))) if event.kind == "result"
+    )
     assert all(found.partial and found.cost_usd is None for found in before[:first])
     assert not last.partial
 
@@ -513,15 +515,15 @@ def test_a_tool_that_never_answered_is_not_waited_for_in_the_next_run(end: bytes
     """Between the runs nothing is awaited; the next run begins with the model's reply."""
     live = tally(INIT + message("a", 7, "m", {"type": "tool_use", "id": "t", "name": "Bash"}))
     assert not live.awaits_model
-    live.add_all(parse(end + turn_marker(2, "go on")))
+    live.add_all(parse_transcript(end + turn_marker(2, "go on")))
     assert not live.awaits_model
-    live.add_all(parse(INIT))
+    live.add_all(parse_transcript(INIT))
     assert live.awaits_model
 
 
 def test_a_tool_that_never_answered_is_not_waited_for_after_a_result() -> None:
     """A run that goes on with a background subagent's report waits for the model."""
     live = tally(INIT + message("a", 7, "m", {"type": "tool_use", "id": "t", "name": "Bash"}))
-    live.add_all(parse(b'{"type": "system", "subtype": "task_started"}\n'))
-    live.add_all(parse(result({"m": 30}, total_cost_usd=1) + INIT))
+    live.add_all(parse_transcript(b'{"type": "system", "subtype": "task_started"}\n'))
+    live.add_all(parse_transcript(result({"m": 30}, total_cost_usd=1) + INIT))
     assert live.awaits_model

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from harness.records.events import parse, start_marker, turn_marker
-from harness.records.metrics import parse as metrics_in
+from harness.records.events import parse_transcript, start_marker, turn_marker
+from harness.records.metrics import parse_metrics as metrics_in
 from harness.records.prices import plain_name
 from harness.records.record import TrialRecord
 from harness.records.session import Session
@@ -55,7 +55,7 @@ def result(model_usage: Any, cost: float | None = 1.0, **raw: Any) -> bytes:
 def session(*runs: bytes) -> Session:
     """The session of these runs, each of a prompt."""
     data = b"".join(turn_marker(turn, "go") + run for turn, run in enumerate(runs, 1))
-    return SessionBuilder().add_all(parse(data)).session()
+    return SessionBuilder().add_all(parse_transcript(data)).session()
 
 
 def record(found: Session, prices: Any = None) -> TrialRecord:
@@ -75,7 +75,7 @@ def test_a_resumed_session_is_counted_to_the_digit_by_every_version(version: str
     """Up to 2.1.273 each run's usage is its own; from 2.1.277 on it is the session's. Cost and API time go with it."""
     runs = version_runs(version)
     found = session(*runs)
-    raw = [event.raw for run in runs for event in parse(run) if event.kind == "result"]
+    raw = [event.raw for run in runs for event in parse_transcript(run) if event.kind == "result"]
     is_whole = raw[2]["total_cost_usd"] > raw[0]["total_cost_usd"]
 
     assert found.claude_version == version

@@ -17,7 +17,7 @@ from markdown_it import MarkdownIt
 
 from harness.cli import main
 from harness.errors import UsageError
-from harness.records.metrics import metrics_of, parse
+from harness.records.metrics import metrics_of, parse_metrics
 from harness.records.record import TrialRecord
 from harness.records.record_parts import AttemptRecord, ErrorRecord, TokenCounts
 from harness.records.redaction import NO_REDACTION
@@ -87,9 +87,9 @@ def test_a_line_says_what_the_record_says(record: TrialRecord) -> None:
         expected = metrics_of(record)
     except ValueError:
         with pytest.raises(ValueError, match="validation error"):
-            parse(json.dumps(record.line()).encode())
+            parse_metrics(json.dumps(record.line()).encode())
         return
-    assert parse(json.dumps(record.line()).encode()) == expected
+    assert parse_metrics(json.dumps(record.line()).encode()) == expected
     assert expected.tokens == (None if record.tokens_partial else record.tokens.total)
     assert expected.spent_usd == record.total_cost_usd
 

@@ -25,7 +25,7 @@ from harness.records.record_parts import CheckResult, ErrorRecord, Tampering, To
 from harness.records.redaction import NO_REDACTION
 from harness.records.store import RunFolder
 from harness.report.html.charts import Scale, scale_of, spread
-from harness.report.html.places import HEIGHT, RADIUS, lanes, letter_offsets
+from harness.report.html.places import HEIGHT, RADIUS, lane_offsets, letter_offsets
 from harness.report.html.render import write_report
 from harness.report.html.trials import PackLimits, pack_trial
 from harness.report.sanitize import sanitize
@@ -772,7 +772,7 @@ def test_no_letter_hides_another_in_the_cost_plot(points: list[tuple[int, int]])
 def test_whiskers_on_each_other_have_lanes() -> None:
     """Three that are one lie beside each other; one elsewhere stays where it is."""
     same = (10.0, 40.0, 50.0)
-    found = lanes([same, same, same, (60.0, 80.0, 50.0), None], HEIGHT)
+    found = lane_offsets([same, same, same, (60.0, 80.0, 50.0), None], HEIGHT)
     assert len(set(found[:3])) == 3
     assert found[3:] == [0.0, 0.0]
 

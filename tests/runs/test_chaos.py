@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from harness.local.launch import LocalServer
 from harness.models.model import NO_MODEL
-from harness.records.events import parse
+from harness.records.events import parse_transcript
 from harness.records.history import History
 from harness.records.reading import list_runs, read_records
 from harness.records.record import TrialRecord
@@ -172,9 +172,9 @@ def test_no_event_of_a_broken_stream_is_lost_or_doubled(
     assert not record.attempts
     transcript = (run.path / str(record.transcript)).read_bytes()
     own = [line for line in transcript.splitlines(keepends=True) if line.startswith(b'{"type": "harness"')]
-    assert parse(own[0])[0].subtype == "turn"
+    assert parse_transcript(own[0])[0].subtype == "turn"
     written = b"".join(line for line in transcript.splitlines(keepends=True) if line not in own)
     assert record.checks[0].output_tail.split()[0] == sha256(written).hexdigest()
-    kinds = Counter(event.kind for event in parse(transcript))
+    kinds = Counter(event.kind for event in parse_transcript(transcript))
     assert kinds["result"] == 1
     assert kinds["malformed"] == 0

@@ -8,7 +8,7 @@ import pytest
 
 from harness.tasks.devcontainer import Container
 from harness.tasks.ownpackage import OwnPackage
-from harness.tasks.repoenv import Declared, declared
+from harness.tasks.repoenv import Declared, read_declared
 from tests.support.folders import write_files
 
 UV_LOCK = (
@@ -19,7 +19,7 @@ UV_LOCK = (
 
 def of(root: Path, files: dict[str, str]) -> Declared:
     write_files(root, files)
-    return declared(root)
+    return read_declared(root)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from harness.tasks.formats.dataset import Wanted, write_dataset
 from harness.tasks.formats.exercism import unskipped
 from harness.tasks.formats.importing import import_tasks
 from harness.tasks.formats.registry import format_of, take_task
-from harness.tasks.formats.rows import patched
+from harness.tasks.formats.rows import files_after_patch
 from harness.tasks.loading import load_task
 from harness.tasks.task import Task
 
@@ -249,7 +249,7 @@ def test_a_patch_of_tests_may_rename_and_be_binary(tmp_path: Path) -> None:
     git(repo, "rm", "-q", "tests/gone.py")
     write(repo, {"tests/bin": "\0b", "tests/added.bin": "\0c", "tests/\u00e9 \u65e5.py": "b\n"})
     git(repo, "add", "-A")
-    known, after = patched(repo, "HEAD", git(repo, "diff", "--cached", "--binary", "-M"))
+    known, after = files_after_patch(repo, "HEAD", git(repo, "diff", "--cached", "--binary", "-M"))
     assert sorted(known) == sorted(before)
     assert {name: data.decode() for name, data in after.items()} == {
         "tests/new name.py": "1\n2\n3\n", "tests/bin": "\0b", "tests/added.bin": "\0c",

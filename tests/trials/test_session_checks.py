@@ -10,7 +10,7 @@ import pytest
 
 from harness.cli import main
 from harness.errors import ProblemsError
-from harness.records.events import parse
+from harness.records.events import parse_transcript
 from harness.records.reading import list_runs, read_records
 from harness.records.record_parts import CheckResult, score_of
 from harness.records.stream import SessionBuilder
@@ -36,7 +36,7 @@ def told(answer: str, *calls: dict[str, Any]) -> Told:
     events = [START, *(event for n, one in enumerate(calls) for event in (one, result_of(n)))]
     end = {"type": "result", "subtype": "success", "session_id": "s", "result": answer, "modelUsage": {}}
     raw = "".join(json.dumps(event) + "\n" for event in [*events, end]).encode()
-    return Told(lambda: raw, SessionBuilder().add_all(parse(raw)).session())
+    return Told(lambda: raw, SessionBuilder().add_all(parse_transcript(raw)).session())
 
 
 def judged(root: Path, toml: str, of: Told) -> dict[str, CheckResult]:

@@ -23,7 +23,7 @@ from harness.local.launch import LocalServer
 from harness.records.record import TrialRecord
 from harness.records.record_parts import InstructionsRecord
 from harness.records.session import Session
-from harness.trials.cli_starts import differences_in_starts, parsed, start_records, unseen_notes
+from harness.trials.cli_starts import differences_in_starts, parse_cli_starts, start_records, unseen_notes
 from harness.trials.init_checks import differences_in_init
 from harness.trials.verification import (
     Instructions,
@@ -408,7 +408,7 @@ def test_what_could_not_be_seen_is_said_and_makes_no_trial_invalid(
 )
 def test_evidence_that_an_agent_has_made_up_brings_nothing_down(told: str) -> None:
     """Nor does what it left half."""
-    starts = tuple(parsed(told))
+    starts = tuple(parse_cli_starts(told))
     asked = Variant(args=("--add-dir", "/tmp"), env={"A": "1"}, system_prompt=Text("Be terse."))
     assert unseen_notes(asked, starts)
     start_records(asked, asked.env, starts)
@@ -419,7 +419,9 @@ def test_a_variable_that_is_nowhere_counts_only_if_the_process_was_seen() -> Non
     """With the process's arguments its environment was seen, too; without, the hook says nothing of the variable."""
     asked = Variant(env={"A": "1"})
     arguments = base64.b64encode(b"claude\0-p\0").decode()
-    seen, unseen = (tuple(parsed(f"arguments {encoded}\nenv A - -\n")) for encoded in (arguments, ""))
+    seen, unseen = (
+        tuple(parse_cli_starts(f"arguments {encoded}\nenv A - -\n")) for encoded in (arguments, "")
+    )
     assert differences_in_starts(asked, asked.env, seen) == ("A was not in Claude Code's environment",)
     assert differences_in_starts(asked, asked.env, unseen) == ()
     assert not unseen_notes(asked, seen)

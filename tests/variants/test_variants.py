@@ -11,7 +11,7 @@ from harness.runs.order import interleaved
 from harness.runs.request import RunRequest
 from harness.variants.apply import variant_files
 from harness.variants.declared import VariantFile, VariantResolver, load_variants, source_for
-from harness.variants.variant import DEFAULT, ClaudeMd, Removed, TemplateSource, Text, Variant, revealed
+from harness.variants.variant import DEFAULT, ClaudeMd, Removed, TemplateSource, Text, Variant, with_secrets
 from tests.support.folders import write_files
 
 
@@ -512,7 +512,7 @@ def test_secrets_are_known_by_their_names_alone(tmp_path: Path) -> None:
 
     assert variant.secrets == ("DOCS_TOKEN", "WEB_TOKEN")
     assert "${env:WEB_TOKEN}" in str(variant.as_record())
-    assert revealed({"a": ["Bearer ${env:WEB_TOKEN}"]}, environ) == {"a": ["Bearer secret-of-web"]}
+    assert with_secrets({"a": ["Bearer ${env:WEB_TOKEN}"]}, environ) == {"a": ["Bearer secret-of-web"]}
     assert RunRequest((variant,)).secrets(environ) == environ
 
 

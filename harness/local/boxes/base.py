@@ -174,7 +174,7 @@ def prepare_base(stored: int | None) -> Base:
             _build_usr(building / "usr", stored)
         _remove_old(folder, made)
 
-    hold(made, build)
+    hold_shared_folder(made, build)
     binds = [(f"/{name}", Path("/", name)) for name in TWINS if _is_folder(Path("/", name))]
     interpreter = Interpreter.running()
     if interpreter.needs_mount and not Path("/usr/bin/python3").exists():
@@ -184,7 +184,7 @@ def prepare_base(stored: int | None) -> Base:
     return Base(made / "root", made / "usr", tuple(binds))
 
 
-def hold(made: Path, build: Callable[[], None]) -> None:
+def hold_shared_folder(made: Path, build: Callable[[], None]) -> None:
     """Have a folder, built if need be, that no other server removes until this process ends."""
     while True:
         if not made.exists():

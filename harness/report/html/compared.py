@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.report.arms import ComparedArm
 from harness.report.comparison import SourceSetup
-from harness.report.formatting import several
+from harness.report.formatting import plural
 from harness.report.html.page_data import ArmRow, PageData
 from harness.report.setup import difference
 
@@ -81,7 +81,7 @@ def _texts(texts: Mapping[str, str], base: ArmRow | None) -> Iterator[ShownText]
         elif changed is not None:
             note = f"against {key}'s"
         else:
-            note = several(len(text.splitlines()), "line")
+            note = plural(len(text.splitlines()), "line")
         yield ShownText(title, note, text, tuple(_lines(changed or "")))
 
 

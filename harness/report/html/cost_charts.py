@@ -9,7 +9,7 @@ from harness.records.record import TrialRecord
 from harness.report.formatting import cost, count, percent, seconds
 from harness.report.html.charts import Scale, Spread, Tick, scale_of, spread
 from harness.report.html.page_data import ArmRow, NumberedRecord, PageData, Range, range_of
-from harness.report.html.places import HEIGHT, NARROW, lanes, letter_offsets
+from harness.report.html.places import HEIGHT, NARROW, lane_offsets, letter_offsets
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,8 @@ def _scatter(arms: Sequence[ArmRow]) -> Scatter | None:
 def _points(found: Sequence[tuple[ArmRow, Range, Range, str]]) -> tuple[Point, ...]:
     """Points whose letters and whiskers do not hide each other."""
     offsets = letter_offsets([(x.value or 0.0, y.value or 0.0) for _, x, y, _ in found])
-    across = lanes([_whisker(x, y) for _, x, y, _ in found], HEIGHT)
-    down = lanes([_whisker(y, x) for _, x, y, _ in found], NARROW)
+    across = lane_offsets([_whisker(x, y) for _, x, y, _ in found], HEIGHT)
+    down = lane_offsets([_whisker(y, x) for _, x, y, _ in found], NARROW)
     return tuple(
         Point(*one, *offset, *shifts)
         for one, offset, shifts in zip(found, offsets, zip(across, down, strict=True), strict=True)

@@ -86,7 +86,7 @@ _AT_A_GLANCE: tuple[MetricName, ...] = ("pass", "bill")
 def _pair(data: PageData, pair: PairView, scales: Mapping[MetricName, Scale]) -> Pair:
     own, baseline = data.row(pair.arm), data.row(pair.baseline)
     contrast = pair.contrasts["pass"]
-    says, where = phrases.says(contrast)
+    says, where = phrases.verdict_words(contrast)
     if contrast.difference.value is None:
         says, where = "cannot be compared with", ""
     return Pair(
@@ -96,7 +96,7 @@ def _pair(data: PageData, pair: PairView, scales: Mapping[MetricName, Scale]) ->
         sign=_SIGNS[contrast.verdict],
         says=says,
         where=where,
-        sure=_capital(phrases.sure(pair)),
+        sure=_capital(phrases.confidence(pair)),
         elsewhere=phrases.elsewhere(pair),
         price=_price(pair, own, baseline),
         design=phrases.design(data.view, pair),

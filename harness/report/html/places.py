@@ -63,7 +63,7 @@ def _room_at(
     return min([*edges, *letters, *dots], default=0.0)
 
 
-def lanes(whiskers: Sequence[tuple[float, float, float] | None], size: float) -> list[float]:
+def lane_offsets(whiskers: Sequence[tuple[float, float, float] | None], size: float) -> list[float]:
     """For each whisker (its ends, and where it stands across, in percent) how far it gives way, in pixels.
 
     Whiskers that would lie on each other get lanes of their own. `size` is that of the plane across them.

@@ -20,14 +20,14 @@ from signal import SIG_IGN, SIGINT, signal
 from typing import Any
 
 from harness.errors import InternalFault, UsageError
-from harness.records.events import parse
+from harness.records.events import parse_transcript
 from harness.records.files import file_below, open_regular
 from harness.records.record import TrialRecord
 from harness.records.record_parts import CheckResult
 from harness.report.formatting import seconds
 from harness.report.sanitize import sanitize
 from harness.report.transcript import TranscriptEntry, entries
-from harness.report.trial_summary import check_verdict, facts
+from harness.report.trial_summary import check_verdict, summary_facts
 
 _LEVEL = 5
 _MOST_READ = 32_000_000
@@ -95,7 +95,7 @@ class _TrialPacker:
         transcript, transcript_note = self._transcript()
         diff, diff_note = self._diff()
         return {
-            "facts": [[name, sanitize(value)] for name, value in facts(self._record)],
+            "facts": [[name, sanitize(value)] for name, value in summary_facts(self._record)],
             "notices": [sanitize(notice) for notice in _notices(self._record)],
             "transcript": transcript,
             "transcript_note": transcript_note,
@@ -113,7 +113,7 @@ class _TrialPacker:
         data, note = self._file(relative, "transcript")
         if data is None:
             return [], note
-        shown = _steps(entries(parse(data)), self._limits.piece)
+        shown = _steps(entries(parse_transcript(data)), self._limits.piece)
         kept, left_out = _within(shown, self._limits.transcript)
         if left_out:
             note = f"{left_out} of {len(shown)} steps are left out here; {self._where(relative)} has all of them."

@@ -13,7 +13,7 @@ from typing import Any
 from harness.errors import Problem, ProblemsError, UsageError
 from harness.tasks.formats.base import TaskFolder
 from harness.tasks.formats.rows import FIELDS, SWE_BENCH, Mapped, task_of_row
-from harness.tasks.formats.skipped import skipped
+from harness.tasks.formats.skipped import skipped_folder
 from harness.tasks.rows import has_gaps
 from harness.tasks.tomlfile import TomlFile, abbreviate, display_path, read_toml
 
@@ -63,7 +63,7 @@ def _named(made: Iterable[tuple[str, TaskFolder]]) -> Iterator[tuple[str, TaskFo
         if seen[name] == 1:
             yield name, task
         else:
-            yield f"{name}.{seen[name]}", skipped(f"another row has the name {name} too")
+            yield f"{name}.{seen[name]}", skipped_folder(f"another row has the name {name} too")
 
 
 def _source_of(name: str, here: Path) -> tuple[Path | str, str | None]:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.tasks.formats.base import NoCounterpartError, TaskFolder, task_name
-from harness.tasks.formats.skipped import skipped
+from harness.tasks.formats.skipped import skipped_folder
 from harness.tasks.gitcommand import local_git, words_of
-from harness.tasks.rows import MissingError, filled, filled_table, has_gaps
+from harness.tasks.rows import MissingError, fill_gaps, filled_table, has_gaps
 
 _TIMEOUT_S, _TESTS_S = 1800.0, 600.0
 SWE_BENCH = {
@@ -74,9 +74,9 @@ def task_of_row(row: Mapping[str, Any], mapped: Mapped, number: int) -> tuple[st
         name = task_name(reader.text("name") or name)
         return name, reader.task()
     except MissingError as error:
-        return name, skipped(f"it has no {error}, which dataset.toml asks for")
+        return name, skipped_folder(f"it has no {error}, which dataset.toml asks for")
     except NoCounterpartError as error:
-        return name, skipped(str(error))
+        return name, skipped_folder(str(error))
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class _Row:
     def value(self, what: str) -> Any:
         """The value of a column, or of a text with gaps."""
         column = self.mapped.columns.get(what, "")
-        return filled(column, self.row) if has_gaps(column) else self.row.get(column)
+        return fill_gaps(column, self.row) if has_gaps(column) else self.row.get(column)
 
     def text(self, what: str) -> str:
         value = self.value(what)
@@ -157,7 +157,7 @@ class _Row:
                 raise NoCounterpartError(
                     f"no mirror of {where} is on this machine: dataset.toml names them (mirrors)"
                 )
-            before, after = patched(repo, self.text("ref").strip(), _ended(patch))
+            before, after = files_after_patch(repo, self.text("ref").strip(), _ended(patch))
             task.files |= {f"checks/overlay/{name}": data for name, data in after.items()}
             checks |= {"overlay": "overlay", "protect": before}
         paths = list(dict.fromkeys(name.partition("::")[0] for name in (*must, *still)))
@@ -192,7 +192,7 @@ def _mirror(folder: Path, repo: str) -> Path | None:
     return None
 
 
-def patched(repo: Path, ref: str, patch: str) -> tuple[list[str], dict[str, bytes]]:
+def files_after_patch(repo: Path, ref: str, patch: str) -> tuple[list[str], dict[str, bytes]]:
     """The files that a patch changes as they would be, and the names of those that were there before.
 
     Nothing of the repository is run: git reads its objects, and applies the patch in a folder of its own.

@@ -10,7 +10,7 @@ from harness.tasks.formats.marks import MARKS, is_marked
 ((FILE,),) = MARKS["skipped"]
 
 
-def skipped(reason: str) -> TaskFolder:
+def skipped_folder(reason: str) -> TaskFolder:
     """Such a folder."""
     return TaskFolder(files={FILE: reason}, is_ours=False)
 

@@ -4,6 +4,9 @@ It is started as `python3 -I -S`, on Python 3.9 or later, with its orders as JSO
 before any code of the repo, which is imported from after the standard library: no file of the repo stands in for what
 tests are run with. Each line of the report is signed with a key that is in no argument, variable or file, so that the
 code under test cannot write one without looking for the key in this process's memory.
+
+It is one file on purpose, in sections. Its code objects are known by the one that holds them all (`_OWN_CODES`), and it
+is the one module of ours that the code under test could reach into, which `Guard` watches as `__main__`.
 """
 
 from __future__ import annotations
@@ -58,6 +61,9 @@ _JUDGING = tuple(
     if name.startswith(("assert", "run", "subTest", "__call__", "_base", "_call", "_get")) or name == "fail"
 )
 _BAD_ENDS = {2: "it was interrupted", 3: "of an internal error", 4: "of how it was called"}
+
+
+# --- guarding the parts that judge
 
 
 class Guard:
@@ -138,6 +144,9 @@ def _codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
 _OWN_CODES = frozenset(_codes_in(sys._getframe().f_code))
 
 
+# --- the report
+
+
 def open_report(path: str, key: bytes) -> Tell:
     """A function that writes a line of the report. It uses nothing that code in this process can put in its place."""
     report = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
@@ -160,6 +169,9 @@ def open_report(path: str, key: bytes) -> Tell:
         write(report, f"{signature} {text}\n".encode())
 
     return tell
+
+
+# --- where tests and what they import are found
 
 
 def add_installed(with_user_site: bool) -> None:
@@ -297,6 +309,9 @@ def load_module(path: str, base: str, sources: Sources) -> types.ModuleType:
     return module
 
 
+# --- verdicts
+
+
 class Verdicts:
     """The verdicts by test; the worst of a test's own counts. Each is told once the test has ended."""
 
@@ -322,6 +337,9 @@ class Verdicts:
         """Tell those that belong to no test, such as what a whole class needs."""
         for name in sorted(set(self._found) - self._told):
             self.tell(name)
+
+
+# --- watching the tests
 
 
 def watch_parts(places: Places, tell: Tell) -> list[Any]:
@@ -351,6 +369,9 @@ def _has_own_assertions(test: Any, places: Places) -> bool:
     compared = [getattr(one, "__func__", one) for one in vars(test).get("_type_equality_funcs", {}).values()]
     is_brought = any(places.is_brought(one.__code__) for one in compared if type(one) is types.FunctionType)
     return is_brought or any(name in vars(test) for name in _JUDGING if name != "run")
+
+
+# --- unittest
 
 
 def _result_class(verdicts: Verdicts, guard: Guard, raised: list[Any], tell: Tell) -> Any:
@@ -446,6 +467,9 @@ def _tests_in(suite: Any) -> Iterator[Any]:
             yield test
 
 
+# --- what passes for a comparison and is none
+
+
 def tell_stand_ins(classes: set[type], places: Places, tell: Tell) -> None:
     """Tell of a class of tests whose assertions are others than unittest's, by the agent's doing."""
     for cls in classes:
@@ -505,6 +529,9 @@ def _says_equal(equal: Any, value: object) -> bool:
         return told is not NotImplemented and bool(told)
     except Exception:  # noqa: BLE001 - it needs an object of its own
         return False
+
+
+# --- pytest
 
 
 def load_pytest(tell: Tell, plugins: list[str]) -> Any:
@@ -653,6 +680,9 @@ def _pytest_reporter(pytest: Any, places: Places, tell: Tell, verdicts: Verdicts
             verdicts.tell(names.get(nodeid, nodeid))
 
     return Reporter()
+
+
+# --- the run
 
 
 def run(orders: dict[str, Any], tell: Tell, own_folder: str) -> None:
