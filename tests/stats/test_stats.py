@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.stats import population, suite
-from harness.stats.advice import Draws, needed, normal, smallest
+from harness.stats.advice import Draws, normal, recommended_size, smallest
 from harness.stats.arrays import TaskMeans, task_means
 from harness.stats.compare import compare
 from harness.stats.data import METRICS, MetricName, Plan, Trials
-from harness.stats.frontier import finds, smallest_points
+from harness.stats.frontier import is_found, smallest_points
 from harness.stats.rates import geometric_mean, rate, skewed_mean
 from harness.stats.ratios import Amounts, sum_on_suite, typical_on_population, typical_on_suite
 from harness.stats.results import Comparison, Contrast, Difference, Estimate
@@ -784,7 +784,7 @@ def test_the_size_settles_that_nothing_is_there_or_finds_what_is() -> None:
     """By hand: of nothing 90 runs in 100 are equivalent and 5 a difference; half find the difference that is there."""
     error = 0.05 / (2 * stats.norm.ppf(0.95))
     for effect, least in ((0.0, 0.5 / error**2), (0.2, 0.5 * (stats.norm.ppf(0.975) / 0.2) ** 2)):
-        found = needed(Draws(np.full(400, effect), np.full(400, 0.5), normal), 0.05, 0.95, 5)
+        found = recommended_size(Draws(np.full(400, effect), np.full(400, 0.5), normal), 0.05, 0.95, 5)
         assert found.value is not None
         assert least <= found.value < least * 1.04
 
@@ -860,7 +860,7 @@ def test_what_a_plan_promises_is_the_least_that_it_finds() -> None:
     """To a part in 512 of what could be lost of 72.5 %; tasks that mostly fail are no other than those that pass."""
     least = smallest_points(4, 4, None)
     assert least
-    assert finds(4, 4, least)
-    assert not finds(4, 4, least - 72.5 / 512)
+    assert is_found(4, 4, least)
+    assert not is_found(4, 4, least - 72.5 / 512)
     failing, passing = (smallest_points(4, 4, [(k, 10)] * 4) for k in (2, 8))
     assert failing == pytest.approx(passing, rel=0.05)
