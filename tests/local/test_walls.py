@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import os
 import shlex
+import signal
 import stat
 import subprocess
 from dataclasses import replace
@@ -14,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.local.boxes.box import Box
+from harness.local.boxes.box import APT_PROXY, Box
 from harness.local.boxes.launcher import (
     CHOWNS,
+    CLOSED_PROC,
     FSCONFIG,
     FSMOUNT,
     FSOPEN,
@@ -27,13 +29,17 @@ from harness.local.boxes.launcher import (
     NUMBERS,
     OPEN_TREE,
     PIVOT_ROOT,
+    READ_ONLY_PROC,
     REFUSED,
     ROOT_CAPABILITIES,
+    TERMINALS,
     UNKNOWN,
+    WATCHERS,
     make_filter,
 )
 from harness.local.boxes.types import BoxError, UnknownUser
 from harness.local.limits import BoxLimits
+from harness.local.network.egress import MAX_CONNECTIONS
 from harness.local.network.policy import NetworkPolicy
 from harness.local.template import base_template, claude_template
 from tests.support.boxes import fresh_box, isolation, on_disk, run, tell, tell_in
@@ -428,7 +434,92 @@ def test_a_sandbox_has_a_session_keyring_of_its_own() -> None:
     tell(story, isolation("namespaces"))
 
 
+MOUNTS = {
+    # Machine.mount_overlay, make_dev, make_proc: where each is, and what it must be
+    "/": ({"rw", "nodev"}, {"userxattr"}),
+    "/usr": ({"rw", "nodev"}, {"userxattr"}),
+    "/dev": ({"rw", "nosuid"}, {"size=64k", "nr_inodes=64", "mode=755"}),
+    "/dev/pts": ({"rw", "nosuid", "noexec"}, {"mode=620", f"max={TERMINALS}"}),
+    "/dev/shm": ({"rw", "nosuid", "nodev"}, {"size=262144k", "nr_inodes=10240"}),
+    "/proc": ({"rw", "nosuid", "nodev", "noexec"}, set()),
+    **{f"/proc/{name}": ({"ro", "nosuid", "nodev", "noexec"}, set()) for name in READ_ONLY_PROC},
+    **{f"/proc/{name}": (set(), set()) for name in CLOSED_PROC},
+}
+
+
+def test_each_mount_is_as_closed_as_it_may_be() -> None:
+    """What the kernel or another wall refuses as well is refused here too. No user namespace can be made inside."""
+    there = {place for place in MOUNTS if Path(place).exists()}
+
+    async def story(box: Box) -> None:
+        found = {}
+        for line in (await run(box, "cat /proc/self/mountinfo")).stdout.splitlines():
+            place, options, *_, above = line.split()[4:]
+            found[place] = set(options.split(",")), set(above.split(","))
+        for place, (options, above) in MOUNTS.items():
+            if place in found or place in there:
+                assert options <= found[place][0], place
+                assert above <= found[place][1], place
+        assert (await run(box, "cat /proc/sys/user/max_user_namespaces")).stdout == "0\n"
+
+    tell(story, isolation("namespaces"))
+
+
+def test_a_sandbox_ends_with_the_launcher() -> None:
+    """Also where the server lives on."""
+
+    async def story(box: Box) -> None:
+        status = await asyncio.to_thread(Path(f"/proc/{box._launched.process.pid}/status").read_text)
+        fields = dict(line.split(":\t", 1) for line in status.splitlines())
+        assert fields["Groups"].strip() == "", "none of the server's"
+        os.kill(int(fields["PPid"]), signal.SIGKILL)
+        await box.wait()
+
+    tell(story, isolation("namespaces"))
+
+
 # --- bounds
+
+
+TAKE = """
+import ctypes, os, socket
+libc = ctypes.CDLL(None)
+watchers = sum(libc.inotify_init() >= 0 for _ in range(200))
+opened = []
+try:
+    while len(opened) < 1000: opened.append(os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY))
+except OSError: pass
+address = os.environ["HTTP_PROXY"].removeprefix("http://").split(":")
+kept = [socket.create_connection(address, 10) for _ in range(300)]
+closed = 0
+for each in reversed(kept[-44:]):
+    each.settimeout(10)
+    closed += each.recv(1) == b""
+print(watchers, len(opened), closed)
+"""
+
+
+def test_a_sandbox_takes_its_share_of_what_all_have() -> None:
+    """Of a user's instances of inotify, of the machine's terminals, and of the server's descriptors by its proxy."""
+
+    async def story(box: Box) -> None:
+        taken = (await run(box, python(TAKE), user="root")).stdout
+        assert taken == f"{WATCHERS} {TERMINALS} {300 - MAX_CONNECTIONS}\n"
+        assert (await run(box, "sudo -n true")).exit_code == 0
+
+    tell(story, isolation("namespaces"))
+
+
+def test_root_inside_does_not_stop_the_server() -> None:
+    """By no signal to PID 1, and by nothing that stands where the server writes."""
+
+    async def story(box: Box) -> None:
+        await run(box, "for n in $(seq 64); do kill -$n 1; done", user="root")
+        await run(box, f"rm {APT_PROXY} && mkdir -p {APT_PROXY}/x", user="root")
+        await box.update_network(NetworkPolicy(allow_internet_access=False))
+        assert (await run(box, "true")).exit_code == 0
+
+    tell(story, isolation("namespaces"))
 
 
 def test_processes_of_all_accounts_are_bounded_together() -> None:
