@@ -9,6 +9,7 @@ import os
 import shlex
 import signal
 import stat
+import struct
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -195,6 +196,43 @@ def test_the_filter_is_whole_on_every_machine(machine: str) -> None:
     lines = [program[at : at + 8] for at in range(0, len(program), 8)]
     assert lines[-1] == bytes([6, 0, 0, 0, 0, 0, 0xFF, 0x7F])
     assert all(number + 1 + max(line[2], line[3]) < len(lines) for number, line in enumerate(lines[:-1]))
+
+
+def answer_of(program: bytes, arch: int, number: int, argument: int = 0) -> int:
+    """What the kernel makes of a call by the program."""
+    data = {0: number, 4: arch, 16: argument}
+    value = at = 0
+    while True:
+        code, yes, no, operand = struct.unpack_from("HBBI", program, at * 8)
+        if code == 0x06:
+            return int(operand)
+        if code == 0x20:
+            value = data[operand]
+        else:
+            holds = {0x15: value == operand, 0x35: value >= operand, 0x45: bool(value & operand)}[code]
+            at += yes if holds else no
+        at += 1
+
+
+@pytest.mark.parametrize("machine", list(NUMBERS))
+def test_the_filter_knows_calls_of_other_kinds(machine: str) -> None:
+    """Those of 32 bits end the process and those of x32 are unknown, also where the kernel knows them; with one id,
+    changes of the owner do nothing."""
+    arch, clone, unshare, sockets, pairs = NUMBERS[machine]
+    program, allowed, refused = make_filter(machine, one_id=False), 0x7FFF0000, 0x50001
+    assert answer_of(program, 0x40000003, 20) == 0x80000000
+    assert answer_of(program, arch, 0x40000000 + 39) == (0x50000 + ENOSYS if machine == "x86_64" else allowed)
+    for number in CHOWNS[machine]:
+        assert answer_of(program, arch, number) == allowed
+        assert answer_of(make_filter(machine, one_id=True), arch, number) == 0x50000
+    for flag in (0x80, 0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000):
+        assert (
+            answer_of(program, arch, clone, flag | 17) == answer_of(program, arch, unshare, flag) == refused
+        )
+    assert answer_of(program, arch, clone, 17) == allowed
+    for number in (sockets, pairs):
+        families = [kind for kind in range(64) if answer_of(program, arch, number, kind) == allowed]
+        assert families == [1, 2, 10, 16, 17]
 
 
 def test_work_goes_on_under_the_filter() -> None:
