@@ -69,17 +69,28 @@ def add_gc(commands: Commands) -> None:
         help="instead, remove unpacked images and built templates of this machine",
     )
     command.add_argument("--dry-run", action="store_true", help="only list them")
+    add_results(command)
     command.set_defaults(run=_run_gc)
 
 
 def _run_gc(parsed: argparse.Namespace) -> None:
+    from harness.errors import UsageError
+    from harness.records.reading import find_run
     from harness.runs.kept import remove_images, sweep
 
     if parsed.images:
         sys.stdout.write(remove_images())
         return
-    text = sweep(parsed.run_name, kept=parsed.kept, in_use=parsed.in_use, dry_run=parsed.dry_run)
+    run, unknown = parsed.run_name, None
+    if run:
+        try:
+            run = find_run(parsed.results, run).id
+        except UsageError as error:  # its sandboxes may be there all the same
+            unknown = error
+    text = sweep(run, kept=parsed.kept, in_use=parsed.in_use, dry_run=parsed.dry_run)
     sys.stdout.write(text)
+    if unknown and run not in text and "left alone" not in text:
+        raise unknown
 
 
 def add_sandboxd(commands: Commands) -> None:

@@ -41,8 +41,8 @@ from harness.local.kept import UNUSED_S, find_room, trim
 from harness.local.limits import BoxLimits
 from harness.local.network.splice import Stream
 from harness.local.port_forwarder import PortForwarder
-from harness.local.shared_files import remove_unused
-from harness.local.state import BUILT, StartError, open_state
+from harness.local.shared_files import hold_shared
+from harness.local.state import BUILT, StartError, open_state, remove_beside
 from harness.local.template import Template, TemplateError, builtin_templates
 
 _SANDBOX_HOST = re.compile(r"(?P<port>\d{1,5})-(?P<id>[a-z0-9]+)\.")
@@ -181,7 +181,6 @@ def _trim(root: Path, trash: Path) -> None:
             path.rename(trash / path.name)
         images = [KeptImages(path) for path in kept if path.name == IMAGES]
         trim([TemplateStore(path) for path in kept if path.name != IMAGES], images, find_room(root), trash)
-        remove_unused(time.time() - UNUSED_S)
     except (OSError, ValueError, KeyError) as error:
         raise StartError(
             f"The templates and images that are kept in {root} cannot be used: {error}",
@@ -197,6 +196,7 @@ async def serve(settings: Settings, announce: Callable[[Ready], None], stop: asy
     sock = _open_socket(settings.host, settings.port)
     isolation = await asyncio.to_thread(_probe_isolation, settings.isolation)
     state = open_state(settings.state, functools.partial(_trim, settings.state))
+    remove_beside(hold_shared(time.time() - UNUSED_S))
     try:
         limits = BoxLimits()
         host, port = sock.getsockname()[:2]

@@ -6,6 +6,7 @@ sandboxes. A twin is a hard link if possible, so that neither disk nor page cach
 """
 
 import contextlib
+import fcntl
 import functools
 import hashlib
 import importlib.metadata
@@ -17,13 +18,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.local.boxes.file_tree import remove_tree
-
 CACHE = Path("/var/cache/harness")
 NOT_NEEDED = frozenset({"site-packages", "test", "tests", "idlelib", "turtledemo", "tkinter", "ensurepip"})
 """Parts of a Python installation that no sandbox needs."""
 _KEPT = re.compile(r"[0-9a-f]{24}(-run)?")
 """The names of twins and of folders of packages."""
+_ASIDE = ".unused-"
 
 
 def is_reachable(path: Path) -> bool:
@@ -162,15 +162,27 @@ def _is_there(kept: Path) -> bool:
     return True
 
 
-def remove_unused(since: float) -> None:
-    """Remove twins that no server has started with since a moment. Raises OSError."""
+def hold_shared(unused_since: float) -> list[Path]:
+    """Keep what sandboxes are given until this process ends: no other one puts it aside.
+
+    If no other process holds it, what was last started with before a moment is put aside. Returns that, to be removed.
+    Raises OSError.
+    """
     try:
-        kept = list(cache_folder().iterdir())
+        folder = cache_folder()
     except OSError:  # where it cannot be had, nothing is kept
-        return
-    for path in kept:
-        if _KEPT.fullmatch(path.name) and path.stat().st_mtime < since:
-            remove_tree(path)
+        return []
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # closed by the end of the process
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        return []
+    for path in folder.iterdir():
+        if _KEPT.fullmatch(path.name) and path.stat().st_mtime < unused_since:
+            path.rename(path.with_name(f"{_ASIDE}{path.name}"))
+    fcntl.flock(held, fcntl.LOCK_SH)
+    return list(folder.glob(f"{_ASIDE}*"))
 
 
 def _twin_name(path: Path) -> str:

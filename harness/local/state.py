@@ -84,9 +84,16 @@ def open_state(root: Path, trim: Callable[[Path], None] | None = None) -> StateD
             dead.append(Path(tempfile.mkdtemp(prefix="dead-", dir=root)))
             trim(dead[-1])
         state = _make_directory(root)
-    # It may be so much that nobody would wait for the start. The next server goes on where this one is stopped.
-    threading.Thread(target=_remove_all, args=(dead,), daemon=True).start()
+    remove_beside(dead)
     return state
+
+
+def remove_beside(paths: list[Path]) -> None:
+    """Remove folders beside the server's work: it may be so much that nobody would wait for the start.
+
+    The next server goes on where this one is stopped.
+    """
+    threading.Thread(target=_remove_all, args=(paths,), daemon=True).start()
 
 
 def _remove_all(paths: list[Path]) -> None:

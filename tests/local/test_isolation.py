@@ -533,10 +533,14 @@ def test_what_only_root_can_reach_is_shared_once(tmp_path: Path, monkeypatch: py
     assert share_path(Path("/usr/bin/env")) == Path("/usr/bin/env").resolve()
     assert [path.name for path in (tmp_path / "cache").iterdir() if path.name.startswith(".")] == []
     os.utime(readable.parent, (0, 0))
-    shared_files.remove_unused(1.0)
+    (aside,) = shared_files.hold_shared(1.0)
+    assert aside.name.endswith(readable.parent.name)
     assert twin.exists()
     assert not readable.exists()
     assert share_path(closed / "private").read_text() == "text"
+    os.utime(readable.parent, (0, 0))
+    assert shared_files.hold_shared(1.0) == [], "another server holds it"
+    assert readable.exists()
 
 
 @needs_root

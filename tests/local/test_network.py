@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -22,6 +23,7 @@ from harness.local.boxes.box import Box
 from harness.local.boxes.types import BoxError
 from harness.local.network.policy import ALL_TRAFFIC, Injection, NetworkPolicy, NetworkPolicyError, Rule
 from harness.local.network.splice import splice
+from harness.local.network.upstream import connect
 from harness.local.template import claude_template
 from tests.support.boxes import isolation, read_until, run, tell
 from tests.support.messages_api import MessagesApi, Say
@@ -281,6 +283,36 @@ def test_a_name_that_leads_here_is_no_way_in() -> None:
             assert "not allowed" in output.stdout
 
         tell(story, isolation("namespaces"), network=only("*"))
+
+
+class Rebinding(asyncio.SelectorEventLoop):
+    """A name's address is 127.0.0.2 when it is asked for the first time, and 127.0.0.1 from then on."""
+
+    asked = 0
+
+    async def getaddrinfo(self, host: Any, port: Any, **_: Any) -> Any:
+        """Look up a name."""
+        self.asked += 1
+        address = "127.0.0.2" if self.asked == 1 else "127.0.0.1"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+
+def test_a_name_that_leads_elsewhere_the_next_time_is_no_way_in() -> None:
+    """It is looked up once, and what is connected to is the address that was checked."""
+
+    async def story() -> str:
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.2", 0)
+        port = server.sockets[0].getsockname()[1]
+        with socket.create_server(("127.0.0.1", port)):
+            upstream = await connect(
+                only("rebind.example", "127.0.0.2"), "rebind.example", port, plain=False, certificates=b""
+            )
+            upstream.stream[1].close()
+        server.close()
+        return str(upstream.stream[1].get_extra_info("peername")[0])
+
+    with asyncio.Runner(loop_factory=Rebinding) as runner:
+        assert runner.run(story()) == "127.0.0.2"
 
 
 def test_what_is_not_listed_is_not_even_looked_up() -> None:

@@ -7,33 +7,36 @@ import contextlib
 import ctypes
 import os
 import shlex
+import signal
 import stat
+import struct
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from harness.local.boxes.box import Box
+from harness.local.boxes.box import APT_PROXY, Box
 from harness.local.boxes.launcher import (
     CHOWNS,
     FSCONFIG,
     FSMOUNT,
     FSOPEN,
     KEYCTL,
-    LAST_CAPABILITY,
     MOUNT_SETATTR,
     MOVE_MOUNT,
     NUMBERS,
     OPEN_TREE,
     PIVOT_ROOT,
     REFUSED,
-    ROOT_CAPABILITIES,
+    TERMINALS,
     UNKNOWN,
+    WATCHERS,
     make_filter,
 )
 from harness.local.boxes.types import BoxError, UnknownUser
 from harness.local.limits import BoxLimits
+from harness.local.network.egress import MAX_CONNECTIONS
 from harness.local.network.policy import NetworkPolicy
 from harness.local.template import base_template, claude_template
 from tests.support.boxes import fresh_box, isolation, on_disk, run, tell, tell_in
@@ -193,6 +196,43 @@ def test_the_filter_is_whole_on_every_machine(machine: str) -> None:
     lines = [program[at : at + 8] for at in range(0, len(program), 8)]
     assert lines[-1] == bytes([6, 0, 0, 0, 0, 0, 0xFF, 0x7F])
     assert all(number + 1 + max(line[2], line[3]) < len(lines) for number, line in enumerate(lines[:-1]))
+
+
+def answer_of(program: bytes, arch: int, number: int, argument: int = 0) -> int:
+    """What the kernel makes of a call by the program."""
+    data = {0: number, 4: arch, 16: argument}
+    value = at = 0
+    while True:
+        code, yes, no, operand = struct.unpack_from("HBBI", program, at * 8)
+        if code == 0x06:
+            return int(operand)
+        if code == 0x20:
+            value = data[operand]
+        else:
+            holds = {0x15: value == operand, 0x35: value >= operand, 0x45: bool(value & operand)}[code]
+            at += yes if holds else no
+        at += 1
+
+
+@pytest.mark.parametrize("machine", list(NUMBERS))
+def test_the_filter_knows_calls_of_other_kinds(machine: str) -> None:
+    """Those of 32 bits end the process and those of x32 are unknown, also where the kernel knows them; with one id,
+    changes of the owner do nothing."""
+    arch, clone, unshare, sockets, pairs = NUMBERS[machine]
+    program, allowed, refused = make_filter(machine, one_id=False), 0x7FFF0000, 0x50001
+    assert answer_of(program, 0x40000003, 20) == 0x80000000
+    assert answer_of(program, arch, 0x40000000 + 39) == (0x50000 + ENOSYS if machine == "x86_64" else allowed)
+    for number in CHOWNS[machine]:
+        assert answer_of(program, arch, number) == allowed
+        assert answer_of(make_filter(machine, one_id=True), arch, number) == 0x50000
+    for flag in (0x80, 0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000):
+        assert (
+            answer_of(program, arch, clone, flag | 17) == answer_of(program, arch, unshare, flag) == refused
+        )
+    assert answer_of(program, arch, clone, 17) == allowed
+    for number in (sockets, pairs):
+        families = [kind for kind in range(64) if answer_of(program, arch, number, kind) == allowed]
+        assert families == [1, 2, 10, 16, 17]
 
 
 def test_work_goes_on_under_the_filter() -> None:
@@ -369,7 +409,7 @@ def test_what_is_mounted_is_the_sandboxs_own() -> None:
             own = (
                 await asyncio.to_thread(Path(f"/proc/{box._launched.process.pid}/status").read_text)
             ).splitlines()
-            assert f"CapEff:\t{sum(1 << number for number in ROOT_CAPABILITIES):016x}" in own
+            assert f"CapEff:\t{DOCKERS_CAPABILITIES:016x}" in own
 
     tell_in(story)
 
@@ -390,15 +430,17 @@ def test_the_guest_has_no_descriptor_of_another() -> None:
     tell(story, isolation("namespaces"), network=NetworkPolicy(allow_internet_access=False))
 
 
+DOCKERS_CAPABILITIES = 0xA80425FB
+"""No SYS_ADMIN, SYS_PTRACE, SYS_RESOURCE, NET_ADMIN, DAC_READ_SEARCH, SYS_MODULE, and so on."""
+
+
 def test_root_keeps_the_capabilities_that_packages_need_and_no_other() -> None:
     """The bounding set is that of Docker's root, for everybody."""
 
     async def story(box: Box) -> None:
         status = (await run(box, "grep CapBnd /proc/self/status")).stdout
         mask = int(status.split()[1], 16)
-        assert [number for number in range(LAST_CAPABILITY + 1) if mask >> number & 1] == list(
-            ROOT_CAPABILITIES
-        )
+        assert mask == DOCKERS_CAPABILITIES
         score = (
             await run(box, "echo -900 > /proc/self/oom_score_adj; cat /proc/self/oom_score_adj", user="root")
         ).stdout
@@ -428,7 +470,99 @@ def test_a_sandbox_has_a_session_keyring_of_its_own() -> None:
     tell(story, isolation("namespaces"))
 
 
+MOUNTS = {
+    # Machine.mount_overlay, make_dev, make_proc: where each is, and what it must be
+    "/": ({"rw", "nodev"}, {"userxattr"}),
+    "/usr": ({"rw", "nodev"}, {"userxattr"}),
+    "/dev": ({"rw", "nosuid"}, {"size=64k", "nr_inodes=64", "mode=755"}),
+    "/dev/pts": ({"rw", "nosuid", "noexec"}, {"mode=620", f"max={TERMINALS}"}),
+    "/dev/shm": ({"rw", "nosuid", "nodev"}, {"size=262144k", "nr_inodes=10240"}),
+    "/proc": ({"rw", "nosuid", "nodev", "noexec"}, set()),
+    **{
+        f"/proc/{name}": ({"ro", "nosuid", "nodev", "noexec"}, set())
+        for name in ("sys", "bus", "fs", "irq", "sysrq-trigger")
+    },
+    **{
+        f"/proc/{name}": (set(), set())
+        for name in ("kcore", "kmsg", "timer_list", "keys", "key-users", "sched_debug")
+    },
+}
+
+
+def test_each_mount_is_as_closed_as_it_may_be() -> None:
+    """What the kernel or another wall refuses as well is refused here too. No user namespace can be made inside."""
+    there = {place for place in MOUNTS if Path(place).exists()}
+
+    async def story(box: Box) -> None:
+        found = {}
+        for line in (await run(box, "cat /proc/self/mountinfo")).stdout.splitlines():
+            place, options, *_, above = line.split()[4:]
+            found[place] = set(options.split(",")), set(above.split(","))
+        for place, (options, above) in MOUNTS.items():
+            if place in there:
+                assert place in found, place
+                assert options <= found[place][0], place
+                assert above <= found[place][1], place
+        assert (await run(box, "cat /proc/sys/user/max_user_namespaces")).stdout == "0\n"
+
+    tell(story, isolation("namespaces"))
+
+
+def test_a_sandbox_ends_with_the_launcher() -> None:
+    """Also where the server lives on."""
+
+    async def story(box: Box) -> None:
+        status = await asyncio.to_thread(Path(f"/proc/{box._launched.process.pid}/status").read_text)
+        fields = dict(line.split(":\t", 1) for line in status.splitlines())
+        assert fields["Groups"].strip() == "", "none of the server's"
+        os.kill(int(fields["PPid"]), signal.SIGKILL)
+        await box.wait()
+
+    tell(story, isolation("namespaces"))
+
+
 # --- bounds
+
+
+TAKE = """
+import ctypes, os, socket
+libc = ctypes.CDLL(None)
+watchers = sum(libc.inotify_init() >= 0 for _ in range(200))
+opened = []
+try:
+    while len(opened) < 1000: opened.append(os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY))
+except OSError: pass
+address = os.environ["HTTP_PROXY"].removeprefix("http://").split(":")
+kept = [socket.create_connection(address, 10) for _ in range(300)]
+closed = 0
+for each in reversed(kept[-44:]):
+    each.settimeout(10)
+    closed += each.recv(1) == b""
+print(watchers, len(opened), closed)
+"""
+
+
+def test_a_sandbox_takes_its_share_of_what_all_have() -> None:
+    """Of a user's instances of inotify, of the machine's terminals, and of the server's descriptors by its proxy."""
+
+    async def story(box: Box) -> None:
+        taken = (await run(box, python(TAKE), user="root")).stdout
+        assert taken == f"{WATCHERS} {TERMINALS} {300 - MAX_CONNECTIONS}\n"
+        assert (await run(box, "sudo -n true")).exit_code == 0
+
+    tell(story, isolation("namespaces"))
+
+
+def test_root_inside_does_not_stop_the_server() -> None:
+    """By no signal to PID 1, and by nothing that stands where the server writes."""
+
+    async def story(box: Box) -> None:
+        await run(box, "for n in $(seq 64); do kill -$n 1; done", user="root")
+        await run(box, f"rm {APT_PROXY} && mkdir -p {APT_PROXY}/x", user="root")
+        await box.update_network(NetworkPolicy(allow_internet_access=False))
+        assert (await run(box, "true")).exit_code == 0
+
+    tell(story, isolation("namespaces"))
 
 
 def test_processes_of_all_accounts_are_bounded_together() -> None:

@@ -217,6 +217,12 @@ def test_gc_says_when_there_is_nothing_to_look_at() -> None:
     assert sweep(None, kept=False, dry_run=False).startswith("nothing to look at: E2B_API_KEY is not set")
 
 
+@pytest.mark.usefixtures("own_server")
+def test_gc_of_a_run_that_there_is_not_is_an_error(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gc", "--run", "nope", "--results", str(results)]) == 2
+    assert "there are no runs" in capsys.readouterr().err
+
+
 PYTHON_TEST = """
 import pytest
 

@@ -271,15 +271,16 @@ class Box:
             return
         try:
             await self._egress.apply(policy)
+            if self._egress.bundle is not None:
+                await self._write(BUNDLE, self._egress.bundle)
         except OSError as error:
             raise BoxError(f"the network rules cannot be applied: {error}") from error
-        if self._egress.bundle is not None:
-            await self._write(BUNDLE, self._egress.bundle)
         if proxy := self._egress.env.get("http_proxy"):  # sudo drops the variable
             text = f'Acquire::http::Proxy "{proxy}";\nAcquire::https::Proxy "{proxy}";\n'
             if not self.has_accounts:  # apt makes sure that it has become its own account
                 text += 'APT::Sandbox::User "root";\n'
-            await self._write(APT_PROXY, text.encode())
+            with contextlib.suppress(OSError):  # root inside may have made anything in its place
+                await self._write(APT_PROXY, text.encode())
 
     def egress_report(self) -> dict[str, Any] | None:
         """Return the proxy's report on the sandbox's network use, as JSON values; None in a tier without one."""

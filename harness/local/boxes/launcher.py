@@ -56,6 +56,10 @@ DEVICE_LINKS = (
     ("stderr", "/proc/self/fd/2"),
     ("ptmx", "pts/ptmx"),
 )
+TERMINALS = 256
+"""The most of one sandbox. The kernel has 3,072 for all of them."""
+WATCHERS = 32
+"""The most instances of inotify in one sandbox."""
 READ_ONLY_PROC = ("sys", "bus", "fs", "irq", "sysrq-trigger")
 CLOSED_PROC = ("kcore", "kmsg", "timer_list", "keys", "key-users", "sched_debug")
 
@@ -315,7 +319,9 @@ class Machine:
             os.symlink(target, f"/dev/{name}")
         for name in ("pts", "shm"):
             os.mkdir(f"/dev/{name}")
-        terminals = f"newinstance,ptmxmode=0666,mode=620,gid={0 if self.request['ids'] == 'one' else 5}"
+        # All terminals of the machine are one number of them: one sandbox must not take them all.
+        group = 0 if self.request["ids"] == "one" else 5
+        terminals = f"newinstance,ptmxmode=0666,mode=620,gid={group},max={TERMINALS}"
         mount("devpts", "/dev/pts", "devpts", NOSUID | NOEXEC, terminals)
         shm = f"mode=1777,size={self.request['shm']},nr_inodes=10k"
         mount("tmpfs", "/dev/shm", "tmpfs", NOSUID | NODEV, shm)
@@ -329,6 +335,8 @@ class Machine:
         # No user namespaces inside: each is a door to more of the kernel. The bound cannot be raised again without
         # CAP_SYS_RESOURCE, and it is made read-only with the rest of /proc/sys.
         write("/proc/sys/user/max_user_namespaces", "0")
+        # Those of an ordinary user's sandboxes are his own, of which he has 128.
+        write("/proc/sys/user/max_inotify_instances", str(WATCHERS))
         for name in READ_ONLY_PROC:
             path = f"/proc/{name}"
             if os.path.exists(path):
@@ -427,9 +435,9 @@ class Child:
             os.setresgid(first, first, first)
             os.setresuid(first, first, first)
         prctl(PDEATHSIG, signal.SIGKILL)  # after the change of account, which clears it
-        if self.request["pids"] is not None:
+        if self.request["ids"] != "one":
             # Before the user namespace is made: then it bounds all accounts inside together.
-            resource.setrlimit(resource.RLIMIT_NPROC, (self.request["pids"], self.request["pids"]))
+            self.bound_processes()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         prctl(DUMPABLE, 1)  # else the launcher of an ordinary user could not map its ids
 
@@ -441,8 +449,16 @@ class Child:
             raise OSError(errno.EPERM, "the launcher could not map the sandbox's ids")
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
-        if self.request["ids"] != "one":
+        if self.request["ids"] == "one":
+            # Earlier it would count what runs in the user's other sandboxes too.
+            self.bound_processes()
+        else:
             os.setgroups([])
+
+    def bound_processes(self) -> None:
+        """Limit the number of processes."""
+        if self.request["pids"] is not None:
+            resource.setrlimit(resource.RLIMIT_NPROC, (self.request["pids"], self.request["pids"]))
 
     def take_mounts(self) -> list[int]:
         """Return the detached mounts: the launcher's, or where that has no power its own."""
@@ -470,6 +486,7 @@ class Child:
             machine.drop()
             sys.path.clear()
             sys.meta_path.clear()  # an import from now on would run the sandbox's files
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # which Python would make an exception of
             guest.serve(self.control)
         except BaseException as error:  # noqa: BLE001  # as above
             self.fail(error)

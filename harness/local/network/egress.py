@@ -44,6 +44,8 @@ from harness.local.network.upstream import (
 )
 
 MAX_REFUSALS = 100
+MAX_CONNECTIONS = 256
+"""Of one sandbox at a time. Each takes up to two descriptors of the server's, which all sandboxes share."""
 _PEEK_TIMEOUT = 2.0
 _OWN_HOSTS = "localhost,127.0.0.1,::1,0.0.0.0,sandbox"
 """The sandbox itself, by the names that its programs call it."""
@@ -173,6 +175,9 @@ class Egress:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             connection = asyncio.current_task()
             assert connection is not None  # a coroutine runs in a task
+            if len(self._connections) >= MAX_CONNECTIONS:
+                writer.close()
+                return
             self._connections.add(connection)
             try:
                 await handle(reader, writer)
