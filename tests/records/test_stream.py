@@ -527,3 +527,23 @@ def test_a_tool_that_never_answered_is_not_waited_for_after_a_result() -> None:
     live.add_all(parse_transcript(b'{"type": "system", "subtype": "task_started"}\n'))
     live.add_all(parse_transcript(result({"m": 30}, total_cost_usd=1) + INIT))
     assert live.awaits_model
+
+
+@pytest.mark.parametrize(
+    ("event", "ended", "is_told"),
+    [
+        ("SessionStart", {"exit_code": 0, "stdout": "context"}, True),
+        ("SessionStart", {"exit_code": 1, "stdout": "context"}, False),
+        ("SessionStart", {"exit_code": 1, "stdout": ""}, True),
+        ("SessionStart", {"exit_code": 1, "outcome": "cancelled"}, False),
+        ("UserPromptSubmit", {"exit_code": 1, "stdout": "context"}, False),
+        ("UserPromptSubmit", {"exit_code": 2, "stdout": "context"}, True),
+        ("PreToolUse", {"exit_code": 1, "stdout": "context"}, True),
+        ("PreToolUse", {"exit_code": 127}, False),
+        ("SessionStart", {"exit_code": 2, "stderr": "sh: 0: cannot open hook.sh: No such file"}, False),
+    ],
+)
+def test_a_hook_of_which_the_model_cannot_hear_is_broken(event: str, ended: Json, is_told: bool) -> None:
+    """A start's or a prompt's hook that fails is not told to the model; a prompt's may say no, a tool's is not told."""
+    hook = line(type="system", subtype="hook_response", hook_event=event, hook_id="1", **ended)
+    assert [broken.event for broken in tally(hook).session().broken_hooks] == ([] if is_told else [event])
