@@ -395,8 +395,9 @@ def _swept(as_e2b: LocalServer) -> Iterator[None]:
     sweep(None, kept=True, dry_run=False)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_swept")
-@pytest.mark.parametrize("way", [(), pytest.param(("-n2", "--dist=loadfile"), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("way", [(), ("-n2", "--dist=loadfile")])
 def test_no_secret_is_in_what_a_run_writes_or_prints(
     pytester: pytest.Pytester,
     monkeypatch: pytest.MonkeyPatch,

@@ -39,6 +39,7 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("as_stub")
 def test_the_table_of_the_page_on_python_tests_is_a_task_for_each_row(pytester: pytest.Pytester) -> None:
     """Fifty rows, two variants, three trials: as many records, none twice, and a verdict over fifty tasks."""
@@ -77,6 +78,7 @@ BESIDE_VARIANTS: dict[str, str | bytes] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("as_e2b")
 def test_the_page_on_variants_can_be_copied(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch

@@ -60,6 +60,7 @@ def test_doing_nothing_fails(pytester: pytest.Pytester) -> None:
     assert {name: record.outcome for name, record in records.items()} == dict.fromkeys(NAMES, "failed")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("as_e2b")
 def test_lazy_answers_fail(pytester: pytest.Pytester) -> None:
     """Each task has lazy answers that it could be taken in by, and is not."""
@@ -100,7 +101,10 @@ find . -type f -path './bin/*' -exec sh -c 'printf "#!/bin/sh\nexit 0\n" >"$1"' 
 
 
 @pytest.mark.usefixtures("as_e2b")
-@pytest.mark.parametrize("script", [CHEAT, LEAVER + CHEAT], ids=["shadows", "leaves"])
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(CHEAT, id="shadows", marks=pytest.mark.slow), pytest.param(LEAVER + CHEAT, id="leaves")],
+)
 def test_one_cheat_for_all_passes_none(pytester: pytest.Pytester, script: str) -> None:
     """Every task fails by its checks: no tool of theirs takes what stands in its way, and no exit code is believed."""
     for name in NAMES:

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("as_e2b")
 
 MODES = ["load", "loadscope", "loadfile", "loadgroup", "worksteal", "each", "no"]
 WAYS = [[], ["-n0"], ["-n2"], *(["-n2", "--dist", mode] for mode in MODES)]
-FAST = (["-n2"], ["-n2", "--dist", "each"])
+FAST = (["-n2"],)
 NEVER = {"no.sh": "#!/bin/sh\nexit 1\n"}
 PYTHON_TEST = "def test_it(sandbox): assert sandbox.run('exit 3').exit_code == 3\n"
 

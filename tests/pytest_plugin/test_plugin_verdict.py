@@ -24,7 +24,7 @@ def tasks(pytester: pytest.Pytester, number: int) -> None:
     write_files(pytester.path / "tasks", VARIANTS)
 
 
-@pytest.fixture(params=["plain", "-n2"])
+@pytest.fixture(params=["plain", pytest.param("-n2", marks=pytest.mark.slow)])
 def way(request: pytest.FixtureRequest) -> list[str]:
     """In one process, and in two of xdist's."""
     return [] if request.param == "plain" else [request.param]

@@ -120,6 +120,7 @@ def test_after_any_of_many_schedules_each_trial_has_one_record(
     check(server, schedule)
 
 
+@pytest.mark.slow
 def test_a_trial_that_the_platform_holds_up_is_an_error(server: LocalServer, tmp_path: Path) -> None:
     """Setup, agent and checks have limits of their own; what takes too long beside them is nobody's failed task."""
     schedule: Iterable[Fault] = chain(["pass"] * TRIALS, repeat("stall"))

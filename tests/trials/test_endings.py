@@ -207,7 +207,7 @@ TROUBLES = [
 ]
 
 
-SLOW = {"stalls", "500", "404", "403"}
+SLOW = {"stalls", "500", "404", "403", "the API fails until the time is up"}
 """Kin of others that are told."""
 
 
@@ -470,6 +470,7 @@ def test_one_request_of_the_harness_stands_for_many_trials() -> None:
 IMPATIENT = Timeouts(platform_s=5, model_s=3)
 
 
+@pytest.mark.slow
 def test_a_silent_model_is_noticed_before_the_time_is_up(server: LocalServer, tmp_path: Path) -> None:
     """A task may give its agent hours; a model that says nothing for as long as a run puts up with ends it sooner."""
     task = task_folder(tmp_path, toml="timeout = 3600\n")
@@ -482,6 +483,7 @@ def test_a_silent_model_is_noticed_before_the_time_is_up(server: LocalServer, tm
     assert story.record.tokens_partial
 
 
+@pytest.mark.slow
 def test_a_silent_tool_is_left_to_work(server: LocalServer, tmp_path: Path) -> None:
     """As long as the agent has time: what a call does is its own, however long it says nothing."""
     task = task_folder(tmp_path)
