@@ -73,10 +73,11 @@ import pytest, time
 
 {marker}
 def test_it(sandbox):
-    until = time.monotonic() + 0.1
+    until = time.monotonic() + 0.7
     while time.monotonic() < until:
         pass
 """
+TIMES_OTHERS = "0.5"
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,8 @@ def test_it(sandbox):
         ("", ["--timeout", "0.01"]),
         ("", ["--timeout", "0.01", "--timeout-method", "thread"]),
         ("", ["-o", "timeout=0.01", "-o", "timeout_func_only=true"]),
+        # A shorter one can come while pytest itself is still writing the test's name.
+        ("", ["--timeout", TIMES_OTHERS]),
         ("@pytest.mark.timeout(0.01)", []),
     ],
 )
@@ -93,7 +96,7 @@ def test_no_trial_is_timed_by_its_test(pytester: pytest.Pytester, marker: str, o
     other = "import time\ndef test_other():\n    time.sleep(60)\n"
     write_files(pytester.path, {"test_it.py": SLOW.format(marker=marker)})
     task_folder(pytester.path / "tasks")
-    alone = bool(marker) or "thread" in options
+    alone = TIMES_OTHERS not in options
     write_files(pytester.path, {} if alone else {"test_other.py": other})
     result = pytester.runpytest_subprocess("--agent", "nop", ".", "-p", "timeout", *options)
     result.assert_outcomes(passed=2, failed=0 if alone else 1)
