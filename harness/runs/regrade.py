@@ -151,8 +151,7 @@ async def _regrade_one(
 
     told = _session_of(old, record, spec.task)
     grade = await grade_works(spec, context, start, works, keep, told)
-    of_session = await asyncio.to_thread(judge_session, spec.task, told)
-    grade = replace(grade, checks=grade.checks + of_session)
+    grade = replace(grade, checks=grade.checks + await judge_session(spec.task.checks, told))
     diff = None
     if grade.diff is not None:
         patch, notes = without_secret_binaries(grade.diff, attempt.files.redact)

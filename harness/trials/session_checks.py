@@ -5,6 +5,7 @@ All of it is the agent's own words: they are compared here, and never run or bel
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import os
@@ -92,10 +93,17 @@ def _names_a_variable(task_hash: str, commands: tuple[str, ...], folder: Path | 
     return any(name in text for text in (*map(os.fsencode, commands), *files) for name in named)
 
 
-def judge_session(task: Task, told: Told) -> tuple[CheckResult, ...]:
-    """The results of the checks that are about the session; without one, those that need it are left out."""
+async def judge_session(checks: Sequence[Check], told: Told) -> tuple[CheckResult, ...]:
+    """The results of those checks that are about the session; without one, those that need it are left out.
+
+    They are judged in a thread: a pattern may take seconds over an agent's text.
+    """
+    return await asyncio.to_thread(_judge, checks, told)
+
+
+def _judge(checks: Sequence[Check], told: Told) -> tuple[CheckResult, ...]:
     results = []
-    for check in task.checks:
+    for check in checks:
         if check.answer and (told.is_known or told.given_answer is not None):
             results.append(_result(check, list(_of_answer(check.answer, told.answer(check.turn)))))
         elif check.tools and told.is_known:

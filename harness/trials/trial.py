@@ -349,7 +349,7 @@ class PreparedTrial:
         checks = [check for check in named if not check.is_of_session]
         if named and self._is_judged_where_it_is:
             results = await self._judge_in_place(checks, turn) if checks else ()
-            told = [one for one in judge_session(self.task, self._told()) if one.turn == turn]
+            told = await judge_session(named, self._told())
             return self._has_enough(turn, (*results, *told))
         if checks:
             with self.attempt.phase("collect"):
@@ -384,8 +384,7 @@ class PreparedTrial:
             grade = await grade_works(
                 self.spec, self.context, self.start, self._works, self._keep, told, checks=checks
             )
-        of_session = await asyncio.to_thread(judge_session, self.task, told) if checks else ()
-        attempt.checks += grade.checks + of_session
+        attempt.checks += grade.checks + (await judge_session(self.task.checks, told) if checks else ())
         attempt.grading_sandbox_id = grade.sandbox_id
         attempt.tampering, attempt.ignored = grade.tampering, grade.ignored
         attempt.notes += grade.notes + self._outside_notes()

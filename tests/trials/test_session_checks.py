@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def told(answer: str, *calls: dict[str, Any]) -> Told:
 
 def judged(root: Path, toml: str, of: Told) -> dict[str, CheckResult]:
     task = load_task(task_folder(root, toml=toml, checks={"file.sh": ANSWER_CHECK}))
-    return {result.name: result for result in judge_session(task, of)}
+    return {result.name: result for result in asyncio.run(judge_session(task.checks, of))}
 
 
 @pytest.mark.parametrize(
