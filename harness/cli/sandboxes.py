@@ -87,10 +87,9 @@ def _run_gc(parsed: argparse.Namespace) -> None:
             run = find_run(parsed.results, run).id
         except UsageError as error:  # its sandboxes may be there all the same
             unknown = error
-    text = sweep(run, kept=parsed.kept, in_use=parsed.in_use, dry_run=parsed.dry_run)
-    sys.stdout.write(text)
-    if unknown and run not in text and "left alone" not in text:
-        raise unknown
+    sys.stdout.write(
+        sweep(run, kept=parsed.kept, in_use=parsed.in_use, dry_run=parsed.dry_run, if_none=unknown)
+    )
 
 
 def add_sandboxd(commands: Commands) -> None:

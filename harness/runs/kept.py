@@ -115,12 +115,14 @@ def _lines(check: CheckResult, redact: Redactor) -> list[str]:
     ]
 
 
-def sweep(run: str | None, *, kept: bool, dry_run: bool, in_use: bool = False) -> str:
+def sweep(
+    run: str | None, *, kept: bool, dry_run: bool, in_use: bool = False, if_none: Exception | None = None
+) -> str:
     """Kill sandboxes that were left behind, on E2B and on this machine, as `kill_orphans` does."""
     server = acquire_shared_server()
     try:
         local = local_platform(server) if server else None
-        return kill_orphans(run, dry_run=dry_run, in_use=in_use, kept=kept, local=local)
+        return kill_orphans(run, dry_run=dry_run, in_use=in_use, kept=kept, local=local, if_none=if_none)
     finally:
         if server:
             server.stop()

@@ -23,13 +23,20 @@ _RETRY_DELAYS_S = (0.2, 0.5, 1.0, 2.0, 3.0, 5.0)
 
 
 def kill_orphans(
-    run: str | None, *, dry_run: bool, in_use: bool = False, kept: bool = False, local: Platform | None = None
+    run: str | None,
+    *,
+    dry_run: bool,
+    in_use: bool = False,
+    kept: bool = False,
+    local: Platform | None = None,
+    if_none: Exception | None = None,
 ) -> str:
     """End the sandboxes that runs (one, or any) have left behind, and say which.
 
     Those of runs that still go on, or that somebody is attached to, are left alone, unless `in_use` asks for them too,
     and so are those that were kept on purpose (which are paused), unless `kept` does. `local` is the server of this
-    machine that keeps sandboxes, if there is one; E2B is looked at where there is a key for it.
+    machine that keeps sandboxes, if there is one; E2B is looked at where there is a key for it. `if_none` is raised
+    where nothing is found.
 
     Raises:
         SandboxFault: when one of them cannot be asked.
@@ -38,13 +45,20 @@ def kill_orphans(
     if os.environ.get("E2B_API_KEY"):
         platforms.append(e2b_platform())
     if not platforms:
+        if if_none:
+            raise if_none
         return "nothing to look at: E2B_API_KEY is not set, and no server of this machine keeps sandboxes\n"
     spared = {"kept": not kept, "in use": not in_use}
-    return asyncio.run(_collect(run, dry_run=dry_run, spared=spared, platforms=platforms))
+    return asyncio.run(_collect(run, dry_run=dry_run, spared=spared, platforms=platforms, if_none=if_none))
 
 
 async def _collect(
-    run: str | None, *, dry_run: bool, spared: Mapping[str, bool], platforms: list[Platform]
+    run: str | None,
+    *,
+    dry_run: bool,
+    spared: Mapping[str, bool],
+    platforms: list[Platform],
+    if_none: Exception | None,
 ) -> str:
     found: list[tuple[OrphanSandbox, Mapping[str, Any]]] = []
     for platform in platforms:
@@ -57,6 +71,8 @@ async def _collect(
     if not dry_run:
         await asyncio.gather(*(kill_orphan(orphan, params) for orphan, params in left))
     snapshots = await _collect_snapshots(run, platforms, {one.run for one in (*kept, *busy)}, dry_run=dry_run)
+    if if_none and not found and not snapshots:
+        raise if_none
     lines = [_line(orphan) for orphan in (*(orphan for orphan, _ in left), *kept)]
     lines.append(f"{_sandboxes(len(left))} {'would be ended' if dry_run else 'ended'}")
     if snapshots:
