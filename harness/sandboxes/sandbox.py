@@ -123,18 +123,11 @@ class Sandbox:
     platform's own. Whoever it is, its home is the one of layout.py.
     """
 
-    def __init__(
-        self,
-        sdk: AsyncSandbox,
-        mcp_token: str | None = None,
-        *,
-        keeps_output: bool = False,
-        user: str | None = None,
-    ) -> None:
+    def __init__(self, sdk: AsyncSandbox, *, keeps_output: bool = False, user: str | None = None) -> None:
         self.sdk = sdk
         self.user = user
         self.keeps_output = keeps_output
-        self.mcp_token = mcp_token
+        self.mcp_token: str | None = None
         self.is_kept = False
         self.id: str = sdk.sandbox_id
 
@@ -178,14 +171,16 @@ class Sandbox:
                     **({} if mcp is None else {"mcp": mcp}),
                     **{**platform.params_with(ca=ca), "retries": _RETRIES if after_rate_limit else 0},
                 )
-                token = None if mcp is None else await sdk.get_mcp_token()
-                made = cls(sdk, token, keeps_output=platform.keeps_output, user=user)
+                made = cls(sdk, keeps_output=platform.keeps_output, user=user)
             except Exception as error:
                 fault = create_error(error, template)
                 if fault is None:
                     raise
                 raise fault from error
         try:
+            if mcp is not None:
+                with raising_faults("ask for the MCP gateway's token"):
+                    made.mcp_token = await sdk.get_mcp_token()
             await made.move_home()
         except BaseException:
             with contextlib.suppress(SandboxFault):
