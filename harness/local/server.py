@@ -188,6 +188,16 @@ def _trim(root: Path, trash: Path) -> None:
         ) from error
 
 
+def _hold_shared() -> None:
+    """Keep this machine's copies for sandboxes until this process ends. Raises `StartError`."""
+    try:
+        remove_beside(hold_shared(time.time() - UNUSED_S))
+    except OSError as error:
+        raise StartError(
+            f"The copies that sandboxes share cannot be used: {error}", f"Remove {error.filename}"
+        ) from error
+
+
 async def serve(settings: Settings, announce: Callable[[Ready], None], stop: asyncio.Event) -> None:
     """Run a server until `stop` is set; then kill all sandboxes and remove their files.
 
@@ -195,8 +205,8 @@ async def serve(settings: Settings, announce: Callable[[Ready], None], stop: asy
     """
     sock = _open_socket(settings.host, settings.port)
     isolation = await asyncio.to_thread(_probe_isolation, settings.isolation)
+    _hold_shared()
     state = open_state(settings.state, functools.partial(_trim, settings.state))
-    remove_beside(hold_shared(time.time() - UNUSED_S))
     try:
         limits = BoxLimits()
         host, port = sock.getsockname()[:2]

@@ -93,7 +93,8 @@ def remove_beside(paths: list[Path]) -> None:
 
     The next server goes on where this one is stopped.
     """
-    threading.Thread(target=_remove_all, args=(paths,), daemon=True).start()
+    if paths:
+        threading.Thread(target=_remove_all, args=(paths,), daemon=True).start()
 
 
 def _remove_all(paths: list[Path]) -> None:
