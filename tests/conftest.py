@@ -48,12 +48,14 @@ def _no_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 OTHER_PLUGINS = ("random_order", "randomly", "repeat", "rerunfailures", "timeout")
 """Plugins that are installed to be tested with: a run within a test has those that it names by `-p`."""
+OF_NO_USE = ("anyio", "hypothesispytest")
+"""Plugins that happen to be installed. They take half of the time in which pytest, and each of its workers, starts."""
 
 
 @pytest.fixture
 def pytester(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """pytest's own; a run in it has no plugin that changes what tests run, or in which order."""
-    monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(f"-p no:{name}" for name in OTHER_PLUGINS))
+    monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(f"-p no:{name}" for name in OTHER_PLUGINS + OF_NO_USE))
     return pytester
 
 

@@ -8,9 +8,9 @@ from math import comb
 
 import numpy as np
 import pytest
+import scipy
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 from harness.stats import population, suite
 from harness.stats.advice import Draws, normal, recommended_size, smallest
@@ -64,8 +64,8 @@ def test_one_trial_each_gives_the_exact_mid_p_interval() -> None:
     """At its ends, one tail and half of what was seen have 2.5 %."""
     interval = rate(counts([1, 1, 1, 0, 0, 0, 0, 0, 0, 0], 1)).interval
     assert interval
-    above = stats.binom.sf(3, 10, interval.low) + stats.binom.pmf(3, 10, interval.low) / 2
-    below = stats.binom.cdf(2, 10, interval.high) + stats.binom.pmf(3, 10, interval.high) / 2
+    above = scipy.stats.binom.sf(3, 10, interval.low) + scipy.stats.binom.pmf(3, 10, interval.low) / 2
+    below = scipy.stats.binom.cdf(2, 10, interval.high) + scipy.stats.binom.pmf(3, 10, interval.high) / 2
     assert (above, below) == pytest.approx((0.025, 0.025), abs=1e-6)
 
 
@@ -73,8 +73,8 @@ def test_a_typical_cost_is_the_geometric_mean_with_its_t_interval() -> None:
     """On the scale of logarithms, by SciPy."""
     table = rows([1.0], [2.0], [4.0], [10.0])
     found = geometric_mean(table, logs(table))
-    expected = stats.ttest_1samp(np.log(table.mean), 0).confidence_interval(0.95)
-    assert found.value == pytest.approx(stats.gmean(table.mean))
+    expected = scipy.stats.ttest_1samp(np.log(table.mean), 0).confidence_interval(0.95)
+    assert found.value == pytest.approx(scipy.stats.gmean(table.mean))
     assert found.interval
     assert (found.interval.low, found.interval.high) == pytest.approx(tuple(np.exp(expected)))
     assert skewed_mean(table, logs(table)).value == pytest.approx(4.25)
@@ -111,10 +111,10 @@ def test_the_bounds_of_two_looks_spend_half_of_the_error_each() -> None:
     """By SciPy's bivariate normal; with so many tasks that t is normal."""
     tasks = 10**9
     assert Plan(5).looks == (3, 5)
-    first, second = (stats.norm.ppf((1 + level_at(Plan(5), look, tasks)) / 2) for look in (3, 5))
-    inside = stats.multivariate_normal([0, 0], [[1, np.sqrt(0.6)], [np.sqrt(0.6), 1]])
+    first, second = (scipy.stats.norm.ppf((1 + level_at(Plan(5), look, tasks)) / 2) for look in (3, 5))
+    inside = scipy.stats.multivariate_normal([0, 0], [[1, np.sqrt(0.6)], [np.sqrt(0.6), 1]])
     both = inside.cdf([first, second], lower_limit=[-first, -second])
-    assert 2 * stats.norm.sf(first) == pytest.approx(0.025, rel=1e-3)
+    assert 2 * scipy.stats.norm.sf(first) == pytest.approx(0.025, rel=1e-3)
     assert both == pytest.approx(0.95, abs=1e-4)
 
 
@@ -238,14 +238,14 @@ def test_a_mean_costs_interval_is_that_of_a_lognormal_mean_by_mover(level: float
     ends = [np.log(values) for values in table]
     whole = skewed_mean(rows(*table), rows(*(list(map(float, values)) for values in ends)), level)
     means = np.array([values.mean() for values in ends])
-    quantile = stats.t.ppf((1 + level) / 2, 3)
+    quantile = scipy.stats.t.ppf((1 + level) / 2, 3)
     location = quantile * means.std(ddof=1) / np.sqrt(4)
     squares = sum(((values - values.mean()) ** 2).sum() for values in ends)
     pooled = squares / (2 + 1 + 2)
     parts = [(means.var(ddof=1), 3), (pooled * np.mean([1 - 1 / len(values) for values in ends]), 5)]
     down, up = location**2, location**2
     for variance, freedom in parts:
-        low, high = stats.chi2.interval(level, freedom)
+        low, high = scipy.stats.chi2.interval(level, freedom)
         down += (variance - variance * freedom / high) ** 2 / 4
         up += (variance * freedom / low - variance) ** 2 / 4
     center = np.mean([np.mean(values) for values in table])
@@ -263,8 +263,8 @@ def test_a_mean_cost_of_tasks_tried_once_has_the_variance_between_them_only() ->
         rows(*([cost] for cost in costs.tolist())), logs(rows(*([c] for c in costs.tolist())))
     )
     values = np.log(costs)
-    variance, location = values.var(ddof=1), stats.t.ppf(0.975, 3) * stats.sem(values)
-    low, high = stats.chi2.interval(0.95, 3)
+    variance, location = values.var(ddof=1), scipy.stats.t.ppf(0.975, 3) * scipy.stats.sem(values)
+    low, high = scipy.stats.chi2.interval(0.95, 3)
     down = np.hypot(location, (variance - variance * 3 / high) / 2)
     up = np.hypot(location, (variance * 3 / low - variance) / 2)
     assert found.interval
@@ -307,9 +307,9 @@ def test_a_rates_interval_holds_so_much_of_the_posterior(
     mu, rho = (np.linspace(*ends, cells + 1) for ends, cells in ((rates, 800), (likenesses, 150)))
     middle, like = (mu[1:] + mu[:-1])[:, None] / 2, (rho[1:] + rho[:-1])[None, :] / 2
     a, b = middle * (1 / like - 1), (1 - middle) * (1 / like - 1)
-    likelihood = sum(stats.betabinom.logpmf(k, trials, a, b) * passes.count(k) for k in set(passes))
+    likelihood = sum(scipy.stats.betabinom.logpmf(k, trials, a, b) * passes.count(k) for k in set(passes))
     mass = np.exp(likelihood - likelihood.max())
-    mass *= stats.beta.pdf(middle, 0.5, 0.5) * stats.beta.pdf(like, 1, 0.25)
+    mass *= scipy.stats.beta.pdf(middle, 0.5, 0.5) * scipy.stats.beta.pdf(like, 1, 0.25)
     below = np.concatenate([[0.0], np.cumsum(mass.sum(1))])
     low, high = np.interp([(1 - level) / 2, (1 + level) / 2], below / below[-1], mu)
     found = rate(counts(passes, trials), level).interval
@@ -320,7 +320,7 @@ def test_a_rates_interval_holds_so_much_of_the_posterior(
 def test_tasks_that_did_both_and_agree_have_the_sharper_t_interval() -> None:
     """By SciPy, at 4/5 of the error."""
     table = counts([4, 5, 6, 5, 4], 10)
-    expected = stats.ttest_1samp(table.mean, 0).confidence_interval(1 - 0.8 * 0.05)
+    expected = scipy.stats.ttest_1samp(table.mean, 0).confidence_interval(1 - 0.8 * 0.05)
     found = rate(table).interval
     assert found
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
@@ -329,7 +329,7 @@ def test_tasks_that_did_both_and_agree_have_the_sharper_t_interval() -> None:
 def test_a_t_interval_that_is_the_wider_one_is_not_taken() -> None:
     """Tasks that differ much: what the likelihood allows lies within."""
     table = counts([2, 4, 6, 8, 5, 3], 10)
-    wider = stats.ttest_1samp(table.mean, 0).confidence_interval(1 - 0.8 * 0.05)
+    wider = scipy.stats.ttest_1samp(table.mean, 0).confidence_interval(1 - 0.8 * 0.05)
     found = rate(table).interval
     assert found
     assert wider.low < found.low < found.high < wider.high
@@ -339,7 +339,7 @@ def test_a_t_interval_that_is_the_wider_one_is_not_taken() -> None:
 def test_few_tasks_that_did_both_get_no_t_interval(passes: list[int]) -> None:
     """With fewer than four, or seven of ten, the t-interval would be too short."""
     table = counts(passes, 10)
-    short = stats.ttest_1samp(table.mean, 0).confidence_interval(1 - 0.8 * 0.05)
+    short = scipy.stats.ttest_1samp(table.mean, 0).confidence_interval(1 - 0.8 * 0.05)
     found = rate(table).interval
     assert found
     assert found.high - found.low > 1.1 * (short.high - short.low)
@@ -391,8 +391,8 @@ def test_an_estimate_of_nothing_has_no_tasks_and_no_trials() -> None:
 @pytest.mark.parametrize("tasks", [2, 5, 20])
 def test_few_tasks_spend_less_error_on_looking_twice(tasks: int) -> None:
     """By SciPy's bivariate normal: 5 % divided by 1 + 0.8 ln(looks) / (tasks - 1)."""
-    first, second = (stats.norm.ppf((1 + level_at(Plan(5), look, tasks)) / 2) for look in (3, 5))
-    inside = stats.multivariate_normal([0, 0], [[1, np.sqrt(0.6)], [np.sqrt(0.6), 1]])
+    first, second = (scipy.stats.norm.ppf((1 + level_at(Plan(5), look, tasks)) / 2) for look in (3, 5))
+    inside = scipy.stats.multivariate_normal([0, 0], [[1, np.sqrt(0.6)], [np.sqrt(0.6), 1]])
     both = inside.cdf([first, second], lower_limit=[-first, -second])
     assert 1 - both == pytest.approx(0.05 / (1 + 0.8 * np.log(2) / (tasks - 1)), rel=2e-3)
 
@@ -411,18 +411,18 @@ def test_one_tasks_interval_is_that_of_miettinen_and_nurminen() -> None:
     for d in (found.low, found.high):
         assert d is not None
         q = p[(p + d >= 0) & (p + d <= 1)]
-        likelihood = stats.binom.logpmf(3, 10, q + d) + stats.binom.logpmf(6, 12, q)
+        likelihood = scipy.stats.binom.logpmf(3, 10, q + d) + scipy.stats.binom.logpmf(6, 12, q)
         best = q[likelihood.argmax()]
         variance = ((best + d) * (1 - best - d) / 10 + best * (1 - best) / 12) * 22 / 21
         variance = max(variance, 0.3 * 0.7 / 9 + 0.5 * 0.5 / 11)
-        assert abs(0.3 - 0.5 - d) / np.sqrt(variance) == pytest.approx(stats.norm.ppf(0.975), abs=1e-3)
+        assert abs(0.3 - 0.5 - d) / np.sqrt(variance) == pytest.approx(scipy.stats.norm.ppf(0.975), abs=1e-3)
     assert suite.tables_of(counts([5], 5), counts([0], 5)).error(np.array([1.0])) == 0  # all passed, and none
 
 
 def test_nothing_differs_and_all_pass_is_known_by_a_formula() -> None:
     """About z^2 / (nK + z^2), and twice as sure with twice the tasks as with twice the trials."""
     found = suite.rate_difference(counts([10] * 8, 10), counts([10] * 8, 10), 0.95)
-    z = stats.norm.ppf(0.975) ** 2 * 20 / 19
+    z = scipy.stats.norm.ppf(0.975) ** 2 * 20 / 19
     assert found.high == pytest.approx(z / (80 + z), abs=1e-4)
     assert found.low == -found.high  # type: ignore[operator]
     other = suite.rate_difference(counts([5] * 16, 5), counts([5] * 16, 5), 0.95)
@@ -445,7 +445,7 @@ def test_the_permutation_counts_all_ways_to_deal_out_the_passes(
     seen = sum(k / trials - m / base_trials for k, m in zip(passes, base_passes, strict=True))
     above = below = 0.0
     totals = [k + m for k, m in zip(passes, base_passes, strict=True)]
-    of = [stats.hypergeom(trials + base_trials, total, trials) for total in totals]
+    of = [scipy.stats.hypergeom(trials + base_trials, total, trials) for total in totals]
     for i in range(totals[0] + 1):
         for j in range(totals[1] + 1):
             chance = of[0].pmf(i) * of[1].pmf(j)
@@ -505,7 +505,7 @@ def test_scores_vary_less_than_rates_and_have_shorter_intervals() -> None:
     assert even.high is not None
     assert passes.high is not None
     assert even.high < 0.2 * passes.high
-    reach = stats.t.ppf([0.975, 0.95], 8 * 2 * 2) * np.sqrt(2 * 0.02**2 / 3 / 8)
+    reach = scipy.stats.t.ppf([0.975, 0.95], 8 * 2 * 2) * np.sqrt(2 * 0.02**2 / 3 / 8)
     assert (-even.low, even.high) == pytest.approx((reach[0],) * 2, rel=1e-6)  # type: ignore[operator]
     assert even.within == pytest.approx((-reach[1], reach[1]), rel=1e-6)
 
@@ -517,7 +517,7 @@ def test_a_lost_task_has_fishers_p_value_and_those_that_always_pass_cost_nothing
     """SciPy's one-sided p-value; two tasks that can have one as small are corrected for."""
     base, own = counts([10] * 8, 10), counts([0] + [10] * 7, 10)
     (flip,) = flips(own, base, tuple("abcdefgh"))
-    alone = stats.fisher_exact([[10, 0], [0, 10]], alternative="greater").pvalue
+    alone = scipy.stats.fisher_exact([[10, 0], [0, 10]], alternative="greater").pvalue
     assert (flip.task, flip.flip, flip.established) == ("a", "lost", True)
     assert flip.p_value == pytest.approx(alone)
     (one, other) = flips(counts([0, 4], 10), counts([10, 6], 10), ("a", "b"))
@@ -563,7 +563,7 @@ def test_the_interval_over_tasks_is_the_wider_of_t_and_the_subsets_means() -> No
     means = sorted(
         float(np.mean(chosen)) for size in range(1, 7) for chosen in combinations(values.tolist(), size)
     )
-    plain = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    plain = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
     low, high = population.mean_bounds(values, 0.95)
     assert (low, high) == pytest.approx((min(plain.low, means[0]), max(plain.high, means[-1])))
 
@@ -572,7 +572,7 @@ def test_no_task_that_differs_is_bounded_by_their_number() -> None:
     """What hides behind n tasks without any difference is the exact binomial bound at 0 of n."""
     same = counts([3, 0, 1, 3, 2, 3, 0, 1], 3)
     found = population.rate_difference(same, same, 0.95)
-    assert found.high == pytest.approx(stats.binomtest(0, 8).proportion_ci(0.95, "exact").high)
+    assert found.high == pytest.approx(scipy.stats.binomtest(0, 8).proportion_ci(0.95, "exact").high)
     assert found.low == -found.high  # type: ignore[operator]
 
 
@@ -614,7 +614,7 @@ def test_the_typical_trial_on_these_tasks_has_the_pooled_t_interval() -> None:
     (_, own), (_, base) = costs(rng, 5, 4, 1.5), costs(rng, 5, 4)
     found = typical_on_suite(own, base, 0.95)
     pooled = float(np.mean(np.concatenate([own.within, base.within])))
-    reach = stats.t.ppf(0.975, 30) * np.sqrt(pooled * 2 / 4 / 5)
+    reach = scipy.stats.t.ppf(0.975, 30) * np.sqrt(pooled * 2 / 4 / 5)
     assert found.center is not None
     assert (found.low, found.high) == pytest.approx((found.center - reach, found.center + reach))
 
@@ -650,7 +650,7 @@ def test_one_trial_of_each_task_has_no_cost_interval_on_these_tasks() -> None:
     assert typical_on_suite(own_logs, base_logs, 0.95).reason
     assert sum_on_suite(amounts_of(own, own_logs), amounts_of(base, base_logs), 0.95).reason
     found = typical_on_population(own_logs, base_logs, 0.95)
-    plain = stats.ttest_rel(own_logs.mean, base_logs.mean).confidence_interval(0.95)
+    plain = scipy.stats.ttest_rel(own_logs.mean, base_logs.mean).confidence_interval(0.95)
     assert found.low is not None
     assert found.high is not None
     assert found.low <= plain.low + 1e-12 < plain.high - 1e-12 <= found.high
@@ -782,8 +782,8 @@ def test_a_noisy_pilot_gets_a_size_with_its_range() -> None:
 
 def test_the_size_settles_that_nothing_is_there_or_finds_what_is() -> None:
     """By hand: of nothing 90 runs in 100 are equivalent and 5 a difference; half find the difference that is there."""
-    error = 0.05 / (2 * stats.norm.ppf(0.95))
-    for effect, least in ((0.0, 0.5 / error**2), (0.2, 0.5 * (stats.norm.ppf(0.975) / 0.2) ** 2)):
+    error = 0.05 / (2 * scipy.stats.norm.ppf(0.95))
+    for effect, least in ((0.0, 0.5 / error**2), (0.2, 0.5 * (scipy.stats.norm.ppf(0.975) / 0.2) ** 2)):
         found = recommended_size(Draws(np.full(400, effect), np.full(400, 0.5), normal), 0.05, 0.95, 5)
         assert found.value is not None
         assert least <= found.value < least * 1.04
@@ -792,7 +792,7 @@ def test_the_size_settles_that_nothing_is_there_or_finds_what_is() -> None:
 def test_the_smallest_difference_is_found_in_80_of_100_runs() -> None:
     """By SciPy: the sum of two quantiles times the standard error."""
     found = smallest(Draws(np.zeros(400), np.full(400, 0.5), normal), 0.9, 50)
-    assert found.value == pytest.approx((stats.norm.ppf(0.95) + stats.norm.ppf(0.8)) * 0.1)
+    assert found.value == pytest.approx((scipy.stats.norm.ppf(0.95) + scipy.stats.norm.ppf(0.8)) * 0.1)
 
 
 def test_several_comparisons_widen_the_intervals() -> None:
@@ -836,7 +836,7 @@ def test_a_task_of_which_all_was_left_out_could_be_lost() -> None:
 
 def test_looks_about_these_tasks_share_the_error_in_equal_parts() -> None:
     """Of 20 rounds after 3, 5, 10 and 20, by the bounds of Brownian motion."""
-    z = [stats.norm.ppf((1 + level_at(Plan(20), look)) / 2) for look in Plan(20).looks]
+    z = [scipy.stats.norm.ppf((1 + level_at(Plan(20), look)) / 2) for look in Plan(20).looks]
     assert z == pytest.approx([2.498, 2.382, 2.373, 2.360], abs=5e-3)
 
 

@@ -9,12 +9,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
-import claude_agent_sdk
-
-CLAUDE = Path(claude_agent_sdk.__file__).parent / "_bundled" / "claude"
+# The package is not imported, which takes more than a second: only its binary is wanted.
+SDK = find_spec("claude_agent_sdk")
+assert SDK
+assert SDK.origin
+CLAUDE = Path(SDK.origin).parent / "_bundled" / "claude"
 
 HEADLESS = ("-p", "--output-format", "stream-json", "--verbose", "--dangerously-skip-permissions")
 
