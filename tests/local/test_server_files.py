@@ -318,6 +318,29 @@ def test_files_that_tell_no_size_are_read(in_sandbox: InSandbox) -> None:
             memory = await client.get(sandbox.download_url("/proc/self/mem"))
         assert (part.status_code, part.content) == (206, bytes(version[:5]))
         assert memory.status_code in (400, 403)
+        assert "State:" in await sandbox.files.read("/proc/self/status")
+        assert "/" in await sandbox.files.read("/proc/mounts")
+
+    in_sandbox(story)
+
+
+def test_links_of_proc_to_what_a_process_has_lead_nowhere(in_sandbox: InSandbox) -> None:
+    """Neither reading nor writing follows one: /proc/self/exe would be a program of this machine's."""
+
+    async def story(sandbox: AsyncSandbox) -> None:
+        await sandbox.files.write("kept", "mine")
+        holder = await sandbox.commands.run("exec 7<>kept; sleep 60 > /dev/null 2>&1 & echo $!")
+        pid = holder.stdout.strip()
+        links = ["/proc/self/exe", "/proc/self/root/etc/hosts", "/proc/self/cwd/etc/hosts", "/dev/fd/0"]
+        links += [f"/proc/{pid}/{name}" for name in ("exe", "fd/7", "cwd/kept", f"task/{pid}/exe")]
+        named = {f"planted{number}": link for number, link in enumerate(links)}
+        await sandbox.commands.run("; ".join(f"ln -s {link} {name}" for name, link in named.items()))
+        for path in (*links, *named):
+            with pytest.raises(SandboxException):
+                await sandbox.files.read(path)
+            with pytest.raises(SandboxException):
+                await sandbox.files.write(path, "x")
+        assert await sandbox.files.read("kept") == "mine"
 
     in_sandbox(story)
 

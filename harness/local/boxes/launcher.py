@@ -588,8 +588,7 @@ class Launcher:
             link.send(b"adopted")
             return pid, pidfd
         except BaseException:
-            link.close()
-            os.kill(child, signal.SIGKILL)
+            os.kill(child, signal.SIGKILL)  # before its link is closed: it would say that, and not the reason
             os.waitpid(child, 0)
             raise
         finally:

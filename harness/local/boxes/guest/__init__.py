@@ -16,5 +16,15 @@ Operations that may take long (walking trees, copying, watching) run in a forked
 its own. The loop itself never waits for the file system or for a process.
 """
 
-MODULES = ("replies", "accounts", "processes", "files", "watching", "confinement", "control", "service")
+MODULES = (
+    "replies",
+    "opening",
+    "accounts",
+    "processes",
+    "files",
+    "watching",
+    "confinement",
+    "control",
+    "service",
+)
 """Each imports only those before it."""

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 
+from harness.local.boxes.guest.opening import open_file
 from harness.local.boxes.guest.replies import RequestError
 
 fixed_accounts: dict[str, tuple[int, int]] = {"root": (0, 0)}
@@ -58,7 +59,7 @@ class NoAccount:
 def read_table(path: str) -> list[list[str]]:
     """Return the lines of a file like /etc/passwd. The sandbox may have made anything of it."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        fd = open_file(path, os.O_RDONLY)
     except OSError:
         return []
     try:

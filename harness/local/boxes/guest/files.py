@@ -7,6 +7,7 @@ import os
 import stat
 
 from harness.local.boxes.guest.accounts import Account, read_table
+from harness.local.boxes.guest.opening import open_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def open_regular(path: str, flags: int, mode: int, parents: bool, owner: Account
     """
     if parents:
         make_folders(os.path.dirname(path), owner)
-    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, mode)
+    fd = open_file(path, flags, mode)
     kind = os.fstat(fd).st_mode
     if stat.S_ISREG(kind):
         if owner and flags & os.O_CREAT:
