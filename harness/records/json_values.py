@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -45,6 +46,23 @@ def as_float(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if 0 <= value < _MAX_SAFE_INT else None
+
+
+def as_bounded(value: object, *, most_chars: int, most_levels: int) -> Any:
+    """Any value that a record can hold; None for one that is longer or deeper, or has a number that is none of JSON's.
+
+    A record that is too large is not read, and one that is too deep cannot even be written.
+    """
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except (ValueError, RecursionError):
+        return None
+    return value if len(text) <= most_chars and not _is_deeper(value, most_levels) else None
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels < 0 or any(_is_deeper(one, levels - 1) for one in inner)
 
 
 _Number = TypeVar("_Number", int, float)

@@ -152,7 +152,9 @@ class TurnRecord(RecordPart):
     terminal_reason: str | None = Field(description="Claude Code's own word for what ended the run.")
     result: str | None = Field(description="The agent's last message.")
     structured_output: Any = Field(
-        None, description="What the agent answered in the form of the variant's `json_schema`; null: nothing."
+        None,
+        description="What the agent answered in the form of the variant's `json_schema`; null: nothing, or more than "
+        "256 KiB or 100 levels of it.",
     )
     asked_model: bool = Field(
         True, description="False where Claude Code answered the prompt by itself, and no model was asked."

@@ -35,6 +35,7 @@ from typing import Any
 import jsonlines
 
 from harness.errors import InternalFault, UsageError
+from harness.records.cut_record import STEPS, cut_record
 from harness.records.files import open_regular, sha256_of
 from harness.records.record import TrialRecord
 from harness.records.redaction import NO_REDACTION, Redactor
@@ -274,9 +275,18 @@ class RunFolder:
         self.trial(record.task, record.variant, record.index).write_raw(RECORD, self._line_of(record))
 
     def _line_of(self, record: TrialRecord) -> bytes:
+        content = record.line()
+        line = self._encoded(content)
+        for step in STEPS:
+            if len(line) <= MAX_RECORD:
+                break
+            line = self._encoded(cut_record(content, step))
+        return line
+
+    def _encoded(self, content: Mapping[str, Any]) -> bytes:
         buffer = io.StringIO()
         with jsonlines.Writer(buffer, compact=True) as writer:
-            writer.write(record.line())
+            writer.write(content)
         # A lone surrogate (from a name or an output that is no UTF-8) would make the line unreadable.
         return self.redact(buffer.getvalue().encode("utf-8", "replace"))
 

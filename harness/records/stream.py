@@ -14,7 +14,16 @@ from datetime import datetime
 from typing import Any
 
 from harness.records.events import MARKER, Event, event_time
-from harness.records.json_values import as_dicts, as_float, as_int, as_mapping, as_names, as_str, total_of
+from harness.records.json_values import (
+    as_bounded,
+    as_dicts,
+    as_float,
+    as_int,
+    as_mapping,
+    as_names,
+    as_str,
+    total_of,
+)
 from harness.records.session import BrokenHook, HookTold, Session, ToolCall, ToolUse, TurnResult
 from harness.records.usage import Bill, ModelUsage, Tokens, add_usage, api_tokens, told_models
 from harness.text import keep_start
@@ -41,6 +50,7 @@ OUT_OF_ORDER = "in an order that Claude Code does not produce"
 _MAX_TEXT = 256 * 1024
 """A longer answer is cut: no model has one, but a server of the agent's own may, and the record could not be read."""
 _MAX_NAME = 200
+_MAX_LEVELS = 100
 _LAST_OF_A_RUN_ALONE = (2, 1, 273)
 """The last version whose `modelUsage` is known to be the run's own after `--resume`, and not the session's."""
 
@@ -407,7 +417,9 @@ def _turn_result(
         api_error_status=as_int(raw.get("api_error_status")),
         text=keep_start(text, _MAX_TEXT) if (text := as_str(raw.get("result"))) is not None else None,
         stop_reason=as_str(raw.get("stop_reason")),
-        structured_output=raw.get("structured_output"),
+        structured_output=as_bounded(
+            raw.get("structured_output"), most_chars=_MAX_TEXT, most_levels=_MAX_LEVELS
+        ),
         permission_denials=tuple(
             denial["tool_name"]
             for denial in as_dicts(raw.get("permission_denials"))

@@ -17,11 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import InternalFault, UsageError
+from harness.records.cut_record import NOTE
 from harness.records.reading import find_run, list_runs, read_records
 from harness.records.record import TrialRecord
-from harness.records.record_parts import CheckResult
+from harness.records.record_parts import CheckResult, Tampering, ToolCounts
 from harness.records.redaction import NO_REDACTION, Redactor
-from harness.records.store import RunFolder, RunLock, new_run_id
+from harness.records.store import MAX_RECORD, RECORD, RunFolder, RunLock, new_run_id
 from tests.support.records import a_record, any_record
 
 same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -108,6 +109,27 @@ def test_what_is_no_text_does_not_make_a_record_unreadable(run: RunFolder) -> No
 
 
 # Records that were cut, or are none
+
+
+def test_what_an_agent_brings_about_makes_no_record_too_large_to_be_read(run: RunFolder) -> None:
+    """It would count for nobody then: long names of bytes that are no text, a model's name without an end, and more."""
+    name = "\udcff" * 4_000
+    usage = ToolCounts(calls=1, errors=0)
+    given = a_record(
+        outcome="failed",
+        model="m" * MAX_RECORD,
+        tampering=tuple(Tampering(path=f"{number}{name}", change="added") for number in range(1_000)),
+        tools={f"{number}{name}": usage for number in range(300)},
+        notes=("kept",),
+    )
+    run.append(given)
+    run.write_copy(given)
+    (read,) = read_records(run.path).records
+    assert (read.trial_id, read.task_hash, read.outcome) == (given.trial_id, given.task_hash, "failed")
+    assert read.notes == ("kept", NOTE)
+    assert (len(read.tampering), len(read.tools)) == (1_000, 300)
+    copy = run.trial(given.task, given.variant, given.index).path / RECORD
+    assert copy.read_bytes() == run.records_file.read_bytes()
 
 
 def test_a_torn_last_line_is_read_past_and_told(run: RunFolder) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from harness.records.events import Event, Lines, parse_line, parse_transcript, turn_marker
 from harness.records.session import Session, ToolUse
+from harness.records.session_fields import session_fields
 from harness.records.stream import AFTER_RESULT, OTHER_SESSION, OUT_OF_ORDER, SessionBuilder
 from harness.records.usage import ModelUsage, Tokens
 
@@ -385,6 +386,32 @@ def test_numbers_that_cannot_be_are_unknown() -> None:
     found = tally(INIT + odd).session()
     assert found.tokens == Tokens()
     assert (found.duration_ms, found.duration_api_ms, found.num_turns, found.cost_usd) == (None,) * 4
+
+
+def nested(levels: int) -> Any:
+    """A list in a list in a list ..."""
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("told", "is_kept"),
+    [
+        ({"sum": 42, "parts": [nested(50)]}, True),
+        (nested(195), False),
+        ("x" * 300_000, False),
+        (float("nan"), False),
+    ],
+    ids=["honest", "deep", "long", "no number"],
+)
+def test_a_structured_output_is_what_a_record_can_hold(told: Any, is_kept: bool) -> None:
+    """A deeper one could not be written, or not read again; a longer one makes the record too large to be read."""
+    found = tally(INIT + result({"m": 5}, structured_output=told)).session()
+    (turn,) = session_fields(found)["turns"]
+    read = type(turn).model_validate_json(turn.model_dump_json())
+    assert read.structured_output == (told if is_kept else None)
 
 
 @given(st.data())

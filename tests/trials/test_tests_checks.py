@@ -135,6 +135,12 @@ MODULES = {
     "for cls, name in ((importlib.machinery.SourceFileLoader, 'get_data'), (pathlib.Path, 'read_bytes')):\n"
     "    def read(*given, real=getattr(cls, name)):\n        return real(*given).replace(b', 5)', b', -1)')\n"
     f"    setattr(cls, name, read)\n{WRONG}",
+    "signs_what_is_no_report": "import gc, hmac, os\ndef add(a, b):\n    for one in gc.get_objects():\n"
+    "        if getattr(one, '__name__', '') == 'tell' and getattr(one, '__closure__', None):\n"
+    "            held = {name: cell.cell_contents for name, cell in zip(one.__code__.co_freevars, one.__closure__)}\n"
+    "            text = 'test passed none'\n"
+    "            told = hmac.digest(held['key'], f\"{held['number'][0]} {text}\".encode(), 'sha256').hex()\n"
+    "            os.write(held['report'], f'{told} {text}\\n'.encode())\n    os._exit(0)\n",
     "writes_the_report": "import glob, os\n"
     "for path in glob.glob(os.path.expanduser('~/.harness/report-*')):\n"
     "    with open(path) as file:\n        told = file.read()\n"
@@ -165,6 +171,7 @@ OF_PYTEST = (
         "swaps_code",
         "replaces_the_test",
         "changes_the_next",
+        "signs_what_is_no_report",
         "writes_the_report",
         "is_any",
         "compares_in_the_test",
@@ -363,6 +370,12 @@ def test_a_changed_runner_is_noticed(python: dict[str, CheckResult]) -> None:
     assert "TestCase.assertEqual was replaced while the tests ran" in python["patches_unittest"].output_tail
     assert "was replaced while the tests ran" in python["swaps_code"].output_tail
     assert "the report was changed by something else" in python["writes_the_report"].output_tail
+
+
+def test_a_line_that_is_signed_and_is_none_of_the_reports_fails(python: dict[str, CheckResult]) -> None:
+    """Whoever found the key can end no trial with an error."""
+    told = python["signs_what_is_no_report"].output_tail
+    assert "the report has a line that nothing of ours writes" in told
 
 
 PROTECTED = {
