@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
+
+from harness.local.boxes.file_tree import measure_tree
 
 UNUSED_S = 30 * 24 * 3600.0
 """What has not been used for so long is removed."""
@@ -20,6 +24,38 @@ class KeptPart(NamedTuple):
     key: str
     used_at: float
     bytes: int
+
+
+class PartUses:
+    """How large a store's parts are, and when each was used last: a file for each, with its size, as old as its use."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def add(self, key: str, own: int) -> None:
+        """Note a new part, with so many bytes of its own."""
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        (self._folder / key).write_text(str(own))
+
+    def mark(self, keys: Iterable[str]) -> None:
+        """Note that parts are used now. Those that are not kept by themselves are passed over."""
+        for key in keys:
+            with suppress(FileNotFoundError):
+                os.utime(self._folder / key)
+
+    def list_kept(self, parts: Path) -> list[KeptPart]:
+        """Return a folder's parts."""
+        return [self._describe(path) for path in parts.iterdir()] if parts.is_dir() else []
+
+    def _describe(self, part: Path) -> KeptPart:
+        file = self._folder / part.name
+        if not file.exists():  # as servers before this one left it
+            self.add(part.name, measure_tree(part))
+        return KeptPart(part.name, file.stat().st_mtime, int(file.read_text()))
+
+    def forget(self, key: str) -> None:
+        """Forget a part that is removed."""
+        (self._folder / key).unlink(missing_ok=True)
 
 
 class Images(Protocol):

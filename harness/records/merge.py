@@ -46,11 +46,16 @@ def merge(results: Path, names: Sequence[str], into: str | None) -> tuple[RunFol
         **asked_in(runs),
     }
     merged = RunFolder.create(results, target.name, about, NO_REDACTION)
-    for run, record in chosen.values():
-        _copy_files(run, merged, record)
-        renamed = record.model_copy(update={"run_id": merged.id})
-        merged.write_copy(renamed)
-        merged.append(renamed)
+    try:
+        for run, record in chosen.values():
+            _copy_files(run, merged, record)
+            renamed = record.model_copy(update={"run_id": merged.id})
+            merged.write_copy(renamed)
+            merged.append(renamed)
+    except BaseException:
+        # A part of the trials would be read as a run of its own.
+        shutil.rmtree(merged.path, ignore_errors=True)
+        raise
     return merged, notes
 
 

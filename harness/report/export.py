@@ -20,6 +20,7 @@ from harness.records.reading import Records, bad_line_notes, find_run, no_record
 from harness.records.record import TrialRecord
 from harness.report.sources import find_source
 from harness.report.table import printable
+from harness.tasks.wholefile import written_whole
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -84,16 +85,16 @@ def _write(records: Sequence[TrialRecord], to: Path) -> None:
             remedy="there are .parquet, .csv, and none: a dataset's folder",
         )
     try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        if to.suffix == ".csv":
-            _write_csv(records, to)
-            return
-        _without_progress_bars()
-        dataset = to_dataset(records)
-        if to.suffix:
-            dataset.to_parquet(to)
-        else:
-            dataset.save_to_disk(to)
+        with written_whole(to) as path:
+            if to.suffix == ".csv":
+                _write_csv(records, path)
+                return
+            _without_progress_bars()
+            dataset = to_dataset(records)
+            if to.suffix:
+                dataset.to_parquet(path)
+            else:
+                dataset.save_to_disk(path)
     except OSError as error:
         raise UsageError(f"{to} cannot be written: {error.strerror or error}") from error
 

@@ -18,6 +18,7 @@ from harness.local.builds.store import Build, Layer, TemplateRecord, TemplateSto
 from harness.local.images.kept import KeptImages
 from harness.local.kept import UNUSED_S, trim
 from harness.local.launch import LocalServer, start_server
+from harness.local.template import Template as TemplateOfServer
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def add_layer(store: TemplateStore, key: str, age_s: float, bytes_: int = 4096) 
     folder = store.make_layer_folder()
     (folder / "file").write_bytes(b"0" * bytes_)
     store.add_layer(Layer(key, files=key), folder)
-    os.utime(store.layer_path(key) / "layer.json", (time.time() - age_s,) * 2)
+    os.utime(store.layer_path(key).parent.parent / "used" / key, (time.time() - age_s,) * 2)
 
 
 def add_build(store: TemplateStore, name: str, layers: tuple[str, ...], root: str = "base") -> None:
@@ -110,12 +111,16 @@ def test_what_was_not_used_the_longest_goes_first(tmp_path: Path) -> None:
     add_build(store, "a", ("old",))
     add_build(store, "b", ("below", "used"))
     add_build(store, "c", ("below", "new"))
+    record = next(one for one in store.list_records() if one.name == "c")
+    store.make_template(
+        record, *record.builds.values(), TemplateOfServer(name="base", id="base", build_id="")
+    )
     trim([store], [], int(3.5 * (1 << 20)), trash)
     assert {path.name for path in (tmp_path / "templates/layers").iterdir()} == {"below", "used", "new"}
     assert {record.name for record in store.list_records()} == {"b", "c"}
-    trim([store], [], int(1.5 * (1 << 20)), trash)
+    trim([store], [], int(2.5 * (1 << 20)), trash)
     assert [record.name for record in store.list_records()] == ["c"]
-    assert {path.name for path in (tmp_path / "templates/layers").iterdir()} == {"new"}
+    assert {path.name for path in (tmp_path / "templates/layers").iterdir()} == {"below", "new"}
 
 
 def test_images_go_with_the_builds_on_them(tmp_path: Path) -> None:
@@ -165,7 +170,7 @@ def test_a_server_removes_what_was_unused_for_long_unless_another_lives(root: Pa
     with start_server() as first:
         build(first, "unused")
         build(first, "used")
-        for path in root.glob("templates-*/layers/*/layer.json"):
+        for path in root.glob("templates-*/used/*"):
             os.utime(path, (time.time() - UNUSED_S - 60,) * 2)
         assert is_there(first, "used")
         with start_server() as second:

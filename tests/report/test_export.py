@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -106,6 +107,27 @@ def test_wrong_use_of_export_is_told(tmp_path: Path, capsys: pytest.CaptureFixtu
         code, said = export(capsys, *arguments)
         assert code == 2, arguments
         assert says in said
+
+
+@pytest.mark.parametrize("name", ["r.csv", "r.parquet", "dataset"])
+def test_an_export_that_fails_leaves_what_was_there_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """A disk that takes no more makes no stump, and takes nothing away."""
+    file = write(tmp_path / "r.jsonl", a_record())
+    target = tmp_path / "out" / name
+    assert export(capsys, file, "--to", target)[0] == 0
+    before = {path: path.read_bytes() for path in target.parent.rglob("*") if path.is_file()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        code, said = export(capsys, file, "--to", target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (code, f"{target} cannot be written" in said) == (2, True), said
+    assert {path: path.read_bytes() for path in target.parent.rglob("*") if path.is_file()} == before
+    assert [path.name for path in target.parent.iterdir()] == [name]
+    assert export(capsys, file, "--to", target)[0] == 0
 
 
 # The Hugging Face Hub

@@ -233,6 +233,7 @@ def test_trials_that_are_links_are_not_merged(results: Path, capfd: pytest.Captu
     code, text = said(capfd, "merge")
     assert code == 2
     assert "leads out of" in text
+    assert not (results / "merged").exists(), "a part of the trials would be read as a run"
 
 
 def test_a_line_of_100_mb_is_left_out_in_bounded_memory(results: Path) -> None:

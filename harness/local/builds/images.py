@@ -32,6 +32,7 @@ from harness.local.images.reference import RegistryImage, parse_reference
 from harness.local.images.registry import Credentials
 from harness.local.images.store import ImageStore, open_image
 from harness.local.images.unpack import Owners
+from harness.local.kept import PartUses
 from harness.local.template import ImageLayers, StartCommand, Template
 
 _VERSION = re.compile(r"\d+(\.\d+)*")
@@ -93,6 +94,7 @@ class ImageTemplates:
 
     def __init__(self, folder: Path, isolation: Isolation, templates: Sequence[Template]) -> None:
         self._folder = folder
+        self._uses = PartUses(folder / "used")
         self._isolation = isolation
         self._claude = next((one for one in templates if one.name == "claude"), None)
 
@@ -154,7 +156,7 @@ class ImageTemplates:
         root, added = self._folder / "chains" / about["chain"], self._folder / "added" / about["chain"]
         if not root.is_dir() or not added.is_dir():
             return None
-        os.utime(file)
+        self._uses.mark([about["chain"]])
         config = ImageConfig(**about["config"])
         claude = self._claude or Template(name="", id="", build_id="")
         path = f"{config.env['PATH']}:/opt/bin" if "PATH" in config.env else SEARCH_PATH

@@ -5,8 +5,8 @@
   lock
   archives/<hash>         the uploaded archives of COPY steps
   making-*                unfinished files
-  layers/<key>/           the result of the steps up to one: layer.json, and the files as Box.copy_state makes them;
-                          layer.json is as old as its last use
+  layers/<key>/           the result of the steps up to one: layer.json, and the files as Box.copy_state makes them
+  used/<key>              a layer's size and its last use (see PartUses)
   records/<id>.json       one template: its names, its tags, and its builds
 ```
 A layer's key is the hash of all that it depends on, so a layer never changes. Layers share the files in which they are
@@ -31,7 +31,7 @@ from types import MappingProxyType
 from typing import IO
 
 from harness.local.boxes.file_tree import measure_tree, remove_tree
-from harness.local.kept import KeptPart
+from harness.local.kept import KeptPart, PartUses
 from harness.local.limits import BoxLimits
 from harness.local.template import StartCommand, Template
 
@@ -109,6 +109,7 @@ class TemplateStore:
         self._root = root
         for name in ("archives", "layers", "records"):
             (root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._uses = PartUses(root / "used")
         root.chmod(0o700)
         self._remove_unfinished()
 
@@ -152,6 +153,7 @@ class TemplateStore:
             for layer in (self._root / "layers").iterdir():
                 if layer.name not in {name for build in kept for name in build.layers}:
                     remove_tree(layer)
+                    self._uses.forget(layer.name)
             self._remove_archives(kept, gone)
 
     def _remove_archives(self, kept: Sequence[Build], gone: Collection[str]) -> None:
@@ -162,14 +164,8 @@ class TemplateStore:
                 archive.unlink()
 
     def list_kept(self) -> list[KeptPart]:
-        """Return the layers. One that a build stands on has been used when the build was."""
-        found = {path.parent.name: path for path in (self._root / "layers").glob("*/layer.json")}
-        used = {key: path.stat().st_mtime for key, path in found.items()}
-        for build in (build for record in self.list_records() for build in record.builds.values()):
-            last = used.get(build.layer.key, 0.0)
-            used.update({key: max(used[key], last) for key in build.layers if key in used})
-        sizes = {key: int(json.loads(path.read_text()).get("bytes", 0)) for key, path in found.items()}
-        return [KeptPart(key, used[key], sizes[key]) for key in found]
+        """Return the layers."""
+        return self._uses.list_kept(self._root / "layers")
 
     def drop(self, keys: Collection[str], roots: Collection[str], trash: Path) -> None:
         """Move layers away, and forget the builds that stand on them, or on one of these images."""
@@ -184,6 +180,7 @@ class TemplateStore:
                 self._save_or_forget(replace(record, builds=builds).without_tags(tags))
         for key in keys:
             (self._root / "layers" / key).rename(trash / f"layer-{key}")
+            self._uses.forget(key)
         self._remove_archives([build for one in self.list_records() for build in one.builds.values()], ())
 
     def _save_or_forget(self, record: TemplateRecord) -> None:
@@ -193,9 +190,8 @@ class TemplateStore:
             (self._root / "records" / f"{record.id}.json").unlink()
 
     def make_template(self, record: TemplateRecord, build: Build, root: Template) -> Template:
-        """Return the template of a build, given the built-in template at the bottom. It has been used then."""
-        with contextlib.suppress(FileNotFoundError):  # a build without steps has none
-            os.utime(self.layer_path(build.layer.key) / "layer.json")
+        """Return the template of a build, given the built-in template at the bottom. Its layers have been used then."""
+        self._uses.mark(build.layers)
         named = replace(root, name=record.name, id=record.id, build_id=build.id, aliases=())
         limits = BoxLimits(memory_mb=build.memory_mb, cpus=build.cpus)
         return replace(self.apply_layer(named, build.layer), start=build.start, limits=limits)
@@ -235,10 +231,10 @@ class TemplateStore:
         path = self.layer_path(key) / "layer.json"
         try:
             data = json.loads(path.read_text())
-            os.utime(path)
         except FileNotFoundError:
             return None
-        data.pop("bytes", None)
+        self._uses.mark([key])
+        data.pop("bytes", None)  # as servers before this one left it
         return Layer(**data)
 
     def make_layer_folder(self) -> Path:
@@ -250,8 +246,8 @@ class TemplateStore:
 
         If the same layer exists already, that one is returned.
         """
-        about = {**asdict(layer), "bytes": max(0, measure_tree(filled) - shared)}
-        (filled / "layer.json").write_text(json.dumps(about))
+        (filled / "layer.json").write_text(json.dumps(asdict(layer)))
+        self._uses.add(layer.key, max(0, measure_tree(filled) - shared))
         _write_out(filled)
         try:
             filled.rename(self.layer_path(layer.key))

@@ -4,7 +4,7 @@
 <root>/
   blobs/sha256-<digest>    layers as they came, until their image is unpacked
   chains/<digest>/         a root file system: the layers up to one
-  used/<digest>            the bytes that it shares with none before it; as old as its last use
+  used/<digest>            its size and its last use (see PartUses)
   making-*                 unfinished ones
 ```
 """
@@ -20,7 +20,7 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -33,6 +33,7 @@ from harness.local.images.manifest import ImageConfig
 from harness.local.images.reference import LocalImage, parse_reference
 from harness.local.images.registry import Credentials, RegistryClient
 from harness.local.images.unpack import Limits, Owners, Root, copy_tree
+from harness.local.kept import PartUses
 
 _FORMAT = 2
 """Raised when layers are unpacked in another way."""
@@ -63,8 +64,9 @@ class ImageStore:
         self._root = root
         self._owners = owners
         self._limits = limits
-        for name in ("blobs", "chains", "used"):
+        for name in ("blobs", "chains"):
             (root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._uses = PartUses(root / "used")
         root.chmod(0o700)
 
     def get(self, source: ImageSource, say: Callable[[str], None] = lambda line: None) -> UnpackedImage:
@@ -73,9 +75,7 @@ class ImageStore:
         chain = self._chain(config.diff_ids)
         with self._lock():
             notes = self._unpack(source, manifest.layers, config, chain, say)
-            for name in chain:
-                with suppress(FileNotFoundError):  # not kept by itself
-                    os.utime(self._root / "used" / name)
+            self._uses.mark(chain)
         root = self._folder(chain[-1]) if chain else self._empty()
         return UnpackedImage(root, chain[-1] if chain else "empty", config, notes)
 
@@ -137,7 +137,7 @@ class ImageStore:
     def _keep(self, made: Path, name: str, shared: int) -> int:
         """Keep a chain, which has so many bytes of one before it. Returns its own number of bytes."""
         total = measure_tree(made)
-        (self._root / "used" / name).write_text(str(max(0, total - shared)))
+        self._uses.add(name, max(0, total - shared))
         os.rename(made, self._folder(name))
         return total
 

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from harness.report.html.trials import pack_trials
 from harness.report.sanitize import sanitize
 from harness.report.setup import RunSetup, read_setup
 from harness.report.sources import planned_rounds
+from harness.tasks.wholefile import written_whole
 
 _HEAD = 4096
 _MADE_OF = re.compile(
@@ -209,39 +209,12 @@ def _policy_hash(text: str) -> str:
 
 
 def _write(target: Path, parts: Iterable[str]) -> int:
-    """Write the file whole or not at all; returns its size in bytes. A device, a pipe or a link stays what it is."""
+    """Write the file; returns its size in bytes."""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists() and not target.is_file():
-            with target.open("wb") as stream:
-                return sum(stream.write(part.encode("utf-8", "replace")) for part in parts)
-        target = target.resolve()
-        with tempfile.NamedTemporaryFile(
-            "w",
-            encoding="utf-8",
-            errors="replace",
-            newline="\n",
-            dir=target.parent,
-            prefix=".report-",
-            delete=False,
-        ) as file:
-            temporary = Path(file.name)
-            try:
-                file.writelines(parts)
-            except BaseException:
-                temporary.unlink()
-                raise
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(target)
-        return target.stat().st_size
+        with written_whole(target) as path, path.open("wb") as file:
+            return sum(file.write(part.encode("utf-8", "replace")) for part in parts)
     except OSError as error:
         raise UsageError(
             f"the report cannot be written to {target}: {error.strerror or error}",
             remedy="name another --output",
         ) from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

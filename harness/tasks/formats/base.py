@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 from harness.tasks.contents import IGNORED_NAMES
 from harness.tasks.manifest import MANIFEST
 from harness.tasks.secret_names import is_secret_name
+from harness.tasks.wholefile import written_whole
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -59,10 +59,8 @@ class TaskFolder:
             path = folder / name
             if path.is_file() and path.read_text(encoding="utf-8") == text:
                 continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-                file.write(text)
-            os.replace(file.name, path)
+            with written_whole(path) as made:
+                made.write_text(text, encoding="utf-8")
 
 
 def _write(path: Path, content: str | bytes | Path) -> None:

@@ -12,6 +12,7 @@ from harness.tasks.formats.dataset import Wanted, write_dataset
 from harness.tasks.formats.registry import format_of, name_of
 from harness.tasks.formats.skipped import FILE
 from harness.tasks.loading import load_task
+from harness.tasks.wholefile import written_whole
 
 
 def import_tasks(source: str, to: Path, here: Path, limit: int | None, sample: int | None) -> str:
@@ -73,7 +74,8 @@ def _keep(task: TaskFolder, name: str, to: Path) -> str:
         )
     task.write_shared(to)
     task.write_beside(to)
-    task.write(to / name)
+    with written_whole(to / name) as made:
+        task.write(made)
     load_task(to / name)
     return f"{to / name}"
 
