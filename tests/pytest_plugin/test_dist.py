@@ -27,9 +27,7 @@ def test_every_way_of_sharing_comes_to_the_same(pytester: pytest.Pytester, way: 
     task_folder(pytester.path / "tasks", "bad", checks=NEVER)
     task_folder(pytester.path / "tasks", "good")
     pytester.makepyfile(test_own=PYTHON_TEST)
-    result = pytester.runpytest_subprocess(
-        "tasks", "test_own.py", "--agent", "oracle", "--trials", "2", "-rs", *way
-    )
+    result = pytester.runpytest("tasks", "test_own.py", "--agent", "oracle", "--trials", "2", "-rs", *way)
 
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     counted = result.parseoutcomes()
