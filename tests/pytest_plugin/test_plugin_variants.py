@@ -205,7 +205,11 @@ BY_WORKERS = ("seed", "name", "secret")
 
 
 @pytest.mark.parametrize(
-    ("what", "way"), [*((what, []) for what in UNUSABLE), *((what, ["-n2"]) for what in BY_WORKERS)]
+    ("what", "way"),
+    [
+        *(pytest.param(what, [], id=f"{what}-plain") for what in UNUSABLE),
+        *(pytest.param(what, ["-n2"], id=f"{what}-n2") for what in BY_WORKERS),
+    ],
 )
 def test_what_cannot_be_used_is_a_usage_error(pytester: pytest.Pytester, what: str, way: list[str]) -> None:
     """Before anything runs, once, without a traceback."""
