@@ -11,7 +11,8 @@ from tests.support.folders import task_folder
 
 pytestmark = pytest.mark.usefixtures("as_e2b")
 
-MODES = ["load", "loadscope", "loadfile", "loadgroup", "worksteal", "each", "no"]
+# `load` is what -n2 alone means.
+MODES = ["loadscope", "loadfile", "loadgroup", "worksteal", "each", "no"]
 WAYS = [[], ["-n0"], ["-n2"], *(["-n2", "--dist", mode] for mode in MODES)]
 FAST = (["-n2"],)
 NEVER = {"no.sh": "#!/bin/sh\nexit 1\n"}
