@@ -32,6 +32,10 @@ for record in records:
         problems.append(f"{name}: no duration, tokens or turns")
     if record["model_source"] != "replay" or record["sandbox"]["kind"] != "local":
         problems.append(f"{name}: neither replayed nor local")
+    if record["replay_by_hand"] is not True or record["tampering"]:
+        problems.append(f"{name}: not by hand, or protected files were touched: {record['tampering']}")
+    if not record["tools"] or any(tool["errors"] for tool in record["tools"].values()):
+        problems.append(f"{name}: no tools, or calls that failed: {record['tools']}")
     for file in (record["transcript"], record["diff"], *(check["output"] for check in record["checks"])):
         if not (run.path / file).is_file():
             problems.append(f"{name}: {file} is missing")

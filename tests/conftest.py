@@ -52,11 +52,10 @@ OF_NO_USE = ("anyio", "hypothesispytest")
 """Plugins that happen to be installed. They take half of the time in which pytest, and each of its workers, starts."""
 
 
-@pytest.fixture
-def pytester(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """pytest's own; a run in it has no plugin that changes what tests run, or in which order."""
+@pytest.fixture(autouse=True)
+def _plain_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run within a test, or started by one, has no plugin that changes what tests run, or in which order."""
     monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(f"-p no:{name}" for name in OTHER_PLUGINS + OF_NO_USE))
-    return pytester
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,7 @@
-"""The shipped tasks are fair and hard to fool: right answers pass, none and lazy ones fail."""
+"""The shipped tasks are fair and hard to fool: right answers pass, none and lazy ones fail.
+
+That their recorded sessions solve them is what `.ci/check_records.py` looks at, after `pytest tasks`.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ NAMES = {folder.name for folder in find_tasks(TASKS)}
 
 def run(pytester: pytest.Pytester, tasks: Path, *options: str) -> dict[str, TrialRecord]:
     """The records of a run over a folder of tasks, by task."""
-    pytester.runpytest_subprocess(str(tasks), "--rootdir", str(pytester.path), *options)
+    pytester.runpytest(str(tasks), "--rootdir", str(pytester.path), *options)
     (run,) = list_runs(pytester.path / "results")
     return {record.task: record for record in read_records(run.path).records}
 
@@ -123,16 +126,3 @@ def answered_lazily(script: Path, into: Path) -> None:
     shutil.copytree(task, folder, ignore=shutil.ignore_patterns("solution", "replay.jsonl"))
     shutil.copytree(task / "solution", folder / "solution" / "reference")
     shutil.copy(script, folder / "solution" / "solve.sh")
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("as_e2b")
-def test_the_sessions_solve_their_tasks(pytester: pytest.Pytester) -> None:
-    """Played by the real Claude Code, each session passes, no tool call of it fails, and the records say by hand."""
-    records = run(pytester, TASKS, "--model-source", "replay")
-    assert {name: record.outcome for name, record in records.items()} == dict.fromkeys(NAMES, "passed")
-    for record in records.values():
-        assert record.replay_by_hand is True
-        assert not record.tampering
-        assert record.tools
-        assert all(tool.errors == 0 for tool in record.tools.values())

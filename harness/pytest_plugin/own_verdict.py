@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import pytest
 
 from harness.errors import Fault, TaskFault
-from harness.trials.attempt import interrupted
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,12 @@ class OwnVerdict:
             return TaskFault("skipped", f"the test skipped itself: {self.skipped}")
         if self.setup is not None:
             return TaskFault("test_setup", f"a fixture of the test failed: {self.setup}")
-        return None if self.called else interrupted()
+        if self.called:
+            return None
+        # A process in which no test has the fixtures loads neither this nor the SDK under it.
+        from harness.trials.attempt import interrupted
+
+        return interrupted()
 
 
 _VERDICT = pytest.StashKey[OwnVerdict]()

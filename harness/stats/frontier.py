@@ -94,7 +94,7 @@ def _power(rates: Floats, share: float, trials: int, level: float) -> float:
     base, own = (rng.binomial(trials, each).astype(np.float64) for each in (rates, changed))
     n = np.full(base.shape, float(trials))
     tables = Tables(own, n, base, n, np.ones(base.shape))
-    error = tables.error(np.zeros((_RUNS, 1)))[:, 0]
+    error = tables.error(np.zeros((_RUNS, 1)), tables.observed())[:, 0]
     # Where no trial differs at all, there is nothing that could be found.
     ratio = np.abs(tables.difference) / np.where(error > 0, error, np.inf)
     critical = float(-ndtri((1 - level) / 2))

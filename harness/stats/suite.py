@@ -57,9 +57,12 @@ class Tables:
         by_table = (self.x / self.n - self.base_x / self.base_n) * self.times
         return np.asarray(by_table.sum(-1) / self.times.sum(-1))
 
-    def error(self, d: Floats) -> Floats:
-        """The standard error of the difference, were it each of `d`, whose last axis is one of its own."""
-        variance = np.maximum(self.scale * self._score_variance(d[..., None]), self._observed()[..., None, :])
+    def error(self, d: Floats, observed: Floats) -> Floats:
+        """The standard error of the difference, were it each of `d`, whose last axis is one of its own.
+
+        `observed` is what `observed` says, which is the same for all of them.
+        """
+        variance = np.maximum(self.scale * self._score_variance(d[..., None]), observed[..., None, :])
         total = (variance * self.times[..., None, :]).sum(-1)
         return np.asarray(np.sqrt(total) / self.times.sum(-1)[..., None])
 
@@ -78,7 +81,8 @@ class Tables:
         own = np.clip(base + d, 0.0, 1.0)
         return np.asarray((own * (1 - own) / n + base * (1 - base) / base_n) * total / (total - 1))
 
-    def _observed(self) -> Floats:
+    def observed(self) -> Floats:
+        """Each table's variance by what was seen in it."""
         p, q = self.x / self.n, self.base_x / self.base_n
         own, base = _variance_of_mean(p, self.n, q), _variance_of_mean(q, self.base_n, p)
         return np.where((self.n == 1) & (self.base_n == 1), 0.0, self.scale * (own + base))
@@ -104,10 +108,11 @@ def score_bounds(tables: Tables, quantiles: Sequence[float]) -> Floats:
     center = tables.difference[..., None]
     inside = np.broadcast_to(center, (*center.shape[:-1], reach.size)).copy()
     outside = np.broadcast_to(np.tile([-1.0, 1.0], len(quantiles)), inside.shape).copy()
+    observed = tables.observed()
     # Where the very end is not excluded, the search runs into it.
     for _ in range(32):
         middle = (inside + outside) / 2
-        excluded = np.abs(center - middle) > reach * tables.error(middle)
+        excluded = np.abs(center - middle) > reach * tables.error(middle, observed)
         outside = np.where(excluded, middle, outside)
         inside = np.where(excluded, inside, middle)
     return outside.reshape(*inside.shape[:-1], -1, 2)

@@ -56,7 +56,7 @@ def test_the_rows_of_a_dataset_are_run_by_workers(pytester: pytest.Pytester) -> 
             "dataset.toml": '[columns]\nname = "id"\nprompt = "q"\ncheck = "c"\n',
         },
     )
-    done = pytester.runpytest_subprocess("--dataset", "rows.jsonl", "--agent", "nop", "-n", "2")
+    done = pytester.runpytest("--dataset", "rows.jsonl", "--agent", "nop", "-n", "2")
     done.assert_outcomes(failed=2)
 
 

@@ -28,8 +28,18 @@ def way(request: pytest.FixtureRequest) -> list[str]:
     return [] if request.param == "plain" else [request.param]
 
 
+LOADED = """
+import os, sys
+from pathlib import Path
+def pytest_sessionfinish():
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        Path(f"{worker}.loaded").write_text(str({"e2b", "harness.runs.engine"} & {*sys.modules}))
+"""
+
+
 def test_oracle_passes_and_nop_fails(pytester: pytest.Pytester, way: list[str]) -> None:
-    """The same outcomes, ids, records and summary, however the work is shared."""
+    """The same outcomes, ids, records and summary, however the work is shared; workers load no more than they need."""
+    pytester.makeconftest(LOADED)
     for name in ("one", "two"):
         task_folder(pytester.path / "tasks", name)
     result = pytester.runpytest("tasks", "--agent", "oracle", "--trials", "2", "-v", *way)
@@ -45,6 +55,8 @@ def test_oracle_passes_and_nop_fails(pytester: pytest.Pytester, way: list[str]) 
     result.stdout.fnmatch_lines(
         ["_* one: 1 of 1 failed _*", "FAILED  answer (exit code 1): default t1", "*does not say 42*"]
     )
+    loaded = [path.read_text() for path in pytester.path.glob("*.loaded")]
+    assert loaded == (["set()"] * 2 if way == ["-n2"] else [])
 
 
 def test_a_session_is_replayed_by_the_real_cli(pytester: pytest.Pytester) -> None:

@@ -189,22 +189,31 @@ def test_variants_are_chosen_by_name_by_file_and_by_k(pytester: pytest.Pytester)
     assert order(pytester.runpytest(*command, "--variant", "b")) == ["one[b-t1]"]
 
 
-@pytest.mark.parametrize("way", [[], ["-n2"]], ids=["plain", "-n2"])
+UNUSABLE = {
+    "name": ("[a]\n", ["--variant", "z"], "*there is no variant 'z' in tasks/variants.toml*there is: a*"),
+    "key": ("[a]\nmodle = 1\n", [], "*tasks/variants.toml:2: a.modle: is not a known key*"),
+    "file": ("[a]\n", ["--variants", "no.toml"], "*no.toml: cannot be read: No such file*"),
+    "seed": ("[a]\n", ["--seed", "x"], "*--seed 'x' is not a whole number*"),
+    "secret": (
+        "[a.env]\nX = '${env:NOT_THERE}'\n",
+        [],
+        "*refers to ${env:NOT_THERE}, and NOT_THERE is not set*",
+    ),
+}
+# What is met where options are read, where tasks are collected, and where the run is opened.
+BY_WORKERS = ("seed", "name", "secret")
+
+
 @pytest.mark.parametrize(
-    ("toml", "options", "words"),
+    ("what", "way"),
     [
-        ("[a]\n", ["--variant", "z"], "*there is no variant 'z' in tasks/variants.toml*there is: a*"),
-        ("[a]\nmodle = 1\n", [], "*tasks/variants.toml:2: a.modle: is not a known key*"),
-        ("[a]\n", ["--variants", "no.toml"], "*no.toml: cannot be read: No such file*"),
-        ("[a]\n", ["--seed", "x"], "*--seed 'x' is not a whole number*"),
-        ("[a.env]\nX = '${env:NOT_THERE}'\n", [], "*refers to ${env:NOT_THERE}, and NOT_THERE is not set*"),
+        *(pytest.param(what, [], id=f"{what}-plain") for what in UNUSABLE),
+        *(pytest.param(what, ["-n2"], id=f"{what}-n2") for what in BY_WORKERS),
     ],
-    ids=["name", "key", "file", "seed", "secret"],
 )
-def test_what_cannot_be_used_is_a_usage_error(
-    pytester: pytest.Pytester, way: list[str], toml: str, options: list[str], words: str
-) -> None:
+def test_what_cannot_be_used_is_a_usage_error(pytester: pytest.Pytester, what: str, way: list[str]) -> None:
     """Before anything runs, once, without a traceback."""
+    toml, options, words = UNUSABLE[what]
     for name in ("one", "two"):
         task_folder(pytester.path / "tasks", name)
     write_files(pytester.path / "tasks", {"variants.toml": toml})

@@ -43,7 +43,7 @@ def test_spent_money_keeps_python_tests_from_starting(
     with MessagesApi([Forever(Say("Said.", Usage(100_000, 10_000)))]) as api:
         for name, value in api.env("sk-ant-scripted").items():
             monkeypatch.setenv(name, value)
-        result = pytester.runpytest_subprocess("test_own.py", "-rs", "--max-cost", "0.1", *way)
+        result = pytester.runpytest("test_own.py", "-rs", "--max-cost", "0.1", *way)
     result.assert_outcomes(passed=1, skipped=1)
     result.stdout.fnmatch_lines(["*--max-cost 0.1 is reached: 0.* USD are spent*"])
     assert result.ret == EXIT_BUDGET
@@ -85,11 +85,11 @@ def test_broken(sandbox):
 def test_a_resume_runs_only_python_tests_without_a_verdict(pytester: pytest.Pytester, way: list[str]) -> None:
     """Valid records report for their tests, passed or failed, and the body is not run again; an error is."""
     pytester.makepyfile(test_own=THREE)
-    first = pytester.runpytest_subprocess("--agent", "oracle", "test_own.py", *way)
+    first = pytester.runpytest("--agent", "oracle", "test_own.py", *way)
     first.assert_outcomes(passed=1, failed=1, errors=1)
     assert of(records(pytester)) == {"test_good": "passed", "test_bad": "failed", "test_broken": "error"}
     Path(pytester.path, "mended").touch()
-    again = pytester.runpytest_subprocess("--agent", "oracle", "test_own.py", *way, "--resume")
+    again = pytester.runpytest("--agent", "oracle", "test_own.py", *way, "--resume")
     again.assert_outcomes(passed=2, failed=1)
     again.stdout.fnmatch_lines(["*the test itself has failed*"])
     assert of(records(pytester)) == {"test_good": "passed", "test_bad": "failed", "test_broken": "passed"}
@@ -122,7 +122,7 @@ def test_other(sandbox):
 def test_a_worker_that_dies_leaves_a_record(pytester: pytest.Pytester) -> None:
     """It is an error of the harness's, which counts for nobody; the others go on, and nobody waits for the dead."""
     pytester.makepyfile(test_own=CRASH)
-    result = pytester.runpytest_subprocess("--agent", "oracle", "test_own.py", "-n1")
+    result = pytester.runpytest("--agent", "oracle", "test_own.py", "-n1")
     result.assert_outcomes(passed=1, failed=1)
     assert of(records(pytester)) == {"test_crash": "error", "test_other": "passed"}
     (dead,) = [record.error for record in records(pytester) if record.error]

@@ -150,7 +150,7 @@ LEFT = (
             "a daemon": f'setsid -f sh -c "{WAIT}" >/dev/null 2>&1 </dev/null',
             "a process without its main thread": THREAD,
             "deaf to signals": f"setsid -f bash -c \"trap '' TERM HUP INT; {WAIT}\" >/dev/null 2>&1 </dev/null",
-            "a crowd": f'for i in $(seq 100); do setsid -f sh -c "{WAIT}" >/dev/null 2>&1 </dev/null; done',
+            "a crowd": f'for i in $(seq 30); do setsid -f sh -c "{WAIT}" >/dev/null 2>&1 </dev/null; done',
             "two that start each other": (
                 f'echo "{WAIT}" >/tmp/w; echo "while :; do sh /tmp/w; sleep 0.1; done" >/tmp/l; '
                 "setsid -f sh /tmp/l >/dev/null 2>&1 </dev/null"

@@ -416,7 +416,8 @@ def test_one_tasks_interval_is_that_of_miettinen_and_nurminen() -> None:
         variance = ((best + d) * (1 - best - d) / 10 + best * (1 - best) / 12) * 22 / 21
         variance = max(variance, 0.3 * 0.7 / 9 + 0.5 * 0.5 / 11)
         assert abs(0.3 - 0.5 - d) / np.sqrt(variance) == pytest.approx(scipy.stats.norm.ppf(0.975), abs=1e-3)
-    assert suite.tables_of(counts([5], 5), counts([0], 5)).error(np.array([1.0])) == 0  # all passed, and none
+    surest = suite.tables_of(counts([5], 5), counts([0], 5))  # all passed, and none
+    assert surest.error(np.array([1.0]), surest.observed()) == 0
 
 
 def test_nothing_differs_and_all_pass_is_known_by_a_formula() -> None:

@@ -10,9 +10,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from html import unescape
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness import __version__
 from harness.errors import UsageError
@@ -31,6 +33,9 @@ from harness.report.sanitize import sanitize
 from harness.report.setup import RunSetup, read_setup
 from harness.report.sources import planned_rounds
 from harness.tasks.wholefile import written_whole
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _HEAD = 4096
 _MADE_OF = re.compile(
@@ -170,11 +175,12 @@ def _pairs(arms: Sequence[Arm], baseline: str | None) -> list[tuple[str, str]]:
     return [(name, partner) for name, partner in partners if partner]
 
 
-def _rendered(page: Page, packs: Iterable[str], made_of: str) -> Iterator[str]:
+@cache
+def _environment() -> Environment:
+    """The templates, which are compiled once in a process: that takes longer than to fill in a page."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
 
-    environment = Environment(
+    return Environment(
         loader=PackageLoader("harness.report", "html"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -182,19 +188,28 @@ def _rendered(page: Page, packs: Iterable[str], made_of: str) -> Iterator[str]:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def _rendered(page: Page, packs: Iterable[str], made_of: str) -> Iterator[str]:
+    from markupsafe import Markup
+
     own = {
         name: (files("harness.report.html") / f"report.{name}").read_text(encoding="utf-8")
         for name in ("css", "js")
     }
-    return environment.get_template("report.html").generate(
-        page=page,
-        packs=packs,
-        version=__version__,
-        made_of=made_of,
-        css=Markup(own["css"]),
-        js=Markup(own["js"]),
-        css_hash=_policy_hash(own["css"]),
-        js_hash=_policy_hash(own["js"]),
+    return (
+        _environment()
+        .get_template("report.html")
+        .generate(
+            page=page,
+            packs=packs,
+            version=__version__,
+            made_of=made_of,
+            css=Markup(own["css"]),
+            js=Markup(own["js"]),
+            css_hash=_policy_hash(own["css"]),
+            js_hash=_policy_hash(own["js"]),
+        )
     )
 
 
