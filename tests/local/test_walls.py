@@ -565,6 +565,41 @@ def test_root_inside_does_not_stop_the_server() -> None:
     tell(story, isolation("namespaces"))
 
 
+HOARD = """
+import array, resource, socket, sys
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+kept, many = [], array.array("i", [0] * 250)
+try:
+    while True:
+        kept.append(socket.socketpair())
+        kept[-1][0].setblocking(False)
+        try:
+            while True:
+                kept[-1][0].sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, many)])
+        except BlockingIOError:
+            pass
+except OSError as error:
+    print(error.errno, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_descriptors_that_wait_in_sockets_do_not_end_a_sandbox() -> None:
+    """The kernel counts them by account, and refuses the guest's own then: what wants one is refused, for that time."""
+
+    async def story(box: Box) -> None:
+        hoard = await box.spawn(["python3", "-c", HOARD], user="root", stdin=True)
+        assert await hoard.read() == ("stdout", b"109\n")
+        with pytest.raises(OSError, match="Too many references"):
+            await box.files.open("/etc/hosts")
+        hoard.close_stdin()
+        await hoard.wait()
+        os.close(await box.files.open("/etc/hosts"))
+
+    tell(story, isolation("namespaces"))
+
+
 def test_processes_of_all_accounts_are_bounded_together() -> None:
     """Root's and the user's count as one."""
     bomb = "import os, time\nfor n in range(100):\n  try:\n    os.fork() or time.sleep(60)\n  except OSError: break"

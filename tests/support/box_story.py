@@ -2,9 +2,10 @@
 
     python -m tests.support.box_story '{"tier": null, "commands": ["id -u"], "hold": false}'
 
-It says one JSON line: the isolation found (or the error), and each command's exit code and output. `user` runs them,
-or root, while another sandbox is there in which `neighbour` has been run. `holder` is a program that then goes on, and
-`beyond` says which bound the sandbox is beyond (`disk_mb`). With `hold` it then waits until it is killed.
+It says one JSON line: the isolation found (or the error), and each command's exit code and output. `user` runs them, or
+root, while another sandbox is there in which `neighbour` has been run. `holder` is a program that then goes on, and
+`beyond` says which bound the sandbox is beyond (`disk_mb`); `pids` is what both may have. With `hold` it then waits
+until it is killed.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from tests.support.boxes import fresh_box, read_until, run, state_folder
 async def tell(found: Isolation, wish: dict[str, Any], folder: Path) -> None:
     """Run the commands in a fresh box, and say what came out."""
     async with contextlib.AsyncExitStack() as stack:
+        limits = BoxLimits(disk_mb=wish.get("disk_mb"), pids=wish.get("pids", 2048))
         if "neighbour" in wish:
-            neighbour = await stack.enter_async_context(fresh_box(found, folder, "neighbour"))
+            neighbour = await stack.enter_async_context(fresh_box(found, folder, "neighbour", limits=limits))
             await run(neighbour, wish["neighbour"], user="root")
-        limits = BoxLimits(disk_mb=wish.get("disk_mb"))
         box = await stack.enter_async_context(fresh_box(found, folder, limits=limits))
         outputs = [await run(box, command, user=wish.get("user", "user")) for command in wish["commands"]]
         if "holder" in wish:  # a program that says `done` when it holds something, and waits
@@ -42,6 +43,7 @@ async def tell(found: Isolation, wish: dict[str, Any], folder: Path) -> None:
             "shortcoming": found.shortcoming,
             "unavailable": [asdict(each) for each in found.unavailable],
             "account": box.account,
+            "ids": ids_of(box),
             "server": os.getpid(),
             "beyond": box.exceeds(await box.measure_usage()),
             "outputs": [[output.exit_code, output.stdout + output.stderr] for output in outputs],
@@ -49,6 +51,11 @@ async def tell(found: Isolation, wish: dict[str, Any], folder: Path) -> None:
         print(json.dumps(said), flush=True)  # noqa: T201  # that is what it is for
         if wish.get("hold"):
             await hold(box)
+
+
+def ids_of(box: Box) -> list[str]:
+    """The map of its ids, as this machine sees them."""
+    return Path(f"/proc/{box._launched.process.pid}/uid_map").read_text().split()
 
 
 async def hold(box: Box) -> None:

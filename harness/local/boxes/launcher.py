@@ -358,7 +358,7 @@ class Machine:
         if self.request["ids"] != "one":
             home = os.open("/home/user", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             if os.fstat(home).st_uid == 0:
-                os.fchown(home, 1000, 1000)
+                os.fchown(home, *self.request["user"])
             os.close(home)
 
     def drop(self) -> None:
@@ -435,30 +435,55 @@ class Child:
             os.setresgid(first, first, first)
             os.setresuid(first, first, first)
         prctl(PDEATHSIG, signal.SIGKILL)  # after the change of account, which clears it
-        if self.request["ids"] != "one":
-            # Before the user namespace is made: then it bounds all accounts inside together.
-            self.bound_processes()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         prctl(DUMPABLE, 1)  # else the launcher of an ordinary user could not map its ids
 
     def unshare(self) -> None:
         """Leave this machine's namespaces, and become root of the new ones once the ids are mapped."""
-        check(libc.unshare(EVERY_NAMESPACE), "unshare")
+        if self.request["ids"] == "own":
+            self.bound_processes()
+        check(libc.unshare(EVERY_NAMESPACE if self.request["ids"] == "own" else NEWUSER), "unshare")
         self.link.send(b"unshared")
         if self.link.recv(16) != b"mapped":
             raise OSError(errno.EPERM, "the launcher could not map the sandbox's ids")
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
-        if self.request["ids"] == "one":
-            # Earlier it would count what runs in the user's other sandboxes too.
-            self.bound_processes()
-        else:
+        if self.request["ids"] != "one":
             os.setgroups([])
+        if self.request["ids"] != "own":
+            self.unshare_again()
 
     def bound_processes(self) -> None:
-        """Limit the number of processes."""
+        """Limit the number of processes: of all accounts of the user namespace together that is made next."""
         if self.request["pids"] is not None:
             resource.setrlimit(resource.RLIMIT_NPROC, (self.request["pids"], self.request["pids"]))
+
+    def unshare_again(self) -> None:
+        """Leave the namespaces, for a user namespace within the one whose ids are mapped, with the same ids.
+
+        The kernel counts what runs in a user namespace for whoever made it. That is the first one's root here, whom no
+        other sandbox has, and would be the server's account, which has made them all.
+        """
+        write("/proc/sys/user/max_inotify_instances", str(WATCHERS))
+        self.bound_processes()
+        ids = "0 0 1" if self.request["ids"] == "one" else f"0 0 1\n1 1 {IDS - 1}"
+        me = os.getpid()
+        waiting, unshared = os.pipe()
+        helper = os.fork()
+        if helper == 0:
+            try:
+                os.read(waiting, 1)
+                write(f"/proc/{me}/uid_map", ids)
+                write(f"/proc/{me}/gid_map", ids)
+                os._exit(0)
+            except BaseException as error:  # noqa: BLE001  # as in `run`
+                self.fail(error)
+        check(libc.unshare(EVERY_NAMESPACE), "unshare")
+        os.write(unshared, b"y")
+        if os.waitpid(helper, 0)[1]:
+            raise OSError(errno.EPERM, "the sandbox's ids could not be mapped again")
+        os.close(waiting)
+        os.close(unshared)
 
     def take_mounts(self) -> list[int]:
         """Return the detached mounts: the launcher's, or where that has no power its own."""
