@@ -293,11 +293,12 @@ class Machine:
         os.chdir(self.ROOT)
         check(libc.syscall(PIVOT_ROOT[os.uname().machine], b".", b"."), "pivot_root")
         self.make_proc(devices.pop(0)[1])  # which needs the old one in sight
+        # Before anything is made by a path: while the old root lies on the new one, `/..` is the old one.
+        check(libc.umount2(b".", DETACH), "umount of the old root")
+        os.chdir("/")
         self.make_dev(devices)
         for inside in self.request["binds"]:
             self.bind(self.mounts.pop(0), inside)
-        check(libc.umount2(b".", DETACH), "umount of the old root")
-        os.chdir("/")
 
     def bind(self, mounted: int, target: str) -> None:
         """Attach a file or folder of this machine. It is read-only already."""
