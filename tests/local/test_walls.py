@@ -552,6 +552,16 @@ def test_a_sandbox_takes_its_share_of_what_all_have() -> None:
     tell(story, isolation("namespaces"))
 
 
+def test_devices_are_not_copied() -> None:
+    """Where moving is copying, between file systems: reading a terminal would never end."""
+
+    async def story(box: Box) -> None:
+        with pytest.raises(OSError, match="Not a regular file"):
+            await box.files.move("/dev/pts", "/home/user/terminals")
+
+    tell(story, isolation("namespaces"))
+
+
 def test_root_inside_does_not_stop_the_server() -> None:
     """By no signal to PID 1, and by nothing that stands where the server writes."""
 
