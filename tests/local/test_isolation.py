@@ -369,13 +369,15 @@ def test_a_tier_that_was_asked_for_is_not_replaced(tier: str) -> None:
 def test_an_ordinary_user_has_sandboxes_too(forbidden: tuple[str, ...], tmp_path: Path) -> None:
     """With an empty home, no privilege, no range of ids, and whatever is forbidden."""
     os.chown(tmp_path, SOMEBODY, SOMEBODY)
-    said = story(forbidden=forbidden, account=SOMEBODY, home=tmp_path, commands=COMMANDS)
+    bound = "grep /opt/bound /proc/self/mountinfo | cut -d ' ' -f 6"
+    said = story(forbidden=forbidden, account=SOMEBODY, home=tmp_path, commands=[*COMMANDS, bound])
     assert said["tier"] == ("namespaces", "landlock")[len(forbidden)]
     assert said["account"] == SOMEBODY
     assert ("package uidmap" if shutil.which("newuidmap") is None else "/etc/subuid") in said[
         "shortcoming"
     ] or forbidden
-    home, created, shadow = said["outputs"]
+    home, created, shadow, bound = said["outputs"]
+    assert forbidden or bound[1].startswith("ro,nosuid,nodev")
     assert home == [0, "/home/user\n0\n"] if not forbidden else home[0] == 0
     assert created == [0, "file\n"]
     assert "$" not in shadow[1]

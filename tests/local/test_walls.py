@@ -9,6 +9,7 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import stat
 import struct
 import subprocess
@@ -19,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from harness.local.boxes.box import APT_PROXY, Box
+from harness.local.boxes.guest_launch import LaunchSpec
 from harness.local.boxes.launcher import (
     CHOWNS,
     FSCONFIG,
@@ -36,6 +38,8 @@ from harness.local.boxes.launcher import (
     WATCHERS,
     make_filter,
 )
+from harness.local.boxes.namespaces import LauncherClient, Namespaces
+from harness.local.boxes.subordinate import SubordinateRange
 from harness.local.boxes.types import BoxError, UnknownUser
 from harness.local.limits import BoxLimits
 from harness.local.network.egress import MAX_CONNECTIONS
@@ -403,8 +407,11 @@ def test_what_is_mounted_is_the_sandboxs_own() -> None:
             top = {"/" + path.split("/")[1] for path in mounts}
             assert top == {"/", "/usr", "/dev", "/proc", "/opt"}
             assert mounts.count("/") == 1
-            refused = await run(box, "touch /opt/shared/new", user="root")
+            refused = await run(
+                box, "touch /opt/shared/new; grep /opt/shared /proc/self/mountinfo", user="root"
+            )
             assert "Read-only" in refused.stderr
+            assert refused.stdout.split()[5].startswith("ro,nosuid,nodev")
             own = (
                 await asyncio.to_thread(Path(f"/proc/{box._launched.process.pid}/status").read_text)
             ).splitlines()
@@ -413,8 +420,9 @@ def test_what_is_mounted_is_the_sandboxs_own() -> None:
     tell_in(story)
 
 
-def test_the_guest_has_no_descriptor_of_another() -> None:
-    """Its socket to the server, and what it opened itself: not the launcher's socket, nor a mount, nor a file."""
+def test_the_guest_has_nothing_of_another() -> None:
+    """Its socket to the server, and what it opened itself: not the launcher's socket, nor a mount, nor a file. Nor has
+    it the server's environment."""
 
     async def story(box: Box) -> None:
         await run(box, "true")
@@ -425,6 +433,9 @@ def test_the_guest_has_no_descriptor_of_another() -> None:
             name for name in os.listdir(folder) if os.readlink(f"{folder}/{name}").startswith("socket")
         ]
         assert len(sockets) == 1
+        environment = await asyncio.to_thread(Path(f"/proc/{box._launched.process.pid}/environ").read_bytes)
+        assert environment.split(b"=")[0] in (b"", b"LD_LIBRARY_PATH")
+        assert environment.count(b"\0") <= 1
 
     tell(story, isolation("namespaces"), network=NetworkPolicy(allow_internet_access=False))
 
@@ -505,6 +516,26 @@ def test_each_mount_is_as_closed_as_it_may_be() -> None:
         assert (await run(box, "cat /proc/sys/user/max_user_namespaces")).stdout == "0\n"
 
     tell(story, isolation("namespaces"))
+
+
+@pytest.mark.parametrize("tool", ["kill -STOP $1", "exec sleep 600"])
+def test_a_start_that_hangs_keeps_no_other_waiting(tmp_path: Path, tool: str) -> None:
+    """Neither a sandbox's process that stops, nor a tool that does not end: the next one starts."""
+    (tmp_path / "tool").write_text(f"#!/bin/sh\n{tool}\n")
+    (tmp_path / "tool").chmod(0o755)
+    tools = SubordinateRange((str(tmp_path / "tool"),) * 2, (), ())
+    launcher = LauncherClient()
+    for ids, shared in (("range", tools), ("own", None)):
+        machines = Namespaces(ids, launcher, shared)
+        spec = LaunchSpec("one", tmp_path / ids, base_template(), 1_000_000_000)
+        machines._prepare_state(spec)
+        request = {**machines.make_request(spec), "step_timeout": 0.2 if shared else 20.0}
+        with socket.socket() as control, tempfile.TemporaryFile() as errors:
+            if shared:
+                with pytest.raises(OSError, match=r"timed out|not ended"):
+                    launcher.launch(request, control.fileno(), errors.fileno())
+            else:
+                launcher.launch(request, control.fileno(), errors.fileno()).wait()
 
 
 def test_a_sandbox_ends_with_the_launcher() -> None:

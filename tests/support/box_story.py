@@ -15,13 +15,14 @@ import contextlib
 import json
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from harness.local.boxes.box import Box
 from harness.local.boxes.isolation import Isolation, IsolationError
 from harness.local.limits import BoxLimits
+from harness.local.template import base_template
 from tests.support.boxes import fresh_box, read_until, run, state_folder
 
 
@@ -32,7 +33,8 @@ async def tell(found: Isolation, wish: dict[str, Any], folder: Path) -> None:
         if "neighbour" in wish:
             neighbour = await stack.enter_async_context(fresh_box(found, folder, "neighbour", limits=limits))
             await run(neighbour, wish["neighbour"], user="root")
-        box = await stack.enter_async_context(fresh_box(found, folder, limits=limits))
+        template = replace(base_template(), binds={"/opt/bound": Path(__file__)})
+        box = await stack.enter_async_context(fresh_box(found, folder, limits=limits, template=template))
         outputs = [await run(box, command, user=wish.get("user", "user")) for command in wish["commands"]]
         if "holder" in wish:  # a program that says `done` when it holds something, and waits
             holder = await box.spawn(["python3", "-c", wish["holder"]], stdin=True)

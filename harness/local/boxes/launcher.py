@@ -153,11 +153,11 @@ def mount_disk(path: str) -> int:
 
 
 def mount_device(device: str) -> int:
-    """Return a detached mount of the ext4 file system on a device."""
+    """Return a detached mount of the ext4 file system on a device. Its attributes are for `make_mounts` to set."""
     context = check(libc.syscall(FSOPEN, b"ext4", 1), "fsopen ext4")
     check(libc.syscall(FSCONFIG, context, 1, b"source", os.fsencode(device), 0), "the disk's source")
     check(libc.syscall(FSCONFIG, context, 6, None, None, 0), f"mount {device}")
-    mounted = check(libc.syscall(FSMOUNT, context, 1, ATTR_NOSUID | ATTR_NODEV), f"fsmount {device}")
+    mounted = check(libc.syscall(FSMOUNT, context, 1, 0), f"fsmount {device}")
     os.close(context)
     return mounted
 
@@ -257,7 +257,7 @@ class Machine:
     def build(self) -> None:
         """Lay the layers over each other, in the order of `make_request` in namespaces.py."""
         mount(None, "/", None, REC | PRIVATE)
-        mount("tmpfs", self.STAGING, "tmpfs", NOSUID | NODEV, "mode=0700,size=1m,nr_inodes=1k")
+        mount("tmpfs", self.STAGING, "tmpfs", 0, "mode=0700,size=1m,nr_inodes=1k")
         os.mkdir(self.ROOT)
         upper = f"{self.STAGING}/upper"
         os.mkdir(upper)
@@ -527,7 +527,6 @@ class Child:
 
 # --- outside
 
-STEP_TIMEOUT_S = 20.0
 MSG_CMSG_CLOEXEC = 0x40000000
 SCM_RIGHTS = 1
 
@@ -593,7 +592,7 @@ class Launcher:
     def launch(self, request: dict[str, Any], control: int, errors: int) -> tuple[int, int]:
         """Start a sandbox. Returns its PID 1 and a descriptor of it. Raises OSError."""
         link, theirs = _socket.socketpair(_socket.AF_UNIX, SEQPACKET)
-        link.settimeout(STEP_TIMEOUT_S)  # one that hangs must not keep all others waiting
+        link.settimeout(request["step_timeout"])  # one that hangs must not keep all others waiting
         child = os.fork()
         if child == 0:
             Child(request, _socket.socket(fileno=theirs.detach()), control, errors).run(self.guest)
@@ -625,7 +624,7 @@ class Launcher:
         ids = request["ids"]
         if ids == "range":
             for tool, extents in zip(request["tools"], (request["uids"], request["gids"]), strict=True):
-                self.run_tool(tool, str(child), *map(str, extents))
+                self.run_tool(request["step_timeout"], tool, str(child), *map(str, extents))
             return
         first = os.geteuid() if request["first"] is None else request["first"]
         group = os.getegid() if request["first"] is None else request["first"]
@@ -635,16 +634,22 @@ class Launcher:
         write(f"/proc/{child}/uid_map", f"0 {first} {count}")
         write(f"/proc/{child}/gid_map", f"0 {group} {count}")
 
-    def run_tool(self, *argv: str) -> None:
-        """Run a program of this machine's. Raises OSError with its words."""
+    def run_tool(self, timeout_s: float, *argv: str) -> None:
+        """Run a program of this machine's. Raises OSError with its words, or if it takes longer."""
         reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
             moved = [(os.POSIX_SPAWN_DUP2, writer, 2)]
             pid = os.posix_spawn(argv[0], argv, {"PATH": "/usr/bin:/bin"}, file_actions=moved)
         finally:
             os.close(writer)
-        with open(reader, "rb") as said:
-            words = said.read(4096).decode("utf-8", "replace").strip()
+        try:
+            if select.select([reader], [], [], timeout_s)[0]:
+                words = os.read(reader, 4096).decode("utf-8", "replace").strip()
+            else:
+                words = "it has not ended"
+                os.kill(pid, signal.SIGKILL)
+        finally:
+            os.close(reader)
         if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
             raise OSError(errno.EPERM, f"{argv[0]} failed: {words}")
 

@@ -51,6 +51,8 @@ TREES = ("root", "usr")
 SHM_BYTES = 256 << 20
 OOM_SCORE = 500
 """Sandboxes are ended before anything else when this machine runs out of memory."""
+STEP_TIMEOUT_S = 20.0
+"""No step of a sandbox's start takes longer: the next one waits for it."""
 PYTHON = "/opt/python"
 ENV = {"PIP_BREAK_SYSTEM_PACKAGES": "1"}
 BASE_ENV = {"NPM_CONFIG_GLOBALCONFIG": "/etc/npmrc"}
@@ -223,6 +225,7 @@ class Namespaces:
             "hostname": "sandbox",
             "user": _user_of(spec),
             "pids": spec.limits.pids,
+            "step_timeout": STEP_TIMEOUT_S,
             "shm": SHM_BYTES,
             "oom": OOM_SCORE,
         }
