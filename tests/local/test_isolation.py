@@ -36,6 +36,8 @@ ROOT = Path(__file__).parents[2]
 FORBID = ROOT / "tests" / "support" / "forbid.py"
 SOMEBODY = 54_321
 """An account that this machine gives to nobody."""
+GROUP = 54_322
+"""A group of this machine's that the server's account is in."""
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
@@ -67,7 +69,7 @@ def storyteller(
         "XDG_CACHE_HOME": _cache(account),
         "SECRET_OF_THE_SERVER": "open sesame",
     }
-    groups: list[int] | None = None if account is None else []
+    groups = None if account is None else [GROUP]
     with _scratch(account) as env["TMPDIR"]:
         process = subprocess.Popen(
             argv,
@@ -419,6 +421,7 @@ input()
     ((code, words),) = said["outputs"]
     first = next(line.split(":")[1] for line in Path("/etc/subuid").read_text().splitlines())
     assert (code, words.split()) == (0, ["1000", "7:8"])
+    assert said["groups"] == []
     assert said["ids"] == ["0", str(account.pw_uid), "1", "1", first, "65535"]
 
 

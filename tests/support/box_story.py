@@ -45,7 +45,8 @@ async def tell(found: Isolation, wish: dict[str, Any], folder: Path) -> None:
             "shortcoming": found.shortcoming,
             "unavailable": [asdict(each) for each in found.unavailable],
             "account": box.account,
-            "ids": ids_of(box),
+            "ids": read_of(box, "uid_map").split(),
+            "groups": read_of(box, "status").partition("Groups:")[2].partition("\n")[0].split(),
             "server": os.getpid(),
             "beyond": box.exceeds(await box.measure_usage()),
             "outputs": [[output.exit_code, output.stdout + output.stderr] for output in outputs],
@@ -55,9 +56,9 @@ async def tell(found: Isolation, wish: dict[str, Any], folder: Path) -> None:
             await hold(box)
 
 
-def ids_of(box: Box) -> list[str]:
-    """The map of its ids, as this machine sees them."""
-    return Path(f"/proc/{box._launched.process.pid}/uid_map").read_text().split()
+def read_of(box: Box, name: str) -> str:
+    """A file of /proc about its guest, as this machine sees it."""
+    return Path(f"/proc/{box._launched.process.pid}/{name}").read_text()
 
 
 async def hold(box: Box) -> None:
