@@ -286,3 +286,38 @@ def test_nobody_gets_out_of_an_ordinary_users_server(ids: str) -> None:
     assert ("accounts" in said["enforces"]) == (ids == "range")
     done = {name: output[0] for name, output in zip(commands, said["outputs"], strict=True)}
     assert out_or_untried(done) == []
+
+
+HOG = """
+import ctypes, os, time
+one = os.fork()
+for account in () if one else range(1, 9):
+    if not os.fork():
+        os.setuid(account)
+        [ctypes.CDLL(None).inotify_init() for _ in range(100)]
+        time.sleep(600)
+try:
+    while not one:
+        os.fork() or time.sleep(600)
+except OSError:
+    print("done", flush=True)
+    time.sleep(600)
+"""
+"""Takes all that it can of inotify and of processes, for many accounts."""
+
+
+@pytest.mark.parametrize("ids", ["one", "range"])
+def test_a_sandbox_leaves_an_ordinary_users_others_their_share(ids: str) -> None:
+    """Of what the kernel counts for the account that all of them have outside. Others start, and work."""
+    if ids == "one" and os.geteuid() != 0:
+        pytest.skip("only root can become somebody without a range")
+    ranged = range_of_this_machine() if ids == "range" else None
+    said = story(
+        account=ranged.pw_uid if ranged else SOMEBODY,
+        home=Path(ranged.pw_dir) if ranged else None,
+        pids=60,
+        neighbour=f"mkfifo /tmp/said && {{ {python(HOG)} < /dev/null > /tmp/said 2>&1 & }} && head -n 1 /tmp/said",
+        commands=["seq 9 | xargs -P 9 -I{} sh -c : && " + python(LIBC + "exit(libc.inotify_init() < 0)")],
+    )
+    assert ("accounts" in said["enforces"]) == (ids == "range")
+    assert said["outputs"] == [[0, ""]]

@@ -36,6 +36,8 @@ ROOT = Path(__file__).parents[2]
 FORBID = ROOT / "tests" / "support" / "forbid.py"
 SOMEBODY = 54_321
 """An account that this machine gives to nobody."""
+GROUP = 54_322
+"""A group of this machine's that the server's account is in."""
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
@@ -67,7 +69,7 @@ def storyteller(
         "XDG_CACHE_HOME": _cache(account),
         "SECRET_OF_THE_SERVER": "open sesame",
     }
-    groups: list[int] | None = None if account is None else []
+    groups = None if account is None else [GROUP]
     with _scratch(account) as env["TMPDIR"]:
         process = subprocess.Popen(
             argv,
@@ -369,13 +371,15 @@ def test_a_tier_that_was_asked_for_is_not_replaced(tier: str) -> None:
 def test_an_ordinary_user_has_sandboxes_too(forbidden: tuple[str, ...], tmp_path: Path) -> None:
     """With an empty home, no privilege, no range of ids, and whatever is forbidden."""
     os.chown(tmp_path, SOMEBODY, SOMEBODY)
-    said = story(forbidden=forbidden, account=SOMEBODY, home=tmp_path, commands=COMMANDS)
+    bound = "grep /opt/bound /proc/self/mountinfo | cut -d ' ' -f 6"
+    said = story(forbidden=forbidden, account=SOMEBODY, home=tmp_path, commands=[*COMMANDS, bound])
     assert said["tier"] == ("namespaces", "landlock")[len(forbidden)]
     assert said["account"] == SOMEBODY
     assert ("package uidmap" if shutil.which("newuidmap") is None else "/etc/subuid") in said[
         "shortcoming"
     ] or forbidden
-    home, created, shadow = said["outputs"]
+    home, created, shadow, bound = said["outputs"]
+    assert forbidden or bound[1].startswith("ro,nosuid,nodev")
     assert home == [0, "/home/user\n0\n"] if not forbidden else home[0] == 0
     assert created == [0, "file\n"]
     assert "$" not in shadow[1]
@@ -408,7 +412,7 @@ file.flush()
 print("done", flush=True)
 input()
 """
-    commands = ["id -u; touch f; sudo chown 7:8 f; stat -c %u:%g f; cat /proc/self/uid_map"]
+    commands = ["id -u; touch f; sudo chown 7:8 f; stat -c %u:%g f"]
     said = story(
         account=account.pw_uid, home=Path(account.pw_dir), commands=commands, holder=holder, disk_mb=20
     )
@@ -416,7 +420,9 @@ input()
     assert said["beyond"] == "it wrote 30 MiB, and may write 20"
     ((code, words),) = said["outputs"]
     first = next(line.split(":")[1] for line in Path("/etc/subuid").read_text().splitlines())
-    assert (code, words.split()) == (0, ["1000", "7:8", "0", str(account.pw_uid), "1", "1", first, "65535"])
+    assert (code, words.split()) == (0, ["1000", "7:8"])
+    assert said["groups"] == []
+    assert said["ids"] == ["0", str(account.pw_uid), "1", "1", first, "65535"]
 
 
 def test_a_range_that_cannot_be_used_is_told(tmp_path: Path) -> None:

@@ -371,9 +371,12 @@ def test_files_are_composed_to_one(in_sandbox: InSandbox, server: LocalServer) -
             reply = await client.post(
                 "/files/compose", json={"source_paths": ["a", "~/b"], "destination": "new/c"}
             )
+            body = {"source_paths": ["/proc/version"], "destination": "of-proc"}
+            assert (await client.post("/files/compose", json=body)).status_code == 200
         assert reply.json() == {"path": "/home/user/new/c", "name": "c", "type": "file"}
         assert await sandbox.files.read("new/c") == "one two"
         assert not await sandbox.files.exists("a")
+        assert await sandbox.files.read("of-proc") == await sandbox.files.read("/proc/version")
         assert [entry.name for entry in await sandbox.files.list("new")] == ["c"]
 
     in_sandbox(story)

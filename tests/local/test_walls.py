@@ -7,16 +7,20 @@ import contextlib
 import ctypes
 import os
 import shlex
+import shutil
 import signal
+import socket
 import stat
 import struct
 import subprocess
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.local.boxes.box import APT_PROXY, Box
+from harness.local.boxes.guest_launch import LaunchSpec
 from harness.local.boxes.launcher import (
     CHOWNS,
     FSCONFIG,
@@ -34,6 +38,8 @@ from harness.local.boxes.launcher import (
     WATCHERS,
     make_filter,
 )
+from harness.local.boxes.namespaces import LauncherClient, Namespaces
+from harness.local.boxes.subordinate import SubordinateRange
 from harness.local.boxes.types import BoxError, UnknownUser
 from harness.local.limits import BoxLimits
 from harness.local.network.egress import MAX_CONNECTIONS
@@ -357,12 +363,11 @@ def test_a_setuid_file_is_nobodys_on_this_machine() -> None:
 
 
 @pytest.mark.parametrize("places", [("opt", "tmp", "srv"), ("dev",), ("proc",), ("usr",), ("home",)], ids=str)
-def test_links_of_a_snapshot_lead_nowhere_outside(tmp_path: Path, places: tuple[str, ...]) -> None:
+def test_links_of_a_snapshot_lead_nowhere_outside(places: tuple[str, ...]) -> None:
     """A sandbox that starts with links in the places of folders that are mounted has its own there, or does not start;
-    nothing is made at what they lead to."""
-    tmp_path.chmod(0o777)
-    for parent in tmp_path.parents[:-1]:
-        parent.chmod(parent.stat().st_mode | 0o011)
+    nothing is made at what they lead to, nor above the root, where this machine's is for a while."""
+    outside = Path(tempfile.mkdtemp(dir="/var/tmp"))  # what PID 1 sees in /tmp is its own
+    outside.chmod(0o777)
     machines = isolation("namespaces")
 
     async def story(folder: Path) -> None:
@@ -371,7 +376,7 @@ def test_links_of_a_snapshot_lead_nowhere_outside(tmp_path: Path, places: tuple[
             await first.copy_state(folder / "copy")
         for name in places:
             planted = folder / "copy" / "root" / name
-            await asyncio.to_thread(_plant, planted, tmp_path)
+            await asyncio.to_thread(_plant, planted, f"/..{outside}")
         async with fresh_box(
             machines, folder, "second", seed=folder / "copy", template=claude_template()
         ) as second:
@@ -379,14 +384,12 @@ def test_links_of_a_snapshot_lead_nowhere_outside(tmp_path: Path, places: tuple[
             fd = await second.files.open("/srv/y", os.O_WRONLY | os.O_CREAT, parents=True, user="root")
             os.close(fd)
 
-    with contextlib.suppress(BoxError):  # it may refuse to start
+    with contextlib.suppress(BoxError, FileNotFoundError):  # it may refuse to start, or to open
         tell_in(story)
-    assert list(tmp_path.iterdir()) == []
+    outside.rmdir()
 
 
-def _plant(place: Path, target: Path) -> None:
-    import shutil
-
+def _plant(place: Path, target: str) -> None:
     if place.is_dir() and not place.is_symlink():
         shutil.rmtree(place)
     place.symlink_to(target)
@@ -404,8 +407,11 @@ def test_what_is_mounted_is_the_sandboxs_own() -> None:
             top = {"/" + path.split("/")[1] for path in mounts}
             assert top == {"/", "/usr", "/dev", "/proc", "/opt"}
             assert mounts.count("/") == 1
-            refused = await run(box, "touch /opt/shared/new", user="root")
+            refused = await run(
+                box, "touch /opt/shared/new; grep /opt/shared /proc/self/mountinfo", user="root"
+            )
             assert "Read-only" in refused.stderr
+            assert refused.stdout.split()[5].startswith("ro,nosuid,nodev")
             own = (
                 await asyncio.to_thread(Path(f"/proc/{box._launched.process.pid}/status").read_text)
             ).splitlines()
@@ -414,8 +420,9 @@ def test_what_is_mounted_is_the_sandboxs_own() -> None:
     tell_in(story)
 
 
-def test_the_guest_has_no_descriptor_of_another() -> None:
-    """Its socket to the server, and what it opened itself: not the launcher's socket, nor a mount, nor a file."""
+def test_the_guest_has_nothing_of_another() -> None:
+    """Its socket to the server, and what it opened itself: not the launcher's socket, nor a mount, nor a file. Nor has
+    it the server's environment."""
 
     async def story(box: Box) -> None:
         await run(box, "true")
@@ -426,6 +433,9 @@ def test_the_guest_has_no_descriptor_of_another() -> None:
             name for name in os.listdir(folder) if os.readlink(f"{folder}/{name}").startswith("socket")
         ]
         assert len(sockets) == 1
+        environment = await asyncio.to_thread(Path(f"/proc/{box._launched.process.pid}/environ").read_bytes)
+        assert environment.split(b"=")[0] in (b"", b"LD_LIBRARY_PATH")
+        assert environment.count(b"\0") <= 1
 
     tell(story, isolation("namespaces"), network=NetworkPolicy(allow_internet_access=False))
 
@@ -508,6 +518,26 @@ def test_each_mount_is_as_closed_as_it_may_be() -> None:
     tell(story, isolation("namespaces"))
 
 
+@pytest.mark.parametrize("tool", ["kill -STOP $1", "exec sleep 600"])
+def test_a_start_that_hangs_keeps_no_other_waiting(tmp_path: Path, tool: str) -> None:
+    """Neither a sandbox's process that stops, nor a tool that does not end: the next one starts."""
+    (tmp_path / "tool").write_text(f"#!/bin/sh\n{tool}\n")
+    (tmp_path / "tool").chmod(0o755)
+    tools = SubordinateRange((str(tmp_path / "tool"),) * 2, (), ())
+    launcher = LauncherClient()
+    for ids, shared in (("range", tools), ("own", None)):
+        machines = Namespaces(ids, launcher, shared)
+        spec = LaunchSpec("one", tmp_path / ids, base_template(), 1_000_000_000)
+        machines._prepare_state(spec)
+        request = {**machines.make_request(spec), "step_timeout": 0.2 if shared else 20.0}
+        with socket.socket() as control, tempfile.TemporaryFile() as errors:
+            if shared:
+                with pytest.raises(OSError, match=r"timed out|not ended"):
+                    launcher.launch(request, control.fileno(), errors.fileno())
+            else:
+                launcher.launch(request, control.fileno(), errors.fileno()).wait()
+
+
 def test_a_sandbox_ends_with_the_launcher() -> None:
     """Also where the server lives on."""
 
@@ -553,6 +583,16 @@ def test_a_sandbox_takes_its_share_of_what_all_have() -> None:
     tell(story, isolation("namespaces"))
 
 
+def test_devices_are_not_copied() -> None:
+    """Where moving is copying, between file systems: reading a terminal would never end."""
+
+    async def story(box: Box) -> None:
+        with pytest.raises(OSError, match="Not a regular file"):
+            await box.files.move("/dev/pts", "/home/user/terminals")
+
+    tell(story, isolation("namespaces"))
+
+
 def test_root_inside_does_not_stop_the_server() -> None:
     """By no signal to PID 1, and by nothing that stands where the server writes."""
 
@@ -561,6 +601,41 @@ def test_root_inside_does_not_stop_the_server() -> None:
         await run(box, f"rm {APT_PROXY} && mkdir -p {APT_PROXY}/x", user="root")
         await box.update_network(NetworkPolicy(allow_internet_access=False))
         assert (await run(box, "true")).exit_code == 0
+
+    tell(story, isolation("namespaces"))
+
+
+HOARD = """
+import array, resource, socket, sys
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+kept, many = [], array.array("i", [0] * 250)
+try:
+    while True:
+        kept.append(socket.socketpair())
+        kept[-1][0].setblocking(False)
+        try:
+            while True:
+                kept[-1][0].sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, many)])
+        except BlockingIOError:
+            pass
+except OSError as error:
+    print(error.errno, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_descriptors_that_wait_in_sockets_do_not_end_a_sandbox() -> None:
+    """The kernel counts them by account, and refuses the guest's own then: what wants one is refused, for that time."""
+
+    async def story(box: Box) -> None:
+        hoard = await box.spawn(["python3", "-c", HOARD], user="root", stdin=True)
+        assert await hoard.read() == ("stdout", b"109\n")
+        with pytest.raises(OSError, match="Too many references"):
+            await box.files.open("/etc/hosts")
+        hoard.close_stdin()
+        await hoard.wait()
+        os.close(await box.files.open("/etc/hosts"))
 
     tell(story, isolation("namespaces"))
 

@@ -130,7 +130,7 @@ def attach(mounted: int, target: str) -> None:
 
 def mount_disk(path: str) -> int:
     """Return a detached mount of the ext4 file system in a file: it ends with its sandbox, and no path leads to it."""
-    disk = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    disk = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
     try:
         for _ in range(100):
@@ -153,11 +153,11 @@ def mount_disk(path: str) -> int:
 
 
 def mount_device(device: str) -> int:
-    """Return a detached mount of the ext4 file system on a device."""
+    """Return a detached mount of the ext4 file system on a device. Its attributes are for `make_mounts` to set."""
     context = check(libc.syscall(FSOPEN, b"ext4", 1), "fsopen ext4")
     check(libc.syscall(FSCONFIG, context, 1, b"source", os.fsencode(device), 0), "the disk's source")
     check(libc.syscall(FSCONFIG, context, 6, None, None, 0), f"mount {device}")
-    mounted = check(libc.syscall(FSMOUNT, context, 1, ATTR_NOSUID | ATTR_NODEV), f"fsmount {device}")
+    mounted = check(libc.syscall(FSMOUNT, context, 1, 0), f"fsmount {device}")
     os.close(context)
     return mounted
 
@@ -257,7 +257,7 @@ class Machine:
     def build(self) -> None:
         """Lay the layers over each other, in the order of `make_request` in namespaces.py."""
         mount(None, "/", None, REC | PRIVATE)
-        mount("tmpfs", self.STAGING, "tmpfs", NOSUID | NODEV, "mode=0700,size=1m,nr_inodes=1k")
+        mount("tmpfs", self.STAGING, "tmpfs", 0, "mode=0700,size=1m,nr_inodes=1k")
         os.mkdir(self.ROOT)
         upper = f"{self.STAGING}/upper"
         os.mkdir(upper)
@@ -293,11 +293,12 @@ class Machine:
         os.chdir(self.ROOT)
         check(libc.syscall(PIVOT_ROOT[os.uname().machine], b".", b"."), "pivot_root")
         self.make_proc(devices.pop(0)[1])  # which needs the old one in sight
+        # Before anything is made by a path: while the old root lies on the new one, `/..` is the old one.
+        check(libc.umount2(b".", DETACH), "umount of the old root")
+        os.chdir("/")
         self.make_dev(devices)
         for inside in self.request["binds"]:
             self.bind(self.mounts.pop(0), inside)
-        check(libc.umount2(b".", DETACH), "umount of the old root")
-        os.chdir("/")
 
     def bind(self, mounted: int, target: str) -> None:
         """Attach a file or folder of this machine. It is read-only already."""
@@ -355,11 +356,9 @@ class Machine:
         fcntl.ioctl(lo.fileno(), 0x8914, struct.pack("16sh22x", b"lo", 1 | 64))  # SIOCSIFFLAGS: up, running
         lo.close()
         os.umask(0o022)
-        if self.request["ids"] != "one":
-            home = os.open("/home/user", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            if os.fstat(home).st_uid == 0:
-                os.fchown(home, 1000, 1000)
-            os.close(home)
+        # A link there is one that root inside has made.
+        if self.request["ids"] != "one" and os.stat("/home/user").st_uid == 0:
+            os.chown("/home/user", *self.request["user"])
 
     def drop(self) -> None:
         """Give up for good what the guest and its children must not have."""
@@ -425,7 +424,6 @@ class Child:
 
     def become(self) -> None:
         """Take the sandbox's first id, and the limits that hold for all of its ids together."""
-        os.setsid()
         if self.request["oom"]:  # while still root: the kernel keeps it as the least that root inside may set
             with open("/proc/self/oom_score_adj", "w") as file:
                 file.write(str(self.request["oom"]))
@@ -435,30 +433,54 @@ class Child:
             os.setresgid(first, first, first)
             os.setresuid(first, first, first)
         prctl(PDEATHSIG, signal.SIGKILL)  # after the change of account, which clears it
-        if self.request["ids"] != "one":
-            # Before the user namespace is made: then it bounds all accounts inside together.
-            self.bound_processes()
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         prctl(DUMPABLE, 1)  # else the launcher of an ordinary user could not map its ids
 
     def unshare(self) -> None:
         """Leave this machine's namespaces, and become root of the new ones once the ids are mapped."""
-        check(libc.unshare(EVERY_NAMESPACE), "unshare")
+        if self.request["ids"] == "own":
+            self.bound_processes()
+        check(libc.unshare(EVERY_NAMESPACE if self.request["ids"] == "own" else NEWUSER), "unshare")
         self.link.send(b"unshared")
         if self.link.recv(16) != b"mapped":
             raise OSError(errno.EPERM, "the launcher could not map the sandbox's ids")
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
-        if self.request["ids"] == "one":
-            # Earlier it would count what runs in the user's other sandboxes too.
-            self.bound_processes()
-        else:
+        if self.request["ids"] != "one":
             os.setgroups([])
+        if self.request["ids"] != "own":
+            self.unshare_again()
 
     def bound_processes(self) -> None:
-        """Limit the number of processes."""
+        """Limit the number of processes: of all accounts of the user namespace together that is made next."""
         if self.request["pids"] is not None:
             resource.setrlimit(resource.RLIMIT_NPROC, (self.request["pids"], self.request["pids"]))
+
+    def unshare_again(self) -> None:
+        """Leave the namespaces, for a user namespace within the one whose ids are mapped, with the same ids.
+
+        The kernel counts what runs in a user namespace for whoever made it. That is the first one's root here, whom no
+        other sandbox has, and would be the server's account, which has made them all.
+        """
+        write("/proc/sys/user/max_inotify_instances", str(WATCHERS))
+        self.bound_processes()
+        ids = "0 0 1" if self.request["ids"] == "one" else f"0 0 1\n1 1 {IDS - 1}"
+        me = os.getpid()
+        waiting, unshared = os.pipe()
+        helper = os.fork()
+        if helper == 0:
+            try:
+                os.read(waiting, 1)
+                write(f"/proc/{me}/uid_map", ids)
+                write(f"/proc/{me}/gid_map", ids)
+                os._exit(0)
+            except BaseException as error:  # noqa: BLE001  # as in `run`
+                self.fail(error)
+        check(libc.unshare(EVERY_NAMESPACE), "unshare")
+        os.write(unshared, b"y")
+        if os.waitpid(helper, 0)[1]:
+            raise OSError(errno.EPERM, "the sandbox's ids could not be mapped again")
+        os.close(waiting)
+        os.close(unshared)
 
     def take_mounts(self) -> list[int]:
         """Return the detached mounts: the launcher's, or where that has no power its own."""
@@ -484,8 +506,7 @@ class Child:
             machine.enter()
             machine.furnish()
             machine.drop()
-            sys.path.clear()
-            sys.meta_path.clear()  # an import from now on would run the sandbox's files
+            sys.meta_path.clear()  # an import would run the sandbox's files. There is none: no test can notice this.
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # which Python would make an exception of
             guest.serve(self.control)
         except BaseException as error:  # noqa: BLE001  # as above
@@ -501,7 +522,6 @@ class Child:
 
 # --- outside
 
-STEP_TIMEOUT_S = 20.0
 MSG_CMSG_CLOEXEC = 0x40000000
 SCM_RIGHTS = 1
 
@@ -516,10 +536,6 @@ class Launcher:
     def run(self) -> None:
         """Serve until the server is gone. All sandboxes end with this process."""
         prctl(SUBREAPER, 1)
-        if os.geteuid() == 0:
-            # Mounts that this process makes are never seen on the machine.
-            check(libc.unshare(NEWNS), "unshare the launcher's mounts")
-            mount(None, "/", None, REC | PRIVATE)
         gc.freeze()  # a collection would copy the memory that sandboxes share
         wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
@@ -567,7 +583,7 @@ class Launcher:
     def launch(self, request: dict[str, Any], control: int, errors: int) -> tuple[int, int]:
         """Start a sandbox. Returns its PID 1 and a descriptor of it. Raises OSError."""
         link, theirs = _socket.socketpair(_socket.AF_UNIX, SEQPACKET)
-        link.settimeout(STEP_TIMEOUT_S)  # one that hangs must not keep all others waiting
+        link.settimeout(request["step_timeout"])  # one that hangs must not keep all others waiting
         child = os.fork()
         if child == 0:
             Child(request, _socket.socket(fileno=theirs.detach()), control, errors).run(self.guest)
@@ -599,7 +615,7 @@ class Launcher:
         ids = request["ids"]
         if ids == "range":
             for tool, extents in zip(request["tools"], (request["uids"], request["gids"]), strict=True):
-                self.run_tool(tool, str(child), *map(str, extents))
+                self.run_tool(request["step_timeout"], tool, str(child), *map(str, extents))
             return
         first = os.geteuid() if request["first"] is None else request["first"]
         group = os.getegid() if request["first"] is None else request["first"]
@@ -609,16 +625,22 @@ class Launcher:
         write(f"/proc/{child}/uid_map", f"0 {first} {count}")
         write(f"/proc/{child}/gid_map", f"0 {group} {count}")
 
-    def run_tool(self, *argv: str) -> None:
-        """Run a program of this machine's. Raises OSError with its words."""
+    def run_tool(self, timeout_s: float, *argv: str) -> None:
+        """Run a program of this machine's. Raises OSError with its words, or if it takes longer."""
         reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
             moved = [(os.POSIX_SPAWN_DUP2, writer, 2)]
             pid = os.posix_spawn(argv[0], argv, {"PATH": "/usr/bin:/bin"}, file_actions=moved)
         finally:
             os.close(writer)
-        with open(reader, "rb") as said:
-            words = said.read(4096).decode("utf-8", "replace").strip()
+        try:
+            if select.select([reader], [], [], timeout_s)[0]:
+                words = os.read(reader, 4096).decode("utf-8", "replace").strip()
+            else:
+                words = "it has not ended"
+                os.kill(pid, signal.SIGKILL)
+        finally:
+            os.close(reader)
         if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
             raise OSError(errno.EPERM, f"{argv[0]} failed: {words}")
 

@@ -51,6 +51,8 @@ TREES = ("root", "usr")
 SHM_BYTES = 256 << 20
 OOM_SCORE = 500
 """Sandboxes are ended before anything else when this machine runs out of memory."""
+STEP_TIMEOUT_S = 20.0
+"""No step of a sandbox's start takes longer: the next one waits for it."""
 PYTHON = "/opt/python"
 ENV = {"PIP_BREAK_SYSTEM_PACKAGES": "1"}
 BASE_ENV = {"NPM_CONFIG_GLOBALCONFIG": "/etc/npmrc"}
@@ -198,8 +200,7 @@ class Namespaces:
             raise OSError(error.errno, said or error.strerror or str(error)) from error
         image = spec.template.image
         env = {**ENV, **(BASE_ENV if image is None else {}), **(ONE_ID_ENV if self.ids == "one" else {})}
-        user = E2B_USER if image is None else image.user
-        return LaunchedGuest(guest, errors, env=env, has_accounts=self.ids != "one", user=user)
+        return LaunchedGuest(guest, errors, env=env, has_accounts=self.ids != "one", user=_user_of(spec))
 
     def make_request(self, spec: LaunchSpec) -> dict[str, Any]:
         """Return the launcher's request: first the upper layer, then the layers of each tree, then single folders."""
@@ -222,7 +223,9 @@ class Namespaces:
             "binds": list(binds),
             "is_disk": is_disk,
             "hostname": "sandbox",
+            "user": _user_of(spec),
             "pids": spec.limits.pids,
+            "step_timeout": STEP_TIMEOUT_S,
             "shm": SHM_BYTES,
             "oom": OOM_SCORE,
         }
@@ -305,6 +308,11 @@ def list_ways() -> tuple[tuple[Namespaces, ...], str | None]:
         return (Namespaces("range", launcher, find_range()), one), None
     except NoRange as error:
         return (one,), str(error)
+
+
+def _user_of(spec: LaunchSpec) -> tuple[int, int]:
+    """Return the ids of `user` and its group inside."""
+    return E2B_USER if spec.template.image is None else spec.template.image.user
 
 
 def _list_scripts(spec: LaunchSpec) -> Iterator[tuple[str, Path]]:

@@ -12,7 +12,14 @@ from starlette.responses import JSONResponse, Response
 from harness.local.api_errors import bad_request
 from harness.local.boxes.box import Box
 from harness.local.control.body import Body
-from harness.local.envd.files import entry_json, open_to_read, open_to_write, resolve_path, write_error
+from harness.local.envd.files import (
+    entry_json,
+    open_to_read,
+    open_to_write,
+    resolve_path,
+    write_all,
+    write_error,
+)
 from harness.local.envd.users import User
 
 
@@ -49,7 +56,7 @@ async def _concatenate(box: Box, user: User, sources: list[str], target: str) ->
         for source in sources:
             fd = await open_to_read(box, source)
             try:
-                await asyncio.to_thread(_append, fd, out)
+                await asyncio.to_thread(_append, fd, out, source)
             except OSError as error:
                 raise write_error(f"error composing source {source}", error) from error
             finally:
@@ -58,6 +65,12 @@ async def _concatenate(box: Box, user: User, sources: list[str], target: str) ->
         os.close(out)
 
 
-def _append(fd: int, out: int) -> None:
-    while os.sendfile(out, fd, None, 1 << 24):
-        pass
+def _append(fd: int, out: int, source: str) -> None:
+    while True:
+        try:
+            data = os.read(fd, 1 << 20)  # sendfile(2) does not know files of /proc
+        except OSError as error:
+            raise bad_request(f"error reading source {source}: {error.strerror}") from error
+        if not data:
+            return
+        write_all(out, data)

@@ -43,6 +43,8 @@ _MAX_METADATA_BYTES = 4096
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (errno.EINVAL, errno.EPERM, errno.EACCES, errno.EFBIG, errno.EBUSY)
+"""Errors of writing that a file itself makes, such as those of /proc; not the machine."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,9 @@ class _Sink:
         """Append bytes. Raises `ApiError`, 507 if the disk is full."""
         try:
             if len(data) <= _INLINE_BYTES:
-                _write_all(self._fd, data)
+                write_all(self._fd, data)
             else:
-                await asyncio.to_thread(_write_all, self._fd, data)
+                await asyncio.to_thread(write_all, self._fd, data)
         except OSError as error:
             raise write_error(f"error writing file after {self._written} bytes", error) from error
         self._written += len(data)
@@ -215,7 +217,7 @@ def _copy_to_memory(fd: int) -> tuple[int, int]:
     copy, size = os.memfd_create("unsized", os.MFD_CLOEXEC), 0
     try:
         while size <= _MAX_UNSIZED_BYTES and (data := os.read(fd, _CHUNK_BYTES)):
-            _write_all(copy, data)
+            write_all(copy, data)
             size += len(data)
     except BaseException:
         os.close(copy)
@@ -303,10 +305,12 @@ def write_error(doing: str, error: OSError) -> ApiError:
         return ApiError(501, f"{doing}: the file system of this path keeps none")
     if error.errno in _NO_SPACE:
         return ApiError(507, f"{doing}: not enough disk space available")
-    return ApiError(500, f"{doing}: {error.strerror or error}")
+    status = 400 if error.errno in _REFUSED else 500
+    return ApiError(status, f"{doing}: {error.strerror or error}")
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes) -> None:
+    """Write all bytes to a file."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]

@@ -159,8 +159,17 @@ def move(source: str, target: str, owner: Account | None) -> dict[str, Any]:
             raise
         import shutil  # /usr and the rest are separate file systems here; on E2B they are one
 
-        shutil.move(source, target)
+        shutil.move(source, target, _copy_regular)
     return describe(target)
+
+
+def _copy_regular(source: str, target: str) -> None:
+    """Copy a regular file. Raises OSError for a device, which may have no end."""
+    import shutil
+
+    if not stat.S_ISREG(os.lstat(source).st_mode):
+        raise OSError(errno.EINVAL, "Not a regular file", source)
+    shutil.copy2(source, target)
 
 
 def remove(path: str) -> None:

@@ -123,7 +123,10 @@ class Guest:
         except Exception as error:  # noqa: BLE001
             # an error of one request is its reply; the sandbox lives on
             reply["error"] = encode_error(error)
-        self.link.send({**reply, "fds": len(out)}, out)
+        try:
+            self.link.send({**reply, "fds": len(out)}, out)
+        except OSError as error:  # others of this sandbox's account have used up what may wait in its sockets
+            self.link.send({"id": message["id"], "error": encode_error(error), "fds": 0})
         for fd in (*fds, *out):
             os.close(fd)
 
