@@ -21,6 +21,8 @@ _INLINE_BYTES = 96 * 1024
 _OUTSIDE_NAMES = 20
 _PATIENCE_S = 30.0
 """After so long it is asked whether the sandbox does anything; that answer may take as long."""
+_MAX_SLOW = 2
+"""So often it is tried to start a command where each try takes a minute."""
 _RETRY_DELAYS_S = (0.5, 2.0)
 
 Store = Callable[[str, bytes], Awaitable[Path]]
@@ -60,6 +62,7 @@ async def collect_work(
         NotCarriedError: when it cannot be carried though the sandbox is there and answers.
         SandboxFault: when the sandbox is lost.
     """
+    slow = 0
     for wait in (*_RETRY_DELAYS_S, None):
         try:
             return await _collect(sandbox, task, baseline, store, name)
@@ -67,7 +70,8 @@ async def collect_work(
             # The platform that is there, and a sandbox in which nothing can be run: an agent can bring that about.
             if fault.fatal or fault.policy.is_gone or not await sandbox.is_running():
                 raise
-            if wait is None:
+            slow += fault.kind == "timeout"
+            if wait is None or slow == _MAX_SLOW:
                 what = f"the repo cannot be carried: the sandbox runs, and does not do it: {fault.message}"
                 raise NotCarriedError(what) from fault
             await asyncio.sleep(wait)
