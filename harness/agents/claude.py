@@ -49,6 +49,8 @@ HOOK_EVENTS = "--include-hook-events"
 """Has Claude Code tell in its stream what hooks say; older versions do not know it, and do not start with it."""
 _AS_LONG = 0.8
 """The part of the stream's silence that the API's must be, to be its cause."""
+MAX_STREAM = 1024**3
+"""Bytes that a session may tell; more would fill the disk that all trials share."""
 GRACE_S = 5.0
 """How long Claude Code may take to go on or to end after its result: a server that the agent left running keeps it."""
 
@@ -71,7 +73,7 @@ class Claude:
     def __init__(self) -> None:
         # Chosen ahead, so that it is known even when the CLI is killed before it says it.
         self.session_id = str(uuid.uuid4())
-        self._turn_number = 0
+        self._turn_number = self._told_bytes = 0
         self._login: Mapping[str, str] | None = None
         self._first_model: str | None = None
 
@@ -152,6 +154,11 @@ class Claude:
         try:
             async with asyncio.timeout_at(end) as limit, aclosing(jobs.start(job)) as lines:
                 async for line in lines:
+                    self._told_bytes += len(line)
+                    if self._told_bytes > MAX_STREAM:
+                        await jobs.kill(job)
+                        job.stderr = f"it was stopped: its output had more than {MAX_STREAM // 2**20} MiB"
+                        return False
                     context.on_line(line)
                     limit.reschedule(min(end, clock() + _limit_s(context)))
                     if not has_asked and context.session_builder.last_retry_status in (401, 403):

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from harness.records.files import MAX_LINE
 from harness.records.json_values import as_mapping
 
 MARKER = "harness"
 """`type` of the lines that harness itself puts into a transcript, between the turns of a session."""
+_MAX_LEVELS = 200
+"""What lies deeper in an event is null: neither Python nor a record takes values of any depth."""
+_TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -43,21 +48,17 @@ class Event:
 
 
 class Lines:
-    """Cuts a byte stream into whole lines, wherever its chunks end."""
+    """Cuts a byte stream into whole lines, wherever its chunks end. What a line has over `MAX_LINE` is dropped."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
-
-    @property
-    def waiting(self) -> int:
-        """As many bytes as there are of a line that has no end yet."""
-        return len(self._rest)
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The lines completed by this chunk, without their ends; empty ones left out."""
         start = len(self._rest)
         self._rest += chunk
         if self._rest.find(b"\n", start) < 0:
+            del self._rest[MAX_LINE:]
             return []
         *lines, rest = bytes(self._rest).split(b"\n")
         self._rest = bytearray(rest)
@@ -73,7 +74,7 @@ def parse_line(line: bytes) -> Event:
     """One line as an event; never raises. All text in it can be encoded: a lone surrogate becomes `?`."""
     try:
         # Of bytes, json would take UTF-16 too, and halves of surrogates as they are.
-        raw = json.loads(line.decode())
+        raw = json.loads(_without_depths(line).decode())
         if b"\\ud" in line or b"\\uD" in line:
             raw = json.loads(json.dumps(raw, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError):
@@ -82,6 +83,23 @@ def parse_line(line: bytes) -> Event:
         return Event("malformed", None, {"line": line.decode("utf-8", "replace")})
     subtype = raw.get("subtype")
     return Event(raw["type"], subtype if isinstance(subtype, str) else None, raw)
+
+
+def _without_depths(line: bytes) -> bytes:
+    """A line of JSON with null in the place of what lies too deep in it."""
+    if line.count(b"[") + line.count(b"{") <= _MAX_LEVELS:
+        return line
+    kept, start, level = list[bytes](), 0, 0
+    for token in _TOKENS.finditer(line):
+        if token[0] in (b"[", b"{"):
+            level += 1
+            if level == _MAX_LEVELS + 1:
+                kept += (line[start : token.start()], b"null")
+        elif token[0] in (b"]", b"}"):
+            if level == _MAX_LEVELS + 1:
+                start = token.end()
+            level -= 1
+    return b"".join((*kept, line[start:])) if level == 0 else line
 
 
 def parse_transcript(data: bytes) -> list[Event]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.records.events import Event, Lines, parse_line
-from harness.records.files import MAX_LINE, file_below, open_regular
+from harness.records.files import file_below, open_regular
 from harness.records.reading import read_records
 from harness.records.record import TrialRecord
 from harness.records.store import TRANSCRIPT, RunFolder
@@ -51,10 +51,7 @@ class TranscriptTail:
         except OSError:  # It is not there yet, or is no file.
             return [], False
         self.place = (inode, self.place[1] + len(data))
-        events = [parse_line(line) for line in self._lines.feed(data)]
-        if self._lines.waiting > MAX_LINE:
-            self._lines = Lines()  # What comes of that line is no JSON, and is told as that.
-        return events, anew
+        return [parse_line(line) for line in self._lines.feed(data)], anew
 
     def _inode(self) -> int:
         return self._file.stat().st_ino

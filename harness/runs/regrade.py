@@ -40,6 +40,7 @@ from harness.trials.work import Work
 from harness.variants.declared import VariantResolver
 from harness.variants.variant import Variant
 
+_SHOWN = 5
 _MOST_OF_TRANSCRIPT = 1024**3
 
 
@@ -88,6 +89,13 @@ def regrade(results: Path, run: str | None, tasks: Sequence[Path], options: Opti
     new = RunFolder.create(results, new_run_id(), about, redactor_of_run(os.environ, old))
     with platform_of(options) as platform:
         regraded = asyncio.run(_regrade_all(old, new, records, known, platform, options))
+    if not any(one.new for one in regraded):
+        shutil.rmtree(new.path)
+        reasons = "; ".join(f"{one.old.trial_id}: {one.reason}" for one in regraded[:_SHOWN])
+        raise UsageError(
+            f"no trial of run {old.id} could be judged again: {reasons}",
+            remedy="keep what agents leave for it: --keep-work all",
+        )
     seal_run(new)
     return _told(old, new, regraded)
 

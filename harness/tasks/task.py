@@ -107,6 +107,8 @@ class Task:
 
     @property
     def own_seconds(self) -> float:
-        """The most that its setup, agent and checks may take together."""
+        """The most that its setup, agent and checks may take together, and the packing of what the agent leaves."""
         setup = self.setup_timeout if self.setup else 0.0
-        return setup + self.timeout + len(self.checks) * self.check_timeout
+        judged_turns = {check.turn for check in self.checks} - {None}
+        packing = (1 + len(judged_turns)) * (1 + len(self.carry)) * self.work.timeout
+        return setup + self.timeout + packing + len(self.checks) * self.check_timeout

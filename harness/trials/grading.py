@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import secrets
 import shlex
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,6 @@ from harness.sandboxes.archive import pack, print_command
 from harness.sandboxes.faults import OF_CONTENT
 from harness.sandboxes.sandbox import (
     MAX_READ_BYTES,
-    CommandResult,
     CommandTimeoutError,
     Sandbox,
     TooLargeError,
@@ -27,6 +27,7 @@ from harness.sandboxes.shell import (
     chain,
     decode_bytes,
     decode_names,
+    read_answers,
     run_as_root,
     run_without_profile,
 )
@@ -58,6 +59,7 @@ _CARRIED, _STARTER, _WORK = ".harness/carried.tar", ".harness/starter.tar", ".ha
 _STEP_S = 300.0
 _DIFF_S = 120
 _MAX_TRIES = 3
+_MAX_TRIES_IN_PLACE = 2
 _WORKS_OWN = OF_CONTENT | {"checks", "grade", "not_found"}
 """Kinds of faults that the work can bring about in a sandbox that is there."""
 _CLEAR_WAY = """
@@ -318,34 +320,54 @@ async def grade_in_place(
     Raises:
         SandboxFault: when the sandbox is lost.
     """
-    try:
-        done = await _make_ready(place, task)
-        why = f"the sandbox could not be made ready for the checks: {keep_end(done.stderr.strip(), 1000)}"
-        if not done.exit_code:
-            return await run_checks(place, task, checks, keep, told=told)
-    except CommandTimeoutError as error:
-        why = f"the sandbox could not be made ready for the checks: {error}"
-    except SandboxFault as fault:
-        if fault.kind not in _WORKS_OWN:
-            raise
-        why = fault.message
+    why = ""
+    for _ in range(_MAX_TRIES_IN_PLACE):
+        try:
+            why = await _make_ready(place, task)
+            if not why:
+                return await run_checks(place, task, checks, keep, told=told)
+            break
+        except CommandTimeoutError as error:
+            why = str(error)
+            break
+        except SandboxFault as fault:
+            # One that is there, and in which nothing can be started again and again: an agent can bring that about.
+            if fault.kind not in _WORKS_OWN | {"timeout"} or not await place.sandbox.is_running():
+                raise
+            why = fault.message
+            if fault.kind != "timeout":
+                break
+    why = f"the sandbox could not be made ready for the checks: {why}"
     return tuple(failed_check(check, why) for check in checks)
 
 
-async def _make_ready(place: Place, task: Task) -> CommandResult:
-    """End all processes, clear the way of what the checks need, and make protected paths the starter's again."""
-    home, owner = place.baseline.home, place.baseline.owner
+async def _make_ready(place: Place, task: Task) -> str:
+    """End all processes, clear the way of what the checks need, and make protected paths the starter's again.
+
+    Returns why it could not be done, or nothing.
+    """
+    owner = place.baseline.owner
     script = chain(place.end_processes(), _CLEAR_WAY % owner)
-    done = await run_as_root(place.sandbox, script, home=home, timeout=_STEP_S)
+    why = await _done_by_a_shell(place, script)
     # Tests are told from the agent's files by the starter's.
     needs_starter = task.protect or any(check.tests for check in task.checks)
-    if done.exit_code or not (needs_starter and task.repo):
-        return done
+    if why or not (needs_starter and task.repo):
+        return why
     await place.sandbox.write(_STARTER, pack({}, {"starter": task.repo}, {"starter": task.hash}))
     unpack = f"tar -xf ~/{_STARTER} -C ~/.harness && rm ~/{_STARTER}"
     protect = _protect(task.protect)
-    script = chain(unpack, protect, f"chown -R {owner} ~/repo")
-    return await run_as_root(place.sandbox, script, home=home, timeout=_STEP_S)
+    return await _done_by_a_shell(place, chain(unpack, protect, f"chown -R {owner} ~/repo"))
+
+
+async def _done_by_a_shell(place: Place, script: str) -> str:
+    """Run a script, and have the shell reckon, since `true` in its place would end well; why it failed, or nothing."""
+    one, other = secrets.randbelow(10_000), secrets.randbelow(10_000)
+    script = chain(script, f'echo "sum=$(({one} + {other}))"')
+    done = await run_as_root(place.sandbox, script, home=place.baseline.home, timeout=_STEP_S)
+    if done.exit_code:
+        return keep_end(done.stderr.strip(), 1000) or f"exit code {done.exit_code}"
+    is_shell = read_answers(done.stdout).get("sum") == str(one + other)
+    return "" if is_shell else "something else stands in the place of the shell"
 
 
 def _protect(patterns: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import SandboxFault
-from harness.sandboxes.sandbox import CommandTimeoutError, Sandbox, TooLargeError
+from harness.sandboxes.sandbox import CommandResult, CommandTimeoutError, Sandbox, TooLargeError
 from harness.sandboxes.shell import call, decode_bytes, read_answers, run_as_root
 from harness.tasks.manifest import WorkSpec
 from harness.tasks.task import Task
@@ -19,6 +19,10 @@ from harness.trials.seeding import Baseline
 _INLINE_BYTES = 96 * 1024
 """A smaller tar comes with the answer of the command that packs it: one trip less."""
 _OUTSIDE_NAMES = 20
+_PATIENCE_S = 30.0
+"""After so long it is asked whether the sandbox does anything; that answer may take as long."""
+_MAX_SLOW = 2
+"""So often it is tried to start a command where each try takes a minute."""
 _RETRY_DELAYS_S = (0.5, 2.0)
 
 Store = Callable[[str, bytes], Awaitable[Path]]
@@ -58,6 +62,7 @@ async def collect_work(
         NotCarriedError: when it cannot be carried though the sandbox is there and answers.
         SandboxFault: when the sandbox is lost.
     """
+    slow = 0
     for wait in (*_RETRY_DELAYS_S, None):
         try:
             return await _collect(sandbox, task, baseline, store, name)
@@ -65,7 +70,8 @@ async def collect_work(
             # The platform that is there, and a sandbox in which nothing can be run: an agent can bring that about.
             if fault.fatal or fault.policy.is_gone or not await sandbox.is_running():
                 raise
-            if wait is None:
+            slow += fault.kind == "timeout"
+            if wait is None or slow == _MAX_SLOW:
                 what = f"the repo cannot be carried: the sandbox runs, and does not do it: {fault.message}"
                 raise NotCarriedError(what) from fault
             await asyncio.sleep(wait)
@@ -112,11 +118,9 @@ async def _pack(
     leave = task.leave if what == "." else ()
     script = f"{call(scripts.COLLECT, str(folder), what, *map(str, bounds), *leave)}\n{also}"
     try:
-        result = await run_as_root(sandbox, script, home=baseline.home, timeout=spec.timeout)
+        result = await _run_while_alive(sandbox, script, baseline.home, spec.timeout)
     except CommandTimeoutError as error:
-        raise NotCarriedError(
-            f"{subject} cannot be carried: it was not packed within {spec.timeout:g} s"
-        ) from error
+        raise NotCarriedError(f"{subject} cannot be carried: {error}") from error
     answers = read_answers(result.stdout)
     if "absent" in answers:
         return None
@@ -132,6 +136,27 @@ async def _pack(
         words = keep_end(result.stderr.strip(), 500)
         raise NotCarriedError(f"{subject} cannot be carried: packing ended with {result.exit_code}: {words}")
     return _Packed(subject, None, answers["path"], outside)
+
+
+async def _run_while_alive(sandbox: Sandbox, script: str, home: str, seconds: float) -> CommandResult:
+    """Run a script as root, as long as the sandbox does anything at all: an agent can see to it that it does not.
+
+    Raises:
+        CommandTimeoutError: when it took longer, or when not even `true` came to its end meanwhile.
+    """
+    running = asyncio.ensure_future(run_as_root(sandbox, script, home=home, timeout=seconds))
+    try:
+        done, _ = await asyncio.wait({running}, timeout=_PATIENCE_S)
+        if not done:
+            try:
+                await run_as_root(sandbox, "true", home=home, timeout=_PATIENCE_S)
+            except CommandTimeoutError as error:
+                words = f"the sandbox does nothing any more: `true` had not ended after {_PATIENCE_S:g} s"
+                raise CommandTimeoutError(words) from error
+        return await running
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 async def _keep(sandbox: Sandbox, packed: _Packed, name: str, spec: WorkSpec, store: Store) -> Path:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.records.events import Event, Lines, parse_line, parse_transcript, turn_marker
+from harness.records.files import MAX_LINE
 from harness.records.session import Session, ToolUse
 from harness.records.session_fields import session_fields
 from harness.records.stream import AFTER_RESULT, OTHER_SESSION, OUT_OF_ORDER, SessionBuilder
@@ -412,6 +413,28 @@ def test_a_structured_output_is_what_a_record_can_hold(told: Any, is_kept: bool)
     (turn,) = session_fields(found)["turns"]
     read = type(turn).model_validate_json(turn.model_dump_json())
     assert read.structured_output == (told if is_kept else None)
+
+
+def test_an_event_of_any_depth_is_one() -> None:
+    """A call whose input is too deep for Python is a call; else nobody would have acted before the CLI was killed."""
+    deep = b"[" * 5_000 + b'"]"' + b"]" * 5_000
+    call = message("a", 1, "m", {**BASH, "input": {"command": "true", "x": "DEEP"}, "name": "Bash"})
+    live = tally(INIT + call.replace(b'"DEEP"', deep))
+    found = live.session()
+    assert (live.has_called_tool, found.malformed) == (True, 0)
+    assert found.calls[0].input["command"] == "true"
+    json.dumps(found.calls[0].input)
+    # As many brackets, of which none is too deep, and what has no end.
+    flat = message("b", 1, "m", {**BASH, "input": {"a": [["]", {"b": '\\"['}]] * 300}})
+    assert json.loads(flat) == parse_line(flat).raw
+    assert [parse_line(line).kind for line in (b"{" * 300, b'{"' + b'[\\"' * 300_000)] == ["malformed"] * 2
+
+
+def test_a_line_without_an_end_takes_no_more_memory_than_a_line_may_have() -> None:
+    """And the next line is one of its own."""
+    lines, piece = Lines(), b"x" * (MAX_LINE // 4)
+    found = [line for _ in range(9) for line in lines.feed(piece)] + lines.feed(b"x\nnext\n")
+    assert [len(line) for line in found] == [MAX_LINE + 1, 4]
 
 
 @given(st.data())

@@ -11,6 +11,7 @@ from harness.errors import HarnessError
 from harness.local.launch import LocalServer
 from harness.sandboxes.sandbox import CommandTimeoutError, Sandbox
 from harness.tasks.loading import load_task
+from harness.trials import grading, work
 from harness.trials.seeding import seed
 from tests.redteam.attacks import ATTACKS, CHECK, HONEST, KILLS, NAMES, SHADOWS, WORK, Attack
 from tests.support.folders import task_folder
@@ -219,6 +220,32 @@ def test_an_attack_dodges_its_failure_where_nothing_is_guarded(
 ) -> None:
     """Without any defence it makes an error, which would count for nobody."""
     assert naive_verdict(server, attack, task_of(tmp_path, attack)).startswith("error")
+
+
+def as_shell(program: str) -> str:
+    """A script that puts a program in the place of the sandbox's shell."""
+    shell = f"printf '#!/bin/sh\\nexec {program}\\n' >/tmp/shell; chmod 755 /tmp/shell"
+    return f"{shell}; sudo -n mv -f /tmp/shell $(readlink -f /bin/bash)"
+
+
+def test_judged_where_the_agent_was_a_shell_that_does_nothing_judges_nothing(
+    server: LocalServer, tmp_path: Path
+) -> None:
+    """Whatever it was told to do would have ended well."""
+    found = judge(server, calc_task(tmp_path, as_shell("true"), check=CHECK, toml=IN_PLACE))
+    assert found.record.outcome == "failed", found.why
+
+
+@pytest.mark.parametrize("where", ["", IN_PLACE], ids=["fresh", "agent"])
+def test_a_sandbox_that_does_nothing_any_more_is_not_waited_for(
+    server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """What would be packed for minutes is asked for a sign of life meanwhile."""
+    monkeypatch.setattr(work, "_PATIENCE_S", 1.0)
+    monkeypatch.setattr(grading, "_STEP_S", 2.0)
+    found = judge(server, calc_task(tmp_path, as_shell("sleep 1000"), check=CHECK, toml=where))
+    assert found.record.outcome == "failed", found.why
+    assert "the sandbox does nothing any more" in found.why
 
 
 STAND_IN = """cat >calc.py <<'EOF'

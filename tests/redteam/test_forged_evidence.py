@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.agents import claude
 from harness.local.launch import LocalServer
 from harness.variants.declared import load_variants
 from harness.variants.variant import Variant
@@ -196,3 +197,17 @@ def test_the_same_killing_before_any_tool_call_is_an_error(server: LocalServer, 
     (task / "task.toml").write_text(toml)
     found = judge_claude(server, task, "true")
     assert found.record.outcome == "error", found.why
+
+
+@pytest.mark.parametrize("work", ["true", WORK], ids=["idle", "honest"])
+def test_a_stream_that_would_fill_the_disk_is_stopped_and_judged(
+    server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    """Hooks and tools of the agent's own may tell any amount, and all trials share the disk."""
+    monkeypatch.setattr(claude, "MAX_STREAM", 40_000)
+    found = judge_claude(server, calc_task(tmp_path, "true", check=CHECK), f"{work}; seq 6000")
+    assert (found.record.outcome, found.record.stop) == (
+        "passed" if work == WORK else "failed",
+        "killed",
+    ), found.why
+    assert any("its output had more than" in note for note in found.record.notes), found.why

@@ -85,7 +85,7 @@ max_cost_usd = 1
     assert task.tags == ("python", "bug-fix")
     assert task.turns == (Turn("Do — it.\n", "first.md"), Turn("Go on.\n", "then/second.md"))
     assert (task.timeout, task.check_timeout, task.setup_timeout) == (30.0, 2.5, 90.0)
-    assert task.own_seconds == 30 + 90 + 3 * 2.5
+    assert task.own_seconds == 30 + 90 + 3 * 2.5 + 300
     assert (task.repo, task.solution) == (folder / "starter", folder / "solution")
     assert (task.setup, task.protect) == (("make deps",), ("tests/**",))
     assert task.checks == (
@@ -110,7 +110,7 @@ def test_little_is_enough(tmp_path: Path) -> None:
     assert task.sandbox == SandboxSpec(template="claude", env={}, network="model")
     assert (task.timeout, task.check_timeout, task.limits) == (600.0, 60.0, Limits())
     assert task.setup_timeout == 600.0
-    assert task.own_seconds == 660, "a setup without commands takes no time"
+    assert task.own_seconds == 660 + 300, "a setup without commands takes no time"
     assert task.turns == (Turn("Do it.", "prompt.md"),)
 
 

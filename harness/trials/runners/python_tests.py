@@ -82,9 +82,16 @@ class Guard:
         for module in self._modules.values():
             self._before += _attributes(module)
         self._traced = (sys.gettrace(), sys.getprofile())
+        self._helpers: dict[str, str] = {}
+        self._places: Any = None
 
-    def watch_tests(self, modules: set[types.ModuleType], classes: set[type]) -> None:
-        """Watch the functions of the tests themselves too, and that their classes get none of their bases' names."""
+    def watch_tests(self, modules: set[types.ModuleType], classes: set[type], places: Places) -> None:
+        """Watch the functions of the tests themselves too, and that their classes get none of their bases' names.
+
+        What they import from beside them is watched like themselves.
+        """
+        self._places, self._helpers = places, places.helpers()
+        modules = {*modules, *(sys.modules[name] for name in self._helpers if name in sys.modules)}
         bases = {
             base for cls in classes for base in cls.__mro__ if sys.modules.get(base.__module__) in modules
         }
@@ -108,6 +115,10 @@ class Guard:
         if type(verdicts) is not cls or any(a is not b for a, b in zip(parts, vars(verdicts).values())):  # noqa: B905
             tell("problem", "what keeps the verdicts was replaced while the tests ran")
             return
+        for name, path in self._helpers.items():
+            if _is_stand_in(name, path, self._places):
+                tell("problem", f"the module {name} was replaced while the tests ran")
+                return
         for owner, name, value, code in self._before:
             now = vars(owner).get(name)
             if now is not value or _code_of(now) is not code:
@@ -128,6 +139,13 @@ def _attributes(module: types.ModuleType) -> Iterator[Attribute]:
                 if type(attribute) in _TRACKED:
                     yield value, inner, attribute, _code_of(attribute)
             yield from ((value, hook, None, None) for hook in _HOOKS if hook not in own)
+
+
+def _is_stand_in(name: str, path: str, places: Places) -> bool:
+    if name not in sys.modules:
+        return False
+    origin = getattr(getattr(sys.modules[name], "__spec__", None), "origin", None)
+    return origin != path and (origin is None or places.is_new(origin))
 
 
 def _code_of(value: object) -> object:
@@ -186,17 +204,40 @@ def add_installed(with_user_site: bool) -> None:
             os.environ.setdefault("PYTHONUSERBASE", site.getuserbase())
 
 
-class RepoFinder:
-    """Finds `test`, which is the repo's: the standard library's own tests have that name too."""
+class TestsFinder:
+    """Finds what lies with the tests, where the agent has put something of that name in its way.
 
-    def __init__(self, folders: list[str]) -> None:
-        self._folders = folders
+    `test` is the repo's: the standard library's own tests have that name too.
+    """
+
+    def __init__(self, places: Places, folders: list[str]) -> None:
+        self._places, self._folders, self._roots = places, folders, places.roots()
+        self._packages = places.packages()
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         """As importlib asks for it."""
-        if name != "test":
+        if path is not None:
             return None
-        return importlib.machinery.PathFinder.find_spec(name, self._folders)
+        usual = importlib.machinery.PathFinder.find_spec(name, self._folders)
+        if usual is None or name == "test" or not self._is_new(usual):
+            return usual if name == "test" else None
+        if name in self._packages:
+            return self._package(name, self._packages[name])
+        found = importlib.machinery.PathFinder.find_spec(name, self._roots)
+        return found if found and found.origin and not self._places.is_new(found.origin) else None
+
+    def _is_new(self, spec: Any) -> bool:
+        return any(
+            self._places.is_new(one) for one in (spec.origin, *(spec.submodule_search_locations or ()))
+        )
+
+    def _package(self, name: str, folder: str) -> Any:
+        init = os.path.join(folder, "__init__.py")
+        if os.path.isfile(init) and not self._places.is_new(init):
+            return importlib.util.spec_from_file_location(name, init, submodule_search_locations=[folder])
+        spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [folder]
+        return spec
 
 
 class Places:
@@ -210,7 +251,8 @@ class Places:
             os.path.normpath(os.path.join(self.checks, path)) for path in orders["paths_in_checks"]
         ]
         self._trusted = frozenset(orders["trusted"])
-        self._has_starter = os.path.isdir(orders["starter"])
+        self._starter: str = orders["starter"]
+        self._has_starter = os.path.isdir(self._starter)
         self._unchanged = frozenset(self._find_unchanged(orders["starter"]))
 
     def base(self, path: str) -> str:
@@ -232,6 +274,12 @@ class Places:
                 with contextlib.suppress(OSError):
                     if filecmp.cmp(os.path.join(folder, name), os.path.join(here, name), shallow=False):
                         yield os.path.join(here, name)
+
+    def is_new(self, path: str | None) -> bool:
+        """True for what the agent has added to the repo, where the starter is there to tell it."""
+        if path is None or not self._has_starter or not path.startswith(self.repo + os.sep):
+            return False
+        return not os.path.lexists(os.path.join(self._starter, os.path.relpath(path, self.repo)))
 
     def is_agents(self, path: str) -> bool:
         """True for a file of the repo that the starter has not got, or not so."""
@@ -271,6 +319,26 @@ class Places:
                 folder = os.path.dirname(folder)
             found[folder] = None
         return list(found)
+
+    def packages(self) -> dict[str, str]:
+        """The folders that tests lie in, directly below the repo or `checks/`, by the names of their packages."""
+        found = {}
+        for path in self.files():
+            base = self.base(path)
+            first, *others = os.path.relpath(path, base).split(os.sep)
+            if others:
+                found[first] = os.path.join(base, first)
+        return found
+
+    def helpers(self) -> dict[str, str]:
+        """What lies beside tests in a folder of their own and is the task's, by the names that tests import it by."""
+        found = {}
+        for folder in {os.path.dirname(path) for path in self.files()} - {self.repo, self.checks}:
+            for path in (os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".py")):
+                if not self.is_agents(path):
+                    dotted = os.path.relpath(path, self.base(path))[: -len(".py")].replace(os.sep, ".")
+                    found.update(dict.fromkeys((dotted, dotted.rpartition(".")[2]), path))
+        return found
 
     def forget_compiled(self) -> None:
         """Remove what may have been compiled from other sources than those that are there."""
@@ -433,7 +501,7 @@ def run_unittest(places: Places, tell: Tell) -> None:
     for test in tests:
         tell("collected", test.id())
     classes = {type(test) for test in tests}
-    guard.watch_tests({sys.modules[cls.__module__] for cls in classes}, classes)
+    guard.watch_tests({sys.modules[cls.__module__] for cls in classes}, classes, places)
     tell_stand_ins(classes, places, tell)
     watch_equal_to_all(places, tell)
     result = unittest.TextTestRunner(stream=sys.stdout, resultclass=result_class).run(suite)
@@ -657,7 +725,7 @@ def _pytest_reporter(pytest: Any, places: Places, tell: Tell, verdicts: Verdicts
                 tell("collected", names[item.nodeid])
             modules = {item.module for item in session.items if getattr(item, "module", None)}
             classes = {item.cls for item in session.items if getattr(item, "cls", None)}
-            self.guard.watch_tests(modules, classes)
+            self.guard.watch_tests(modules, classes, places)
             tell_stand_ins(classes, places, tell)
             watch_equal_to_all(places, tell)
 
@@ -698,7 +766,7 @@ def run(orders: dict[str, Any], tell: Tell, own_folder: str) -> None:
     folders = in_checks + [os.path.normpath(os.path.join(places.repo, one)) for one in orders["pythonpath"]]
     sys.path[standard:standard] = folders
     sys.path += [folder for folder in places.roots() if folder not in sys.path]
-    sys.meta_path.insert(0, RepoFinder(folders))
+    sys.meta_path.insert(0, TestsFinder(places, folders))
     places.forget_compiled()
     if is_of_pytest:
         run_pytest(pytest, places, tell, orders["plugins"], own_folder)
