@@ -24,7 +24,7 @@ from scipy.special import ndtri
 from harness.stats import population, ratios, suite
 from harness.stats.arrays import Floats, Ints, TaskMeans, task_means
 from harness.stats.compare import compare
-from harness.stats.data import Plan, Trials
+from harness.stats.data import RoundsPlan, Trials
 from harness.stats.frontier import smallest_points
 from harness.stats.rates import rate
 from harness.stats.results import Difference
@@ -362,7 +362,7 @@ def compare_counts(own: Ints, base: Ints, trials: int):  # type: ignore[no-untyp
 
 def looks(reps: int) -> Iterator[Line]:
     """The looks of 20 rounds, on these tasks: any false verdict, and what looking saves."""
-    plan = Plan(20)
+    plan = RoundsPlan(20)
     for tasks in (2, 4, 8, 15, 30):
         worst, where = 0.0, ""
         for name, base_rates, own_rates in nulls(tasks):
@@ -394,7 +394,7 @@ def looks(reps: int) -> Iterator[Line]:
 
 
 def watch(
-    rng: np.random.Generator, own: Floats, base: Floats, plan: Plan, reps: int
+    rng: np.random.Generator, own: Floats, base: Floats, plan: RoundsPlan, reps: int
 ) -> tuple[float, float, float]:
     """The share that any look decides, the mean round of the decision, and the share that 20 trials decide at once."""
     shape = (reps, own.size, plan.rounds)

@@ -165,6 +165,7 @@ FAULTS: Mapping[Cause, Mapping[str, FaultPolicy]] = {
     },
     "task": {
         "claude_version": GIVE_UP,
+        "env": GIVE_UP,
         "repo_git": GIVE_UP,
         "repo_not_found": FaultPolicy(remedy="check the URL"),
         "repo_ref": FaultPolicy(remedy="give a tag, a branch, or all 40 digits of a commit's id"),

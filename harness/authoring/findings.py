@@ -52,7 +52,7 @@ class Sharpness:
 
 
 @dataclass(frozen=True)
-class Report:
+class ValidationReport:
     """The result of validating one task. `runs` is the number of times that each check judged the solution."""
 
     task: str
@@ -70,7 +70,7 @@ class Report:
         return all(finding.level != "error" for finding in self.findings)
 
 
-def as_json(reports: Sequence[Report]) -> str:
+def as_json(reports: Sequence[ValidationReport]) -> str:
     """All of it, for programs."""
     found = [
         {
@@ -86,7 +86,7 @@ def as_json(reports: Sequence[Report]) -> str:
     )
 
 
-def as_table(reports: Sequence[Report], *, width: int = 100, color: bool = False) -> str:
+def as_table(reports: Sequence[ValidationReport], *, width: int = 100, color: bool = False) -> str:
     """A line for each task, then what is wrong, then the mutants that no check noticed."""
     columns = [
         Column("task"),
@@ -113,7 +113,7 @@ def as_table(reports: Sequence[Report], *, width: int = 100, color: bool = False
     return "".join(lines)
 
 
-def _row(report: Report) -> list[str]:
+def _row(report: ValidationReport) -> list[str]:
     share = report.sharpness.share
     return [
         report.task,

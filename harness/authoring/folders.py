@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from harness.authoring.edits import language_of
-from harness.authoring.findings import Finding, Report
+from harness.authoring.findings import Finding, ValidationReport
 from harness.authoring.mutants import is_test
 from harness.tasks.contents import IGNORED_NAMES, files_in, is_executable
 from harness.tasks.globs import matching_files
@@ -22,17 +22,17 @@ _REMARK = re.compile(r"^\s*(?:#\s|//).*$", re.MULTILINE)
 _NOT_ENTERED = frozenset({"node_modules", ".venv", "venv"})
 
 
-def find_folders(roots: Sequence[Path]) -> tuple[list[Path], list[Report]]:
+def find_folders(roots: Sequence[Path]) -> tuple[list[Path], list[ValidationReport]]:
     """The task folders at or below some folders, and reports of folders that look like tasks and are none."""
     tasks: list[Path] = []
-    others: list[Report] = []
+    others: list[ValidationReport] = []
     for root in roots:
         for folder in _searched(root):
             names = {path.name for path in folder.iterdir()}
             if MANIFEST in names:
                 tasks.append(folder)
             elif finding := _almost_a_task(names):
-                others.append(Report(folder.name, display_path(folder), (finding,)))
+                others.append(ValidationReport(folder.name, display_path(folder), (finding,)))
     return tasks, others
 
 

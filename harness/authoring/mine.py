@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.authoring.commits import Commit, history, read_commit, top_of
-from harness.authoring.proving import Proof, Prover, fault_of
+from harness.authoring.proving import ProvenTrial, Prover, fault_of
 from harness.authoring.runners import runner_of
 from harness.authoring.validate import Effort, prove
 from harness.authoring.writing import Runner, write_of_commit
@@ -262,6 +262,6 @@ def _named_anew(task: Task) -> Task:
     return replace(task, name=f"{task.name}.{task.hash[:8]}")
 
 
-def _passed(proof: Proof) -> set[str]:
+def _passed(proof: ProvenTrial) -> set[str]:
     found = (test for result in proof.record.checks for test in result.tests or ())
     return {test.name for test in found if test.outcome == "passed"}

@@ -46,7 +46,7 @@ _WORD = re.compile(r"\b(true|false)\b")
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Stretch:
     """A stretch of a text: `code`, a `string` or a `comment`."""
 
     kind: str
@@ -77,7 +77,7 @@ def edits(text: str, language: str) -> Iterator[Edit]:
         yield from _lines_changed(text)
 
 
-def _in_code(text: str, part: _Part, language: str, line_of: list[int]) -> Iterator[Edit]:
+def _in_code(text: str, part: _Stretch, language: str, line_of: list[int]) -> Iterator[Edit]:
     code = text[part.start : part.end]
     turned = _TURNED_IN_SHELL if language == "shell" else _TURNED_IN_C if language in _C_LIKE else {}
     if turned:
@@ -102,7 +102,7 @@ def _in_code(text: str, part: _Part, language: str, line_of: list[int]) -> Itera
         yield Edit(start, part.start + found.end(), other, line_of[start], "a constant is changed")
 
 
-def _in_string(text: str, part: _Part, language: str, line_of: list[int]) -> Iterator[Edit]:
+def _in_string(text: str, part: _Stretch, language: str, line_of: list[int]) -> Iterator[Edit]:
     """A word with a character more. Sentences are for people; in shell, quotes hold code, too."""
     inner = text[part.start + 1 : part.end - 1]
     is_import = re.search(r"\b(import|from|require)\b[^;=]*$", _line_before(text, part.start)) is not None
@@ -201,13 +201,13 @@ _SYNTAX["javascript"] = _SYNTAX["typescript"] = _SYNTAX["c-like"]
 _SYNTAX["toml"] = _SYNTAX["settings"] = _SYNTAX["ruby"] = _SYNTAX["perl"] = _SYNTAX["shell"]
 
 
-def _parts(text: str, language: str) -> Iterator[_Part]:
+def _parts(text: str, language: str) -> Iterator[_Stretch]:
     """The text as code, strings and comments, as far as a pattern can tell them."""
     last = 0
     for found in _SYNTAX[language].finditer(text):
         if found.start() > last:
-            yield _Part("code", last, found.start())
-        yield _Part(str(found.lastgroup), found.start(), found.end())
+            yield _Stretch("code", last, found.start())
+        yield _Stretch(str(found.lastgroup), found.start(), found.end())
         last = found.end()
     if last < len(text):
-        yield _Part("code", last, len(text))
+        yield _Stretch("code", last, len(text))

@@ -55,7 +55,7 @@ _READ_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
-class Proof:
+class ProvenTrial:
     """A whole trial: its record, and what was kept of its work."""
 
     record: TrialRecord
@@ -63,7 +63,7 @@ class Proof:
 
 
 @dataclass(frozen=True)
-class History:
+class GitHistory:
     """A git repository, or a bundle, in an agent's reach: its commits, those that its HEAD has not, and how many
     of the solution's files it has.
     """
@@ -86,7 +86,7 @@ class Prover:
     _start: Start | None = None
     _starting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def trial(self, agent: str, task: Task | None = None) -> Proof:
+    async def trial(self, agent: str, task: Task | None = None) -> ProvenTrial:
         """A whole trial by an agent that needs no model."""
         spec = TrialSpec(task or self.task, DEFAULT, next(self._numbers), agent)
         async with self.slots:
@@ -95,10 +95,10 @@ class Prover:
             works = stored_works(self.context.folder, record, spec.task)
         except NotRegradableError:
             works = {}
-        return Proof(record, works)
+        return ProvenTrial(record, works)
 
     async def judge(
-        self, proof: Proof, checks: Sequence[Check], *, passes: int = 1
+        self, proof: ProvenTrial, checks: Sequence[Check], *, passes: int = 1
     ) -> list[tuple[CheckResult, ...]]:
         """Have checks judge a trial's works in fresh sandboxes, in this order, `passes` times in each."""
         if not proof.works:
@@ -239,13 +239,13 @@ class Prover:
 
     async def look_around(
         self, lines: Sequence[str], blobs: Sequence[str]
-    ) -> tuple[dict[str, bytes], tuple[History, ...]]:
+    ) -> tuple[dict[str, bytes], tuple[GitHistory, ...]]:
         """Look at what an agent finds in its sandbox before it has done anything.
 
         Returns the files beside the repo that hold one of the lines, with their content, and histories.
         """
 
-        async def look() -> tuple[dict[str, bytes], tuple[History, ...]]:
+        async def look() -> tuple[dict[str, bytes], tuple[GitHistory, ...]]:
             spec = TrialSpec(self.task, DEFAULT, next(self._numbers), "nop")
             attempt = Attempt.begin(spec, self.context, 1)
             async with open_trial(spec, self.context, attempt) as trial:
@@ -256,7 +256,7 @@ class Prover:
 
 async def _look(
     sandbox: Sandbox, home: str, lines: Sequence[str], blobs: Sequence[str]
-) -> tuple[dict[str, bytes], tuple[History, ...]]:
+) -> tuple[dict[str, bytes], tuple[GitHistory, ...]]:
     wanted = f"{home}/.harness-lines"
     script = call(_FOLDER / "histories.sh", home, "1", *blobs)
     if lines:
@@ -276,10 +276,10 @@ async def _look(
     return files, histories_in(told)
 
 
-def histories_in(told: str) -> tuple[History, ...]:
+def histories_in(told: str) -> tuple[GitHistory, ...]:
     """Read the answer of `histories.sh`."""
     rows = [line.split("\t") for line in told.splitlines() if line.startswith("history\t")]
-    return tuple(History(row[1], *map(int, row[2:])) for row in rows if len(row) == _NO_FIELDS)
+    return tuple(GitHistory(row[1], *map(int, row[2:])) for row in rows if len(row) == _NO_FIELDS)
 
 
 def _copy_mutated(solution: Path, mutant: Mutant, target: Path) -> None:

@@ -20,7 +20,7 @@ Judge = Callable[[Sequence[Check], int], Awaitable[list[tuple[CheckResult, ...]]
 
 
 @dataclass
-class Verdicts:
+class CheckVerdicts:
     """The verdicts of each check on one work, by the way in which it was asked."""
 
     by_check: dict[str, dict[str, list[bool]]] = field(default_factory=dict)
@@ -63,7 +63,7 @@ def orders_of(checks: Sequence[Check], count: int, seed: str) -> Iterator[tuple[
             yield f"in the order {', '.join(check.name for check in order)}", tuple(order)
 
 
-async def run_twice(judge: Judge, verdicts: Verdicts, how: str, order: Sequence[Check]) -> None:
+async def run_twice(judge: Judge, verdicts: CheckVerdicts, how: str, order: Sequence[Check]) -> None:
     """Run checks in an order, twice in one sandbox; the second time tells less, since the first has left things."""
     first, *second = await judge(order, 2)
     verdicts.add(how, order, first)
@@ -72,7 +72,7 @@ async def run_twice(judge: Judge, verdicts: Verdicts, how: str, order: Sequence[
 
 
 async def findings_of(
-    judge: Judge, verdicts: Verdicts, runs: Callable[..., Awaitable[object]]
+    judge: Judge, verdicts: CheckVerdicts, runs: Callable[..., Awaitable[object]]
 ) -> list[Finding]:
     """Name the checks whose verdict changes, and tell chance from order: each is asked again as it failed.
 
@@ -95,7 +95,7 @@ async def findings_of(
     return found
 
 
-def _finding(name: str, how: str, verdicts: Verdicts) -> Finding | None:
+def _finding(name: str, how: str, verdicts: CheckVerdicts) -> Finding | None:
     said = {way: found for way, found in verdicts.by_check[name].items() if way != AGAIN}
     passed, asked = sum(map(sum, said.values())), sum(map(len, said.values()))
     if all(all(found) for found in said.values()):

@@ -15,12 +15,12 @@ from itertools import zip_longest
 from pathlib import Path
 
 from harness.authoring import clock, leaks
-from harness.authoring.findings import Finding, Level, Report, Sharpness, Survivor
+from harness.authoring.findings import Finding, Level, Sharpness, Survivor, ValidationReport
 from harness.authoring.folders import find_folders, has_solution, look_at_folder, look_at_prompts
 from harness.authoring.mutants import ANOTHER_CONTENT, Change, Mutant, at_turn, judged_changes, mutants
-from harness.authoring.proving import History, Proof, Prover, fault_of, histories_in
+from harness.authoring.proving import GitHistory, ProvenTrial, Prover, fault_of, histories_in
 from harness.authoring.reasons import wrong_reason
-from harness.authoring.stability import ALONE, GIVEN, Verdicts, findings_of, orders_of, run_twice
+from harness.authoring.stability import ALONE, GIVEN, CheckVerdicts, findings_of, orders_of, run_twice
 from harness.authoring.work_files import changes_between, read_files
 from harness.errors import Fault, ProblemsError, UsageError
 from harness.models.model import NO_MODEL
@@ -60,7 +60,7 @@ class Effort:
 
 def validate(
     roots: Sequence[Path], options: Options, effort: Effort, say: Say = lambda line: None
-) -> list[Report]:
+) -> list[ValidationReport]:
     """Prove the tasks at or below some folders; the reports, by the tasks' places.
 
     Raises:
@@ -74,7 +74,7 @@ def validate(
         where = ", ".join(map(str, roots))
         raise UsageError(f"there is no task in {where}", remedy="make one: harness new NAME")
     loaded = [one for folder in folders for one in _load(folder)]
-    reports += [one for one in loaded if isinstance(one, Report)]
+    reports += [one for one in loaded if isinstance(one, ValidationReport)]
     tasks = [one for one in loaded if isinstance(one, Task)]
     if tasks:
         # Around the loop: what is cancelled writes what it came to before the loop is closed.
@@ -86,17 +86,17 @@ def validate(
     return sorted(reports, key=lambda report: report.path)
 
 
-def _load(folder: Path) -> Sequence[Task | Report]:
+def _load(folder: Path) -> Sequence[Task | ValidationReport]:
     try:
         return load_tasks(folder)
     except ProblemsError as error:
         found = tuple(Finding("task", str(problem)) for problem in error.problems)
-        return [Report(folder.absolute().name, display_path(folder), found)]
+        return [ValidationReport(folder.absolute().name, display_path(folder), found)]
 
 
 async def _prove_all(
     tasks: Sequence[Task], folder: Path, platform: Platform, options: Options, effort: Effort, say: Say
-) -> list[Report]:
+) -> list[ValidationReport]:
     slots = asyncio.Semaphore(options.concurrency or default_concurrency(local=platform.kind == "local"))
     run = RunFolder.create(folder, new_run_id(), {"agent": "oracle"}, NO_REDACTION)
     templates = Templates(platform, options.results / "templates", say)
@@ -115,7 +115,7 @@ async def prove(
     slots: asyncio.Semaphore,
     effort: Effort,
     say: Say = lambda line: None,
-) -> Report:
+) -> ValidationReport:
     """One task's report. What breaks outside of it is a finding, too: nothing is known then."""
     assert task.path, "a task of a folder"
     begun = time.monotonic()
@@ -124,7 +124,7 @@ async def prove(
         await proving.run()
     except Fault as fault:
         proving.findings.append(_of_fault(fault))
-    report = Report(
+    report = ValidationReport(
         task.name,
         display_path(task.path),
         tuple(_once(proving.findings)),
@@ -157,8 +157,8 @@ class _Proving:
     slots: asyncio.Semaphore
     effort: Effort
     findings: list[Finding] = field(default_factory=list)
-    verdicts: Verdicts = field(default_factory=Verdicts)
-    nop_verdicts: Verdicts = field(default_factory=Verdicts)
+    verdicts: CheckVerdicts = field(default_factory=CheckVerdicts)
+    nop_verdicts: CheckVerdicts = field(default_factory=CheckVerdicts)
     sharpness: Sharpness = field(default_factory=Sharpness)
     slowest_ms: int = 0
 
@@ -203,7 +203,7 @@ class _Proving:
             return
         await asyncio.gather(self._move_clock(oracle), self._sharpness(oracle, starter))
 
-    def _broken(self, proof: Proof) -> bool:
+    def _broken(self, proof: ProvenTrial) -> bool:
         fault = fault_of(proof.record)
         if fault:
             who = "the oracle's" if proof.record.agent == "oracle" else "a"
@@ -211,7 +211,7 @@ class _Proving:
             self.findings.append(Finding(kind, f"{who} trial broke: {fault.message}", fault.remedy))
         return fault is not None
 
-    def _count(self, verdicts: Verdicts, proof: Proof) -> None:
+    def _count(self, verdicts: CheckVerdicts, proof: ProvenTrial) -> None:
         names = {check.name for check in self._in_sandbox()}
         verdicts.add(GIVEN, self._in_sandbox(), [one for one in proof.record.checks if one.name in names])
 
@@ -219,7 +219,7 @@ class _Proving:
         """The checks that run; the others only read what the agent said."""
         return tuple(check for check in self.task.checks if not check.is_of_session)
 
-    def _of_session(self, oracle: Proof) -> Iterator[Finding]:
+    def _of_session(self, oracle: ProvenTrial) -> Iterator[Finding]:
         """The findings on the checks of the answer and of the tools."""
         results = {result.name: result for result in oracle.record.checks}
         for check in self.task.checks:
@@ -255,7 +255,7 @@ class _Proving:
             if path.is_file()
         }
 
-    def _look_at_nop(self, nop: Proof, changes: Mapping[str, Change]) -> None:
+    def _look_at_nop(self, nop: ProvenTrial, changes: Mapping[str, Change]) -> None:
         if nop.record.outcome == "passed":
             what = "nop passes: with nothing done, all checks pass"
             self.findings.append(Finding("nop_passes", what, "add a check that the starter repo fails"))
@@ -266,7 +266,7 @@ class _Proving:
                 self.findings.append(finding)
 
     async def _judge(
-        self, proof: Proof, order: Sequence[Check], passes: int
+        self, proof: ProvenTrial, order: Sequence[Check], passes: int
     ) -> list[tuple[CheckResult, ...]]:
         if self.task.grade_in_agents_sandbox:
             if proof.record.agent == "nop":
@@ -275,7 +275,7 @@ class _Proving:
             return await self.prover.judge_in_place(order, passes=passes)
         return await self.prover.judge(proof, order, passes=passes)
 
-    async def _repeat_oracle(self, oracle: Proof) -> None:
+    async def _repeat_oracle(self, oracle: ProvenTrial) -> None:
         """Judge the solution again and again: whole trials, in other orders, and each check alone."""
         checks, seed = self._in_sandbox(), self.task.name
 
@@ -294,7 +294,7 @@ class _Proving:
         self.findings += await findings_of(judge, self.verdicts, asyncio.gather)
         self.findings += _never_right(self.verdicts)
 
-    async def _repeat_nop(self, nop: Proof) -> None:
+    async def _repeat_nop(self, nop: ProvenTrial) -> None:
         async def judge(order: Sequence[Check], passes: int) -> list[tuple[CheckResult, ...]]:
             return await self._judge(nop, order, passes)
 
@@ -304,7 +304,7 @@ class _Proving:
         found = await findings_of(judge, self.nop_verdicts, asyncio.gather)
         self.findings += (finding for finding in found if finding.kind == "flaky_check")
 
-    async def _move_clock(self, oracle: Proof) -> None:
+    async def _move_clock(self, oracle: ProvenTrial) -> None:
         if clock.build_clock_library() is None or self.task.grade_in_agents_sandbox:
             for name, content in self._check_files().items():
                 if clock.reads_clock(content.decode("utf-8", "replace")):
@@ -357,7 +357,7 @@ class _Proving:
         )
         return {name: content for name, content in self._check_files().items() if content not in kept}
 
-    async def _sharpness(self, oracle: Proof, starter: Mapping[str, bytes]) -> None:
+    async def _sharpness(self, oracle: ProvenTrial, starter: Mapping[str, bytes]) -> None:
         candidates = list(self._mutants(oracle, starter))
         limit = _SLOWEST_FACTOR * self.slowest_ms / 1000 + _LEAST_TIMEOUT_S
         timeout = min(self.task.check_timeout, limit)
@@ -382,7 +382,7 @@ class _Proving:
                 Finding("blunt", what, "let them look at what the mutants below change", level)
             )
 
-    def _mutants(self, oracle: Proof, starter: Mapping[str, bytes]) -> Iterator[Mutant]:
+    def _mutants(self, oracle: ProvenTrial, starter: Mapping[str, bytes]) -> Iterator[Mutant]:
         named = self._named_by_checks()
         if self.task.grade_in_agents_sandbox:
             yield from mutants(judged_changes(self._solution_files(starter), named), seed=self.task.name)
@@ -420,7 +420,7 @@ def _files_at(place: Path) -> list[Path]:
     return [place] if place.is_file() else [path for path in files_in(place) if path.is_file()]
 
 
-def _files(proof: Proof) -> dict[str, bytes]:
+def _files(proof: ProvenTrial) -> dict[str, bytes]:
     work = proof.works.get(None)
     return read_files(work.repo) if isinstance(work, Work) and work.repo else {}
 
@@ -431,7 +431,7 @@ def _files_of_folder(folder: Path | None) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found} if folder else {}
 
 
-def _never_right(verdicts: Verdicts) -> Iterator[Finding]:
+def _never_right(verdicts: CheckVerdicts) -> Iterator[Finding]:
     for name, said in verdicts.by_check.items():
         if not any(passed for found in said.values() for passed in found):
             words = verdicts.words[name].strip()[-500:]
@@ -461,7 +461,7 @@ def _histories_of_folder(task: Task, blobs: Sequence[str]) -> Iterator[Finding]:
     return iter([finding for finding in found if finding])
 
 
-def _of_history(history: History, shown: str) -> Finding | None:
+def _of_history(history: GitHistory, shown: str) -> Finding | None:
     remedy = "remove it; a starter repo has the files of one commit, and no history"
     if history.has:
         return Finding(

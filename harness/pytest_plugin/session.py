@@ -17,9 +17,10 @@ from harness.pytest_plugin.options import SESSION, options_of, root_of
 from harness.records.record_parts import AttemptRecord
 from harness.records.redaction import Redactor
 from harness.records.trial_spec import TrialSpec
+from harness.report.setup import TaskWords
 from harness.runs.client import RunClient
 from harness.runs.order import interleaved, shuffled_block
-from harness.runs.request import RunRequest, TaskWords
+from harness.runs.request import RunRequest
 from harness.runs.secrets import redactor_of_machine
 from harness.tasks.contents import file_hash
 from harness.tasks.task import Task

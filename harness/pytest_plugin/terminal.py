@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from harness.runs.progress import Terminal
+from harness.runs.progress import ProgressTerminal
 
 
 class PytestTerminal:
-    """Writes beside pytest's own reporter. Implements `Terminal`."""
+    """Writes beside pytest's own reporter. Implements `ProgressTerminal`."""
 
     def __init__(self, plugins: pytest.PytestPluginManager, reporter: Any) -> None:
         self._plugins = plugins
@@ -92,7 +92,7 @@ def write_line(reporter: Any, text: str) -> None:
     reporter.write_line(text)
 
 
-def terminal_of(config: pytest.Config) -> Terminal | None:
+def terminal_of(config: pytest.Config) -> ProgressTerminal | None:
     """pytest's terminal; None where it has none."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None:

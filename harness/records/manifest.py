@@ -24,7 +24,7 @@ _SEAL = "# sha256 of the lines above: "
 
 
 @dataclass(frozen=True)
-class Difference:
+class ManifestDifference:
     """A difference from the manifest: `changed`, `missing`, `added`, or a `link`, which is not followed."""
 
     path: str
@@ -76,18 +76,18 @@ def read_manifest(run: Path) -> tuple[dict[str, str], bool]:
     return known, digest == f"{_digest(body)}\n"
 
 
-def differences(run: Path, known: dict[str, str]) -> Iterator[Difference]:
+def differences(run: Path, known: dict[str, str]) -> Iterator[ManifestDifference]:
     """The differences of a run's folder from its manifest."""
     there = list(files_of(run))
     for name in there:
         path = run / name
         if path.is_symlink():
-            yield Difference(name, "link")
+            yield ManifestDifference(name, "link")
         elif name not in known:
-            yield Difference(name, "added")
+            yield ManifestDifference(name, "added")
         elif _hash_or_none(path) != known[name]:
-            yield Difference(name, "changed")
-    yield from (Difference(name, "missing") for name in sorted(known.keys() - set(there)))
+            yield ManifestDifference(name, "changed")
+    yield from (ManifestDifference(name, "missing") for name in sorted(known.keys() - set(there)))
 
 
 def files_of(run: Path) -> Iterator[str]:

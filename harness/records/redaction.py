@@ -223,7 +223,7 @@ def _forms(value: str) -> set[bytes]:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Spellings:
     """A value in all spellings at once: a pattern with one group. Its `core` is in each, and quick to look for."""
 
     core: bytes
@@ -231,7 +231,7 @@ class _Part:
     shown: bytes
 
 
-def _part(value: str, shown: bytes) -> _Part:
+def _part(value: str, shown: bytes) -> _Spellings:
     core = max(re.findall("[A-Za-z0-9]+", value), key=len, default="")
     # All backslashes before it go: one that is left over would spoil the JSON around, also where it and the secret's
     # first letter were a line's end.
@@ -239,7 +239,7 @@ def _part(value: str, shown: bytes) -> _Part:
     body = value.rstrip("\\")
     tail = _last_backslashes(len(value) - len(body))
     spelt = b"".join(map(_spellings, re.findall(r"\\+|[^\\]", body)))
-    return _Part(core.encode(), b"(%s%s%s)" % (before, spelt, tail), shown)
+    return _Spellings(core.encode(), b"(%s%s%s)" % (before, spelt, tail), shown)
 
 
 def _last_backslashes(count: int) -> bytes:

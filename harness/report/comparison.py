@@ -13,7 +13,7 @@ from harness.report.arms import Arm, ComparedArm, view_arm
 from harness.report.notes import comparison_notes, run_apart
 from harness.report.setup import TaskWords, merged_tasks
 from harness.report.tags import TagRow, by_tag
-from harness.stats.data import MetricName, Plan
+from harness.stats.data import MetricName, RoundsPlan
 from harness.stats.results import Comparison, Contrast, TaskFlip, Verdict
 
 
@@ -60,7 +60,7 @@ class ComparisonView:
     """
 
     level: float
-    plan: Plan | None
+    plan: RoundsPlan | None
     tasks: tuple[str, ...]
     arms: tuple[ComparedArm, ...]
     pairs: tuple[PairView, ...]
@@ -82,7 +82,7 @@ def compare_arms(
     *,
     margins: Mapping[MetricName, float] | None = None,
     level: float = 0.95,
-    plan: Plan | None = None,
+    plan: RoundsPlan | None = None,
     notes: Sequence[str] = (),
 ) -> ComparisonView:
     """Compare arms, given as pairs of an arm's name and its baseline's. `notes` are about the records as a whole.
@@ -138,7 +138,7 @@ def _statistics(
     pairs: Sequence[tuple[str, str]],
     margins: Mapping[MetricName, float] | None,
     level: float,
-    plan: Plan | None,
+    plan: RoundsPlan | None,
 ) -> Comparison:
     """The statistics; with a plan each pair is as it was when it stopped.
 

@@ -34,7 +34,7 @@ _FACTS = (
 
 @dataclass(frozen=True)
 class TaskWords:
-    """A task's own description."""
+    """A task's own description, for those who read a report on it."""
 
     description: str = ""
     tags: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ from harness.records.reading import Records, find_run, measured_in, no_records, 
 from harness.records.store import RECORDS
 from harness.report.arms import Arm, arms_by_variant, pairs_within
 from harness.report.setup import UNKNOWN_SETUP, RunSetup, read_setup
-from harness.stats.data import Plan
+from harness.stats.data import RoundsPlan
 from harness.tasks.gitcommand import local_git
 
 _GIT = "git:"
@@ -29,7 +29,7 @@ class RecordSource:
     name: str
     records: tuple[TrialMetrics, ...]
     notes: tuple[str, ...] = ()
-    plan: Plan | None = None
+    plan: RoundsPlan | None = None
     setup: RunSetup = UNKNOWN_SETUP
 
 
@@ -40,7 +40,7 @@ class Match:
     arms: tuple[Arm, ...]
     pairs: tuple[tuple[str, str], ...]
     notes: tuple[str, ...] = ()
-    plan: Plan | None = None
+    plan: RoundsPlan | None = None
 
 
 def read_source(text: str, results: Path) -> RecordSource:
@@ -75,10 +75,10 @@ def find_source(results: Path, text: str) -> Path:
     return find_run(results, text).path
 
 
-def planned_rounds(run: Path) -> Plan | None:
+def planned_rounds(run: Path) -> RoundsPlan | None:
     """The rounds that a run with --until-decided was to have at most, as its run.json says."""
     try:
-        return Plan(int(read_about(run)["until_decided"]["max_trials"]))
+        return RoundsPlan(int(read_about(run)["until_decided"]["max_trials"]))
     except (ValueError, KeyError, TypeError, OverflowError):
         return None
 

@@ -27,7 +27,7 @@ from harness.runs.external import ExternalTrial, record_orphan, refuse_second
 from harness.runs.forecast import Planned, forecast
 from harness.runs.open_run import OpenRun, header_lines
 from harness.runs.options import Options, uses_local
-from harness.runs.progress import Progress, Terminal
+from harness.runs.progress import Progress, ProgressTerminal
 from harness.runs.request import RunRequest
 from harness.runs.resources import (
     RunResources,
@@ -67,7 +67,7 @@ class RunController:
     def __init__(
         self,
         options: Options,
-        terminal: Terminal | None,
+        terminal: ProgressTerminal | None,
         starting: StartingServer | None = None,
         command: str | None = None,
     ) -> None:

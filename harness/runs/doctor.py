@@ -12,7 +12,7 @@ from harness.models.model import has_key
 from harness.models.provider import check_key
 from harness.runs.options import Options, SandboxChoice
 from harness.runs.resources import platform_of
-from harness.sandboxes.doctor import Examination, Finding, examine
+from harness.sandboxes.doctor import Examination, ProbeResult, examine
 from harness.sandboxes.platform import Platform
 
 _MODEL = "claude-sonnet-4-5"
@@ -36,25 +36,25 @@ def doctor(sandbox: SandboxChoice, template: str) -> tuple[str, bool]:
     return "\n".join([header, "", *_table(findings), "", _cost(of), ""]), is_well
 
 
-async def _examine(platform: Platform, template: str) -> tuple[list[Finding], Examination]:
+async def _examine(platform: Platform, template: str) -> tuple[list[ProbeResult], Examination]:
     findings, of = await examine(platform, template, is_here=platform.is_here)
     return [*findings, await _key(os.environ)], of
 
 
-async def _key(env: Mapping[str, str]) -> Finding:
+async def _key(env: Mapping[str, str]) -> ProbeResult:
     name = "the model's key"
     if not has_key(env):
-        return Finding(name, None, "there is none here: trials replay recorded sessions")
+        return ProbeResult(name, None, "there is none here: trials replay recorded sessions")
     if env.get("CLAUDE_CODE_USE_BEDROCK") or env.get("CLAUDE_CODE_USE_VERTEX"):
-        return Finding(name, None, "not tried: requests of Bedrock and Vertex AI are signed")
+        return ProbeResult(name, None, "not tried: requests of Bedrock and Vertex AI are signed")
     state = await check_key(env, env.get("ANTHROPIC_MODEL", _MODEL))
     if state.is_well:
-        return Finding(name, True, "one count_tokens call")
+        return ProbeResult(name, True, "one count_tokens call")
     said = f"{state.status or 'no answer'}: {state.words}"
-    return Finding(name, False, said, "check ANTHROPIC_API_KEY (or its kin) and ANTHROPIC_BASE_URL")
+    return ProbeResult(name, False, said, "check ANTHROPIC_API_KEY (or its kin) and ANTHROPIC_BASE_URL")
 
 
-def _table(findings: list[Finding]) -> Iterator[str]:
+def _table(findings: list[ProbeResult]) -> Iterator[str]:
     width = max(len(one.name) for one in findings)
     for one in findings:
         word = {True: "yes", False: "NO", None: "?"}[one.answer]

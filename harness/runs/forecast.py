@@ -111,11 +111,11 @@ def cannot_find(tasks: int, trials: int, *, looking: bool) -> str | None:
 
     With `looking` (--until-decided) the trials are the most that there may be.
     """
-    from harness.stats.data import Plan
+    from harness.stats.data import RoundsPlan
     from harness.stats.frontier import is_found
     from harness.stats.sequential import level_at
 
-    if is_found(tasks, trials, 50, level_at(Plan(trials), trials) if looking else 0.95):
+    if is_found(tasks, trials, 50, level_at(RoundsPlan(trials), trials) if looking else 0.95):
         return None
     design = f"{plural(tasks, 'task')} with {plural(trials, 'trial')} of each"
     who = "even the last look" if looking else "this run"

@@ -26,7 +26,7 @@ TICK_S = 0.5
 HEARTBEAT_S = 30.0
 
 
-class Terminal(Protocol):
+class ProgressTerminal(Protocol):
     """The terminal to which a run tells how it goes, and which others write to as well."""
 
     @property
@@ -53,7 +53,7 @@ class Progress:
     `doing` names the phase that a trial is in.
     """
 
-    def __init__(self, terminal: Terminal | None, context: RunContext, budget: Budget) -> None:
+    def __init__(self, terminal: ProgressTerminal | None, context: RunContext, budget: Budget) -> None:
         self.doing: Callable[[str], str] = lambda trial: ""
         self._terminal = terminal
         self._folder = context.folder
@@ -166,7 +166,7 @@ class Progress:
                 self._last_output = time.monotonic()
                 self._terminal.write(f"\nharness: {status_line(status)}\n")
 
-    def _draw(self, terminal: Terminal, line: str) -> None:
+    def _draw(self, terminal: ProgressTerminal, line: str) -> None:
         text = line[: terminal.columns - 1]
         with self._lock:
             # Make sure that there is a line below (scrolling keeps the column), then write into it.

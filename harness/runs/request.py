@@ -7,15 +7,8 @@ from dataclasses import dataclass, field
 
 from harness.errors import UsageError
 from harness.records.redaction import SHORTEST_SECRET
+from harness.report.setup import TaskWords
 from harness.variants.variant import DEFAULT, Variant
-
-
-@dataclass(frozen=True)
-class TaskWords:
-    """A task's own description, for those who read a report on it."""
-
-    description: str = ""
-    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

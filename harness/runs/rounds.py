@@ -20,7 +20,7 @@ from harness.report.arms import arms_by_variant
 from harness.report.comparison import PairView, compare_arms
 from harness.report.gate import Condition, margins, settled_words
 from harness.runs.budget import NotStartedError
-from harness.stats.data import Plan
+from harness.stats.data import RoundsPlan
 
 FEWEST_TASKS = 6
 """With fewer there is no verdict on tasks like these, whatever the trials (see `stats.population`)."""
@@ -46,7 +46,7 @@ class RoundScheduler:
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._pairs = [(name, baseline) for name in variants if name != baseline]
-        self._first, self._plan = first, Plan(max_rounds)
+        self._first, self._plan = first, RoundsPlan(max_rounds)
         self._submit, self._conditions, self._say = submit, conditions, say
         self._lock = threading.RLock()
         self._waiting: dict[int, list[tuple[TrialSpec, Future[TrialRecord]]]] = {}

@@ -14,7 +14,7 @@ _SHOWN = 200
 
 
 @dataclass(frozen=True)
-class Finding:
+class Contradiction:
     """A contradiction in a run: in which file, of which trial (None: of none), and how."""
 
     file: str
@@ -36,12 +36,12 @@ class Verified:
     files: int = 0
     records: int = 0
     recomputed: Counter[str] = field(default_factory=Counter)
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Contradiction] = field(default_factory=list)
     unverified: Counter[str] = field(default_factory=Counter)
 
     def find(self, file: str, what: str, trial: str | None = None) -> None:
         """Take in what contradicts the run."""
-        self.findings.append(Finding(file, trial, what))
+        self.findings.append(Contradiction(file, trial, what))
 
     def as_json(self) -> str:
         """For programs."""

@@ -29,14 +29,14 @@ _NO_VERSIONS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
-class _Part:
+class _TarPart:
     """Entries of a tar, without its end; zipped by themselves when they are large."""
 
     data: bytes
     zipped: bool
 
     @classmethod
-    def of(cls, entries: bytes) -> _Part:
+    def of(cls, entries: bytes) -> _TarPart:
         large = len(entries) > _GZIP_THRESHOLD
         return cls(_zip(entries) if large else entries, large)
 
@@ -64,7 +64,7 @@ def pack(
     if folders:
         parts.insert(0, _of_files(tuple((name, b"") for name in folders)))
     parts.append(_of_files(tuple(item for item in files.items() if item[0] not in folders)))
-    end = _Part(bytes(2 * tarfile.BLOCKSIZE), zipped=False)
+    end = _TarPart(bytes(2 * tarfile.BLOCKSIZE), zipped=False)
     if any(part.zipped for part in parts) or sum(len(part.data) for part in parts) > _GZIP_THRESHOLD:
         # Concatenated gzip members are one valid gzip file.
         return b"".join(part.data if part.zipped else _zip(part.data) for part in (*parts, end))
@@ -109,16 +109,16 @@ def _printf_escape(data: bytes) -> str:
 
 
 @functools.lru_cache(maxsize=_FOLDERS)
-def _of_files(files: tuple[tuple[str, bytes], ...]) -> _Part:
-    return _Part.of(_entries(functools.partial(_add_files, files)))
+def _of_files(files: tuple[tuple[str, bytes], ...]) -> _TarPart:
+    return _TarPart.of(_entries(functools.partial(_add_files, files)))
 
 
-def _of_path(entry: _Entry, name: str, path: Path) -> _Part:
-    return _Part.of(_entries(functools.partial(_add_path, entry, name, path)))
+def _of_path(entry: _Entry, name: str, path: Path) -> _TarPart:
+    return _TarPart.of(_entries(functools.partial(_add_path, entry, name, path)))
 
 
 @functools.lru_cache(maxsize=_FOLDERS)
-def _of_version(entry: _Entry, name: str, path: Path, version: str) -> _Part:
+def _of_version(entry: _Entry, name: str, path: Path, version: str) -> _TarPart:
     return _of_path(entry, name, path.resolve() if path.is_dir() else path)
 
 

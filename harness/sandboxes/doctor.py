@@ -27,7 +27,7 @@ _TAG = "harness_doctor"
 
 
 @dataclass(frozen=True)
-class Finding:
+class ProbeResult:
     """One thing that was tried. `answer` is None where it could not be told."""
 
     name: str
@@ -94,7 +94,9 @@ class Examination:
                 await sandbox.kill()
 
 
-async def examine(platform: Platform, template: str, *, is_here: bool) -> tuple[list[Finding], Examination]:
+async def examine(
+    platform: Platform, template: str, *, is_here: bool
+) -> tuple[list[ProbeResult], Examination]:
     """Try everything, one after another. What stands on something that does not work is not tried."""
     of = Examination(platform, template, is_here)
     findings = [*await _reach(of)]
@@ -104,7 +106,7 @@ async def examine(platform: Platform, template: str, *, is_here: bool) -> tuple[
     try:
         for name, probe, remedy in _PROBES:
             if of.sandbox is None and name not in _WITHOUT_SANDBOX:
-                findings.append(Finding(name, None, "not tried: there is no sandbox"))
+                findings.append(ProbeResult(name, None, "not tried: there is no sandbox"))
             else:
                 findings.append(await _tried(name, probe, of, remedy))
     finally:
@@ -113,10 +115,10 @@ async def examine(platform: Platform, template: str, *, is_here: bool) -> tuple[
     return findings, of
 
 
-Probe = Callable[[Examination], Awaitable[str | Finding]]
+Probe = Callable[[Examination], Awaitable[str | ProbeResult]]
 
 
-async def _tried(name: str, probe: Probe, of: Examination, remedy: str) -> Finding:
+async def _tried(name: str, probe: Probe, of: Examination, remedy: str) -> ProbeResult:
     """A probe's finding: what it says, or the error that ended it."""
     seconds = _BUILD_S if name == "template build" else _PROBE_S
     start = time.monotonic()
@@ -125,10 +127,12 @@ async def _tried(name: str, probe: Probe, of: Examination, remedy: str) -> Findi
             async with asyncio.timeout(seconds):
                 said = await probe(of)
     except (SandboxFault, _Wrong) as error:
-        return Finding(name, False, error.message if isinstance(error, SandboxFault) else str(error), remedy)
-    if isinstance(said, Finding):
+        return ProbeResult(
+            name, False, error.message if isinstance(error, SandboxFault) else str(error), remedy
+        )
+    if isinstance(said, ProbeResult):
         return said
-    return Finding(name, True, f"{time.monotonic() - start:.1f} s{', ' if said else ''}{said}")
+    return ProbeResult(name, True, f"{time.monotonic() - start:.1f} s{', ' if said else ''}{said}")
 
 
 class _Wrong(Exception):
@@ -140,7 +144,7 @@ def _expect(condition: bool, words: str) -> None:
         raise _Wrong(words)
 
 
-async def _reach(of: Examination) -> list[Finding]:
+async def _reach(of: Examination) -> list[ProbeResult]:
     try:
         async with asyncio.timeout(20):
             await AsyncSandbox.list(limit=1, **of.params).next_items()
@@ -150,18 +154,18 @@ async def _reach(of: Examination) -> list[Finding]:
             raise
         if isinstance(error, exceptions.AuthenticationException):
             return [
-                Finding("reachable", True),
-                Finding("key valid", False, fault.message, "check E2B_API_KEY"),
+                ProbeResult("reachable", True),
+                ProbeResult("key valid", False, fault.message, "check E2B_API_KEY"),
             ]
         if fault.kind in ("connection", "timeout", "unreachable"):
             remedy = "check E2B_API_URL, E2B_SANDBOX_URL and E2B_DOMAIN"
-            return [Finding("reachable", False, fault.message, remedy)]
+            return [ProbeResult("reachable", False, fault.message, remedy)]
         words = f"listing sandboxes fails: {fault.message}"
-        return [Finding("reachable", True), Finding("key valid", True, words)]
-    return [Finding("reachable", True), Finding("key valid", True)]
+        return [ProbeResult("reachable", True), ProbeResult("key valid", True, words)]
+    return [ProbeResult("reachable", True), ProbeResult("key valid", True)]
 
 
-async def _create(of: Examination) -> list[Finding]:
+async def _create(of: Examination) -> list[ProbeResult]:
     """Create a sandbox. If there is none to be had, tell whether the engine lacks the route, or the template."""
     start = time.monotonic()
     try:
@@ -173,12 +177,15 @@ async def _create(of: Examination) -> list[Finding]:
             raise
         if fault.kind == "api_level":
             return [
-                Finding("API level", False, fault.message, fault.remedy or ""),
-                Finding("create", False, "see API level"),
+                ProbeResult("API level", False, fault.message, fault.remedy or ""),
+                ProbeResult("create", False, "see API level"),
             ]
-        return [Finding("API level", None), Finding("create", False, fault.message, fault.remedy or "")]
+        return [
+            ProbeResult("API level", None),
+            ProbeResult("create", False, fault.message, fault.remedy or ""),
+        ]
     took = f"{time.monotonic() - start:.1f} s"
-    return [Finding("API level", True, "POST /v2/sandboxes"), Finding("create", True, took)]
+    return [ProbeResult("API level", True, "POST /v2/sandboxes"), ProbeResult("create", True, took)]
 
 
 async def _exec(of: Examination) -> str:
@@ -280,18 +287,18 @@ async def _build(of: Examination) -> str:
     return ""
 
 
-async def _network(of: Examination) -> Finding:
+async def _network(of: Examination) -> ProbeResult:
     found = await try_network(of.opened, is_here=of.is_here)
     remedy = (
         "" if found.answer else "give the engine a network of its own; records say that it is not enforced"
     )
-    return Finding("network enforced", found.answer, found.said, remedy)
+    return ProbeResult("network enforced", found.answer, found.said, remedy)
 
 
-async def _injection(of: Examination) -> str | Finding:
+async def _injection(of: Examination) -> str | ProbeResult:
     """A header that the platform adds outside of the sandbox."""
     if not of.is_here:
-        return Finding(
+        return ProbeResult(
             "key added on the way out", None, "not tried: it takes a server that the engine can reach"
         )
     async with Canary().listening() as canary:

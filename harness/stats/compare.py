@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.stats.advice import Draws, smallest
 from harness.stats.arrays import Table
-from harness.stats.data import METRIC_NAMES, METRICS, Metric, MetricName, Plan, Trials
+from harness.stats.data import METRIC_NAMES, METRICS, Metric, MetricName, RoundsPlan, Trials
 from harness.stats.rates import geometric_mean, rate, skewed_mean
 from harness.stats.ratios import cost_of_a_pass
 from harness.stats.results import (
@@ -43,7 +43,7 @@ def compare(
     metrics: Sequence[MetricName] = METRIC_NAMES,
     margins: Mapping[MetricName, float] | None = None,
     level: float = 0.95,
-    plan: Plan | None = None,
+    plan: RoundsPlan | None = None,
     comparisons: int | None = None,
 ) -> Comparison:
     """Compare variants with baselines.
@@ -98,7 +98,7 @@ class _Design:
     table: Table
     comparisons: int
     level: float
-    plan: Plan | None
+    plan: RoundsPlan | None
 
     def contrast(
         self, variant: str, baseline: str, metric: Metric, margin: float, *, broken: bool

@@ -100,7 +100,7 @@ _FIRST_LOOK = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RoundsPlan:
     """Up to `rounds` rounds, fixed before the first: raising it later voids the error that was promised."""
 
     rounds: int

@@ -16,8 +16,8 @@ itself changes from look to look, which adds error. Simulation puts that at 0.8 
 and that much less is spent. Where an effect differs from task to task, looks resemble each other more than the bounds
 assume, and the error is smaller. benchmarks/stats_calibration.py measures all this.
 
-To use it: fix a Plan, and after each of its `looks` call `compare(..., plan=plan)`. A verdict once given stays: end the
-trials of a variant that has one, and do not ask again for it.
+To use it: fix a RoundsPlan, and after each of its `looks` call `compare(..., plan=plan)`. A verdict once given stays:
+end the trials of a variant that has one, and do not ask again for it.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from harness.stats.arrays import Floats
-from harness.stats.data import Plan
+from harness.stats.data import RoundsPlan
 from harness.stats.verdict import family_level
 
 _GRID = 401
 
 
-def level_at(plan: Plan, rounds: int, tasks: int | None = None, comparisons: int = 1) -> float:
+def level_at(plan: RoundsPlan, rounds: int, tasks: int | None = None, comparisons: int = 1) -> float:
     """The level of an interval after so many complete rounds.
 
     `tasks` is their number where they are the sample; None for an interval about these tasks only.

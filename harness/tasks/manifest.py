@@ -63,11 +63,11 @@ Network = Annotated[
 ]
 
 
-class _Table(BaseModel):
+class _ManifestTable(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Repo(_Table):
+class Repo(_ManifestTable):
     """`[repo]`."""
 
     path: str = Field("repo", description='a folder, such as "repo"')
@@ -92,7 +92,7 @@ class Repo(_Table):
     )
 
 
-class Setup(_Table):
+class Setup(_ManifestTable):
     """`[setup]`."""
 
     run: list[str] = Field([], description='a list of shell commands, such as ["make deps"]')
@@ -101,7 +101,7 @@ class Setup(_Table):
     )
 
 
-class WorkSpec(_Table):
+class WorkSpec(_ManifestTable):
     """`[checks.work]`: the bounds of what is carried from the agent's sandbox to where the checks run."""
 
     max_mb: Annotated[int, Strict()] = Field(1024, gt=0, description="a whole number of MiB")
@@ -134,7 +134,7 @@ def _is_relative(path: str) -> str:
 RelativePath = Annotated[str, AfterValidator(_is_relative)]
 
 
-class RunnerSpec(_Table):
+class RunnerSpec(_ManifestTable):
     """`[checks.tests.NAME]`: tests that the harness itself has run, and whose report it reads."""
 
     runner: Literal["pytest", "unittest", "node", "junit"] = Field(
@@ -176,7 +176,7 @@ Regex = Annotated[str, Field(min_length=1), AfterValidator(_is_regex)]
 ToolName = Annotated[str, Field(min_length=1)]
 
 
-class AnswerSpec(_Table):
+class AnswerSpec(_ManifestTable):
     """`[checks.answer]`: what the agent's last message has to be."""
 
     equals: str | None = Field(None, description="a text, but for the room around it")
@@ -194,7 +194,7 @@ class AnswerSpec(_Table):
         return len(self.contains) + sum(one is not None for one in (self.equals, self.regex, self.json_))
 
 
-class ToolsSpec(_Table):
+class ToolsSpec(_ManifestTable):
     """`[checks.tools]`: what the agent has to use. `Skill:NAME` is a skill, `mcp__SERVER__TOOL` a tool of MCP."""
 
     used: tuple[ToolName, ...] = Field((), description='a list of tools, such as ["Bash", "mcp__github__*"]')
@@ -214,7 +214,7 @@ class ToolsSpec(_Table):
         return sum(map(len, lists)) + bool(self.order)
 
 
-class Checks(_Table):
+class Checks(_ManifestTable):
     """`[checks]`."""
 
     timeout: Seconds = Field(60.0, description="the seconds that each check has, up to 86400")
@@ -252,7 +252,7 @@ class Checks(_Table):
     work: WorkSpec = Field(WorkSpec(), description="a table: [checks.work]")
 
 
-class SandboxSpec(_Table):
+class SandboxSpec(_ManifestTable):
     """`[sandbox]`."""
 
     template: str = Field(
@@ -290,7 +290,7 @@ class SandboxSpec(_Table):
         return {f"harness_{name}": str(value) for name, value in given.items() if value is not None}
 
 
-class Limits(_Table):
+class Limits(_ManifestTable):
     """`[limits]`."""
 
     max_turns: Annotated[int, Strict()] | None = Field(None, gt=0, description="a whole number from 1 on")
@@ -299,7 +299,7 @@ class Limits(_Table):
     )
 
 
-class TurnTable(_Table):
+class TurnTable(_ManifestTable):
     """`[[turns]]`."""
 
     prompt: str = Field(min_length=1, description='a file with the prompt, such as "1-fix.md"')
@@ -310,7 +310,7 @@ class TurnTable(_Table):
     )
 
 
-class Manifest(_Table):
+class Manifest(_ManifestTable):
     """The whole file. A field's description says what to give, and is the remedy for what is wrong there."""
 
     schema_: Annotated[int, Strict(), Field(ge=1, le=1)] = Field(

@@ -6,7 +6,7 @@ import shlex
 from dataclasses import replace
 
 from harness.tasks.task import Check, Task
-from harness.trials.check_plan import CheckKind, Ended, Plan, Verdict
+from harness.trials.check_plan import CheckKind, CheckPlan, Ended, Verdict
 from harness.trials.runners.tests_check import TestsCheck
 
 _SCORE_NAME = 100
@@ -20,7 +20,7 @@ class FileCheck:
         """True for the checks of this kind."""
         return check.file is not None
 
-    def plan(self, check: Check, task: Task, home: str, token: str) -> Plan:
+    def plan(self, check: Check, task: Task, home: str, token: str) -> CheckPlan:
         """Its exit code decides."""
         return _plan_by_exit_code(f'exec "$HARNESS_CHECKS"/{shlex.quote(check.file or "")}', home, token)
 
@@ -32,15 +32,15 @@ class CommandCheck:
         """True for the checks of this kind."""
         return check.command is not None
 
-    def plan(self, check: Check, task: Task, home: str, token: str) -> Plan:
+    def plan(self, check: Check, task: Task, home: str, token: str) -> CheckPlan:
         """Its exit code decides."""
         return _plan_by_exit_code(check.command or "", home, token)
 
 
-def _plan_by_exit_code(command: str, home: str, token: str) -> Plan:
+def _plan_by_exit_code(command: str, home: str, token: str) -> CheckPlan:
     score = f"{home}/.harness/score-{token}"
     steps = f"export HARNESS_SCORE={shlex.quote(score)}"
-    return Plan(command, _judge_exit_code, reports=score, report_bytes=_SCORE_BYTES, steps=steps)
+    return CheckPlan(command, _judge_exit_code, reports=score, report_bytes=_SCORE_BYTES, steps=steps)
 
 
 def _judge_exit_code(ended: Ended) -> Verdict:
@@ -86,7 +86,7 @@ def _number(word: str, text: str) -> float:
 KINDS: tuple[CheckKind, ...] = (FileCheck(), CommandCheck(), TestsCheck())
 
 
-def plan_check(check: Check, task: Task, home: str, token: str) -> Plan:
+def plan_check(check: Check, task: Task, home: str, token: str) -> CheckPlan:
     """Plan how a check is run, as its kind says."""
     kind = next(kind for kind in KINDS if kind.is_of(check))
     return kind.plan(check, task, home, token)

@@ -38,7 +38,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Plan:
+class CheckPlan:
     """The way in which a check is run, and judged then.
 
     `command` is for bash, in the repo, as are the `steps` before it, which put in place what it needs. `stdin` is what
@@ -59,5 +59,5 @@ class CheckKind(Protocol):
     def is_of(self, check: Check) -> bool:
         """True for the checks of this kind."""
 
-    def plan(self, check: Check, task: Task, home: str, token: str) -> Plan:
+    def plan(self, check: Check, task: Task, home: str, token: str) -> CheckPlan:
         """Plan how a check is run. `token` is a word that nobody in the sandbox knows before; `home` is the user's."""

@@ -27,7 +27,7 @@ from harness.text import decode_end, keep_end
 from harness.trials import scripts
 from harness.trials.check_files import CheckFiles
 from harness.trials.check_kinds import plan_check
-from harness.trials.check_plan import Ended, Plan
+from harness.trials.check_plan import CheckPlan, Ended
 from harness.trials.seeding import Baseline
 from harness.trials.session_checks import VARIABLES
 
@@ -216,7 +216,7 @@ async def _run_check(
     return await asyncio.to_thread(_result, task, check, plan, done, took_s, read_answers(after.stdout))
 
 
-async def _after(place: Place, output: str, plan: Plan, laid: str) -> CommandResult:
+async def _after(place: Place, output: str, plan: CheckPlan, laid: str) -> CommandResult:
     home = place.baseline.home
     # One byte more says that there was more.
     bounds = (str(OUTPUT_BYTES + 1), plan.reports, str(plan.report_bytes))
@@ -231,7 +231,7 @@ async def _after(place: Place, output: str, plan: Plan, laid: str) -> CommandRes
 def _result(
     task: Task,
     check: Check,
-    plan: Plan,
+    plan: CheckPlan,
     done: CommandResult | None,
     took_s: float,
     answers: Mapping[str, str],

@@ -24,6 +24,7 @@ from harness.sandboxes.layout import work_folder
 from harness.sandboxes.sandbox import Sandbox, is_answering
 from harness.tasks.task import Check, Task
 from harness.trials.attempt import Attempt, internal_fault, interrupted, outcome_of
+from harness.trials.blame import blaming_env
 from harness.trials.checks import Place
 from harness.trials.context import Keep, RunContext
 from harness.trials.explanation import explain, invalid_settings
@@ -95,6 +96,7 @@ async def open_trial(spec: TrialSpec, context: RunContext, attempt: Attempt) -> 
     start = await prepare_start(spec, context, attempt)
     attempt.recording = context.model.recording(spec.task)
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(blaming_env(spec.task.sandbox.env, spec.variant))
         with attempt.phase("create"):
             sandbox = await stack.enter_async_context(_open_agent_sandbox(spec, context, start))
         attempt.sandbox_id = sandbox.id

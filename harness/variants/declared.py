@@ -100,7 +100,7 @@ def load_variants(source: Path) -> VariantFile:
     tables, prefix = (
         (_inner(file.data) or {}, _IN_PYPROJECT) if source.name == _PYPROJECT else (file.data, ())
     )
-    reader = _Reader(file, prefix)
+    reader = _VariantReader(file, prefix)
     try:
         variants = reader.variants(tables)
     except OSError as error:
@@ -125,7 +125,7 @@ def _inner(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return inner if isinstance(inner, dict) else None
 
 
-class _Reader(PartReader):
+class _VariantReader(PartReader):
     """Reads a file's tables, collecting problems on the way. `prefix` has the keys that lead to them."""
 
     def variants(self, tables: Mapping[str, Any]) -> tuple[Variant, ...]:

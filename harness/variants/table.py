@@ -179,11 +179,11 @@ Effort = Literal["low", "medium", "high", "xhigh", "max"]
 Env = dict[Annotated[str, Field(pattern=_ENV_NAME)], Annotated[str, Field(pattern=_NO_NUL)]]
 
 
-class _Table(BaseModel):
+class _PartTable(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ServerTable(_Table):
+class ServerTable(_PartTable):
     """`[NAME.mcp.SERVER]`."""
 
     command: str | None = Field(None, min_length=1, description='a program, such as "npx"')
@@ -210,7 +210,7 @@ class ServerTable(_Table):
         return self
 
 
-class VariantTable(_Table):
+class VariantTable(_PartTable):
     """`[NAME]`. A field's description says what to give, and is the remedy for what is wrong there."""
 
     extends: str | None = Field(None, description="the name of another variant of this file")

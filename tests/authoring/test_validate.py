@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from harness.authoring.clock import moments_to_try
-from harness.authoring.findings import Report
+from harness.authoring.findings import ValidationReport
 from harness.authoring.folders import look_at_folder, look_at_prompts
 from harness.authoring.leaks import found_in, secrets_of_solution
 from harness.authoring.mutants import Change
@@ -49,11 +49,11 @@ for prices, right in (([1, 2], 3), ([5, -3, 1], 6), ([], 0)):
 PROMPT = {"prompt.md": "Make `total` in `shop.py` add up the prices above 0.\n"}
 
 
-def reports(root: Path, effort: Effort) -> dict[str, Report]:
+def reports(root: Path, effort: Effort) -> dict[str, ValidationReport]:
     return {report.task: report for report in validate([root], Options(results=root / "results"), effort)}
 
 
-def kinds(report: Report, level: str = "error") -> set[str]:
+def kinds(report: ValidationReport, level: str = "error") -> set[str]:
     return {finding.kind for finding in report.findings if finding.level == level}
 
 

@@ -22,7 +22,7 @@ from harness.local.images.manifest import this_architecture
 from harness.local.images.reference import LocalImage, RegistryImage, parse_reference
 from harness.local.images.registry import CREDENTIALS, MIRRORS, RegistryClient
 from harness.local.images.store import ImageStore, open_image
-from harness.local.images.unpack import Limits, Owners, Root, capability_of
+from harness.local.images.unpack import ImageLimits, Owners, Root, capability_of
 from harness.local.state import StartError, open_state, remove_built
 from tests.support.images import Image, Registry, digest, entry, folder, index_of, layer, link
 
@@ -199,7 +199,7 @@ def test_a_bomb_is_cut_off(tmp_path: Path) -> None:
     """An image's bounds count what is unpacked, not what was sent."""
     image = Image.of([layer([entry("zeros", bytes(3_000_000))])])
     path = image.write_layout(tmp_path / "image")
-    store = ImageStore(tmp_path / "store", OWNERS, lambda: Limits(bytes=1_000_000))
+    store = ImageStore(tmp_path / "store", OWNERS, lambda: ImageLimits(bytes=1_000_000))
     with pytest.raises(ImageError, match=r"more .*bytes than this machine"):
         store.get(open_image(f"oci:{path}"))
 

@@ -26,7 +26,7 @@ from harness.report import markdown, phrases, verdicts
 from harness.report.comparison import ComparisonView, compare_arms
 from harness.report.gate import judge_gate, margins, read_fail_on
 from harness.report.sources import RecordSource, match
-from harness.stats.data import Plan
+from harness.stats.data import RoundsPlan
 from tests.support.records import a_record, any_record
 
 fewer = settings(max_examples=50)
@@ -246,7 +246,7 @@ def test_a_variant_that_was_settled_early_is_judged_as_it_was_then() -> None:
         {"a": ["-----", "--+--", "-----", "---+-"], "b": ["++", "++", "++", "++"], "c": ["-+---"] * 4}
     )
     arms = match(source("run", records), None)
-    view = compare_arms(arms.arms, arms.pairs, plan=Plan(20))
+    view = compare_arms(arms.arms, arms.pairs, plan=RoundsPlan(20))
     b, c = (pair.contrasts["pass"].difference for pair in view.pairs)
     assert (b.trials, c.trials) == (2, 5)
     assert b.value == 1.0

@@ -16,7 +16,7 @@ from harness.stats import population, suite
 from harness.stats.advice import Draws, normal, recommended_size, smallest
 from harness.stats.arrays import TaskMeans, task_means
 from harness.stats.compare import compare
-from harness.stats.data import METRICS, MetricName, Plan, Trials
+from harness.stats.data import METRICS, MetricName, RoundsPlan, Trials
 from harness.stats.frontier import is_found, smallest_points
 from harness.stats.rates import geometric_mean, rate, skewed_mean
 from harness.stats.ratios import Amounts, sum_on_suite, typical_on_population, typical_on_suite
@@ -110,8 +110,8 @@ def test_a_task_is_flaky_when_it_did_both() -> None:
 def test_the_bounds_of_two_looks_spend_half_of_the_error_each() -> None:
     """By SciPy's bivariate normal; with so many tasks that t is normal."""
     tasks = 10**9
-    assert Plan(5).looks == (3, 5)
-    first, second = (scipy.stats.norm.ppf((1 + level_at(Plan(5), look, tasks)) / 2) for look in (3, 5))
+    assert RoundsPlan(5).looks == (3, 5)
+    first, second = (scipy.stats.norm.ppf((1 + level_at(RoundsPlan(5), look, tasks)) / 2) for look in (3, 5))
     inside = scipy.stats.multivariate_normal([0, 0], [[1, np.sqrt(0.6)], [np.sqrt(0.6), 1]])
     both = inside.cdf([first, second], lower_limit=[-first, -second])
     assert 2 * scipy.stats.norm.sf(first) == pytest.approx(0.025, rel=1e-3)
@@ -120,7 +120,7 @@ def test_the_bounds_of_two_looks_spend_half_of_the_error_each() -> None:
 
 def test_a_plan_of_one_look_is_the_fixed_design() -> None:
     """There is nothing to correct for."""
-    assert level_at(Plan(1), 1, 10) == pytest.approx(0.95)
+    assert level_at(RoundsPlan(1), 1, 10) == pytest.approx(0.95)
 
 
 # Verdicts
@@ -198,7 +198,7 @@ def test_failures_are_passes_seen_from_the_other_side(passes: list[int]) -> None
 def test_no_look_of_a_plan_is_less_strict_than_the_fixed_design(rounds: int) -> None:
     """Looking again costs something at every look, the more the fewer tasks."""
     for tasks in (2, 5, 30):
-        levels = [level_at(Plan(rounds), look, tasks) for look in range(1, rounds + 1)]
+        levels = [level_at(RoundsPlan(rounds), look, tasks) for look in range(1, rounds + 1)]
         assert min(levels) > 0.95
         assert levels == sorted(levels, reverse=True)
 
@@ -391,7 +391,7 @@ def test_an_estimate_of_nothing_has_no_tasks_and_no_trials() -> None:
 @pytest.mark.parametrize("tasks", [2, 5, 20])
 def test_few_tasks_spend_less_error_on_looking_twice(tasks: int) -> None:
     """By SciPy's bivariate normal: 5 % divided by 1 + 0.8 ln(looks) / (tasks - 1)."""
-    first, second = (scipy.stats.norm.ppf((1 + level_at(Plan(5), look, tasks)) / 2) for look in (3, 5))
+    first, second = (scipy.stats.norm.ppf((1 + level_at(RoundsPlan(5), look, tasks)) / 2) for look in (3, 5))
     inside = scipy.stats.multivariate_normal([0, 0], [[1, np.sqrt(0.6)], [np.sqrt(0.6), 1]])
     both = inside.cdf([first, second], lower_limit=[-first, -second])
     assert 1 - both == pytest.approx(0.05 / (1 + 0.8 * np.log(2) / (tasks - 1)), rel=2e-3)
@@ -837,7 +837,7 @@ def test_a_task_of_which_all_was_left_out_could_be_lost() -> None:
 
 def test_looks_about_these_tasks_share_the_error_in_equal_parts() -> None:
     """Of 20 rounds after 3, 5, 10 and 20, by the bounds of Brownian motion."""
-    z = [scipy.stats.norm.ppf((1 + level_at(Plan(20), look)) / 2) for look in Plan(20).looks]
+    z = [scipy.stats.norm.ppf((1 + level_at(RoundsPlan(20), look)) / 2) for look in RoundsPlan(20).looks]
     assert z == pytest.approx([2.498, 2.382, 2.373, 2.360], abs=5e-3)
 
 

@@ -120,6 +120,27 @@ TROUBLES = [
         "ended with 3: no such thing",
     ),
     Trouble(
+        "a home that is not there",
+        [ANSWER, DONE],
+        ("error", None, "task", "env"),
+        "[sandbox]\nenv = {HOME = '/nonexistent'}\n",
+        "task.toml: sandbox.env.HOME is '/nonexistent', with which the sandbox does not work",
+    ),
+    Trouble(
+        "no folder of programs",
+        [ANSWER, DONE],
+        ("error", None, "task", "env"),
+        "[sandbox]\nenv = {PATH = '/nonexistent'}\n",
+        "sandbox.env.PATH is",
+    ),
+    Trouble(
+        "a folder for temporary files that cannot be made",
+        [ANSWER, DONE],
+        ("error", None, "task", "env"),
+        "[sandbox]\nenv = {TMPDIR = '/nonexistent/x'}\n",
+        "sandbox.env.TMPDIR is",
+    ),
+    Trouble(
         "the CLI hangs at its start",
         [ANSWER, DONE],
         ("error", None, "agent", "did_not_start"),

@@ -57,7 +57,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class TemplateSource:
+class SandboxSource:
     """The source of a sandbox's initial content: a template, optionally with the files of a snapshot."""
 
     template: Template
@@ -80,17 +80,17 @@ class Catalog:
         self._directory = directory
         self._snapshots: dict[str, Snapshot] = {}
 
-    def find_source(self, reference: str) -> TemplateSource:
+    def find_source(self, reference: str) -> SandboxSource:
         """Return the template or snapshot of this name or id. Raises `ApiError` 400 or 404."""
         name, tag = parse_reference(reference)
         if (template := self.find_template(reference)) is not None:
-            return TemplateSource(template)
+            return SandboxSource(template)
         snapshot = self._find_snapshot(name, tag)
         if snapshot is None:
             if name in _E2B_TEMPLATES:
                 raise not_on_this_server(f"E2B's template '{name}'", _E2B_TEMPLATES[name])
             raise template_not_found(reference)
-        return TemplateSource(snapshot.template, snapshot.path)
+        return SandboxSource(snapshot.template, snapshot.path)
 
     def find_builtin(self, name: str) -> Template | None:
         """Return the built-in template of this name, alias or id."""

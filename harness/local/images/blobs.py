@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from harness.local.images.errors import ImageError
-from harness.local.images.manifest import ImageConfig, Manifest
+from harness.local.images.manifest import ImageConfig, ImageManifest
 
 PIECE = 1024 * 1024
 
@@ -18,7 +18,7 @@ PIECE = 1024 * 1024
 class ImageSource(Protocol):
     """An image somewhere."""
 
-    def manifest(self) -> tuple[Manifest, ImageConfig]:
+    def manifest(self) -> tuple[ImageManifest, ImageConfig]:
         """Return the image's manifest. Raises ImageError."""
 
     def open_layer(self, number: int) -> IO[bytes]:

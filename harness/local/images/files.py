@@ -14,7 +14,7 @@ from harness.local.images.manifest import (
     MAX_JSON_BYTES,
     Descriptor,
     ImageConfig,
-    Manifest,
+    ImageManifest,
     check_digest,
     choose,
     config_of,
@@ -93,7 +93,7 @@ class FileImage:
         self._image = image
         self._files: _Files = _Folder(image.path) if image.path.is_dir() else _Archive(image.path)
 
-    def manifest(self) -> tuple[Manifest, ImageConfig]:
+    def manifest(self) -> tuple[ImageManifest, ImageConfig]:
         """Return the image's manifest. Raises ImageError."""
         found, config, _ = self._read
         return found, config
@@ -103,7 +103,7 @@ class FileImage:
         return self._files.open(self._read[2][number])
 
     @functools.cached_property
-    def _read(self) -> tuple[Manifest, ImageConfig, list[str]]:
+    def _read(self) -> tuple[ImageManifest, ImageConfig, list[str]]:
         """The manifest, the configuration, and the files of the layers."""
         if self._files.has("index.json"):
             return self._of_layout()
@@ -116,15 +116,15 @@ class FileImage:
             "which the tar of a root file system has"
         )
 
-    def _of_root(self) -> tuple[Manifest, ImageConfig, list[str]]:
+    def _of_root(self) -> tuple[ImageManifest, ImageConfig, list[str]]:
         """The tar of a root file system is an image of one layer, and says nothing of how its containers start."""
         if self._image.tag:
             raise ImageError(f"{self._image.path} is a root file system, and has no image {self._image.tag}")
         with self._files.open(_WHOLE) as file:
             digest = f"sha256:{hashlib.file_digest(cast(Any, file), 'sha256').hexdigest()}"
-        return Manifest(Descriptor(digest), (Descriptor(digest),)), ImageConfig((digest,)), [_WHOLE]
+        return ImageManifest(Descriptor(digest), (Descriptor(digest),)), ImageConfig((digest,)), [_WHOLE]
 
-    def _of_layout(self) -> tuple[Manifest, ImageConfig, list[str]]:
+    def _of_layout(self) -> tuple[ImageManifest, ImageConfig, list[str]]:
         what = str(self._image)
         index = self._json("index.json")
         entry = self._entry(index)
@@ -157,7 +157,7 @@ class FileImage:
             raise ImageError(f"{self._image.path} has several images: say which, as PATH:{tags[0]}")
         return {"digest": choose(index, str(self._image)).digest}
 
-    def _of_docker(self) -> tuple[Manifest, ImageConfig, list[str]]:
+    def _of_docker(self) -> tuple[ImageManifest, ImageConfig, list[str]]:
         what = str(self._image)
         with self._files.open("manifest.json") as file:
             images = read_json(b'{"images":' + file.read(MAX_JSON_BYTES) + b"}", "manifest.json")["images"]
@@ -181,7 +181,7 @@ class FileImage:
         if len(config.diff_ids) != len(names):
             raise ImageError(f"{what} has {len(names)} layers, and its configuration {len(config.diff_ids)}")
         layers = tuple(Descriptor(diff_id) for diff_id in config.diff_ids)
-        return Manifest(Descriptor("sha256:" + "0" * 64), layers), config, names
+        return ImageManifest(Descriptor("sha256:" + "0" * 64), layers), config, names
 
     def _json(self, name: str) -> Mapping[str, Any]:
         with self._files.open(name) as file:

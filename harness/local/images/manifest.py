@@ -49,7 +49,7 @@ class ImageConfig:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class ImageManifest:
     """An image's configuration and layers, lowest first."""
 
     config: Descriptor
@@ -114,7 +114,7 @@ def choose(index: Mapping[str, Any], what: str) -> Descriptor:
     return descriptor(found[0], what)
 
 
-def manifest_of(value: Mapping[str, Any], what: str) -> Manifest:
+def manifest_of(value: Mapping[str, Any], what: str) -> ImageManifest:
     """Read a manifest. Raises ImageError."""
     if value.get("schemaVersion") == 1 or "fsLayers" in value:
         raise ImageError(f"{what} has a manifest of version 1, which Docker gave up: push it again")
@@ -122,7 +122,7 @@ def manifest_of(value: Mapping[str, Any], what: str) -> Manifest:
     if not isinstance(layers, list) or len(layers) > MAX_LAYERS:
         raise ImageError(f"{what} has no list of up to {MAX_LAYERS} layers")
     config = descriptor(value.get("config"), f"the configuration of {what}")
-    return Manifest(config, tuple(descriptor(layer, f"a layer of {what}") for layer in layers))
+    return ImageManifest(config, tuple(descriptor(layer, f"a layer of {what}") for layer in layers))
 
 
 def config_of(value: Mapping[str, Any], what: str) -> ImageConfig:

@@ -24,7 +24,7 @@ from harness.local.images.manifest import (
     MANIFESTS,
     MAX_JSON_BYTES,
     ImageConfig,
-    Manifest,
+    ImageManifest,
     check_digest,
     choose,
     config_of,
@@ -68,7 +68,7 @@ class RegistryClient:
         self._env = env
         self._tokens: dict[str, str] = {}
 
-    def manifest(self) -> tuple[Manifest, ImageConfig]:
+    def manifest(self) -> tuple[ImageManifest, ImageConfig]:
         """Return the image's manifest. Raises ImageError."""
         found, config, _ = self._read
         return found, config
@@ -80,7 +80,7 @@ class RegistryClient:
         return self._get(base, path, "application/octet-stream")
 
     @functools.cached_property
-    def _read(self) -> tuple[Manifest, ImageConfig, str]:
+    def _read(self) -> tuple[ImageManifest, ImageConfig, str]:
         """The manifest, the configuration, and the server that has it."""
         wrong: list[str] = []
         for base in self._servers():
@@ -97,7 +97,7 @@ class RegistryClient:
         host = _HUB_HOST if self._image.registry == _HUB else self._image.registry
         return [*mirrors, f"{'http' if _is_loopback(host) else 'https'}://{host}"]
 
-    def _read_from(self, base: str) -> tuple[Manifest, ImageConfig]:
+    def _read_from(self, base: str) -> tuple[ImageManifest, ImageConfig]:
         reference, what = self._image.reference, str(self._image)
         value = self._manifest(base, reference)
         for _ in range(4):

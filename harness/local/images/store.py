@@ -32,7 +32,7 @@ from harness.local.images.files import FileImage
 from harness.local.images.manifest import ImageConfig
 from harness.local.images.reference import LocalImage, parse_reference
 from harness.local.images.registry import Credentials, RegistryClient
-from harness.local.images.unpack import Limits, Owners, Root, copy_tree
+from harness.local.images.unpack import ImageLimits, Owners, Root, copy_tree
 from harness.local.kept import PartUses
 
 _FORMAT = 2
@@ -60,7 +60,7 @@ def open_image(text: str, credentials: Credentials | None = None) -> ImageSource
 class ImageStore:
     """Unpacked images in a folder, which only this user may enter: files in it may be setuid."""
 
-    def __init__(self, root: Path, owners: Owners, limits: Callable[[], Limits] = Limits) -> None:
+    def __init__(self, root: Path, owners: Owners, limits: Callable[[], ImageLimits] = ImageLimits) -> None:
         self._root = root
         self._owners = owners
         self._limits = limits

@@ -32,7 +32,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass
-class Limits:
+class ImageLimits:
     """The bytes and entries that an image may still have."""
 
     bytes: int = 64 * 2**30
@@ -71,7 +71,7 @@ class Root:
 
     path: Path
     owners: Owners = Owners()
-    limits: Limits = field(default_factory=Limits)
+    limits: ImageLimits = field(default_factory=ImageLimits)
     skipped: list[str] = field(default_factory=list)
     """What cannot be made here: devices."""
 

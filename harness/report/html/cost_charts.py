@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.records.record import TrialRecord
 from harness.report.formatting import cost, count, percent, seconds
 from harness.report.html.charts import Scale, Spread, Tick, scale_of, spread
-from harness.report.html.page_data import ArmRow, NumberedRecord, PageData, Range, range_of
+from harness.report.html.page_data import ArmRow, DrawnRange, NumberedRecord, PageData, range_of
 from harness.report.html.places import HEIGHT, NARROW, lane_offsets, letter_offsets
 
 
@@ -20,8 +20,8 @@ class Point:
     """
 
     arm: ArmRow
-    x: Range
-    y: Range
+    x: DrawnRange
+    y: DrawnRange
     label: str
     dx: float
     dy: float
@@ -103,7 +103,7 @@ def _scatter(arms: Sequence[ArmRow]) -> Scatter | None:
     )
 
 
-def _points(found: Sequence[tuple[ArmRow, Range, Range, str]]) -> tuple[Point, ...]:
+def _points(found: Sequence[tuple[ArmRow, DrawnRange, DrawnRange, str]]) -> tuple[Point, ...]:
     """Points whose letters and whiskers do not hide each other."""
     offsets = letter_offsets([(x.value or 0.0, y.value or 0.0) for _, x, y, _ in found])
     across = lane_offsets([_whisker(x, y) for _, x, y, _ in found], HEIGHT)
@@ -114,16 +114,16 @@ def _points(found: Sequence[tuple[ArmRow, Range, Range, str]]) -> tuple[Point, .
     )
 
 
-def _whisker(along: Range, across: Range) -> tuple[float, float, float] | None:
+def _whisker(along: DrawnRange, across: DrawnRange) -> tuple[float, float, float] | None:
     if along.low is None or along.high is None or across.value is None:
         return None
     return along.low, along.high, across.value
 
 
-def _upside_down(found: Range) -> Range:
+def _upside_down(found: DrawnRange) -> DrawnRange:
     """Places from the top, for places from the bottom."""
     low, high, value = (None if at is None else 100 - at for at in (found.low, found.high, found.value))
-    return Range(high, low, value)
+    return DrawnRange(high, low, value)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class NumberedRecord:
 
 
 @dataclass(frozen=True)
-class Range:
+class DrawnRange:
     """An interval drawn on a scale: its ends and its middle, in percent; None where there is none."""
 
     low: float | None
@@ -49,7 +49,7 @@ class ArmRow:
     view: ComparedArm
     rate: str
     rate_interval: str
-    rate_range: Range
+    rate_range: DrawnRange
     numbers: tuple[tuple[str, str], ...]
 
 
@@ -93,8 +93,8 @@ def _key(place: int) -> str:
     return ascii_uppercase[letter] + (str(around + 1) if around else "")
 
 
-def range_of(scale: Scale, estimate: Estimate) -> Range:
+def range_of(scale: Scale, estimate: Estimate) -> DrawnRange:
     """An estimate drawn on a scale."""
     interval = estimate.interval
     ends = (interval.low, interval.high) if interval else (None, None)
-    return Range(*(None if value is None else scale.at(value) for value in (*ends, estimate.value)))
+    return DrawnRange(*(None if value is None else scale.at(value) for value in (*ends, estimate.value)))

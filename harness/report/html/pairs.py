@@ -10,7 +10,7 @@ from harness.report import phrases
 from harness.report.comparison import PairView
 from harness.report.formatting import LABELS, cost
 from harness.report.html.charts import Scale, Tick
-from harness.report.html.page_data import ArmRow, PageData, Range
+from harness.report.html.page_data import ArmRow, DrawnRange, PageData
 from harness.stats.data import METRICS, MetricName
 from harness.stats.results import Contrast, Verdict
 from harness.stats.verdict import half_width
@@ -29,7 +29,7 @@ class MetricRow:
     verdict: Verdict
     sign: str
     elsewhere: str
-    range: Range
+    range: DrawnRange
     margin_low: float
     margin_high: float
 
@@ -182,7 +182,7 @@ def _metric_row(contrast: Contrast, own: ArmRow, baseline: ArmRow, scale: Scale)
         verdict=contrast.verdict,
         sign=_SIGNS[contrast.verdict],
         elsewhere=_elsewhere(contrast),
-        range=Range(*ends),
+        range=DrawnRange(*ends),
         margin_low=scale.at(-width),
         margin_high=scale.at(width),
     )

@@ -24,7 +24,7 @@ class NoCounterpartError(Exception):
 
 
 @dataclass
-class TaskFolder:
+class ConvertedTask:
     """A task of ours on its way to a folder: its manifest, and files by their names in it.
 
     `files` has a text, bytes, or the path of a file or folder to copy; a text that starts with `#!` becomes
@@ -92,7 +92,7 @@ class Format(Protocol):
     def file_of(self, folder: Path) -> str:
         """The name of the file in the folder that stands for the task in test ids."""
 
-    def convert(self, folder: Path) -> TaskFolder:
+    def convert(self, folder: Path) -> ConvertedTask:
         """The task as one of ours.
 
         Raises:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import Problem, ProblemsError, UsageError
-from harness.tasks.formats.base import TaskFolder
+from harness.tasks.formats.base import ConvertedTask
 from harness.tasks.formats.rows import FIELDS, SWE_BENCH, Mapped, task_of_row
 from harness.tasks.formats.skipped import skipped_folder
 from harness.tasks.rows import has_gaps
@@ -55,7 +55,7 @@ def write_dataset(wanted: Wanted, target: Path, here: Path) -> Path:
     return folder
 
 
-def _named(made: Iterable[tuple[str, TaskFolder]]) -> Iterator[tuple[str, TaskFolder]]:
+def _named(made: Iterable[tuple[str, ConvertedTask]]) -> Iterator[tuple[str, ConvertedTask]]:
     """The tasks with a name each: where an earlier row has it, a folder that says so."""
     seen: dict[str, int] = {}
     for name, task in made:

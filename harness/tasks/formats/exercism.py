@@ -17,7 +17,7 @@ from typing import Any
 
 from harness.errors import Problem, ProblemsError
 from harness.tasks.contents import files_in
-from harness.tasks.formats.base import NoCounterpartError, TaskFolder
+from harness.tasks.formats.base import ConvertedTask, NoCounterpartError
 from harness.tasks.formats.marks import is_marked
 from harness.tasks.tomlfile import display_path
 
@@ -86,7 +86,7 @@ class Exercism:
         except ProblemsError:
             return ".meta/config.json"
 
-    def convert(self, folder: Path) -> TaskFolder:
+    def convert(self, folder: Path) -> ConvertedTask:
         """The exercise as a task of ours. Raises as `Format` says."""
         exercise = _read(folder)
         tests = _tests(exercise)
@@ -110,7 +110,7 @@ class Exercism:
             changed = f"! git diff --quiet HEAD -- {shlex.join(exercise.solution)}"
             manifest["checks"] = {**manifest["checks"], "run": {"changed": changed}}
         manifest["checks"] = {"timeout": _TESTS_S, "protect": tests.protect, **manifest.get("checks", {})}
-        return TaskFolder(manifest, files, tests.shared)
+        return ConvertedTask(manifest, files, tests.shared)
 
 
 def _read(folder: Path) -> _Exercise:

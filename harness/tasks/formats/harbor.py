@@ -19,7 +19,7 @@ from typing import Any
 from harness.errors import Problem, ProblemsError, TaskFault
 from harness.tasks.contents import read_text
 from harness.tasks.dockerfile import RunsAs, one_stage, runs_as
-from harness.tasks.formats.base import NoCounterpartError, TaskFolder, host_secrets, host_values, tag
+from harness.tasks.formats.base import ConvertedTask, NoCounterpartError, host_secrets, host_values, tag
 from harness.tasks.formats.harbor_keys import SIZE, problems_of_keys
 from harness.tasks.formats.marks import is_marked
 from harness.tasks.manifest import MANIFEST, is_name
@@ -84,11 +84,11 @@ class Harbor:
         """Its task.toml."""
         return MANIFEST
 
-    def convert(self, folder: Path) -> TaskFolder:
+    def convert(self, folder: Path) -> ConvertedTask:
         """The task as one of ours. Raises as `Format` says."""
         task = _Harbor.read(folder)
         task.refuse()
-        return TaskFolder(task.manifest(), task.files(), secrets=host_secrets(task.data))
+        return ConvertedTask(task.manifest(), task.files(), secrets=host_secrets(task.data))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import ProblemsError, UsageError
-from harness.tasks.formats.base import NoCounterpartError, TaskFolder
+from harness.tasks.formats.base import ConvertedTask, NoCounterpartError
 from harness.tasks.formats.dataset import Wanted, write_dataset
 from harness.tasks.formats.registry import format_of, name_of
 from harness.tasks.formats.skipped import FILE
@@ -57,7 +57,7 @@ def _import(folder: Path, to: Path) -> str:
     return _keep(task, name, to)
 
 
-def _keep(task: TaskFolder, name: str, to: Path) -> str:
+def _keep(task: ConvertedTask, name: str, to: Path) -> str:
     if (to / name).exists():
         raise UsageError(
             f"{to / name} is there already", remedy="name another folder with --to, or remove it"
@@ -80,7 +80,7 @@ def _keep(task: TaskFolder, name: str, to: Path) -> str:
     return f"{to / name}"
 
 
-def _differs(task: TaskFolder, to: Path, where: str) -> bool:
+def _differs(task: ConvertedTask, to: Path, where: str) -> bool:
     """True if something is there in the place of what a task has beside it."""
     wanted = {name: content for name, content in task.beside.items() if name.partition("/")[0] == where}
     return (to / where).exists() and any(

@@ -21,7 +21,7 @@ _BLANK = "TODO: describe what"
 _REMEDY = "`claude plugin eval` refuses it too; https://code.claude.com/docs has the format"
 
 
-class _Part(BaseModel):
+class _CasePart(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
@@ -55,7 +55,7 @@ class RegexGrader(_Grader):
     match: Annotated[str, Field(pattern=r"^(contains|not_contains|count:[0-9]+)$")] = "contains"
 
 
-class ToolCall(_Strict):
+class ExpectedToolCall(_Strict):
     """A call of a tool, perhaps with a pattern that its input has."""
 
     tool: str
@@ -76,8 +76,8 @@ class ToolOrderGrader(_Grader):
     """A tool that is called before another."""
 
     type: Literal["tool_order"]
-    before: str | ToolCall
-    after: str | ToolCall
+    before: str | ExpectedToolCall
+    after: str | ExpectedToolCall
 
 
 class FileExistsGrader(_Grader):
@@ -103,7 +103,7 @@ Grader = Annotated[
 ]
 
 
-class Context(_Part):
+class Context(_CasePart):
     """The state before the prompt."""
 
     scaffold_script: str | None = None
@@ -111,7 +111,7 @@ class Context(_Part):
     add_dirs: list[str] = []
 
 
-class Execution(_Part):
+class Execution(_CasePart):
     """The prompt, and how it is run."""
 
     prompt: str | None = None
@@ -124,7 +124,7 @@ class Execution(_Part):
     env: dict[str, str] = {}
 
 
-class Case(_Part):
+class Case(_CasePart):
     """The whole case."""
 
     schema_version: Annotated[str, Field(pattern=r"^[01](\.|$)")]
@@ -152,7 +152,7 @@ def read_case(folder: Path) -> Case:
     Raises:
         ProblemsError: when Claude Code would not run it either.
     """
-    reader = _Reader(folder)
+    reader = _CaseReader(folder)
     data = reader.merged()
     try:
         case = Case.model_validate(data)
@@ -179,7 +179,7 @@ def read_case(folder: Path) -> Case:
     return case
 
 
-class _Reader:
+class _CaseReader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.problems: list[Problem] = []

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.tasks.contents import files_in
-from harness.tasks.formats.base import NoCounterpartError, TaskFolder, tag, task_name, toml_text
+from harness.tasks.formats.base import ConvertedTask, NoCounterpartError, tag, task_name, toml_text
 from harness.tasks.formats.marks import is_marked
 from harness.tasks.formats.plugin_case import (
     CASE,
@@ -49,7 +49,7 @@ class PluginEval:
         """Its case.yaml, or its prompt."""
         return CASE if (folder / CASE).is_file() else PROMPT
 
-    def convert(self, folder: Path) -> TaskFolder:
+    def convert(self, folder: Path) -> ConvertedTask:
         """The case as a task of ours. Raises as `Format` says."""
         case, root = read_case(folder), _plugin_above(folder)
         for reason in _reasons(case, folder, root):
@@ -80,7 +80,7 @@ class PluginEval:
             "checks/grade.mjs": _GRADE,
             "checks/graders.json": json.dumps([_plain(grader) for grader in graders], indent=1),
         }
-        return TaskFolder(manifest, files, beside=_variants(root, folder) if root else {})
+        return ConvertedTask(manifest, files, beside=_variants(root, folder) if root else {})
 
 
 def _plugin_above(folder: Path) -> Path | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.errors import Problem, ProblemsError
 from harness.tasks.contents import file_hash, folder_hash
-from harness.tasks.formats.base import Format, NoCounterpartError, TaskFolder
+from harness.tasks.formats.base import ConvertedTask, Format, NoCounterpartError
 from harness.tasks.formats.exercism import Exercism
 from harness.tasks.formats.harbor import Harbor
 from harness.tasks.formats.plugin_eval import PluginEval
@@ -49,7 +49,7 @@ def take_task(folder: Path, form: Format, cache: Path) -> Task:
         ) from error
 
 
-def written_task(task: TaskFolder, name: str, cache: Path, key: str) -> Task:
+def written_task(task: ConvertedTask, name: str, cache: Path, key: str) -> Task:
     """A task that was read elsewhere, in a folder of the cache; `key` says what it came from."""
     if not is_name(name):
         raise NoCounterpartError(f"{name!r} cannot be a task's name here")

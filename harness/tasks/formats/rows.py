@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.tasks.formats.base import NoCounterpartError, TaskFolder, task_name
+from harness.tasks.formats.base import ConvertedTask, NoCounterpartError, task_name
 from harness.tasks.formats.skipped import skipped_folder
 from harness.tasks.gitcommand import local_git, words_of
 from harness.tasks.rows import MissingError, fill_gaps, filled_table, has_gaps
@@ -67,7 +67,7 @@ class Mapped:
     task: Mapping[str, Any] = field(default_factory=dict)
 
 
-def task_of_row(row: Mapping[str, Any], mapped: Mapped, number: int) -> tuple[str, TaskFolder]:
+def task_of_row(row: Mapping[str, Any], mapped: Mapped, number: int) -> tuple[str, ConvertedTask]:
     """A row's task, and its name; where no task of ours can ask for what it asks for, a folder that says so."""
     reader, name = _Row(row, mapped), f"row-{number}"
     try:
@@ -105,11 +105,11 @@ class _Row:
             [str(one) for one in value] if isinstance(value, Sequence) and not isinstance(value, str) else []
         )
 
-    def task(self) -> TaskFolder:
+    def task(self) -> ConvertedTask:
         prompt = self.text("prompt")
         if not prompt.strip():
             raise NoCounterpartError(f"its {self.mapped.columns.get('prompt', 'prompt')} is empty")
-        task = TaskFolder({"timeout": _TIMEOUT_S, "checks": {"timeout": _TESTS_S}}, {"prompt.md": prompt})
+        task = ConvertedTask({"timeout": _TIMEOUT_S, "checks": {"timeout": _TESTS_S}}, {"prompt.md": prompt})
         repo = self.repo(task)
         if self.text("setup").strip():
             task.manifest["setup"] = {"run": [self.text("setup")]}
@@ -129,7 +129,7 @@ class _Row:
             )
         return task
 
-    def repo(self, task: TaskFolder) -> Path | None:
+    def repo(self, task: ConvertedTask) -> Path | None:
         """Name the repository, and return where it is on this machine, if it is."""
         named, ref = self.text("repo").strip(), self.text("ref").strip()
         if not named:
@@ -141,7 +141,7 @@ class _Row:
             task.manifest["repo"]["env"] = "auto"
         return mirror
 
-    def tests(self, task: TaskFolder, repo: Path | None) -> None:
+    def tests(self, task: ConvertedTask, repo: Path | None) -> None:
         """Have the tests of both lists judged, as the patch of tests makes them."""
         must, still = self.names("must_pass"), self.names("must_still_pass")
         if not must:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.tasks.formats.base import NoCounterpartError, TaskFolder
+from harness.tasks.formats.base import ConvertedTask, NoCounterpartError
 from harness.tasks.formats.marks import MARKS, is_marked
 
 ((FILE,),) = MARKS["skipped"]
 
 
-def skipped_folder(reason: str) -> TaskFolder:
+def skipped_folder(reason: str) -> ConvertedTask:
     """Such a folder."""
-    return TaskFolder(files={FILE: reason}, is_ours=False)
+    return ConvertedTask(files={FILE: reason}, is_ours=False)
 
 
 class Skipped:
@@ -28,6 +28,6 @@ class Skipped:
         """That file."""
         return FILE
 
-    def convert(self, folder: Path) -> TaskFolder:
+    def convert(self, folder: Path) -> ConvertedTask:
         """Never: the file has the reason."""
         raise NoCounterpartError((folder / FILE).read_text(encoding="utf-8", errors="replace").strip())

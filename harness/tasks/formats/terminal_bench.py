@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.tasks.formats.base import NoCounterpartError, TaskFolder
+from harness.tasks.formats.base import ConvertedTask, NoCounterpartError
 from harness.tasks.formats.marks import is_marked
 
 
@@ -21,7 +21,7 @@ class TerminalBench1:
         """Its task.yaml."""
         return "task.yaml"
 
-    def convert(self, folder: Path) -> TaskFolder:
+    def convert(self, folder: Path) -> ConvertedTask:
         """None has a counterpart."""
         raise NoCounterpartError(
             "it is of Terminal-Bench 1: Harbor's own `harbor task migrate` makes version 2 of it"

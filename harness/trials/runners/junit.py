@@ -6,32 +6,32 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 
 from harness.records.record_parts import TestOutcome
-from harness.trials.runners.report import RANKS, REPORT_BYTES, Report
+from harness.trials.runners.report import RANKS, REPORT_BYTES, TestsReport
 
 _OUTCOMES: Mapping[str, TestOutcome] = {"error": "error", "failure": "failed", "skipped": "skipped"}
 _NOT_RUN = frozenset({"disabled", "notrun", "skipped", "suppressed"})
 """Words of googletest, and of tools like it, in a case's `status` or `result`: it has no element that says so."""
 
 
-def read_junit(data: bytes) -> Report:
+def read_junit(data: bytes) -> TestsReport:
     """Read the files of a report, each ended by NUL. A test of that several cases tell has the worst of their outcomes.
 
     Its name is its case's, after the class's and "::" where there is one.
     """
     if len(data) >= REPORT_BYTES:
-        return Report(problem=f"the report has more than {REPORT_BYTES // 2**20} MiB")
+        return TestsReport(problem=f"the report has more than {REPORT_BYTES // 2**20} MiB")
     files = [file for file in data.split(b"\0") if file.strip()]
     cases = _Cases()
     for file in files:
         if b"<!DOCTYPE" in file or b"<!ENTITY" in file:
-            return Report(cases.outcomes, "the report declares entities, which no test report needs")
+            return TestsReport(cases.outcomes, "the report declares entities, which no test report needs")
         try:
             parser = ElementTree.XMLParser(target=cases)
             parser.feed(file)
             parser.close()
         except (ElementTree.ParseError, LookupError, ValueError) as error:
-            return Report(cases.outcomes, f"the report is no XML that can be read: {error}")
-    return Report(cases.outcomes, None if files else "the command left no report")
+            return TestsReport(cases.outcomes, f"the report is no XML that can be read: {error}")
+    return TestsReport(cases.outcomes, None if files else "the command left no report")
 
 
 class _Cases:

@@ -69,7 +69,7 @@ _BAD_ENDS = {2: "it was interrupted", 3: "of an internal error", 4: "of how it w
 class Guard:
     """The parts that tests are run with, as they were before the code under test was loaded."""
 
-    def __init__(self, names: list[str], verdicts: Verdicts) -> None:
+    def __init__(self, names: list[str], verdicts: TestVerdicts) -> None:
         self._verdicts = (verdicts, type(verdicts), list(vars(verdicts).values()))
         # Whoever raises it passes.
         vars(unittest.case)["_ShouldStop"] = ()
@@ -380,7 +380,7 @@ def load_module(path: str, base: str, sources: Sources) -> types.ModuleType:
 # --- verdicts
 
 
-class Verdicts:
+class TestVerdicts:
     """The verdicts by test; the worst of a test's own counts. Each is told once the test has ended."""
 
     RANKS = ("passed", "skipped", "failed", "error")
@@ -442,7 +442,7 @@ def _has_own_assertions(test: Any, places: Places) -> bool:
 # --- unittest
 
 
-def _result_class(verdicts: Verdicts, guard: Guard, raised: list[Any], tell: Tell) -> Any:
+def _result_class(verdicts: TestVerdicts, guard: Guard, raised: list[Any], tell: Tell) -> Any:
     """A class of results that tells each test's verdict, and what was changed around it."""
 
     class Result(unittest.TextTestResult):
@@ -493,7 +493,7 @@ def _result_class(verdicts: Verdicts, guard: Guard, raised: list[Any], tell: Tel
 
 def run_unittest(places: Places, tell: Tell) -> None:
     """Run with unittest what the files have, with a result of our own."""
-    verdicts, raised = Verdicts(tell), watch_parts(places, tell)
+    verdicts, raised = TestVerdicts(tell), watch_parts(places, tell)
     guard = Guard(["unittest", "__main__"], verdicts)
     result_class = _result_class(verdicts, guard, raised, tell)
     suite = _suite(places, verdicts)
@@ -510,7 +510,7 @@ def run_unittest(places: Places, tell: Tell) -> None:
         tell("problem", "the tests were stopped before their end")
 
 
-def _suite(places: Places, verdicts: Verdicts) -> unittest.TestSuite:
+def _suite(places: Places, verdicts: TestVerdicts) -> unittest.TestSuite:
     suite, sources = unittest.TestSuite(), places.sources()
     for path in places.files():
         name = os.path.basename(path)
@@ -519,7 +519,9 @@ def _suite(places: Places, verdicts: Verdicts) -> unittest.TestSuite:
     return suite
 
 
-def _add_file(suite: unittest.TestSuite, path: str, base: str, sources: Sources, verdicts: Verdicts) -> None:
+def _add_file(
+    suite: unittest.TestSuite, path: str, base: str, sources: Sources, verdicts: TestVerdicts
+) -> None:
     try:
         suite.addTests(unittest.TestLoader().loadTestsFromModule(load_module(path, base, sources)))
     except BaseException:  # noqa: BLE001 - the code under test may end this process in any way
@@ -622,7 +624,7 @@ def load_pytest(tell: Tell, plugins: list[str]) -> Any:
 def run_pytest(pytest: Any, places: Places, tell: Tell, plugins: list[str], own_folder: str) -> None:
     """Run with pytest what the files have, with no configuration, conftest or plugin but the task's own."""
     arguments = [*_pytest_options(places, own_folder), *(f"-p{name}" for name in plugins), *places.paths]
-    verdicts = Verdicts(tell)
+    verdicts = TestVerdicts(tell)
     read_ahead(places)
     code = int(pytest.main(arguments, plugins=[_pytest_reporter(pytest, places, tell, verdicts, plugins)]))
     verdicts.tell_others()
@@ -694,7 +696,9 @@ def _tell_new_plugins(hooks: Any, places: Places, tell: Tell, plugins: list[str]
                 tell("problem", f"{one.plugin_name} has come among the plugins while the tests ran")
 
 
-def _pytest_reporter(pytest: Any, places: Places, tell: Tell, verdicts: Verdicts, plugins: list[str]) -> Any:
+def _pytest_reporter(
+    pytest: Any, places: Places, tell: Tell, verdicts: TestVerdicts, plugins: list[str]
+) -> Any:
     names: dict[str, str] = {}
 
     def own_name(item: Any) -> str:

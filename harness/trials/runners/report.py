@@ -17,14 +17,14 @@ REPORT_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Report:
+class TestsReport:
     """The outcomes by test, in the order of the tests. `problem` is why the run counts for nothing."""
 
     outcomes: Mapping[str, TestOutcome] = field(default_factory=dict)
     problem: str | None = None
 
 
-def read_report(data: bytes, key: bytes) -> Report:
+def read_report(data: bytes, key: bytes) -> TestsReport:
     """Read the lines of a report. A test that was collected, and of which nothing more is said, is `missing`."""
     outcomes: dict[str, TestOutcome] = {}
     problem, has_ended = None, False
@@ -32,7 +32,7 @@ def read_report(data: bytes, key: bytes) -> Report:
     for number, line in enumerate(lines):
         signature, _, text = line.partition(" ")
         if not hmac.compare_digest(signature.encode(), _signature(key, number, text)):
-            return Report(outcomes, "the report was changed by something else than what runs the tests")
+            return TestsReport(outcomes, "the report was changed by something else than what runs the tests")
         kind, *fields = text.split(" ")
         try:
             words = [_word(one) for one in fields]
@@ -40,7 +40,7 @@ def read_report(data: bytes, key: bytes) -> Report:
             words = []
         # The code under test may have found the key.
         if len(words) != _FIELDS.get(kind):
-            return Report(outcomes, f"the report has a line that nothing of ours writes: {text[:100]}")
+            return TestsReport(outcomes, f"the report has a line that nothing of ours writes: {text[:100]}")
         if kind == "collected":
             outcomes.setdefault(words[0], "missing")
         elif kind == "test" and words[0] in get_args(TestOutcome):
@@ -51,7 +51,7 @@ def read_report(data: bytes, key: bytes) -> Report:
         has_ended = kind == "end"
     if problem is None and not has_ended:
         problem = "the tests ended early: there is no end of the report" if lines else "there is no report"
-    return Report(outcomes, problem)
+    return TestsReport(outcomes, problem)
 
 
 def _signature(key: bytes, number: int, text: str) -> bytes:

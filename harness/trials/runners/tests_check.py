@@ -15,10 +15,10 @@ from harness.tasks.globs import matching_files
 from harness.tasks.manifest import RunnerSpec
 from harness.tasks.runnerspec import lies_in_checks
 from harness.tasks.task import Check, Task
-from harness.trials.check_plan import Ended, Plan, Verdict
+from harness.trials.check_plan import CheckPlan, Ended, Verdict
 from harness.trials.runners.judging import judge_tests
 from harness.trials.runners.junit import read_junit
-from harness.trials.runners.report import REPORT_BYTES, Report, read_report
+from harness.trials.runners.report import REPORT_BYTES, TestsReport, read_report
 
 _FOLDER = Path(__file__).parent
 _PYTHON = (_FOLDER / "python_tests.py", "exec python3 -I -S")
@@ -42,7 +42,7 @@ class TestsCheck:
         """True for the checks of this kind."""
         return check.tests is not None
 
-    def plan(self, check: Check, task: Task, home: str, token: str) -> Plan:
+    def plan(self, check: Check, task: Task, home: str, token: str) -> CheckPlan:
         """What the runner reports decides, whatever the code under test prints or exits with."""
         spec = check.tests
         assert spec is not None, "it is of this kind"
@@ -53,7 +53,7 @@ class TestsCheck:
         folder = f"{home}/.harness/run-{token}"
         file = shlex.quote(f"{folder}/{script.name}")
         orders = {**_orders(spec, task, home), "report": report, "key": key.hex()}
-        return Plan(
+        return CheckPlan(
             f"{command} {file}",
             lambda ended: _judge(spec, ended, read_report(ended.report or b"", key)),
             reports=report,
@@ -63,11 +63,11 @@ class TestsCheck:
         )
 
 
-def _plan_junit(spec: RunnerSpec) -> Plan:
+def _plan_junit(spec: RunnerSpec) -> CheckPlan:
     """The reports are gone before the command runs, so that what is read then is its own; where they cannot be removed,
     it is not run. They may be more than a command's arguments can name.
     """
-    return Plan(
+    return CheckPlan(
         spec.command or "",
         lambda ended: judge_junit(spec, ended),
         reports=spec.report or "",
@@ -108,7 +108,7 @@ def _orders(spec: RunnerSpec, task: Task, home: str) -> dict[str, object]:
     }
 
 
-def _judge(spec: RunnerSpec, ended: Ended, report: Report) -> Verdict:
+def _judge(spec: RunnerSpec, ended: Ended, report: TestsReport) -> Verdict:
     problem = report.problem
     if not report.outcomes and ended.exit_code == _NOT_THERE and spec.runner != "junit":
         problem = f"the sandbox's template has no {'node' if spec.runner == 'node' else 'python3'}"

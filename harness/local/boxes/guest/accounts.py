@@ -46,7 +46,7 @@ class Account:
         os.setgroups([])
 
 
-class NoAccount:
+class SingleAccount:
     """The one account of the tiers without user namespaces."""
 
     def __enter__(self) -> None:

@@ -7,7 +7,7 @@ import errno
 import os
 import sys
 
-from harness.local.boxes.guest.accounts import Account, NoAccount
+from harness.local.boxes.guest.accounts import Account, SingleAccount
 from harness.local.boxes.guest.replies import RequestError
 
 TYPE_CHECKING = False
@@ -21,7 +21,7 @@ SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGPIPE, SIGCHLD, SIGCONT, SIGSTOP, SIGXFSZ = 
 IGNORED_SIGNALS = (SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGXFSZ)
 
 
-def start(message: dict[str, Any], fds: list[int], account: Account | NoAccount) -> int:
+def start(message: dict[str, Any], fds: list[int], account: Account | SingleAccount) -> int:
     """Start a program in a session of its own. Three descriptors are its stdin, stdout and stderr; two the last two.
 
     Returns its pid. Raises RequestError if it cannot be started. This does not fork: copying the page tables and the
@@ -62,7 +62,7 @@ def _start_error(kind: str, number: int | None, message: dict[str, Any]) -> Requ
     return RequestError(kind, number or errno.EIO, f"{os.strerror(number or errno.EIO)}: {what}")
 
 
-def start_on_terminal(message: dict[str, Any], slave: int, account: Account | NoAccount) -> int:
+def start_on_terminal(message: dict[str, Any], slave: int, account: Account | SingleAccount) -> int:
     """Start a program on a terminal of its own, otherwise like `start`. It forks, since only a process can take one."""
     reader, writer = os.pipe()
     pid = os.fork()
@@ -79,7 +79,9 @@ def start_on_terminal(message: dict[str, Any], slave: int, account: Account | No
     return pid
 
 
-def _exec_program(message: dict[str, Any], slave: int, writer: int, account: Account | NoAccount) -> NoReturn:
+def _exec_program(
+    message: dict[str, Any], slave: int, writer: int, account: Account | SingleAccount
+) -> NoReturn:
     """Execute the program in the child, or report the error through the pipe."""
     kind = "guest"
     try:

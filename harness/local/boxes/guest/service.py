@@ -10,7 +10,7 @@ import stat
 import time
 from _socket import SOL_SOCKET, socket
 
-from harness.local.boxes.guest.accounts import Account, NoAccount, fixed_accounts
+from harness.local.boxes.guest.accounts import Account, SingleAccount, fixed_accounts
 from harness.local.boxes.guest.confinement import PR_SET_CHILD_SUBREAPER, PR_SET_DUMPABLE, Landlock, prctl
 from harness.local.boxes.guest.control import ControlSocket
 from harness.local.boxes.guest.files import (
@@ -158,7 +158,7 @@ class Guest:
         return Account(message["user"]).home, ()
 
     def _do_spawn(self, message: dict[str, Any], fds: list[int]) -> tuple[Any, tuple[int, ...]]:
-        account = self._account(message) or NoAccount()
+        account = self._account(message) or SingleAccount()
         if message["pty"] is None:
             pid = start(message, fds, account)
             self.started.add(pid)

@@ -1,0 +1,65 @@
+"""Faults that the environment brings about which the user sets for a sandbox: told as that, with where it is set."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+
+from harness.errors import Fault, TaskFault
+from harness.variants.variant import Variant
+
+_IN_WORDS = 4
+"""A part of a value has so many characters at least to be known again in what a program says."""
+_NOT_A_HOME = ("No such file or directory", "Not a directory", "Permission denied", "Read-only file system")
+_LOGINS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
+_REMEDIES: Mapping[str, str] = {
+    "HOME": "leave it out, or name a folder of the template that the sandbox's account may write to",
+    "PATH": "leave it out, or name the template's own folders of programs too, such as /usr/local/bin:/usr/bin:/bin",
+    **dict.fromkeys(_LOGINS, "leave it out, or give a key that the model's API takes"),
+}
+_REMEDY = "leave it out, or give a value with which Claude Code starts in the template"
+
+
+@contextlib.contextmanager
+def blaming_env(env: Mapping[str, str], variant: Variant) -> Iterator[None]:
+    """Raise in a fault's place the one of the environment that brought it about. `env` is the task's.
+
+    Raises:
+        TaskFault: where a sandbox does not work with what the user sets for it.
+    """
+    try:
+        yield
+    except Fault as fault:
+        name = _blamed({**env, **variant.env}, fault)
+        if name is None:
+            raise
+        where = f"variant {variant.name!r}: env" if name in variant.env else "task.toml: sandbox.env"
+        value = variant.env.get(name, env.get(name, ""))
+        message = f"{where}.{name} is {value!r}, with which the sandbox does not work: {fault.message}"
+        raise TaskFault("env", message, remedy=_REMEDIES.get(name, _REMEDY)) from fault
+
+
+def _blamed(env: Mapping[str, str], fault: Fault) -> str | None:
+    if (fault.cause, fault.kind) == ("sandbox", "seed"):
+        if "command not found" in fault.message or "(exit 127)" in fault.message:
+            return "PATH" if "PATH" in env else None
+        is_of_home = "HOME" in env and any(words in fault.message for words in _NOT_A_HOME)
+        return "HOME" if is_of_home else _quoted(env, fault.message)
+    if (fault.cause, fault.kind) == ("agent", "not_installed"):
+        return "PATH" if "PATH" in env else None
+    if (fault.cause, fault.kind) == ("agent", "did_not_start"):
+        return _quoted(env, fault.message)
+    if fault.cause == "provider" and fault.message.startswith("Not logged in"):
+        return next((name for name in _LOGINS if name in env), None)
+    return None
+
+
+def _quoted(env: Mapping[str, str], words: str) -> str | None:
+    """The variable of which a program speaks: by its name, or a part of its value, or a folder on the way there."""
+    for name, value in env.items():
+        parts = [part for part in re.split(r"[\s=:,]+", value) if len(part) >= _IN_WORDS]
+        first = [f"'/{part.split('/')[1]}'" for part in parts if part.startswith("/")]
+        if name in words or any(part in words for part in (*parts, *first)):
+            return name
+    return None
