@@ -14,5 +14,5 @@ sys.dont_write_bytecode = False
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than there are cores: many of the tests wait for a process most of their time."""
-    return (os.cpu_count() or 1) + 1
+    """Two workers more than there are cores: many of the tests wait for a process most of their time."""
+    return (os.cpu_count() or 1) + 2

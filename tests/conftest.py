@@ -52,10 +52,20 @@ OF_NO_USE = ("anyio", "hypothesispytest")
 """Plugins that happen to be installed. They take half of the time in which pytest, and each of its workers, starts."""
 
 
+PLAIN = " ".join(f"-p no:{name}" for name in OTHER_PLUGINS + OF_NO_USE)
+
+
 @pytest.fixture(autouse=True)
 def _plain_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run within a test, or started by one, has no plugin that changes what tests run, or in which order."""
-    monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(f"-p no:{name}" for name in OTHER_PLUGINS + OF_NO_USE))
+    """A pytest that a test starts has no plugin that changes what tests run, or in which order."""
+    monkeypatch.setenv("PYTEST_ADDOPTS", PLAIN)
+
+
+@pytest.fixture
+def pytester(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """pytest's own, which takes these options away."""
+    monkeypatch.setenv("PYTEST_ADDOPTS", PLAIN)
+    return pytester
 
 
 @pytest.fixture(scope="session", autouse=True)

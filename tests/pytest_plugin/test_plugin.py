@@ -29,11 +29,11 @@ def way(request: pytest.FixtureRequest) -> list[str]:
 
 
 LOADED = """
-import os, sys
+import sys
 from pathlib import Path
-def pytest_sessionfinish():
-    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
-        Path(f"{worker}.loaded").write_text(str({"e2b", "harness.runs.engine"} & {*sys.modules}))
+def pytest_sessionfinish(session):
+    if worker := getattr(session.config, "workerinput", None):
+        Path(f"{worker['workerid']}.loaded").write_text(str({"e2b", "harness.runs.engine"} & {*sys.modules}))
 """
 
 
