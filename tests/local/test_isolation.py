@@ -30,7 +30,17 @@ from harness.local.boxes.guest_launch import Interpreter, PathMap
 from harness.local.boxes.isolation import Isolation, IsolationError
 from harness.local.limits import BoxLimits
 from harness.local.shared_files import is_reachable, share_distributions, share_path
-from tests.support.boxes import TIERS, eventually, fresh_box, isolation, marked_processes, run, tell, tell_in
+from tests.support.boxes import (
+    TIERS,
+    eventually,
+    fresh_box,
+    isolation,
+    marked_processes,
+    run,
+    state_folder,
+    tell,
+    tell_in,
+)
 
 ROOT = Path(__file__).parents[2]
 FORBID = ROOT / "tests" / "support" / "forbid.py"
@@ -425,16 +435,15 @@ input()
     assert said["ids"] == ["0", str(account.pw_uid), "1", "1", first, "65535"]
 
 
-def test_a_range_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+def test_a_range_that_cannot_be_used_is_told() -> None:
     """The sandbox has one account then, and it is said why, with the tool's own words."""
     account = range_of_this_machine()
-    for folder in (tmp_path, *tmp_path.parents[:-1]):
-        folder.chmod(folder.stat().st_mode | 0o011)
-    for name in ("newuidmap", "newgidmap"):
-        (tmp_path / name).write_text("#!/bin/sh\necho out of ids today >&2\nexit 1\n")
-        (tmp_path / name).chmod(0o755)
-    path = f"{tmp_path}:{os.environ['PATH']}"
-    said = story(account=account.pw_uid, home=Path(account.pw_dir), path=path, commands=["id -u"])
+    with state_folder() as folder:
+        for name in ("newuidmap", "newgidmap"):
+            (folder / name).write_text("#!/bin/sh\necho out of ids today >&2\nexit 1\n")
+            (folder / name).chmod(0o755)
+        path = f"{folder}:{os.environ['PATH']}"
+        said = story(account=account.pw_uid, home=Path(account.pw_dir), path=path, commands=["id -u"])
     assert (said["tier"], said["outputs"]) == ("namespaces", [[0, "0\n"]])
     assert "accounts" not in said["enforces"]
     assert "newuidmap failed: out of ids today" in said["shortcoming"]
@@ -515,19 +524,24 @@ def test_the_launchers_words_are_explained(words: str, cause: str) -> None:
     assert cause in diagnosis.explain_no_namespaces(words)[0]
 
 
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A folder that all accounts may pass through. pytest's own ones are closed again by each new pytest."""
+    with state_folder() as folder:
+        yield folder
+
+
 @needs_root
-def test_what_only_root_can_reach_is_shared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_only_root_can_reach_is_shared_once(reachable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file below a closed folder gets one twin, a hard link of it, until it was not used for long; what all can reach
     is taken as it is."""
-    monkeypatch.setattr(shared_files, "CACHE", tmp_path / "cache")
-    closed = tmp_path / "closed"
+    monkeypatch.setattr(shared_files, "CACHE", reachable / "cache")
+    closed = reachable / "closed"
     closed.mkdir(mode=0o700)
     (closed / "program").write_text("text")
     (closed / "program").chmod(0o755)
     (closed / "private").write_text("text")
     (closed / "private").chmod(0o600)
-    for folder in (tmp_path, *tmp_path.parents[:-1]):
-        folder.chmod(folder.stat().st_mode | 0o011)
     twin = share_path(closed / "program")
     assert twin != closed / "program"
     assert twin.samefile(closed / "program")
@@ -537,7 +551,7 @@ def test_what_only_root_can_reach_is_shared_once(tmp_path: Path, monkeypatch: py
     assert is_reachable(readable)
     assert (closed / "private").stat().st_mode & 0o777 == 0o600
     assert share_path(Path("/usr/bin/env")) == Path("/usr/bin/env").resolve()
-    assert [path.name for path in (tmp_path / "cache").iterdir() if path.name.startswith(".")] == []
+    assert [path.name for path in (reachable / "cache").iterdir() if path.name.startswith(".")] == []
     os.utime(readable.parent, (0, 0))
     (aside,) = shared_files.hold_shared(1.0)
     assert aside.name.endswith(readable.parent.name)

@@ -35,6 +35,7 @@ async def tell(found: Isolation, wish: dict[str, Any], folder: Path) -> None:
             await run(neighbour, wish["neighbour"], user="root")
         template = replace(base_template(), binds={"/opt/bound": Path(__file__)})
         box = await stack.enter_async_context(fresh_box(found, folder, limits=limits, template=template))
+        status = read_of(box, "status")  # before the guest changes its account for the first time
         outputs = [await run(box, command, user=wish.get("user", "user")) for command in wish["commands"]]
         if "holder" in wish:  # a program that says `done` when it holds something, and waits
             holder = await box.spawn(["python3", "-c", wish["holder"]], stdin=True)
@@ -46,7 +47,7 @@ async def tell(found: Isolation, wish: dict[str, Any], folder: Path) -> None:
             "unavailable": [asdict(each) for each in found.unavailable],
             "account": box.account,
             "ids": read_of(box, "uid_map").split(),
-            "groups": read_of(box, "status").partition("Groups:")[2].partition("\n")[0].split(),
+            "groups": status.partition("Groups:")[2].partition("\n")[0].split(),
             "server": os.getpid(),
             "beyond": box.exceeds(await box.measure_usage()),
             "outputs": [[output.exit_code, output.stdout + output.stderr] for output in outputs],
