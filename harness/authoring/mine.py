@@ -229,7 +229,7 @@ class _Mining:
         return await self._confirmed(folder, context, slots)
 
     async def _confirmed(self, folder: Path, context: RunContext, slots: asyncio.Semaphore) -> str:
-        """Whether the task as it is written has no errors that validating it would tell."""
+        """True if the task as it is written has no errors that validating it would tell."""
         report = await prove(_named_anew(load_task(folder)), context, slots, Effort(1, self.mutants))
         for finding in report.findings:
             if finding.level == "error":

@@ -27,7 +27,7 @@ class KeptPart(NamedTuple):
 
 
 class PartUses:
-    """How large a store's parts are, and when each was used last: a file for each, with its size, as old as its use."""
+    """Sizes and last uses of a store's parts: a file for each, with its size, as old as its last use."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

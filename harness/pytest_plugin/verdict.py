@@ -33,6 +33,7 @@ class VerdictPlugin:
         self._verdict: RunVerdict | None = None
         self._comparison_error: str | None = None
         self._other_failures = 0
+        self._reported = 0
 
     def pytest_sessionstart(self) -> None:
         """Load the comparison target now, so that one which cannot be read is refused before the run."""
@@ -76,8 +77,10 @@ class VerdictPlugin:
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Count the failures that are not a trial's own: those are for the gate to judge."""
-        if report.failed and not (getattr(report, _TRIAL, False) and report.when == "call"):
+        """Count the trials' verdicts, and the failures that are no trial's own: those are for the gate to judge."""
+        is_verdict = getattr(report, _TRIAL, False) and report.when == "call"
+        self._reported += is_verdict
+        if report.failed and not is_verdict:
             self._other_failures += 1
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
@@ -124,7 +127,9 @@ class VerdictPlugin:
             from harness.pytest_plugin.reporting import results_option
             from harness.report.terminal import write_summary
 
-            write_summary(terminal, controller.shown, not_started=controller.not_started)
+            is_cut_short = bool(session.shouldfail or session.shouldstop)
+            reported = self._reported if is_cut_short else None
+            write_summary(terminal, controller.shown, not_started=controller.not_started, reported=reported)
             if controller.shown.records_file.is_file():
                 where = results_option(controller.shown.path.parent)
                 terminal.write_line(f"a page for your browser: harness report {controller.run_id}{where}")

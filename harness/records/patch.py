@@ -76,6 +76,6 @@ def _does_not_fit(trial: str, top: Path, said: str) -> UsageError:
 
 
 def _git(folder: Path, *arguments: str) -> tuple[bool, str]:
-    """Whether git could do it, and what it said. The files are the user's own, so their settings count."""
+    """Run git: true if it could do it, and its words. The files are the user's own, so their settings count."""
     done = local_git(folder, *arguments, with_users_settings=True)
     return done.returncode == 0, (done.stderr if done.returncode else done.stdout).decode("utf-8", "replace")

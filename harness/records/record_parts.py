@@ -34,7 +34,7 @@ TestOutcome = Literal["passed", "failed", "error", "skipped", "missing"]
 
 
 class TestVerdict(RecordPart):
-    """What one test of `[checks.tests]` came to."""
+    """The verdict of one test of `[checks.tests]`."""
 
     __test__: ClassVar[bool] = False  # It is no test of pytest's.
 
@@ -78,7 +78,7 @@ class CheckResult(RecordPart):
 
     @property
     def tests_passed(self) -> str | None:
-        """How many of its tests passed, in words; None for a check that is no tests, which its exit code decides."""
+        """The number of its tests that passed, in words; None for a check without tests, which has an exit code."""
         if self.tests is None:
             return None
         return f"{sum(test.outcome == 'passed' for test in self.tests)} of {len(self.tests)} tests passed"
@@ -242,7 +242,7 @@ class StartRecord(RecordPart):
 
 
 class SentRecord(RecordPart):
-    """What the main agent's first request to the model's API really carried, as the proxy saw it."""
+    """The contents of the main agent's first request to the model's API, as the proxy saw it."""
 
     model: str = Field(description="The model that was asked for.")
     system: tuple[str, ...] = Field((), description="SHA-256 of each block of the system prompt.")
@@ -262,7 +262,7 @@ class SentRecord(RecordPart):
 
 
 class ApiRecord(RecordPart):
-    """What the proxy on this machine saw of the model's API: outside of the sandbox, whoever in it asked."""
+    """The exchanges with the model's API as the proxy on this machine saw them, whoever in the sandbox asked."""
 
     requests: Count = Field(description="Requests for messages, retries and subagents' included.")
     endings: Mapping[str, Count] = Field(
@@ -296,7 +296,7 @@ class McpServerRecord(RecordPart):
 
 
 class Tampering(RecordPart):
-    """What the agent did to what it has no business with: a protected file, which was put back before the checks, or
+    """An act of the agent on what it has no business with: a protected file, which was put back before the checks, or
     Claude Code's stream, of which what is forged counts for nothing.
     """
 

@@ -296,7 +296,7 @@ _ESCAPED = {"\n": (b"n", rb"r\\{1,64}n"), "\r": (b"r",), "\t": (b"t",)}
 
 
 def _base64_forms(value: str) -> Iterable[bytes]:
-    """What a value is in base64, wherever in the encoded bytes it begins."""
+    """The spellings of a value in base64, wherever in the encoded bytes it begins."""
     data = value.encode("utf-8", "surrogateescape")
     for before in range(3):
         encoded = base64.b64encode(bytes(before) + data)

@@ -1,4 +1,4 @@
-"""What a session did and used, as its transcript tells it."""
+"""The acts and the usage of a session, as its transcript tells them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class TurnResult:
 
 @dataclass(frozen=True)
 class HookTold:
-    """What a hook wrote on its stderr, before the agent's first tool call of the turn.
+    """The words of a hook on its stderr, before the agent's first tool call of the turn.
 
     `is_late`: an earlier turn had one, and the agent may have changed what was told.
     """

@@ -13,7 +13,6 @@ from harness.report.arms import ComparedArm
 from harness.report.comparison import ComparisonView, PairView
 from harness.report.formatting import UNKNOWN, cost, percent
 from harness.report.gate import Gate
-from harness.report.notes import uncounted
 from harness.report.sanitize import sanitize
 from harness.report.setup import difference
 from harness.report.table import printable
@@ -63,16 +62,15 @@ def _head(view: ComparisonView, gate: Gate | None) -> Iterator[str]:
 
 
 def _pairs(view: ComparisonView, gate: Gate | None) -> Iterator[str]:
-    for pair in view.pairs:
-        yield _pair(view, pair)
+    yield from (_pair(view, pair) for pair in view.pairs if phrases.has_verdict(view, pair))
+    reasons = phrases.no_verdicts(view)
+    if view.pairs and reasons:
+        yield _bullets(reasons)
     if not view.pairs:
         yield "There is only one variant: nothing to compare it with."
 
 
 def _pair(view: ComparisonView, pair: PairView) -> str:
-    reasons = [line for name in (pair.arm, pair.baseline) if (line := uncounted(view.arm(name)))]
-    if reasons:
-        return _bullets(reasons)
     verdict = pair.verdict("pass")
     by_question = [list(phrases.metric_rows(view, pair, question)) for question in phrases.QUESTIONS]
     rows = [

@@ -182,11 +182,11 @@ def _changed_tasks(arms: Sequence[Arm], pairs: Sequence[tuple[str, str]]) -> Ite
 
 
 def uncounted(arm: ComparedArm) -> str | None:
-    """The sentence that takes the place of a verdict on an arm of which no trial counts, with the reasons."""
+    """The reasons why no trial of an arm counts; None if one does."""
     if arm.passed + arm.failed:
         return None
     why = "; ".join(f"{entry.trials} {entry.outcome}: {entry.why}" for entry in arm.excluded)
-    return f"{arm.name}: no verdict, since no trial of it counts ({why or 'there is none'})"
+    return why or "there is none"
 
 
 def _excluded(arm: ComparedArm) -> Iterator[str]:

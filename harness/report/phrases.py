@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from harness.report.arms import ComparedArm
 from harness.report.comparison import ComparisonView, PairView
 from harness.report.formatting import LABELS, UNKNOWN, cost, count, names, percent, plural, seconds
+from harness.report.notes import uncounted
 from harness.report.tags import TagRow
 from harness.stats.data import METRICS, WAITS, MetricName
 from harness.stats.results import (
@@ -127,6 +128,24 @@ def difference(contrast: Contrast, question: Question | None = None) -> str:
     found = contrast.by(question or contrast.question).difference
     interval = change_interval(contrast.metric, found.interval)
     return change(contrast.metric, found.value) + (f" ({interval})" if interval else "")
+
+
+def no_verdicts(view: ComparisonView) -> list[str]:
+    """The sentences in the place of verdicts on arms of which no trial counts: each reason once, with all its arms."""
+    arms: dict[str, list[str]] = {}
+    for arm in view.arms:
+        why = uncounted(arm)
+        if why is not None:
+            arms.setdefault(why, []).append(arm.name)
+    return [
+        f"{', '.join(names)}: no verdict, since no trial of {'it' if len(names) == 1 else 'them'} counts ({why})"
+        for why, names in arms.items()
+    ]
+
+
+def has_verdict(view: ComparisonView, pair: PairView) -> bool:
+    """True if trials of both arms count."""
+    return all(uncounted(view.arm(name)) is None for name in (pair.arm, pair.baseline))
 
 
 def verdict(contrast: Contrast, question: Question | None = None) -> str:

@@ -56,8 +56,11 @@ def _summary_row(name: str, records: Sequence[TrialRecord]) -> SummaryRow:
     )
 
 
-def write_summary(reporter: Any, run: RunFolder, *, not_started: int) -> None:
-    """Write the table by variant, its notes, the trials that were not run at all, and where the records are."""
+def write_summary(reporter: Any, run: RunFolder, *, not_started: int, reported: int | None = None) -> None:
+    """Write the table by variant, its notes, the trials that were not run at all, and where the records are.
+
+    `reported` is the number of verdicts that pytest tells of, where it stopped early (`-x`): trials run ahead of it.
+    """
     reporter.section("harness")
     if not run.records_file.is_file():
         reporter.write_line(f"no trial ended; {_shown(run.path)} has no records")
@@ -69,6 +72,9 @@ def write_summary(reporter: Any, run: RunFolder, *, not_started: int) -> None:
         reporter.write_line(f"{_shown(bad.file)}:{bad.number} is no whole record ({bad.reason})")
     for note in summary_notes(found.records, [row.arm for row in rows]):
         reporter.write_line(note)
+    ahead = sum(row.arm.passed + row.arm.failed for row in rows) - reported if reported is not None else 0
+    if ahead > 0:
+        reporter.write_line(f"{plural(ahead, 'trial')} had ended too when pytest stopped: the table has them")
     if not_started:
         them = "it" if not_started == 1 else "them"
         reporter.write_line(f"{plural(not_started, 'trial')} never started; --resume runs {them}")

@@ -9,7 +9,6 @@ from rich.text import Text
 from harness.report import phrases
 from harness.report.comparison import ComparisonView, PairView
 from harness.report.formatting import UNKNOWN, percent
-from harness.report.notes import uncounted
 from harness.report.table import WIDTH, Column, as_text, wrapped
 from harness.stats.results import Question, Verdict
 
@@ -28,9 +27,8 @@ def render(view: ComparisonView, *, color: bool = False) -> str:
 
 def headlines(view: ComparisonView) -> str:
     """The answers alone."""
-    return _lines(
-        (line for pair in view.pairs for line in _uncounted(view, pair) or [phrases.headline(pair)]), ""
-    )
+    judged = (phrases.headline(pair) for pair in view.pairs if phrases.has_verdict(view, pair))
+    return _lines([*judged, *phrases.no_verdicts(view)], "")
 
 
 def _compared(view: ComparisonView, color: bool) -> Iterator[str]:
@@ -45,24 +43,17 @@ def _tags(view: ComparisonView, color: bool) -> Iterator[str]:
 
 
 def _pairs(view: ComparisonView, color: bool) -> Iterator[str]:
-    for pair in view.pairs:
-        yield _pair(view, pair, color)
+    yield from (_pair(view, pair, color) for pair in view.pairs if phrases.has_verdict(view, pair))
+    yield _lines(phrases.no_verdicts(view), "") if view.pairs else ""
     if not view.pairs:
         yield "there is only one variant: nothing to compare it with\n"
 
 
 def _pair(view: ComparisonView, pair: PairView, color: bool) -> str:
-    if reasons := _uncounted(view, pair):
-        return _lines(reasons, "")
     says = [phrases.headline(pair), phrases.elsewhere(pair), phrases.design(view, pair)]
     head = _lines([line for line in says if line], "")
     tables = "".join(_metrics(view, pair, question, color) for question in phrases.QUESTIONS)
     return head + tables + _lines(phrases.details(view, pair), "- ")
-
-
-def _uncounted(view: ComparisonView, pair: PairView) -> list[str]:
-    """The reason for no answer, where none of an arm's trials counts."""
-    return [line for name in (pair.arm, pair.baseline) if (line := uncounted(view.arm(name)))]
 
 
 def _metrics(view: ComparisonView, pair: PairView, question: Question, color: bool) -> str:

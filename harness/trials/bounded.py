@@ -25,7 +25,7 @@ class TakesTooLongError(Exception):
 
 
 def search_all(pairs: Sequence[tuple[str, str]]) -> list[bool]:
-    """Whether each pattern, as Python reads it, is found in its text.
+    """For each pattern, as Python reads it: true if it is found in its text.
 
     Raises:
         TakesTooLongError: when that is not known in time.
@@ -34,7 +34,7 @@ def search_all(pairs: Sequence[tuple[str, str]]) -> list[bool]:
 
 
 def schema_problem(schema: Any, text: str) -> str | None:
-    """Why a text is not JSON that keeps to a schema; a fence around it is no part of it.
+    """The reason why a text is not JSON that keeps to a schema; a fence around it is no part of it.
 
     Python's NaN and Infinity are no JSON. What has no end to its depth or size cannot be held against a schema.
     """

@@ -75,7 +75,7 @@ class Place:
 
     @property
     def checks_folder(self) -> str:
-        """Where the files that checks go by are laid: where root alone can rename and replace them.
+        """The folder for the files that checks go by: root alone can rename and replace them.
 
         Below the home, its user could move the folder away. Where a sandbox has no root of its own, it is there all the
         same: nothing else can be written.

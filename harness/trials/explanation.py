@@ -1,4 +1,4 @@
-"""Why a variant's part was not there, as far as the sandbox can tell: asked once a difference was seen, before it goes.
+"""Reasons why a variant's part was not there: the sandbox is asked once a difference was seen, before it goes.
 
 An MCP server is started once more by itself, and Claude Code's own `doctor` is asked about settings. What they say is
 put behind the difference; where they say nothing, nothing is added.
@@ -97,7 +97,7 @@ async def _why_unreachable(sandbox: Sandbox, server: Mapping[str, Any]) -> str |
 
 
 async def invalid_settings(sandbox: Sandbox, variant: Variant) -> tuple[str, ...]:
-    """What Claude Code's doctor finds wrong with the settings that a variant brings, in sentences.
+    """The complaints of Claude Code's doctor about the settings that a variant brings, in sentences.
 
     It validates files in their usual places alone, so the variant's own are put into one beside.
     """

@@ -91,7 +91,7 @@ class UnusableWorkError(Exception):
 
 @dataclass(frozen=True)
 class Grade:
-    """What grading came to. `diff` is None where it is not known; a note says why then."""
+    """The result of grading. `diff` is None where it is not known; a note says why then."""
 
     checks: tuple[CheckResult, ...] = ()
     diff: bytes | None = None
@@ -202,7 +202,7 @@ async def _grade_once(
 
 
 async def refused_so_far(sandbox: Sandbox) -> tuple[Refusal, ...]:
-    """What the network rules have refused, and what could not be reached, as far as that can be seen."""
+    """The hosts that the network rules refused, and those that could not be reached, as far as that can be seen."""
     with contextlib.suppress(SandboxFault):  # the checks have their verdicts
         seen = await sandbox.egress()
         return seen.refused if seen else ()
@@ -210,7 +210,7 @@ async def refused_so_far(sandbox: Sandbox) -> tuple[Refusal, ...]:
 
 
 def notes_of_judging(results: Sequence[CheckResult], refused: Sequence[Refusal]) -> tuple[str, ...]:
-    """What the checks could not reach, where one has failed, perhaps for want of it."""
+    """The hosts that the checks could not reach, if one has failed, perhaps for want of them."""
     if all(check.passed for check in results):
         return ()
     return tuple(refusal_notes(refused, "while the work was judged, "))

@@ -183,14 +183,14 @@ def _argument(call: ToolCall, key: str) -> str:
 
 
 def _has_whole(found: Sequence[bool], size: int) -> bool:
-    """Whether one call, of `size` patterns each, fits them all."""
+    """True if one call, of `size` patterns each, fits them all."""
     return any(all(found[start : start + size]) for start in range(0, len(found), size))
 
 
 def _searched(
     pairs: Sequence[tuple[str, str]], is_met: Callable[[Sequence[bool]], bool]
 ) -> tuple[bool, str | None]:
-    """Whether what the patterns find is enough, or why that is not known."""
+    """True if what the patterns find is enough; a text says why that is not known."""
     try:
         return is_met(search_all(pairs)), None
     except TakesTooLongError as error:

@@ -1,4 +1,4 @@
-"""Which instructions (CLAUDE.md, rules, imports) were really loaded, as a hook of the session tells it."""
+"""The instructions (CLAUDE.md, rules, imports) that were really loaded, as a hook of the session tells it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _LOCAL = "repo/CLAUDE.local.md"
 
 @dataclass(frozen=True)
 class Instructions:
-    """What is known of the instructions of a trial. Paths are below the home where they can be.
+    """The known instructions of a trial. Paths are below the home where they can be.
 
     `applied` is the CLAUDE.md that was put in place, its hash by its path; `loaded` all that Claude Code told of. With
     `cut_off` it told of more: the hook for it did not come to its end before Claude Code did.
@@ -83,7 +83,7 @@ def _word(value: object) -> str | None:
 
 
 def differences_in_instructions(variant: Variant, told: Instructions) -> tuple[str, ...]:
-    """Which instructions were not loaded as the variant asks for them, in sentences.
+    """The instructions that were not loaded as the variant asks for them, in sentences.
 
     Raises:
         SandboxFault: when a hook that was cut off leaves that open.
@@ -131,7 +131,7 @@ def imported_path(file: str, name: str, home: str) -> str:
 
 
 def untold_notes(variant: Variant) -> tuple[str, ...]:
-    """What a reader of the record must know where Claude Code is too old to tell what hooks say."""
+    """A note for the reader of the record where Claude Code is too old to tell what hooks say."""
     return (_TOO_OLD,) if _needs_evidence(variant) else ()
 
 
@@ -156,7 +156,7 @@ def require_evidence(variant: Variant, session: Session, evidence: Evidence) -> 
 
 
 def missing_evidence_notes(told: Instructions) -> tuple[str, ...]:
-    """What a reader of the record must know where the hook was cut off."""
+    """A note for the reader of the record where the hook was cut off."""
     return (_CUT_OFF_NOTE,) if told.cut_off else ()
 
 

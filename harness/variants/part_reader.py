@@ -26,6 +26,7 @@ from harness.variants.table import ServerTable, Source
 from harness.variants.variant import ClaudeMd, McpServer, Overlay, Plugin, Removed, TemplateSource, Text
 
 _OVERLAY_PARTS = ("repo", "home")
+_BASE_URL = "ANTHROPIC_BASE_URL"
 
 
 @dataclass
@@ -120,6 +121,11 @@ class PartReader:
         if content and content.get("disableAllHooks"):
             what = "disableAllHooks would switch off the hook that tells which CLAUDE.md was loaded"
             self.complain(location, what, "leave it out")
+        env = content.get("env") if content else None
+        if isinstance(env, dict) and _BASE_URL in env:
+            # It stands above the process's own: no replay is asked, and a dead address is tried for three minutes.
+            what = f"env.{_BASE_URL} would lead Claude Code away from the API, or the replay, that the run has for it"
+            self.complain(location, what, "put it into the variant's `env`, or set it where pytest runs")
         return content
 
     def json_object(

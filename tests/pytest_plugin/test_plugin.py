@@ -362,6 +362,27 @@ def test_a_sandbox_in_the_making_does_not_outlive_a_run_that_stops(
     assert kill_orphans(None, kept=True, dry_run=True).splitlines()[-1] == "0 sandboxes would be ended"
 
 
+def test_trials_that_ended_before_the_stop_are_told(pytester: pytest.Pytester) -> None:
+    """With -x pytest tells of one, and the table has those that ran ahead of it too."""
+    task_folder(pytester.path / "tasks", checks={"no.sh": "#!/bin/sh\nexit 1\n"})
+    pytester.makeconftest(
+        """
+        import pathlib, time
+
+        def pytest_runtest_logstart():
+            found = pathlib.Path("results").glob
+            while sum(path.read_text().count("\\n") for path in found("*/records.jsonl")) < 2:
+                time.sleep(0.05)
+        """
+    )
+    result = pytester.runpytest("tasks", "--agent", "oracle", "-x", "--trials", "2", "--concurrency", "2")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*default*0*2*0*", "1 trial had ended too when pytest stopped: the table has them"]
+    )
+    assert "had ended too" not in pytester.runpytest("tasks", "--agent", "oracle").stdout.str()
+
+
 def test_a_python_test_without_a_sandbox_is_an_error_with_a_record(pytester: pytest.Pytester) -> None:
     """Nothing is lost: the fault stands in the records too."""
     pytester.makepyfile(

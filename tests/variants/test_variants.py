@@ -271,6 +271,10 @@ WRONG = [
     ("[a]\nsettings = { day = 2026-11-23 }\n", "is not a JSON object"),
     ("[a]\nsettings = { disableAllHooks = true }\n", "a.settings: disableAllHooks would switch off the hook"),
     (
+        "[a]\nsettings = { env = { ANTHROPIC_BASE_URL = 'http://127.0.0.1:9' } }\n",
+        "a.settings: env.ANTHROPIC_BASE_URL would lead Claude Code away from the API, or the replay, that the run has",
+    ),
+    (
         "[a]\ntemplate = 'no.py:x'\n",
         "variants.toml:2: a.template: 'no.py' does not exist (names are relative",
     ),

@@ -1,4 +1,4 @@
-"""What the proxy sees of the Messages API: requests, what they carried, and what the API answered.
+"""The proxy's view of the Messages API: requests, what they carried, and what the API answered.
 
 It sees the requests to which it adds header fields, and no others.
 """
@@ -98,7 +98,7 @@ class ApiMeter:
 
 
 def _trouble(ending: str, answer: ApiAnswer | None) -> dict[str, Any] | None:
-    """What the API failed with, if it did, by how an exchange ended. Who answers in its place says no message."""
+    """The API's failure, if it had one, by how an exchange ended. An answer from elsewhere has no message."""
     if ending == CUT or answer is None:
         return {"status": None, "words": "the API's answer broke off"}
     if answer.status >= 400:

@@ -103,7 +103,7 @@ class Egress:
         """The certificates that programs in the sandbox have to trust; None where the system's will do."""
 
     def report(self) -> dict[str, Any]:
-        """What was seen so far, as JSON values: the model's API (null where no key is added), and what was refused, or
+        """The sights so far, as JSON values: the model's API (null where no key is added), and what was refused, or
         could not be reached."""
         return {
             "api": self._meter.report() if self._policy.injections else None,

@@ -43,7 +43,7 @@ class TestsCheck:
         return check.tests is not None
 
     def plan(self, check: Check, task: Task, home: str, token: str) -> CheckPlan:
-        """What the runner reports decides, whatever the code under test prints or exits with."""
+        """The runner's report decides, whatever the code under test prints or exits with."""
         spec = check.tests
         assert spec is not None, "it is of this kind"
         if spec.runner == "junit":
