@@ -422,18 +422,21 @@ def test_what_is_mounted_is_the_sandboxs_own() -> None:
 
 def test_the_guest_has_nothing_of_another() -> None:
     """Its socket to the server, and what it opened itself: not the launcher's socket, nor a mount, nor a file. Nor has
-    it the server's environment."""
+    it the server's environment, and a signal to its process group reaches nobody else."""
 
     async def story(box: Box) -> None:
         await run(box, "true")
-        folder = f"/proc/{box._launched.process.pid}/fd"
+        pid = box._launched.process.pid
+        launcher = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])  # noqa: ASYNC240
+        assert os.getpgid(pid) != os.getpgid(launcher)
+        folder = f"/proc/{pid}/fd"
         kinds = {os.readlink(f"{folder}/{name}").partition(":")[0] for name in os.listdir(folder)}
         assert kinds <= {"/dev/null", "/null", "/memfd", "pipe", "socket"}
         sockets = [
             name for name in os.listdir(folder) if os.readlink(f"{folder}/{name}").startswith("socket")
         ]
         assert len(sockets) == 1
-        environment = await asyncio.to_thread(Path(f"/proc/{box._launched.process.pid}/environ").read_bytes)
+        environment = await asyncio.to_thread(Path(f"/proc/{pid}/environ").read_bytes)
         assert environment.split(b"=")[0] in (b"", b"LD_LIBRARY_PATH")
         assert environment.count(b"\0") <= 1
 

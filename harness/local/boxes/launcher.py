@@ -424,6 +424,7 @@ class Child:
 
     def become(self) -> None:
         """Take the sandbox's first id, and the limits that hold for all of its ids together."""
+        os.setsid()  # a signal to its process group must not reach the launcher and other sandboxes
         if self.request["oom"]:  # while still root: the kernel keeps it as the least that root inside may set
             with open("/proc/self/oom_score_adj", "w") as file:
                 file.write(str(self.request["oom"]))
