@@ -427,7 +427,7 @@ def test_the_guest_has_nothing_of_another() -> None:
     async def story(box: Box) -> None:
         await run(box, "true")
         pid = box._launched.process.pid
-        launcher = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])  # noqa: ASYNC240
+        launcher = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])  # noqa: ASYNC240  # a test may look
         assert os.getpgid(pid) != os.getpgid(launcher)
         folder = f"/proc/{pid}/fd"
         kinds = {os.readlink(f"{folder}/{name}").partition(":")[0] for name in os.listdir(folder)}
