@@ -4,7 +4,8 @@ The server starts it once, with an empty environment, as `python -I -S`. It hold
 memory is what every sandbox's guest shares. For each request it makes a sandbox in these steps, whose order matters:
 
 1. A child takes the first id of the sandbox's range (`Child.become`), so that the kernel objects made from then on
-   belong to an account that owns nothing else, and leaves all namespaces of this machine (`Child.unshare`).
+   belong to an account that owns nothing else, and leaves all namespaces of this machine (`Child.unshare`). On an
+   ordinary user's server it leaves the user namespace first, and all once its ids are mapped (`unshare_again`).
 2. The launcher, which still has its power, maps the range, and makes detached mounts of all that the sandbox sees
    (`Launcher.map_ids`, `Launcher.make_mounts`). The child could not: it may not enter the server's folders.
 3. The child forks the sandbox's PID 1 and ends. PID 1 lays the layers over each other (`Machine.build`), makes that
