@@ -156,7 +156,7 @@ def list_runs(results: Path) -> list[RunFolder]:
 
 
 def _is_run(folder: Path) -> bool:
-    # What is no possible name raises, too.
+    # An impossible name raises, too.
     return os.path.isfile(folder / ABOUT)
 
 

@@ -53,7 +53,7 @@ class TranscriptTail:
         self.place = (inode, self.place[1] + len(data))
         events = [parse_line(line) for line in self._lines.feed(data)]
         if self._lines.waiting > MAX_LINE:
-            self._lines = Lines()  # What comes of that line is no JSON, and is told as that.
+            self._lines = Lines()  # That line is no JSON then, and is told as that.
         return events, anew
 
     def _inode(self) -> int:
