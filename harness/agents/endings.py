@@ -194,7 +194,7 @@ async def _judge_provider(
     if state and state.confirms(status):
         raise fault
     if not run.has_acted:
-        # What only Claude Code met ends no run.
+        # Trouble that only Claude Code met ends no run.
         fault.policy = replace(fault.policy, fatal=False)
         raise fault
     own = "could not be made" if state is None else f"had HTTP {state.status}"

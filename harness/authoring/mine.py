@@ -185,7 +185,7 @@ class _Mining:
             verdict = f"{_CANNOT_RUN}: {fault.message[:_TOLD]}"
         self.known[commit.id] = verdict
         self.say(f"{commit.id[:8]} {commit.subject[:60]}: {verdict}")
-        # What broke outside of the commit may go well another time.
+        # A fault outside of the commit may not come another time.
         known = {one: why for one, why in self.known.items() if not why.startswith(_CANNOT_RUN)}
         text = json.dumps(dict(sorted(known.items())), indent=2)
         (self.into / STATE).write_text(text + "\n", encoding="utf-8")

@@ -137,7 +137,7 @@ def _changed_inside(change: Change) -> Iterator[Mutant]:
     touched = _touched_lines(change)
     in_test = is_test(change.path)
     if in_test:
-        # What a test does before it asserts is seldom all that it stands on; an assertion less is no wrong test.
+        # Only lines that assert: a test seldom stands on all that it does before.
         lines = text.splitlines()
         touched = {line for line in touched if re.search(r"assert|expect|raises", lines[line - 1], re.I)}
     for edit in _edits(text, change.path):

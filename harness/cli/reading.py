@@ -65,7 +65,7 @@ def _run_show(parsed: argparse.Namespace) -> None:
         full=parsed.full,
         as_json=parsed.json,
         color=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
-        # What goes into a file or a pipe keeps its lines.
+        # Lines are kept whole in a file or a pipe.
         width=shutil.get_terminal_size().columns if sys.stdout.isatty() else None,
     )
 

@@ -59,7 +59,7 @@ class ControllerPlugin:
         if when == "teardown" and report.passed and late and not self._is_over:
             # Of a test with fixtures: its record is made after its result is shown.
             return "", "", str(late)
-        # What pytest lists at the end has the same word before each test's name, and is read by tools.
+        # Tools read pytest's list at the end, which has the same word before each test's name.
         if (
             self._is_over
             or line is None

@@ -136,7 +136,7 @@ def _numbered(lines: Iterable[bytes | None]) -> Iterator[tuple[int, bytes | None
 def _reason(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     if first["type"] == "json_invalid":
-        # Where in the line it goes wrong is of no use to anybody: mostly at its end, where a process was killed.
+        # The place in the line is of no use to anybody: mostly its end, where a process was killed.
         return _NO_JSON
     where = ".".join(str(part) for part in first["loc"])
     if where == "schema_version":
@@ -156,7 +156,7 @@ def list_runs(results: Path) -> list[RunFolder]:
 
 
 def _is_run(folder: Path) -> bool:
-    # What is no possible name raises, too.
+    # An impossible name raises, too.
     return os.path.isfile(folder / ABOUT)
 
 

@@ -75,12 +75,7 @@ class TrialFolder:
         Raises:
             InternalFault: when the disk does not take it.
         """
-        target = self.path / name
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(self.redact(data))
-        except OSError as error:
-            raise disk_fault(target, error) from error
+        self.write_raw(name, self.redact(data))
         return f"{self.relative}/{name}"
 
     def write_raw(self, name: str, data: bytes) -> Path:

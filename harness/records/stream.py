@@ -308,7 +308,7 @@ class SessionBuilder:
         self._run_share += Bill(share or {}).tokens
         bill = self._bill_after(event.raw)
         self._is_uncounted = bill is None
-        # What was counted is never lowered by a result that does not tell, or tells what cannot be.
+        # A result that tells nothing, or the impossible, never lowers a count.
         self._bill = bill or Bill(add_usage(self._bill.models, self._unbilled()), None, None)
         self._messages.clear()
         self._open_calls.clear()

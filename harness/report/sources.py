@@ -53,7 +53,7 @@ def read_source(text: str, results: Path) -> RecordSource:
     if text.startswith(_GIT):
         found = _from_git(text)
     else:
-        # What is no possible name raises, too, but for these.
+        # An impossible name raises, too, but for these.
         if not os.path.isfile(path) and not os.path.isfile(path / RECORDS):
             path = find_source(results, text)
         found, plan, setup = read_measured(path), planned_rounds(path), read_setup(path)

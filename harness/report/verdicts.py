@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from rich.text import Text
 
@@ -43,17 +43,29 @@ def _tags(view: ComparisonView, color: bool) -> Iterator[str]:
 
 
 def _pairs(view: ComparisonView, color: bool) -> Iterator[str]:
-    yield from (_pair(view, pair, color) for pair in view.pairs if phrases.has_verdict(view, pair))
+    judged = [pair for pair in view.pairs if phrases.has_verdict(view, pair)]
+    heads = [_said([phrases.elsewhere(pair), phrases.design(view, pair)]) for pair in judged]
+    details = [list(phrases.details(view, pair)) for pair in judged]
+    shared_heads, shared_details = _shared(heads), _shared(details)
+    for pair, head, said in zip(judged, heads, details, strict=True):
+        tables = "".join(_metrics(view, pair, question, color) for question in phrases.QUESTIONS)
+        own = [line for line in head if line not in shared_heads]
+        notes = [line for line in said if line not in shared_details]
+        yield _lines([phrases.headline(pair), *own], "") + tables + _lines(notes, "- ")
+    if shared_heads or shared_details:
+        yield _lines([f"all {len(judged)} comparisons:", *shared_heads], "") + _lines(shared_details, "- ")
     yield _lines(phrases.no_verdicts(view), "") if view.pairs else ""
     if not view.pairs:
         yield "there is only one variant: nothing to compare it with\n"
 
 
-def _pair(view: ComparisonView, pair: PairView, color: bool) -> str:
-    says = [phrases.headline(pair), phrases.elsewhere(pair), phrases.design(view, pair)]
-    head = _lines([line for line in says if line], "")
-    tables = "".join(_metrics(view, pair, question, color) for question in phrases.QUESTIONS)
-    return head + tables + _lines(phrases.details(view, pair), "- ")
+def _said(lines: Iterable[str | None]) -> list[str]:
+    return [line for line in lines if line]
+
+
+def _shared(said: Sequence[Sequence[str]]) -> list[str]:
+    """The lines that are said of each of several pairs: once is enough."""
+    return [line for line in said[0] if all(line in one for one in said)] if len(said) > 1 else []
 
 
 def _metrics(view: ComparisonView, pair: PairView, question: Question, color: bool) -> str:

@@ -181,7 +181,7 @@ class TrialCheck:
         except (OSError, UsageError) as error:
             self._find(f"cannot be read: {error_line(error)}", output)
             return
-        # What was redacted has another length than what the tail was cut from.
+        # A redacted text has another length than the one from which the tail was cut.
         if "[redacted:" not in text:
             self._compare(check, {"output_tail": text[-_TAIL_CHARS:]}, output, where)
 

@@ -19,7 +19,7 @@ JOB = "HARNESS_JOB"
 _KEEP = "HARNESS_KEEP_OUTPUT"
 _TAIL_CHARS = 20_000
 _LINGER_S = 3
-# What the follow script says, in the midst of the shell's own words on a follower that was killed.
+# The follow script's words, in the midst of the shell's own on a follower that was killed.
 _RUNS_ON = "runs on"
 _PID = re.compile(r"^pid=(\d+)$", re.MULTILINE)
 _ENDED = re.compile(r"^ended=(\d*)\n", re.MULTILINE)
@@ -74,7 +74,7 @@ class Job:
         body = (
             f"exec 3>{exit_file} 4>{out} 5>{err}\n"
             f"( exec >&4 2>&5 3>&- 4>&- 5>&-\n{self._body()}\n)\necho $? >&3\n"
-            # What was removed can be read from here alone, by a follower that may have been ended too and comes anew.
+            # Removed files can be read from here alone, by a follower that may have been ended too and comes anew.
             f"[ -f {out} ] || sleep {_LINGER_S}"
         )
         return (

@@ -95,7 +95,7 @@ def _power(rates: Floats, share: float, trials: int, level: float) -> float:
     n = np.full(base.shape, float(trials))
     tables = Tables(own, n, base, n, np.ones(base.shape))
     error = tables.error(np.zeros((_RUNS, 1)), tables.observed())[:, 0]
-    # Where no trial differs at all, there is nothing that could be found.
+    # Nothing could be found if no trial differs at all.
     ratio = np.abs(tables.difference) / np.where(error > 0, error, np.inf)
     critical = float(-ndtri((1 - level) / 2))
     found = ratio > critical

@@ -109,7 +109,7 @@ def score_bounds(tables: Tables, quantiles: Sequence[float]) -> Floats:
     inside = np.broadcast_to(center, (*center.shape[:-1], reach.size)).copy()
     outside = np.broadcast_to(np.tile([-1.0, 1.0], len(quantiles)), inside.shape).copy()
     observed = tables.observed()
-    # Where the very end is not excluded, the search runs into it.
+    # The search runs into the very end if that is not excluded.
     for _ in range(32):
         middle = (inside + outside) / 2
         excluded = np.abs(center - middle) > reach * tables.error(middle, observed)

@@ -44,7 +44,7 @@ COUNTS = {
 }
 OUTPUT = ("output_tokens",)
 
-# What a content block must have to be sent.
+# The keys that a content block must have to be sent.
 NEEDED: Json = {"text": {"text": str}, "tool_use": {"name": str, "input": dict}}
 
 # The model of what Claude Code itself says in an assistant's event, an API error above all.

@@ -185,7 +185,7 @@ def _of_poetry(name: str, value: Any) -> str:
             else f"{major}.{int(parts[1]) + 1}"
         )
         return f"{name}>={major}{rest},<{upper}"
-    # What pip has no word for (`^1 || ^2`) is left to the lock file.
+    # The lock file decides where pip has no word (`^1 || ^2`).
     return (
         name
         if version == "*" or "|" in version or "^" in version

@@ -45,7 +45,7 @@ export HARNESS_CHECKS=%(checks)s
 %(steps)s
 exec timeout -k 2 %(timeout)s bash -c %(command)s >~/%(output)s 2>&1 %(stdin)s
 """
-# What ran before may have closed them: to the sandbox's user, or, where there is no other account, to the harness too.
+# An earlier check may have closed them: to the sandbox's user, or, without another account, to the harness too.
 _OPEN = """
 for folder in ~ ~/.harness ~/repo; do
   if [ ! -r "$folder" ] || [ ! -w "$folder" ] || [ ! -x "$folder" ]; then chmod u+rwx "$folder" 2>/dev/null || true; fi

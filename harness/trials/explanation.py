@@ -54,7 +54,7 @@ async def _why_not_connected(sandbox: Sandbox, server: McpServer, secrets: Mappi
     if server.url is not None:
         return await _why_unreachable(sandbox, revealed_server)
     words = shlex.join([server.command or "", *revealed_server["args"]])
-    # What it says on stdout is the protocol, or the reason why it is none.
+    # Its stdout is the protocol, or the reason why it is none.
     script = (
         f"timeout -k 1 {_PATIENCE_S} {words} >/tmp/.harness-mcp-out "
         f"< <(printf '%s\\n' {shlex.quote(_HELLO)}; exec sleep {_PATIENCE_S - 1}); code=$?; "

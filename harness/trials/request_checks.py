@@ -163,6 +163,6 @@ def _output_style(variant: Variant, sent: SentRequest) -> Iterator[str]:
         yield f"the request did not have the output style {style!r}: there is none of that name"
         return
     for kind, name, text in described_parts(variant):
-        # What a plugin's text names its folder by is put in by Claude Code.
+        # Claude Code puts in the variable by which a plugin's text names its folder.
         if (kind, name) == ("style", style) and sent.carries(text.partition("${")[0]) is False:
             yield f"the request had another output style {style!r} than the variant's"

@@ -68,7 +68,7 @@ class TrialRunner:
             last = self.attempts[-1]
             if last.is_sandbox_lost and sum(attempt.is_sandbox_lost for attempt in self.attempts) > 1:
                 last.judge_lost_sandbox(self.spec.task.checks)
-            # What was paid for is not paid again: the work is there, and grading it has its own tries.
+            # Nothing is paid twice: the work is there, and grading it has its own tries.
             if (
                 not last.fault
                 or not last.fault.retry

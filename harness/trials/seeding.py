@@ -19,7 +19,7 @@ from harness.variants.apply import NO_VARIANT_FILES, VariantFiles
 _TIMEOUT_S = 300.0
 _SEED = ".harness/seed.tar"
 
-# What `git init` would make, and settings of the harness's own; unpacked with the rest, it is a program less.
+# The files of `git init`, and settings of the harness's own; unpacked with the rest, they save a program.
 _GIT = {
     "HEAD": "ref: refs/heads/main\n",
     "config": (
@@ -151,7 +151,7 @@ async def run_setup(sandbox: Sandbox, task: Task) -> None:
             # A timeout of 0 would be none.
             result = await sandbox.run(command, cwd=work_folder(task), timeout=max(end - clock(), 0.01))
         except CommandTimeoutError as error:
-            # What takes long here is mostly a download, which may do better another time.
+            # A long setup is mostly a download, which may do better another time.
             raise TaskFault(
                 "setup_timeout",
                 f"setup command {command!r} had not ended when the setup's {task.setup_timeout:g} s were over",

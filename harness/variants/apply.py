@@ -120,7 +120,7 @@ if [ ! -e CLAUDE.md ] && [ -e .claude/CLAUDE.md ]; then target=.claude/CLAUDE.md
 {{ if [ -e "$target" ]; then cat "$target"; echo; fi; cat ~/{FOLDER}/CLAUDE.md; }} >~/{FOLDER}/merged.md
 rm -f "$target" && mv ~/{FOLDER}/merged.md "$target"
 """
-# Where there is no CLAUDE.md, Claude Code reads AGENTS.md in its place.
+# Claude Code reads AGENTS.md if there is no CLAUDE.md.
 _TAKE_AWAY = "cd ~/repo && rm -rf CLAUDE.md .claude/CLAUDE.md CLAUDE.local.md AGENTS.md\n"
 _TAKE_AGENTS_AWAY = "rm -rf ~/repo/AGENTS.md\n"
 _LAY_AGENTS = f"rm -rf ~/repo/AGENTS.md && cp ~/{FOLDER}/AGENTS.md ~/repo/AGENTS.md\n"

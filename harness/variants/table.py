@@ -171,7 +171,7 @@ def _url(url: str) -> str:
 
 _ENV_NAME = "^[A-Za-z_][A-Za-z0-9_]*$"
 _NO_NUL = r"^[^\x00]*$"
-# What Claude Code keeps of a server's name in the names of its tools, with which it is found again.
+# The part of a server's name that Claude Code keeps in the names of its tools, with which it is found again.
 _SERVER_NAME = "^[A-Za-z0-9-]+(_[A-Za-z0-9-]+)*$"
 
 PermissionMode = Literal["default", "manual", "acceptEdits", "plan", "dontAsk", "auto", "bypassPermissions"]

@@ -669,3 +669,15 @@ def test_markdown_tells_each_k_with_the_tasks_that_it_is_over() -> None:
     text = markdown.render(compare_records(a_run({"a": ["+", "-"], "b": ["+-", "+-+"]})), None)
     (row,) = [unescape(line) for line in text.splitlines() if line.startswith("| b | 5 |")]
     assert "| 1: 58%, 2: 100%, 3: 100% (1 of 2 tasks) | 1: 58%, 2: 17%, 3: 0% (1 of 2 tasks) |" in row
+
+
+def test_what_is_the_same_of_all_variants_is_said_once() -> None:
+    """Seven variants that differ in nothing repeat no sentence; one that differs has its own."""
+    same = compare_records(a_run({name: ["++"] for name in "abcdefg"}))
+    text = verdicts.render(same)
+    assert text.count("2 trials each") == 1
+    assert text.count("smallest difference in pass rate") == 1
+    assert text.index("all 6 comparisons:") > text.index("g may be better or worse than a")
+    assert "all 1 comparisons" not in verdicts.render(compare_records(a_run({"a": ["++"], "b": ["++"]})))
+    mixed = verdicts.render(compare_records(a_run({"a": ["++"], "b": ["++"], "c": ["+++"]})))
+    assert mixed.index("1 task, 2 trials each") < mixed.index("c may be better")

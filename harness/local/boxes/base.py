@@ -192,7 +192,7 @@ def hold_shared_folder(made: Path, build: Callable[[], None]) -> None:
         with contextlib.suppress(FileNotFoundError):
             fd = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(fd, fcntl.LOCK_SH)
-            # Who had it while we waited may have moved it away, to remove it.
+            # Another process may have moved it away while we waited, to remove it.
             if made.exists() and os.path.samestat(os.fstat(fd), made.stat()):
                 return
             os.close(fd)

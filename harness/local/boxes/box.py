@@ -360,7 +360,7 @@ class Box:
         if self.tier == "namespaces" and self._has_unenforced_bounds:
             held = await asyncio.to_thread(lambda: measure_held(self._host_pids()))
             disk += held.removed
-            # What is mapped may be one of the files, and is not counted twice.
+            # A mapped file may be one of the files, and is not counted twice.
             memory += max(held.mapped, int(counters["files"]) + held.nameless)
         now, seconds = time.monotonic(), int(counters["ticks"]) / os.sysconf("SC_CLK_TCK")
         (before, used), self._cpu = self._cpu, (now, seconds)

@@ -19,7 +19,7 @@ class BoxFiles:
     def __init__(self, client: GuestClient, paths: PathMap, account: int | None) -> None:
         self._client = client
         self._paths = paths
-        # Where all users are one account, it is `user`, whatever this machine or the sandbox calls it.
+        # It is `user` if all users are one account, whatever this machine or the sandbox calls it.
         self._names = {} if account is None else {1000: "user", 0: "root", account: "user"}
 
     async def open(

@@ -213,7 +213,7 @@ class _Layer:
                 self._attribute(fd, name.removeprefix(_XATTR), value.encode("utf-8", "surrogateescape"))
         mode = member.mode & 0o7777
         if self._root.owners.first is None:
-            # What is all this process's own would be setuid for somebody else than the image means.
+            # If all files are this process's own, they would be setuid for somebody else than the image means.
             mode = mode & 0o1777 | (0o700 if member.isdir() else 0o400)
         os.fchmod(fd, mode)
         os.utime(fd, (member.mtime, member.mtime))

@@ -53,7 +53,7 @@ def written_task(task: ConvertedTask, name: str, cache: Path, key: str) -> Task:
     """A task that was read elsewhere, in a folder of the cache; `key` says what it came from."""
     if not is_name(name):
         raise NoCounterpartError(f"{name!r} cannot be a task's name here")
-    # What is written may depend on this machine's variables too.
+    # The files may depend on this machine's variables too.
     beside = sorted(
         (where, file_hash(what) if isinstance(what, Path) else what) for where, what in task.beside.items()
     )

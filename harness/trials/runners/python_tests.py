@@ -129,7 +129,7 @@ class Guard:
 
 def _attributes(module: types.ModuleType) -> Iterator[Attribute]:
     for name, value in list(vars(module).items()):
-        # What freezes the time for a whole class of tests puts its own in the place of these.
+        # A library that freezes the time for a whole class of tests puts its own in the place of these.
         is_time = getattr(value, "__module__", None) in ("time", "datetime")
         if type(value) in _TRACKED and not is_time:
             yield module, name, value, _code_of(value)

@@ -103,7 +103,7 @@ def _orders(spec: RunnerSpec, task: Task, home: str) -> dict[str, object]:
         "trusted": [name for name in trusted if name.rpartition("/")[2] in _CONFIGURING],
         "plugins": spec.plugins,
         "pythonpath": spec.pythonpath,
-        # What the agent installed for itself counts only where it is a part of the work.
+        # The agent's own installations count only where they are a part of the work.
         "with_user_site": not task.grade_in_agents_sandbox,
     }
 
