@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator, Mapping
 
 from harness.errors import Fault, TaskFault
+from harness.sandboxes.layout import HOME
 from harness.variants.variant import Variant
 
-_IN_WORDS = 4
-"""A part of a value has so many characters at least to be known again in what a program says."""
-_NOT_A_HOME = ("No such file or directory", "Not a directory", "Permission denied", "Read-only file system")
+_NO_PLACE = ("No such file or directory", "Not a directory", "Permission denied", "Read-only file system")
+"""Words of programs that find no folder where a variable says that there is one."""
 _LOGINS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
 _REMEDIES: Mapping[str, str] = {
     "HOME": "leave it out, or name a folder of the template that the sandbox's account may write to",
@@ -36,7 +36,9 @@ def blaming_env(env: Mapping[str, str], variant: Variant) -> Iterator[None]:
             raise
         where = f"variant {variant.name!r}: env" if name in variant.env else "task.toml: sandbox.env"
         value = variant.env.get(name, env.get(name, ""))
-        message = f"{where}.{name} is {value!r}, with which the sandbox does not work: {fault.message}"
+        is_said = not value or name not in _LOGINS  # a key would be in the message for all to read
+        said = f"{value!r}, with which" if is_said else "a value with which"
+        message = f"{where}.{name} is {said} the sandbox does not work: {fault.message}"
         raise TaskFault("env", message, remedy=_REMEDIES.get(name, _REMEDY)) from fault
 
 
@@ -44,8 +46,9 @@ def _blamed(env: Mapping[str, str], fault: Fault) -> str | None:
     if (fault.cause, fault.kind) == ("sandbox", "seed"):
         if "command not found" in fault.message or "(exit 127)" in fault.message:
             return "PATH" if "PATH" in env else None
-        is_of_home = "HOME" in env and any(words in fault.message for words in _NOT_A_HOME)
-        return "HOME" if is_of_home else _quoted(env, fault.message)
+        if env.get("HOME", HOME) != HOME and _has_no_place(fault.message):
+            return "HOME"
+        return _quoted(env, fault.message)
     if (fault.cause, fault.kind) == ("agent", "not_installed"):
         return "PATH" if "PATH" in env else None
     if (fault.cause, fault.kind) == ("agent", "did_not_start"):
@@ -55,11 +58,20 @@ def _blamed(env: Mapping[str, str], fault: Fault) -> str | None:
     return None
 
 
+def _has_no_place(words: str) -> bool:
+    return any(said in words for said in _NO_PLACE)
+
+
 def _quoted(env: Mapping[str, str], words: str) -> str | None:
-    """The variable of which a program speaks: by its name, or a part of its value, or a folder on the way there."""
+    """The variable of which a program speaks: by its name, an option in it, or a folder in it that is none."""
     for name, value in env.items():
-        parts = [part for part in re.split(r"[\s=:,]+", value) if len(part) >= _IN_WORDS]
-        first = [f"'/{part.split('/')[1]}'" for part in parts if part.startswith("/")]
-        if name in words or any(part in words for part in (*parts, *first)):
+        parts = re.split(r"[\s=:,]+", value)
+        options = [part for part in parts if part.startswith("-") and part.strip("-")]
+        folders = (
+            [part for part in parts if part.startswith("/") and part != "/"] if _has_no_place(words) else []
+        )
+        parents = [f"'/{folder.split('/')[1]}'" for folder in folders]
+        is_named = re.search(rf"\b{re.escape(name)}\b", words)
+        if is_named or any(part in words for part in (*options, *folders, *parents)):
             return name
     return None
