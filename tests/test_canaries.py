@@ -334,8 +334,8 @@ COMMANDS = (
     ["compare", "RUN", "results"],
     ["merge", "results", "--into", "merged"],
 )
-REFUSING = ("compare", "merge")
-"""There is one variant, and what was regraded has the same trials: they say so."""
+REFUSING = ("compare", "merge", "regrade")
+"""There is one variant, and work with a secret in it is not kept: they say so."""
 
 ALL = tuple(SECRETS)
 SHOWN = {
