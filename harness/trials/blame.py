@@ -10,8 +10,8 @@ from harness.errors import Fault, TaskFault
 from harness.sandboxes.layout import HOME
 from harness.variants.variant import Variant
 
-_NO_PLACE = ("No such file or directory", "Not a directory", "Permission denied", "Read-only file system")
-"""Words of programs that find no folder where a variable says that there is one."""
+_NO_PLACE = ("no such file or directory", "not a directory", "permission denied", "read-only file system")
+"""Words of programs that find no folder where a variable says that there is one; in lower case."""
 _LOGINS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
 _REMEDIES: Mapping[str, str] = {
     "HOME": "leave it out, or name a folder of the template that the sandbox's account may write to",
@@ -59,7 +59,7 @@ def _blamed(env: Mapping[str, str], fault: Fault) -> str | None:
 
 
 def _has_no_place(words: str) -> bool:
-    return any(said in words for said in _NO_PLACE)
+    return any(said in words.lower() for said in _NO_PLACE)
 
 
 def _quoted(env: Mapping[str, str], words: str) -> str | None:
