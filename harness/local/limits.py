@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+LOW_DISK = 1 << 30
+"""A sandbox that wrote more bytes is ended when the machine's volume has fewer left, whatever its own bounds: without
+room, neither other sandboxes nor the run itself could go on."""
+
 
 @dataclass(frozen=True)
 class BoxLimits:

@@ -583,6 +583,22 @@ def test_memory_that_is_not_bounded_is_counted_wherever_it_is(code: str) -> None
     tell(story, bare, limits=BoxLimits(memory_mb=100))
 
 
+def test_who_takes_the_machines_last_room_is_found_out() -> None:
+    """Without any bound of its own: one that has written little is not to blame."""
+
+    async def story(box: Box) -> None:
+        usage = await box.measure_usage()
+        assert 0 < usage.disk_free <= usage.disk_total
+        assert box.exceeds(replace(usage, disk_free=0)) is None
+        large = replace(usage, disk_used=2 << 30)
+        assert box.exceeds(replace(large, disk_free=2 << 30)) is None
+        assert box.exceeds(replace(large, disk_free=5 << 20)) == (
+            "it wrote 2048 MiB, and this machine has 5 MiB left"
+        )
+
+    tell(story, isolation("namespaces"))
+
+
 def test_a_file_that_was_removed_is_counted_while_it_is_open(tmp_path: Path) -> None:
     """Once, and as what it takes of the disk."""
     with (tmp_path / "x").open("wb") as file:

@@ -46,6 +46,7 @@ from harness.local.boxes.types import (
     UnknownUser,
     Usage,
 )
+from harness.local.limits import LOW_DISK
 from harness.local.network.authority import BUNDLE
 from harness.local.network.egress import Egress, LoopbackAlias
 from harness.local.network.policy import NetworkPolicy
@@ -357,7 +358,9 @@ class Box:
         counters = await self._client.request("usage")
         disk = await self._measure_disk()
         memory = int(counters["memory"])
-        if self.tier == "namespaces" and self._has_unenforced_bounds:
+        volume = os.statvfs(self.spec.state)
+        free = volume.f_frsize * volume.f_bavail
+        if self.tier == "namespaces" and (self._has_unenforced_bounds or free < LOW_DISK):
             held = await asyncio.to_thread(lambda: measure_held(self._host_pids()))
             disk += held.removed
             # A mapped file may be one of the files, and is not counted twice.
@@ -366,7 +369,6 @@ class Box:
         (before, used), self._cpu = self._cpu, (now, seconds)
         host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         bound, disk_mb = self.spec.limits.memory_mb, self.spec.limits.disk_mb
-        volume = os.statvfs(self.spec.state)
         return Usage(
             cpu_percent=max(0.0, 100 * (seconds - used) / max(now - before, 0.001)),
             cpu_count=len(os.sched_getaffinity(0)),
@@ -374,6 +376,7 @@ class Box:
             mem_total=host if bound is None else min(host, bound << 20),
             disk_used=int(disk),
             disk_total=volume.f_frsize * volume.f_blocks if disk_mb is None else disk_mb << 20,
+            disk_free=free,
         )
 
     @property
@@ -382,12 +385,19 @@ class Box:
         return any(bound and name not in self.isolation.enforces for name, bound in limits.items())
 
     def exceeds(self, usage: Usage) -> str | None:
-        """Return which of its bounds the sandbox is beyond, of those that cannot be enforced here; None for none."""
+        """Return which of its bounds the sandbox is beyond, of those that cannot be enforced here; None for none.
+
+        What the machine has left bounds each, too.
+        """
         limits, enforces = self.spec.limits, self.isolation.enforces
         if limits.memory_mb and "memory" not in enforces and usage.mem_used > limits.memory_mb << 20:
             return f"it took {usage.mem_used >> 20} MiB of memory, and may take {limits.memory_mb}"
         if limits.disk_mb and "disk" not in enforces and usage.disk_used > limits.disk_mb << 20:
             return f"it wrote {usage.disk_used >> 20} MiB, and may write {limits.disk_mb}"
+        if usage.disk_free < LOW_DISK < usage.disk_used:
+            return (
+                f"it wrote {usage.disk_used >> 20} MiB, and this machine has {usage.disk_free >> 20} MiB left"
+            )
         return None
 
     async def _measure_disk(self) -> int:

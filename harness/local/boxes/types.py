@@ -121,6 +121,8 @@ class Usage:
     disk_used: int
     """Bytes used in the sandbox's own folders."""
     disk_total: int
+    disk_free: int
+    """Bytes that are left on the machine's volume for all sandboxes."""
 
 
 @dataclass(frozen=True)

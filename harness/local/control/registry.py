@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import errno
 import secrets
+import shutil
 import string
 import uuid
 from collections import Counter, deque
@@ -30,7 +31,7 @@ from harness.local.control.create_request import CreateRequest
 from harness.local.control.startup import StartUpError, start_up
 from harness.local.envd.app import Envd
 from harness.local.envd.journal import Journal
-from harness.local.limits import BoxLimits
+from harness.local.limits import LOW_DISK, BoxLimits
 from harness.local.state import StateDirectory
 from harness.local.template import Template
 
@@ -38,6 +39,7 @@ _AUTO_RESUME_SECONDS = 300
 """The shortest lifetime of a sandbox that traffic resumes, as on E2B."""
 
 _METRICS_INTERVAL = 5.0
+_DISK_INTERVAL = 1.0
 _METRICS_KEPT = 720
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _ID_ALPHABET = string.ascii_lowercase + string.digits
@@ -107,8 +109,9 @@ class Registry:
         return iter(tuple(self._sandboxes.values()))
 
     def start(self) -> None:
-        """Begin to take samples of the resources that sandboxes use."""
+        """Begin to take samples of the resources that sandboxes use, and to end those that are beyond their bounds."""
         self._run_in_background(self._sample_all())
+        self._run_in_background(self._watch_disk())
 
     async def close(self) -> None:
         """Kill every sandbox and remove its files."""
@@ -376,9 +379,19 @@ class Registry:
     async def _sample_all(self) -> None:
         while True:
             await asyncio.sleep(_METRICS_INTERVAL)
-            for sandbox in self:
-                if sandbox.state == "running":
-                    await self.take_sample(sandbox)
+            await self._sample_running()
+
+    async def _watch_disk(self) -> None:
+        """Take samples at once while the machine has little room left: a sandbox may take all of it in a moment."""
+        while True:
+            await asyncio.sleep(_DISK_INTERVAL)
+            if shutil.disk_usage(self._state.path).free < LOW_DISK:
+                await self._sample_running()
+
+    async def _sample_running(self) -> None:
+        for sandbox in self:
+            if sandbox.state == "running":
+                await self.take_sample(sandbox)
 
     def _destroy_in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Destroy a box in a task that `close` waits for."""
