@@ -56,7 +56,8 @@ def test_the_rows_of_a_dataset_are_run_by_workers(pytester: pytest.Pytester) -> 
             "dataset.toml": '[columns]\nname = "id"\nprompt = "q"\ncheck = "c"\n',
         },
     )
-    done = pytester.runpytest("--dataset", "rows.jsonl", "--agent", "nop", "-n", "2")
+    # In a process of its own: a run within this one forgets its modules, and `datasets` cannot be imported twice.
+    done = pytester.runpytest_subprocess("--dataset", "rows.jsonl", "--agent", "nop", "-n", "2")
     done.assert_outcomes(failed=2)
 
 
