@@ -14,7 +14,7 @@ sys.dont_write_bytecode = False
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int | None:
-    """Two workers more than there are cores: many of the tests wait for a process most of their time."""
+    """One worker more than there are cores: many of the tests wait for a process most of their time."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None  # xdist's own way to say another number
-    return (os.cpu_count() or 1) + 2
+    return (os.cpu_count() or 1) + 1
