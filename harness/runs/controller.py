@@ -25,6 +25,7 @@ from harness.runs.client import RunAddress
 from harness.runs.engine import Engine
 from harness.runs.external import ExternalTrial, record_orphan, refuse_second
 from harness.runs.forecast import Planned, forecast
+from harness.runs.loop import wait_for
 from harness.runs.open_run import OpenRun, header_lines
 from harness.runs.options import Options, uses_local
 from harness.runs.progress import Progress, ProgressTerminal
@@ -49,6 +50,9 @@ EXIT_BUDGET = 10
 
 pytest itself uses 0 to 6, and other plugins have the next few.
 """
+
+
+_STOPPED = "what ran is recorded, and --resume goes on"
 
 
 class Stopped(KeyboardInterrupt):
@@ -257,8 +261,8 @@ class RunController:
         external = ExternalTrial(spec, run.resumed.attempts(spec))
         try:
             if spec.id in self._turns:
-                self._turns[spec.id].result()
-            run.engine.acquire(spec, lambda: external.spent).result()
+                wait_for(self._turns[spec.id], self._raise_lost_signal)
+            wait_for(run.engine.acquire(spec, lambda: external.spent), self._raise_lost_signal)
         except CancelledError:
             raise NotStartedError("the run was stopped") from None
         self._external[owner] = external
@@ -317,9 +321,14 @@ class RunController:
                 self._futures[spec.id] = self._submit(spec)
             future = self._futures[spec.id]
         try:
-            return future.result()
+            return wait_for(future, self._raise_lost_signal)
         except CancelledError:
             raise NotStartedError("the run was stopped") from None
+
+    def _raise_lost_signal(self) -> None:
+        """Stop the run where the exception of the signal's own got lost on its way."""
+        if self._signals and threading.current_thread() is threading.main_thread():
+            raise Stopped(_STOPPED)
 
     def _submit(self, spec: TrialSpec) -> Future[TrialRecord]:
         if spec.id in self._external_records:
@@ -413,7 +422,7 @@ class RunController:
         # With no grace, `finish` cancels what runs when pytest is done with the interruption.
         self.grace_s = 0 if number == signal.SIGTERM else self.options.grace
         if (self._signals == 1 and self._open) or (self._signals > 2 and self._waits):
-            raise Stopped("what ran is recorded, and --resume goes on")
+            raise Stopped(_STOPPED)
 
     def close(self) -> None:
         """End what is left: sandboxes, engine, server. No Ctrl-C cuts this short."""

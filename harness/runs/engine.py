@@ -14,7 +14,7 @@ from harness.records.record import TrialRecord
 from harness.records.record_parts import AttemptRecord
 from harness.records.trial_spec import TrialSpec
 from harness.runs.budget import Budget, NotStartedError, Spent
-from harness.runs.loop import LoopThread
+from harness.runs.loop import LoopThread, wait_for
 from harness.trials.context import RunContext
 from harness.trials.runner import Retries, TrialRunner
 
@@ -106,7 +106,7 @@ class Engine:
     def finish(self, grace_s: float) -> None:
         """Stop, give what runs `grace_s` seconds to end, then cancel it, and wait until all records are stored."""
         self.stop()
-        self.loop.start(self._finish(grace_s)).result()
+        wait_for(self.loop.start(self._finish(grace_s)))
 
     def cancel_running(self) -> None:
         """Stop, and cancel what runs. Its records are stored and its sandboxes end while nobody waits."""

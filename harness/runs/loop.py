@@ -15,6 +15,17 @@ _GC_THRESHOLD = 10_000
 """The number of new objects after which Python looks for garbage, while trials run (700 otherwise)."""
 
 
+def wait_for(future: Future[T], meanwhile: Callable[[], object] | None = None) -> T:
+    """Wait for a result in the main thread, and call `meanwhile` each second.
+
+    Python acts on signals in this thread alone, and one that the system gives to another wakes nobody: so it looks up.
+    """
+    while not wait([future], timeout=1).done:
+        if meanwhile:
+            meanwhile()
+    return future.result()
+
+
 class LoopThread:
     """An event loop that runs from when this is made until `close`."""
 
@@ -38,9 +49,7 @@ class LoopThread:
         """
         future = self.start(work)
         try:
-            while meanwhile and not wait([future], timeout=1).done:
-                meanwhile()
-            return future.result()
+            return wait_for(future, meanwhile)
         except KeyboardInterrupt:
             future.cancel()
             raise

@@ -22,6 +22,11 @@ pytestmark = pytest.mark.usefixtures("as_e2b")
 
 PATIENCE_S = 120
 SLOW = "sleep 300\n"
+TOLD_TO_ANOTHER_THREAD = """import signal
+def pytest_collection_finish():
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+"""
+"""The system chooses the thread that a signal wakes. Python acts on it in the main thread, which may wait."""
 
 
 def start(folder: Path, *options: str) -> subprocess.Popen[str]:
@@ -71,6 +76,8 @@ def test_a_stopped_run_records_what_it_cut_off_and_goes_on_later(
     tmp_path: Path, as_e2b: LocalServer, signals: list[signal.Signals], options: list[str]
 ) -> None:
     """What ran has a record that says so, what waited has none; no sandbox is left; --resume does the rest."""
+    if signals == [signal.SIGTERM]:
+        (tmp_path / "conftest.py").write_text(TOLD_TO_ANOTHER_THREAD)
     folder = task_folder(tmp_path / "tasks", solution={"solve.sh": SLOW})
     pytest_run = start(tmp_path, "--trials", "3", "--concurrency", "2", *options)
     wait_until_running(2)

@@ -124,7 +124,7 @@ def test_after_any_of_many_schedules_each_trial_has_one_record(
 def test_a_trial_that_the_platform_holds_up_is_an_error(server: LocalServer, tmp_path: Path) -> None:
     """Setup, agent and checks have limits of their own; what takes too long beside them is nobody's failed task."""
     schedule: Iterable[Fault] = chain(["pass"] * TRIALS, repeat("stall"))
-    limits = "timeout = 0.5\n[checks]\ntimeout = 0.25\n"
+    limits = "timeout = 0.5\n[checks]\ntimeout = 0.25\n[checks.work]\ntimeout = 0.25\n"
     found, _, left = run_under(server, schedule, tmp_path, limits, Timeouts(platform_s=0.25))
     assert left == 0
     for record in found:
@@ -134,7 +134,7 @@ def test_a_trial_that_the_platform_holds_up_is_an_error(server: LocalServer, tmp
             "sandbox",
             "trial_timeout",
         )
-        assert "after 1 s: 0.75 s are its task's own" in record.error.message
+        assert "after 1.25 s: 1 s are its task's own" in record.error.message
         assert [attempt.error.type for attempt in record.attempts] == ["trial_timeout"] * 2
 
 
