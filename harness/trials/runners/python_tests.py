@@ -696,15 +696,16 @@ def _tell_new_plugins(hooks: Any, places: Places, tell: Tell, plugins: list[str]
                 tell("problem", f"{one.plugin_name} has come among the plugins while the tests ran")
 
 
+def _name_of_item(item: Any, places: Places) -> str:
+    path = os.fspath(getattr(item, "path", None) or item.fspath)
+    file = os.path.relpath(path, places.base(path))
+    return "::".join([file, *item.nodeid.split("::")[1:]])
+
+
 def _pytest_reporter(
     pytest: Any, places: Places, tell: Tell, verdicts: TestVerdicts, plugins: list[str]
 ) -> Any:
     names: dict[str, str] = {}
-
-    def own_name(item: Any) -> str:
-        path = os.fspath(getattr(item, "path", None) or item.fspath)
-        file = os.path.relpath(path, places.base(path))
-        return "::".join([file, *item.nodeid.split("::")[1:]])
 
     class Reporter:
         @pytest.hookimpl(trylast=True)  # type: ignore[untyped-decorator]
@@ -725,7 +726,7 @@ def _pytest_reporter(
         @pytest.hookimpl(trylast=True)  # type: ignore[untyped-decorator]
         def pytest_collection_finish(self, session: Any) -> None:
             for item in session.items:
-                names[item.nodeid] = own_name(item)
+                names[item.nodeid] = _name_of_item(item, places)
                 tell("collected", names[item.nodeid])
             modules = {item.module for item in session.items if getattr(item, "module", None)}
             classes = {item.cls for item in session.items if getattr(item, "cls", None)}
